@@ -1,0 +1,27 @@
+"""tinygen: generative models from scratch, on NumPy, to be read, run and trusted."""
+
+from tinygen import ops
+from tinygen.backward import checkpoint
+from tinygen.tape import AnomalyError, anomaly, enable_grad, implements, no_grad, op
+from tinygen.tensor import Tensor
+from tinygen.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+
+__version__ = "0.1.0"
+__all__ = [
+    "AnomalyError",
+    "Tensor",
+    "anomaly",
+    "checkpoint",
+    "enable_grad",
+    "grad",
+    "hessian",
+    "hvp",
+    "implements",
+    "jacobian",
+    "jvp",
+    "no_grad",
+    "op",
+    "ops",
+    "value_and_grad",
+    "vjp",
+]

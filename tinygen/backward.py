@@ -1,0 +1,275 @@
+"""Walking the tape: gradients, their replay for higher orders, and checkpointing.
+
+Griewank & Walther 2008, ch. 3 (the reverse sweep) and ch. 12 (checkpointing: Chen et al. 2016,
+arXiv:1604.06174, for neural nets).
+
+`backward` goes through the nodes newest first. What arrives at a node is complete, since whatever
+used its value is newer; the node's rules send it on, and the node is freed. To differentiate a
+gradient, `replay` runs the recorded program once more on Tensors: the same op bodies, now recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import MODE, PICK, Node, Rule, check_finite, switch
+from tinygen.tensor import Array, Tensor
+
+
+def accumulate(y: Tensor, gradient: Any = None, *, retain_graph: bool = False) -> None:
+    """`y.backward()`: add the gradient of <y, gradient> to `.grad` of every leaf that requires grad.
+
+    `gradient` has the shape of `y`; it may be left out for one number. The graph is freed on the way
+    unless `retain_graph`. What is written is an array of the leaf's shape and dtype, contiguous, writeable
+    and shared with nothing else. When anything fails, no `.grad` has been touched."""
+    if not y.requires_grad:
+        raise RuntimeError(
+            "this tensor does not depend on anything that requires grad: make the parameters with "
+            "requires_grad=True, and compute outside of no_grad()"
+        )
+    grads = backward([y], [cotangent(y, gradient)], retain_graph=retain_graph)
+    given: set[int] = set()
+    for leaf, g in grads.items():
+        if leaf.grad is not None:
+            leaf.grad += g
+            continue
+        g = g if hasattr(g, "__array_function__") else np.asarray(g)
+        if g.base is not None or id(g) in given or not g.flags.c_contiguous:
+            g = g.copy(order="C")
+        given.add(id(g))
+        leaf.grad = g
+
+
+Tensor.backward = accumulate  # type: ignore[assignment, method-assign]
+
+
+def cotangent(y: Tensor, gradient: Any) -> Array:
+    """`gradient` as an array like `y`; ones for a single number. Raises ValueError on a wrong shape."""
+    if gradient is None:
+        if y.size != 1:
+            raise ValueError(
+                f"backward() of a tensor of shape {y.shape} needs the gradient of what comes after it: "
+                "reduce it to one number first (.sum(), .mean()), or pass gradient="
+            )
+        return np.ones_like(y._data)
+    if not isinstance(gradient, Tensor):
+        gradient = np.asarray(gradient) if not hasattr(gradient, "shape") else gradient
+    if gradient.shape != y.shape:
+        raise ValueError(f"gradient has shape {gradient.shape}, the tensor {y.shape}: they must agree")
+    return gradient.astype(y.dtype)
+
+
+def program(outputs: Sequence[Tensor]) -> list[Node]:
+    """The nodes that `outputs` were computed by, oldest first.
+
+    Raises RuntimeError when one was freed by an earlier backward, or when a tensor has been written
+    into since it was used."""
+    seen = {y.node for y in outputs if y.node is not None}
+    stack = list(seen)
+    while stack:
+        node = stack.pop()
+        if node.rules is None:
+            raise RuntimeError(
+                f"backward went through `{node.op.name}` ({node.where}) before, and that freed the graph. "
+                "Compute the value again, or pass retain_graph=True the first time"
+            )
+        version = 0
+        for x in node.inputs:
+            if type(x) is Node:
+                if x not in seen:
+                    seen.add(x)
+                    stack.append(x)
+            elif isinstance(x, Tensor):
+                version += x.version
+        if version != node.version:
+            raise RuntimeError(
+                f"an input of `{node.op.name}` ({node.where}) was written into between forward and "
+                "backward: call backward() before the update, or compute the value again"
+            )
+    return sorted(seen, key=attrgetter("seq"))
+
+
+def backward(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Any],
+    wrt: Sequence[Tensor] | None = None,
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> dict[Any, Any]:
+    """The gradient of the sum of <output, gradient> with respect to every leaf, or to each of `wrt`.
+
+    Returns {leaf, or node of an inner tensor: gradient}; what the outputs do not depend on is absent.
+    With `create_graph` the gradients are Tensors on the tape, else arrays that may share memory."""
+    order = program(outputs)
+    live = None if wrt is None else reaching(order, wrt)
+    keep = () if wrt is None else {t.node for t in wrt if t.node is not None}
+    replayed = replay(order) if create_graph else None
+    checked = MODE.get().anomaly
+    grads: dict[Any, Any] = {}
+    ours: set[Any] = set()  # whose gradient is a sum allocated here: it may be added into
+
+    def send(x: Any, gx: Any) -> None:
+        if x not in grads:
+            grads[x] = gx  # borrowed: rules may return one array twice, or a view
+        elif x in ours:
+            grads[x] += gx
+        else:
+            grads[x] = grads[x] + gx
+            if not create_graph:
+                ours.add(x)
+
+    for y, g in zip(outputs, gradients, strict=True):
+        send(y.node or y, g)
+    with switch(record=create_graph, segment=None):
+        for node in reversed(order):
+            g = grads.get(node) if node in keep else grads.pop(node, None)
+            if g is None:
+                continue
+            if node.op is PICK:
+                (parent,), i = node.inputs, node.kwargs["i"]
+                grads.setdefault(parent, [None] * len(parent.shape))[i] = g
+                continue
+            if type(g) is list:
+                g = filled(g, node)
+            if isinstance(node.rules, Segment):
+                node.rules.rebuild()
+            rules: Any = node.rules if replayed is None else replayed[node]
+            try:
+                for i, x, gx in sent_back(node, rules, g, live):
+                    if checked:
+                        check_finite(gx, f"the gradient of `{node.op.name}` for input {i}", node.where)
+                    send(x, gx)
+            except Exception as error:
+                error.add_note(f"in the gradient of `{node.op.name}`, called at {node.where}")
+                raise
+            if not (retain_graph or create_graph):
+                node.rules, node.inputs = None, ()
+    return grads
+
+
+def sent_back(
+    node: Node, rules: Sequence[Rule], g: Any, live: set[Any] | None
+) -> Iterator[tuple[int, Any, Any]]:
+    """(position, input, its gradient) for each input of `node` that wants one."""
+    together = rules[0](g) if len(rules) == 1 else None
+    for i, x in enumerate(node.inputs):
+        if not (type(x) is Node or (isinstance(x, Tensor) and x.requires_grad)):
+            continue
+        if live is not None and x not in live:
+            continue
+        if together is None:
+            rule = rules[i] if i < len(rules) else None
+            gx = None if rule is None else rule(g)
+        else:
+            gx = together[i] if type(together) is tuple else together if i == 0 else None
+        if gx is None:
+            raise TypeError(f"`{node.op.name}` has no gradient for its argument {i}: detach() it first")
+        if getattr(gx, "shape", None) != x.shape or gx.dtype is not x.dtype:
+            gx = fitted(gx, x)
+        yield i, x, gx
+
+
+def fitted(gx: Any, x: Node | Tensor) -> Any:
+    """`gx` in the shape and dtype of `x`: summed over the axes along which `x` was broadcast."""
+    if not hasattr(gx, "shape"):
+        gx = np.asarray(gx, dtype=x.dtype)
+    if gx.shape != x.shape:
+        extra = len(gx.shape) - len(x.shape)
+        sizes = zip(gx.shape[max(extra, 0) :], x.shape, strict=True) if extra >= 0 else ()
+        axes = tuple(i + extra for i, (m, n) in enumerate(sizes) if m != n)
+        if extra < 0 or any(x.shape[i - extra] != 1 for i in axes):
+            raise ValueError(f"a rule returned a gradient of shape {gx.shape} for an input of {x.shape}")
+        gx = gx.sum(axis=(*range(extra), *axes)).reshape(x.shape)
+    return gx.astype(x.dtype) if gx.dtype != x.dtype else gx
+
+
+def filled(gradients: list[Any], node: Node) -> tuple[Any, ...]:
+    """The gradients of a tuple's elements, zeros for those that nobody used."""
+    like = next(g for g in gradients if g is not None)
+    return tuple(
+        np.zeros_like(like, shape=shape, dtype=dtype) if g is None else g
+        for g, shape, dtype in zip(gradients, node.shape, node.dtype, strict=True)
+    )
+
+
+def reaching(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[Any]:
+    """Those of `wrt` and of the nodes in `order` through which a gradient can get to `wrt`."""
+    live: set[Any] = {t.node or t for t in wrt}
+    for node in order:
+        if any((type(x) is Node or isinstance(x, Tensor)) and x in live for x in node.inputs):
+            live.add(node)
+    return live
+
+
+def replay(order: Sequence[Node]) -> dict[Node, Sequence[Rule]]:
+    """The rules of each node, from running its op's definition once more on Tensors.
+
+    An inner tensor that somebody still holds is used as it is, so that one can differentiate with
+    respect to it; one that is gone is computed again."""
+    values: dict[Node, Any] = {}
+    rules: dict[Node, Sequence[Rule]] = {}
+    with switch(record=True, segment=None):
+        for node in order:
+            if node.op is PICK:
+                value = values[node.inputs[0]][node.kwargs["i"]]
+            else:
+                inputs = [values[x] if type(x) is Node else x for x in node.inputs]
+                value, *rules[node] = node.op.body(*inputs, **node.kwargs)
+            held = None if node.out is None else node.out()
+            values[node] = value if held is None else held
+    return rules
+
+
+class Segment:
+    """The nodes recorded inside one `checkpoint()`: they keep the program and no arrays.
+
+    When backward reaches one of them, all are computed again from the values that entered."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.entered: dict[Node, Array] = {}
+
+    def record(self, node: Node, args: Sequence[Any]) -> None:
+        node.rules = self
+        self.nodes.append(node)
+        for x in args:
+            if isinstance(x, Tensor) and x.node is not None:
+                maker = x.node.inputs[0] if x.node.op is PICK else x.node
+                if maker.rules is not self:
+                    self.entered[x.node] = x._data
+
+    def rebuild(self) -> None:
+        values: dict[Node, Any] = dict(self.entered)
+
+        def value_of(x: Any) -> Any:
+            if type(x) is not Node:
+                return x._data if isinstance(x, Tensor) else x
+            if x.op is PICK and x not in values:
+                return values[x.inputs[0]][x.kwargs["i"]]
+            return values[x]
+
+        for node in self.nodes:
+            value, *node.rules = node.op.compute(*map(value_of, node.inputs), **node.kwargs)
+            values[node] = like_before(value, node.dtype)
+        self.nodes.clear()
+        self.entered.clear()
+
+
+def like_before(value: Any, dtype: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(like_before(v, d) for v, d in zip(value, dtype, strict=True))
+    return (value if hasattr(value, "__array_function__") else np.asarray(value)).astype(dtype, copy=False)
+
+
+def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`, keeping only its inputs: backward computes the inside again.
+
+    Memory for time (Chen et al. 2016, section 4). The function must do the same when run twice; the
+    ops here do, `dropout` too, since each is given its seed."""
+    with switch(segment=Segment()):
+        return function(*args)

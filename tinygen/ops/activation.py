@@ -1,0 +1,105 @@
+"""Activations, softmax and dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.elementwise import erf, sigmoid
+from tinygen.ops.reduce import logsumexp
+from tinygen.tape import detached, op
+from tinygen.tensor import Array, Tensor
+
+# -- one number in, one number out -----------------------------------------------------------------
+
+
+@op
+def relu(x: Array) -> Any:
+    """max(x, 0); its slope at 0 is taken to be 0."""
+    y = np.maximum(x, 0.0)
+    return y, lambda g: np.where(y > 0, g, 0.0)
+
+
+@op
+def leaky_relu(x: Array, slope: float = 0.01) -> Any:
+    """x where x > 0, else slope·x (Maas et al. 2013)."""
+    steepness = np.where(detached(x) > 0, 1.0, slope).astype(x.dtype)
+    return x * steepness, lambda g: g * steepness
+
+
+@op
+def gelu(x: Array, approximate: str = "none") -> Any:
+    """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+
+    `approximate="tanh"` is their formula with tanh, which GPT-2 uses; it differs by up to 5e-4."""
+    if approximate == "none":
+        cdf = 0.5 * (1 + erf(x * math.sqrt(0.5)))
+        return x * cdf, lambda g: g * (cdf + x * (np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))
+    if approximate != "tanh":
+        raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
+    c, a = math.sqrt(2 / math.pi), 0.044715
+    t = np.tanh(c * (x + a * (x * x * x)))
+    slope_of_inner = lambda: c * (1 + 3 * a * (x * x))
+    return 0.5 * x * (1 + t), lambda g: g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope_of_inner())
+
+
+@op
+def silu(x: Array) -> Any:
+    """x σ(x), also called swish (Elfwing et al. 2017, arXiv:1702.03118)."""
+    s = sigmoid(x)
+    return x * s, lambda g: g * (s * (1 + x * (1 - s)))
+
+
+@op
+def softplus(x: Array) -> Any:
+    """log(1 + exp(x)), without overflow; its derivative is sigmoid(x)."""
+    y = np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+    y = softplus(x) if isinstance(x, Tensor) else y
+    return y, lambda g: g * sigmoid(x)
+
+
+# -- distributions along an axis -------------------------------------------------------------------
+
+
+@op
+def softmax(x: Array, axis: int = -1) -> Any:
+    """exp(x) / Σ exp(x) along an axis, shifted by the maximum so that nothing overflows. Where all
+    entries are -inf there is nothing to choose from, and the result is 0."""
+    top = detached(x).max(axis=axis, keepdims=True)
+    e = np.exp(x - np.where(np.isfinite(top), top, 0.0))
+    total = e.sum(axis=axis, keepdims=True)
+    y = e / np.where(total == 0, 1.0, total)
+    return y, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))
+
+
+@op
+def log_softmax(x: Array, axis: int = -1) -> Any:
+    """log of softmax, as x - logsumexp(x): exact where softmax underflows."""
+    y = x - logsumexp(x, axis, True)
+    return y, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+
+
+# -- noise -----------------------------------------------------------------------------------------
+
+
+def kept_mask(shape: tuple[int, ...], p: float, seed: int, dtype: Any) -> Array:
+    """1/(1 - p) with probability 1 - p, else 0: the same for the same seed, so that the tape can be run
+    again (checkpoint, replay) without storing it."""
+    draws = np.random.Generator(np.random.SFC64(seed)).random(shape, dtype=np.float32)
+    return (draws >= p) * np.asarray(1 / (1 - p), dtype=dtype)
+
+
+@op
+def dropped(x: Array, p: float, seed: int) -> Any:
+    mask = kept_mask(x.shape, p, seed, x.dtype)
+    return x * mask, lambda g: g * mask
+
+
+def dropout(x: Any, p: float, rng: np.random.Generator) -> Any:
+    """x with each entry set to 0 with probability p, the others scaled by 1/(1 - p), so that the mean
+    stays (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    return dropped(x, p, int(rng.integers(2**63))) if p > 0 else x

@@ -1,0 +1,48 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.activation import kept_mask, softmax
+from tinygen.tape import op
+from tinygen.tensor import Array
+
+
+@op
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Any:
+    """softmax(q kᵀ / sqrt(d)) v: each query's average of the values, weighted by how well the keys fit.
+
+    q (..., T, d), k (..., S, d), v (..., S, e) -> (..., T, e). `mask` is True where a query may look,
+    broadcastable to (..., T, S); `causal` lets query i of T look at keys up to S - T + i, so that the
+    last query always sees all keys (as with a KV cache). A query that may look nowhere gets 0.
+    `dropout` is the probability of dropping a weight, by `seed`."""
+    scale = 1 / math.sqrt(q.shape[-1])
+    scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., T, S)
+    t, s = scores.shape[-2:]
+    if causal:
+        scores = np.where(np.tri(t, s, s - t, dtype=bool), scores, -np.inf)
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf)
+    p = softmax(scores)
+    keep = kept_mask(p.shape, dropout, seed, p.dtype) if dropout else 1.0
+    dropped = p * keep
+
+    def backward(g: Array) -> tuple[Array | None, ...]:
+        dv = dropped.swapaxes(-1, -2) @ g
+        dp = (g @ v.swapaxes(-1, -2)) * keep
+        dscores = p * (dp - (dp * p).sum(axis=-1, keepdims=True)) * scale
+        return dscores @ k, dscores.swapaxes(-1, -2) @ q, dv, None
+
+    return dropped @ v, backward

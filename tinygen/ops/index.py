@@ -1,0 +1,83 @@
+"""Indexing: reading entries, and its transpose, adding into entries.
+
+Reading the same entry twice gives it two gradients, which must be added, not overwritten: that is
+what `scatter_add` is for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import implements, op
+from tinygen.tensor import Array, Tensor
+
+
+def plain(index: Any) -> Any:
+    """An index with the arrays of the Tensors in it."""
+    if isinstance(index, tuple):
+        return tuple(plain(i) for i in index)
+    return index._data if isinstance(index, Tensor) else index
+
+
+def getitem(x: Any, index: Any) -> Tensor:
+    """x[index], NumPy's basic and advanced indexing; Tensors of ints or bools may be indices."""
+    return entries(x, plain(index))
+
+
+@op
+def entries(x: Array, index: Any) -> Any:
+    shape = x.shape
+    return x[index], lambda g: scatter_add(g, index, shape)
+
+
+@op
+def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of `shape`, into whose entries [index] x has been added, repeatedly where they repeat."""
+    y = scatter_add(x, index, shape) if isinstance(x, Tensor) else added(x, index, shape)
+    return y, lambda g: g[index]
+
+
+def added(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    y = np.zeros_like(x, shape=shape)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype != bool for i in parts):
+        np.add.at(y, index, x)
+    else:  # slices, ints and masks name no entry twice
+        y[index] = x
+    return y
+
+
+@implements(np.take)
+def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """The entries at `indices` along an axis (of the flattened x for None)."""
+    if axis is None:
+        return getitem(np.ravel(x), indices)
+    return getitem(x, (*[slice(None)] * (axis % x.ndim), plain(indices)))
+
+
+@implements(np.take_along_axis)
+def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
+    """For each position of `indices`, the entry of x at that index along `axis`, such as one logit per row."""
+    indices = plain(indices)
+    if indices.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_axis: indices have shape {indices.shape}, x {x.shape}: same ndim needed"
+        )
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis] = indices
+    return entries(x, tuple(grid))
+
+
+@op
+def embedding(weight: Array, ids: Array) -> Any:
+    """Rows of `weight` (V, C) for integer `ids` (...): (..., C).
+
+    Raises IndexError for an id outside [0, V): NumPy would read -1 as the last row, CuPy wraps all."""
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"embedding ids must be integers, got {ids.dtype}")
+    if ids.size and not (ids.min() >= 0 and ids.max() < len(weight)):
+        raise IndexError(f"ids must be in [0, {len(weight)}), got {int(ids.min())} to {int(ids.max())}")
+    shape = weight.shape
+    return weight[ids], lambda g: scatter_add(g, ids, shape)

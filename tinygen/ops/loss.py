@@ -1,0 +1,120 @@
+"""Losses and divergences.
+
+`reduction` is "mean" (over everything that counts), "sum" or "none".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.activation import log_softmax, softplus
+from tinygen.tape import op
+from tinygen.tensor import Array, Tensor
+
+
+def reduced(loss: Any, reduction: str) -> Any:
+    if reduction == "none":
+        return loss
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+    return np.mean(loss) if reduction == "mean" else np.sum(loss)
+
+
+def same_shape(x: Any, y: Any) -> None:
+    if np.shape(x) != np.shape(y):
+        raise ValueError(f"prediction {np.shape(x)} and target {np.shape(y)} must have one shape")
+
+
+# -- classes ---------------------------------------------------------------------------------------
+
+
+@op
+def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> Any:
+    """-Σ_v q_v log softmax(logits)_v per row; q is (1 - smoothing) on the target plus smoothing/V on all.
+    Rows whose target is `ignore_index` get 0. The gradient by the logits is softmax - q."""
+    logp = log_softmax(logits)
+    counted = targets != ignore_index
+    onehot = np.equal(np.arange(logits.shape[-1]), np.where(counted, targets, -1)[..., None])
+    q = onehot * (1 - smoothing) + counted[..., None] * (smoothing / logits.shape[-1])
+    q = q.astype(logits.dtype)
+    return -(q * logp).sum(axis=-1), lambda g: g[..., None] * (np.exp(logp) * counted[..., None] - q)
+
+
+def cross_entropy(
+    logits: Any,
+    targets: Any,
+    *,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
+    """The negative log-likelihood of integer `targets` (...) under softmax of `logits` (..., V), in nats.
+
+    The mean is over the targets that are not `ignore_index`. Label smoothing: Szegedy et al. 2015,
+    arXiv:1512.00567, section 7. Raises IndexError for a target outside [0, V), ValueError when the shapes
+    do not match or nothing is left to count."""
+    ids = targets._data if isinstance(targets, Tensor) else np.asarray(targets)
+    if ids.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"targets {ids.shape} must have the shape of logits {logits.shape} without the last axis"
+        )
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"targets must be integer class numbers, got {ids.dtype}")
+    counted = ids != ignore_index
+    wrong = ids[counted & ((ids < 0) | (ids >= logits.shape[-1]))]
+    if wrong.size:
+        raise IndexError(
+            f"target {int(wrong[0])} is outside [0, {logits.shape[-1]}) and not ignore_index={ignore_index}"
+        )
+    losses = token_losses(logits, ids, ignore_index, label_smoothing)
+    if reduction != "mean":
+        return reduced(losses, reduction)
+    if not counted.any():
+        raise ValueError(f"every target is ignore_index={ignore_index}: there is nothing to average")
+    return np.sum(losses) / int(counted.sum())
+
+
+def bce_with_logits(logits: Any, targets: Any, reduction: str = "mean") -> Any:
+    """-[y log σ(x) + (1 - y) log(1 - σ(x))] for targets y in [0, 1], as softplus(x) - x y."""
+    same_shape(logits, targets)
+    return reduced(softplus(logits) - logits * targets, reduction)
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def mse(x: Any, y: Any, reduction: str = "mean") -> Any:
+    """(x - y)²."""
+    same_shape(x, y)
+    return reduced(np.square(x - y), reduction)
+
+
+def l1(x: Any, y: Any, reduction: str = "mean") -> Any:
+    """|x - y|."""
+    same_shape(x, y)
+    return reduced(np.abs(x - y), reduction)
+
+
+def huber(x: Any, y: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
+    """d²/2 for |d| <= delta, beyond it the tangent delta (|d| - delta/2), d = x - y (Huber 1964)."""
+    same_shape(x, y)
+    d = np.abs(x - y)
+    near = np.minimum(d, delta)
+    return reduced(near * (d - 0.5 * near), reduction)
+
+
+# -- divergences -----------------------------------------------------------------------------------
+
+
+def kl_categorical(log_p: Any, log_q: Any, reduction: str = "mean") -> Any:
+    """KL(p ‖ q) = Σ p (log p - log q) over the last axis, from log-probabilities (..., V)."""
+    same_shape(log_p, log_q)
+    return reduced(np.sum(np.exp(log_p) * (log_p - log_q), axis=-1), reduction)
+
+
+def kl_gaussian(mean: Any, logvar: Any, reduction: str = "mean") -> Any:
+    """KL(N(mean, exp(logvar)) ‖ N(0, 1)) per entry (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
+    same_shape(mean, logvar)
+    return reduced(0.5 * (np.square(mean) + np.exp(logvar) - 1.0 - logvar), reduction)

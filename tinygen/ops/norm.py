@@ -1,0 +1,86 @@
+"""Normalisation: layer, RMS, group and batch norm.
+
+All but RMS norm take mean and (biased) variance over some axes and differ only in which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import op
+from tinygen.tensor import Array
+
+
+def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Array], Array]]:
+    """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,
+    section 3, simplified): (g - mean(g) - x̂ mean(g x̂)) / sqrt(var + eps)."""
+    centered = x - x.mean(axis=axis, keepdims=True)
+    inv = 1 / np.sqrt((centered * centered).mean(axis=axis, keepdims=True) + eps)
+    xhat = centered * inv
+
+    def dx(g: Array) -> Array:
+        return inv * (g - g.mean(axis=axis, keepdims=True) - xhat * (g * xhat).mean(axis=axis, keepdims=True))
+
+    return xhat, dx
+
+
+@op
+def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> Any:
+    """Over the last axis (Ba et al. 2016, arXiv:1607.06450): x (..., C), weight and bias (C)."""
+    xhat, dx = standardized(x, -1, eps)
+    y = xhat * weight if bias is None else xhat * weight + bias
+    return y, lambda g: dx(g * weight), lambda g: g * xhat, lambda g: g
+
+
+@op
+def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> Any:
+    """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C)."""
+    inv = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    xhat = x * inv
+
+    def dx(g: Array) -> Array:
+        g = g * weight
+        return inv * (g - xhat * (g * xhat).mean(axis=-1, keepdims=True))
+
+    return xhat * weight, dx, lambda g: g * xhat
+
+
+@op
+def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
+    """Over `groups` groups of channels and all positions (Wu & He 2018, arXiv:1803.08494):
+    x (N, C, ...), weight and bias (C)."""
+    n, channels = x.shape[:2]
+    if channels % groups:
+        raise ValueError(f"{channels} channels cannot be split into {groups} equal groups")
+    shape, per_channel = x.shape, (channels,) + (1,) * (x.ndim - 2)
+    grouped = (n, groups, -1) if x.size else (n, groups, 0)
+    flat, dx = standardized(x.reshape(grouped), -1, eps)
+    xhat = flat.reshape(shape)
+    weight = weight.reshape(per_channel)
+    over = (0, *range(2, x.ndim))
+    return (
+        xhat * weight + bias.reshape(per_channel),
+        lambda g: dx((g * weight).reshape(grouped)).reshape(shape),
+        None,
+        lambda g: (g * xhat).sum(axis=over),
+        lambda g: g.sum(axis=over),
+    )
+
+
+@op
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
+    """Over the batch and all positions (Ioffe & Szegedy 2015, arXiv:1502.03167), with this batch's
+    statistics: x (N, C, ...), weight and bias (C)."""
+    over = (0, *range(2, x.ndim))
+    per_channel = (weight.shape[0],) + (1,) * (x.ndim - 2)
+    xhat, dx = standardized(x, over, eps)
+    weight = weight.reshape(per_channel)
+    return (
+        xhat * weight + bias.reshape(per_channel),
+        lambda g: dx(g * weight),
+        lambda g: (g * xhat).sum(axis=over),
+        lambda g: g.sum(axis=over),
+    )

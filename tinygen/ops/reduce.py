@@ -1,0 +1,134 @@
+"""Reductions: sums, means, extremes, logsumexp, and the running sum.
+
+`axis` is None (all axes), an int or a tuple; `keepdims` keeps the reduced axes with size 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import detached, implements, op
+from tinygen.tensor import Array
+
+Axis = int | tuple[int, ...] | None
+
+
+def normalized(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The reduced axes, counted from 0. Raises np.exceptions.AxisError for one that is not there."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    return np.lib.array_utils.normalize_axis_tuple(axes, ndim)
+
+
+def kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """`shape` with size 1 at the reduced axes."""
+    axes = normalized(axis, len(shape))
+    return tuple(1 if i in axes else n for i, n in enumerate(shape))
+
+
+def count(shape: tuple[int, ...], axis: Axis) -> int:
+    """How many entries each reduced value is made of."""
+    return math.prod(shape[i] for i in normalized(axis, len(shape)))
+
+
+@implements(np.sum)
+@op
+def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    shape = x.shape
+    y = x.sum(axis=axis, keepdims=keepdims)
+    return y, lambda g: np.broadcast_to(g.reshape(kept(shape, axis)), shape)
+
+
+@implements(np.mean)
+@op
+def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    shape = x.shape
+    n = count(shape, axis) or 1
+    y = x.mean(axis=axis, keepdims=keepdims)
+    return y, lambda g: np.broadcast_to((g / n).reshape(kept(shape, axis)), shape)
+
+
+@implements(np.var)
+@op
+def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
+    """The mean squared distance from the mean; `ddof=1` divides by n - 1, the unbiased estimate."""
+    centered = x - x.mean(axis=axis, keepdims=True)
+    n = count(x.shape, axis) - ddof
+    if n <= 0:
+        raise ValueError(f"var over {n + ddof} entries with ddof={ddof} divides by {n}")
+    shape = kept(x.shape, axis)
+    y = (centered * centered).sum(axis=axis, keepdims=keepdims) / n
+    return y, lambda g: (g.reshape(shape) * (2 / n)) * centered
+
+
+@implements(np.std)
+def std(x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
+    """The square root of `var`; its gradient is infinite where all entries are equal."""
+    return np.sqrt(var(x, axis, ddof, keepdims))
+
+
+@implements(np.max, np.amax)
+@op
+def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The largest entry; entries that share the maximum share its gradient equally."""
+    return extreme(x, x.max(axis=axis, keepdims=keepdims), axis)
+
+
+@implements(np.min, np.amin)
+@op
+def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The smallest entry; entries that share the minimum share its gradient equally."""
+    return extreme(x, x.min(axis=axis, keepdims=keepdims), axis)
+
+
+def extreme(x: Array, y: Array, axis: Axis) -> Any:
+    shape = kept(x.shape, axis)
+    hit = detached(x) == detached(y).reshape(shape)
+    return y, lambda g: g.reshape(shape) * hit / hit.sum(axis=axis, keepdims=True)
+
+
+@op
+def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log Σ exp(x), shifted by the maximum so that nothing overflows; its gradient is softmax(x)."""
+    top = detached(x).max(axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0).astype(x.dtype)
+    full = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
+    shape = full.shape
+    y = (
+        full
+        if keepdims
+        else full.reshape(tuple(n for i, n in enumerate(shape) if i not in normalized(axis, len(shape))))
+    )
+    return y, lambda g: g.reshape(shape) * np.exp(x - full)
+
+
+@implements(np.cumsum)
+@op
+def cumsum(x: Array, axis: int | None = None) -> Any:
+    """The running sum along an axis (of the flattened x for None); back: the running sum from the end."""
+    shape = x.shape
+
+    def dx(g: Array) -> Array:
+        if axis is None:
+            return np.flip(np.cumsum(np.flip(g, 0), 0), 0).reshape(shape)
+        return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+
+    return np.cumsum(x, axis), dx
+
+
+@implements(np.argmax)
+@op
+def argmax(x: Array, axis: int | None = None) -> Any:
+    """Where the largest entry is (the first of equals); no gradient."""
+    return (np.argmax(x, axis),)
+
+
+@implements(np.argmin)
+@op
+def argmin(x: Array, axis: int | None = None) -> Any:
+    """Where the smallest entry is (the first of equals); no gradient."""
+    return (np.argmin(x, axis),)

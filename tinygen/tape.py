@@ -1,0 +1,280 @@
+"""The tape: reverse-mode automatic differentiation.
+
+Linnainmaa 1976; Griewank & Walther, *Evaluating Derivatives* (2nd ed. 2008), chapters 3, 5 and 6.
+
+An **op** is a function that returns its value and, beside it, one small function per input that
+sends the gradient back. `@op` makes of it a function on Tensors: it computes on their arrays and,
+when an input wants a gradient, leaves a `Node` on the tape. A node holds the op, its inputs and those
+small functions (its rules). So the tape is a program, and the order of creation is one of its
+topological orders. `tinygen/backward.py` walks it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import CodeType, FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+
+import numpy as np
+
+from tinygen.tensor import IMPLEMENTS, Array, Tensor, device_of
+
+if TYPE_CHECKING:
+    from tinygen.backward import Segment
+
+P = ParamSpec("P")
+Rule = Callable[[Any], Any]
+"""Takes the gradient of an op's value; returns that of one input, or a tuple: of every input."""
+
+# -- the switches ----------------------------------------------------------------------------------
+
+
+class Mode(NamedTuple):
+    """How ops behave. Each thread and each async task has its own."""
+
+    record: bool = True
+    anomaly: bool = False
+    segment: Segment | None = None  # the checkpoint() that is being recorded
+
+
+MODE: ContextVar[Mode] = ContextVar("tinygen_mode", default=Mode())  # noqa: B039 (it is a tuple)
+
+
+@contextmanager
+def switch(**changes: Any) -> Iterator[None]:
+    token = MODE.set(MODE.get()._replace(**changes))
+    try:
+        yield
+    finally:
+        MODE.reset(token)
+
+
+no_grad = functools.partial(switch, record=False)
+no_grad.__doc__ = """`with no_grad():` ops compute and record nothing. `@no_grad()` decorates a function."""
+
+enable_grad = functools.partial(switch, record=True)
+enable_grad.__doc__ = """`with enable_grad():` ops record again, inside a `no_grad()`."""
+
+anomaly = functools.partial(switch, anomaly=True)
+anomaly.__doc__ = (
+    """`with anomaly():` stop at the first NaN or infinity, forward or backward, and say where."""
+)
+
+
+class AnomalyError(ArithmeticError):
+    """A NaN or an infinity, caught where it was made, under `anomaly()`."""
+
+
+# -- what is on the tape ---------------------------------------------------------------------------
+
+
+class Op:
+    """An op's `name`, its `body` (the definition) and `compute`: what runs on arrays, the body itself
+    unless `tinygen.kernels` has put a faster kernel there."""
+
+    __slots__ = ("body", "compute", "name")
+
+    def __init__(self, body: Callable[..., Any]) -> None:
+        self.name = body.__name__
+        self.body = body
+        self.compute = body
+
+
+class Node:
+    """One executed op. Arrays that were computed on the tape are not kept here, only by the rules that
+    need them: their place among `inputs` is taken by the Node that made them."""
+
+    __slots__ = (
+        *("op", "inputs", "kwargs", "rules", "seq", "version", "code", "offset"),
+        *("shape", "dtype", "out", "__weakref__"),
+    )  # fmt: skip
+
+    shape: Any
+    """The value's shape, and in `dtype` its dtype; tuples of them when the value is a tuple."""
+    dtype: Any
+    out: weakref.ref[Tensor] | None
+    """The output, as long as somebody holds it."""
+
+    def __init__(
+        self, op: Op, inputs: tuple[Any, ...], kwargs: dict[str, Any], rules: Any, frame: FrameType
+    ) -> None:
+        self.op = op
+        self.inputs = inputs  # Nodes, Tensors (leaves and constants), and whatever isn't a Tensor
+        self.kwargs = kwargs
+        self.rules: Sequence[Rule] | Segment | None = rules  # None once backward() has freed them
+        self.seq = next(SEQUENCE)
+        self.version = 0
+        for x in inputs:
+            if isinstance(x, Tensor):
+                self.version += x.version
+        self.code, self.offset = place(frame)
+        self.out = None
+
+    @property
+    def where(self) -> str:
+        """What called the op, as "file:line"."""
+        return line_of(self.code, self.offset)
+
+
+SEQUENCE = itertools.count()
+PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
+PICK.name = "pick"
+HERE = os.path.dirname(__file__) + os.sep
+INTERNAL = (HERE + "tape.py", HERE + "tensor.py", HERE + "ops" + os.sep)
+
+
+def place(frame: FrameType) -> tuple[CodeType, int]:
+    """Where `frame`'s caller outside the engine stands: kept cheap, `line_of` makes words of it."""
+    while frame.f_code.co_filename.startswith(INTERNAL) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def line_of(code: CodeType, offset: int) -> str:
+    line = next((n for start, end, n in code.co_lines() if start <= offset < end), None)
+    return f"{code.co_filename}:{line}"
+
+
+def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
+    """Make a differentiable function of `body`.
+
+    `body` gets arrays and returns `value, rule, rule, ...`: a rule takes the gradient of the value and
+    returns that of one positional argument, in order (None where there is none to give), or all of
+    them at once as a tuple from a single rule. It is written in functions that Tensors answer too
+    (NumPy's, operators, other ops), since higher orders call it with Tensors. A rule's result is
+    summed over broadcast axes and cast to its input's dtype here, so rules need not.
+
+    The result takes Tensors anywhere among its arguments; called with arrays only, it returns an array.
+    Floating-point results have the dtype of the Tensors that came in, unless `dtype=` is passed.
+    """
+    self = Op(body)
+
+    @functools.wraps(body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs and any(isinstance(x, Tensor) for x in kwargs.values()):
+            bound = inspect.signature(body).bind(*args, **kwargs)
+            bound.apply_defaults()
+            return call(*bound.args, **bound.kwargs)
+        tensor = None
+        tracked = False
+        arrays = []
+        for x in args:
+            if isinstance(x, Tensor):
+                tensor = x
+                tracked = tracked or x.requires_grad
+                x = x._data
+            arrays.append(x)
+        if tensor is None:
+            return self.compute(*arrays, **kwargs)[0]
+        try:
+            value, *rules = self.compute(*arrays, **kwargs)
+        except Exception as error:
+            raise explained(error, signature(self, arrays), arrays) from error
+        if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
+            value = settled(value, args, kwargs)
+        mode = MODE.get()
+        if mode.anomaly:
+            where = line_of(*place(sys._getframe(1)))
+            check_finite(value, f"the value of {signature(self, arrays)}", where)
+        if not (tracked and mode.record and rules):
+            return wrapped(value)
+        inputs = tuple([x.node or x if isinstance(x, Tensor) else x for x in args])
+        node = Node(self, inputs, kwargs, rules, sys._getframe(1))
+        if mode.segment is not None:
+            mode.segment.record(node, args)
+        return wrapped(value, node)
+
+    call.op = self  # type: ignore[attr-defined]
+    return call
+
+
+def implements(
+    *functions: Callable[..., Any],
+) -> Callable[[Callable[P, Tensor]], Callable[P, Tensor]]:
+    """Let NumPy's `functions` mean this one when they are called with Tensors."""
+
+    def register(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        IMPLEMENTS.update(dict.fromkeys(functions, function))
+        return function
+
+    return register
+
+
+def detached(x: Array) -> Array:
+    """`x` as a constant, for bodies: in a replay no gradient flows through it."""
+    return x.detach() if isinstance(x, Tensor) else x
+
+
+def wrapped(value: Any, node: Node | None = None) -> Any:
+    """The Tensor (or tuple of them) of an op's value, made by `node`."""
+    if type(value) is tuple:
+        if node is None:
+            return tuple(wrapped(v) for v in value)
+        node.shape, node.dtype = tuple(v.shape for v in value), tuple(v.dtype for v in value)
+        frame = sys._getframe(1)
+        return tuple(wrapped(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
+    out = Tensor.__new__(Tensor)
+    out._data = value
+    out.grad = None
+    out.version = 0
+    out.node = node
+    out.requires_grad = node is not None
+    if node is not None:
+        node.shape, node.dtype, node.out = value.shape, value.dtype, weakref.ref(out)
+    return out
+
+
+def settled(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """`value` as an array (NumPy's reductions give scalars) of the dtype that the Tensors ask for.
+
+    NumPy 2 promotes float32 with float64 constants, 0-d arrays or integer arrays to float64 (NEP 50);
+    a Tensor keeps its dtype."""
+    if type(value) is tuple:
+        return tuple(settled(v, args, kwargs) for v in value)
+    if not hasattr(value, "__array_function__"):  # NumPy's scalars and Python's numbers
+        value = np.asarray(value)
+    if value.dtype.kind == "f" and kwargs.get("dtype") is None:
+        dtypes = [x.dtype for x in args if isinstance(x, Tensor) and x.dtype.kind == "f"]
+        value = value.astype(np.result_type(*dtypes) if dtypes else np.float32, copy=False)
+    return value
+
+
+# -- what errors say -------------------------------------------------------------------------------
+
+
+def signature(op: Op, arrays: Sequence[Any]) -> str:
+    """Like "matmul(float32 (2, 3), float32 (4, 5))"."""
+
+    def describe(x: Any) -> str:
+        return f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x)[:40]
+
+    return f"{op.name}({', '.join(describe(x) for x in arrays)})"
+
+
+def explained(error: Exception, call: str, arrays: Sequence[Any]) -> Exception:
+    """`error` once more, with the call that failed and its shapes."""
+    devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}
+    if len(devices) > 1:
+        return TypeError(f"{call}: arrays on cpu and on cuda do not mix; move one with .to(device)")
+    if type(error) in (TypeError, ValueError, IndexError):
+        return type(error)(f"{call}: {error}")
+    error.add_note(f"in {call}")
+    return error
+
+
+def check_finite(value: Any, what: str, where: str) -> None:
+    """Raise AnomalyError, naming `what` and `where`, when `value` has a NaN or an infinity."""
+    for array in value if type(value) is tuple else (value,):
+        array = array._data if isinstance(array, Tensor) else array
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            index = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(array)))
+            kind = "NaN" if np.isnan(array[index]) else "infinity"
+            raise AnomalyError(f"{kind} at index {index} in {what}, called at {where}")

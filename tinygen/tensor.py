@@ -1,0 +1,251 @@
+"""Tensor: an array and its place on the tape.
+
+A `Tensor` wraps an array (NumPy's, or CuPy's on a GPU). It answers NumPy's own protocols (NEP 13
+`__array_ufunc__`, NEP 18 `__array_function__`), so plain NumPy code runs on it: on arrays `np.exp(x)`
+computes, on Tensors it computes and records. Each NumPy function finds its op in the table
+`IMPLEMENTS`, which the files in `tinygen/ops/` fill; a function that is not there raises, and never
+drops the graph silently. The operators `+ - * / @ ...` are bound to the same ops in
+`tinygen/ops/__init__.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tinygen.tape import Node
+
+Array = Any
+"""What an op body works on: `np.ndarray` or `cupy.ndarray`; in a replay of the tape, a `Tensor`."""
+
+IMPLEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""NumPy function -> the tinygen function that stands in for it when an argument is a Tensor."""
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    `data` is kept as it is when it is an array (no copy); Python numbers and lists become float32
+    (or int64, bool). float64 is used only when an array of that dtype is given, or `dtype` asks.
+
+    Raises TypeError when `requires_grad` is asked of a dtype that has no gradient (integers, bools).
+    """
+
+    __slots__ = ("__weakref__", "_data", "grad", "node", "requires_grad", "version")
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        array = as_array(data, dtype)
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(
+                f"only floating-point tensors have gradients, this one is {array.dtype}: "
+                "pass dtype=np.float32, or leave requires_grad off"
+            )
+        self._data = array
+        self.grad: Array | None = None  # filled by backward() on leaves: an array like `data`
+        self.requires_grad = requires_grad
+        self.node: Node | None = None  # the tape entry that computed this tensor; None on leaves
+        self.version = 0  # how often `data` was written; the tape compares it
+
+    # -- the array ---------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array itself. Assigning (also `t.data -= step`) tells the tape that it has changed."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Array) -> None:
+        if self.node is not None:
+            raise RuntimeError(
+                "cannot write into a tensor that was computed on the tape: its gradient would be wrong. "
+                "Compute a new tensor, or write into t.detach()"
+            )
+        value = as_array(value, None)
+        if value.shape != self._data.shape:
+            raise ValueError(f"cannot assign data of shape {value.shape} to shape {self.shape}")
+        self._data = value
+        self.version += 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self._data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> str:
+        """ "cpu" for NumPy arrays, "cuda" for CuPy arrays."""
+        return device_of(self._data)
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array, off the tape (shares memory on the CPU)."""
+        return to_device(self._data, "cpu")  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        """The one value of a tensor of size 1, as a Python number."""
+        return self._data.item()
+
+    def detach(self) -> Tensor:
+        """The same array, off the tape."""
+        return Tensor(self._data)
+
+    def to(self, device: str) -> Tensor:
+        """This tensor's values on "cpu" or "cuda", off the tape; itself when it is there already."""
+        if self.device == device:
+            return self
+        return Tensor(to_device(self._data, device), requires_grad=self.requires_grad)
+
+    # -- NumPy's protocols -------------------------------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        function = IMPLEMENTS.get(ufunc)
+        if function is None or method != "__call__":
+            name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+            raise TypeError(no_rule(name))
+        return function(*inputs, **kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        function = IMPLEMENTS.get(func)
+        if function is None:
+            raise TypeError(no_rule(func.__name__))
+        return function(*args, **kwargs)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self.requires_grad:
+            raise TypeError(
+                "np.asarray of a tensor that requires grad would drop its graph: "
+                "use t.numpy() for the values, or t.detach() first"
+            )
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    # -- Python's protocols ------------------------------------------------------------------------
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if self.requires_grad:
+            raise TypeError(
+                "cannot assign into a tensor that requires grad: its gradient would be wrong. Build the "
+                "result with np.where or tinygen.ops.scatter_add; to set a parameter, assign to t.data"
+            )
+        self._data[index] = value._data if isinstance(value, Tensor) else value
+        self.version += 1
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("cannot iterate over a tensor of shape (): it is one number")
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    def __int__(self) -> int:
+        return int(self._data)
+
+    def __index__(self) -> int:
+        return self._data.__index__()  # type: ignore[no-any-return]
+
+    __hash__ = object.__hash__  # == compares elementwise, so a tensor is itself as a key
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
+        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        origin = f", from {self.node.op.name}" if self.node else ", requires_grad=True"
+        return f"Tensor({values}{extra}{origin if self.requires_grad else ''})"
+
+    if TYPE_CHECKING:  # bound from above: backward in tinygen/backward.py, the rest in tinygen/ops
+
+        def backward(self, gradient: Any = None, *, retain_graph: bool = False) -> None: ...
+
+        @property
+        def T(self) -> Tensor: ...
+        def astype(self, dtype: Any) -> Tensor: ...
+        def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def var(self, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor: ...
+        def max(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def min(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
+        def argmax(self, axis: int | None = None) -> Tensor: ...
+        def cumsum(self, axis: int | None = None) -> Tensor: ...
+        def reshape(self, *shape: Any) -> Tensor: ...
+        def transpose(self, *axes: Any) -> Tensor: ...
+        def swapaxes(self, axis1: int, axis2: int) -> Tensor: ...
+        def squeeze(self, axis: Any = None) -> Tensor: ...
+
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+
+
+def no_rule(name: str) -> str:
+    return (
+        f"np.{name} has no gradient rule in tinygen. Use another function, define one with @tinygen.op, "
+        "or leave the tape with t.numpy()"
+    )
+
+
+def as_array(data: Any, dtype: Any) -> Array:
+    """`data` as an array: arrays as they are, everything else through NumPy with float32 for floats."""
+    if isinstance(data, Tensor):
+        raise TypeError("this is a Tensor already: use t.detach() for the same values off the tape")
+    if not hasattr(data, "__array_function__") or isinstance(data, np.generic):
+        data = np.asarray(data)
+        if data.dtype == np.float64 and dtype is None:
+            dtype = np.float32
+        if data.dtype.kind not in "fiub":
+            raise TypeError(f"cannot make a tensor of {data.dtype} data: numbers or bools are needed")
+    return data if dtype is None else data.astype(dtype, copy=False)
+
+
+def device_of(array: Array) -> str:
+    return "cpu" if isinstance(array, np.ndarray) else "cuda"
+
+
+def to_device(array: Array, device: str) -> Array:
+    """`array` on "cpu" (NumPy) or "cuda" (CuPy). Raises RuntimeError when there is no CuPy."""
+    if device == device_of(array):
+        return array
+    if device == "cpu":
+        return array.get()
+    if device != "cuda":
+        raise ValueError(f'unknown device {device!r}: use "cpu" or "cuda"')
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError('device "cuda" needs CuPy: pip install cupy-cuda12x (or 13x)') from error
+    return cupy.asarray(array)

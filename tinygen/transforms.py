@@ -1,0 +1,132 @@
+"""Functions of functions: vjp, grad, jvp, hvp, jacobian, hessian.
+
+Griewank & Walther 2008, ch. 3 and 5. All of them stand on `vjp`. Arguments may be Tensors, arrays or
+numbers; what comes back are Tensors. They compose: when something that is on the tape flows into the
+function (another transform's variable, a model's parameters), the results are on the tape too, at the
+price of a replay; under `no_grad()` they are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.backward import backward, cotangent, program
+from tinygen.tape import MODE, enable_grad, op, switch
+from tinygen.tensor import Tensor
+
+Pull = Callable[[Any], tuple[Tensor, ...]]
+
+
+def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
+    """`f(*args)`, and the function that sends a cotangent g of it back: g -> (gᵀ ∂f/∂arg, ...)."""
+    recording = MODE.get().record
+    with enable_grad():
+        variables = [variable(x, recording) for x in args]
+        value = f(*variables)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"the function must return a Tensor, it returned {type(value).__name__}")
+    leaves = [x for node in program([value]) for x in node.inputs if isinstance(x, Tensor)]
+    ours = {id(v) for v in variables}
+    others = recording and any(x.requires_grad and id(x) not in ours for x in leaves)
+
+    def pull(g: Any) -> tuple[Tensor, ...]:
+        create = others or (isinstance(g, Tensor) and g.requires_grad and MODE.get().record)
+        g = cotangent(value, g)
+        if isinstance(g, Tensor) != create:
+            g = Tensor(g) if create else g._data
+        grads = backward([value], [g], variables, retain_graph=True, create_graph=create)
+        return tuple(result(grads.get(v.node or v), v) for v in variables)
+
+    return value if others else value.detach(), pull
+
+
+@op
+def alias(x: Any) -> Any:
+    """`x` under a new name: d/d(alias) leaves all other uses of `x` out."""
+    return x, lambda g: g
+
+
+def variable(x: Any, recording: bool) -> Tensor:
+    """What the function is differentiated by: a new leaf, or `x` renamed if it is on the tape."""
+    if isinstance(x, Tensor):
+        return alias(x) if x.requires_grad and recording else Tensor(x._data, requires_grad=True)
+    return Tensor(x, requires_grad=True)
+
+
+def result(gradient: Any, x: Tensor) -> Tensor:
+    """The gradient as a Tensor that shares nothing; zeros when the function did not use `x`."""
+    if isinstance(gradient, Tensor):
+        return gradient
+    return Tensor(np.zeros_like(x._data) if gradient is None else np.array(gradient, copy=True))
+
+
+def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The function that gives `f(*args)`, one number, and its gradient by the arguments `argnums`:
+    a Tensor, or a tuple of them when `argnums` is a sequence."""
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+
+    def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        def chosen(*variables: Any) -> Tensor:
+            inputs = list(args)
+            for i, v in zip(numbers, variables, strict=True):
+                inputs[i] = v
+            return f(*inputs, **kwargs)
+
+        value, pull = vjp(chosen, *(args[i] for i in numbers))
+        if value.size != 1:
+            raise ValueError(
+                f"grad needs a function with one number as its value, got {value.shape}: see jacobian"
+            )
+        gradients = pull(None)
+        return value, gradients[0] if isinstance(argnums, int) else gradients
+
+    return value_and_gradient
+
+
+def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The function that gives the gradient of `f`, by the arguments `argnums`."""
+    both = value_and_grad(f, argnums)
+    return lambda *args, **kwargs: both(*args, **kwargs)[1]
+
+
+def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """`f(*primals)` and its derivative along `tangents`, J·t.
+
+    gᵀJ is linear in g, and its derivative along t by g is J·t: a pull of a pull (Townsend 2017)."""
+    value, pull = vjp(f, *primals)
+
+    def paired(g: Tensor) -> Tensor:
+        products = [(gx * t).sum() for gx, t in zip(pull(g), tangents, strict=True)]
+        return sum(products[1:], start=products[0])
+
+    with switch(record=value.requires_grad):  # on the tape only if something else is
+        return value, grad(paired)(np.zeros_like(value._data))
+
+
+def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
+    """The Hessian of `f` at `x` times `v`, as the gradient of <∇f, v> (Pearlmutter 1994)."""
+    product: Tensor = grad(lambda x: (grad(f)(x) * v).sum())(x)
+    return product
+
+
+def jacobian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]:
+    """The function that gives ∂f/∂arg, of shape `f(*args).shape + arg.shape`: one pull per entry of f."""
+
+    def rows(*args: Any) -> Tensor:
+        value, pull = vjp(lambda x: f(*args[:argnum], x, *args[argnum + 1 :]), args[argnum])
+        units = np.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
+        shape = np.shape(args[argnum])
+        if value.size == 0:
+            return Tensor(np.zeros(value.shape + shape, value.dtype))
+        stacked: Any = np.stack([pull(unit)[0] for unit in units])  # type: ignore[arg-type]
+        return stacked.reshape(value.shape + shape)  # type: ignore[no-any-return]
+
+    return rows
+
+
+def hessian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]:
+    """The function that gives the matrix of second derivatives, of shape `arg.shape + arg.shape`."""
+    return jacobian(grad(f, argnum), argnum)
