@@ -103,7 +103,8 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
         return sum(products[1:], start=products[0])
 
     with switch(record=value.requires_grad):  # on the tape only if something else is
-        return value, grad(paired)(np.zeros_like(value._data))
+        tangent: Tensor = grad(paired)(np.zeros_like(value._data))
+    return value, tangent
 
 
 def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
@@ -122,7 +123,7 @@ def jacobian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]
         if value.size == 0:
             return Tensor(np.zeros(value.shape + shape, value.dtype))
         stacked: Any = np.stack([pull(unit)[0] for unit in units])  # type: ignore[arg-type]
-        return stacked.reshape(value.shape + shape)  # type: ignore[no-any-return]
+        return Tensor.reshape(stacked, value.shape + shape)
 
     return rows
 

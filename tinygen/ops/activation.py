@@ -41,8 +41,12 @@ def gelu(x: Array, approximate: str = "none") -> Any:
         raise ValueError(f'gelu: approximate must be "none" or "tanh", got {approximate!r}')
     c, a = math.sqrt(2 / math.pi), 0.044715
     t = np.tanh(c * (x + a * (x * x * x)))
-    slope_of_inner = lambda: c * (1 + 3 * a * (x * x))
-    return 0.5 * x * (1 + t), lambda g: g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope_of_inner())
+
+    def dx(g: Array) -> Array:
+        slope = c * (1 + 3 * a * (x * x))  # of what stands in tanh
+        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
+
+    return 0.5 * x * (1 + t), dx
 
 
 @op

@@ -59,7 +59,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
 
 @implements(np.take_along_axis)
 def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
-    """For each position of `indices`, the entry of x at that index along `axis`, such as one logit per row."""
+    """For each position of `indices`, the entry of x at that index along `axis`: one logit a row."""
     indices = plain(indices)
     if indices.ndim != x.ndim:
         raise ValueError(
