@@ -2,6 +2,7 @@
 
 from tinygen import ops
 from tinygen.backward import checkpoint
+from tinygen.kernels import kernels
 from tinygen.tape import AnomalyError, anomaly, enable_grad, implements, no_grad, op
 from tinygen.tensor import Tensor
 from tinygen.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
@@ -19,6 +20,7 @@ __all__ = [
     "implements",
     "jacobian",
     "jvp",
+    "kernels",
     "no_grad",
     "op",
     "ops",

@@ -100,7 +100,8 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
 
     def paired(g: Tensor) -> Tensor:
         products = [(gx * t).sum() for gx, t in zip(pull(g), tangents, strict=True)]
-        return sum(products[1:], start=products[0])
+        total: Tensor = sum(products[1:], start=products[0])
+        return total
 
     with switch(record=value.requires_grad):  # on the tape only if something else is
         tangent: Tensor = grad(paired)(np.zeros_like(value._data))
@@ -122,7 +123,7 @@ def jacobian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]
         shape = np.shape(args[argnum])
         if value.size == 0:
             return Tensor(np.zeros(value.shape + shape, value.dtype))
-        stacked: Any = np.stack([pull(unit)[0] for unit in units])  # type: ignore[arg-type]
+        stacked: Any = np.stack([pull(unit)[0] for unit in units])
         return Tensor.reshape(stacked, value.shape + shape)
 
     return rows

@@ -1,0 +1,16 @@
+"""Faster ways to compute the ops, each proved equal to the op's definition.
+
+The body of an op in `tinygen/ops/` is its definition: what is read, what higher orders use, and the
+oracle that kernels are tested against, in value and gradient. A kernel is a function of the same
+arguments and results for NumPy arrays; one that doesn't take what it is given returns NotImplemented,
+and the definition runs. `kernels("off")` leaves only definitions, `kernels("numpy")` takes kernels that
+need no compiler, `kernels("auto")`, the default, the best there is; `kernels.table()` lists them.
+"""
+
+from tinygen.kernels import attention, gelu, loss, norm  # noqa: F401 (they register their kernels)
+from tinygen.kernels.memory import keep_freed_memory
+from tinygen.kernels.registry import kernels
+
+__all__ = ["kernels"]
+
+keep_freed_memory()
