@@ -1,0 +1,160 @@
+"""Texts to learn from, and the cutting of a text into training batches.
+
+One text is always there: the help pages on the Python language that every CPython carries in
+`pydoc_data.topics`, about 450,000 characters of real English. Two more are the usual ones of
+character models: tiny Shakespeare (char-rnn, Karpathy 2015) and 32,033 first names (makemore,
+Karpathy 2022). They are looked for in folders first and downloaded last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+# -- where texts come from -------------------------------------------------------------------------
+
+
+class DataError(Exception):
+    """Data is missing, damaged or out of reach; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text published as one file that never changes."""
+
+    url: str
+    sha256: str
+    files: tuple[str, ...]  # what it may be called in a folder, the usual name first
+
+
+SOURCES = {
+    "shakespeare": Source(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        ("tinyshakespeare.txt", "input.txt"),
+    ),
+    "names": Source(
+        "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt",
+        "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
+        ("names.txt",),
+    ),
+}
+TIMEOUT = 20  # seconds
+
+
+def load_text(name_or_path: str | Path) -> str:
+    """A text by name, or the content of a UTF-8 file, its line ends as they are.
+
+    "topics" is the text in `pydoc_data.topics`: its sections sorted by name, joined by newlines. It
+    differs a little from one Python to the next, so compare results only within one.
+    "shakespeare" (1,115,394 characters) and "names" (32,033 names) are taken from the folder that
+    the environment variable TINYGEN_DATA names, or else from ~/.cache/tinygen, or else downloaded
+    into it; their SHA-256 is always checked. To read a file that is called like one of these, write
+    "./names".
+
+    DataError when there is no such file, it is empty or not UTF-8, when its SHA-256 is not the
+    published one, or when the download fails.
+    """
+    if name_or_path == "topics":
+        from pydoc_data.topics import topics
+
+        return "\n".join(topics[section] for section in sorted(topics))
+    if isinstance(name_or_path, str) and name_or_path in SOURCES:
+        return published(name_or_path).decode()
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(["topics", *SOURCES])
+        raise DataError(f"there is no file {str(path)!r}, and the only named texts are: {known}")
+    content = path.read_bytes()
+    if not content:
+        raise DataError(f"the file {str(path)!r} is empty")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the file {str(path)!r} is not UTF-8: the byte 0x{content[error.start]:02x} at "
+            f"{error.start} does not fit; convert it first, e.g. with iconv -t utf-8"
+        ) from None
+
+
+def published(name: str) -> bytes:
+    """The file of the text `name`: from TINYGEN_DATA, the cache or the network, in this order."""
+    source = SOURCES[name]
+    cache = Path.home() / ".cache" / "tinygen"
+    chosen = os.environ.get("TINYGEN_DATA")
+    for folder in [Path(chosen), cache] if chosen else [cache]:
+        for file in source.files:
+            if (folder / file).is_file():
+                return verified((folder / file).read_bytes(), source, str(folder / file))
+    path = cache / source.files[0]
+    try:
+        with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
+            content = verified(response.read(), source, source.url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed, so that a run that is cut short leaves no half file behind.
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        aside.write_bytes(content)
+        aside.replace(path)
+    except (OSError, HTTPException) as error:
+        raise DataError(
+            f"the text {name!r} is not here and could not be downloaded to {path} ({error}). "
+            f"Download {source.url} elsewhere and save it as {path}, or put it as "
+            f"{source.files[0]} into a folder and set TINYGEN_DATA to that folder. "
+            "The text 'topics' needs no network."
+        ) from error
+    return content
+
+
+def verified(content: bytes, source: Source, where: str) -> bytes:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != source.sha256:
+        raise DataError(
+            f"{where} is not the published text: its SHA-256 is {digest}, not {source.sha256}. "
+            "If it is a damaged file, delete it and load again; if it is a text of your own, give "
+            "load_text its path"
+        )
+    return content
+
+
+# -- what a model is fed ---------------------------------------------------------------------------
+
+
+def train_val_split(ids: Ids, fraction: float = 0.9) -> tuple[Ids, Ids]:
+    """The first `fraction` of `ids` (N,) to train on, the rest to validate, without shuffling.
+
+    Neighbouring characters tell each other, so only one cut keeps the two texts apart. ValueError
+    when `fraction` is not between 0 and 1 or either part would be empty.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+    cut = int(fraction * len(ids))
+    if not 0 < cut < len(ids):
+        raise ValueError(f"{len(ids)} tokens cannot be split at {fraction}: one part has none")
+    return ids[:cut], ids[cut:]
+
+
+def random_batch(ids: Ids, block_size: int, batch_size: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
+    """Pieces x (B, T) of `ids` (N,), and y (B, T), where y[b, t] is the token after x[b, t].
+
+    B is `batch_size`, T `block_size`. The start of each piece is drawn uniformly and with
+    replacement, as in nanoGPT's `get_batch`. ValueError when N is below T + 1.
+    """
+    if block_size < 1 or batch_size < 1:
+        raise ValueError(f"block_size and batch_size must be at least 1, got {block_size} and {batch_size}")
+    if len(ids) < block_size + 1:
+        raise ValueError(
+            f"the text has {len(ids)} tokens, but a block of {block_size} and the token after it "
+            f"need {block_size + 1}: take a longer text or a smaller block_size"
+        )
+    starts = rng.integers(len(ids) - block_size, size=(batch_size, 1))
+    x = starts + np.arange(block_size)  # (B, T)
+    return ids[x], ids[x + 1]
