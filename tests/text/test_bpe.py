@@ -1,0 +1,300 @@
+"""Byte-pair encoding: the textbook example, a naive trainer, and the ids of two other libraries."""
+
+import json
+import random
+import unicodedata
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygen.data import load_text
+from tinygen.text.bpe import BPE, Pair, learn_merges, merge, spell
+from tinygen.text.tokenizers import pretokenize
+
+END = "<|endoftext|>"
+
+
+@pytest.fixture(scope="module")
+def english() -> BPE:
+    return BPE.train(load_text("topics")[:200_000], 1000, special=[END])
+
+
+# -- exact -----------------------------------------------------------------------------------------
+
+
+def test_the_example_of_wikipedia() -> None:
+    tokenizer = BPE.train("aaabdaaabac", 256 + 3)
+    assert tokenizer.tokens[256:] == [b"aa", b"ab", b"aaab"]
+    assert tokenizer.encode("aaabdaaabac").tolist() == [258, 100, 258, 97, 99]
+
+
+def test_merging_goes_from_the_left_without_overlap() -> None:
+    assert merge([1, 1, 1, 2, 1, 1], (1, 1), 9) == [9, 1, 2, 9]
+
+
+def test_the_most_frequent_pair_goes_first_and_the_smaller_ids_among_equals() -> None:
+    assert list(learn_merges(Counter({b"yz": 1, b"ab": 2}), 2)) == [(97, 98), (121, 122)]
+    assert list(learn_merges(Counter({b"yz": 1, b"ac": 1, b"ab": 1}), 3)) == [
+        (97, 98),
+        (97, 99),
+        (121, 122),
+    ]
+
+
+def naive_merges(words: Counter[bytes], n_merges: int) -> dict[Pair, int]:
+    """The definition: count everything anew at each step."""
+    spelled = [(list(word), times) for word, times in words.items()]
+    merges: dict[Pair, int] = {}
+    while len(merges) < n_merges:
+        counts: Counter[Pair] = Counter()
+        for ids, times in spelled:
+            for pair in pairwise(ids):
+                counts[pair] += times
+        if not counts:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges[best] = 256 + len(merges)
+        spelled = [(merge(ids, best, merges[best]), times) for ids, times in spelled]
+    return merges
+
+
+few_letters = st.text(alphabet="ab c", max_size=60)  # so that pairs overlap, repeat and tie
+
+
+@settings(max_examples=300)
+@given(st.one_of(few_letters, st.text(max_size=60)), st.integers(0, 40))
+def test_counting_by_differences_learns_what_counting_anew_learns(text: str, n: int) -> None:
+    words = Counter(word.encode() for word in pretokenize(text))
+    assert list(learn_merges(words, n).items()) == list(naive_merges(words, n).items())
+
+
+def test_both_trainers_agree_on_english() -> None:
+    words = Counter(word.encode() for word in pretokenize(load_text("topics")[:20_000]))
+    assert learn_merges(words, 300) == naive_merges(words, 300)
+
+
+def test_training_stops_when_every_word_is_one_token() -> None:
+    tokenizer = BPE.train("abab abab", 1000, special=[END])
+    assert tokenizer.tokens[256:] == [b"ab", b"abab", b" abab", END.encode()]
+    assert tokenizer.vocab_size == 260
+
+
+@given(few_letters, few_letters)
+def test_encoding_applies_the_merges_in_the_order_they_were_learned(train: str, text: str) -> None:
+    tokenizer = BPE.train(train, 290)
+    expected = []
+    for word in pretokenize(text):
+        ids = list(word.encode())
+        for pair, new_id in tokenizer.merges.items():
+            ids = merge(ids, pair, new_id)
+        expected += ids
+    assert tokenizer.encode(text).tolist() == expected
+
+
+@given(few_letters)
+def test_no_two_tokens_have_the_same_bytes(text: str) -> None:
+    tokens = BPE.train(text, 400).tokens
+    assert len(set(tokens)) == len(tokens)
+
+
+# -- round trips -----------------------------------------------------------------------------------
+
+
+@given(st.text())
+def test_any_text_comes_back(english: BPE, text: str) -> None:
+    assert english.decode(english.encode(text)) == text
+
+
+def test_english_comes_back_and_shrinks(english: BPE) -> None:
+    text = load_text("topics")
+    ids = english.encode(text)
+    assert english.decode(ids) == text
+    assert len(ids) < len(text) / 2
+
+
+def test_half_a_character_is_decoded_as_a_replacement(english: BPE) -> None:
+    ids = [*"é".encode()]  # bytes are their own ids after training
+    assert english.decode(ids) == "é"
+    assert english.decode(ids[:1]) == "\ufffd"
+
+
+# -- special tokens --------------------------------------------------------------------------------
+
+
+def test_special_tokens_come_last_and_only_when_allowed(english: BPE) -> None:
+    end = english.special[END]
+    assert end == english.vocab_size - 1 == 999
+    text = f"one{END}two"
+    assert end not in english.encode(text)
+    expected = [*english.encode("one"), end, *english.encode("two")]
+    assert english.encode(text, allowed_special=[END]).tolist() == expected
+    assert english.encode(text, allowed_special="all").tolist() == expected
+    assert english.decode(expected) == english.decode(english.encode(text)) == text
+
+
+def test_the_longest_special_token_wins() -> None:
+    tokenizer = BPE.train("", 258, special=["<a>", "<a>b"])
+    assert tokenizer.encode("<a>b<a>", allowed_special="all").tolist() == [257, 256]
+    assert tokenizer.encode("<a>b", allowed_special=["<a>"]).tolist() == [256, ord("b")]
+
+
+def test_a_special_token_may_look_like_a_byte() -> None:
+    tokenizer = BPE.train("", 257, special=["a"])
+    assert tokenizer.encode("a").tolist() == [97]
+    assert tokenizer.encode("a", allowed_special="all").tolist() == [256]
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def test_a_special_token_must_be_known(english: BPE) -> None:
+    with pytest.raises(ValueError, match=r"\['<pad>'\] are no special tokens .*endoftext"):
+        english.encode("x", allowed_special=["<pad>"])
+
+
+@pytest.mark.parametrize("special", [END, ["x", "x"], [""]])
+def test_special_tokens_must_be_a_list_of_different_texts(special: Any) -> None:
+    with pytest.raises(ValueError, match="different strings"):
+        BPE.train("abc", 300, special=special)
+
+
+def test_a_lone_surrogate_is_named_with_its_place(english: BPE) -> None:
+    with pytest.raises(ValueError, match=r"lone surrogate, U\+D800, at position 2"):
+        english.encode("ab\ud800")
+    with pytest.raises(ValueError, match=r"lone surrogate, U\+DC00, at position 0"):
+        BPE.train("\udc00", 300)
+
+
+def test_a_vocabulary_must_hold_the_bytes() -> None:
+    with pytest.raises(ValueError, match=r"at least 257.*got 256"):
+        BPE.train("abc", 256, special=[END])
+    with pytest.raises(ValueError, match=r"255 are missing, the first is 0x00"):
+        BPE([b"a"], {}, {})
+
+
+def test_an_unknown_id_is_named(english: BPE) -> None:
+    with pytest.raises(ValueError, match="token 1000 at position 1"):
+        english.decode([0, 1000])
+
+
+# -- GPT-2's files ---------------------------------------------------------------------------------
+
+
+def test_files_bring_the_tokenizer_back(english: BPE, tmp_path: Path) -> None:
+    english.save(tmp_path / "new")
+    loaded = BPE.load(tmp_path / "new", special=[END])
+    assert loaded.tokens == english.tokens
+    assert list(loaded.merges.items()) == list(english.merges.items())
+    assert loaded.special == english.special
+
+
+def test_special_tokens_are_written_as_they_are(tmp_path: Path) -> None:
+    BPE.train("", 257, special=["<la fin é>"]).save(tmp_path)
+    assert json.loads((tmp_path / "vocab.json").read_text("utf-8"))["<la fin é>"] == 256
+    loaded = BPE.load(tmp_path, special=["<la fin é>"])
+    assert loaded.decode(loaded.encode("é<la fin é>", "all")) == "é<la fin é>"
+
+
+def test_the_files_are_written_as_gpt2_writes_them(tmp_path: Path) -> None:
+    BPE.train("é é", 259).save(tmp_path)
+    # é is the bytes C3 A9, both printable in Latin-1; a space is the 33rd byte that is not.
+    assert (tmp_path / "merges.txt").read_bytes().decode() == "#version: 0.2\nÃ ©\nĠ Ã©\n"
+    vocab = json.loads((tmp_path / "vocab.json").read_text("utf-8"))
+    assert {"!": 33, "Ā": 0, "Ġ": 32, "ÿ": 255, "Ń": 173, "Ã©": 256, "ĠÃ©": 257}.items() <= (vocab.items())
+    assert len(vocab) == 258
+
+
+def test_ids_are_those_of_the_file_and_a_merge_may_begin_with_a_hash(tmp_path: Path) -> None:
+    names = [spell(bytes([byte])) for byte in range(256)][::-1]  # byte b is id 255 - b
+    vocab = {name: i for i, name in enumerate([*names, "##", "##a"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab), "utf-8")
+    (tmp_path / "merges.txt").write_text("# #\n## a\n", "utf-8")  # without a version line
+    tokenizer = BPE.load(tmp_path)
+    assert tokenizer.encode("##b").tolist() == [256, 255 - ord("b")]
+    assert tokenizer.encode("#").tolist() == [255 - ord("#")]
+    assert tokenizer.decode([256, 255 - ord("b")]) == "##b"
+
+
+@pytest.mark.parametrize(
+    ("vocab", "merges", "message"),
+    [
+        ({"a": 0, "b": 2}, "", r"must be 0 \.\. 1"),
+        ({"a": 0, "a b": 1}, "", "'a b' in vocab.json is not written in GPT-2's byte alphabet"),
+        ({"a": 0, "b": 1}, "#version: 0.2\na b\n", "line 2 of merges.txt, 'a b'"),
+        ({"a": 0, "b": 1}, "ab\n", "line 1 of merges.txt, 'ab'"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(
+    tmp_path: Path, vocab: dict[str, int], merges: str, message: str
+) -> None:
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab), "utf-8")
+    (tmp_path / "merges.txt").write_text(merges, "utf-8")
+    with pytest.raises(ValueError, match=message):
+        BPE.load(tmp_path)
+
+
+def test_a_special_token_must_be_in_the_file(english: BPE, tmp_path: Path) -> None:
+    english.save(tmp_path)
+    with pytest.raises(ValueError, match=r"\['<pad>'\] are not in vocab.json"):
+        BPE.load(tmp_path, special=["<pad>"])
+
+
+def test_two_tokens_of_one_name_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two tokens are written 'a'"):
+        BPE.train("", 257, special=["a"]).save(tmp_path)
+
+
+# -- parity ----------------------------------------------------------------------------------------
+
+
+def texts() -> list[str]:
+    """Thousands of strings of all kinds, and English. Only characters known to every version."""
+    rng = random.Random(0)
+    common = " \n\t'sté中😀1.aeiou the and"
+
+    def character() -> str:
+        while True:
+            char = chr(rng.choice([rng.randrange(0x250), rng.randrange(0x110000)]))
+            if unicodedata.category(char) not in ("Cn", "Cs"):
+                return char
+
+    strings = [
+        "".join(rng.choice(common) if rng.random() < 0.6 else character() for _ in range(length))
+        for length in (rng.randrange(40) for _ in range(4000))
+    ]
+    return [*strings, load_text("topics")]
+
+
+def test_parity_with_tokenizers(english: BPE, tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    english.save(tmp_path)
+    other = tokenizers.Tokenizer(
+        tokenizers.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    )
+    other.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    other.decoder = tokenizers.decoders.ByteLevel()
+    for text in texts():
+        ids = english.encode(text).tolist()
+        assert ids == other.encode(text).ids, repr(text[:80])
+        assert english.decode(ids) == other.decode(ids)
+
+
+def test_parity_with_tiktoken(english: BPE) -> None:
+    tiktoken = pytest.importorskip("tiktoken")
+    # tiktoken's merge order is the order of the ids, as it is here after training.
+    other = tiktoken.Encoding(
+        "tinygen",
+        pat_str=r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
+        mergeable_ranks={token: i for i, token in enumerate(english.tokens[:-1])},
+        special_tokens=english.special,
+    )
+    for text in texts():
+        assert english.encode(text).tolist() == other.encode_ordinary(text), repr(text[:80])
+    text = f"a{END} b{END}{END}"
+    assert english.encode(text, "all").tolist() == other.encode(text, allowed_special="all")
+    assert english.encode(text).tolist() == other.encode(text, disallowed_special=())
