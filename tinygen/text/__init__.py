@@ -1,6 +1,13 @@
-"""Text: tokenizers and the n-gram baseline."""
+"""Text: tokenizers, the n-gram baseline, and the way from logits to tokens and scores."""
 
 from tinygen.text.bpe import BPE
+from tinygen.text.decoding import (
+    filtered_probs,
+    greedy,
+    perplexity,
+    sample,
+    sequence_log_prob,
+)
 from tinygen.text.ngram import NGram
 from tinygen.text.tokenizers import CharTokenizer, pretokenize
 
@@ -8,5 +15,10 @@ __all__ = [
     "BPE",
     "CharTokenizer",
     "NGram",
+    "filtered_probs",
+    "greedy",
+    "perplexity",
     "pretokenize",
+    "sample",
+    "sequence_log_prob",
 ]

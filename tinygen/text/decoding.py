@@ -1,0 +1,157 @@
+"""From logits to tokens: greedy choice, temperature, top-k and top-p sampling, and scoring.
+
+Temperature: Ackley, Hinton & Sejnowski 1985. Top-k: Fan, Lewis & Dauphin 2018, *Hierarchical neural
+story generation*, section 5.4. Top-p, or nucleus: Holtzman et al. 2020, *The curious case of neural
+text degeneration*, section 3.1.
+
+Everything here takes plain NumPy logits (..., V), the last axis the vocabulary, and computes in
+float64. A logit of -inf is a token that must not come. Sampling always takes the generator to draw
+from, so that the same seed gives the same text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+Logits = NDArray[np.floating[Any]]
+
+
+def greedy(logits: Logits) -> Ids:
+    """The most probable token, the smallest id among equals: (..., V) -> (...)."""
+    tokens: Ids = np.argmax(checked_logits(logits), axis=-1)
+    return tokens
+
+
+def sample(
+    logits: Logits,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Ids:
+    """Draw one token from each row of `filtered_probs`: (..., V) -> (...)."""
+    cdf = filtered_probs(logits, temperature, top_k, top_p).cumsum(axis=-1)
+    cdf /= cdf[..., -1:]  # exactly 1 at the end, so that every u < 1 lies below some step
+    u = rng.random((*cdf.shape[:-1], 1))
+    # The first step above u; `<=`, so that a token of probability 0 never comes, even at u = 0.
+    tokens: Ids = np.count_nonzero(cdf <= u, axis=-1)
+    return tokens
+
+
+def filtered_probs(
+    logits: Logits,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Floats:
+    """The distribution that `sample` draws from: (..., V) -> (..., V), each row summing to one.
+
+    temperature: above 0; the logits are divided by it. Below 1 sharpens, above 1 flattens. At 0 the
+        distribution would be `greedy`, which is refused here because nothing is left to draw.
+    top_k: at least 1; then only the k most probable tokens remain (`keep_top_k`).
+    top_p: above 0, at most 1; then only the fewest tokens with that much of the probability that is
+        left remain (`keep_top_p`).
+
+    They apply in this order, as in the usual libraries. ValueError outside these ranges, and for
+    logits with NaN or +inf, or a row of nothing but -inf.
+    """
+    if not 0 < temperature < math.inf:
+        advice = "; for the most probable token use greedy(logits)" if temperature == 0 else ""
+        raise ValueError(f"temperature must be above 0 and finite, got {temperature}{advice}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}; None keeps every token")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+    logits = checked_logits(logits)
+    # The maximum goes first: dividing by a small temperature then underflows, never overflows.
+    with np.errstate(over="ignore"):
+        probs = normalised(np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature))
+    if top_k is not None:
+        probs = keep_top_k(probs, top_k)
+    if top_p is not None and top_p < 1:  # a rounded sum may be 1 before the last token
+        probs = keep_top_p(probs, top_p)
+    return probs
+
+
+def keep_top_k(probs: Floats, k: int) -> Floats:
+    """Keep the k most probable tokens of each row (..., V), renormalised; all of them if k >= V.
+
+    Tokens as probable as the k-th all stay, so there may be more than k: nothing but the
+    probabilities decides, and equal tokens are treated alike.
+    """
+    k = min(k, probs.shape[-1])
+    kth = np.partition(probs, -k, axis=-1)[..., -k, None]  # (..., 1)
+    return normalised(np.where(probs >= kth, probs, 0))
+
+
+def keep_top_p(probs: Floats, p: float) -> Floats:
+    """Keep the smallest set of tokens of each row (..., V) with mass >= p, renormalised.
+
+    It always holds the most probable token. Since it is the smallest, not all of several equally
+    probable tokens may belong to it: those with smaller ids go first.
+    """
+    order = np.argsort(-probs, axis=-1, kind="stable")
+    falling = np.take_along_axis(probs, order, axis=-1)
+    before = np.roll(np.cumsum(falling, axis=-1), 1, axis=-1)  # the mass of the tokens before
+    before[..., 0] = 0
+    kept = np.empty(probs.shape, bool)
+    np.put_along_axis(kept, order, before < p, axis=-1)
+    return normalised(np.where(kept, probs, 0))
+
+
+def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Floats:
+    """ln p(tokens), summed over the sequence: logits (..., T, V), tokens (..., T) -> (...).
+
+    logits[..., t, :] must be what the model says about tokens[..., t]: of a GPT fed with x, the
+    logits belong to the tokens one place further. ValueError when the shapes do not fit or a token
+    is outside 0 .. V - 1.
+    """
+    logits = checked_logits(logits)
+    tokens = np.asarray(tokens)
+    if logits.ndim < 2 or tokens.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"logits must be (..., T, V) and tokens (..., T), got {logits.shape} and {tokens.shape}"
+        )
+    vocab_size = logits.shape[-1]
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab_size:
+        raise ValueError(f"tokens must be within 0 .. {vocab_size - 1}, got {tokens.min()} .. {tokens.max()}")
+    chosen = np.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]  # (..., T)
+    top = logits.max(axis=-1)
+    log_z = top + np.log(np.exp(logits - top[..., None]).sum(axis=-1))
+    log_prob: Floats = (chosen - log_z).sum(axis=-1)
+    return log_prob
+
+
+def perplexity(nll_mean: float) -> float:
+    """exp of the mean negative log-likelihood in nats a token: the size of an equally hard die.
+
+    V for a model that knows nothing, 1 for one that knows everything; ValueError below 0.
+    """
+    if not nll_mean >= 0:
+        raise ValueError(
+            f"a mean negative log-likelihood is at least 0, got {nll_mean}: pass -log_prob.mean(), in nats"
+        )
+    return math.exp(nll_mean)
+
+
+def normalised(weights: Floats) -> Floats:
+    probs: Floats = weights / weights.sum(axis=-1, keepdims=True)
+    return probs
+
+
+def checked_logits(logits: Logits) -> Floats:
+    """`logits` in float64, after a check that each row is a distribution."""
+    checked = np.asarray(logits, np.float64)
+    if checked.ndim == 0 or checked.shape[-1] == 0:
+        raise ValueError(f"logits must be (..., V) with V at least 1, got shape {checked.shape}")
+    if not np.isfinite(checked.max(axis=-1)).all():
+        raise ValueError(
+            "a row of logits holds NaN or +inf, or nothing but -inf: no token can be chosen from it"
+        )
+    return checked
