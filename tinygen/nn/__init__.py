@@ -1,0 +1,38 @@
+"""Layers: modules with parameters, built from the ops. Everything that draws random numbers, initial
+weights or dropout, is given the generator to draw from: `Linear(3, 4, rng=np.random.default_rng(0))`."""
+
+from tinygen.nn import init
+from tinygen.nn.attention import CrossAttention, KVCache, MultiHeadAttention
+from tinygen.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from tinygen.nn.dropout import Dropout
+from tinygen.nn.linear import Embedding, Linear
+from tinygen.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
+from tinygen.nn.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from tinygen.nn.rotary import rotary
+from tinygen.nn.transformer import MLP, Block
+
+__all__ = [
+    "MLP",
+    "BatchNorm",
+    "Block",
+    "Buffer",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "CrossAttention",
+    "Dropout",
+    "Embedding",
+    "GroupNorm",
+    "KVCache",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "ModuleList",
+    "MultiHeadAttention",
+    "Parameter",
+    "RMSNorm",
+    "Sequential",
+    "init",
+    "rotary",
+]

@@ -1,0 +1,157 @@
+"""Multi-head attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2), with a KV cache.
+
+Shapes: B batch, T positions of the queries, S of the keys, C channels, H heads, d = C / H.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn.linear import Linear
+from tinygen.nn.module import Module
+from tinygen.nn.rotary import rotary
+from tinygen.tensor import Array, Tensor
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, C) -> (B, H, T, d). View first, then transpose: the C channels of one position are its H
+    heads side by side."""
+    b, t, c = x.shape
+    return x.reshape(b, t, heads, c // heads).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, d) -> (B, T, C): `split_heads` undone."""
+    b, h, t, d = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(b, t, h * d)
+
+
+class KVCache:
+    """The keys and values of one layer's past positions, so that each new token costs one row.
+
+    Space for `max_length` positions is allocated at the first `append`, like the keys that come. Use it
+    under `no_grad()`. To forget positions, set `length` back."""
+
+    def __init__(self, max_length: int) -> None:
+        self.max_length = max_length
+        self.length = 0  # how many positions are filled
+        self.keys: Array | None = None  # (B, H, max_length, d)
+        self.values: Array | None = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add k and v (B, H, T, d) at the end, and return all so far: (B, H, length, d) each.
+
+        Raises RuntimeError when they are on the tape, ValueError when there is no room or another shape
+        is in it."""
+        if k.requires_grad or v.requires_grad:
+            raise RuntimeError("a KV cache takes no gradients: run the model under no_grad()")
+        if self.keys is None or self.values is None:
+            b, h, _, d = k.shape
+            self.keys = np.zeros_like(k.data, shape=(b, h, self.max_length, d))
+            self.values = np.zeros_like(v.data, shape=(b, h, self.max_length, d))
+        start, end = self.length, self.length + k.shape[2]
+        if end > self.max_length:
+            raise ValueError(
+                f"the KV cache has room for {self.max_length} positions, {start} are filled, and "
+                f"{k.shape[2]} more have come: make it larger, or start over with the last ones"
+            )
+        room = self.keys[:, :, start:end]
+        if k.shape != room.shape:
+            raise ValueError(f"keys have shape {k.shape}, the KV cache wants {room.shape}: make a new one")
+        room[:] = k.data
+        self.values[:, :, start:end] = v.data
+        self.length = end
+        return Tensor(self.keys[:, :, :end]), Tensor(self.values[:, :, :end])
+
+
+class Heads(Module):
+    """What self- and cross-attention share: the number of heads, and dropout on the weights."""
+
+    def __init__(self, channels: int, heads: int, dropout: float, rng: np.random.Generator) -> None:
+        if channels % heads:
+            raise ValueError(f"{channels} channels cannot be split into {heads} equal heads")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.channels = channels
+        self.heads = heads
+        self.dropout = dropout
+        self.rng = rng
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool) -> Tensor:
+        """q (B, H, T, d), k and v (B, H, S, d) -> (B, T, C)."""
+        p = self.dropout if self.training else 0.0
+        seed = int(self.rng.integers(2**63)) if p else 0
+        return merge_heads(ops.attention(q, k, v, mask, causal, p, seed))
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, heads={self.heads}"
+
+
+class MultiHeadAttention(Heads):
+    """Self-attention: every position looks at all (with `causal`, at those up to itself).
+
+    One projection gives queries, keys and values side by side, as in GPT-2; a second one mixes the heads.
+    `dropout` drops attention weights in training; `use_rotary` turns queries and keys by their positions
+    (`rotary.py`). Raises ValueError when the heads do not divide the channels."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        causal: bool = False,
+        dropout: float = 0.0,
+        bias: bool = True,
+        use_rotary: bool = False,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__(channels, heads, dropout, rng)
+        self.causal = causal
+        self.use_rotary = use_rotary
+        self.qkv = Linear(channels, 3 * channels, bias, rng=rng)
+        self.proj = Linear(channels, channels, bias, rng=rng)
+
+    def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+        """x (B, T, C) -> (B, T, C). `mask` is True where a query may look, broadcastable to (B, H, T, S).
+
+        With a `cache`, x holds the positions that come after those in it, and S counts both."""
+        q, k, v = (split_heads(part, self.heads) for part in ops.split(self.qkv(x), 3, axis=-1))
+        if self.use_rotary:
+            start = 0 if cache is None else cache.length
+            q, k = rotary(q, start), rotary(k, start)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        return self.proj(self.attend(q, k, v, mask, self.causal))  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        flags = (", causal" if self.causal else "") + (", rotary" if self.use_rotary else "")
+        return super().extra_repr() + flags
+
+
+class CrossAttention(Heads):
+    """Queries from x, keys and values from a context of `context_channels`: an encoder's output, or a
+    text that a picture is drawn from. Otherwise as `MultiHeadAttention`."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        context_channels: int,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__(channels, heads, dropout, rng)
+        self.q = Linear(channels, channels, bias, rng=rng)
+        self.kv = Linear(context_channels, 2 * channels, bias, rng=rng)
+        self.proj = Linear(channels, channels, bias, rng=rng)
+
+    def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
+        """x (B, T, C), context (B, S, context_channels) -> (B, T, C); `mask` as in MultiHeadAttention."""
+        q = split_heads(self.q(x), self.heads)
+        k, v = (split_heads(part, self.heads) for part in ops.split(self.kv(context), 2, axis=-1))
+        return self.proj(self.attend(q, k, v, mask, causal=False))  # type: ignore[no-any-return]

@@ -1,0 +1,102 @@
+"""Convolution layers: the parameters of `ops/conv.py`. Weights are laid out as PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn import init
+from tinygen.nn.module import Module, Parameter
+from tinygen.tensor import Tensor
+
+Size = int | tuple[int, ...]
+
+
+class Conv(Module):
+    """What the layers below share: a weight (out, in/groups, *kernel), of a transposed convolution (in,
+    out/groups, *kernel), and a bias (out). Both start uniform within ±1/sqrt(fan_in), with fan_in =
+    weight.shape[1] · (size of the kernel), as PyTorch's.
+
+    `kernel_size`, `stride` and `padding` (zeros on both sides) are one number, or one for each axis.
+    Raises ValueError when the channels cannot be split into equal groups."""
+
+    axes: int
+    transposed = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"{in_channels} channels in and {out_channels} out cannot be split into {groups} equal groups"
+            )
+        kernel = (kernel_size,) * self.axes if isinstance(kernel_size, int) else kernel_size
+        if len(kernel) != self.axes:
+            raise ValueError(f"kernel_size must be one number or {self.axes}, got {kernel_size}")
+        a, b = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        shape = (a, b // groups, *kernel)
+        fan_in, _ = init.fans(shape)
+        self.weight = Parameter(init.fan_in_uniform(rng, shape, fan_in))
+        self.bias = Parameter(init.fan_in_uniform(rng, (out_channels,), fan_in)) if bias else None
+        self.channels = (in_channels, out_channels)
+        self.stride = stride
+        self.padding = padding
+        self.groups = groups
+
+    def extra_repr(self) -> str:
+        parts = [*map(str, self.channels), f"kernel_size={self.weight.shape[2:]}"]
+        parts += [f"stride={self.stride}"] * (self.stride != 1)
+        parts += [f"padding={self.padding}"] * (self.padding != 0)
+        parts += [f"groups={self.groups}"] * (self.groups != 1)
+        parts += ["bias=False"] * (self.bias is None)
+        return ", ".join(parts)
+
+
+class Conv1d(Conv):
+    """(N, in, L) -> (N, out, L'), L' = (L + 2·padding - kernel) // stride + 1."""
+
+    axes = 1
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+
+
+class Conv2d(Conv):
+    """(N, in, H, W) -> (N, out, H', W'), H' = (H + 2·padding - kernel) // stride + 1, and so W'."""
+
+    axes = 2
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+
+
+class ConvTranspose1d(Conv):
+    """(N, in, L) -> (N, out, L'), L' = (L - 1)·stride - 2·padding + kernel: Conv1d's gradient as a layer."""
+
+    axes = 1
+    transposed = True
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+
+
+class ConvTranspose2d(Conv):
+    """(N, in, H, W) -> (N, out, H', W'), H' = (H - 1)·stride - 2·padding + kernel, and so W': Conv2d's
+    gradient as a layer."""
+
+    axes = 2
+    transposed = True
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)

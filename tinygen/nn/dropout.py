@@ -1,0 +1,28 @@
+"""Dropout (Srivastava et al. 2014, JMLR 15, *Dropout: a simple way to prevent neural networks from
+overfitting*)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn.module import Module
+
+
+class Dropout(Module):
+    """In training, each entry becomes 0 with probability p and is scaled by 1/(1 - p) otherwise; in
+    evaluation mode the identity. Raises ValueError unless 0 <= p < 1."""
+
+    def __init__(self, p: float, *, rng: np.random.Generator) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        self.p = p
+        self.rng = rng
+
+    def forward(self, x: Any) -> Any:
+        return ops.dropout(x, self.p, self.rng) if self.training else x
+
+    def extra_repr(self) -> str:
+        return f"{self.p}"

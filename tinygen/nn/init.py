@@ -1,0 +1,92 @@
+"""Initial weights: float32 arrays drawn from a generator, by the shape of the weight.
+
+Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*;
+He et al. 2015, *Delving deep into rectifiers* (arXiv:1502.01852); Saxe et al. 2013, *Exact solutions to
+the nonlinear dynamics of learning in deep linear neural networks* (arXiv:1312.6120).
+
+`fan_in` is the number of inputs that one output is summed from, `fan_out` the number of outputs that one
+input goes to. Each scheme asks for a variance that keeps the size of signals, or of gradients, from
+layer to layer. To draw anew: `layer.weight.data = init.normal(rng, layer.weight.shape, std=0.02)`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+Floats = NDArray[np.float32]
+
+
+def fans(shape: Shape) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight (out, in, *kernel): a Linear's or a convolution's."""
+    if len(shape) < 2:
+        raise ValueError(f"fan in and fan out need a weight of shape (out, in, ...), got {shape}")
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+def uniform(rng: np.random.Generator, shape: Shape, bound: float) -> Floats:
+    """Uniform on [-bound, bound)."""
+    return rng.random(shape, dtype=np.float32) * np.float32(2 * bound) - np.float32(bound)
+
+
+def normal(rng: np.random.Generator, shape: Shape, std: float = 1.0) -> Floats:
+    """Normal with mean 0 and this standard deviation."""
+    return rng.standard_normal(shape, dtype=np.float32) * np.float32(std)
+
+
+def fan_in_uniform(rng: np.random.Generator, shape: Shape, fan_in: int) -> Floats:
+    """Uniform within ±1/sqrt(fan_in), the variance being 1/(3 fan_in): what PyTorch's Linear and
+    convolutions start with, and Linear, Conv1d and Conv2d here; for weight and bias."""
+    return uniform(rng, shape, 1 / math.sqrt(fan_in) if fan_in else 0.0)
+
+
+def xavier_uniform(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:
+    """Uniform within ±gain·sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+    return uniform(rng, shape, gain * math.sqrt(6 / sum(fans(shape))))
+
+
+def xavier_normal(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:
+    """Normal with variance gain²·2 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 12)."""
+    return normal(rng, shape, gain * math.sqrt(2 / sum(fans(shape))))
+
+
+def kaiming_uniform(rng: np.random.Generator, shape: Shape) -> Floats:
+    """Uniform within ±sqrt(6 / fan_in): the variance 2 / fan_in of He et al. 2015, eq. 10, for ReLU."""
+    return uniform(rng, shape, math.sqrt(6 / fans(shape)[0]))
+
+
+def kaiming_normal(rng: np.random.Generator, shape: Shape, mode: str = "fan_in") -> Floats:
+    """Normal with variance 2 / fan_in, which keeps signals through ReLUs (He et al. 2015, eq. 10), or
+    2 / fan_out with `mode="fan_out"`, which keeps gradients (eq. 14)."""
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f'kaiming_normal: mode must be "fan_in" or "fan_out", got {mode!r}')
+    return normal(rng, shape, math.sqrt(2 / fans(shape)[mode == "fan_out"]))
+
+
+def orthogonal(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:
+    """gain times a random matrix with orthonormal rows, or columns when there are fewer of those; the
+    axes after the first count as one (Saxe et al. 2013, section 3). Uniform over all such matrices: the
+    QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (Mezzadri 2007,
+    arXiv:math-ph/0609050)."""
+    if len(shape) < 2:
+        raise ValueError(f"orthogonal needs a weight of shape (out, in, ...), got {shape}")
+    rows, columns = shape[0], math.prod(shape[1:])
+    draws = rng.standard_normal((max(rows, columns), min(rows, columns)), dtype=np.float32)
+    q: Any
+    q, r = np.linalg.qr(draws)
+    q = q * np.sign(np.diagonal(r))
+    q = (q if rows >= columns else q.T) * np.float32(gain)
+    return np.ascontiguousarray(q.reshape(shape))
+
+
+def zeros(shape: Shape) -> Floats:
+    return np.zeros(shape, dtype=np.float32)
+
+
+def ones(shape: Shape) -> Floats:
+    return np.ones(shape, dtype=np.float32)

@@ -1,0 +1,47 @@
+"""Linear and Embedding: the two layers that are one matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn import init
+from tinygen.nn.module import Module, Parameter
+from tinygen.tensor import Tensor
+
+
+class Linear(Module):
+    """x Wᵀ + b: (..., in_features) -> (..., out_features), weight (out_features, in_features).
+
+    Weight and bias start uniform within ±1/sqrt(in_features), as PyTorch's do."""
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator
+    ) -> None:
+        self.weight = Parameter(init.fan_in_uniform(rng, (out_features, in_features), in_features))
+        self.bias = Parameter(init.fan_in_uniform(rng, (out_features,), in_features)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        out_features, in_features = self.weight.shape
+        return f"{in_features}, {out_features}" + (", bias=False" if self.bias is None else "")
+
+
+class Embedding(Module):
+    """One row of the weight (num_embeddings, embedding_dim) for each integer id: (...) -> (...,
+    embedding_dim). The weight starts N(0, 1), as PyTorch's does.
+
+    Raises IndexError for an id outside [0, num_embeddings)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator) -> None:
+        self.weight = Parameter(init.normal(rng, (num_embeddings, embedding_dim)))
+
+    def forward(self, ids: Any) -> Tensor:
+        return ops.embedding(self.weight, ids)
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.weight.shape))

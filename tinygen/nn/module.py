@@ -1,0 +1,281 @@
+"""Module: parameters, and the layers that hold them, as one tree.
+
+A module's attributes are its registry. An attribute that is a `Parameter` is trained and saved, a
+`Buffer` is saved, a `Module` is a branch of the tree; any other attribute, plain Tensors included, is
+the module's own affair. There is nothing to set up, so `super().__init__()` may be left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from tinygen.tensor import Array, Tensor, to_device
+
+T = TypeVar("T")
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: a leaf that requires grad. It holds a copy of `data`, float32 unless
+    `dtype` asks for another, since an optimizer writes into it."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = np.float32) -> None:
+        super().__init__(np.array(data, dtype=dtype, order="C"), requires_grad=True)
+
+
+class Buffer(Tensor):
+    """A tensor that is part of a module's state but is not trained: running statistics, for one."""
+
+    __slots__ = ()
+
+
+class Module:
+    """What has parameters and computes with them.
+
+    A subclass assigns Parameters and Modules to attributes in `__init__` and computes in `forward`;
+    calling the module calls `forward`. Names are paths: "blocks.0.attn.qkv.weight"."""
+
+    training: bool = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = vars(self).get(name)
+        if isinstance(held, Parameter | Buffer) and not (value is None or isinstance(value, type(held))):
+            kind = type(held).__name__
+            raise TypeError(
+                f"self.{name} is a {kind}, and a {type(value).__name__} in its place would be none: "
+                f"write into it with self.{name}.data = array, or assign a new {kind}"
+            )
+        items = value.values() if isinstance(value, dict) else value
+        if isinstance(value, list | tuple | dict) and any(isinstance(x, Module | Parameter) for x in items):
+            raise TypeError(
+                f"self.{name} is a {type(value).__name__} of modules or parameters, which would not be "
+                "found there: use nn.ModuleList, or give each an attribute of its own"
+            )
+        super().__setattr__(name, value)
+
+    def register_buffer(self, name: str, value: Any) -> None:
+        """Make `value`, an array or a Tensor, the Buffer `self.<name>`."""
+        setattr(self, name, Buffer(value.data if isinstance(value, Tensor) else value))
+
+    # -- the tree ----------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules right under this one."""
+        return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
+
+    def paths(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, parents first; one that is shared comes under each path."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.paths(joined(prefix, name))
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module, named "", and all below it, each once."""
+        return unique(self.paths())
+
+    def named_tensors(self, *kinds: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of these kinds in the tree; one that is shared comes under each name."""
+        for path, module in self.paths():
+            for name, value in vars(module).items():
+                if isinstance(value, kinds):
+                    yield joined(path, name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter in the tree with its name; a shared one (tied weights) once, under its first."""
+        return unique(self.named_tensors(Parameter))  # type: ignore[arg-type]
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter in the tree, each once."""
+        return (p for _, p in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer in the tree with its name, each once."""
+        return unique(self.named_tensors(Buffer))  # type: ignore[arg-type]
+
+    def num_parameters(self) -> int:
+        """How many numbers are trained here (tied weights counted once)."""
+        return sum(p.size for p in self.parameters())
+
+    # -- changing all of it ------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode: dropout drops, batch norm uses and records the batch's statistics."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode: the same output for the same input, every time."""
+        return self.train(False)
+
+    def freeze(self) -> Self:
+        """Stop training these parameters: they take no gradient, and what they have is dropped."""
+        for p in self.parameters():
+            p.requires_grad, p.grad = False, None
+        return self
+
+    def unfreeze(self) -> Self:
+        """Undo `freeze()`."""
+        for p in self.parameters():
+            p.requires_grad = True
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.parameters():
+            p.grad = None
+
+    def to(self, device: str) -> Self:
+        """Move every tensor in the tree to "cpu" or "cuda", in place; gradients are dropped."""
+        return self.replace(lambda array: to_device(array, device))
+
+    def astype(self, dtype: Any) -> Self:
+        """Cast every floating-point tensor in the tree, in place; gradients are dropped."""
+        return self.replace(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
+
+    def replace(self, function: Callable[[Array], Array]) -> Self:
+        for _, t in unique(self.named_tensors(Tensor)):
+            if t.node is None:
+                t.data, t.grad = function(t.data), None
+        return self
+
+    # -- saving and loading ------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
+        """{name: copy as a NumPy array} of parameters and buffers; a shared one under each of its names."""
+        return {name: np.array(t.numpy()) for name, t in self.named_tensors(Parameter, Buffer)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Take the values of `state` (NumPy arrays), cast to the dtype and device that each tensor has.
+
+        Returns the names that `state` lacks, and those that it has in excess. Raises ValueError, having
+        changed nothing, that lists every mismatch: those names (unless `strict` is off), arrays of the
+        wrong shape, and tied weights that have two values. A tied weight may come under one name only."""
+        ours = dict(self.named_tensors(Parameter, Buffer))
+        arrays = {name: np.asarray(state[name]) for name in ours if name in state}
+        first: dict[Tensor, str] = {}
+        for name in arrays:
+            first.setdefault(ours[name], name)
+        missing = [name for name, t in ours.items() if t not in first]
+        unexpected = [name for name in state if name not in ours]
+        problems = []
+        if strict:
+            problems += [f"missing: {name} {ours[name].shape}" for name in missing]
+            problems += [f"unexpected: {name} {np.shape(state[name])}" for name in unexpected]
+        for name, array in arrays.items():
+            t = ours[name]
+            if array.shape != t.shape:
+                problems.append(f"wrong shape: {name} is {t.shape} here, {array.shape} in the state")
+            elif not np.array_equal(array, arrays[first[t]], equal_nan=True):
+                problems.append(f"two values: {name} is tied to {first[t]} here, and differs in the state")
+        if problems:
+            raise ValueError(
+                f"the state does not fit this {type(self).__name__}:\n  " + "\n  ".join(problems)
+            )
+        for t, name in first.items():
+            t.data = to_device(np.array(arrays[name], dtype=t.dtype, order="C"), t.device)
+        return missing, unexpected
+
+    # -- printing ----------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What to print between the brackets: the arguments that make this layer what it is."""
+        return ""
+
+    def __repr__(self) -> str:
+        """The tree, with the number of parameters at and below each module."""
+        (text, _), *below = self.lines()
+        rows = [(text, f"{self.num_parameters():,} parameters"), *below]
+        width = max(len(text) for text, _ in rows)
+        return "\n".join(f"{text:<{width}}  {count}".rstrip() for text, count in rows)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """(text, count) of this module and all below; equal neighbours share a line."""
+        blocks: list[tuple[str, list[tuple[str, str]]]] = []
+        inner = any(True for _ in self.named_children())
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                blocks.append((name, value.lines()))
+            elif inner and isinstance(value, Parameter):
+                blocks.append((name, [(f"Parameter{value.shape}", f"{value.size:,}")]))
+            elif name.isdigit():
+                blocks.append((name, [(getattr(value, "__name__", repr(value)), "")]))
+        extra, count = self.extra_repr(), self.num_parameters()
+        rows = [(type(self).__name__ + (f"({extra})" if extra else ""), f"{count:,}" if count else "")]
+        for (first, *below), same in itertools.groupby(blocks, key=lambda item: item[1]):
+            names = [name for name, _ in same]
+            times = f"{len(names)} × " if len(names) > 1 else ""
+            label = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+            rows.append((f"  {label}: {times}{first[0]}", times + first[1]))
+            rows += [("  " + text, number) for text, number in below]
+        return rows
+
+
+class ModuleList(Module):
+    """Modules in a row, found by index: what a Python list would be, if the tree could see into it."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        for module in modules:
+            self.append(module)
+
+    def append(self, module: Any) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"a ModuleList holds modules, this is a {type(module).__name__}")
+        setattr(self, str(len(self)), module)
+
+    def items(self) -> list[Any]:
+        return [value for name, value in vars(self).items() if name.isdigit()]
+
+    def __len__(self) -> int:
+        return len(self.items())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items())
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items()[index]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        setattr(self, str(range(len(self))[index]), module)
+
+
+class Sequential(ModuleList):
+    """Each one's output is the next one's input. Functions may stand among the modules:
+    `Sequential(Linear(2, 64, rng=rng), ops.silu, Linear(64, 2, rng=rng))`."""
+
+    def __init__(self, *steps: Callable[..., Any]) -> None:
+        super().__init__(steps)  # type: ignore[arg-type]
+
+    def append(self, step: Any) -> None:
+        if not callable(step):
+            raise TypeError(f"a Sequential holds modules and functions, this is a {type(step).__name__}")
+        setattr(self, str(len(self)), step)
+
+    def forward(self, x: Any) -> Any:
+        for step in self:
+            x = step(x)
+        return x
+
+
+def joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def unique(pairs: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
+    """The pairs whose second has not come before."""
+    seen = set()
+    for name, value in pairs:
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield name, value

@@ -1,0 +1,112 @@
+"""Normalisation layers: the parameters, and for batch norm the running statistics, of `ops/norm.py`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinygen import ops
+from tinygen.nn import init
+from tinygen.nn.module import Module, Parameter
+from tinygen.tape import detached
+from tinygen.tensor import Array, Tensor
+
+
+class LayerNorm(Module):
+    """Mean 0 and variance 1 over the last axis, then weight and bias: (..., C) -> (..., C)
+    (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, channels: int, bias: bool = True, eps: float = 1e-5) -> None:
+        self.weight = Parameter(init.ones((channels,)))
+        self.bias = Parameter(init.zeros((channels,))) if bias else None
+        self.eps = eps
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.size}" + (", bias=False" if self.bias is None else "")
+
+
+class RMSNorm(Module):
+    """Mean square 1 over the last axis, then the weight: (..., C) -> (..., C)
+    (Zhang & Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        self.weight = Parameter(init.ones((channels,)))
+        self.eps = eps
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.rms_norm(x, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.size}"
+
+
+class GroupNorm(Module):
+    """Mean 0 and variance 1 over each of `groups` groups of channels and all positions, then weight and
+    bias per channel: (N, C, ...) -> (N, C, ...) (Wu & He 2018, arXiv:1803.08494).
+
+    Raises ValueError when the channels cannot be split into equal groups."""
+
+    def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
+        if groups < 1 or channels % groups:
+            raise ValueError(f"GroupNorm: {channels} channels cannot be split into {groups} equal groups")
+        self.weight = Parameter(init.ones((channels,)))
+        self.bias = Parameter(init.zeros((channels,)))
+        self.groups = groups
+        self.eps = eps
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}, {self.weight.size}"
+
+
+class BatchNorm(Module):
+    """Mean 0 and variance 1 per channel over the batch and all positions, then weight and bias:
+    (N, C, ...) -> (N, C, ...) (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    Training uses the batch's statistics and moves the running ones towards them, in PyTorch's
+    convention: running = (1 - momentum)·running + momentum·batch, with the unbiased variance.
+    Evaluation uses the running ones (Algorithm 2).
+
+    Raises ValueError in training when there is only one value per channel: its variance is 0."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        self.weight = Parameter(init.ones((channels,)))
+        self.bias = Parameter(init.zeros((channels,)))
+        self.register_buffer("running_mean", init.zeros((channels,)))
+        self.register_buffer("running_var", init.ones((channels,)))
+        self.eps = eps
+        self.momentum = momentum
+
+    def forward(self, x: Any) -> Tensor:
+        if self.training:
+            self.record(detached(x))
+            return ops.batch_norm(x, self.weight, self.bias, self.eps)
+        scale = self.weight * ops.rsqrt(self.running_var + self.eps)
+        shift = self.bias - self.running_mean * scale
+        per_channel = (-1,) + (1,) * (x.ndim - 2)
+        return x * scale.reshape(per_channel) + shift.reshape(per_channel)  # type: ignore[no-any-return]
+
+    def record(self, x: Tensor | Array) -> None:
+        """Move the running statistics towards those of this batch."""
+        array = x.data if isinstance(x, Tensor) else x
+        over = (0, *range(2, array.ndim))
+        count = math.prod(array.shape[i] for i in over)
+        if count < 2:
+            raise ValueError(
+                f"BatchNorm: input of shape {array.shape} has {count} value(s) per channel, and training "
+                "needs two or more: use larger batches, another norm, or eval()"
+            )
+        self.running_mean.data += self.momentum * (array.mean(axis=over) - self.running_mean.data)
+        variance = array.var(axis=over, ddof=1)
+        self.running_var.data += self.momentum * (variance - self.running_var.data)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.size}"

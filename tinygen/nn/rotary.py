@@ -1,0 +1,38 @@
+"""Rotary position embedding, RoPE (Su et al. 2021, arXiv:2104.09864, section 3.2).
+
+Each pair of entries of a query or key is turned by an angle proportional to its position. Turning both
+by the same amount leaves their product as it was, so attention sees relative positions only.
+
+Pairs are (x_i, x_{i + d/2}), the two halves of the vector, as in GPT-NeoX and in LLaMA's published
+weights for `transformers`. The paper pairs neighbours, (x_2i, x_2i+1): the same up to a permutation of
+the entries, which a trained projection takes up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import op
+from tinygen.tensor import Array, Tensor, to_device
+
+
+def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
+    """x (..., T, d), d even, at positions start, start + 1, ...: pair i at position t is turned by the
+    angle t·base^(-2i/d) (eq. 34, with eq. 15 for the angles)."""
+    t, d = x.shape[-2:]
+    if d % 2:
+        raise ValueError(f"rotary positions turn pairs of entries: an even head size is needed, got {d}")
+    frequencies = base ** (-np.arange(0, d, 2) / d)  # (d/2,)
+    angles = np.arange(start, start + t)[:, None] * frequencies  # (T, d/2), in float64: t may be large
+    cos, sin = (to_device(f(angles).astype(x.dtype), x.device) for f in (np.cos, np.sin))
+    return turned(x, cos, sin)
+
+
+@op
+def turned(x: Array, cos: Array, sin: Array) -> Any:
+    """Each pair turned by its angle. The gradient of a rotation is the rotation back."""
+    a, b = np.split(x, 2, axis=-1)
+    y = np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    return y, lambda g: turned(g, cos, -sin)

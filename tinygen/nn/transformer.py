@@ -1,0 +1,58 @@
+"""The transformer block, with the layer norms before attention and MLP: pre-LN (GPT-2: Radford et al.
+2019, section 2.3; why it trains without a long warm-up: Xiong et al. 2020, arXiv:2002.04745)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn.attention import KVCache, MultiHeadAttention
+from tinygen.nn.dropout import Dropout
+from tinygen.nn.linear import Linear
+from tinygen.nn.module import Module
+from tinygen.nn.norm import LayerNorm
+from tinygen.tensor import Tensor
+
+
+class MLP(Module):
+    """Linear, GELU, Linear, four times as wide inside: (..., C) -> (..., C). `gelu` is "tanh", the
+    formula that GPT-2 uses, or "none", the exact one (`ops.gelu`)."""
+
+    def __init__(
+        self, channels: int, bias: bool = True, gelu: str = "tanh", *, rng: np.random.Generator
+    ) -> None:
+        self.fc = Linear(channels, 4 * channels, bias, rng=rng)
+        self.proj = Linear(4 * channels, channels, bias, rng=rng)
+        self.gelu = gelu
+
+    def forward(self, x: Any) -> Tensor:
+        return self.proj(ops.gelu(self.fc(x), self.gelu))  # type: ignore[no-any-return]
+
+
+class Block(Module):
+    """x += attn(ln1(x)); x += mlp(ln2(x)): (B, T, C) -> (B, T, C). `dropout` falls on the attention
+    weights and on what each branch adds. The weights that write into x are `attn.proj` and `mlp.proj`."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        causal: bool = True,
+        dropout: float = 0.0,
+        bias: bool = True,
+        use_rotary: bool = False,
+        gelu: str = "tanh",
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        self.ln1 = LayerNorm(channels, bias)
+        self.attn = MultiHeadAttention(channels, heads, causal, dropout, bias, use_rotary, rng=rng)
+        self.ln2 = LayerNorm(channels, bias)
+        self.mlp = MLP(channels, bias, gelu, rng=rng)
+        self.dropout = Dropout(dropout, rng=rng)
+
+    def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+        x = x + self.dropout(self.attn(self.ln1(x), mask, cache))
+        return x + self.dropout(self.mlp(self.ln2(x)))  # type: ignore[no-any-return]
