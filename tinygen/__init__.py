@@ -2,6 +2,7 @@
 
 from tinygen import ops
 from tinygen.backward import checkpoint
+from tinygen.gradcheck import gradcheck
 from tinygen.kernels import kernels
 from tinygen.tape import AnomalyError, anomaly, enable_grad, implements, no_grad, op
 from tinygen.tensor import Tensor
@@ -15,6 +16,7 @@ __all__ = [
     "checkpoint",
     "enable_grad",
     "grad",
+    "gradcheck",
     "hessian",
     "hvp",
     "implements",
