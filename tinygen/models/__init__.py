@@ -1,0 +1,1 @@
+"""One file a model, each to be read on its own."""
