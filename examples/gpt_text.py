@@ -1,6 +1,6 @@
 """Train a small GPT on text, character by character, beside the n-gram models that it has to beat.
 
-    python examples/gpt_text.py                     # English that comes with Python; about 3 minutes on 2 cores
+    python examples/gpt_text.py             # English that comes with Python; about 3 minutes on 2 cores
     python examples/gpt_text.py --data my.txt --out runs/mine
     python examples/gpt_text.py --data shakespeare --preset nanogpt-cpu
 
@@ -84,7 +84,7 @@ def whole_loss(model: GPT, ids: Any, block: int) -> float:
     losses = [
         model(x[i : i + 64], y[i : i + 64])[1].item() * len(x[i : i + 64]) for i in range(0, pieces, 64)
     ]
-    return sum(losses) / pieces
+    return float(sum(losses)) / pieces
 
 
 @no_grad()
@@ -166,9 +166,8 @@ def main() -> None:
     began = time.perf_counter()
     tokenizer = CharTokenizer(text)
     train, val = train_val_split(tokenizer.encode(text))
-    print(
-        f"{args.data}: {len(train):,} characters to learn from, {len(val):,} to validate, {tokenizer.vocab_size} different"
-    )
+    print(f"{args.data}: {len(train):,} characters to learn from, {len(val):,} to validate on, ", end="")
+    print(f"{tokenizer.vocab_size} different ones")
     orders = {n: NGram(n).fit(train, tokenizer.vocab_size).cross_entropy(val) for n in range(1, 7)}
     print("n-grams, orders 1 to 6, validation loss in nats: ", *(f"{loss:.3f}" for loss in orders.values()))
 

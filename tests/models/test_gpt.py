@@ -7,13 +7,14 @@ import pytest
 
 import tinygen
 from tinygen import Tensor, nn, no_grad
-from tinygen.gradcheck import gradcheck
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, decay_groups
 
 
 def small(seed=0, **changes):
-    config = GPTConfig(**{"vocab_size": 11, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, **changes})
+    config = GPTConfig(
+        **{"vocab_size": 11, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, **changes}
+    )
     return GPT(config, np.random.default_rng(seed))
 
 
@@ -132,27 +133,21 @@ def test_flops_per_token():
 
 
 def test_gradient_of_a_whole_gpt():
-    model = small(n_layer=1, vocab_size=5, block_size=4, n_embd=4).astype(np.float64)
+    """Every parameter along a random direction, in float64, with weights large enough to matter."""
+    model = small(n_layer=2, vocab_size=5, block_size=4, n_embd=4).astype(np.float64)
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        p.data = p.data + 0.5 * rng.standard_normal(p.shape)
     x, y = tokens(2, 4, vocab_size=5), tokens(2, 4, vocab_size=5, seed=1)
-    names = [name for name, _ in model.named_parameters()]
-    values = [p.data * 5 for p in model.parameters()]
-
-    def loss(*parameters):
-        for name, p in zip(names, parameters, strict=True):
-            put(model, name, p)
-        return model(x, y)[1]
-
-    gradcheck(loss, *values)
-
-
-def put(module, name, value):
-    """Set an attribute by its path, past the module's own check, so that any Tensor can stand there."""
-    *path, last = name.split(".")
-    for part in path:
-        module = getattr(module, part)
-    object.__setattr__(module, last, value)
-    if name == "wte.weight":
-        object.__setattr__(MODEL_HEAD[0], "weight", value) if MODEL_HEAD else None
+    model(x, y)[1].backward()
+    for name, p in model.named_parameters():
+        base, direction, h = p.data.copy(), rng.standard_normal(p.shape), 1e-6
+        p.data = base + h * direction
+        above = model(x, y)[1].item()
+        p.data = base - h * direction
+        slope = (above - model(x, y)[1].item()) / (2 * h)
+        p.data = base
+        assert abs(slope - (p.grad * direction).sum()) <= 1e-8 * max(1, abs(slope)), name
 
 
 # -- parity with torch -----------------------------------------------------------------------------
@@ -213,6 +208,7 @@ def test_parity_with_torch(bias, gelu):
         optimizer.step()
         reference.step()
     for name in names:
-        e = state[name].detach().numpy()
-        moved = np.linalg.norm(parameters[name].data - e)
-        assert moved <= 1e-4 * np.linalg.norm(e) + 1e-6, name
+        found, e = parameters[name].data, state[name].detach().numpy()
+        if name.endswith("qkv.bias"):  # the keys' bias has no effect: its gradient is rounding, which Adam
+            found, e = np.delete(found, np.s_[64:128]), np.delete(e, np.s_[64:128])  # scales up to steps
+        assert np.linalg.norm(found - e) <= 1e-4 * np.linalg.norm(e), name

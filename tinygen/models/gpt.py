@@ -64,8 +64,8 @@ class GPT(nn.Module):
                 p.data = np.zeros_like(p.data)
 
     def forward(self, idx: Any, targets: Any = None) -> tuple[Tensor, Tensor | None]:
-        """Logits (B, T, V) for tokens idx (B, T), and with targets (B, T) the mean loss in nats: targets[b, t]
-        is the token after idx[b, t], or -1 where it does not count.
+        """Logits (B, T, V) for tokens idx (B, T), and with targets (B, T) the mean loss in nats:
+        targets[b, t] is the token after idx[b, t], or -1 where it does not count.
 
         Raises ValueError for more than block_size tokens, IndexError for tokens outside the vocabulary."""
         logits = self.lm_head(self.features(idx))
@@ -96,7 +96,7 @@ class GPT(nn.Module):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+    ) -> Any:
         """Continue idx (B, T), T >= 1, by n tokens: (B, T + n). Temperature 0 is greedy.
 
         Keys and values are cached as long as everything fits into block_size; beyond that the context is
