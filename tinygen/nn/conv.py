@@ -55,7 +55,9 @@ class Conv(Module):
         self.groups = groups
 
     def extra_repr(self) -> str:
-        parts = [*map(str, self.channels), f"kernel_size={self.weight.shape[2:]}"]
+        kernel = self.weight.shape[2:]
+        kernel_size = kernel[0] if len(set(kernel)) == 1 else kernel
+        parts = [*map(str, self.channels), f"kernel_size={kernel_size}"]
         parts += [f"stride={self.stride}"] * (self.stride != 1)
         parts += [f"padding={self.padding}"] * (self.padding != 0)
         parts += [f"groups={self.groups}"] * (self.groups != 1)

@@ -65,7 +65,8 @@ def kaiming_normal(rng: np.random.Generator, shape: Shape, mode: str = "fan_in")
     2 / fan_out with `mode="fan_out"`, which keeps gradients (eq. 14)."""
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f'kaiming_normal: mode must be "fan_in" or "fan_out", got {mode!r}')
-    return normal(rng, shape, math.sqrt(2 / fans(shape)[mode == "fan_out"]))
+    fan_in, fan_out = fans(shape)
+    return normal(rng, shape, math.sqrt(2 / (fan_in if mode == "fan_in" else fan_out)))
 
 
 def orthogonal(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:

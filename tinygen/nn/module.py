@@ -138,13 +138,13 @@ class Module:
 
     def to(self, device: str) -> Self:
         """Move every tensor in the tree to "cpu" or "cuda", in place; gradients are dropped."""
-        return self.replace(lambda array: to_device(array, device))
+        return self.convert(lambda array: to_device(array, device))
 
     def astype(self, dtype: Any) -> Self:
         """Cast every floating-point tensor in the tree, in place; gradients are dropped."""
-        return self.replace(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
+        return self.convert(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
 
-    def replace(self, function: Callable[[Array], Array]) -> Self:
+    def convert(self, function: Callable[[Array], Array]) -> Self:
         for _, t in unique(self.named_tensors(Tensor)):
             if t.node is None:
                 t.data, t.grad = function(t.data), None
@@ -177,14 +177,15 @@ class Module:
             t = ours[name]
             if array.shape != t.shape:
                 problems.append(f"wrong shape: {name} is {t.shape} here, {array.shape} in the state")
-            elif not np.array_equal(array, arrays[first[t]], equal_nan=True):
+            elif name != first[t] and not np.array_equal(array, arrays[first[t]], equal_nan=True):
                 problems.append(f"two values: {name} is tied to {first[t]} here, and differs in the state")
         if problems:
             raise ValueError(
                 f"the state does not fit this {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        for t, name in first.items():
-            t.data = to_device(np.array(arrays[name], dtype=t.dtype, order="C"), t.device)
+        new = {t: np.array(arrays[name], dtype=t.dtype, order="C") for t, name in first.items()}
+        for t, array in new.items():
+            t.data = to_device(array, t.device)
         return missing, unexpected
 
     # -- printing ----------------------------------------------------------------------------------
@@ -194,7 +195,8 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        """The tree, with the number of parameters at and below each module."""
+        """The tree, with the number of parameters at and below each module (a shared one is in each of its
+        places, and once in the total)."""
         (text, _), *below = self.lines()
         rows = [(text, f"{self.num_parameters():,} parameters"), *below]
         width = max(len(text) for text, _ in rows)
