@@ -227,18 +227,19 @@ def sign(x: Array) -> Any:
 @op
 def maximum(a: Array, b: Array) -> Any:
     """The larger one; where both are equal, each gets half of the gradient."""
-    return np.maximum(a, b), lambda g: g * share(a, b), lambda g: g * share(b, a)
+    return np.maximum(a, b), lambda g: share(g, a, b), lambda g: share(g, b, a)
 
 
 @implements(np.minimum)
 @op
 def minimum(a: Array, b: Array) -> Any:
     """The smaller one; where both are equal, each gets half of the gradient."""
-    return np.minimum(a, b), lambda g: g * share(b, a), lambda g: g * share(a, b)
+    return np.minimum(a, b), lambda g: share(g, b, a), lambda g: share(g, a, b)
 
 
-def share(a: Array, b: Array) -> Array:
-    return np.where(a == b, 0.5, np.where(a > b, 1.0, 0.0))
+def share(g: Array, a: Array, b: Array) -> Array:
+    """g where a is the larger one, half of it where both are equal."""
+    return np.where(a == b, 0.5 * g, np.where(a > b, g, 0.0))
 
 
 @implements(np.clip)
