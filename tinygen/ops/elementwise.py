@@ -79,7 +79,8 @@ def power(x: Array, p: Array) -> Any:
     y = np.power(x, p)
 
     def dp(g: Array) -> Array:
-        return g * y * np.where(x > 0, np.log(np.where(x > 0, x, 1.0)), 0.0)
+        base = np.where(x > 0, x, np.ones_like(y))  # in y's dtype, also when x is a number
+        return g * y * np.where(x > 0, np.log(base), 0.0)
 
     return y, lambda g: g * np.where(p == 0, 0.0, p * np.power(x, p - 1)), dp
 
