@@ -88,7 +88,7 @@ def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 def extreme(x: Array, y: Array, axis: Axis) -> Any:
     shape = kept(x.shape, axis)
     hit = detached(x) == detached(y).reshape(shape)
-    return y, lambda g: g.reshape(shape) * hit / hit.sum(axis=axis, keepdims=True)
+    return y, lambda g: g.reshape(shape) * hit / hit.sum(axis=axis, keepdims=True).astype(g.dtype)
 
 
 @op
