@@ -5,6 +5,7 @@ The gradient of a product by one factor is the product of the gradient with the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,16 @@ def matmul(a: Array, b: Array) -> Any:
 
     def db(g: Array) -> Array:
         if shared:  # one large product instead of many that are then summed
-            return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+            return rows(a).T @ rows(g)
         d = (a[:, None] if row else a.swapaxes(-1, -2)) @ full(g)
         return d[..., 0] if column else d
 
     return y, da, db
+
+
+def rows(x: Array) -> Array:
+    """(..., n) as one matrix (N, n). A -1 in its shape would be ambiguous when n is 0."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 @implements(np.dot)
@@ -50,16 +56,16 @@ def dot(a: Any, b: Any) -> Tensor:
 @op
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
     """x Wᵀ + b for x (..., in), weight (out, in), bias (out): (..., out). One GEMM over all rows of x."""
-    flat = x.reshape(-1, x.shape[-1])  # (N, in)
+    flat = rows(x)  # (N, in)
     shape, out = x.shape, weight.shape[0]
     y = flat @ weight.T
     if bias is not None:
         y = y + bias
     return (
         y.reshape(*shape[:-1], out),
-        lambda g: (g.reshape(-1, out) @ weight).reshape(shape),
-        lambda g: g.reshape(-1, out).T @ flat,
-        lambda g: g.reshape(-1, out).sum(axis=0),
+        lambda g: (rows(g) @ weight).reshape(shape),
+        lambda g: rows(g).T @ flat,
+        lambda g: rows(g).sum(axis=0),
     )
 
 
