@@ -111,19 +111,22 @@ def einsum(subscripts: str, *operands: Any, optimize: bool = True) -> Tensor:
 @op
 def contract(*xs: Array, terms: tuple[str, ...], output: str) -> Any:
     y = np.einsum(f"{','.join(terms)}->{output}", *xs, optimize=True)
-    size = {c: n for term, x in zip(terms, xs, strict=True) for c, n in zip(term, x.shape, strict=True)}
+    size: dict[str, int] = {}
+    for term, x in zip(terms, xs, strict=True):
+        for c, n in zip(term, x.shape, strict=True):
+            size[c] = n if size.get(c, 1) == 1 else size[c]  # 1 is stretched to the other factor's size
 
     def gradient(i: int) -> Any:
         others = [x for j, x in enumerate(xs) if j != i]
         rest = [t for j, t in enumerate(terms) if j != i]
         seen = set(output).union(*rest)
         reach = "".join(c for c in terms[i] if c in seen)  # the letters that only x_i has are summed away:
-        shape = tuple(size[c] if c in seen else 1 for c in terms[i])  # its gradient is constant along them
-        full = tuple(size[c] for c in terms[i])
+        full = tuple(size[c] for c in terms[i])  # its gradient is constant along them
 
         def dx(g: Array) -> Array:
             d = np.einsum(f"{','.join([output, *rest])}->{reach}", g, *others, optimize=True)
-            return np.broadcast_to(d.reshape(shape), full)
+            sizes = iter(d.shape)
+            return np.broadcast_to(d.reshape([next(sizes) if c in seen else 1 for c in terms[i]]), full)
 
         return dx
 
