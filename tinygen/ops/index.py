@@ -59,13 +59,14 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
 
 @implements(np.take_along_axis)
 def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
-    """For each position of `indices`, the entry of x at that index along `axis`: one logit a row."""
+    """For each position of `indices`, the entry of x at that index along `axis`: one logit a row. Along the
+    other axes x and `indices` are broadcast."""
     indices = plain(indices)
     if indices.ndim != x.ndim:
         raise ValueError(
             f"take_along_axis: indices have shape {indices.shape}, x {x.shape}: same ndim needed"
         )
-    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid = list(np.ogrid[tuple(slice(n) for n in x.shape)])
     grid[axis] = indices
     return entries(x, tuple(grid))
 
