@@ -5,6 +5,7 @@ All but RMS norm take mean and (biased) variance over some axes and differ only 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,7 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
     if channels % groups:
         raise ValueError(f"{channels} channels cannot be split into {groups} equal groups")
     shape, per_channel = x.shape, (channels,) + (1,) * (x.ndim - 2)
-    grouped = (n, groups, -1) if x.size else (n, groups, 0)
+    grouped = (n, groups, math.prod(shape[1:]) // groups)
     flat, dx = standardized(x.reshape(grouped), -1, eps)
     xhat = flat.reshape(shape)
     weight = weight.reshape(per_channel)
