@@ -71,20 +71,16 @@ class RunFolder:
         with (self.path / "metrics.csv").open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
-    def curve(self, columns: Sequence[str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
-        """loss.png: columns of the metrics over the steps, and horizontal lines to compare with."""
-        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-        for column in columns:
+    def curve(self, columns: Mapping[str, str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
+        """loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
+        figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
+        for column, label in columns.items():
             points = [(row["step"], row[column]) for row in self.rows if column in row]
-            thin = len(points) > 200
-            axes.plot(
-                *zip(*points, strict=True), label=column, lw=0.8 if thin else 1.8, alpha=0.5 if thin else 1
-            )
-        for i, (name, level) in enumerate(levels.items()):
-            axes.axhline(level, color="0.4", lw=0.8, ls=("--", ":", "-.")[i % 3])
-            axes.annotate(
-                name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
-            )
+            style = {"lw": 0.7, "alpha": 0.5} if len(points) > 200 else {"lw": 1.6, "marker": "o", "ms": 4}
+            axes.plot(*zip(*points, strict=True), label=label, **style)
+        for name, level in levels.items():
+            axes.axhline(level, color="0.45", lw=0.8, ls="--", zorder=0)
+            axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center", fontsize=8)
         axes.set(title=title, xlabel="step", ylabel=ylabel)
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

@@ -60,7 +60,7 @@ def learn(name: str, args: argparse.Namespace) -> dict[str, float]:
     began = time.perf_counter()
     with tqdm(range(steps), desc=name, unit="step", dynamic_ncols=True) as bar:
         for step in bar:
-            optimizer.lr = warmup_cosine(step, args.lr, args.lr / 10, 100, steps)
+            optimizer.lr = warmup_cosine(step, args.lr, args.lr / 10, min(100, steps // 2), steps)
             x, y = task.random_batch(args.batch, rng)
             _, loss = model(x, y)
             optimizer.zero_grad()
@@ -82,7 +82,7 @@ def learn(name: str, args: argparse.Namespace) -> dict[str, float]:
         "steps": steps,
         "seconds": time.perf_counter() - began,
     }
-    run.curve(["batch_loss"], {}, f"GPT learns {name}", "cross-entropy (nats per answer token)")
+    run.curve({"batch_loss": "one batch"}, {}, f"GPT learns {name}", "cross-entropy (nats per answer token)")
     run.result(**result)
     run.model(model.state_dict())
     return result

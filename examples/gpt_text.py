@@ -49,7 +49,12 @@ def flags() -> argparse.Namespace:
     add("--steps", type=number(int, 1), default=1500, help="optimizer steps")
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate")
     add("--min-lr", type=number(float, 0), default=1e-4, help="learning rate at the end of the cosine")
-    add("--warmup", type=number(int, 0), default=100, help="steps up to the highest learning rate")
+    add(
+        "--warmup",
+        type=number(int, 0),
+        default=100,
+        help="steps up to the highest learning rate; at most half",
+    )
     add("--beta2", type=number(float, 0, 0.9999), default=0.99, help="AdamW's memory for squared gradients")
     add("--weight-decay", type=number(float, 0), default=0.1, help="of all matrices")
     add("--clip", type=number(float, 0), default=1.0, help="largest norm of the gradient")
@@ -102,6 +107,7 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
     """The loop. Returns the last (step, train loss, validation loss) and tokens per second."""
     batch_rng, eval_rng = np.random.default_rng(args.seed + 1), np.random.default_rng(args.seed + 2)
     optimizer = AdamW(decay_groups(model, args.weight_decay), lr=args.lr, betas=(0.9, args.beta2))
+    warmup = min(args.warmup, args.steps // 2)
     tokens, seconds, last = 0, 0.0, None
     try:
         with tqdm(total=args.steps, unit="step", dynamic_ncols=True) as bar:
@@ -113,7 +119,7 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
                 if step == args.steps:
                     break
                 start = time.perf_counter()
-                optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, args.warmup, args.steps)
+                optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
                 x, y = random_batch(train, args.block, args.batch, batch_rng)
                 _, loss = model(x, y)
                 optimizer.zero_grad()
@@ -188,7 +194,7 @@ def main() -> None:
     print(table(orders, tokenizer.vocab_size, val_loss, whole, args))
 
     run.curve(
-        ["batch_loss", "train_loss", "val_loss"],
+        {"batch_loss": "one batch", "train_loss": "training text", "val_loss": "validation text"},
         {f"{n}-gram": orders[n] for n in (2, 3, 4, 5)},
         f"GPT on {args.data}: {val_loss:.3f} nats a character on unseen text",
         "cross-entropy (nats per character)",
