@@ -10,18 +10,15 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-try:
-    import matplotlib
-    import tqdm  # noqa: F401 (imported by the examples; missed here, in one line)
-except ImportError as error:
-    sys.exit(f'{error.name} is missing: pip install -e ".[examples]"')
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+for package in ("matplotlib", "tqdm"):
+    if find_spec(package) is None:
+        sys.exit(f'{package} is missing: pip install -e ".[examples]"')
 
 
 class Flags(argparse.ArgumentParser):
@@ -73,6 +70,11 @@ class RunFolder:
 
     def curve(self, columns: Mapping[str, str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
         """loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
+        import matplotlib  # a second of its own, spared to those who only ask for --help
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
         figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
         for column, label in columns.items():
             points = [(row["step"], row[column]) for row in self.rows if column in row]

@@ -36,20 +36,22 @@ def text(tmp_path):
 
 
 def test_a_short_run(tmp_path, text):
-    done = run("--data", text, "--out", tmp_path / "out", "--steps", 40, "--eval-every", 20, *TINY)
+    done = run(
+        "--data", text, "--out", tmp_path / "out", "--steps", 80, "--eval-every", 40, "--lr", 0.01, *TINY
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["val_loss"] < result["ngram"]["1"]
     assert result["val_loss"] == result["val_loss_whole"]
-    assert result["steps"] == 40
+    assert result["steps"] == 80
     assert len(result["sample"]) == 31
     assert set(result["ngram"]) == set("123456")
     for order, loss in result["ngram"].items():
         assert f"{order}-gram" in done.stdout
         assert f"{loss:.3f}" in done.stdout
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
-    assert [int(row["step"]) for row in rows if row["val_loss"]] == [0, 20, 40]
-    assert sum(bool(row["batch_loss"]) for row in rows) == 40
+    assert [int(row["step"]) for row in rows if row["val_loss"]] == [0, 40, 80]
+    assert sum(bool(row["batch_loss"]) for row in rows) == 80
     assert (tmp_path / "out" / "loss.png").read_bytes().startswith(b"\x89PNG")
     with np.load(tmp_path / "out" / "model.npz") as model:
         assert model["wte.weight"].shape == (len(set(text.read_text())), 16)
