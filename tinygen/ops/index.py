@@ -41,12 +41,17 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
 
 def added(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
     y = np.zeros_like(x, shape=shape)
-    parts = index if isinstance(index, tuple) else (index,)
-    if any(isinstance(i, (list, np.ndarray)) and np.asarray(i).dtype != bool for i in parts):
+    if any(may_repeat(i) for i in (index if isinstance(index, tuple) else (index,))):
         np.add.at(y, index, x)
-    else:  # slices, ints and masks name no entry twice
+    else:
         y[index] = x
     return y
+
+
+def may_repeat(index: Any) -> bool:
+    """Whether it may name an entry twice: lists and arrays of ints do; slices, ints and masks never."""
+    array = np.asarray(index) if isinstance(index, list) else index
+    return getattr(array, "dtype", bool) != bool
 
 
 @implements(np.take)
