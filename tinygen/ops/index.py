@@ -51,7 +51,7 @@ def added(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
 def may_repeat(index: Any) -> bool:
     """Whether it may name an entry twice: lists and arrays of ints do; slices, ints and masks never."""
     array = np.asarray(index) if isinstance(index, list) else index
-    return getattr(array, "dtype", bool) != bool
+    return getattr(array, "dtype", np.dtype(bool)).kind != "b"
 
 
 @implements(np.take)
