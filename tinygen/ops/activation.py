@@ -95,9 +95,14 @@ def kept_mask(shape: tuple[int, ...], p: float, seed: int, dtype: Any) -> Array:
     return (draws >= p) * np.asarray(1 / (1 - p), dtype=dtype)
 
 
+def beside(x: Array, mask: Array) -> Array:
+    """`mask`, which NumPy has drawn, on x's device."""
+    return np.asarray(mask, like=x._data if isinstance(x, Tensor) else x)
+
+
 @op
 def dropped(x: Array, p: float, seed: int) -> Any:
-    mask = kept_mask(x.shape, p, seed, x.dtype)
+    mask = beside(x, kept_mask(x.shape, p, seed, x.dtype))
     return x * mask, lambda g: g * mask
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.activation import kept_mask, softmax
+from tinygen.ops.activation import beside, kept_mask, softmax
 from tinygen.tape import op
 from tinygen.tensor import Array
 
@@ -32,11 +32,12 @@ def attention(
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., T, S)
     t, s = scores.shape[-2:]
     if causal:
-        scores = np.where(np.tri(t, s, s - t, dtype=bool), scores, -np.inf)
+        seen = np.tril(np.ones_like(scores, dtype=bool, shape=(t, s)), s - t)
+        scores = np.where(seen, scores, -np.inf)
     if mask is not None:
         scores = np.where(mask, scores, -np.inf)
     p = softmax(scores)
-    keep = kept_mask(p.shape, dropout, seed, p.dtype) if dropout else 1.0
+    keep = beside(p, kept_mask(p.shape, dropout, seed, p.dtype)) if dropout else 1.0
     dropped = p * keep
 
     def backward(g: Array) -> tuple[Array | None, ...]:

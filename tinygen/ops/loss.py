@@ -36,7 +36,7 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     Rows whose target is `ignore_index` get 0. The gradient by the logits is softmax - q."""
     logp = log_softmax(logits)
     counted = targets != ignore_index
-    onehot = np.equal(np.arange(logits.shape[-1]), np.where(counted, targets, -1)[..., None])
+    onehot = np.equal(np.arange(logits.shape[-1], like=targets), np.where(counted, targets, -1)[..., None])
     q = onehot * (1 - smoothing) + counted[..., None] * (smoothing / logits.shape[-1])
     q = q.astype(logits.dtype)
     return -(q * logp).sum(axis=-1), lambda g: g[..., None] * (np.exp(logp) * counted[..., None] - q)
