@@ -38,7 +38,7 @@ def attention(
         scores = np.where(mask, scores, -np.inf)
     p = softmax(scores)
     keep = beside(p, kept_mask(p.shape, dropout, seed, p.dtype)) if dropout else 1.0
-    dropped = p * keep
+    dropped = p * keep if dropout else p
 
     def backward(g: Array) -> tuple[Array | None, ...]:
         dv = dropped.swapaxes(-1, -2) @ g
