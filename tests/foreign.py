@@ -1,0 +1,93 @@
+"""An array type that stands in for CuPy's: it answers NumPy's protocols and refuses to mix with NumPy arrays.
+
+On a machine without a GPU this shows where an op makes a NumPy array of its own, or treats whatever isn't a
+NumPy array as a number. It also notes the dtypes of all results, inside of op bodies too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+
+class Foreign(NDArrayOperatorsMixin):
+    """Wraps the NumPy array `inner`. Scalars and lists mix with it, NumPy arrays only as indices."""
+
+    seen: set[np.dtype[Any]] = set()  # of every result since it was last cleared
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = np.asarray(inner)
+        Foreign.seen.add(self.inner.dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "at":  # (array, index, values)
+            inputs = (inputs[0], indices(inputs[1]), *inputs[2:])
+            return ufunc.at(unwrapped(inputs[0]), inputs[1], unwrapped(inputs[2]))
+        return wrapped(getattr(ufunc, method)(*unwrapped(inputs), **unwrapped(kwargs)))
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func is np.asarray:  # with like=: an upload that is asked for
+            return wrapped(*args, **kwargs)
+        return wrapped(func(*unwrapped(args), **unwrapped(kwargs)))
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("implicit conversion to a NumPy array is not allowed: use .get()")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("shape", "ndim", "size", "dtype", "nbytes", "flags", "item"):
+            return getattr(self.inner, name)
+        if name == "T":
+            return wrapped(self.inner.T)
+        if name == "base":
+            return self.inner.base
+        method = getattr(self.inner, name)
+        return lambda *args, **kwargs: wrapped(method(*unwrapped(args), **unwrapped(kwargs)))
+
+    def __getitem__(self, index: Any) -> Any:
+        return wrapped(self.inner[indices(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.inner[indices(index)] = unwrapped(value)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __bool__(self) -> bool:
+        return bool(self.inner)
+
+    def __float__(self) -> float:
+        return float(self.inner)
+
+    def __int__(self) -> int:
+        return int(self.inner)
+
+    def __index__(self) -> int:
+        return self.inner.__index__()
+
+    def get(self) -> np.ndarray:
+        return self.inner.copy()
+
+
+def unwrapped(x: Any) -> Any:
+    if isinstance(x, Foreign):
+        return x.inner
+    if isinstance(x, np.ndarray):
+        raise TypeError(f"Unsupported type {type(x)}")  # as CuPy says
+    if isinstance(x, dict):
+        return {key: unwrapped(value) for key, value in x.items()}
+    return type(x)(map(unwrapped, x)) if type(x) in (tuple, list) else x
+
+
+def indices(x: Any) -> Any:
+    """NumPy's integer arrays are taken as indices, as CuPy takes them."""
+    if type(x) is tuple:
+        return tuple(map(indices, x))
+    return x.inner if isinstance(x, Foreign) else x
+
+
+def wrapped(x: Any) -> Any:
+    if type(x) in (tuple, list):
+        return type(x)(map(wrapped, x))
+    return Foreign(x) if isinstance(x, (np.ndarray, np.generic)) else x

@@ -1,0 +1,152 @@
+"""Every op, in every way of calling it that `optable.py` lists: the same checks for all."""
+
+import warnings
+
+import numpy as np
+import pytest
+from cases_elementwise import ELEMENTWISE, REDUCE
+from cases_layers import ACTIVATION, ATTENTION, LOSS, NORM
+from cases_linalg import LINALG
+from cases_shape import INDEX, SHAPE
+from foreign import Foreign
+from optable import Case, in_dtype, is_float, outputs, tensors, total
+
+import tinygen
+from tinygen import Tensor, gradcheck
+
+CASES = [*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION, *NORM, *ATTENTION, *LOSS]
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+@pytest.fixture(autouse=True)
+def definitions():
+    """The ops' own bodies: the kernels are compared with them in tests/kernels."""
+    with tinygen.kernels("off"), warnings.catch_warnings():
+        warnings.simplefilter("error")  # an op that divides by zero, say, is to say so here
+        yield
+
+
+def random_like(values, seed=1):
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.uniform(0.5, 1.5, v.shape) * rng.choice([-1, 1], v.shape)) for v in values]
+
+
+@every_case
+def test_gradient_of_the_gradient(case: Case):
+    """First order and second order against central differences, in float64."""
+    if sum(x.size for x in case.inputs if is_float(x)) == 0:
+        pytest.skip("no entries to move")
+    gradcheck(lambda *xs: tupled(case.f(*xs)), *case.inputs, order=2)
+
+
+def tupled(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_torch_agrees(case: Case, dtype):
+    torch = pytest.importorskip("torch")
+    if case.torch is None:
+        pytest.skip("has no counterpart in torch")
+    ours = tensors(case.inputs, dtype)
+    values = outputs(case.f(*ours))
+    theirs = [torch.tensor(x.numpy().copy(), requires_grad=x.requires_grad) for x in ours]
+    references = outputs(case.torch(*theirs))
+    weights = [w.astype(dtype) for w in random_like(values)]
+    total(values, weights).backward()
+    total(references, [torch.tensor(w) for w in weights]).backward()
+    close = {"rtol": 1e-12, "atol": 1e-12} if dtype == np.float64 else {"rtol": 3e-5, "atol": 3e-6}
+    for value, reference in zip(values, references, strict=True):
+        assert value.dtype == dtype
+        np.testing.assert_allclose(value.numpy(), reference.detach().numpy(), **close)
+    for x, reference in zip(ours, theirs, strict=True):
+        if x.requires_grad:
+            np.testing.assert_allclose(x.grad, reference.grad.numpy(), **close)
+
+
+@every_case
+def test_tensors_and_arrays_give_the_same_value(case: Case):
+    """An op called with arrays computes the same, and returns arrays."""
+    arrays = [in_dtype(x, np.float64) for x in case.inputs]
+    try:
+        expected = outputs(case.f(*arrays))
+    except AttributeError:
+        pytest.skip("is called as a method that arrays do not have")
+    for value, reference in zip(outputs(case.f(*tensors(case.inputs, np.float64))), expected, strict=True):
+        assert not isinstance(reference, Tensor)
+        np.testing.assert_allclose(value.numpy(), reference, rtol=1e-14, atol=1e-14)
+
+
+@every_case
+def test_float32_stays_float32(case: Case, monkeypatch):
+    """Not only what the tape returns (it casts): what the bodies and their rules return to it."""
+    import tinygen.backward
+    import tinygen.tape
+
+    leaks = []
+
+    def settled(value, args, kwargs, original=tinygen.tape.settled):
+        leaks.extend(v.dtype for v in outputs(value) if isinstance(v, (np.ndarray, np.generic)))
+        return original(value, args, kwargs)
+
+    def fitted(gx, x, original=tinygen.backward.fitted):
+        if hasattr(gx, "dtype"):
+            leaks.append(gx.dtype)
+        return original(gx, x)
+
+    monkeypatch.setattr(tinygen.tape, "settled", settled)
+    monkeypatch.setattr(tinygen.backward, "fitted", fitted)
+    xs = tensors(case.inputs, np.float32)
+    values = outputs(case.f(*xs))
+    total(values, [w.astype(np.float32) for w in random_like(values)]).backward()
+    assert np.float64 not in leaks
+    assert {v.dtype for v in values} == {np.dtype(np.float32)}
+    assert {x.grad.dtype for x in xs if x.requires_grad} == {np.dtype(np.float32)}
+
+
+@every_case
+def test_gradients_are_fresh_arrays(case: Case):
+    """Writeable, contiguous, of the leaf's shape, and sharing memory with nothing."""
+    xs = tensors(case.inputs, np.float64)
+    values = outputs(case.f(*xs))
+    total(values, random_like(values)).backward()
+    leaves = [x for x in xs if x.requires_grad]
+    for i, x in enumerate(leaves):
+        assert type(x.grad) is np.ndarray
+        assert x.grad.shape == x.shape
+        assert x.grad.flags.writeable
+        assert x.grad.flags.c_contiguous
+        others = [y.numpy() for y in xs] + [y.grad for y in leaves[:i]] + [v.numpy() for v in values]
+        assert not any(np.shares_memory(x.grad, other) for other in others)
+
+
+@every_case
+def test_the_gradient_is_the_same_through_a_checkpoint(case: Case):
+    gradients = []
+    for run in (lambda *xs: case.f(*xs), lambda *xs: tinygen.checkpoint(case.f, *xs)):
+        xs = tensors(case.inputs, np.float64)
+        values = outputs(run(*xs))
+        total(values, random_like(values)).backward()
+        gradients.append([x.grad for x in xs if x.requires_grad])
+    for plain, again in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(plain, again)
+
+
+@every_case
+def test_arrays_that_refuse_numpy(case: Case):
+    """What is not NumPy's own array is not mixed with it, forward or backward (on a GPU it could not be),
+    gives the same gradients, and float32 meets no float64 on the way, in temporaries neither."""
+    gradients = []
+    for kind in (lambda x: x, Foreign):
+        xs = [
+            Tensor(kind(x.numpy()), requires_grad=x.requires_grad) for x in tensors(case.inputs, np.float32)
+        ]
+        Foreign.seen.clear()
+        values = outputs(case.f(*xs))
+        total(values, [kind(w.astype(np.float32)) for w in random_like(values)]).backward()
+        gradients.append([x.grad for x in xs if x.requires_grad])
+    assert np.float64 not in Foreign.seen
+    for ours, foreign in zip(*gradients, strict=True):
+        assert type(foreign) is Foreign
+        np.testing.assert_array_equal(ours, foreign.get())
