@@ -262,8 +262,9 @@ def where(condition: Array, a: Array, b: Array) -> Any:
 
 @op
 def astype(x: Array, *, dtype: Any) -> Any:
-    """x in another dtype; the gradient comes back in x's own."""
-    return x.astype(dtype), lambda g: g
+    """x in another dtype; the gradient comes back in x's own. Ints and bools pass none."""
+    rules = (lambda g: g,) if np.dtype(dtype).kind == "f" else ()
+    return x.astype(dtype), *rules
 
 
 # -- comparisons and tests: no gradient, they give bools -------------------------------------------
