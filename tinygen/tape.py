@@ -162,6 +162,9 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
         if kwargs and any(isinstance(x, Tensor) for x in kwargs.values()):
             bound = inspect.signature(body).bind(*args, **kwargs)
             bound.apply_defaults()
+            if any(isinstance(x, Tensor) for x in bound.kwargs.values()):
+                names = ", ".join(k for k, x in bound.kwargs.items() if isinstance(x, Tensor))
+                raise TypeError(f"{self.name}: {names} can be given by name only, so it cannot be a Tensor")
             return call(*bound.args, **bound.kwargs)
         tensor = None
         tracked = False
