@@ -180,7 +180,10 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
         try:
             value, *rules = self.compute(*arrays, **kwargs)
         except Exception as error:
-            raise explained(error, signature(self, arrays), arrays) from error
+            better = explained(error, signature(self, arrays), arrays)
+            if better is error:
+                raise
+            raise better from error
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
             value = settled(value, args, kwargs)
         mode = MODE.get()
