@@ -120,7 +120,7 @@ class Tensor:
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         function = IMPLEMENTS.get(func)
         if function is None:
-            raise TypeError(no_rule(func.__name__))
+            raise TypeError(no_rule(f"{func.__module__}.{func.__name__}".removeprefix("numpy.")))
         return function(*args, **kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
