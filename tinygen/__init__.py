@@ -3,6 +3,7 @@
 from tinygen import ops
 from tinygen.backward import checkpoint
 from tinygen.gradcheck import gradcheck
+from tinygen.graph import graph
 from tinygen.kernels import kernels
 from tinygen.tape import AnomalyError, anomaly, enable_grad, implements, no_grad, op
 from tinygen.tensor import Tensor
@@ -17,6 +18,7 @@ __all__ = [
     "enable_grad",
     "grad",
     "gradcheck",
+    "graph",
     "hessian",
     "hvp",
     "implements",
