@@ -6,7 +6,7 @@ NumPy array as a number. It also notes the dtypes of all results, inside of op b
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 class Foreign(NDArrayOperatorsMixin):
     """Wraps the NumPy array `inner`. Scalars and lists mix with it, NumPy arrays only as indices."""
 
-    seen: set[np.dtype[Any]] = set()  # of every result since it was last cleared
+    seen: ClassVar[set[np.dtype[Any]]] = set()  # of every result since it was last cleared
 
     def __init__(self, inner: Any) -> None:
         self.inner = np.asarray(inner)
