@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tinygen.optim as optim_module
 from tinygen import Tensor, nn, ops
@@ -376,6 +378,12 @@ def test_warmup_cosine_without_warmup_and_out_of_range():
             warmup_cosine(0, 1.0, 0.1, warmup=warmup, decay_steps=4)
 
 
+@given(st.integers(0, 500), st.integers(0, 50), st.integers(1, 400), st.floats(0, 1))
+def test_warmup_cosine_stays_in_its_range(step, warmup, length, fraction):
+    lr = warmup_cosine(step, 1.0, fraction, warmup, warmup + length)
+    assert 0 < lr <= 1 if step < warmup else fraction * (1 - 1e-15) <= lr <= 1
+
+
 # -- clipping --------------------------------------------------------------------------------------
 
 
@@ -406,6 +414,15 @@ def test_clipping_keeps_float32():
     p = parameter(np.zeros(3), np.full(3, 9.0), dtype=np.float32)
     assert type(clip_grad_norm([p], 1.0)) is float
     assert p.grad.dtype == np.float32
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5), st.floats(1e-3, 1e3))
+def test_clipping_never_lengthens_nor_turns_and_ends_below_the_bound(values, max_norm):
+    p = parameter(np.zeros(len(values)), values)
+    norm = clip_grad_norm([p], max_norm)
+    close(norm, np.linalg.norm(values), rtol=1e-10)
+    assert np.linalg.norm(p.grad) <= min(norm, max_norm) * (1 + 1e-12)
+    close(p.grad * norm, np.array(values) * np.linalg.norm(p.grad), rtol=1e-9)
 
 
 # -- the average -----------------------------------------------------------------------------------

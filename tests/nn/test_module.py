@@ -5,6 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinygen import Tensor, nn, no_grad, ops
 from tinygen.optim import SGD
@@ -374,7 +376,7 @@ def test_loading_lists_every_mismatch_and_changes_nothing():
     state["extra"] = np.zeros((7,))
     with pytest.raises(ValueError, match="does not fit this Net") as caught:
         net.load_state_dict(state)
-    assert str(caught.value).splitlines()[1:] == [
+    assert lines(caught) == [
         "  missing: scale (4,)",
         "  missing: last.bias (3,)",
         "  unexpected: extra (7,)",
@@ -384,6 +386,28 @@ def test_loading_lists_every_mismatch_and_changes_nothing():
     ]
     for name, array in net.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+UNTIED = [name for name in Net().state_dict() if name not in ("rest.0.weight", "tied.weight")]
+
+
+@given(st.dictionaries(st.sampled_from(UNTIED), st.sampled_from(["missing", "wrong shape"]), min_size=1))
+def test_every_damage_to_a_state_is_named_and_nothing_else(damage):
+    state = Net().state_dict()
+    for name, kind in damage.items():
+        if kind == "missing":
+            del state[name]
+        else:
+            state[name] = np.zeros((9, *state[name].shape))
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        Net(1).load_state_dict(state)
+    named = {line.split(":")[1].split()[0]: line.split(":")[0].strip() for line in lines(caught)}
+    assert named == damage
+    assert len(lines(caught)) == len(damage)
+
+
+def lines(caught):
+    return str(caught.value).splitlines()[1:]
 
 
 def test_loading_what_is_no_number_changes_nothing():

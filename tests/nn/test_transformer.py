@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from foreign import Foreign
 
-from tinygen import checkpoint, nn, no_grad, ops
+from tinygen import Tensor, checkpoint, nn, no_grad, ops
 from tinygen.gradcheck import gradcheck
+from tinygen.optim import EMA, SGD, AdamW, clip_grad_norm, decay_groups
 
 B, T, C, H = 2, 3, 4, 2
 
@@ -36,6 +38,8 @@ def as_function_of_parameters(module):
 
 def test_block_is_its_formula():
     block, x = nn.Block(C, H, rng=rng()).astype(np.float64), tokens()
+    for i, p in enumerate(block.parameters()):  # no two of its norms alike
+        p.data += rng(i).standard_normal(p.shape)
     y = x + block.attn(block.ln1(x)).data
     y = y + block.mlp(block.ln2(y)).data
     np.testing.assert_array_equal(block(x).data, y)
@@ -131,6 +135,33 @@ def test_a_checkpointed_block_has_the_same_gradients_with_dropout_too():
         gradients.append([p.grad for p in block.parameters()])
     for a, b in zip(*gradients, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_training_and_sampling_with_another_array_type_make_no_numpy_arrays():
+    """As on a GPU, with `Foreign` in the place of CuPy's arrays: everything here in one model."""
+
+    def run(convert):
+        model = nn.ModuleList(nn.Block(C, H, dropout=0.1, use_rotary=True, rng=rng(i)) for i in range(2))
+        model.append(nn.BatchNorm(T))
+        model.astype(np.float64).convert(convert)
+        optimizers = [AdamW(decay_groups(model, 0.1), lr=0.1), SGD(model.parameters(), 0.1, momentum=0.9)]
+        ema = EMA(model, 0.9)
+        x, g = Tensor(convert(tokens())), convert(rng(9).standard_normal((B, T, C)))
+        for optimizer in optimizers:
+            model[2](model[1](model[0](x))).backward(g)
+            assert clip_grad_norm(model.parameters(), 0.5) > 0.5
+            optimizer.step()
+            ema.update()
+        ema.copy_to(model)
+        cache = nn.KVCache(T)
+        with no_grad():
+            parts = [model[0].eval()(x[:, i : i + 1], cache=cache).numpy() for i in range(T)]
+        assert {type(t.data) for _, t in model.named_tensors(Tensor)} == {type(convert(np.zeros(1)))}
+        return {**model.state_dict(), "cached": np.concatenate(parts, axis=1)}
+
+    ours, foreign = run(lambda array: array), run(Foreign)
+    for name, array in ours.items():
+        np.testing.assert_allclose(array, foreign[name], rtol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

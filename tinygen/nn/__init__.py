@@ -8,7 +8,7 @@ from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Embedding, Linear
 from tinygen.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
 from tinygen.nn.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
-from tinygen.nn.rotary import rotary
+from tinygen.nn.rope import rotary
 from tinygen.nn.transformer import MLP, Block
 
 __all__ = [

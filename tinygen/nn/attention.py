@@ -12,7 +12,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module
-from tinygen.nn.rotary import rotary
+from tinygen.nn.rope import rotary
 from tinygen.tensor import Array, Tensor
 
 
@@ -102,7 +102,7 @@ class MultiHeadAttention(Heads):
 
     One projection gives queries, keys and values side by side, as in GPT-2; a second one mixes the heads.
     `dropout` drops attention weights in training; `use_rotary` turns queries and keys by their positions
-    (`rotary.py`). Raises ValueError when the heads do not divide the channels."""
+    (`rope.py`). Raises ValueError when the heads do not divide the channels."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.tape import op
-from tinygen.tensor import Array, Tensor, to_device
+from tinygen.tensor import Array, Tensor
 
 
 def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
@@ -26,7 +26,7 @@ def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
         raise ValueError(f"rotary positions turn pairs of entries: an even head size is needed, got {d}")
     frequencies = base ** (-np.arange(0, d, 2) / d)  # (d/2,)
     angles = np.arange(start, start + t)[:, None] * frequencies  # (T, d/2), in float64: t may be large
-    cos, sin = (to_device(f(angles).astype(x.dtype), x.device) for f in (np.cos, np.sin))
+    cos, sin = (np.asarray(f(angles).astype(x.dtype), like=x.data) for f in (np.cos, np.sin))
     return turned(x, cos, sin)
 
 
