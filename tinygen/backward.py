@@ -31,6 +31,7 @@ def accumulate(y: Tensor, gradient: Any = None, *, retain_graph: bool = False) -
             "this tensor does not depend on anything that requires grad: make the parameters with "
             "requires_grad=True, and compute outside of no_grad()"
         )
+    gradient = gradient._data if isinstance(gradient, Tensor) else gradient
     grads = backward([y], [cotangent(y, gradient)], retain_graph=retain_graph)
     given: set[int] = set()
     for leaf, g in grads.items():
