@@ -281,6 +281,6 @@ def check_finite(value: Any, what: str, where: str) -> None:
     for array in value if type(value) is tuple else (value,):
         array = array._data if isinstance(array, Tensor) else array
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            index = tuple(int(i[0]) for i in np.nonzero(~np.isfinite(array)))
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             kind = "NaN" if np.isnan(array[index]) else "infinity"
             raise AnomalyError(f"{kind} at index {index} in {what}, called at {where}")
