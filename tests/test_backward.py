@@ -285,7 +285,7 @@ def test_a_parameter_written_between_forward_and_backward(write):
     w = leaf(3)
     loss = (w * w).sum()
     write(w)
-    with pytest.raises(RuntimeError, match="`multiply` .* was written into .* call backward.. before"):
+    with pytest.raises(RuntimeError, match=r"`multiply` .* was written into .* call backward.. before"):
         loss.backward()
     assert w.grad is None
     (w * w).sum().backward()  # computed again, it works

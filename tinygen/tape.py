@@ -128,7 +128,8 @@ SEQUENCE = itertools.count()
 PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
-INTERNAL = (HERE + "tape.py", HERE + "tensor.py", HERE + "ops" + os.sep)
+ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep)
+INTERNAL = tuple(HERE + name for name in ENGINE)
 
 
 def place(frame: FrameType) -> tuple[CodeType, int]:
