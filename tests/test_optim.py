@@ -240,6 +240,8 @@ def test_loading_brings_the_hyperparameters_and_checks_shapes_first():
     assert [g["weight_decay"] for g in other.groups] == [0.1, 0.0]
     with pytest.raises(ValueError, match="4 parameters in 2 groups, this optimizer 4 in 1"):
         Adam(net().parameters()).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"\['betas', 'eps', 'lr', 'weight_decay'\] are another optimizer's"):
+        SGD(decay_groups(net(), 0.5), lr=0.5).load_state_dict(state)
     before = other.state_dict()
     state["groups"][0]["lr"] = 9.0
     state["state"][2]["v"] = np.zeros(5)

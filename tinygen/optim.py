@@ -115,14 +115,17 @@ class Optimizer:
         return {"groups": groups, "state": state}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()` of an optimizer with the same groups and shapes. Raises ValueError
-        on any other, and has then changed nothing."""
+        """Continue from `state_dict()` of an optimizer of this kind with the same groups and shapes. Raises
+        ValueError on any other, and has then changed nothing."""
         ours, theirs = len(self.params), len(saved["state"])
         if ours != theirs or len(self.groups) != len(saved["groups"]):
             raise ValueError(
                 f"the state has {theirs} parameters in {len(saved['groups'])} groups, this optimizer "
                 f"{ours} in {len(self.groups)}"
             )
+        for group, hyper in zip(self.groups, saved["groups"], strict=True):
+            if set(hyper) != set(group) - {"params"}:
+                raise ValueError(f"{sorted(hyper)} are another optimizer's, not {type(self).__name__}'s")
         for i, (p, state) in enumerate(zip(self.params, saved["state"], strict=True)):
             for key, x in state.items():
                 if hasattr(x, "shape") and x.shape != p.shape:

@@ -1,8 +1,9 @@
 """Module: parameters, and the layers that hold them, as one tree.
 
 A module's attributes are its registry. An attribute that is a `Parameter` is trained and saved, a
-`Buffer` is saved, a `Module` is a branch of the tree; any other attribute, plain Tensors included, is
-the module's own affair. There is nothing to set up, so `super().__init__()` may be left out.
+`Buffer` is saved, a plain Tensor is a constant that only moves along (`to`, `astype`), a `Module` is a
+branch of the tree; anything else is the module's own affair. There is nothing to set up, so
+`super().__init__()` may be left out.
 """
 
 from __future__ import annotations
