@@ -29,7 +29,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
     # nanoGPT's README, "I only have a macbook": config/train_shakespeare_char.py with --block_size=64
     # --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0
-    "nanogpt-cpu": {"block": 64, "batch": 12, "steps": 2000, "eval_batches": 20, "expected": 1.88},
+    "nanogpt-cpu": {
+        "block": 64,
+        "batch": 12,
+        "steps": 2000,
+        "lr": 1e-3,
+        "eval_batches": 20,
+        "expected": 1.88,
+    },
 }
 
 
@@ -46,8 +53,8 @@ def flags() -> argparse.Namespace:
     add("--block", type=number(int, 1), default=128, help="context, in characters")
     add("--dropout", type=number(float, 0, 0.99), default=0.0, help="probability")
     add("--batch", type=number(int, 1), default=12, help="pieces of text per step")
-    add("--steps", type=number(int, 1), default=1500, help="optimizer steps")
-    add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate")
+    add("--steps", type=number(int, 1), default=1300, help="optimizer steps")
+    add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate")
     add("--min-lr", type=number(float, 0), default=1e-4, help="learning rate at the end of the cosine")
     add(
         "--warmup",

@@ -115,7 +115,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
 def test_help_shows_the_defaults():
     help_text = run("--help").stdout
     assert "nanogpt-cpu" in help_text
-    assert "(default: 0.001)" in help_text
+    assert "(default: 0.003)" in help_text
 
 
 def test_flags_win_over_the_preset(tmp_path, text):
