@@ -1,0 +1,1 @@
+"""How fast tinygen is, beside others doing the same work: `python -m benchmarks --help`."""

@@ -1,0 +1,46 @@
+"""What `import tinygen` costs beyond `import numpy`: both in fresh processes, in turn.
+
+The first process of each side is not counted: it writes the bytecode, into a folder of this run's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.paired import OURS, Comparison, Report
+
+UNIT = "ms a process"
+BESIDE = ("numpy",)
+PEERS: tuple[str, ...] = ()
+SHOWN = "differences"
+
+
+def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
+    """As `paired.measure`, without workers: a round is `seconds` of fresh processes of each side."""
+    times: dict[str, list[float]] = {side: [] for side in (OURS, *sides)}
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        for side in times:
+            importing(side, env)
+        count = max(1, round(seconds / importing(OURS, env)))
+        for _ in range(rounds * count):
+            for side, found in times.items():
+                found.append(1e3 * importing(side, env))
+    versions = {side: importlib.import_module(side).__version__ for side in times}
+    return Report(UNIT, [Comparison.of("import", times)], {}, versions, [])
+
+
+def importing(name: str, env: dict[str, str]) -> float:
+    """Seconds of a process that imports the package and ends."""
+    start = time.perf_counter()
+    command = [sys.executable, "-c", f"import {name}"]
+    subprocess.run(command, env=env, cwd=Path(__file__).parent.parent, check=True)
+    return time.perf_counter() - start
