@@ -39,7 +39,8 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     onehot = np.equal(np.arange(logits.shape[-1], like=targets), np.where(counted, targets, -1)[..., None])
     q = onehot * (1 - smoothing) + counted[..., None] * (smoothing / logits.shape[-1])
     q = q.astype(logits.dtype)
-    return -(q * logp).sum(axis=-1), lambda g: g[..., None] * (np.exp(logp) * counted[..., None] - q)
+    losses = -(q * np.where(q > 0, logp, 0.0)).sum(axis=-1)  # no 0 · -inf for classes ruled out by -inf
+    return losses, lambda g: g[..., None] * (np.exp(logp) * counted[..., None] - q)
 
 
 def cross_entropy(
