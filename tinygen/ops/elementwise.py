@@ -169,7 +169,7 @@ def sigmoid(x: Array) -> Any:
 
 @op
 def erf(x: Array) -> Any:
-    """The error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x, to about 1 ulp.
+    """The error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x, to 4 ulp.
 
     Cody, *Rational Chebyshev approximations for the error function* (1969)."""
     y = erf(x) if isinstance(x, Tensor) else erf_of_array(x)
