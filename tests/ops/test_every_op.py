@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from cases_conv import CONV, POOL
 from cases_elementwise import ELEMENTWISE, REDUCE
 from cases_layers import ACTIVATION, ATTENTION, LOSS, NORM
 from cases_linalg import LINALG
@@ -14,7 +15,7 @@ from optable import Case, in_dtype, is_float, outputs, tensors, total
 import tinygen
 from tinygen import Tensor, gradcheck
 
-CASES = [*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION, *NORM, *ATTENTION, *LOSS]
+CASES = [*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION, *NORM, *ATTENTION, *LOSS, *CONV, *POOL]
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 
