@@ -36,6 +36,8 @@ class Foreign(NDArrayOperatorsMixin):
         raise TypeError("implicit conversion to a NumPy array is not allowed: use .get()")
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         if name in ("shape", "ndim", "size", "dtype", "nbytes", "flags", "item"):
             return getattr(self.inner, name)
         if name == "T":
