@@ -28,8 +28,8 @@ class Foreign(NDArrayOperatorsMixin):
         return wrapped(getattr(ufunc, method)(*unwrapped(inputs), **unwrapped(kwargs)))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if func is np.asarray:  # with like=: an upload that is asked for
-            return wrapped(*args, **kwargs)
+        if func in (np.asarray, np.array):  # with like=: an upload that is asked for
+            return wrapped(np.array(*[x.inner if isinstance(x, Foreign) else x for x in args]))
         return wrapped(func(*unwrapped(args), **unwrapped(kwargs)))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
