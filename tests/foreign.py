@@ -83,9 +83,11 @@ def unwrapped(x: Any) -> Any:
 
 
 def indices(x: Any) -> Any:
-    """NumPy's integer arrays are taken as indices, as CuPy takes them."""
+    """NumPy's integer arrays are taken as indices, as CuPy takes them; other objects are not."""
     if type(x) is tuple:
         return tuple(map(indices, x))
+    if not isinstance(x, (Foreign, np.ndarray, np.generic, list, int, slice, type(None), type(...))):
+        raise IndexError(f"unsupported index {type(x)}")
     return x.inner if isinstance(x, Foreign) else x
 
 
