@@ -55,6 +55,7 @@ def test_one_logit_a_row():
     logits, targets = leaf(), np.array([1, 3, 0])
     picked = np.take_along_axis(logits, targets[:, None], -1)
     assert picked.numpy().tolist() == [[1], [7], [8]]
+    np.testing.assert_array_equal(ops.take_along_axis(logits, targets[:, None]).numpy(), picked.numpy())
     picked.sum().backward()
     np.testing.assert_array_equal(logits.grad, np.eye(4)[targets])
 
@@ -79,6 +80,11 @@ def test_one_logit_a_row():
 def test_errors(call, error, words):
     with pytest.raises(error, match=words):
         call(leaf())
+
+
+def test_the_last_axis_is_the_one_taken_along():
+    x = np.arange(8.0).reshape(2, 2, 2)
+    assert ops.take_along_axis(Tensor(x), np.array([[[1], [0]]])).numpy().tolist() == [[[1], [2]], [[5], [6]]]
 
 
 def test_reading_by_slices_makes_views():
