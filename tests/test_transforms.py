@@ -161,6 +161,7 @@ def test_jacobian():
 
 def test_jacobian_by_another_argument_and_of_numbers():
     np.testing.assert_allclose(jacobian(lambda a, x: a @ x, 1)(A, x3).numpy(), A)
+    np.testing.assert_allclose(jacobian(lambda a, x, b: a @ x + b, 1)(A, x3, 1.0).numpy(), A)
     assert jacobian(lambda x: x * x)(3.0) == 6.0
     np.testing.assert_allclose(jacobian(lambda x: x * np.array([1.0, 2.0]))(3.0).numpy(), [1, 2])
     assert jacobian(lambda x: x[:0])(x3).shape == (0, 3)
