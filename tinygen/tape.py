@@ -128,12 +128,12 @@ SEQUENCE = itertools.count()
 PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
-ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep)
+ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep, "nn" + os.sep)
 INTERNAL = tuple(HERE + name for name in ENGINE)
 
 
 def place(frame: FrameType) -> tuple[CodeType, int]:
-    """Where `frame`'s caller outside the engine stands: kept cheap, `line_of` makes words of it."""
+    """Where `frame`'s caller outside the engine and its layers stands; `line_of` makes words of it."""
     while frame.f_code.co_filename.startswith(INTERNAL) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
