@@ -56,7 +56,7 @@ def test_nothing_is_alive_afterwards():
     try:
         loss.backward()
         assert len(arrays) == 6
-        assert [a() for a in arrays] == [None] * 6
+        assert all(a() is None for a in arrays)
     finally:
         gc.enable()
 

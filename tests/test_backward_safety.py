@@ -169,6 +169,21 @@ def test_an_array_in_fortrans_order():
     assert_fresh(x)
 
 
+def test_from_the_third_gradient_on_they_are_added_in_place(monkeypatch):
+    added = []
+
+    def iadd(self, other):
+        added.append(other)
+        self.inner += other.inner
+        return self
+
+    monkeypatch.setattr(Foreign, "__iadd__", iadd)
+    x = Tensor(Foreign(np.ones(3)), requires_grad=True)
+    np.concatenate([x * float(i) for i in range(5)]).sum().backward()
+    assert len(added) == 3
+    assert x.grad.get().tolist() == [10.0] * 3
+
+
 def test_shapes_that_need_a_copy():
     x = leaf(2, 3)
     x.T.sum(axis=0).sum().backward()
