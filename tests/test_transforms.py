@@ -272,6 +272,14 @@ def test_parameters_that_flow_in_put_the_results_on_the_tape():
     np.testing.assert_allclose(w.grad, np.outer(np.ones(3), np.arange(3.0)))
 
 
+def test_a_parameter_that_is_handed_through_stays_on_the_tape():
+    w = Tensor(x3, requires_grad=True)
+    value, pull = vjp(lambda x: w, np.array(1.0))
+    assert pull(np.ones(3))[0] == 0.0
+    (value * 2.0).sum().backward()
+    assert w.grad.tolist() == [2.0] * 3
+
+
 def test_a_tensor_on_the_tape_as_argument():
     x = Tensor(np.array(2.0), requires_grad=True)
     y = x * x  # 4
