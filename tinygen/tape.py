@@ -168,12 +168,12 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
                 raise TypeError(f"{self.name}: {names} can be given by name only, so it cannot be a Tensor")
             return call(*bound.args, **bound.kwargs)
         tensor = None
-        tracked = False
+        tracked = 0
         arrays = []
         for x in args:
             if isinstance(x, Tensor):
                 tensor = x
-                tracked = tracked or x.requires_grad
+                tracked += x.requires_grad
                 x = x._data
             arrays.append(x)
         if tensor is None:
@@ -193,6 +193,10 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             check_finite(value, f"the value of {signature(self, arrays)}", where)
         if not (tracked and mode.record and rules):
             return wrapped(value)
+        if 1 < len(rules) != tracked:  # nobody will ask the others, so let go of what they keep
+            asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
+            asked += [False] * (len(rules) - len(args))  # arguments that were left out
+            rules = [rule if wanted else None for rule, wanted in zip(rules, asked, strict=False)]
         inputs = tuple([x.node or x if isinstance(x, Tensor) else x for x in args])
         node = Node(self, inputs, kwargs, rules, sys._getframe(1))
         if mode.segment is not None:
