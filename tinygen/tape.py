@@ -128,7 +128,7 @@ SEQUENCE = itertools.count()
 PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
-ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep)
+ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep, "gradcheck" + os.sep)
 INTERNAL = tuple(HERE + name for name in ENGINE)
 
 

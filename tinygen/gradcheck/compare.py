@@ -1,143 +1,132 @@
 """One variable: the tape's gradient beside differences, and the verdict.
 
-A difference counts as wrong when it is larger than `tolerance` times the gradient's size and than ten error bars.
-Entries that disagree after the first look are looked at again, `carefully`, before anything is said about them.
+A difference is wrong when it is larger than `tolerance` times the gradient's size plus ten error bars. What disagrees
+at the first look is looked at again, `carefully`, before anything is said about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from tinygen.gradcheck import numeric
-from tinygen.gradcheck.numeric import EPS, Probe, Runner
+from tinygen.gradcheck.numeric import EPS, Careful, Probe, in_a_row, line
 from tinygen.gradcheck.report import Result, Verdict, Worst
-from tinygen.gradcheck.subject import Array, weights
+from tinygen.gradcheck.subject import Array, Subject, weights
 
-ROWS = 64  # a function of up to so many outputs has its whole Jacobian compared
-COTANGENTS = 4  # of larger ones, this many random combinations
-DIRECTIONS = 8  # large variables are moved in this many random directions
+ROWS = 64  # of a function with up to so many outputs the whole Jacobian is compared,
+COTANGENTS = 4  # of a larger one so many random combinations of its rows
 LOOKS = 256  # so many disagreeing entries at most are looked at carefully
 
 
 class Tape(NamedTuple):
-    """What the tape says: m cotangents, and the gradient of each variable for each of them."""
+    """What the tape says: for each of m cotangents the gradient by each variable."""
 
     cotangents: Array  # (m, outputs)
     gradients: list[Array]  # per variable (m, *its shape)
-    arrived: list[bool]  # whether anything reached the variable
+    noise: float  # the rounding error to expect of <cotangent, outputs>
 
 
 def cotangents(outputs: int, rng: np.random.Generator, rows: bool = True) -> Array:
     """Each output by itself, weighted, and all of them at once; of many outputs, random combinations."""
     if rows and 1 < outputs <= ROWS:
-        total = weights((outputs,), rng)
-        return np.concatenate([np.diag(total), total[None]])
+        together = weights((outputs,), rng)
+        return np.concatenate([np.diag(together), together[None]])
     return weights((1 if outputs == 1 else COTANGENTS, outputs), rng)
 
 
-def pulled(subject: Any, matrix: Array) -> Tape:
-    """The tape's gradients for each row of `matrix`."""
+def pulled(subject: Subject, rng: np.random.Generator, rows: bool = True) -> Tape:
+    """The tape's gradients for a matrix of cotangents."""
     outputs, pull = subject.record(subject.points)
+    matrix = cotangents(sum(y.size for y in outputs), rng, rows)
     ends = np.cumsum([y.size for y in outputs])[:-1]
-    rows = []
+    found = []
     for row in matrix:
         parts = np.split(row, ends)
-        rows.append(pull([g.reshape(y.shape) for g, y in zip(parts, outputs, strict=True)]))
+        found.append(pull([g.reshape(y.shape) for g, y in zip(parts, outputs, strict=True)]))
     gradients = [
-        np.array([np.zeros(x.shape) if r[k] is None else r[k] for r in rows]).reshape(len(matrix), *x.shape)
+        np.array([np.zeros(x.shape) if r[k] is None else r[k] for r in found]).reshape(len(matrix), *x.shape)
         for k, x in enumerate(subject.points)
     ]
-    return Tape(matrix, gradients, [any(r[k] is not None for r in rows) for k in range(len(subject.points))])
-
-
-def rounding(run: Runner, matrix: Array) -> Array:
-    """(m,) The rounding error to expect of each weighted sum of outputs. What is small among the outputs may
-    have been computed from what is large, so the largest counts for all."""
-    size = np.abs(matrix) @ np.abs(run(run.subject.points))
-    return np.full(len(matrix), 4 * EPS * size.max(initial=0.0))
+    # What is small among the outputs may have been computed from what is large: the largest counts for all.
+    size = np.abs(matrix) @ np.abs(in_a_row(outputs))
+    return Tape(matrix, gradients, float(4 * EPS * size.max(initial=0.0)))
 
 
 class Comparison(NamedTuple):
-    """The numbers behind a Result; arrays of shape (m, probes)."""
+    """Three numbers for each cotangent and each probe: (m, probes)."""
 
     tape: Array
     numeric: Array
     bar: Array
-    probes: list[Probe]
 
 
-def first_look(run: Runner, tape: Tape, k: int, probes: Sequence[Probe], analytic: bool) -> Comparison:
-    matrix = tape.cotangents
-    noise = rounding(run, matrix)
-    gradient = tape.gradients[k].reshape(len(matrix), -1)
-    said, found, bars = [], [], []
+Differences = Callable[[numeric.Phi, Array, float], numeric.Slopes]
+
+
+def first_look(
+    subject: Subject, tape: Tape, k: int, probes: Sequence[Probe], differences: Differences
+) -> Comparison:
+    gradient = tape.gradients[k].reshape(len(tape.cotangents), -1)
+    rows = []
     for probe in probes:
-        phi = run.along(probe)
-        if analytic:
-            value, bar = numeric.complex_step(phi, lambda y: matrix @ y)
-        else:
-            value, bar = numeric.central(phi, lambda y: matrix @ y, noise)
-        size = 1.0 if probe.entry is None else probe.direction.flat[probe.entry]
-        with np.errstate(all="ignore"):
-            at = gradient @ probe.direction.reshape(-1) if probe.entry is None else gradient[:, probe.entry]
-        said.append(at)
-        found.append(value / size)
-        bars.append(bar / size)
-    shape = (len(probes), len(matrix))
-    return Comparison(*(np.reshape(a, shape).T for a in (said, found, bars)), list(probes))
+        value, bar = differences(line(subject, probe), tape.cotangents, tape.noise)
+        flat = probe.direction.reshape(-1)
+        said = gradient @ flat if probe.entry is None else gradient[:, probe.entry]
+        rows.append((said, value / probe.size, bar / probe.size))
+    table = np.array(rows).reshape(len(probes), 3, len(tape.cotangents))
+    return Comparison(*table.transpose(1, 2, 0).copy())
 
 
-def verdict_of(
-    run: Runner, tape: Tape, comparison: Comparison, tolerance: float
-) -> tuple[Verdict, Array, tuple[int, int] | None]:
-    """The verdict on a variable, where it is off (m, probes), and the worst place. Values that a careful look
-    has improved are written into `comparison`."""
-    said, found, bar, probes = comparison
-    with np.errstate(all="ignore"):
-        finite = np.where(np.isfinite(found), np.abs(found), 0.0)
-        scale = finite.max(axis=1, keepdims=True, initial=0.0)
-        difference = np.abs(said - found)
-        doubtful = ~(difference <= tolerance * (1 + scale)) | (difference > tolerance * scale + 10 * bar)
+class Judgement(NamedTuple):
+    verdict: Verdict
+    off: Array  # (m, probes): where they disagree
+    place: tuple[int, int] | None  # the worst of them
+
+
+def judge(
+    subject: Subject, tape: Tape, probes: Sequence[Probe], comparison: Comparison, tolerance: float
+) -> Judgement:
+    """The verdict on one variable. What careful looks improve is written into `comparison`."""
+    said, found, bar = comparison
+    scale = np.where(np.isfinite(found), np.abs(found), 0.0).max(axis=1, initial=0.0)  # (m,)
+    distance = np.abs(said - found)
+    doubtful = ~(distance <= np.minimum(tolerance * (1 + scale), tolerance * scale + 10 * bar.T).T)
     if not doubtful.any():
-        return Verdict.OK, doubtful, None
-    size = np.where(np.isfinite(difference), difference, np.inf)
+        return Judgement(Verdict.OK, doubtful, None)
+    size = np.where(np.isfinite(distance), distance, np.inf)
     columns = np.flatnonzero(doubtful.any(axis=0))
     columns = columns[np.argsort(-size[:, columns].max(axis=0), kind="stable")]
-    noise = rounding(run, tape.cotangents)
-    worst: tuple[Verdict, tuple[int, int] | None] = (Verdict.OK, None)
-    for n, j in enumerate(columns[:LOOKS]):
-        if worst[0] is Verdict.WRONG and n >= 8:
+    worst, place = Verdict.OK, None
+    for n, j in enumerate(columns[:LOOKS].tolist()):
+        if worst is Verdict.WRONG and n >= 8:
             break
-        probe = probes[j]
-        unit = 1.0 if probe.entry is None else probe.direction.flat[probe.entry]
-        look = numeric.carefully(run.along(probe), tape.cotangents, noise)
+        unit = probes[j].size
+        look = numeric.carefully(line(subject, probes[j]), tape.cotangents, tape.noise)
         found[:, j], bar[:, j] = look.value / unit, look.bar / unit
-        verdicts = judged(said[:, j] * unit, look, scale[:, 0] * unit, tolerance)
-        i = int(np.argmax([v.rank for v in verdicts]))
-        if verdicts[i].rank > worst[0].rank:
-            wrong = [r for r, v in enumerate(verdicts) if v is verdicts[i]]
-            i = max(wrong, key=lambda r: size[r, j])
-            worst = verdicts[i], (i, int(j))
-    with np.errstate(all="ignore"):
-        off = ~(np.abs(said - found) <= tolerance * scale + 10 * bar) if worst[1] else doubtful & False
-    return worst[0], off, worst[1]
+        verdicts = verdicts_of(said[:, j] * unit, look, scale * unit, tolerance)
+        worse = max(verdicts, key=lambda v: v.rank)
+        if worse.rank > worst.rank:
+            rows = [i for i, v in enumerate(verdicts) if v is worse]
+            worst, place = worse, (max(rows, key=lambda i: float(size[i, j])), j)
+    if worst is Verdict.OK:
+        return Judgement(worst, np.zeros_like(doubtful), None)
+    off = ~(np.abs(said - found) <= (tolerance * scale + np.where(np.isfinite(bar), bar, 0.0).T).T)
+    return Judgement(worst, off & doubtful, place)
 
 
-def judged(said: Array, look: numeric.Careful, scale: Array, tolerance: float) -> list[Verdict]:
+def verdicts_of(said: Array, look: Careful, scale: Array, tolerance: float) -> list[Verdict]:
+    """One verdict per cotangent."""
     verdicts = []
     for t, d, bar, kink, low, high, s in zip(said, *look, scale, strict=True):
-        slack = tolerance * (s + abs(d)) + 3 * bar
-        if not np.isfinite(d) or not np.isfinite(bar):
+        if not (np.isfinite(d) and np.isfinite(bar)):
             verdicts.append(Verdict.DOMAIN)
-        elif not np.isfinite(t):
-            verdicts.append(Verdict.WRONG)
-        elif kink:
-            allowance = tolerance * (abs(low) + abs(high)) + 3 * abs(high - low) * 1e-3
-            verdicts.append(Verdict.KINK if low - allowance <= t <= high + allowance else Verdict.WRONG)
-        elif abs(t - d) > slack:
+        elif kink and np.isfinite(t):
+            slack = tolerance * s + 3e-3 * (high - low)
+            verdicts.append(Verdict.KINK if low - slack <= t <= high + slack else Verdict.WRONG)
+        elif not abs(t - d) <= tolerance * s + 3 * bar:
             verdicts.append(Verdict.WRONG)
         elif abs(t - d) > tolerance * (1 + s):
             verdicts.append(Verdict.INCONCLUSIVE)
@@ -147,22 +136,27 @@ def judged(said: Array, look: numeric.Careful, scale: Array, tolerance: float) -
 
 
 def check(
-    run: Runner, tape: Tape, k: int, probes: Sequence[Probe], tolerance: float, order: int, analytic: bool
+    subject: Subject,
+    tape: Tape,
+    k: int,
+    probes: Sequence[Probe],
+    tolerance: float,
+    differences: Differences = numeric.central,
 ) -> Result:
-    subject = run.subject
-    comparison = first_look(run, tape, k, probes, analytic)
-    verdict, off, place = verdict_of(run, tape, comparison, tolerance)
+    """Compare along `probes`, all of which move variable `k`."""
+    comparison = first_look(subject, tape, k, probes, differences)
+    judgement = judge(subject, tape, probes, comparison, tolerance)
+    verdict, off, place = judgement
     if verdict is Verdict.WRONG and not tape.gradients[k].any():
         verdict = Verdict.DEAD
-    said, found, bar, _ = comparison
+    said, found, bar = comparison
     worst = None
     if place is not None:
         i, j = place
         entry = probes[j].entry
         index = None if entry is None else tuple(map(int, np.unravel_index(entry, subject.points[k].shape)))
         worst = Worst(index, float(said[i, j]), float(found[i, j]), float(bar[i, j]))
-    with np.errstate(all="ignore"):
-        difference = np.abs(said - found)
+    distance = float(np.abs(said - found).max(initial=0.0))
     entries = sum(p.entry is not None for p in probes)
     return Result(
         subject.names[k],
@@ -171,7 +165,34 @@ def check(
         entries,
         len(probes) - entries,
         int(off.any(axis=0).sum()),
-        float(np.max(difference, initial=0.0)),
+        distance,
         worst,
-        order,
+        idle=bool(verdict is Verdict.OK and not found.any() and not said.any() and subject.points[k].size),
     )
+
+
+def located(subject: Subject, tape: Tape, k: int, tolerance: float) -> Worst | None:
+    """An entry of a large variable where the gradient is wrong, by halving: the directional derivative along
+    either half of the entries tells in which half the larger mistake is."""
+    x = subject.points[k]
+    row = tape.cotangents[:1]
+    gradient = tape.gradients[k][0].reshape(-1)
+    rng = np.random.default_rng(0)
+    direction = (weights(x.shape, rng) * np.maximum(1.0, np.abs(x))).reshape(-1)
+    low, high = 0, x.size
+    while high - low > 1:
+        middle = (low + high) // 2
+        errors = []
+        for a, b in ((low, middle), (middle, high)):
+            part = np.zeros(x.size)
+            part[a:b] = direction[a:b]
+            value, bar = numeric.central(line(subject, Probe(k, part.reshape(x.shape), None, 1.0)), row, tape.noise)
+            errors.append(abs(float(gradient @ part - value[0])) / (1e-300 + float(bar[0])))
+        low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)
+    probe = next(numeric.entry_probes(subject.points, k, [low]))
+    value, bar = numeric.central(line(subject, probe), row, tape.noise) 
+    off = abs(float(gradient[low] - value[0] / probe.size))
+    if not off > tolerance * abs(float(value[0])) / probe.size:
+        return None
+    index = tuple(map(int, np.unravel_index(low, x.shape)))
+    return Worst(index, float(gradient[low]), float(value[0] / probe.size), float(bar[0] / probe.size))

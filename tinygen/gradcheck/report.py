@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import linecache
+import os
+import textwrap
 from dataclasses import dataclass, field
 from enum import Enum
 
 
 class Verdict(Enum):
-    """On one variable; on everything, the one that stands lowest in this list."""
+    """On one variable. On the whole it is the gravest, the one that stands lowest here."""
 
     OK = "the tape and differences agree"
-    KINK = "the function has a kink here, and the tape's gradient is one that a kink allows"
+    KINK = "there is a kink here, and the tape's gradient is one of those that a kink allows"
     INCONCLUSIVE = "differences are too coarse here to tell"
     DOMAIN = "the function or its gradient is not finite here"
     NONDETERMINISTIC = "two runs with the same random numbers differ"
@@ -23,31 +27,33 @@ class Verdict(Enum):
 
 
 class Kind(Enum):
-    """What a mistake looks like."""
+    """What a finding is about: for a gradient that is wrong, what it looks like."""
 
     FACTOR = "constant factor"
-    SIGN = "sign"
-    MISSING_FACTOR = "a factor missing or too many"
+    SIGN = "wrong sign"
+    MISSING_FACTOR = "missing factor"
     TRANSPOSED = "transposed"
-    FLIPPED = "flipped"
-    SHIFTED = "shifted by one"
-    SWAPPED = "gradients of two arguments swapped"
+    FLIPPED = "reversed"
+    SHIFTED = "shifted"
+    SWAPPED = "swapped"
     NOT_SUMMED = "axis not summed"
-    SUMMED_TWICE = "axis summed twice"
-    MISSING_TERM = "a term missing"
-    ONES_ONLY = "only right for a cotangent of ones"
+    SUMMED_TWICE = "axis summed too often"
+    MISSING_TERM = "missing term"
+    ONES_ONLY = "right for ones only"
     COTANGENT_UNUSED = "cotangent not used"
     NONLINEAR = "not linear in the cotangent"
     DETACHED = "detached"
-    PARTIAL = "wrong only at some entries"
+    PARTIAL = "wrong at some entries"
     APPROXIMATE = "nearly right"
     NAN = "not a number"
-    DTYPE = "wrong dtype"
+    UNEXPLAINED = "wrong"
     SHAPE = "wrong shape"
+    DTYPE = "wrong dtype"
     ALIASED = "aliased"
+    MUTATES = "writes into its input"
     LAYOUT = "depends on memory layout"
-    RAISES = "raises an error"
-    UNEXPLAINED = "wrong in no way that has a name"
+    REPLAY = "another gradient in a replay"
+    RAISES = "raises"
     KINK = "kink"
     INCONCLUSIVE = "inconclusive"
     DOMAIN = "outside the domain"
@@ -61,18 +67,26 @@ class Finding:
     kind: Kind
     sentence: str
     verdict: Verdict = Verdict.WRONG
-    variable: str | None = None
-    """The variable it was seen at, where it was seen at one."""
+    variable: str | None = None  # seen at this one: "input x", or "argument x" of the op
+    op: str | None = None
+    where: str | None = None  # "file:line" that called the op
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.sentence}"
 
 
 @dataclass
 class Worst:
-    """The entry where tape and differences are furthest apart."""
+    """The entry at which tape and differences are furthest apart."""
 
-    index: tuple[int, ...] | None  # None when the whole variable was moved at once
+    index: tuple[int, ...] | None  # None where all entries were moved at once
     tape: float
     numeric: float
-    bar: float
+    bar: float  # how far off `numeric` may be
+
+    def __str__(self) -> str:
+        place = "along a random direction" if self.index is None else f"at {list(self.index)}"
+        return f"{place} the tape says {self.tape:.6g}, differences say {self.numeric:.6g} ± {self.bar:.0e}"
 
 
 @dataclass
@@ -82,58 +96,80 @@ class Result:
     name: str
     shape: tuple[int, ...]
     verdict: Verdict
-    entries: int  # how many were compared one by one; 0 when directions were
-    directions: int
-    off: int  # how many of them disagree
-    difference: float  # the largest distance of tape and differences
+    entries: int = 0  # how many were compared one by one; if 0, the whole was moved in `directions`
+    directions: int = 0
+    off: int = 0  # how many of them disagree
+    difference: float = 0.0  # the largest distance of tape and differences
     worst: Worst | None = None
     order: int = 1
+    idle: bool = False  # both are 0 everywhere: the value does not depend on it here
 
-    def __str__(self) -> str:
-        many = (
-            (self.entries, "entries", "entry")
-            if self.entries
-            else (self.directions, "directions", "direction")
-        )
-        counted = f"{many[0]:,} {many[1] if many[0] != 1 else many[2]}"
-        if self.verdict is Verdict.OK:
-            return f"{counted}, largest difference {self.difference:.1e}"
-        where = self.worst
-        if where is None:
-            return counted
-        place = f"at {list(where.index)}" if where.index is not None else "along a direction"
-        return (
-            f"{self.off:,} of {counted} off; worst {place}: the tape says {where.tape:.6g}, "
-            f"differences {where.numeric:.6g} ± {where.bar:.1g}"
-        )
+    @property
+    def counted(self) -> str:
+        n, words = (self.entries, "entr") if self.entries or not self.directions else (self.directions, "direction")
+        ending = {"entr": ("y", "ies"), "direction": ("", "s")}[words][n != 1]
+        return f"{n:,} {words}{ending}"
+
+    @property
+    def details(self) -> str:
+        if self.idle:
+            return f"{self.counted}, all 0: the value does not depend on it here"
+        if self.worst is None:
+            return f"{self.counted}, largest difference {self.difference:.0e}" if self.entries or self.directions else ""
+        many = f"{self.off:,} of {self.counted} off, " if self.off else ""
+        return f"{many}{'worst ' if self.off > 1 else ''}{self.worst}"
 
 
 @dataclass
 class Culprit:
-    """The first op, in order of execution, whose gradient is wrong at its actual inputs."""
+    """The first op, in order of execution, that is wrong at its actual inputs."""
 
     op: str
-    argument: str
-    where: str  # file:line that called it
-    call: str  # like "matmul(float64 (2, 3), float64 (3, 4))"
-    worst: Worst | None = None
+    where: str  # "file:line" that called it
+    call: str  # "matmul(float64 (2, 3), float64 (3, 4))"
+    arguments: list[str]  # those whose gradient is wrong
+    result: Result | None = None
+
+    def __str__(self) -> str:
+        return f"{self.call}, called at {nearby(self.where)}"
+
+    @property
+    def source(self) -> str:
+        """The line that called it, if its file can be read."""
+        path, _, line = self.where.rpartition(":")
+        return linecache.getline(path, int(line)).strip() if line.isdigit() else ""
+
+
+def nearby(where: str) -> str:
+    """ "file:line" with the path from here, if the file is below."""
+    path = os.path.relpath(where) if os.path.isabs(where) else where
+    return where if path.startswith("..") else path
 
 
 @dataclass
 class Report:
     """What `gradcheck` returns: true when every variable is OK and nothing else was found."""
 
-    results: list[Result]
-    findings: list[Finding] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  # what explains most comes first
     culprit: Culprit | None = None
-    runs: int = 0
+    notes: list[str] = field(default_factory=list)
+    runs: int = 0  # how often the function was run forward
     seconds: float = 0.0
     seed: int = 0
 
     @property
     def verdict(self) -> Verdict:
-        found = [r.verdict for r in self.results] + [f.verdict for f in self.findings]
-        return max(found, key=lambda v: v.rank, default=Verdict.OK)
+        """The gravest on a variable; where all are OK, that of the findings."""
+        worst = max((r.verdict for r in self.results), key=lambda v: v.rank, default=Verdict.OK)
+        if worst is not Verdict.OK:
+            return worst
+        return max((f.verdict for f in self.findings), key=lambda v: v.rank, default=worst)
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of the first finding."""
+        return self.findings[0].kind if self.findings else None
 
     def __bool__(self) -> bool:
         return self.verdict is Verdict.OK
@@ -143,27 +179,58 @@ class Report:
         if not self:
             raise AssertionError(str(self))
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
         bad = [r for r in self.results if r.verdict is not Verdict.OK]
-        lines = [f"gradcheck: {self.verdict.name}, {self.verdict.value}"]
-        if bad:
-            lines[0] += f" ({len(bad)} of {len(self.results)} variables)"
-        rows = [
-            (r.name + (" (second order)" if r.order == 2 else ""), str(r.shape), r.verdict.name, str(r))
-            for r in self.results
+        if not bad and self.findings:
+            return "gradcheck: WRONG, the numbers agree, but see below"
+        count = f" ({len(bad)} of {len(self.results)} variables)" if bad else ""
+        return f"gradcheck: {self.verdict.name}, {self.verdict.value}{count}"
+
+    @property
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Name, shape, verdict and details of each variable."""
+        again = [" (second order)" if r.order == 2 else "" for r in self.results]
+        return [
+            (r.name + a, str(r.shape), r.verdict.name, r.details) for r, a in zip(self.results, again, strict=True)
         ]
+
+    @property
+    def cost(self) -> str:
+        return f"{self.runs:,} forward runs, {self.seconds:.2g} s, seed {self.seed}"
+
+    def __str__(self) -> str:
+        """The verdict, a line per variable, what explains it, the culprit, the cost."""
+        rows = self.rows
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-        lines += [
-            "  " + "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]])
-            for row in rows
-        ]
-        lines += [""] if self.findings or self.culprit else []
-        lines += [f"{f.kind.value}: {f.sentence}" for f in self.findings]
+        lines = [self.headline]
+        lines += ["  " + "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows]
         if self.culprit:
-            lines.append(
-                f"first wrong op: `{self.culprit.op}`, argument {self.culprit.argument}, called at {self.culprit.where}"
-            )
-        lines.append(f"cost: {self.runs:,} forward runs, {self.seconds:.2g} s; seed {self.seed}")
-        return "\n".join(lines)
+            lines += ["", f"the first wrong op is {self.culprit}"]
+            lines += [f"    {self.culprit.source}"] if self.culprit.source else []
+            if self.culprit.result and self.culprit.result.worst:
+                lines.append(f"  its {self.culprit.result.name}: {self.culprit.result.details}")
+        if self.findings:
+            lines += ["", *(textwrap.fill(str(f), 110, subsequent_indent="  ") for f in self.findings)]
+        return "\n".join([*lines, "", *self.notes, self.cost])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook: a table, and what explains it."""
+        text = html.escape
+        colour = {True: "#1a7f37", False: "#cf222e"}
+        rows = "".join(
+            f"<tr><td>{text(name)}</td><td>{text(shape)}</td>"
+            f'<td style="color:{colour[verdict == "OK"]}">{verdict}</td><td>{text(details)}</td></tr>'
+            for name, shape, verdict, details in self.rows
+        )
+        said = [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
+        if self.culprit:
+            said.insert(0, f"the first wrong op is <code>{text(str(self.culprit))}</code>")
+        said += [text(note) for note in self.notes]
+        return (
+            f'<p><b style="color:{colour[bool(self)]}">{text(self.headline)}</b></p><table>{rows}</table>'
+            + "".join(f"<p>{s}</p>" for s in said)
+            + f"<p><small>{text(self.cost)}</small></p>"
+        )

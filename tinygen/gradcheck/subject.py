@@ -1,8 +1,9 @@
-"""What is checked: a function, an op or a Module at its inputs, as something to evaluate and to pull back.
+"""What is checked: something with several arrays in, several out, and a gradient that claims to belong to it.
 
-The rest of the checker sees this and nothing else: names, points, `evaluate` (the value alone) and `record`
-(the value, and the gradient that is being checked). Functions of torch tensors are another such subject
-(`adapter.py`); so is a single op of the tape at its actual inputs (`locate.py`).
+The checker sees `Subject` and nothing else: names, points, `evaluate` (the value alone) and `record` (the value,
+and the gradient in question). `Function` is the subject that users hand in: a function on Tensors, an op, a Module.
+Others are a function of torch tensors (`torch_function.py`), one op of the tape at its actual inputs (`steps.py`),
+and the `Gradient` of any of these, for the second order.
 """
 
 from __future__ import annotations
@@ -20,13 +21,11 @@ from tinygen.tape import enable_grad, no_grad
 from tinygen.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
-Pull = Callable[[Sequence[Any]], list[Any]]
+Pull = Callable[[Sequence[Array]], list[Array | None]]
 """Takes one cotangent per output; returns one gradient per variable, None where nothing arrives."""
 
 
 class Subject(Protocol):
-    """Several arrays in, several out, and a gradient that claims to belong to it."""
-
     names: list[str]
     """What to call each variable: "input x", "parameter blocks.0.weight"."""
     points: list[Array]
@@ -37,13 +36,42 @@ class Subject(Protocol):
         ...
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        """The outputs, and the function that sends cotangents of them back."""
+        """The outputs, and what sends cotangents of them back."""
         ...
+
+
+class Recorded(Protocol):
+    """A subject that computes with tensors of a library, so that its gradient can be differentiated again."""
+
+    names: list[str]
+    points: list[Array]
+
+    def leaf(self, array: Array) -> Any:
+        """A tensor that requires grad."""
+        ...
+
+    def values(self, tensor: Any) -> Array: ...
+
+    def call(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
+        """The variables and the outputs, as tensors on record."""
+        ...
+
+    def sent(
+        self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
+    ) -> list[Any]:
+        """The gradient of Σ <output, cotangent> by each variable, None where nothing arrives: arrays, or with
+        `again` tensors on record."""
+        ...
+
+    def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]: ...
 
 
 class Function:
     """`f(*inputs)` for an `f` on Tensors. Its variables are the floating-point inputs and, where `f` is a
-    Module or a method of one, the parameters of a copy of it; the rest is passed as it is.
+    Module or a method of one, the parameters of a float64 copy of it; the rest is passed as it is.
+
+    A parameter whose entries are all equal (the ones of a norm, a zero initialisation) is moved by a tenth at
+    random: at such a point mistakes cancel or are multiplied by 0. `moved` has their names.
 
     Raises TypeError when there is nothing to check."""
 
@@ -55,116 +83,149 @@ class Function:
         self.names = [f"input {named[i]}" for i in self.positions]
         self.points = [as_float64(inputs[i]) for i in self.positions]
         self.parameters: list[Tensor] = []
-        self.state: list[tuple[Tensor, Array]] = []  # buffers: each run finds them as they were
+        self.state: list[tuple[Tensor, Array]] = []  # buffers and the like: each run finds them as they were
+        self.moved: list[str] = []
         if self.module is not None:
-            for name, p in self.module.named_parameters():
-                if p.requires_grad:
-                    self.names.append(f"parameter {name}")
-                    self.points.append(np.array(p.numpy()))
-                    self.parameters.append(p)
-            ours = {id(p) for p in self.parameters}
-            tensors = {id(t): t for _, t in self.module.named_tensors(Tensor) if t.node is None}
-            self.state = [(t, t.numpy().copy()) for i, t in tensors.items() if i not in ours]
+            self.find_parameters(self.module)
         if not self.points:
             raise TypeError(
                 "gradcheck: none of the inputs is a floating-point array, and there are no parameters: there "
                 "is nothing to check"
             )
         self.randomness = Randomness(self.f, self.module, *self.inputs)
+        self.runs = 0
 
-    def call(self, arrays: Sequence[Array], requires_grad: bool) -> tuple[list[Tensor], list[Any]]:
+    def find_parameters(self, module: Any) -> None:
+        rng = np.random.default_rng(0)
+        for name, p in module.named_parameters():
+            if p.requires_grad:
+                point = np.array(p.numpy())
+                if point.size and (point == point.flat[0]).all():
+                    point += 0.1 * weights(point.shape, rng)
+                    self.moved.append(name)
+                self.names.append(f"parameter {name}")
+                self.points.append(point)
+                self.parameters.append(p)
+        ours = {id(p) for p in self.parameters}
+        others = {id(t): t for _, t in module.named_tensors(Tensor) if t.node is None and id(t) not in ours}
+        self.state = [(t, t.numpy().copy()) for t in others.values()]
+
+    def run(self, arrays: Sequence[Array], requires_grad: bool) -> tuple[list[Tensor], list[Any]]:
         """The variables at `arrays`, and the outputs."""
+        self.runs += 1
         args = list(self.inputs)
-        variables = []
-        dtype = arrays[0].dtype
+        variables: list[Tensor] = []
         for i, x in zip(self.positions, arrays, strict=False):
             args[i] = Tensor(x, requires_grad=requires_grad)
             variables.append(args[i])
-        for p, x in zip(self.parameters, arrays[len(self.positions) :], strict=True):
-            p.data = x
-            variables.append(p)
-        for t, x in self.state:
-            t.data = x.astype(dtype) if x.dtype.kind == "f" and dtype.kind == "f" else x.copy()
+        self.put(arrays[len(self.positions) :], arrays[0].dtype)
         with self.randomness.rewound():
-            return variables, flat(self.f(*args))
+            return [*variables, *self.parameters], flat(self.f(*args))
+
+    def put(self, parameters: Sequence[Array], dtype: Any) -> None:
+        """Set the module's parameters, and everything else in it to what it was. Past `.data`, which would tell
+        the tape that what it has recorded is out of date: that kept its arrays, and they are not written into."""
+        for p, x in zip(self.parameters, parameters, strict=True):
+            p._data = x
+        for t, x in self.state:
+            t._data = x.astype(dtype) if x.dtype.kind == dtype.kind == "f" else x.copy()
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         with no_grad():
-            return [values(y) for y in self.call(arrays, False)[1]]
+            outputs = [self.values(y) for y in self.run(arrays, False)[1]]
+        self.put(self.points[len(self.positions) :], np.dtype(np.float64))  # a checkpoint may read them later
+        return outputs
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+        return recorded(self, arrays)
+
+    def leaf(self, array: Array) -> Tensor:
+        return Tensor(array, requires_grad=True)
+
+    def values(self, tensor: Any) -> Array:
+        return tensor.numpy() if isinstance(tensor, Tensor) else np.asarray(tensor)
+
+    def call(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
         with enable_grad():
-            variables, outputs = self.call(arrays, True)
+            variables, outputs = self.run(arrays, True)
+        return list(variables), outputs
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
-            grads = sent(outputs, cotangents, variables)
-            return [None if g is None else np.array(g) for g in grads]
+    def sent(
+        self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
+    ) -> list[Any]:
+        return through_the_tape(outputs, cotangents, variables, again)
 
-        return [values(y) for y in outputs], pull
 
-    def tape(self, arrays: Sequence[Array]) -> list[Any]:
-        """The outputs as they come: Tensors with their graph."""
-        with enable_grad():
-            return self.call(arrays, True)[1]
+def through_the_tape(
+    outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
+) -> list[Any]:
+    pairs = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if getattr(y, "requires_grad", False)]
+    ys, gs = [y for y, _ in pairs], [g for _, g in pairs]
+    with enable_grad():
+        grads = backward(ys, gs, variables, retain_graph=True, create_graph=again)
+    return [grads.get(v.node or v) for v in variables]
+
+
+def recorded(subject: Recorded, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+    variables, outputs = subject.call(arrays)
+
+    def pull(cotangents: Sequence[Array]) -> list[Array | None]:
+        grads = subject.sent(outputs, cotangents, variables, False)
+        return [None if g is None else np.array(g) for g in grads]
+
+    return [subject.values(y) for y in outputs], pull
 
 
 class Gradient:
-    """The gradient of a Function as a function of its own: (cotangents, variables) -> gradients. What is
-    pulled back through it is the second order."""
+    """The gradient of a subject as a subject of its own: (cotangents, variables) -> gradients. What is pulled
+    back through it is the second order."""
 
-    def __init__(self, base: Function) -> None:
+    def __init__(self, base: Recorded, rng: np.random.Generator) -> None:
         self.base = base
         outputs, pull = base.record(base.points)
-        self.outputs = len(outputs)
-        self.reached = [g is not None for g in pull(outputs)]
-        rng = np.random.default_rng(1)
-        self.names = [f"cotangent {i}" for i in range(len(outputs))] if len(outputs) > 1 else ["cotangent"]
-        self.names += base.names
-        self.points = [weights(y.shape, rng) for y in outputs] + base.points
+        given = [weights(y.shape, rng) for y in outputs]
+        self.reached = [i for i, g in enumerate(pull(given)) if g is not None]
+        numbers = [f" {i}" for i in range(len(outputs))] if len(outputs) > 1 else [""]
+        self.names = [*(f"cotangent{i}" for i in numbers[: len(outputs)]), *base.names]
+        self.points = given + base.points
+
+    def split(self, arrays: Sequence[Array]) -> tuple[Sequence[Array], Sequence[Array]]:
+        n = len(self.points) - len(self.base.points)
+        return arrays[:n], arrays[n:]
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
-        pull = self.base.record(arrays[self.outputs :])[1]
-        return [g for g in pull(arrays[: self.outputs]) if g is not None]
+        given, points = self.split(arrays)
+        gradients = self.base.record(points)[1](given)
+        return [np.zeros_like(points[i]) if gradients[i] is None else gradients[i] for i in self.reached]  # type: ignore[misc]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        with enable_grad():
-            variables, outputs = self.base.call(arrays[self.outputs :], True)
-            given = [Tensor(g, requires_grad=True) for g in arrays[: self.outputs]]
-            gradients = [g for g in sent(outputs, given, variables, create_graph=True) if g is not None]
+        given, points = self.split(arrays)
+        variables, outputs = self.base.call(points)
+        leaves = [self.base.leaf(g) for g in given]
+        gradients = self.base.sent(outputs, leaves, variables, True)
+        gradients = [gradients[i] for i in self.reached]
 
-        def pull(cotangents: Sequence[Any]) -> list[Any]:
-            grads = sent(gradients, cotangents, [*given, *variables])
+        def pull(cotangents: Sequence[Array]) -> list[Array | None]:
+            grads = self.base.sent(gradients, cotangents, [*leaves, *variables], False)
             return [None if g is None else np.array(g) for g in grads]
 
-        return [values(g) for g in gradients], pull
-
-
-def sent(
-    outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Tensor], create_graph: bool = False
-) -> list[Any]:
-    """What arrives at each variable, None where nothing does."""
-    pairs = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if getattr(y, "requires_grad", False)]
-    ys, gs = [y for y, _ in pairs], [g for _, g in pairs]
-    grads = backward(ys, gs, variables, retain_graph=True, create_graph=create_graph)
-    return [grads.get(v.node or v) for v in variables]
+        return [self.base.values(g) for g in gradients], pull
 
 
 # -- reading the arguments -------------------------------------------------------------------------
 
 
 def copied(f: Any) -> tuple[Any, Any]:
-    """`f` and its Module, in float64 and apart from the caller's: of a Module or a method of one."""
-    owner = getattr(f, "__self__", None)
-    if is_module(f):
-        module = copy.deepcopy(f).astype(np.float64)
-        return module, module
-    if inspect.ismethod(f) and is_module(owner):
-        module = copy.deepcopy(owner).astype(np.float64)
-        return getattr(module, f.__name__), module
-    return f, None
+    """`f` and its Module, in float64 and apart from the caller's, if it is one or a method of one."""
+    owner: Any = f.__self__ if inspect.ismethod(f) else f
+    if not is_module(owner):
+        return f, None
+    module = copy.deepcopy(owner).astype(np.float64)
+    return (getattr(module, f.__name__) if inspect.ismethod(f) else module), module
 
 
 def is_module(f: Any) -> bool:
+    """Known by what it answers to: the checker stands below `tinygen.nn`."""
     return callable(f) and hasattr(f, "named_tensors") and hasattr(f, "named_parameters")
 
 
@@ -175,13 +236,11 @@ def is_float(x: Any) -> bool:
 
 
 def as_float64(x: Any) -> Array:
-    """A copy of `x`; its strides stay as they are where they can."""
-    x = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
-    return np.asarray(x, dtype=np.float64) if x.dtype != np.float64 else x
+    return np.array(x.numpy() if isinstance(x, Tensor) else x, dtype=np.float64)
 
 
 def argument_names(f: Any, n: int) -> list[str]:
-    """The names of the first n positional arguments, by the signature; numbers where there is none."""
+    """The names of the first n positional arguments by the signature; numbers where there is none."""
     try:
         parameters = inspect.signature(f.forward if is_module(f) else f).parameters.values()
     except (TypeError, ValueError):
@@ -196,20 +255,16 @@ def argument_names(f: Any, n: int) -> list[str]:
 
 
 def flat(value: Any) -> list[Any]:
-    """The floating-point Tensors and arrays in what a function returns, however they are nested."""
+    """The floating-point tensors and arrays in what a function returns, however they are nested."""
     if isinstance(value, (tuple, list)):
         return [y for v in value for y in flat(v)]
     if isinstance(value, dict):
         return flat(list(value.values()))
     if isinstance(value, (float, complex)):
         value = np.asarray(value)
-    return [value] if hasattr(value, "dtype") and value.dtype.kind in "fc" else []
-
-
-def values(y: Any) -> Array:
-    return y.numpy() if isinstance(y, Tensor) else np.asarray(y)
+    return [value] if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.dtype.kind in "fc" else []
 
 
 def weights(shape: Sequence[int], rng: np.random.Generator) -> Array:
-    """A random cotangent: none of its entries near zero, no two equal, of both signs."""
+    """Random, none near zero, no two equal, of both signs."""
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))
