@@ -28,14 +28,16 @@ class Foreign(NDArrayOperatorsMixin):
         return wrapped(getattr(ufunc, method)(*unwrapped(inputs), **unwrapped(kwargs)))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if func is np.asarray:  # with like=: an upload that is asked for
-            return wrapped(*args, **kwargs)
+        if func in (np.asarray, np.array):  # with like=: an upload that is asked for
+            return wrapped(np.array(*[x.inner if isinstance(x, Foreign) else x for x in args]))
         return wrapped(func(*unwrapped(args), **unwrapped(kwargs)))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("implicit conversion to a NumPy array is not allowed: use .get()")
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         if name in ("shape", "ndim", "size", "dtype", "nbytes", "flags", "item"):
             return getattr(self.inner, name)
         if name == "T":
@@ -81,9 +83,11 @@ def unwrapped(x: Any) -> Any:
 
 
 def indices(x: Any) -> Any:
-    """NumPy's integer arrays are taken as indices, as CuPy takes them."""
+    """NumPy's integer arrays are taken as indices, as CuPy takes them; other objects are not."""
     if type(x) is tuple:
         return tuple(map(indices, x))
+    if not isinstance(x, (Foreign, np.ndarray, np.generic, list, int, slice, type(None), type(...))):
+        raise IndexError(f"unsupported index {type(x)}")
     return x.inner if isinstance(x, Foreign) else x
 
 

@@ -19,7 +19,8 @@ def test_the_code_in_readme(capsys):
     h = np.tanh(x @ w.numpy())
     np.testing.assert_allclose(w.grad, x.T @ (2 * h * (1 - h * h)) / h.size)
     assert "Tensor(48.)" in printed
-    np.testing.assert_array_equal(names["tinygen"].hessian(lambda x: np.sum(x**3))([1.0, 2.0]), [[6, 0], [0, 12]])
+    hessian = names["tinygen"].hessian(lambda x: np.sum(x**3))([1.0, 2.0])
+    np.testing.assert_array_equal(hessian, [[6, 0], [0, 12]])
     assert "tanh" in printed
 
 

@@ -390,6 +390,13 @@ def test_index_and_type_errors():
         np.sum(A, where=np.ones((2, 3), bool))
 
 
+def test_dtypes_among_the_arguments():
+    """NumPy's third argument of sum is dtype; here it is not taken."""
+    for dtype in (np.float32, np.dtype(np.float32)):
+        with pytest.raises(TypeError, match=r"^sum\(float64 \(2, 3\), 0, .*float32"):
+            np.sum(A, 0, dtype)
+
+
 def test_long_arguments_are_cut():
     with pytest.raises(ValueError, match="reshape") as caught:
         ops.reshape(A, tuple(range(1, 40)))

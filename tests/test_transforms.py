@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from foreign import Foreign
 
 import tinygen
 from tinygen import (
@@ -377,6 +378,30 @@ def test_newtons_method():
     for _ in range(6):
         x = x - np.linalg.solve(hessian(rosenbrock)(x).numpy(), grad(rosenbrock)(x).numpy())
     np.testing.assert_allclose(x, [1, 1], atol=1e-9)
+
+
+def test_arrays_that_refuse_numpy():
+    """Every transform stays on the device of its arguments."""
+    on_cpu = Tensor(np.array([1.0, 2.0]))
+    there = Tensor(Foreign(np.array([1.0, 2.0])))
+
+    def cubes(x):
+        return (x * x * x).sum()
+
+    for f in (
+        grad(cubes),
+        grad(lambda x: checkpoint(np.exp, x).sum()),
+        lambda x: hvp(cubes, x, x),
+        lambda x: jvp(np.sin, [x], [x])[1],
+        lambda x: vjp(np.sin, x)[1](x.data)[0],
+        jacobian(np.sin),
+        hessian(cubes),
+        jacobian(lambda x: x[:0]),
+        grad(lambda x: (x.detach() * 2.0).sum()),
+    ):
+        result = f(there)
+        assert type(result.data) is Foreign
+        np.testing.assert_array_equal(result.numpy(), f(on_cpu).numpy())
 
 
 def test_torch_agrees():

@@ -261,7 +261,8 @@ def signature(op: Op, arrays: Sequence[Any]) -> str:
     """Like "matmul(float32 (2, 3), float32 (4, 5))"."""
 
     def describe(x: Any) -> str:
-        return f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x)[:40]
+        array = hasattr(x, "dtype") and isinstance(getattr(x, "shape", None), tuple)  # not a dtype
+        return f"{x.dtype} {x.shape}" if array else repr(x)[:40]
 
     return f"{op.name}({', '.join(describe(x) for x in arrays)})"
 

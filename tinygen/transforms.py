@@ -60,7 +60,9 @@ def result(gradient: Any, x: Tensor) -> Tensor:
     """The gradient as a Tensor that shares nothing; zeros when the function did not use `x`."""
     if isinstance(gradient, Tensor):
         return gradient
-    return Tensor(np.zeros_like(x._data) if gradient is None else np.array(gradient, copy=True))
+    if gradient is None:
+        return Tensor(np.zeros_like(x._data))
+    return Tensor(np.array(gradient, copy=True, like=x._data))
 
 
 def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
@@ -119,10 +121,10 @@ def jacobian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]
 
     def rows(*args: Any) -> Tensor:
         value, pull = vjp(lambda x: f(*args[:argnum], x, *args[argnum + 1 :]), args[argnum])
-        units = np.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
+        units = np.eye(value.size, dtype=value.dtype, like=value._data).reshape(value.size, *value.shape)
         shape = np.shape(args[argnum])
         if value.size == 0:
-            return Tensor(np.zeros(value.shape + shape, value.dtype))
+            return Tensor(np.zeros_like(value._data, shape=value.shape + shape))
         stacked: Any = np.stack([pull(unit)[0] for unit in units])
         return Tensor.reshape(stacked, value.shape + shape)
 

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from cases_conv import CONV, POOL
 from cases_elementwise import ELEMENTWISE, REDUCE
 from cases_layers import ACTIVATION, ATTENTION, LOSS, NORM
 from cases_linalg import LINALG
@@ -11,10 +12,11 @@ from cases_shape import INDEX, SHAPE
 from foreign import Foreign
 from optable import Case, in_dtype, is_float, outputs, tensors, total
 
-import tinygen
-from tinygen import Tensor, gradcheck
+import tinygen.backward
+import tinygen.tape
+from tinygen import Tensor, gradcheck, ops
 
-CASES = [*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION, *NORM, *ATTENTION, *LOSS]
+CASES = [*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION, *NORM, *ATTENTION, *LOSS, *CONV, *POOL]
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 
@@ -31,6 +33,17 @@ def random_like(values, seed=1):
     return [np.asarray(rng.uniform(0.5, 1.5, v.shape) * rng.choice([-1, 1], v.shape)) for v in values]
 
 
+WITHOUT_GRADIENT = {  # tested in test_elementwise.py and test_reduce.py
+    *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+    *("logical_and", "logical_or", "logical_not", "isnan", "isfinite", "argmax", "argmin"),
+}
+
+
+def test_every_public_op_has_cases():
+    tested = {case.name.split("-")[0].split(" ")[0] for case in CASES}
+    assert set(ops.__all__) - tested - WITHOUT_GRADIENT == set()
+
+
 @every_case
 def test_gradient_of_the_gradient(case: Case):
     """First order and second order against central differences, in float64."""
@@ -44,11 +57,14 @@ def tupled(value):
 
 
 @every_case
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_torch_agrees(case: Case, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "kernels"), [(np.float64, "off"), (np.float32, "off"), (np.float32, "auto")], ids=str
+)
+def test_torch_agrees(case: Case, dtype, kernels):
     torch = pytest.importorskip("torch")
     if case.torch is None:
         pytest.skip("has no counterpart in torch")
+    tinygen.kernels(kernels)  # `definitions` sets them back
     ours = tensors(case.inputs, dtype)
     values = outputs(case.f(*ours))
     theirs = [torch.tensor(x.numpy().copy(), requires_grad=x.requires_grad) for x in ours]
@@ -81,9 +97,6 @@ def test_tensors_and_arrays_give_the_same_value(case: Case):
 @every_case
 def test_float32_stays_float32(case: Case, monkeypatch):
     """Not only what the tape returns (it casts): what the bodies and their rules return to it."""
-    import tinygen.backward
-    import tinygen.tape
-
     leaks = []
 
     def settled(value, args, kwargs, original=tinygen.tape.settled):
@@ -103,6 +116,29 @@ def test_float32_stays_float32(case: Case, monkeypatch):
     assert np.float64 not in leaks
     assert {v.dtype for v in values} == {np.dtype(np.float32)}
     assert {x.grad.dtype for x in xs if x.requires_grad} == {np.dtype(np.float32)}
+
+
+@every_case
+@pytest.mark.parametrize(("dtype", "kernels"), [(np.float64, "off"), (np.float32, "auto")], ids=str)
+def test_rules_write_into_nothing(case: Case, dtype, kernels, monkeypatch):
+    """Neither into the inputs nor into the gradient that they are given, and they give the same twice: the
+    tape lends one array to several rules, and a graph may be walked again."""
+
+    def sent_back(node, rules, g, live, original=tinygen.backward.sent_back):
+        for array in g if type(g) is tuple else (g,):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
+        first = [(i, x, gx.copy()) for i, x, gx in original(node, rules, g, live)]
+        for (i, x, before), (_, _, gx) in zip(first, original(node, rules, g, live), strict=True):
+            np.testing.assert_array_equal(gx, before)
+            yield i, x, gx
+
+    monkeypatch.setattr(tinygen.backward, "sent_back", sent_back)
+    tinygen.kernels(kernels)
+    xs = tensors(case.inputs, dtype)  # read-only
+    values = outputs(case.f(*xs))
+    total(values, [w.astype(dtype) for w in random_like(values)]).backward()
+    assert all(x.grad is not None for x in xs if x.requires_grad and x.size)
 
 
 @every_case

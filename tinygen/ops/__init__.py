@@ -15,6 +15,7 @@ from tinygen.ops.activation import (
     softplus,
 )
 from tinygen.ops.attention import attention
+from tinygen.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from tinygen.ops.elementwise import (
     absolute,
     add,
@@ -66,6 +67,7 @@ from tinygen.ops.loss import (
     mse,
 )
 from tinygen.ops.norm import batch_norm, group_norm, layer_norm, rms_norm
+from tinygen.ops.pool import avg_pool2d, max_pool1d, max_pool2d, upsample_nearest
 from tinygen.ops.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var
 from tinygen.ops.shape import (
     broadcast_to,
@@ -96,11 +98,16 @@ __all__ = [
     "argmin",
     "astype",
     "attention",
+    "avg_pool2d",
     "batch_norm",
     "bce_with_logits",
     "broadcast_to",
     "clip",
     "concatenate",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "cos",
     "cross_entropy",
     "cumsum",
@@ -140,6 +147,8 @@ __all__ = [
     "logsumexp",
     "matmul",
     "max",
+    "max_pool1d",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",
@@ -184,6 +193,7 @@ __all__ = [
     "transpose",
     "tril",
     "triu",
+    "upsample_nearest",
     "var",
     "where",
 ]

@@ -25,7 +25,7 @@ def relu(x: Array) -> Any:
 @op
 def leaky_relu(x: Array, slope: float = 0.01) -> Any:
     """x where x > 0, else slope·x (Maas et al. 2013)."""
-    steepness = np.where(detached(x) > 0, 1.0, slope).astype(x.dtype)
+    steepness = np.where(detached(x) > 0, np.ones_like(x), slope)  # in x's dtype
     return x * steepness, lambda g: g * steepness
 
 

@@ -1,0 +1,74 @@
+"""Products: shapes that do not fit, and conventions of vectors."""
+
+import numpy as np
+import pytest
+
+from tinygen import Tensor, ops
+
+rng = np.random.default_rng(0)
+A, B, V = Tensor(rng.normal(size=(2, 3))), Tensor(rng.normal(size=(3, 4))), Tensor(rng.normal(size=3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: A @ A, ValueError, r"matmul\(float64 \(2, 3\), float64 \(2, 3\)\)"),
+        (lambda: A @ 2.0, ValueError, r"matmul\(float64 \(2, 3\), 2.0\)"),
+        (lambda: np.dot(A, np.ones((2, 3, 4))), TypeError, "vectors and matrices: use @ for stacks"),
+        (lambda: np.dot(np.ones((2, 3, 4)), V), TypeError, "vectors and matrices: use @ for stacks"),
+        (lambda: np.dot(A, 2.0), TypeError, r"\* for numbers"),
+        (lambda: ops.linear(A, B), ValueError, r"linear\(float64 \(2, 3\), float64 \(3, 4\)\)"),
+        (lambda: np.tensordot(A, A, 1), ValueError, "cannot reshape|matmul"),
+        (lambda: np.einsum("ii->i", A), ValueError, "no '...' and no letter twice in one operand"),
+        (lambda: np.einsum("...j->...", A), ValueError, "no '...'"),
+        (lambda: np.einsum("ij,jk->ik", A), ValueError, r"einsum 'ij,jk->ik' names 2 operands, got 1"),
+        (lambda: np.einsum("ij,jk->ik", A, A), ValueError, r"contract\(float64 \(2, 3\), float64 \(2, 3\)\)"),
+        (lambda: np.einsum("ij->k", A), ValueError, "contract"),
+    ],
+)  # fmt: skip
+def test_errors(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_products_agree_with_numpys():
+    a, b, v = A.data, B.data, V.data
+    for found, expected in [
+        (A @ B, a @ b),
+        (A @ V, a @ v),
+        (V @ V, v @ v),
+        (np.dot(A, B), a @ b),
+        (ops.dot(V, V), v @ v),
+        (np.outer(V, A), np.outer(v, a)),
+        (np.tensordot(A, B, ((1,), (0,))), a @ b),
+        (np.einsum("ij,jk", A, B), a @ b),
+        (np.einsum(" i j , j k -> k i ", A, B), (a @ b).T),
+        (np.einsum("ij,j->i", A, V, optimize=False), a @ v),
+        (np.einsum("ba", A), a.T),
+        (ops.linear(A, B.data.T), a @ b),
+    ]:
+        assert isinstance(found, Tensor)
+        np.testing.assert_allclose(found.numpy(), expected)
+
+
+def test_on_arrays():
+    a, v = A.data, V.data
+    assert type(ops.linear(a, a)) is np.ndarray
+    np.testing.assert_array_equal(ops.outer(v, v), np.outer(v, v))
+    np.testing.assert_allclose(ops.tensordot(a, v, 1), a @ v)
+    np.testing.assert_allclose(ops.einsum("ij,j->i", a, v), a @ v)
+
+
+def test_linear_is_matmul_plus_bias():
+    x, w, b = rng.normal(size=(2, 5, 3)), rng.normal(size=(4, 3)), rng.normal(size=4)
+    np.testing.assert_allclose(ops.linear(x, w, b), x @ w.T + b)
+
+
+def test_the_gradient_of_one_matrix_for_many_rows_is_one_product():
+    """It is summed over the batch inside the product, not afterwards: (3, 2) comes out at once."""
+    from tinygen.backward import program
+
+    a, b = Tensor(rng.normal(size=(5, 4, 3))), Tensor(rng.normal(size=(3, 2)), requires_grad=True)
+    y = a @ b
+    (node,) = program([y])
+    assert node.rules[1](np.ones(y.shape)).shape == (3, 2)

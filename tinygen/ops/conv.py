@@ -1,0 +1,225 @@
+"""Convolution over maps of one or two axes, and its transpose.
+
+LeCun et al. 1989, *Backpropagation applied to handwritten zip code recognition*; Dumoulin & Visin 2016
+(arXiv:1603.07285) for the sizes. As usual, what is called convolution is a cross-correlation: the kernel is
+not flipped.
+
+    y[n, o, i] = Σ_{c, t} weight[o, c, t] · x[n, c, i · stride + t · dilation - padding]
+
+Entries of x outside of the map are 0; i and t run over the positions of the kernel and its taps, which are
+pairs in 2-D. <y, convolution(x, weight)> is linear in each of the three arrays, and its gradient by each is
+an op of the other two: `convolution` by y, `transposed_convolution` by x, `correlation` by the weight. Their
+own gradients are one another, which gives derivatives of all orders.
+
+On arrays each is one matrix product with the columns of `unfold`. These are as large as prod(kernel) maps,
+so they are not kept: backward makes them again.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinygen.ops.window import Geometry, Size, Sizes, check_fit, fold, geometry_of, per_axis, unfold
+from tinygen.tape import op
+from tinygen.tensor import Array, Tensor
+
+
+def channel_rows(x: Array, groups: int) -> Array:
+    """One row per channel: (N, C, *size) -> (groups, C/groups, N · positions)."""
+    n, channels, *size = x.shape
+    return x.swapaxes(0, 1).reshape(groups, channels // groups, n * math.prod(size))
+
+
+def kernel_rows(weight: Array, groups: int) -> Array:
+    """One row per kernel: (out, in/groups, *kernel) -> (groups, out/groups, in/groups · taps)."""
+    return weight.reshape(groups, weight.shape[0] // groups, math.prod(weight.shape[1:]))
+
+
+# -- the three ops ---------------------------------------------------------------------------------
+
+
+@op
+def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Any:
+    """x (N, in, *size), weight (out, in/groups, *kernel), bias (out) -> (N, out, *positions)."""
+    size, kernel, groups = x.shape[2:], weight.shape[2:], geometry.groups
+    if replayed(x, weight, bias):
+        y = convolution(x, weight, bias, geometry)
+    else:
+        y = kernel_rows(weight, groups) @ unfold(x, kernel, geometry)  # (groups, out/groups, N · positions)
+        if bias is not None:
+            y += bias.reshape(groups, -1, 1)
+        positions = geometry.positions(size, kernel)
+        y = y.reshape(weight.shape[0], x.shape[0], *positions).swapaxes(0, 1).copy()
+    return (
+        y,
+        lambda g: transposed_convolution(g, weight, None, size, geometry),
+        lambda g: correlation(x, g, kernel, geometry),
+        over_positions,
+    )
+
+
+@op
+def transposed_convolution(
+    y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
+) -> Any:
+    """The kernel, times each entry of y (N, out, *positions), added where `convolution` sees it there:
+    -> (N, in, *size). The weight is laid out as there, (out, in/groups, *kernel); bias (in)."""
+    kernel, groups = weight.shape[2:], geometry.groups
+    if replayed(y, weight, bias):
+        x = transposed_convolution(y, weight, bias, size, geometry)
+    else:
+        columns = kernel_rows(weight, groups).swapaxes(-1, -2) @ channel_rows(y, groups)
+        x = fold(columns, y.shape[0], size, kernel, geometry)
+        if bias is not None:
+            x += bias.reshape(-1, *[1] * len(size))
+    return (
+        x,
+        lambda g: convolution(g, weight, None, geometry),
+        lambda g: correlation(g, y, kernel, geometry),
+        over_positions,
+    )
+
+
+@op
+def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
+    """What x (N, in, *size) shows to each tap times y (N, out, *positions), summed over all positions:
+    -> (out, in/groups, *kernel)."""
+    size, groups = x.shape[2:], geometry.groups
+    if replayed(x, y):
+        weight = correlation(x, y, kernel, geometry)
+    else:
+        weight = channel_rows(y, groups) @ unfold(x, kernel, geometry).swapaxes(-1, -2)
+        weight = weight.reshape(y.shape[1], x.shape[1] // groups, *kernel)
+    return (
+        weight,
+        lambda g: transposed_convolution(y, g, None, size, geometry),
+        lambda g: convolution(x, g, None, geometry),
+    )
+
+
+def replayed(*xs: Any) -> bool:
+    """Whether a body runs on Tensors: then the op itself stands for its value."""
+    return any(isinstance(x, Tensor) for x in xs)
+
+
+def over_positions(g: Array) -> Array:
+    """The gradient of a bias: (N, C, *size) -> (C)."""
+    return g.sum(axis=(0, *range(2, g.ndim)))
+
+
+# -- what is called --------------------------------------------------------------------------------
+
+
+def conv1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """x (N, in, L), weight (out, in/groups, k), bias (out) -> (N, out, L'): `conv2d` along one axis."""
+    return conv_nd("conv1d", x, weight, bias, geometry_of("conv1d", 1, stride, padding, dilation, groups))
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """x (N, in, H, W), weight (out, in/groups, kh, kw), bias (out) -> (N, out, H', W') with
+
+        H' = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1, and W' likewise.
+
+    `stride`, `padding` (zeros on both sides) and `dilation` are one number, or one for each axis. The
+    channels are cut into `groups`, each convolved by itself. Raises ValueError when shapes and numbers do
+    not fit."""
+    return conv_nd("conv2d", x, weight, bias, geometry_of("conv2d", 2, stride, padding, dilation, groups))
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """x (N, in, L), weight (in, out/groups, k), bias (out) -> (N, out, L'): `conv_transpose2d` along one
+    axis."""
+    geometry = geometry_of("conv_transpose1d", 1, stride, padding, dilation, groups)
+    return conv_transpose_nd("conv_transpose1d", x, weight, bias, geometry, output_padding)
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    output_padding: Size = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+) -> Tensor:
+    """x (N, in, H, W), weight (in, out/groups, kh, kw), bias (out) -> (N, out, H', W') with
+
+        H' = (H - 1)·stride - 2·padding + dilation·(kh - 1) + 1 + output_padding, and W' likewise:
+
+    `conv2d` with the same weight and numbers, transposed as a linear map. With a stride, `conv2d` makes H of
+    several H'; `output_padding`, less than the stride, chooses among them. Raises ValueError when shapes and
+    numbers do not fit."""
+    geometry = geometry_of("conv_transpose2d", 2, stride, padding, dilation, groups)
+    return conv_transpose_nd("conv_transpose2d", x, weight, bias, geometry, output_padding)
+
+
+def conv_nd(name: str, x: Any, weight: Any, bias: Any, geometry: Geometry) -> Tensor:
+    check_shapes(name, x, weight, bias, geometry, "out, in/groups")
+    what = f"{name}: x has shape {x.shape}, weight {weight.shape}"
+    check_fit(what, x.shape[2:], weight.shape[2:], geometry)
+    return convolution(x, weight, bias, geometry)
+
+
+def conv_transpose_nd(
+    name: str, x: Any, weight: Any, bias: Any, geometry: Geometry, output_padding: Size
+) -> Tensor:
+    check_shapes(name, x, weight, bias, geometry, "in, out/groups")
+    extra = per_axis(name, "output_padding", output_padding, x.ndim - 2, 0)
+    if any(e >= s for e, s in zip(extra, geometry.stride, strict=True)):
+        raise ValueError(f"{name}: output_padding {extra} must be less than the stride {geometry.stride}")
+    size = geometry.size(x.shape[2:], weight.shape[2:], extra)
+    if min(size) < 1:
+        raise ValueError(
+            f"{name}: x has shape {x.shape}, weight {weight.shape}: cutting off the padding "
+            f"{geometry.padding} leaves {size} of the map that comes out: use less padding"
+        )
+    return transposed_convolution(x, weight, bias, size, geometry)
+
+
+def check_shapes(name: str, x: Any, weight: Any, bias: Any, geometry: Geometry, names: str) -> None:
+    """`names` are those of the weight's first two axes: "in, out/groups" when it is transposed."""
+    shapes = f"{name}: x has shape {x.shape}, weight {weight.shape}"
+    ndim, groups = len(geometry.stride) + 2, geometry.groups
+    if not x.ndim == weight.ndim == ndim:
+        raise ValueError(
+            f"{shapes}: both need {ndim} axes, x (N, in, *size), x[None] for a batch of one, and "
+            f"weight ({names}, *kernel)"
+        )
+    channels = (weight.shape[0], weight.shape[1] * groups)
+    enter, leave = channels if names.startswith("in") else channels[::-1]
+    if weight.shape[0] % groups:
+        raise ValueError(f"{shapes}: {weight.shape[0]} channels cannot be split into {groups} equal groups")
+    if x.shape[1] != enter:
+        raise ValueError(
+            f"{shapes}: with groups={groups} this weight ({names}, *kernel) is for {enter} channels, "
+            f"x has {x.shape[1]}"
+        )
+    if bias is not None and bias.shape != (leave,):
+        raise ValueError(f"{shapes}: bias must have shape {(leave,)}, got {bias.shape}")
