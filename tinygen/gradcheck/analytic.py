@@ -1,7 +1,7 @@
 """Where complex steps may stand in for differences: every op on the tape is an analytic function.
 
-Ops with an absolute value, a maximum, a choice or a conversion of dtype in their body are not on the list, nor are ops of
-users, of which nothing is known.
+Ops with an absolute value, a maximum, a choice or a conversion of dtype in their body are not on the list,
+nor are ops of users, of which nothing is known.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def excepted(step: Step) -> bool:
 
 
 def agrees(subject: Subject, tape: Tape, k: int, rng: np.random.Generator) -> bool:
-    """Whether a complex step is right in one random direction: code off the tape (np.abs of an array) may drop
-    the imaginary part, or refuse complex numbers."""
+    """Whether a complex step is right in one random direction: code off the tape (np.abs of an array) may
+    drop the imaginary part, or refuse complex numbers."""
     phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
     real = central(phi, tape.cotangents, tape.noise)
     try:

@@ -1,7 +1,7 @@
 """One variable: the tape's gradient beside differences, and the verdict.
 
-A difference is wrong when it is larger than `tolerance` times the gradient's size plus ten error bars. What disagrees
-at the first look is looked at again, `carefully`, before anything is said about it.
+A difference is wrong when it is larger than `tolerance` times the gradient's size plus ten error bars. What
+disagrees at the first look is looked at again, `carefully`, before anything is said about it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tinygen.gradcheck.subject import Array, Subject, weights
 
 ROWS = 64  # of a function with up to so many outputs the whole Jacobian is compared,
 COTANGENTS = 4  # of a larger one so many random combinations of its rows
+FLOOR = 1e-12  # differences below that are nothing: 1 + 1e-17 is 1
 LOOKS = 256  # so many disagreeing entries at most are looked at carefully
 
 
@@ -45,7 +46,7 @@ def pulled(subject: Subject, rng: np.random.Generator, rows: bool = True) -> Tap
     found = []
     for row in matrix:
         parts = np.split(row, ends)
-        found.append(pull([g.reshape(y.shape) for g, y in zip(parts, outputs, strict=True)]))
+        found.append(pull([np.array(g.reshape(y.shape)) for g, y in zip(parts, outputs, strict=True)]))
     gradients = [
         np.array([np.zeros(x.shape) if r[k] is None else r[k] for r in found]).reshape(len(matrix), *x.shape)
         for k, x in enumerate(subject.points)
@@ -93,7 +94,7 @@ def judge(
     said, found, bar = comparison
     scale = np.where(np.isfinite(found), np.abs(found), 0.0).max(axis=1, initial=0.0)  # (m,)
     distance = np.abs(said - found)
-    doubtful = ~(distance <= np.minimum(tolerance * (1 + scale), tolerance * scale + 10 * bar.T).T)
+    doubtful = ~(distance <= np.minimum(tolerance * (1 + scale), tolerance * scale + 10 * bar.T + FLOOR).T)
     if not doubtful.any():
         return Judgement(Verdict.OK, doubtful, None)
     size = np.where(np.isfinite(distance), distance, np.inf)
@@ -113,7 +114,7 @@ def judge(
             worst, place = worse, (max(rows, key=lambda i: float(size[i, j])), j)
     if worst is Verdict.OK:
         return Judgement(worst, np.zeros_like(doubtful), None)
-    off = ~(np.abs(said - found) <= (tolerance * scale + np.where(np.isfinite(bar), bar, 0.0).T).T)
+    off = ~(np.abs(said - found) <= (tolerance * scale + np.where(np.isfinite(bar), bar, 0.0).T + FLOOR).T)
     return Judgement(worst, off & doubtful, place)
 
 
@@ -126,7 +127,7 @@ def verdicts_of(said: Array, look: Careful, scale: Array, tolerance: float) -> l
         elif kink and np.isfinite(t):
             slack = tolerance * s + 3e-3 * (high - low)
             verdicts.append(Verdict.KINK if low - slack <= t <= high + slack else Verdict.WRONG)
-        elif not abs(t - d) <= tolerance * s + 3 * bar:
+        elif not abs(t - d) <= tolerance * s + 3 * bar + FLOOR:
             verdicts.append(Verdict.WRONG)
         elif abs(t - d) > tolerance * (1 + s):
             verdicts.append(Verdict.INCONCLUSIVE)
@@ -186,11 +187,13 @@ def located(subject: Subject, tape: Tape, k: int, tolerance: float) -> Worst | N
         for a, b in ((low, middle), (middle, high)):
             part = np.zeros(x.size)
             part[a:b] = direction[a:b]
-            value, bar = numeric.central(line(subject, Probe(k, part.reshape(x.shape), None, 1.0)), row, tape.noise)
+            value, bar = numeric.central(
+                line(subject, Probe(k, part.reshape(x.shape), None, 1.0)), row, tape.noise
+            )
             errors.append(abs(float(gradient @ part - value[0])) / (1e-300 + float(bar[0])))
         low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)
     probe = next(numeric.entry_probes(subject.points, k, [low]))
-    value, bar = numeric.central(line(subject, probe), row, tape.noise) 
+    value, bar = numeric.central(line(subject, probe), row, tape.noise)
     off = abs(float(gradient[low] - value[0] / probe.size))
     if not off > tolerance * abs(float(value[0])) / probe.size:
         return None

@@ -1,7 +1,7 @@
 """What a wrong gradient looks like: a factor, a sign, transposed, an axis not summed, ...
 
-Each guess is a function of the evidence that returns a Finding when it fits, else None; the first that fits wins, so
-they stand in the order from the particular to the vague.
+Each guess is a function of the evidence that returns a Finding when it fits, else None; the first that fits
+wins, so they stand in the order from the particular to the vague.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from tinygen.gradcheck.evidence import Evidence, rearrangements
 from tinygen.gradcheck.patterns import partial
 from tinygen.gradcheck.report import Finding, Kind, Verdict
-from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.steps import Step
+from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Array, Subject
 
 Guess = Callable[[Evidence], Finding | None]
@@ -40,11 +40,8 @@ def not_a_number(e: Evidence) -> Finding | None:
     if np.isfinite(e.gradient).all():
         return None
     bad = np.argwhere(~np.isfinite(e.gradient))
-    index = list(map(int, bad[0]))
-    return Finding(
-        Kind.NAN,
-        f"is {float(e.gradient[tuple(index)])} at {index} ({len(bad)} of {e.gradient.size} entries), where differences are finite",
-    )
+    value, count = float(e.gradient[tuple(bad[0])]), f"{len(bad)} of {e.gradient.size} entries"
+    return Finding(Kind.NAN, f"is {value} at {bad[0].tolist()} ({count}), where differences are finite")
 
 
 def detached(e: Evidence) -> Finding | None:
@@ -54,8 +51,7 @@ def detached(e: Evidence) -> Finding | None:
 
 
 def unused(e: Evidence) -> Finding | None:
-    found = [e.said(times(s, e.g)) for s in (0, -2)]
-    for finding in linearity("", e.gradient, *found):
+    for finding in linearity("", e.gradient, e.said(times(0, e.g)), e.said(times(-2, e.g))):
         finding.sentence = finding.sentence.strip()
         return finding
     return None
@@ -70,12 +66,17 @@ def factor(e: Evidence) -> Finding | None:
         return Finding(Kind.SIGN, "has the wrong sign")
     hint = meaning(abs(c), e)
     sign = "the wrong sign, and its size is " if c < 0 else ""
-    return Finding(Kind.FACTOR, f"{'has ' if c < 0 else 'is '}{sign}{abs(c):.6g} times what it should be{hint}")
+    return Finding(
+        Kind.FACTOR, f"{'has ' if c < 0 else 'is '}{sign}{abs(c):.6g} times what it should be{hint}"
+    )
 
 
 def meaning(c: float, e: Evidence) -> str:
     """What a factor may stand for."""
-    is_ = lambda a: abs(c - a) <= 1e-5 * a
+
+    def is_(a: float) -> bool:
+        return abs(c - a) <= 1e-5 * a
+
     arrays = [(e.name.split()[-1], e.x.shape)] + [("the value", y.shape) for y in e.outputs]
     for name, shape in arrays:
         sizes = [(n, f"the size of axis {a} of {name}") for a, n in enumerate(shape)]
@@ -103,7 +104,7 @@ def swapped(e: Evidence) -> Finding | None:
         if other == e.k or x.shape != e.x.shape:
             continue
         theirs = e.paired(e.g, [e.push(d, other) for d in e.directions])
-        found = e.pull(e.g)[other]
+        found = e.pull([np.array(g) for g in e.g])[other]
         if e.close(e.tape, theirs) and found is not None and e.close(e.along(found), e.right):
             return Finding(Kind.SWAPPED, f"is that of {e.subject.names[other]}, and the other way round")
     return None
@@ -162,7 +163,9 @@ def operand(e: Evidence) -> Finding | None:
             if r.kind is Kind.SHIFTED or r.reshaped:
                 continue
             subject, points = put(r.apply(array))
-            if e.close(e.tape, e.paired(e.g, [e.push(d, subject=subject, points=points) for d in e.directions])):
+            if e.close(
+                e.tape, e.paired(e.g, [e.push(d, subject=subject, points=points) for d in e.directions])
+            ):
                 return Finding(r.kind, f"is the one for {name} {r.words}")
     return None
 
@@ -208,14 +211,17 @@ def fit(a: Array, shape: tuple[int, ...]) -> Array | None:
 
 
 def missing_term(e: Evidence) -> Finding | None:
-    """T - N has one value along an axis, or is a multiple of the input or the value along it: it vanishes on all
-    directions that are orthogonal to that."""
+    """T - N has one value along an axis, or is a multiple of the input or the value along it: it vanishes on
+    all directions that are orthogonal to that."""
     shape = e.x.shape
     arrays = [("1", np.ones(shape))]
     arrays += [(name, x) for name, x, _ in others(e) if x.shape == shape]
     arrays += [("the value", y) for y in e.outputs if y.shape == shape]
     for axis in [a for a, n in enumerate(shape) if n > 2]:
-        for name, v in [*arrays, *((f"{n} minus its mean", v - v.mean(axis, keepdims=True)) for n, v in arrays[1:])]:
+        for name, v in [
+            *arrays,
+            *((f"{n} minus its mean", v - v.mean(axis, keepdims=True)) for n, v in arrays[1:]),
+        ]:
             along = (v * v).sum(axis, keepdims=True)
             if not np.all(along):
                 continue
@@ -233,12 +239,13 @@ def missing_term(e: Evidence) -> Finding | None:
 def ones_only(e: Evidence) -> Finding | None:
     ones = [np.ones_like(g) for g in e.g]
     right = e.paired(ones)
-    if sum(g.size for g in e.g) > 1 and np.abs(right).max() > 1e-3 * np.abs(e.right).max():
-        if e.close(e.along(e.said(ones)), right):
-            return Finding(
-                Kind.ONES_ONLY, "is right when the same number comes back for every output, as it does under a sum, only"
-            )
-    return None
+    several = sum(g.size for g in e.g) > 1 and np.abs(right).max() > 1e-3 * np.abs(e.right).max()
+    if not (several and e.close(e.along(e.said(ones)), right)):
+        return None
+    return Finding(
+        Kind.ONES_ONLY,
+        "is right only when the same number comes back for every output, as it does under a sum",
+    )
 
 
 def approximate(e: Evidence) -> Finding | None:
@@ -246,8 +253,8 @@ def approximate(e: Evidence) -> Finding | None:
     if error < 0.03:
         return Finding(
             Kind.APPROXIMATE,
-            f"is nearly right, off by about {error:.1g} of its size: a constant mistyped, or the gradient of another "
-            "formula for the same thing?",
+            f"is nearly right, off by about {error:.1g} of its size: a constant mistyped, or the gradient of "
+            "another formula for the same thing?",
         )
     return None
 

@@ -1,15 +1,17 @@
 """Cheap questions to a wrong gradient.
 
 A guess at what went wrong says: the tape's gradient T(g) is the right one, N(g) = gᵀJ, but of a rearranged
-cotangent, or rearranged itself, or of other inputs. None of it needs the Jacobian: along a direction d both are one
-number, <T(g), d> and <g, J d>, and J d costs two runs. A guess that holds for three random directions is right.
+cotangent, or rearranged itself, or of other inputs. None of it needs the Jacobian: along a direction d both
+are one number, <T(g), d> and <g, J d>, and J d costs two runs. A guess that holds for three random directions
+is right.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,7 +41,7 @@ class Evidence:
 
     def said(self, g: Sequence[Array]) -> Array:
         """T(g)."""
-        found = self.pull(g)[self.k]
+        found = self.pull([np.array(x) for x in g])[self.k]  # a rule may write into them
         return np.zeros_like(self.x) if found is None else found
 
     def push(
@@ -49,8 +51,8 @@ class Evidence:
         subject: Subject | None = None,
         points: Sequence[Array] | None = None,
     ) -> list[Array]:
-        """J d by Richardson's rule, one array per output; optionally by variable k, of a subject that differs in
-        a constant, at other points."""
+        """J d by Richardson's rule, one array per output; optionally by variable k, of a subject that differs
+        in a constant, at other points."""
         k = self.k if k is None else k
         subject = self.subject if subject is None else subject
         points = subject.points if points is None else points
@@ -94,45 +96,52 @@ class Rearrangement(NamedTuple):
 
 def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
     """The ways in which arrays of `shape` get mixed up."""
-    ndim = len(shape)
     yield from transpositions(tuple(shape))
-    axes = [a for a in range(ndim) if shape[a] > 1]
+    axes = [a for a, n in enumerate(shape) if n > 1]
     groups = [(a,) for a in axes] + ([tuple(axes[-2:])] if len(axes) > 1 else [])
     for group in groups:
-        words = f"reversed along ax{'e' if len(group) > 1 else 'i'}s {' and '.join(map(str, group))}"
-        flip = lambda z, group=group: np.flip(z, group)
-        yield Rearrangement(Kind.FLIPPED, words, flip, flip)
-    for group in groups:
-        for step in (1, -1):
-            words = f"shifted by {step:+d} along ax{'e' if len(group) > 1 else 'i'}s {' and '.join(map(str, group))}"
-            for around in (False, True):
-                move = lambda z, s=step, group=group, around=around: shifted(z, s, group, around)
-                back = lambda z, s=step, group=group, around=around: shifted(z, -s, group, around)
-                yield Rearrangement(Kind.SHIFTED, words + " (around the end)" * around, move, back)
+        flip = partial(np.flip, axis=group)
+        yield Rearrangement(Kind.FLIPPED, f"reversed along {named(group)}", flip, flip)
+    for group, step, around in itertools.product(groups, (1, -1), (False, True)):
+        yield Rearrangement(
+            Kind.SHIFTED,
+            f"shifted by {step:+d} along {named(group)}" + " (around the end)" * around,
+            partial(shifted, step=step, axes=group, around=around),
+            partial(shifted, step=-step, axes=group, around=around),
+        )
+
+
+def named(axes: Sequence[int]) -> str:
+    return f"ax{'i' if len(axes) == 1 else 'e'}s {' and '.join(map(str, axes))}"
 
 
 def transpositions(shape: tuple[int, ...]) -> Iterator[Rearrangement]:
     """Axes in another order; where the shape would change, what a reshape instead of a transpose gives."""
-    if len(shape) > 4:
-        return
-    for order in itertools.permutations(range(len(shape))):
-        new = tuple(shape[a] for a in order)
-        if [a for a in order if shape[a] > 1] == [a for a in range(len(shape)) if shape[a] > 1]:
+    long = [a for a, n in enumerate(shape) if n > 1]
+    for order in itertools.permutations(range(len(shape))) if len(shape) <= 4 else ():
+        if [a for a in order if a in long] == long:
             continue  # the same in memory
-        back = tuple(int(a) for a in np.argsort(order))
-        moved = [a for a, b in enumerate(order) if a != b]
-        words = f"with axes {' and '.join(map(str, moved))} exchanged" + ("" if new == shape else " (reshaped, not transposed)")
+        new = tuple(shape[a] for a in order)
+        words = f"with {named([a for a, b in enumerate(order) if a != b])} exchanged"
         yield Rearrangement(
             Kind.TRANSPOSED,
-            words,
-            lambda z, new=new, back=back: z.reshape(new).transpose(back),
-            lambda z, order=order: z.transpose(order).reshape(shape),
+            words + " (reshaped, not transposed)" * (new != shape),
+            partial(exchanged, shape=new, order=tuple(map(int, np.argsort(order)))),
+            partial(exchanged_back, shape=shape, order=order),
             new != shape,
         )
 
 
+def exchanged(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
+    return z.reshape(shape).transpose(order)
+
+
+def exchanged_back(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
+    return z.transpose(order).reshape(shape)
+
+
 def shifted(z: Array, step: int, axes: Sequence[int], around: bool) -> Array:
-    """z moved by `step` along each of `axes`; what comes in from outside is 0, or what left at the other end."""
+    """z moved by `step` along each of `axes`; what comes in is 0, or what left at the other end."""
     out = np.roll(z, [step] * len(axes), axes)
     if not around:
         for a in axes:

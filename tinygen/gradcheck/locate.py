@@ -1,7 +1,8 @@
 """Which op it is: the first one on the tape, in order of execution, that is wrong at its actual inputs.
 
-Each step is checked by itself, in a few random directions. If all are right and the whole is wrong, then something
-left the tape on the way (`.numpy()`, `.detach()`, a plain number) and came back as a constant: `severed` finds where.
+Each step is checked by itself, in a few random directions. If all are right and the whole is wrong, then
+something left the tape on the way (`.numpy()`, `.detach()`, a plain number) and came back as a constant:
+`severed` finds where.
 """
 
 from __future__ import annotations
@@ -37,13 +38,17 @@ def culprit(
                     return accused(step, subject.names), [replayed(step)]
             found = where(subject, BAD, rng, tolerance)
         except Exception as error:
-            return accused(step, subject.names), [raised(error, f"the gradient of `{step.node.op.name}`", step)]
+            return accused(step, subject.names), [
+                raised(error, f"the gradient of `{step.node.op.name}`", step)
+            ]
         if found:
             findings = []
             for k in found:
                 what = f"the gradient of `{step.node.op.name}` by its {subject.names[k]}"
                 findings.append(at(step, diagnose(subject, k, rng, what + " (second order)" * (order - 1))))
-            return accused(step, [subject.names[k] for k in found], closely(subject, found[0], rng, tolerance)), findings
+            return accused(
+                step, [subject.names[k] for k in found], closely(subject, found[0], rng, tolerance)
+            ), findings
     return None
 
 
@@ -65,12 +70,12 @@ def closely(subject: Subject, k: int, rng: np.random.Generator, tolerance: float
     x = subject.points[k]
     if x.size > ENTRIES:
         return None
-    return check(subject, pulled(subject, rng), k, list(entry_probes(subject.points, k, range(x.size))), tolerance)
+    return check(
+        subject, pulled(subject, rng), k, list(entry_probes(subject.points, k, range(x.size))), tolerance
+    )
 
 
-def first(
-    steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float
-) -> Step | None:
+def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float) -> Step | None:
     """The first step with this verdict on one of its arguments."""
     return next((s for s in steps if where(s, (verdict,), rng, tolerance)), None)
 
@@ -100,8 +105,8 @@ def replayed(step: Step) -> Finding:
         step,
         Finding(
             Kind.REPLAY,
-            f"`{step.node.op.name}` gives another gradient when it is replayed for the second order: its body does "
-            "one thing on arrays and another on Tensors",
+            f"`{step.node.op.name}` gives another gradient when it is replayed for the second order: its "
+            "body does one thing on arrays and another on Tensors",
         ),
     )
 
@@ -123,9 +128,9 @@ def severed(subject: Function, k: int) -> Finding | None:
     for a, b in zip(one, other, strict=True):
         for i, (u, v) in enumerate(zip(a.arrays, b.arrays, strict=True)):
             if i not in a.wanted and is_number(u) and not same(u, v):
-                text = f"argument {a.arguments[i]} of `{a.node.op.name}` depends on {subject.names[k]}, but is a constant"
-                finding = Finding(Kind.DETACHED, f"{text} to the tape: {advice}", variable=subject.names[k])
-                return at(a, finding)
+                name, text = subject.names[k], f"argument {a.arguments[i]} of `{a.node.op.name}` depends on"
+                said = f"{text} {name}, but is a constant to the tape: {advice}"
+                return at(a, Finding(Kind.DETACHED, said, variable=name))
     for i, (y, z) in enumerate(zip(here, there, strict=True)):
         if not getattr(y, "requires_grad", False) and not same(subject.values(y), subject.values(z)):
             return Finding(

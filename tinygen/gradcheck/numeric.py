@@ -1,10 +1,11 @@
 """Derivatives by differences, each with an error bar.
 
-Everything is a derivative along a line: φ(t) = F(x + t d), where d moves one entry or, for large arrays, all of
-them at random. Central differences at two steps h and h/2 are combined by Richardson's rule, and their distance is
-the error bar (Richardson 1911; Press et al., *Numerical Recipes*, 3rd ed. 2007, section 5.7: in float64 the best h
-is about eps^(1/3)). Where that disagrees with the tape, `carefully` looks again with a ladder of steps: it tells a
-wrong gradient from a kink, from the edge of the domain, and from differences too coarse to tell.
+Everything is a derivative along a line: φ(t) = F(x + t d), where d moves one entry or, for large arrays, all
+of them at random. Central differences at two steps h and h/2 are combined by Richardson's rule, and their
+distance is the error bar (Richardson 1911; Press et al., *Numerical Recipes*, 3rd ed. 2007, section 5.7: in
+float64 the best h is about eps^(1/3)). Where that disagrees with the tape, `carefully` looks again with a
+ladder of steps: it tells a wrong gradient from a kink, from the edge of the domain, and from differences too
+coarse to tell.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Slopes(NamedTuple):
 
 
 def central(phi: Phi, matrix: Array, noise: float) -> Slopes:
-    """Central differences of `matrix` (m, outputs) times φ at two steps. `noise` is the rounding error of that."""
+    """Central differences of `matrix` (m, outputs) times φ, whose rounding error is `noise`, at two steps."""
     coarse, fine = (matrix @ ((phi(h) - phi(-h)) / (2 * h)) for h in (STEP, STEP / 2))
     value = (4 * fine - coarse) / 3
     return Slopes(value, np.abs(fine - coarse) + noise / STEP + EPS / STEP * np.abs(value))
@@ -103,18 +104,26 @@ def carefully(phi: Phi, matrix: Array, noise: float) -> Careful:
     left = np.array([(middle - phi(-h)) / h for h in LADDER])
     d = (right + left) / 2 @ matrix.T  # (steps, m)
     distance = np.abs(np.diff(d, axis=0))
-    bars = np.maximum(distance[:-1], distance[1:]) + noise / np.array(LADDER)[1:-1, None]  # of d[1:-1]
+    steps = np.array(LADDER)[:, None]
+    heard = np.median((distance * steps[1:])[-4:], axis=0)  # rounding, in fact: what is lost grows as 1/h
+    bars = np.maximum(distance[:-1], distance[1:]) + (noise + 4 * heard) / steps[1:-1]  # of d[1:-1]
+    still = np.logical_not(
+        np.any(right, axis=1) | np.any(left, axis=1)
+    )  # steps too small for the function's precision
+    bars[np.flatnonzero(still[1:-1] & ~still[0])] = np.inf
     bars = np.where(np.isfinite(bars), bars, np.inf)
     best = bars.argmin(axis=0)
     columns = np.arange(len(matrix))
     jump = np.abs(right - left) @ np.abs(matrix.T)  # (steps, m)
-    shrinks = (jump[1:] < 0.6 * jump[:-1])[-3:].any(axis=0)  # by 1/4 at each step where φ is smooth
-    loud = jump[-1] > 100 * noise / LADDER[-1]
+    steady = (0.6 * jump[:-1] < jump[1:]) & (
+        jump[1:] < 1.7 * jump[:-1]
+    )  # it shrinks by 1/4 where φ is smooth,
+    loud = jump[-1] > (100 * noise + 10 * heard) / LADDER[-1]  # and grows by 4 where it is noise
     a, b = right[-1] * matrix, left[-1] * matrix  # (m, outputs)
     return Careful(
         d[1:-1][best, columns],
         bars[best, columns],
-        loud & ~shrinks,
+        loud & steady[-3:].all(axis=0),
         np.minimum(a, b).sum(axis=1),
         np.maximum(a, b).sum(axis=1),
     )

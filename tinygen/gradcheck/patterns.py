@@ -1,4 +1,5 @@
-"""Where a gradient that is wrong only at some entries is wrong: above the diagonal, at a border, for negative x, ...
+"""Where a gradient that is wrong only at some entries is wrong: above the diagonal, at a border, for negative
+x, ...
 
 A pattern is named only when it fits exactly: wrong there and nowhere else, or right there and nowhere else.
 """

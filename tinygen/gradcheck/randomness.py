@@ -24,11 +24,15 @@ class Randomness:
         found = {id(g.bit_generator): g.bit_generator for g in generators(roots, set(), DEPTH)}
         self.states = [(bits, bits.state) for bits in found.values()]
         self.legacy = np.random.get_state()  # noqa: NPY002 (user code may still draw from it)
+        self.draws_globally: bool | None = (
+            None  # not known before the first run; setting that state takes long
+        )
 
     def rewind(self) -> None:
         for bits, state in self.states:
             bits.state = state
-        np.random.set_state(self.legacy)  # noqa: NPY002
+        if self.draws_globally is not False:
+            np.random.set_state(self.legacy)  # noqa: NPY002
 
     @contextmanager
     def rewound(self) -> Iterator[None]:
@@ -37,7 +41,14 @@ class Randomness:
         try:
             yield
         finally:
+            if self.draws_globally is None:
+                self.draws_globally = not unchanged(self.legacy, np.random.get_state())  # noqa: NPY002
             self.rewind()
+
+
+def unchanged(before: Any, after: Any) -> bool:
+    """Whether two states of NumPy's global generator (name, keys, position, ...) are one."""
+    return bool(before[2:] == after[2:] and np.array_equal(before[1], after[1]))
 
 
 def generators(x: Any, seen: set[int], depth: int) -> Iterator[Any]:

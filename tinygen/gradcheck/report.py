@@ -106,7 +106,9 @@ class Result:
 
     @property
     def counted(self) -> str:
-        n, words = (self.entries, "entr") if self.entries or not self.directions else (self.directions, "direction")
+        n, words = (
+            (self.entries, "entr") if self.entries or not self.directions else (self.directions, "direction")
+        )
         ending = {"entr": ("y", "ies"), "direction": ("", "s")}[words][n != 1]
         return f"{n:,} {words}{ending}"
 
@@ -115,7 +117,11 @@ class Result:
         if self.idle:
             return f"{self.counted}, all 0: the value does not depend on it here"
         if self.worst is None:
-            return f"{self.counted}, largest difference {self.difference:.0e}" if self.entries or self.directions else ""
+            return (
+                f"{self.counted}, largest difference {self.difference:.0e}"
+                if self.entries or self.directions
+                else ""
+            )
         many = f"{self.off:,} of {self.counted} off, " if self.off else ""
         return f"{many}{'worst ' if self.off > 1 else ''}{self.worst}"
 
@@ -192,7 +198,8 @@ class Report:
         """Name, shape, verdict and details of each variable."""
         again = [" (second order)" if r.order == 2 else "" for r in self.results]
         return [
-            (r.name + a, str(r.shape), r.verdict.name, r.details) for r, a in zip(self.results, again, strict=True)
+            (r.name + a, str(r.shape), r.verdict.name, r.details)
+            for r, a in zip(self.results, again, strict=True)
         ]
 
     @property
@@ -204,7 +211,10 @@ class Report:
         rows = self.rows
         widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
         lines = [self.headline]
-        lines += ["  " + "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows]
+        lines += [
+            "  " + "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[3]]).rstrip()
+            for row in rows
+        ]
         if self.culprit:
             lines += ["", f"the first wrong op is {self.culprit}"]
             lines += [f"    {self.culprit.source}"] if self.culprit.source else []

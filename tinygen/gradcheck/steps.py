@@ -1,6 +1,7 @@
 """The tape as a list of steps: each recorded op at the arrays that it really got, checkable by itself.
 
-The program is run once more on arrays, as `graph` and `checkpoint` do, with the op's `compute`: what the tape ran.
+The program is run once more on arrays, as `graph` and `checkpoint` do, with the op's `compute`: what the tape
+ran.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.backward import fitted, like_before, program
-from tinygen.gradcheck.subject import Array, Pull, recorded, through_the_tape
+from tinygen.gradcheck.randomness import Randomness
+from tinygen.gradcheck.subject import Array, Function, Pull, through_the_tape
 from tinygen.tape import PICK, Node, enable_grad, no_grad, signature
 from tinygen.tensor import Tensor
 
@@ -27,11 +29,21 @@ def steps_of(outputs: Sequence[Any]) -> list[Step]:
             values[node] = values[node.inputs[0]][node.kwargs["i"]]
             continue
         arrays = [value_of(x, values) for x in node.inputs]
-        wanted = [i for i, x in enumerate(node.inputs) if type(x) is Node or getattr(x, "requires_grad", False)]
+        wanted = [
+            i for i, x in enumerate(node.inputs) if type(x) is Node or getattr(x, "requires_grad", False)
+        ]
         step = Step(node, arrays, wanted)
         values[node] = step.output
         steps.append(step)
     return steps
+
+
+def steps_at(base: Function, points: Sequence[Array]) -> list[Step]:
+    """The steps of a function at `points`, which stay as they are even if an op writes into its inputs."""
+    variables, outputs = base.call([np.array(x) for x in points])
+    for v, x in zip(variables, points, strict=True):
+        v._data = np.array(x)
+    return steps_of(outputs)
 
 
 def value_of(x: Any, values: dict[Node, Any]) -> Any:
@@ -46,7 +58,11 @@ class Step:
         self.arrays = list(arrays)
         self.wanted = list(wanted)
         self.call_text = signature(node.op, arrays)
+        self.randomness = Randomness(node.op.body, arrays, node.kwargs)
+        before = [np.array(x) if isinstance(x, np.ndarray) else x for x in arrays]
         value, *self.rules = node.op.compute(*arrays, **node.kwargs)
+        pairs = [(x, y) for x, y in zip(arrays, before, strict=True) if isinstance(x, np.ndarray)]
+        self.mutates = not all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs)
         self.raw = value
         self.output = like_before(value, node.dtype)
         self.outputs = list(self.output) if type(self.output) is tuple else [self.output]
@@ -77,7 +93,7 @@ class Step:
         return found
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
-        with no_grad():
+        with no_grad(), self.randomness.rewound():
             value = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)[0]
         return [np.asarray(y) for y in (value if type(value) is tuple else (value,))]
 
@@ -85,7 +101,8 @@ class Step:
         if all(x is y for x, y in zip(arrays, self.points, strict=True)):
             outputs, rules = self.outputs, self.rules
         else:
-            value, *rules = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)
+            with self.randomness.rewound():
+                value, *rules = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)
             outputs = [np.asarray(y) for y in (value if type(value) is tuple else (value,))]
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:

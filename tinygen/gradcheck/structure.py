@@ -1,8 +1,8 @@
 """What can be said without a single difference: does it repeat, leave its inputs alone, is it linear in the
 cotangent, blind to memory layout, of the right dtype?
 
-First of the whole subject, then of every recorded op, whose rules are called directly: what the tape does around
-them (summing, casting, copying) can hide such a mistake for as long as nobody else uses the op.
+First of the whole subject, then of every recorded op, whose rules are called directly: what the tape does
+around them (summing, casting, copying) can hide such a mistake for as long as nobody else uses the op.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.subject import Array, Subject, weights
+from tinygen.gradcheck.subject import Array, Gradient, Subject, weights
+
 
 def reversed_in_memory(x: Array) -> Array:
     backwards = (slice(None, None, -1),) * x.ndim
@@ -30,8 +31,8 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 def same(a: Any, b: Any, tolerance: float = 1e-10) -> bool:
     """Equal up to rounding, relative to the largest entry; not-a-number equals itself."""
     a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape:
-        return False
+    if a.shape != b.shape or np.array_equal(a, b):
+        return bool(a.shape == b.shape)
     size = max((float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in (a, b)), default=0.0)
     return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * size, equal_nan=True))
 
@@ -78,8 +79,8 @@ def of_values(subject: Subject) -> Iterator[Finding]:
     if not all_same(first, subject.evaluate(copies(subject.points))):
         yield Finding(
             Kind.NONDETERMINISTIC,
-            "two runs at the same inputs, with every random generator that could be found rewound, give different "
-            "values: draw from a generator that is an argument, an attribute or a default of the function",
+            "two runs at the same inputs, with every random generator that could be found rewound, give "
+            "different values: draw from a generator that is an argument, an attribute or a default",
             Verdict.NONDETERMINISTIC,
         )
 
@@ -89,11 +90,7 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
     points = copies(subject.points)
     outputs, pull = subject.record(points)
     if not all_same(outputs, subject.evaluate(copies(subject.points))):
-        yield Finding(
-            Kind.NONDETERMINISTIC,
-            "the value differs between a run that records a gradient and one that does not",
-            Verdict.NONDETERMINISTIC,
-        )
+        yield unlike(subject)
         return
     given = [weights(y.shape, rng) for y in outputs]
     sent = copies(given)
@@ -124,7 +121,22 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
                 return
 
 
-def linearity(what: str, once: Any, nothing: Any, double: Any, variable: str | None = None) -> Iterator[Finding]:
+def unlike(subject: Subject) -> Finding:
+    """A run on record gave another value than one off it."""
+    if isinstance(subject, Gradient):
+        return Finding(
+            Kind.REPLAY, "the gradient that the second order differentiates is not the one of the first"
+        )
+    return Finding(
+        Kind.NONDETERMINISTIC,
+        "the value differs between a run that records a gradient and one that does not",
+        Verdict.NONDETERMINISTIC,
+    )
+
+
+def linearity(
+    what: str, once: Any, nothing: Any, double: Any, variable: str | None = None
+) -> Iterator[Finding]:
     """Whether g -> gradient is linear, from its values at g, 0 and -2 g."""
     if once is None or not np.isfinite(once).all():
         return
@@ -152,10 +164,10 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     name = f"`{step.node.op.name}`"
     arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
     before = copies(arrays)
-    values = step.evaluate(step.points)
-    if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
+    if step.mutates:
         yield Finding(Kind.MUTATES, f"{name} writes into its inputs")
         return
+    values = step.evaluate(step.points)
     finite = all(np.isfinite(x).all() for x in before if x.dtype.kind == "f")
     if finite and not all(np.isfinite(y).all() for y in values):
         yield Finding(
@@ -172,6 +184,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
 
     sent = copies(given)
     raw = pulled(sent)
+    yield from misfits(name, raw, step)
     kept = copies(raw)
     if not all(same(x, y, 0) for x, y in zip(sent, given, strict=True)):
         yield Finding(
@@ -185,12 +198,13 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     if not all(same(x, y, 0) for x, y in zip(raw, kept, strict=True)):
         yield Finding(
             Kind.ALIASED,
-            f"the rules of {name} hand out one buffer again and again: a later call overwrites what an earlier one "
-            "returned. Allocate a new array for each result",
+            f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
+            "earlier one returned. Allocate a new array for each result",
         )
     elif not all_same(kept, copies(pulled(copies(given)))):
         yield Finding(
-            Kind.ALIASED, f"the rules of {name} change what they have saved: called again they return another gradient"
+            Kind.ALIASED,
+            f"the rules of {name} change what they have saved: called again they return another gradient",
         )
     if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
         yield Finding(Kind.ALIASED, f"a rule of {name} writes into the op's inputs")
@@ -204,13 +218,31 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             break
 
 
+def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
+    """Gradients whose shape is neither that of their argument nor one that it was broadcast to."""
+    for words, gx, x in zip(step.names, raw, step.points, strict=True):
+        shape = np.shape(gx)
+        tail = shape[len(shape) - x.ndim :] if len(shape) >= x.ndim else None
+        if tail is None or any(n not in (m, m * n) for m, n in zip(x.shape, tail, strict=True)):
+            yield Finding(
+                Kind.SHAPE,
+                f"the gradient that {name} sends to its {words} has shape {shape}, the argument {x.shape}",
+            )
+
+
 def dtype_findings(name: str, words: str, x: Any, step: Step) -> Iterator[Finding]:
     wanted = {p.dtype for p in step.points} | {y.dtype for y in step.outputs}
-    if len(wanted) == 1 and hasattr(x, "dtype") and x.dtype.kind == "f" and x.dtype not in wanted and pure(step):
+    if (
+        len(wanted) == 1
+        and hasattr(x, "dtype")
+        and x.dtype.kind == "f"
+        and x.dtype not in wanted
+        and pure(step)
+    ):
         yield Finding(
             Kind.DTYPE,
-            f"{name} sends {x.dtype} back to its {words}, which is {wanted.pop()}: a constant of NumPy's own type "
-            "among the numbers, most likely (np.sqrt(2) is float64, math.sqrt(2) is not)",
+            f"{name} sends {x.dtype} back to its {words}, which is {wanted.pop()}: most likely there is a "
+            "constant of NumPy's own type among the numbers (np.sqrt(2) is float64, math.sqrt(2) is not)",
         )
 
 

@@ -1,9 +1,9 @@
 """What is checked: something with several arrays in, several out, and a gradient that claims to belong to it.
 
-The checker sees `Subject` and nothing else: names, points, `evaluate` (the value alone) and `record` (the value,
-and the gradient in question). `Function` is the subject that users hand in: a function on Tensors, an op, a Module.
-Others are a function of torch tensors (`torch_function.py`), one op of the tape at its actual inputs (`steps.py`),
-and the `Gradient` of any of these, for the second order.
+The checker sees `Subject` and nothing else: names, points, `evaluate` (the value alone) and `record` (the
+value, and the gradient in question). `Function` is the subject that users hand in: a function on Tensors, an
+op, a Module. Others are a function of torch tensors (`torch_function.py`), one op of the tape at its actual
+inputs (`steps.py`), and the `Gradient` of any of these, for the second order.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class Function:
 
     Raises TypeError when there is nothing to check."""
 
-    def __init__(self, f: Callable[..., Any], inputs: Sequence[Any]) -> None:
+    def __init__(self, f: Any, inputs: Sequence[Any]) -> None:
         self.f, self.module = copied(f)
         self.inputs = list(inputs)
         self.positions = [i for i, x in enumerate(inputs) if is_float(x)]
-        named = argument_names(f, len(inputs))
+        named = argument_names(f.forward if is_module(f) else f, len(inputs))
         self.names = [f"input {named[i]}" for i in self.positions]
         self.points = [as_float64(inputs[i]) for i in self.positions]
         self.parameters: list[Tensor] = []
@@ -96,13 +96,10 @@ class Function:
         self.runs = 0
 
     def find_parameters(self, module: Any) -> None:
-        rng = np.random.default_rng(0)
         for name, p in module.named_parameters():
             if p.requires_grad:
-                point = np.array(p.numpy())
-                if point.size and (point == point.flat[0]).all():
-                    point += 0.1 * weights(point.shape, rng)
-                    self.moved.append(name)
+                point, moved = moved_off(p.numpy())
+                self.moved += [name] if moved else []
                 self.names.append(f"parameter {name}")
                 self.points.append(point)
                 self.parameters.append(p)
@@ -123,8 +120,8 @@ class Function:
             return [*variables, *self.parameters], flat(self.f(*args))
 
     def put(self, parameters: Sequence[Array], dtype: Any) -> None:
-        """Set the module's parameters, and everything else in it to what it was. Past `.data`, which would tell
-        the tape that what it has recorded is out of date: that kept its arrays, and they are not written into."""
+        """Set the module's parameters, and everything else in it to what it was. It goes past `.data`, which
+        would tell the tape that what it has recorded is out of date: those arrays are not written into."""
         for p, x in zip(self.parameters, parameters, strict=True):
             p._data = x
         for t, x in self.state:
@@ -195,7 +192,7 @@ class Gradient:
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         given, points = self.split(arrays)
-        gradients = self.base.record(points)[1](given)
+        gradients = self.base.record(points)[1]([np.array(g) for g in given])
         return [np.zeros_like(points[i]) if gradients[i] is None else gradients[i] for i in self.reached]  # type: ignore[misc]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
@@ -242,7 +239,7 @@ def as_float64(x: Any) -> Array:
 def argument_names(f: Any, n: int) -> list[str]:
     """The names of the first n positional arguments by the signature; numbers where there is none."""
     try:
-        parameters = inspect.signature(f.forward if is_module(f) else f).parameters.values()
+        parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
         return [str(i) for i in range(n)]
     names: list[str] = []
@@ -252,6 +249,12 @@ def argument_names(f: Any, n: int) -> list[str]:
         elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
             names.append(p.name)
     return [*names, *(str(i) for i in range(len(names), n))][:n]
+
+
+def moved_off(x: Array) -> tuple[Array, bool]:
+    """A copy of a parameter, a little off where all its entries are equal; and whether they were."""
+    equal = bool(x.size and (x == x.flat[0]).all())
+    return (x + 0.1 * weights(x.shape, np.random.default_rng(x.size)) if equal else np.array(x)), equal
 
 
 def flat(value: Any) -> list[Any]:
