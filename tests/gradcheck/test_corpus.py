@@ -1,9 +1,11 @@
 """The checker finds every planted bug, names its kind and, inside a model, the op. And it does not cry wolf:
 not at the table of ops (`tests/ops/test_every_op.py`), nor (slow) at a thousand random cases per family."""
 
+import numpy as np
 import pytest
 from corpus import CORPUS
 from models import IN_MODELS
+from random_cases import FAMILIES
 
 from tinygen import gradcheck
 from tinygen.gradcheck import Verdict
@@ -68,3 +70,26 @@ def test_most_bugs_in_models_are_located(located):
         pytest.skip("runs when all bugs have been looked at")
     missed = [bug.name for bug, right in located.items() if not right]
     assert len(missed) <= 0.05 * len(IN_MODELS), missed
+
+
+# -- no false alarm --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_right_ops_pass_at_random(family):
+    check_at_random(family, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_right_ops_pass_at_a_thousand_random_cases(family):
+    check_at_random(family, 1000)
+
+
+def check_at_random(family, cases):
+    """Every fifth to second order too."""
+    for seed in range(cases):
+        f, inputs = FAMILIES[family](np.random.default_rng(seed))
+        report = gradcheck(f, *inputs, order=2 if seed % 5 == 0 else 1)
+        assert report, f"{family}, seed {seed}:\n{report}"
+        assert not report.findings

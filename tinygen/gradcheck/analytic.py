@@ -20,12 +20,23 @@ from tinygen.gradcheck.subject import Subject
 from tinygen.ops.activation import dropped
 from tinygen.ops.index import entries
 from tinygen.ops.linalg import contract
+from tinygen.ops.loss import token_losses
 from tinygen.ops.shape import joined
 
 FUNCTIONS: list[Any] = [
     *(ops.add, ops.subtract, ops.multiply, ops.divide, ops.negative, ops.square, ops.reciprocal, ops.power),
     *(ops.exp, ops.expm1, ops.log, ops.log1p, ops.sqrt, ops.rsqrt, ops.tanh, ops.sin, ops.cos, ops.gelu),
-    *(ops.sum, ops.mean, ops.var, ops.cumsum, ops.softmax, ops.logsumexp, ops.log_softmax, dropped),
+    *(
+        ops.sum,
+        ops.mean,
+        ops.var,
+        ops.cumsum,
+        ops.softmax,
+        ops.logsumexp,
+        ops.log_softmax,
+        dropped,
+        token_losses,
+    ),
     *(ops.matmul, ops.linear, contract, ops.attention),
     *(ops.layer_norm, ops.rms_norm, ops.group_norm, ops.batch_norm),
     *(ops.reshape, ops.transpose, ops.swapaxes, ops.moveaxis, ops.flip, ops.roll, ops.broadcast_to, joined),

@@ -17,6 +17,7 @@ from tinygen.gradcheck.report import Result, Verdict, Worst
 from tinygen.gradcheck.subject import Array, Subject, weights
 
 ROWS = 64  # of a function with up to so many outputs the whole Jacobian is compared,
+ENTRIES = 10**7  # unless that is larger than this,
 COTANGENTS = 4  # of a larger one so many random combinations of its rows
 FLOOR = 1e-12  # differences below that are nothing: 1 + 1e-17 is 1
 LOOKS = 256  # so many disagreeing entries at most are looked at carefully
@@ -38,10 +39,15 @@ def cotangents(outputs: int, rng: np.random.Generator, rows: bool = True) -> Arr
     return weights((1 if outputs == 1 else COTANGENTS, outputs), rng)
 
 
-def pulled(subject: Subject, rng: np.random.Generator, rows: bool = True) -> Tape:
-    """The tape's gradients for a matrix of cotangents."""
+def pulled(
+    subject: Subject, rng: np.random.Generator, rows: bool = True, inside: Sequence[Array] = ()
+) -> Tape:
+    """The tape's gradients for a matrix of cotangents. `inside` are arrays that the outputs are computed
+    from: they tell how much rounding there is to expect."""
     outputs, pull = subject.record(subject.points)
-    matrix = cotangents(sum(y.size for y in outputs), rng, rows)
+    size = sum(y.size for y in outputs)
+    few = size * sum(x.size for x in subject.points) <= ENTRIES
+    matrix = cotangents(size, rng, rows and few)
     ends = np.cumsum([y.size for y in outputs])[:-1]
     found = []
     for row in matrix:
@@ -51,9 +57,18 @@ def pulled(subject: Subject, rng: np.random.Generator, rows: bool = True) -> Tap
         np.array([np.zeros(x.shape) if r[k] is None else r[k] for r in found]).reshape(len(matrix), *x.shape)
         for k, x in enumerate(subject.points)
     ]
-    # What is small among the outputs may have been computed from what is large: the largest counts for all.
-    size = np.abs(matrix) @ np.abs(in_a_row(outputs))
-    return Tape(matrix, gradients, float(4 * EPS * size.max(initial=0.0)))
+    return Tape(matrix, gradients, rounding(matrix, outputs, inside))
+
+
+def rounding(matrix: Array, outputs: Sequence[Array], inside: Sequence[Array]) -> float:
+    """The rounding error to expect of <cotangent, outputs>. What is small may have been computed from what is
+    large, so the largest of the rows, and of the numbers inside, counts for all."""
+    arrays = [*outputs, *(y for y in inside if y.dtype.kind == "f")]
+    eps = max((float(np.finfo(y.dtype).eps) for y in arrays), default=EPS)
+    weighted = np.abs(matrix) * np.abs(in_a_row(outputs))
+    sums = np.minimum(4 * weighted.sum(axis=1), 16 * np.sqrt((weighted * weighted).sum(axis=1)))
+    largest = max((float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) for y in arrays), default=0.0)
+    return eps * max(float(sums.max(initial=0.0)), 4 * largest)
 
 
 class Comparison(NamedTuple):
@@ -101,8 +116,8 @@ def judge(
     columns = np.flatnonzero(doubtful.any(axis=0))
     columns = columns[np.argsort(-size[:, columns].max(axis=0), kind="stable")]
     worst, place = Verdict.OK, None
-    for n, j in enumerate(columns[:LOOKS].tolist()):
-        if worst is Verdict.WRONG and n >= 8:
+    for j in columns[:LOOKS].tolist():
+        if worst is Verdict.WRONG:
             break
         unit = probes[j].size
         look = numeric.carefully(line(subject, probes[j]), tape.cotangents, tape.noise)
@@ -121,12 +136,19 @@ def judge(
 def verdicts_of(said: Array, look: Careful, scale: Array, tolerance: float) -> list[Verdict]:
     """One verdict per cotangent."""
     verdicts = []
-    for t, d, bar, kink, low, high, s in zip(said, *look, scale, strict=True):
+    for t, d, bar, kink, low, high, s in zip(said, *look, np.fmax(scale, np.abs(look.value)), strict=True):
         if not (np.isfinite(d) and np.isfinite(bar)):
             verdicts.append(Verdict.DOMAIN)
         elif kink and np.isfinite(t):
             slack = tolerance * s + 3e-3 * (high - low)
-            verdicts.append(Verdict.KINK if low - slack <= t <= high + slack else Verdict.WRONG)
+            outside = max(low - t, t - high)
+            verdicts.append(
+                Verdict.KINK
+                if outside <= slack
+                else Verdict.WRONG
+                if outside > high - low
+                else Verdict.INCONCLUSIVE
+            )
         elif not abs(t - d) <= tolerance * s + 3 * bar + FLOOR:
             verdicts.append(Verdict.WRONG)
         elif abs(t - d) > tolerance * (1 + s):

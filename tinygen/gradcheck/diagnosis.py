@@ -77,26 +77,28 @@ def meaning(c: float, e: Evidence) -> str:
     def is_(a: float) -> bool:
         return abs(c - a) <= 1e-5 * a
 
-    arrays = [(e.name.split()[-1], e.x.shape)] + [("the value", y.shape) for y in e.outputs]
-    for name, shape in arrays:
-        sizes = [(n, f"the size of axis {a} of {name}") for a, n in enumerate(shape)]
-        sizes.append((math.prod(shape), f"the number of entries of {name}"))
-        for n, words in sizes:
-            if n < 3:
-                continue
-            if is_(n):
-                return f" ({n} is {words}: a mean counted as a sum?)"
-            if is_(1 / n):
-                return f" (1/{n}, and {n} is {words}: divided once too often, or one of {n} summands only?)"
-            if is_(math.sqrt(n)):
-                return f" (√{n}, and {n} is {words}: a factor 1/√{n} is missing?)"
-            if is_(1 / math.sqrt(n)):
-                return f" (1/√{n}, and {n} is {words}: a factor 1/√{n} too many?)"
+    guesses = []
     if is_(2):
-        return " (a factor 1/2 is missing, or something is counted twice?)"
+        guesses.append("a factor 1/2 is missing, or something is counted twice")
     if is_(0.5):
-        return " (a factor 2 is missing: of a square, or of something used twice?)"
-    return ""
+        guesses.append("a factor 2 is missing: of a square, or of something used twice")
+    arrays = [(e.name.split()[-1], e.x.shape)] + [("the value", y.shape) for y in e.outputs]
+    sizes = [(n, f"the size of axis {a} of {name}") for name, shape in arrays for a, n in enumerate(shape)]
+    sizes += [(math.prod(shape), f"the number of entries of {name}") for name, shape in arrays]
+    seen: set[int] = set()
+    for n, words in sizes:
+        if n < 3 or n in seen:
+            continue
+        seen.add(n)
+        if is_(n):
+            guesses.append(f"{n} is {words}: a mean taken for a sum")
+        if is_(1 / n):
+            guesses.append(f"{n} is {words}: divided once too often, or one of {n} summands only")
+        if is_(math.sqrt(n)):
+            guesses.append(f"√{n}, and {n} is {words}: a factor 1/√{n} is missing")
+        if is_(1 / math.sqrt(n)):
+            guesses.append(f"1/√{n}, and {n} is {words}: a factor 1/√{n} too many")
+    return f" ({'; or '.join(guesses)}?)" if guesses else ""
 
 
 def swapped(e: Evidence) -> Finding | None:

@@ -27,6 +27,8 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     """Check the first or the second order of `base`, and add what is found to `report`."""
     rng = settings.rng
     subject: Subject = base if order == 1 else Gradient(base, rng)
+    if isinstance(subject, Gradient) and not subject.reached:
+        return  # no gradient, and the first order found that right
     whole = list(structure.of_values(subject))
     steps = steps_at(base, base.points) if isinstance(base, Function) else []
     by_step = list(of_steps(base, steps, rng)) if order == 1 else []
@@ -34,7 +36,7 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     if not whole:
         try:
             whole += structure.of_gradients(subject, rng)
-            tape = pulled(subject, rng, rows=order == 1)
+            tape = pulled(subject, rng, order == 1, [y for step in steps for y in step.outputs])
         except Exception as error:
             whole.append(raised(error, "the gradient" + " of the gradient" * (order - 1)))
     if tape is None:
@@ -91,7 +93,7 @@ def numbers(
         by_complex = [x.size > DIRECTIONS and agrees(subject, tape, k, rng) for k, x in enumerate(points)]
     counts = [x.size if single else DIRECTIONS for x, single in zip(points, singly, strict=True)]
     affordable(subject, sum(n * (1 if c else 4) for n, c in zip(counts, by_complex, strict=True)), settings)
-    results = []
+    results: list[Result] = []
     for k, x in enumerate(points):
         if singly[k]:
             probes = list(entry_probes(points, k, range(x.size)))
@@ -99,8 +101,8 @@ def numbers(
             probes = random_probes(points, k, DIRECTIONS, rng)
         differences = complex_step if by_complex[k] else central
         result = check(subject, tape, k, probes, settings.tolerance, differences)
-        if result.verdict in BAD and not singly[k]:
-            result.worst = located(subject, tape, k, settings.tolerance) or result.worst
+        if result.verdict in BAD and not singly[k] and not any(r.verdict in BAD for r in results):
+            result.worst = located(subject, tape, k, settings.tolerance) or result.worst  # of the first only
         result.order = order
         results.append(result)
     return results
@@ -114,8 +116,8 @@ def affordable(subject: Subject, planned: int, settings: Settings) -> None:
     cost = f"gradcheck: {planned:,} forward runs of {once:.2g} s each, about {planned * once:.0f} s"
     if planned * once > settings.max_seconds:
         raise ValueError(
-            f"{cost}, more than max_seconds={settings.max_seconds:g}. Check at smaller shapes, or pass "
-            "a smaller max_entries= (large variables are then moved in random directions), or a larger max_seconds="
+            f"{cost}, more than max_seconds={settings.max_seconds:g}. Check at smaller shapes, or pass a "
+            "smaller max_entries= (variables are then moved in random directions) or a larger max_seconds="
         )
     if planned * once > SLOW:
         print(cost, file=sys.stderr)

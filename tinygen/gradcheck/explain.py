@@ -57,7 +57,7 @@ def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Findi
 
 def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
     """Why a variable is neither right nor wrong, and what to do."""
-    place = f"{r.name}{list(r.worst.index)}" if r.worst and r.worst.index is not None else r.name
+    place = f"{r.name} at {list(r.worst.index)}" if r.worst and r.worst.index is not None else r.name
     by = f" (`{step.node.op.name}`, called at {nearby(step.node.where)})" if step else ""
     if r.verdict is Verdict.KINK:
         text = f"the slopes on the two sides of {place} differ{by}: check at inputs that are not on the kink"

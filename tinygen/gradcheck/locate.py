@@ -36,7 +36,7 @@ def culprit(
                 subject = Gradient(step, rng)
                 if not all_same(subject.record(subject.points)[0], subject.evaluate(subject.points)):
                     return accused(step, subject.names), [replayed(step)]
-            found = where(subject, BAD, rng, tolerance)
+            found = where(subject, step, BAD, rng, tolerance)
         except Exception as error:
             return accused(step, subject.names), [
                 raised(error, f"the gradient of `{step.node.op.name}`", step)
@@ -47,16 +47,16 @@ def culprit(
                 what = f"the gradient of `{step.node.op.name}` by its {subject.names[k]}"
                 findings.append(at(step, diagnose(subject, k, rng, what + " (second order)" * (order - 1))))
             return accused(
-                step, [subject.names[k] for k in found], closely(subject, found[0], rng, tolerance)
+                step, [subject.names[k] for k in found], closely(subject, step, found[0], rng, tolerance)
             ), findings
     return None
 
 
 def where(
-    subject: Subject, verdicts: Collection[Verdict], rng: np.random.Generator, tolerance: float
+    subject: Subject, step: Step, verdicts: Collection[Verdict], rng: np.random.Generator, tolerance: float
 ) -> list[int]:
-    """The variables of `subject` on which the verdict is one of these."""
-    tape = pulled(subject, rng, rows=False)
+    """The variables of `subject`, the step or its gradient, on which the verdict is one of these."""
+    tape = pulled(subject, rng, False, step.outputs)
     found = []
     for k in range(len(subject.points)):
         probes = random_probes(subject.points, k, DIRECTIONS, rng)
@@ -65,19 +65,19 @@ def where(
     return found
 
 
-def closely(subject: Subject, k: int, rng: np.random.Generator, tolerance: float) -> Result | None:
-    """Entry by entry, for the culprit's worst."""
+def closely(subject: Subject, step: Step, k: int, rng: np.random.Generator, tolerance: float) -> Result:
+    """Entry by entry, for the culprit's worst; of large arguments, a few entries."""
     x = subject.points[k]
-    if x.size > ENTRIES:
-        return None
-    return check(
-        subject, pulled(subject, rng), k, list(entry_probes(subject.points, k, range(x.size))), tolerance
+    entries = (
+        range(x.size) if x.size <= ENTRIES else rng.choice(x.size, ENTRIES // 16, replace=False).tolist()
     )
+    tape = pulled(subject, rng, inside=step.outputs)
+    return check(subject, tape, k, list(entry_probes(subject.points, k, entries)), tolerance)
 
 
 def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float) -> Step | None:
     """The first step with this verdict on one of its arguments."""
-    return next((s for s in steps if where(s, (verdict,), rng, tolerance)), None)
+    return next((s for s in steps if where(s, s, (verdict,), rng, tolerance)), None)
 
 
 def accused(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:

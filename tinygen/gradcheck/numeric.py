@@ -19,7 +19,8 @@ from tinygen.gradcheck.subject import Array, Subject, weights
 
 EPS = float(np.finfo(np.float64).eps)
 STEP = EPS ** (1 / 3)
-LADDER = [STEP * 4.0**k for k in (3, 2, 1, 0, -1, -2, -3)]
+LADDER = [STEP * 4.0**k for k in range(3, -7, -1)]
+INSIDE = (-0.37, 0.29, 0.61)
 TINY = 1e-20
 Phi = Callable[[Any], Array]
 
@@ -96,34 +97,43 @@ class Careful(NamedTuple):
 
 
 def carefully(phi: Phi, matrix: Array, noise: float) -> Careful:
-    """Slopes on both sides at steps from 64 h to h/64.
+    """Slopes on both sides at steps from 64 h to h/4096.
 
-    The value is the central difference that agrees best with both its neighbours, its bar how well."""
-    middle = phi(0.0)
-    right = np.array([(phi(h) - middle) / h for h in LADDER])  # (steps, outputs)
-    left = np.array([(middle - phi(-h)) / h for h in LADDER])
-    d = (right + left) / 2 @ matrix.T  # (steps, m)
-    distance = np.abs(np.diff(d, axis=0))
+    The value is the central difference with the smallest bar: what rounding may do to it, and how far it is
+    off finer ones beyond what rounding may do to those."""
     steps = np.array(LADDER)[:, None]
-    heard = np.median((distance * steps[1:])[-4:], axis=0)  # rounding, in fact: what is lost grows as 1/h
-    bars = np.maximum(distance[:-1], distance[1:]) + (noise + 4 * heard) / steps[1:-1]  # of d[1:-1]
-    still = np.logical_not(
-        np.any(right, axis=1) | np.any(left, axis=1)
-    )  # steps too small for the function's precision
-    bars[np.flatnonzero(still[1:-1] & ~still[0])] = np.inf
+    middle = phi(0.0)
+    right = np.array([phi(h) - middle for h in LADDER]) / steps  # (steps, outputs)
+    left = np.array([middle - phi(-h) for h in LADDER]) / steps
+    d = (right + left) / 2 @ matrix.T  # (steps, m)
+    rounding = (noise + 4 * heard(phi, middle, right[-1], left[-1], matrix)) / steps
+    bars = rounding.copy()
+    bars[-1] += np.abs(d[-1] - d[-2]) / 4  # where φ is smooth the mistake shrinks by 16
+    for i in range(len(d) - 1):
+        bars[i] += np.maximum(np.abs(d[i + 1 :] - d[i]) - rounding[i + 1 :], 0.0).max(axis=0)
     bars = np.where(np.isfinite(bars), bars, np.inf)
-    best = bars.argmin(axis=0)
-    columns = np.arange(len(matrix))
-    jump = np.abs(right - left) @ np.abs(matrix.T)  # (steps, m)
-    steady = (0.6 * jump[:-1] < jump[1:]) & (
-        jump[1:] < 1.7 * jump[:-1]
-    )  # it shrinks by 1/4 where φ is smooth,
-    loud = jump[-1] > (100 * noise + 10 * heard) / LADDER[-1]  # and grows by 4 where it is noise
-    a, b = right[-1] * matrix, left[-1] * matrix  # (m, outputs)
-    return Careful(
-        d[1:-1][best, columns],
-        bars[best, columns],
-        loud & steady[-3:].all(axis=0),
-        np.minimum(a, b).sum(axis=1),
-        np.maximum(a, b).sum(axis=1),
-    )
+    best, columns = bars.argmin(axis=0), np.arange(len(matrix))
+    kink, finest = kinked(np.abs(right - left) @ np.abs(matrix.T), noise / steps)
+    a, b = right[finest] * matrix, left[finest] * matrix  # (m, outputs)
+    low, high = np.minimum(a, b).sum(axis=1), np.maximum(a, b).sum(axis=1)
+    return Careful(d[best, columns], bars[best, columns], kink, low, high)
+
+
+def heard(phi: Phi, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
+    """(m,) How far φ is from a curve through its values at 0 and the finest step on either side: rounding."""
+    s = LADDER[-1]
+    curves = [middle + t * s * ((right + left) + t * (right - left)) / 2 for t in INSIDE]
+    return np.max([np.abs((phi(t * s) - y) @ matrix.T) for t, y in zip(INSIDE, curves, strict=True)], axis=0)  # type: ignore[no-any-return]
+
+
+def kinked(jump: Array, rounding: Array) -> tuple[Array, Array]:
+    """Whether the slopes on the two sides differ by as much at fine steps as at coarser ones (where φ is
+    smooth that shrinks by 1/4 at each step, where it is noise it grows by 4); the finest that tells."""
+    loud = jump > 100 * rounding
+    finest = len(jump) - 1 - loud[::-1].argmax(axis=0)
+    columns = np.arange(jump.shape[1])
+    steady = np.ones(jump.shape[1], bool)
+    for i in range(3):
+        ratio = jump[finest - i, columns] / jump[finest - i - 1, columns]
+        steady &= (ratio > 0.6) & (ratio < 1.7)
+    return loud[finest, columns] & (finest >= 3) & steady, finest

@@ -9,6 +9,9 @@ import textwrap
 from dataclasses import dataclass, field
 from enum import Enum
 
+MANY = 12  # variables: of more, those that are OK are only counted
+WIDTH = 110
+
 
 class Verdict(Enum):
     """On one variable. On the whole it is the gravest, the one that stands lowest here."""
@@ -195,52 +198,66 @@ class Report:
 
     @property
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Name, shape, verdict and details of each variable."""
-        again = [" (second order)" if r.order == 2 else "" for r in self.results]
+        """Name, shape, verdict and details: of each variable, or of many only the first that are not OK."""
+        shown = self.results
+        if len(shown) > MANY:
+            shown = [r for r in shown if r.verdict is not Verdict.OK][:MANY]
+        again = [" (second order)" if r.order == 2 else "" for r in shown]
         return [
-            (r.name + a, str(r.shape), r.verdict.name, r.details)
-            for r, a in zip(self.results, again, strict=True)
+            (r.name + a, str(r.shape), r.verdict.name, r.details) for r, a in zip(shown, again, strict=True)
         ]
+
+    @property
+    def rest(self) -> str:
+        """Like "16 more: 12 WRONG, 4 OK", of those that are not shown; empty when all are."""
+        shown = self.rows
+        verdicts = [r.verdict.name for r in self.results]
+        for _, _, verdict, _ in shown:
+            verdicts.remove(verdict)
+        counted = [f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts]
+        return f"{len(verdicts)} {'more' if shown else 'variables'}: {', '.join(counted)}" if counted else ""
 
     @property
     def cost(self) -> str:
         return f"{self.runs:,} forward runs, {self.seconds:.2g} s, seed {self.seed}"
 
     def __str__(self) -> str:
-        """The verdict, a line per variable, what explains it, the culprit, the cost."""
-        rows = self.rows
-        widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+        """The verdict, a line per variable, the culprit, what it does wrong, the cost."""
+        widths = [max((len(row[i]) for row in self.rows), default=0) for i in range(3)]
         lines = [self.headline]
-        lines += [
-            "  " + "  ".join([*(f"{c:{w}}" for c, w in zip(row, widths, strict=False)), row[3]]).rstrip()
-            for row in rows
-        ]
+        for name, shape, verdict, details in self.rows:
+            row = f"  {name:{widths[0]}}  {shape:{widths[1]}}  {verdict:{widths[2]}}  {details}"
+            lines.append(row.rstrip())
+        lines += [f"  {self.rest}"] if self.rest else []
         if self.culprit:
             lines += ["", f"the first wrong op is {self.culprit}"]
             lines += [f"    {self.culprit.source}"] if self.culprit.source else []
             if self.culprit.result and self.culprit.result.worst:
                 lines.append(f"  its {self.culprit.result.name}: {self.culprit.result.details}")
         if self.findings:
-            lines += ["", *(textwrap.fill(str(f), 110, subsequent_indent="  ") for f in self.findings)]
+            lines += ["", *(textwrap.fill(str(f), WIDTH, subsequent_indent="  ") for f in self.findings)]
         return "\n".join([*lines, "", *self.notes, self.cost])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The same for a notebook: a table, and what explains it."""
+        """The same for a notebook."""
         text = html.escape
-        colour = {True: "#1a7f37", False: "#cf222e"}
+        green, red = "#1a7f37", "#cf222e"
         rows = "".join(
             f"<tr><td>{text(name)}</td><td>{text(shape)}</td>"
-            f'<td style="color:{colour[verdict == "OK"]}">{verdict}</td><td>{text(details)}</td></tr>'
+            f'<td style="color:{green if verdict == "OK" else red}">{verdict}</td>'
+            f"<td>{text(details)}</td></tr>"
             for name, shape, verdict, details in self.rows
         )
-        said = [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
+        said = [text(self.rest)] if self.rest else []
         if self.culprit:
-            said.insert(0, f"the first wrong op is <code>{text(str(self.culprit))}</code>")
+            said.append(f"the first wrong op is <code>{text(str(self.culprit))}</code>")
+            said += [f"<code>{text(self.culprit.source)}</code>"] if self.culprit.source else []
+        said += [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
         said += [text(note) for note in self.notes]
         return (
-            f'<p><b style="color:{colour[bool(self)]}">{text(self.headline)}</b></p><table>{rows}</table>'
-            + "".join(f"<p>{s}</p>" for s in said)
+            f'<p><b style="color:{green if self else red}">{text(self.headline)}</b></p><table>{rows}</table>'
+            + "".join(f"<p>{words}</p>" for words in said)
             + f"<p><small>{text(self.cost)}</small></p>"
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.gradcheck.compare import FLOOR
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Array, Gradient, Subject, weights
@@ -29,12 +30,13 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 def same(a: Any, b: Any, tolerance: float = 1e-10) -> bool:
-    """Equal up to rounding, relative to the largest entry; not-a-number equals itself."""
+    """Equal up to rounding, relative to the largest entry (exactly, for tolerance 0); NaN equals itself."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or np.array_equal(a, b):
         return bool(a.shape == b.shape)
     size = max((float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in (a, b)), default=0.0)
-    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * size, equal_nan=True))
+    floor = FLOOR if tolerance else 0.0
+    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * size + floor, equal_nan=True))
 
 
 def all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
@@ -62,6 +64,10 @@ def of_values(subject: Subject) -> Iterator[Finding]:
     """Of evaluating it: anything found here makes differences meaningless."""
     points = copies(subject.points)
     first = copies(subject.evaluate(points))
+    if not first:
+        raise TypeError(
+            "gradcheck: the function returned no floating-point tensor, there is nothing to check"
+        )
     changed = [n for n, x, y in zip(subject.names, points, subject.points, strict=True) if not same(x, y, 0)]
     if changed:
         yield Finding(Kind.MUTATES, f"computing the value writes into {changed[0]}", variable=changed[0])

@@ -79,10 +79,10 @@ class TorchFunction:
         args = list(self.inputs)
         variables = []
         for i, device, x in zip(self.positions, self.devices, arrays, strict=False):
-            args[i] = torch.tensor(np.asarray(x), device=device, requires_grad=requires_grad)
+            args[i] = self.tensor(x, device).requires_grad_(requires_grad)
             variables.append(args[i])
         for p, x in zip(self.parameters, arrays[len(self.positions) :], strict=True):
-            p.data = torch.tensor(np.asarray(x), device=p.device)
+            p.data = self.tensor(x, p.device)
         for b, value in self.state:
             b.data = value.clone()
         torch.random.set_rng_state(self.seed)
@@ -106,7 +106,11 @@ class TorchFunction:
         return recorded(self, arrays)
 
     def leaf(self, array: Array) -> Any:
-        return self.torch.tensor(np.asarray(array), requires_grad=True)
+        return self.tensor(array).requires_grad_()
+
+    def tensor(self, array: Array, device: Any = "cpu") -> Any:
+        """A copy, in Fortran's order if the array is; torch knows no negative strides."""
+        return self.torch.from_numpy(np.array(array)).to(device)
 
     def values(self, tensor: Any) -> Array:
         return np.array(tensor.detach().cpu().numpy())
@@ -124,7 +128,7 @@ class TorchFunction:
         if not pairs:
             return [None] * len(variables)
         with self.torch.enable_grad():
-            given = [g if again else self.torch.tensor(np.asarray(g), device=y.device) for y, g in pairs]
+            given = [g if again else self.tensor(g, y.device) for y, g in pairs]
             grads = self.torch.autograd.grad(
                 [y for y, _ in pairs],
                 variables,
