@@ -50,7 +50,7 @@ def swish(x, beta):
 
 
 def test_a_users_op_in_a_few_lines():
-    gradcheck(swish, np.linspace(-2, 2, 6).reshape(2, 3), np.array([0.5, 1.0, 2.0]), order=2)
+    assert gradcheck(swish, np.linspace(-2, 2, 6).reshape(2, 3), np.array([0.5, 1.0, 2.0]), order=2)
 
 
 def test_it_computes_on_arrays_and_records_on_tensors():
@@ -75,7 +75,7 @@ def test_a_joint_rule():
         c, s = np.cos(angle), np.sin(angle)
         return c * x - s * y, lambda g: (c * g, -s * g, (g * (-s * x - c * y)).sum())
 
-    gradcheck(rotated, np.arange(3.0), np.ones(3), np.array(0.3), order=2)
+    assert gradcheck(rotated, np.arange(3.0), np.ones(3), np.array(0.3), order=2)
 
 
 def test_several_outputs():
@@ -89,7 +89,7 @@ def test_several_outputs():
 
         return (r, x / r), rule
 
-    gradcheck(polar, np.array([1.0, -2.0]), np.array([0.5, 1.5]), order=2)
+    assert gradcheck(polar, np.array([1.0, -2.0]), np.array([0.5, 1.5]), order=2)
     r, cosine = polar(np.array(3.0), np.array(4.0))
     assert (r, cosine) == (5.0, 0.6)
 
@@ -131,7 +131,7 @@ def test_numpys_function_means_the_op():
         return r, lambda g: g * x / r, lambda g: g * y / r
 
     try:
-        gradcheck(np.hypot, np.array([1.0, -2.0]), np.array([0.5]), order=2)
+        assert gradcheck(np.hypot, np.array([1.0, -2.0]), np.array([0.5]), order=2)
     finally:
         del tinygen.tensor.IMPLEMENTS[np.hypot]
     with pytest.raises(TypeError, match=r"np\.hypot has no gradient rule"):

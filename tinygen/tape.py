@@ -128,7 +128,13 @@ SEQUENCE = itertools.count()
 PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
-ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep, "nn" + os.sep)
+ENGINE = (
+    "tape.py",
+    "tensor.py",
+    "backward.py",
+    "transforms.py",
+    *(f + os.sep for f in ("ops", "nn", "gradcheck")),
+)
 INTERNAL = tuple(HERE + name for name in ENGINE)
 
 

@@ -82,13 +82,13 @@ def test_gradients_of_all_parameters(kwargs):
     block = nn.Block(C, H, rng=rng(), **kwargs).astype(np.float64)
     # Norm weights away from 1, biases away from 0, and weights large enough for attention to be uneven.
     values = [p.data + 0.5 * rng(i).standard_normal(p.shape) for i, p in enumerate(block.parameters())]
-    gradcheck(as_function_of_parameters(block), tokens(), *values)
+    assert gradcheck(as_function_of_parameters(block), tokens(), *values)
 
 
 def test_second_derivatives_of_all_parameters():
     block = nn.Block(2, 1, bias=False, use_rotary=True, rng=rng()).astype(np.float64)
     values = [p.data + 0.5 * rng(i).standard_normal(p.shape) for i, p in enumerate(block.parameters())]
-    gradcheck(as_function_of_parameters(block), tokens(2, 2), *values, order=2)
+    assert gradcheck(as_function_of_parameters(block), tokens(2, 2), *values, order=2)
 
 
 def test_gradients_with_dropout_go_through_the_same_mask():
@@ -100,7 +100,7 @@ def test_gradients_with_dropout_go_through_the_same_mask():
         return block(x)
 
     assert block.attn.rng is block.dropout.rng
-    gradcheck(f, tokens())
+    assert gradcheck(f, tokens())
     assert (f(tokens()).data == 0).sum() == 0
     assert (f(tokens()).data != block.eval()(tokens()).data).any()
 

@@ -7,6 +7,7 @@ import pytest
 
 import tinygen
 from tinygen import Tensor, gradcheck, op, ops
+from tinygen.gradcheck import Verdict
 
 rng = np.random.default_rng(0)
 MATRIX = rng.normal(size=(2, 3))
@@ -102,23 +103,23 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)
 def test_a_wrong_gradient_is_found(case):
-    with pytest.raises(AssertionError, match="is wrong at"):
-        gradcheck(*case)
+    report = gradcheck(*case)
+    assert not report
+    assert report.verdict in (Verdict.WRONG, Verdict.DEAD)
+    with pytest.raises(AssertionError, match="the tape says"):
+        report.raise_if_failed()
 
 
 def test_the_zero_gradient_of_softmax_would_pass_under_a_sum():
     """Why the outputs are weighted by random numbers."""
-    gradcheck(lambda x: softmax_without_gradient(x).sum(axis=-1), MATRIX)
+    assert gradcheck(lambda x: softmax_without_gradient(x).sum(axis=-1), MATRIX)
 
 
 def test_the_message_names_the_worst_entry_both_values_and_how_many_are_off():
-    with pytest.raises(AssertionError) as caught:
-        gradcheck(wrong_in_one_entry, MATRIX, rng=np.random.default_rng(3))
-    words = str(caught.value)
-    assert words.startswith("the gradient by input 0, as (output, *entry) is wrong at 1 of 36 entries.")
-    assert "Worst at index (1, 0, 1): the tape says" in words
-    tape, numeric = (float(w) for w in re.findall(r"says? (-?[0-9.]+[0-9])", words))
-    assert tape / numeric == pytest.approx(1.0001, abs=1e-7)
+    words = str(gradcheck(wrong_in_one_entry, MATRIX))
+    assert "1 of 6 entries off, at [0, 1] the tape says" in words
+    tape, numeric = (float(w) for w in re.findall(r"says? (-?[0-9.]+[0-9])", words)[:2])
+    assert tape / numeric == pytest.approx(1.0001, abs=1e-5)
 
 
 def test_second_order_finds_what_first_order_cannot():
@@ -127,16 +128,17 @@ def test_second_order_finds_what_first_order_cannot():
         hidden = x.numpy() if isinstance(x, Tensor) else x
         return x * x, lambda g: g * (2 * hidden)
 
-    gradcheck(square, MATRIX)
-    with pytest.raises(AssertionError, match="the gradient of the gradient by input 0"):
-        gradcheck(square, MATRIX, order=2)
+    assert gradcheck(square, MATRIX)
+    report = gradcheck(square, MATRIX, order=2)
+    assert report.verdict is Verdict.DEAD
+    assert [r.order for r in report.results if r.verdict is not Verdict.OK] == [2]
 
 
 def test_right_gradients_pass():
-    gradcheck(lambda x: np.tanh(x) * x, MATRIX, order=2)
-    gradcheck(lambda x, w: (x * w).sum(), MATRIX, WEIGHT, order=2)
-    gradcheck(lambda x: x * x, 3.0, order=2)
-    gradcheck(lambda x: x * x, np.zeros((2, 0)), order=2)
+    assert gradcheck(lambda x: np.tanh(x) * x, MATRIX, order=2)
+    assert gradcheck(lambda x, w: (x * w).sum(), MATRIX, WEIGHT, order=2)
+    assert gradcheck(lambda x: x * x, 3.0, order=2)
+    assert gradcheck(lambda x: x * x, np.zeros((2, 0)), order=2)
 
 
 def test_functions_whose_value_is_a_view_of_their_input():
@@ -170,19 +172,19 @@ def test_weights_are_of_both_signs_and_none_is_small():
 
 
 def test_several_outputs():
-    gradcheck(lambda x: tuple(np.split(x, [1], axis=1)), MATRIX, order=2)
-    with pytest.raises(AssertionError, match="output"):
-        gradcheck(lambda x: (x * x, twice(x)), MATRIX)
+    assert gradcheck(lambda x: tuple(np.split(x, [1], axis=1)), MATRIX, order=2)
+    assert not gradcheck(lambda x: (x * x, twice(x)), MATRIX)
 
 
 def test_other_inputs_are_passed_as_they_are():
-    gradcheck(lambda ids, w, none: ops.embedding(w, ids), np.array([0, 1, 1]), MATRIX, None)
+    assert gradcheck(lambda ids, w, none: ops.embedding(w, ids), np.array([0, 1, 1]), MATRIX, None)
 
 
-def test_float32_inputs_are_checked_in_float64():
+def test_float32_inputs_are_checked_in_float64_and_once_in_float32():
     seen = []
-    gradcheck(lambda x: (seen.append(x.dtype), x * x)[1], MATRIX.astype(np.float32))
-    assert set(seen) == {np.dtype(np.float64)}
+    assert gradcheck(lambda x: (seen.append(x.dtype), x * x)[1], MATRIX.astype(np.float32))
+    assert seen.count(np.dtype(np.float32)) == 1
+    assert set(seen) == {np.dtype(np.float64), np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -190,19 +192,19 @@ def test_float32_inputs_are_checked_in_float64():
 )
 def test_odd_strides(x):
     before = x.copy()
-    gradcheck(np.exp, x, order=2)
+    assert gradcheck(np.exp, x, order=2)
     np.testing.assert_array_equal(x, before)
 
 
 def test_parameters_that_are_not_inputs_may_take_part():
     w = Tensor(WEIGHT, requires_grad=True)
-    gradcheck(lambda x: x * w, MATRIX, order=2)
+    assert gradcheck(lambda x: x * w, MATRIX, order=2)
     assert w.grad is None
 
 
 def test_it_works_under_no_grad():
-    with tinygen.no_grad(), pytest.raises(AssertionError):
-        gradcheck(twice, MATRIX)
+    with tinygen.no_grad():
+        assert not gradcheck(twice, MATRIX)
 
 
 def test_the_seed_gives_the_same_weights():
@@ -212,20 +214,13 @@ def test_the_seed_gives_the_same_weights():
     def watched(x):
         return x * 1, lambda g: (sent.append(g.copy()), g)[1]
 
-    gradcheck(watched, MATRIX)
+    assert gradcheck(watched, MATRIX)
     first, sent[:] = list(sent), []
-    gradcheck(watched, MATRIX)
+    assert gradcheck(watched, MATRIX)
     np.testing.assert_array_equal(first, sent)
     assert len(np.unique(np.abs(first[-1]))) == MATRIX.size  # no two weights are equal
 
 
-def test_a_gradient_of_another_shape_is_found(monkeypatch):
-    """The tape refuses one too; here it is made to let it through."""
-    monkeypatch.setattr("tinygen.backward.fitted", lambda gx, x: gx)
-    with pytest.raises(AssertionError, match=r"has shape \(2, 3\), the input \(3,\)"):
-        gradcheck(lambda x, w: x * w, MATRIX, WEIGHT)
-
-
 def test_nothing_to_check():
     with pytest.raises(TypeError, match="nothing to check"):
-        gradcheck(lambda x: x, np.arange(3))
+        assert gradcheck(lambda x: x, np.arange(3))

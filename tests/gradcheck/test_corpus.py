@@ -1,0 +1,95 @@
+"""The checker finds every planted bug, names its kind and, inside a model, the op. And it does not cry wolf:
+not at the table of ops (`tests/ops/test_every_op.py`), nor (slow) at a thousand random cases per family."""
+
+import numpy as np
+import pytest
+from corpus import CORPUS
+from models import IN_MODELS
+from random_cases import FAMILIES
+
+from tinygen import gradcheck
+from tinygen.gradcheck import Verdict
+
+
+def test_the_size_of_the_corpus():
+    assert len(CORPUS) >= 60
+    assert len({bug.name for bug in CORPUS}) == len(CORPUS)
+    assert len({bug.kind for bug in CORPUS} - {None}) >= 12
+    assert len({bug.of for bug in CORPUS}) >= 20
+    assert len(IN_MODELS) >= 20
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    """What each bug was said to be: filled by the tests of single bugs."""
+    return {}
+
+
+@pytest.mark.parametrize("bug", CORPUS, ids=[bug.name for bug in CORPUS])
+def test_every_bug_is_found(bug, kinds):
+    report = gradcheck(bug.f, *bug.inputs, order=bug.order)
+    assert not report
+    assert report.verdict in (Verdict.WRONG, Verdict.DEAD, Verdict.NONDETERMINISTIC)
+    assert report.findings
+    if bug.is_op:
+        assert report.culprit is not None
+        assert report.culprit.op == bug.name
+    kinds[bug.name] = report.kind
+
+
+def test_most_kinds_are_named_right(kinds):
+    named = [bug for bug in CORPUS if bug.kind and bug.name in kinds]
+    if len(kinds) < len(CORPUS):
+        pytest.skip("runs when all bugs have been looked at")
+    wrong = [f"{bug.name}: {kinds[bug.name].name}" for bug in named if kinds[bug.name] is not bug.kind]
+    assert len(wrong) <= 0.15 * len(named), wrong
+
+
+@pytest.mark.parametrize("model", ["gpt_block", "unet_block"])
+def test_the_models_themselves_are_right(model):
+    module, x = next(bug.model for bug in IN_MODELS if bug.model.__name__ == model)()
+    assert gradcheck(module, x, max_entries=200)
+
+
+@pytest.fixture(scope="module")
+def located():
+    return {}
+
+
+@pytest.mark.parametrize("bug", IN_MODELS, ids=[f"{b.model.__name__}-{b.name}" for b in IN_MODELS])
+def test_every_bug_in_a_model_is_found(bug, located):
+    module, x = bug.model()
+    with bug.in_place():
+        report = gradcheck(module, x, max_entries=200)
+    assert not report
+    located[bug] = report.culprit is not None and report.culprit.op == bug.name
+
+
+def test_most_bugs_in_models_are_located(located):
+    if len(located) < len(IN_MODELS):
+        pytest.skip("runs when all bugs have been looked at")
+    missed = [bug.name for bug, right in located.items() if not right]
+    assert len(missed) <= 0.05 * len(IN_MODELS), missed
+
+
+# -- no false alarm --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_right_ops_pass_at_random(family):
+    check_at_random(family, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_right_ops_pass_at_a_thousand_random_cases(family):
+    check_at_random(family, 1000)
+
+
+def check_at_random(family, cases):
+    """Every fifth to second order too."""
+    for seed in range(cases):
+        f, inputs = FAMILIES[family](np.random.default_rng(seed))
+        report = gradcheck(f, *inputs, order=2 if seed % 5 == 0 else 1)
+        assert report, f"{family}, seed {seed}:\n{report}"
+        assert not report.findings

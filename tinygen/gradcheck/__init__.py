@@ -1,0 +1,75 @@
+"""The gradient checker that explains.
+
+`gradcheck(f, *inputs)` compares the gradient that the tape gives with differences of the function itself, and
+returns a report: true when all is well, and otherwise a text that says which variable is wrong, in what way,
+and which op and line it comes from.
+
+How derivatives are checked: Griewank & Walther, *Evaluating Derivatives* (2nd ed. 2008), ch. 1. A checker
+that sends back ones is blind to whatever sums to zero (a softmax whose gradient is 0 everywhere passes it);
+here cotangents are random. The files, from the bottom: `report` (what is said), `subject` and `randomness`
+(what is checked), `steps` (the tape, op by op), `numeric` (differences), `compare` (verdicts), `structure`
+(checks without differences), `evidence`, `patterns` and `diagnosis` (what a mistake looks like), `locate`
+(where it is), `examine` (the course of it all).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck.examine import examine
+from tinygen.gradcheck.explain import Settings
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict, Worst
+from tinygen.gradcheck.subject import Function
+from tinygen.gradcheck.torch_function import TorchFunction, is_torch
+
+__all__ = ["Culprit", "Finding", "Kind", "Report", "Result", "Verdict", "Worst", "gradcheck"]
+
+
+def gradcheck(
+    f: Callable[..., Any],
+    *inputs: Any,
+    order: int = 1,
+    seed: int = 0,
+    tolerance: float = 1e-6,
+    max_entries: int = 2000,
+    max_seconds: float = 600.0,
+) -> Report:
+    """Check the gradient of `f` at `inputs`, in float64, against differences of `f` itself.
+
+    `f` is a function on Tensors, an op, or a Module (or a method of one: then the parameters of a copy of it
+    are checked too); or a function of torch tensors, when the inputs are some. It returns one tensor, or
+    several nested in tuples, lists or dicts. Floating-point `inputs` are checked; others are passed as they
+    are. Random generators that `f` can reach are rewound before each run.
+
+    `order=2` checks the gradient's own gradient too, if the first order is right. `seed` draws cotangents and
+    directions. A gradient may be off by `tolerance`, relative to the largest entry for that output, beyond
+    the error bar of the differences. Inputs and parameters of more than `max_entries` entries altogether are
+    moved in random directions instead of entry by entry. An entry costs 4 runs of `f` (1 where every op is
+    analytic).
+
+    The report is true only if everything is OK; a KINK or an INCONCLUSIVE variable is not. `str(report)`
+    explains it, `report.raise_if_failed()` raises AssertionError with that.
+
+    Raises TypeError when there is nothing to check, ValueError when it would take more than `max_seconds`."""
+    if order not in (1, 2):
+        raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
+    start = time.perf_counter()
+    settings = Settings(tolerance, max_entries, max_seconds, np.random.default_rng(seed))
+    subject = TorchFunction(f, inputs) if is_torch(f, inputs) else Function(f, inputs)
+    report = Report(seed=seed)
+    if subject.moved:
+        report.notes.append(
+            f"checked near their values, which are all equal there: {', '.join(subject.moved)}"
+        )
+    with np.errstate(all="ignore"):  # the report says what is not finite
+        examine(report, subject, 1, settings)
+        if order == 2 and report:
+            examine(report, subject, 2, settings)
+    subject.randomness.rewind()
+    report.runs = subject.runs
+    report.seconds = time.perf_counter() - start
+    return report

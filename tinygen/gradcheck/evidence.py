@@ -1,0 +1,149 @@
+"""Cheap questions to a wrong gradient.
+
+A guess at what went wrong says: the tape's gradient T(g) is the right one, N(g) = gᵀJ, but of a rearranged
+cotangent, or rearranged itself, or of other inputs. None of it needs the Jacobian: along a direction d both
+are one number, <T(g), d> and <g, J d>, and J d costs two runs. A guess that holds for three random directions
+is right.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygen.gradcheck.numeric import STEP
+from tinygen.gradcheck.report import Kind
+from tinygen.gradcheck.subject import Array, Subject, weights
+
+DIRECTIONS = 3
+CLOSE = 1e-6
+
+
+class Evidence:
+    """The gradient of a subject by its variable `k`, at one random cotangent `g` (a list, one per output)."""
+
+    def __init__(self, subject: Subject, k: int, rng: np.random.Generator) -> None:
+        self.subject = subject
+        self.k = k
+        self.name = subject.names[k]
+        self.x = subject.points[k]
+        self.outputs, self.pull = subject.record(subject.points)
+        self.g = [weights(y.shape, rng) for y in self.outputs]
+        self.directions = [weights(self.x.shape, rng) for _ in range(DIRECTIONS)]
+        self.pushed = [self.push(d) for d in self.directions]
+        self.gradient = self.said(self.g)
+        self.tape = self.along(self.gradient)
+        self.right = self.paired(self.g)
+
+    def said(self, g: Sequence[Array]) -> Array:
+        """T(g)."""
+        found = self.pull([np.array(x) for x in g])[self.k]  # a rule may write into them
+        return np.zeros_like(self.x) if found is None else found
+
+    def push(
+        self,
+        d: Array,
+        k: int | None = None,
+        subject: Subject | None = None,
+        points: Sequence[Array] | None = None,
+    ) -> list[Array]:
+        """J d by Richardson's rule, one array per output; optionally by variable k, of a subject that differs
+        in a constant, at other points."""
+        k = self.k if k is None else k
+        subject = self.subject if subject is None else subject
+        points = subject.points if points is None else points
+        h = STEP * max(1.0, float(np.max(np.abs(points[k]), initial=0.0)))
+
+        def at(t: float) -> list[Array]:
+            arrays = list(points)
+            arrays[k] = np.asarray(points[k] + t * d)
+            return [np.array(y) for y in subject.evaluate(arrays)]
+
+        ends = [at(t) for t in (h, -h, h / 2, -h / 2)]
+        return [(4 * (c - e) / h - (a - b) / (2 * h)) / 3 for a, b, c, e in zip(*ends, strict=True)]
+
+    def along(self, gradient: Array) -> Array:
+        """<gradient, d> for each direction."""
+        return np.array([(gradient * d).sum() for d in self.directions])
+
+    def paired(self, g: Sequence[Array], pushed: Sequence[Sequence[Array]] | None = None) -> Array:
+        """<g, J d> for each direction."""
+        pushed = self.pushed if pushed is None else pushed
+        return np.array([sum((a * b).sum() for a, b in zip(g, u, strict=True)) for u in pushed])
+
+    def close(self, a: Array, b: Array) -> bool:
+        """Whether two rows of such numbers are the same, and not just both zero."""
+        size = max(float(np.abs(b).max()), 1e-3 * float(np.abs(self.right).max()))
+        return bool(np.isfinite(a).all() and size > 0 and np.abs(a - b).max() <= CLOSE * size)
+
+
+# -- rearrangements --------------------------------------------------------------------------------
+
+
+class Rearrangement(NamedTuple):
+    """A linear map from arrays of one shape to that shape, and its transpose."""
+
+    kind: Kind
+    words: str
+    apply: Callable[[Array], Array]
+    transpose: Callable[[Array], Array]
+    reshaped: bool = False
+
+
+def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
+    """The ways in which arrays of `shape` get mixed up."""
+    yield from transpositions(tuple(shape))
+    axes = [a for a, n in enumerate(shape) if n > 1]
+    groups = [(a,) for a in axes] + ([tuple(axes[-2:])] if len(axes) > 1 else [])
+    for group in groups:
+        flip = partial(np.flip, axis=group)
+        yield Rearrangement(Kind.FLIPPED, f"reversed along {named(group)}", flip, flip)
+    for group, step, around in itertools.product(groups, (1, -1), (False, True)):
+        yield Rearrangement(
+            Kind.SHIFTED,
+            f"shifted by {step:+d} along {named(group)}" + " (around the end)" * around,
+            partial(shifted, step=step, axes=group, around=around),
+            partial(shifted, step=-step, axes=group, around=around),
+        )
+
+
+def named(axes: Sequence[int]) -> str:
+    return f"ax{'i' if len(axes) == 1 else 'e'}s {' and '.join(map(str, axes))}"
+
+
+def transpositions(shape: tuple[int, ...]) -> Iterator[Rearrangement]:
+    """Axes in another order; where the shape would change, what a reshape instead of a transpose gives."""
+    long = [a for a, n in enumerate(shape) if n > 1]
+    for order in itertools.permutations(range(len(shape))) if len(shape) <= 4 else ():
+        if [a for a in order if a in long] == long:
+            continue  # the same in memory
+        new = tuple(shape[a] for a in order)
+        words = f"with {named([a for a, b in enumerate(order) if a != b])} exchanged"
+        yield Rearrangement(
+            Kind.TRANSPOSED,
+            words + " (reshaped, not transposed)" * (new != shape),
+            partial(exchanged, shape=new, order=tuple(map(int, np.argsort(order)))),
+            partial(exchanged_back, shape=shape, order=order),
+            new != shape,
+        )
+
+
+def exchanged(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
+    return z.reshape(shape).transpose(order)
+
+
+def exchanged_back(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
+    return z.transpose(order).reshape(shape)
+
+
+def shifted(z: Array, step: int, axes: Sequence[int], around: bool) -> Array:
+    """z moved by `step` along each of `axes`; what comes in is 0, or what left at the other end."""
+    out = np.roll(z, [step] * len(axes), axes)
+    if not around:
+        for a in axes:
+            out[(*[slice(None)] * a, 0 if step > 0 else -1)] = 0
+    return out

@@ -1,0 +1,123 @@
+"""The course of a check: structure first, then numbers, then, if something is wrong, what and where."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck import structure
+from tinygen.gradcheck.analytic import agrees, is_analytic
+from tinygen.gradcheck.compare import Tape, check, located, pulled
+from tinygen.gradcheck.explain import BAD, Settings, explain, merged, to_blame
+from tinygen.gradcheck.locate import at, raised
+from tinygen.gradcheck.numeric import central, complex_step, entry_probes, random_probes
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict
+from tinygen.gradcheck.steps import Step, steps_at
+from tinygen.gradcheck.subject import Function, Gradient, Subject
+
+DIRECTIONS = 8  # in which a large variable is moved, instead of entry by entry
+SLOW = 10.0  # seconds: what takes longer is announced
+
+
+def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
+    """Check the first or the second order of `base`, and add what is found to `report`."""
+    rng = settings.rng
+    subject: Subject = base if order == 1 else Gradient(base, rng)
+    if isinstance(subject, Gradient) and not subject.reached:
+        return  # no gradient, and the first order found that right
+    whole = list(structure.of_values(subject))
+    steps = steps_at(base, base.points) if isinstance(base, Function) else []
+    by_step = list(of_steps(base, steps, rng)) if order == 1 else []
+    tape = None
+    if not whole:
+        try:
+            whole += structure.of_gradients(subject, rng)
+            tape = pulled(subject, rng, order == 1, [y for step in steps for y in step.outputs])
+        except Exception as error:
+            whole.append(raised(error, "the gradient" + " of the gradient" * (order - 1)))
+    if tape is None:
+        shapes = zip(subject.names, subject.points, strict=True)
+        results = [Result(name, x.shape, whole[0].verdict, order=order) for name, x in shapes]
+    else:
+        results = numbers(subject, tape, steps, order, settings)
+        unsteady = [f.variable for f in whole if f.verdict is Verdict.NONDETERMINISTIC]
+        for r in results:
+            if None in unsteady or r.name in unsteady:
+                r.verdict = Verdict.NONDETERMINISTIC
+    culprit: Culprit | None = None
+    explained: list[Finding] = []
+    if tape is not None or whole[0].kind is Kind.RAISES:
+        culprit, explained = explain(subject, steps, results, tape is not None, settings)
+    if culprit is None:
+        culprit = to_blame(steps, by_step, {f.kind for f in whole})
+    report.results += results
+    report.findings += merged(culprit, explained, by_step, whole)
+    report.culprit = report.culprit or culprit
+
+
+def of_steps(base: Function, steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Finding]:
+    """What can be said of each op by itself, in float64 and in float32, where its fast kernels run."""
+    for step in steps:
+        try:
+            for finding in structure.of_step(step, rng):
+                yield at(step, finding)
+        except Exception as error:
+            yield raised(error, f"the gradient of `{step.node.op.name}`", step)
+    if not steps:
+        return
+    try:
+        for step in steps_at(base, [x.astype(np.float32) for x in base.points]):
+            for finding in structure.of_dtype(step, rng):
+                yield at(step, finding)
+    except Exception:  # a function may insist on float64: then there is no other dtype to speak of
+        return
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def numbers(
+    subject: Subject, tape: Tape, steps: Sequence[Step], order: int, settings: Settings
+) -> list[Result]:
+    """Compare every variable with differences: entry by entry while that is at most `max_entries`, else small
+    ones entry by entry and large ones in random directions."""
+    points, rng = subject.points, settings.rng
+    few = sum(x.size for x in points) <= settings.max_entries
+    singly = [few or x.size <= settings.max_entries // (4 * len(points)) for x in points]
+    by_complex = [False] * len(points)
+    if order == 1 and is_analytic(steps):
+        by_complex = [x.size > DIRECTIONS and agrees(subject, tape, k, rng) for k, x in enumerate(points)]
+    counts = [x.size if single else DIRECTIONS for x, single in zip(points, singly, strict=True)]
+    affordable(subject, sum(n * (1 if c else 4) for n, c in zip(counts, by_complex, strict=True)), settings)
+    results: list[Result] = []
+    for k, x in enumerate(points):
+        if singly[k]:
+            probes = list(entry_probes(points, k, range(x.size)))
+        else:
+            probes = random_probes(points, k, DIRECTIONS, rng)
+        differences = complex_step if by_complex[k] else central
+        result = check(subject, tape, k, probes, settings.tolerance, differences)
+        if result.verdict in BAD and not singly[k] and not any(r.verdict in BAD for r in results):
+            result.worst = located(subject, tape, k, settings.tolerance) or result.worst  # of the first only
+        result.order = order
+        results.append(result)
+    return results
+
+
+def affordable(subject: Subject, planned: int, settings: Settings) -> None:
+    """Say on stderr what a long check will cost. Raise ValueError, with advice, when it is too much."""
+    start = time.perf_counter()
+    subject.evaluate(subject.points)
+    once = time.perf_counter() - start
+    cost = f"gradcheck: {planned:,} forward runs of {once:.2g} s each, about {planned * once:.0f} s"
+    if planned * once > settings.max_seconds:
+        raise ValueError(
+            f"{cost}, more than max_seconds={settings.max_seconds:g}. Check at smaller shapes, or pass a "
+            "smaller max_entries= (variables are then moved in random directions) or a larger max_seconds="
+        )
+    if planned * once > SLOW:
+        print(cost, file=sys.stderr)

@@ -1,0 +1,111 @@
+"""From verdicts to an explanation: the op to blame, what it does wrong, and each thing said once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygen.gradcheck import locate
+from tinygen.gradcheck.diagnosis import diagnose
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, nearby
+from tinygen.gradcheck.steps import Step
+from tinygen.gradcheck.subject import Function, Gradient, Subject
+
+BAD = (Verdict.WRONG, Verdict.DEAD)
+LESSER = (Kind.DTYPE, Kind.LAYOUT)  # these make no number wrong
+
+
+class Settings(NamedTuple):
+    tolerance: float
+    max_entries: int
+    max_seconds: float
+    rng: np.random.Generator
+
+
+def explain(
+    subject: Subject, steps: Sequence[Step], results: Sequence[Result], pulls: bool, settings: Settings
+) -> tuple[Culprit | None, list[Finding]]:
+    """The culprit, and what explains the verdicts that are not OK. `pulls` tells whether gradients can be
+    computed at all."""
+    rng, tolerance = settings.rng, settings.tolerance
+    order = 2 if isinstance(subject, Gradient) else 1
+    writer = next((step for step in steps if step.mutates), None)
+    if writer is not None:  # it spoils what other ops have kept: they are not to blame
+        return locate.accused(writer, []), []
+    culprit: Culprit | None = None
+    findings: list[Finding] = []
+    bad = [k for k, r in enumerate(results) if r.verdict in BAD]
+    found = locate.culprit(steps, order, rng, tolerance) if bad else None
+    if found is not None:
+        culprit, findings = found
+    elif pulls:
+        findings = [without_culprit(subject, k, rng) for k in bad]
+    for r in results:
+        if r.verdict in (Verdict.KINK, Verdict.INCONCLUSIVE, Verdict.DOMAIN):
+            step = locate.first(steps, r.verdict, rng, tolerance) if order == 1 else None
+            findings.append(undecided(r, step, steps))
+    return culprit, findings
+
+
+def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Finding:
+    """Every op is right by itself, or there is no tape to look at."""
+    cut = locate.severed(subject, k) if isinstance(subject, Function) else None
+    return cut or diagnose(subject, k, rng, f"the gradient by {subject.names[k]}")
+
+
+def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
+    """Why a variable is neither right nor wrong, and what to do."""
+    place = f"{r.name} at {list(r.worst.index)}" if r.worst and r.worst.index is not None else r.name
+    by = f" (`{step.node.op.name}`, called at {nearby(step.node.where)})" if step else ""
+    if r.verdict is Verdict.KINK:
+        text = f"the slopes on the two sides of {place} differ{by}: check at inputs that are not on the kink"
+    elif r.verdict is Verdict.DOMAIN:
+        text = (
+            f"{place} is at the edge of where the function is finite{by}: no differences can be taken there"
+        )
+    else:
+        narrow = next((s for s in steps if any(y.dtype.itemsize < 8 for y in s.outputs)), None)
+        why = "the function may be noisy, change very fast here, or compute in float32 inside"
+        if narrow is not None:
+            where = nearby(narrow.node.where)
+            why = f"`{narrow.node.op.name}`, called at {where}, computes in {narrow.outputs[0].dtype}"
+        text = f"the differences themselves are off by more than the tolerance at {place}: {why}"
+    finding = Finding(Kind[r.verdict.name], text, r.verdict, r.name)
+    return locate.at(step, finding) if step else finding
+
+
+def to_blame(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind]) -> Culprit | None:
+    """The op with the first finding, where the numbers have blamed none."""
+    findings = [f for f in findings if counts(f, whole)]
+    for f in [f for f in findings if f.kind is not Kind.DTYPE] or findings:
+        step = next(s for s in steps if (s.node.op.name, s.node.where) == (f.op, f.where))
+        return locate.accused(step, [f.variable] if f.variable else [])
+    return None
+
+
+def counts(f: Finding, whole: set[Kind]) -> bool:
+    """An op may well make infinities, if they are gone in the end."""
+    return f.kind is not Kind.DOMAIN or Kind.DOMAIN in whole
+
+
+def merged(
+    culprit: Culprit | None, explained: list[Finding], by_step: Sequence[Finding], whole: Sequence[Finding]
+) -> list[Finding]:
+    """All findings, what explains most first. What an op was found to do is not said of the whole again."""
+    place = (culprit.op, culprit.where) if culprit else None
+    kinds = {f.kind for f in whole}
+    by_step = [f for f in by_step if counts(f, kinds)]
+    causes = [f for f in by_step if (f.op, f.where) == place and f.kind not in LESSER]
+    if causes:
+        explained = [f for f in explained if f.kind not in (Kind.UNEXPLAINED, Kind.RAISES)]
+    told = {(f.kind, f.op, f.where) for f in explained}
+    causes = [f for f in causes if (f.kind, f.op, f.where) not in told]
+    named = {f.kind for f in [*explained, *by_step]}
+    rest = [f for f in whole if f.kind not in named and not (f.kind is Kind.RAISES and Kind.SHAPE in named)]
+    found: dict[tuple[Kind, str | None, str | None], Finding] = {}
+    for f in [*by_step, *rest]:
+        if f not in causes and (f.kind, f.op, f.where) not in told:
+            found.setdefault((f.kind, f.op, f.where or f.variable), f)
+    return [*causes, *explained, *found.values()]

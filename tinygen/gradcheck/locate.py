@@ -1,0 +1,145 @@
+"""Which op it is: the first one on the tape, in order of execution, that is wrong at its actual inputs.
+
+Each step is checked by itself, in a few random directions. If all are right and the whole is wrong, then
+something left the tape on the way (`.numpy()`, `.detach()`, a plain number) and came back as a constant:
+`severed` finds where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck.compare import check, pulled
+from tinygen.gradcheck.diagnosis import diagnose
+from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict
+from tinygen.gradcheck.steps import Step, steps_of
+from tinygen.gradcheck.structure import all_same, same
+from tinygen.gradcheck.subject import Function, Gradient, Subject, weights
+
+DIRECTIONS = 2
+ENTRIES = 1024  # arguments of the culprit up to this size are compared entry by entry
+BAD = (Verdict.WRONG, Verdict.DEAD)
+
+
+def culprit(
+    steps: Sequence[Step], order: int, rng: np.random.Generator, tolerance: float
+) -> tuple[Culprit, list[Finding]] | None:
+    """The first step whose gradient is wrong, and what is wrong with it; None when all are right."""
+    for step in steps:
+        subject: Any = step
+        try:
+            if order == 2:
+                subject = Gradient(step, rng)
+                if not all_same(subject.record(subject.points)[0], subject.evaluate(subject.points)):
+                    return accused(step, subject.names), [replayed(step)]
+            found = where(subject, step, BAD, rng, tolerance)
+        except Exception as error:
+            return accused(step, subject.names), [
+                raised(error, f"the gradient of `{step.node.op.name}`", step)
+            ]
+        if found:
+            findings = []
+            for k in found:
+                what = f"the gradient of `{step.node.op.name}` by its {subject.names[k]}"
+                findings.append(at(step, diagnose(subject, k, rng, what + " (second order)" * (order - 1))))
+            return accused(
+                step, [subject.names[k] for k in found], closely(subject, step, found[0], rng, tolerance)
+            ), findings
+    return None
+
+
+def where(
+    subject: Subject, step: Step, verdicts: Collection[Verdict], rng: np.random.Generator, tolerance: float
+) -> list[int]:
+    """The variables of `subject`, the step or its gradient, on which the verdict is one of these."""
+    tape = pulled(subject, rng, False, step.outputs)
+    found = []
+    for k in range(len(subject.points)):
+        probes = random_probes(subject.points, k, DIRECTIONS, rng)
+        if check(subject, tape, k, probes, tolerance).verdict in verdicts:
+            found.append(k)
+    return found
+
+
+def closely(subject: Subject, step: Step, k: int, rng: np.random.Generator, tolerance: float) -> Result:
+    """Entry by entry, for the culprit's worst; of large arguments, a few entries."""
+    x = subject.points[k]
+    entries = (
+        range(x.size) if x.size <= ENTRIES else rng.choice(x.size, ENTRIES // 16, replace=False).tolist()
+    )
+    tape = pulled(subject, rng, inside=step.outputs)
+    return check(subject, tape, k, list(entry_probes(subject.points, k, entries)), tolerance)
+
+
+def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float) -> Step | None:
+    """The first step with this verdict on one of its arguments."""
+    return next((s for s in steps if where(s, s, (verdict,), rng, tolerance)), None)
+
+
+def accused(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:
+    return Culprit(
+        step.node.op.name,
+        step.node.where,
+        step.call_text,
+        [name.removeprefix("argument ") for name in arguments],
+        result,
+    )
+
+
+def at(step: Step, finding: Finding) -> Finding:
+    finding.op, finding.where = step.node.op.name, step.node.where
+    return finding
+
+
+def raised(error: Exception, what: str, step: Step | None = None) -> Finding:
+    finding = Finding(Kind.RAISES, f"{what} raises {type(error).__name__}: {error}")
+    return at(step, finding) if step else finding
+
+
+def replayed(step: Step) -> Finding:
+    return at(
+        step,
+        Finding(
+            Kind.REPLAY,
+            f"`{step.node.op.name}` gives another gradient when it is replayed for the second order: its "
+            "body does one thing on arrays and another on Tensors",
+        ),
+    )
+
+
+# -- what left the tape ----------------------------------------------------------------------------
+
+
+def severed(subject: Function, k: int) -> Finding | None:
+    """Where something that depends on variable `k` enters as a constant: two programs, at two values of it,
+    differ in a constant."""
+    x = subject.points[k]
+    moved = list(subject.points)
+    moved[k] = x + 1e3 * STEP * weights(x.shape, np.random.default_rng(0)) * np.maximum(1.0, np.abs(x))
+    here, there = subject.call(subject.points)[1], subject.call(moved)[1]
+    one, other = steps_of(here), steps_of(there)
+    if [s.node.op for s in one] != [s.node.op for s in other]:
+        return None
+    advice = "use the Tensor itself, without .numpy(), .detach(), .item(), float()"
+    for a, b in zip(one, other, strict=True):
+        for i, (u, v) in enumerate(zip(a.arrays, b.arrays, strict=True)):
+            if i not in a.wanted and is_number(u) and not same(u, v):
+                name, text = subject.names[k], f"argument {a.arguments[i]} of `{a.node.op.name}` depends on"
+                said = f"{text} {name}, but is a constant to the tape: {advice}"
+                return at(a, Finding(Kind.DETACHED, said, variable=name))
+    for i, (y, z) in enumerate(zip(here, there, strict=True)):
+        if not getattr(y, "requires_grad", False) and not same(subject.values(y), subject.values(z)):
+            return Finding(
+                Kind.DETACHED,
+                f"output {i} depends on {subject.names[k]}, but is not on the tape: {advice}",
+                variable=subject.names[k],
+            )
+    return None
+
+
+def is_number(x: Any) -> bool:
+    return isinstance(x, float) or (isinstance(x, np.ndarray) and x.dtype.kind == "f")

@@ -1,0 +1,263 @@
+"""What the checker says: verdicts, kinds of mistakes, and the report that carries them."""
+
+from __future__ import annotations
+
+import html
+import linecache
+import os
+import textwrap
+from dataclasses import dataclass, field
+from enum import Enum
+
+MANY = 12  # variables: of more, those that are OK are only counted
+WIDTH = 110
+
+
+class Verdict(Enum):
+    """On one variable. On the whole it is the gravest, the one that stands lowest here."""
+
+    OK = "the tape and differences agree"
+    KINK = "there is a kink here, and the tape's gradient is one of those that a kink allows"
+    INCONCLUSIVE = "differences are too coarse here to tell"
+    DOMAIN = "the function or its gradient is not finite here"
+    NONDETERMINISTIC = "two runs with the same random numbers differ"
+    DEAD = "no gradient arrives, although the value changes"
+    WRONG = "the gradient is wrong"
+
+    @property
+    def rank(self) -> int:
+        return list(Verdict).index(self)
+
+
+class Kind(Enum):
+    """What a finding is about: for a gradient that is wrong, what it looks like."""
+
+    FACTOR = "constant factor"
+    SIGN = "wrong sign"
+    MISSING_FACTOR = "missing factor"
+    TRANSPOSED = "transposed"
+    FLIPPED = "reversed"
+    SHIFTED = "shifted"
+    SWAPPED = "swapped"
+    NOT_SUMMED = "axis not summed"
+    SUMMED_TWICE = "axis summed too often"
+    MISSING_TERM = "missing term"
+    ONES_ONLY = "right for ones only"
+    COTANGENT_UNUSED = "cotangent not used"
+    NONLINEAR = "not linear in the cotangent"
+    DETACHED = "detached"
+    PARTIAL = "wrong at some entries"
+    APPROXIMATE = "nearly right"
+    NAN = "not a number"
+    UNEXPLAINED = "wrong"
+    SHAPE = "wrong shape"
+    DTYPE = "wrong dtype"
+    ALIASED = "aliased"
+    MUTATES = "writes into its input"
+    LAYOUT = "depends on memory layout"
+    REPLAY = "another gradient in a replay"
+    RAISES = "raises"
+    KINK = "kink"
+    INCONCLUSIVE = "inconclusive"
+    DOMAIN = "outside the domain"
+    NONDETERMINISTIC = "nondeterministic"
+
+
+@dataclass
+class Finding:
+    """One thing that is not as it should be: its kind, and a sentence that explains it."""
+
+    kind: Kind
+    sentence: str
+    verdict: Verdict = Verdict.WRONG
+    variable: str | None = None  # seen at this one: "input x", or "argument x" of the op
+    op: str | None = None
+    where: str | None = None  # "file:line" that called the op
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.sentence}"
+
+
+@dataclass
+class Worst:
+    """The entry at which tape and differences are furthest apart."""
+
+    index: tuple[int, ...] | None  # None where all entries were moved at once
+    tape: float
+    numeric: float
+    bar: float  # how far off `numeric` may be
+
+    def __str__(self) -> str:
+        place = "along a random direction" if self.index is None else f"at {list(self.index)}"
+        return f"{place} the tape says {self.tape:.6g}, differences say {self.numeric:.6g} ± {self.bar:.0e}"
+
+
+@dataclass
+class Result:
+    """What was found for one variable."""
+
+    name: str
+    shape: tuple[int, ...]
+    verdict: Verdict
+    entries: int = 0  # how many were compared one by one; if 0, the whole was moved in `directions`
+    directions: int = 0
+    off: int = 0  # how many of them disagree
+    difference: float = 0.0  # the largest distance of tape and differences
+    worst: Worst | None = None
+    order: int = 1
+    idle: bool = False  # both are 0 everywhere: the value does not depend on it here
+
+    @property
+    def counted(self) -> str:
+        n, words = (
+            (self.entries, "entr") if self.entries or not self.directions else (self.directions, "direction")
+        )
+        ending = {"entr": ("y", "ies"), "direction": ("", "s")}[words][n != 1]
+        return f"{n:,} {words}{ending}"
+
+    @property
+    def details(self) -> str:
+        if self.idle:
+            return f"{self.counted}, all 0: the value does not depend on it here"
+        if self.worst is None:
+            return (
+                f"{self.counted}, largest difference {self.difference:.0e}"
+                if self.entries or self.directions
+                else ""
+            )
+        many = f"{self.off:,} of {self.counted} off, " if self.off else ""
+        return f"{many}{'worst ' if self.off > 1 else ''}{self.worst}"
+
+
+@dataclass
+class Culprit:
+    """The first op, in order of execution, that is wrong at its actual inputs."""
+
+    op: str
+    where: str  # "file:line" that called it
+    call: str  # "matmul(float64 (2, 3), float64 (3, 4))"
+    arguments: list[str]  # those whose gradient is wrong
+    result: Result | None = None
+
+    def __str__(self) -> str:
+        return f"{self.call}, called at {nearby(self.where)}"
+
+    @property
+    def source(self) -> str:
+        """The line that called it, if its file can be read."""
+        path, _, line = self.where.rpartition(":")
+        return linecache.getline(path, int(line)).strip() if line.isdigit() else ""
+
+
+def nearby(where: str) -> str:
+    """ "file:line" with the path from here, if the file is below."""
+    path = os.path.relpath(where) if os.path.isabs(where) else where
+    return where if path.startswith("..") else path
+
+
+@dataclass
+class Report:
+    """What `gradcheck` returns: true when every variable is OK and nothing else was found."""
+
+    results: list[Result] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  # what explains most comes first
+    culprit: Culprit | None = None
+    notes: list[str] = field(default_factory=list)
+    runs: int = 0  # how often the function was run forward
+    seconds: float = 0.0
+    seed: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest on a variable; where all are OK, that of the findings."""
+        worst = max((r.verdict for r in self.results), key=lambda v: v.rank, default=Verdict.OK)
+        if worst is not Verdict.OK:
+            return worst
+        return max((f.verdict for f in self.findings), key=lambda v: v.rank, default=worst)
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of the first finding."""
+        return self.findings[0].kind if self.findings else None
+
+    def __bool__(self) -> bool:
+        return self.verdict is Verdict.OK
+
+    def raise_if_failed(self) -> None:
+        """Raise AssertionError with the report's text unless all is well."""
+        if not self:
+            raise AssertionError(str(self))
+
+    @property
+    def headline(self) -> str:
+        bad = [r for r in self.results if r.verdict is not Verdict.OK]
+        if not bad and self.findings:
+            return "gradcheck: WRONG, the numbers agree, but see below"
+        count = f" ({len(bad)} of {len(self.results)} variables)" if bad else ""
+        return f"gradcheck: {self.verdict.name}, {self.verdict.value}{count}"
+
+    @property
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Name, shape, verdict and details: of each variable, or of many only the first that are not OK."""
+        shown = self.results
+        if len(shown) > MANY:
+            shown = [r for r in shown if r.verdict is not Verdict.OK][:MANY]
+        again = [" (second order)" if r.order == 2 else "" for r in shown]
+        return [
+            (r.name + a, str(r.shape), r.verdict.name, r.details) for r, a in zip(shown, again, strict=True)
+        ]
+
+    @property
+    def rest(self) -> str:
+        """Like "16 more: 12 WRONG, 4 OK", of those that are not shown; empty when all are."""
+        shown = self.rows
+        verdicts = [r.verdict.name for r in self.results]
+        for _, _, verdict, _ in shown:
+            verdicts.remove(verdict)
+        counted = [f"{verdicts.count(v.name)} {v.name}" for v in reversed(Verdict) if v.name in verdicts]
+        return f"{len(verdicts)} {'more' if shown else 'variables'}: {', '.join(counted)}" if counted else ""
+
+    @property
+    def cost(self) -> str:
+        return f"{self.runs:,} forward runs, {self.seconds:.2g} s, seed {self.seed}"
+
+    def __str__(self) -> str:
+        """The verdict, a line per variable, the culprit, what it does wrong, the cost."""
+        widths = [max((len(row[i]) for row in self.rows), default=0) for i in range(3)]
+        lines = [self.headline]
+        for name, shape, verdict, details in self.rows:
+            row = f"  {name:{widths[0]}}  {shape:{widths[1]}}  {verdict:{widths[2]}}  {details}"
+            lines.append(row.rstrip())
+        lines += [f"  {self.rest}"] if self.rest else []
+        if self.culprit:
+            lines += ["", f"the first wrong op is {self.culprit}"]
+            lines += [f"    {self.culprit.source}"] if self.culprit.source else []
+            if self.culprit.result and self.culprit.result.worst:
+                lines.append(f"  its {self.culprit.result.name}: {self.culprit.result.details}")
+        if self.findings:
+            lines += ["", *(textwrap.fill(str(f), WIDTH, subsequent_indent="  ") for f in self.findings)]
+        return "\n".join([*lines, "", *self.notes, self.cost])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        text = html.escape
+        green, red = "#1a7f37", "#cf222e"
+        rows = "".join(
+            f"<tr><td>{text(name)}</td><td>{text(shape)}</td>"
+            f'<td style="color:{green if verdict == "OK" else red}">{verdict}</td>'
+            f"<td>{text(details)}</td></tr>"
+            for name, shape, verdict, details in self.rows
+        )
+        said = [text(self.rest)] if self.rest else []
+        if self.culprit:
+            said.append(f"the first wrong op is <code>{text(str(self.culprit))}</code>")
+            said += [f"<code>{text(self.culprit.source)}</code>"] if self.culprit.source else []
+        said += [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
+        said += [text(note) for note in self.notes]
+        return (
+            f'<p><b style="color:{green if self else red}">{text(self.headline)}</b></p><table>{rows}</table>'
+            + "".join(f"<p>{words}</p>" for words in said)
+            + f"<p><small>{text(self.cost)}</small></p>"
+        )

@@ -1,0 +1,276 @@
+"""What can be said without a single difference: does it repeat, leave its inputs alone, is it linear in the
+cotangent, blind to memory layout, of the right dtype?
+
+First of the whole subject, then of every recorded op, whose rules are called directly: what the tape does
+around them (summing, casting, copying) can hide such a mistake for as long as nobody else uses the op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck.compare import FLOOR
+from tinygen.gradcheck.report import Finding, Kind, Verdict
+from tinygen.gradcheck.steps import Step
+from tinygen.gradcheck.subject import Array, Gradient, Subject, weights
+
+
+def reversed_in_memory(x: Array) -> Array:
+    backwards = (slice(None, None, -1),) * x.ndim
+    return np.array(x[backwards])[backwards] if x.ndim else np.array(x)
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "in Fortran's order": lambda x: np.array(x, order="F"),
+    "backwards, with negative strides": reversed_in_memory,
+}
+
+
+def same(a: Any, b: Any, tolerance: float = 1e-10) -> bool:
+    """Equal up to rounding, relative to the largest entry (exactly, for tolerance 0); NaN equals itself."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or np.array_equal(a, b):
+        return bool(a.shape == b.shape)
+    size = max((float(np.max(np.abs(x[np.isfinite(x)]), initial=0.0)) for x in (a, b)), default=0.0)
+    floor = FLOOR if tolerance else 0.0
+    return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * size + floor, equal_nan=True))
+
+
+def all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return len(a) == len(b) and all(
+        y is x or (x is not None and y is not None and same(x, y)) for x, y in zip(a, b, strict=True)
+    )
+
+
+def copies(arrays: Sequence[Array]) -> list[Array]:
+    return [np.array(x) for x in arrays]
+
+
+def times(factor: float, arrays: Sequence[Array]) -> list[Array]:
+    return [np.asarray(factor * x) for x in arrays]  # () stays an array
+
+
+def zero(x: Any) -> bool:
+    return x is None or not np.any(x)
+
+
+# -- the whole subject -----------------------------------------------------------------------------
+
+
+def of_values(subject: Subject) -> Iterator[Finding]:
+    """Of evaluating it: anything found here makes differences meaningless."""
+    points = copies(subject.points)
+    first = copies(subject.evaluate(points))
+    if not first:
+        raise TypeError(
+            "gradcheck: the function returned no floating-point tensor, there is nothing to check"
+        )
+    changed = [n for n, x, y in zip(subject.names, points, subject.points, strict=True) if not same(x, y, 0)]
+    if changed:
+        yield Finding(Kind.MUTATES, f"computing the value writes into {changed[0]}", variable=changed[0])
+        return
+    for i, y in enumerate(first):
+        if not np.isfinite(y).all():
+            index = tuple(map(int, np.argwhere(~np.isfinite(y))[0]))
+            which = f"output {i}" if len(first) > 1 else "the value"
+            yield Finding(
+                Kind.DOMAIN,
+                f"{which} is {float(y[index])} at {list(index)}: there is no derivative to check",
+                Verdict.DOMAIN,
+            )
+            return
+    if not all_same(first, subject.evaluate(copies(subject.points))):
+        yield Finding(
+            Kind.NONDETERMINISTIC,
+            "two runs at the same inputs, with every random generator that could be found rewound, give "
+            "different values: draw from a generator that is an argument, an attribute or a default",
+            Verdict.NONDETERMINISTIC,
+        )
+
+
+def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding]:
+    """Of pulling back. Lets an error in the gradient through."""
+    points = copies(subject.points)
+    outputs, pull = subject.record(points)
+    if not all_same(outputs, subject.evaluate(copies(subject.points))):
+        yield unlike(subject)
+        return
+    given = [weights(y.shape, rng) for y in outputs]
+    sent = copies(given)
+    first = pull(sent)
+    for what, now, before in (("the cotangent", sent, given), ("its inputs", points, subject.points)):
+        if not all(same(x, y, 0) for x, y in zip(now, before, strict=True)):
+            yield Finding(Kind.ALIASED, f"computing the gradient writes into {what}")
+    again = pull(copies(given)), subject.record(copies(subject.points))[1](copies(given))
+    for name, a, b, c in zip(subject.names, first, *again, strict=True):
+        if not (all_same([a], [b]) and all_same([a], [c])):
+            yield Finding(
+                Kind.NONDETERMINISTIC,
+                f"pulled back twice with the same cotangent, the gradient of {name} is not the same",
+                Verdict.NONDETERMINISTIC,
+                name,
+            )
+            return
+    nothing, double = pull(times(0, given)), pull(times(-2, given))
+    for name, a, z, d in zip(subject.names, first, nothing, double, strict=True):
+        yield from linearity(f"the gradient of {name}", a, z, d, name)
+    for layout, arranged in LAYOUTS.items():
+        outputs, pull = subject.record([arranged(x) for x in subject.points])
+        for name, a, b in zip(subject.names, first, pull([arranged(g) for g in given]), strict=True):
+            if not all_same([a], [b]) and not (zero(a) and zero(b)):
+                yield Finding(
+                    Kind.LAYOUT, f"the gradient of {name} changes when the arrays lie {layout}", variable=name
+                )
+                return
+
+
+def unlike(subject: Subject) -> Finding:
+    """A run on record gave another value than one off it."""
+    if isinstance(subject, Gradient):
+        return Finding(
+            Kind.REPLAY, "the gradient that the second order differentiates is not the one of the first"
+        )
+    return Finding(
+        Kind.NONDETERMINISTIC,
+        "the value differs between a run that records a gradient and one that does not",
+        Verdict.NONDETERMINISTIC,
+    )
+
+
+def linearity(
+    what: str, once: Any, nothing: Any, double: Any, variable: str | None = None
+) -> Iterator[Finding]:
+    """Whether g -> gradient is linear, from its values at g, 0 and -2 g."""
+    if once is None or not np.isfinite(once).all():
+        return
+    if not zero(nothing) and same(nothing, once):
+        yield Finding(
+            Kind.COTANGENT_UNUSED,
+            f"{what} is the same whatever comes back from above, even zeros: multiply by g",
+            variable=variable,
+        )
+    elif not zero(nothing):
+        yield Finding(Kind.NONLINEAR, f"{what} is not zero when zeros come back", variable=variable)
+    elif double is None or not same(double, -2 * once):
+        yield Finding(
+            Kind.NONLINEAR,
+            f"{what} is not linear in the cotangent: for -2 g it is not -2 times that for g",
+            variable=variable,
+        )
+
+
+# -- one op ----------------------------------------------------------------------------------------
+
+
+def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
+    """Of one op, at its actual inputs, calling its rules as they are."""
+    name = f"`{step.node.op.name}`"
+    arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
+    before = copies(arrays)
+    if step.mutates:
+        yield Finding(Kind.MUTATES, f"{name} writes into its inputs")
+        return
+    values = step.evaluate(step.points)
+    finite = all(np.isfinite(x).all() for x in before if x.dtype.kind == "f")
+    if finite and not all(np.isfinite(y).all() for y in values):
+        yield Finding(
+            Kind.DOMAIN, f"{name} makes values that are not finite of inputs that are", Verdict.DOMAIN
+        )
+    elif not all_same(values, step.evaluate(step.points)):
+        yield Finding(
+            Kind.NONDETERMINISTIC, f"{name} gives two values for the same inputs", Verdict.NONDETERMINISTIC
+        )
+    given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
+
+    def pulled(cotangents: Sequence[Array]) -> list[Any]:
+        return step.raw_gradients(step.rules, step.packed(cotangents))
+
+    sent = copies(given)
+    raw = pulled(sent)
+    yield from misfits(name, raw, step)
+    kept = copies(raw)
+    if not all(same(x, y, 0) for x, y in zip(sent, given, strict=True)):
+        yield Finding(
+            Kind.ALIASED,
+            f"a rule of {name} writes into the gradient that it is given, which others may be using: "
+            "work on a copy",
+        )
+    for words, x in zip(step.names, raw, strict=True):
+        yield from dtype_findings(name, words, x, step)
+    double = copies(pulled(times(-2, given)))
+    if not all(same(x, y, 0) for x, y in zip(raw, kept, strict=True)):
+        yield Finding(
+            Kind.ALIASED,
+            f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
+            "earlier one returned. Allocate a new array for each result",
+        )
+    elif not all_same(kept, copies(pulled(copies(given)))):
+        yield Finding(
+            Kind.ALIASED,
+            f"the rules of {name} change what they have saved: called again they return another gradient",
+        )
+    if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
+        yield Finding(Kind.ALIASED, f"a rule of {name} writes into the op's inputs")
+        return
+    nothing = copies(pulled(times(0, given)))
+    for words, a, z, d in zip(step.names, kept, nothing, double, strict=True):
+        yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
+    for layout, arranged in LAYOUTS.items():
+        if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
+            yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when what comes back lies {layout}")
+            break
+
+
+def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
+    """Gradients whose shape is neither that of their argument nor one that it was broadcast to."""
+    for words, gx, x in zip(step.names, raw, step.points, strict=True):
+        shape = np.shape(gx)
+        tail = shape[len(shape) - x.ndim :] if len(shape) >= x.ndim else None
+        if tail is None or any(n not in (m, m * n) for m, n in zip(x.shape, tail, strict=True)):
+            yield Finding(
+                Kind.SHAPE,
+                f"the gradient that {name} sends to its {words} has shape {shape}, the argument {x.shape}",
+            )
+
+
+def dtype_findings(name: str, words: str, x: Any, step: Step) -> Iterator[Finding]:
+    wanted = {p.dtype for p in step.points} | {y.dtype for y in step.outputs}
+    if (
+        len(wanted) == 1
+        and hasattr(x, "dtype")
+        and x.dtype.kind == "f"
+        and x.dtype not in wanted
+        and pure(step)
+    ):
+        yield Finding(
+            Kind.DTYPE,
+            f"{name} sends {x.dtype} back to its {words}, which is {wanted.pop()}: most likely there is a "
+            "constant of NumPy's own type among the numbers (np.sqrt(2) is float64, math.sqrt(2) is not)",
+        )
+
+
+def of_dtype(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
+    """Whether an op keeps the dtype of its inputs, in value and in gradient."""
+    name = f"`{step.node.op.name}`"
+    wanted = {p.dtype for p in step.points}
+    values = step.raw if type(step.raw) is tuple else (step.raw,)
+    off = [y.dtype for y in values if hasattr(y, "dtype") and y.dtype.kind == "f" and y.dtype not in wanted]
+    if len(wanted) == 1 and off and pure(step):
+        yield Finding(
+            Kind.DTYPE, f"{name} computes its value in {off[0]}, although all that comes in is {wanted.pop()}"
+        )
+    given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
+    for words, x in zip(step.names, step.raw_gradients(step.rules, step.packed(given)), strict=True):
+        yield from dtype_findings(name, words, x, step)
+
+
+def pure(step: Step) -> bool:
+    """Whether no constant that came in, and no argument, asks for another dtype."""
+    wanted = step.points[0].dtype
+    others = [*step.arrays, *step.node.kwargs.values()]
+    return "dtype" not in step.node.kwargs and all(
+        getattr(x, "dtype", wanted) == wanted or getattr(x, "dtype", wanted).kind != "f" for x in others
+    )

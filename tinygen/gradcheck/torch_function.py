@@ -1,0 +1,140 @@
+"""Functions of torch tensors as a subject: the same checks for gradients that torch computes.
+
+torch is not imported here: whoever brings one of its tensors has imported it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck.randomness import Randomness
+from tinygen.gradcheck.subject import Array, Pull, argument_names, moved_off, recorded
+
+
+def is_torch(f: Any, inputs: Sequence[Any]) -> bool:
+    """Whether `f` is a torch module, or one of the inputs a torch tensor."""
+    torch: Any = sys.modules.get("torch")
+    return torch is not None and (
+        isinstance(owner_of(f), torch.nn.Module) or any(isinstance(x, torch.Tensor) for x in inputs)
+    )
+
+
+def owner_of(f: Any) -> Any:
+    return f.__self__ if inspect.ismethod(f) else f
+
+
+class TorchFunction:
+    """`f(*inputs)` for an `f` on torch tensors: as `subject.Function`, with torch's autograd instead of the
+    tape."""
+
+    def __init__(self, f: Any, inputs: Sequence[Any]) -> None:
+        torch: Any = sys.modules["torch"]
+        self.torch = torch
+        self.f = f
+        self.inputs = list(inputs)
+        self.positions = [i for i, x in enumerate(inputs) if self.is_float(x)]
+        self.devices = [inputs[i].device for i in self.positions]
+        module = owner_of(f)
+        forward = module.forward if module is f and isinstance(f, torch.nn.Module) else f
+        named = argument_names(forward, len(inputs))
+        self.names = [f"input {named[i]}" for i in self.positions]
+        self.points = [np.array(inputs[i].detach().cpu().numpy(), dtype=np.float64) for i in self.positions]
+        self.parameters: list[Any] = []
+        self.state: list[tuple[Any, Any]] = []
+        self.moved: list[str] = []
+        if isinstance(module, torch.nn.Module):
+            module = copy.deepcopy(module).double()
+            self.f = getattr(module, f.__name__) if inspect.ismethod(f) else module
+            self.find_parameters(module)
+        if not self.points:
+            raise TypeError(
+                "gradcheck: no floating-point tensor among the inputs, and no parameters: nothing to check"
+            )
+        self.randomness = Randomness(self.f, self.inputs)
+        self.seed = torch.random.get_rng_state()
+        self.runs = 0
+
+    def is_float(self, x: Any) -> bool:
+        return isinstance(x, self.torch.Tensor) and x.is_floating_point()
+
+    def find_parameters(self, module: Any) -> None:
+        for name, p in module.named_parameters():
+            if p.requires_grad:
+                point, moved = moved_off(p.detach().cpu().numpy())
+                self.moved += [name] if moved else []
+                self.names.append(f"parameter {name}")
+                self.points.append(point)
+                self.parameters.append(p)
+        self.state = [(b, b.clone()) for b in module.buffers()]
+
+    def run(self, arrays: Sequence[Array], requires_grad: bool) -> tuple[list[Any], list[Any]]:
+        torch = self.torch
+        self.runs += 1
+        args = list(self.inputs)
+        variables = []
+        for i, device, x in zip(self.positions, self.devices, arrays, strict=False):
+            args[i] = self.tensor(x, device).requires_grad_(requires_grad)
+            variables.append(args[i])
+        for p, x in zip(self.parameters, arrays[len(self.positions) :], strict=True):
+            p.data = self.tensor(x, p.device)
+        for b, value in self.state:
+            b.data = value.clone()
+        torch.random.set_rng_state(self.seed)
+        with self.randomness.rewound():
+            value = self.f(*args)
+        torch.random.set_rng_state(self.seed)
+        return [*variables, *self.parameters], [y for y in self.flat(value) if y.is_floating_point()]
+
+    def flat(self, value: Any) -> list[Any]:
+        if isinstance(value, (tuple, list)):
+            return [y for v in value for y in self.flat(v)]
+        if isinstance(value, dict):
+            return self.flat(list(value.values()))
+        return [value] if isinstance(value, self.torch.Tensor) else []
+
+    def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+        with self.torch.no_grad():
+            return [self.values(y) for y in self.run(arrays, False)[1]]
+
+    def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+        return recorded(self, arrays)
+
+    def leaf(self, array: Array) -> Any:
+        return self.tensor(array).requires_grad_()
+
+    def tensor(self, array: Array, device: Any = "cpu") -> Any:
+        """A copy, in Fortran's order if the array is; torch knows no negative strides."""
+        return self.torch.from_numpy(np.array(array)).to(device)
+
+    def values(self, tensor: Any) -> Array:
+        return np.array(tensor.detach().cpu().numpy())
+
+    def call(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
+        with self.torch.enable_grad():
+            return self.run(arrays, True)
+
+    def sent(
+        self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
+    ) -> list[Any]:
+        pairs = [
+            (y, g) for y, g in zip(outputs, cotangents, strict=True) if y is not None and y.requires_grad
+        ]
+        if not pairs:
+            return [None] * len(variables)
+        with self.torch.enable_grad():
+            given = [g if again else self.tensor(g, y.device) for y, g in pairs]
+            grads = self.torch.autograd.grad(
+                [y for y, _ in pairs],
+                variables,
+                given,
+                retain_graph=True,
+                create_graph=again,
+                allow_unused=True,
+            )
+        return list(grads) if again else [None if g is None else self.values(g) for g in grads]
