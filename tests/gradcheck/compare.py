@@ -129,7 +129,9 @@ def main() -> None:
     print(f"| seconds for the bugs | | {' | '.join(f'{seconds[c]:.1f}' for c in columns)} |")
     for name in columns:
         missed = [bug.name for bug in CORPUS if bug.name not in found[name]]
-        print(f"\n{name} misses: {', '.join(missed) or 'none'}. False alarms: {', '.join(alarms[name]) or 'none'}.")
+        print(
+            f"\n{name} misses: {', '.join(missed) or 'none'}. False alarms: {', '.join(alarms[name]) or 'none'}."
+        )
 
 
 if __name__ == "__main__":
