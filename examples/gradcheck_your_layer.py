@@ -2,10 +2,10 @@
 
     python examples/gradcheck_your_layer.py
 
-The layer normalises each position by its size and scales it: y = weight * x / |x|, with |x| = sqrt(mean(x²) + ε),
-known as RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467). It is written as an op of its own: a value, and beside
-it one rule per input that sends the gradient g back. One of the two versions below has a mistake that is made often,
-and that training does not show: the loss still goes down.
+The layer normalises each position by its size and scales it: y = weight · x / |x|, |x| = sqrt(mean(x²) + ε).
+That is RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), written here as an op of its own: a value, and
+beside it one rule per input that sends the gradient g back. The first of the two versions below has a mistake
+that is often made and that training does not show.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ops")]
 
 from corpus import CORPUS  # noqa: E402
+from models import IN_MODELS  # noqa: E402
 from planting import Bug  # noqa: E402
 
 import tinygen  # noqa: E402
@@ -111,6 +112,20 @@ def right_cases() -> list[Bug]:
     return [Bug(c.name, "", None, lambda *xs, c=c: tupled(c.f(*xs)), c.inputs) for c in cases]
 
 
+def named() -> str:
+    """How often tinygen's checker says what it is, and where."""
+    nameable = [bug for bug in CORPUS if bug.kind]
+    reports = [tinygen.gradcheck(bug.f, *bug.inputs, order=bug.order) for bug in nameable]
+    kinds = sum(report.kind is bug.kind for report, bug in zip(reports, nameable, strict=True))
+    places = 0
+    for bug in IN_MODELS:
+        model, x = bug.model()
+        with bug.in_place():
+            culprit = tinygen.gradcheck(model, x, max_entries=200).culprit
+        places += culprit is not None and culprit.op == bug.name
+    return f"Kind named right: {kinds} of {len(nameable)}. Op named right in models: {places} of {len(IN_MODELS)}."
+
+
 def main() -> None:
     sys.path.insert(0, str(HERE.parent))  # for the helpers of the table
     logging.disable()  # JAX logs every error within a callback
@@ -131,6 +146,7 @@ def main() -> None:
     print(f"| **found** | **{len(CORPUS)}** | {' | '.join(f'**{len(found[c])}**' for c in columns)} |")
     print(f"| false alarms | {len(right)} right | {' | '.join(str(len(alarms[c])) for c in columns)} |")
     print(f"| seconds for the bugs | | {' | '.join(f'{seconds[c]:.1f}' for c in columns)} |")
+    print(f"\n{named()}")
     for name in columns:
         missed = [bug.name for bug in CORPUS if bug.name not in found[name]]
         print(f"\n{name} misses: {', '.join(missed) or 'none'}.")
