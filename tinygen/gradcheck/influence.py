@@ -122,8 +122,8 @@ def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
         side = "before" if t == "lower" else "after"
         return Finding(
             Kind.UNMASKED,
-            f"counts what comes back {side} an entry along axis {axis}, although that does not depend on it: is "
-            "a mask missing?",
+            f"counts what comes back {side} an entry along axis {axis}, although that does not depend on it: "
+            "is a mask missing?",
         )
     if {t, s} == {"lower", "upper"}:
         return Finding(Kind.FLIPPED, f"runs the wrong way along axis {axis}")

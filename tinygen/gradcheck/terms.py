@@ -63,8 +63,8 @@ def missing_term(e: Evidence) -> Finding | None:
             ):
                 return Finding(
                     Kind.MISSING_TERM,
-                    f"is off by {' and '.join(words for words, _ in group)} all along {named(axes)}: is a mean "
-                    "or a sum along it missing?",
+                    f"is off by {' and '.join(words for words, _ in group)} all along {named(axes)}: is a "
+                    "mean or a sum along it missing?",
                 )
     return of_cotangent(e)
 
