@@ -80,6 +80,7 @@ def assert_fresh(*tensors):
         assert (g.shape, g.dtype) == (t.shape, t.dtype)
         assert g.flags.writeable
         assert g.flags.c_contiguous
+        assert g.base is None  # no view that keeps a larger array alive
         assert not np.shares_memory(g, t.data)
         assert not any(np.shares_memory(g, other) for other in arrays[:i])
 
@@ -112,8 +113,9 @@ def test_the_given_gradient_is_not_handed_on():
         lambda g: (g.astype(np.float32),) * 3,
         lambda g: (g[None] * np.ones((2, 1)),) * 3,
         lambda g: (1.0 * g.sum() * np.ones(3), g, 2 * g),
+        lambda g: (np.stack([g, g])[0], np.ones((3, 2))[:, 0], g),
     ],
-    ids=["the same", "views", "stride 0", "float32", "to be summed", "fresh"],
+    ids=["the same", "views", "stride 0", "float32", "to be summed", "fresh", "parts of others"],
 )
 def test_whatever_a_rule_returns(rule):
     @op
@@ -143,6 +145,43 @@ def test_an_array_that_a_rule_returned_is_not_added_into():
     (watched(x) + watched(x) * 2.0 + watched(x) * 3.0 + x).sum().backward()
     np.testing.assert_array_equal(sorted(g[0] for g in returned), [1, 2, 3])
     np.testing.assert_array_equal(x.grad, np.full(3, 7.0))
+
+
+def test_an_array_of_its_own_is_not_copied():
+    fresh = []
+
+    @op
+    def watched(x):
+        return x * 1, lambda g: fresh.append(g * 1) or fresh[-1]
+
+    x = leaf(3)
+    watched(x).sum().backward()
+    assert x.grad is fresh[0]
+
+
+def test_an_array_in_fortrans_order():
+    @op
+    def watched(x):
+        return x * 1, lambda g: np.asfortranarray(g * 1)
+
+    x = leaf(2, 3)
+    watched(x).sum().backward()
+    assert_fresh(x)
+
+
+def test_from_the_third_gradient_on_they_are_added_in_place(monkeypatch):
+    added = []
+
+    def iadd(self, other):
+        added.append(other)
+        self.inner += other.inner
+        return self
+
+    monkeypatch.setattr(Foreign, "__iadd__", iadd)
+    x = Tensor(Foreign(np.ones(3)), requires_grad=True)
+    np.concatenate([x * float(i) for i in range(5)]).sum().backward()
+    assert len(added) == 3
+    assert x.grad.get().tolist() == [10.0] * 3
 
 
 def test_shapes_that_need_a_copy():

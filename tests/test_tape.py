@@ -102,6 +102,17 @@ def test_tensors_given_by_name():
     assert b.grad.tolist() == [2, 2, 2]
 
 
+def test_a_tensor_given_by_name_after_one_left_out():
+    @op
+    def line(x, slope=2.0, shift=None):
+        return slope * x + shift, lambda g: g * slope, None, lambda g: g
+
+    x, shift = leaf(3), leaf(3)
+    line(x, shift=shift).sum().backward()
+    assert x.grad.tolist() == [2, 2, 2]
+    assert shift.grad.tolist() == [1, 1, 1]
+
+
 def test_a_tensor_for_a_keyword_only_parameter_is_refused():
     @op
     def scaled(x, *, by):
@@ -277,6 +288,9 @@ def test_anomaly_forward_finds_infinities_constants_and_numbers():
             np.exp(Tensor(1000.0))
         with pytest.raises(AnomalyError, match=r"infinity at index \(1,\) in the value of divide"):
             np.split(1.0 / Tensor([1.0, 0.0]), 2)
+        with pytest.raises(AnomalyError, match=r"NaN at index \(0,\) in the value of split"):
+            np.split(Tensor(np.array([1.0, np.nan])), 2)
+        assert len(np.split(Tensor([1.0, 2.0]), 2)) == 2
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -353,6 +367,7 @@ SHAPES = {
     "where": lambda: np.where(np.ones((7,), bool), A, B),
     "layer_norm": lambda: ops.layer_norm(A, B),
     "attention": lambda: ops.attention(A, B, B),
+    "less": lambda: A < B,
 }
 
 

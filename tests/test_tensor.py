@@ -144,6 +144,16 @@ def test_entries_of_what_requires_grad_are_not_assigned(make):
         x[0] = 1.0
 
 
+def test_what_requires_grad_is_not_assigned_into_a_constant():
+    """The constant would hold its values and not its graph."""
+    cache, x = Tensor(np.zeros(2)), leaf()
+    with pytest.raises(TypeError, match=r"would drop its graph: .* or assign value\.detach\(\)"):
+        cache[0] = x * 2
+    assert cache.version == 0
+    cache[0] = x.detach()
+    assert cache[0] == x.data
+
+
 # -- NumPy's protocols -----------------------------------------------------------------------------
 
 

@@ -161,6 +161,7 @@ def test_jacobian():
 
 def test_jacobian_by_another_argument_and_of_numbers():
     np.testing.assert_allclose(jacobian(lambda a, x: a @ x, 1)(A, x3).numpy(), A)
+    np.testing.assert_allclose(jacobian(lambda a, x, b: a @ x + b, 1)(A, x3, 1.0).numpy(), A)
     assert jacobian(lambda x: x * x)(3.0) == 6.0
     np.testing.assert_allclose(jacobian(lambda x: x * np.array([1.0, 2.0]))(3.0).numpy(), [1, 2])
     assert jacobian(lambda x: x[:0])(x3).shape == (0, 3)
@@ -269,6 +270,14 @@ def test_parameters_that_flow_in_put_the_results_on_the_tape():
     (dx,) = pull(np.ones(3))
     (dx * np.arange(3.0)).sum().backward()
     np.testing.assert_allclose(w.grad, np.outer(np.ones(3), np.arange(3.0)))
+
+
+def test_a_parameter_that_is_handed_through_stays_on_the_tape():
+    w = Tensor(x3, requires_grad=True)
+    value, pull = vjp(lambda x: w, np.array(1.0))
+    assert pull(np.ones(3))[0] == 0.0
+    (value * 2.0).sum().backward()
+    assert w.grad.tolist() == [2.0] * 3
 
 
 def test_a_tensor_on_the_tape_as_argument():

@@ -128,12 +128,18 @@ SEQUENCE = itertools.count()
 PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
-ENGINE = ("tape.py", "tensor.py", "backward.py", "transforms.py", "ops" + os.sep, "gradcheck" + os.sep)
+ENGINE = (
+    "tape.py",
+    "tensor.py",
+    "backward.py",
+    "transforms.py",
+    *(f + os.sep for f in ("ops", "nn", "gradcheck")),
+)
 INTERNAL = tuple(HERE + name for name in ENGINE)
 
 
 def place(frame: FrameType) -> tuple[CodeType, int]:
-    """Where `frame`'s caller outside the engine stands: kept cheap, `line_of` makes words of it."""
+    """Where `frame`'s caller outside the engine and its layers stands; `line_of` makes words of it."""
     while frame.f_code.co_filename.startswith(INTERNAL) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
@@ -168,12 +174,12 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
                 raise TypeError(f"{self.name}: {names} can be given by name only, so it cannot be a Tensor")
             return call(*bound.args, **bound.kwargs)
         tensor = None
-        tracked = False
+        tracked = 0
         arrays = []
         for x in args:
             if isinstance(x, Tensor):
                 tensor = x
-                tracked = tracked or x.requires_grad
+                tracked += x.requires_grad
                 x = x._data
             arrays.append(x)
         if tensor is None:
@@ -193,6 +199,10 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             check_finite(value, f"the value of {signature(self, arrays)}", where)
         if not (tracked and mode.record and rules):
             return wrapped(value)
+        if 1 < len(rules) != tracked:  # nobody will ask the others, so let go of what they keep
+            asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
+            asked += [False] * (len(rules) - len(args))  # arguments that were left out
+            rules = [rule if wanted else None for rule, wanted in zip(rules, asked, strict=False)]
         inputs = tuple([x.node or x if isinstance(x, Tensor) else x for x in args])
         node = Node(self, inputs, kwargs, rules, sys._getframe(1))
         if mode.segment is not None:

@@ -139,7 +139,14 @@ class Tensor:
                 "cannot assign into a tensor that requires grad: its gradient would be wrong. Build the "
                 "result with np.where or tinygen.ops.scatter_add; to set a parameter, assign to t.data"
             )
-        self._data[index] = value._data if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                raise TypeError(
+                    "assigning a tensor that requires grad would drop its graph: build the result with "
+                    "np.where or np.concatenate, or assign value.detach()"
+                )
+            value = value._data
+        self._data[index] = value
         self.version += 1
 
     def __len__(self) -> int:

@@ -29,6 +29,7 @@ def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
     if not isinstance(value, Tensor):
         raise TypeError(f"the function must return a Tensor, it returned {type(value).__name__}")
     leaves = [x for node in program([value]) for x in node.inputs if isinstance(x, Tensor)]
+    leaves = leaves or [value]  # which is then a leaf itself
     ours = {id(v) for v in variables}
     others = recording and any(x.requires_grad and id(x) not in ours for x in leaves)
 

@@ -65,6 +65,16 @@ def wrong_in_one_entry(x):
 
 
 @op
+def right_only_for_one_output_at_a_time(x):
+    return x * x, lambda g: 2 * x * g * (np.count_nonzero(g) == 1)
+
+
+@op
+def off_by_a_little(x):
+    return x * x, lambda g: g * (2.00002 * x)
+
+
+@op
 def not_a_number(x):
     return x * x, lambda g: g * np.nan
 
@@ -83,6 +93,8 @@ WRONG = {
     "a rule that is right only when ones come back": (right_only_for_ones, MATRIX),
     "the same, for a function with one number as value": (lambda x: right_only_for_ones(x), 3.0),
     "a rule that is right only when equal numbers come back": (right_only_for_equal_weights, MATRIX),
+    "a rule that is right only when one number comes back": (right_only_for_one_output_at_a_time, MATRIX),
+    "one part in 100,000": (off_by_a_little, MATRIX),
     "one entry off by 1e-4": (wrong_in_one_entry, MATRIX),
     "NaN": (not_a_number, MATRIX),
     "a missing transpose": (transposed, rng.normal(size=(3, 3))),
@@ -127,6 +139,36 @@ def test_right_gradients_pass():
     assert gradcheck(lambda x, w: (x * w).sum(), MATRIX, WEIGHT, order=2)
     assert gradcheck(lambda x: x * x, 3.0, order=2)
     assert gradcheck(lambda x: x * x, np.zeros((2, 0)), order=2)
+
+
+def test_functions_whose_value_is_a_view_of_their_input():
+    gradcheck(lambda x: x, MATRIX)
+    gradcheck(lambda x: x.reshape(3, 2), MATRIX, order=2)
+    gradcheck(lambda x: x[:0], MATRIX, order=2)
+
+
+def test_large_and_small_numbers():
+    """The step grows with the entry, and the tolerance with the derivative."""
+    gradcheck(lambda x: x * x, np.array([1e6, -1e3, 1e-6]), order=2)
+    gradcheck(lambda x: 1e4 * x[0] * x[1] * x[2], np.array([1.0, 20.0, 3.0]))
+
+
+def test_the_differences_are_accurate():
+    from tinygen.gradcheck import numerical
+
+    x = np.linspace(-2, 2, 9)
+    np.testing.assert_allclose(numerical(np.sin, [x], 0, 9), np.diag(np.cos(x)), rtol=0, atol=2e-10)
+    many = numerical(lambda a, b: (a * b).sum().reshape(1), [x, x + 1], 1, 1)
+    np.testing.assert_allclose(many, x[None], atol=1e-9)
+
+
+def test_weights_are_of_both_signs_and_none_is_small():
+    from tinygen.gradcheck import weights
+
+    w = weights(1000, np.random.default_rng(0))
+    assert np.abs(w).min() >= 0.5
+    assert np.abs(w).max() <= 1.5
+    assert 0.4 < (w > 0).mean() < 0.6
 
 
 def test_several_outputs():

@@ -81,6 +81,19 @@ def test_attention(batch, t, extra, d, seed, causal, dropout):
     assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=seed)
 
 
+@pytest.mark.parametrize(("t", "s", "d"), [(64, 64, 8), (130, 200, 32), (257, 257, 64), (70, 300, 16)])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_attention_in_several_blocks(t, s, d, causal, dropout):
+    q, k, v = draw(t, (2, 3, t, d), (2, 3, s, d), (2, 3, s, d))
+    assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=7)
+
+
+def test_attention_over_one_set_of_keys_falls_back():
+    q, k, v = draw(8, (2, 3, 5, 4), (3, 6, 4), (3, 6, 4))
+    assert_equals_definition(ops.attention, [q, k, v], tolerance=0)
+
+
 @given(shapes, st.integers(2, 7), seeds)
 @settings(max_examples=60)
 def test_token_losses(shape, classes, seed):

@@ -182,24 +182,26 @@ CASES = {
     "batch norm of rows": (lambda r: nn.BatchNorm(4), lambda t: t.BatchNorm1d(4), (6, 4)),
     "batch norm of images": (lambda r: nn.BatchNorm(4), lambda t: t.BatchNorm2d(4), IMAGE),
     "conv1d": (
-        lambda r: nn.Conv1d(4, 6, 3, stride=2, padding=1, rng=r),
-        lambda t: t.Conv1d(4, 6, 3, stride=2, padding=1),
+        lambda r: nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=3, rng=r),
+        lambda t: t.Conv1d(4, 6, 3, stride=2, padding=2, dilation=3),
         LINE,
     ),
     "conv2d": (lambda r: nn.Conv2d(4, 6, 3, padding=1, rng=r), lambda t: t.Conv2d(4, 6, 3, padding=1), IMAGE),
     "conv2d of odd shape": (
-        lambda r: nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=(0, 1), groups=2, bias=False, rng=r),
-        lambda t: t.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=(0, 1), groups=2, bias=False),
+        lambda r: nn.Conv2d(
+            4, 6, (2, 3), stride=(2, 1), padding=(0, 1), dilation=2, groups=2, bias=False, rng=r
+        ),
+        lambda t: t.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=(0, 1), dilation=2, groups=2, bias=False),
         IMAGE,
     ),
     "conv transpose 1d": (
-        lambda r: nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1, rng=r),
-        lambda t: t.ConvTranspose1d(4, 6, 4, stride=2, padding=1),
+        lambda r: nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1, dilation=2, rng=r),
+        lambda t: t.ConvTranspose1d(4, 6, 4, stride=2, padding=1, dilation=2),
         LINE,
     ),
     "conv transpose 2d": (
-        lambda r: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2, rng=r),
-        lambda t: t.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
+        lambda r: nn.ConvTranspose2d(4, 6, 3, stride=2, dilation=2, groups=2, rng=r),
+        lambda t: t.ConvTranspose2d(4, 6, 3, stride=2, dilation=2, groups=2),
         IMAGE,
     ),
 }

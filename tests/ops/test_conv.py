@@ -203,11 +203,11 @@ def test_gradients_of_both_orders(setup):
     span = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)]
     x = np.pad(x, ((0, 0), (0, 0), *((0, max(m - n, 0)) for m, n in zip(span, x.shape[2:], strict=True))))
     numbers = (stride, padding, dilation, groups)
-    gradcheck(lambda x, w, b: np.square(ops.conv2d(x, w, b, *numbers)), x, w, b, order=2)
+    assert gradcheck(lambda x, w, b: np.square(ops.conv2d(x, w, b, *numbers)), x, w, b, order=2)
     y = normal(1, w.shape[0], 2, 1, seed=3)
     b = normal(x.shape[1], seed=4)
     if min(Geometry(stride, padding, dilation).size((2, 1), w.shape[2:], (0, 0))) > 0:
-        gradcheck(
+        assert gradcheck(
             lambda y, w, b: np.square(ops.conv_transpose2d(y, w, b, stride, padding, 0, groups, dilation)),
             *(y, w, b),
             order=2,

@@ -124,13 +124,13 @@ def test_the_definition(setup):
 def test_gradients_of_both_orders(setup):
     x, *numbers = setup
     x = x[:1]
-    gradcheck(lambda x: ops.max_pool2d(x, *numbers), x, order=2)
-    gradcheck(lambda x: ops.avg_pool2d(x, *numbers), x, order=2)
-    gradcheck(lambda x: np.square(ops.max_pool2d(x, *numbers)), x, order=2)  # with a second derivative
+    assert gradcheck(lambda x: ops.max_pool2d(x, *numbers), x, order=2)
+    assert gradcheck(lambda x: ops.avg_pool2d(x, *numbers), x, order=2)
+    assert gradcheck(lambda x: np.square(ops.max_pool2d(x, *numbers)), x, order=2)  # with a second derivative
 
 
 def test_a_second_derivative_through_upsampling():
-    gradcheck(lambda x: np.exp(ops.upsample_nearest(x, 2)), normal(1, 2, 2, 1), order=2)
+    assert gradcheck(lambda x: np.exp(ops.upsample_nearest(x, 2)), normal(1, 2, 2, 1), order=2)
 
 
 X = np.zeros((2, 4, 5, 5))

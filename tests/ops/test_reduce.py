@@ -63,6 +63,14 @@ def test_shapes_of_logsumexp():
         assert ops.logsumexp(Tensor(x), axis, True).shape == kept
 
 
+def test_axes_are_dropped_unless_they_are_kept():
+    x = Tensor(np.ones((2, 3)))
+    for f in (np.sum, np.mean, np.var, np.std, np.max, np.min, ops.logsumexp):
+        assert f(x).shape == ()
+        assert f(x, axis=1).shape == (2,)
+        assert f(x, axis=1, keepdims=True).shape == (2, 1)
+
+
 def test_argmax_and_argmin():
     x = Tensor(np.array([[1.0, 3.0, 3.0], [2.0, 0.0, 0.0]]), requires_grad=True)
     assert np.argmax(x, 1).numpy().tolist() == [1, 0]

@@ -19,7 +19,8 @@ class Conv(Module):
     out/groups, *kernel), and a bias (out). Both start uniform within ±1/sqrt(fan_in), with fan_in =
     weight.shape[1] · (size of the kernel), as PyTorch's.
 
-    `kernel_size`, `stride` and `padding` (zeros on both sides) are one number, or one for each axis.
+    `kernel_size`, `stride`, `padding` (zeros on both sides) and `dilation` (the step from one tap of the
+    kernel to the next) are one number, or one for each axis.
     Raises ValueError when the channels cannot be split into equal groups."""
 
     axes: int
@@ -32,6 +33,7 @@ class Conv(Module):
         kernel_size: Size,
         stride: Size = 1,
         padding: Size = 0,
+        dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
         *,
@@ -52,6 +54,7 @@ class Conv(Module):
         self.channels = (in_channels, out_channels)
         self.stride = stride
         self.padding = padding
+        self.dilation = dilation
         self.groups = groups
 
     def extra_repr(self) -> str:
@@ -60,45 +63,52 @@ class Conv(Module):
         parts = [*map(str, self.channels), f"kernel_size={kernel_size}"]
         parts += [f"stride={self.stride}"] * (self.stride != 1)
         parts += [f"padding={self.padding}"] * (self.padding != 0)
+        parts += [f"dilation={self.dilation}"] * (self.dilation != 1)
         parts += [f"groups={self.groups}"] * (self.groups != 1)
         parts += ["bias=False"] * (self.bias is None)
         return ", ".join(parts)
 
 
 class Conv1d(Conv):
-    """(N, in, L) -> (N, out, L'), L' = (L + 2·padding - kernel) // stride + 1."""
+    """(N, in, L) -> (N, out, L'), L' = (L + 2·padding - dilation·(kernel - 1) - 1) // stride + 1."""
 
     axes = 1
 
     def forward(self, x: Any) -> Tensor:
-        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class Conv2d(Conv):
-    """(N, in, H, W) -> (N, out, H', W'), H' = (H + 2·padding - kernel) // stride + 1, and so W'."""
+    """(N, in, H, W) -> (N, out, H', W'), H' = (H + 2·padding - dilation·(kernel - 1) - 1) // stride + 1,
+    and so W'."""
 
     axes = 2
 
     def forward(self, x: Any) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class ConvTranspose1d(Conv):
-    """(N, in, L) -> (N, out, L'), L' = (L - 1)·stride - 2·padding + kernel: Conv1d's gradient as a layer."""
+    """(N, in, L) -> (N, out, L'), L' = (L - 1)·stride - 2·padding + dilation·(kernel - 1) + 1:
+    Conv1d's gradient as a layer."""
 
     axes = 1
     transposed = True
 
     def forward(self, x: Any) -> Tensor:
-        return ops.conv_transpose1d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return ops.conv_transpose1d(
+            x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
+        )
 
 
 class ConvTranspose2d(Conv):
-    """(N, in, H, W) -> (N, out, H', W'), H' = (H - 1)·stride - 2·padding + kernel, and so W': Conv2d's
-    gradient as a layer."""
+    """(N, in, H, W) -> (N, out, H', W'), H' = (H - 1)·stride - 2·padding + dilation·(kernel - 1) + 1, and
+    so W': Conv2d's gradient as a layer."""
 
     axes = 2
     transposed = True
 
     def forward(self, x: Any) -> Tensor:
-        return ops.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        return ops.conv_transpose2d(
+            x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
+        )
