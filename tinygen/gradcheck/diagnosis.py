@@ -6,17 +6,19 @@ wins, so they stand in the order from the particular to the vague.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinygen.gradcheck.evidence import Evidence, rearrangements
-from tinygen.gradcheck.patterns import partial
+from tinygen.gradcheck.evidence import Evidence, others, rearrangements
+from tinygen.gradcheck.influence import influence, not_summed, summed_twice
+from tinygen.gradcheck.patterns import clearly_partial, partial
 from tinygen.gradcheck.report import Finding, Kind, Verdict
-from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.structure import linearity, times
-from tinygen.gradcheck.subject import Array, Subject
+from tinygen.gradcheck.subject import Subject
+from tinygen.gradcheck.terms import missing_factor, missing_term
 
 Guess = Callable[[Evidence], Finding | None]
 
@@ -94,6 +96,8 @@ def meaning(c: float, e: Evidence) -> str:
             guesses.append(f"{n} is {words}: a mean taken for a sum")
         if is_(1 / n):
             guesses.append(f"{n} is {words}: divided once too often, or one of {n} summands only")
+        if is_(n / (n - 1)) or is_((n - 1) / n):
+            guesses.append(f"{n} is {words}: n and n - 1 mixed up")
         if is_(math.sqrt(n)):
             guesses.append(f"√{n}, and {n} is {words}: a factor 1/√{n} is missing")
         if is_(1 / math.sqrt(n)):
@@ -113,6 +117,7 @@ def swapped(e: Evidence) -> Finding | None:
 
 
 def rearranged(e: Evidence) -> Finding | None:
+    """The right gradient, rearranged; or that of a rearranged cotangent."""
     for r in rearrangements(e.x.shape):
         if e.close(e.tape, e.paired(e.g, [e.push(r.transpose(d)) for d in e.directions])):
             return Finding(r.kind, f"comes out {r.words}")
@@ -120,42 +125,25 @@ def rearranged(e: Evidence) -> Finding | None:
         for r in rearrangements(e.g[0].shape):
             if e.close(e.tape, e.paired([r.apply(e.g[0])])):
                 return Finding(r.kind, f"is right for a cotangent {r.words}")
+    for i, j in itertools.combinations(range(len(e.g)), 2):
+        if e.g[i].shape == e.g[j].shape:
+            g = list(e.g)
+            g[i], g[j] = g[j], g[i]
+            if e.close(e.tape, e.paired(g)):
+                return Finding(Kind.SWAPPED, f"takes what comes back to outputs {i} and {j} for each other")
     return None
 
 
-def not_summed(e: Evidence) -> Finding | None:
-    if len(e.g) != 1:
+def forward(e: Evidence) -> Finding | None:
+    """J g instead of Jᵀ g."""
+    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
-    (g,) = e.g
-    for axis, n in enumerate(g.shape):
-        for i in (0, n - 1) if n > 1 else ():
-            mask = np.zeros_like(g)
-            mask[(*[slice(None)] * axis, i)] = 1
-            one, rest = [g * mask], [g * (1 - mask)]
-            if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
-                if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
-                    continue  # only this slice matters anyway
-                return Finding(
-                    Kind.NOT_SUMMED,
-                    f"counts only index {i} of axis {axis} of the cotangent: that axis has to be summed",
-                )
-    return None
-
-
-def summed_twice(e: Evidence) -> Finding | None:
-    axes: list[tuple[int, ...]] = [(a,) for a, n in enumerate(e.x.shape) if n > 1]
-    if len(axes) > 1:
-        axes.append(tuple(a for (a,) in axes))
-    for group in axes:
-        n = math.prod(e.x.shape[a] for a in group)
-        sums = [np.broadcast_to(d.sum(axis=group, keepdims=True), d.shape) for d in e.directions]
-        right = e.paired(e.g, [e.push(d) for d in sums])
-        where = f"ax{'e' if len(group) > 1 else 'i'}s {' and '.join(map(str, group))}"
-        if e.close(e.tape, right):
-            return Finding(Kind.SUMMED_TWICE, f"is summed along {where}, where each entry has its own")
-        if e.close(e.tape * n, right):
-            return Finding(Kind.SUMMED_TWICE, f"is averaged along {where}, where each entry has its own")
-    return None
+    if not e.close(e.tape, e.along(e.push(e.g[0])[0])):
+        return None
+    return Finding(
+        Kind.TRANSPOSED,
+        "is J g, where Jᵀ g is needed: what comes back goes through the op itself, not its transpose",
+    )
 
 
 def operand(e: Evidence) -> Finding | None:
@@ -169,72 +157,6 @@ def operand(e: Evidence) -> Finding | None:
                 e.tape, e.paired(e.g, [e.push(d, subject=subject, points=points) for d in e.directions])
             ):
                 return Finding(r.kind, f"is the one for {name} {r.words}")
-    return None
-
-
-def others(e: Evidence) -> Iterator[tuple[str, Array, Callable[[Array], tuple[Subject, list[Array]]]]]:
-    """Every array that enters: its name, itself, and how to put another in its place."""
-    for i, (name, x) in enumerate(zip(e.subject.names, e.subject.points, strict=True)):
-
-        def put_variable(new: Array, i: int = i) -> tuple[Subject, list[Array]]:
-            return e.subject, [new if j == i else y for j, y in enumerate(e.subject.points)]
-
-        yield name, x, put_variable
-    if isinstance(e.subject, Step):
-        step = e.subject
-        for name, i in step.constants.items():
-            yield name, step.arrays[i], lambda new, i=i: (step.with_constant(i, new), step.points)  # type: ignore[misc]
-
-
-def missing_factor(e: Evidence) -> Finding | None:
-    """An array that should have been multiplied in, or was once too often."""
-    named = [(name, x) for name, x, _ in others(e)] + [("the value", y) for y in e.outputs]
-    for name, a in named:
-        if a.size < 2 or not np.all(a) or np.ptp(np.abs(a)) < 1e-6 * np.abs(a).max():
-            continue  # a constant is a factor, and has been looked at
-        for power, words in ((a, name), (1 / a, f"1 / {name}")):
-            fits = [fit(power, y.shape) for y in e.outputs]
-            if all(f is not None for f in fits):
-                g = [y * f for y, f in zip(e.g, fits, strict=True)]
-                if e.close(e.along(e.said(g)), e.right):
-                    return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {words}")
-            f = fit(power, e.x.shape)
-            if f is not None and e.close(e.along(e.gradient * f), e.right):
-                return Finding(Kind.MISSING_FACTOR, f"lacks the factor {words}")
-    return None
-
-
-def fit(a: Array, shape: tuple[int, ...]) -> Array | None:
-    """`a` where it broadcasts to `shape`, else None."""
-    try:
-        return np.asarray(np.broadcast_to(a, shape))
-    except ValueError:
-        return None
-
-
-def missing_term(e: Evidence) -> Finding | None:
-    """T - N has one value along an axis, or is a multiple of the input or the value along it: it vanishes on
-    all directions that are orthogonal to that."""
-    shape = e.x.shape
-    arrays = [("1", np.ones(shape))]
-    arrays += [(name, x) for name, x, _ in others(e) if x.shape == shape]
-    arrays += [("the value", y) for y in e.outputs if y.shape == shape]
-    for axis in [a for a, n in enumerate(shape) if n > 2]:
-        for name, v in [
-            *arrays,
-            *((f"{n} minus its mean", v - v.mean(axis, keepdims=True)) for n, v in arrays[1:]),
-        ]:
-            along = (v * v).sum(axis, keepdims=True)
-            if not np.all(along):
-                continue
-            ds = [d - v * ((d * v).sum(axis, keepdims=True) / along) for d in e.directions]
-            said = np.array([(e.gradient * d).sum() for d in ds])
-            if e.close(said, e.paired(e.g, [e.push(d) for d in ds])):
-                what = "the same number" if name == "1" else f"a multiple of {name}"
-                return Finding(
-                    Kind.MISSING_TERM,
-                    f"is off by {what} all along axis {axis}: a mean or sum along it was not subtracted?",
-                )
     return None
 
 
@@ -262,7 +184,8 @@ def approximate(e: Evidence) -> Finding | None:
 
 
 def unexplained(e: Evidence) -> Finding:
-    return Finding(Kind.UNEXPLAINED, "is wrong in no way that has a name here")
+    error = float(np.abs(e.tape - e.right).max() / np.abs(e.right).max())
+    return Finding(Kind.UNEXPLAINED, f"is off by {error:.2g} times its size, in no way that has a name here")
 
 
 GUESSES: Sequence[Guess] = (
@@ -272,11 +195,14 @@ GUESSES: Sequence[Guess] = (
     factor,
     swapped,
     rearranged,
+    forward,
+    clearly_partial,
     not_summed,
     summed_twice,
     operand,
     missing_factor,
     missing_term,
+    influence,
     ones_only,
     partial,
     approximate,

@@ -8,6 +8,7 @@ is right.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,10 +18,13 @@ import numpy as np
 
 from tinygen.gradcheck.numeric import STEP
 from tinygen.gradcheck.report import Kind
+from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Array, Subject, weights
 
 DIRECTIONS = 3
 CLOSE = 1e-6
+LIMIT = 2048  # entries: of larger arrays a sample is looked at,
+SAMPLE = 64  # as large as this
 
 
 class Evidence:
@@ -75,10 +79,56 @@ class Evidence:
         pushed = self.pushed if pushed is None else pushed
         return np.array([sum((a * b).sum() for a, b in zip(g, u, strict=True)) for u in pushed])
 
+    @functools.cached_property
+    def entries(self) -> tuple[Array, Array]:
+        """A mask of the entries looked at one by one (all, or a sample of many and one that is wrong), and
+        N(g) there."""
+        looked = np.ones(self.x.size, bool)
+        if self.x.size > LIMIT:
+            looked[:] = False
+            looked[np.random.default_rng(0).choice(self.x.size, SAMPLE, replace=False)] = True
+            looked[self.halved()] = True
+        right = np.zeros(self.x.size)
+        for j in np.flatnonzero(looked):
+            d = np.zeros(self.x.size)
+            d[j] = 1.0
+            right[j] = self.paired(self.g, [self.push(d.reshape(self.x.shape))])[0]
+        right[np.abs(right) < 1e-9 * np.abs(right).max()] = 0.0
+        return looked.reshape(self.x.shape), right.reshape(self.x.shape)
+
+    def halved(self) -> int:
+        """An entry that is wrong (a flat index), by going into the more wrong half, again and again."""
+        low, high = 0, self.x.size
+        while high - low > 1:
+            middle = (low + high) // 2
+            errors = []
+            for a, b in ((low, middle), (middle, high)):
+                d = np.zeros(self.x.size)
+                d[a:b] = self.directions[0].reshape(-1)[a:b]
+                d = d.reshape(self.x.shape)
+                right = self.paired(self.g, [self.push(d)])[0]
+                errors.append(abs(float((self.gradient * d).sum() - right)))
+            low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)
+        return low
+
     def close(self, a: Array, b: Array) -> bool:
         """Whether two rows of such numbers are the same, and not just both zero."""
         size = max(float(np.abs(b).max()), 1e-3 * float(np.abs(self.right).max()))
         return bool(np.isfinite(a).all() and size > 0 and np.abs(a - b).max() <= CLOSE * size)
+
+
+def others(e: Evidence) -> Iterator[tuple[str, Array, Callable[[Array], tuple[Subject, list[Array]]]]]:
+    """Every array that enters: its name, itself, and how to put another in its place."""
+    for i, (name, x) in enumerate(zip(e.subject.names, e.subject.points, strict=True)):
+
+        def put_variable(new: Array, i: int = i) -> tuple[Subject, list[Array]]:
+            return e.subject, [new if j == i else y for j, y in enumerate(e.subject.points)]
+
+        yield name, x, put_variable
+    if isinstance(e.subject, Step):
+        step = e.subject
+        for name, i in step.constants.items():
+            yield name, step.arrays[i], lambda new, i=i: (step.with_constant(i, new), step.points)  # type: ignore[misc]
 
 
 # -- rearrangements --------------------------------------------------------------------------------

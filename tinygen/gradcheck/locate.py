@@ -23,6 +23,7 @@ from tinygen.gradcheck.subject import Function, Gradient, Subject, weights
 DIRECTIONS = 2
 ENTRIES = 1024  # arguments of the culprit up to this size are compared entry by entry
 BAD = (Verdict.WRONG, Verdict.DEAD)
+VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
 
 
 def culprit(
@@ -30,6 +31,7 @@ def culprit(
 ) -> tuple[Culprit, list[Finding]] | None:
     """The first step whose gradient is wrong, and what is wrong with it; None when all are right."""
     for step in steps:
+        what = f"the gradient of `{step.node.op.name}`"
         subject: Any = step
         try:
             if order == 2:
@@ -38,17 +40,14 @@ def culprit(
                     return accused(step, subject.names), [replayed(step)]
             found = where(subject, step, BAD, rng, tolerance)
         except Exception as error:
-            return accused(step, subject.names), [
-                raised(error, f"the gradient of `{step.node.op.name}`", step)
-            ]
+            return accused(step, subject.names), [raised(error, what, step)]
         if found:
-            findings = []
-            for k in found:
-                what = f"the gradient of `{step.node.op.name}` by its {subject.names[k]}"
-                findings.append(at(step, diagnose(subject, k, rng, what + " (second order)" * (order - 1))))
-            return accused(
-                step, [subject.names[k] for k in found], closely(subject, step, found[0], rng, tolerance)
-            ), findings
+            again = " (second order)" * (order - 1)
+            names = [subject.names[k] for k in found]
+            findings = [diagnose(subject, k, rng, f"{what} by its {subject.names[k]}{again}") for k in found]
+            findings.sort(key=lambda f: VAGUE.index(f.kind) if f.kind in VAGUE else -1)
+            result = closely(subject, step, found[0], rng, tolerance)
+            return accused(step, names, result), [at(step, f) for f in findings]
     return None
 
 

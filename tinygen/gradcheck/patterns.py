@@ -5,7 +5,7 @@ A pattern is named only when it fits exactly: wrong there and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,21 +13,30 @@ from tinygen.gradcheck.evidence import Evidence
 from tinygen.gradcheck.report import Finding, Kind
 from tinygen.gradcheck.subject import Array
 
-LIMIT = 2048  # entries: of larger arrays a sample is looked at,
-SAMPLE = 64  # as large as this, and an entry that is wrong
+Place = tuple[str, Array]
+"""A set of entries that has a name, as a mask."""
+
+
+def clearly_partial(e: Evidence) -> Finding | None:
+    """Wrong at some entries and right at the others, in a pattern that hardly comes by chance."""
+    return partly(e, clear_places)
 
 
 def partial(e: Evidence) -> Finding | None:
     """Wrong at some entries and right at the others."""
-    looked = entries_to_look_at(e)
-    right = entry_by_entry(e, looked)
+    return partly(e, all_places)
+
+
+def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Place]]) -> Finding | None:
+    looked, right = e.entries
     size = np.abs(right).max()
     off = looked & (np.abs(e.gradient - right) > 1e-6 * size)
     telling = looked & (off | (np.abs(right) > 1e-6 * size))  # elsewhere both are 0, which fits anything
     if not off.any() or off[telling].all():
         return None
-    where = next((words for words, mask in places(e, off, telling) if (mask == off)[telling].all()), None)
-    if where is None and off[telling].mean() > 0.9:
+    named = (words for words, mask in places(e, off, telling) if (mask == off)[telling].all())
+    where = next(named, None)
+    if where is None and (places is clear_places or off[telling].mean() > 0.9):
         return None
     counted = f"{int(off.sum())} of {int(looked.sum())} entries"
     what = f"is wrong at {counted}" + (" looked at" if looked.sum() < off.size else " only")
@@ -37,65 +46,18 @@ def partial(e: Evidence) -> Finding | None:
         what += ": there it is 0"
     elif ratio.size and np.ptp(ratio) < 1e-5 * np.abs(ratio).max():
         what += f": there it is {float(ratio[0]):.6g} times what it should be"
-    elif np.abs(right[off]).max() < 1e-6 * size:
-        what += ": there it should be 0"
+    elif not right[off].any():
+        what += ": there it should be 0. Is a mask missing?"
     return Finding(Kind.PARTIAL, what)
-
-
-def entries_to_look_at(e: Evidence) -> Array:
-    looked = np.ones(e.x.shape, bool)
-    if e.x.size > LIMIT:
-        looked[...] = False
-        chosen = np.random.default_rng(0).choice(e.x.size, SAMPLE, replace=False)
-        looked.reshape(-1)[[*chosen, halved(e)]] = True
-    return looked
-
-
-def halved(e: Evidence) -> int:
-    """An entry that is wrong (a flat index), by going into the half that is more wrong, again and again."""
-    low, high = 0, e.x.size
-    while high - low > 1:
-        middle = (low + high) // 2
-        errors = []
-        for a, b in ((low, middle), (middle, high)):
-            d = np.zeros(e.x.size)
-            d[a:b] = e.directions[0].reshape(-1)[a:b]
-            d = d.reshape(e.x.shape)
-            errors.append(abs(float((e.gradient * d).sum() - e.paired(e.g, [e.push(d)])[0])))
-        low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)
-    return low
-
-
-def entry_by_entry(e: Evidence, looked: Array) -> Array:
-    """N(g) at the entries looked at, 0 elsewhere."""
-    right = np.zeros(e.x.size)
-    for j in np.flatnonzero(looked):
-        d = np.zeros(e.x.size)
-        d[j] = 1.0
-        right[j] = e.paired(e.g, [e.push(d.reshape(e.x.shape))])[0]
-    return right.reshape(e.x.shape)
 
 
 # -- the patterns ----------------------------------------------------------------------------------
 
 
-def places(e: Evidence, off: Array, telling: Array) -> Iterator[tuple[str, Array]]:
-    """Sets of entries that have a name."""
-    index = np.indices(off.shape)
-    if off.sum() == 1:
-        yield f"at {np.argwhere(off)[0].tolist()}", off
-    yield from repeated(e, off)
-    if off.ndim >= 2:
-        i, j = index[-2:]
-        diagonal = "the diagonal of the last two axes"
-        yield f"above {diagonal}", j > i
-        yield f"below {diagonal}", j < i
-        yield f"on and above {diagonal}", j >= i
-        yield f"on and below {diagonal}", j <= i
-        yield f"on {diagonal}", i == j
-        yield f"off {diagonal}", i != j
+def all_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
+    yield from clear_places(e, off, telling)
     for axis, n in enumerate(off.shape):
-        at = index[axis]
+        at = np.indices(off.shape)[axis]
         for k in at[off].tolist()[:1]:
             yield f"at index {k} of axis {axis}", at == k
         for k in at[telling & ~off].tolist()[:1]:
@@ -103,12 +65,28 @@ def places(e: Evidence, off: Array, telling: Array) -> Iterator[tuple[str, Array
         if n > 2:
             yield f"at both ends of axis {axis}", (at == 0) | (at == n - 1)
             yield f"at every other index of axis {axis}", at % 2 == int(off[at % 2 == 1].any())
+
+
+def clear_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
+    if off.sum() == 1:
+        yield f"at {np.argwhere(off)[0].tolist()}", off
+    yield from repeated(e, off)
+    if off.ndim >= 2:
+        i, j = np.indices(off.shape)[-2:]
+        diagonal = "the diagonal of the last two axes"
+        yield f"above {diagonal}", j > i
+        yield f"below {diagonal}", j < i
+        yield f"on and above {diagonal}", j >= i
+        yield f"on and below {diagonal}", j <= i
+        yield f"on {diagonal}", i == j
+        yield f"off {diagonal}", i != j
     for name, x in zip(e.subject.names, e.subject.points, strict=True):
         if x.shape == off.shape:
             yield from sides(name, x, x[off], x[telling & ~off])
+    yield "exactly where the right one is 0", e.entries[1] == 0
 
 
-def sides(name: str, x: Array, wrong: Array, right: Array) -> Iterator[tuple[str, Array]]:
+def sides(name: str, x: Array, wrong: Array, right: Array) -> Iterator[Place]:
     """Where x is on one side of some number."""
     yield f"where {name} is negative", x < 0
     yield f"where {name} is positive", x > 0
@@ -125,7 +103,7 @@ def sides(name: str, x: Array, wrong: Array, right: Array) -> Iterator[tuple[str
         )
 
 
-def repeated(e: Evidence, off: Array) -> Iterator[tuple[str, Array]]:
+def repeated(e: Evidence, off: Array) -> Iterator[Place]:
     """Where integer indices, along the first axis, come more than once."""
     for ids in getattr(e.subject, "integers", []) if off.ndim else ():
         counts = np.bincount(ids[(ids >= 0) & (ids < off.shape[0])].ravel(), minlength=off.shape[0])

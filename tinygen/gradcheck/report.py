@@ -39,6 +39,8 @@ class Kind(Enum):
     FLIPPED = "reversed"
     SHIFTED = "shifted"
     SWAPPED = "swapped"
+    WRONG_AXIS = "sum along the wrong axis"
+    UNMASKED = "mask missing"
     NOT_SUMMED = "axis not summed"
     SUMMED_TWICE = "axis summed too often"
     MISSING_TERM = "missing term"

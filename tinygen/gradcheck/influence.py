@@ -1,0 +1,150 @@
+"""What comes back at which output, and where it is sent: sums that are missing, or along the wrong axis."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinygen.gradcheck.evidence import Evidence, named
+from tinygen.gradcheck.report import Finding, Kind
+from tinygen.gradcheck.subject import Array
+
+LIMIT = 600  # inputs, and outputs: the two Jacobians have up to that many rows and columns
+
+
+def not_summed(e: Evidence) -> Finding | None:
+    """Only some indices of some output axes count, and for those the gradient is right."""
+    if len(e.g) != 1:
+        return None
+    (g,) = e.g
+    long = [a for a, n in enumerate(g.shape) if n > 1]
+    for axes in itertools.chain.from_iterable(
+        itertools.combinations(long, n) for n in range(1, len(long) + 1)
+    ):
+        for words, mask in slices(e, g, axes):
+            one, rest = [g * mask], [g * ~mask]
+            if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
+                continue  # the others do not matter
+            if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
+                return Finding(
+                    Kind.NOT_SUMMED,
+                    f"counts only {words} of {named(axes)} of what comes back: the others have to be added",
+                )
+    return None
+
+
+def slices(e: Evidence, g: Array, axes: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    """Sets of indices along `axes` that may be all that counts, as masks: of several axes the first or last
+    of each; of a single one those that do make a difference."""
+    at = np.indices(g.shape)
+    if len(axes) > 1:
+        for words, ends in (("index 0", [0] * len(axes)), ("the last index", [g.shape[a] - 1 for a in axes])):
+            yield words, np.logical_and.reduce([at[a] == i for a, i in zip(axes, ends, strict=True)])
+        return
+    n = g.shape[axes[0]]
+    if n <= LIMIT:
+        used = [i for i in range(n) if np.any(e.said([g * (at[axes[0]] == i)]))]
+        if 0 < len(used) < n:
+            yield (
+                f"ind{'ex' if len(used) == 1 else 'ices'} {', '.join(map(str, used))}",
+                np.isin(at[axes[0]], used),
+            )
+
+
+def summed_twice(e: Evidence) -> Finding | None:
+    """The gradient is constant along an axis: the sum, or the mean, of what it should be there."""
+    axes: list[tuple[int, ...]] = [(a,) for a, n in enumerate(e.x.shape) if n > 1]
+    if len(axes) > 1:
+        axes.append(tuple(a for (a,) in axes))
+    for group in axes:
+        n = math.prod(e.x.shape[a] for a in group)
+        sums = [np.broadcast_to(d.sum(axis=group, keepdims=True), d.shape) for d in e.directions]
+        right = e.paired(e.g, [e.push(d) for d in sums])
+        for factor, words in ((1, "summed"), (n, "averaged")):
+            if e.close(e.tape * factor, right):
+                return Finding(
+                    Kind.SUMMED_TWICE, f"is {words} along {named(group)}, where each entry has its own"
+                )
+    return None
+
+
+def influence(e: Evidence) -> Finding | None:
+    """Which indices of an output axis matter to which indices of an input axis: in truth, and to the tape."""
+    if len(e.outputs) != 1 or e.outputs[0].size > LIMIT or e.x.size > LIMIT:
+        return None
+    shape = e.outputs[0].shape + e.x.shape
+    units = np.eye(e.outputs[0].size).reshape(-1, *e.outputs[0].shape)
+    said = np.array([e.said([u]).ravel() for u in units]).reshape(shape)
+    moves = np.eye(e.x.size).reshape(-1, *e.x.shape)
+    right = np.array([e.push(d)[0].ravel() for d in moves]).T.reshape(shape)
+    size = np.abs(right).max()
+    told, true = np.abs(said) > 1e-6 * size, np.abs(right) > 1e-6 * size
+    missing = extra = None
+    for a, b in itertools.product(range(e.outputs[0].ndim), range(e.x.ndim)):
+        n = e.x.shape[b]
+        if e.outputs[0].shape[a] != n or n < 3:
+            continue
+        over = tuple(i for i in range(len(shape)) if i not in (a, e.outputs[0].ndim + b))
+        finding = of_pattern(true.any(axis=over), told.any(axis=over), b)
+        if finding is not None and finding.kind is Kind.NOT_SUMMED:
+            missing = missing or (b, finding)
+        elif finding is not None and finding.kind is Kind.SUMMED_TWICE:
+            extra = extra or (b, finding)
+        elif finding is not None:
+            return finding
+    if missing and extra:
+        return Finding(
+            Kind.WRONG_AXIS,
+            f"sums along axis {extra[0]} of what comes back, where axis {missing[0]} is needed",
+        )
+    return (missing or extra or (0, None))[1]
+
+
+def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
+    """What is wrong if the (output index, input index) pairs that matter are `true`, and the tape heeds
+    `told`."""
+    t, s = shape_of(true), shape_of(told)
+    if t != "diagonal" and t and s == "diagonal":
+        return Finding(
+            Kind.NOT_SUMMED,
+            f"takes along axis {axis} only what comes back at the same index, although others depend on it "
+            "too: a sum is missing",
+        )
+    if t == "diagonal" and s and s != "diagonal":
+        return Finding(
+            Kind.SUMMED_TWICE,
+            f"mixes what comes back at different indices of axis {axis}, although each depends on its own",
+        )
+    if t in ("lower", "upper") and s == "full":
+        side = "before" if t == "lower" else "after"
+        return Finding(
+            Kind.UNMASKED,
+            f"counts what comes back {side} an entry along axis {axis}, although that does not depend on it: "
+            "is a mask missing?",
+        )
+    if {t, s} == {"lower", "upper"}:
+        return Finding(Kind.FLIPPED, f"runs the wrong way along axis {axis}")
+    for step in (1, -1):
+        if t is None and np.array_equal(inner(np.roll(true, step, 0)), inner(told)):
+            return Finding(Kind.SHIFTED, f"is shifted by {step:+d} along axis {axis}")
+    return None
+
+
+def shape_of(pairs: Array) -> str | None:
+    """ "diagonal", "lower" or "upper" (most of the pairs on one side of it), "full" (nearly all), or None."""
+    n = len(pairs)
+    below, above = np.tril(pairs, -1).sum(), np.triu(pairs, 1).sum()
+    half = n * (n - 1) / 2
+    if not below and not above:
+        return "diagonal"
+    if not above or not below:
+        return "lower" if below > half / 2 else "upper" if above > half / 2 else None
+    return "full" if below + above > 0.9 * 2 * half else None
+
+
+def inner(pairs: Array) -> Array:
+    """Without the ends, where a shift moves something out."""
+    return pairs[1:-1]

@@ -1,0 +1,101 @@
+"""Mistakes in a formula: a factor that is missing, or a term."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tinygen.gradcheck.evidence import Evidence, named, others
+from tinygen.gradcheck.report import Finding, Kind
+from tinygen.gradcheck.subject import Array
+
+
+def missing_factor(e: Evidence) -> Finding | None:
+    """An array that should have been multiplied in: into what comes back, or into what goes on."""
+    for words, a in factors(e):
+        into_g = [fit(a, y.shape) for y in e.outputs]
+        if all(f is not None for f in into_g):
+            g = [np.asarray(y * f) for y, f in zip(e.g, into_g, strict=True)]
+            if e.close(e.along(e.said(g)), e.right):
+                return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {words}")
+        f = fit(a, e.x.shape)
+        if f is not None and e.close(e.along(e.gradient * f), e.right):
+            return Finding(Kind.MISSING_FACTOR, f"lacks the factor {words}")
+    return None
+
+
+def factors(e: Evidence) -> Iterator[tuple[str, Array]]:
+    """What may have been forgotten, or divided by: inputs, values, and what comes of them in derivatives. A
+    constant has been looked at by then."""
+    for name, a in [(name, x) for name, x, _ in others(e)] + [("the value", y) for y in e.outputs]:
+        if a.size > 1 and np.ptp(np.abs(a)) > 1e-6 * np.abs(a).max():
+            for words, b in ((name, a), (f"(1 - {name})", 1 - a), (f"(1 + {name})", 1 + a)):
+                if np.all(b):
+                    yield words, b
+                    yield f"1 / {words}", 1 / b
+
+
+def fit(a: Array, shape: tuple[int, ...]) -> Array | None:
+    """`a` where it broadcasts to `shape`, else None."""
+    try:
+        return np.asarray(np.broadcast_to(a, shape))
+    except ValueError:
+        return None
+
+
+def missing_term(e: Evidence) -> Finding | None:
+    """T - N has one value along some axes, or is a multiple of the input or the value along them, or a sum of
+    both: it vanishes on all directions that are orthogonal to those."""
+    shape = e.x.shape
+    ones = ("the same number", np.ones(shape))
+    arrays = [(f"a multiple of {name}", x) for name, x, _ in others(e) if x.shape == shape]
+    arrays += [("a multiple of the value", y) for y in e.outputs if y.shape == shape]
+    candidates = [[ones], *([a] for a in arrays), *([ones, a] for a in arrays)]
+    for axes in subsets([a for a, n in enumerate(shape) if n > 1]):
+        for group in candidates:
+            if np.prod([shape[a] for a in axes]) <= len(group) + 1:
+                continue  # so few numbers are always a sum of these
+            ds = [orthogonal(d, [v for _, v in group], axes) for d in e.directions]
+            if e.close(
+                np.array([(e.gradient * d).sum() for d in ds]), e.paired(e.g, [e.push(d) for d in ds])
+            ):
+                return Finding(
+                    Kind.MISSING_TERM,
+                    f"is off by {' and '.join(words for words, _ in group)} all along {named(axes)}: is a "
+                    "mean or a sum along it missing?",
+                )
+    return of_cotangent(e)
+
+
+def subsets(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Of several axes the large sets first."""
+    for n in range(len(axes), 0, -1):
+        yield from itertools.combinations(axes, n)
+
+
+def orthogonal(d: Array, vectors: Sequence[Array], axes: tuple[int, ...]) -> Array:
+    """d without its components along each of `vectors`, which are taken along the axes (Gram-Schmidt)."""
+    basis: list[Array] = []
+    for v in vectors:
+        for u in basis:
+            v = v - u * (u * v).sum(axis=axes, keepdims=True)
+        norm = np.sqrt((v * v).sum(axis=axes, keepdims=True))
+        basis.append(v / np.where(norm > 0, norm, 1.0))
+    for u in basis:
+        d = d - u * (u * d).sum(axis=axes, keepdims=True)
+    return d
+
+
+def of_cotangent(e: Evidence) -> Finding | None:
+    """T - N is a constant times what comes back, or that times the input: another path through the op."""
+    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
+        return None
+    missed = e.right - e.tape
+    for words, a in (("", np.ones(e.x.shape)), (" times the input", e.x), (" times the value", e.outputs[0])):
+        path = e.along(e.g[0] * a)
+        c = float(path @ missed) / float(path @ path)
+        if e.close(c * path, missed):
+            return Finding(Kind.MISSING_TERM, f"lacks a term: {c:.4g} times what comes back{words}")
+    return None
