@@ -17,6 +17,7 @@ from common import Flags, number
 
 import tinygen
 from tinygen import nn
+from tinygen.optim import SGD
 from tinygen.testing import check_layer
 
 EPS = 1e-6
@@ -79,14 +80,13 @@ class Model(nn.Module):
 
 def trained(model: Model, x: np.ndarray, y: np.ndarray, steps: int) -> tuple[float, float]:
     """Plain gradient descent on the squared error: the losses before and after."""
-    losses = []
+    losses, optimizer = [], SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
         loss = np.square(model(tinygen.Tensor(x)) - y).mean()
         losses.append(loss.item())
+        optimizer.zero_grad()
         loss.backward()
-        for p in model.parameters():
-            p.data -= 0.1 * p.grad
-            p.grad = None
+        optimizer.step()
     return losses[0], losses[-1]
 
 

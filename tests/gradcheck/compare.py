@@ -123,7 +123,8 @@ def named() -> str:
         with bug.in_place():
             culprit = tinygen.gradcheck(model, x, max_entries=200).culprit
         places += culprit is not None and culprit.op == bug.name
-    return f"Kind named right: {kinds} of {len(nameable)}. Op named right in models: {places} of {len(IN_MODELS)}."
+    in_models = f"Op named right in models: {places} of {len(IN_MODELS)}."
+    return f"Kind named right: {kinds} of {len(nameable)}. {in_models}"
 
 
 def main() -> None:
