@@ -130,6 +130,23 @@ def test_jvp_of_several_arguments():
     np.testing.assert_allclose(value.numpy(), A @ x3)
 
 
+def test_jvp_is_differentiable_by_its_tangents():
+    """Also where nothing else is on the tape: d<u, J t>/dt = Jᵀ u."""
+
+    def along(t):
+        return (jvp(lambda x: np.sin(x) * x[0], [x3], [t])[1] * u).sum()
+
+    u, t = np.array([1.0, -2.0, 0.5]), Tensor(np.ones(3), requires_grad=True)
+    _, pull = vjp(lambda x: np.sin(x) * x[0], x3)
+    np.testing.assert_allclose(grad(along)(t).numpy(), pull(u)[0].numpy())
+    along(t).backward()
+    np.testing.assert_allclose(t.grad, pull(u)[0].numpy())
+    with no_grad():
+        assert not jvp(np.sin, [x3], [t])[1].requires_grad
+    mixed = grad(lambda x: (grad(lambda t: jvp(np.sin, [x], [t])[1].sum())(t) * u).sum())(x3)
+    np.testing.assert_allclose(mixed.numpy(), -np.sin(x3) * u)
+
+
 def test_jvp_agrees_with_differences():
     def f(x):
         return ops.softmax(np.tanh(x) * x)

@@ -106,7 +106,8 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
         total: Tensor = sum(products[1:], start=products[0])
         return total
 
-    with switch(record=value.requires_grad):  # on the tape only if something else is
+    on_tape = any(isinstance(t, Tensor) and t.requires_grad for t in tangents) and MODE.get().record
+    with switch(record=on_tape or value.requires_grad):  # on the tape only if something else is
         tangent: Tensor = grad(paired)(np.zeros_like(value._data))
     return value, tangent
 
