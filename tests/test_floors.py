@@ -18,6 +18,7 @@ class Floor(NamedTuple):
     rooms: str  # modules or packages of tinygen, side by side: they do not import each other
     about: str
     only: str | None = None  # if given, it imports nothing else of tinygen than these
+    needs: str = "numpy"  # the packages from outside that it may import at once
 
 
 FLOORS = (
@@ -32,6 +33,12 @@ FLOORS = (
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
     Floor("text data", "Text, tokens and tasks in plain NumPy: they can be read without the engine.", ""),
     Floor("gradcheck graph", "Two ways to look at what the engine does."),
+    Floor(
+        "testing",
+        "Property tests of a user's own ops and layers; imported by no one else.",
+        None,
+        "numpy hypothesis",
+    ),
     Floor("nn", "Modules: parameters, and layers made of ops.", "tensor tape backward ops kernels"),
     Floor("optim", "What moves the parameters of modules."),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
@@ -95,7 +102,8 @@ def complaints(root: Path, floors: tuple[Floor, ...]) -> list[str]:
             at = f"{path.relative_to(root.parent)}:{line}"
             if target.split(".")[0] != package:
                 outside = target.split(".")[0]
-                if at_start and outside != "numpy" and outside not in sys.stdlib_module_names:
+                needs = floors[level[room]].needs if room is not None else "numpy"
+                if at_start and outside not in needs.split() and outside not in sys.stdlib_module_names:
                     found.append(f"{at} imports {outside} at once: only NumPy is there for sure")
                 continue
             edges.setdefault(name, set()).add(target)
@@ -217,6 +225,15 @@ def test_other_packages_are_imported_late(house):
         "house/low.py:1 imports scipy at once: only NumPy is there for sure"
     ]
     assert house(low="def f():\n    import scipy") == []
+
+
+def test_a_room_may_say_what_it_needs(tmp_path):
+    (tmp_path / "house").mkdir()
+    (tmp_path / "house" / "room.py").write_text("import scipy\nimport torch\n")
+    floors = (Floor("room", "", None, "numpy scipy"),)
+    assert complaints(tmp_path / "house", floors) == [
+        "house/room.py:2 imports torch at once: only NumPy is there for sure"
+    ]
 
 
 def test_imports_for_type_checkers_are_free(house):
