@@ -142,30 +142,21 @@ def test_right_gradients_pass():
 
 
 def test_functions_whose_value_is_a_view_of_their_input():
-    gradcheck(lambda x: x, MATRIX)
-    gradcheck(lambda x: x.reshape(3, 2), MATRIX, order=2)
-    gradcheck(lambda x: x[:0], MATRIX, order=2)
+    assert gradcheck(lambda x: x, MATRIX)
+    assert gradcheck(lambda x: x.reshape(3, 2), MATRIX, order=2)
+    assert gradcheck(lambda x: x[:0], MATRIX, order=2)
 
 
 def test_large_and_small_numbers():
     """The step grows with the entry, and the tolerance with the derivative."""
-    gradcheck(lambda x: x * x, np.array([1e6, -1e3, 1e-6]), order=2)
-    gradcheck(lambda x: 1e4 * x[0] * x[1] * x[2], np.array([1.0, 20.0, 3.0]))
-
-
-def test_the_differences_are_accurate():
-    from tinygen.gradcheck import numerical
-
-    x = np.linspace(-2, 2, 9)
-    np.testing.assert_allclose(numerical(np.sin, [x], 0, 9), np.diag(np.cos(x)), rtol=0, atol=2e-10)
-    many = numerical(lambda a, b: (a * b).sum().reshape(1), [x, x + 1], 1, 1)
-    np.testing.assert_allclose(many, x[None], atol=1e-9)
+    assert gradcheck(lambda x: x * x, np.array([1e6, -1e3, 1e-6]), order=2)
+    assert gradcheck(lambda x: 1e4 * x[0] * x[1] * x[2], np.array([1.0, 20.0, 3.0]))
 
 
 def test_weights_are_of_both_signs_and_none_is_small():
-    from tinygen.gradcheck import weights
+    from tinygen.gradcheck.subject import weights
 
-    w = weights(1000, np.random.default_rng(0))
+    w = weights((1000,), np.random.default_rng(0))
     assert np.abs(w).min() >= 0.5
     assert np.abs(w).max() <= 1.5
     assert 0.4 < (w > 0).mean() < 0.6
