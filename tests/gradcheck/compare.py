@@ -10,7 +10,6 @@ checker runs with its own defaults; an error on the way counts as found.
 import logging
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,8 +122,8 @@ def named() -> str:
         with bug.in_place():
             culprit = tinygen.gradcheck(model, x, max_entries=200).culprit
         places += culprit is not None and culprit.op == bug.name
-    in_models = f"Op named right in models: {places} of {len(IN_MODELS)}."
-    return f"Kind named right: {kinds} of {len(nameable)}. {in_models}"
+    where = f"the op, inside a model, {places} of {len(IN_MODELS)}"
+    return f"tinygen names the kind right for {kinds} of {len(nameable)}, {where}."
 
 
 def main() -> None:
@@ -140,10 +139,13 @@ def main() -> None:
         alarms[name] = [case.name for case in right if check(case)]
     print(f"| planted | bugs | {' | '.join(columns)} |")
     print(f"|---|---:|{'---:|' * len(columns)}")
-    for kind, n in Counter(bug.kind for bug in CORPUS).most_common():
-        bugs = {bug.name for bug in CORPUS if bug.kind is kind}
-        row = [str(len(bugs & found[c])) for c in columns]
-        print(f"| {kind.value if kind else 'no name'} | {n} | {' | '.join(row)} |")
+    rows = {kind: [bug.name for bug in CORPUS if bug.kind is kind] for kind in {bug.kind for bug in CORPUS}}
+    agreed = [kind for kind, names in rows.items() if all(set(names) <= found[c] for c in columns)]
+    rest = sum(len(rows[kind]) for kind in agreed)
+    print(f"| {len(agreed)} kinds that all find | {rest} | {' | '.join([str(rest)] * len(columns))} |")
+    for kind in sorted(set(rows) - set(agreed), key=str):
+        row = [str(len(found[c].intersection(rows[kind]))) for c in columns]
+        print(f"| {kind.value if kind else 'no name'} | {len(rows[kind])} | {' | '.join(row)} |")
     print(f"| **found** | **{len(CORPUS)}** | {' | '.join(f'**{len(found[c])}**' for c in columns)} |")
     print(f"| false alarms | {len(right)} right | {' | '.join(str(len(alarms[c])) for c in columns)} |")
     print(f"| seconds for the bugs | | {' | '.join(f'{seconds[c]:.1f}' for c in columns)} |")

@@ -153,6 +153,15 @@ def test_large_and_small_numbers():
     assert gradcheck(lambda x: 1e4 * x[0] * x[1] * x[2], np.array([1.0, 20.0, 3.0]))
 
 
+def test_weights_are_of_both_signs_and_none_is_small():
+    from tinygen.gradcheck.subject import weights
+
+    w = weights((1000,), np.random.default_rng(0))
+    assert np.abs(w).min() >= 0.5
+    assert np.abs(w).max() <= 1.5
+    assert 0.4 < (w > 0).mean() < 0.6
+
+
 def test_several_outputs():
     assert gradcheck(lambda x: tuple(np.split(x, [1], axis=1)), MATRIX, order=2)
     assert not gradcheck(lambda x: (x * x, twice(x)), MATRIX)

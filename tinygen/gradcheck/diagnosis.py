@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinygen.gradcheck.evidence import Evidence, others, rearrangements
-from tinygen.gradcheck.influence import influence, not_summed, summed_twice
+from tinygen.gradcheck.influence import influence, not_summed, partly_summed, summed_twice
 from tinygen.gradcheck.patterns import clearly_partial, partial
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
@@ -106,6 +106,7 @@ def meaning(c: float, e: Evidence) -> str:
 
 
 def swapped(e: Evidence) -> Finding | None:
+    """Two gradients, or what comes back to two outputs, taken for each other."""
     for other, x in enumerate(e.subject.points):
         if other == e.k or x.shape != e.x.shape:
             continue
@@ -113,6 +114,12 @@ def swapped(e: Evidence) -> Finding | None:
         found = e.pull([np.array(g) for g in e.g])[other]
         if e.close(e.tape, theirs) and found is not None and e.close(e.along(found), e.right):
             return Finding(Kind.SWAPPED, f"is that of {e.subject.names[other]}, and the other way round")
+    for i, j in itertools.combinations(range(len(e.g)), 2):
+        if e.g[i].shape == e.g[j].shape:
+            g = list(e.g)
+            g[i], g[j] = g[j], g[i]
+            if e.close(e.tape, e.paired(g)):
+                return Finding(Kind.SWAPPED, f"takes what comes back to outputs {i} and {j} for each other")
     return None
 
 
@@ -125,12 +132,6 @@ def rearranged(e: Evidence) -> Finding | None:
         for r in rearrangements(e.g[0].shape):
             if e.close(e.tape, e.paired([r.apply(e.g[0])])):
                 return Finding(r.kind, f"is right for a cotangent {r.words}")
-    for i, j in itertools.combinations(range(len(e.g)), 2):
-        if e.g[i].shape == e.g[j].shape:
-            g = list(e.g)
-            g[i], g[j] = g[j], g[i]
-            if e.close(e.tape, e.paired(g)):
-                return Finding(Kind.SWAPPED, f"takes what comes back to outputs {i} and {j} for each other")
     return None
 
 
@@ -196,14 +197,15 @@ GUESSES: Sequence[Guess] = (
     swapped,
     rearranged,
     forward,
-    clearly_partial,
     not_summed,
+    clearly_partial,
+    partly_summed,
     summed_twice,
     operand,
     missing_factor,
     missing_term,
-    influence,
     ones_only,
+    influence,
     partial,
     approximate,
     unexplained,

@@ -152,7 +152,9 @@ def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
     for group in groups:
         flip = partial(np.flip, axis=group)
         yield Rearrangement(Kind.FLIPPED, f"reversed along {named(group)}", flip, flip)
-    for group, step, around in itertools.product(groups, (1, -1), (False, True)):
+    for group, step, around in itertools.product(groups, (1, -1, 2, -2), (False, True)):
+        if not around and min(shape[a] for a in group) <= abs(step) + 1:
+            continue  # that would leave nothing, or one index: an axis that was not summed
         yield Rearrangement(
             Kind.SHIFTED,
             f"shifted by {step:+d} along {named(group)}" + " (around the end)" * around,
@@ -195,5 +197,5 @@ def shifted(z: Array, step: int, axes: Sequence[int], around: bool) -> Array:
     out = np.roll(z, [step] * len(axes), axes)
     if not around:
         for a in axes:
-            out[(*[slice(None)] * a, 0 if step > 0 else -1)] = 0
+            out[(*[slice(None)] * a, slice(None, step) if step > 0 else slice(step, None))] = 0
     return out

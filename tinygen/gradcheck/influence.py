@@ -16,42 +16,59 @@ LIMIT = 600  # inputs, and outputs: the two Jacobians have up to that many rows 
 
 
 def not_summed(e: Evidence) -> Finding | None:
-    """Only some indices of some output axes count, and for those the gradient is right."""
-    if len(e.g) != 1:
-        return None
+    """Only the first or the last index of some output axes counts, and for it the gradient is right."""
+    return only(e, ends(e)) if len(e.g) == 1 else None
+
+
+def partly_summed(e: Evidence) -> Finding | None:
+    """Only some indices of the output axes count, and for those the gradient is right."""
+    return only(e, used(e)) if len(e.g) == 1 else None
+
+
+Slices = Iterator[tuple[str, Array]]
+"""Sets of entries of the output that may be all that counts, as masks."""
+
+
+def only(e: Evidence, slices: Slices) -> Finding | None:
     (g,) = e.g
-    long = [a for a, n in enumerate(g.shape) if n > 1]
-    for axes in itertools.chain.from_iterable(
-        itertools.combinations(long, n) for n in range(1, len(long) + 1)
-    ):
-        for words, mask in slices(e, g, axes):
-            one, rest = [g * mask], [g * ~mask]
-            if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
-                continue  # the others do not matter
-            if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
-                return Finding(
-                    Kind.NOT_SUMMED,
-                    f"counts only {words} of {named(axes)} of what comes back: the others have to be added",
-                )
+    for words, mask in slices:
+        one, rest = [g * mask], [g * ~mask]
+        if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
+            continue  # the others do not matter
+        if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
+            return Finding(
+                Kind.NOT_SUMMED, f"counts only {words} of what comes back: the others have to be added"
+            )
     return None
 
 
-def slices(e: Evidence, g: Array, axes: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
-    """Sets of indices along `axes` that may be all that counts, as masks: of several axes the first or last
-    of each; of a single one those that do make a difference."""
+def ends(e: Evidence) -> Slices:
+    (g,) = e.g
     at = np.indices(g.shape)
-    if len(axes) > 1:
-        for words, ends in (("index 0", [0] * len(axes)), ("the last index", [g.shape[a] - 1 for a in axes])):
-            yield words, np.logical_and.reduce([at[a] == i for a, i in zip(axes, ends, strict=True)])
-        return
-    n = g.shape[axes[0]]
-    if n <= LIMIT:
-        used = [i for i in range(n) if np.any(e.said([g * (at[axes[0]] == i)]))]
-        if 0 < len(used) < n:
-            yield (
-                f"ind{'ex' if len(used) == 1 else 'ices'} {', '.join(map(str, used))}",
-                np.isin(at[axes[0]], used),
+    long = [a for a, n in enumerate(g.shape) if n > 1]
+    for count in range(1, len(long) + 1):
+        for axes in itertools.combinations(long, count):
+            yield f"index 0 of {named(axes)}", np.logical_and.reduce([at[a] == 0 for a in axes])
+            last = [at[a] == g.shape[a] - 1 for a in axes]
+            yield f"the last index of {named(axes)}", np.logical_and.reduce(last)
+
+
+def used(e: Evidence) -> Slices:
+    """Along each axis the indices that make a difference."""
+    (g,) = e.g
+    everywhere = np.ones(g.shape, bool)
+    texts = []
+    for axis, n in enumerate(g.shape):
+        at = np.indices(g.shape)[axis]
+        found = [i for i in range(n) if np.any(e.said([g * (at == i)]))] if 1 < n <= LIMIT else range(n)
+        if len(found) < n:
+            texts.append(
+                f"ind{'ex' if len(found) == 1 else 'ices'} {', '.join(map(str, found))} of axis {axis}"
             )
+            everywhere &= np.isin(at, found)
+            yield texts[-1], np.isin(at, found)
+    if len(texts) > 1:
+        yield " and ".join(texts), everywhere
 
 
 def summed_twice(e: Evidence) -> Finding | None:

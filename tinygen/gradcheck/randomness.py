@@ -74,7 +74,7 @@ def within(x: Any) -> list[Any]:
     if isinstance(x, types.MethodType):
         return [x.__self__, x.__func__]
     if isinstance(x, types.FunctionType):
-        cells = [c.cell_contents for c in x.__closure__ or () if contents(c)]
+        cells = [c.cell_contents for c in x.__closure__ or () if filled(c)]
         named = [x.__globals__.get(name) for name in x.__code__.co_names]
         held = [g for g in named if isinstance(g, (np.random.Generator, types.FunctionType))]
         return [*cells, x.__defaults__, x.__kwdefaults__, *held]
@@ -83,7 +83,7 @@ def within(x: Any) -> list[Any]:
     return list(vars(x).values()) if hasattr(x, "__dict__") else []
 
 
-def contents(cell: Any) -> bool:
+def filled(cell: Any) -> bool:
     """Whether a closure's cell has been filled."""
     try:
         _ = cell.cell_contents

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.gradcheck.compare import FLOOR
+from tinygen.gradcheck.randomness import filled
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Array, Gradient, Subject, weights
@@ -188,6 +189,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     def pulled(cotangents: Sequence[Array]) -> list[Any]:
         return step.raw_gradients(step.rules, step.packed(cotangents))
 
+    held = copies(saved(step.rules))
     sent = copies(given)
     raw = pulled(sent)
     yield from misfits(name, raw, step)
@@ -207,7 +209,15 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
             "earlier one returned. Allocate a new array for each result",
         )
-    elif not all_same(kept, copies(pulled(copies(given)))):
+    elif not all_same(kept, copies(pulled(copies(given)))) and all_same(held, saved(step.rules)):
+        yield Finding(
+            Kind.NONDETERMINISTIC,
+            f"a rule of {name} returns another gradient each time it is called: does it draw random numbers? "
+            "Draw them once, for the value, and let the rules use the same",
+            Verdict.NONDETERMINISTIC,
+        )
+        return
+    elif not all_same(held, saved(step.rules)):
         yield Finding(
             Kind.ALIASED,
             f"the rules of {name} change what they have saved: called again they return another gradient",
@@ -222,6 +232,13 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
             yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when what comes back lies {layout}")
             break
+
+
+def saved(rules: Sequence[Any]) -> list[Array]:
+    """The arrays that the rules have closed over."""
+    cells = [c for rule in rules for c in getattr(rule, "__closure__", None) or ()]
+    inside = [c.cell_contents for c in cells if filled(c)]
+    return [x for x in inside if isinstance(x, np.ndarray)]
 
 
 def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:

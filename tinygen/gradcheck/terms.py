@@ -51,7 +51,9 @@ def missing_term(e: Evidence) -> Finding | None:
     shape = e.x.shape
     ones = ("the same number", np.ones(shape))
     arrays = [(f"a multiple of {name}", x) for name, x, _ in others(e) if x.shape == shape]
-    arrays += [("a multiple of the value", y) for y in e.outputs if y.shape == shape]
+    alike = [y for y in e.outputs if y.shape == shape]
+    arrays += [("a multiple of the value", y) for y in alike]
+    arrays += [("a multiple of exp(the value)", np.exp(y)) for y in alike if y.max(initial=0.0) < 100]
     candidates = [[ones], *([a] for a in arrays), *([ones, a] for a in arrays)]
     for axes in subsets([a for a, n in enumerate(shape) if n > 1]):
         for group in candidates:
