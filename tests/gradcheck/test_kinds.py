@@ -43,7 +43,9 @@ def mean_as_sum(x):
     return x.mean(axis=1), lambda g: np.broadcast_to(g[:, None], shape)
 
 
-@seen_as(Kind.FACTOR, "√3, and 3 is the size of axis 1 of a", rng.normal(size=(2, 3)), rng.normal(size=(3, 5)))
+@seen_as(
+    Kind.FACTOR, "√3, and 3 is the size of axis 1 of a", rng.normal(size=(2, 3)), rng.normal(size=(3, 5))
+)
 @op
 def scaled_product(a, b):
     scale = 1 / math.sqrt(a.shape[-1])
@@ -106,7 +108,9 @@ def transpose_reshaped(x):
     return x.T, lambda g: g.reshape(shape)
 
 
-@seen_as(Kind.TRANSPOSED, "argument a is the one for argument b with axes 0 and 1 exchanged", SQUARE, SQUARE + 1)
+@seen_as(
+    Kind.TRANSPOSED, "argument a is the one for argument b with axes 0 and 1 exchanged", SQUARE, SQUARE + 1
+)
 @op
 def product_with_b_as_it_is(a, b):
     return a @ b, lambda g: g @ b, lambda g: a.T @ g
@@ -274,7 +278,11 @@ def hidden_from_the_replay(x):
 # -- some entries ----------------------------------------------------------------------------------
 
 
-@seen_as(Kind.PARTIAL, "6 of 16 entries only, above the diagonal of the last two axes: there it should be 0", SQUARE)
+@seen_as(
+    Kind.PARTIAL,
+    "6 of 16 entries only, above the diagonal of the last two axes: there it should be 0",
+    SQUARE,
+)
 @op
 def lower_triangle(x):
     mask = np.tri(4, dtype=bool)

@@ -26,7 +26,10 @@ def test_on_a_kink(at):
     assert not report
     assert report.results[0].worst.index == (0,)
     assert report.kind is Kind.KINK
-    assert "the slopes on the two sides of input x at [0] differ (`relu`, called at" in report.findings[0].sentence
+    assert (
+        "the slopes on the two sides of input x at [0] differ (`relu`, called at"
+        in report.findings[0].sentence
+    )
 
 
 @pytest.mark.parametrize("at", [1e-8, -1e-8, 1e-7, -1e-7, 1e-6, -1e-6, 3e-6, -5e-6, 1e-5, 1e-3])
