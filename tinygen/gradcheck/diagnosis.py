@@ -98,6 +98,8 @@ def meaning(c: float, e: Evidence) -> str:
             guesses.append(f"{n} is {words}: divided once too often, or one of {n} summands only")
         if is_(n / (n - 1)) or is_((n - 1) / n):
             guesses.append(f"{n} is {words}: n and n - 1 mixed up")
+        if words.startswith("the number"):
+            continue  # nobody takes the root of that
         if is_(math.sqrt(n)):
             guesses.append(f"√{n}, and {n} is {words}: a factor 1/√{n} is missing")
         if is_(1 / math.sqrt(n)):
@@ -196,12 +198,12 @@ GUESSES: Sequence[Guess] = (
     factor,
     swapped,
     rearranged,
-    forward,
     not_summed,
     clearly_partial,
     partly_summed,
     summed_twice,
     operand,
+    forward,
     missing_factor,
     missing_term,
     ones_only,

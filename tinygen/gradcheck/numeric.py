@@ -132,7 +132,11 @@ def kinked(jump: Array, rounding: Array) -> tuple[Array, Array]:
     loud = jump > 100 * rounding
     finest = len(jump) - 1 - loud[::-1].argmax(axis=0)
     columns = np.arange(jump.shape[1])
-    steady = np.ones(jump.shape[1], bool)
+    height = jump[finest, columns]
+    gone = (np.arange(len(jump))[:, None] > finest) & (
+        100 * rounding < height / 2
+    )  # finer steps would tell too
+    steady = ~gone.any(axis=0)
     for i in range(3):
         ratio = jump[finest - i, columns] / jump[finest - i - 1, columns]
         steady &= (ratio > 0.6) & (ratio < 1.7)

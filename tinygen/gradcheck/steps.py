@@ -120,7 +120,7 @@ class Step:
             return self.apply(rules, g)
 
     def apply(self, rules: Sequence[Any], g: Any) -> list[Any]:
-        if len(rules) == 1:
+        if len(rules) == 1 and rules[0] is not None:
             together = rules[0](g)
             together = together if type(together) is tuple else (together,)
             found = [together[i] if i < len(together) else None for i in self.wanted]
