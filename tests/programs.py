@@ -92,9 +92,9 @@ class Author:
         known = self.depend()
         self.inner = chance.sample(known, min(len(known), 3))
         known = [x for x in known if self.names[x].size] or known
-        known = sorted(known, key=lambda x: len(naive.ancestors(self.names[x])))[-6:]  # the deepest
-        for name in ("loss", "other"):
-            picked = chance.sample(known, min(len(known), 3))
+        known = sorted(known, key=lambda x: len(naive.ancestors(self.names[x])))[-8:]  # the deepest
+        for name, most in (("loss", 5), ("other", 3)):
+            picked = chance.sample(known, min(len(known), most))
             terms = [f"np.sum({x} * {self.fresh(self.names[x].shape)})" for x in picked]
             self.run(f"{name} = {' + '.join(terms or ['np.sum(constant(1, (2, 3)))'])}")
 
@@ -166,11 +166,12 @@ class Author:
     # choosing
 
     def any(self, condition=lambda x: True):
-        """The name of a tensor, a recent one as often as any."""
+        """The name of a tensor: of all, of the latest, or of those with a graph."""
         found = [name for name in self.pool if condition(self.names[name])]
         if not found:
             raise Unfit
-        return self.chance.choice(self.chance.choice([found, found[-3:]]))
+        graphs = [name for name in found if self.names[name].requires_grad] or found
+        return self.chance.choice(self.chance.choice([found, graphs, graphs[-3:]]))
 
     def partner(self, x, function=np.add):
         """The name of a tensor that `function` takes beside x."""
@@ -300,15 +301,20 @@ class Author:
         self.several(f"gradients({y}, {self.like(self.names[y].shape)}, {', '.join(by)})", len(by))
 
     def segment(self):
-        """A function of one or two tensors that uses others, too: called in one of several ways."""
-        args = [self.any() for _ in range(self.chance.randint(1, 2))]
-        parameters = [self.new() for _ in args]
-        self.names.update({p: self.names[a] for p, a in zip(parameters, args, strict=True)})
+        """A function of one or two tensors, called in one of several ways. It may use other tensors;
+        or it is closed and its arguments are off the tape, where tangents and cotangents may still be on it."""
+        names = [self.any() for _ in range(self.chance.randint(1, 2))]
+        shapes = [self.names[x].shape for x in names]
+        closed = self.chance.choice([False, False, True])
+        args = [f"{x}.detach()" for x in names] if closed else names
+        parameters = [self.new() for _ in names]
+        self.names.update({p: self.names[x] for p, x in zip(parameters, names, strict=True)})
         outer, lines = self.pool, self.lines
-        self.pool, self.lines, self.depth = outer + parameters, [], self.depth + 1
+        seen = [] if closed else outer
+        self.pool, self.lines, self.depth = seen + parameters, [], self.depth + 1
         for _ in range(self.chance.randint(1, 6)):
             self.line()
-        result = self.chance.choice(self.pool[len(outer) :][-3:])
+        result = self.chance.choice(self.pool[len(seen) :][-3:])
         body = [*self.lines, f"return {result}"]
         self.pool, self.lines, self.depth = outer, lines, self.depth - 1
         f = self.new()
@@ -316,24 +322,24 @@ class Author:
         ways = [self.checkpoint, self.checkpoint]
         ways += [self.pulled] if self.orders < ORDERS else []
         ways += [self.hvp, self.jvp] if self.orders < ORDERS - 1 else []
-        self.chance.choice(ways)(f, args, self.names[result].shape)
+        self.chance.choice(ways)(f, args, shapes, self.names[result].shape)
 
-    def checkpoint(self, f, args, shape):
+    def checkpoint(self, f, args, shapes, shape):
         if self.chance.choice([True, True, False]):
             self.write(f"checkpoint({f}, {', '.join(args)})")
         else:
             self.several(f"checkpoint(lambda *xs: ({f}(*xs), np.sin(xs[0])), {', '.join(args)})", 2)
 
-    def pulled(self, f, args, shape):
+    def pulled(self, f, args, shapes, shape):
         self.orders += 1
         self.several(f"pulled({f}, {self.like(shape)}, {', '.join(args)})", 1 + len(args))
 
-    def hvp(self, f, args, shape):
+    def hvp(self, f, args, shapes, shape):
         self.orders += 2
         inside = f"lambda x: np.sum({f}({', '.join(['x', *args[1:]])}) * {self.fresh(shape)})"
-        self.write(f"hvp({inside}, {args[0]}, {self.like(self.names[args[0]].shape)})")
+        self.write(f"hvp({inside}, {args[0]}, {self.like(shapes[0])})")
 
-    def jvp(self, f, args, shape):
+    def jvp(self, f, args, shapes, shape):
         self.orders += 2
-        tangents = ", ".join(self.like(self.names[x].shape) for x in args)
+        tangents = ", ".join(self.like(shape) for shape in shapes)
         self.several(f"jvp({f}, [{', '.join(args)}], [{tangents}])", 2)
