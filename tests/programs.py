@@ -302,7 +302,7 @@ class Author:
 
     def segment(self):
         """A function of one or two tensors, called in one of several ways. It may use other tensors;
-        or it is closed and its arguments are off the tape, where tangents and cotangents may still be on it."""
+        or it is closed and its arguments are off the tape, where tangents and cotangents may still be."""
         names = [self.any() for _ in range(self.chance.randint(1, 2))]
         shapes = [self.names[x].shape for x in names]
         closed = self.chance.choice([False, False, True])

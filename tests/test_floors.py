@@ -44,6 +44,9 @@ FLOORS = (
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
 )
 
+LATE = {"kernels.compiled": " numba llvmlite scipy threadpoolctl"}
+"""Rooms within rooms that nobody imports at once, and what they may import besides."""
+
 
 class Import(NamedTuple):
     target: str  # "tinygen.ops.shape", "numpy"
@@ -103,9 +106,13 @@ def complaints(root: Path, floors: tuple[Floor, ...]) -> list[str]:
             if target.split(".")[0] != package:
                 outside = target.split(".")[0]
                 needs = floors[level[room]].needs if room is not None else "numpy"
+                needs += LATE.get(".".join(name.split(".")[1:3]), "")
                 if at_start and outside not in needs.split() and outside not in sys.stdlib_module_names:
                     found.append(f"{at} imports {outside} at once: only NumPy is there for sure")
                 continue
+            late = ".".join(target.split(".")[1:3])
+            if at_start and late in LATE and not f"{name}.".startswith(f"{package}.{late}."):
+                found.append(f"{at} imports {late} at once: it needs{LATE[late]}")
             edges.setdefault(name, set()).add(target)
             if room is None:
                 continue  # the front door may import everything
@@ -158,11 +165,11 @@ def house(tmp_path):
         "high.py": "import house.low\n",
     }
 
-    def write(**changed):
+    def write(floors=SMALL, **changed):
         for path, text in {**files, **{k.replace("__", "/") + ".py": v for k, v in changed.items()}}.items():
             (tmp_path / "house" / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "house" / path).write_text(text)
-        return complaints(tmp_path / "house", SMALL)
+        return complaints(tmp_path / "house", floors)
 
     return write
 
@@ -233,6 +240,22 @@ def test_a_room_may_say_what_it_needs(tmp_path):
     floors = (Floor("room", "", None, "numpy scipy"),)
     assert complaints(tmp_path / "house", floors) == [
         "house/room.py:2 imports torch at once: only NumPy is there for sure"
+    ]
+
+
+def test_a_room_within_a_room_that_is_entered_late(house):
+    inside = {"kernels____init__": "", "kernels__compiled__loops": "import numba\nimport torch\n"}
+    floors = (*SMALL, Floor("kernels", ""))
+    assert house(floors, **inside) == [
+        "house/kernels/compiled/loops.py:2 imports torch at once: only NumPy is there for sure"
+    ]
+    inside["kernels__compiled__loops"] = "from house.kernels.compiled import other"
+    inside["kernels__compiled__other"] = "import numba"
+    assert house(floors, **inside) == []
+    late = "def f():\n    import house.kernels.compiled.other"
+    assert house(floors, **inside, kernels__slow=late) == []
+    assert house(floors, **inside, kernels__slow="import house.kernels.compiled.other") == [
+        "house/kernels/slow.py:1 imports kernels.compiled at once: it needs" + LATE["kernels.compiled"]
     ]
 
 

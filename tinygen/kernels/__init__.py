@@ -3,14 +3,19 @@
 The body of an op in `tinygen/ops/` is its definition: what is read, what higher orders use, and the
 oracle that kernels are tested against, in value and gradient. A kernel is a function of the same
 arguments and results for NumPy arrays; one that doesn't take what it is given returns NotImplemented,
-and the definition runs. `kernels("off")` leaves only definitions, `kernels("numpy")` takes kernels that
-need no compiler, `kernels("auto")`, the default, the best there is; `kernels.table()` lists them.
+and the next one is asked, in the end the definition. `kernels("off")` leaves only definitions,
+`kernels("numpy")` takes kernels that need no compiler, `kernels("auto")`, the default, the best there is:
+those in `compiled/`, where Numba and SciPy are installed. `kernels.table()` lists them.
 """
 
+from tinygen import ops
 from tinygen.kernels import attention, gelu, loss, norm  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels
 
 __all__ = ["kernels"]
+
+kernels.later(ops.linear, "linear")
+kernels.later(ops.matmul, "linear")
 
 keep_freed_memory()

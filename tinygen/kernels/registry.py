@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -11,13 +12,44 @@ import numpy as np
 from tinygen.tape import Op
 from tinygen.tensor import Tensor
 
-MODES = ("off", "numpy", "auto")
+FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba")}
+"""What the kernels may need that each mode takes."""
+
+LEAST = 2**13
+"""How many entries an array must have for a compiled kernel to be worth a thread, or the import of Numba."""
 
 
 class Kernel(NamedTuple):
     op: Op
-    floor: str  # what it needs: "numpy"
+    floor: str  # what it needs: "numpy" or "numba"
     compute: Callable[..., Any]
+
+
+class Later:
+    """A compiled kernel, the function of the op's name in `tinygen.kernels.compiled.MODULE`. That is
+    imported, and Numba with it, when the first array comes that is large enough."""
+
+    def __init__(self, op: Op, module: str) -> None:
+        self.__module__ = f"{__package__}.compiled.{module}"
+        self.__name__ = op.name
+        self.function: Callable[..., Any] | None = None
+        self.missing = ""  # why it cannot be had
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if args[0].size < LEAST and (len(args) == 1 or getattr(args[1], "size", 0) < LEAST):
+            return NotImplemented
+        if self.function is None and not self.load():
+            return NotImplemented
+        return self.function(*args, **kwargs)  # type: ignore[misc]
+
+    def load(self) -> bool:
+        """Whether the kernel is there; if it isn't, `missing` says why."""
+        if self.function is None and not self.missing:
+            try:
+                self.function = getattr(importlib.import_module(self.__module__), self.__name__)
+            except ImportError as error:  # no Numba, no SciPy, or none that can be used
+                self.missing = str(error)
+        return self.function is not None
 
 
 class Switch:
@@ -33,8 +65,8 @@ class Switch:
         self.entries: list[Kernel] = []
 
     def __call__(self, mode: str) -> Restore:
-        if mode not in MODES:
-            raise ValueError(f"kernels are {', '.join(map(repr, MODES))}, not {mode!r}")
+        if mode not in FLOORS:
+            raise ValueError(f"kernels are {', '.join(map(repr, FLOORS))}, not {mode!r}")
         before, self.mode = self.mode, mode
         for op in {entry.op for entry in self.entries}:
             self.connect(op)
@@ -51,11 +83,14 @@ class Switch:
 
         return add
 
+    def later(self, function: Callable[..., Any], module: str) -> None:
+        """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`."""
+        op: Op = function.op  # type: ignore[attr-defined]
+        self.register(function, "numba")(Later(op, module))
+
     def live(self, op: Op) -> list[Callable[..., Any]]:
         """The kernels that the mode allows for `op`, best first."""
-        floors = {"off": (), "numpy": ("numpy",)}.get(self.mode)
-        found = [e.compute for e in self.entries if e.op is op and (floors is None or e.floor in floors)]
-        return found[::-1]
+        return [e.compute for e in self.entries if e.op is op and e.floor in FLOORS[self.mode]][::-1]
 
     def connect(self, op: Op) -> None:
         found = self.live(op)
@@ -64,10 +99,12 @@ class Switch:
     def table(self) -> str:
         """One line per kernel: the op, what it needs, where it stands, whether it is in use."""
         rows = [("op", "needs", "kernel", "in use")]
-        for e in self.entries:
+        for e in sorted(self.entries, key=lambda e: e.op.name):
             used = "yes" if e.compute in self.live(e.op) else "no"
+            if used == "yes" and isinstance(e.compute, Later) and not e.compute.load():
+                used = f"no: {e.compute.missing}"
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)] + [0]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
 
 

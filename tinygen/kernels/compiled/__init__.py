@@ -1,0 +1,13 @@
+"""Kernels that Numba compiles, for float32 arrays on the CPU.
+
+Nothing here is imported before an array comes that is large enough to be worth it (`registry.Later`).
+`compile.py` says how functions are compiled and where the machine code is kept, `blas.py` calls matrix
+products from inside of parallel loops, `math.py` has exp, tanh and log that the compiler can vectorize. Each
+of the other files has the kernels of one family of ops.
+
+All parallel work runs on one pool of threads, Numba's: with a second one (OpenBLAS has its own) the threads
+of the one wait, spinning, for a core that those of the other hold, and a step takes ten times as long.
+
+Results do not depend on chance: work is cut into parts by the number of threads alone, and what the parts sum
+up is added in their order.
+"""

@@ -1,0 +1,80 @@
+"""How the kernels are compiled, and where the machine code is kept.
+
+`@kernel` compiles a function that runs loops over `prange` on all threads, `@inner` one that is called from
+inside such loops. Compiling takes about a second a kernel, once: the machine code goes to a folder whose name
+is a hash of all sources here, so that a changed file never meets code compiled from an older one (Numba itself
+looks only at the file that a function stands in, and not at those it calls into).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import event
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXACT = {"contract"}
+"""Products may be fused into sums; otherwise as written: exp and log depend on it."""
+IN_LANES = EXACT | {"reassoc", "nsz"}
+"""Long sums may be split into several that run side by side. NaN and infinity keep their meaning."""
+
+LOOPS_ONLY = dict.fromkeys(
+    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
+)
+
+
+@functools.cache
+def folder() -> str:
+    """Where the machine code is kept: NUMBA_CACHE_DIR if that is set, else beside the sources, else in the
+    user's cache."""
+    here = Path(__file__).parent
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
+    cache = here / "__pycache__"
+    if not os.access(cache if cache.exists() else here, os.W_OK):
+        cache = Path.home() / ".cache" / "tinygen"
+    return numba.config.CACHE_DIR or str(cache / f"numba-{sources.hexdigest()[:12]}")
+
+
+def compiled(function: F, **options: Any) -> F:
+    """`function`, to be compiled for the types that it is called with."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
+    try:
+        made: F = numba.njit(cache=True, error_model="numpy", **options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return made
+
+
+def kernel(function: F) -> F:
+    return compiled(function, fastmath=IN_LANES, parallel={**LOOPS_ONLY, "prange": True})
+
+
+def inner(function: F) -> F:
+    return compiled(function, fastmath=EXACT)
+
+
+@functools.cache
+def say() -> None:
+    print(f"tinygen: compiling kernels, this once (kept in {folder()})", file=sys.stderr, flush=True)
+
+
+class Notice(event.Listener):
+    """Says, once, that kernels are being compiled, since that takes seconds."""
+
+    def on_start(self, event: Any) -> None:
+        if event.data["dispatcher"].py_func.__module__.startswith(__package__):
+            say()
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", Notice())
