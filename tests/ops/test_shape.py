@@ -34,6 +34,7 @@ def test_split_gives_a_tuple():
     parts = np.split(X, 3, axis=1)
     assert type(parts) is tuple
     assert [p.shape for p in parts] == [(2, 1)] * 3
+    assert all(np.shares_memory(p.data, X.data) for p in parts)
     assert [p.shape for p in np.split(X, [1], axis=1)] == [(2, 1), (2, 2)]
     assert [p.shape for p in np.array_split(X, 2, axis=0)] == [(1, 3)] * 2
     left, right = ops.split(X.data, [2], 1)

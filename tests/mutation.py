@@ -1,0 +1,251 @@
+"""The mutation run of docs/mutation.md: small faults planted in the tape and the ops, one at a time.
+
+    pip install cosmic-ray
+    python tests/mutation.py run results.jsonl --jobs 2      # again: only what was not killed
+    python tests/mutation.py table results.jsonl
+
+cosmic-ray makes the mutants. They are written into a copy of the project; this process imports what all
+tests need (NumPy, torch, ...) once, and forks a child for each mutant, which imports the mutated tinygen
+and runs the tests that are most likely to notice; then, if they pass, the others.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PAIRS = {
+    "Binary": "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul BitAnd_BitOr BitOr_BitAnd",
+    "Comparison": "Eq_NotEq NotEq_Eq Is_IsNot IsNot_Is Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt",
+    "Unary": "Delete_USub Delete_Not Delete_Invert",
+}
+OPERATORS = [
+    *("AddNot", "ExceptionReplacer", "NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop"),
+    *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ReplaceAndWithOr", "ReplaceOrWithAnd"),
+    *("ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
+    *(f"Replace{kind}Operator_{pair}" for kind, pairs in PAIRS.items() for pair in pairs.split()),
+]
+
+# -- the tests of a file, those that kill most first -------------------------------------------------
+
+TAPE = [f"tests/test_{name}.py" for name in ("tape", "backward", "backward_safety", "tensor", "recompute")]
+OTHERS = [
+    "tests/nn",
+    "tests/kernels",
+    *(f"tests/test_{name}.py" for name in ("transforms", "backward_memory")),
+]
+GRADCHECK = [f"tests/gradcheck/test_{name}.py" for name in ("gradcheck", "verdicts", "report", "modules")]
+
+
+def stages(file: str) -> list[list[str]]:
+    """Arguments of pytest: each is run only if the ones before have passed."""
+    if file == "tinygen/tape.py":
+        return [TAPE, [*OTHERS, "tests/test_graph.py", *GRADCHECK], ["tests/ops", "-k", "float32_stays or kept"]]
+    if file == "tinygen/ops/__init__.py":
+        return [["tests/test_tensor.py", "tests/test_import.py"], ["tests/ops"]]
+    family = Path(file).stem
+    own = ROOT / f"tests/ops/test_{family}.py"
+    named = " or ".join(["conv", "pool"] if family == "window" else public(file))
+    first = ["tests/ops/test_every_op.py", "-k", named]
+    second = (
+        [str(own.relative_to(ROOT))] if own.exists() else ["tests/ops/test_conv.py", "tests/ops/test_pool.py"]
+    )
+    if family == "activation":
+        second = ["tests/ops/test_elementwise.py"]
+    third = ["tests/ops/test_properties.py", "tests/ops/test_kept.py", *TAPE, *OTHERS]
+    return [first, second, third]
+
+
+def public(file: str) -> list[str]:
+    exported = (ROOT / "tinygen/ops/__init__.py").read_text()
+    tree = ast.parse((ROOT / file).read_text())
+    return [f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f'"{f.name}"' in exported]
+
+
+# -- the mutants -------------------------------------------------------------------------------------
+
+
+def behaviour(source: str) -> str:
+    """The program without its annotations: they are never evaluated (`from __future__ import annotations`)."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for field in ("annotation", "returns"):
+            if getattr(node, field, None) is not None:
+                setattr(node, field, ast.Constant(None))
+    return ast.dump(tree)
+
+
+def mutants(file: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """What was changed, and the whole mutated source. Left out: what does not compile, what changes an
+    annotation only, and what another operator has made already."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = (ROOT / file).read_text()
+    seen = {behaviour(source)}
+    for name in OPERATORS:
+        operator, occurrence = get_operator(f"core/{name}")(), 0
+        while (mutated := mutate_code(source, operator, occurrence)) is not None:
+            occurrence += 1
+            try:
+                program = behaviour(mutated)
+            except SyntaxError:
+                continue
+            if program not in seen:
+                seen.add(program)
+                yield {"file": file, "operator": name, **difference(source, mutated)}, mutated
+
+
+def difference(source: str, mutated: str) -> dict[str, Any]:
+    before, after = source.splitlines(), mutated.splitlines()
+    same = 0
+    while before[same] == after[same]:
+        same += 1
+    end = 1
+    while before[-end] == after[-end] and end < min(len(before), len(after)) - same:
+        end += 1
+    old, new = (lines[same : len(lines) - end + 1] for lines in (before, after))
+    return {"line": same + 1, "before": "\n".join(old), "after": "\n".join(new)}
+
+
+def files() -> list[str]:
+    return [
+        "tinygen/tape.py",
+        *(str(f.relative_to(ROOT)) for f in sorted((ROOT / "tinygen/ops").glob("*.py"))),
+    ]
+
+
+# -- running -----------------------------------------------------------------------------------------
+
+
+def outcome(copy: Path, file: str, limit: int) -> str:
+    """ "survived", or in which stage the tests failed; "timeout" when a stage took too long."""
+    for number, arguments in enumerate(stages(file), 1):
+        child = os.fork()
+        if child == 0:
+            run_pytest(copy, arguments, limit)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status == -signal.SIGALRM:
+            return "timeout"
+        if status != 0:
+            return f"killed by stage {number}"
+    return "survived"
+
+
+def run_pytest(copy: Path, arguments: list[str], limit: int) -> None:
+    signal.alarm(limit)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.chdir(copy)
+    sys.path.insert(0, str(copy))
+    os.environ["PYTHONPATH"] = str(copy)
+    status = 3
+    try:
+        import pytest
+        import tinygen
+
+        assert Path(tinygen.__file__).is_relative_to(copy)
+        status = int(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments]))
+    finally:
+        os._exit(status)
+
+
+def run(results: Path, chosen: list[str], jobs: int, limit: int) -> None:
+    done = {key(r) for r in read(results) if r["outcome"] != "survived"}
+    work = [m for file in chosen for m in mutants(file) if key(m[0]) not in done]
+    print(f"{len(work)} mutants to run, {len(done)} killed before", flush=True)
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    for module in (
+        "pytest",
+        "numpy",
+        "hypothesis.extra.numpy",
+        "hypothesis.internal.entropy",
+        "torch",
+        "scipy.special",
+    ):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    sys.dont_write_bytecode = True
+    children = []
+    for job in range(jobs):
+        if (child := os.fork()) == 0:
+            worker(work[job::jobs], results, limit)
+            os._exit(0)
+        children.append(child)
+    failed = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert not any(failed), "a worker has stopped; run again to go on"
+
+
+def worker(work: list[tuple[dict[str, Any], str]], results: Path, limit: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        skipped = shutil.ignore_patterns(".git", "runs", ".hypothesis", ".*_cache")
+        shutil.copytree(ROOT, copy, ignore=skipped)
+        file = None
+        for change, mutated in work:
+            if change["file"] != file:
+                file = change["file"]
+                assert outcome(copy, file, limit) == "survived", f"{file}: the tests fail without a mutant"
+            path = copy / change["file"]
+            original = path.read_text()
+            path.write_text(mutated)
+            start = time.perf_counter()
+            change["outcome"] = outcome(copy, change["file"], limit)
+            change["seconds"] = round(time.perf_counter() - start, 1)
+            path.write_text(original)
+            with results.open("a") as f:
+                f.write(json.dumps(change) + "\n")
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def key(change: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(change[name] for name in ("file", "operator", "line", "before", "after"))
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """The last result of each mutant."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return list({key(r): r for r in map(json.loads, lines)}.values())
+
+
+def table(results: Path) -> None:
+    rows = read(results)
+    print("| file | mutants | killed | survived | score |\n|---|---|---|---|---|")
+    for file in [*files(), "all"]:
+        mine = [r for r in rows if file in (r["file"], "all")]
+        left = sum(r["outcome"] == "survived" for r in mine)
+        score = 100 * (1 - left / max(len(mine), 1))
+        print(f"| `{file}` | {len(mine)} | {len(mine) - left} | {left} | {score:.1f} % |")
+    for r in sorted(rows, key=lambda r: (r["file"], r["line"])):
+        if r["outcome"] == "survived":
+            print(f"\n{r['file']}:{r['line']} {r['operator']}\n- {r['before']}\n+ {r['after']}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--files", nargs="+", default=files(), metavar="FILE")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--limit", type=int, default=120, help="seconds for each stage of the tests")
+    args = parser.parse_args()
+    if args.command == "run":
+        run(args.results, args.files, args.jobs, args.limit)
+    else:
+        table(args.results)
