@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.kernels import kernels
 from tinygen.nn.module import Module
+from tinygen.tape import Op
 from tinygen.tensor import Array, Tensor, device_of, to_device
 
 Group = dict[str, Any]
@@ -172,6 +174,38 @@ class SGD(Optimizer):
             p -= lr * g
 
 
+def adam(
+    param: Array,
+    grad: Array,
+    mean: Array,
+    square: Array,
+    *,
+    keep: float,
+    decay: float,
+    betas: tuple[float, float],
+    rate: float,
+    eps: float,
+) -> tuple[None]:
+    """Adam's step, in place: p shrinks to keep·p, decay·p adds to its gradient g, which m and v, the running
+    means of g and g², take in, and p -= rate·m / (sqrt(v) + eps)."""
+    beta1, beta2 = betas
+    for p, g, m, v in pieces(param, grad, mean, square):
+        if keep != 1:
+            p *= keep
+        if decay:
+            g = g + decay * p
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
+        p -= rate * m / (np.sqrt(v) + eps)
+    return (None,)
+
+
+ADAM = Op(adam)  # never on the tape, but a definition that has a kernel
+kernels.later(ADAM, "adam")
+
+
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2014, arXiv:1412.6980, Algorithm 1): m and v are running means of g and g²;
     p -= lr·m̂ / (sqrt(v̂) + eps), where m̂ = m / (1 - β1^t) and v̂ = v / (1 - β2^t) make up for starting at 0.
@@ -200,16 +234,9 @@ class Adam(Optimizer):
         state["step"] += 1
         root = math.sqrt(1 - beta2 ** state["step"])  # m̂ / (sqrt(v̂) + eps), times root above and below
         rate = lr * root / (1 - beta1 ** state["step"])
-        for p, g, m, v in pieces(param, grad, state["m"], state["v"]):
-            if decay and self.decoupled:
-                p *= 1 - lr * decay
-            elif decay:
-                g = g + decay * p
-            m *= beta1
-            m += (1 - beta1) * g
-            v *= beta2
-            v += (1 - beta2) * g * g
-            p -= rate * m / (np.sqrt(v) + eps * root)
+        keep, decay = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
+        arrays = (param, grad, state["m"], state["v"])
+        ADAM.compute(*arrays, keep=keep, decay=decay, betas=(beta1, beta2), rate=rate, eps=eps * root)
 
 
 class AdamW(Adam):

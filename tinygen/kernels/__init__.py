@@ -12,10 +12,19 @@ from tinygen import ops
 from tinygen.kernels import attention, gelu, loss, norm  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels
+from tinygen.ops.loss import token_losses
 
 __all__ = ["kernels"]
 
+kernels.later(ops.attention, "attention")
+kernels.later(ops.gelu, "activation")
+kernels.later(ops.softmax, "activation")
+kernels.later(ops.log_softmax, "activation")
+kernels.later(ops.layer_norm, "norm")
+kernels.later(ops.rms_norm, "norm")
 kernels.later(ops.linear, "linear")
 kernels.later(ops.matmul, "linear")
+kernels.later(ops.scatter_add, "index")
+kernels.later(token_losses, "loss")
 
 keep_freed_memory()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen.tape import Op
-from tinygen.tensor import Tensor
 
 FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba")}
 """What the kernels may need that each mode takes."""
@@ -72,21 +71,20 @@ class Switch:
             self.connect(op)
         return Restore(self, before)
 
-    def register(self, function: Callable[..., Tensor], floor: str = "numpy") -> Callable[..., Any]:
+    def register(self, function: Callable[..., Any] | Op, floor: str = "numpy") -> Callable[..., Any]:
         """Decorate a kernel of the op `function`; the latest that is registered is tried first."""
 
         def add(compute: Callable[..., Any]) -> Callable[..., Any]:
-            op: Op = function.op  # type: ignore[attr-defined]
+            op = op_of(function)
             self.entries.append(Kernel(op, floor, compute))
             self.connect(op)
             return compute
 
         return add
 
-    def later(self, function: Callable[..., Any], module: str) -> None:
+    def later(self, function: Callable[..., Any] | Op, module: str) -> None:
         """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`."""
-        op: Op = function.op  # type: ignore[attr-defined]
-        self.register(function, "numba")(Later(op, module))
+        self.register(function, "numba")(Later(op_of(function), module))
 
     def live(self, op: Op) -> list[Callable[..., Any]]:
         """The kernels that the mode allows for `op`, best first."""
@@ -106,6 +104,10 @@ class Switch:
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
         widths = [max(len(row[i]) for row in rows) for i in range(3)] + [0]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+
+
+def op_of(function: Callable[..., Any] | Op) -> Op:
+    return function if isinstance(function, Op) else function.op  # type: ignore[attr-defined, no-any-return]
 
 
 class Restore:

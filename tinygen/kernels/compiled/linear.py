@@ -20,29 +20,37 @@ from tinygen.kernels.compiled.compile import kernel
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
-WIDTH = 16  # parts are cut at multiples of as many floats, a cache line
+LINE = 16  # floats in a cache line: parts are cut between them
 FEW = 4  # rows, up to which reading the matrix takes longer than the products
 WORTH = 2**18  # multiplications, below which NumPy's product, on one thread, is as fast
 
 
 @kernel
-def in_parts(sgemm, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, threads):
-    """C (m, n) = A B + beta·C by addresses, as in `blas.py`; the longer side of C is cut into parts."""
+def in_parts(sgemm, a, ta, b, tb, bias, c, threads):
+    """c (m, n) = A B + bias, where A is a or aᵀ and B is b or bᵀ. The longer side of c is cut into parts."""
+    m, n = c.shape
+    k = a.shape[0] if ta else a.shape[1]
+    lda, ldb = a.shape[1], b.shape[1]
+    flag_a, flag_b = TRANSPOSED if ta else PLAIN, TRANSPOSED if tb else PLAIN
+    beta = ONE if bias.size else ZERO
     by_rows = m >= n
     size = m if by_rows else n
-    part = ((size + threads - 1) // threads + WIDTH - 1) // WIDTH * WIDTH
+    part = ((size + threads - 1) // threads + LINE - 1) // LINE * LINE
     for i in prange(threads):
-        start = i * part
-        count = min(part, size - start)
-        if count > 0:
-            if by_rows:
-                from_row = a + 4 * start * (1 if ta == TRANSPOSED else lda)
-                into = c + 4 * start * ldc
-                call_sgemm(sgemm, tb, ta, n, count, k, ONE, b, ldb, from_row, lda, beta, into, ldc)
-            else:
-                from_column = b + 4 * start * (ldb if tb == TRANSPOSED else 1)
-                into = c + 4 * start
-                call_sgemm(sgemm, tb, ta, count, m, k, ONE, from_column, ldb, a, lda, beta, into, ldc)
+        start, stop = min(i * part, size), min((i + 1) * part, size)
+        first, rows = (start, stop - start) if by_rows else (0, m)
+        left, columns = (0, n) if by_rows else (start, stop - start)
+        if bias.size:
+            shift = bias[left : left + columns]
+            for r in range(first, first + rows):
+                row = c[r, left : left + columns]
+                for j in range(row.size):
+                    row[j] = shift[j]
+        if stop > start:
+            at_a = a.ctypes.data + 4 * first * (1 if ta else lda)
+            at_b = b.ctypes.data + 4 * left * (ldb if tb else 1)
+            at_c = c.ctypes.data + 4 * (first * n + left)
+            call_sgemm(sgemm, flag_b, flag_a, columns, rows, k, ONE, at_b, ldb, at_a, lda, beta, at_c, n)
 
 
 @kernel
@@ -58,18 +66,9 @@ def few_rows(x, weight, y):
 
 
 @kernel
-def repeat(bias, y):
-    """Every row of y = bias."""
-    for r in prange(y.shape[0]):
-        row = y[r]
-        for i in range(row.size):
-            row[i] = bias[i]
-
-
-@kernel
 def column_sums(x, sums, threads):
     """sums (C) of x (N, C) over N; each thread has some of the columns."""
-    part = ((sums.size + threads - 1) // threads + WIDTH - 1) // WIDTH * WIDTH
+    part = ((sums.size + threads - 1) // threads + LINE - 1) // LINE * LINE
     for i in prange(threads):
         start, stop = min(i * part, sums.size), min((i + 1) * part, sums.size)
         mine = sums[start:stop]
@@ -80,15 +79,14 @@ def column_sums(x, sums, threads):
                 mine[j] += row[j]
 
 
-def product(a: Array, b: Array, ta: bool = False, tb: bool = False, c: Array | None = None) -> Array:
-    """A B, or A B + c into c, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
-    m, k = a.shape[::-1] if ta else a.shape
-    n = b.shape[0 if tb else 1]
-    beta = ZERO if c is None else ONE
-    y = np.empty((m, n), np.float32) if c is None else c
-    flags = (TRANSPOSED if ta else PLAIN, TRANSPOSED if tb else PLAIN)
-    addresses = (a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], beta, y.ctypes.data, n)
-    in_parts(SGEMM, *flags, m, n, k, *addresses, numba.get_num_threads())
+NO_BIAS = np.empty(0, np.float32)
+
+
+def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array | None = None) -> Array:
+    """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
+    y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
+    bias = NO_BIAS if bias is None else np.ascontiguousarray(bias)
+    in_parts(SGEMM, a, ta, b, tb, bias, y, numba.get_num_threads())
     return y
 
 
@@ -107,12 +105,8 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         y = np.empty((len(flat), out), np.float32)
         few_rows(flat, weight, y)
         y = y if bias is None else np.add(y, bias, out=y)
-    elif bias is None:
-        y = product(flat, weight, tb=True)
     else:
-        y = np.empty((len(flat), out), np.float32)
-        repeat(bias, y)
-        product(flat, weight, tb=True, c=y)
+        y = product(flat, weight, tb=True, bias=bias)
 
     def dbias(g: Array) -> Array:
         sums = np.empty(out, np.float32)

@@ -41,6 +41,17 @@ def number(context: Any, x: Any) -> tuple[Any, Any]:
     return types.float32(types.int32), code
 
 
+@inner
+def largest(row):
+    """The largest entry of a row that has one; NaN if one is. Found among whole numbers that are in the
+    same order, since the compiler takes those in any order, and floats, for NaN's sake, one by one."""
+    top = np.int32(-(2**31))
+    for i in range(row.size):
+        b = bits(row[i])
+        top = max(top, b ^ ((b >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    return number(top ^ ((top >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
 # -- exp -------------------------------------------------------------------------------------------
 
 LOG2E = F(1 / math.log(2))

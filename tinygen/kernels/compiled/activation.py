@@ -1,0 +1,159 @@
+"""GELU, softmax and log-softmax. GELU's backward computes its slope from x again, which costs less than to
+write it down and read it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from tinygen.kernels.compiled.compile import inner_sum, kernel
+from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest, log, normal_cdf, sigmoid
+from tinygen.tensor import Array
+
+PART = 2**12  # floats that a thread takes at a time
+
+
+@kernel
+def gelu_value(x, y):
+    for part in prange((x.size + PART - 1) // PART):
+        xs, ys = x[part * PART : (part + 1) * PART], y[part * PART : (part + 1) * PART]
+        for i in range(xs.size):
+            ys[i] = xs[i] * normal_cdf(xs[i], exp(-HALF * xs[i] * xs[i]))
+
+
+@kernel
+def gelu_slope(x, g, d):
+    """d = g (Φ(x) + x φ(x))."""
+    peak = np.float32(1 / math.sqrt(2 * math.pi))  # φ(0)
+    for part in prange((x.size + PART - 1) // PART):
+        here = slice(part * PART, (part + 1) * PART)
+        xs, gs, ds = x[here], g[here], d[here]
+        for i in range(xs.size):
+            density = exp(-HALF * xs[i] * xs[i])
+            ds[i] = gs[i] * (normal_cdf(xs[i], density) + xs[i] * (peak * density))
+
+
+C, CA = np.float32(math.sqrt(2 / math.pi)), np.float32(math.sqrt(2 / math.pi) * 0.044715)
+CA3 = np.float32(3) * CA
+
+
+@kernel
+def tanh_gelu_value(x, y):
+    """x (1 + tanh u)/2 = x σ(2u) with u = √(2/π) (x + 0.044715 x³)."""
+    for part in prange((x.size + PART - 1) // PART):
+        xs, ys = x[part * PART : (part + 1) * PART], y[part * PART : (part + 1) * PART]
+        for i in range(xs.size):
+            u = xs[i] * (C + CA * xs[i] * xs[i])
+            ys[i] = xs[i] * sigmoid(TWO * u)
+
+
+@kernel
+def tanh_gelu_slope(x, g, d):
+    """d = g (σ + 2x σ (1 - σ) u')."""
+    for part in prange((x.size + PART - 1) // PART):
+        here = slice(part * PART, (part + 1) * PART)
+        xs, gs, ds = x[here], g[here], d[here]
+        for i in range(xs.size):
+            square = xs[i] * xs[i]
+            s = sigmoid(TWO * xs[i] * (C + CA * square))
+            ds[i] = gs[i] * (s + TWO * xs[i] * s * (ONE - s) * (C + CA3 * square))
+
+
+def gelu(x: Array, approximate: str = "none") -> Any:
+    if approximate not in ("none", "tanh"):
+        return NotImplemented
+    value, slope = (gelu_value, gelu_slope) if approximate == "none" else (tanh_gelu_value, tanh_gelu_slope)
+    flat = np.ascontiguousarray(x).reshape(-1)
+    y = np.empty_like(flat)
+    value(flat, y)
+
+    def dx(g: Array) -> Array:
+        d = np.empty_like(flat)
+        slope(flat, np.ascontiguousarray(g).reshape(-1), d)
+        return d.reshape(x.shape)
+
+    return y.reshape(x.shape), dx
+
+
+# -- over rows -------------------------------------------------------------------------------------
+
+
+@inner_sum
+def exp_less(row, shift, y):
+    """y = exp(row - shift), and the sum of that."""
+    total = ZERO
+    for i in range(row.size):
+        y[i] = exp(row[i] - shift)
+        total += y[i]
+    return total
+
+
+@kernel
+def softmax_value(x, y):
+    for r in prange(x.shape[0]):
+        row, out = x[r], y[r]
+        top = largest(row)
+        total = exp_less(row, top if top > -np.inf else ZERO, out)
+        weight = ONE / total if total != ZERO else ZERO  # all are -inf: there is nothing to choose from
+        for i in range(out.size):
+            out[i] *= weight
+
+
+@kernel
+def softmax_slope(y, g, d):
+    for r in prange(y.shape[0]):
+        p, dp, dx = y[r], g[r], d[r]
+        along = ZERO
+        for i in range(p.size):
+            along += p[i] * dp[i]
+        for i in range(p.size):
+            dx[i] = p[i] * (dp[i] - along)
+
+
+@kernel
+def log_softmax_value(x, y):
+    for r in prange(x.shape[0]):
+        row, out = x[r], y[r]
+        top = largest(row)
+        shift = top + log(exp_less(row, top, out))
+        for i in range(out.size):
+            out[i] = row[i] - shift
+
+
+@kernel
+def log_softmax_slope(y, g, d):
+    for r in prange(y.shape[0]):
+        logp, dlogp, dx = y[r], g[r], d[r]
+        total = ZERO
+        for i in range(dlogp.size):
+            total += dlogp[i]
+        for i in range(dlogp.size):
+            dx[i] = dlogp[i] - exp(logp[i]) * total
+
+
+def over_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
+    if axis not in (-1, x.ndim - 1):
+        return NotImplemented
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    y = np.empty_like(rows)
+    value(rows, y)
+
+    def dx(g: Array) -> Array:
+        d = np.empty_like(y)
+        slope(y, np.ascontiguousarray(g).reshape(y.shape), d)
+        return d.reshape(x.shape)
+
+    return y.reshape(x.shape), dx
+
+
+def softmax(x: Array, axis: int = -1) -> Any:
+    return over_rows(x, axis, softmax_value, softmax_slope)
+
+
+def log_softmax(x: Array, axis: int = -1) -> Any:
+    if not np.isfinite(x.max()):
+        return NotImplemented  # the definition knows what to make of infinities
+    return over_rows(x, axis, log_softmax_value, log_softmax_slope)

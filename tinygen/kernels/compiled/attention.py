@@ -1,0 +1,153 @@
+"""Attention by blocks of queries, one head after another on each thread (after Dao et al. 2022,
+arXiv:2205.14135: nothing of the size T × S is kept).
+
+Forward keeps, for each query, only the logarithm of its softmax's denominator; backward computes the weights
+again from it. A causal block looks at no key beyond its last query. Queries, keys and values are read where
+they are, usually side by side in what one projection wrote; the result is written so that the heads of one
+position are side by side, and `merge_heads` costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange
+
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, gemm, gemm_nt, gemm_tn
+from tinygen.kernels.compiled.compile import inner, inner_sum, kernel
+from tinygen.kernels.compiled.math import exp, largest, log
+from tinygen.kernels.registry import float32
+from tinygen.tensor import Array
+
+BLOCK = 64  # queries
+
+
+# Arrays are (B, H, T, d), whatever their strides but the last one.
+
+
+@inner
+def place(x, b, h, i):
+    """The address of x[b, h, i, 0], and the distance from there to the next position, in floats."""
+    return x.ctypes.data + b * x.strides[0] + h * x.strides[1] + i * x.strides[2], x.strides[2] // 4
+
+
+@inner_sum
+def softmax(row):
+    """In place; returns the logarithm of what it was divided by."""
+    top = largest(row)
+    total = ZERO
+    for j in range(row.size):
+        row[j] = exp(row[j] - top)
+        total += row[j]
+    weight = ONE / total
+    for j in range(row.size):
+        row[j] *= weight
+    return top + log(total)
+
+
+@kernel
+def forward(sgemm, q, k, v, y, lse, scale, causal, threads):
+    batch, heads, t, d = q.shape
+    s, e = k.shape[2], v.shape[3]
+    for part in prange(threads):
+        p = np.empty((BLOCK, s), np.float32)
+        for bh in range(part, batch * heads, threads):
+            b, h = bh // heads, bh % heads
+            at_k, k_rows = place(k, b, h, 0)
+            at_v, v_rows = place(v, b, h, 0)
+            for start in range(0, t, BLOCK):
+                n = min(BLOCK, t - start)
+                seen = s - t + start + n if causal else s
+                at_q, q_rows = place(q, b, h, start)
+                at_y, y_rows = place(y, b, h, start)
+                gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, p.ctypes.data, s)
+                for i in range(n):
+                    mine = s - t + start + i + 1 if causal else s
+                    lse[b, h, start + i] = softmax(p[i, :mine])
+                    p[i, mine:seen] = ZERO
+                gemm(sgemm, n, e, seen, ONE, p.ctypes.data, s, at_v, v_rows, ZERO, at_y, y_rows)
+
+
+@kernel
+def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, threads):
+    batch, heads, t, d = q.shape
+    s, e = k.shape[2], v.shape[3]
+    for part in prange(threads):
+        p, dp = np.empty((BLOCK, s), np.float32), np.empty((BLOCK, s), np.float32)
+        for bh in range(part, batch * heads, threads):
+            b, h = bh // heads, bh % heads
+            at_k, k_rows = place(k, b, h, 0)
+            at_v, v_rows = place(v, b, h, 0)
+            at_dk, dk_rows = place(dk, b, h, 0)
+            at_dv, dv_rows = place(dv, b, h, 0)
+            dk[b, h] = ZERO
+            dv[b, h] = ZERO
+            for start in range(0, t, BLOCK):
+                n = min(BLOCK, t - start)
+                seen = s - t + start + n if causal else s
+                at_q, q_rows = place(q, b, h, start)
+                at_g, g_rows = place(g, b, h, start)
+                at_dq, dq_rows = place(dq, b, h, start)
+                gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, p.ctypes.data, s)
+                gemm_nt(sgemm, n, seen, e, ONE, at_g, g_rows, at_v, v_rows, ZERO, dp.ctypes.data, s)
+                for i in range(n):
+                    mine = s - t + start + i + 1 if causal else s
+                    row, drow = p[i, :mine], dp[i, :mine]
+                    yi, gi = y[b, h, start + i], g[b, h, start + i]
+                    along = ZERO  # <g, y> = Σ p dp
+                    for j in range(e):
+                        along += yi[j] * gi[j]
+                    shift = lse[b, h, start + i]
+                    for j in range(row.size):
+                        row[j] = exp(row[j] - shift)
+                        drow[j] = row[j] * (drow[j] - along)
+                    p[i, mine:seen] = ZERO
+                    dp[i, mine:seen] = ZERO
+                at_p, at_dp = p.ctypes.data, dp.ctypes.data
+                gemm_tn(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, ONE, at_dv, dv_rows)
+                gemm(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, ZERO, at_dq, dq_rows)
+                gemm_tn(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, ONE, at_dk, dk_rows)
+
+
+def in_rows(x: Array) -> Array:
+    """x (..., T, d) as (B, H, T, d) whose positions are rows of floats side by side."""
+    x = x.reshape(math.prod(x.shape[:-3]), *(1, *x.shape)[-3:])
+    return x if x.strides[-1] == 4 and x.strides[-2] % 4 == 0 and x.flags.writeable else x.copy()
+
+
+def beside(x: Array, width: int) -> Array:
+    """An empty (B, H, T, width) where the heads of a position are side by side."""
+    b, h, t, _ = x.shape
+    return np.empty((b, t, h, width), np.float32).transpose(0, 2, 1, 3)
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Any:
+    if not float32(k, v) or mask is not None or dropout or not k.size or not v.size:
+        return NotImplemented
+    if causal and q.shape[-2] > k.shape[-2]:
+        return NotImplemented  # the first queries have nothing to look at: the definition sees to it
+    if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+        return NotImplemented
+    scale, threads = np.float32(1 / math.sqrt(q.shape[-1])), numba.get_num_threads()
+    shapes = q.shape, k.shape, v.shape
+    q, k, v = in_rows(q), in_rows(k), in_rows(v)
+    y, lse = beside(q, v.shape[-1]), np.empty(q.shape[:-1], np.float32)
+    forward(SGEMM, q, k, v, y, lse, scale, causal, threads)
+
+    def gradients(g: Array) -> tuple[Array | None, ...]:
+        dq, dk, dv = beside(q, q.shape[-1]), beside(k, k.shape[-1]), beside(v, v.shape[-1])
+        backward(SGEMM, q, k, v, y, in_rows(g), lse, dq, dk, dv, scale, causal, threads)
+        return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None
+
+    return y.reshape(*shapes[0][:-1], v.shape[-1]), gradients
