@@ -8,6 +8,7 @@ from cases_conv import CONV, POOL
 from cases_elementwise import ELEMENTWISE, REDUCE
 from cases_layers import ACTIVATION, ATTENTION, LOSS, NORM
 from cases_linalg import LINALG
+from cases_recurrent import RECURRENT
 from cases_shape import INDEX, SHAPE
 from foreign import Foreign
 from optable import Case, in_dtype, is_float, outputs, tensors, total
@@ -16,7 +17,10 @@ import tinygen.backward
 import tinygen.tape
 from tinygen import Tensor, gradcheck, ops
 
-CASES = [*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION, *NORM, *ATTENTION, *LOSS, *CONV, *POOL]
+CASES = [
+    *(*ELEMENTWISE, *REDUCE, *SHAPE, *INDEX, *LINALG, *ACTIVATION),
+    *(*NORM, *ATTENTION, *LOSS, *CONV, *POOL, *RECURRENT),
+]
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 

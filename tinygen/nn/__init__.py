@@ -8,11 +8,15 @@ from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Embedding, Linear
 from tinygen.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
 from tinygen.nn.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from tinygen.nn.recurrent import GRU, LSTM, RNN
 from tinygen.nn.rope import rotary
 from tinygen.nn.transformer import MLP, Block
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "MLP",
+    "RNN",
     "BatchNorm",
     "Block",
     "Buffer",

@@ -68,6 +68,7 @@ from tinygen.ops.loss import (
 )
 from tinygen.ops.norm import batch_norm, group_norm, layer_norm, rms_norm
 from tinygen.ops.pool import avg_pool2d, max_pool1d, max_pool2d, upsample_nearest
+from tinygen.ops.recurrent import gru, lstm, rnn
 from tinygen.ops.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var
 from tinygen.ops.shape import (
     broadcast_to,
@@ -127,6 +128,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "group_norm",
+    "gru",
     "huber",
     "isfinite",
     "isnan",
@@ -145,6 +147,7 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logsumexp",
+    "lstm",
     "matmul",
     "max",
     "max_pool1d",
@@ -167,6 +170,7 @@ __all__ = [
     "repeat",
     "reshape",
     "rms_norm",
+    "rnn",
     "roll",
     "rsqrt",
     "scatter_add",

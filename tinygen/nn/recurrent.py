@@ -1,0 +1,160 @@
+"""Recurrent layers: the weights of `ops/recurrent.py`, in several layers and in both directions (Schuster &
+Paliwal 1997, *Bidirectional recurrent neural networks*).
+
+Shapes: B batch, T time steps, C input_size, H hidden_size, D directions: 1 or 2, L layers. The batch comes
+first, as in all layers here; PyTorch's need `batch_first=True` for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn import init
+from tinygen.nn.dropout import Dropout
+from tinygen.nn.module import Module, ModuleList, Parameter
+from tinygen.ops.activation import beside
+from tinygen.tensor import Array, Tensor
+
+
+class OneDirection(Module):
+    """One layer that runs along the sequence one way: weight_ih (G·H, C) projects the input, weight_hh
+    (G·H, H) the state; biases (G·H). All start uniform within ±1/sqrt(H), as PyTorch's."""
+
+    def __init__(
+        self,
+        op: Callable[..., Any],
+        shape: tuple[int, int, int],
+        bias: bool,
+        reverse: bool,
+        rng: np.random.Generator,
+    ) -> None:
+        gates, hidden, channels = shape
+        rows = gates * hidden
+        self.op = op
+        self.reverse = reverse
+        self.weight_ih = Parameter(init.fan_in_uniform(rng, (rows, channels), hidden))
+        self.weight_hh = Parameter(init.fan_in_uniform(rng, (rows, hidden), hidden))
+        self.bias_ih = Parameter(init.fan_in_uniform(rng, (rows,), hidden)) if bias else None
+        self.bias_hh = Parameter(init.fan_in_uniform(rng, (rows,), hidden)) if bias else None
+
+    def forward(self, x: Any, state: tuple[Any, ...], lengths: Array | None) -> Any:
+        """x (B, T, C), each array of the state (B, H) -> every h (B, T, H), and the last state."""
+        x = ops.linear(x, self.weight_ih, self.bias_ih)
+        return self.op(x, self.weight_hh, self.bias_hh, *state, lengths, self.reverse)
+
+    def extra_repr(self) -> str:
+        return "reverse" if self.reverse else ""
+
+
+class Recurrent(Module):
+    """What RNN, LSTM and GRU share.
+
+    A `bidirectional` layer has two halves with weights of their own, one for each way along the sequence, and
+    gives both outputs side by side. Each layer after the first reads the output of the one below, of which
+    `dropout` drops some in training. `layers` holds them all, the reverse half of a layer right after it."""
+
+    op: ClassVar[Callable[..., Any]]
+    gates: ClassVar[int]
+    states: ClassVar[int] = 1  # how many arrays the state is
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        if layers < 1:
+            raise ValueError(f"{type(self).__name__} needs at least one layer, got {layers}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.directions = 2 if bidirectional else 1
+        self.layers = ModuleList()
+        for i in range(layers):
+            channels = self.directions * hidden_size if i else input_size
+            shape = (self.gates, hidden_size, channels)
+            for reverse in (False, True)[: self.directions]:
+                self.layers.append(OneDirection(self.op, shape, bias, reverse, rng))
+        self.dropout = Dropout(dropout, rng=rng)
+
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        """x (B, T, C) -> the last layer's output (B, T, D·H), and the last state of all layers: an array
+        (L·D, B, H), of an LSTM two, (h, c).
+
+        `state` is the one to start with, zeros if it is left out. `lengths` (B) says how many time steps each
+        sequence has, where shorter ones are padded at the end: what stands there plays no part, the output is
+        0 there, and the last state is that at the end of each sequence, in reverse that at its beginning.
+        Raises ValueError for shapes or lengths that do not fit."""
+        if x.ndim != 3 or x.shape[2] != self.input_size:
+            raise ValueError(f"x must be (B, T, {self.input_size}), got {x.shape}")
+        first = self.first_state(x, state)
+        lengths = None if lengths is None else beside(x, checked(lengths, x.shape))
+        last: list[list[Any]] = []
+        for i in range(0, len(self.layers), self.directions):
+            x = self.dropout(x) if i else x
+            ys = []
+            for layer in self.layers.items()[i : i + self.directions]:
+                y, *end = layer(x, tuple(s[len(last)] for s in first), lengths)
+                ys.append(y)
+                last.append(end)
+            x = np.concatenate(ys, axis=-1) if len(ys) > 1 else ys[0]
+        after = tuple(np.stack(arrays) for arrays in zip(*last, strict=True))
+        return x, after if self.states > 1 else after[0]
+
+    def first_state(self, x: Any, state: Any) -> tuple[Any, ...]:
+        """The arrays of the state (L·D, B, H), zeros for None."""
+        shape = (len(self.layers), x.shape[0], self.hidden_size)
+        if state is None:
+            return (np.zeros_like(self.layers[0].weight_hh.data, shape=shape),) * self.states
+        arrays = tuple(state) if self.states > 1 else (state,)
+        found = [np.shape(s) for s in arrays]
+        if found != [shape] * self.states:
+            wanted = "an array" if self.states == 1 else f"{self.states} arrays"
+            raise ValueError(f"the state must be {wanted} of shape {shape}, got {', '.join(map(str, found))}")
+        return arrays
+
+    def extra_repr(self) -> str:
+        layers = len(self.layers) // self.directions
+        parts = [f"{self.input_size}, {self.hidden_size}"] + [f"layers={layers}"] * (layers > 1)
+        return ", ".join(parts + ["bidirectional"] * (self.directions > 1))
+
+
+def checked(lengths: Any, shape: tuple[int, ...]) -> Array:
+    """`lengths` as an array. Raises ValueError unless they are whole numbers in [0, T], one a sequence."""
+    array = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
+    if array.dtype.kind not in "iu" or array.shape != shape[:1]:
+        raise ValueError(f"lengths must be {shape[0]} whole numbers, got {array.dtype} {array.shape}")
+    wrong = array[(array < 0) | (array > shape[1])]
+    if wrong.size:
+        raise ValueError(f"lengths must be in [0, {shape[1]}], got {int(wrong[0])}")
+    return array
+
+
+class RNN(Recurrent):
+    """The simple recurrent network: h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990)."""
+
+    op = staticmethod(ops.rnn)
+    gates = 1
+
+
+class LSTM(Recurrent):
+    """Long short-term memory: gates decide what enters, stays in and leaves the cell c (`ops.lstm`)."""
+
+    op = staticmethod(ops.lstm)
+    gates = 4
+    states = 2
+
+
+class GRU(Recurrent):
+    """The gated recurrent unit: an update gate between the old state and a candidate (`ops.gru`)."""
+
+    op = staticmethod(ops.gru)
+    gates = 3
