@@ -135,12 +135,16 @@ ENGINE = (
     "transforms.py",
     *(f + os.sep for f in ("ops", "nn", "gradcheck")),
 )
-INTERNAL = tuple(HERE + name for name in ENGINE)
+
+
+@functools.cache
+def internal(filename: str) -> bool:
+    return filename.startswith(tuple(HERE + name for name in ENGINE))
 
 
 def place(frame: FrameType) -> tuple[CodeType, int]:
     """Where `frame`'s caller outside the engine and its layers stands; `line_of` makes words of it."""
-    while frame.f_code.co_filename.startswith(INTERNAL) and frame.f_back is not None:
+    while internal(frame.f_code.co_filename) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
 

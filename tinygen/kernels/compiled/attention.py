@@ -12,12 +12,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, gemm, gemm_nt, gemm_tn
-from tinygen.kernels.compiled.compile import inner, inner_sum, kernel
+from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
 from tinygen.kernels.compiled.math import exp, largest, log
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
@@ -49,12 +48,12 @@ def softmax(row):
 
 
 @kernel
-def forward(sgemm, q, k, v, y, lse, scale, causal, threads):
+def forward(sgemm, q, k, v, y, lse, scale, causal, parts):
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
-    for part in prange(threads):
+    for part in prange(parts):
         p = np.empty((BLOCK, s), np.float32)
-        for bh in range(part, batch * heads, threads):
+        for bh in range(part, batch * heads, parts):
             b, h = bh // heads, bh % heads
             at_k, k_rows = place(k, b, h, 0)
             at_v, v_rows = place(v, b, h, 0)
@@ -72,12 +71,12 @@ def forward(sgemm, q, k, v, y, lse, scale, causal, threads):
 
 
 @kernel
-def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, threads):
+def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, parts):
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
-    for part in prange(threads):
+    for part in prange(parts):
         p, dp = np.empty((BLOCK, s), np.float32), np.empty((BLOCK, s), np.float32)
-        for bh in range(part, batch * heads, threads):
+        for bh in range(part, batch * heads, parts):
             b, h = bh // heads, bh % heads
             at_k, k_rows = place(k, b, h, 0)
             at_v, v_rows = place(v, b, h, 0)
@@ -139,15 +138,15 @@ def attention(
         return NotImplemented  # the first queries have nothing to look at: the definition sees to it
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return NotImplemented
-    scale, threads = np.float32(1 / math.sqrt(q.shape[-1])), numba.get_num_threads()
+    scale = np.float32(1 / math.sqrt(q.shape[-1]))
     shapes = q.shape, k.shape, v.shape
     q, k, v = in_rows(q), in_rows(k), in_rows(v)
     y, lse = beside(q, v.shape[-1]), np.empty(q.shape[:-1], np.float32)
-    forward(SGEMM, q, k, v, y, lse, scale, causal, threads)
+    forward(SGEMM, q, k, v, y, lse, scale, causal, PARTS)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
         dq, dk, dv = beside(q, q.shape[-1]), beside(k, k.shape[-1]), beside(v, v.shape[-1])
-        backward(SGEMM, q, k, v, y, in_rows(g), lse, dq, dk, dv, scale, causal, threads)
+        backward(SGEMM, q, k, v, y, in_rows(g), lse, dq, dk, dv, scale, causal, PARTS)
         return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None
 
     return y.reshape(*shapes[0][:-1], v.shape[-1]), gradients

@@ -22,6 +22,10 @@ from numba.core import event
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PARTS: int = numba.config.NUMBA_NUM_THREADS
+"""How many parts work is cut into: one for each thread that there can be. Kernels take it as an argument,
+since as a global it would be compiled into code that is kept."""
+
 EXACT = {"contract"}
 """Products may be fused into sums; otherwise as written: exp and log depend on it."""
 IN_LANES = EXACT | {"reassoc", "nsz"}

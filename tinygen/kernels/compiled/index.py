@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import kernel
+from tinygen.kernels.compiled.compile import PARTS, kernel
 from tinygen.tensor import Array
 
 LINE = 16  # floats in a cache line, of which only one thread writes
 
 
 @kernel
-def add_rows(rows, ids, table, threads):
+def add_rows(rows, ids, table, parts):
     """table[ids[r]] += rows[r]. Each thread has some of the columns, so that no two write into one place."""
     width = table.shape[1]
-    part = ((width + threads - 1) // threads + LINE - 1) // LINE * LINE
-    for i in prange(threads):
+    part = ((width + parts - 1) // parts + LINE - 1) // LINE * LINE
+    for i in prange(parts):
         start, stop = min(i * part, width), min((i + 1) * part, width)
         for r in range(len(ids)):
             row, into = rows[r, start:stop], table[ids[r], start:stop]
@@ -35,5 +34,5 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
         return NotImplemented  # from the end, or an error: the definition's
     table = np.zeros(shape, np.float32)
     rows = np.ascontiguousarray(x).reshape(-1, shape[1])
-    add_rows(rows, index.reshape(-1).astype(np.int64), table, numba.get_num_threads())
+    add_rows(rows, index.reshape(-1).astype(np.int64), table, PARTS)
     return table, lambda g: g[index]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, call_sgemm
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
-from tinygen.kernels.compiled.compile import kernel
+from tinygen.kernels.compiled.compile import PARTS, kernel
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -26,7 +25,7 @@ WORTH = 2**18  # multiplications, below which NumPy's product, on one thread, is
 
 
 @kernel
-def in_parts(sgemm, a, ta, b, tb, bias, c, threads):
+def in_parts(sgemm, a, ta, b, tb, bias, c, parts):
     """c (m, n) = A B + bias, where A is a or aᵀ and B is b or bᵀ. The longer side of c is cut into parts."""
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
@@ -35,8 +34,8 @@ def in_parts(sgemm, a, ta, b, tb, bias, c, threads):
     beta = ONE if bias.size else ZERO
     by_rows = m >= n
     size = m if by_rows else n
-    part = ((size + threads - 1) // threads + LINE - 1) // LINE * LINE
-    for i in prange(threads):
+    part = ((size + parts - 1) // parts + LINE - 1) // LINE * LINE
+    for i in prange(parts):
         start, stop = min(i * part, size), min((i + 1) * part, size)
         first, rows = (start, stop - start) if by_rows else (0, m)
         left, columns = (0, n) if by_rows else (start, stop - start)
@@ -66,10 +65,10 @@ def few_rows(x, weight, y):
 
 
 @kernel
-def column_sums(x, sums, threads):
+def column_sums(x, sums, parts):
     """sums (C) of x (N, C) over N; each thread has some of the columns."""
-    part = ((sums.size + threads - 1) // threads + LINE - 1) // LINE * LINE
-    for i in prange(threads):
+    part = ((sums.size + parts - 1) // parts + LINE - 1) // LINE * LINE
+    for i in prange(parts):
         start, stop = min(i * part, sums.size), min((i + 1) * part, sums.size)
         mine = sums[start:stop]
         mine[:] = ZERO
@@ -86,7 +85,7 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
     bias = NO_BIAS if bias is None else np.ascontiguousarray(bias)
-    in_parts(SGEMM, a, ta, b, tb, bias, y, numba.get_num_threads())
+    in_parts(SGEMM, a, ta, b, tb, bias, y, PARTS)
     return y
 
 
@@ -110,7 +109,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
     def dbias(g: Array) -> Array:
         sums = np.empty(out, np.float32)
-        column_sums(matrix(g, out), sums, numba.get_num_threads())
+        column_sums(matrix(g, out), sums, PARTS)
         return sums
 
     return (

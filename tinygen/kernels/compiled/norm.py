@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import kernel
+from tinygen.kernels.compiled.compile import PARTS, kernel
 from tinygen.kernels.compiled.math import ONE, ZERO
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
+
+F = np.float32
 
 
 @kernel
@@ -35,14 +36,13 @@ def value(x, weight, bias, eps, centered, mean, inv, y):
 
 
 @kernel
-def slopes(x, weight, centered, mean, inv, g, dx, dweights, dbiases):
-    """dx, and for each of the parts that the rows are cut into, the gradients of weight and bias."""
-    parts, over = len(dweights), ONE / np.float32(x.shape[1])
+def slopes(x, weight, centered, mean, inv, g, dx, dweight, dbias, parts):
+    """All gradients. Those of weight and bias are summed up from the parts that the rows are cut into."""
+    over = ONE / np.float32(x.shape[1])
+    dweights, dbiases = np.zeros((parts, x.shape[1]), F), np.zeros((parts, x.shape[1]), F)
     size = (x.shape[0] + parts - 1) // parts
     for part in prange(parts):
         dw, db = dweights[part], dbiases[part]
-        dw[:] = ZERO
-        db[:] = ZERO
         for r in range(part * size, min((part + 1) * size, x.shape[0])):
             row, gs, d = x[r], g[r], dx[r]
             m, s = mean[r], inv[r]
@@ -57,6 +57,11 @@ def slopes(x, weight, centered, mean, inv, g, dx, dweights, dbiases):
             along *= over
             for i in range(row.size):
                 d[i] = s * (gs[i] * weight[i] - total - (row[i] - m) * s * along)
+    for part in range(parts):
+        dw, db = dweights[part], dbiases[part]
+        for i in range(dw.size):
+            dweight[i] += dw[i]
+            dbias[i] += db[i]
 
 
 def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered: bool) -> Any:
@@ -69,10 +74,10 @@ def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered
     value(rows, weight, shift, np.float32(eps), centered, mean, inv, y)
 
     def backward(g: Array) -> tuple[Array, ...]:
-        dx, parts = np.empty_like(rows), np.empty((2, numba.get_num_threads(), channels), np.float32)
         g = np.ascontiguousarray(g).reshape(rows.shape)
-        slopes(rows, weight, centered, mean, inv, g, dx, *parts)
-        return dx.reshape(x.shape), *parts.sum(axis=1)
+        dx, dweight, dbias = np.empty_like(rows), np.zeros_like(weight), np.zeros_like(weight)
+        slopes(rows, weight, centered, mean, inv, g, dx, dweight, dbias, PARTS)
+        return dx.reshape(x.shape), dweight, dbias
 
     return y.reshape(x.shape), backward
 
