@@ -44,7 +44,7 @@ FLOORS = (
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
 )
 
-LATE = {"kernels.compiled": " numba llvmlite scipy threadpoolctl"}
+LATE = {"kernels.compiled": " numba llvmlite threadpoolctl"}
 """Rooms within rooms that nobody imports at once, and what they may import besides."""
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.kernels import kernels
+from tinygen.kernels.registry import LEAST
 from tinygen.nn.module import Module
 from tinygen.tape import Op
 from tinygen.tensor import Array, Tensor, device_of, to_device
@@ -59,6 +60,7 @@ class Optimizer:
         self.groups: list[Group] = [{**hyper, **g, "params": list(g["params"])} for g in groups]
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.params: list[Tensor] = [p for g in self.groups for p in g["params"]]
+        self.size = sum(p.size for p in self.params)
         if not self.params:
             raise ValueError("no parameters to optimize (a generator can be read only once)")
         if len(set(self.params)) < len(self.params):
@@ -203,7 +205,7 @@ def adam(
 
 
 ADAM = Op(adam)  # never on the tape, but a definition that has a kernel
-kernels.later(ADAM, "adam")
+kernels.later(ADAM, "adam", any_size=True)
 
 
 class Adam(Optimizer):
@@ -236,7 +238,8 @@ class Adam(Optimizer):
         rate = lr * root / (1 - beta1 ** state["step"])
         keep, decay = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
         arrays = (param, grad, state["m"], state["v"])
-        ADAM.compute(*arrays, keep=keep, decay=decay, betas=(beta1, beta2), rate=rate, eps=eps * root)
+        update = ADAM.compute if self.size >= LEAST else ADAM.body
+        update(*arrays, keep=keep, decay=decay, betas=(beta1, beta2), rate=rate, eps=eps * root)
 
 
 class AdamW(Adam):

@@ -28,15 +28,17 @@ class Later:
     """A compiled kernel, the function of the op's name in `tinygen.kernels.compiled.MODULE`. That is
     imported, and Numba with it, when the first array comes that is large enough."""
 
-    def __init__(self, op: Op, module: str) -> None:
+    def __init__(self, op: Op, module: str, any_size: bool) -> None:
         self.__module__ = f"{__package__}.compiled.{module}"
         self.__name__ = op.name
+        self.any_size = any_size
         self.function: Callable[..., Any] | None = None
         self.missing = ""  # why it cannot be had
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if args[0].size < LEAST and (len(args) == 1 or getattr(args[1], "size", 0) < LEAST):
-            return NotImplemented
+        if not self.any_size and args[0].size < LEAST:
+            if len(args) == 1 or getattr(args[1], "size", 0) < LEAST:
+                return NotImplemented
         if self.function is None and not self.load():
             return NotImplemented
         return self.function(*args, **kwargs)  # type: ignore[misc]
@@ -82,9 +84,10 @@ class Switch:
 
         return add
 
-    def later(self, function: Callable[..., Any] | Op, module: str) -> None:
-        """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`."""
-        self.register(function, "numba")(Later(op_of(function), module))
+    def later(self, function: Callable[..., Any] | Op, module: str, any_size: bool = False) -> None:
+        """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`, for
+        arrays of LEAST entries, or of `any_size` where the caller knows what is worth it."""
+        self.register(function, "numba")(Later(op_of(function), module, any_size))
 
     def live(self, op: Op) -> list[Callable[..., Any]]:
         """The kernels that the mode allows for `op`, best first."""

@@ -11,3 +11,5 @@ of the one wait, spinning, for a core that those of the other hold, and a step t
 Results do not depend on chance: work is cut into parts by the number of threads alone, and what the parts sum
 up is added in their order.
 """
+
+from tinygen.kernels.compiled import blas  # noqa: F401 (where it cannot be had, nothing here is used)

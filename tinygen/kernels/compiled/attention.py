@@ -10,12 +10,13 @@ position are side by side, and `merge_heads` costs nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, gemm, gemm_nt, gemm_tn
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
 from tinygen.kernels.compiled.math import exp, largest, log
 from tinygen.kernels.registry import float32
@@ -51,6 +52,7 @@ def softmax(row):
 def forward(sgemm, q, k, v, y, lse, scale, causal, parts):
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
+    before = one_thread(sgemm)
     for part in prange(parts):
         p = np.empty((BLOCK, s), np.float32)
         for bh in range(part, batch * heads, parts):
@@ -68,12 +70,14 @@ def forward(sgemm, q, k, v, y, lse, scale, causal, parts):
                     lse[b, h, start + i] = softmax(p[i, :mine])
                     p[i, mine:seen] = ZERO
                 gemm(sgemm, n, e, seen, ONE, p.ctypes.data, s, at_v, v_rows, ZERO, at_y, y_rows)
+    as_before(sgemm, before)
 
 
 @kernel
 def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, parts):
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
+    before = one_thread(sgemm)
     for part in prange(parts):
         p, dp = np.empty((BLOCK, s), np.float32), np.empty((BLOCK, s), np.float32)
         for bh in range(part, batch * heads, parts):
@@ -109,6 +113,7 @@ def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, parts):
                 gemm_tn(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, ONE, at_dv, dv_rows)
                 gemm(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, ZERO, at_dq, dq_rows)
                 gemm_tn(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, ONE, at_dk, dk_rows)
+    as_before(sgemm, before)
 
 
 def in_rows(x: Array) -> Array:
@@ -121,6 +126,15 @@ def beside(x: Array, width: int) -> Array:
     """An empty (B, H, T, width) where the heads of a position are side by side."""
     b, h, t, _ = x.shape
     return np.empty((b, t, h, width), np.float32).transpose(0, 2, 1, 3)
+
+
+def all_beside(q: Array, k: Array, v: Array) -> Sequence[Array]:
+    """Empty arrays like these; if they are of one shape, side by side in one, as they came out of one
+    projection, so that the gradient of that is there with theirs (`kernels/shape.py`)."""
+    if not q.shape == k.shape == v.shape:
+        return [beside(x, x.shape[-1]) for x in (q, k, v)]
+    b, h, t, d = q.shape
+    return np.empty((b, t, 3, h, d), np.float32).transpose(2, 0, 3, 1, 4)  # type: ignore[return-value]
 
 
 def attention(
@@ -145,7 +159,7 @@ def attention(
     forward(SGEMM, q, k, v, y, lse, scale, causal, PARTS)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
-        dq, dk, dv = beside(q, q.shape[-1]), beside(k, k.shape[-1]), beside(v, v.shape[-1])
+        dq, dk, dv = all_beside(q, k, v)
         backward(SGEMM, q, k, v, y, in_rows(g), lse, dq, dk, dv, scale, causal, PARTS)
         return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None
 

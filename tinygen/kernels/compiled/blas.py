@@ -1,85 +1,106 @@
 """Matrix products of float32 on one thread, to be called from inside of parallel loops.
 
-They are those of SciPy's BLAS, an OpenBLAS of its own beside NumPy's, by the address that SciPy publishes. It
-is set to one thread, since the loops around it are parallel already; NumPy's keeps the threads it has. Where
-the two are one library, as in conda's environments, importing this file raises ImportError, and the kernels
-that need it are left out.
+They are those of NumPy's own BLAS, by their addresses in the library that is loaded already. A kernel sets it to
+one thread while its loop runs, since the loop is parallel itself, and then back to as many as it had, so that
+the rest of the program's products are as before: the number is one variable in the library, and neither step
+starts or stops a thread.
+
+NumPy's wheels for Linux and Windows bring OpenBLAS with 64-bit sizes. Where there is another one (conda's MKL,
+Accelerate on macOS), importing this file raises ImportError, and no compiled kernel is used: with two pools of
+threads they would be slower than none.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import ctypes
 from typing import Any
 
 import numpy as np
-import scipy
-import scipy.linalg.cython_blas
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic
+from numba.extending import intrinsic
 from threadpoolctl import ThreadpoolController
 
 from tinygen.kernels.compiled.compile import inner
 
-SGEMM: int = get_cython_function_address("scipy.linalg.cython_blas", "sgemm")
-"""The address. Kernels take it as an argument: as a global it would be compiled into code that is kept."""
+SYMBOLS = ("scipy_cblas_sgemm64_", "scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_")
 
 
-def scipys_own() -> list[Any]:
-    """The BLAS libraries that came with SciPy: in `scipy.libs`, on macOS in `scipy/.dylibs`."""
-    home = Path(scipy.__file__).parent
-    places = (home.with_name("scipy.libs"), home / ".dylibs")
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [library for library in found if Path(library.filepath).parent in places]
+def addresses() -> tuple[int, ...]:
+    """Of NumPy's sgemm, and of the functions that get and set its number of threads."""
+    for library in ThreadpoolController().select(internal_api="openblas").lib_controllers:
+        found = [getattr(library.dynlib, name, None) for name in SYMBOLS]
+        if None not in found:
+            return tuple(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in found)
+    raise ImportError("NumPy does not use the OpenBLAS of its own wheels here")
 
 
-if not scipys_own():
-    raise ImportError("SciPy has no BLAS of its own here, whose threads could be set apart from NumPy's")
-for library in scipys_own():
-    library.set_num_threads(1)
+SGEMM = addresses()
+"""Kernels take them as an argument: as a global they would be compiled into code that is kept."""
+
+BY_COLUMNS = 102  # the values of CBLAS
+N, T = 111, 112
+ONE, ZERO = np.float32(1), np.float32(0)
+
+
+def call(builder: Any, address: Any, result: Any, args: Any) -> Any:
+    kind = ir.FunctionType(result, [x.type for x in args])
+    return builder.call(builder.inttoptr(address, kind.as_pointer()), args)
 
 
 @intrinsic
-def call_sgemm(context, address, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """BLAS's sgemm, which wants everything by reference; arrays come as addresses."""
+def call_get(context, address):
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.sext(call(builder, args[0], ir.IntType(32), []), ir.IntType(64))
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def call_set(context, address, count):
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        call(builder, args[0], ir.VoidType(), [builder.trunc(args[1], ir.IntType(32))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+@intrinsic
+def call_cblas(context, address, order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+    """CBLAS's sgemm; arrays come as addresses."""
     i64, f32 = types.int64, types.float32
-    signature = types.void(i64, i64, i64, i64, i64, i64, f32, i64, i64, i64, i64, f32, i64, i64)
+    signature = types.void(i64, i64, i64, i64, i64, i64, i64, f32, i64, i64, i64, i64, f32, i64, i64)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        char, number = ir.IntType(8), ir.IntType(32)
-
-        def by_reference(value: Any, kind: Any = None) -> Any:
-            value = value if kind is None else builder.trunc(value, kind)
-            place = cgutils.alloca_once(builder, value.type)
-            builder.store(value, place)
-            return place
-
-        def pointer(value: Any) -> Any:
-            return builder.inttoptr(value, ir.FloatType().as_pointer())
-
-        address, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc = args
-        passed = [
-            *(by_reference(flag, char) for flag in (ta, tb)),
-            *(by_reference(size, number) for size in (m, n, k)),
-            *(
-                by_reference(alpha),
-                pointer(a),
-                by_reference(lda, number),
-                pointer(b),
-                by_reference(ldb, number),
-            ),
-            *(by_reference(beta), pointer(c), by_reference(ldc, number)),
-        ]
-        kind = ir.FunctionType(ir.VoidType(), [x.type for x in passed])
-        builder.call(builder.inttoptr(address, kind.as_pointer()), passed)
+        passed = list(args[1:])
+        for flag in range(3):  # enumerations, which C passes as ints
+            passed[flag] = builder.trunc(passed[flag], ir.IntType(32))
+        for array in (7, 9, 12):
+            passed[array] = builder.inttoptr(passed[array], ir.FloatType().as_pointer())
+        call(builder, args[0], ir.VoidType(), passed)
         return context.get_dummy_value()
 
     return signature, code
 
 
-N, T = ord("N"), ord("T")
-ONE, ZERO = np.float32(1), np.float32(0)
+@inner
+def one_thread(sgemm):
+    """Set BLAS to one thread; returns how many it had, for `as_before`."""
+    count = call_get(sgemm[1])
+    call_set(sgemm[2], 1)
+    return count
+
+
+@inner
+def as_before(sgemm, count):
+    call_set(sgemm[2], count)
+
+
+@inner
+def call_sgemm(sgemm, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+    """C (m, n) = alpha · A B + beta · C, stored column by column, as BLAS has it."""
+    call_cblas(sgemm[0], BY_COLUMNS, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 
 
 # C (m, n) = alpha · A B + beta · C, all stored row by row, by the addresses of their first entries and the

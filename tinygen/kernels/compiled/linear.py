@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, call_sgemm
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, call_sgemm, one_thread
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
 from tinygen.kernels.compiled.compile import PARTS, kernel
@@ -35,6 +35,7 @@ def in_parts(sgemm, a, ta, b, tb, bias, c, parts):
     by_rows = m >= n
     size = m if by_rows else n
     part = ((size + parts - 1) // parts + LINE - 1) // LINE * LINE
+    before = one_thread(sgemm)
     for i in prange(parts):
         start, stop = min(i * part, size), min((i + 1) * part, size)
         first, rows = (start, stop - start) if by_rows else (0, m)
@@ -50,6 +51,7 @@ def in_parts(sgemm, a, ta, b, tb, bias, c, parts):
             at_b = b.ctypes.data + 4 * left * (ldb if tb else 1)
             at_c = c.ctypes.data + 4 * (first * n + left)
             call_sgemm(sgemm, flag_b, flag_a, columns, rows, k, ONE, at_b, ldb, at_a, lda, beta, at_c, n)
+    as_before(sgemm, before)
 
 
 @kernel
