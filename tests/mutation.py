@@ -12,6 +12,7 @@ and runs the tests that are most likely to notice; then, if they pass, the other
 import argparse
 import ast
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -25,49 +26,45 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAIRS = {
-    "Binary": "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul BitAnd_BitOr BitOr_BitAnd",
-    "Comparison": "Eq_NotEq NotEq_Eq Is_IsNot IsNot_Is Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt",
-    "Unary": "Delete_USub Delete_Not Delete_Invert",
-}
+PAIRS = [
+    ("Binary", "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul BitAnd_BitOr BitOr_BitAnd"),
+    ("Comparison", "Eq_NotEq NotEq_Eq Is_IsNot IsNot_Is"),
+    ("Comparison", "Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt"),
+    ("Unary", "Delete_USub Delete_Not Delete_Invert"),
+]
 OPERATORS = [
     *("AddNot", "ExceptionReplacer", "NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop"),
     *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ReplaceAndWithOr", "ReplaceOrWithAnd"),
     *("ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
-    *(f"Replace{kind}Operator_{pair}" for kind, pairs in PAIRS.items() for pair in pairs.split()),
+    *(f"Replace{kind}Operator_{pair}" for kind, pairs in PAIRS for pair in pairs.split()),
 ]
 
 # -- the tests of a file, those that kill most first -------------------------------------------------
 
 TAPE = [f"tests/test_{name}.py" for name in ("tape", "backward", "backward_safety", "tensor", "recompute")]
-OTHERS = [
-    "tests/nn",
-    "tests/kernels",
-    *(f"tests/test_{name}.py" for name in ("transforms", "backward_memory")),
-]
 GRADCHECK = [f"tests/gradcheck/test_{name}.py" for name in ("gradcheck", "verdicts", "report", "modules")]
+OTHERS = ["tests/nn", "tests/kernels", "tests/test_transforms.py", "tests/test_backward_memory.py"]
 
 
 def stages(file: str) -> list[list[str]]:
     """Arguments of pytest: each is run only if the ones before have passed."""
     if file == "tinygen/tape.py":
-        return [TAPE, [*OTHERS, "tests/test_graph.py", *GRADCHECK], ["tests/ops", "-k", "float32_stays or kept"]]
+        every_op = ["tests/ops/test_every_op.py", "tests/ops/test_kept.py", "-k", "float32_stays or kept"]
+        return [TAPE, [*OTHERS, "tests/test_graph.py", *GRADCHECK], every_op]
     if file == "tinygen/ops/__init__.py":
         return [["tests/test_tensor.py", "tests/test_import.py"], ["tests/ops"]]
     family = Path(file).stem
-    own = ROOT / f"tests/ops/test_{family}.py"
-    named = " or ".join(["conv", "pool"] if family == "window" else public(file))
-    first = ["tests/ops/test_every_op.py", "-k", named]
-    second = (
-        [str(own.relative_to(ROOT))] if own.exists() else ["tests/ops/test_conv.py", "tests/ops/test_pool.py"]
-    )
-    if family == "activation":
-        second = ["tests/ops/test_elementwise.py"]
-    third = ["tests/ops/test_properties.py", "tests/ops/test_kept.py", *TAPE, *OTHERS]
-    return [first, second, third]
+    own = {"activation": ["elementwise"], "window": ["conv", "pool"]}.get(family, [family])
+    names = own if family == "window" else public(file)
+    return [
+        ["tests/ops/test_every_op.py", "-k", " or ".join(names)],
+        [f"tests/ops/test_{name}.py" for name in own],
+        ["tests/ops/test_properties.py", "tests/ops/test_kept.py", "tests/test_tensor.py", *OTHERS],
+    ]
 
 
 def public(file: str) -> list[str]:
+    """The ops of a family: the cases in tests/ops are called after them."""
     exported = (ROOT / "tinygen/ops/__init__.py").read_text()
     tree = ast.parse((ROOT / file).read_text())
     return [f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f'"{f.name}"' in exported]
@@ -77,7 +74,7 @@ def public(file: str) -> list[str]:
 
 
 def behaviour(source: str) -> str:
-    """The program without its annotations: they are never evaluated (`from __future__ import annotations`)."""
+    """The program without its annotations, which `from __future__ import annotations` leaves unevaluated."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         for field in ("annotation", "returns"):
@@ -154,6 +151,7 @@ def run_pytest(copy: Path, arguments: list[str], limit: int) -> None:
     status = 3
     try:
         import pytest
+
         import tinygen
 
         assert Path(tinygen.__file__).is_relative_to(copy)
@@ -178,6 +176,7 @@ def run(results: Path, chosen: list[str], jobs: int, limit: int) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     sys.dont_write_bytecode = True
+    gc.freeze()  # what is imported by now is walked by no collection in the children
     children = []
     for job in range(jobs):
         if (child := os.fork()) == 0:
