@@ -93,6 +93,8 @@ def test_dropout_of_weights():
     assert (np.abs(found - 1.0) > 1e-3).any()  # but not what dropout leaves of them
     np.testing.assert_array_equal(found, ops.attention(Q, K, kept, dropout=0.5, seed=3))
     assert (found != ops.attention(Q, K, kept, dropout=0.5, seed=4)).any()
+    unseeded = ops.attention(Q, K, kept, dropout=0.5)
+    np.testing.assert_array_equal(unseeded, ops.attention(Q, K, kept, dropout=0.5, seed=0))
     mean = np.mean([ops.attention(Q, K, V, dropout=0.5, seed=s) for s in range(2000)], axis=0)
     np.testing.assert_allclose(mean, ops.attention(Q, K, V), atol=0.15)
 

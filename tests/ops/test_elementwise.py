@@ -183,6 +183,7 @@ def test_dropout_draws_from_the_generator_it_is_given():
     first, second = ops.dropout(x, 0.5, rng), ops.dropout(x, 0.5, rng)
     np.testing.assert_array_equal(first, a)
     assert (first != second).any()
+    assert len({ops.dropout(x, 0.5, rng).tobytes() for _ in range(200)}) == 200
 
 
 def test_dropout_sends_the_gradient_through_the_same_entries():
