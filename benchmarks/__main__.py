@@ -1,8 +1,8 @@
 """The command line of the benchmarks, and their table.
 
-python -m benchmarks                        # all of them, with PyTorch beside where it is installed
+python -m benchmarks                        # all of them (an hour), with PyTorch beside where it is installed
 python -m benchmarks ops --peers            # one, without peers
-python -m benchmarks gpt-small --json out.json
+python -m benchmarks gpt-small vae --peers torch,torch-compile,jax --modes numpy --json out.json
 """
 
 from __future__ import annotations
@@ -12,16 +12,42 @@ import importlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from benchmarks import paired
-from benchmarks.paired import OURS, Report, Spread
+from benchmarks.paired import Report, Spread
+from benchmarks.worker import OURS
 
-WORKLOADS = {"ops": "ops", "import": "imports", "gpt-small": "gpt_small"}
-KNOWN_PEERS = ("torch",)
+WORKLOADS = {
+    "ops": "ops",
+    "import": "imports",
+    "gemm": "gemm",
+    "gpt-small": "gpt_small",
+    "gpt-baby": "gpt_baby",
+    "vae": "vae",
+    "conv": "conv",
+    "generate": "generate",
+    "scaling": "scaling",
+}
+PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd")
+MODES = ("numpy", "off")
+
+
+def listed(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """What reads "torch,jax" into a list of names that are known."""
+
+    def names(text: str) -> list[str]:
+        found = [name for name in text.split(",") if name]
+        if unknown := sorted(set(found) - set(known)):
+            raise argparse.ArgumentTypeError(
+                f"there is no {', '.join(unknown)}: choose from {','.join(known)}"
+            )
+        return found
+
+    return names
 
 
 def flags() -> argparse.ArgumentParser:
@@ -33,7 +59,20 @@ def flags() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(WORKLOADS)}; all if none is")
     parser.add_argument(
-        "--peers", nargs="*", choices=KNOWN_PEERS, default=list(KNOWN_PEERS), help="beside us"
+        "--peers",
+        nargs="?",
+        const="",
+        default="torch",
+        type=listed(PEERS),
+        metavar="A,B",
+        help=f"beside us, those that a benchmark has, of {','.join(PEERS)}; none if nothing follows",
+    )
+    parser.add_argument(
+        "--modes",
+        default="",
+        type=listed(MODES),
+        metavar="A,B",
+        help=f"also tinygen with fewer kernels, of {','.join(MODES)}",
     )
     parser.add_argument("--rounds", type=int, default=9, help="blocks of each side")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of a block")
@@ -56,6 +95,8 @@ def main(arguments: Sequence[str]) -> None:
         workload = f"benchmarks.{WORKLOADS[name]}"
         module = importlib.import_module(workload)
         sides = [*module.BESIDE, *(peer for peer in args.peers if peer in module.PEERS)]
+        if getattr(module, "MODES", True):
+            sides += [f"{OURS}-{mode}" for mode in args.modes]
         run = getattr(module, "measure", paired.measure)
         report: Report = run(workload, sides, args.rounds, args.seconds)
         print(f"\n{table(name, report, getattr(module, 'SHOWN', 'ratios'))}", flush=True)
@@ -67,24 +108,38 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def table(name: str, report: Report, shown: str) -> str:
-    """A row per case: the median of each side, and how tinygen compares, as median (quartiles)."""
-    others = [side for side in report.versions if side != OURS]
+    """A row per case and side: the median, and how tinygen compares with it, as median (quartiles)."""
     sign = {"ratios": "/", "differences": "−"}[shown]
-    rows = [[report.unit, *report.versions, *(f"{OURS} {sign} {side}" for side in others)]]
+    ours = [side for side in report.versions if side.partition("-")[0] == OURS]
+    columns = [f"{a} {sign} it" for a in ours]
+    rows = [["", "", report.unit, *columns, f"{report.items} a second", "of GEMM", "peak MB"]]
     for comparison in report.comparisons:
+        case = comparison.case
         compared: dict[str, Spread] = getattr(comparison, shown)
-        medians = [f"{comparison.times[side].median:.2f}" for side in report.versions]
-        spreads = [f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})" for s in compared.values()]
-        rows.append([comparison.case, *medians, *spreads])
-    if report.memory:
-        rows.append(
-            ["peak memory, MB", *(f"{m / 1e6:.0f}" for m in report.memory.values()), *("" for _ in others)]
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for side, took in comparison.times.items():
+            spreads = [compared.get(f"{a} {sign} {side}") for a in ours]
+            rate, part = comparison.rates.get(side), comparison.of_peak.get(side)
+            last = report.memory if comparison is report.comparisons[-1] else {}
+            rows.append(
+                [
+                    *(case, side, f"{took.median:.2f}"),
+                    *(f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})" if s else "" for s in spreads),
+                    f"{rate.median:.4g}" if rate else "",
+                    f"{part.median:.0%}" if part else "",
+                    f"{last[side] / 1e6:.0f}" if side in last else "",
+                ]
+            )
+            case = ""
+    used = [i for i, cells in enumerate(zip(*rows, strict=True)) if any(cells[1:])]
+    widths = [max(len(row[i]) for row in rows) for i in used]
     lines = [f"== {name} ({', '.join(f'{side} {v}' for side, v in report.versions.items())})"]
-    for first, *rest in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]
-        lines.append("  ".join(cells).rstrip())
+    for row in rows:
+        case, side, *cells = (row[i] for i in used)
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[2:], strict=True)]
+        lines.append("  ".join([case.ljust(widths[0]), side.ljust(widths[1]), *padded]).rstrip())
+    if report.gemm:
+        size, peak = paired.GEMM[2], report.gemm.median / 1e9
+        lines.append(f"GEMM, {size} × {size} by {size} × {size} in NumPy: {peak:.0f} GFLOP/s")
     lines += [f"{package} is not installed, and was left out" for package in report.missing]
     return "\n".join(lines)
 

@@ -14,12 +14,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.paired import OURS, Comparison, Report
+from benchmarks.paired import Comparison, Report
+from benchmarks.worker import OURS
 
 UNIT = "ms a process"
 BESIDE = ("numpy",)
 PEERS: tuple[str, ...] = ()
 SHOWN = "differences"
+MODES = False
 
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:

@@ -9,11 +9,15 @@ A workload is a module with
 
     UNIT            what a figure counts, like "ms a step"
     SCALE           how many of the unit a second per step is
-    BESIDE, PEERS   the other sides: those always measured, those on request. A side is a package's name.
-    build(side)     {case: step}; a step() does the work once and returns its result
+    BESIDE, PEERS   the other sides: those always measured, those on request. A side is a package's name, with
+                    a variant after a dash: "torch-compile"; "tinygen-numpy" is tinygen with these kernels
+    build(side)     {case: step}; a step() does the work once and returns what it computed, an array or more
 
-The protocol between the two ends of the pipes is one line of JSON each way: the parent asks for so many
-steps of a case, the worker answers with the seconds that they took.
+and where they make sense
+
+    ITEMS           what a step works through, like ("tokens", 768)
+    FLOPS           {case: floating-point operations of a step}: their rate is compared, round by round, with
+                    that of a large product of matrices in NumPy (`gemm.py`)
 """
 
 from __future__ import annotations
@@ -24,59 +28,23 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-OURS = "tinygen"
+from benchmarks.worker import OURS
+
 THREADS = 2
-
-
-# -- the worker's end ------------------------------------------------------------------------------
-
-
-def work(workload: str, side: str) -> None:
-    """Answer the parent's requests until it closes the pipe."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not get in between
-
-    def answer(**message: Any) -> None:
-        print(json.dumps(message), file=answers, flush=True)
-
-    try:
-        steps = importlib.import_module(workload).build(side)
-        version = importlib.import_module(side).__version__
-    except ModuleNotFoundError as error:
-        return answer(missing=error.name)
-    answer(cases=list(steps), version=version)
-    for line in sys.stdin:
-        request = json.loads(line)
-        step = steps[request["case"]]
-        result = step()  # not timed: it brings code and data back into the caches
-        start = time.perf_counter()
-        for _ in range(request["count"]):
-            step()
-        seconds = time.perf_counter() - start
-        answer(seconds=seconds, result=float(np.asarray(result).sum()), memory=peak_memory())
-    return None
-
-
-def peak_memory() -> int:
-    """The most memory that this process has had so far, in bytes: what is resident."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux: getrusage would count what the parent had when it forked
-        line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
-
-
-# -- the parent's end ------------------------------------------------------------------------------
+THREAD_LIMITS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
+    "NPROC",  # of XLA
+)
+GEMM = ("benchmarks.gemm", "numpy", "1024")
+"""The workload, side and case that the machine's peak is taken from: 1024 × 1024 matrices of float32."""
+GEMM_FLOPS = 2 * 1024**3
 
 
 class Missing(Exception):
@@ -84,17 +52,16 @@ class Missing(Exception):
 
 
 class Worker:
-    """One side of a workload, in a process of its own."""
+    """One side of a workload, in a process of its own (`worker.py`)."""
 
     def __init__(self, workload: str, side: str) -> None:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(THREADS))
         self.side = side
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.paired", workload, side],
+            [sys.executable, "-m", "benchmarks.worker", workload, side],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **threads},
+            env={**os.environ, **dict.fromkeys(THREAD_LIMITS, str(THREADS))},
             cwd=Path(__file__).parent.parent,
         )
         try:
@@ -107,6 +74,7 @@ class Worker:
         self.cases: list[str] = hello["cases"]
         self.version: str = hello["version"]
         self.memory = 0
+        self.result: list[list[float]] = []
 
     def read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -116,14 +84,16 @@ class Worker:
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def run(self, case: str, count: int) -> tuple[float, float]:
-        """Seconds per step in a block of `count` steps, and the sum over a step's result."""
+    def run(self, case: str, count: int, warm: bool = True) -> float:
+        """Seconds per step in a block of `count` steps, after one more if `warm`. `result` is then the
+        fingerprint of what the last one computed, `memory` the process's peak so far."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"case": case, "count": count}) + "\n")
+        self.process.stdin.write(json.dumps({"case": case, "count": count, "warm": warm}) + "\n")
         self.process.stdin.flush()
         answer = self.read()
-        self.memory = answer["memory"]
-        return answer["seconds"] / count, answer["result"]
+        self.memory, self.result = answer["memory"], answer["result"]
+        seconds: float = answer["seconds"]
+        return seconds / count
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -142,7 +112,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def of(cls, values: Any) -> Spread:
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
         return cls(float(median), float(low), float(high))
 
@@ -154,18 +124,24 @@ class Comparison:
     case: str
     times: dict[str, Spread]
     ratios: dict[str, Spread]
+    """Of "tinygen / torch", and of each of tinygen's modes by each of the others."""
     differences: dict[str, Spread]
+    rates: dict[str, Spread] = field(default_factory=dict)
+    """Of each side, how many of the workload's items it does in a second."""
+    of_peak: dict[str, Spread] = field(default_factory=dict)
+    """Of each side, the rate of its floating-point operations in proportion to NumPy's large product."""
 
     @classmethod
     def of(cls, case: str, times: dict[str, list[float]]) -> Comparison:
         """From the times of each side, round by round."""
-        ours = np.array(times[OURS])
-        others = {side: np.array(t) for side, t in times.items() if side != OURS}
+        found = {side: np.array(t) for side, t in times.items()}
+        ours = [side for side in found if side.partition("-")[0] == OURS]
+        pairs = [(a, b) for a in ours for b in found if b != a and (a == OURS or b not in ours)]
         return cls(
             case,
-            {side: Spread.of(t) for side, t in times.items()},
-            {side: Spread.of(ours / t) for side, t in others.items()},
-            {side: Spread.of(ours - t) for side, t in others.items()},
+            {side: Spread.of(t) for side, t in found.items()},
+            {f"{a} / {b}": Spread.of(found[a] / found[b]) for a, b in pairs},
+            {f"{a} − {b}": Spread.of(found[a] - found[b]) for a, b in pairs},
         )
 
 
@@ -177,6 +153,10 @@ class Report:
     """The peak of each side's process, in bytes."""
     versions: dict[str, str]
     missing: list[str]
+    items: str = ""
+    """What `rates` count."""
+    gemm: Spread | None = None
+    """Floating-point operations a second in the large product, over all cases' rounds."""
 
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
@@ -184,6 +164,42 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
 
     Raises RuntimeError when a worker dies, or when results differ: then it was not the same work."""
     module = importlib.import_module(workload)
+    flops: dict[str, float] = getattr(module, "FLOPS", {})
+    items, count = getattr(module, "ITEMS", ("", 0))
+    workers, missing = started(workload, sides)
+    gemm = Worker(*GEMM[:2]) if flops else None
+    peaks: list[float] = []
+    comparisons = []
+    try:
+        for case in workers[OURS].cases:
+            took, peak = alternate(workers, case, rounds, seconds, gemm)
+            comparison = Comparison.of(
+                case, {side: [module.SCALE * t for t in ts] for side, ts in took.items()}
+            )
+            if count:
+                comparison.rates = {side: Spread.of(count / np.array(t)) for side, t in took.items()}
+            if case in flops:
+                comparison.of_peak = {
+                    side: Spread.of(flops[case] / np.array(t) / np.array(peak)) for side, t in took.items()
+                }
+            comparisons.append(comparison)
+            peaks += peak
+    finally:
+        for worker in [*workers.values(), *([gemm] if gemm else [])]:
+            worker.close()
+    return Report(
+        module.UNIT,
+        comparisons,
+        {side: worker.memory for side, worker in workers.items()},
+        {side: worker.version for side, worker in workers.items()},
+        missing,
+        items,
+        Spread.of(peaks) if peaks else None,
+    )
+
+
+def started(workload: str, sides: Sequence[str]) -> tuple[dict[str, Worker], list[str]]:
+    """The workers of tinygen and of those sides whose packages are there; the other packages' names."""
     workers: dict[str, Worker] = {}
     missing = []
     try:
@@ -194,39 +210,48 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
                 missing.append(str(error))
         if OURS not in workers:
             raise RuntimeError(f"{missing[0]} cannot be imported: install it")
-        comparisons = [
-            Comparison.of(case, alternate(workers, case, rounds, seconds, module.SCALE))
-            for case in workers[OURS].cases
-        ]
-    finally:
+    except BaseException:
         for worker in workers.values():
             worker.close()
-    return Report(
-        module.UNIT,
-        comparisons,
-        {side: worker.memory for side, worker in workers.items()},
-        {side: worker.version for side, worker in workers.items()},
-        missing,
-    )
+        raise
+    return workers, missing
 
 
 def alternate(
-    workers: dict[str, Worker], case: str, rounds: int, seconds: float, scale: float
-) -> dict[str, list[float]]:
-    """The time of a step on each side, round by round, after a warm-up."""
-    first = {side: worker.run(case, 2) for side, worker in workers.items()}
-    expected = first[OURS][1]
-    for side, (_, result) in first.items():
-        if not abs(result - expected) <= 1e-3 * abs(expected) + 1e-6:
-            raise RuntimeError(f"{case}: {side} computed {result}, {OURS} {expected}: not the same work")
-    counts = {side: max(1, round(seconds / took)) for side, (took, _) in first.items()}
+    workers: dict[str, Worker], case: str, rounds: int, seconds: float, gemm: Worker | None = None
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Seconds per step on each side, round by round, after a warm-up in which the results are compared; and
+    the large product's operations a second in the same rounds."""
+    for worker in workers.values():
+        worker.run(case, 2)  # the first of them compiles; two updates of the weights lie before the last
+    same_work(case, {side: worker.result for side, worker in workers.items()})
+    took = {side: worker.run(case, 1, warm=False) for side, worker in workers.items()}
+    counts = {side: max(1, round(seconds / t)) for side, t in took.items()}
     times: dict[str, list[float]] = {side: [] for side in workers}
+    peaks = []
     order = list(workers)
     for _ in range(rounds):
         for side in order:
-            times[side].append(workers[side].run(case, counts[side])[0] * scale)
+            times[side].append(workers[side].run(case, counts[side], warm=took[side] < seconds))
+        if gemm:
+            peaks.append(GEMM_FLOPS / gemm.run(GEMM[2], 10))
         order.append(order.pop(0))
-    return times
+    return times, peaks
+
+
+def same_work(case: str, results: dict[str, list[list[float]]], tolerance: float = 1e-3) -> None:
+    """Raise RuntimeError unless the fingerprints of all sides' results are those of tinygen's."""
+    expected = results[OURS]
+    for side, found in results.items():
+        if len(found) != len(expected):
+            raise RuntimeError(f"{case}: {side} returns {len(found)} arrays, {OURS} {len(expected)}")
+        for i, ((length, product), (our_length, our_product)) in enumerate(zip(found, expected, strict=True)):
+            apart = max(abs(length - our_length), abs(product - our_product))
+            if not apart <= tolerance * our_length + 1e-6:
+                raise RuntimeError(
+                    f"{case}: array {i} of {side} has length {length:.6g} and product {product:.6g}, that of "
+                    f"{OURS} {our_length:.6g} and {our_product:.6g}: not the same work"
+                )
 
 
 def machine() -> str:
@@ -242,7 +267,3 @@ def machine() -> str:
         f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
         f"NumPy {np.__version__}"
     )
-
-
-if __name__ == "__main__":
-    work(*sys.argv[1:])

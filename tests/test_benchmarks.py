@@ -1,19 +1,24 @@
 """The benchmarks run, compare like with like, and say what is missing. How fast anything is, no test asks."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tinygen
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import gpt_small, ops, paired  # noqa: E402
+from benchmarks import generate, gpt, ops, paired, scaling, vae  # noqa: E402
 from benchmarks.__main__ import table  # noqa: E402
+from benchmarks.worker import chosen, fingerprint  # noqa: E402
 
 
 def run(*arguments, **env):
@@ -21,30 +26,44 @@ def run(*arguments, **env):
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
 
 
-def test_all_run_and_print_a_table(tmp_path):
+def test_they_run_and_print_a_table(tmp_path):
     file = tmp_path / "figures.json"
-    done = run("--rounds", "2", "--seconds", "0.001", "--peers", "--json", str(file))
+    names = ["ops", "import", "gpt-small"]
+    done = run(
+        *names, *("--rounds", "1", "--seconds", "0.001", "--peers", "--modes", "numpy", "--json", str(file))
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert "python -m benchmarks --rounds 2 --seconds 0.001 --peers --json" in lines[0]
+    assert "python -m benchmarks ops import gpt-small --rounds 1 --seconds 0.001 --peers --modes" in lines[0]
     assert lines[0].startswith("20")  # the date
     assert "NumPy" in lines[1]
-    assert [line.split()[1] for line in lines if line.startswith("==")] == ["ops", "import", "gpt-small"]
+    assert [line.split()[1] for line in lines if line.startswith("==")] == names
     assert sum(line.startswith(("multiply", "add", "matmul")) for line in lines) == 10
     facts = json.loads(file.read_text())
-    assert list(facts["results"]) == ["ops", "import", "gpt-small"]
+    assert list(facts["results"]) == names
     for report in facts["results"].values():
         for comparison in report["comparisons"]:
             for spread in comparison["times"].values():
                 assert 0 < spread["low"] <= spread["median"] <= spread["high"]
         assert all(memory > 1e6 for memory in report["memory"].values())
-    assert list(facts["results"]["ops"]["memory"]) == ["tinygen", "numpy"]
+    assert list(facts["results"]["ops"]["memory"]) == ["tinygen", "numpy", "tinygen-numpy"]
+    small = facts["results"]["gpt-small"]
+    assert list(small["versions"]) == ["tinygen", "tinygen-numpy"]
+    assert small["items"] == "tokens"
+    [comparison] = small["comparisons"]
+    for rate, time in zip(comparison["rates"].values(), comparison["times"].values(), strict=True):
+        assert rate["median"] * time["median"] / 1e3 == pytest.approx(12 * 64)
+    assert all(0 < part["median"] < 1.5 for part in comparison["of_peak"].values())
+    assert small["gemm"]["median"] > 1e9
 
 
 def test_a_wrong_name_is_named():
     done = run("opps")
     assert done.returncode == 2
-    assert "no benchmark opps: there are ops, import, gpt-small" in done.stderr
+    assert "no benchmark opps: there are ops, import, gemm, gpt-small" in done.stderr
+    done = run("ops", "--peers", "torch,jacks")
+    assert done.returncode == 2
+    assert "there is no jacks: choose from torch,torch-compile," in done.stderr
 
 
 # -- the protocol, on a workload made up here --------------------------------------------------------
@@ -52,12 +71,17 @@ def test_a_wrong_name_is_named():
 WORKLOAD = """
 import os, numpy as np
 UNIT, SCALE, BESIDE, PEERS = "ms a step", 1e3, ("numpy",), ()
+ITEMS = ("apples", 7)
+FLOPS = {"a": 1e3}
 def build(side):
     print("noise on stdout")
+    y, count = np.arange(1.0, 4.0), 0
     def step():
+        nonlocal count
+        count += 1
         if os.environ.get("DIES") == side:
             os._exit(7)
-        return np.ones(3) * (2 if os.environ.get("CHEATS") == side else 1)
+        return (count if os.environ.get("DEPARTS") == side else 1) * y, np.ones((2, 2))
     if side == "missing":
         import no_such_package
     return {"a": step, "b": step}
@@ -77,7 +101,11 @@ def test_each_side_runs_in_a_process_of_its_own(workload):
     report = paired.measure(workload, ["numpy"], rounds=3, seconds=1e-4)
     assert [c.case for c in report.comparisons] == ["a", "b"]
     assert list(report.comparisons[0].times) == ["tinygen", "numpy"]
-    assert list(report.comparisons[0].ratios) == ["numpy"]
+    assert list(report.comparisons[0].ratios) == ["tinygen / numpy"]
+    assert list(report.comparisons[0].of_peak) == ["tinygen", "numpy"]
+    assert report.comparisons[1].of_peak == {}  # of b no operations are known
+    assert report.gemm.median > 0
+    assert report.items == "apples"
     assert report.versions["numpy"] == np.__version__
     assert set(report.memory) == {"tinygen", "numpy"}
     assert report.missing == []
@@ -90,10 +118,56 @@ def test_a_missing_package_is_named_and_left_out(workload):
     assert table("made-up", report, "ratios").endswith("no_such_package is not installed, and was left out")
 
 
-def test_different_results_are_not_the_same_work(workload, monkeypatch):
-    monkeypatch.setenv("CHEATS", "numpy")
-    with pytest.raises(RuntimeError, match=r"a: numpy computed 6\.0, tinygen 3\.0: not the same work"):
+def test_tinygen_with_fewer_kernels_is_a_side_of_its_own(workload):
+    report = paired.measure(workload, ["numpy", "tinygen-numpy"], rounds=1, seconds=1e-4)
+    pairs = ["tinygen / numpy", "tinygen / tinygen-numpy", "tinygen-numpy / numpy"]
+    assert list(report.comparisons[0].ratios) == pairs
+    header, first, *_ = table("made-up", report, "ratios").splitlines()[1:]
+    assert "tinygen / it" in header
+    assert "tinygen-numpy / it" in header
+    assert first.split()[:2] == ["a", "tinygen"]
+
+
+Y, ONES = np.arange(1.0, 4.0), np.ones((2, 2))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ((2 * Y, ONES), r"a: array 0 of torch has length 7.* that of tinygen 3.*: not the same work"),
+        ((-Y, ONES), "not the same work"),
+        ((Y[::-1], ONES), "not the same work"),
+        ((Y * np.nan, ONES), "not the same work"),
+        ((Y, 0 * ONES), "a: array 1 of torch has length 0"),
+        (Y, "a: torch returns 1 arrays, tinygen 2"),
+        ((Y * (1 + 2e-3), ONES), "not the same work"),
+        ((Y * (1 + 1e-5), ONES), None),  # rounding
+    ],
+)
+def test_a_side_that_computes_something_else_is_refused(found, said):
+    results = {"tinygen": fingerprint((Y, ONES)), "torch": fingerprint(found)}
+    with pytest.raises(RuntimeError, match=said) if said else nullcontext():
+        paired.same_work("a", results)
+
+
+@pytest.mark.parametrize("side", ["numpy", "tinygen"])
+def test_a_side_that_departs_after_its_first_step_is_refused(workload, monkeypatch, side):
+    monkeypatch.setenv("DEPARTS", side)
+    with pytest.raises(RuntimeError, match="a: array 0 of numpy has length"):
         paired.measure(workload, ["numpy"], rounds=1, seconds=1e-4)
+
+
+def test_the_modes_are_set_in_the_worker():
+    before = tinygen.kernels.mode
+    try:
+        assert chosen("tinygen-off") == ("tinygen", "off")
+        assert tinygen.kernels.mode == "off"
+    finally:
+        tinygen.kernels(before)
+    assert chosen("tinygen") == ("tinygen", "")
+    assert chosen("torch-compile") == ("torch", "")
+    with pytest.raises(ValueError, match="'fast'"):
+        chosen("tinygen-fast")
 
 
 def test_a_worker_that_dies_is_reported(workload, monkeypatch):
@@ -105,27 +179,32 @@ def test_a_worker_that_dies_is_reported(workload, monkeypatch):
 def test_sides_take_turns_in_going_first():
     class Recorder:
         def __init__(self, side, took):
-            self.side, self.took = side, took
+            self.side, self.took, self.result = side, took, fingerprint(1.0)
 
-        def run(self, case, count):
-            calls.append((self.side, count))
-            return self.took, 1.0
+        def run(self, case, count, warm=True):
+            calls.append((self.side, count, warm))
+            return self.took
 
     calls = []
-    workers = {"tinygen": Recorder("tinygen", 0.01), "numpy": Recorder("numpy", 0.002)}
-    times = paired.alternate(workers, "a", rounds=3, seconds=0.1, scale=1e3)
-    assert calls[:2] == [("tinygen", 2), ("numpy", 2)]  # the warm-up
-    assert [side for side, _ in calls[2:]] == ["tinygen", "numpy", "numpy", "tinygen", "tinygen", "numpy"]
-    assert {count for side, count in calls[2:] if side == "tinygen"} == {10}  # blocks of equal time
-    assert {count for side, count in calls[2:] if side == "numpy"} == {50}
-    assert times == {"tinygen": [10.0] * 3, "numpy": [2.0] * 3}
+    workers = {"tinygen": Recorder("tinygen", 0.01), "numpy": Recorder("numpy", 0.5)}
+    times, peaks = paired.alternate(workers, "a", 3, 0.1, Recorder("gemm", 0.01))
+    assert calls[:2] == [("tinygen", 2, True), ("numpy", 2, True)]  # the warm-up
+    assert calls[2:4] == [("tinygen", 1, False), ("numpy", 1, False)]  # how many make a block
+    turns = ["tinygen", "numpy", "gemm", "numpy", "tinygen", "gemm", "tinygen", "numpy", "gemm"]
+    assert [side for side, _, _ in calls[4:]] == turns
+    assert {call for call in calls[4:] if call[0] != "gemm"} == {
+        ("tinygen", 10, True),  # as many as fit
+        ("numpy", 1, False),  # one that takes longer is not run before it is timed
+    }
+    assert times == {"tinygen": [0.01] * 3, "numpy": [0.5] * 3}
+    assert peaks == [paired.GEMM_FLOPS / 0.01] * 3
 
 
 def test_the_median_of_ratios_is_not_the_ratio_of_medians():
     times = {"tinygen": [1.0, 4.0, 9.0], "torch": [1.0, 2.0, 90.0]}
     comparison = paired.Comparison.of("a", times)
-    assert comparison.ratios["torch"] == paired.Spread(1.0, 0.55, 1.5)
-    assert comparison.differences["torch"] == paired.Spread(0.0, -40.5, 1.0)
+    assert comparison.ratios["tinygen / torch"] == paired.Spread(1.0, 0.55, 1.5)
+    assert comparison.differences["tinygen − torch"] == paired.Spread(0.0, -40.5, 1.0)
     assert comparison.times["torch"].median == 2.0
 
 
@@ -139,19 +218,68 @@ def test_the_numpy_floor_computes_the_gradient(case):
     )
 
 
-def test_the_small_gpt_learns_its_batches():
-    step = gpt_small.tinygen_step()
-    losses = [float(step()) for _ in range(24)]
-    assert abs(losses[0] - np.log(gpt_small.VOCAB)) < 0.1
-    assert np.mean(losses[16:]) < np.mean(losses[:8]) - 0.01
+TINY = gpt.Size(layers=2, heads=2, width=16, context=8, batch=3, vocab=11)
 
 
-def test_the_peer_is_the_same_gpt(monkeypatch):
+def losses(step, count=3):
+    return [float(step()) for _ in range(count)]
+
+
+def test_the_gpt_learns_its_batches():
+    found = losses(gpt.tinygen_step(TINY), 48)
+    assert abs(found[0] - np.log(TINY.vocab)) < 0.1
+    assert np.mean(found[40:]) < np.mean(found[:8]) - 0.01
+
+
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+def test_the_peers_are_the_same_gpt(monkeypatch, peer):
+    pytest.importorskip(peer)
+    monkeypatch.setattr(paired, "THREADS", 1)
+    small = gpt.weights
+    larger = lambda shapes: ((k, 5 * w) for k, w in small(shapes))
+    for module in (importlib.import_module(f"benchmarks.gpt_{peer}"), gpt):
+        monkeypatch.setattr(module, "weights", larger)
+    [ours], [theirs] = gpt.build("tinygen", TINY).values(), gpt.build(peer, TINY).values()
+    np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-5)
+
+
+def test_the_operations_of_a_gpt_are_those_that_the_model_counts():
+    model = gpt.tinygen_model(TINY)
+    assert TINY.flops == TINY.tokens * model.flops_per_token()
+
+
+@pytest.mark.parametrize("peer", ["torch", "jax", "autograd"])
+def test_the_peers_are_the_same_vae(peer):
+    pytest.importorskip(peer)
+    [ours], [theirs] = vae.build("tinygen").values(), vae.build(peer).values()
+    np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-5)
+
+
+def test_a_generated_token_is_that_of_generate(monkeypatch):
+    monkeypatch.setattr(generate, "SIZE", TINY._replace(batch=1, context=16))
+    monkeypatch.setattr(generate, "POSITIONS", 9)
+    monkeypatch.setattr(generate, "TOP_K", 3)
+    tokens = [token for _, (_, token) in zip(range(9), generate.text(), strict=False)]
+    model = gpt.tinygen_model(generate.SIZE, gelu="tanh")
+    logits = model(np.concatenate(tokens, axis=1))[0].numpy()[0]  # (9, V)
+    step = generate.tinygen_step()
+    for expected in [*logits, *logits[:2]]:  # and over again
+        np.testing.assert_allclose(step()[0], expected, rtol=1e-4, atol=1e-6)
     pytest.importorskip("torch")
-    monkeypatch.setattr(gpt_small, "THREADS", 1)
-    small = gpt_small.weights
-    monkeypatch.setattr(gpt_small, "weights", lambda shapes: {k: 5 * w for k, w in small(shapes).items()})
-    ours, peer = gpt_small.tinygen_step(), gpt_small.torch_step()
-    np.testing.assert_allclose(
-        [float(ours()) for _ in range(3)], [float(peer()) for _ in range(3)], rtol=1e-5
-    )
+    [step] = generate.build("torch").values()
+    for expected in [*logits, *logits[:2]]:
+        np.testing.assert_allclose(step()[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_slopes_are_powers():
+    times = {"tinygen": {case: [0.0] for case in scaling.sizes()}}
+    for axis, power in zip(scaling.AXES, (2.0, 1.0, 1.5, 0.5), strict=True):
+        for n in scaling.AXES[axis]:
+            times["tinygen"][f"{axis} {n}"] = [3 * n**power, 5 * n**power]
+    found = [scaling.grown(axis, times, rounds=2).times for axis in scaling.AXES]
+    assert [c["tinygen"].median for c in found] == pytest.approx([2.0, 1.0, 1.5, 0.5])
+    width, layers, context, batch = (c["FLOPs"].median for c in found)
+    assert 1.8 < width < 2  # its square in the layers, but not in the logits and attention
+    assert 0.9 < layers < 1
+    assert 1 < context < 1.5
+    assert batch == pytest.approx(1)

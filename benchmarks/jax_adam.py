@@ -1,0 +1,24 @@
+"""AdamW for the peers in JAX, in the form of `tinygen.optim.AdamW`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def adamw(
+    state: Any, gradient: Any, t: Any, lr: float, betas: tuple[float, float], eps: float, decay: Any
+) -> Any:
+    """Weights and the running means of the gradient and of its square after step t = 1, 2, ...: `state` is
+    the three of them, each a dictionary by name, `decay` the weight decay of each."""
+    b1, b2 = betas
+    w, m, v = state
+    m = {k: b1 * m[k] + (1 - b1) * g for k, g in gradient.items()}
+    v = {k: b2 * v[k] + (1 - b2) * g * g for k, g in gradient.items()}
+
+    def moved(k: str) -> Any:
+        step = m[k] / (1 - b1**t) / (jnp.sqrt(v[k] / (1 - b2**t)) + eps)
+        return w[k] * (1 - lr * decay[k]) - lr * step
+
+    return {k: moved(k) for k in w}, m, v
