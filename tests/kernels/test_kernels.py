@@ -1,6 +1,10 @@
-"""Every kernel against its definition, in value and gradient; the switch; the fall-backs."""
+"""Every kernel against its definition, in value and gradient; the switch; the fall-backs.
+
+The compiled kernels are put to the test at all sizes here, also at those that they leave to others."""
 
 import importlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +13,28 @@ from hypothesis import strategies as st
 
 import tinygen
 from tinygen import Tensor, ops
+from tinygen.kernels import registry
 from tinygen.ops.loss import token_losses
+from tinygen.optim import ADAM
+
+FLOORS = ("numpy", "auto")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def at_every_size():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "LEAST", 0)
+        if compiled(ops.linear) is not None:
+            patch.setattr(importlib.import_module("tinygen.kernels.compiled.linear"), "WORTH", 0)
+        yield
+
+
+def compiled(function):
+    """The compiled kernel of an op, None where Numba cannot be had or nobody has written one."""
+    for entry in tinygen.kernels.entries:
+        if entry.op is getattr(function, "op", None) and isinstance(entry.compute, registry.Later):
+            return entry.compute.function if entry.compute.load() else None
+    return None
 
 
 def relative_error(a, b):
@@ -24,17 +49,22 @@ def value_and_gradients(function, arrays, g, **kwargs):
     return y.numpy(), *[t.grad for t in tensors if t.requires_grad]
 
 
-def assert_equals_definition(function, arrays, seed=0, tolerance=1e-5, **kwargs):
+def assert_equals_definition(function, arrays, seed=0, tolerance=1e-5, taken=True, **kwargs):
+    """On both floors; `taken` is whether the compiled kernel is to do it, and not to leave it to others."""
+    kernel = compiled(function)
+    if kernel is not None:
+        assert (kernel(*arrays, **kwargs) is not NotImplemented) == taken
     with tinygen.kernels("off"):
         shape = function(*[Tensor(a) for a in arrays], **kwargs).shape
         g = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
         expected = value_and_gradients(function, arrays, g, **kwargs)
-    with tinygen.kernels("numpy"):
-        found = value_and_gradients(function, arrays, g, **kwargs)
-    for a, b in zip(found, expected, strict=True):
-        assert a.dtype == np.float32
-        assert a.shape == b.shape
-        assert relative_error(a, b) <= tolerance
+    for floor in FLOORS:
+        with tinygen.kernels(floor):
+            found = value_and_gradients(function, arrays, g, **kwargs)
+        for a, b in zip(found, expected, strict=True):
+            assert a.dtype == np.float32
+            assert a.shape == b.shape
+            assert relative_error(a, b) <= tolerance
 
 
 sizes = st.integers(1, 9)
@@ -48,7 +78,7 @@ def draw(seed, *shapes, scale=1.0):
 
 
 @given(shapes, seeds, st.sampled_from(["none", "tanh"]), st.sampled_from([0.1, 1.0, 5.0]))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_gelu(shape, seed, approximate, scale):
     assert_equals_definition(ops.gelu, draw(seed, shape, scale=scale), approximate=approximate)
 
@@ -67,7 +97,7 @@ def test_exact_gelu_is_exact():
 
 
 @given(shapes, seeds, st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_layer_norm(shape, seed, with_bias):
     channels = shape[-1] + 1  # over one channel the gradient is rounding alone
     x, w, b = draw(seed, (*shape[:-1], channels), (channels,), (channels,))
@@ -75,10 +105,11 @@ def test_layer_norm(shape, seed, with_bias):
 
 
 @given(st.tuples(sizes, sizes), sizes, sizes, sizes, seeds, st.booleans(), st.sampled_from([0.0, 0.4]))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_attention(batch, t, extra, d, seed, causal, dropout):
     q, k, v = draw(seed, (*batch, t, d), (*batch, t + extra, d), (*batch, t + extra, d + 1))
-    assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=seed)
+    taken = not dropout
+    assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=seed, taken=taken)
 
 
 @pytest.mark.parametrize(("t", "s", "d"), [(64, 64, 8), (130, 200, 32), (257, 257, 64), (70, 300, 16)])
@@ -86,18 +117,156 @@ def test_attention(batch, t, extra, d, seed, causal, dropout):
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_attention_in_several_blocks(t, s, d, causal, dropout):
     q, k, v = draw(t, (2, 3, t, d), (2, 3, s, d), (2, 3, s, d))
-    assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=7)
+    taken = not dropout
+    assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=7, taken=taken)
 
 
 def test_attention_over_one_set_of_keys_falls_back():
     q, k, v = draw(8, (2, 3, 5, 4), (3, 6, 4), (3, 6, 4))
-    assert_equals_definition(ops.attention, [q, k, v], tolerance=0)
+    assert_equals_definition(ops.attention, [q, k, v], taken=False)
+
+
+@given(st.lists(sizes, max_size=2).map(tuple), sizes, sizes, seeds)
+@settings(max_examples=30)
+def test_attention_of_any_number_of_axes(batch, t, d, seed):
+    q, k, v = draw(seed, *[(*batch, t, d)] * 3)
+    assert_equals_definition(ops.attention, [q, k, v], causal=True)
+
+
+def test_attention_sees_where_the_scores_are_large():
+    q, k, v = draw(9, (1, 2, 70, 8), (1, 2, 70, 8), (1, 2, 70, 8), scale=3.0)
+    assert_equals_definition(ops.attention, [q, k, v], causal=True)
+
+
+def test_attention_leaves_the_gradient_of_a_projection_in_one_piece():
+    (x,) = draw(10, (2, 5, 3, 4, 8))
+
+    def attend(x):
+        q, k, v = (part.reshape(2, 5, 4, 8).swapaxes(1, 2) for part in ops.split(x, 3, axis=2))
+        return ops.attention(q, k, v, causal=True)
+
+    assert_equals_definition(attend, [x])
+
+
+@given(st.integers(0, 3), st.integers(1, 3), st.booleans(), seeds)
+@settings(max_examples=40)
+def test_split(axis, pieces, beside, seed):
+    """Gradients that are pieces of one array, in their order and out of it, and gradients that are not."""
+    shape = [2, 3, 4, 5]
+    shape[axis] = 4 * pieces
+    x, g = draw(seed, tuple(shape), tuple(shape))
+    expected = g if beside else np.flip(g, axis)
+    gs = np.split(g, pieces, axis) if beside else [np.flip(p, axis) for p in np.split(g, pieces, axis)][::-1]
+    for arrays in (gs, [p.copy() for p in gs]):
+        values, rule = ops.split.op.compute(x, pieces, axis)
+        np.testing.assert_array_equal(np.concatenate(values, axis), x)
+        np.testing.assert_array_equal(rule(tuple(arrays)), expected)
+
+
+@given(shapes, sizes, seeds, st.booleans())
+@settings(max_examples=40)
+def test_linear(shape, out, seed, with_bias):
+    arrays = draw(seed, shape, (out, shape[-1]), (out,))
+    assert_equals_definition(ops.linear, arrays if with_bias else arrays[:2])
+
+
+@pytest.mark.parametrize(("n", "k", "m"), [(100, 300, 70), (33, 130, 200), (3, 200, 500), (1, 17, 1000)])
+def test_large_products(n, k, m):
+    x, w, b = draw(n, (n, k), (m, k), (m,))
+    assert_equals_definition(ops.linear, [x, w, b])
+    assert_equals_definition(ops.matmul, [x, np.ascontiguousarray(w.T)])
+
+
+@given(shapes, sizes, sizes, seeds)
+@settings(max_examples=40)
+def test_matmul(shape, k, m, seed):
+    assert_equals_definition(ops.matmul, draw(seed, (*shape, k), (k, m)))
+
+
+def test_products_that_are_left_to_numpy():
+    a, b, c = draw(11, (2, 3, 4), (2, 4, 5), (4,))
+    assert_equals_definition(ops.matmul, [a, b], taken=False, tolerance=0)
+    assert_equals_definition(ops.matmul, [a, c], taken=False, tolerance=0)
+    assert_equals_definition(ops.matmul, [c, b], taken=False, tolerance=0)
+
+
+def test_products_leave_numpys_threads_as_they_were():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    if compiled(ops.linear) is None:
+        pytest.skip("no compiled kernels here")
+    x, w = draw(12, (64, 64), (64, 64))
+    for count in (1, 2):
+        with threadpoolctl.threadpool_limits(count, "blas"):
+            ops.linear(Tensor(x), Tensor(w))
+            assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} >= {count}
+
+
+@given(shapes, seeds)
+@settings(max_examples=40)
+def test_rms_norm(shape, seed):
+    assert_equals_definition(ops.rms_norm, draw(seed, shape, shape[-1:]))
+
+
+@given(shapes, seeds, st.sampled_from([0.1, 1.0, 30.0]))
+@settings(max_examples=40)
+def test_softmax(shape, seed, scale):
+    (x,) = draw(seed, shape, scale=scale)
+    assert_equals_definition(ops.softmax, [x])
+    assert_equals_definition(ops.log_softmax, [x])
+    if len(shape) > 1:
+        assert_equals_definition(ops.softmax, [x], axis=0, taken=False)
+
+
+def test_softmax_of_infinities():
+    x = np.array([[0, -np.inf, 1], [-np.inf] * 3, [2, 1, 0]], np.float32)
+    assert_equals_definition(ops.softmax, [x])
+    for floor in ("off", *FLOORS):
+        with tinygen.kernels(floor):
+            found = ops.log_softmax(Tensor(x[:1])).numpy()
+        np.testing.assert_allclose(found, [[-1.3132617, -np.inf, -0.3132617]], rtol=1e-6)
+
+
+@given(st.lists(sizes, max_size=2).map(tuple), st.integers(1, 40), sizes, seeds)
+@settings(max_examples=40)
+def test_embedding_scatters(shape, width, rows, seed):
+    (weight,) = draw(seed, (rows, width))
+    ids = np.random.default_rng(seed).integers(0, rows, shape)
+    assert_equals_definition(ops.embedding, [weight, ids])
+
+
+def test_scatters_that_are_left_to_numpy():
+    (x,) = draw(13, (3, 4))
+    for index, shape in [
+        (np.array([0, -1, 0]), (5, 4)),
+        ((np.array([0, 1, 0]),), (5, 4)),
+        ([0, 1, 0], (5, 4)),
+    ]:
+        assert_equals_definition(ops.scatter_add, [x], index=index, shape=shape, taken=False)
+
+
+@given(st.lists(sizes, min_size=1, max_size=2).map(tuple), seeds, st.booleans())
+@settings(max_examples=40)
+def test_adam(shape, seed, decoupled):
+    keep, decay = (0.9, 0.0) if decoupled else (1.0, 0.1)
+    hyper = {"keep": keep, "decay": decay, "betas": (0.9, 0.99), "rate": 0.01, "eps": 1e-8}
+    arrays = draw(seed, *[shape] * 4)
+    arrays[3] = np.square(arrays[3])
+    expected = [a.copy() for a in arrays]
+    ADAM.body(*expected, **hyper)
+    for floor in FLOORS:
+        found = [a.copy() for a in arrays]
+        with tinygen.kernels(floor):
+            ADAM.compute(*found, **hyper)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 @given(shapes, st.integers(2, 7), seeds)
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_token_losses(shape, classes, seed):
     (logits,) = draw(seed, (*shape, classes), scale=3.0)
+    if compiled(token_losses) is not None:
+        assert compiled(token_losses)(logits, np.zeros(shape, int), -1, 0.1) is NotImplemented
     targets = np.random.default_rng(seed).integers(-1, classes, shape)
     assert_equals_definition(token_losses, [logits, targets], ignore_index=-1, smoothing=0.0)
 
@@ -116,12 +285,28 @@ def test_strided_inputs():
     assert_equals_definition(ops.layer_norm, [strided(x), strided(w), b])
     assert_equals_definition(ops.attention, [q, k, v], causal=True)
     assert_equals_definition(token_losses, [strided(x), np.ones((3, 4), int)], ignore_index=-1, smoothing=0.0)
+    assert_equals_definition(ops.softmax, [strided(x)])
+    assert_equals_definition(ops.rms_norm, [strided(x), strided(w)])
+    assert_equals_definition(ops.linear, [strided(x), strided(draw(3, (7, 6))[0]), strided(draw(4, (7,))[0])])
+    assert_equals_definition(ops.matmul, [strided(x), strided(draw(5, (6, 7))[0])])
+
+
+def test_arrays_that_may_not_be_written():
+    arrays = draw(14, (3, 4, 6), (6,), (6,), (7, 6), (7,))
+    for a in arrays:
+        a.flags.writeable = False
+    x, w, b, weight, bias = arrays
+    assert_equals_definition(ops.gelu, [x])
+    assert_equals_definition(ops.layer_norm, [x, w, b])
+    assert_equals_definition(ops.linear, [x, weight, bias])
+    assert_equals_definition(ops.softmax, [x])
+    assert_equals_definition(ops.attention, [x, x, x], causal=True)
 
 
 def test_what_a_kernel_does_not_take_falls_back():
     q, k, v = draw(3, (2, 3, 4), (2, 5, 4), (2, 5, 4))
     mask = np.random.default_rng(0).random((3, 5)) > 0.5
-    assert_equals_definition(ops.attention, [q, k, v], mask=mask, tolerance=0)
+    assert_equals_definition(ops.attention, [q, k, v], mask=mask, taken=False)
     x = draw(4, (3, 4))[0].astype(np.float64)  # float64
     with tinygen.kernels("off"):
         expected = ops.gelu(Tensor(x)).numpy()
@@ -130,10 +315,20 @@ def test_what_a_kernel_does_not_take_falls_back():
 
 
 def test_same_bits_every_time():
-    x, w, b = draw(5, (64, 128), (128,), (128,))
-    first = value_and_gradients(ops.layer_norm, [x, w, b], x)
-    for a, again in zip(first, value_and_gradients(ops.layer_norm, [x, w, b], x), strict=True):
-        np.testing.assert_array_equal(a, again)
+    x, w, b, weight = draw(5, (64, 128), (128,), (128,), (128, 128))
+    q, g = draw(6, (4, 4, 80, 16), (4, 4, 80, 16))
+    ids = np.random.default_rng(7).integers(0, 64, 500)
+    (rows,) = draw(8, (500, 128))
+    for function, arrays, cotangent in [
+        (ops.layer_norm, [x, w, b], x),
+        (ops.linear, [x, weight, b], x),
+        (ops.attention, [q, q, q], g),
+        (ops.embedding, [x, ids], rows),
+        (ops.log_softmax, [x], x),
+    ]:
+        first = value_and_gradients(function, arrays, cotangent)
+        for a, again in zip(first, value_and_gradients(function, arrays, cotangent), strict=True):
+            np.testing.assert_array_equal(a, again)
 
 
 def test_higher_orders_use_the_definition():
@@ -162,7 +357,32 @@ def test_table_lists_every_kernel():
     assert len(lines) == 1 + len(tinygen.kernels.entries)
     assert any(line.split() == ["gelu", "numpy", "tinygen.kernels.gelu.gelu", "yes"] for line in lines)
     with tinygen.kernels("off"):
-        assert all(line.endswith("no    ") for line in tinygen.kernels.table().splitlines()[1:])
+        assert all(line.endswith("  no") for line in tinygen.kernels.table().splitlines()[1:])
+
+
+def test_compiled_kernels_are_not_loaded_before_they_are_worth_it():
+    """In a process of its own: a small model imports no compiler, a larger one does, and may do without."""
+    code = """
+import sys
+import numpy as np, tinygen
+from tinygen import Tensor, ops
+def run(n):
+    x = Tensor(np.ones((n, n), np.float32), requires_grad=True)
+    ops.gelu(ops.linear(x, x)).sum().backward()
+    return x.grad
+small = run(8)
+assert "numba" not in sys.modules
+if sys.argv[1] == "without":
+    sys.modules["numba"] = None  # importing it raises ImportError
+large = run(128)
+assert ("numba" in sys.modules and sys.modules["numba"] is not None) == (sys.argv[1] == "with")
+with tinygen.kernels("off"):
+    np.testing.assert_allclose(run(128), large, rtol=1e-5)
+"""
+    cases = ["with", "without"] if compiled(ops.linear) is not None else ["without"]
+    for case in cases:
+        done = subprocess.run([sys.executable, "-c", code, case], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_wrong_kernel_would_be_seen():

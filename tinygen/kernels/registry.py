@@ -36,9 +36,9 @@ class Later:
         self.missing = ""  # why it cannot be had
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.any_size and args[0].size < LEAST:
-            if len(args) == 1 or getattr(args[1], "size", 0) < LEAST:
-                return NotImplemented
+        small = args[0].size < LEAST and (len(args) == 1 or getattr(args[1], "size", 0) < LEAST)
+        if small and not self.any_size:
+            return NotImplemented
         if self.function is None and not self.load():
             return NotImplemented
         return self.function(*args, **kwargs)  # type: ignore[misc]
@@ -110,7 +110,7 @@ class Switch:
 
 
 def op_of(function: Callable[..., Any] | Op) -> Op:
-    return function if isinstance(function, Op) else function.op  # type: ignore[attr-defined, no-any-return]
+    return function if isinstance(function, Op) else function.op  # type: ignore[attr-defined]
 
 
 class Restore:

@@ -1,5 +1,5 @@
-"""Splitting, when the gradients of the pieces lie side by side in one array already: attention's kernel leaves
-those of queries, keys and values so. Then that array is the gradient, and nothing is copied."""
+"""Splitting, when the gradients of the pieces lie side by side in one array already: attention's kernel
+leaves those of queries, keys and values so. Then that array is the gradient, and nothing is copied."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import inner_sum, kernel
+from tinygen.kernels.compiled.compile import contiguous, inner_sum, kernel
 from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest, log, normal_cdf, sigmoid
 from tinygen.tensor import Array
 
@@ -66,13 +66,13 @@ def gelu(x: Array, approximate: str = "none") -> Any:
     if approximate not in ("none", "tanh"):
         return NotImplemented
     value, slope = (gelu_value, gelu_slope) if approximate == "none" else (tanh_gelu_value, tanh_gelu_slope)
-    flat = np.ascontiguousarray(x).reshape(-1)
+    flat = contiguous(x).reshape(-1)
     y = np.empty_like(flat)
     value(flat, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(flat)
-        slope(flat, np.ascontiguousarray(g).reshape(-1), d)
+        slope(flat, contiguous(g).reshape(-1), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx
@@ -137,13 +137,13 @@ def log_softmax_slope(y, g, d):
 def over_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
     if axis not in (-1, x.ndim - 1):
         return NotImplemented
-    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    rows = contiguous(x).reshape(-1, x.shape[-1])
     y = np.empty_like(rows)
     value(rows, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(y)
-        slope(y, np.ascontiguousarray(g).reshape(y.shape), d)
+        slope(y, contiguous(g).reshape(y.shape), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx

@@ -1,16 +1,17 @@
 """Attention by blocks of queries, one head after another on each thread (after Dao et al. 2022,
 arXiv:2205.14135: nothing of the size T × S is kept).
 
-Forward keeps, for each query, only the logarithm of its softmax's denominator; backward computes the weights
-again from it. A causal block looks at no key beyond its last query. Queries, keys and values are read where
-they are, usually side by side in what one projection wrote; the result is written so that the heads of one
-position are side by side, and `merge_heads` costs nothing.
+Forward keeps, for each query, only its largest score and the denominator of its softmax; backward computes
+the weights again from them. A causal block looks at no key beyond its last query. Queries, keys and values
+are read where they are, usually side by side in what one projection wrote; the result is written so that the
+heads of one position are side by side, and `merge_heads` costs nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numba import prange
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
-from tinygen.kernels.compiled.math import exp, largest, log
+from tinygen.kernels.compiled.math import exp, largest
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -36,7 +37,7 @@ def place(x, b, h, i):
 
 @inner_sum
 def softmax(row):
-    """In place; returns the logarithm of what it was divided by."""
+    """In place; returns what was taken off in the exponent, and what is left to multiply with."""
     top = largest(row)
     total = ZERO
     for j in range(row.size):
@@ -45,11 +46,16 @@ def softmax(row):
     weight = ONE / total
     for j in range(row.size):
         row[j] *= weight
-    return top + log(total)
+    return top, weight
 
 
-@kernel
-def forward(sgemm, q, k, v, y, lse, scale, causal, parts):
+BHTD = "float32[:,:,:,:]"  # of any layout: with C's and others, there would be many to compile
+BHT = "float32[:,:,::1]"
+ADDRESSES = "UniTuple(int64,3)"
+
+
+@partial(kernel, signature=f"void({ADDRESSES},{','.join([BHTD] * 4 + [BHT] * 2)},float32,boolean,int64)")
+def forward(sgemm, q, k, v, y, tops, weights, scale, causal, parts):
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
     before = one_thread(sgemm)
@@ -67,14 +73,17 @@ def forward(sgemm, q, k, v, y, lse, scale, causal, parts):
                 gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, p.ctypes.data, s)
                 for i in range(n):
                     mine = s - t + start + i + 1 if causal else s
-                    lse[b, h, start + i] = softmax(p[i, :mine])
+                    tops[b, h, start + i], weights[b, h, start + i] = softmax(p[i, :mine])
                     p[i, mine:seen] = ZERO
                 gemm(sgemm, n, e, seen, ONE, p.ctypes.data, s, at_v, v_rows, ZERO, at_y, y_rows)
     as_before(sgemm, before)
 
 
-@kernel
-def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, parts):
+@partial(
+    kernel,
+    signature=f"void({ADDRESSES},{','.join([BHTD] * 5 + [BHT] * 2 + [BHTD] * 3)},float32,boolean,int64)",
+)
+def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, parts):
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
     before = one_thread(sgemm)
@@ -103,9 +112,9 @@ def backward(sgemm, q, k, v, y, g, lse, dq, dk, dv, scale, causal, parts):
                     along = ZERO  # <g, y> = Σ p dp
                     for j in range(e):
                         along += yi[j] * gi[j]
-                    shift = lse[b, h, start + i]
+                    top, weight = tops[b, h, start + i], weights[b, h, start + i]
                     for j in range(row.size):
-                        row[j] = exp(row[j] - shift)
+                        row[j] = weight * exp(row[j] - top)
                         drow[j] = row[j] * (drow[j] - along)
                     p[i, mine:seen] = ZERO
                     dp[i, mine:seen] = ZERO
@@ -155,12 +164,12 @@ def attention(
     scale = np.float32(1 / math.sqrt(q.shape[-1]))
     shapes = q.shape, k.shape, v.shape
     q, k, v = in_rows(q), in_rows(k), in_rows(v)
-    y, lse = beside(q, v.shape[-1]), np.empty(q.shape[:-1], np.float32)
-    forward(SGEMM, q, k, v, y, lse, scale, causal, PARTS)
+    y, (tops, weights) = beside(q, v.shape[-1]), np.empty((2, *q.shape[:-1]), np.float32)
+    forward(SGEMM, q, k, v, y, tops, weights, scale, causal, PARTS)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
         dq, dk, dv = all_beside(q, k, v)
-        backward(SGEMM, q, k, v, y, in_rows(g), lse, dq, dk, dv, scale, causal, PARTS)
+        backward(SGEMM, q, k, v, y, in_rows(g), tops, weights, dq, dk, dv, scale, causal, PARTS)
         return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None
 
     return y.reshape(*shapes[0][:-1], v.shape[-1]), gradients

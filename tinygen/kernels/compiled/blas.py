@@ -1,13 +1,13 @@
 """Matrix products of float32 on one thread, to be called from inside of parallel loops.
 
-They are those of NumPy's own BLAS, by their addresses in the library that is loaded already. A kernel sets it to
-one thread while its loop runs, since the loop is parallel itself, and then back to as many as it had, so that
-the rest of the program's products are as before: the number is one variable in the library, and neither step
-starts or stops a thread.
+They are those of NumPy's own BLAS, by their addresses in the library that is loaded already. A kernel sets it
+to one thread while its loop runs, since the loop is parallel itself, and then back to as many as it had, so
+that the rest of the program's products are as before: the number is one variable in the library, and neither
+step starts or stops a thread.
 
-NumPy's wheels for Linux and Windows bring OpenBLAS with 64-bit sizes. Where there is another one (conda's MKL,
-Accelerate on macOS), importing this file raises ImportError, and no compiled kernel is used: with two pools of
-threads they would be slower than none.
+NumPy's wheels for Linux and Windows bring OpenBLAS with 64-bit sizes. Where there is another one (conda's
+MKL, Accelerate on macOS), importing this file raises ImportError, and no compiled kernel is used: with two
+pools of threads they would be slower than none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from threadpoolctl import ThreadpoolController
 
@@ -30,9 +29,9 @@ SYMBOLS = ("scipy_cblas_sgemm64_", "scipy_openblas_get_num_threads64_", "scipy_o
 def addresses() -> tuple[int, ...]:
     """Of NumPy's sgemm, and of the functions that get and set its number of threads."""
     for library in ThreadpoolController().select(internal_api="openblas").lib_controllers:
-        found = [getattr(library.dynlib, name, None) for name in SYMBOLS]
-        if None not in found:
-            return tuple(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in found)
+        if all(hasattr(library.dynlib, name) for name in SYMBOLS):
+            found = [ctypes.cast(getattr(library.dynlib, name), ctypes.c_void_p) for name in SYMBOLS]
+            return tuple(address.value or 0 for address in found)
     raise ImportError("NumPy does not use the OpenBLAS of its own wheels here")
 
 

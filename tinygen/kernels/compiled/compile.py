@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import numba
 from numba.core import event
 
+from tinygen.tensor import Array
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PARTS: int = numba.config.NUMBA_NUM_THREADS
@@ -48,26 +50,37 @@ def folder() -> str:
     return numba.config.CACHE_DIR or str(cache / f"numba-{sources.hexdigest()[:12]}")
 
 
-def compiled(function: F, **options: Any) -> F:
-    """`function`, to be compiled for the types that it is called with."""
+def compiled(function: F, signature: str | None, **options: Any) -> F:
+    """`function`, to be compiled for the types that it is called with, or at once for a signature's."""
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
     try:
-        made: F = numba.njit(cache=True, error_model="numpy", **options)(function)
+        made: F = numba.njit(signature, cache=True, error_model="numpy", **options)(function)
     finally:
         numba.config.CACHE_DIR = before
     return made
 
 
-def kernel(function: F) -> F:
-    return compiled(function, fastmath=IN_LANES, parallel={**LOOPS_ONLY, "prange": True})
+def kernel(function: F, signature: str | None = None) -> F:
+    return compiled(function, signature, fastmath=IN_LANES, parallel={**LOOPS_ONLY, "prange": True})
 
 
 def inner(function: F) -> F:
-    return compiled(function, fastmath=EXACT)
+    return compiled(function, None, fastmath=EXACT)
 
 
 def inner_sum(function: F) -> F:
-    return compiled(function, fastmath=IN_LANES)
+    return compiled(function, None, fastmath=IN_LANES)
+
+
+def by_address(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function` of arguments of these types, for a kernel to be given as an argument and to call by its
+    address. One that the kernel named itself would be compiled again with it, up to four times."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
+    try:
+        signature = numba.types.void(*arguments)
+        return numba.cfunc(signature, cache=True, error_model="numpy", fastmath=EXACT)(function)
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 @functools.cache
@@ -87,3 +100,8 @@ class Notice(event.Listener):
 
 
 event.register("numba:compile", Notice())
+
+
+def contiguous(x: Array) -> Array:
+    """x, or a copy, that kernels need not be compiled anew for: contiguous, and not read-only."""
+    return x if x.flags.c_contiguous and x.flags.writeable else x.copy(order="C")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import PARTS, kernel
+from tinygen.kernels.compiled.compile import PARTS, contiguous, kernel
 from tinygen.tensor import Array
 
 LINE = 16  # floats in a cache line, of which only one thread writes
@@ -33,6 +33,6 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
     if not index.size or index.min() < 0 or index.max() >= shape[0]:
         return NotImplemented  # from the end, or an error: the definition's
     table = np.zeros(shape, np.float32)
-    rows = np.ascontiguousarray(x).reshape(-1, shape[1])
+    rows = contiguous(x).reshape(-1, shape[1])
     add_rows(rows, index.reshape(-1).astype(np.int64), table, PARTS)
     return table, lambda g: g[index]

@@ -15,7 +15,7 @@ from numba import prange
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, call_sgemm, one_thread
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
-from tinygen.kernels.compiled.compile import PARTS, kernel
+from tinygen.kernels.compiled.compile import PARTS, contiguous, kernel
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -86,14 +86,14 @@ NO_BIAS = np.empty(0, np.float32)
 def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array | None = None) -> Array:
     """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
-    bias = NO_BIAS if bias is None else np.ascontiguousarray(bias)
+    bias = NO_BIAS if bias is None else contiguous(bias)
     in_parts(SGEMM, a, ta, b, tb, bias, y, PARTS)
     return y
 
 
 def matrix(x: Array, columns: int) -> Array:
     """x as a contiguous matrix (N, columns)."""
-    return np.ascontiguousarray(x).reshape(-1, columns)
+    return contiguous(x).reshape(-1, columns)
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
@@ -101,7 +101,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         return NotImplemented
     out, width = weight.shape
     flat, shape = matrix(x, width), x.shape
-    weight = np.ascontiguousarray(weight)
+    weight = contiguous(weight)
     if len(flat) <= FEW:
         y = np.empty((len(flat), out), np.float32)
         few_rows(flat, weight, y)
@@ -130,7 +130,7 @@ def matmul(a: Array, b: Array) -> Any:
     if math.prod(a.shape[:-1]) * k * m < WORTH:
         return NotImplemented
     flat, shape = matrix(a, k), a.shape
-    b = np.ascontiguousarray(b)
+    b = contiguous(b)
     return (
         product(flat, b).reshape(*shape[:-1], m),
         lambda g: product(matrix(g, m), b, tb=True).reshape(shape),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import inner_sum, kernel
+from tinygen.kernels.compiled.compile import contiguous, inner_sum, kernel
 from tinygen.kernels.compiled.math import ZERO, exp, largest, log
 from tinygen.tensor import Array
 
@@ -43,8 +43,8 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     if smoothing:
         return NotImplemented
     shape = logits.shape
-    rows = np.ascontiguousarray(logits).reshape(-1, shape[-1])
-    ids = np.ascontiguousarray(targets, np.int64).reshape(-1)
+    rows = contiguous(logits).reshape(-1, shape[-1])
+    ids = contiguous(targets.reshape(-1).astype(np.int64))
     lse, losses = np.empty((2, len(ids)), np.float32)
     value(rows, ids, ignore_index, lse, losses)
     if not np.isfinite(lse).all():
@@ -52,7 +52,7 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(rows)
-        slope(rows, ids, ignore_index, lse, np.ascontiguousarray(g).reshape(-1), d)
+        slope(rows, ids, ignore_index, lse, contiguous(g).reshape(-1), d)
         return d.reshape(shape)
 
     return losses.reshape(shape[:-1]), dlogits

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import PARTS, kernel
+from tinygen.kernels.compiled.compile import PARTS, contiguous, kernel
 from tinygen.kernels.compiled.math import ONE, ZERO
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
@@ -68,13 +68,13 @@ def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered
     channels = x.shape[-1]
     if not float32(weight, bias) or not x.size:
         return NotImplemented
-    rows, weight = np.ascontiguousarray(x).reshape(-1, channels), np.ascontiguousarray(weight)
-    shift = np.zeros(channels, np.float32) if bias is None else np.ascontiguousarray(bias)
+    rows, weight = contiguous(x).reshape(-1, channels), contiguous(weight)
+    shift = np.zeros(channels, np.float32) if bias is None else contiguous(bias)
     y, mean, inv = np.empty_like(rows), *np.empty((2, len(rows)), np.float32)
     value(rows, weight, shift, np.float32(eps), centered, mean, inv, y)
 
     def backward(g: Array) -> tuple[Array, ...]:
-        g = np.ascontiguousarray(g).reshape(rows.shape)
+        g = contiguous(g).reshape(rows.shape)
         dx, dweight, dbias = np.empty_like(rows), np.zeros_like(weight), np.zeros_like(weight)
         slopes(rows, weight, centered, mean, inv, g, dx, dweight, dbias, PARTS)
         return dx.reshape(x.shape), dweight, dbias
