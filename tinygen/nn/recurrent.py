@@ -43,8 +43,12 @@ class OneDirection(Module):
 
     def forward(self, x: Any, state: tuple[Any, ...], lengths: Array | None) -> Any:
         """x (B, T, C), each array of the state (B, H) -> every h (B, T, H), and the last state."""
-        x = ops.linear(x, self.weight_ih, self.bias_ih)
-        return self.op(x, self.weight_hh, self.bias_hh, *state, lengths, self.reverse)
+        outside: Tensor | None = self.bias_ih
+        inside: Tensor | None = self.bias_hh
+        if outside is not None and inside is not None and self.op is not ops.gru:
+            outside, inside = None, outside + inside  # both are added to one sum; the GRU's meet r in between
+        x = ops.linear(x, self.weight_ih, outside)
+        return self.op(x, self.weight_hh, inside, *state, lengths, self.reverse)
 
     def extra_repr(self) -> str:
         return "reverse" if self.reverse else ""

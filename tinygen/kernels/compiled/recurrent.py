@@ -1,0 +1,300 @@
+"""rnn, lstm and gru: each thread takes some of the sequences through all time steps, so that no thread waits
+for another; what a time step does to one sequence is a row of numbers that stay in the nearest cache.
+
+Backward, the weight's gradient is one large product after the walk through time, as in the definition.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange, types
+
+from tinygen.kernels.compiled.compile import PARTS, by_address, contiguous, inner, kernel
+from tinygen.kernels.compiled.linear import matrix, product
+from tinygen.kernels.compiled.math import ONE, ZERO, sigmoid, tanh
+from tinygen.kernels.compiled.tile import ROWS, panels_of, rows_times
+from tinygen.kernels.registry import float32
+from tinygen.ops.recurrent import check_shapes
+from tinygen.tensor import Array
+
+FEW = 32  # time steps of all sequences together, below which the panels are not worth making
+
+# -- one time step of one sequence -----------------------------------------------------------------
+#
+# The loops are short and have few arrays: the compiler vectorizes a loop only if it can check that its arrays
+# do not overlap, and for many pairs it does not try.
+
+
+@inner
+def copy(x, y):
+    for j in range(y.size):
+        y[j] = x[j]
+
+
+@inner
+def clear(y):
+    for j in range(y.size):
+        y[j] = ZERO
+
+
+@inner
+def add_to(y, x):
+    for j in range(y.size):
+        y[j] += x[j]
+
+
+@inner
+def sigmoid_of_sum(x, u, y):
+    for j in range(y.size):
+        y[j] = sigmoid(x[j] + u[j])
+
+
+@inner
+def tanh_of_sum(x, u, y):
+    for j in range(y.size):
+        y[j] = tanh(x[j] + u[j])
+
+
+@inner
+def gate_gradient(d, other, gate, da):
+    """da = d · other · gate (1 - gate)."""
+    for j in range(da.size):
+        da[j] = d[j] * other[j] * (gate[j] * (ONE - gate[j]))
+
+
+def simple_forth(x, u, h, c, kept):
+    tanh_of_sum(x, u, h)
+    copy(h, kept)
+
+
+def simple_back(kept, h, c, dh, dc, du, dx):
+    for j in range(du.size):
+        du[j] = dh[j] * (ONE - kept[j] * kept[j])
+    copy(du, dx)
+    clear(dh)
+
+
+def lstm_forth(x, u, h, c, kept):
+    n = h.size
+    sigmoid_of_sum(x[: 2 * n], u[: 2 * n], kept[: 2 * n])
+    tanh_of_sum(x[2 * n : 3 * n], u[2 * n : 3 * n], kept[2 * n : 3 * n])
+    sigmoid_of_sum(x[3 * n :], u[3 * n :], kept[3 * n :])
+    i, f, g, o = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n], kept[3 * n :]
+    for j in range(n):
+        c[j] = f[j] * c[j] + i[j] * g[j]
+    for j in range(n):
+        h[j] = o[j] * tanh(c[j])
+
+
+def lstm_back(kept, h, c, dh, dc, du, dx):
+    n = c.size
+    i, f, g, o = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n], kept[3 * n :]
+    di, df, dg, do = du[:n], du[n : 2 * n], du[2 * n : 3 * n], du[3 * n :]
+    seen = dx[:n]  # tanh of the new c, for a while
+    for j in range(n):
+        seen[j] = tanh(f[j] * c[j] + i[j] * g[j])
+    gate_gradient(dh, seen, o, do)
+    for j in range(n):
+        dc[j] += dh[j] * o[j] * (ONE - seen[j] * seen[j])
+    gate_gradient(dc, g, i, di)
+    gate_gradient(dc, c, f, df)
+    for j in range(n):
+        dg[j] = dc[j] * i[j] * (ONE - g[j] * g[j])
+    for j in range(n):
+        dc[j] *= f[j]
+    copy(du, dx)
+    clear(dh)
+
+
+def gru_forth(x, u, h, c, kept):
+    n = h.size
+    sigmoid_of_sum(x[: 2 * n], u[: 2 * n], kept[: 2 * n])
+    r, z, candidate = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n]
+    xn, un = x[2 * n :], u[2 * n :]
+    for j in range(n):
+        candidate[j] = tanh(xn[j] + r[j] * un[j])
+    copy(un, kept[3 * n :])
+    for j in range(n):
+        h[j] = (ONE - z[j]) * candidate[j] + z[j] * h[j]
+
+
+def gru_back(kept, h, c, dh, dc, du, dx):
+    n = h.size
+    r, z, candidate, un = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n], kept[3 * n :]
+    dr, dz, through, dn = du[:n], du[n : 2 * n], du[2 * n :], dx[2 * n :]
+    for j in range(n):
+        dn[j] = h[j] - candidate[j]
+    gate_gradient(dh, dn, z, dz)
+    for j in range(n):
+        dn[j] = dh[j] * (ONE - z[j]) * (ONE - candidate[j] * candidate[j])
+    gate_gradient(dn, un, r, dr)
+    for j in range(n):
+        through[j] = dn[j] * r[j]
+    for j in range(n):
+        dh[j] *= z[j]
+    copy(du[: 2 * n], dx[: 2 * n])
+
+
+# -- along the sequences ---------------------------------------------------------------------------
+
+
+@kernel
+def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, products):
+    """h and c, the first state, become the last one. Kept for the way back, at each time step: what the cell
+    says, and the state before it in hs and cs. `left` and `products` (threads, rows, ·) are room for what is
+    multiplied, and for what comes out."""
+    batch, steps = x.shape[0], x.shape[1]
+    for thread in prange(left.shape[0]):
+        state, us = left[thread], products[thread]
+        start = min(thread * state.shape[0], batch)
+        rows = min(state.shape[0], batch - start)
+        for r in range(rows):
+            copy(h[start + r], state[r])
+        for step in range(steps if rows else 0):
+            t = steps - 1 - step if reverse else step
+            rows_times(state, panels, us)
+            for r in range(rows):
+                b = start + r
+                hb, cb, u = state[r], c[b], us[r, : bias.size]
+                copy(hb, hs[b, t])
+                copy(cb, cs[b, t])
+                if t < lengths[b]:
+                    add_to(u, bias)
+                    cell(x[b, t], u, hb, cb, kept[b, t])
+                    copy(hb, y[b, t])
+                else:
+                    clear(y[b, t])
+        for r in range(rows):
+            copy(state[r], h[start + r])
+
+
+@kernel
+def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias, left, products):
+    """dh and dc, of the last state, become those of the first. du is left out (empty) where it is dx; dbias
+    (threads, ·) is each thread's share of its sum."""
+    batch, steps, hidden = dy.shape
+    for thread in prange(left.shape[0]):
+        rows, through = left[thread], products[thread]
+        start = min(thread * rows.shape[0], batch)
+        count = min(rows.shape[0], batch - start)
+        for step in range(steps if count else 0):
+            t = step if reverse else steps - 1 - step
+            for r in range(count):
+                b, row = start + r, rows[r]
+                if t < lengths[b]:
+                    add_to(dh[b], dy[b, t])
+                    cell(kept[b, t], hs[b, t], cs[b, t], dh[b], dc[b], row, dx[b, t])
+                    add_to(dbias[thread], row)
+                else:
+                    clear(row)
+                    clear(dx[b, t])
+                if du.size:
+                    copy(row, du[b, t])
+            rows_times(rows, panels, through)
+            for r in range(count):
+                if t < lengths[start + r]:
+                    add_to(dh[start + r], through[r, :hidden])
+
+
+# -- the ops ---------------------------------------------------------------------------------------
+
+
+class Cell(NamedTuple):
+    forth: Any
+    back: Any
+    gates: int  # G in `ops/recurrent.py`
+    kept: int  # how many numbers are kept for each hidden unit
+
+
+ROW = types.float32[::1]
+CELLS = {
+    "rnn": Cell(simple_forth, simple_back, 1, 1),
+    "lstm": Cell(lstm_forth, lstm_back, 4, 4),
+    "gru": Cell(gru_forth, gru_back, 3, 4),
+}
+
+
+@functools.cache
+def cell_of(name: str) -> Cell:
+    """With its functions compiled, to be called by their addresses."""
+    cell = CELLS[name]
+    forth, back = by_address(cell.forth, *[ROW] * 5), by_address(cell.back, *[ROW] * 7)
+    return cell._replace(forth=forth, back=back)
+
+
+def over_time(
+    name: str,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    state: tuple[Array, ...],
+    lengths: Array | None,
+    reverse: bool,
+) -> Any:
+    check_shapes(CELLS[name].gates, x, weight, state)
+    batch, steps, width = x.shape
+    hidden = weight.shape[1]
+    ends = np.full(batch, steps) if lengths is None else np.array(lengths, np.int64)
+    if not float32(weight, bias, *state) or hidden == 0 or batch * steps < FEW or ends.shape != (batch,):
+        return NotImplemented
+    if bias is not None and bias.shape != (width,):
+        return NotImplemented
+    cell = cell_of(name)
+    nothing = np.empty((batch, 0), np.float32)  # in place of a c
+    added = np.zeros(width, np.float32) if bias is None else contiguous(bias)
+    last = tuple(np.array(s, order="C") for s in state)
+    y, hs = np.empty((2, batch, steps, hidden), np.float32)
+    cs = np.empty((batch, steps, hidden if len(state) > 1 else 0), np.float32)
+    kept = np.empty((batch, steps, cell.kept * hidden), np.float32)
+    panels = panels_of(weight.T)
+    h, c = last if len(state) > 1 else (*last, nothing)
+    x = contiguous(x)
+    forth(cell.forth, x, panels, added, h, c, ends, reverse, y, hs, cs, kept, *room(batch, panels))
+
+    def rule(gradients: Any) -> tuple[Any, ...]:
+        dy, dstate = contiguous(gradients[0]), [np.array(g, order="C") for g in gradients[1:]]
+        dh, dc = dstate if len(state) > 1 else (*dstate, nothing)
+        dx = np.empty((batch, steps, width), np.float32)
+        apart = name == "gru"  # what goes back to u is not what goes back to x
+        du = np.empty((batch if apart else 0, steps, width), np.float32)
+        sums = np.zeros((PARTS, width), np.float32)
+        panels = panels_of(weight)
+        back(cell.back, dy, panels, dh, dc, ends, reverse, hs, cs, kept, dx, du, sums, *room(batch, panels))
+        dweight = product(matrix(du if apart else dx, width), matrix(hs, hidden), ta=True)
+        return dx, dweight, None if bias is None else sums.sum(axis=0), *dstate
+
+    return (y, *last), rule
+
+
+def room(batch: int, panels: Array) -> tuple[Array, Array]:
+    """For what `rows_times` multiplies, and for what comes out, in each part of the batch: whole tiles."""
+    count, length, columns = panels.shape
+    rows = -(-batch // (PARTS * ROWS)) * ROWS
+    return np.zeros((PARTS, rows, length), np.float32), np.empty((PARTS, rows, count * columns), np.float32)
+
+
+def rnn(
+    x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
+) -> Any:
+    return over_time("rnn", x, weight, bias, (h,), lengths, reverse)
+
+
+def lstm(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    h: Array,
+    c: Array,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> Any:
+    return over_time("lstm", x, weight, bias, (h, c), lengths, reverse)
+
+
+def gru(
+    x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
+) -> Any:
+    return over_time("gru", x, weight, bias, (h,), lengths, reverse)
