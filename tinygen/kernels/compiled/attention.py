@@ -23,16 +23,55 @@ from tinygen.kernels.compiled.math import exp, largest
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
-BLOCK = 64  # queries
+BLOCK = 32  # queries
+KEYS = 256  # that a product of a block of queries takes at a time
+WORTH = 16  # queries, from which on it pays to transpose the keys for them
 
 
-# Arrays are (B, H, T, d), whatever their strides but the last one.
+# Arrays are (B, H, T, d), whatever their strides but the last one. Matrices in scratch memory have rows of S
+# floats. Products with keys and values are cut into pieces so small that BLAS does not copy them into panels
+# first; it is slow where the second factor is transposed, so keys and values are transposed beforehand.
 
 
 @inner
 def place(x, b, h, i):
     """The address of x[b, h, i, 0], and the distance from there to the next position, in floats."""
     return x.ctypes.data + b * x.strides[0] + h * x.strides[1] + i * x.strides[2], x.strides[2] // 4
+
+
+@inner
+def transposed(x, y):
+    """y (d, S) = xᵀ for x (S, d)."""
+    for start in range(0, y.shape[1], 64):
+        xs, ys = x[start : start + 64], y[:, start : start + 64]
+        for c in range(ys.shape[0]):
+            column, row = xs[:, c], ys[c]
+            for i in range(row.size):
+                row[i] = column[i]
+
+
+@inner
+def times_keys(sgemm, n, seen, d, scale, a, lda, keys, p, s):
+    """p (n, seen) = scale · a (n, d) keys (d, seen)."""
+    for j in range(0, seen, KEYS):
+        count, at, to = min(KEYS, seen - j), keys + 4 * j, p + 4 * j
+        gemm(sgemm, n, count, d, scale, a, lda, at, s, ZERO, to, s)
+
+
+@inner
+def times_values(sgemm, n, e, seen, scale, p, s, values, rows, y, ldy):
+    """y (n, e) = scale · p (n, seen) values (seen, e)."""
+    for j in range(0, seen, KEYS):
+        count, at, by = min(KEYS, seen - j), p + 4 * j, values + 4 * j * rows
+        gemm(sgemm, n, e, count, scale, at, s, by, rows, ZERO if j == 0 else ONE, y, ldy)
+
+
+@inner
+def add_to_keys(sgemm, seen, d, n, scale, p, s, a, lda, sums, rows):
+    """sums (seen, d) += scale · pᵀ a for p (n, seen), a (n, d)."""
+    for j in range(0, seen, KEYS):
+        count, at, to = min(KEYS, seen - j), p + 4 * j, sums + 4 * j * rows
+        gemm_tn(sgemm, count, d, n, scale, at, s, a, lda, ONE, to, rows)
 
 
 @inner_sum
@@ -60,22 +99,28 @@ def forward(sgemm, q, k, v, y, tops, weights, scale, causal, parts):
     s, e = k.shape[2], v.shape[3]
     before = one_thread(sgemm)
     for part in prange(parts):
-        p = np.empty((BLOCK, s), np.float32)
+        p, kt = np.empty((BLOCK, s), np.float32), np.empty((d, s), np.float32)
+        at_p, at_kt = p.ctypes.data, kt.ctypes.data
         for bh in range(part, batch * heads, parts):
             b, h = bh // heads, bh % heads
             at_k, k_rows = place(k, b, h, 0)
             at_v, v_rows = place(v, b, h, 0)
+            if t >= WORTH:
+                transposed(k[b, h], kt)
             for start in range(0, t, BLOCK):
                 n = min(BLOCK, t - start)
                 seen = s - t + start + n if causal else s
                 at_q, q_rows = place(q, b, h, start)
                 at_y, y_rows = place(y, b, h, start)
-                gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, p.ctypes.data, s)
+                if t >= WORTH:
+                    times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
+                else:
+                    gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, at_p, s)
                 for i in range(n):
                     mine = s - t + start + i + 1 if causal else s
                     tops[b, h, start + i], weights[b, h, start + i] = softmax(p[i, :mine])
                     p[i, mine:seen] = ZERO
-                gemm(sgemm, n, e, seen, ONE, p.ctypes.data, s, at_v, v_rows, ZERO, at_y, y_rows)
+                times_values(sgemm, n, e, seen, ONE, at_p, s, at_v, v_rows, at_y, y_rows)
     as_before(sgemm, before)
 
 
@@ -89,22 +134,25 @@ def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, par
     before = one_thread(sgemm)
     for part in prange(parts):
         p, dp = np.empty((BLOCK, s), np.float32), np.empty((BLOCK, s), np.float32)
+        kt, vt = np.empty((d, s), np.float32), np.empty((e, s), np.float32)
+        at_p, at_dp, at_kt, at_vt = p.ctypes.data, dp.ctypes.data, kt.ctypes.data, vt.ctypes.data
         for bh in range(part, batch * heads, parts):
             b, h = bh // heads, bh % heads
             at_k, k_rows = place(k, b, h, 0)
-            at_v, v_rows = place(v, b, h, 0)
             at_dk, dk_rows = place(dk, b, h, 0)
             at_dv, dv_rows = place(dv, b, h, 0)
             dk[b, h] = ZERO
             dv[b, h] = ZERO
+            transposed(k[b, h], kt)
+            transposed(v[b, h], vt)
             for start in range(0, t, BLOCK):
                 n = min(BLOCK, t - start)
                 seen = s - t + start + n if causal else s
                 at_q, q_rows = place(q, b, h, start)
                 at_g, g_rows = place(g, b, h, start)
                 at_dq, dq_rows = place(dq, b, h, start)
-                gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, p.ctypes.data, s)
-                gemm_nt(sgemm, n, seen, e, ONE, at_g, g_rows, at_v, v_rows, ZERO, dp.ctypes.data, s)
+                times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
+                times_keys(sgemm, n, seen, e, ONE, at_g, g_rows, at_vt, at_dp, s)
                 for i in range(n):
                     mine = s - t + start + i + 1 if causal else s
                     row, drow = p[i, :mine], dp[i, :mine]
@@ -118,10 +166,9 @@ def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, par
                         drow[j] = row[j] * (drow[j] - along)
                     p[i, mine:seen] = ZERO
                     dp[i, mine:seen] = ZERO
-                at_p, at_dp = p.ctypes.data, dp.ctypes.data
-                gemm_tn(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, ONE, at_dv, dv_rows)
-                gemm(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, ZERO, at_dq, dq_rows)
-                gemm_tn(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, ONE, at_dk, dk_rows)
+                add_to_keys(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, at_dv, dv_rows)
+                add_to_keys(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, at_dk, dk_rows)
+                times_values(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, at_dq, dq_rows)
     as_before(sgemm, before)
 
 
