@@ -28,6 +28,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,9 @@ THREAD_LIMITS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"),
     "NPROC",  # of XLA
 )
+REST = 0.05
+"""Seconds before each block: threads that have nothing more to do look for work for a while, OpenBLAS's for
+some 30 ms, and take the time of those that have."""
 GEMM = ("benchmarks.gemm", "numpy", "1024")
 """The workload, side and case that the machine's peak is taken from: 1024 × 1024 matrices of float32."""
 GEMM_FLOPS = 2 * 1024**3
@@ -84,11 +88,13 @@ class Worker:
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def run(self, case: str, count: int, warm: bool = True) -> float:
-        """Seconds per step in a block of `count` steps, after one more if `warm`. `result` is then the
-        fingerprint of what the last one computed, `memory` the process's peak so far."""
+    def run(self, case: str, count: int, warm: bool = True, compare: bool = False) -> float:
+        """Seconds per step in a block of `count` steps, after one more if `warm`. `memory` is then the
+        process's peak so far and, if asked to `compare`, `result` the fingerprint of the last result."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"case": case, "count": count, "warm": warm}) + "\n")
+        time.sleep(REST)
+        request = {"case": case, "count": count, "warm": warm, "compare": compare}
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self.read()
         self.memory, self.result = answer["memory"], answer["result"]
@@ -223,7 +229,9 @@ def alternate(
     """Seconds per step on each side, round by round, after a warm-up in which the results are compared; and
     the large product's operations a second in the same rounds."""
     for worker in workers.values():
-        worker.run(case, 2)  # the first of them compiles; two updates of the weights lie before the last
+        worker.run(
+            case, 2, compare=True
+        )  # the first of them compiles; two updates of the weights lie before the last
     same_work(case, {side: worker.result for side, worker in workers.items()})
     took = {side: worker.run(case, 1, warm=False) for side, worker in workers.items()}
     counts = {side: max(1, round(seconds / t)) for side, t in took.items()}

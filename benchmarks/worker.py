@@ -42,7 +42,11 @@ def work(workload: str, side: str) -> None:
         for _ in range(request["count"]):
             result = step()
         seconds = time.perf_counter() - start
-        answer(seconds=seconds, result=fingerprint(result), memory=peak_memory())
+        answer(
+            seconds=seconds,
+            result=fingerprint(result) if request["compare"] else None,
+            memory=peak_memory(),
+        )
     return None
 
 

@@ -181,7 +181,7 @@ def test_sides_take_turns_in_going_first():
         def __init__(self, side, took):
             self.side, self.took, self.result = side, took, fingerprint(1.0)
 
-        def run(self, case, count, warm=True):
+        def run(self, case, count, warm=True, compare=False):
             calls.append((self.side, count, warm))
             return self.took
 
