@@ -326,7 +326,9 @@ X, W = np.zeros((2, 4, 5, 5)), np.zeros((6, 4, 3, 3))
         (lambda: ops.conv_transpose2d(X, W[:4], np.zeros(3)), [r"bias must have shape \(4,\), got \(3,\)"]),
         (lambda: ops.conv_transpose2d(X[:, :3], W[:3], groups=2), ["3 channels cannot be split into 2"]),
         (lambda: ops.conv_transpose2d(X, W[:4], padding=4), [r"\(-1, -1\)", "less padding"]),
+        (lambda: ops.conv_transpose2d(X[:, :, :2, :2], W[:4], padding=2), [r"\(0, 0\)", "less padding"]),
         (lambda: ops.conv_transpose2d(X, W[:4], stride=2, output_padding=2), ["less than the stride"]),
+        (lambda: ops.conv_transpose2d(X, W[:4], output_padding=-1), ["output_padding must be", "got -1"]),
         (lambda: ops.conv_transpose1d(X, W), ["conv_transpose1d", "both need 3 axes"]),
     ],
 )  # fmt: skip

@@ -133,7 +133,11 @@ def test_powers_at_zero():
     assert slope(lambda x: x**2, [0.0]) == [0]
     assert slope(lambda x: x**2.0, [0.0, -3.0]) == [0, -6]
     assert slope(lambda x, p: x**p, [0.0, 2.0], [2.0, 2.0], by=1) == [0, 4 * math.log(2)]
-    assert slope(lambda x, p: x**p, [-2.0], [2.0], by=1) == [0]  # real powers of negative numbers are none
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert slope(lambda x, p: x**p, [0.0, 2.0], [0.0, 0.0]) == [0, 0]
+    assert slope(lambda x, p: x**p, [2.0, 2.0], [-1.0, 1.0]) == [-0.25, 1]
+    with np.errstate(all="raise"):  # real powers of negative numbers are none: no logarithm is taken
+        assert slope(lambda x, p: x**p, [-2.0, -0.5, 0.0], [2.0, 2.0, 2.0], by=1) == [0, 0, 0]
 
 
 def test_integer_powers_of_ints():

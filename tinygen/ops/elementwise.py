@@ -80,7 +80,7 @@ def power(x: Array, p: Array) -> Any:
 
     def dp(g: Array) -> Array:
         base = np.where(x > 0, x, np.ones_like(y))  # in y's dtype, also when x is a number
-        return g * y * np.where(x > 0, np.log(base), 0.0)
+        return g * y * np.log(base)
 
     return y, lambda g: g * np.where(p == 0, 0.0, p * np.power(x, p - 1)), dp
 
