@@ -1,4 +1,4 @@
-"""The command line of the benchmarks, and their table.
+"""The command line of the benchmarks.
 
 python -m benchmarks                        # all of them (an hour), with PyTorch beside where it is installed
 python -m benchmarks ops --peers            # one, without peers
@@ -18,7 +18,8 @@ from datetime import datetime
 from typing import Any
 
 from benchmarks import paired
-from benchmarks.paired import Report, Spread
+from benchmarks.paired import Report
+from benchmarks.tables import text
 from benchmarks.worker import OURS
 
 WORKLOADS = {
@@ -28,6 +29,7 @@ WORKLOADS = {
     "gpt-small": "gpt_small",
     "gpt-baby": "gpt_baby",
     "vae": "vae",
+    "lstm": "lstm",
     "conv": "conv",
     "generate": "generate",
     "scaling": "scaling",
@@ -99,49 +101,12 @@ def main(arguments: Sequence[str]) -> None:
             sides += [f"{OURS}-{mode}" for mode in args.modes]
         run = getattr(module, "measure", paired.measure)
         report: Report = run(workload, sides, args.rounds, args.seconds)
-        print(f"\n{table(name, report, getattr(module, 'SHOWN', 'ratios'))}", flush=True)
+        print(f"\n{text(name, report)}", flush=True)
         found[name] = asdict(report)
     if args.json:
         facts = {"date": date, "command": command, "machine": paired.machine(), "threads": paired.THREADS}
         with open(args.json, "w") as file:
             json.dump({**facts, "results": found}, file, indent=1)
-
-
-def table(name: str, report: Report, shown: str) -> str:
-    """A row per case and side: the median, and how tinygen compares with it, as median (quartiles)."""
-    sign = {"ratios": "/", "differences": "−"}[shown]
-    ours = [side for side in report.versions if side.partition("-")[0] == OURS]
-    columns = [f"{a} {sign} it" for a in ours]
-    rows = [["", "", report.unit, *columns, f"{report.items} a second", "of GEMM", "peak MB"]]
-    for comparison in report.comparisons:
-        case = comparison.case
-        compared: dict[str, Spread] = getattr(comparison, shown)
-        for side, took in comparison.times.items():
-            spreads = [compared.get(f"{a} {sign} {side}") for a in ours]
-            rate, part = comparison.rates.get(side), comparison.of_peak.get(side)
-            last = report.memory if comparison is report.comparisons[-1] else {}
-            rows.append(
-                [
-                    *(case, side, f"{took.median:.2f}"),
-                    *(f"{s.median:.2f} ({s.low:.2f} to {s.high:.2f})" if s else "" for s in spreads),
-                    f"{rate.median:.4g}" if rate else "",
-                    f"{part.median:.0%}" if part else "",
-                    f"{last[side] / 1e6:.0f}" if side in last else "",
-                ]
-            )
-            case = ""
-    used = [i for i, cells in enumerate(zip(*rows, strict=True)) if any(cells[1:])]
-    widths = [max(len(row[i]) for row in rows) for i in used]
-    lines = [f"== {name} ({', '.join(f'{side} {v}' for side, v in report.versions.items())})"]
-    for row in rows:
-        case, side, *cells = (row[i] for i in used)
-        padded = [cell.rjust(width) for cell, width in zip(cells, widths[2:], strict=True)]
-        lines.append("  ".join([case.ljust(widths[0]), side.ljust(widths[1]), *padded]).rstrip())
-    if report.gemm:
-        size, peak = paired.GEMM[2], report.gemm.median / 1e9
-        lines.append(f"GEMM, {size} × {size} by {size} × {size} in NumPy: {peak:.0f} GFLOP/s")
-    lines += [f"{package} is not installed, and was left out" for package in report.missing]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

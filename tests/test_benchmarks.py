@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ import tinygen
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generate, gpt, ops, paired, scaling, vae  # noqa: E402
-from benchmarks.__main__ import table  # noqa: E402
+from benchmarks import generate, gpt, lstm, ops, paired, scaling, vae  # noqa: E402
+from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
 from benchmarks.worker import chosen, fingerprint  # noqa: E402
 
 
@@ -115,14 +116,14 @@ def test_a_missing_package_is_named_and_left_out(workload):
     report = paired.measure(workload, ["missing", "numpy"], rounds=1, seconds=1e-4)
     assert report.missing == ["no_such_package"]
     assert list(report.comparisons[0].times) == ["tinygen", "numpy"]
-    assert table("made-up", report, "ratios").endswith("no_such_package is not installed, and was left out")
+    assert text("made-up", report).endswith("no_such_package is not installed, and was left out")
 
 
 def test_tinygen_with_fewer_kernels_is_a_side_of_its_own(workload):
     report = paired.measure(workload, ["numpy", "tinygen-numpy"], rounds=1, seconds=1e-4)
     pairs = ["tinygen / numpy", "tinygen / tinygen-numpy", "tinygen-numpy / numpy"]
     assert list(report.comparisons[0].ratios) == pairs
-    header, first, *_ = table("made-up", report, "ratios").splitlines()[1:]
+    header, first, *_ = text("made-up", report).splitlines()[1:]
     assert "tinygen / it" in header
     assert "tinygen-numpy / it" in header
     assert first.split()[:2] == ["a", "tinygen"]
@@ -208,6 +209,80 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians():
     assert comparison.times["torch"].median == 2.0
 
 
+# -- tables ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def report():
+    """Of two cases, and three sides of which one is tinygen with other kernels."""
+    times = {"tinygen": [1.0, 2.0, 3.0], "torch": [2.0, 4.0, 6.0], "tinygen-numpy": [3.0, 6.0, 9.0]}
+    first, second = (paired.Comparison.of(case, times) for case in ("small", "large"))
+    first.rates = {side: paired.Spread.of([10.0]) for side in times}
+    second.of_peak = {side: paired.Spread.of([0.5]) for side in times}
+    memory = {"tinygen": 10**8, "torch": 3 * 10**8, "tinygen-numpy": 5 * 10**7}
+    versions = {"tinygen": "1", "torch": "2", "tinygen-numpy": "1"}
+    return paired.Report(
+        *("ms", [first, second], memory, versions, ["jax"], "apples", paired.Spread.of([2e11]))
+    )
+
+
+def test_rows(report):
+    title, *found = rows(report)
+    assert title == [
+        "",
+        "",
+        "ms",
+        "tinygen / it",
+        "tinygen-numpy / it",
+        "apples a second",
+        "of GEMM",
+        "peak MB",
+    ]
+    assert found[:3] == [
+        ["small", "tinygen", "2.00", "", "", "10", "", ""],
+        ["", "torch", "4.00", "0.50 (0.50 to 0.50)", "1.50 (1.50 to 1.50)", "10", "", ""],
+        ["", "tinygen-numpy", "6.00", "0.33 (0.33 to 0.33)", "", "10", "", ""],
+    ]
+    assert found[4] == [
+        "",
+        "torch",
+        "4.00",
+        *["0.50 (0.50 to 0.50)", "1.50 (1.50 to 1.50)"],
+        "",
+        "50%",
+        "300",
+    ]
+    assert text("fruit", report).splitlines()[-2:] == [
+        "GEMM, 1024 × 1024 by 1024 × 1024 in NumPy: 200 GFLOP/s",
+        "jax is not installed, and was left out",
+    ]
+    report.shown = "differences"
+    assert rows(report)[2][3] == "-2.00 (-2.50 to -1.50)"
+
+
+def test_tables_of_a_file_go_into_a_page(report, tmp_path):
+    facts = {"date": "2026-01-01", "command": "python -m benchmarks", "machine": "a machine", "threads": 2}
+    file = tmp_path / "figures.json"
+    file.write_text(json.dumps({**facts, "results": {"fruit": asdict(report)}}))
+    assert report_of(json.loads(file.read_text())["results"]["fruit"]) == report
+    lines = document([file]).splitlines()
+    assert lines[2] == "| fruit | small | 2.00 ms | 0.50 |  |  | 1.50 |  |  |"
+    assert lines[3] == "| fruit | large | 2.00 ms | 0.50 |  |  | 1.50 | 100 | 300 |"
+    assert "2026-01-01, a machine, 2 threads a side." in lines
+    assert "### fruit" in lines
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    command = [sys.executable, "-m", "benchmarks.tables", str(file), "--into", str(page)]
+    for _ in range(2):
+        subprocess.run(command, cwd=ROOT, check=True)
+        assert page.read_text() == f"before\n{START}\n\n{document([file])}\n\n{END}\nafter\n"
+    page.write_text("no place\n")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "for the tables to stand between" in done.stderr
+    assert page.read_text() == "no place\n"
+
+
 # -- the workloads do the same work on each side -----------------------------------------------------
 
 
@@ -253,6 +328,17 @@ def test_the_peers_are_the_same_vae(peer):
     pytest.importorskip(peer)
     [ours], [theirs] = vae.build("tinygen").values(), vae.build(peer).values()
     np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-5)
+
+
+def test_the_peer_is_the_same_lstm(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(lstm, "STEPS", 8)
+    monkeypatch.setattr(lstm, "BATCH", 4)
+    ours, theirs = lstm.build("tinygen"), lstm.build("torch")
+    for case in lstm.FLOPS:
+        found = losses(ours[case], 9)
+        np.testing.assert_allclose(found[:3], losses(theirs[case]), rtol=1e-5)
+        assert found[8] < 0.99 * found[0]  # the first batch again
 
 
 def test_a_generated_token_is_that_of_generate(monkeypatch):

@@ -160,10 +160,10 @@ def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, 
                 b = start + r
                 hb, cb, u = state[r], c[b], us[r, : bias.size]
                 copy(hb, hs[b, t])
-                copy(cb, cs[b, t])
+                copy(cb, cs[t, b])
                 if t < lengths[b]:
                     add_to(u, bias)
-                    cell(x[b, t], u, hb, cb, kept[b, t])
+                    cell(x[b, t], u, hb, cb, kept[t, b])
                     copy(hb, y[b, t])
                 else:
                     clear(y[b, t])
@@ -186,7 +186,7 @@ def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias
                 b, row = start + r, rows[r]
                 if t < lengths[b]:
                     add_to(dh[b], dy[b, t])
-                    cell(kept[b, t], hs[b, t], cs[b, t], dh[b], dc[b], row, dx[b, t])
+                    cell(kept[t, b], hs[b, t], cs[t, b], dh[b], dc[b], row, dx[b, t])
                     add_to(dbias[thread], row)
                 else:
                     clear(row)
@@ -247,8 +247,8 @@ def over_time(
     added = np.zeros(width, np.float32) if bias is None else contiguous(bias)
     last = tuple(np.array(s, order="C") for s in state)
     y, hs = np.empty((2, batch, steps, hidden), np.float32)
-    cs = np.empty((batch, steps, hidden if len(state) > 1 else 0), np.float32)
-    kept = np.empty((batch, steps, cell.kept * hidden), np.float32)
+    cs = np.empty((steps, batch, hidden if len(state) > 1 else 0), np.float32)
+    kept = np.empty((steps, batch, cell.kept * hidden), np.float32)
     panels = panels_of(weight.T)
     h, c = last if len(state) > 1 else (*last, nothing)
     x = contiguous(x)
