@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from tinygen import ops
 from tinygen.kernels.registry import kernels
@@ -16,17 +15,28 @@ from tinygen.tensor import Array
 
 @kernels.register(ops.split)
 def split(x: Array, sections: Any, axis: int = 0) -> Any:
-    return tuple(np.split(x, sections, axis)), lambda gs: joined(gs, axis)
+    if not isinstance(sections, int) or x.shape[axis] % sections:
+        return NotImplemented
+    size, before = x.shape[axis] // sections, (slice(None),) * (axis % x.ndim)
+    pieces = tuple([x[(*before, slice(i * size, (i + 1) * size))] for i in range(sections)])
+    return pieces, lambda gs: joined(gs, axis)
 
 
 def joined(pieces: Sequence[Array], axis: int) -> Array:
+    """np.concatenate, or the array that the pieces are neighbours in."""
     first = pieces[0]
-    at, shape = first.ctypes.data, list(first.shape)
+    base, strides, start = first.base, first.strides, address(first)
+    if type(base) is not np.ndarray or not base.flags.c_contiguous:
+        return np.concatenate(pieces, axis)
+    at, shape = start, list(first.shape)
     shape[axis] = 0
     for piece in pieces:
-        same = piece.base is first.base and piece.strides == first.strides
-        if first.base is None or not same or piece.ctypes.data != at:
+        if piece.base is not base or piece.strides != strides or address(piece) != at:
             return np.concatenate(pieces, axis)
-        at += piece.shape[axis] * piece.strides[axis]
+        at += piece.shape[axis] * strides[axis]
         shape[axis] += piece.shape[axis]
-    return as_strided(first, shape, first.strides)
+    return np.ndarray(shape, first.dtype, base, start - address(base), strides)
+
+
+def address(x: Array) -> int:
+    return x.__array_interface__["data"][0]  # type: ignore[no-any-return]

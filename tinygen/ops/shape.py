@@ -56,8 +56,8 @@ def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
 @op
 def transpose(x: Array, axes: Sequence[int] | None = None) -> Any:
     """The axes in another order, reversed for None."""
-    back = None if axes is None else tuple(int(i) for i in np.argsort([a % x.ndim for a in axes]))
-    return np.transpose(x, axes), lambda g: np.transpose(g, back)
+    back = None if axes is None else sorted(range(x.ndim), key=[a % x.ndim for a in axes].__getitem__)
+    return x.transpose(axes), lambda g: g.transpose(back)
 
 
 @implements(np.swapaxes)
