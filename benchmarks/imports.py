@@ -20,7 +20,6 @@ from benchmarks.worker import OURS
 UNIT = "ms a process"
 BESIDE = ("numpy",)
 PEERS: tuple[str, ...] = ()
-SHOWN = "differences"
 MODES = False
 
 
@@ -37,7 +36,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
             for side, found in times.items():
                 found.append(1e3 * importing(side, env))
     versions = {side: importlib.import_module(side).__version__ for side in times}
-    return Report(UNIT, [Comparison.of("import", times)], {}, versions, [])
+    return Report(UNIT, [Comparison.of("import", times)], {}, versions, [], shown="differences")
 
 
 def importing(name: str, env: dict[str, str]) -> float:

@@ -163,6 +163,8 @@ class Report:
     """What `rates` count."""
     gemm: Spread | None = None
     """Floating-point operations a second in the large product, over all cases' rounds."""
+    shown: str = "ratios"
+    """How the sides are to be compared: by "ratios" or by "differences"."""
 
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:

@@ -19,7 +19,6 @@ from benchmarks.paired import Comparison, Report, started
 UNIT = "slope"
 BESIDE: tuple[str, ...] = ()
 PEERS = ("torch",)
-SHOWN = "differences"
 BASE = gpt.Size(layers=2, heads=4, width=128, context=64, batch=8)
 AXES = {
     "width": (64, 128, 256, 512),
@@ -79,6 +78,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
         {},
         {**{side: worker.version for side, worker in workers.items()}, "FLOPs": "counted"},
         missing,
+        shown="differences",
     )
 
 
