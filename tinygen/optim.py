@@ -205,7 +205,7 @@ def adam(
 
 
 ADAM = Op(adam)  # never on the tape, but a definition that has a kernel
-kernels.later(ADAM, "adam", any_size=True)
+kernels.later(ADAM, "adam", worth=lambda *arrays: True)  # of many small ones: see `Adam.update`
 
 
 class Adam(Optimizer):

@@ -24,8 +24,7 @@ FLOORS = ("numpy", "auto")
 def at_every_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "LEAST", 0)
-        if compiled(ops.linear) is not None:
-            patch.setattr(importlib.import_module("tinygen.kernels.compiled.linear"), "WORTH", 0)
+        patch.setattr(registry, "PRODUCTS", 0)
         yield
 
 
@@ -87,6 +86,28 @@ def test_gelu(shape, seed, approximate, scale):
 def test_gelu_over_several_blocks_and_into_the_tails(approximate):
     x = np.linspace(-30, 30, 100_003, dtype=np.float32)
     assert_equals_definition(ops.gelu, [x], approximate=approximate)
+
+
+@given(shapes, seeds, st.sampled_from(["relu", "sigmoid", "tanh", "softplus"]), st.sampled_from([1.0, 20.0]))
+@settings(max_examples=60)
+def test_entrywise(shape, seed, name, scale):
+    assert_equals_definition(getattr(ops, name), draw(seed, shape, scale=scale))
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softplus"])
+def test_entrywise_at_the_ends(name):
+    x = np.array([np.nan, np.inf, -np.inf, 0, 100, -100, 1e-30], np.float32)
+    for floor in ("off", *FLOORS):
+        with tinygen.kernels(floor), np.errstate(all="ignore"):
+            found = getattr(ops, name)(Tensor(x)).numpy()
+        with np.errstate(all="ignore"):
+            truth = {
+                "relu": np.maximum(x, 0),
+                "sigmoid": 1 / (1 + np.exp(-x)),
+                "tanh": np.tanh(x),
+                "softplus": np.logaddexp(x, 0),
+            }[name]
+        np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-12)
 
 
 def test_exact_gelu_is_exact():

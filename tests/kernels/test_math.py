@@ -49,6 +49,8 @@ CASES = {  # the function, the truth, where, the bound on the relative error
     "log near 1": (kernels_math.log, np.log, (0.5, 2), 1.2e-7),
     "log of large numbers": (kernels_math.log, np.log, (1, 1e38), 1.2e-7),
     "log of tiny numbers": (kernels_math.log, np.log, (1e-44, 1e-38), 1.2e-7),
+    "log1p": (kernels_math.log1p, np.log1p, (0, 1), 2e-7),
+    "log1p near 0": (kernels_math.log1p, np.log1p, (0, 1e-6), 2e-7),
     "sigmoid": (kernels_math.sigmoid, lambda x: 1 / (1 + np.exp(-x)), (-86, 30), 2e-7),
     "tanh": (kernels_math.tanh, np.tanh, (-12, 12), 4e-7),
     "tanh near 0": (kernels_math.tanh, np.tanh, (-0.7, 0.7), 4e-7),

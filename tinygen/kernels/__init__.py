@@ -11,19 +11,23 @@ those in `compiled/`, where Numba and SciPy are installed. `kernels.table()` lis
 from tinygen import ops
 from tinygen.kernels import attention, gelu, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
-from tinygen.kernels.registry import kernels
+from tinygen.kernels.registry import kernels, many_products
 from tinygen.ops.loss import token_losses
 
 __all__ = ["kernels"]
 
 kernels.later(ops.attention, "attention")
 kernels.later(ops.gelu, "activation")
+kernels.later(ops.relu, "entrywise")
+kernels.later(ops.sigmoid, "entrywise")
+kernels.later(ops.tanh, "entrywise")
+kernels.later(ops.softplus, "entrywise")
 kernels.later(ops.softmax, "activation")
 kernels.later(ops.log_softmax, "activation")
 kernels.later(ops.layer_norm, "norm")
 kernels.later(ops.rms_norm, "norm")
-kernels.later(ops.linear, "linear")
-kernels.later(ops.matmul, "linear")
+kernels.later(ops.linear, "linear", many_products)
+kernels.later(ops.matmul, "linear", many_products)
 kernels.later(ops.rnn, "recurrent")
 kernels.later(ops.lstm, "recurrent")
 kernels.later(ops.gru, "recurrent")

@@ -10,12 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen.tape import Op
+from tinygen.tensor import Array
 
 FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba")}
 """What the kernels may need that each mode takes."""
 
 LEAST = 2**13
 """How many entries an array must have for a compiled kernel to be worth a thread, or the import of Numba."""
+
+PRODUCTS = 2**18
+"""How many multiplications a matrix product must have: beyond as many, OpenBLAS takes its own threads, which
+the compiled kernels' would have to wait for."""
 
 
 class Kernel(NamedTuple):
@@ -24,22 +29,29 @@ class Kernel(NamedTuple):
     compute: Callable[..., Any]
 
 
+def large(*args: Any) -> bool:
+    """Whether the first or the second argument is a large array."""
+    return args[0].size >= LEAST or (len(args) > 1 and getattr(args[1], "size", 0) >= LEAST)
+
+
+def many_products(x: Array, weight: Array, *rest: Any) -> bool:
+    """For x (..., k) times a weight with k rows or columns."""
+    return bool(x.ndim) and bool(x.size * weight.size >= PRODUCTS * x.shape[-1])
+
+
 class Later:
     """A compiled kernel, the function of the op's name in `tinygen.kernels.compiled.MODULE`. That is
-    imported, and Numba with it, when the first array comes that is large enough."""
+    imported, and Numba with it, when the first arguments come that are worth it."""
 
-    def __init__(self, op: Op, module: str, any_size: bool) -> None:
+    def __init__(self, op: Op, module: str, worth: Callable[..., bool]) -> None:
         self.__module__ = f"{__package__}.compiled.{module}"
         self.__name__ = op.name
-        self.any_size = any_size
+        self.worth = worth
         self.function: Callable[..., Any] | None = None
         self.missing = ""  # why it cannot be had
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        small = args[0].size < LEAST and (len(args) == 1 or getattr(args[1], "size", 0) < LEAST)
-        if small and not self.any_size:
-            return NotImplemented
-        if self.function is None and not self.load():
+        if not self.worth(*args) or (self.function is None and not self.load()):
             return NotImplemented
         return self.function(*args, **kwargs)  # type: ignore[misc]
 
@@ -48,7 +60,7 @@ class Later:
         if self.function is None and not self.missing:
             try:
                 self.function = getattr(importlib.import_module(self.__module__), self.__name__)
-            except ImportError as error:  # no Numba, no SciPy, or none that can be used
+            except ImportError as error:  # no Numba, no OpenBLAS, or none that can be used
                 self.missing = str(error)
         return self.function is not None
 
@@ -84,10 +96,12 @@ class Switch:
 
         return add
 
-    def later(self, function: Callable[..., Any] | Op, module: str, any_size: bool = False) -> None:
+    def later(
+        self, function: Callable[..., Any] | Op, module: str, worth: Callable[..., bool] = large
+    ) -> None:
         """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`, for
-        arrays of LEAST entries, or of `any_size` where the caller knows what is worth it."""
-        self.register(function, "numba")(Later(op_of(function), module, any_size))
+        arguments of which `worth` is true."""
+        self.register(function, "numba")(Later(op_of(function), module, worth))
 
     def live(self, op: Op) -> list[Callable[..., Any]]:
         """The kernels that the mode allows for `op`, best first."""

@@ -6,7 +6,6 @@ Products of the same matrices in another order of sums: equal to the definition 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from tinygen.tensor import Array
 
 LINE = 16  # floats in a cache line: parts are cut between them
 FEW = 4  # rows, up to which reading the matrix takes longer than the products
-WORTH = 2**18  # multiplications, below which NumPy's product, on one thread, is as fast
 
 
 @kernel
@@ -97,7 +95,7 @@ def matrix(x: Array, columns: int) -> Array:
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
-    if not float32(weight, bias) or weight.size == 0 or x.size // x.shape[-1] * weight.size < WORTH:
+    if not float32(weight, bias) or not weight.size:
         return NotImplemented
     out, width = weight.shape
     flat, shape = matrix(x, width), x.shape
@@ -124,11 +122,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
 def matmul(a: Array, b: Array) -> Any:
     """Of (..., n, k) with one matrix (k, m): stacks of matrices are NumPy's."""
-    if not float32(b) or b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
+    if not float32(b) or not b.size or b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
         return NotImplemented
     k, m = b.shape
-    if math.prod(a.shape[:-1]) * k * m < WORTH:
-        return NotImplemented
     flat, shape = matrix(a, k), a.shape
     b = contiguous(b)
     return (

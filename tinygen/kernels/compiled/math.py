@@ -88,9 +88,17 @@ L3, L4, L5, L6, L7, L8, L9, L10 = map(F, (0.33333316725749346, -0.25000810406443
                                           -0.1662455399882855, 0.14181191760511055, -0.1312875509553489,
                                           0.1288164890018396, -0.07859612427966722))  # fmt: skip
 ROOT_HALF_BITS = np.int32(0x3F3504F3)
+ROOT_2, LN2 = F(math.sqrt(2)), F(math.log(2))
 SMALLEST = F(2**-126)  # below it numbers are stored with fewer bits
 TWO23 = F(2**23)
 NAN, INFINITY = F(np.nan), F(np.inf)
+
+
+@inner
+def log_near_1(f):
+    """log(1 + f) for f in [√½ - 1, √2 - 1)."""
+    q = L3 + f * (L4 + f * (L5 + f * (L6 + f * (L7 + f * (L8 + f * (L9 + f * L10))))))
+    return f + f * f * (f * q - HALF)
 
 
 @inner
@@ -100,11 +108,18 @@ def log(x):
     b = bits(x * TWO23 if tiny else x) - ROOT_HALF_BITS
     n = F(b >> np.int32(23)) - (F(23) if tiny else ZERO)
     f = number((b & np.int32(0x7FFFFF)) + ROOT_HALF_BITS) - ONE
-    q = L3 + f * (L4 + f * (L5 + f * (L6 + f * (L7 + f * (L8 + f * (L9 + f * L10))))))
-    y = n * LN2_HIGH + (f + (f * f * (f * q - HALF) + n * LN2_LOW))
+    y = n * LN2_HIGH + (log_near_1(f) + n * LN2_LOW)
     y = y if x < INFINITY else x
     y = y if x != ZERO else -INFINITY
     return y if x >= ZERO or x != x else NAN
+
+
+@inner
+def log1p(x):
+    """log(1 + x) for x in [0, 1]. Relative error below 2e-7."""
+    near = x < ROOT_2 - ONE
+    y = log_near_1(x if near else HALF * (x - ONE))
+    return y if near else y + LN2
 
 
 # -- made of exp -----------------------------------------------------------------------------------
