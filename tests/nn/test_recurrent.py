@@ -200,7 +200,7 @@ def test_an_lstm_learns_to_remember():
     draws = rng(3)
     losses = []
     for _ in range(150):
-        bits = draws.integers(0, 2, (32, 8, 1)).astype(np.float32)
+        bits = draws.integers(0, 2, (16, 8, 1)).astype(np.float32)
         _, (h, _) = layer(bits)
         loss = ops.bce_with_logits(head(h[0]), bits[:, 0])
         layer.zero_grad()

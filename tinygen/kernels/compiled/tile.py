@@ -2,7 +2,7 @@
 does at every time step.
 
 BLAS copies the matrix in every call into panels, the order in which its innermost loop reads it; with 16 rows
-that takes about half as long as the product itself. Here the panels are made once. The innermost loop keeps a
+that takes longer than the product itself. Here the panels are made once. The innermost loop keeps a
 tile of sums in registers, ROWS × WIDTH of them, and goes along the shared axis: one row of the panel times
 one number of each row (Goto & van de Geijn 2008, *Anatomy of high-performance matrix multiplication*).
 """
