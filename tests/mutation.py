@@ -261,7 +261,7 @@ if __name__ == "__main__":
     parser.add_argument("results", type=Path)
     parser.add_argument("--files", nargs="+", default=files(), metavar="FILE")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--limit", type=int, default=120, help="seconds for each stage of the tests")
+    parser.add_argument("--limit", type=int, default=600, help="seconds for each stage of the tests")
     args = parser.parse_args()
     if args.command == "run":
         run(args.results, args.files, args.jobs, args.limit)

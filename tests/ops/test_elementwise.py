@@ -32,6 +32,7 @@ def test_ties_share_the_gradient():
     assert slope(np.minimum, a, b) == [0.5, 1, 0]
     assert slope(np.minimum, a, b, by=1) == [0.5, 0, 1]
     assert slope(lambda x: np.maximum(x, x), a) == [1, 1, 1]
+    assert slope(lambda x, y: 3 * np.maximum(x, y), a, b) == [1.5, 0, 3]
 
 
 def test_slopes_of_leaky_relu_are_exact_in_float64():
@@ -158,6 +159,18 @@ def test_tests_give_bools_off_the_tape():
     for f in (np.logical_and, np.logical_or, np.equal, np.not_equal):
         np.testing.assert_array_equal(f(a, b).numpy(), f(a.data, b))
     np.testing.assert_array_equal(np.logical_not(a).numpy(), [False, True])
+
+
+def test_positive():
+    assert np.positive(Tensor([-1.0, 2.0])).numpy().tolist() == [-1, 2]
+    assert slope(lambda x: 2 * np.positive(x), [-1.0, 2.0]) == [2, 2]
+
+
+def test_a_dtype_is_given_by_name():
+    """The tape casts results to the dtype of what came in, unless it is told of another."""
+    assert ops.astype(Tensor([1.0]), dtype=np.float64).dtype == np.float64
+    with pytest.raises(TypeError, match="positional"):
+        ops.astype(Tensor([1.0]), np.float64)
 
 
 def test_the_same_function_on_arrays_is_numpys():
