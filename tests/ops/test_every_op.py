@@ -50,7 +50,7 @@ def test_every_public_op_has_cases():
 
 
 def test_numpys_functions_mean_the_ops():
-    """Those of an op's name, called with Tensors. NumPy's astype takes a dtype by position, which ops do not."""
+    """Called with Tensors. NumPy takes the dtype of `astype` by position, which ops do not."""
     names = [name for name in ops.__all__ if hasattr(np, name) and name != "astype"]
     assert [name for name in names if IMPLEMENTS.get(getattr(np, name)) is not getattr(ops, name)] == []
 
