@@ -12,20 +12,29 @@ from tinygen import ops
 from tinygen.kernels import attention, gelu, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels, many_products
+from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import token_losses
+from tinygen.ops.pool import max_pool
 
 __all__ = ["kernels"]
 
 kernels.later(ops.attention, "attention")
+kernels.later(convolution, "conv")
+kernels.later(transposed_convolution, "conv")
+kernels.later(correlation, "conv")
+kernels.later(max_pool, "pool")
+kernels.later(ops.upsample_nearest, "pool")
 kernels.later(ops.gelu, "activation")
 kernels.later(ops.relu, "entrywise")
 kernels.later(ops.sigmoid, "entrywise")
 kernels.later(ops.tanh, "entrywise")
 kernels.later(ops.softplus, "entrywise")
+kernels.later(ops.silu, "entrywise")
 kernels.later(ops.softmax, "activation")
 kernels.later(ops.log_softmax, "activation")
 kernels.later(ops.layer_norm, "norm")
 kernels.later(ops.rms_norm, "norm")
+kernels.later(ops.group_norm, "group_norm")
 kernels.later(ops.linear, "linear", many_products)
 kernels.later(ops.matmul, "linear", many_products)
 kernels.later(ops.rnn, "recurrent")

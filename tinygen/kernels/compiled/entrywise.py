@@ -1,4 +1,4 @@
-"""ReLU, sigmoid, tanh and softplus: one pass over the array each way, on all threads."""
+"""ReLU, sigmoid, tanh, softplus and SiLU: one pass over the array each way, on all threads."""
 
 from __future__ import annotations
 
@@ -84,6 +84,24 @@ def softplus_slope(x, g, d):
             ds[i] = gs[i] * math.sigmoid(xs[i])
 
 
+@kernel
+def silu_value(x, y):
+    for part in prange((x.size + PART - 1) // PART):
+        xs, ys = x[part * PART : (part + 1) * PART], y[part * PART : (part + 1) * PART]
+        for i in range(xs.size):
+            ys[i] = xs[i] * math.sigmoid(xs[i])
+
+
+@kernel
+def silu_slope(x, g, d):
+    for part in prange((x.size + PART - 1) // PART):
+        here = slice(part * PART, (part + 1) * PART)
+        xs, gs, ds = x[here], g[here], d[here]
+        for i in range(xs.size):
+            s = math.sigmoid(xs[i])
+            ds[i] = gs[i] * (s * (ONE + xs[i] * (ONE - s)))
+
+
 def entrywise(x: Array, value: Callable[..., None], slope: Callable[..., None], of_x: bool = False) -> Any:
     """The value, and the rule with the slope, which is a function of x or of the value."""
     flat = contiguous(x).reshape(-1)
@@ -113,3 +131,7 @@ def tanh(x: Array) -> Any:
 
 def softplus(x: Array) -> Any:
     return entrywise(x, softplus_value, softplus_slope, of_x=True)
+
+
+def silu(x: Array) -> Any:
+    return entrywise(x, silu_value, silu_slope, of_x=True)

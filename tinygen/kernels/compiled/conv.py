@@ -1,0 +1,298 @@
+"""The three ops of convolution: by Winograd's algorithm where it is faster, else as products with the columns
+of `ops/window.py`, of which each thread writes only as many at a time as stay in its cache. A kernel of one
+tap reads the map itself.
+
+Maps of one axis are maps of two with a height of 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from tinygen.kernels.compiled import winograd
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
+from tinygen.kernels.compiled.compile import PARTS, contiguous, inner, kernel
+from tinygen.kernels.registry import float32
+from tinygen.ops import conv
+from tinygen.ops.window import Geometry, Sizes
+from tinygen.tensor import Array
+
+COLUMNS = 2**18  # floats that a thread writes at a time
+CHANNELS = 16  # that `scatter` adds into at a time, or more
+SAME = Geometry((1, 1), (1, 1), (1, 1))  # with a kernel of 3 by 3, what Winograd's algorithm is for
+
+
+@inner
+def inside(start, step, count, width):
+    """From where to where, of `count` entries start + step · j, they lie in [0, width)."""
+    first = min(count, max(0, (step - 1 - start) // step))
+    return first, max(first, min(count, (width - 1 - start) // step + 1))
+
+
+@inner
+def corner(tap, wide, first, place):
+    """Where a tap of a kernel with rows of `wide` lies on the map, for the first column of row `first`."""
+    stride, padding, dilation = place[0], place[1], place[2]
+    return stride[0] * first + tap // wide * dilation[0] - padding[0], tap % wide * dilation[1] - padding[1]
+
+
+@inner
+def look(plane, at, steps, lines, count, seen):
+    """seen (lines · count): what one tap, which lies at `at` first, sees of a plane; 0 outside."""
+    down, right = at
+    first, last = inside(right, steps[1], count, plane.shape[1])
+    for i in range(lines):
+        row, r = seen[i * count : (i + 1) * count], down + steps[0] * i
+        if not 0 <= r < plane.shape[0]:
+            for j in range(row.size):
+                row[j] = ZERO
+            continue
+        before, after = row[:first], row[last:]
+        for j in range(before.size):
+            before[j] = ZERO
+        for j in range(after.size):
+            after[j] = ZERO
+        middle, line = row[first:last], plane[r, right + steps[1] * first :]
+        if steps[1] == 1:
+            for j in range(middle.size):
+                middle[j] = line[j]
+        else:
+            for j in range(middle.size):
+                middle[j] = line[steps[1] * j]
+
+
+@inner
+def put(plane, at, steps, lines, count, seen):
+    """The transpose of `look`: what was seen is added where it came from."""
+    down, right = at
+    first, last = inside(right, steps[1], count, plane.shape[1])
+    for i in range(lines):
+        r = down + steps[0] * i
+        if 0 <= r < plane.shape[0]:
+            middle, line = seen[i * count + first : i * count + last], plane[r, right + steps[1] * first :]
+            if steps[1] == 1:
+                for j in range(middle.size):
+                    line[j] += middle[j]
+            else:
+                for j in range(middle.size):
+                    line[steps[1] * j] += middle[j]
+
+
+@kernel
+def gather(sgemm, x, weight, bias, y, place, groups, direct, lines, scratch):
+    """y (N, out, h, w) = the convolution of x (N, in, H, W), by `lines` rows of y. If `direct`, the columns
+    are x itself."""
+    (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
+    wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
+    enter, leave, parts = channels // groups, out // groups, len(scratch)
+    depth, blocks = enter * taps, (height + lines - 1) // lines
+    jobs = images * groups * blocks
+    before = one_thread(sgemm)
+    for i in prange(parts):
+        for job in range(jobs * i // parts, jobs * (i + 1) // parts):
+            n, group, first = job // blocks // groups, job // blocks % groups, job % blocks * lines
+            count = min(lines, height - first)
+            size = count * width
+            b, ldb = x[n, group * enter, first if direct else 0 :].ctypes.data, height * width
+            if not direct:
+                b, ldb = scratch[i].ctypes.data, size
+                for row in range(depth):
+                    plane, at = x[n, group * enter + row // taps], corner(row % taps, wide, first, place)
+                    look(plane, at, place[0], count, width, scratch[i, row * size : (row + 1) * size])
+            for o in range(group * leave, (group + 1) * leave):
+                for r in range(first, first + count):
+                    line, shift = y[n, o, r], bias[o]
+                    for k in range(line.size):
+                        line[k] = shift
+            a, c = weight[group * leave].ctypes.data, y[n, group * leave, first:].ctypes.data
+            gemm(sgemm, leave, size, depth, ONE, a, depth, b, ldb, ONE, c, height * width)
+    as_before(sgemm, before)
+
+
+@kernel
+def scatter(sgemm, y, weight, bias, x, place, groups, direct, lines, some, scratch):
+    """x (N, in, H, W) = the transpose for y (N, out, h, w), by `some` channels and `lines` rows of y."""
+    (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
+    wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
+    enter, leave, parts = channels // groups, out // groups, len(scratch)
+    depth, blocks = enter * taps, (enter + some - 1) // some
+    jobs = images * groups * blocks
+    before = one_thread(sgemm)
+    for i in prange(parts):
+        for job in range(jobs * i // parts, jobs * (i + 1) // parts):
+            n, group, start = job // blocks // groups, job // blocks % groups, job % blocks * some
+            rows, c = min(some, enter - start) * taps, group * enter + start
+            for channel in range(c, c + rows // taps):
+                plane, shift = x[n, channel].reshape(-1), bias[channel]
+                for k in range(plane.size):
+                    plane[k] = shift
+            for first in range(0, height, lines):
+                count = min(lines, height - first)
+                size = count * width
+                a, lda = weight[group * leave, start].ctypes.data, depth
+                b, ldb = y[n, group * leave, first].ctypes.data, height * width
+                if direct:
+                    into = x[n, c, first].ctypes.data
+                    gemm_tn(sgemm, rows, size, leave, ONE, a, lda, b, ldb, ONE, into, ldb)
+                    continue
+                gemm_tn(sgemm, rows, size, leave, ONE, a, lda, b, ldb, ZERO, scratch[i].ctypes.data, size)
+                for row in range(rows):
+                    plane, at = x[n, c + row // taps], corner(row % taps, wide, first, place)
+                    put(plane, at, place[0], count, width, scratch[i, row * size : (row + 1) * size])
+    as_before(sgemm, before)
+
+
+@kernel
+def correlate(sgemm, x, y, weight, place, groups, direct, lines, scratch):
+    """weight (out, in/groups, *kernel), of x (N, in, H, W) and y (N, out, h, w). Each thread has some of the
+    taps of all channels."""
+    (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
+    wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
+    enter, leave, parts = channels // groups, out // groups, len(scratch)
+    depth = enter * taps
+    before = one_thread(sgemm)
+    for i in prange(parts):
+        for group in range(groups):
+            start = min(max(channels * taps * i // parts - group * depth, 0), depth)
+            stop = min(max(channels * taps * (i + 1) // parts - group * depth, 0), depth)
+            into, beta = weight[group * leave].ctypes.data + 4 * start, ZERO
+            for n in range(images if stop > start else 0):
+                for first in range(0, height, lines):
+                    count = min(lines, height - first)
+                    size, c = count * width, group * enter + start // taps
+                    a, lda = y[n, group * leave, first].ctypes.data, height * width
+                    b, ldb = x[n, c, first if direct else 0 :].ctypes.data, lda
+                    if not direct:
+                        b, ldb = scratch[i].ctypes.data, size
+                        for row in range(start, stop):
+                            at = corner(row % taps, wide, first, place)
+                            plane = x[n, group * enter + row // taps]
+                            seen = scratch[i, (row - start) * size : (row - start + 1) * size]
+                            look(plane, at, place[0], count, width, seen)
+                    gemm_nt(sgemm, leave, stop - start, size, ONE, a, lda, b, ldb, beta, into, depth)
+                    beta = ONE
+    as_before(sgemm, before)
+
+
+@kernel
+def sums(g, total):
+    """total (C) of g (N, C, positions)."""
+    for c in prange(len(total)):
+        for n in range(len(g)):
+            line, one = g[n, c], ZERO
+            for k in range(line.size):
+                one += line[k]
+            total[c] += one
+
+
+# -- what is called --------------------------------------------------------------------------------
+
+
+def planes(x: Array) -> Array:
+    """x as (N, C, H, W)."""
+    return contiguous(x if x.ndim == 4 else x[:, :, None])
+
+
+def place(geometry: Geometry) -> Array:
+    """Stride, padding and dilation along two axes, (3, 2)."""
+    stride, padding, dilation = geometry[:3]
+    return np.array([(1, *stride)[-2:], (0, *padding)[-2:], (1, *dilation)[-2:]])
+
+
+def is_direct(kernel: Sizes, geometry: Geometry) -> bool:
+    """Whether the columns of x are x itself."""
+    return max(kernel) == 1 and max(geometry.stride) == 1 and max(geometry.padding) == 0
+
+
+def by_winograd(kernel: Sizes, geometry: Geometry, channels: int, out: int, width: int) -> bool:
+    return kernel == (3, 3) and geometry == SAME and winograd.takes(channels, out, width)
+
+
+def shares(rows: int, depth: int, width: int) -> int:
+    """How many of the `rows` of a map are worked on at a time."""
+    return min(rows, max(1, COLUMNS // (depth * width)))
+
+
+def over_positions(g: Array) -> Array:
+    """The gradient of a bias: (N, C, *size) -> (C)."""
+    g, total = planes(g), np.zeros(g.shape[1], np.float32)
+    sums(g.reshape(*g.shape[:2], -1), total)
+    return total
+
+
+def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Any:
+    size, kernel = x.shape[2:], weight.shape[2:]
+    positions = geometry.positions(size, kernel)
+    if not (float32(weight, bias) and weight.size and min(positions) > 0):
+        return NotImplemented
+    out, enter = weight.shape[:2]
+    xs, weights = planes(x), planes(weight)
+    shift = np.zeros(out, np.float32) if bias is None else contiguous(bias)
+    if by_winograd(kernel, geometry, enter, out, size[-1]):
+        y = winograd.convolve(xs, weights, shift)
+    else:
+        direct, (height, width) = is_direct(kernel, geometry), (1, *positions)[-2:]
+        y = np.empty((len(x), out, *positions), np.float32)
+        depth = enter * math.prod(kernel)
+        lines = shares(-(-height // -(-PARTS // len(x))), depth, width)
+        scratch = np.empty((PARTS, 0 if direct else depth * lines * width), np.float32)
+        groups = geometry.groups
+        gather(SGEMM, xs, weights, shift, planes(y), place(geometry), groups, direct, lines, scratch)
+    return (
+        y,
+        lambda g: conv.transposed_convolution(g, weight, None, size, geometry),
+        lambda g: conv.correlation(x, g, kernel, geometry),
+        over_positions,
+    )
+
+
+def transposed_convolution(
+    y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
+) -> Any:
+    kernel, (out, enter), groups = weight.shape[2:], weight.shape[:2], geometry.groups
+    if not (float32(weight, bias) and weight.size and min(size) > 0):
+        return NotImplemented
+    ys, weights = planes(y), planes(weight)
+    shift = np.zeros(enter * groups, np.float32) if bias is None else contiguous(bias)
+    if size == y.shape[2:] and by_winograd(kernel, geometry, enter, out, size[-1]):
+        x = winograd.convolve(ys, weights, shift, turned=True)
+    else:
+        direct, (height, width) = is_direct(kernel, geometry), ys.shape[2:]
+        x = np.empty((len(y), enter * groups, *size), np.float32)
+        taps = math.prod(kernel)
+        lines = shares(height, min(enter, CHANNELS) * taps, width)
+        some = shares(-(-enter // -(-PARTS // (len(y) * groups))), taps * lines, width)
+        scratch = np.empty((PARTS, 0 if direct else some * taps * lines * width), np.float32)
+        scatter(SGEMM, ys, weights, shift, planes(x), place(geometry), groups, direct, lines, some, scratch)
+    return (
+        x,
+        lambda g: conv.convolution(g, weight, None, geometry),
+        lambda g: conv.correlation(g, y, kernel, geometry),
+        over_positions,
+    )
+
+
+def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
+    if not (float32(y) and y.size and min(kernel) > 0):
+        return NotImplemented
+    size, out, channels, groups = x.shape[2:], y.shape[1], x.shape[1], geometry.groups
+    xs, ys = planes(x), planes(y)
+    if size == y.shape[2:] and by_winograd(kernel, geometry, channels, out, size[-1]):
+        weight = winograd.correlate(xs, ys)
+    else:
+        direct, (height, width) = is_direct(kernel, geometry), ys.shape[2:]
+        weight = np.empty((out, channels // groups, *kernel), np.float32)
+        depth = weight[0].size
+        most = min(depth, -(-groups * depth // PARTS))  # of them, for one thread
+        lines = shares(height, most, width)
+        scratch = np.empty((PARTS, 0 if direct else most * lines * width), np.float32)
+        correlate(SGEMM, xs, ys, planes(weight), place(geometry), groups, direct, lines, scratch)
+    return (
+        weight,
+        lambda g: conv.transposed_convolution(y, g, None, size, geometry),
+        lambda g: conv.convolution(x, g, None, geometry),
+    )

@@ -1,0 +1,114 @@
+"""Max pooling and upsampling: a loop over the planes of all images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from tinygen.kernels.compiled.compile import contiguous, kernel
+from tinygen.kernels.compiled.math import ZERO
+from tinygen.ops.window import Geometry, Sizes
+from tinygen.tensor import Array
+
+
+@kernel
+def largest(x, tall, wide, down, right, top, left, y, winners):
+    """y (planes, h, w) of x (planes, H, W), and where in its plane each entry was: of equals, the first."""
+    planes, height, width = x.shape
+    for p in prange(planes):
+        plane = x[p].reshape(-1)
+        for i in range(y.shape[1]):
+            row = i * down - top
+            for j in range(y.shape[2]):
+                column = j * right - left
+                start = max(column, 0)
+                winner = max(row, 0) * width + start
+                best = plane[winner]
+                for r in range(max(row, 0), min(row + tall, height)):
+                    for at in range(r * width + start, r * width + min(column + wide, width)):
+                        seen = plane[at]
+                        if seen > best or (seen != seen and best == best):  # the first NaN wins
+                            best, winner = seen, at
+                y[p, i, j], winners[p, i, j] = best, winner
+
+
+@kernel
+def to_largest(g, winners, dx):
+    """dx (planes, entries) = g (planes, positions), added where it was read."""
+    for p in prange(len(dx)):
+        plane, gs, at = dx[p], g[p], winners[p]
+        for i in range(plane.size):
+            plane[i] = ZERO
+        for i in range(gs.size):
+            plane[at[i]] += gs[i]
+
+
+def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
+    positions, shape = geometry.positions(x.shape[2:], kernel), x.shape
+    if min(positions) < 1 or any(2 * p > k for p, k in zip(geometry.padding, kernel, strict=True)):
+        return NotImplemented
+    planes = math.prod(shape[:2])
+    x = contiguous(x).reshape(planes, *(1, *shape[2:])[-2:])
+    y = np.empty((planes, *(1, *positions)[-2:]), np.float32)
+    winners = np.empty(y.shape, np.int32)
+    (tall, wide), (down, right), (top, left) = (
+        (fill, *values)[-2:] for fill, values in ((1, kernel), (1, geometry.stride), (0, geometry.padding))
+    )
+    largest(x, tall, wide, down, right, top, left, y, winners)
+
+    def dx(g: Array) -> Array:
+        d = np.empty(shape, np.float32)
+        to_largest(contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1))
+        return d
+
+    return y.reshape(*shape[:2], *positions), dx
+
+
+@kernel
+def repeated(x, scale, y):
+    """y (planes, scale · H, scale · W): blocks of the entries of x (planes, H, W)."""
+    for p in prange(len(x)):
+        for i in range(x.shape[1]):
+            line, first = x[p, i], y[p, i * scale]
+            for j in range(line.size):
+                for k in range(scale):
+                    first[j * scale + k] = line[j]
+            for k in range(1, scale):
+                copy = y[p, i * scale + k]
+                for j in range(copy.size):
+                    copy[j] = first[j]
+
+
+@kernel
+def block_sums(g, scale, dx):
+    """dx (planes, H, W): the sums of the blocks of g (planes, scale · H, scale · W)."""
+    for p in prange(len(dx)):
+        for i in range(dx.shape[1]):
+            line = dx[p, i]
+            for j in range(line.size):
+                line[j] = ZERO
+            for k in range(scale):
+                row = g[p, i * scale + k]
+                for b in range(scale):
+                    shifted = row[b:]
+                    for j in range(line.size):
+                        line[j] += shifted[j * scale]
+
+
+def upsample_nearest(x: Array, scale: int) -> Any:
+    if x.ndim != 4 or scale < 1:
+        return NotImplemented
+    n, channels, height, width = shape = x.shape
+    planes = contiguous(x).reshape(n * channels, height, width)
+    y = np.empty((n * channels, scale * height, scale * width), np.float32)
+    repeated(planes, scale, y)
+
+    def dx(g: Array) -> Array:
+        d = np.empty(shape, np.float32)
+        block_sums(contiguous(g).reshape(y.shape), scale, d.reshape(planes.shape))
+        return d
+
+    return y.reshape(n, channels, *y.shape[1:]), dx
