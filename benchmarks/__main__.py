@@ -1,6 +1,6 @@
 """The command line of the benchmarks.
 
-python -m benchmarks                        # all of them (an hour), with PyTorch beside where it is installed
+python -m benchmarks                        # all of them (ten minutes), with PyTorch beside where it is installed
 python -m benchmarks ops --peers            # one, without peers
 python -m benchmarks gpt-small vae --peers torch,torch-compile,jax --modes numpy --json out.json
 """
@@ -89,7 +89,8 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(WORKLOADS)}")
     if args.rounds < 1 or args.seconds <= 0:
         parser.error("at least one round, of more than no time")
-    command = shlex.join(["python", "-m", "benchmarks", *arguments])
+    kept = [a for a, b in zip(arguments, ["", *arguments], strict=False) if "--json" not in (a, b)]
+    command = shlex.join(["python", "-m", "benchmarks", *kept])  # whoever runs it again has files elsewhere
     date = datetime.now().strftime("%Y-%m-%d %H:%M")
     print(f"{date}  {command}\n{paired.machine()}, {paired.THREADS} threads a side")
     found: dict[str, Any] = {}
