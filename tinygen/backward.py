@@ -10,7 +10,7 @@ gradient, `replay` runs the recorded program once more on Tensors: the same op b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -70,9 +70,8 @@ def program(outputs: Sequence[Tensor]) -> list[Node]:
     Raises RuntimeError when one was freed by an earlier backward, or when a tensor has been written
     into since it was used."""
     seen = {y.node for y in outputs if y.node is not None}
-    stack = list(seen)
-    while stack:
-        node = stack.pop()
+    order = list(seen)
+    for node in order:  # which grows meanwhile
         if node.rules is None:
             raise RuntimeError(
                 f"backward went through `{node.op.name}` ({node.where}) before, and that freed the graph. "
@@ -83,7 +82,7 @@ def program(outputs: Sequence[Tensor]) -> list[Node]:
             if type(x) is Node:
                 if x not in seen:
                     seen.add(x)
-                    stack.append(x)
+                    order.append(x)
             elif isinstance(x, Tensor):
                 version += x.version
         if version != node.version:
@@ -91,7 +90,8 @@ def program(outputs: Sequence[Tensor]) -> list[Node]:
                 f"an input of `{node.op.name}` ({node.where}) was written into between forward and "
                 "backward: call backward() before the update, or compute the value again"
             )
-    return sorted(seen, key=attrgetter("seq"))
+    order.sort(key=attrgetter("seq"))
+    return order
 
 
 def backward(
@@ -153,11 +153,10 @@ def backward(
     return grads
 
 
-def sent_back(
-    node: Node, rules: Sequence[Rule], g: Any, live: set[Any] | None
-) -> Iterator[tuple[int, Any, Any]]:
+def sent_back(node: Node, rules: Sequence[Rule], g: Any, live: set[Any] | None) -> list[tuple[int, Any, Any]]:
     """(position, input, its gradient) for each input of `node` that wants one."""
     together = rules[0](g) if len(rules) == 1 else None
+    sent = []
     for i, x in enumerate(node.inputs):
         if not (type(x) is Node or (isinstance(x, Tensor) and x.requires_grad)):
             continue
@@ -172,7 +171,8 @@ def sent_back(
             raise TypeError(f"`{node.op.name}` has no gradient for its argument {i}: detach() it first")
         if getattr(gx, "shape", None) != x.shape or gx.dtype is not x.dtype:
             gx = fitted(gx, x)
-        yield i, x, gx
+        sent.append((i, x, gx))
+    return sent
 
 
 def fitted(gx: Any, x: Node | Tensor) -> Any:

@@ -104,17 +104,20 @@ class Node:
     """The output, as long as somebody holds it."""
 
     def __init__(
-        self, op: Op, inputs: tuple[Any, ...], kwargs: dict[str, Any], rules: Any, frame: FrameType
+        self,
+        op: Op,
+        inputs: Sequence[Any],
+        kwargs: dict[str, Any],
+        rules: Any,
+        version: int,
+        frame: FrameType,
     ) -> None:
         self.op = op
         self.inputs = inputs  # Nodes, Tensors (leaves and constants), and whatever isn't a Tensor
         self.kwargs = kwargs
         self.rules: Sequence[Rule] | Segment | None = rules  # None once backward() has freed them
         self.seq = next(SEQUENCE)
-        self.version = 0
-        for x in inputs:
-            if isinstance(x, Tensor):
-                self.version += x.version
+        self.version = version  # of all Tensors among the inputs
         self.code, self.offset = place(frame)
         self.out = None
 
@@ -178,14 +181,18 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
                 raise TypeError(f"{self.name}: {names} can be given by name only, so it cannot be a Tensor")
             return call(*bound.args, **bound.kwargs)
         tensor = None
-        tracked = 0
-        arrays = []
+        tracked = version = 0
+        arrays, inputs = [], []
         for x in args:
             if isinstance(x, Tensor):
                 tensor = x
                 tracked += x.requires_grad
-                x = x._data
-            arrays.append(x)
+                version += x.version
+                arrays.append(x._data)
+                inputs.append(x.node or x)
+            else:
+                arrays.append(x)
+                inputs.append(x)
         if tensor is None:
             return self.compute(*arrays, **kwargs)[0]
         try:
@@ -197,20 +204,19 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             raise better from error
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
             value = settled(value, args, kwargs)
-        mode = MODE.get()
-        if mode.anomaly:
+        record, anomaly, segment = MODE.get()
+        if anomaly:
             where = line_of(*place(sys._getframe(1)))
             check_finite(value, f"the value of {signature(self, arrays)}", where)
-        if not (tracked and mode.record and rules):
+        if not (tracked and record and rules):
             return wrapped(value)
         if 1 < len(rules) != tracked:  # nobody will ask the others, so let go of what they keep
             asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
             asked += [False] * (len(rules) - len(args))  # arguments that were left out
             rules = [rule if wanted else None for rule, wanted in zip(rules, asked, strict=False)]
-        inputs = tuple([x.node or x if isinstance(x, Tensor) else x for x in args])
-        node = Node(self, inputs, kwargs, rules, sys._getframe(1))
-        if mode.segment is not None:
-            mode.segment.record(node, args)
+        node = Node(self, inputs, kwargs, rules, version, sys._getframe(1))
+        if segment is not None:
+            segment.record(node, args)
         return wrapped(value, node)
 
     call.op = self  # type: ignore[attr-defined]
@@ -241,7 +247,7 @@ def wrapped(value: Any, node: Node | None = None) -> Any:
             return tuple(wrapped(v) for v in value)
         node.shape, node.dtype = tuple(v.shape for v in value), tuple(v.dtype for v in value)
         frame = sys._getframe(1)
-        return tuple(wrapped(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
+        return tuple(wrapped(v, Node(PICK, (node,), {"i": i}, (), 0, frame)) for i, v in enumerate(value))
     out = Tensor.__new__(Tensor)
     out._data = value
     out.grad = None

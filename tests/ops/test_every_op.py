@@ -140,7 +140,7 @@ def test_rules_write_into_nothing(case: Case, dtype, kernels, monkeypatch):
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
         first = [(i, x, gx.copy()) for i, x, gx in original(node, rules, g, live)]
-        for (i, x, before), (_, _, gx) in zip(first, original(node, rules, g, live), strict=True):
+        for (_, _, before), (_, _, gx) in zip(first, original(node, rules, g, live), strict=True):
             np.testing.assert_array_equal(gx, before)
         return first
 

@@ -20,6 +20,8 @@ def matmul(a: Array, b: Array) -> Any:
     """a @ b: (..., n, k) @ (..., k, m) -> (..., n, m); a vector (k,) counts as a row on the left and as a
     column on the right."""
     y = a @ b
+    if a.ndim == b.ndim == 2:
+        return y, lambda g: g @ b.T, lambda g: a.T @ g
     row, column = a.ndim == 1, b.ndim == 1
     shared = b.ndim == 2 and a.ndim > 2  # one matrix for all of a's rows
 
