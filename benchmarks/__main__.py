@@ -1,6 +1,6 @@
 """The command line of the benchmarks.
 
-python -m benchmarks                        # all of them (ten minutes), with PyTorch beside where it is installed
+python -m benchmarks                        # all of them (ten minutes), with PyTorch beside if it is there
 python -m benchmarks ops --peers            # one, without peers
 python -m benchmarks gpt-small vae --peers torch,torch-compile,jax --modes numpy --json out.json
 """
