@@ -195,8 +195,7 @@ def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias
                     copy(row, du[b, t])
             rows_times(rows, panels, through)
             for r in range(count):
-                if t < lengths[start + r]:
-                    add_to(dh[start + r], through[r, :hidden])
+                add_to(dh[start + r], through[r, :hidden])  # zeros after the end: its row was cleared
 
 
 # -- the ops ---------------------------------------------------------------------------------------
