@@ -92,7 +92,7 @@ def test_targets_may_be_tensors_or_lists():
         ((2, 3), [0, 1, 2], {}, ValueError, r"targets \(3,\) must have the shape of logits \(2, 3\) without"),
         ((2, 3), [0.0, 1.0], {}, TypeError, "targets must be integer class numbers, got float64"),
         ((2, 3), [0, 3], {}, IndexError, r"target 3 is outside \[0, 3\) and not ignore_index=-100"),
-        ((2, 3), [-1, 0], {}, IndexError, r"target -1 is outside \[0, 3\)"),
+        ((2, 3), [-1, 5], {}, IndexError, r"target -1 is outside \[0, 3\)"),
         ((2, 3), [-1, -1], {"ignore_index": -1}, ValueError, "every target is ignore_index=-1"),
         ((0, 3), np.zeros(0, int), {}, ValueError, "there is nothing to average"),
         ((2, 3), [0, 1], {"reduction": "avg"}, ValueError, 'must be "mean", "sum" or "none", got \'avg\''),
@@ -101,6 +101,12 @@ def test_targets_may_be_tensors_or_lists():
 def test_errors(logits, targets, options, error, words):
     with pytest.raises(error, match=words):
         ops.cross_entropy(np.zeros(logits), targets, **options)
+
+
+def test_options_are_given_by_name():
+    """A third number could be a class to ignore as well as a smoothing."""
+    with pytest.raises(TypeError, match="positional"):
+        ops.cross_entropy(np.zeros((2, 3)), [0, 1], 0.1)
 
 
 def test_sums_over_nothing():
