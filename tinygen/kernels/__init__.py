@@ -9,7 +9,7 @@ those in `compiled/`, where Numba and SciPy are installed. `kernels.table()` lis
 """
 
 from tinygen import ops
-from tinygen.kernels import attention, gelu, loss, norm, shape  # noqa: F401 (they register their kernels)
+from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels, many_products
 from tinygen.ops.conv import convolution, correlation, transposed_convolution

@@ -39,11 +39,12 @@ def attention(
     keep = kept_mask((*q.shape[:-1], s), dropout, seed, np.float32) if dropout else None
     rows = min(max(ONE_THREAD // (s * max(d, v.shape[-1])), 8), 64)
     above = np.triu(np.full((rows, rows), -np.inf, np.float32), 1)
+    kt, vt = (np.ascontiguousarray(x.swapaxes(-1, -2)) for x in (k, v))  # OpenBLAS is slower the other way
     blocks = []
     for start in range(0, t, rows):
         stop = min(start + rows, t)
         seen = s - t + stop if causal else s
-        p = (q[..., start:stop, :] * scale) @ k[..., :seen, :].swapaxes(-1, -2)  # (..., block, seen)
+        p = (q[..., start:stop, :] * scale) @ kt[..., :seen]  # (..., block, seen)
         if causal:
             p[..., seen - (stop - start) :] += above[: stop - start, : stop - start]
         p -= p.max(axis=-1, keepdims=True)
@@ -58,7 +59,7 @@ def attention(
         for start, stop, seen, p, dropped in blocks:
             g_block = g[..., start:stop, :]
             dv[..., :seen, :] += dropped.swapaxes(-1, -2) @ g_block
-            dp = g_block @ v[..., :seen, :].swapaxes(-1, -2)
+            dp = g_block @ vt[..., :seen]
             if keep is not None:
                 dp *= keep[..., start:stop, :seen]
             dp *= p

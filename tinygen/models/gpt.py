@@ -41,6 +41,9 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, rng: np.random.Generator) -> None:
         c = self.config = config
         self.wte = nn.Embedding(c.vocab_size, c.n_embd, rng=rng)
+        self.lm_head = nn.Linear(c.n_embd, c.vocab_size, bias=False, rng=rng)
+        if c.tie_weights:
+            self.lm_head.weight = self.wte.weight  # before the rest is made: its own were as large
         self.wpe = nn.Embedding(c.block_size, c.n_embd, rng=rng)
         self.drop = nn.Dropout(c.dropout, rng=rng)
         self.h = nn.ModuleList(
@@ -48,10 +51,7 @@ class GPT(nn.Module):
             for _ in range(c.n_layer)
         )
         self.ln_f = nn.LayerNorm(c.n_embd, bias=c.bias)
-        self.lm_head = nn.Linear(c.n_embd, c.vocab_size, bias=False, rng=rng)
         self.initialize(rng)
-        if c.tie_weights:
-            self.lm_head.weight = self.wte.weight
 
     def initialize(self, rng: np.random.Generator) -> None:
         """N(0, 0.02) for weights, 0 for biases; the 2·n_layer projections that add into the stream get
@@ -59,7 +59,8 @@ class GPT(nn.Module):
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if name.endswith("proj.weight") else 0.02
-                p.data = std * rng.standard_normal(p.shape, dtype=np.float32)
+                rng.standard_normal(p.shape, dtype=np.float32, out=p.data)
+                p.data *= std
             elif name.endswith("bias"):
                 p.data = np.zeros_like(p.data)
 

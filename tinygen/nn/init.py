@@ -31,12 +31,17 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 def uniform(rng: np.random.Generator, shape: Shape, bound: float) -> Floats:
     """Uniform on [-bound, bound)."""
-    return rng.random(shape, dtype=np.float32) * np.float32(2 * bound) - np.float32(bound)
+    drawn = rng.random(shape, dtype=np.float32)
+    drawn *= np.float32(2 * bound)
+    drawn -= np.float32(bound)
+    return drawn
 
 
 def normal(rng: np.random.Generator, shape: Shape, std: float = 1.0) -> Floats:
     """Normal with mean 0 and this standard deviation."""
-    return rng.standard_normal(shape, dtype=np.float32) * np.float32(std)
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    drawn *= np.float32(std)
+    return drawn
 
 
 def fan_in_uniform(rng: np.random.Generator, shape: Shape, fan_in: int) -> Floats:

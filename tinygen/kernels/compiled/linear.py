@@ -14,7 +14,7 @@ from numba import prange
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, call_sgemm, one_thread
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
-from tinygen.kernels.compiled.compile import PARTS, contiguous, kernel
+from tinygen.kernels.compiled.compile import PARTS, contiguous, inner_sum, kernel
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -52,16 +52,20 @@ def in_parts(sgemm, a, ta, b, tb, bias, c, parts):
     as_before(sgemm, before)
 
 
+@inner_sum
+def dot(x, y):
+    total = ZERO
+    for i in range(y.size):
+        total += x[i] * y[i]
+    return total
+
+
 @kernel
 def few_rows(x, weight, y):
     """y (r, out) = x (r, in) weightᵀ (out, in)."""
     for o in prange(weight.shape[0]):
-        row = weight[o]
         for r in range(x.shape[0]):
-            total = ZERO
-            for i in range(row.size):
-                total += x[r, i] * row[i]
-            y[r, o] = total
+            y[r, o] = dot(x[r], weight[o])
 
 
 @kernel

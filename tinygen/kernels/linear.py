@@ -1,0 +1,28 @@
+"""linear with its bias added in place, and the bias's gradient as a product with ones (BLAS)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.kernels.registry import float32, kernels
+from tinygen.ops.linalg import rows
+from tinygen.tensor import Array
+
+
+@kernels.register(ops.linear)
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
+    if not float32(weight, bias):
+        return NotImplemented
+    flat, shape = rows(x), x.shape
+    y = flat @ weight.T
+    if bias is not None:
+        y += bias
+    return (
+        y.reshape(*shape[:-1], len(weight)),
+        lambda g: (rows(g) @ weight).reshape(shape),
+        lambda g: rows(g).T @ flat,
+        lambda g: np.ones(len(flat), np.float32) @ rows(g),
+    )
