@@ -19,7 +19,7 @@ from numba import prange
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
-from tinygen.kernels.compiled.math import exp, largest
+from tinygen.kernels.compiled.math import clear, exp, largest
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -93,13 +93,14 @@ BHT = "float32[:,:,::1]"
 ADDRESSES = "UniTuple(int64,3)"
 
 
-@partial(kernel, signature=f"void({ADDRESSES},{','.join([BHTD] * 4 + [BHT] * 2)},float32,boolean,int64)")
-def forward(sgemm, q, k, v, y, tops, weights, scale, causal, parts):
+@partial(kernel, signature=f"void({ADDRESSES},{','.join([BHTD] * 4 + [BHT] * 2)},float32,boolean,{BHT})")
+def forward(sgemm, q, k, v, y, tops, weights, scale, causal, scratch):
+    parts = scratch.shape[0]
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
     before = one_thread(sgemm)
     for part in prange(parts):
-        p, kt = np.empty((BLOCK, s), np.float32), np.empty((d, s), np.float32)
+        p, kt = scratch[part, :BLOCK], scratch[part, BLOCK:]
         at_p, at_kt = p.ctypes.data, kt.ctypes.data
         for bh in range(part, batch * heads, parts):
             b, h = bh // heads, bh % heads
@@ -119,30 +120,32 @@ def forward(sgemm, q, k, v, y, tops, weights, scale, causal, parts):
                 for i in range(n):
                     mine = s - t + start + i + 1 if causal else s
                     tops[b, h, start + i], weights[b, h, start + i] = softmax(p[i, :mine])
-                    p[i, mine:seen] = ZERO
+                    clear(p[i, mine:seen])
                 times_values(sgemm, n, e, seen, ONE, at_p, s, at_v, v_rows, at_y, y_rows)
     as_before(sgemm, before)
 
 
 @partial(
     kernel,
-    signature=f"void({ADDRESSES},{','.join([BHTD] * 5 + [BHT] * 2 + [BHTD] * 3)},float32,boolean,int64)",
+    signature=f"void({ADDRESSES},{','.join([BHTD] * 5 + [BHT] * 2 + [BHTD] * 3)},float32,boolean,{BHT})",
 )
-def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, parts):
+def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, scratch):
+    parts = scratch.shape[0]
     batch, heads, t, d = q.shape
     s, e = k.shape[2], v.shape[3]
     before = one_thread(sgemm)
     for part in prange(parts):
-        p, dp = np.empty((BLOCK, s), np.float32), np.empty((BLOCK, s), np.float32)
-        kt, vt = np.empty((d, s), np.float32), np.empty((e, s), np.float32)
+        p, dp = scratch[part, :BLOCK], scratch[part, BLOCK : 2 * BLOCK]
+        kt, vt = scratch[part, 2 * BLOCK : 2 * BLOCK + d], scratch[part, 2 * BLOCK + d :]
         at_p, at_dp, at_kt, at_vt = p.ctypes.data, dp.ctypes.data, kt.ctypes.data, vt.ctypes.data
         for bh in range(part, batch * heads, parts):
             b, h = bh // heads, bh % heads
             at_k, k_rows = place(k, b, h, 0)
             at_dk, dk_rows = place(dk, b, h, 0)
             at_dv, dv_rows = place(dv, b, h, 0)
-            dk[b, h] = ZERO
-            dv[b, h] = ZERO
+            for i in range(s):
+                clear(dk[b, h, i])
+                clear(dv[b, h, i])
             transposed(k[b, h], kt)
             transposed(v[b, h], vt)
             for start in range(0, t, BLOCK):
@@ -164,8 +167,8 @@ def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, par
                     for j in range(row.size):
                         row[j] = weight * exp(row[j] - top)
                         drow[j] = row[j] * (drow[j] - along)
-                    p[i, mine:seen] = ZERO
-                    dp[i, mine:seen] = ZERO
+                    clear(p[i, mine:seen])
+                    clear(dp[i, mine:seen])
                 add_to_keys(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, at_dv, dv_rows)
                 add_to_keys(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, at_dk, dk_rows)
                 times_values(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, at_dq, dq_rows)
@@ -212,11 +215,14 @@ def attention(
     shapes = q.shape, k.shape, v.shape
     q, k, v = in_rows(q), in_rows(k), in_rows(v)
     y, (tops, weights) = beside(q, v.shape[-1]), np.empty((2, *q.shape[:-1]), np.float32)
-    forward(SGEMM, q, k, v, y, tops, weights, scale, causal, PARTS)
+    (s, d), e = k.shape[2:], v.shape[3]
+    scratch = np.empty((PARTS, BLOCK + d, s), np.float32)
+    forward(SGEMM, q, k, v, y, tops, weights, scale, causal, scratch)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
         dq, dk, dv = all_beside(q, k, v)
-        backward(SGEMM, q, k, v, y, in_rows(g), tops, weights, dq, dk, dv, scale, causal, PARTS)
+        scratch = np.empty((PARTS, 2 * BLOCK + d + e, s), np.float32)
+        backward(SGEMM, q, k, v, y, in_rows(g), tops, weights, dq, dk, dv, scale, causal, scratch)
         return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None
 
     return y.reshape(*shapes[0][:-1], v.shape[-1]), gradients

@@ -15,6 +15,7 @@ from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, call_sgem
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
 from tinygen.kernels.compiled.compile import PARTS, contiguous, inner_sum, kernel
+from tinygen.kernels.compiled.math import clear
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -75,7 +76,7 @@ def column_sums(x, sums, parts):
     for i in prange(parts):
         start, stop = min(i * part, sums.size), min((i + 1) * part, sums.size)
         mine = sums[start:stop]
-        mine[:] = ZERO
+        clear(mine)
         for r in range(x.shape[0]):
             row = x[r, start:stop]
             for j in range(mine.size):

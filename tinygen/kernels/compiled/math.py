@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from tinygen.kernels.compiled.compile import inner
 
 F = np.float32
+ZERO, HALF, ONE = F(0), F(0.5), F(1)
 
 
 @intrinsic
@@ -42,6 +43,13 @@ def number(context: Any, x: Any) -> tuple[Any, Any]:
 
 
 @inner
+def clear(row):
+    """All zeros. Assigning to a slice would do, but takes the compiler as long as a whole kernel."""
+    for i in range(row.size):
+        row[i] = ZERO
+
+
+@inner
 def largest(row):
     """The largest entry of a row that has one; NaN if one is. Found among whole numbers that are in the
     same order, since the compiler takes those in any order, and floats, for NaN's sake, one by one."""
@@ -60,7 +68,6 @@ LN2_LOW = F(math.log(2) - 355 / 512)
 E2, E3, E4, E5, E6 = map(F, (0.49999993451668784, 0.1666652068943491, 0.04166838736843101,
                              0.008368709866851351, 0.001381461300445536))  # fmt: skip
 LOWEST, HIGHEST = F(-104), F(89)  # exp is 0 from below here on, and infinite from here on
-ONE, HALF, ZERO = F(1), F(0.5), F(0)
 
 
 @inner
