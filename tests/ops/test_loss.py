@@ -93,6 +93,7 @@ def test_targets_may_be_tensors_or_lists():
         ((2, 3), [0.0, 1.0], {}, TypeError, "targets must be integer class numbers, got float64"),
         ((2, 3), [0, 3], {}, IndexError, r"target 3 is outside \[0, 3\) and not ignore_index=-100"),
         ((2, 3), [-1, 5], {}, IndexError, r"target -1 is outside \[0, 3\)"),
+        ((1, 2, 3), [[0, 7]], {}, IndexError, r"target 7 is outside \[0, 3\)"),
         ((2, 3), [-1, -1], {"ignore_index": -1}, ValueError, "every target is ignore_index=-1"),
         ((0, 3), np.zeros(0, int), {}, ValueError, "there is nothing to average"),
         ((2, 3), [0, 1], {"reduction": "avg"}, ValueError, 'must be "mean", "sum" or "none", got \'avg\''),

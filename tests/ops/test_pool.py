@@ -81,6 +81,16 @@ def test_ties_as_in_torch():
         np.testing.assert_array_equal(x.grad, reference.grad.numpy())
 
 
+def test_no_samples_and_no_channels():
+    for pool in (ops.max_pool2d, ops.avg_pool2d):
+        for n, channels in ((0, 2), (2, 0)):
+            x = Tensor(np.zeros((n, channels, 4, 4)), requires_grad=True)
+            y = pool(x, 2)
+            assert y.shape == (n, channels, 2, 2)
+            y.sum().backward()
+            assert x.grad.shape == x.shape
+
+
 def test_minus_infinity_and_nan():
     """Where a window sees nothing but -inf, an entry of the map gets the gradient, not the padding."""
     x = Tensor(np.full((1, 1, 3, 3), -np.inf), requires_grad=True)

@@ -64,8 +64,8 @@ def first_maxima(x: Array, kernel: Sizes, geometry: Geometry) -> Array:
         offset = taps // math.prod(kernel[axis + 1 :]) % kernel[axis]
         corner = np.arange(positions[axis], like=x) * geometry.stride[axis] - geometry.padding[axis]
         place = corner.reshape(-1, *[1] * (len(size) - axis - 1)) + offset
-        # Where all is -inf, the first may lie in the padding: the nearest entry stands for it.
-        index = index * size[axis] + np.clip(place, 0, size[axis] - 1)
+        # Where all is -inf, the first may lie in the padding before the map: the first entry stands for it.
+        index = index * size[axis] + np.maximum(place, 0)
     return index
 
 
