@@ -235,9 +235,11 @@ def key(change: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def read(results: Path) -> list[dict[str, Any]]:
-    """The last result of each mutant."""
+    """The last result of each mutant, as far as the line that it changes is still there."""
     lines = results.read_text().splitlines() if results.exists() else []
-    return list({key(r): r for r in map(json.loads, lines)}.values())
+    source = {file: (ROOT / file).read_text().splitlines() for file in files()}
+    latest = {key(r): r for r in map(json.loads, lines)}
+    return [r for r in latest.values() if r["before"].split("\n")[0] == source[r["file"]][r["line"] - 1]]
 
 
 def table(results: Path) -> None:

@@ -103,5 +103,14 @@ def test_the_extremes_of_nothing(f):
         f(Tensor(np.ones((2, 0))), axis=1)
 
 
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
+def test_the_mean_of_nothing():
+    x = Tensor(np.ones((2, 0)), requires_grad=True)
+    y = x.mean(axis=1)
+    with np.errstate(all="raise"):  # nothing is divided by its 0 entries
+        y.backward(np.ones(2))
+    assert x.grad.shape == (2, 0)
+
+
 def test_the_running_sum_goes_back_from_the_end():
     assert slope(lambda x: np.cumsum(x) * np.array([1.0, 10.0, 100.0]), [0.0, 0.0, 0.0]) == [111, 110, 100]
