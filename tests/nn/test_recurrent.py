@@ -5,7 +5,7 @@ import pytest
 
 import tinygen
 from tinygen import Tensor, gradcheck, nn, ops
-from tinygen.optim import AdamW
+from tinygen.optim import AdamW, clip_grad_norm
 
 KINDS = ["RNN", "LSTM", "GRU"]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -194,18 +194,20 @@ def test_it_prints_what_it_is():
 
 
 def test_an_lstm_learns_to_remember():
-    """The first of the inputs, asked for eight steps later: only what is kept in the state can tell."""
-    layer, head = make("LSTM", 1, 8, seed=1), nn.Linear(8, 1, rng=rng(2))
-    optimizer = AdamW([*layer.parameters(), *head.parameters()], lr=0.03)
+    """The first of the inputs, asked for eight steps later: only what is kept in the state can tell. Of eight
+    seeds, all end below 0.002."""
+    layer, head = make("LSTM", 1, 16, seed=1), nn.Linear(16, 1, rng=rng(2))
+    parameters = [*layer.parameters(), *head.parameters()]
+    optimizer = AdamW(parameters, lr=0.02)
     draws = rng(3)
     losses = []
-    for _ in range(150):
-        bits = draws.integers(0, 2, (16, 8, 1)).astype(np.float32)
+    for _ in range(200):
+        bits = draws.integers(0, 2, (32, 8, 1)).astype(np.float32)
         _, (h, _) = layer(bits)
         loss = ops.bce_with_logits(head(h[0]), bits[:, 0])
-        layer.zero_grad()
-        head.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
+        clip_grad_norm(parameters, 1.0)
         optimizer.step()
         losses.append(float(loss.data))
     assert losses[0] > 0.6
