@@ -19,7 +19,7 @@ from numba import prange
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
-from tinygen.kernels.compiled.math import clear, exp, largest
+from tinygen.kernels.compiled.math import clear, exp, largest, transposed
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -37,17 +37,6 @@ WORTH = 16  # queries, from which on it pays to transpose the keys for them
 def place(x, b, h, i):
     """The address of x[b, h, i, 0], and the distance from there to the next position, in floats."""
     return x.ctypes.data + b * x.strides[0] + h * x.strides[1] + i * x.strides[2], x.strides[2] // 4
-
-
-@inner
-def transposed(x, y):
-    """y (d, S) = xᵀ for x (S, d)."""
-    for start in range(0, y.shape[1], 64):
-        xs, ys = x[start : start + 64], y[:, start : start + 64]
-        for c in range(ys.shape[0]):
-            column, row = xs[:, c], ys[c]
-            for i in range(row.size):
-                row[i] = column[i]
 
 
 @inner

@@ -15,11 +15,14 @@ from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, call_sgem
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
 from tinygen.kernels.compiled.compile import PARTS, contiguous, inner_sum, kernel
-from tinygen.kernels.compiled.math import clear
+from tinygen.kernels.compiled.math import clear, transposed
+from tinygen.kernels.compiled.tile import ROWS, WIDTH, tile
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
+BLOCK = 64  # rows that go along all panels before the next do
 LINE = 16  # floats in a cache line: parts are cut between them
+MANY = 256  # rows, from which on it pays to put the matrix into panels
 FEW = 4  # rows, up to which reading the matrix takes longer than the products
 
 
@@ -70,6 +73,34 @@ def few_rows(x, weight, y):
 
 
 @kernel
+def in_tiles(a, b, tb, bias, c, panels, parts):
+    """As `in_parts`, for c of whole tiles: m a multiple of ROWS, n of WIDTH. B is put into panels first."""
+    (m, k), n = a.shape, c.shape[1]
+    for p in prange(panels.shape[0]):
+        panel = panels[p]
+        if tb:
+            transposed(b[p * WIDTH : (p + 1) * WIDTH], panel)
+        else:
+            for i in range(k):
+                row, into = b[i, p * WIDTH : (p + 1) * WIDTH], panel[i]
+                for j in range(row.size):
+                    into[j] = row[j]
+    part = ((m + parts - 1) // parts + ROWS - 1) // ROWS * ROWS
+    for i in prange(parts):
+        stop = min((i + 1) * part, m)
+        for top in range(i * part, stop, BLOCK):
+            for p in range(panels.shape[0]):
+                shift = bias[p * WIDTH : (p + 1) * WIDTH]
+                for r in range(top, min(top + BLOCK, stop), ROWS):
+                    into = c.ctypes.data + 4 * (r * n + p * WIDTH)
+                    tile(k, a.ctypes.data + 4 * r * k, k, panels[p].ctypes.data, into, n)
+                    for s in range(ROWS):
+                        row = c[r + s, p * WIDTH : (p + 1) * WIDTH]
+                        for j in range(shift.size):
+                            row[j] += shift[j]
+
+
+@kernel
 def column_sums(x, sums, parts):
     """sums (C) of x (N, C) over N; each thread has some of the columns."""
     part = ((sums.size + parts - 1) // parts + LINE - 1) // LINE * LINE
@@ -90,7 +121,12 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
     bias = NO_BIAS if bias is None else contiguous(bias)
-    in_parts(SGEMM, a, ta, b, tb, bias, y, PARTS)
+    m, n = y.shape
+    if ta or m % ROWS or n % WIDTH or m < MANY:
+        in_parts(SGEMM, a, ta, b, tb, bias, y, PARTS)
+    else:
+        panels = np.empty((n // WIDTH, a.shape[1], WIDTH), np.float32)
+        in_tiles(a, b, tb, bias, y, panels, PARTS)
     return y
 
 
