@@ -59,6 +59,7 @@ SHAPE = [
     Case("pad-size 0", lambda x: np.pad(x, 1), (normal(0, 2),), lambda x: F.pad(x, (1, 1, 1, 1))),
     Case("repeat", lambda x: np.repeat(x, 2), (normal(2, 3),), lambda x: x.flatten().repeat_interleave(2)),
     Case("repeat-axis", lambda x: np.repeat(x, 3, 1), (normal(2, 2, 1),), lambda x: x.repeat_interleave(3, 1)),
+    Case("repeat-middle axis", lambda x: np.repeat(x, 3, 1), (np.arange(12.0).reshape(2, 2, 3),), lambda x: x.repeat_interleave(3, 1)),
     Case("repeat-0 times", lambda x: np.repeat(x, 0, -1), (normal(2, 2),), lambda x: x.repeat_interleave(0, -1)),
     Case("repeat-rank 0", lambda x: np.repeat(x, 3), (np.asarray(0.3),), lambda x: x.expand(3)),
     Case("tile", lambda x: np.tile(x, 2), (normal(2, 3),), lambda x: x.tile(2)),

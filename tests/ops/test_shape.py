@@ -13,6 +13,7 @@ X = Tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
     [
         (lambda: X.reshape(4, 2), ValueError, r"reshape\(float64 \(2, 3\), \(4, 2\)\): cannot reshape"),
         (lambda: np.squeeze(X, 0), ValueError, r"squeeze: axis 0 of shape \(2, 3\) is not of size 1"),
+        (lambda: np.squeeze(X, (0, 1)), ValueError, "squeeze: axis 0 of shape"),
         (lambda: np.squeeze(X, 2), np.exceptions.AxisError, "axis 2 is out of bounds"),
         (lambda: np.expand_dims(X, 4), np.exceptions.AxisError, "axis 4 is out of bounds"),
         (lambda: np.transpose(X, (0, 0)), ValueError, r"transpose\(.*repeated axis"),
@@ -35,6 +36,7 @@ def test_split_gives_a_tuple():
     assert type(parts) is tuple
     assert [p.shape for p in parts] == [(2, 1)] * 3
     assert all(np.shares_memory(p.data, X.data) for p in parts)
+    assert [p.shape for p in np.split(X, 2)] == [(1, 3)] * 2
     assert [p.shape for p in np.split(X, [1], axis=1)] == [(2, 1), (2, 2)]
     assert [p.shape for p in np.array_split(X, 2, axis=0)] == [(1, 3)] * 2
     left, right = ops.split(X.data, [2], 1)
