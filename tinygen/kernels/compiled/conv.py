@@ -23,7 +23,7 @@ from tinygen.tensor import Array
 
 COLUMNS = 2**18  # floats that a thread writes at a time
 CHANNELS = 16  # that `scatter` adds into at a time, or more
-SAME = Geometry((1, 1), (1, 1), (1, 1))  # with a kernel of 3 by 3, what Winograd's algorithm is for
+SAME = Geometry((1, 1), (1, 1), (1, 1), 1)  # with a kernel of 3 by 3, what Winograd's algorithm is for
 
 
 @inner
