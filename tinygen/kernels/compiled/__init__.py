@@ -8,6 +8,8 @@ of the other files has the kernels of one family of ops.
 All parallel work runs on one pool of threads, Numba's: with a second one (OpenBLAS has its own) the threads
 of the one wait, spinning, for a core that those of the other hold, and a step takes ten times as long.
 
+A process that has used them should not be forked: OpenMP's threads are not there in the child.
+
 Results do not depend on chance: work is cut into parts by the number of threads alone, and what the parts sum
 up is added in their order.
 """
