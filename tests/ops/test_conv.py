@@ -341,6 +341,19 @@ def test_what_does_not_fit(f, words):
         assert caught.match(word)
 
 
+def test_numbers_for_another_count_of_axes():
+    """What gives only two numbers for a geometry of one axis, or the other way round, is not cut short."""
+    one = Geometry((1,), (0,), (1,))
+    for f in (
+        lambda: one.span((3, 3)),
+        lambda: one.positions((5, 5), (3,)),
+        lambda: one.size((5,), (3,), (0, 0)),
+        lambda: fold(np.zeros((1, 3, 3)), 1, (5, 5), (3,), one),
+    ):
+        with pytest.raises(ValueError, match="longer than"):
+            f()
+
+
 def test_combinations_of_sizes():
     """The size that comes out is the one of the formula, for all small numbers, and the gradient fits x."""
     w = normal(1, 1, 3)
