@@ -72,14 +72,14 @@ def stages(file: str) -> list[tuple[list[str], list[str]]]:
 
 
 class Only:
-    """Leaves the chosen cases. A `-k` does so too, but after making all of the 8,000 tests."""
+    """Leaves the chosen cases, if some are. A `-k` does so too, but after making all of the 8,000 tests."""
 
     def __init__(self, cases: list[str]) -> None:
         self.cases = cases
 
     @pytest.hookimpl(trylast=True)
     def pytest_generate_tests(self, metafunc: Any) -> None:
-        if "case" in metafunc.fixturenames:
+        if self.cases and "case" in metafunc.fixturenames:
             metafunc._calls = [c for c in metafunc._calls if any(name in c.id for name in self.cases)]
 
 
