@@ -60,7 +60,6 @@ class Optimizer:
         self.groups: list[Group] = [{**hyper, **g, "params": list(g["params"])} for g in groups]
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.params: list[Tensor] = [p for g in self.groups for p in g["params"]]
-        self.size = sum(p.size for p in self.params)
         if not self.params:
             raise ValueError("no parameters to optimize (a generator can be read only once)")
         if len(set(self.params)) < len(self.params):
@@ -76,6 +75,7 @@ class Optimizer:
                 raise ValueError(
                     f"only leaves can be optimized, not what was computed or is no tensor: {p!r}"
                 )
+        self.size = sum(p.size for p in self.params)
 
     @property
     def lr(self) -> float:
