@@ -68,7 +68,13 @@ def test_the_same_seed_gives_the_same_run(tmp_path, text):
 
 def test_ctrl_c_stops_cleanly(tmp_path, text):
     flags = ["--data", text, "--out", tmp_path / "out", "--steps", 100_000, *TINY]
-    process = subprocess.Popen(command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(*flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
+    )
     metrics = tmp_path / "out" / "metrics.csv"
     deadline = time.monotonic() + 300
     while not (metrics.exists() and metrics.read_text().count("\n") > 20):
