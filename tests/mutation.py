@@ -55,7 +55,11 @@ def stages(file: str) -> list[tuple[list[str], list[str]]]:
     """Files of tests, and which cases of `EVERY_OP`; each is run only if the ones before have passed."""
     if file == "tinygen/tape.py":
         some = ["add", "matmul", "sum", "split", "astype", "attention", "conv2d", "layer_norm", "dropout"]
-        return [(TAPE, []), ([*OTHERS, "tests/test_graph.py", *GRADCHECK], []), ([EVERY_OP], some)]
+        return [
+            (TAPE, []),
+            ([*OTHERS, "tests/test_graph.py", *GRADCHECK], []),
+            (["tests/ops/test_shape.py", EVERY_OP], some),
+        ]
     if file == "tinygen/ops/__init__.py":
         return [
             (["tests/test_tensor.py", "tests/test_import.py"], []),
