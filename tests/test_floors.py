@@ -32,6 +32,8 @@ FLOORS = (
     Floor("kernels", "Faster ways to compute the ops, which do not know of them.", "tensor tape ops"),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
     Floor("text data", "Text, tokens and tasks in plain NumPy: they can be read without the engine.", ""),
+    Floor("files", "Files that are whole or not there; the error for those that are not.", ""),
+    Floor("safetensors", "A format for arrays, read and written.", "files"),
     Floor("gradcheck graph", "Two ways to look at what the engine does."),
     Floor(
         "testing",

@@ -1,0 +1,88 @@
+"""Files that are whole or not there, and the error for those that are not.
+
+A file that is written in place is half a file when the process is killed, and may be none after a power cut:
+`write` returns long before the disk has the bytes. So what must last is written beside, under another name;
+`fsync` waits for the disk; then a rename, which happens at once or not at all, puts it in its place; and the
+folder, in which the name stands, is synced too (Pillai et al. 2014, "All File Systems Are Not Created
+Equal", shows what goes wrong without each of these).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class CheckpointError(Exception):
+    """A file or folder of saved arrays is missing, damaged or cannot be written.
+
+    `file`, `tensor` (or None), `expected` and `found` are in the message, and attributes of their own."""
+
+    def __init__(
+        self,
+        file: str | Path,
+        problem: str,
+        expected: object,
+        found: object,
+        tensor: str | None = None,
+    ) -> None:
+        self.file, self.tensor, self.expected, self.found = str(file), tensor, expected, found
+        where = self.file if tensor is None else f"{self.file}: tensor {short(tensor)}"
+        super().__init__(f"{where}: {problem}: expected {expected}, found {found}")
+
+
+def short(value: object) -> str:
+    """repr, cut: what a hostile file says can be long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:60] + f"... ({len(text)} characters)"
+
+
+def read_bytes(path: str | Path, count: int = -1) -> Array:
+    """The content of a file, or its first `count` bytes: (N,) uint8. CheckpointError when there is none;
+    what is no plain file is refused too, since a pipe could wait forever."""
+    if not os.path.isfile(path):
+        raise CheckpointError(path, "cannot be read", "a file", "none with this name")
+    try:
+        return np.fromfile(path, np.uint8, count)
+    except OSError as error:
+        raise CheckpointError(path, "cannot be read", "a readable file", error) from error
+
+
+def write_synced(path: Path, pieces: Iterable[Any]) -> None:
+    """Write a file from bytes or arrays of uint8, and return when the disk has it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:  # the system may write less than it is given
+                left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the disk has the names in the folder: a rename does not last until then."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, pieces: Iterable[Any]) -> None:
+    """Write a file so that `path` is, at any instant, what it was or all of the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_synced(beside, pieces)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
