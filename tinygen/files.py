@@ -38,8 +38,11 @@ class CheckpointError(Exception):
 
 
 def short(value: object) -> str:
-    """repr, cut: what a hostile file says can be long."""
-    text = repr(value)
+    """repr, cut: what a hostile file says can be long, or too deep for repr."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} of very many levels"
     return text if len(text) <= 80 else text[:60] + f"... ({len(text)} characters)"
 
 
@@ -56,19 +59,18 @@ def read_bytes(path: str | Path, count: int = -1) -> Array:
 
 def write_synced(path: Path, pieces: Iterable[Any]) -> None:
     """Write a file from bytes or arrays of uint8, and return when the disk has it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
+    with open(path, "wb", buffering=0) as file:
         for piece in pieces:
             left = memoryview(piece)
-            while left:  # the system may write less than it is given
-                left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            while left:  # the system may take less than it is given
+                left = left[os.write(file.fileno(), left) :]
+        os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
     """Return when the disk has the names in the folder: a rename does not last until then."""
+    if os.name == "nt":
+        return  # Windows opens no folders
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -45,7 +45,7 @@ NAMES = {np.dtype(numpy): name for name, numpy in DTYPES.items() if name != "BF1
 METADATA = "__metadata__"
 
 HEADER_LIMIT = 10_000_000
-"""Bytes: enough for 50,000 arrays. The format allows ten times as much, but JSON grows twentyfold as it
+"""Bytes: enough for 50,000 arrays. The format allows ten times as much, but JSON can grow thirtyfold as it
 is read, and a stranger shall not fill the memory."""
 
 AXES_LIMIT = 64
@@ -61,23 +61,24 @@ def save_file(
 
     It is written beside and renamed: at any instant, also of a power cut, `path` is what it was or all of
     the new file. CheckpointError when an array or a name cannot be stored, or the disk refuses."""
-    pieces = serialized(path, arrays, metadata)
+    header, ordered = layout(path, arrays, metadata)
     try:
-        replace_file(Path(path), pieces)
+        replace_file(Path(path), pieces(header, ordered))
     except OSError as error:
         raise CheckpointError(path, "cannot be written", "a disk that takes it", error) from error
 
 
-def serialized(
+def layout(
     path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None
-) -> Iterator[Any]:
-    """The content of the file, piece by piece. `path` is for the errors, which come before all pieces."""
-    # Large items first: then every array starts at a multiple of the size of its items.
-    ready = [(name, np.asarray(array)) for name, array in arrays.items()]
-    ready.sort(key=lambda pair: -pair[1].itemsize)
-    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+) -> tuple[bytes, dict[str, Array]]:
+    """The file up to the first array, and the arrays in the order of the file. Large items come first: then
+    each array starts at a multiple of the size of its items. `path` is for the errors."""
+    ordered = {name: np.asarray(array) for name, array in arrays.items()}
+    ordered = dict(sorted(ordered.items(), key=lambda pair: -pair[1].itemsize))
+    metadata = dict(metadata or {})
+    header: dict[str, Any] = {METADATA: metadata} if metadata else {}
     end = 0
-    for name, array in ready:
+    for name, array in ordered.items():
         dtype = NAMES.get(array.dtype.newbyteorder("<"))
         if dtype is None:
             raise CheckpointError(path, "no such dtype", ", ".join(DTYPES), array.dtype, name)
@@ -85,21 +86,21 @@ def serialized(
             raise CheckpointError(path, "this name is taken", "another", name, name)
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
-    if not all_texts([*header, *(metadata or {}), *(metadata or {}).values()]):
+    if not all_texts([*header, *metadata, *metadata.values()]):
         raise CheckpointError(path, "names and metadata are texts", "Unicode", short([*header, metadata]))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays, too, start at a multiple of 8
     if len(text) > HEADER_LIMIT:
         raise CheckpointError(path, "too many names", f"a header of {HEADER_LIMIT} bytes", len(text))
+    return len(text).to_bytes(8, "little") + text, ordered
 
-    def pieces() -> Iterator[Any]:
-        yield len(text).to_bytes(8, "little") + text
-        for _, array in ready:
-            if array.size:
-                little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-                yield little.reshape(-1).view(np.uint8)
 
-    return pieces()
+def pieces(header: bytes, ordered: Mapping[str, Array]) -> Iterator[Any]:
+    """The content of the file: the header, then the bytes of each array."""
+    yield header
+    for array in ordered.values():
+        little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        yield little.reshape(-1).view(np.uint8)
 
 
 def all_texts(values: Iterable[Any]) -> bool:
@@ -126,7 +127,8 @@ class Entry(NamedTuple):
 def load_file(path: str | Path) -> dict[str, Array]:
     """{name: array} of a safetensors file, in the order of their bytes; they may share one buffer. F16 and
     BF16 are widened to float32, which is exact. CheckpointError for whatever is wrong with the file."""
-    return parse(path, read_bytes(path))
+    arrays = parse(path, read_bytes(path))
+    return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -146,13 +148,12 @@ def parse(path: str | Path, content: Array) -> dict[str, Array]:
 
 
 def as_array(path: str | Path, entry: Entry, raw: Array) -> Array:
+    """The array that `entry` describes, of its bytes."""
     if entry.dtype == "BOOL" and raw.size and raw.max() > 1:
         raise CheckpointError(path, "a bool is neither 0 nor 1", "0 or 1", raw.max(), entry.name)
     array = raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
     if entry.dtype == "BF16":  # the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
-    if entry.dtype == "F16":
-        return array.astype(np.float32)
     return array if array.flags.aligned else array.copy()
 
 
