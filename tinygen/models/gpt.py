@@ -9,15 +9,24 @@ logit per token of the vocabulary, which shares its weights with the token embed
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from tinygen import nn, ops
+from tinygen.models import gpt2
 from tinygen.tape import no_grad
 from tinygen.tensor import Tensor
+from tinygen.text.bpe import BPE
 from tinygen.text.decoding import greedy, sample
+
+END = "<|endoftext|>"
+"""The special token that GPT-2 puts between texts."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class GPTConfig:
     bias: bool = True  # in the linear layers and layer norms, as in GPT-2; nanoGPT trains without
     gelu: str = "none"  # "tanh" for GPT-2's weights
     tie_weights: bool = True
+    norm_eps: float = 1e-5  # added to the variance in layer norms
 
 
 class GPT(nn.Module):
@@ -47,10 +57,12 @@ class GPT(nn.Module):
         self.wpe = nn.Embedding(c.block_size, c.n_embd, rng=rng)
         self.drop = nn.Dropout(c.dropout, rng=rng)
         self.h = nn.ModuleList(
-            nn.Block(c.n_embd, c.n_head, dropout=c.dropout, bias=c.bias, gelu=c.gelu, rng=rng)
+            nn.Block(
+                c.n_embd, c.n_head, dropout=c.dropout, bias=c.bias, gelu=c.gelu, norm_eps=c.norm_eps, rng=rng
+            )
             for _ in range(c.n_layer)
         )
-        self.ln_f = nn.LayerNorm(c.n_embd, bias=c.bias)
+        self.ln_f = nn.LayerNorm(c.n_embd, c.bias, c.norm_eps)
         self.initialize(rng)
 
     def initialize(self, rng: np.random.Generator) -> None:
@@ -98,31 +110,43 @@ class GPT(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> Any:
-        """Continue idx (B, T), T >= 1, by n tokens: (B, T + n). Temperature 0 is greedy.
+        """Continue idx (B, T), T >= 1, by n tokens: (B, T + n). The rest is as in `stream`."""
+        idx = np.asarray(idx)
+        with closing(self.stream(idx, rng, temperature, top_k, top_p)) as tokens:
+            return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
+
+    def stream(
+        self,
+        idx: Any,
+        rng: np.random.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Generator[Any, None, None]:
+        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0
+        is greedy.
 
         Keys and values are cached as long as everything fits into block_size; beyond that the context is
-        the last block_size tokens, whose positions change with every step, so that nothing can be kept."""
+        the last block_size tokens, whose positions change with every step, so that nothing can be kept.
+        The model is in evaluation mode until the generator is closed."""
         idx = np.asarray(idx)
         block_size = self.config.block_size
         caches = [nn.KVCache(block_size) for _ in self.h]
         training = self.training
         self.eval()
         try:
-            with no_grad():
-                for _ in range(n):
+            while True:
+                with no_grad():
                     if idx.shape[1] <= block_size:
                         x = self.features(idx[:, caches[0].length :], caches)
                     else:
                         x = self.features(idx[:, -block_size:])
                     logits = self.lm_head(x[:, -1]).numpy()  # (B, V)
-                    if temperature == 0:
-                        token = greedy(logits)
-                    else:
-                        token = sample(logits, rng, temperature, top_k, top_p)
-                    idx = np.concatenate([idx, token[:, None]], axis=1)
+                token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
+                yield token
+                idx = np.concatenate([idx, token[:, None]], axis=1)
         finally:
             self.train(training)
-        return idx
 
     def flops_per_token(self) -> int:
         """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of
@@ -130,3 +154,50 @@ class GPT(nn.Module):
         c = self.config
         weights = self.num_parameters() - self.wpe.weight.size
         return 6 * weights + 12 * c.n_layer * c.n_embd * c.block_size
+
+    # -- GPT-2's files -----------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, rng: np.random.Generator | None = None, dropout: float | None = None
+    ) -> Self:
+        """The GPT-2 in a folder of Hugging Face's format (`gpt2.py`), in float32 and evaluation mode.
+
+        To train on, give the `rng` that draws the dropout (default: one with seed 0), and its rate (default:
+        the folder's). `BPE.load(folder, special=[END])` reads the tokenizer. Raises CheckpointError, naming
+        files, options, tensors, when the folder holds no such model."""
+        options, state = gpt2.read(folder)
+        rates = {name: options[name] for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
+        if dropout is None and len(set(rates.values())) > 1:
+            raise ValueError(f"GPT has one rate of dropout, {folder} has {rates}: pass dropout=")
+        config = GPTConfig(
+            vocab_size=options["vocab_size"],
+            block_size=options["n_positions"],
+            n_layer=options["n_layer"],
+            n_head=options["n_head"],
+            n_embd=options["n_embd"],
+            dropout=rates["attn_pdrop"] if dropout is None else dropout,
+            gelu=gpt2.GELU[options["activation_function"]],
+            tie_weights=options["tie_word_embeddings"],
+            norm_eps=options["layer_norm_epsilon"],
+        )
+        model = cls(config, np.random.default_rng(0) if rng is None else rng)
+        for name, p in model.named_parameters():
+            p.data = np.array(state[name], np.float32, order="C")
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, tokenizer: BPE | None = None) -> None:
+        """Write this model, and its tokenizer if it is given, as a folder that `from_pretrained` and Hugging
+        Face's `transformers` read (`gpt2.py`).
+
+        Raises ValueError for a tokenizer with more tokens than the model has, CheckpointError when the disk
+        refuses."""
+        end = None
+        if tokenizer is not None:
+            if tokenizer.vocab_size > self.config.vocab_size:
+                raise ValueError(
+                    f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.config.vocab_size}"
+                )
+            tokenizer.save(folder)
+            end = tokenizer.special.get(END)
+        gpt2.write(folder, self.config, {name: p.numpy() for name, p in self.named_parameters()}, end)

@@ -44,12 +44,13 @@ class Block(Module):
         bias: bool = True,
         use_rotary: bool = False,
         gelu: str = "tanh",
+        norm_eps: float = 1e-5,
         *,
         rng: np.random.Generator,
     ) -> None:
-        self.ln1 = LayerNorm(channels, bias)
+        self.ln1 = LayerNorm(channels, bias, norm_eps)
         self.attn = MultiHeadAttention(channels, heads, causal, dropout, bias, use_rotary, rng=rng)
-        self.ln2 = LayerNorm(channels, bias)
+        self.ln2 = LayerNorm(channels, bias, norm_eps)
         self.mlp = MLP(channels, bias, gelu, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 

@@ -1,0 +1,249 @@
+"""GPT-2 as the rest of the world keeps it: a folder in Hugging Face's format, read and written.
+
+    config.json           the sizes, and options of the architecture
+    model.safetensors     the weights (or several files, and model.safetensors.index.json says what is where)
+    vocab.json, merges.txt    the tokenizer: `tinygen.text.BPE` reads and writes those
+
+The names of options and tensors are those of `transformers` (GPT2Config, GPT2LMHeadModel), which follow
+Radford et al. 2019's own code. Its four matrices a block are (in, out), as that code multiplies x W; here
+they are (out, in), so they are transposed on the way. Nothing but JSON and safetensors is ever read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.files import Array, CheckpointError, read_bytes, replace_file, short
+from tinygen.safetensors import load_file, save_file
+
+if TYPE_CHECKING:
+    from tinygen.models.gpt import GPTConfig
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+LISTED = 10  # how many differences an error lists
+
+# -- names -----------------------------------------------------------------------------------------
+
+LAYERS = {
+    "ln1": "ln_1",
+    "attn.qkv": "attn.c_attn",
+    "attn.proj": "attn.c_proj",
+    "ln2": "ln_2",
+    "mlp.fc": "mlp.c_fc",
+    "mlp.proj": "mlp.c_proj",
+}
+"""The layers of a block by their names here, and by GPT-2's."""
+
+MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
+"""Older files also hold the causal mask, block by block. It is a constant."""
+
+
+def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """{the name of a parameter here: (its name there, its shape there)} of a model with this config.json."""
+    c = config["n_embd"]
+    widths = {"attn.qkv": (c, 3 * c), "attn.proj": (c, c), "mlp.fc": (c, 4 * c), "mlp.proj": (4 * c, c)}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {
+        "wte.weight": ("wte.weight", (config["vocab_size"], c)),
+        "wpe.weight": ("wpe.weight", (config["n_positions"], c)),
+        "ln_f.weight": ("ln_f.weight", (c,)),
+        "ln_f.bias": ("ln_f.bias", (c,)),
+    }
+    for i in range(config["n_layer"]):
+        for ours, theirs in LAYERS.items():
+            weight = widths.get(ours, (c,))  # (in, out), or of a layer norm (C,)
+            found[f"h.{i}.{ours}.weight"] = f"h.{i}.{theirs}.weight", weight
+            found[f"h.{i}.{ours}.bias"] = f"h.{i}.{theirs}.bias", weight[-1:]
+    if not config["tie_word_embeddings"]:
+        found["lm_head.weight"] = "lm_head.weight", (config["vocab_size"], c)
+    return found
+
+
+def turned(name: str, array: Array) -> Array:
+    """A tensor of the other side: a block's matrices are (in, out) there and (out, in) here."""
+    return array.T if name.startswith("h.") and array.ndim == 2 else array
+
+
+# -- config.json -----------------------------------------------------------------------------------
+
+DEFAULTS: dict[str, Any] = {
+    "vocab_size": 50257,
+    "n_positions": 1024,
+    "n_embd": 768,
+    "n_layer": 12,
+    "n_head": 12,
+    "layer_norm_epsilon": 1e-5,
+    "embd_pdrop": 0.1,
+    "attn_pdrop": 0.1,
+    "resid_pdrop": 0.1,
+    "activation_function": "gelu_new",
+    "tie_word_embeddings": True,
+}
+"""What an option is that config.json leaves out: the smallest GPT-2."""
+
+GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
+"""activation_function, and what `ops.gelu` calls it."""
+
+FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+"""Options for which `GPT` has but one value, the usual one."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of a GPT-2. CheckpointError names the first that is wrong, or that `GPT` cannot express."""
+    found = read_json(path)
+
+    def check(name: str, good: bool, expected: object) -> None:
+        if not good:
+            raise CheckpointError(path, f"the option {name}", expected, short(found.get(name)))
+
+    check("model_type", found.get("model_type") == "gpt2", "'gpt2'")
+    config = {name: found.get(name, value) for name, value in DEFAULTS.items()}
+    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+        check(name, type(config[name]) is int and 0 < config[name] < 2**31, "a whole number from 1")
+    check("n_head", config["n_embd"] % config["n_head"] == 0, f"a divisor of n_embd={config['n_embd']}")
+    for name in ("layer_norm_epsilon", "embd_pdrop", "attn_pdrop", "resid_pdrop"):
+        check(name, type(config[name]) in (int, float) and 0 <= config[name] < 1, "a number from 0, below 1")
+    activation = config["activation_function"]
+    check("activation_function", isinstance(activation, str) and activation in GELU, f"one of {list(GELU)}")
+    check("tie_word_embeddings", type(config["tie_word_embeddings"]) is bool, "true or false")
+    for name, value in FIXED.items():
+        check(name, found.get(name, value) is value, f"{value}, all that tinygen's GPT can do")
+    wide = 4 * config["n_embd"]
+    check("n_inner", found.get("n_inner") in (None, wide), f"null or 4 n_embd = {wide}")
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_bytes(path).tobytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(path, "cannot be read", "JSON in UTF-8", short(str(error))) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(path, "cannot be read", "a JSON object", short(found))
+    return found
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The options of config.json, and {name: array} of every parameter, named and shaped as in `GPT`.
+
+    Raises CheckpointError for what is missing, damaged, or not a model that `GPT` can express."""
+    folder = Path(folder)
+    config = read_config(folder / CONFIG)
+    path, tensors = read_tensors(folder)
+    prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
+    tensors = {name: a for name, a in tensors.items() if not MASKS.fullmatch(name.removeprefix(prefix))}
+    if config["n_layer"] > len(tensors):  # before a list of names is made that is as long as config.json says
+        raise CheckpointError(path, "too few tensors", f"n_layer={config['n_layer']} blocks", len(tensors))
+    head = (
+        tensors["lm_head.weight"] if config["tie_word_embeddings"] and "lm_head.weight" in tensors else None
+    )
+    names = {
+        ours: (theirs if theirs.startswith("lm_head") else prefix + theirs, shape)
+        for ours, (theirs, shape) in shapes(config).items()
+    }
+    wanted = dict(names.values())
+    if head is not None:
+        wanted["lm_head.weight"] = wanted[f"{prefix}wte.weight"]
+    require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
+    if head is not None and not np.array_equal(head, tensors[f"{prefix}wte.weight"], equal_nan=True):
+        raise CheckpointError(
+            path,
+            "tie_word_embeddings is on, and the two differ",
+            "wte.weight",
+            "other values",
+            "lm_head.weight",
+        )
+    return config, {ours: turned(ours, tensors[theirs]) for ours, (theirs, _) in names.items()}
+
+
+def require_same(
+    path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """CheckpointError that lists tensors which are missing, of another shape, or too many."""
+    wrong = [f"{name} {wanted[name]} is missing" for name in wanted if name not in found]
+    wrong += [
+        f"{name} should be {wanted[name]} by {CONFIG}, and is {found[name]}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    wrong += [f"{short(name)} {found[name]} has no place in it" for name in found if name not in wanted]
+    if wrong:
+        more = [f"and {len(wrong) - LISTED} more"] if len(wrong) > LISTED else []
+        listed = "".join(f"\n  {line}" for line in [*wrong[:LISTED], *more])
+        raise CheckpointError(path, "another model", f"the {len(wanted)} tensors of {CONFIG}", listed)
+
+
+def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
+    """The file, or the index of several, and {name: array} of all."""
+    single, index = folder / WEIGHTS, folder / INDEX
+    if single.exists():
+        return single, load_file(single)
+    if index.exists():
+        return index, read_shards(index)
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if pickles:
+        raise CheckpointError(
+            folder / pickles[0],
+            "a pickle, which can run any program when it is loaded, and is never read here",
+            f"{WEIGHTS}: download that, or convert this one where you trust it, with transformers: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)",
+            ", ".join(pickles),
+        )
+    raise CheckpointError(folder, "no weights", f"{WEIGHTS} or {INDEX}", "neither")
+
+
+def read_shards(index: Path) -> dict[str, Array]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(index, "no weight_map", "{tensor: file}", short(places))
+    tensors: dict[str, Array] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):  # nothing outside of the folder
+            raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short(name))
+        tensors |= {
+            tensor: a for tensor, a in load_file(index.parent / name).items() if places.get(tensor) == name
+        }
+    if lost := places.keys() - tensors.keys():
+        tensor = min(lost)
+        raise CheckpointError(index, "a file lacks a tensor", f"it in {places[tensor]}", "others", tensor)
+    return tensors
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def write(folder: str | Path, config: GPTConfig, state: Mapping[str, Array], end: int | None) -> None:
+    """Write config.json and model.safetensors. GPT-2 always has biases: a model without them gets zeros.
+
+    `end` is the id of the token that ends a text. CheckpointError when the disk refuses."""
+    options = {
+        **{name: getattr(config, name) for name in ("vocab_size", "n_embd", "n_layer", "n_head")},
+        "n_positions": config.block_size,
+        "layer_norm_epsilon": config.norm_eps,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "activation_function": {"tanh": "gelu_new", "none": "gelu"}[config.gelu],
+        "tie_word_embeddings": config.tie_weights,
+    }
+    tensors = {}
+    for ours, (theirs, shape) in shapes(options).items():
+        prefix = "" if theirs.startswith("lm_head") else "transformer."
+        tensors[prefix + theirs] = turned(ours, state[ours]) if ours in state else np.zeros(shape, np.float32)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
+    about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
+    text = json.dumps({**about, **options, "bos_token_id": end, "eos_token_id": end}, indent=2)
+    try:
+        replace_file(folder / CONFIG, [f"{text}\n".encode()])
+    except OSError as error:
+        raise CheckpointError(folder / CONFIG, "cannot be written", "a disk that takes it", error) from error
