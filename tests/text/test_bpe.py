@@ -4,15 +4,18 @@ import json
 import random
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygen.data import load_text
+from tinygen.data import DataError, load_text
 from tinygen.text.bpe import BPE, Pair, learn_merges, merge, spell
 from tinygen.text.tokenizers import pretokenize
 
@@ -123,6 +126,33 @@ def test_half_a_character_is_decoded_as_a_replacement(english: BPE) -> None:
     assert english.decode(ids[:1]) == "\ufffd"
 
 
+def test_a_stream_holds_half_a_character_back(english: BPE) -> None:
+    ids = [*b"a", *"é".encode(), *"😀".encode(), *b"b"]
+    assert list(english.decode_stream(ids)) == ["a", "é", "😀", "b"]
+    assert list(english.decode_stream("é".encode()[:1])) == ["\ufffd"]
+    assert list(english.decode_stream([*"é".encode()[:1], *b"a"])) == ["\ufffda"]
+    assert list(english.decode_stream([])) == []
+
+
+@given(st.lists(st.integers(0, 999)))
+def test_a_stream_says_what_decode_says(english: BPE, ids: list[int]) -> None:
+    assert "".join(english.decode_stream(ids)) == english.decode(ids)
+
+
+def test_a_stream_comes_token_by_token(english: BPE) -> None:
+    taken = []
+
+    def source() -> Iterator[int]:
+        for i in english.encode("one two three"):
+            taken.append(i)
+            yield int(i)
+
+    pieces = english.decode_stream(source())
+    assert taken == []
+    assert next(pieces) == english.decode(taken)
+    assert len(taken) == 1
+
+
 # -- special tokens --------------------------------------------------------------------------------
 
 
@@ -180,6 +210,8 @@ def test_a_vocabulary_must_hold_the_bytes() -> None:
 def test_an_unknown_id_is_named(english: BPE) -> None:
     with pytest.raises(ValueError, match="token 1000 at position 1"):
         english.decode([0, 1000])
+    with pytest.raises(ValueError, match="token 1000"):
+        list(english.decode_stream([0, 1000]))
 
 
 # -- GPT-2's files ---------------------------------------------------------------------------------
@@ -252,8 +284,9 @@ def test_two_tokens_of_one_name_cannot_be_saved(tmp_path: Path) -> None:
 # -- parity ----------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """Thousands of strings of all kinds, and English. Only characters known to every version."""
+    """10,000 strings of all kinds, and English. Only characters known to every version."""
     rng = random.Random(0)
     common = " \n\t'sté中😀1.aeiou the and"
 
@@ -265,26 +298,49 @@ def texts() -> list[str]:
 
     strings = [
         "".join(rng.choice(common) if rng.random() < 0.6 else character() for _ in range(length))
-        for length in (rng.randrange(40) for _ in range(4000))
+        for length in (rng.randrange(40) for _ in range(10_000))
     ]
-    return [*strings, load_text("topics")]
+    english = [load_text("topics")]
+    with (
+        mock.patch("urllib.request.urlopen", side_effect=OSError("tests stay offline")),
+        suppress(DataError),
+    ):
+        english.append(load_text("shakespeare"))
+    return [*strings, *english]
 
 
-def test_parity_with_tokenizers(english: BPE, tmp_path: Path) -> None:
-    tokenizers = pytest.importorskip("tokenizers")
-    english.save(tmp_path)
-    other = tokenizers.Tokenizer(
-        tokenizers.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
-    )
+def byte_level(tokenizers: Any, folder: Path) -> Any:
+    """GPT-2's tokenizer in `tokenizers`, from the two files in the folder."""
+    files = [str(folder / name) for name in ("vocab.json", "merges.txt")]
+    other = tokenizers.Tokenizer(tokenizers.models.BPE.from_file(*files))
     other.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     other.decoder = tokenizers.decoders.ByteLevel()
-    for text in texts():
+    return other
+
+
+def test_parity_with_tokenizers(english: BPE, texts: list[str], tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    english.save(tmp_path)
+    other = byte_level(tokenizers, tmp_path)
+    for text in texts:
         ids = english.encode(text).tolist()
         assert ids == other.encode(text).ids, repr(text[:80])
         assert english.decode(ids) == other.decode(ids)
 
 
-def test_parity_with_tiktoken(english: BPE) -> None:
+def test_parity_with_tokenizers_on_its_own_vocabulary(texts: list[str], tmp_path: Path) -> None:
+    """Larger, and with ids in another order than training gives here."""
+    tokenizers = pytest.importorskip("tokenizers")
+    trained = tokenizers.ByteLevelBPETokenizer()
+    trained.train_from_iterator([load_text("topics")], 5000, min_frequency=2, show_progress=False)
+    trained.save_model(str(tmp_path))
+    ours, other = BPE.load(tmp_path), byte_level(tokenizers, tmp_path)
+    assert ours.vocab_size == 5000
+    for text in texts:
+        assert ours.encode(text).tolist() == other.encode(text).ids, repr(text[:80])
+
+
+def test_parity_with_tiktoken(english: BPE, texts: list[str]) -> None:
     tiktoken = pytest.importorskip("tiktoken")
     # tiktoken's merge order is the order of the ids, as it is here after training.
     other = tiktoken.Encoding(
@@ -293,7 +349,7 @@ def test_parity_with_tiktoken(english: BPE) -> None:
         mergeable_ranks={token: i for i, token in enumerate(english.tokens[:-1])},
         special_tokens=english.special,
     )
-    for text in texts():
+    for text in texts:
         assert english.encode(text).tolist() == other.encode_ordinary(text), repr(text[:80])
     text = f"a{END} b{END}{END}"
     assert english.encode(text, "all").tolist() == other.encode(text, allowed_special="all")

@@ -7,11 +7,12 @@ pair encoding* in Wikipedia: "aaabdaaabac" becomes "XdXac", where X = ZY, Z = aa
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -234,6 +235,19 @@ class BPE:
         """
         ids = checked_ids(ids, self.vocab_size)
         return b"".join(self.tokens[i] for i in ids).decode(errors="replace")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of ids as they come, piece by piece; joined it is that of `decode`.
+
+        The first bytes of a character that a token cuts are held back until the rest has come.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for i in ids:
+            token = checked_ids([i], self.vocab_size)[0]
+            if piece := decoder.decode(self.tokens[token]):
+                yield piece
+        if rest := decoder.decode(b"", final=True):
+            yield rest
 
     # -- GPT-2's files -----------------------------------------------------------------------------
 
