@@ -184,7 +184,7 @@ def run_pytest(copy: Path, paths: list[str], cases: list[str], limit: int) -> No
 
 
 def run(results: Path, chosen: list[str], jobs: int, limit: int) -> None:
-    done = {key(r) for r in read(results) if r["outcome"] != "survived"}
+    done = {name for name, r in read(results).items() if r["outcome"].startswith("killed")}
     work = [m for file in chosen for m in mutants(file) if key(m[0]) not in done]
     print(f"{len(work)} mutants to run, {len(done)} killed before", flush=True)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -238,25 +238,26 @@ def key(change: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(change[name] for name in ("file", "operator", "line", "before", "after"))
 
 
-def read(results: Path) -> list[dict[str, Any]]:
-    """The last result of each mutant, as far as the line that it changes is still there."""
+def read(results: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The last result of each mutant."""
     lines = results.read_text().splitlines() if results.exists() else []
-    source = {file: (ROOT / file).read_text().splitlines() for file in files()}
-    latest = {key(r): r for r in map(json.loads, lines)}
-    return [r for r in latest.values() if r["before"].split("\n")[0] == source[r["file"]][r["line"] - 1]]
+    return {key(r): r for r in map(json.loads, lines)}
 
 
 def table(results: Path) -> None:
-    rows = read(results)
-    print("| file | mutants | killed | survived | score |\n|---|---|---|---|---|")
+    """Of the mutants of the files as they are now: how many were killed, and all others. A mutant whose line
+    has moved or changed since it was run counts as not killed."""
+    latest = read(results)
+    rows = [change for file in files() for change, _ in mutants(file)]
+    for change in rows:
+        change["outcome"] = latest.get(key(change), {"outcome": "not run"})["outcome"]
+    left = [r for r in rows if not r["outcome"].startswith("killed")]
+    print("| file | mutants | killed | others | score |\n|---|---|---|---|---|")
     for file in [*files(), "all"]:
-        mine = [r for r in rows if file in (r["file"], "all")]
-        left = sum(r["outcome"] == "survived" for r in mine)
-        score = 100 * (1 - left / max(len(mine), 1))
-        print(f"| `{file}` | {len(mine)} | {len(mine) - left} | {left} | {score:.1f} % |")
-    for r in sorted(rows, key=lambda r: (r["file"], r["line"])):
-        if r["outcome"] == "survived":
-            print(f"\n{r['file']}:{r['line']} {r['operator']}\n- {r['before']}\n+ {r['after']}")
+        total, other = (sum(file in (r["file"], "all") for r in some) for some in (rows, left))
+        print(f"| `{file}` | {total} | {total - other} | {other} | {100 * (1 - other / total):.1f} % |")
+    for r in sorted(left, key=lambda r: (r["file"], r["line"])):
+        print(f"\n{r['file']}:{r['line']} {r['operator']}, {r['outcome']}\n- {r['before']}\n+ {r['after']}")
 
 
 if __name__ == "__main__":

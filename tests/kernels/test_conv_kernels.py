@@ -18,7 +18,7 @@ pytest.importorskip("numba")
 conv = importlib.import_module("tinygen.kernels.compiled.conv")
 winograd = importlib.import_module("tinygen.kernels.compiled.winograd")
 
-SAME = Geometry((1, 1), (1, 1), (1, 1))
+SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
 
 
 @pytest.fixture(autouse=True, scope="module")

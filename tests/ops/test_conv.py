@@ -206,7 +206,7 @@ def test_gradients_of_both_orders(setup):
     assert gradcheck(lambda x, w, b: np.square(ops.conv2d(x, w, b, *numbers)), x, w, b, order=2)
     y = normal(1, w.shape[0], 2, 1, seed=3)
     b = normal(x.shape[1], seed=4)
-    if min(Geometry(stride, padding, dilation).size((2, 1), w.shape[2:], (0, 0))) > 0:
+    if min(Geometry(stride, padding, dilation, groups).size((2, 1), w.shape[2:], (0, 0))) > 0:
         assert gradcheck(
             lambda y, w, b: np.square(ops.conv_transpose2d(y, w, b, stride, padding, 0, groups, dilation)),
             *(y, w, b),
@@ -343,7 +343,7 @@ def test_what_does_not_fit(f, words):
 
 def test_numbers_for_another_count_of_axes():
     """They are refused, not cut short."""
-    one = Geometry((1,), (0,), (1,))
+    one = Geometry((1,), (0,), (1,), 1)
     for f in (
         lambda: one.span((3, 3)),
         lambda: one.positions((5, 5), (3,)),

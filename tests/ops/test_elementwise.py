@@ -203,6 +203,16 @@ def test_dropout_draws_from_the_generator_it_is_given():
     assert len({ops.dropout(x, 0.5, rng).tobytes() for _ in range(200)}) == 200
 
 
+def test_dropout_of_a_seed():
+    """One number of the generator seeds all draws, so that a run can be repeated for good."""
+    seed = int(np.random.default_rng(7).integers(2**63))
+    draws = np.random.Generator(np.random.SFC64(seed)).random(50, dtype=np.float32)
+    p = float(np.sort(draws)[20])
+    y = ops.dropout(np.ones(50), p, np.random.default_rng(7))
+    assert (y == 0).sum() == 20  # the draws below p; one that equals p is kept, as [p, 1) is of length 1 - p
+    np.testing.assert_array_equal(y != 0, draws >= np.float32(p))
+
+
 def test_dropout_sends_the_gradient_through_the_same_entries():
     x = Tensor(np.ones(50), requires_grad=True)
     y = ops.dropout(x, 0.5, np.random.default_rng(0))

@@ -23,7 +23,7 @@ def matmul(a: Array, b: Array) -> Any:
     if a.ndim == b.ndim == 2:
         return y, lambda g: g @ b.T, lambda g: a.T @ g
     row, column = a.ndim == 1, b.ndim == 1
-    shared = b.ndim == 2 and a.ndim > 2  # one matrix for all of a's rows
+    shared = b.ndim == 2 and not row  # one matrix for all of a's rows
 
     def full(g: Array) -> Array:  # (..., n, m), with the axes that the vectors dropped
         g = g[..., None, :] if row and not column else g

@@ -26,7 +26,7 @@ class Geometry(NamedTuple):
     stride: Sizes
     padding: Sizes
     dilation: Sizes
-    groups: int = 1
+    groups: int
 
     def span(self, kernel: Sizes) -> Sizes:
         """From the kernel's first tap to its last."""
