@@ -187,7 +187,18 @@ def test_products_of_rows_and_panels(tiles, k, n, seed):
     rng = np.random.default_rng(seed)
     a, matrix = (rng.standard_normal(s, dtype=np.float32) for s in [(tiles * tile.ROWS, k), (k, n)])
     panels = tile.panels_of(matrix)
-    c = np.full((len(a), len(panels) * tile.WIDTH), np.nan, np.float32)
+    c = rng.standard_normal((len(a), len(panels) * tile.WIDTH), dtype=np.float32)
+    before = c.copy()
     tile.rows_times(a, panels, c)
-    np.testing.assert_allclose(c[:, :n], a @ matrix, rtol=1e-5, atol=1e-5)
-    assert not c[:, n:].any()
+    np.testing.assert_allclose(c[:, :n], before[:, :n] + a @ matrix, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(c[:, n:], before[:, n:])
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 5))
+@settings(max_examples=40)
+def test_transposed(n, k, apart):
+    x = np.arange(n * (k + apart), dtype=np.float32).reshape(n, k + apart)[:, apart:]
+    y = np.full((k, n + apart), -1, np.float32)
+    tile.transposed(x, y)
+    np.testing.assert_array_equal(y[:, :n], x.T)
+    assert (y[:, n:] == -1).all()

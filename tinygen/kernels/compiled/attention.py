@@ -19,7 +19,8 @@ from numba import prange
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
-from tinygen.kernels.compiled.math import clear, exp, largest, transposed
+from tinygen.kernels.compiled.math import clear, exp, largest
+from tinygen.kernels.compiled.tile import transposed
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 

@@ -11,49 +11,81 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, call_sgemm, one_thread
-from tinygen.kernels.compiled.blas import N as PLAIN
-from tinygen.kernels.compiled.blas import T as TRANSPOSED
-from tinygen.kernels.compiled.compile import PARTS, contiguous, inner_sum, kernel
-from tinygen.kernels.compiled.math import clear, transposed
-from tinygen.kernels.compiled.tile import ROWS, WIDTH, tile
+from tinygen.kernels.compiled.compile import PARTS, contiguous, inner, inner_sum, kernel
+from tinygen.kernels.compiled.math import ZERO, clear
+from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transposed
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
-BLOCK = 64  # rows that go along all panels before the next do
+DEPTH = 512  # of the shared axis, that is put into a panel at a time: it stays in the second cache
 LINE = 16  # floats in a cache line: parts are cut between them
-MANY = 256  # rows, from which on it pays to put the matrix into panels
 FEW = 4  # rows, up to which reading the matrix takes longer than the products
 
 
+@inner
+def in_panel(b, tb, left, right, above, panel):
+    """panel (k, WIDTH) gets k rows of B, from `above` on, from column `left` to `right`; B is b or bᵀ."""
+    k = panel.shape[0]
+    if tb:
+        transposed(b[left:right, above : above + k], panel)
+    else:
+        for i in range(k):
+            row, into = b[above + i, left:right], panel[i]
+            for j in range(row.size):
+                into[j] = row[j]
+
+
+@inner
+def corner(k, a, row, step, panel, start, c, room):
+    """c = start + A P, as in `tile`, of less than ROWS rows or LANES columns, by way of `room` (ROWS, LANES).
+    Where rows are missing, each is done by itself, all of the tile's being the same one. An empty start
+    means c."""
+    rows, columns = c.shape
+    together, apart = (ROWS, row) if rows == ROWS else (1, 0)
+    for r in range(0, rows, together):
+        for i in range(together):
+            for j in range(columns):
+                room[i, j] = start[j] if start.size else c[r + i, j]
+        at_room = room.ctypes.data
+        narrow(k, a + 4 * r * row, apart, step, panel, at_room, LANES, at_room, LANES)
+        for i in range(together):
+            for j in range(columns):
+                c[r + i, j] = room[i, j]
+
+
 @kernel
-def in_parts(sgemm, a, ta, b, tb, bias, c, parts):
-    """c (m, n) = A B + bias, where A is a or aᵀ and B is b or bᵀ. The longer side of c is cut into parts."""
+def times(a, ta, b, tb, bias, c, parts):
+    """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. The longer side of c is cut into parts."""
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
-    lda, ldb = a.shape[1], b.shape[1]
-    flag_a, flag_b = TRANSPOSED if ta else PLAIN, TRANSPOSED if tb else PLAIN
-    beta = ONE if bias.size else ZERO
-    by_rows = m >= n
-    size = m if by_rows else n
-    part = ((size + parts - 1) // parts + LINE - 1) // LINE * LINE
-    before = one_thread(sgemm)
+    row, step = (1, a.shape[1]) if ta else (a.shape[1], 1)
+    size, unit = (m, ROWS) if m >= n else (n, LANES)
+    part = ((size + parts - 1) // parts + unit - 1) // unit * unit
     for i in prange(parts):
-        start, stop = min(i * part, size), min((i + 1) * part, size)
-        first, rows = (start, stop - start) if by_rows else (0, m)
-        left, columns = (0, n) if by_rows else (start, stop - start)
-        if bias.size:
-            shift = bias[left : left + columns]
-            for r in range(first, first + rows):
-                row = c[r, left : left + columns]
-                for j in range(row.size):
-                    row[j] = shift[j]
-        if stop > start:
-            at_a = a.ctypes.data + 4 * first * (1 if ta else lda)
-            at_b = b.ctypes.data + 4 * left * (ldb if tb else 1)
-            at_c = c.ctypes.data + 4 * (first * n + left)
-            call_sgemm(sgemm, flag_b, flag_a, columns, rows, k, ONE, at_b, ldb, at_a, lda, beta, at_c, n)
-    as_before(sgemm, before)
+        first, last = min(i * part, size), min((i + 1) * part, size)
+        top, bottom, left, right = (first, last, 0, n) if m >= n else (0, m, first, last)
+        panel, room = np.empty((min(k, DEPTH), WIDTH), np.float32), np.empty((ROWS, LANES), np.float32)
+        for x in range(left, right, WIDTH):
+            columns = min(WIDTH, right - x)
+            for above in range(0, k, DEPTH):
+                deep = min(DEPTH, k - above)
+                in_panel(b, tb, x, x + columns, above, panel[:deep])
+                for r in range(top, bottom, ROWS):
+                    at_a = a.ctypes.data + 4 * (r * row + above * step)
+                    at_c = c.ctypes.data + 4 * (r * n + x)
+                    start, ld = (at_c, n) if above else (bias.ctypes.data + 4 * x, 0)
+                    if columns == WIDTH and r + ROWS <= bottom:
+                        tile(deep, at_a, row, step, panel.ctypes.data, start, ld, at_c, n)
+                        continue
+                    for v in range(0, columns, LANES):
+                        at_p = panel.ctypes.data + 4 * v
+                        if v + LANES <= columns and r + ROWS <= bottom:
+                            narrow(deep, at_a, row, step, at_p, start + 4 * v, ld, at_c + 4 * v, n)
+                        else:
+                            here = slice(x + v, min(x + v + LANES, right))
+                            shift = bias[here] if above == 0 else bias[:0]
+                            rest = c[r : min(r + ROWS, bottom), here]
+                            corner(deep, at_a, row, step, at_p, shift, rest, room)
 
 
 @inner_sum
@@ -73,34 +105,6 @@ def few_rows(x, weight, y):
 
 
 @kernel
-def in_tiles(a, b, tb, bias, c, panels, parts):
-    """As `in_parts`, for c of whole tiles: m a multiple of ROWS, n of WIDTH. B is put into panels first."""
-    (m, k), n = a.shape, c.shape[1]
-    for p in prange(panels.shape[0]):
-        panel = panels[p]
-        if tb:
-            transposed(b[p * WIDTH : (p + 1) * WIDTH], panel)
-        else:
-            for i in range(k):
-                row, into = b[i, p * WIDTH : (p + 1) * WIDTH], panel[i]
-                for j in range(row.size):
-                    into[j] = row[j]
-    part = ((m + parts - 1) // parts + ROWS - 1) // ROWS * ROWS
-    for i in prange(parts):
-        stop = min((i + 1) * part, m)
-        for top in range(i * part, stop, BLOCK):
-            for p in range(panels.shape[0]):
-                shift = bias[p * WIDTH : (p + 1) * WIDTH]
-                for r in range(top, min(top + BLOCK, stop), ROWS):
-                    into = c.ctypes.data + 4 * (r * n + p * WIDTH)
-                    tile(k, a.ctypes.data + 4 * r * k, k, panels[p].ctypes.data, into, n)
-                    for s in range(ROWS):
-                        row = c[r + s, p * WIDTH : (p + 1) * WIDTH]
-                        for j in range(shift.size):
-                            row[j] += shift[j]
-
-
-@kernel
 def column_sums(x, sums, parts):
     """sums (C) of x (N, C) over N; each thread has some of the columns."""
     part = ((sums.size + parts - 1) // parts + LINE - 1) // LINE * LINE
@@ -114,19 +118,11 @@ def column_sums(x, sums, parts):
                 mine[j] += row[j]
 
 
-NO_BIAS = np.empty(0, np.float32)
-
-
 def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array | None = None) -> Array:
     """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
-    bias = NO_BIAS if bias is None else contiguous(bias)
-    m, n = y.shape
-    if ta or m % ROWS or n % WIDTH or m < MANY:
-        in_parts(SGEMM, a, ta, b, tb, bias, y, PARTS)
-    else:
-        panels = np.empty((n // WIDTH, a.shape[1], WIDTH), np.float32)
-        in_tiles(a, b, tb, bias, y, panels, PARTS)
+    bias = np.zeros(y.shape[1], np.float32) if bias is None else contiguous(bias)
+    times(a, ta, b, tb, bias, y, PARTS)
     return y
 
 

@@ -50,17 +50,6 @@ def clear(row):
 
 
 @inner
-def transposed(x, y):
-    """y (k, n) = xᵀ for x (n, k)."""
-    for start in range(0, y.shape[1], 64):
-        xs, ys = x[start : start + 64], y[:, start : start + 64]
-        for c in range(ys.shape[0]):
-            column, row = xs[:, c], ys[c]
-            for i in range(row.size):
-                row[i] = column[i]
-
-
-@inner
 def largest(row):
     """The largest entry of a row that has one; NaN if one is. Found among whole numbers that are in the
     same order, since the compiler takes those in any order, and floats, for NaN's sake, one by one."""

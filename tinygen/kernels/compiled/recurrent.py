@@ -155,6 +155,8 @@ def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, 
             copy(h[start + r], state[r])
         for step in range(steps if rows else 0):
             t = steps - 1 - step if reverse else step
+            for r in range(rows):
+                copy(bias, us[r, : bias.size])
             rows_times(state, panels, us)
             for r in range(rows):
                 b = start + r
@@ -162,7 +164,6 @@ def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, 
                 copy(hb, hs[b, t])
                 copy(cb, cs[t, b])
                 if t < lengths[b]:
-                    add_to(u, bias)
                     cell(x[b, t], u, hb, cb, kept[t, b])
                     copy(hb, y[b, t])
                 else:
@@ -193,6 +194,8 @@ def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias
                     clear(dx[b, t])
                 if du.size:
                     copy(row, du[b, t])
+            for r in range(count):
+                clear(through[r, :hidden])
             rows_times(rows, panels, through)
             for r in range(count):
                 add_to(dh[start + r], through[r, :hidden])  # zeros after the end: its row was cleared

@@ -1,10 +1,10 @@
-"""Products of a few rows with one matrix that comes back again and again, as a recurrent network's weight
-does at every time step.
+"""The innermost loops of products of matrices.
 
-BLAS copies the matrix in every call into panels, the order in which its innermost loop reads it; with 16 rows
-that takes longer than the product itself. Here the panels are made once. The innermost loop keeps a
-tile of sums in registers, ROWS × WIDTH of them, and goes along the shared axis: one row of the panel times
-one number of each row (Goto & van de Geijn 2008, *Anatomy of high-performance matrix multiplication*).
+One factor is copied into panels of WIDTH columns, the order in which it will be read; once only, where it
+comes back again and again, as a recurrent network's weight does at each time step. The innermost loop
+keeps a tile of sums in registers, ROWS × WIDTH of them, and goes along the shared axis: one row of the
+panel times one number of each row of the other factor (Goto & van de Geijn 2008, *Anatomy of
+high-performance matrix multiplication*).
 """
 
 from __future__ import annotations
@@ -26,63 +26,119 @@ VECTORS = 2 if LANES == 8 else 4  # registers in a row of the tile: AVX has but 
 ROWS = 4
 WIDTH = LANES * VECTORS
 
+I64, F32 = ir.IntType(64), ir.FloatType()
+VECTOR = ir.VectorType(F32, LANES)
+
+
+def at(builder: Any, start: Any, *offsets: Any, kind: Any) -> Any:
+    """A pointer to what lies as many floats as the offsets' sum behind the address `start`."""
+    for offset in offsets:
+        start = builder.add(start, builder.mul(offset, I64(4)))
+    return builder.inttoptr(start, kind.as_pointer())
+
+
+def shuffled(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
+    """A vector of these lanes of x and y, which count on from x's."""
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
+
+
+def tile_of(vectors: int) -> Any:
+    """The loop for a tile of ROWS × (vectors · LANES) sums."""
+
+    @intrinsic
+    def tile(context, k, a, row, step, panel, start, ldstart, c, ldc):
+        """c = start + A P, by addresses. Entries of A (ROWS, k) are `row` apart along a column and `step`
+        along a row; rows of P (k, vectors · LANES) are WIDTH apart, those of start `ldstart`, of c `ldc`."""
+        signature = types.void(*[types.int64] * 9)
+
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            k, a, row, step, panel, start, ldstart, c, ldc = args
+            places = [(r, v) for r in range(ROWS) for v in range(vectors)]
+
+            def entry(matrix: Any, distance: Any, r: int, v: int) -> Any:
+                return at(builder, matrix, builder.mul(distance, I64(r)), I64(v * LANES), kind=VECTOR)
+
+            initial = [builder.load(entry(start, ldstart, *place), align=4) for place in places]
+            before = builder.block
+            loop, after = builder.append_basic_block("along"), builder.append_basic_block("done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(I64)
+            sums = [builder.phi(VECTOR) for _ in places]
+            width = I64(WIDTH)
+            right = [builder.load(entry(panel, builder.mul(i, width), 1, v), align=4) for v in range(vectors)]
+            left = []
+            for r in range(ROWS):
+                offsets = builder.mul(row, I64(r)), builder.mul(step, i)
+                x = builder.load(at(builder, a, *offsets, kind=F32))
+                x = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), x, I64(0))
+                left.append(shuffled(builder, x, x, [0] * LANES))
+            totals = []
+            for (r, v), total in zip(places, sums, strict=True):
+                x = builder.fmul(left[r], right[v], flags=("contract",))
+                totals.append(builder.fadd(total, x, flags=("contract",)))
+            following = builder.add(i, I64(1))
+            i.add_incoming(I64(0), before)
+            i.add_incoming(following, loop)
+            for total, first, then in zip(sums, initial, totals, strict=True):
+                total.add_incoming(first, before)
+                total.add_incoming(then, loop)
+            builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
+            builder.position_at_end(after)
+            for place, total in zip(places, totals, strict=True):
+                builder.store(total, entry(c, ldc, *place), align=4)
+            return context.get_dummy_value()
+
+        return signature, code
+
+    return tile
+
+
+tile = tile_of(VECTORS)
+narrow = tile_of(1)
+
 
 @intrinsic
-def tile(context, k, a, lda, panel, c, ldc):
-    """c (ROWS, WIDTH) = a (ROWS, k) panel (k, WIDTH), by addresses; lda and ldc are the distances between
-    rows, in entries."""
-    number = types.int64
-    signature = types.void(number, number, number, number, number, number)
-    i64, f32 = ir.IntType(64), ir.FloatType()
-    vector = ir.VectorType(f32, LANES)
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+def turned(context, x, ldx, y, ldy):
+    """y = xᵀ of LANES × LANES entries, by addresses: blocks of 1, then 2, 4, ... lanes change places with
+    those across the diagonal."""
+    signature = types.void(*[types.int64] * 4)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        k, a, lda, panel, c, ldc = args
-
-        def at(start: Any, *offsets: Any, kind: Any) -> Any:
-            """A pointer to the entry that is the sum of the offsets behind `start`."""
-            for offset in offsets:
-                start = builder.add(start, builder.mul(offset, i64(4)))
-            return builder.inttoptr(start, kind.as_pointer())
-
-        def everywhere(x: Any) -> Any:
-            """A vector of x in every lane."""
-            return builder.shuffle_vector(builder.insert_element(undefined, x, i64(0)), undefined, first)
-
-        before = builder.block
-        loop, after = builder.append_basic_block("along"), builder.append_basic_block("done")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        i = builder.phi(i64)
-        sums = [[builder.phi(vector) for _ in range(VECTORS)] for _ in range(ROWS)]
-        right = [
-            builder.load(at(panel, builder.mul(i, i64(WIDTH)), i64(v * LANES), kind=vector), align=4)
-            for v in range(VECTORS)
+        x, ldx, y, ldy = args
+        rows = [
+            builder.load(at(builder, x, builder.mul(ldx, I64(r)), kind=VECTOR), align=4) for r in range(LANES)
         ]
-        totals = []
-        for r in range(ROWS):
-            left = everywhere(builder.load(at(a, builder.mul(lda, i64(r)), i, kind=f32)))
-            products = [builder.fmul(left, x, flags=("contract",)) for x in right]
-            pairs = zip(sums[r], products, strict=True)
-            totals.append([builder.fadd(s, x, flags=("contract",)) for s, x in pairs])
-        following = builder.add(i, i64(1))
-        i.add_incoming(i64(0), before)
-        i.add_incoming(following, loop)
-        for r in range(ROWS):
-            for v in range(VECTORS):
-                sums[r][v].add_incoming(ir.Constant(vector, [0.0] * LANES), before)
-                sums[r][v].add_incoming(totals[r][v], loop)
-        builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
-        builder.position_at_end(after)
-        for r in range(ROWS):
-            for v in range(VECTORS):
-                into = at(c, builder.mul(ldc, i64(r)), i64(v * LANES), kind=vector)
-                builder.store(totals[r][v], into, align=4)
+        size = 1
+        while size < LANES:
+            upper = [lane + LANES - size if lane & size else lane for lane in range(LANES)]
+            lower = [lane + LANES if lane & size else lane + size for lane in range(LANES)]
+            for r in range(LANES):
+                if not r & size:
+                    pair = rows[r], rows[r + size]
+                    rows[r] = shuffled(builder, *pair, upper)
+                    rows[r + size] = shuffled(builder, *pair, lower)
+            size *= 2
+        for r, row in enumerate(rows):
+            builder.store(row, at(builder, y, builder.mul(ldy, I64(r)), kind=VECTOR), align=4)
         return context.get_dummy_value()
 
     return signature, code
+
+
+@inner
+def transposed(x, y):
+    """y (k, n) = xᵀ for x (n, k). Rows of both are contiguous, but may be apart; y may have more columns."""
+    n, k = x.shape
+    ldx, ldy = x.strides[0] // 4, y.strides[0] // 4
+    for r in range(0, n, LANES):
+        for c in range(0, k, LANES):
+            if r + LANES <= n and c + LANES <= k:
+                turned(x.ctypes.data + 4 * (r * ldx + c), ldx, y.ctypes.data + 4 * (c * ldy + r), ldy)
+            else:
+                for i in range(r, min(r + LANES, n)):
+                    for j in range(c, min(c + LANES, k)):
+                        y[j, i] = x[i, j]
 
 
 def panels_of(matrix: Array) -> Array:
@@ -97,9 +153,9 @@ def panels_of(matrix: Array) -> Array:
 
 @inner
 def rows_times(a, panels, c):
-    """c (m, panels · WIDTH) = a (m, k) times the matrix (k, n) of the panels; m is a multiple of ROWS."""
+    """c (m, panels · WIDTH) += a (m, k) times the matrix (k, n) of the panels; m is a multiple of ROWS."""
     k, lda, ldc = a.shape[1], a.shape[1], c.shape[1]
     for p in range(panels.shape[0]):
         for r in range(0, a.shape[0], ROWS):
             into = c.ctypes.data + 4 * (r * ldc + p * WIDTH)
-            tile(k, a.ctypes.data + 4 * r * lda, lda, panels[p].ctypes.data, into, ldc)
+            tile(k, a.ctypes.data + 4 * r * lda, lda, 1, panels[p].ctypes.data, into, ldc, into, ldc)
