@@ -28,8 +28,9 @@ IMPLEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {}
 class Tensor:
     """An n-dimensional array that remembers how it was computed.
 
-    `data` is kept as it is when it is an array (no copy); Python numbers and lists become float32
-    (or int64, bool). float64 is used only when an array of that dtype is given, or `dtype` asks.
+    `data` is kept as it is when it is an array (no copy), also one of another library that speaks DLPack,
+    as PyTorch does; Python numbers and lists become float32 (or int64, bool). float64 is used only when an
+    array of that dtype is given, or `dtype` asks.
 
     Raises TypeError when `requires_grad` is asked of a dtype that has no gradient (integers, bools).
     """
@@ -111,6 +112,11 @@ class Tensor:
     # -- NumPy's protocols -------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs:
+            raise TypeError(
+                f"np.{ufunc.__name__} cannot write into an array here (out=, or `array += tensor`): "
+                "the graph would be lost. Keep what it returns, as in `array = array + tensor`"
+            )
         function = IMPLEMENTS.get(ufunc)
         if function is None or method != "__call__":
             name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
@@ -130,6 +136,18 @@ class Tensor:
                 "use t.numpy() for the values, or t.detach() first"
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    # -- DLPack, by which array libraries hand each other memory (dmlc.github.io/dlpack) ------------
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self.requires_grad:
+            raise BufferError(
+                "another library would not know of this tensor's graph: hand over t.detach() instead"
+            )
+        return self._data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._data.__dlpack_device__()  # type: ignore[no-any-return]
 
     # -- Python's protocols ------------------------------------------------------------------------
 
@@ -231,12 +249,24 @@ def as_array(data: Any, dtype: Any) -> Array:
     if isinstance(data, Tensor):
         raise TypeError("this is a Tensor already: use t.detach() for the same values off the tape")
     if not hasattr(data, "__array_function__") or isinstance(data, np.generic):
-        data = np.asarray(data)
-        if data.dtype == np.float64 and dtype is None:
-            dtype = np.float32
+        if hasattr(data, "__dlpack__"):
+            data = from_dlpack(data)
+        else:
+            data = np.asarray(data)
+            dtype = np.float32 if data.dtype == np.float64 and dtype is None else dtype
         if data.dtype.kind not in "fiub":
             raise TypeError(f"cannot make a tensor of {data.dtype} data: numbers or bools are needed")
     return data if dtype is None else data.astype(dtype, copy=False)
+
+
+def from_dlpack(data: Any) -> np.ndarray[Any, Any]:
+    """Another library's array as NumPy's, in the same memory. Raises TypeError where NumPy cannot: other
+    devices, dtypes such as bfloat16, tensors on another library's tape."""
+    try:
+        return np.from_dlpack(data)
+    except (BufferError, RuntimeError) as error:
+        kind = f"{type(data).__module__}.{type(data).__qualname__}"
+        raise TypeError(f"cannot make a tensor of this {kind}: {error}") from error
 
 
 def device_of(array: Array) -> str:
