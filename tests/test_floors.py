@@ -41,8 +41,11 @@ FLOORS = (
         None,
         "numpy hypothesis",
     ),
+    Floor("einops_backend", "Tensors for einops; imported by no one else.", "tensor", "numpy einops"),
     Floor("nn", "Modules: parameters, and layers made of ops.", "tensor tape backward ops kernels"),
     Floor("optim", "What moves the parameters of modules."),
+    Floor("state", "What changes in a run, as a tree; and a run put back.", "files nn"),
+    Floor("checkpoints", "All of a run in a folder, whole or not there.", "files safetensors state"),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
 )
 

@@ -78,6 +78,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, to last."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
 def replace_file(path: Path, pieces: Iterable[Any]) -> None:
     """Write a file so that `path` is, at any instant, what it was or all of the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")

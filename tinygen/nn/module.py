@@ -104,6 +104,13 @@ class Module:
         """Every buffer in the tree with its name, each once."""
         return unique(self.named_tensors(Buffer))  # type: ignore[arg-type]
 
+    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """Every generator in the tree, from which dropout draws, with its name, each once."""
+        pairs = ((path, *item) for path, module in self.paths() for item in vars(module).items())
+        return unique(
+            (joined(path, name), x) for path, name, x in pairs if isinstance(x, np.random.Generator)
+        )
+
     def num_parameters(self) -> int:
         """How many numbers are trained here (tied weights counted once)."""
         return sum(p.size for p in self.parameters())

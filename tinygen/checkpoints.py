@@ -1,0 +1,246 @@
+"""Checkpoints: all of a run in a folder, so that it goes on bit for bit wherever it was stopped.
+
+    runs/mine/checkpoints/
+        000003-step-750/
+            arrays.safetensors      the arrays of the state, by path: "model/tensors/wte.weight"
+            manifest.json           the rest of the state; shapes, dtypes, versions, checksums
+        000004-step-1000/ ...
+
+    things = {"model": model, "optimizer": optimizer, "batches": rng}     # see `tinygen/state.py`
+    checkpoints = Checkpoints("runs/mine/checkpoints")
+    checkpoints.save(step, things, score=val_loss)
+
+    saved = checkpoints.load()                  # in another process, where `things` were made anew
+    restore(things, saved.state)
+
+A checkpoint is written under another name, file by file, each synced, and renamed when it is complete. So
+whatever has its final name is whole, after a kill and after a power cut; what is not is swept up by the next
+`save`. Checksums find what changes later. Nothing is pickled: reading runs nothing of what is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import operator
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen.files import Array, CheckpointError, make_folder, read_bytes, short, sync_folder, write_synced
+from tinygen.safetensors import Entry, as_array, header_length, layout, parse_header, pieces
+from tinygen.state import flatten, state_of, unflatten
+
+FORMAT = 1
+ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
+MANIFEST_LIMIT = 100_000_000
+"""Bytes; see `HEADER_LIMIT` in `tinygen/safetensors.py`. What is large belongs into arrays."""
+
+WRITING, DELETING = ".writing", ".deleting"
+NAME = re.compile(r"(\d{6,})-step-(\d+)")
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read: `state` is what `state_of` made of the things that were saved."""
+
+    path: Path
+    step: int
+    score: float | None
+    state: Any
+
+
+# -- one checkpoint --------------------------------------------------------------------------------
+
+
+def write(path: Path, step: int, state: Any, score: float | None) -> None:
+    """Make the folder `path` with a checkpoint in it. When this returns, the disk has all of it."""
+    arrays: dict[str, Array] = {}
+    tree = flatten(state, "", arrays)
+    header, ordered = layout(path / ARRAYS, arrays)
+    size = sum(array.nbytes for array in ordered.values())
+    entries, _ = parse_header(path / ARRAYS, header[8:], size)
+    path.mkdir()
+    digests: list[str] = []
+    write_synced(path / ARRAYS, hashed(pieces(header, ordered), digests))
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "score": score,
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "files": {ARRAYS: {"bytes": len(header) + size, "sha256": digests[-1]}},
+        "header": digests[0],
+        "arrays": {e.name: said(e, digest) for e, digest in zip(entries, digests[1:], strict=True)},
+        "state": tree,
+    }
+    content = sealed(manifest)
+    if len(content) > MANIFEST_LIMIT:
+        raise CheckpointError(path / MANIFEST, "too long", f"at most {MANIFEST_LIMIT} bytes", len(content))
+    write_synced(path / MANIFEST, [content])
+    sync_folder(path)
+
+
+def hashed(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
+    """The pieces of a file as they come; `digests` gets the SHA-256 of the file up to the end of each. The
+    last is the file's own, and the first that turns out wrong says where the file is damaged."""
+    sha = hashlib.sha256()
+    for piece in content:
+        sha.update(piece)
+        digests.append(sha.hexdigest())
+        yield piece
+
+
+def said(entry: Entry, digest: str) -> dict[str, Any]:
+    """What the manifest says of an array."""
+    return {"dtype": entry.dtype, "shape": list(entry.shape), "sha256_to_here": digest}
+
+
+def sealed(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as JSON, a field a line; the last, its seal, is the SHA-256 of what stands before it."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items()]
+    body = ("{\n" + ",\n".join(lines)).encode()
+    return body + seal(body)
+
+
+def seal(body: bytes) -> bytes:
+    return f',\n"seal": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def read(path: Path) -> Saved:
+    """Read a checkpoint and check every byte of it. CheckpointError says what is wrong where."""
+    manifest = read_manifest(path / MANIFEST)
+    try:
+        arrays = read_arrays(path / ARRAYS, manifest)
+        state = unflatten(manifest["state"], arrays)
+        return Saved(path, operator.index(manifest["step"]), manifest["score"], state)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise CheckpointError(path / MANIFEST, "no manifest", "the fields of one", found) from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    content = read_bytes(path, MANIFEST_LIMIT + 1).tobytes()
+    if len(content) > MANIFEST_LIMIT:
+        raise CheckpointError(path, "too long", f"at most {MANIFEST_LIMIT} bytes", "more")
+    end = len(seal(b""))
+    body, found = content[:-end], content[-end:]
+    if found != seal(body):
+        raise CheckpointError(path, "damaged", seal(body).split()[-2].decode(), short(found))
+    try:
+        manifest = json.loads(content)
+        version = manifest["format"]
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(path, "no manifest", "a JSON object", short(str(error))) from error
+    if version != FORMAT:
+        raise CheckpointError(path, "of another version", f"format {FORMAT}", short(version))
+    return manifest  # type: ignore[no-any-return]
+
+
+def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays by their paths, each checked against the manifest."""
+    if list(manifest["files"]) != [ARRAYS]:
+        raise CheckpointError(path.with_name(MANIFEST), "other files", ARRAYS, short(manifest["files"]))
+    content, size = read_bytes(path), manifest["files"][ARRAYS]["bytes"]
+    if content.size != size:
+        raise CheckpointError(path, "another size", f"{size} bytes", content.size)
+    start = 8 + header_length(path, content[:8].tobytes(), content.size)
+    sha = hashlib.sha256(content[:start].data)
+    if sha.hexdigest() != manifest["header"]:
+        raise CheckpointError(path, "the header is damaged", manifest["header"], sha.hexdigest())
+    entries, _ = parse_header(path, content[8:start].tobytes(), content.size - start)
+    arrays = {}
+    for entry in entries:
+        raw = content[start + entry.begin : start + entry.end]
+        sha.update(raw.data)
+        expected, found = manifest["arrays"][entry.name], said(entry, sha.hexdigest())
+        if expected != found:
+            raise CheckpointError(path, "damaged", expected, found, entry.name)
+        arrays[entry.name] = as_array(path, entry, raw)
+    return arrays
+
+
+# -- many of them ----------------------------------------------------------------------------------
+
+
+class Checkpoints:
+    """The checkpoints in a folder: the last `keep` and, of those with a score, the one with the lowest.
+
+    They are numbered as they are written. Only one process may write into a folder at a time."""
+
+    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def paths(self) -> list[Path]:
+        """The checkpoints, in the order in which they were written."""
+        if not self.folder.is_dir():
+            return []
+        names = [match for name in os.listdir(self.folder) if (match := NAME.fullmatch(name))]
+        return [self.folder / match[0] for match in sorted(names, key=lambda match: int(match[1]))]
+
+    def best(self) -> Path | None:
+        """The checkpoint with the lowest score, the first of equals; None when none has a score."""
+
+        def score(path: Path) -> float:
+            try:
+                value = read_manifest(path / MANIFEST).get("score")
+            except CheckpointError:
+                return math.inf  # it cannot be loaded either
+            return value if isinstance(value, int | float) and not math.isnan(value) else math.inf
+
+        scores = {path: score(path) for path in self.paths()}
+        path = min(scores, key=scores.__getitem__, default=None)
+        return path if path is not None and scores[path] < math.inf else None
+
+    def save(self, step: int, things: Mapping[str, Any], score: float | None = None) -> Path:
+        """Write a checkpoint and return its folder. Then remove those that need not be kept.
+
+        CheckpointError when the disk refuses, TypeError when there is something in `things` that cannot be
+        saved; what was saved before is then there as before."""
+        aside = self.folder / WRITING
+        try:
+            make_folder(self.folder)
+            self.sweep()
+            paths = self.paths()
+            number = int(paths[-1].name.split("-")[0]) + 1 if paths else 1
+            path = self.folder / f"{number:06d}-step-{step}"
+            write(aside, step, state_of(things), None if score is None else float(score))
+            os.rename(aside, path)
+            sync_folder(self.folder)
+            self.prune()
+        except OSError as error:
+            raise CheckpointError(self.folder, "cannot be written", "a disk that takes it", error) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return path
+
+    def sweep(self) -> None:
+        """Remove what a `save` that was killed has left."""
+        for name in WRITING, DELETING:
+            if (self.folder / name).exists():
+                shutil.rmtree(self.folder / name)
+
+    def prune(self) -> None:
+        """Remove all but the last and the best. A name is taken away before its files are."""
+        for path in set(self.paths()[: -self.keep]) - {self.best()}:
+            os.rename(path, self.folder / DELETING)
+            sync_folder(self.folder)
+            shutil.rmtree(self.folder / DELETING)
+
+    def load(self, path: Path | None = None) -> Saved:
+        """Read a checkpoint, by default the last, and check all of it. CheckpointError says what is missing
+        or damaged; delete the folder that it names to go back to the one before."""
+        if path is None:
+            paths = self.paths()
+            if not paths:
+                raise CheckpointError(self.folder, "no checkpoint", "one called 000001-step-...", "none")
+            path = paths[-1]
+        return read(path)
