@@ -256,14 +256,15 @@ def test_ids_are_those_of_the_file_and_a_merge_may_begin_with_a_hash(tmp_path: P
     ("vocab", "merges", "message"),
     [
         ({"a": 0, "b": 2}, "", r"must be 0 \.\. 1"),
+        (["a"], "", r"vocab.json must hold an object .* \{token: id\}"),
+        ({"a": 0, "b": True}, "", "vocab.json must hold an object"),
+        ({"a": 0, "b": [1]}, "", "vocab.json must hold an object"),
         ({"a": 0, "a b": 1}, "", "'a b' in vocab.json is not written in GPT-2's byte alphabet"),
         ({"a": 0, "b": 1}, "#version: 0.2\na b\n", "line 2 of merges.txt, 'a b'"),
         ({"a": 0, "b": 1}, "ab\n", "line 1 of merges.txt, 'ab'"),
     ],
 )
-def test_files_that_do_not_fit_are_refused(
-    tmp_path: Path, vocab: dict[str, int], merges: str, message: str
-) -> None:
+def test_files_that_do_not_fit_are_refused(tmp_path: Path, vocab: Any, merges: str, message: str) -> None:
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), "utf-8")
     (tmp_path / "merges.txt").write_text(merges, "utf-8")
     with pytest.raises(ValueError, match=message):

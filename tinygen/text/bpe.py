@@ -274,6 +274,8 @@ class BPE:
         """
         require_names(special)
         vocab = json.loads((Path(folder) / "vocab.json").read_text("utf-8"))
+        if not isinstance(vocab, dict) or any(type(i) is not int for i in vocab.values()):
+            raise ValueError("vocab.json must hold an object of tokens and their ids, {token: id}")
         if sorted(vocab.values()) != list(range(len(vocab))):
             raise ValueError(f"the ids in vocab.json must be 0 .. {len(vocab) - 1}, each once")
         unknown = set(special) - vocab.keys()

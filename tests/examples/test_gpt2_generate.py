@@ -1,0 +1,114 @@
+"""GPT-2 as a person runs it: text as it comes, what it ends with, and what is said when files are missing."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygen.models.gpt import END, GPT, GPTConfig
+from tinygen.text import BPE
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "gpt2_generate.py"
+TOKENIZER = BPE.train("the cat sat on the mat, naïve 中文", 280, special=[END])
+RATE = r"\n\n(\d+) tokens(, [\d.]+ a second; the first, with the prompt of \d+, took [\d.]+ s)?\n$"
+
+
+def run(*flags):
+    command = [sys.executable, str(SCRIPT), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
+
+
+def random_model():
+    rng = np.random.default_rng(0)
+    model = GPT(GPTConfig(300, 64, n_layer=1, n_head=2, n_embd=16, gelu="tanh"), rng)
+    for p in model.parameters():
+        p.data = p.data + 0.5 * rng.standard_normal(p.shape, dtype=np.float32)
+    return model
+
+
+def always(token):
+    """A model that says one token after anything."""
+    model = random_model()
+    model.ln_f.weight.data *= 0
+    model.ln_f.bias.data = np.ones(16, np.float32)
+    model.wte.weight.data[token] = 9.0
+    return model
+
+
+def test_it_writes_what_the_model_generates(tmp_path):
+    model = random_model()
+    model.save_pretrained(tmp_path, TOKENIZER)
+    done = run("--model", tmp_path, "--prompt", "the naïve", "--tokens", 40, "--temperature", 0)
+    assert done.returncode == 0, done.stderr
+    head, text = done.stdout.split("\n\n", 1)
+    assert head.startswith(f"{model.num_parameters():,} parameters, read in ")
+    prompt = TOKENIZER.encode("the naïve")
+    ids = model.generate(prompt[None], 40, np.random.default_rng(0), temperature=0)[0]
+    assert END not in TOKENIZER.decode(ids[ids < 280])
+    assert text[: re.search(RATE, text).start()] == TOKENIZER.decode(ids[ids < 280])
+    assert re.search(RATE, text)[1] == "40"
+    assert re.search(RATE, text)[2]
+
+
+def test_the_seed_decides(tmp_path):
+    random_model().save_pretrained(tmp_path, TOKENIZER)
+    flags = ["--model", tmp_path, "--tokens", 30, "--temperature", 2, "--top-k", 50, "--top-p", 0.9]
+    texts = [
+        re.split(r"\n\n\d+ tokens", run(*flags, "--seed", seed).stdout.split("\n\n", 1)[1])[0]
+        for seed in (1, 1, 2)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    assert texts[0].startswith("Once upon a time")
+
+
+def test_the_text_ends_where_the_model_ends_it(tmp_path):
+    always(TOKENIZER.special[END]).save_pretrained(tmp_path, TOKENIZER)
+    done = run("--model", tmp_path, "--prompt", "", "--temperature", 0)
+    assert done.returncode == 0, done.stderr
+    assert re.search(RATE, done.stdout).groups() == ("0", None)
+
+
+def test_tokens_without_text_are_left_out(tmp_path):
+    always(299).save_pretrained(tmp_path, TOKENIZER)
+    done = run("--model", tmp_path, "--prompt", "cat", "--temperature", 0, "--tokens", 5)
+    assert done.stdout.split("\n\n", 1)[1].startswith("cat\n\n5 tokens, ")
+
+
+def test_text_comes_while_the_model_writes_and_ctrl_c_ends_it(tmp_path):
+    always(TOKENIZER.encode("the")[0]).save_pretrained(tmp_path, TOKENIZER)
+    command = [sys.executable, str(SCRIPT), "--model", str(tmp_path), "--tokens", "1000000000"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
+    )
+    begin = b""
+    while begin.count(b"the") < 20:
+        begin += process.stdout.read(10)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert re.search(RATE, rest.decode())
+
+
+def test_what_is_missing_is_said_in_a_line(tmp_path):
+    done = run()
+    assert done.returncode == 2
+    assert "config.json, model.safetensors, vocab.json and merges.txt" in done.stderr
+    assert "https://huggingface.co/openai-community/gpt2" in done.stderr
+    TOKENIZER.save(tmp_path)
+    for folder, message in (
+        (tmp_path / "none", "vocab.json': --model must be"),
+        (tmp_path, "config.json: can"),
+    ):
+        done = run("--model", folder)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
