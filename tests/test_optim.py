@@ -343,6 +343,30 @@ def test_the_same_parameter_twice_and_nesterov_without_momentum_are_refused():
         SGD([p], lr=0.1, nesterov=True)
 
 
+def test_a_gradient_of_another_shape_is_refused_before_anything_changes():
+    p, q = parameter([1.0], [1.0]), parameter([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match=r"gradient of shape \(1,\) for a parameter of \(2,\)"):
+        SGD([p, q], lr=0.5).step()
+    close(p.data, [1.0])
+
+
+def test_state_in_another_layout_goes_on_the_same():
+    rows = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    found = []
+    for order in "CF":
+        p = parameter(rows, rows, dtype=np.float32)
+        optimizer = Adam([p], lr=0.1)
+        optimizer.size = 2**20  # as of a large model, whose update is a kernel's
+        optimizer.step()
+        state = optimizer.state_dict()
+        for name in "mv":
+            state["state"][0][name] = np.asarray(state["state"][0][name], order=order)
+        optimizer.load_state_dict(state)
+        optimizer.step()
+        found.append(p.data)
+    np.testing.assert_array_equal(*found)
+
+
 def test_an_optimizer_of_one_s_own_needs_update_only():
     class SignSGD(Optimizer):
         def update(self, param, grad, state, group):

@@ -14,7 +14,7 @@ An optimizer is built on parameters, reads their `.grad` and writes their `.data
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ from tinygen.tape import Op
 from tinygen.tensor import Array, Tensor, device_of, to_device
 
 Group = dict[str, Any]
+State = dict[str, Any]
 
 PIECE = 1 << 15
 """How many numbers of each array an update takes at a time. Its intermediate results then stay in the
@@ -58,7 +59,7 @@ class Optimizer:
         items: list[Any] = list(params)
         groups = items if items and isinstance(items[0], dict) else [{"params": items}]
         self.groups: list[Group] = [{**hyper, **g, "params": list(g["params"])} for g in groups]
-        self.state: dict[Tensor, dict[str, Any]] = {}
+        self.state: dict[Tensor, State] = {}
         self.params: list[Tensor] = [p for g in self.groups for p in g["params"]]
         if not self.params:
             raise ValueError("no parameters to optimize (a generator can be read only once)")
@@ -88,17 +89,29 @@ class Optimizer:
             group["lr"] = float(value)
 
     def step(self) -> None:
-        """Update, in place, every parameter that has a gradient. Raises RuntimeError when none has."""
+        """Update, in place, every parameter that has a gradient. Raises RuntimeError when none has, and
+        ValueError for a gradient of another shape; then nothing has changed."""
         if all(p.grad is None for p in self.params):
             raise RuntimeError("no parameter has a gradient: call backward() on the loss before step()")
+        for p in self.params:
+            if p.grad is not None and p.grad.shape != p.shape:
+                raise ValueError(f"a gradient of shape {p.grad.shape} for a parameter of {p.shape}")
         for group in self.groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    data = contiguous(p.data)
-                    self.update(data, contiguous(p.grad), self.state.setdefault(p, {}), group)
-                    p.data = data  # tells the tape
+            params = [p for p in group["params"] if p.grad is not None]
+            arrays = [contiguous(p.data) for p in params]
+            grads = [contiguous(p.grad) for p in params]
+            self.update_all(arrays, grads, [self.state.setdefault(p, {}) for p in params], group)
+            for p, array in zip(params, arrays, strict=True):
+                p.data = array  # tells the tape
 
-    def update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+    def update_all(
+        self, params: Sequence[Array], grads: Sequence[Array], states: Sequence[State], group: Group
+    ) -> None:
+        """`update` each parameter of a group; for optimizers that do it for all in one call to replace."""
+        for each in zip(params, grads, states, strict=True):
+            self.update(*each, group)
+
+    def update(self, param: Array, grad: Array, state: State, group: Group) -> None:
         """Write new values into the array `param`, whose gradient is `grad`."""
         raise NotImplementedError
 
@@ -140,7 +153,7 @@ class Optimizer:
         for p, state in zip(self.params, saved["state"], strict=True):
             if state:
                 self.state[p] = {
-                    k: to_device(np.array(x), p.device) if hasattr(x, "shape") else x
+                    k: to_device(np.array(x, order="C"), p.device) if hasattr(x, "shape") else x
                     for k, x in state.items()
                 }
 
@@ -162,7 +175,7 @@ class SGD(Optimizer):
         if any(group["nesterov"] and not group["momentum"] for group in self.groups):
             raise ValueError("nesterov needs a momentum above 0")
 
-    def update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+    def update(self, param: Array, grad: Array, state: State, group: Group) -> None:
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
         if momentum and not state:
             state["m"] = np.zeros_like(param)
@@ -177,35 +190,33 @@ class SGD(Optimizer):
 
 
 def adam(
-    param: Array,
-    grad: Array,
-    mean: Array,
-    square: Array,
-    *,
+    *arrays: Array,
+    rates: Sequence[float],
+    epsilons: Sequence[float],
     keep: float,
     decay: float,
     betas: tuple[float, float],
-    rate: float,
-    eps: float,
 ) -> tuple[None]:
-    """Adam's step, in place: p shrinks to keep·p, decay·p adds to its gradient g, which m and v, the running
-    means of g and g², take in, and p -= rate·m / (sqrt(v) + eps)."""
+    """Adam's step, in place. `arrays` are p, g, m, v of each parameter in turn: itself, its gradient, the
+    running means of g and g². p shrinks to keep·p, decay·p adds to g, p -= rate·m / (sqrt(v) + epsilon)."""
     beta1, beta2 = betas
-    for p, g, m, v in pieces(param, grad, mean, square):
-        if keep != 1:
-            p *= keep
-        if decay:
-            g = g + decay * p
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * g * g
-        p -= rate * m / (np.sqrt(v) + eps)
+    each = zip(arrays[::4], arrays[1::4], arrays[2::4], arrays[3::4], rates, epsilons, strict=True)
+    for *four, rate, epsilon in each:
+        for p, g, m, v in pieces(*four):
+            if keep != 1:
+                p *= keep
+            if decay:
+                g = g + decay * p
+            m *= beta1
+            m += (1 - beta1) * g
+            v *= beta2
+            v += (1 - beta2) * g * g
+            p -= rate * m / (np.sqrt(v) + epsilon)
     return (None,)
 
 
 ADAM = Op(adam)  # never on the tape, but a definition that has a kernel
-kernels.later(ADAM, "adam", worth=lambda *arrays: True)  # of many small ones: see `Adam.update`
+kernels.later(ADAM, "adam", worth=lambda *arrays: True)  # see `Adam.update_all`
 
 
 class Adam(Optimizer):
@@ -229,17 +240,23 @@ class Adam(Optimizer):
         if any(beta >= 1 for group in self.groups for beta in group["betas"]):
             raise ValueError("betas must be below 1")
 
-    def update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+    def update_all(
+        self, params: Sequence[Array], grads: Sequence[Array], states: Sequence[State], group: Group
+    ) -> None:
         lr, (beta1, beta2), eps, decay = (group[k] for k in ("lr", "betas", "eps", "weight_decay"))
-        if not state:
-            state.update(step=0, m=np.zeros_like(param), v=np.zeros_like(param))
-        state["step"] += 1
-        root = math.sqrt(1 - beta2 ** state["step"])  # m̂ / (sqrt(v̂) + eps), times root above and below
-        rate = lr * root / (1 - beta1 ** state["step"])
+        arrays: list[Array] = []
+        rates, epsilons = [], []
+        for param, grad, state in zip(params, grads, states, strict=True):
+            if not state:
+                state.update(step=0, m=np.zeros_like(param), v=np.zeros_like(param))
+            state["step"] += 1
+            arrays += [param, grad, state["m"], state["v"]]
+            root = math.sqrt(1 - beta2 ** state["step"])  # m̂ / (sqrt(v̂) + eps), times root above and below
+            rates.append(lr * root / (1 - beta1 ** state["step"]))
+            epsilons.append(eps * root)
         keep, decay = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
-        arrays = (param, grad, state["m"], state["v"])
-        update = ADAM.compute if self.size >= LEAST else ADAM.body
-        update(*arrays, keep=keep, decay=decay, betas=(beta1, beta2), rate=rate, eps=eps * root)
+        adam = ADAM.compute if params and self.size >= LEAST else ADAM.body
+        adam(*arrays, rates=rates, epsilons=epsilons, keep=keep, decay=decay, betas=(beta1, beta2))
 
 
 class AdamW(Adam):

@@ -276,13 +276,26 @@ def test_scatters_that_are_left_to_numpy():
         assert_equals_definition(ops.scatter_add, [x], index=index, shape=shape, taken=False)
 
 
-@given(st.lists(sizes, min_size=1, max_size=2).map(tuple), seeds, st.booleans())
+@given(st.lists(shapes, min_size=1, max_size=4), seeds, st.booleans())
 @settings(max_examples=40)
-def test_adam(shape, seed, decoupled):
+def test_adam(of_shapes, seed, decoupled):
     keep, decay = (0.9, 0.0) if decoupled else (1.0, 0.1)
-    hyper = {"keep": keep, "decay": decay, "betas": (0.9, 0.99), "rate": 0.01, "eps": 1e-8}
-    arrays = draw(seed, *[shape] * 4)
-    arrays[3] = np.square(arrays[3])
+    rates = [0.01 * (i + 1) for i in range(len(of_shapes))]
+    hyper = {"keep": keep, "decay": decay, "betas": (0.9, 0.99), "rates": rates, "epsilons": rates[::-1]}
+    arrays = draw(seed, *[shape for shape in of_shapes for _ in range(4)])
+    for i in range(3, len(arrays), 4):
+        arrays[i] = np.square(arrays[i])
+    assert_updates_alike(arrays, hyper)
+
+
+def test_adam_of_parameters_in_several_parts():
+    hyper = {"keep": 1.0, "decay": 0.0, "betas": (0.9, 0.99), "rates": [0.1, 0.2], "epsilons": [1e-3, 1e-4]}
+    arrays = draw(15, *[(3, 5000)] * 4, *[(4097,)] * 4)
+    arrays[3], arrays[7] = 1 + np.square(arrays[3]), 1 + np.square(arrays[7])
+    assert_updates_alike(arrays, hyper)
+
+
+def assert_updates_alike(arrays, hyper):
     expected = [a.copy() for a in arrays]
     ADAM.body(*expected, **hyper)
     for floor in FLOORS:
