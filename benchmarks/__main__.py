@@ -32,9 +32,10 @@ WORKLOADS = {
     "lstm": "lstm",
     "conv": "conv",
     "generate": "generate",
+    "gpt2": "gpt2",
     "scaling": "scaling",
 }
-PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd")
+PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformers")
 MODES = ("numpy", "off")
 
 

@@ -17,7 +17,7 @@ import tinygen
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generate, gpt, lstm, ops, paired, scaling, vae  # noqa: E402
+from benchmarks import generate, gpt, gpt2, lstm, ops, paired, scaling, vae  # noqa: E402
 from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
 from benchmarks.worker import chosen, fingerprint  # noqa: E402
 
@@ -355,6 +355,20 @@ def test_a_generated_token_is_that_of_generate(monkeypatch):
     [step] = generate.build("torch").values()
     for expected in [*logits, *logits[:2]]:
         np.testing.assert_allclose(step()[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_both_write_the_same_from_gpt2s_folder(monkeypatch):
+    monkeypatch.setattr(gpt2, "SIZE", TINY._replace(batch=1, context=16))
+    monkeypatch.setattr(gpt2, "PROMPT", 4)
+    monkeypatch.setattr(gpt2, "TOKENS", 9)
+    [(case, step)] = gpt2.build("tinygen").items()
+    assert case.endswith(", 9 tokens after 4")
+    found = step()
+    assert found.shape == (1, 13)
+    np.testing.assert_array_equal(step(), found)
+    pytest.importorskip("transformers")
+    [step] = gpt2.build("transformers").values()
+    np.testing.assert_array_equal(step(), found)
 
 
 def test_slopes_are_powers():
