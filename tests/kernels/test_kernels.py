@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tinygen
 from tinygen import Tensor, ops
 from tinygen.kernels import registry
-from tinygen.ops.loss import token_losses
+from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.optim import ADAM
 
 FLOORS = ("numpy", "auto")
@@ -314,6 +314,21 @@ def test_token_losses(shape, classes, seed):
         assert compiled(token_losses)(logits, np.zeros(shape, int), -1, 0.1) is NotImplemented
     targets = np.random.default_rng(seed).integers(-1, classes, shape)
     assert_equals_definition(token_losses, [logits, targets], ignore_index=-1, smoothing=0.0)
+
+
+@given(shapes, seeds, st.sampled_from([1.0, 20.0]))
+@settings(max_examples=40)
+def test_binary_losses(shape, seed, scale):
+    logits, targets = draw(seed, shape, shape, scale=scale)
+    assert_equals_definition(binary_losses, [logits, targets])
+    if compiled(binary_losses) is not None:
+        assert compiled(binary_losses)(logits, targets > 0) is NotImplemented
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_binary_cross_entropy_in_several_parts(reduction):
+    logits, targets = draw(16, (128, 784), (128, 784))
+    assert_equals_definition(lambda x, y: ops.bce_with_logits(x, y, reduction), [logits, targets])
 
 
 def strided(a):

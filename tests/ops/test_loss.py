@@ -151,6 +151,8 @@ def test_bce_with_logits():
     assert loss.numpy().tolist() == [0, 0, 1000]
     loss.sum().backward()
     assert x.grad.tolist() == [0, 0, 1]  # σ(x) - y
+    slope = grad(ops.bce_with_logits, 1)(np.array([2.0, -3.0]), np.array([0.5, 1.0]))
+    assert slope.numpy().tolist() == [-1, 1.5]  # by the targets: -x, and a mean of two
 
 
 def test_gradients_flow_to_both_sides():

@@ -5,7 +5,7 @@ oracle that kernels are tested against, in value and gradient. A kernel is a fun
 arguments and results for NumPy arrays; one that doesn't take what it is given returns NotImplemented,
 and the next one is asked, in the end the definition. `kernels("off")` leaves only definitions,
 `kernels("numpy")` takes kernels that need no compiler, `kernels("auto")`, the default, the best there is:
-those in `compiled/`, where Numba and SciPy are installed. `kernels.table()` lists them.
+those in `compiled/`, where Numba is installed. `kernels.table()` lists them.
 """
 
 from tinygen import ops
@@ -13,7 +13,7 @@ from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  #
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels, many_products
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
-from tinygen.ops.loss import token_losses
+from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.ops.pool import max_pool
 
 __all__ = ["kernels"]
@@ -42,5 +42,6 @@ kernels.later(ops.lstm, "recurrent")
 kernels.later(ops.gru, "recurrent")
 kernels.later(ops.scatter_add, "index")
 kernels.later(token_losses, "loss")
+kernels.later(binary_losses, "loss")
 
 keep_freed_memory()

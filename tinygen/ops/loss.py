@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.activation import log_softmax, softplus
+from tinygen.ops.elementwise import sigmoid
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
 
@@ -77,10 +78,17 @@ def cross_entropy(
     return np.sum(losses) / int(counted.sum())
 
 
+@op
+def binary_losses(logits: Array, targets: Array) -> Any:
+    """-[y log σ(x) + (1 - y) log(1 - σ(x))], as softplus(x) - x y."""
+    losses = softplus(logits) - logits * targets
+    return losses, lambda g: g * (sigmoid(logits) - targets), lambda g: -g * logits
+
+
 def bce_with_logits(logits: Any, targets: Any, reduction: str = "mean") -> Any:
-    """-[y log σ(x) + (1 - y) log(1 - σ(x))] for targets y in [0, 1], as softplus(x) - x y."""
+    """Binary cross-entropy: the negative log-likelihood of targets y in [0, 1] under σ(logits), in nats."""
     same_shape(logits, targets)
-    return reduced(softplus(logits) - logits * targets, reduction)
+    return reduced(binary_losses(logits, targets), reduction)
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -115,7 +123,15 @@ def kl_categorical(log_p: Any, log_q: Any, reduction: str = "mean") -> Any:
     return reduced(np.sum(np.exp(log_p) * (log_p - log_q), axis=-1), reduction)
 
 
+@op
+def gaussian_divergences(mean: Array, logvar: Array) -> Any:
+    """(μ² + σ² - 1 - log σ²)/2."""
+    variance = np.exp(logvar)
+    divergences = 0.5 * (mean * mean + variance - 1 - logvar)
+    return divergences, lambda g: g * mean, lambda g: 0.5 * g * (variance - 1)
+
+
 def kl_gaussian(mean: Any, logvar: Any, reduction: str = "mean") -> Any:
     """KL(N(mean, exp(logvar)) ‖ N(0, 1)) per entry (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
     same_shape(mean, logvar)
-    return reduced(0.5 * (np.square(mean) + np.exp(logvar) - 1.0 - logvar), reduction)
+    return reduced(gaussian_divergences(mean, logvar), reduction)

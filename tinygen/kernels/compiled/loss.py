@@ -1,4 +1,5 @@
-"""Cross-entropy of each row in two passes over it, and one back. Kept are the logits and one number a row."""
+"""Cross-entropy: of each row in two passes over it, and one back, one number a row being kept beside the
+logits; of yes or no, in one pass each way."""
 
 from __future__ import annotations
 
@@ -8,8 +9,11 @@ import numpy as np
 from numba import prange
 
 from tinygen.kernels.compiled.compile import contiguous, inner_sum, kernel
-from tinygen.kernels.compiled.math import ZERO, exp, largest, log
+from tinygen.kernels.compiled.math import ZERO, exp, largest, log, log1p, sigmoid
+from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
+
+PART = 2**12  # floats that a thread takes at a time
 
 
 @inner_sum
@@ -56,3 +60,44 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
         return d.reshape(shape)
 
     return losses.reshape(shape[:-1]), dlogits
+
+
+@kernel
+def binary_value(logits, targets, losses):
+    for part in prange((logits.size + PART - 1) // PART):
+        here = slice(part * PART, (part + 1) * PART)
+        xs, ys, out = logits[here], targets[here], losses[here]
+        for i in range(xs.size):
+            out[i] = (ZERO if xs[i] < ZERO else xs[i]) + log1p(exp(-abs(xs[i]))) - xs[i] * ys[i]
+
+
+@kernel
+def binary_slope(logits, targets, g, d):
+    """g has one number for all, as a sum's gradient, or one for each."""
+    for part in prange((logits.size + PART - 1) // PART):
+        here = slice(part * PART, (part + 1) * PART)
+        xs, ys, out = logits[here], targets[here], d[here]
+        if g.size == 1:
+            weight = g[0]
+            for i in range(xs.size):
+                out[i] = weight * (sigmoid(xs[i]) - ys[i])
+        else:
+            gs = g[here]
+            for i in range(xs.size):
+                out[i] = gs[i] * (sigmoid(xs[i]) - ys[i])
+
+
+def binary_losses(logits: Array, targets: Array) -> Any:
+    if not float32(targets) or logits.shape != targets.shape:
+        return NotImplemented
+    xs, ys = (contiguous(a).reshape(-1) for a in (logits, targets))
+    losses = np.empty_like(xs)
+    binary_value(xs, ys, losses)
+
+    def dlogits(g: Array) -> Array:
+        d = np.empty_like(xs)
+        weights = g if any(g.strides) else g.reshape(-1)[:1]
+        binary_slope(xs, ys, contiguous(weights).reshape(-1), d)
+        return d.reshape(logits.shape)
+
+    return losses.reshape(logits.shape), dlogits, lambda g: -g * logits
