@@ -1,6 +1,7 @@
 """GPT: exact facts, then parity with the same model in torch from the same weights."""
 
 import math
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -107,6 +108,33 @@ def test_generation_repeats_with_the_seed_and_leaves_the_mode_alone():
     with pytest.raises(ValueError, match="temperature"):
         model.generate(tokens(1, 2), 1, np.random.default_rng(0), temperature=-1)
     assert model.training
+
+
+def test_a_stream_is_what_generate_gives():
+    model, rng = small(dropout=0.5), np.random.default_rng
+    whole = model.generate(tokens(2, 3), 9, rng(5), 0.7, top_k=4)
+    stream = model.stream(tokens(2, 3), rng(5), 0.7, top_k=4)
+    np.testing.assert_array_equal(np.stack(list(islice(stream, 9)), axis=1), whole[:, 3:])
+    np.testing.assert_array_equal(model.generate(tokens(2, 3), 0, rng(5)), tokens(2, 3))
+
+
+def test_between_two_tokens_of_a_stream_gradients_flow():
+    """And the model is in evaluation mode until the stream is closed."""
+    model = small(dropout=0.5)
+    stream = model.stream(tokens(1, 3), np.random.default_rng(0))
+    for _ in range(2):
+        next(stream)
+        assert not model.training
+        assert model(tokens(1, 3))[0].requires_grad
+    stream.close()
+    assert model.training
+
+
+def test_the_epsilon_of_every_norm():
+    model = small(norm_eps=0.25)
+    norms = [m for _, m in model.named_modules() if isinstance(m, nn.LayerNorm)]
+    assert len(norms) == 5
+    assert all(norm.eps == 0.25 for norm in norms)
 
 
 def test_targets_of_minus_one_do_not_count():
