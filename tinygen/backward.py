@@ -114,18 +114,9 @@ def backward(
     grads: dict[Any, Any] = {}
     ours: set[Any] = set()  # whose gradient is a sum allocated here: it may be added into
 
-    def send(x: Any, gx: Any) -> None:
-        if x not in grads:
-            grads[x] = gx  # borrowed: rules may return one array twice, or a view
-        elif x in ours:
-            grads[x] += gx
-        else:
-            grads[x] = grads[x] + gx
-            if not create_graph:
-                ours.add(x)
-
     for y, g in zip(outputs, gradients, strict=True):
-        send(y.node or y, g)
+        start = y.node or y
+        grads[start] = grads[start] + g if start in grads else g
     with switch(record=create_graph, segment=None):
         for node in reversed(order):
             g = grads.get(node) if node in keep else grads.pop(node, None)
@@ -141,38 +132,40 @@ def backward(
                 node.rules.rebuild()
             rules: Any = node.rules if replayed is None else replayed[node]
             try:
-                for i, x, gx in sent_back(node, rules, g, live):
+                together = rules[0](g) if len(rules) == 1 else None
+                for i, x in enumerate(node.inputs):
+                    if not (type(x) is Node or (isinstance(x, Tensor) and x.requires_grad)):
+                        continue
+                    if live is not None and x not in live:
+                        continue
+                    if together is None:
+                        rule = rules[i] if i < len(rules) else None
+                        gx = None if rule is None else rule(g)
+                    else:
+                        gx = together[i] if type(together) is tuple else together if i == 0 else None
+                    if gx is None:
+                        name = node.op.name
+                        raise TypeError(f"`{name}` has no gradient for its argument {i}: detach() it first")
+                    if getattr(gx, "shape", None) != x.shape or gx.dtype is not x.dtype:
+                        gx = fitted(gx, x)
                     if checked:
                         check_finite(gx, f"the gradient of `{node.op.name}` for input {i}", node.where)
-                    send(x, gx)
+                    before = grads.get(x)
+                    if before is None:
+                        grads[x] = gx  # borrowed: rules may return one array twice, or a view
+                    elif x in ours:
+                        before += gx
+                        grads[x] = before
+                    else:
+                        grads[x] = before + gx
+                        if not create_graph:
+                            ours.add(x)
             except Exception as error:
                 error.add_note(f"in the gradient of `{node.op.name}`, called at {node.where}")
                 raise
             if not (retain_graph or create_graph):
                 node.rules, node.inputs = None, ()
     return grads
-
-
-def sent_back(node: Node, rules: Sequence[Rule], g: Any, live: set[Any] | None) -> list[tuple[int, Any, Any]]:
-    """(position, input, its gradient) for each input of `node` that wants one."""
-    together = rules[0](g) if len(rules) == 1 else None
-    sent = []
-    for i, x in enumerate(node.inputs):
-        if not (type(x) is Node or (isinstance(x, Tensor) and x.requires_grad)):
-            continue
-        if live is not None and x not in live:
-            continue
-        if together is None:
-            rule = rules[i] if i < len(rules) else None
-            gx = None if rule is None else rule(g)
-        else:
-            gx = together[i] if type(together) is tuple else together if i == 0 else None
-        if gx is None:
-            raise TypeError(f"`{node.op.name}` has no gradient for its argument {i}: detach() it first")
-        if getattr(gx, "shape", None) != x.shape or gx.dtype is not x.dtype:
-            gx = fitted(gx, x)
-        sent.append((i, x, gx))
-    return sent
 
 
 def fitted(gx: Any, x: Node | Tensor) -> Any:
