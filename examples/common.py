@@ -1,6 +1,17 @@
-"""What the examples share around their training loops: flags that fail in one line, and the run folder.
+"""What the examples share around their training loops: flags that fail in one line, and the run folder, from
+which a run goes on where it was stopped.
 
-Nothing here trains: every example has its own loop.
+Nothing here trains: every example has its own loop. One that can be resumed looks like this:
+
+    run = RunFolder(args.out, columns, settings_of(args), args.resume)
+    step = run.restore({"model": model, "optimizer": optimizer, "batches": rng})
+    with Stop() as stop:
+        while step < args.steps and not stop.asked:
+            ...                                                 # one step, and what is logged of it
+            step += 1
+            if step % args.save_every == 0:
+                run.save(step)
+    run.save(step)
 """
 
 from __future__ import annotations
@@ -8,13 +19,20 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
+
+from tinygen.checkpoints import Checkpoints, Saved
+from tinygen.files import CheckpointError
+from tinygen.safetensors import save_file
+from tinygen.state import restore
 
 for package in ("matplotlib", "tqdm"):
     if find_spec(package) is None:
@@ -53,20 +71,103 @@ def number(kind: type, low: float, high: float = np.inf) -> Callable[[str], Any]
     return parse
 
 
-class RunFolder:
-    """The folder of one run: metrics.csv grows row by row; the rest is written at the end."""
+def add_run_flags(parser: Flags, out: str, often: str) -> None:
+    """The flags of a run that can be resumed. `often` says how often it saves without --save-every."""
+    add = parser.add_argument
+    add(
+        "--out", default=out, help="folder for the metrics, the curve, the result, the model, the checkpoints"
+    )
+    add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
+    add("--resume", action="store_true", help="go on from the last checkpoint in --out, with the same flags")
 
-    def __init__(self, path: str, columns: Sequence[str]) -> None:
+
+def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
+    """The flags that a resumed run must share with the run it goes on, and what else must be the same."""
+    free = {"out", "save_every", "resume", "error"}
+    return {**{name: value for name, value in vars(args).items() if name not in free}, **more}
+
+
+class Stop:
+    """`with Stop() as stop:` Ctrl-C, or a polite kill, sets `stop.asked`, so that the loop ends between two
+    steps, where its state can be saved. The second one ends the program at once."""
+
+    asked = False
+
+    def __enter__(self) -> Self:
+        self.before = {kind: signal.signal(kind, self.ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def ask(self, *_: Any) -> None:
+        self.asked = True
+        self.__exit__()
+
+    def __exit__(self, *_: Any) -> None:
+        for kind, handler in self.before.items():
+            signal.signal(kind, handler)
+
+
+class RunFolder:
+    """The folder of one run: metrics.csv grows row by row, checkpoints are written on the way, the rest at
+    the end.
+
+    With `resume` it goes on from its last checkpoint; CheckpointError when there is none, or it is damaged or
+    of other settings. Without, it starts anew; CheckpointError when the run in the folder is not finished."""
+
+    def __init__(
+        self, path: str | Path, columns: Sequence[str], settings: Mapping[str, Any], resume: bool = False
+    ) -> None:
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
         self.columns = list(columns)
         self.rows: list[Mapping[str, float]] = []
-        (self.path / "metrics.csv").write_text(",".join(columns) + "\n")
+        self.settings = dict(settings)
+        self.things: dict[str, Any] = {}
+        self.saved_step: int | None = None
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.saved = self.checkpoints.load() if resume or self.checkpoints.paths() else None
+        if self.saved:
+            self.check(self.saved, resume)
+        if not resume:
+            self.saved = None
+            for old in self.checkpoints.paths():
+                shutil.rmtree(old)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def check(self, saved: Saved, resume: bool) -> None:
+        theirs = saved.state["settings"]
+        if not resume and saved.step < theirs["steps"]:
+            choices = f"--resume, another --out, or no {self.checkpoints.folder}"
+            found = f"step {saved.step} of {theirs['steps']}"
+            raise CheckpointError(self.path, "the run in it is not finished", choices, found)
+        for name in sorted(self.settings.keys() | theirs.keys()) if resume else ():
+            then, now = theirs.get(name), self.settings.get(name)
+            if then != now:
+                raise CheckpointError(saved.path, f"saved with another {name}", then, now)
+
+    def restore(self, things: Mapping[str, Any]) -> int:
+        """Say what changes in the run. Returns the step to begin with: 0, or that of the checkpoint, and then
+        `things` and the rows of the metrics are as they were at that step."""
+        self.things, saved = dict(things), self.saved
+        if saved:
+            restore(self.things, saved.state["things"])
+            self.rows, self.saved, self.saved_step = saved.state["rows"], None, saved.step
+        with (self.path / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        return saved.step if saved else 0
+
+    def save(self, step: int, score: float | None = None) -> None:
+        """Write a checkpoint, of which the last three and the one with the lowest score are kept. Nothing is
+        written when the last one is of this step."""
+        if step != self.saved_step:
+            state = {"settings": self.settings, "rows": self.rows, "things": self.things}
+            self.checkpoints.save(step, state, score)
+            self.saved_step = step
 
     def log(self, **row: float) -> None:
         self.rows.append(row)
         with (self.path / "metrics.csv").open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow(row)
+            csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
     def curve(self, columns: Mapping[str, str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
         """loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
@@ -94,5 +195,5 @@ class RunFolder:
         (self.path / "result.json").write_text(json.dumps(figures, indent=2) + "\n")
 
     def model(self, state: Mapping[str, Any]) -> None:
-        """model.npz: the parameters by name."""
-        np.savez(self.path / "model.npz", **state)
+        """model.safetensors: the parameters by name."""
+        save_file(self.path / "model.safetensors", state)

@@ -3,6 +3,7 @@
     python examples/gpt_text.py             # English that comes with Python; about 3 minutes on 2 cores
     python examples/gpt_text.py --data my.txt --out runs/mine
     python examples/gpt_text.py --data shakespeare --preset nanogpt-cpu
+    python examples/gpt_text.py --resume    # goes on after Ctrl-C, or a kill, as if nothing had been
 
 The preset is nanoGPT's recipe for a laptop's CPU, whose README reports a validation loss of 1.88.
 """
@@ -10,17 +11,19 @@ The preset is nanoGPT's recipe for a laptop's CPU, whose README reports a valida
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, number
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.data import DataError, load_text, random_batch, train_val_split
+from tinygen.files import CheckpointError
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
 from tinygen.text import CharTokenizer, NGram, perplexity
@@ -45,7 +48,7 @@ def flags() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="topics", help="topics (in Python's library), shakespeare, names, or a UTF-8 file")
     add("--preset", choices=PRESETS, default="quick", help="a recipe; flags that are given win over it")
-    add("--out", default="runs/gpt_text", help="folder for the curve, the metrics, the result and the model")
+    add_run_flags(parser, "runs/gpt_text", "at every evaluation")
     add("--seed", type=number(int, 0), default=1337, help="of the weights, the batches and the samples")
     add("--layers", type=number(int, 1), default=4, help="Transformer blocks")
     add("--heads", type=number(int, 1), default=4, help="attention heads; must divide the width")
@@ -78,6 +81,7 @@ def flags() -> argparse.Namespace:
     chosen, _ = parser.parse_known_args()
     parser.set_defaults(**PRESETS[chosen.preset])
     args = parser.parse_args()
+    args.save_every = args.save_every or args.eval_every
     args.error = parser.error
     return args
 
@@ -100,7 +104,9 @@ def whole_loss(model: GPT, ids: Any, block: int) -> float:
 
 
 @no_grad()
-def evaluate(model: GPT, train: Any, val: Any, args: argparse.Namespace, rng: np.random.Generator) -> Any:
+def evaluate(
+    model: GPT, train: Any, val: Any, args: argparse.Namespace, rng: np.random.Generator
+) -> list[float]:
     model.eval()
     if args.eval_batches:
         losses = [batch_loss(model, ids, args, rng) for ids in (train, val)]
@@ -111,42 +117,49 @@ def evaluate(model: GPT, train: Any, val: Any, args: argparse.Namespace, rng: np
 
 
 def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run: RunFolder) -> Any:
-    """The loop. Returns the last (step, train loss, validation loss) and tokens per second."""
+    """The loop. Returns the last {"step", "train_loss", "val_loss"} and tokens per second."""
     batch_rng, eval_rng = np.random.default_rng(args.seed + 1), np.random.default_rng(args.seed + 2)
     optimizer = AdamW(decay_groups(model, args.weight_decay), lr=args.lr, betas=(0.9, args.beta2))
     warmup = min(args.warmup, args.steps // 2)
-    tokens, seconds, last = 0, 0.0, None
-    try:
-        with tqdm(total=args.steps, unit="step", dynamic_ncols=True) as bar:
-            for step in range(args.steps + 1):
-                if step % args.eval_every == 0 or step == args.steps:
-                    last = step, *evaluate(model, train, val, args, eval_rng)
-                    run.log(step=step, train_loss=last[1], val_loss=last[2])
-                    bar.write(f"step {step:5d}   train {last[1]:.4f}   validation {last[2]:.4f} nats")
-                if step == args.steps:
-                    break
-                start = time.perf_counter()
-                optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
-                x, y = random_batch(train, args.block, args.batch, batch_rng)
-                _, loss = model(x, y)
-                optimizer.zero_grad()
-                loss.backward()
-                clip_grad_norm(model.parameters(), args.clip)
-                optimizer.step()
-                seconds += time.perf_counter() - start
-                tokens += x.size
-                run.log(step=step, batch_loss=loss.item())
-                bar.set_postfix_str(
-                    f"loss {loss.item():.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False
-                )
-                bar.update()
-    except KeyboardInterrupt:
-        print("\nstopped; what was learned so far is written out")
-        last = (
-            len([row for row in run.rows if "batch_loss" in row]),
-            *evaluate(model, train, val, args, eval_rng),
-        )
-    return last, tokens / max(seconds, 1e-9)
+    step = first = run.restore(
+        {"model": model, "optimizer": optimizer, "batches": batch_rng, "evaluation": eval_rng}
+    )
+    seconds, speed = 0.0, 0.0
+
+    def look() -> float:
+        train_loss, val_loss = evaluate(model, train, val, args, eval_rng)
+        run.log(step=step, train_loss=train_loss, val_loss=val_loss)
+        bar.write(f"step {step:5d}   train {train_loss:.4f}   validation {val_loss:.4f} nats")
+        return val_loss
+
+    with Stop() as stop, tqdm(total=args.steps, initial=first, unit="step", dynamic_ncols=True) as bar:
+        if step == 0:
+            look()
+        while step < args.steps and not stop.asked:
+            start = time.perf_counter()
+            optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
+            x, y = random_batch(train, args.block, args.batch, batch_rng)
+            _, loss = model(x, y)
+            optimizer.zero_grad()
+            loss.backward()
+            clip_grad_norm(model.parameters(), args.clip)
+            optimizer.step()
+            seconds += time.perf_counter() - start
+            run.log(step=step, batch_loss=loss.item())
+            step += 1
+            speed = (step - first) * args.batch * args.block / seconds
+            bar.set_postfix_str(f"loss {loss.item():.3f}, {speed:,.0f} tokens/s", refresh=False)
+            bar.update()
+            done = step == args.steps
+            val_loss = look() if step % args.eval_every == 0 or done else None
+            if step % args.save_every == 0 or done:
+                run.save(step, val_loss)
+        run.save(step)
+        if "val_loss" not in run.rows[-1]:
+            look()  # of what was learned when it was stopped; a run that is resumed knows nothing of it
+    if stop.asked:
+        print(f"stopped at step {step}; --resume goes on from there")
+    return run.rows[-1], speed
 
 
 def table(
@@ -164,18 +177,15 @@ def table(
     return "\n".join(lines)
 
 
-def main() -> None:
-    args = flags()
-    if args.width % args.heads:
-        args.error(f"--heads {args.heads} does not divide --width {args.width}")
-    try:
-        text = load_text(args.data)
-    except DataError as error:
-        args.error(str(error))
+def learn(args: argparse.Namespace) -> None:
+    text = load_text(args.data)
     if len(text) < 10 * (args.block + 1):
         args.error(
             f"{args.data!r} has {len(text)} characters; --block {args.block} needs {10 * (args.block + 1)}"
         )
+    columns = ["step", "batch_loss", "train_loss", "val_loss"]
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    run = RunFolder(args.out, columns, settings_of(args, text_sha256=digest), args.resume)
     began = time.perf_counter()
     tokenizer = CharTokenizer(text)
     train, val = train_val_split(tokenizer.encode(text))
@@ -189,8 +199,8 @@ def main() -> None:
     )
     model = GPT(config, np.random.default_rng(args.seed))
     print(f"GPT with {model.num_parameters():,} parameters")
-    run = RunFolder(args.out, ["step", "batch_loss", "train_loss", "val_loss"])
-    (step, train_loss, val_loss), speed = train_model(model, train, val, args, run)
+    last, speed = train_model(model, train, val, args, run)
+    val_loss = last["val_loss"]
     with no_grad():
         model.eval()
         whole = whole_loss(model, val, args.block)
@@ -212,9 +222,9 @@ def main() -> None:
         val_loss=val_loss,
         val_loss_whole=whole,
         expected=args.expected,
-        train_loss=train_loss,
+        train_loss=last["train_loss"],
         ngram={str(n): loss for n, loss in orders.items()},
-        steps=step,
+        steps=last["step"],
         tokens_per_second=speed,
         seconds=time.perf_counter() - began,
         sample=sample,
@@ -223,6 +233,16 @@ def main() -> None:
     print(
         f"{time.perf_counter() - began:.0f} s in all; the curve, the metrics and the model are in {run.path}/"
     )
+
+
+def main() -> None:
+    args = flags()
+    if args.width % args.heads:
+        args.error(f"--heads {args.heads} does not divide --width {args.width}")
+    try:
+        learn(args)
+    except (DataError, CheckpointError) as error:
+        args.error(str(error))
 
 
 if __name__ == "__main__":

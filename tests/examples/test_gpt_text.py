@@ -2,14 +2,17 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+from tinygen.checkpoints import Checkpoints
+from tinygen.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -53,8 +56,8 @@ def test_a_short_run(tmp_path, text):
     assert [int(row["step"]) for row in rows if row["val_loss"]] == [0, 40, 80]
     assert sum(bool(row["batch_loss"]) for row in rows) == 80
     assert (tmp_path / "out" / "loss.png").read_bytes().startswith(b"\x89PNG")
-    with np.load(tmp_path / "out" / "model.npz") as model:
-        assert model["wte.weight"].shape == (len(set(text.read_text())), 16)
+    model = load_file(tmp_path / "out" / "model.safetensors")
+    assert model["wte.weight"].shape == (len(set(text.read_text())), 16)
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path, text):
@@ -66,28 +69,126 @@ def test_the_same_seed_gives_the_same_run(tmp_path, text):
     assert results[0] == results[1]
 
 
-def test_ctrl_c_stops_cleanly(tmp_path, text):
-    flags = ["--data", text, "--out", tmp_path / "out", "--steps", 100_000, *TINY]
+# -- stopped and resumed ---------------------------------------------------------------------------
+
+
+def stopped(kind, when, *flags, example="gpt_text.py"):
+    """Start it, send the signal as soon as `when()`; what it has printed and its exit code."""
     process = subprocess.Popen(
-        command(*flags),
+        command(*flags, example=example),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
     )
-    metrics = tmp_path / "out" / "metrics.csv"
     deadline = time.monotonic() + 300
-    while not (metrics.exists() and metrics.read_text().count("\n") > 20):
+    while not when():
         assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(kind)
     stdout, stderr = process.communicate(timeout=300)  # kernels may be compiled first
-    assert process.returncode == 0, stderr
-    assert "stopped" in stdout
+    return stdout, stderr, process.returncode
+
+
+def test_ctrl_c_stops_cleanly(tmp_path, text):
+    flags = ["--data", text, "--out", tmp_path / "out", "--steps", 100_000, *TINY]
+    metrics = tmp_path / "out" / "metrics.csv"
+    stdout, stderr, code = stopped(
+        signal.SIGINT, lambda: metrics.exists() and metrics.read_text().count("\n") > 20, *flags
+    )
+    assert code == 0, stderr
     assert "Traceback" not in stderr
-    assert 10 < json.loads((tmp_path / "out" / "result.json").read_text())["steps"] < 100_000
+    step = json.loads((tmp_path / "out" / "result.json").read_text())["steps"]
+    assert 10 < step < 100_000
+    assert f"stopped at step {step}; --resume goes on from there" in stdout
     assert (tmp_path / "out" / "loss.png").exists()
+    assert Checkpoints(tmp_path / "out" / "checkpoints").load().step == step
+
+    before = metrics.read_bytes()
+    for more, message in (
+        ([], f"the run in it is not finished: expected --resume, another --out, .* step {step} of 100000"),
+        (["--resume", "--lr", "0.1"], "saved with another lr: expected 0.003, found 0.1"),
+    ):
+        done = run(*flags, *more)
+        assert done.returncode == 2
+        assert re.search(message, done.stderr), done.stderr
+        assert done.stderr.count("\n") == 1
+    assert metrics.read_bytes() == before
+
+
+def results(out):
+    """What must be the same to the last bit."""
+    result = json.loads((out / "result.json").read_text())
+    figures = {name: x for name, x in result.items() if "second" not in name and name != "flags"}
+    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+def test_stopped_killed_and_resumed_it_is_the_same_run(tmp_path, text):
+    """Dropout is on, and evaluations draw their batches, so that there are generators to remember."""
+    flags = ["--data", text, "--steps", 300, "--eval-every", 50, "--save-every", 10, *TINY]
+    flags += ["--dropout", 0.2, "--eval-batches", 2, "--weight-decay", 0.3]
+    checkpoints = Checkpoints(tmp_path / "parts" / "checkpoints")
+
+    def at(step):
+        return lambda: any(int(path.name.split("-")[-1]) >= step for path in checkpoints.paths())
+
+    parts = [*flags, "--out", tmp_path / "parts"]
+    _, stderr, code = stopped(signal.SIGINT, at(20), *parts)
+    assert code == 0, stderr
+    _, _, code = stopped(signal.SIGKILL, at(checkpoints.load().step + 50), *parts, "--resume")
+    assert code == -signal.SIGKILL
+    step = checkpoints.load().step
+    assert 70 <= step < 300
+    done = run(*parts, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert checkpoints.load().step == 300
+
+    done = run(*flags, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    parts, whole = checkpoints.load(), Checkpoints(tmp_path / "whole" / "checkpoints").load()
+    assert str(parts.state["things"]) == str(whole.state["things"])
+    best = Checkpoints(tmp_path / "whole" / "checkpoints").best()
+    rows = [row for row in whole.state["rows"] if row.get("val_loss") is not None and row["step"]]
+    assert checkpoints.load(best).score == min(row["val_loss"] for row in rows)
+
+
+def test_the_other_example_resumes_too(tmp_path):
+    flags = ["--task", "sorting", "--steps", 150, "--save-every", 10, "--width", 16, "--layers", 1]
+    flags += ["--dropout", 0.1]
+    checkpoints = Checkpoints(tmp_path / "parts" / "sorting" / "checkpoints")
+    parts = [*flags, "--out", tmp_path / "parts"]
+    example = "gpt_algorithms.py"
+    _, _, code = stopped(signal.SIGKILL, checkpoints.paths, *parts, example=example)
+    assert code == -signal.SIGKILL
+    assert checkpoints.load().step < 150
+    for out in (tmp_path / "parts", "--resume"), (tmp_path / "whole",):
+        done = run(*flags, "--out", *out, example=example)
+        assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "parts" / "sorting") == results(tmp_path / "whole" / "sorting")
+
+
+def test_a_finished_run_is_finished(tmp_path, text):
+    """To resume it tells its results again; to start it anew is allowed."""
+    flags = ["--data", text, "--out", tmp_path, "--steps", 20, *TINY]
+    assert run(*flags).returncode == 0
+    first = results(tmp_path)
+    for more in ["--resume"], []:
+        done = run(*flags, *more)
+        assert done.returncode == 0, done.stderr
+        assert results(tmp_path) == first
+    for path in (tmp_path / "checkpoints").rglob("arrays.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    done = run(*flags, "--resume")
+    assert done.returncode == 2
+    assert "arrays.safetensors: another size: expected" in done.stderr
+    done = run("--data", text, "--out", tmp_path / "none", "--resume", *TINY)
+    assert done.returncode == 2
+    assert "no checkpoint" in done.stderr
+
+
+# -- flags -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
