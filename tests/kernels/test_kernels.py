@@ -24,6 +24,7 @@ FLOORS = ("numpy", "auto")
 def at_every_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "LEAST", 0)
+        patch.setattr(registry, "FEW", 0)
         patch.setattr(registry, "PRODUCTS", 0)
         yield
 
@@ -84,8 +85,18 @@ def test_gelu(shape, seed, approximate, scale):
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
 def test_gelu_over_several_blocks_and_into_the_tails(approximate):
-    x = np.linspace(-30, 30, 100_003, dtype=np.float32)
+    x = np.linspace(-30, 30, 200_003, dtype=np.float32)
     assert_equals_definition(ops.gelu, [x], approximate=approximate)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_far_out(approximate):
+    x = np.array([0.0, -0.0, 1e-30, -1e-30, 16, -16, 1e6, -1e6, 1e12, -1e12, np.nan], np.float32)
+    for floor in FLOORS:
+        with tinygen.kernels(floor), np.errstate(all="raise", under="ignore"):
+            y, slope = value_and_gradients(ops.gelu, [x], np.ones_like(x), approximate=approximate)
+        np.testing.assert_allclose(y, np.where(x > 1, x, np.where(x < -1, 0, x / 2)), rtol=1e-6, atol=1e-20)
+        np.testing.assert_allclose(slope, np.where(x > 1, 1, np.where(x < -1, 0, x * 0 + 0.5)), atol=1e-6)
 
 
 @given(shapes, seeds, st.sampled_from(["relu", "sigmoid", "tanh", "softplus"]), st.sampled_from([1.0, 20.0]))
@@ -125,6 +136,12 @@ def test_layer_norm(shape, seed, with_bias):
     assert_equals_definition(ops.layer_norm, [x, w, b] if with_bias else [x, w])
 
 
+@pytest.mark.parametrize(("rows", "channels"), [(1030, 257), (2, 150_000), (33_000, 4)])
+def test_layer_norm_over_several_blocks(rows, channels):
+    x, w, b = draw(rows, (rows, channels), (channels,), (channels,))
+    assert_equals_definition(ops.layer_norm, [x, w, b])
+
+
 @given(st.tuples(sizes, sizes), sizes, sizes, sizes, seeds, st.booleans(), st.sampled_from([0.0, 0.4]))
 @settings(max_examples=40)
 def test_attention(batch, t, extra, d, seed, causal, dropout):
@@ -142,6 +159,21 @@ def test_attention_in_several_blocks(t, s, d, causal, dropout):
     assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=7, taken=taken)
 
 
+@pytest.mark.parametrize(("shape", "width"), [((11, 4, 64, 32), 32), ((19, 2, 63, 5), 7), ((33, 70, 9), 9)])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_attention_in_several_parts_of_the_batch(shape, width, causal, dropout):
+    q, k, v = draw(shape[0], shape, shape, (*shape[:-1], width))
+    taken = not dropout
+    assert_equals_definition(ops.attention, [q, k, v], causal=causal, dropout=dropout, seed=7, taken=taken)
+
+
+@pytest.mark.parametrize("t", [1, 7, 8, 9])
+def test_attention_of_few_queries(t):
+    q, k, v = draw(t, (2, 3, t, 16), (2, 3, 100, 16), (2, 3, 100, 16))
+    assert_equals_definition(ops.attention, [q, k, v], causal=True)
+
+
 def test_attention_over_one_set_of_keys_falls_back():
     q, k, v = draw(8, (2, 3, 5, 4), (3, 6, 4), (3, 6, 4))
     assert_equals_definition(ops.attention, [q, k, v], taken=False)
@@ -155,8 +187,12 @@ def test_attention_of_any_number_of_axes(batch, t, d, seed):
 
 
 def test_attention_sees_where_the_scores_are_large():
+    """Up to 60 and down to -60; then so large that exp would overflow, or leave nothing of a row."""
     q, k, v = draw(9, (1, 2, 70, 8), (1, 2, 70, 8), (1, 2, 70, 8), scale=3.0)
     assert_equals_definition(ops.attention, [q, k, v], causal=True)
+    for sign in (1, -1):
+        q, k = np.abs(q), sign * np.abs(k)
+        assert_equals_definition(ops.attention, [q, 16 * k, v], causal=True, tolerance=1e-4)  # of their size
 
 
 def test_attention_leaves_the_gradient_of_a_projection_in_one_piece():
@@ -167,6 +203,12 @@ def test_attention_leaves_the_gradient_of_a_projection_in_one_piece():
         return ops.attention(q, k, v, causal=True)
 
     assert_equals_definition(attend, [x])
+    for floor in FLOORS:
+        with tinygen.kernels(floor):
+            y, backward = ops.attention.op.compute(*(part.swapaxes(1, 2) for part in np.moveaxis(x, 2, 0)))
+            dq, dk, dv, _ = backward(y)
+        assert y.swapaxes(1, 2).flags.c_contiguous
+        assert dq.base is dk.base is dv.base is not None
 
 
 @given(st.integers(0, 3), st.integers(1, 3), st.booleans(), seeds)
@@ -376,19 +418,24 @@ def test_what_a_kernel_does_not_take_falls_back():
 
 def test_same_bits_every_time():
     x, w, b, weight = draw(5, (64, 128), (128,), (128,), (128, 128))
-    q, g = draw(6, (4, 4, 80, 16), (4, 4, 80, 16))
+    q, g = draw(6, (20, 4, 80, 16), (20, 4, 80, 16))
+    (long,) = draw(9, (3000, 128))
     ids = np.random.default_rng(7).integers(0, 64, 500)
     (rows,) = draw(8, (500, 128))
     for function, arrays, cotangent in [
-        (ops.layer_norm, [x, w, b], x),
+        (ops.layer_norm, [long, w, b], long),
+        (ops.gelu, [long], long),
         (ops.linear, [x, weight, b], x),
         (ops.attention, [q, q, q], g),
         (ops.embedding, [x, ids], rows),
         (ops.log_softmax, [x], x),
     ]:
-        first = value_and_gradients(function, arrays, cotangent)
-        for a, again in zip(first, value_and_gradients(function, arrays, cotangent), strict=True):
-            np.testing.assert_array_equal(a, again)
+        for floor in FLOORS:
+            with tinygen.kernels(floor):
+                first = value_and_gradients(function, arrays, cotangent)
+                again = value_and_gradients(function, arrays, cotangent)
+            for a, b in zip(first, again, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 def test_higher_orders_use_the_definition():

@@ -11,7 +11,7 @@ those in `compiled/`, where Numba is installed. `kernels.table()` lists them.
 from tinygen import ops
 from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
-from tinygen.kernels.registry import kernels, many_products
+from tinygen.kernels.registry import kernels, many_products, many_steps
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.ops.pool import max_pool
@@ -24,7 +24,7 @@ kernels.later(transposed_convolution, "conv")
 kernels.later(correlation, "conv")
 kernels.later(max_pool, "pool")
 kernels.later(ops.upsample_nearest, "pool")
-kernels.later(ops.gelu, "activation")
+kernels.later(ops.gelu, "activation", many_steps)
 kernels.later(ops.relu, "entrywise")
 kernels.later(ops.sigmoid, "entrywise")
 kernels.later(ops.tanh, "entrywise")
@@ -32,7 +32,7 @@ kernels.later(ops.softplus, "entrywise")
 kernels.later(ops.silu, "entrywise")
 kernels.later(ops.softmax, "activation")
 kernels.later(ops.log_softmax, "activation")
-kernels.later(ops.layer_norm, "norm")
+kernels.later(ops.layer_norm, "norm", many_steps)
 kernels.later(ops.rms_norm, "norm")
 kernels.later(ops.group_norm, "group_norm")
 kernels.later(ops.linear, "linear", many_products)

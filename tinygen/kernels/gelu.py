@@ -15,18 +15,14 @@ from tinygen import ops
 from tinygen.kernels.registry import kernels
 from tinygen.tensor import Array
 
-BLOCK = 32768  # floats: 128 kB each of x, y and slope stay within a second-level cache
+BLOCK = 2**16  # floats: 256 kB each of x, y and slope about fill a second-level cache
 
-# Φ(-|x|) = exp(-x²/2) t (c₁ + c₂ t + ... + c₈ t⁷) with t = 1/(1 + 0.33 |x|/√2): fitted to erfcx by weighted
-# least squares; the relative error is below 1e-7 for all x.
-P = np.float32(0.33 * math.sqrt(0.5))
-TAIL = [
-    np.float32(c)
-    for c in (
-        *(-0.06796450832561922, 0.23134460828721604, -0.17772036989103474, 0.20627165414768162),
-        *(0.022504880412531608, 0.10096203277671699, 0.0914186065583967, 0.09318305523030829),
-    )
-]
+# For a >= 0, Φ(-a) = exp(-a²/2) / (A a + B + (C a + D) / (a² + E a + F)): fitted by weighted least squares,
+# the weights raised where the error was largest. That of Φ and of a Φ is below 1e-7.
+A, B, C, D, E, F = (
+    np.float32(c) for c in (2.46824375, 0.68844534, -3.59040836, 15.78775859, 5.26982263, 12.03744185)
+)
+SIGN = np.uint32(1 << 31)
 
 
 @kernels.register(ops.gelu)
@@ -43,26 +39,34 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 
 def exact(x: Array, y: Array, slope: Array) -> None:
-    """y = x Φ(x), slope = Φ(x) + x φ(x)."""
-    density = np.multiply(x, x, out=slope)
+    """y = x Φ(x), slope = Φ(x) + x φ(x), for finite x."""
+    density = np.square(x, out=slope)
     density *= np.float32(-0.5)
     np.exp(density, out=density)  # √(2π) φ(x)
-    t = np.abs(x)
-    t *= P
-    t += np.float32(1)
-    np.reciprocal(t, out=t)
-    cdf = np.multiply(t, TAIL[0], out=y)
-    for c in TAIL[1:]:
-        cdf += c
-        cdf *= t
-    cdf *= density  # Φ(-|x|)
+    a = np.abs(x)
+    below = a + E
+    below *= a
+    below += F
+    tail = np.multiply(a, C, out=y)
+    tail += D
+    tail /= below
+    a *= A
+    tail += a
+    tail += B
+    cdf = np.divide(density, tail, out=y)  # Φ(-a)
     np.subtract(np.float32(0.5), cdf, out=cdf)
-    np.copysign(cdf, x, out=cdf)
+    with_sign(cdf, x, scratch=a)
     cdf += np.float32(0.5)
     density *= x
     density *= np.float32(1 / math.sqrt(2 * math.pi))
     slope += cdf
     y *= x
+
+
+def with_sign(y: Array, x: Array, scratch: Array) -> None:
+    """Give y >= 0 the sign of x: np.copysign, in a third of its time."""
+    bits = y.view(np.uint32)
+    bits |= np.bitwise_and(x.view(np.uint32), SIGN, out=scratch.view(np.uint32))
 
 
 def with_tanh(x: Array, y: Array, slope: Array) -> None:

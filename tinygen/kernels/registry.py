@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba")}
 LEAST = 2**13
 """How many entries an array must have for a compiled kernel to be worth a thread, or the import of Numba."""
 
+FEW = 2**9
+"""How many entries are enough, once Numba is there, for an op that takes NumPy a dozen steps."""
+
 PRODUCTS = 2**18
 """How many multiplications a matrix product must have: beyond as many, OpenBLAS takes its own threads, which
 the compiled kernels' would have to wait for."""
@@ -32,6 +36,11 @@ class Kernel(NamedTuple):
 def large(*args: Any) -> bool:
     """Whether the first or the second argument is a large array."""
     return args[0].size >= LEAST or (len(args) > 1 and getattr(args[1], "size", 0) >= LEAST)
+
+
+def many_steps(x: Array, *rest: Any) -> bool:
+    """For an op that takes NumPy a dozen steps, each of which costs as much as a compiled kernel's start."""
+    return bool(x.size >= (FEW if "numba" in sys.modules else LEAST))
 
 
 def many_products(x: Array, weight: Array, *rest: Any) -> bool:
