@@ -1,0 +1,47 @@
+"""The code in docs/ runs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygen.models.gpt import END, GPT, GPTConfig
+from tinygen.text import BPE
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def blocks(name):
+    return re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+
+
+def test_gpt2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tokenizer = BPE.train("Once upon a time", 262, special=[END])
+    config = GPTConfig(262, 64, n_layer=1, n_head=2, n_embd=8, gelu="tanh")
+    GPT(config, np.random.default_rng(0)).save_pretrained("gpt2", tokenizer)
+    [code] = blocks("gpt2.md")
+    exec(code, names := {})
+    assert capsys.readouterr().out.startswith("Once upon a time")
+    assert names["ids"].shape == (1, names["idx"].shape[1] + 20)
+    assert sorted(path.name for path in Path("mine").iterdir()) == [
+        "config.json",
+        "merges.txt",
+        "model.safetensors",
+        "vocab.json",
+    ]
+
+
+def test_arrays():
+    plain, dlpack, einops = blocks("arrays.md")
+    exec(plain, names := {})
+    assert names["y"].requires_grad
+    assert names["a"].requires_grad
+    pytest.importorskip("torch")
+    exec(dlpack, names)
+    assert names["x"].numpy().ctypes.data == names["t"].data_ptr() == names["u"].data_ptr()
+    pytest.importorskip("einops")
+    exec(einops, names)
+    assert names["scores"].shape == (2, 4, 6, 6)
+    assert names["x"].grad.shape == (2, 6, 8)
