@@ -6,10 +6,13 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinygen.data import load_text
 from tinygen.files import CheckpointError
 from tinygen.models.gpt import END, GPT, GPTConfig
+from tinygen.models.gpt2 import DEFAULTS, FIXED
 from tinygen.safetensors import load_file, save_file
 from tinygen.text import BPE, perplexity
 
@@ -279,6 +282,36 @@ def test_an_index_that_is_wrong(folder):
         index.write_text(json.dumps({"weight_map": bad}))
         with pytest.raises(CheckpointError, match="no weight_map"):
             GPT.from_pretrained(folder)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+OPTIONS = [*DEFAULTS, *FIXED, "model_type", "n_inner"]
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strange")
+    small().save_pretrained(folder)
+    index = json.loads(split(folder).read_text())
+    return folder, json.loads((folder / "config.json").read_text()), index
+
+
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from(OPTIONS), ANYTHING, max_size=2), st.none() | ANYTHING)
+def test_what_a_stranger_writes_into_the_json_files_is_refused_or_read(strange, changes, name):
+    folder, config, index = strange
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    places = index["weight_map"] if name is None else index["weight_map"] | {"transformer.wte.weight": name}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    try:
+        model = GPT.from_pretrained(folder, dropout=0.0)
+    except CheckpointError:
+        return
+    assert model.num_parameters() == small().num_parameters()
 
 
 # -- parity with transformers ----------------------------------------------------------------------
