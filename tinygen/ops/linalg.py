@@ -96,8 +96,8 @@ def outer(a: Any, b: Any) -> Any:
 
 @implements(np.einsum)
 def einsum(subscripts: str, *operands: Any, optimize: bool = True) -> Tensor:
-    """Einstein's summation, as `np.einsum` with subscripts: "bqd,bkd->bqk". Repeated letters within one
-    operand and `...` are not taken: use diagonals and named axes."""
+    """Einstein's summation, as `np.einsum` with subscripts: "bqd,bkd->bqk". No letter twice in one
+    operand and no `...`: use diagonals and named axes. `optimize` may be passed, and is always on."""
     inputs, _, output = subscripts.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if "->" not in subscripts:

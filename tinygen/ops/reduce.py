@@ -114,7 +114,7 @@ def cumsum(x: Array, axis: int | None = None) -> Any:
 
     def dx(g: Array) -> Array:
         if axis is None:
-            return np.flip(np.cumsum(np.flip(g, 0), 0), 0).reshape(shape)
+            return np.flip(np.cumsum(np.flip(g))).reshape(shape)
         return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
 
     return np.cumsum(x, axis), dx
