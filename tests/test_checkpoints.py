@@ -125,35 +125,35 @@ def test_the_functions_name_is_not_taken():
 
 # -- kills and power cuts --------------------------------------------------------------------------
 
-NAMES = list(crashes.scenarios(2))
+NAMES = list(crashes.scenarios(1))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_at_any_point(tmp_path, name):
-    answers = crashes.kill_at_every_point(crashes.scenarios(2)[name], tmp_path)
+    answers = crashes.kill_at_every_point(crashes.scenarios(20)[name], tmp_path)
     assert answers["lost"] == 0
     assert answers["new"] > 0
-    assert answers["old"] + answers["none"] >= 8
+    assert answers["old"] + answers["none"] >= 40  # header and 20 arrays: two points each
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_power_cut_at_any_point(tmp_path, name):
-    answers = crashes.cut_power_at_every_point(crashes.scenarios(2)[name], tmp_path, 5)
+    answers = crashes.cut_power_at_every_point(crashes.scenarios(3)[name], tmp_path, 6)
     assert answers["lost"] == 0
-    assert answers["new"] >= 5
+    assert answers["new"] >= 6
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_many_kills_and_power_cuts(tmp_path, name):
-    scenario = crashes.scenarios(40)[name]
+    scenario = crashes.scenarios(100)[name]
     (tmp_path / "kill").mkdir()
     (tmp_path / "cut").mkdir()
     kills = crashes.kill_at_every_point(scenario, tmp_path / "kill")
     cuts = crashes.cut_power_at_every_point(scenario, tmp_path / "cut", 20)
     assert kills["lost"] == cuts["lost"] == 0
-    assert sum(kills.values()) > 80
-    assert sum(cuts.values()) > 400
+    assert sum(kills.values()) > 200
+    assert sum(cuts.values()) > 2000
 
 
 # -- disks that refuse -----------------------------------------------------------------------------
