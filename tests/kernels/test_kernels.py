@@ -492,6 +492,15 @@ with tinygen.kernels("off"):
         assert done.returncode == 0, done.stderr
 
 
+def test_a_row_is_worth_a_kernel_once_numba_is_there(monkeypatch):
+    monkeypatch.setattr(registry, "LEAST", 100)
+    monkeypatch.setattr(registry, "FEW", 10)
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    assert [registry.many_steps(np.zeros(n)) for n in (9, 10, 99, 100)] == [False, False, False, True]
+    monkeypatch.setitem(sys.modules, "numba", object())
+    assert [registry.many_steps(np.zeros(n)) for n in (9, 10, 99, 100)] == [False, True, True, True]
+
+
 def test_a_wrong_kernel_would_be_seen():
     register = tinygen.kernels.register(ops.softplus)
     register(lambda x: (np.log1p(np.exp(x)), lambda g: 1.001 * g / (1 + np.exp(-x))))
