@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tinygen.optim as optim_module
+import tinygen.optim
+import tinygen.optim.optimizer
 from tinygen import Tensor, nn, ops
 from tinygen.optim import EMA, SGD, Adam, AdamW, Optimizer, clip_grad_norm, decay_groups, warmup_cosine
 
@@ -173,7 +174,7 @@ def test_updates_are_in_place_and_float32(make):
 def test_large_arrays_go_by_pieces_to_the_same_bits(make, monkeypatch):
     results = []
     for piece in (1 << 15, 7):
-        monkeypatch.setattr(optim_module, "PIECE", piece)
+        monkeypatch.setattr(tinygen.optim.optimizer, "PIECE", piece)
         model = net()
         optimizer = make(model.parameters())
         train(model, optimizer, 3)
@@ -571,7 +572,7 @@ def test_ten_steps_like_torch_s_with_groups_and_clipping(kind, kwargs, dtype):
         {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": 0.3},
         {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = getattr(optim_module, kind)(decay_groups(model, 0.3), **kwargs)
+    optimizer = getattr(tinygen.optim, kind)(decay_groups(model, 0.3), **kwargs)
     their_optimizer = getattr(torch.optim, kind)(groups, **kwargs)
     norms = []
     tolerance = 1e-4 if dtype is np.float32 else 1e-10

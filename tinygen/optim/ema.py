@@ -1,0 +1,78 @@
+"""The average of the weights over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from tinygen.nn.module import Module
+from tinygen.optim.optimizer import contiguous, pieces
+from tinygen.tensor import Array, to_device
+
+
+class EMA:
+    """The exponential moving average of a model's parameters: average = d·average + (1 - d)·p at each
+    update (Polyak & Juditsky 1992 averaged uniformly). It samples better than the last weights.
+
+    With `warmup`, d = min(decay, (1 + n)/(10 + n)) at the n-th update (n = 1, 2, ...), so that the initial
+    weights are soon forgotten. Buffers are not averaged."""
+
+    def __init__(self, model: Module, decay: float = 0.9999, warmup: bool = True) -> None:
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay must be in [0, 1], got {decay}")
+        self.params = dict(model.named_parameters())
+        self.average: dict[str, Array] = {name: p.data.copy() for name, p in self.params.items()}
+        self.decay = decay
+        self.warmup = warmup
+        self.updates = 0
+
+    def update(self) -> None:
+        """Take in the model's present weights: call it after each `optimizer.step()`."""
+        self.updates += 1
+        n = self.updates
+        d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+        for name, p in self.params.items():
+            for average, value in pieces(self.average[name], contiguous(p.data)):
+                average += (1 - d) * (value - average)
+
+    def copy_to(self, model: Module) -> None:
+        """Write the average into the parameters of `model`. Raises ValueError when its names or shapes are
+        others, and has then changed nothing."""
+        targets = dict(model.named_parameters())
+        self.check(targets)
+        for name, p in targets.items():
+            p.data = self.average[name].astype(p.dtype)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """`with ema.swapped():` the model has the averaged weights; after it, its own again."""
+        own = {name: p.data for name, p in self.params.items()}
+        for name, p in self.params.items():
+            p.data = self.average[name].copy()
+        try:
+            yield
+        finally:
+            for name, p in self.params.items():
+                p.data = own[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"updates": n, "average": {name: NumPy array}}."""
+        average = {name: np.array(to_device(a, "cpu")) for name, a in self.average.items()}
+        return {"updates": self.updates, "average": average}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()`. Raises ValueError when names or shapes are others."""
+        self.check(saved["average"])
+        self.updates = saved["updates"]
+        for name, p in self.params.items():
+            self.average[name] = to_device(np.array(saved["average"][name], dtype=p.dtype), p.device)
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        ours, theirs = ({(name, a.shape) for name, a in d.items()} for d in (self.average, values))
+        if ours != theirs:
+            raise ValueError(
+                f"the average has {sorted(ours - theirs)}, and there stand {sorted(theirs - ours)}"
+            )

@@ -1,0 +1,167 @@
+"""What all optimizers share: parameters in groups, their state, and the clipping of gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.nn.module import Module
+from tinygen.tensor import Array, Tensor, device_of, to_device
+
+Group = dict[str, Any]
+State = dict[str, Any]
+
+PIECE = 1 << 15
+"""How many numbers of each array an update takes at a time. Its intermediate results then stay in the
+processor's cache, which is half as fast again on large matrices and takes no memory."""
+
+
+def contiguous(a: Array) -> Array:
+    return a if a.flags.c_contiguous else a.copy()
+
+
+def pieces(*arrays: Array) -> Iterator[list[Array]]:
+    """Flat views of the arrays (contiguous and of one size), piece by piece; on a GPU all at once."""
+    flat = [a.reshape(-1) for a in arrays]
+    n = flat[0].size
+    size = PIECE if device_of(flat[0]) == "cpu" else max(n, 1)
+    return ([a[i : i + size] for a in flat] for i in range(0, n, size))
+
+
+class Optimizer:
+    """What the optimizers share: parameters in groups, each group with its own hyperparameters.
+
+    `params` are tensors, or groups `[{"params": [...], "weight_decay": 0.1}, ...]`, which may set any
+    hyperparameter for themselves. `state` holds what is remembered of each parameter.
+
+    Raises ValueError when there are no parameters, the same one twice, one that is no leaf, or a
+    hyperparameter that is unknown or negative."""
+
+    def __init__(self, params: Iterable[Tensor] | Iterable[Group], **hyper: Any) -> None:
+        items: list[Any] = list(params)
+        groups = items if items and isinstance(items[0], dict) else [{"params": items}]
+        self.groups: list[Group] = [{**hyper, **g, "params": list(g["params"])} for g in groups]
+        self.state: dict[Tensor, State] = {}
+        self.params: list[Tensor] = [p for g in self.groups for p in g["params"]]
+        if not self.params:
+            raise ValueError("no parameters to optimize (a generator can be read only once)")
+        if len(set(self.params)) < len(self.params):
+            raise ValueError("a parameter comes twice: each may be in one group, once")
+        for group in self.groups:
+            if unknown := set(group) - set(hyper) - {"params"}:
+                raise ValueError(f"{type(self).__name__} knows no {sorted(unknown)}; it has {sorted(hyper)}")
+            for name in hyper:
+                if not np.all(np.asarray(group[name]) >= 0):
+                    raise ValueError(f"{name} must not be negative, got {group[name]}")
+        for p in self.params:
+            if not isinstance(p, Tensor) or p.node is not None:
+                raise ValueError(
+                    f"only leaves can be optimized, not what was computed or is no tensor: {p!r}"
+                )
+        self.size = sum(p.size for p in self.params)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group. Assigning sets that of all groups."""
+        return self.groups[0]["lr"]  # type: ignore[no-any-return]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.groups:
+            group["lr"] = float(value)
+
+    def step(self) -> None:
+        """Update, in place, every parameter that has a gradient. Raises RuntimeError when none has, and
+        ValueError for a gradient of another shape; then nothing has changed."""
+        if all(p.grad is None for p in self.params):
+            raise RuntimeError("no parameter has a gradient: call backward() on the loss before step()")
+        for p in self.params:
+            if p.grad is not None and p.grad.shape != p.shape:
+                raise ValueError(f"a gradient of shape {p.grad.shape} for a parameter of {p.shape}")
+        for group in self.groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            arrays = [contiguous(p.data) for p in params]
+            grads = [contiguous(p.grad) for p in params]
+            self.update_all(arrays, grads, [self.state.setdefault(p, {}) for p in params], group)
+            for p, array in zip(params, arrays, strict=True):
+                p.data = array  # tells the tape
+
+    def update_all(
+        self, params: Sequence[Array], grads: Sequence[Array], states: Sequence[State], group: Group
+    ) -> None:
+        """`update` each parameter of a group; for optimizers that do it for all in one call to replace."""
+        for each in zip(params, grads, states, strict=True):
+            self.update(*each, group)
+
+    def update(self, param: Array, grad: Array, state: State, group: Group) -> None:
+        """Write new values into the array `param`, whose gradient is `grad`."""
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for p in self.params:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"groups": hyperparameters of each group, "state": of each parameter, in order}: copies, with
+        arrays as NumPy's."""
+
+        def saved(x: Any) -> Any:
+            return np.array(to_device(x, "cpu")) if hasattr(x, "shape") else x
+
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in self.groups]
+        state = [{k: saved(v) for k, v in self.state.get(p, {}).items()} for p in self.params]
+        return {"groups": groups, "state": state}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue from `state_dict()` of an optimizer of this kind with the same groups and shapes. Raises
+        ValueError on any other, and has then changed nothing."""
+        ours, theirs = len(self.params), len(saved["state"])
+        if ours != theirs or len(self.groups) != len(saved["groups"]):
+            raise ValueError(
+                f"the state has {theirs} parameters in {len(saved['groups'])} groups, this optimizer "
+                f"{ours} in {len(self.groups)}"
+            )
+        for group, hyper in zip(self.groups, saved["groups"], strict=True):
+            if set(hyper) != set(group) - {"params"}:
+                raise ValueError(f"{sorted(hyper)} are another optimizer's, not {type(self).__name__}'s")
+        for i, (p, state) in enumerate(zip(self.params, saved["state"], strict=True)):
+            for key, x in state.items():
+                if hasattr(x, "shape") and x.shape != p.shape:
+                    raise ValueError(f"{key} of parameter {i} has shape {x.shape}, the parameter {p.shape}")
+        for group, hyper in zip(self.groups, saved["groups"], strict=True):
+            group.update(hyper)
+        self.state = {}
+        for p, state in zip(self.params, saved["state"], strict=True):
+            if state:
+                self.state[p] = {
+                    k: to_device(np.array(x, order="C"), p.device) if hasattr(x, "shape") else x
+                    for k, x in state.items()
+                }
+
+
+def decay_groups(model: Module, weight_decay: float) -> list[Group]:
+    """Two groups: what has two axes or more (matrices, embeddings, kernels) decays, biases and the weights
+    of norms do not. Frozen parameters are left out. GPT-2's training in nanoGPT splits so."""
+    params = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients, in place, by max_norm / (norm + 1e-6) if that is below 1 (Pascanu et al. 2012,
+    arXiv:1211.5063, Algorithm 1), the norm being that of all of them as one vector.
+
+    Returns the norm before clipping. One that is inf or nan is not an error here: check it."""
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    scale = max_norm / (norm + 1e-6)
+    if not scale >= 1:  # nan too
+        for g in grads:
+            g *= scale
+    return norm
