@@ -7,59 +7,51 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.compile import contiguous, inner_sum, kernel
+from tinygen.kernels.compiled.compile import contiguous, inner_sum, parallel, share, shares
 from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest, log, normal_cdf, sigmoid
 from tinygen.tensor import Array
 
-PART = 2**12  # floats that a thread takes at a time
+PEAK = np.float32(1 / math.sqrt(2 * math.pi))  # φ(0)
 
 
-@kernel
-def gelu_value(x, y):
-    for part in prange((x.size + PART - 1) // PART):
-        xs, ys = x[part * PART : (part + 1) * PART], y[part * PART : (part + 1) * PART]
-        for i in range(xs.size):
-            ys[i] = xs[i] * normal_cdf(xs[i], exp(-HALF * xs[i] * xs[i]))
+@parallel
+def gelu_value(part, x, y):
+    xs, ys = share(x, part), share(y, part)
+    for i in range(xs.size):
+        ys[i] = xs[i] * normal_cdf(xs[i], exp(-HALF * xs[i] * xs[i]))
 
 
-@kernel
-def gelu_slope(x, g, d):
+@parallel
+def gelu_slope(part, x, g, d):
     """d = g (Φ(x) + x φ(x))."""
-    peak = np.float32(1 / math.sqrt(2 * math.pi))  # φ(0)
-    for part in prange((x.size + PART - 1) // PART):
-        here = slice(part * PART, (part + 1) * PART)
-        xs, gs, ds = x[here], g[here], d[here]
-        for i in range(xs.size):
-            density = exp(-HALF * xs[i] * xs[i])
-            ds[i] = gs[i] * (normal_cdf(xs[i], density) + xs[i] * (peak * density))
+    xs, gs, ds = share(x, part), share(g, part), share(d, part)
+    for i in range(xs.size):
+        density = exp(-HALF * xs[i] * xs[i])
+        ds[i] = gs[i] * (normal_cdf(xs[i], density) + xs[i] * (PEAK * density))
 
 
 C, CA = np.float32(math.sqrt(2 / math.pi)), np.float32(math.sqrt(2 / math.pi) * 0.044715)
 CA3 = np.float32(3) * CA
 
 
-@kernel
-def tanh_gelu_value(x, y):
+@parallel
+def tanh_gelu_value(part, x, y):
     """x (1 + tanh u)/2 = x σ(2u) with u = √(2/π) (x + 0.044715 x³)."""
-    for part in prange((x.size + PART - 1) // PART):
-        xs, ys = x[part * PART : (part + 1) * PART], y[part * PART : (part + 1) * PART]
-        for i in range(xs.size):
-            u = xs[i] * (C + CA * xs[i] * xs[i])
-            ys[i] = xs[i] * sigmoid(TWO * u)
+    xs, ys = share(x, part), share(y, part)
+    for i in range(xs.size):
+        u = xs[i] * (C + CA * xs[i] * xs[i])
+        ys[i] = xs[i] * sigmoid(TWO * u)
 
 
-@kernel
-def tanh_gelu_slope(x, g, d):
+@parallel
+def tanh_gelu_slope(part, x, g, d):
     """d = g (σ + 2x σ (1 - σ) u')."""
-    for part in prange((x.size + PART - 1) // PART):
-        here = slice(part * PART, (part + 1) * PART)
-        xs, gs, ds = x[here], g[here], d[here]
-        for i in range(xs.size):
-            square = xs[i] * xs[i]
-            s = sigmoid(TWO * xs[i] * (C + CA * square))
-            ds[i] = gs[i] * (s + TWO * xs[i] * s * (ONE - s) * (C + CA3 * square))
+    xs, gs, ds = share(x, part), share(g, part), share(d, part)
+    for i in range(xs.size):
+        square = xs[i] * xs[i]
+        s = sigmoid(TWO * xs[i] * (C + CA * square))
+        ds[i] = gs[i] * (s + TWO * xs[i] * s * (ONE - s) * (C + CA3 * square))
 
 
 def gelu(x: Array, approximate: str = "none") -> Any:
@@ -68,11 +60,11 @@ def gelu(x: Array, approximate: str = "none") -> Any:
     value, slope = (gelu_value, gelu_slope) if approximate == "none" else (tanh_gelu_value, tanh_gelu_slope)
     flat = contiguous(x).reshape(-1)
     y = np.empty_like(flat)
-    value(flat, y)
+    value(shares(flat), flat, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(flat)
-        slope(flat, contiguous(g).reshape(-1), d)
+        slope(shares(flat), flat, contiguous(g).reshape(-1), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx
@@ -91,47 +83,43 @@ def exp_less(row, shift, y):
     return total
 
 
-@kernel
-def softmax_value(x, y):
-    for r in prange(x.shape[0]):
-        row, out = x[r], y[r]
-        top = largest(row)
-        total = exp_less(row, top if top > -np.inf else ZERO, out)
-        weight = ONE / total if total != ZERO else ZERO  # all are -inf: there is nothing to choose from
-        for i in range(out.size):
-            out[i] *= weight
+@parallel
+def softmax_value(r, x, y):
+    row, out = x[r], y[r]
+    top = largest(row)
+    total = exp_less(row, top if top > -np.inf else ZERO, out)
+    weight = ONE / total if total != ZERO else ZERO  # all are -inf: there is nothing to choose from
+    for i in range(out.size):
+        out[i] *= weight
 
 
-@kernel
-def softmax_slope(y, g, d):
-    for r in prange(y.shape[0]):
-        p, dp, dx = y[r], g[r], d[r]
-        along = ZERO
-        for i in range(p.size):
-            along += p[i] * dp[i]
-        for i in range(p.size):
-            dx[i] = p[i] * (dp[i] - along)
+@parallel
+def softmax_slope(r, y, g, d):
+    p, dp, dx = y[r], g[r], d[r]
+    along = ZERO
+    for i in range(p.size):
+        along += p[i] * dp[i]
+    for i in range(p.size):
+        dx[i] = p[i] * (dp[i] - along)
 
 
-@kernel
-def log_softmax_value(x, y):
-    for r in prange(x.shape[0]):
-        row, out = x[r], y[r]
-        top = largest(row)
-        shift = top + log(exp_less(row, top, out))
-        for i in range(out.size):
-            out[i] = row[i] - shift
+@parallel
+def log_softmax_value(r, x, y):
+    row, out = x[r], y[r]
+    top = largest(row)
+    shift = top + log(exp_less(row, top, out))
+    for i in range(out.size):
+        out[i] = row[i] - shift
 
 
-@kernel
-def log_softmax_slope(y, g, d):
-    for r in prange(y.shape[0]):
-        logp, dlogp, dx = y[r], g[r], d[r]
-        total = ZERO
-        for i in range(dlogp.size):
-            total += dlogp[i]
-        for i in range(dlogp.size):
-            dx[i] = dlogp[i] - exp(logp[i]) * total
+@parallel
+def log_softmax_slope(r, y, g, d):
+    logp, dlogp, dx = y[r], g[r], d[r]
+    total = ZERO
+    for i in range(dlogp.size):
+        total += dlogp[i]
+    for i in range(dlogp.size):
+        dx[i] = dlogp[i] - exp(logp[i]) * total
 
 
 def over_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
@@ -139,11 +127,11 @@ def over_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
         return NotImplemented
     rows = contiguous(x).reshape(-1, x.shape[-1])
     y = np.empty_like(rows)
-    value(rows, y)
+    value(len(rows), rows, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(y)
-        slope(y, contiguous(g).reshape(y.shape), d)
+        slope(len(y), y, contiguous(g).reshape(y.shape), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx

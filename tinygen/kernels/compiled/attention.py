@@ -15,10 +15,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
-from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, kernel
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, gemm, gemm_nt, gemm_tn
+from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import clear, exp, largest
 from tinygen.kernels.compiled.tile import transposed
 from tinygen.kernels.registry import float32
@@ -80,89 +79,78 @@ def softmax(row):
 
 BHTD = "float32[:,:,:,:]"  # of any layout: with C's and others, there would be many to compile
 BHT = "float32[:,:,::1]"
-ADDRESSES = "UniTuple(int64,3)"
+START, END = "int64,UniTuple(int64,3)", f"float32,boolean,{BHT}"
 
 
-@partial(kernel, signature=f"void({ADDRESSES},{','.join([BHTD] * 4 + [BHT] * 2)},float32,boolean,{BHT})")
-def forward(sgemm, q, k, v, y, tops, weights, scale, causal, scratch):
-    parts = scratch.shape[0]
-    batch, heads, t, d = q.shape
+@partial(parallel, signature=f"void({START},{','.join([BHTD] * 4 + [BHT] * 2)},{END})")
+def forward(part, sgemm, q, k, v, y, tops, weights, scale, causal, scratch):
+    parts, (batch, heads, t, d) = len(scratch), q.shape
     s, e = k.shape[2], v.shape[3]
-    before = one_thread(sgemm)
-    for part in prange(parts):
-        p, kt = scratch[part, :BLOCK], scratch[part, BLOCK:]
-        at_p, at_kt = p.ctypes.data, kt.ctypes.data
-        for bh in range(part, batch * heads, parts):
-            b, h = bh // heads, bh % heads
-            at_k, k_rows = place(k, b, h, 0)
-            at_v, v_rows = place(v, b, h, 0)
-            if t >= WORTH:
-                transposed(k[b, h], kt)
-            for start in range(0, t, BLOCK):
-                n = min(BLOCK, t - start)
-                seen = s - t + start + n if causal else s
-                at_q, q_rows = place(q, b, h, start)
-                at_y, y_rows = place(y, b, h, start)
-                if t >= WORTH:
-                    times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
-                else:
-                    gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, at_p, s)
-                for i in range(n):
-                    mine = s - t + start + i + 1 if causal else s
-                    tops[b, h, start + i], weights[b, h, start + i] = softmax(p[i, :mine])
-                    clear(p[i, mine:seen])
-                times_values(sgemm, n, e, seen, ONE, at_p, s, at_v, v_rows, at_y, y_rows)
-    as_before(sgemm, before)
-
-
-@partial(
-    kernel,
-    signature=f"void({ADDRESSES},{','.join([BHTD] * 5 + [BHT] * 2 + [BHTD] * 3)},float32,boolean,{BHT})",
-)
-def backward(sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, scratch):
-    parts = scratch.shape[0]
-    batch, heads, t, d = q.shape
-    s, e = k.shape[2], v.shape[3]
-    before = one_thread(sgemm)
-    for part in prange(parts):
-        p, dp = scratch[part, :BLOCK], scratch[part, BLOCK : 2 * BLOCK]
-        kt, vt = scratch[part, 2 * BLOCK : 2 * BLOCK + d], scratch[part, 2 * BLOCK + d :]
-        at_p, at_dp, at_kt, at_vt = p.ctypes.data, dp.ctypes.data, kt.ctypes.data, vt.ctypes.data
-        for bh in range(part, batch * heads, parts):
-            b, h = bh // heads, bh % heads
-            at_k, k_rows = place(k, b, h, 0)
-            at_dk, dk_rows = place(dk, b, h, 0)
-            at_dv, dv_rows = place(dv, b, h, 0)
-            for i in range(s):
-                clear(dk[b, h, i])
-                clear(dv[b, h, i])
+    p, kt = scratch[part, :BLOCK], scratch[part, BLOCK:]
+    at_p, at_kt = p.ctypes.data, kt.ctypes.data
+    for bh in range(part, batch * heads, parts):
+        b, h = bh // heads, bh % heads
+        at_k, k_rows = place(k, b, h, 0)
+        at_v, v_rows = place(v, b, h, 0)
+        if t >= WORTH:
             transposed(k[b, h], kt)
-            transposed(v[b, h], vt)
-            for start in range(0, t, BLOCK):
-                n = min(BLOCK, t - start)
-                seen = s - t + start + n if causal else s
-                at_q, q_rows = place(q, b, h, start)
-                at_g, g_rows = place(g, b, h, start)
-                at_dq, dq_rows = place(dq, b, h, start)
+        for start in range(0, t, BLOCK):
+            n = min(BLOCK, t - start)
+            seen = s - t + start + n if causal else s
+            at_q, q_rows = place(q, b, h, start)
+            at_y, y_rows = place(y, b, h, start)
+            if t >= WORTH:
                 times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
-                times_keys(sgemm, n, seen, e, ONE, at_g, g_rows, at_vt, at_dp, s)
-                for i in range(n):
-                    mine = s - t + start + i + 1 if causal else s
-                    row, drow = p[i, :mine], dp[i, :mine]
-                    yi, gi = y[b, h, start + i], g[b, h, start + i]
-                    along = ZERO  # <g, y> = Σ p dp
-                    for j in range(e):
-                        along += yi[j] * gi[j]
-                    top, weight = tops[b, h, start + i], weights[b, h, start + i]
-                    for j in range(row.size):
-                        row[j] = weight * exp(row[j] - top)
-                        drow[j] = row[j] * (drow[j] - along)
-                    clear(p[i, mine:seen])
-                    clear(dp[i, mine:seen])
-                add_to_keys(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, at_dv, dv_rows)
-                add_to_keys(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, at_dk, dk_rows)
-                times_values(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, at_dq, dq_rows)
-    as_before(sgemm, before)
+            else:
+                gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, at_p, s)
+            for i in range(n):
+                mine = s - t + start + i + 1 if causal else s
+                tops[b, h, start + i], weights[b, h, start + i] = softmax(p[i, :mine])
+                clear(p[i, mine:seen])
+            times_values(sgemm, n, e, seen, ONE, at_p, s, at_v, v_rows, at_y, y_rows)
+
+
+@partial(parallel, signature=f"void({START},{','.join([BHTD] * 5 + [BHT] * 2 + [BHTD] * 3)},{END})")
+def backward(part, sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, scratch):
+    parts, (batch, heads, t, d) = len(scratch), q.shape
+    s, e = k.shape[2], v.shape[3]
+    p, dp = scratch[part, :BLOCK], scratch[part, BLOCK : 2 * BLOCK]
+    kt, vt = scratch[part, 2 * BLOCK : 2 * BLOCK + d], scratch[part, 2 * BLOCK + d :]
+    at_p, at_dp, at_kt, at_vt = p.ctypes.data, dp.ctypes.data, kt.ctypes.data, vt.ctypes.data
+    for bh in range(part, batch * heads, parts):
+        b, h = bh // heads, bh % heads
+        at_k, k_rows = place(k, b, h, 0)
+        at_dk, dk_rows = place(dk, b, h, 0)
+        at_dv, dv_rows = place(dv, b, h, 0)
+        for i in range(s):
+            clear(dk[b, h, i])
+            clear(dv[b, h, i])
+        transposed(k[b, h], kt)
+        transposed(v[b, h], vt)
+        for start in range(0, t, BLOCK):
+            n = min(BLOCK, t - start)
+            seen = s - t + start + n if causal else s
+            at_q, q_rows = place(q, b, h, start)
+            at_g, g_rows = place(g, b, h, start)
+            at_dq, dq_rows = place(dq, b, h, start)
+            times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
+            times_keys(sgemm, n, seen, e, ONE, at_g, g_rows, at_vt, at_dp, s)
+            for i in range(n):
+                mine = s - t + start + i + 1 if causal else s
+                row, drow = p[i, :mine], dp[i, :mine]
+                yi, gi = y[b, h, start + i], g[b, h, start + i]
+                along = ZERO  # <g, y> = Σ p dp
+                for j in range(e):
+                    along += yi[j] * gi[j]
+                top, weight = tops[b, h, start + i], weights[b, h, start + i]
+                for j in range(row.size):
+                    row[j] = weight * exp(row[j] - top)
+                    drow[j] = row[j] * (drow[j] - along)
+                clear(p[i, mine:seen])
+                clear(dp[i, mine:seen])
+            add_to_keys(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, at_dv, dv_rows)
+            add_to_keys(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, at_dk, dk_rows)
+            times_values(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, at_dq, dq_rows)
 
 
 def in_rows(x: Array) -> Array:
@@ -207,12 +195,15 @@ def attention(
     y, (tops, weights) = beside(q, v.shape[-1]), np.empty((2, *q.shape[:-1]), np.float32)
     (s, d), e = k.shape[2:], v.shape[3]
     scratch = np.empty((PARTS, BLOCK + d, s), np.float32)
-    forward(SGEMM, q, k, v, y, tops, weights, scale, causal, scratch)
+    with OneThread():
+        forward(PARTS, SGEMM, q, k, v, y, tops, weights, scale, causal, scratch)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
         dq, dk, dv = all_beside(q, k, v)
         scratch = np.empty((PARTS, 2 * BLOCK + d + e, s), np.float32)
-        backward(SGEMM, q, k, v, y, in_rows(g), tops, weights, dq, dk, dv, scale, causal, scratch)
+        g = in_rows(g)
+        with OneThread():
+            backward(PARTS, SGEMM, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, scratch)
         return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None
 
     return y.reshape(*shapes[0][:-1], v.shape[-1]), gradients

@@ -37,6 +37,19 @@ def addresses() -> tuple[int, ...]:
 
 SGEMM = addresses()
 """Kernels take them as an argument: as a global they would be compiled into code that is kept."""
+GET, SET = ctypes.CFUNCTYPE(ctypes.c_int)(SGEMM[1]), ctypes.CFUNCTYPE(None, ctypes.c_int)(SGEMM[2])
+
+
+class OneThread:
+    """`with OneThread():` sets BLAS to one thread, and back to as many as it had at the end."""
+
+    def __enter__(self) -> None:
+        self.before = GET()
+        SET(1)
+
+    def __exit__(self, *error: object) -> None:
+        SET(self.before)
+
 
 BY_COLUMNS = 102  # the values of CBLAS
 N, T = 111, 112

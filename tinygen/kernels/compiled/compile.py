@@ -1,16 +1,18 @@
 """How the kernels are compiled, and where the machine code is kept.
 
-`@kernel` compiles a function that runs loops over `prange` on all threads, `@inner` one that is called from
-inside such loops, `@inner_sum` one that sums there. Compiling takes about half a second a kernel, once: the
-machine code goes to a folder whose name is a hash of all sources here, so that a changed file never meets
-code compiled from an older one (Numba itself looks at the file that a function stands in, and not at those
-that it calls into).
+`@parallel` compiles a function of one part of the work, to be run for many on all threads; `@inner` compiles
+one that is called from inside, `@inner_sum` one that sums there. (`@kernel`, for a function with loops over
+`prange`, takes the compiler twice as long.) Compiling takes a quarter of a second to two seconds a kernel,
+once: the machine code goes to a folder whose name is a hash of all sources here, so that a changed file never
+meets code compiled from an older one (Numba itself looks at the file that a function stands in, and not at
+those that it calls into).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from typing import Any, TypeVar
 import numba
 from numba.core import event
 
+from tinygen.kernels.compiled.threads import on_threads
 from tinygen.tensor import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +30,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PARTS: int = numba.config.NUMBA_NUM_THREADS
 """How many parts work is cut into: one for each thread that there can be. Kernels take it as an argument,
 since as a global it would be compiled into code that is kept."""
+PART = 2**12  # entries of a long array that make a part
 
 EXACT = {"contract"}
 """Products may be fused into sums; otherwise as written: exp and log depend on it."""
@@ -65,11 +69,48 @@ def kernel(function: F, signature: str | None = None) -> F:
 
 
 def inner(function: F) -> F:
-    return compiled(function, None, fastmath=EXACT)
+    return inside(function, EXACT)
 
 
 def inner_sum(function: F) -> F:
-    return compiled(function, None, fastmath=IN_LANES)
+    return inside(function, IN_LANES)
+
+
+def inside(function: F, fastmath: set[str]) -> F:
+    """`function`, to become a part of the kernels that call it. A call from Python would end the process:
+    what that needs is not compiled, since that takes as long as a small function."""
+    options = dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
+    made: F = numba.njit(error_model="numpy", fastmath=fastmath, **options)(function)
+    return made
+
+
+def parallel(function: Callable[..., None], signature: str | None = None) -> Any:
+    """A kernel from a function of one part of the work: what is called as `kernel(count, *args)` runs
+    `function(part, *args)` for part = 0, ..., count - 1 on all threads."""
+    name, (_, *others) = function.__name__, inspect.signature(function).parameters
+    args = ", ".join(others)
+    source = f"def {name}(count, {args}):\n    on_threads(body, count, ({args},))"
+    scope = {"on_threads": on_threads, "body": inner_sum(function), "__name__": function.__module__}
+    # Not a closure: the machine code of those is not found again by the next process.
+    exec(compile(source, function.__code__.co_filename, "exec"), scope)
+    return compiled(scope[name], signature, no_cfunc_wrapper=True)
+
+
+@inner
+def share(x, part):
+    """The entries of a part."""
+    return x[part * PART : (part + 1) * PART]
+
+
+def shares(x: Array) -> int:
+    """How many parts a long array has."""
+    return int(-(-x.size // PART))
+
+
+def in_parts(length: int, unit: int) -> tuple[int, int]:
+    """How many parts something is cut into, one for each thread, and their size: a multiple of `unit`."""
+    size = -(-length // (PARTS * unit)) * unit
+    return -(-length // size), size
 
 
 def by_address(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,25 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.compile import PARTS, contiguous, kernel
+from tinygen.kernels.compiled.compile import contiguous, in_parts, parallel
 from tinygen.tensor import Array
 
 LINE = 16  # floats in a cache line, of which only one thread writes
 
 
-@kernel
-def add_rows(rows, ids, table, parts):
-    """table[ids[r]] += rows[r]. Each thread has some of the columns, so that no two write into one place."""
-    width = table.shape[1]
-    part = ((width + parts - 1) // parts + LINE - 1) // LINE * LINE
-    for i in prange(parts):
-        start, stop = min(i * part, width), min((i + 1) * part, width)
-        for r in range(len(ids)):
-            row, into = rows[r, start:stop], table[ids[r], start:stop]
-            for j in range(row.size):
-                into[j] += row[j]
+@parallel
+def add_rows(part, rows, ids, table, width):
+    """table[ids[r]] += rows[r]. A part has `width` of the columns, so that no two write into one place."""
+    start, stop = part * width, min((part + 1) * width, table.shape[1])
+    for r in range(len(ids)):
+        row, into = rows[r, start:stop], table[ids[r], start:stop]
+        for j in range(row.size):
+            into[j] += row[j]
 
 
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
@@ -34,5 +30,6 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
         return NotImplemented  # from the end, or an error: the definition's
     table = np.zeros(shape, np.float32)
     rows = contiguous(x).reshape(-1, shape[1])
-    add_rows(rows, index.reshape(-1).astype(np.int64), table, PARTS)
+    count, width = in_parts(shape[1], LINE)
+    add_rows(count, rows, index.reshape(-1).astype(np.int64), table, width)
     return table, lambda g: g[index]

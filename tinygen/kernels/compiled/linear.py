@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.compile import PARTS, contiguous, inner, inner_sum, kernel
+from tinygen.kernels.compiled.compile import contiguous, in_parts, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import ZERO, clear
 from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transposed
 from tinygen.kernels.registry import float32
@@ -53,39 +52,37 @@ def corner(k, a, row, step, panel, start, c, room):
                 c[r + i, j] = room[i, j]
 
 
-@kernel
-def times(a, ta, b, tb, bias, c, parts):
-    """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. The longer side of c is cut into parts."""
+@parallel
+def times(part, a, ta, b, tb, bias, c, size, panels, rooms):
+    """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. A part has `size` rows of c, or
+    columns, of which there are more. Each has its own panel, and its own room for corners."""
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     row, step = (1, a.shape[1]) if ta else (a.shape[1], 1)
-    size, unit = (m, ROWS) if m >= n else (n, LANES)
-    part = ((size + parts - 1) // parts + unit - 1) // unit * unit
-    for i in prange(parts):
-        first, last = min(i * part, size), min((i + 1) * part, size)
-        top, bottom, left, right = (first, last, 0, n) if m >= n else (0, m, first, last)
-        panel, room = np.empty((min(k, DEPTH), WIDTH), np.float32), np.empty((ROWS, LANES), np.float32)
-        for x in range(left, right, WIDTH):
-            columns = min(WIDTH, right - x)
-            for above in range(0, k, DEPTH):
-                deep = min(DEPTH, k - above)
-                in_panel(b, tb, x, x + columns, above, panel[:deep])
-                for r in range(top, bottom, ROWS):
-                    at_a = a.ctypes.data + 4 * (r * row + above * step)
-                    at_c = c.ctypes.data + 4 * (r * n + x)
-                    start, ld = (at_c, n) if above else (bias.ctypes.data + 4 * x, 0)
-                    if columns == WIDTH and r + ROWS <= bottom:
-                        tile(deep, at_a, row, step, panel.ctypes.data, start, ld, at_c, n)
-                        continue
-                    for v in range(0, columns, LANES):
-                        at_p = panel.ctypes.data + 4 * v
-                        if v + LANES <= columns and r + ROWS <= bottom:
-                            narrow(deep, at_a, row, step, at_p, start + 4 * v, ld, at_c + 4 * v, n)
-                        else:
-                            here = slice(x + v, min(x + v + LANES, right))
-                            shift = bias[here] if above == 0 else bias[:0]
-                            rest = c[r : min(r + ROWS, bottom), here]
-                            corner(deep, at_a, row, step, at_p, shift, rest, room)
+    first, last = part * size, min((part + 1) * size, max(m, n))
+    top, bottom, left, right = (first, last, 0, n) if m >= n else (0, m, first, last)
+    panel, room = panels[part], rooms[part]
+    for x in range(left, right, WIDTH):
+        columns = min(WIDTH, right - x)
+        for above in range(0, k, DEPTH):
+            deep = min(DEPTH, k - above)
+            in_panel(b, tb, x, x + columns, above, panel[:deep])
+            for r in range(top, bottom, ROWS):
+                at_a = a.ctypes.data + 4 * (r * row + above * step)
+                at_c = c.ctypes.data + 4 * (r * n + x)
+                start, ld = (at_c, n) if above else (bias.ctypes.data + 4 * x, 0)
+                if columns == WIDTH and r + ROWS <= bottom:
+                    tile(deep, at_a, row, step, panel.ctypes.data, start, ld, at_c, n)
+                    continue
+                for v in range(0, columns, LANES):
+                    at_p = panel.ctypes.data + 4 * v
+                    if v + LANES <= columns and r + ROWS <= bottom:
+                        narrow(deep, at_a, row, step, at_p, start + 4 * v, ld, at_c + 4 * v, n)
+                    else:
+                        here = slice(x + v, min(x + v + LANES, right))
+                        shift = bias[here] if above == 0 else bias[:0]
+                        rest = c[r : min(r + ROWS, bottom), here]
+                        corner(deep, at_a, row, step, at_p, shift, rest, room)
 
 
 @inner_sum
@@ -96,33 +93,33 @@ def dot(x, y):
     return total
 
 
-@kernel
-def few_rows(x, weight, y):
+@parallel
+def few_rows(o, x, weight, y):
     """y (r, out) = x (r, in) weightᵀ (out, in)."""
-    for o in prange(weight.shape[0]):
-        for r in range(x.shape[0]):
-            y[r, o] = dot(x[r], weight[o])
+    for r in range(x.shape[0]):
+        y[r, o] = dot(x[r], weight[o])
 
 
-@kernel
-def column_sums(x, sums, parts):
-    """sums (C) of x (N, C) over N; each thread has some of the columns."""
-    part = ((sums.size + parts - 1) // parts + LINE - 1) // LINE * LINE
-    for i in prange(parts):
-        start, stop = min(i * part, sums.size), min((i + 1) * part, sums.size)
-        mine = sums[start:stop]
-        clear(mine)
-        for r in range(x.shape[0]):
-            row = x[r, start:stop]
-            for j in range(mine.size):
-                mine[j] += row[j]
+@parallel
+def column_sums(part, x, sums, size):
+    """sums (C) of x (N, C) over N; a part has `size` of the columns."""
+    start, stop = part * size, min((part + 1) * size, sums.size)
+    mine = sums[start:stop]
+    clear(mine)
+    for r in range(x.shape[0]):
+        row = x[r, start:stop]
+        for j in range(mine.size):
+            mine[j] += row[j]
 
 
 def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array | None = None) -> Array:
     """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
     bias = np.zeros(y.shape[1], np.float32) if bias is None else contiguous(bias)
-    times(a, ta, b, tb, bias, y, PARTS)
+    (m, n), k = y.shape, a.shape[0 if ta else 1]
+    count, size = in_parts(max(m, n), ROWS if m >= n else LANES)
+    panels = np.empty((count, min(k, DEPTH), WIDTH), np.float32)
+    times(count, a, ta, b, tb, bias, y, size, panels, np.empty((count, ROWS, LANES), np.float32))
     return y
 
 
@@ -139,14 +136,15 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
     weight = contiguous(weight)
     if len(flat) <= FEW:
         y = np.empty((len(flat), out), np.float32)
-        few_rows(flat, weight, y)
+        few_rows(out, flat, weight, y)
         y = y if bias is None else np.add(y, bias, out=y)
     else:
         y = product(flat, weight, tb=True, bias=bias)
 
     def dbias(g: Array) -> Array:
         sums = np.empty(out, np.float32)
-        column_sums(matrix(g, out), sums, PARTS)
+        count, size = in_parts(out, LINE)
+        column_sums(count, matrix(g, out), sums, size)
         return sums
 
     return (

@@ -1,0 +1,65 @@
+"""Running the parts of a piece of work on all threads of Numba's pool.
+
+Numba's own way, a loop over `prange`, is lowered by way of an array of its arguments and a second function
+that is compiled from the loop's body: that takes the compiler about twice as long as the body itself. Here
+the body is a function, compiled once; what the pool calls is a few instructions that unpack its arguments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+numba.get_num_threads()  # starts the pool, and makes the names of its functions known to the compiler
+
+I64, POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
+NUMBERS, POINTERS = I64.as_pointer(), POINTER.as_pointer()
+WORK = ir.FunctionType(ir.VoidType(), [POINTERS, NUMBERS, NUMBERS, POINTER])  # what the pool calls
+POOL = ir.FunctionType(ir.VoidType(), [POINTER, POINTERS, NUMBERS, NUMBERS, POINTER, I64, I64, I64])
+
+
+@intrinsic
+def on_threads(typing, function, parts, args):
+    """function(part, *args) for part = 0, ..., parts - 1, in runs of neighbours, one for each thread. The
+    function must not raise: nobody would hear of it."""
+    signature = types.void(function, types.int64, args)
+    compiled = function.dispatcher.get_compile_result(types.void(types.int64, *args.types))
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        context.add_linking_libs([compiled.library])
+        module = builder.module
+
+        work = ir.Function(module, WORK, module.get_unique_name("work"))
+        work.linkage = "internal"
+        first, count, _, shared = work.args
+        shared_args = cgutils.alloca_once_value(builder, values[2])
+        inside = ir.IRBuilder(work.append_basic_block())
+        given = cgutils.unpack_tuple(inside, inside.load(inside.bitcast(shared, shared_args.type)))
+        # The pool takes `first` for the address of an array, and moves it on by one byte a part.
+        start = inside.ptrtoint(inside.load(first), I64)
+        with cgutils.for_range(inside, inside.load(count)) as loop:
+            callee = context.declare_function(module, compiled.fndesc)
+            passed = [inside.add(start, loop.index), *given]
+            context.call_conv.call_function(inside, callee, types.none, compiled.fndesc.argtypes, passed)
+        inside.ret_void()
+
+        def known(kind: Any, name: str) -> Any:
+            return cgutils.get_or_insert_function(module, kind, name)
+
+        def variable(value: Any) -> Any:
+            return cgutils.alloca_once_value(builder, value)
+
+        threads = builder.call(known(ir.FunctionType(I64, []), "get_num_threads"), [])
+        zero, one = variable(ir.Constant(POINTER, None)), variable(I64(1))
+        address, data = builder.bitcast(work, POINTER), builder.bitcast(shared_args, POINTER)
+        arrays, axes = I64(1), I64(0)
+        passed = [address, zero, variable(values[1]), one, data, axes, arrays, threads]
+        builder.call(known(POOL, "numba_parallel_for"), passed)
+        return context.get_dummy_value()
+
+    return signature, code
