@@ -24,7 +24,6 @@ FLOORS = ("numpy", "auto")
 def at_every_size():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "LEAST", 0)
-        patch.setattr(registry, "FEW", 0)
         patch.setattr(registry, "PRODUCTS", 0)
         yield
 
@@ -97,6 +96,14 @@ def test_gelu_far_out(approximate):
             y, slope = value_and_gradients(ops.gelu, [x], np.ones_like(x), approximate=approximate)
         np.testing.assert_allclose(y, np.where(x > 1, x, np.where(x < -1, 0, x / 2)), rtol=1e-6, atol=1e-20)
         np.testing.assert_allclose(slope, np.where(x > 1, 1, np.where(x < -1, 0, x * 0 + 0.5)), atol=1e-6)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("floor", ["off", *FLOORS])
+def test_gelu_of_infinity(approximate, floor):
+    with tinygen.kernels(floor), np.errstate(all="ignore"):
+        x = np.array([np.inf, 1.0], np.float32)
+        np.testing.assert_allclose(ops.gelu(Tensor(x), approximate).numpy(), [np.inf, 0.8413], atol=2e-4)
 
 
 @given(shapes, seeds, st.sampled_from(["relu", "sigmoid", "tanh", "softplus"]), st.sampled_from([1.0, 20.0]))
@@ -492,13 +499,12 @@ with tinygen.kernels("off"):
         assert done.returncode == 0, done.stderr
 
 
-def test_a_row_is_worth_a_kernel_once_numba_is_there(monkeypatch):
-    monkeypatch.setattr(registry, "LEAST", 100)
-    monkeypatch.setattr(registry, "FEW", 10)
-    monkeypatch.delitem(sys.modules, "numba", raising=False)
-    assert [registry.many_steps(np.zeros(n)) for n in (9, 10, 99, 100)] == [False, False, False, True]
-    monkeypatch.setitem(sys.modules, "numba", object())
-    assert [registry.many_steps(np.zeros(n)) for n in (9, 10, 99, 100)] == [False, True, True, True]
+def test_a_wide_row_is_worth_a_kernel(monkeypatch):
+    wide, least = registry.WIDE, 2**13
+    monkeypatch.setattr(registry, "LEAST", least)
+    shapes = [(wide,), (1, wide), (wide - 1,), (7, wide - 1), (least // 4, 3), (least // 4, 4), ()]
+    worth = [True, True, False, False, False, True, False]
+    assert [registry.many_steps(np.zeros(shape, np.float32)) for shape in shapes] == worth
 
 
 def test_a_wrong_kernel_would_be_seen():

@@ -22,6 +22,7 @@ BLOCK = 2**16  # floats: 256 kB each of x, y and slope about fill a second-level
 A, B, C, D, E, F = (
     np.float32(c) for c in (2.46824375, 0.68844534, -3.59040836, 15.78775859, 5.26982263, 12.03744185)
 )
+FAR = np.float32(100)  # where Φ(-a) is 0, and a² is not yet infinite
 SIGN = np.uint32(1 << 31)
 
 
@@ -39,11 +40,12 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 
 def exact(x: Array, y: Array, slope: Array) -> None:
-    """y = x Φ(x), slope = Φ(x) + x φ(x), for finite x."""
+    """y = x Φ(x), slope = Φ(x) + x φ(x)."""
     density = np.square(x, out=slope)
     density *= np.float32(-0.5)
     np.exp(density, out=density)  # √(2π) φ(x)
     a = np.abs(x)
+    np.minimum(a, FAR, out=a)
     below = a + E
     below *= a
     below += F

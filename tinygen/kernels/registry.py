@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,8 +18,9 @@ FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba")}
 LEAST = 2**13
 """How many entries an array must have for a compiled kernel to be worth a thread, or the import of Numba."""
 
-FEW = 2**9
-"""How many entries are enough, once Numba is there, for an op that takes NumPy a dozen steps."""
+WIDE = 2**9
+"""How many entries a row must have for ops that take NumPy a dozen steps: one token's row in a large model is
+worth a compiled kernel, whose start costs as much as one of the steps."""
 
 PRODUCTS = 2**18
 """How many multiplications a matrix product must have: beyond as many, OpenBLAS takes its own threads, which
@@ -39,8 +39,9 @@ def large(*args: Any) -> bool:
 
 
 def many_steps(x: Array, *rest: Any) -> bool:
-    """For an op that takes NumPy a dozen steps, each of which costs as much as a compiled kernel's start."""
-    return bool(x.size >= (FEW if "numba" in sys.modules else LEAST))
+    """For an op that takes NumPy a dozen steps: x is large, or has wide rows. That Numba has been loaded must
+    not count: a step would have other bits at the start of a run, or when resumed, than later in it."""
+    return bool(x.size >= LEAST or (x.ndim and x.shape[-1] >= WIDE))
 
 
 def many_products(x: Array, weight: Array, *rest: Any) -> bool:
