@@ -93,6 +93,7 @@ def test_text_comes_while_the_model_writes_and_ctrl_c_ends_it(tmp_path):
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
     )
     pieces = []
