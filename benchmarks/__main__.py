@@ -33,9 +33,10 @@ WORKLOADS = {
     "conv": "conv",
     "generate": "generate",
     "gpt2": "gpt2",
+    "checkpoints": "checkpoints",
     "scaling": "scaling",
 }
-PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformers")
+PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformers", "safetensors")
 MODES = ("numpy", "off")
 
 

@@ -317,6 +317,7 @@ def scenarios(arrays):
     return {
         "the first checkpoint": FolderOfCheckpoints(arrays=arrays),
         "one more": FolderOfCheckpoints(steps=(1, 2), arrays=arrays),
+        "one more, the only one goes": FolderOfCheckpoints(steps=(60,), keep=1, arrays=arrays),
         "one more, two go, the best stays": FolderOfCheckpoints(steps=(1, 2, 3), keep=1, arrays=arrays),
         "after another kill": FolderOfCheckpoints(steps=(1,), leftovers=True, arrays=arrays),
         "save_file over a file": OneFile(arrays=arrays),

@@ -29,6 +29,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,10 +91,16 @@ def hashed(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
     """The pieces of a file as they come; `digests` gets the SHA-256 of the file up to the end of each. The
     last is the file's own, and the first that turns out wrong says where the file is damaged."""
     sha = hashlib.sha256()
-    for piece in content:
+
+    def take(piece: Any) -> None:
         sha.update(piece)
         digests.append(sha.hexdigest())
-        yield piece
+
+    with ThreadPoolExecutor(1) as hashing:  # while the piece is being written
+        for piece in content:
+            taken = hashing.submit(take, piece)
+            yield piece
+            taken.result()
 
 
 def said(entry: Entry, digest: str) -> dict[str, Any]:
