@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, prange, types
+from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygen.kernels.compiled.compile import kernel
+from tinygen.kernels.compiled.compile import PART, parallel
 from tinygen.kernels.compiled.math import ONE
 from tinygen.tensor import Array
 
-PART = 2**12  # floats that a thread takes at a time
 HEAD = object.__basicsize__  # bytes of any Python object's head; behind an array's is its data's address
 FLOAT32 = np.dtype(np.float32)
 
@@ -32,27 +31,26 @@ def data_of(context, array):
     return types.CPointer(types.float32)(types.int64), code
 
 
-@kernel
-def update(arrays, sizes, parts, rates, epsilons, keep, decay, beta1, beta2):
+@parallel
+def update(part, arrays, sizes, parts, rates, epsilons, keep, decay, beta1, beta2):
     """`arrays` (N, 4) are the ids of each parameter, its gradient and its two means: contiguous, and of
     `sizes` (N). `parts` (N + 1) says how many parts come before each, and how many there are."""
-    for part in prange(parts[-1]):
-        n = 0
-        while parts[n + 1] <= part:
-            n += 1
-        start = (part - parts[n]) * PART
-        stop = min(start + PART, sizes[n])
-        p = carray(data_of(arrays[n, 0]), sizes[n])[start:stop]
-        g = carray(data_of(arrays[n, 1]), sizes[n])[start:stop]
-        m = carray(data_of(arrays[n, 2]), sizes[n])[start:stop]
-        v = carray(data_of(arrays[n, 3]), sizes[n])[start:stop]
-        rate, eps = rates[n], epsilons[n]
-        for i in range(p.size):
-            x = p[i] * keep
-            d = g[i] + decay * x
-            m[i] = beta1 * m[i] + (ONE - beta1) * d
-            v[i] = beta2 * v[i] + (ONE - beta2) * d * d
-            p[i] = x - rate * m[i] / (np.sqrt(v[i]) + eps)
+    n = 0
+    while parts[n + 1] <= part:
+        n += 1
+    start = (part - parts[n]) * PART
+    stop = min(start + PART, sizes[n])
+    p = carray(data_of(arrays[n, 0]), sizes[n])[start:stop]
+    g = carray(data_of(arrays[n, 1]), sizes[n])[start:stop]
+    m = carray(data_of(arrays[n, 2]), sizes[n])[start:stop]
+    v = carray(data_of(arrays[n, 3]), sizes[n])[start:stop]
+    rate, eps = rates[n], epsilons[n]
+    for i in range(p.size):
+        x = p[i] * keep
+        d = g[i] + decay * x
+        m[i] = beta1 * m[i] + (ONE - beta1) * d
+        v[i] = beta2 * v[i] + (ONE - beta2) * d * d
+        p[i] = x - rate * m[i] / (np.sqrt(v[i]) + eps)
 
 
 def adam(
@@ -70,5 +68,5 @@ def adam(
     parts = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(-(-sizes // PART), out=parts[1:])
     numbers = np.array([rates, epsilons], np.float32)
-    update(ids, sizes, parts, *numbers, *map(np.float32, (keep, decay, *betas)))
+    update(int(parts[-1]), ids, sizes, parts, *numbers, *map(np.float32, (keep, decay, *betas)))
     return (None,)

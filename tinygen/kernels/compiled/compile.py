@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+from numba.extending import register_jitable
 
 from tinygen.kernels.compiled.threads import on_threads
 from tinygen.tensor import Array
@@ -77,10 +78,8 @@ def inner_sum(function: F) -> F:
 
 
 def inside(function: F, fastmath: set[str]) -> F:
-    """`function`, to become a part of the kernels that call it. A call from Python would end the process:
-    what that needs is not compiled, since that takes as long as a small function."""
-    options = dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
-    made: F = numba.njit(error_model="numpy", fastmath=fastmath, **options)(function)
+    """`function`, to become a part of the kernels that call it; in Python it stays what it is."""
+    made: F = register_jitable(error_model="numpy", fastmath=fastmath)(function)
     return made
 
 
@@ -90,7 +89,9 @@ def parallel(function: Callable[..., None], signature: str | None = None) -> Any
     name, (_, *others) = function.__name__, inspect.signature(function).parameters
     args = ", ".join(others)
     source = f"def {name}(count, {args}):\n    on_threads(body, count, ({args},))"
-    scope = {"on_threads": on_threads, "body": inner_sum(function), "__name__": function.__module__}
+    unwrapped = dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)  # nobody calls it from Python
+    body = numba.njit(error_model="numpy", fastmath=IN_LANES, **unwrapped)(function)
+    scope = {"on_threads": on_threads, "body": body, "__name__": function.__module__}
     # Not a closure: the machine code of those is not found again by the next process.
     exec(compile(source, function.__code__.co_filename, "exec"), scope)
     return compiled(scope[name], signature, no_cfunc_wrapper=True)

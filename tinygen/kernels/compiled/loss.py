@@ -6,14 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.compile import contiguous, inner_sum, kernel
+from tinygen.kernels.compiled.compile import contiguous, inner_sum, parallel, share, shares
 from tinygen.kernels.compiled.math import ZERO, exp, largest, log, log1p, sigmoid
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
-
-PART = 2**12  # floats that a thread takes at a time
 
 
 @inner_sum
@@ -25,22 +22,20 @@ def log_sum_exp(row):
     return top + log(total)
 
 
-@kernel
-def value(logits, ids, ignored, lse, losses):
-    for r in prange(len(ids)):
-        lse[r] = log_sum_exp(logits[r])
-        losses[r] = ZERO if ids[r] == ignored else lse[r] - logits[r, ids[r]]
+@parallel
+def value(r, logits, ids, ignored, lse, losses):
+    lse[r] = log_sum_exp(logits[r])
+    losses[r] = ZERO if ids[r] == ignored else lse[r] - logits[r, ids[r]]
 
 
-@kernel
-def slope(logits, ids, ignored, lse, g, d):
-    for r in prange(len(ids)):
-        row, out = logits[r], d[r]
-        weight = ZERO if ids[r] == ignored else g[r]
-        for i in range(row.size):
-            out[i] = weight * exp(row[i] - lse[r])
-        if ids[r] != ignored:
-            out[ids[r]] -= weight
+@parallel
+def slope(r, logits, ids, ignored, lse, g, d):
+    row, out = logits[r], d[r]
+    weight = ZERO if ids[r] == ignored else g[r]
+    for i in range(row.size):
+        out[i] = weight * exp(row[i] - lse[r])
+    if ids[r] != ignored:
+        out[ids[r]] -= weight
 
 
 def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> Any:
@@ -50,41 +45,37 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     rows = contiguous(logits).reshape(-1, shape[-1])
     ids = contiguous(targets.reshape(-1).astype(np.int64))
     lse, losses = np.empty((2, len(ids)), np.float32)
-    value(rows, ids, ignore_index, lse, losses)
+    value(len(ids), rows, ids, ignore_index, lse, losses)
     if not np.isfinite(lse).all():
         return NotImplemented  # the definition knows what to make of infinities
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(rows)
-        slope(rows, ids, ignore_index, lse, contiguous(g).reshape(-1), d)
+        slope(len(ids), rows, ids, ignore_index, lse, contiguous(g).reshape(-1), d)
         return d.reshape(shape)
 
     return losses.reshape(shape[:-1]), dlogits
 
 
-@kernel
-def binary_value(logits, targets, losses):
-    for part in prange((logits.size + PART - 1) // PART):
-        here = slice(part * PART, (part + 1) * PART)
-        xs, ys, out = logits[here], targets[here], losses[here]
-        for i in range(xs.size):
-            out[i] = (ZERO if xs[i] < ZERO else xs[i]) + log1p(exp(-abs(xs[i]))) - xs[i] * ys[i]
+@parallel
+def binary_value(part, logits, targets, losses):
+    xs, ys, out = share(logits, part), share(targets, part), share(losses, part)
+    for i in range(xs.size):
+        out[i] = (ZERO if xs[i] < ZERO else xs[i]) + log1p(exp(-abs(xs[i]))) - xs[i] * ys[i]
 
 
-@kernel
-def binary_slope(logits, targets, g, d):
+@parallel
+def binary_slope(part, logits, targets, g, d):
     """g has one number for all, as a sum's gradient, or one for each."""
-    for part in prange((logits.size + PART - 1) // PART):
-        here = slice(part * PART, (part + 1) * PART)
-        xs, ys, out = logits[here], targets[here], d[here]
-        if g.size == 1:
-            weight = g[0]
-            for i in range(xs.size):
-                out[i] = weight * (sigmoid(xs[i]) - ys[i])
-        else:
-            gs = g[here]
-            for i in range(xs.size):
-                out[i] = gs[i] * (sigmoid(xs[i]) - ys[i])
+    xs, ys, out = share(logits, part), share(targets, part), share(d, part)
+    if g.size == 1:
+        weight = g[0]
+        for i in range(xs.size):
+            out[i] = weight * (sigmoid(xs[i]) - ys[i])
+    else:
+        gs = share(g, part)
+        for i in range(xs.size):
+            out[i] = gs[i] * (sigmoid(xs[i]) - ys[i])
 
 
 def binary_losses(logits: Array, targets: Array) -> Any:
@@ -92,12 +83,12 @@ def binary_losses(logits: Array, targets: Array) -> Any:
         return NotImplemented
     xs, ys = (contiguous(a).reshape(-1) for a in (logits, targets))
     losses = np.empty_like(xs)
-    binary_value(xs, ys, losses)
+    binary_value(shares(xs), xs, ys, losses)
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(xs)
         weights = g if any(g.strides) else g.reshape(-1)[:1]
-        binary_slope(xs, ys, contiguous(weights).reshape(-1), d)
+        binary_slope(shares(xs), xs, ys, contiguous(weights).reshape(-1), d)
         return d.reshape(logits.shape)
 
     return losses.reshape(logits.shape), dlogits, lambda g: -g * logits
