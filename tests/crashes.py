@@ -379,7 +379,7 @@ def cut_power_at_every_point(scenario, folder, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--arrays", type=int, default=20, help="in the state: each is a write")
-    parser.add_argument("--cuts", type=int, default=8, help="power cuts between any two calls")
+    parser.add_argument("--cuts", type=int, default=14, help="power cuts between any two calls")
     args = parser.parse_args()
     total = {}
     print(f"{'':44}{'none yet':>9}{'old':>7}{'new':>7}{'lost':>7}")

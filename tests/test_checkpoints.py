@@ -138,9 +138,9 @@ def test_a_kill_at_any_point(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_power_cut_at_any_point(tmp_path, name):
-    answers = crashes.cut_power_at_every_point(crashes.scenarios(3)[name], tmp_path, 6)
+    answers = crashes.cut_power_at_every_point(crashes.scenarios(2)[name], tmp_path, 14)
     assert answers["lost"] == 0
-    assert answers["new"] >= 6
+    assert answers["new"] >= 14
 
 
 @pytest.mark.slow

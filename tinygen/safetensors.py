@@ -99,8 +99,8 @@ def pieces(header: bytes, ordered: Mapping[str, Array]) -> Iterator[Any]:
     """The content of the file: the header, then the bytes of each array."""
     yield header
     for array in ordered.values():
-        little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-        yield little.reshape(-1).view(np.uint8)
+        little = np.asarray(array, array.dtype.newbyteorder("<"))
+        yield little.reshape(-1).view(np.uint8)  # reshape copies what is not in C order
 
 
 def all_texts(values: Iterable[Any]) -> bool:
