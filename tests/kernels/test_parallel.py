@@ -33,6 +33,19 @@ def test_parts_cover_all_and_overlap_nowhere(length, unit):
     assert size % unit == 0
 
 
+def test_what_kernels_call_can_be_called_from_python_too():
+    """Without what Numba needs for it, such a call would end the process."""
+
+    @compile_.inner
+    def double(x):
+        for i in range(x.size):
+            x[i] *= 2
+
+    x = np.arange(3.0)
+    double(x)
+    assert x.tolist() == [0, 2, 4]
+
+
 CODE = """
 import numpy as np
 from tinygen import Tensor, ops

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
-from numba.extending import register_jitable
+from numba.core.registry import CPUDispatcher
 
 from tinygen.kernels.compiled.threads import on_threads
 from tinygen.tensor import Array
@@ -69,18 +69,23 @@ def kernel(function: F, signature: str | None = None) -> F:
     return compiled(function, signature, fastmath=IN_LANES, parallel={**LOOPS_ONLY, "prange": True})
 
 
-def inner(function: F) -> F:
-    return inside(function, EXACT)
+class Inside(CPUDispatcher):
+    """A function that becomes a part of the kernels that call it. What a call from Python needs is not
+    compiled, since that takes as long as a small function does: Python runs it as Python."""
+
+    def __call__(self, *args: Any) -> Any:
+        return self.py_func(*args)
 
 
-def inner_sum(function: F) -> F:
-    return inside(function, IN_LANES)
-
-
-def inside(function: F, fastmath: set[str]) -> F:
-    """`function`, to become a part of the kernels that call it; in Python it stays what it is."""
-    made: F = register_jitable(error_model="numpy", fastmath=fastmath)(function)
+def inside(function: Callable[..., Any], fastmath: set[str]) -> Any:
+    options = dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
+    made = numba.njit(error_model="numpy", fastmath=fastmath, **options)(function)
+    made.__class__ = Inside
     return made
+
+
+inner = functools.partial(inside, fastmath=EXACT)
+inner_sum = functools.partial(inside, fastmath=IN_LANES)
 
 
 def parallel(function: Callable[..., None], signature: str | None = None) -> Any:
@@ -89,9 +94,7 @@ def parallel(function: Callable[..., None], signature: str | None = None) -> Any
     name, (_, *others) = function.__name__, inspect.signature(function).parameters
     args = ", ".join(others)
     source = f"def {name}(count, {args}):\n    on_threads(body, count, ({args},))"
-    unwrapped = dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)  # nobody calls it from Python
-    body = numba.njit(error_model="numpy", fastmath=IN_LANES, **unwrapped)(function)
-    scope = {"on_threads": on_threads, "body": body, "__name__": function.__module__}
+    scope = {"on_threads": on_threads, "body": inner_sum(function), "__name__": function.__module__}
     # Not a closure: the machine code of those is not found again by the next process.
     exec(compile(source, function.__code__.co_filename, "exec"), scope)
     return compiled(scope[name], signature, no_cfunc_wrapper=True)
