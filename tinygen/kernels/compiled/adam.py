@@ -11,10 +11,11 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinygen.kernels.compiled.compile import PART, parallel
+from tinygen.kernels.compiled.compile import PARTS, parallel
 from tinygen.kernels.compiled.math import ONE
 from tinygen.tensor import Array
 
+LINE = 16  # floats in a cache line: shares are cut between them
 HEAD = object.__basicsize__  # bytes of any Python object's head; behind an array's is its data's address
 FLOAT32 = np.dtype(np.float32)
 
@@ -32,25 +33,24 @@ def data_of(context, array):
 
 
 @parallel
-def update(part, arrays, sizes, parts, rates, epsilons, keep, decay, beta1, beta2):
+def update(part, parts, arrays, sizes, rates, epsilons, keep, decay, beta1, beta2):
     """`arrays` (N, 4) are the ids of each parameter, its gradient and its two means: contiguous, and of
-    `sizes` (N). `parts` (N + 1) says how many parts come before each, and how many there are."""
-    n = 0
-    while parts[n + 1] <= part:
-        n += 1
-    start = (part - parts[n]) * PART
-    stop = min(start + PART, sizes[n])
-    p = carray(data_of(arrays[n, 0]), sizes[n])[start:stop]
-    g = carray(data_of(arrays[n, 1]), sizes[n])[start:stop]
-    m = carray(data_of(arrays[n, 2]), sizes[n])[start:stop]
-    v = carray(data_of(arrays[n, 3]), sizes[n])[start:stop]
-    rate, eps = rates[n], epsilons[n]
-    for i in range(p.size):
-        x = p[i] * keep
-        d = g[i] + decay * x
-        m[i] = beta1 * m[i] + (ONE - beta1) * d
-        v[i] = beta2 * v[i] + (ONE - beta2) * d * d
-        p[i] = x - rate * m[i] / (np.sqrt(v[i]) + eps)
+    `sizes` (N). A part is a share of each of them, as `linear` cuts them too: what a core has written last
+    is near to it, and between cores all is slow, as slow as memory when they share no cache."""
+    for n in range(sizes.size):
+        share = (sizes[n] + parts * LINE - 1) // (parts * LINE) * LINE
+        start, stop = min(part * share, sizes[n]), min((part + 1) * share, sizes[n])
+        p = carray(data_of(arrays[n, 0]), sizes[n])[start:stop]
+        g = carray(data_of(arrays[n, 1]), sizes[n])[start:stop]
+        m = carray(data_of(arrays[n, 2]), sizes[n])[start:stop]
+        v = carray(data_of(arrays[n, 3]), sizes[n])[start:stop]
+        rate, eps = rates[n], epsilons[n]
+        for i in range(p.size):
+            x = p[i] * keep
+            d = g[i] + decay * x
+            m[i] = beta1 * m[i] + (ONE - beta1) * d
+            v[i] = beta2 * v[i] + (ONE - beta2) * d * d
+            p[i] = x - rate * m[i] / (np.sqrt(v[i]) + eps)
 
 
 def adam(
@@ -65,8 +65,6 @@ def adam(
         return NotImplemented
     ids = np.array([id(x) for x in arrays]).reshape(-1, 4)
     sizes = np.array([x.size for x in arrays[::4]])
-    parts = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(-(-sizes // PART), out=parts[1:])
     numbers = np.array([rates, epsilons], np.float32)
-    update(int(parts[-1]), ids, sizes, parts, *numbers, *map(np.float32, (keep, decay, *betas)))
+    update(PARTS, PARTS, ids, sizes, *numbers, *map(np.float32, (keep, decay, *betas)))
     return (None,)

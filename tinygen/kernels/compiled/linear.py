@@ -53,14 +53,14 @@ def corner(k, a, row, step, panel, start, c, room):
 
 
 @parallel
-def times(part, a, ta, b, tb, bias, c, size, panels, rooms):
+def times(part, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
     """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. A part has `size` rows of c, or
-    columns, of which there are more. Each has its own panel, and its own room for corners."""
+    columns. Each has its own panel, and its own room for corners."""
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     row, step = (1, a.shape[1]) if ta else (a.shape[1], 1)
-    first, last = part * size, min((part + 1) * size, max(m, n))
-    top, bottom, left, right = (first, last, 0, n) if m >= n else (0, m, first, last)
+    first, last = part * size, min((part + 1) * size, m if by_rows else n)
+    top, bottom, left, right = (first, last, 0, n) if by_rows else (0, m, first, last)
     panel, room = panels[part], rooms[part]
     for x in range(left, right, WIDTH):
         columns = min(WIDTH, right - x)
@@ -117,9 +117,10 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
     bias = np.zeros(y.shape[1], np.float32) if bias is None else contiguous(bias)
     (m, n), k = y.shape, a.shape[0 if ta else 1]
-    count, size = in_parts(max(m, n), ROWS if m >= n else LANES)
+    by_rows = 2 * m >= n  # as the optimizer has its shares; but all of B is put into panels in each part
+    count, size = in_parts(m, ROWS) if by_rows else in_parts(n, LANES)
     panels = np.empty((count, min(k, DEPTH), WIDTH), np.float32)
-    times(count, a, ta, b, tb, bias, y, size, panels, np.empty((count, ROWS, LANES), np.float32))
+    times(count, a, ta, b, tb, bias, y, by_rows, size, panels, np.empty((count, ROWS, LANES), np.float32))
     return y
 
 
