@@ -1,0 +1,117 @@
+"""Parity with the schedulers of diffusers. They keep β and ᾱ in float32, in which 1 - ᾱ has few digits left
+near the data; so the schedules are compared as they are, and the steps with ᾱ that was put in in float64."""
+
+import numpy as np
+import pytest
+
+from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, linear, spread, sqrt_linear
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm  # noqa: E402
+
+CASES = [
+    (linear(1000), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
+    (sqrt_linear(1000), {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}),
+    (cosine(1000), {"beta_schedule": "squaredcos_cap_v2"}),
+]
+KINDS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+SHAPE = (2, 3, 4)
+
+
+def arrays(n):
+    return list(np.random.default_rng(0).standard_normal((n, *SHAPE)))
+
+
+def in_float64(scheduler, schedule):
+    """The scheduler with all of its coefficients made again from β in float64."""
+    np.testing.assert_allclose(schedule.betas, scheduler.betas.numpy(), rtol=1e-5)
+    scheduler.betas = torch.tensor(schedule.betas)
+    scheduler.alphas = 1 - scheduler.betas
+    scheduler.alphas_cumprod = torch.cumprod(scheduler.alphas, dim=0)
+    return scheduler
+
+
+class Replay:
+    """A generator that gives the noise it was made with."""
+
+    def __init__(self, noise):
+        self.noise = noise
+
+    def standard_normal(self, shape, dtype):
+        assert (shape, dtype) == (self.noise.shape, self.noise.dtype)
+        return self.noise
+
+
+def close(got, wanted):
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("schedule", "config"), CASES)
+def test_schedules(schedule, config):
+    theirs = scheduling_ddpm.DDPMScheduler(num_train_timesteps=1000, **config)
+    np.testing.assert_allclose(schedule.betas, theirs.betas.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(schedule.alpha_bars, theirs.alphas_cumprod.numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "config"), CASES)
+def test_forward(schedule, config):
+    theirs = in_float64(scheduling_ddpm.DDPMScheduler(num_train_timesteps=1000, **config), schedule)
+    x0, noise = arrays(2)
+    process, t = Process(schedule, "v"), np.array([3, 700])
+    a, b, u = torch.tensor(x0), torch.tensor(noise), torch.tensor(t)
+    close(process.diffuse(x0, t, noise), theirs.add_noise(a, b, u))
+    close(process.target(x0, noise, t), theirs.get_velocity(a, b, u))
+
+
+@pytest.mark.parametrize(("schedule", "config"), CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variance", ["small", "large"])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_ancestral_step(schedule, config, kind, variance, clip, monkeypatch):
+    theirs = scheduling_ddpm.DDPMScheduler(
+        num_train_timesteps=1000,
+        prediction_type=KINDS[kind],
+        variance_type=f"fixed_{variance}",
+        clip_sample=clip is not None,
+        **config,
+    )
+    in_float64(theirs, schedule)
+    x, prediction, noise = arrays(3)
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: torch.tensor(noise))
+    for t in (0, 1, 500, 900):
+        got = ancestral_step(
+            Process(schedule, kind), lambda x, t: prediction, x, t, Replay(noise), variance, clip
+        )
+        close(got, theirs.step(torch.tensor(prediction), t, torch.tensor(x)).prev_sample)
+
+
+@pytest.mark.parametrize(("schedule", "config"), CASES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_ddim_step(schedule, config, kind, eta, clip):
+    """50 steps of 1000, which both space alike ("trailing", the last one kept)."""
+    theirs = scheduling_ddim.DDIMScheduler(
+        num_train_timesteps=1000,
+        prediction_type=KINDS[kind],
+        clip_sample=clip is not None,
+        timestep_spacing="trailing",
+        **config,
+    )
+    in_float64(theirs, schedule).set_timesteps(50)
+    x, prediction, noise = arrays(3)
+    process = Process(schedule, kind).respaced(spread(1000, 50))
+    np.testing.assert_array_equal(process.schedule.timesteps[::-1], theirs.timesteps.numpy())
+    for i in (0, 1, 25, 45):
+        got = ddim_step(process, lambda x, t: prediction, x, i, eta, Replay(noise), clip)
+        wanted = theirs.step(
+            torch.tensor(prediction),
+            int(process.schedule.timesteps[i]),
+            torch.tensor(x),
+            eta,
+            use_clipped_model_output=True,
+            variance_noise=torch.tensor(noise),
+        )
+        close(got, wanted.prev_sample)

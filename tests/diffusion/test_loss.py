@@ -1,0 +1,87 @@
+"""The loss: by hand, its floor for Gaussian data, its gradient, and what is drawn for it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinygen import Tensor, gradcheck, nn
+from tinygen.diffusion import Process, cosine, linear, loss_at, simple_loss
+
+
+def test_by_hand():
+    process, (x0, noise) = Process(linear(50)), np.random.default_rng(0).standard_normal((2, 3, 2))
+    t = np.array([0, 30, 49])
+    seen = {}
+
+    def model(x, steps):
+        seen.update(x=x, steps=steps)
+        return Tensor(np.zeros_like(x))
+
+    loss = loss_at(process, model, x0, t, noise)
+    assert loss.item() == pytest.approx(np.square(noise).mean(), rel=1e-12)
+    np.testing.assert_array_equal(seen["x"], process.diffuse(x0, t, noise))
+    np.testing.assert_array_equal(seen["steps"], t)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_a_model_that_knows_pays_nothing(kind):
+    process, (x0, noise) = Process(cosine(50), kind), np.random.default_rng(0).standard_normal((2, 3, 2))
+    t = np.array([0, 30, 49])
+    assert loss_at(process, lambda x, steps: process.target(x0, noise, t), x0, t, noise) == 0
+
+
+@pytest.mark.parametrize("t", [3, 25, 45])
+def test_floor_for_gaussian_data(t):
+    """For N(0, s²), Var(ε | x_t) = ᾱs²/(ᾱs² + 1 - ᾱ) is the least that any model pays. The mean of 50,000
+    squares of a normal variable, within 5.5 of its standard deviations: 4e-8 each."""
+    process, s, n, rng = Process(cosine(50)), 0.5, 50_000, np.random.default_rng(0)
+    bar = process.schedule.alpha_bars[t]
+    floor = bar * s**2 / (bar * s**2 + 1 - bar)
+    best = lambda x, steps: x * math.sqrt(1 - bar) / (bar * s**2 + 1 - bar)
+    x0, noise = s * rng.standard_normal((n, 1)), rng.standard_normal((n, 1))
+    loss = loss_at(process, best, x0, np.full(n, t), noise)
+    assert abs(loss - floor) < 5.5 * floor * math.sqrt(2 / n)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_gradient(kind):
+    process, (x0, noise) = Process(linear(50), kind), np.random.default_rng(0).standard_normal((2, 3, 2))
+    t = np.array([0, 30, 49])
+    weight = np.random.default_rng(1).standard_normal((2, 2))
+    assert gradcheck(lambda w: loss_at(process, lambda x, steps: np.tanh(x @ w), x0, t, noise), weight)
+
+
+def test_what_is_drawn():
+    """A step for each, all of them about as often, with fresh noise; the same from the same seed."""
+    process = Process(linear(25)).respaced([4, 9, 14, 19, 24])
+    steps = []
+
+    def model(x, t):
+        steps.append(t)
+        return x
+
+    x0 = np.zeros((5000, 2), np.float32)
+    losses = [simple_loss(process, model, x0, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[0].dtype == np.float32
+    counts = np.bincount(steps[0], minlength=25)
+    assert counts.sum() == 5000
+    assert set(np.flatnonzero(counts)) == {4, 9, 14, 19, 24}  # as the model knows them
+    # 5.5 standard deviations of a binomial count: 2e-7 for the five
+    assert np.abs(counts[[4, 9, 14, 19, 24]] - 1000).max() < 5.5 * math.sqrt(5000 * 0.2 * 0.8)
+
+
+def test_a_module_gets_gradients():
+    layer = nn.Linear(2, 2, rng=np.random.default_rng(0))
+    x0 = np.ones((4, 2), np.float32)
+    loss = simple_loss(Process(linear(50)), lambda x, t: layer(x), x0, np.random.default_rng(0))
+    loss.backward()
+    assert loss.dtype == np.float32
+    assert np.any(layer.weight.grad != 0)
+
+
+def test_another_shape():
+    x0 = np.ones((4, 2))
+    with pytest.raises(ValueError, match=r"prediction \(4, 4\) and target \(4, 2\) must have one shape"):
+        simple_loss(Process(linear(50)), lambda x, t: np.ones((4, 4)), x0, np.random.default_rng(0))

@@ -1,0 +1,322 @@
+"""Samplers on Gaussian data, whose exact denoiser is known: every step is then an affine map and a known
+noise, so what comes out has a closed form. And guidance, shapes, errors."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinygen import Tensor, nn
+from tinygen.diffusion import (
+    Process,
+    ancestral,
+    ancestral_step,
+    cosine,
+    ddim,
+    ddim_encode,
+    ddim_step,
+    guided,
+    linear,
+    spread,
+    sqrt_linear,
+)
+
+SCHEDULES = [linear(30), sqrt_linear(30), cosine(30)]
+KINDS = ("eps", "x0", "v")
+
+
+def exact(process, m, s):
+    """What the best model says when the data is N(m, s²): E[x0 | x_t] by Gaussian conditioning, put as the
+    process wants it. It looks ᾱ up by the number of the step, as a network would."""
+    bars = dict(zip(process.schedule.timesteps.tolist(), process.schedule.alpha_bars.tolist(), strict=True))
+
+    def model(x, t):
+        assert t.shape == (len(x),)
+        a, n = (np.sqrt(f(bars[t[0]])) for f in (lambda bar: bar, lambda bar: 1 - bar))
+        x0 = m + a * s**2 / (a**2 * s**2 + n**2) * (x - a * m)
+        eps = (x - a * x0) / n
+        return {"eps": eps, "x0": x0, "v": a * eps - n * x0}[process.predicts]
+
+    return model
+
+
+class Constant:
+    """In the place of a generator: every draw is `value`."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def standard_normal(self, shape, dtype):
+        return np.full(shape, self.value, dtype)
+
+
+def affine(step):
+    """(slope, shift, sigma) of a step(x, rng) that is slope·x + shift + sigma·noise."""
+    at = lambda x, noise: step(np.array([[x]]), Constant(noise)).item()
+    return at(1.0, 0.0) - at(0.0, 0.0), at(0.0, 0.0), at(0.0, 1.0) - at(0.0, 0.0)
+
+
+def carried(steps, mean=0.0, variance=1.0):
+    """Mean and variance after affine steps, from those of the noise that they start with."""
+    for slope, shift, sigma in steps:
+        mean, variance = slope * mean + shift, slope**2 * variance + sigma**2
+    return mean, variance
+
+
+def ancestral_steps(process, m, s, variance):
+    model = exact(process, m, s)
+    return [
+        affine(lambda x, rng, t=t: ancestral_step(process, model, x, t, rng, variance))
+        for t in reversed(range(len(process.schedule)))
+    ]
+
+
+def ddim_steps(process, m, s, eta):
+    model = exact(process, m, s)
+    return [
+        affine(lambda x, rng, t=t: ddim_step(process, model, x, t, eta, rng))
+        for t in reversed(range(len(process.schedule)))
+    ]
+
+
+# -- one step --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ancestral_step_is_gaussian_conditioning(schedule, kind):
+    """For data N(m, s²), x_{t-1} given x_t is normal. The step has its mean; and its variance when s = 0,
+    where it is the small one, and when s = 1, where it is β."""
+    bars = np.append(1.0, schedule.alpha_bars)
+    for m, s, variance in [(0.7, 0.0, "small"), (0.7, 1.0, "large"), (-1.5, 0.4, "small")]:
+        steps = ancestral_steps(Process(schedule, kind), m, s, variance)[::-1]
+        for t, (slope, shift, sigma) in enumerate(steps):
+            before, after = (bars[u] * s**2 + 1 - bars[u] for u in (t, t + 1))  # Var x_{t-1}, Var x_t
+            covariance = math.sqrt(1 - schedule.betas[t]) * before
+            wanted = covariance / after
+            assert slope == pytest.approx(wanted, abs=1e-9)
+            assert shift == pytest.approx(
+                math.sqrt(bars[t]) * m - wanted * math.sqrt(bars[t + 1]) * m, abs=1e-9
+            )
+            if t == 0:
+                assert sigma == 0  # the last step adds no noise
+            elif s in (0.0, 1.0):
+                assert sigma**2 == pytest.approx(before - covariance**2 / after, rel=1e-8)
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, linear(100).respaced([0, 3, 50, 98, 99])])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddim_with_eta_1_is_ancestral_sampling(schedule, kind):
+    process = Process(schedule, kind)
+    steps = np.array(ddim_steps(process, 0.7, 0.4, 1.0))
+    np.testing.assert_allclose(steps, ancestral_steps(process, 0.7, 0.4, "small"), rtol=0, atol=1e-9)
+    variances = schedule.posterior_variance[::-1]
+    np.testing.assert_allclose(steps[:, 2] ** 2, variances, rtol=1e-9, atol=1e-20)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddim_step_is_the_exact_affine_map(eta, kind):
+    """sqrt(ᾱ')·x0 + sqrt(1 - ᾱ' - σ²)·ε + σz with σ of eq. 16, for steps that are not evenly spaced; ᾱ' is
+    that of the step before in the list, 1 before the first."""
+    whole, kept, m, s = cosine(100), [0, 3, 50, 98, 99], 0.7, 0.4
+    steps = ddim_steps(Process(whole.respaced(kept), kind), m, s, eta)[::-1]
+    bars = [1.0, *whole.alpha_bars[kept]]
+    for bar, after, (slope, shift, sigma) in zip(bars[:-1], bars[1:], steps, strict=True):
+        a, variance = math.sqrt(after), after * s**2 + 1 - after
+        gain = a * s**2 / variance  # of x0 by x
+        wanted = eta * math.sqrt((1 - bar) / (1 - after)) * math.sqrt(1 - after / bar)
+        left = math.sqrt(1 - bar - wanted**2) / math.sqrt(1 - after)
+        x0_shift = m - gain * a * m
+        assert slope == pytest.approx(math.sqrt(bar) * gain + left * (1 - a * gain), abs=1e-11)
+        assert shift == pytest.approx((math.sqrt(bar) - left * a) * x0_shift, abs=1e-11)
+        assert sigma == pytest.approx(wanted, abs=1e-12)
+
+
+def test_clip_bounds_the_data_and_gives_the_noise_that_fits():
+    process, x = Process(linear(100)), np.array([[0.3, -4.0, 5.0]])
+    model = lambda x, t: np.zeros_like(x)  # x0 = x / signal
+    s, t = process.schedule, 60
+    x0 = np.clip(x / s.signal[t], -1, 1)
+    assert np.abs(x / s.signal[t]).max() > 1
+    eps = (x - s.signal[t] * x0) / s.noise[t]
+    np.testing.assert_allclose(
+        ddim_step(process, model, x, t, clip=1.0), s.signal[t - 1] * x0 + s.noise[t - 1] * eps, rtol=1e-12
+    )
+    mean = ancestral_step(process, model, x, t, Constant(0.0), clip=1.0)
+    np.testing.assert_allclose(mean, process.posterior(x0, x, t)[0], rtol=1e-12)
+
+
+# -- all steps: where samples end ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ancestral_sampling_of_a_point_ends_there(kind):
+    process = Process(linear(50), kind)
+    x = np.random.default_rng(0).standard_normal((5, 2))
+    got = ancestral(process, exact(process, 0.7, 0.0), x, np.random.default_rng(1))
+    np.testing.assert_allclose(got, 0.7, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+def test_ancestral_sampling_of_unit_variance_ends_in_the_data(schedule):
+    """With the large variance each step is exact for N(m, 1), but for β_0 at the end, which is not added, and
+    what x_T has of the mean, which noise has not."""
+    steps = ancestral_steps(Process(schedule), 0.7, 1.0, "large")
+    mean, variance = carried(steps, mean=schedule.signal[-1] * 0.7)
+    assert mean == pytest.approx(0.7, abs=1e-9)
+    assert variance == pytest.approx(1 - schedule.betas[0], abs=1e-9)
+    assert carried(steps)[0] == pytest.approx(0.7, abs=schedule.signal[-1])
+
+
+@pytest.mark.parametrize("schedule", [linear, sqrt_linear, cosine])
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ancestral_sampling_comes_to_the_data_with_more_steps(schedule, variance):
+    """Either variance is right to the first order of β: with four times as many steps, the error goes toward
+    a quarter (0.37 to 0.25 of it here). The mean is off by what x_T has of it, which noise has not."""
+    m, s = 0.7, 0.5
+    schedules = [schedule(n) for n in (100, 400, 1600)]
+    means, variances = np.transpose([carried(ancestral_steps(Process(c), m, s, variance)) for c in schedules])
+    assert np.all(np.abs(means - m) < [c.signal[-1] for c in schedules])
+    errors = np.abs(variances - s**2)
+    assert np.all(errors[1:] < 0.4 * errors[:-1])
+
+
+@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+def test_ddim_is_the_map_of_noise_to_the_data(schedule):
+    """The flow takes N(0, 1) to N(m, s²) by m + s·x; steps come near it."""
+    mean, variance = carried(ddim_steps(Process(schedule), 0.7, 0.5, 0.0))
+    assert mean == pytest.approx(0.7, abs=0.02)
+    assert math.sqrt(variance) == pytest.approx(0.5, abs=0.01)
+    process = Process(schedule)
+    x = np.array([[-2.0], [0.0], [1.0]])
+    got = ddim(process, exact(process, 0.7, 0.5), x)
+    np.testing.assert_allclose(got, mean + math.sqrt(variance) * x, rtol=1e-10)
+
+
+@pytest.mark.parametrize("sampler", ["small", "large", "eta 0.5"])
+def test_moments_of_samples(sampler):
+    """Mean and variance of 40,000 samples of N(0.7, 0.25) against the closed recursion of their steps, each
+    within 5.5 of its standard deviations: 4e-8 each, 2.3e-7 for these six together."""
+    process, m, s, n = Process(linear(50), "v"), 0.7, 0.5, 40_000
+    rng = np.random.default_rng(7)
+    x, model = rng.standard_normal((n, 1)), exact(process, m, s)
+    if sampler == "eta 0.5":
+        got, steps = ddim(process, model, x, 0.5, rng), ddim_steps(process, m, s, 0.5)
+    else:
+        got, steps = ancestral(process, model, x, rng, sampler), ancestral_steps(process, m, s, sampler)
+    mean, variance = carried(steps)
+    assert abs(got.mean() - mean) < 5.5 * math.sqrt(variance / n)
+    assert abs(got.var() - variance) < 5.5 * variance * math.sqrt(2 / n)
+
+
+# -- fewer steps, and back -------------------------------------------------------------------------
+
+
+def test_a_respaced_sampler_asks_about_the_steps_it_keeps():
+    asked = []
+
+    def model(x, t):
+        asked.append(t)
+        return np.zeros_like(x)
+
+    process = Process(linear(100)).respaced([0, 41, 99])
+    ddim(process, model, np.ones((2, 3)))
+    ancestral(process, model, np.ones((2, 3)), np.random.default_rng(0))
+    np.testing.assert_array_equal(asked, [[99, 99], [41, 41], [0, 0]] * 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encode_then_decode_returns(kind):
+    """The plain encoder returns up to the length of a step; solved to the end, it is the inverse."""
+    whole, x = Process(linear(1000), kind), np.array([[-0.5], [0.7], [1.6]])
+    model = exact(whole, 0.7, 0.5)
+    errors = []
+    for n in (50, 100, 200):
+        process = whole.respaced(spread(1000, n))
+        errors.append(np.abs(ddim(process, model, ddim_encode(process, model, x)) - x).max())
+        solved = ddim_encode(process, model, x, iterations=60)
+        np.testing.assert_allclose(ddim(process, model, solved), x, atol=1e-9)
+    assert errors[0] < 0.1
+    assert errors[1] < 0.6 * errors[0]
+    assert errors[2] < 0.6 * errors[1]
+
+
+def test_encode_of_noise_that_does_not_depend_on_x():
+    """Then one iteration solves it."""
+    process, x = Process(cosine(20)), np.array([[-0.5, 0.7]])
+    model = lambda x, t: np.full_like(x, 0.3) + 0.01 * t[:, None]
+    np.testing.assert_allclose(ddim(process, model, ddim_encode(process, model, x)), x, rtol=1e-11)
+
+
+# -- guidance --------------------------------------------------------------------------------------
+
+
+def test_guidance():
+    conditional, unconditional = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(guided(conditional, unconditional, 1.0), conditional)
+    np.testing.assert_array_equal(guided(conditional, unconditional, 0.0), unconditional)
+    np.testing.assert_allclose(
+        guided(conditional, unconditional, 3.0),
+        unconditional + 3 * (conditional - unconditional),
+        rtol=0,
+        atol=2e-6,
+    )
+    assert guided(conditional, unconditional, 7.5).dtype == np.float32
+
+
+def test_guidance_of_gaussians():
+    """Scores of N(m, 1) under N(0, 1) guided by w: at every t that of N(w·m, 1), so DDIM goes there."""
+    process = Process(cosine(200))
+    with_, without = exact(process, 0.7, 1.0), exact(process, 0.0, 1.0)
+    x = np.array([[-1.0], [0.5]])
+    got = ddim(process, lambda x, t: guided(with_(x, t), without(x, t), 3.0), x)
+    np.testing.assert_allclose(got, ddim(process, exact(process, 2.1, 1.0), x), rtol=1e-9)
+
+
+# -- models, dtypes, seeds, errors -----------------------------------------------------------------
+
+
+def test_a_module_is_a_model():
+    """Its Tensors are taken as arrays, nothing is recorded, and float32 stays."""
+    layer = nn.Linear(3, 3, rng=np.random.default_rng(0))
+    seen = []
+
+    def model(x, t):
+        seen.append(layer(x))
+        return seen[-1]
+
+    process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    for got in (
+        ancestral(process, model, x, np.random.default_rng(2)),
+        ancestral(process, model, x, np.random.default_rng(2), "large", clip=1.0),
+        ddim(process, model, x, 0.5, np.random.default_rng(2)),
+        ddim_encode(process, model, x),
+    ):
+        assert isinstance(got, np.ndarray)
+        assert got.dtype == np.float32
+    assert all(isinstance(y, Tensor) and y.node is None for y in seen)
+
+
+def test_the_seed_decides():
+    process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3))
+    model = exact(process, 0.7, 0.5)
+    draw = lambda seed: ancestral(process, model, x, np.random.default_rng(seed))
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert np.any(draw(0) != draw(1))
+    np.testing.assert_array_equal(ddim(process, model, x), ddim(process, model, x))
+
+
+def test_errors():
+    process, x = Process(linear(30)), np.zeros((4, 3))
+    same = lambda x, t: x
+    with pytest.raises(ValueError, match=r"the model made \(4, 6\) of x \(4, 3\): it must keep the shape"):
+        ddim(process, lambda x, t: np.zeros((4, 6)), x)
+    with pytest.raises(ValueError, match=r"eta must be within \[0, 1\], got 1\.5"):
+        ddim(process, same, x, 1.5)
+    with pytest.raises(ValueError, match=r"eta=0\.5 adds noise: pass a generator"):
+        ddim(process, same, x, 0.5)
+    with pytest.raises(ValueError, match='variance must be "small" or "large", got \'learned\''):
+        ancestral(process, same, x, np.random.default_rng(0), "learned")
+    with pytest.raises(IndexError, match=r"t must be within 0 \.\. 29, got -1"):
+        ddim_step(process, same, x, -1)
