@@ -141,6 +141,15 @@ def coverage(shape: str, place: Floats, side: int) -> Floats:
     return covered
 
 
+def coverage_of_each(shapes: Sequence[str], place: Floats, side: int) -> Floats:
+    """`coverage` (N, side, side) of N shapes, each at its place (N, 3)."""
+    covered = np.empty((len(place), side, side))
+    for shape in SHAPES:
+        these = np.array([shape == other for other in shapes], bool)
+        covered[these] = coverage(shape, place[these], side)
+    return covered
+
+
 def draw(scenes: Sequence[Scene], side: int, rng: np.random.Generator) -> Pictures:
     """A picture of each scene, (N, 3, side, side); place, size and both colours are jittered by `rng`."""
     if side not in SIDES:
@@ -154,11 +163,7 @@ def draw(scenes: Sequence[Scene], side: int, rng: np.random.Generator) -> Pictur
     r = jittered([(SIZES[scene.size],) for scene in scenes], 1, SIZE_JITTER)
     ink = jittered([COLOURS[scene.colour] for scene in scenes], 3, COLOUR_JITTER)
     paper = jittered([BACKGROUND] * n, 3, COLOUR_JITTER)
-    place = np.hstack([centre, r])
-    covered = np.empty((n, side, side))
-    for shape in SHAPES:
-        these = np.array([scene.shape == shape for scene in scenes], bool)
-        covered[these] = coverage(shape, place[these], side)
+    covered = coverage_of_each([scene.shape for scene in scenes], np.hstack([centre, r]), side)
     return paint(covered, ink, paper).astype(np.float32)
 
 

@@ -6,8 +6,8 @@ how good that coverage is. So `read` looks for the shape and the place that expl
 templates on a grid, then, from the best of each shape, by Gauss-Newton steps (with the colours projected
 out: Golub and Pereyra 1973). With Gaussian noise that is maximum likelihood.
 
-Drawings are all read right. With Gaussian noise on top, this many per cent are right in all four words, of all
-scenes five times; by side, and by the noise's standard deviation (pictures are in [-1, 1]):
+Drawings are all read right. With Gaussian noise on top, this many per cent are right in all four words (five
+drawings of every scene), by side, and by the noise's standard deviation in units of the pictures' [-1, 1]:
 
     noise  0.1    0.2    0.3    0.5   0.75   1.0
     16     100.0  99.9   98.4   92.5  78.0   62.6
@@ -37,6 +37,7 @@ from tinygen.data.shapes import (
     Floats,
     Scene,
     coverage,
+    coverage_of_each,
     paint,
 )
 
@@ -45,6 +46,8 @@ GRID_CENTRES = np.arange(3, 13.5, 0.5) / GRID_SIDE
 GRID_RADII = (0.10, 0.12, 0.14, 0.17, 0.20, 0.23)
 STEPS = 4  # of Gauss-Newton
 LONGEST_STEP = 0.03
+SMALL = 1e-4  # the step of a finite difference
+LOWEST, HIGHEST = (0.1, 0.1, 0.06), (0.9, 0.9, 0.3)  # places that are looked at
 CHUNK = 256  # pictures at a time
 
 
@@ -105,15 +108,15 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     )
     shape = np.argmax(gains, axis=0)  # (N,)
     place = np.stack(places)[shape, np.arange(len(shape))]  # (N, 3): x, y, r
-    covered = covered_by(shape, place, side)
-    ink, paper = colours(covered, pixels)
+    names = [list(SHAPES)[i] for i in shape]
+    ink, paper = colours(coverage_of_each(names, place, side), pixels)
 
     colour = nearest(ink, np.array(list(COLOURS.values())))
     size = nearest(place[:, 2:], np.array(list(SIZES.values()))[:, None])
     position = nearest(place[:, :2], np.array(list(POSITIONS.values())))
     scenes = [
-        Scene(list(SHAPES)[a], list(COLOURS)[b], list(SIZES)[c], list(POSITIONS)[d])
-        for a, b, c, d in zip(shape, colour, size, position, strict=True)
+        Scene(name, list(COLOURS)[i], list(SIZES)[j], list(POSITIONS)[k])
+        for name, i, j, k in zip(names, colour, size, position, strict=True)
     ]
 
     # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
@@ -121,7 +124,8 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     paper = within(paper, [BACKGROUND] * len(scenes), COLOUR_JITTER)
     centre = within(place[:, :2], [POSITIONS[scene.position] for scene in scenes], POSITION_JITTER)
     r = within(place[:, 2:], [(SIZES[scene.size],) for scene in scenes], SIZE_JITTER)
-    drawn = paint(covered_by(shape, np.hstack([centre, r]), side), ink, paper).reshape(pixels.shape)
+    covered = coverage_of_each(names, np.hstack([centre, r]), side)
+    drawn = paint(covered, ink, paper).reshape(pixels.shape)
     left = ((pixels - drawn) ** 2).sum(axis=(1, 2))
     total = (centred(pixels) ** 2).sum(axis=(1, 2))
     return scenes, np.where(left < total, 1 - left / np.where(total > 0, total, 1), 0.0)
@@ -143,10 +147,8 @@ def templates() -> tuple[Floats, NDArray[np.float32]]:
 
 def best_templates(pictures: Floats) -> Floats:
     """For every shape and picture the place on the grid that explains most: (shapes, N, 3)."""
-    n, side, k = len(pictures), pictures.shape[-1], pictures.shape[-1] // GRID_SIDE
-    small = (
-        pictures.reshape(n, 3, GRID_SIDE, k, GRID_SIDE, k).mean(axis=(3, 5)) if side > GRID_SIDE else pictures
-    )
+    n, k = len(pictures), pictures.shape[-1] // GRID_SIDE
+    small = pictures.reshape(n, 3, GRID_SIDE, k, GRID_SIDE, k).mean(axis=(3, 5))
     flat = centred(small.reshape(n * 3, -1)).astype(np.float32)
     places, covered = templates()
     explained = [((flat @ c.T) ** 2).reshape(n, 3, -1).sum(axis=1) for c in covered]  # each (N, T)
@@ -155,27 +157,27 @@ def best_templates(pictures: Floats) -> Floats:
 
 def refine(shape: str, pixels: Floats, place: Floats, side: int) -> tuple[Floats, Floats]:
     """The place near `place` (N, 3) where the shape explains most of `pixels` (N, 3, P); how much, (N,)."""
+    pixels = centred(pixels)
     best, most = place, np.full(len(place), -np.inf)
     for step in range(STEPS + 1):
         c = flat_coverage(shape, place, side)
-        ink = np.einsum("np,ncp->nc", c, centred(pixels)) / (c * c).sum(axis=1)[:, None]  # less the paper
-        explained = (ink**2).sum(axis=1) * (c * c).sum(axis=1)
-        better = explained > most
-        best, most = np.where(better[:, None], place, best), np.where(better, explained, most)
+        weight = (c * c).sum(axis=1)
+        contrast = np.einsum("np,ncp->nc", c, pixels) / weight[:, None]  # the ink less the paper
+        strength = (contrast**2).sum(axis=1)
+        better = strength * weight > most
+        best = np.where(better[:, None], place, best)
+        most = np.where(better, strength * weight, most)
         if step == STEPS:
             break
-        # The picture as a coverage: the channels added up so that they weigh as much as they show.
-        mask = (
-            np.einsum("nc,ncp->np", ink, centred(pixels)) / np.maximum((ink**2).sum(axis=1), 1e-12)[:, None]
-        )
-        h = 1e-4
-        slopes = [(flat_coverage(shape, place + h * e, side) - c) / h for e in np.eye(3)]
+        # The channels added up to the coverage that they would show if the contrast were right: c, and what
+        # is left over. The columns are c, since the contrast may change too, and the slopes of c.
+        seen = np.einsum("nc,ncp->np", contrast, pixels) / np.maximum(strength, 1e-12)[:, None]
+        slopes = [(flat_coverage(shape, place + SMALL * axis, side) - c) / SMALL for axis in np.eye(3)]
         a = np.stack([c, *slopes], axis=1)  # (N, 4, P)
         normal = a @ a.swapaxes(1, 2)
         normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4)
-        move = np.linalg.solve(normal, a @ (mask - c)[:, :, None])[:, 1:, 0]
-        place = place + np.clip(move, -LONGEST_STEP, LONGEST_STEP)
-        place = np.clip(place, (0.1, 0.1, 0.06), (0.9, 0.9, 0.3))
+        move = np.linalg.solve(normal, a @ (seen - c)[:, :, None])[:, 1:, 0]
+        place = np.clip(place + np.clip(move, -LONGEST_STEP, LONGEST_STEP), LOWEST, HIGHEST)
     return best, most
 
 
@@ -186,14 +188,6 @@ def colours(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
     slope = np.einsum("np,ncp->nc", c, pixels) / (c * c).sum(axis=1)[:, None]
     paper = pixels.mean(axis=2) - slope * flat.mean(axis=1)[:, None]
     return (paper + slope + 1) / 2, (paper + 1) / 2
-
-
-def covered_by(shape: NDArray[np.intp], place: Floats, side: int) -> Floats:
-    """Coverages (N, side, side) of shapes, each given by its number, at places (N, 3)."""
-    covered = np.empty((len(place), side, side))
-    for i, name in enumerate(SHAPES):
-        covered[shape == i] = coverage(name, place[shape == i], side)
-    return covered
 
 
 def flat_coverage(shape: str, place: Floats, side: int) -> Floats:
