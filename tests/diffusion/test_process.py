@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinygen.diffusion import Process, Schedule, cosine, linear, sqrt_linear
+from tinygen.diffusion.process import noise_like
 
 SCHEDULES = [linear(40), sqrt_linear(40), cosine(40)]
 KINDS = ("eps", "x0", "v")
@@ -167,6 +168,16 @@ def test_a_step_for_each(kind, dtype):
         for name, value in alone.items():
             assert value.dtype == together[name].dtype == dtype, name
             np.testing.assert_array_equal(value[0], together[name][i], err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_noise_has_the_digits_of_its_dtype(dtype):
+    """And is that of NumPy: what is not there in the dtype is drawn in float32."""
+    noise = noise_like(np.zeros((4, 3), dtype), np.random.default_rng(0))
+    assert noise.dtype == dtype
+    drawn = np.float64 if dtype == np.float64 else np.float32
+    wanted = np.random.default_rng(0).standard_normal((4, 3), drawn).astype(dtype)
+    np.testing.assert_array_equal(noise, wanted)
 
 
 def test_respaced():

@@ -135,6 +135,8 @@ def ddim_encode(process: Process, model: Model, x: Array, iterations: int = 1) -
     x_t is what `ddim_step` takes to x_{t-1}; to solve for it, the model would have to be asked about x_t
     itself. It is asked about x_{t-1} instead, which is as far off as one step is long (section 4.3), and
     with more iterations about the solution so far: where that converges, `ddim` returns exactly."""
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
     s = process.schedule
     for t in range(len(s)):
         before = x
