@@ -6,8 +6,19 @@ import re
 import numpy as np
 import pytest
 
-from tinygen.data import shapes, shapes_parser
-from tinygen.data.shapes import COLOURS, SCENES, SIDES, Scene, batch, caption, coverage, draw
+from tinygen.data import shapes_parser
+from tinygen.data.shapes import (
+    BACKGROUND,
+    COLOURS,
+    SCENES,
+    SIDES,
+    Scene,
+    batch,
+    caption,
+    coverage,
+    draw,
+    paint,
+)
 from tinygen.data.shapes_parser import accuracy, read
 
 both_sides = pytest.mark.parametrize("side", SIDES)
@@ -87,16 +98,24 @@ def test_confidence_says_when_there_is_nothing_to_read(side):
     )
     assert read(np.maximum(left, right))[1].max() < 0.75  # two shapes
     assert read(-left)[1].max() < 0.2  # cyan on white
-    r = np.full((20, 1), 0.13)
-    between = coverage("circle", np.hstack([r * 0 + 0.375, r * 0 + 0.5, r]), side)
-    red, paper = (np.tile(colour, (20, 1)) for colour in (COLOURS["red"], shapes.BACKGROUND))
-    assert read(shapes.paint(between, red, paper))[1].max() < 0.9  # of a place between two
-    grey = np.full((20, 3), 0.5)
-    scenes, confidence = read(
-        shapes.paint(coverage("circle", np.hstack([r * 0 + 0.5] * 2 + [r]), side), grey, paper)
-    )
-    assert {(scene.shape, scene.size, scene.position) for scene in scenes} == {("circle", "small", "centre")}
-    assert confidence.max() < 0.9
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("place", "ink", "paper", "low", "high"),
+    [
+        ((0.5, 0.5, 0.13), COLOURS["red"], BACKGROUND, 0.999, 1),
+        ((0.375, 0.5, 0.13), COLOURS["red"], BACKGROUND, 0, 0.9),  # between two places
+        ((0.5, 0.5, 0.165), COLOURS["red"], BACKGROUND, 0, 0.9),  # between two sizes
+        ((0.5, 0.5, 0.13), (0.5, 0.5, 0.5), BACKGROUND, 0, 0.9),  # grey
+        ((0.5, 0.5, 0.13), COLOURS["red"], (0.3, 0.3, 0.3), 0, 0.9),  # on grey
+    ],
+)
+def test_confidence_says_how_odd_a_picture_is(side, place, ink, paper, low, high):
+    covered = coverage("circle", np.array([place]), side)
+    [scene], [confidence] = read(paint(covered, np.array([ink]), np.array([paper])))
+    assert scene.shape == "circle"
+    assert low <= confidence <= high
 
 
 def test_accuracy_counts():
