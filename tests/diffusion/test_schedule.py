@@ -174,3 +174,10 @@ def test_steps_that_do_not_rise(kept):
 def test_steps_that_are_not_there(kept):
     with pytest.raises(ValueError, match=r"steps to keep must be within 0 \.\. 99"):
         linear(100).respaced(kept)
+
+
+@pytest.mark.parametrize("make", [linear, sqrt_linear, cosine])
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_schedule_without_steps_is_refused(make, steps):
+    with pytest.raises(ValueError, match=f"at least 1 step, got {steps}"):
+        make(steps)

@@ -83,11 +83,17 @@ def spread(steps: int, n: int) -> Ids:
     return np.round(np.linspace(-1, steps - 1, n + 1)[1:]).astype(np.int64)
 
 
+def checked(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"a schedule has at least 1 step, got {steps}")
+    return steps
+
+
 def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:
     """β rises evenly from `first` to `last` (Ho et al. 2020, section 4). These are for 1000 steps; with
     another number both are multiplied by 1000/steps, so that about as little of the data is left in the end.
     With 20 steps or fewer the last β would reach 1: ValueError."""
-    scale = 1000 / steps
+    scale = 1000 / checked(steps)
     return Schedule(np.linspace(scale * first, scale * last, steps))
 
 
@@ -95,7 +101,7 @@ def sqrt_linear(steps: int, first: float = 0.0015, last: float = 0.0195) -> Sche
     """sqrt(β) rises evenly, as in latent diffusion (Rombach et al. 2021, arXiv:2112.10752), whose code calls
     that "linear", and diffusers "scaled_linear". The defaults are those of its models of ImageNet; Stable
     Diffusion has 0.00085 and 0.012. Both are rescaled to `steps` as in `linear`."""
-    scale = 1000 / steps
+    scale = 1000 / checked(steps)
     return Schedule(np.square(np.linspace(math.sqrt(scale * first), math.sqrt(scale * last), steps)))
 
 
@@ -106,5 +112,5 @@ def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedul
     def f(time: Any) -> Any:
         return np.square(np.cos((time + offset) / (1 + offset) * (math.pi / 2)))
 
-    edges = f(np.arange(steps + 1) / steps)  # f(0) cancels in the ratio
+    edges = f(np.arange(checked(steps) + 1) / steps)  # f(0) cancels in the ratio
     return Schedule(np.minimum(1 - edges[1:] / edges[:-1], largest))
