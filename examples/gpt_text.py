@@ -1,6 +1,6 @@
 """Train a small GPT on text, character by character, beside the n-gram models that it has to beat.
 
-    python examples/gpt_text.py             # English that comes with Python; a minute and a half on 2 cores
+    python examples/gpt_text.py             # English that comes with Python; some 100 seconds on 2 cores
     python examples/gpt_text.py --data my.txt --out runs/mine
     python examples/gpt_text.py --data shakespeare --preset nanogpt-cpu
     python examples/gpt_text.py --resume    # goes on after Ctrl-C, or a kill, as if nothing had been
