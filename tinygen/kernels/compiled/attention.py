@@ -10,12 +10,12 @@ heads of one position are side by side, and `merge_heads` costs nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from tinygen.kernels.attention import all_beside, beside
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, gemm, gemm_nt, gemm_tn
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import clear, exp, largest
@@ -157,21 +157,6 @@ def in_rows(x: Array) -> Array:
     """x (..., T, d) as (B, H, T, d) whose positions are rows of floats side by side."""
     x = x.reshape(math.prod(x.shape[:-3]), *(1, *x.shape)[-3:])
     return x if x.strides[-1] == 4 and x.strides[-2] % 4 == 0 and x.flags.writeable else x.copy()
-
-
-def beside(x: Array, width: int) -> Array:
-    """An empty (B, H, T, width) where the heads of a position are side by side."""
-    b, h, t, _ = x.shape
-    return np.empty((b, t, h, width), np.float32).transpose(0, 2, 1, 3)
-
-
-def all_beside(q: Array, k: Array, v: Array) -> Sequence[Array]:
-    """Empty arrays like these; if they are of one shape, side by side in one, as they came out of one
-    projection, so that the gradient of that is there with theirs (`kernels/shape.py`)."""
-    if not q.shape == k.shape == v.shape:
-        return [beside(x, x.shape[-1]) for x in (q, k, v)]
-    b, h, t, d = q.shape
-    return np.empty((b, t, 3, h, d), np.float32).transpose(2, 0, 3, 1, 4)  # type: ignore[return-value]
 
 
 def attention(
