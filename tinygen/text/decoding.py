@@ -36,11 +36,13 @@ def sample(
     top_p: float | None = None,
 ) -> Ids:
     """Draw one token from each row of `filtered_probs`: (..., V) -> (...)."""
-    cdf = filtered_probs(logits, temperature, top_k, top_p).cumsum(axis=-1)
+    probs = filtered_probs(logits, temperature, top_k, top_p)
+    possible = np.flatnonzero(probs.any(axis=tuple(range(probs.ndim - 1))))  # few, of all V
+    cdf = probs[..., possible].cumsum(axis=-1)
     cdf /= cdf[..., -1:]  # exactly 1 at the end, so that every u < 1 lies below some step
     u = rng.random((*cdf.shape[:-1], 1))
     # The first step above u; `<=`, so that a token of probability 0 never comes, even at u = 0.
-    tokens: Ids = np.count_nonzero(cdf <= u, axis=-1)
+    tokens: Ids = possible[np.count_nonzero(cdf <= u, axis=-1)]
     return tokens
 
 
