@@ -1,5 +1,5 @@
 """Samplers on Gaussian data, whose exact denoiser is known: every step is then an affine map and a known
-noise, so what comes out has a closed form. And guidance, shapes, errors."""
+noise, so what comes out has a closed form. And shapes, errors."""
 
 import math
 
@@ -15,7 +15,6 @@ from tinygen.diffusion import (
     ddim,
     ddim_encode,
     ddim_step,
-    guided,
     linear,
     spread,
     sqrt_linear,
@@ -250,31 +249,6 @@ def test_encode_of_noise_that_does_not_depend_on_x():
     process, x = Process(cosine(20)), np.array([[-0.5, 0.7]])
     model = lambda x, t: np.full_like(x, 0.3) + 0.01 * t[:, None]
     np.testing.assert_allclose(ddim(process, model, ddim_encode(process, model, x)), x, rtol=1e-11)
-
-
-# -- guidance --------------------------------------------------------------------------------------
-
-
-def test_guidance():
-    conditional, unconditional = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-    np.testing.assert_array_equal(guided(conditional, unconditional, 1.0), conditional)
-    np.testing.assert_array_equal(guided(conditional, unconditional, 0.0), unconditional)
-    np.testing.assert_allclose(
-        guided(conditional, unconditional, 3.0),
-        unconditional + 3 * (conditional - unconditional),
-        rtol=0,
-        atol=2e-6,
-    )
-    assert guided(conditional, unconditional, 7.5).dtype == np.float32
-
-
-def test_guidance_of_gaussians():
-    """Scores of N(m, 1) under N(0, 1) guided by w: at every t that of N(w·m, 1), so DDIM goes there."""
-    process = Process(cosine(200))
-    with_, without = exact(process, 0.7, 1.0), exact(process, 0.0, 1.0)
-    x = np.array([[-1.0], [0.5]])
-    got = ddim(process, lambda x, t: guided(with_(x, t), without(x, t), 3.0), x)
-    np.testing.assert_allclose(got, ddim(process, exact(process, 2.1, 1.0), x), rtol=1e-9)
 
 
 # -- models, dtypes, seeds, errors -----------------------------------------------------------------

@@ -25,13 +25,6 @@ from tinygen.tensor import Array, Tensor
 Model = Callable[[Any, Any], Any]
 
 
-def guided(conditional: Any, unconditional: Any, scale: float) -> Any:
-    """Classifier-free guidance: away from the prediction without the condition, through the one with it (Ho &
-    Salimans 2022, arXiv:2207.12598, eq. 6, where the weight is scale - 1). Scale 1 is `conditional`, 0 is
-    `unconditional`, to the bit."""
-    return scale * conditional + (1 - scale) * unconditional
-
-
 def predict(process: Process, model: Model, x: Array, t: int, clip: float | None) -> tuple[Array, Array]:
     """What the model takes for the data and the noise in x = x_t, both (B, ...)."""
     with no_grad():
