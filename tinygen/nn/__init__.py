@@ -9,7 +9,10 @@ from tinygen.nn.linear import Embedding, Linear
 from tinygen.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
 from tinygen.nn.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from tinygen.nn.recurrent import GRU, LSTM, RNN
+from tinygen.nn.residual import Downsample, ResBlock, Upsample
 from tinygen.nn.rope import rotary
+from tinygen.nn.spatial import SpatialAttention, SpatialTransformer
+from tinygen.nn.timesteps import timestep_embedding
 from tinygen.nn.transformer import MLP, Block
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "CrossAttention",
+    "Downsample",
     "Dropout",
     "Embedding",
     "GroupNorm",
@@ -36,7 +40,12 @@ __all__ = [
     "MultiHeadAttention",
     "Parameter",
     "RMSNorm",
+    "ResBlock",
     "Sequential",
+    "SpatialAttention",
+    "SpatialTransformer",
+    "Upsample",
     "init",
     "rotary",
+    "timestep_embedding",
 ]

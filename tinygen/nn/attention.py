@@ -102,7 +102,8 @@ class MultiHeadAttention(Heads):
 
     One projection gives queries, keys and values side by side, as in GPT-2; a second one mixes the heads.
     `dropout` drops attention weights in training; `use_rotary` turns queries and keys by their positions
-    (`rope.py`). Raises ValueError when the heads do not divide the channels."""
+    (`rope.py`); with `bias`, all linear layers have one, or without `qkv_bias` the last one only. Raises
+    ValueError when the heads do not divide the channels."""
 
     def __init__(
         self,
@@ -112,13 +113,14 @@ class MultiHeadAttention(Heads):
         dropout: float = 0.0,
         bias: bool = True,
         use_rotary: bool = False,
+        qkv_bias: bool = True,
         *,
         rng: np.random.Generator,
     ) -> None:
         super().__init__(channels, heads, dropout, rng)
         self.causal = causal
         self.use_rotary = use_rotary
-        self.qkv = Linear(channels, 3 * channels, bias, rng=rng)
+        self.qkv = Linear(channels, 3 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
     def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
@@ -149,12 +151,13 @@ class CrossAttention(Heads):
         context_channels: int,
         dropout: float = 0.0,
         bias: bool = True,
+        qkv_bias: bool = True,
         *,
         rng: np.random.Generator,
     ) -> None:
         super().__init__(channels, heads, dropout, rng)
-        self.q = Linear(channels, channels, bias, rng=rng)
-        self.kv = Linear(context_channels, 2 * channels, bias, rng=rng)
+        self.q = Linear(channels, channels, bias and qkv_bias, rng=rng)
+        self.kv = Linear(context_channels, 2 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
     def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:

@@ -1,0 +1,130 @@
+"""What the UNet of diffusion, and the autoencoders of latent diffusion, are built of: residual blocks of
+convolutions, and the ways to half and to twice the resolution.
+
+After Ho et al. 2020 (arXiv:2006.11239, appendix B), whose network Dhariwal & Nichol 2021 (arXiv:2105.05233)
+and Rombach et al. 2022 (arXiv:2112.10752) carry on. Shapes: B batch, C channels, H and W height and width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn.conv import Conv2d
+from tinygen.nn.dropout import Dropout
+from tinygen.nn.linear import Linear
+from tinygen.nn.module import Module
+from tinygen.nn.norm import GroupNorm
+from tinygen.tensor import Tensor
+
+Layer = TypeVar("Layer", bound=Module)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The layer with all of its parameters 0: what ends a residual branch in a way that training starts from
+    the identity."""
+    for p in layer.parameters():
+        p.data = np.zeros_like(p.data)
+    return layer
+
+
+def groups_of(channels: int) -> int:
+    """How many groups a group norm makes of these channels if it isn't told: the largest number up to 32 that
+    divides them and leaves 4 or more in each. From 128 channels on it is the 32 of the papers, where that
+    divides them."""
+    return max(n for n in range(1, max(min(32, channels // 4), 1) + 1) if channels % n == 0)
+
+
+def norm_of(channels: int, groups: int | None, eps: float) -> GroupNorm:
+    """A group norm of that many groups; of None, `groups_of(channels)`."""
+    return GroupNorm(groups_of(channels) if groups is None else groups, channels, eps)
+
+
+class ResBlock(Module):
+    """GN → SiLU → conv → GN → SiLU → dropout → conv, added to the input: (B, in, H, W) -> (B, out, H, W).
+
+    With an `embedding`, the width of a vector for each picture (its step of diffusion), a linear layer of
+    SiLU(emb) is added between the convolutions; with `scale_shift` it is the scale (above 1) and the shift of
+    the second norm instead (Nichol & Dhariwal 2021, arXiv:2102.09672). With `zero_init` the last convolution
+    starts as 0 and the block as its skip: the identity, or a 1×1 convolution where the channels change.
+    `groups` of None means `groups_of`, for each norm.
+
+    Raises ValueError for groups that do not divide the channels, and a scale_shift without an embedding."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding: int | None = None,
+        scale_shift: bool = False,
+        dropout: float = 0.0,
+        groups: int | None = None,
+        eps: float = 1e-5,
+        zero_init: bool = True,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        if scale_shift and embedding is None:
+            raise ValueError("scale and shift come from an embedding: give its width, or scale_shift=False")
+        self.norm1 = norm_of(in_channels, groups, eps)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1, rng=rng)
+        width = 2 * out_channels if scale_shift else out_channels
+        self.emb = None if embedding is None else Linear(embedding, width, rng=rng)
+        self.norm2 = norm_of(out_channels, groups, eps)
+        self.dropout = Dropout(dropout, rng=rng)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1, rng=rng)
+        if zero_init:
+            zeroed(self.conv2)
+        self.skip = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1, rng=rng)
+        self.scale_shift = scale_shift
+
+    def forward(self, x: Any, emb: Any = None) -> Tensor:
+        """x (B, in, H, W), emb (B, embedding) -> (B, out, H, W). Raises ValueError for other channels, and
+        for an embedding that is missing or that the block was not made for."""
+        if x.shape[1] != self.conv1.channels[0]:
+            raise ValueError(f"the block takes {self.conv1.channels[0]} channels, x has shape {x.shape}")
+        if (emb is None) != (self.emb is None):
+            raise ValueError(
+                "the block was made without an embedding, and got one: make it with embedding=its width"
+                if self.emb is None
+                else "the block was made for an embedding: pass emb"
+            )
+        h = self.conv1(ops.silu(self.norm1(x)))
+        if self.emb is None:
+            h = self.norm2(h)
+        else:
+            given = self.emb(ops.silu(emb))[:, :, None, None]  # (B, out, 1, 1), or twice as many
+            if self.scale_shift:
+                scale, shift = ops.split(given, 2, axis=1)
+                h = self.norm2(h) * (1 + scale) + shift
+            else:
+                h = self.norm2(h + given)
+        h = self.conv2(self.dropout(ops.silu(h)))
+        return h + (x if self.skip is None else self.skip(x))  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.conv1.channels)) + (", scale_shift" if self.scale_shift else "")
+
+
+class Downsample(Module):
+    """Half the resolution by a 3×3 convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2), rounded up."""
+
+    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=1, rng=rng)
+
+    def forward(self, x: Any) -> Tensor:
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+class Upsample(Module):
+    """Twice the resolution, each pixel repeated, then a 3×3 convolution: (B, C, H, W) -> (B, C, 2H, 2W). A
+    transposed convolution leaves a chequered pattern instead (Odena et al. 2016, *Deconvolution and
+    checkerboard artifacts*)."""
+
+    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+        self.conv = Conv2d(channels, channels, 3, padding=1, rng=rng)
+
+    def forward(self, x: Any) -> Tensor:
+        return self.conv(ops.upsample_nearest(x, 2))  # type: ignore[no-any-return]

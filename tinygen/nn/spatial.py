@@ -1,0 +1,132 @@
+"""Attention on maps: each pixel is a token, alone among its like or with a text to look at.
+
+`SpatialAttention` is in the UNet of Ho et al. 2020 (arXiv:2006.11239, appendix B), `SpatialTransformer` in
+that of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import ops
+from tinygen.nn.attention import CrossAttention, MultiHeadAttention
+from tinygen.nn.linear import Linear
+from tinygen.nn.module import Module, ModuleList
+from tinygen.nn.norm import LayerNorm
+from tinygen.nn.residual import norm_of, zeroed
+from tinygen.tensor import Tensor
+
+
+def as_tokens(x: Any) -> Any:
+    """(B, C, H, W) -> (B, H·W, C): the pixels row by row."""
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h * w).swapaxes(1, 2)
+
+
+def as_map(tokens: Any, height: int, width: int) -> Any:
+    """(B, H·W, C) -> (B, C, H, W): `as_tokens` undone."""
+    b, _, c = tokens.shape
+    return tokens.swapaxes(1, 2).reshape(b, c, height, width)
+
+
+class SpatialAttention(Module):
+    """GN → self-attention among all pixels, added to the input: (B, C, H, W) -> (B, C, H, W).
+
+    With `zero_init` the attention's last projection starts as 0, and the block as the identity. `groups` of
+    None means `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 1,
+        groups: int | None = None,
+        eps: float = 1e-5,
+        zero_init: bool = True,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        self.norm = norm_of(channels, groups, eps)
+        self.attn = MultiHeadAttention(channels, heads, rng=rng)
+        if zero_init:
+            zeroed(self.attn.proj)
+
+    def forward(self, x: Any) -> Tensor:
+        height, width = x.shape[2:]
+        return x + as_map(self.attn(as_tokens(self.norm(x))), height, width)  # type: ignore[no-any-return]
+
+
+class GEGLU(Module):
+    """One half of a linear layer, times GELU of its other half, then a linear layer; four times as wide
+    inside: (..., C) -> (..., C) (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+        self.fc = Linear(channels, 8 * channels, rng=rng)
+        self.proj = Linear(4 * channels, channels, rng=rng)
+
+    def forward(self, x: Any) -> Tensor:
+        value, gate = ops.split(self.fc(x), 2, axis=-1)
+        return self.proj(value * ops.gelu(gate))  # type: ignore[no-any-return]
+
+
+class ContextBlock(Module):
+    """x += attn(ln1(x)); x += cross(ln2(x), context); x += mlp(ln3(x)): (B, T, C) -> (B, T, C). Queries, keys
+    and values have no bias."""
+
+    def __init__(self, channels: int, heads: int, context_channels: int, *, rng: np.random.Generator) -> None:
+        self.ln1 = LayerNorm(channels)
+        self.attn = MultiHeadAttention(channels, heads, qkv_bias=False, rng=rng)
+        self.ln2 = LayerNorm(channels)
+        self.cross = CrossAttention(channels, heads, context_channels, qkv_bias=False, rng=rng)
+        self.ln3 = LayerNorm(channels)
+        self.mlp = GEGLU(channels, rng=rng)
+
+    def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
+        """context (B, S, context_channels); `mask` as in MultiHeadAttention, for the context."""
+        x = x + self.attn(self.ln1(x))
+        x = x + self.cross(self.ln2(x), context, mask)
+        return x + self.mlp(self.ln3(x))  # type: ignore[no-any-return]
+
+
+class SpatialTransformer(Module):
+    """GN → linear → `layers` blocks of self-attention, attention to a context, perceptron → linear, added to
+    the input: (B, C, H, W) -> (B, C, H, W). The linear layers are 1×1 convolutions; the last one starts as
+    0, and the whole as the identity.
+
+    Raises ValueError for heads or groups that do not divide the channels; `groups` of None means
+    `groups_of`."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        context_channels: int,
+        layers: int = 1,
+        groups: int | None = None,
+        *,
+        rng: np.random.Generator,
+    ) -> None:
+        self.norm = norm_of(channels, groups, eps=1e-6)
+        self.proj_in = Linear(channels, channels, rng=rng)
+        self.blocks = ModuleList(
+            ContextBlock(channels, heads, context_channels, rng=rng) for _ in range(layers)
+        )
+        self.proj_out = zeroed(Linear(channels, channels, rng=rng))
+
+    def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
+        """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens;
+        what the others hold is without effect, as long as it is finite. Raises ValueError for a mask of
+        another shape, TypeError for one of another dtype."""
+        if mask is not None:
+            if mask.shape != context.shape[:2]:
+                raise ValueError(
+                    f"the mask has shape {mask.shape}: {context.shape[:2]} is needed, one bool for each "
+                    f"token of the context {context.shape}"
+                )
+            mask = mask[:, None, None]  # (B, 1, 1, S): for all heads and pixels
+        height, width = x.shape[2:]
+        tokens = self.proj_in(as_tokens(self.norm(x)))
+        for block in self.blocks:
+            tokens = block(tokens, context, mask)
+        return x + as_map(self.proj_out(tokens), height, width)  # type: ignore[no-any-return]

@@ -1,0 +1,30 @@
+"""The numbers of a diffusion's steps as vectors that a network can read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.tensor import Array
+
+
+def timestep_embedding(t: Any, channels: int, max_period: float = 10000.0) -> Array:
+    """Cosines and sines of t (B,) at frequencies max_period^(-i/half), i = 0 ... half - 1, where half =
+    channels / 2: (B, channels), float32, the cosines first. Steps need not be whole. Raises ValueError for an
+    odd number of channels.
+
+    The idea is the Transformer's (Vaswani et al. 2017, section 3.5); three ways of laying it out are in use,
+    and weights trained with one mean nothing with another:
+    - cos before sin, exponents i/half: here, and in Improved DDPM and latent diffusion. diffusers calls it
+      `flip_sin_to_cos=True, freq_shift=0`;
+    - sin before cos, exponents i/(half - 1): DDPM's own code. In diffusers `False, 1`;
+    - sin and cos in turn, exponents i/half: the Transformer's paper.
+    """
+    half, odd = divmod(channels, 2)
+    if odd:
+        raise ValueError(f"half of the channels are cosines, half are sines: {channels} is odd")
+    frequencies = np.exp(-math.log(max_period) * np.arange(half) / half)
+    angles = np.asarray(t, dtype=np.float64)[:, None] * frequencies  # (B, half)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
