@@ -1,0 +1,92 @@
+"""A small Transformer that reads captions, for a model that draws what they say.
+
+Every word is a token: its embedding and that of its place go through Transformer blocks in which each word
+sees all others, as in BERT (Devlin et al. 2018, arXiv:1810.04805), and through a last layer norm. What comes
+out, one vector a word, is what a UNet's cross-attention looks at. In latent diffusion both are trained
+together, from nothing (Rombach et al. 2021, arXiv:2112.10752, section 3.3).
+
+Each caption begins with a token of its own, so that the empty caption, which stands for "no text" in
+classifier-free guidance, has one vector as well. After its words a caption is padded to a fixed length; the
+mask says which tokens are real, and nothing that stands in the padding reaches a real token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygen import nn
+from tinygen.tensor import Tensor
+
+Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+BEGIN, PADDING = 0, 1  # the ids before those of the words
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """The words that there are, and the shape of the Transformer that reads them."""
+
+    words: tuple[str, ...]
+    max_words: int  # in a caption
+    layers: int = 1
+    heads: int = 4
+    channels: int = 64  # C, of each vector
+    dropout: float = 0.0
+
+
+class TextEncoder(nn.Module):
+    """`encoder(captions)` -> context (B, S, C) and mask (B, S), with S = max_words + 1; the arguments
+    `context` and `mask` of a UNet.
+
+    Raises ValueError when a word comes twice in the configuration."""
+
+    def __init__(self, config: TextEncoderConfig, *, rng: np.random.Generator) -> None:
+        c = self.config = config
+        self.ids = {word: i for i, word in enumerate(c.words, PADDING + 1)}
+        if len(self.ids) != len(c.words):
+            raise ValueError(f"a word comes twice among {', '.join(c.words)}")
+        self.token = nn.Embedding(len(c.words) + 2, c.channels, rng=rng)
+        self.place = nn.Embedding(c.max_words + 1, c.channels, rng=rng)
+        self.blocks = nn.ModuleList(
+            nn.Block(c.channels, c.heads, causal=False, dropout=c.dropout, rng=rng) for _ in range(c.layers)
+        )
+        self.norm = nn.LayerNorm(c.channels)
+
+    def forward(self, captions: Sequence[str]) -> tuple[Tensor, Mask]:
+        """As `tokens`, then `read`."""
+        ids, mask = self.tokens(captions)
+        return self.read(ids, mask), mask
+
+    def tokens(self, captions: Sequence[str]) -> tuple[Ids, Mask]:
+        """The ids of B captions, (B, S), and which of them are no padding, bools (B, S).
+
+        Raises ValueError for a word that is unknown, naming those that are known, and for a caption that
+        is too long; TypeError for a single string in place of a list of them."""
+        if isinstance(captions, str):
+            raise TypeError(f"captions must be a list of texts, got the text {captions!r}: put it in a list")
+        ids = np.full((len(captions), self.config.max_words + 1), PADDING)
+        for row, caption in zip(ids, captions, strict=True):
+            words = caption.split()
+            if unknown := [word for word in words if word not in self.ids]:
+                raise ValueError(
+                    f"unknown word {unknown[0]!r} in {caption!r}: the words are {', '.join(self.ids)}"
+                )
+            if len(words) > self.config.max_words:
+                raise ValueError(
+                    f"{caption!r} has {len(words)} words, and {self.config.max_words} are the most"
+                )
+            row[: len(words) + 1] = [BEGIN, *(self.ids[word] for word in words)]
+        return ids, ids != PADDING
+
+    def read(self, ids: Any, mask: Any) -> Tensor:
+        """The vectors (B, S, C) of the tokens ids (B, S); what comes out at padding means nothing."""
+        x = self.token(ids) + self.place(np.arange(ids.shape[1]))  # (B, S, C)
+        for block in self.blocks:
+            x = block(x, mask[:, None, None, :])
+        return self.norm(x)  # type: ignore[no-any-return]
