@@ -6,9 +6,9 @@ between them; a decoder doubles it as often. Nothing goes around the code in the
 connections. The loss is that of a VAE (`vae.py`), an error of reconstruction and the divergence of the codes
 from N(0, 1), and the weight of the second makes two kinds of model of it:
 
-    2σ²     a generative VAE. With "l2" this weight makes the loss 2σ² times the bound in nats, for pixels
-            N(decoded, σ²): 1 stands for pixels that are known to 0.7, 0.02 for 0.1. The codes fill N(0, 1),
-            so that what is drawn from it decodes to pictures, if blurred ones.
+    2σ²     a generative VAE. With "l2" this weight makes the loss, but for a constant, 2σ² times the negative
+            bound in nats, for pixels from N(decoded, σ²): 1 is for pixels known to 0.7, 0.02 for 0.1. The
+            codes fill N(0, 1), so that what is drawn from it decodes to pictures, if blurred ones.
     1e-6    the first stage of latent diffusion. The codes keep nearly all of the picture, and the divergence
             merely holds them in bounds. What is drawn from N(0, 1) decodes to *noise*: to make pictures, a
             second model, a diffusion, must learn where the codes lie.
@@ -37,8 +37,8 @@ RECONSTRUCTION = {"l2": ops.mse, "l1": ops.l1}
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """The shape of an autoencoder. Latent diffusion's f = 8 has channels 128, multipliers (1, 2, 4, 4),
-    2 blocks, 32 groups; the defaults, f = 4, are for 32 × 32 pixels
-    on a CPU."""
+    2 blocks, 32 groups; the defaults, f = 4, are for
+    32 × 32 pixels on a CPU."""
 
     in_channels: int = 3
     latent: int = 4  # channels of a code, Z
@@ -53,7 +53,7 @@ class AutoencoderConfig:
     @property
     def factor(self) -> int:
         """f: a picture is as many times as high and as wide as its code."""
-        return 2 ** (len(self.multipliers) - 1)
+        return 1 << (len(self.multipliers) - 1)
 
 
 class Posterior(NamedTuple):
@@ -169,13 +169,14 @@ class AutoencoderKL(nn.Module):
         f, channels = self.config.factor, self.config.in_channels
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % f or x.shape[3] % f:
             raise ValueError(
-                f"the autoencoder takes pictures (B, {channels}, H, W), H and W multiples of {f}, got {x.shape}"
+                f"the autoencoder takes pictures (B, {channels}, H, W), H and W multiples of {f}, "
+                f"got {x.shape}"
             )
-        mean, logvar = np.split(self.to_moments(self.encoder(x)), 2, axis=1)
-        return Posterior(mean, np.clip(logvar, -30.0, 20.0))
+        mean, logvar = ops.split(self.to_moments(self.encoder(x)), 2, axis=1)
+        return Posterior(mean, ops.clip(logvar, -30.0, 20.0))
 
     def decode(self, z: Any) -> Tensor:
-        """Codes (B, Z, h, w), not scaled -> pictures (B, C, f h, f w), of the range that it was trained on."""
+        """Codes (B, Z, h, w), not scaled -> pictures (B, C, f h, f w), in the range of the training's."""
         return self.decoder(self.from_code(z))  # type: ignore[no-any-return]
 
     def forward(self, x: Any, rng: np.random.Generator) -> Tensor:
