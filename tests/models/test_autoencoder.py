@@ -88,8 +88,8 @@ def test_moments_come_as_means_then_logarithms():
 
 
 def test_the_divergence_is_that_of_its_draws():
-    """KL = E[ln q(z|x) - ln p(z)]: the mean over 8,000 draws of a picture's code is within 5.5 of its standard
-    errors of the closed form: by the normal distribution a false alarm of 4e-8."""
+    """KL = E[ln q(z|x) - ln p(z)]: the mean over 8,000 draws of a picture's code is within 5.5 of its
+    standard errors of the closed form: by the normal distribution a false alarm of 4e-8."""
     model = with_moments(np.array([0.7, -0.3]), np.array([-1.2, 0.6])).astype(np.float64)
     x, rng = pictures(40, 3, 4, 4).astype(np.float64), np.random.default_rng(0)
     with no_grad():
