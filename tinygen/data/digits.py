@@ -1,0 +1,58 @@
+"""Real handwriting, small enough for minutes on a laptop: scikit-learn's digits, 1797 pictures of 8 × 8.
+
+They are the test half of the UCI repository's *Optical Recognition of Handwritten Digits* (Alpaydin & Kaynak
+1998). scikit-learn carries them in its package, so that no network is needed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygen.data.text import DataError
+
+Pictures = NDArray[np.float32]  # (N, 1, 8, 8)
+Labels = NDArray[np.int64]
+
+SIDE = 8
+CLASSES = 10
+INK = 16  # the pixels' highest value in the files
+TEST_OF_EACH = 50
+
+
+class Digits(NamedTuple):
+    """Pictures (N, 1, 8, 8), float32 in [-1, 1] in steps of 1/8, -1 being paper; and which digits they show,
+    labels (N,) from 0 to 9."""
+
+    pictures: Pictures
+    labels: Labels
+
+
+def load() -> tuple[Digits, Digits]:
+    """1297 digits to train on and 500 to test, always the same.
+
+    To the test go 50 of each class, evenly spaced in the file; the rest, 124 to 133 of each, is to train on.
+    Both keep the file's order. As the file goes from writer to writer, every hand is in both parts.
+
+    DataError when scikit-learn is not there.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(f"the digits are in scikit-learn ({error}): pip install scikit-learn") from error
+    images, labels = load_digits(return_X_y=True)
+    pictures = (images.reshape(-1, 1, SIDE, SIDE) * (2 / INK) - 1).astype(np.float32)
+    labels = labels.astype(np.int64)
+    test = held_out(labels)
+    return Digits(pictures[~test], labels[~test]), Digits(pictures[test], labels[test])
+
+
+def held_out(labels: Labels) -> NDArray[np.bool_]:
+    """For each of `labels` (N,), whether the test has it: 50 of every class, evenly spaced in its order."""
+    test = np.zeros(len(labels), bool)
+    for digit in range(CLASSES):
+        (these,) = np.nonzero(labels == digit)
+        test[these[np.arange(TEST_OF_EACH) * len(these) // TEST_OF_EACH]] = True
+    return test
