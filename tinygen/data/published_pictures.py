@@ -1,0 +1,219 @@
+"""MNIST and CIFAR-10, from their files or from the network.
+
+MNIST (LeCun et al. 1998): 70,000 digits of 28 × 28, in IDX files. CIFAR-10 (Krizhevsky 2009): 60,000
+photographs of 32 × 32 in ten classes. Its binary version is read here: the one for Python is a pickle, and to
+open a pickle is to run whatever is in it.
+
+Pictures stay bytes, (N, C, H, W) from 0 to 255, as all of them as float32 would fill half a gigabyte:
+`scaled` makes a batch ready for a model.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import os
+import tarfile
+import urllib.request
+import zlib
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinygen.data.text import TIMEOUT, DataError
+
+Bytes = NDArray[np.uint8]
+
+
+class Labelled(NamedTuple):
+    """Pictures (N, C, H, W) as bytes, and the class of each, labels (N,), int64."""
+
+    pictures: Bytes
+    labels: NDArray[np.int64]
+
+
+def scaled(pictures: Bytes) -> NDArray[np.float32]:
+    """Bytes as numbers in [-1, 1]: 0 is -1, 255 is 1."""
+    return pictures.astype(np.float32) / np.float32(127.5) - 1
+
+
+# -- MNIST -----------------------------------------------------------------------------------------
+
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # the mirror that torchvision uses
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+def load_mnist(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
+    """60,000 digits (N, 1, 28, 28) to train on and 10,000 to test.
+
+    Without a `folder`, the published files, their SHA-256 checked: from the folder that TINYGEN_DATA names,
+    from ~/.cache/tinygen, or downloaded into that (11 MB). With one, the four files in it, whatever is in
+    them, `.gz` or unpacked: Fashion-MNIST and others come in files of the same names.
+
+    DataError when a file is missing, damaged or no IDX file of bytes, or the labels are not as many as the
+    pictures.
+    """
+    train, test = (idx_pair(part, folder) for part in ("train", "t10k"))
+    return train, test
+
+
+def idx_pair(part: str, folder: str | Path | None) -> Labelled:
+    files = [f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"]
+    images, labels = (
+        read_idx(
+            published(file, MNIST_URL + file, MNIST_SHA256[file])
+            if folder is None
+            else content_of(Path(folder), file, file.removesuffix(".gz")),
+            file,
+        )
+        for file in files
+    )
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{files[0]} must be (N, H, W) and {files[1]} (N,), but they are {images.shape} and "
+            f"{labels.shape}"
+        )
+    return Labelled(images[:, None], labels.astype(np.int64))
+
+
+def read_idx(content: bytes, where: str) -> Bytes:
+    """The array in an IDX file of unsigned bytes, packed by gzip or not. `where` is what errors call it.
+
+    Such a file begins with 0, 0, 8 (for bytes) and the number of axes, a byte each; then come the axes' sizes
+    as big-endian 32-bit numbers, and the entries, the last axis running fastest."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{where} is damaged, it cannot be unpacked ({error}): get it again") from error
+    if content[:3] != b"\0\0\x08" or len(content) < 4:
+        raise DataError(
+            f"{where} is not an IDX file of bytes: it begins with {content[:4].hex(' ') or 'nothing'}, not "
+            "with 00 00 08 and the number of axes"
+        )
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise DataError(f"{where} is cut short: {len(content)} bytes, of {start} in its header")
+    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">u4"))
+    if len(content) != start + math.prod(shape):
+        raise DataError(
+            f"{where} should have {start + math.prod(shape)} bytes for an array of {shape}, but has "
+            f"{len(content)}: get it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+# -- CIFAR-10 --------------------------------------------------------------------------------------
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+CIFAR10_FILE = "cifar-10-binary.tar.gz"
+CIFAR10_URL = f"https://www.cs.toronto.edu/~kriz/{CIFAR10_FILE}"
+CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+CIFAR10_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+CIFAR10_TEST = ("test_batch.bin",)
+
+
+def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
+    """50,000 photographs (N, 3, 32, 32) to train on and 10,000 to test; `CIFAR10_CLASSES` names the classes.
+
+    Without a `folder`, the published archive of the binary version, its SHA-256 checked: from the folder that
+    TINYGEN_DATA names, from ~/.cache/tinygen, or downloaded into that (170 MB). With one, the six `.bin`
+    files in it.
+
+    DataError when a file is missing or damaged.
+    """
+    if folder is not None:
+        files = {file: content_of(Path(folder), file) for file in (*CIFAR10_TRAIN, *CIFAR10_TEST)}
+    else:
+        files = unpacked(published(CIFAR10_FILE, CIFAR10_URL, CIFAR10_SHA256))
+    train, test = ([read_cifar10(files[f], f) for f in part] for part in (CIFAR10_TRAIN, CIFAR10_TEST))
+    pictures, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    return Labelled(pictures, labels), test[0]
+
+
+def read_cifar10(content: bytes, where: str) -> Labelled:
+    """What is in one of the `.bin` files: for each picture its class, then 1024 bytes each of its red, green
+    and blue, row by row. `where` is what errors call it."""
+    length = 1 + 3 * 32 * 32
+    if not content or len(content) % length:
+        raise DataError(
+            f"{where} should be pictures of {length} bytes each, but has {len(content)} bytes: get it again"
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, length)
+    labels = records[:, 0].astype(np.int64)
+    if labels.max() >= len(CIFAR10_CLASSES):
+        raise DataError(f"{where} is not CIFAR-10: its classes end at 9, and here is a {labels.max()}")
+    return Labelled(records[:, 1:].reshape(-1, 3, 32, 32), labels)
+
+
+def unpacked(archive: bytes) -> dict[str, bytes]:
+    """The files in a tar archive by their last names. Nothing is written to disk."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        files = {Path(member.name).name: tar.extractfile(member) for member in tar if member.isfile()}
+        return {name: file.read() for name, file in files.items() if file is not None}
+
+
+# -- where files come from -------------------------------------------------------------------------
+
+
+def content_of(folder: Path, *names: str) -> bytes:
+    """The first file in the folder that has one of these names."""
+    for name in names:
+        if (folder / name).is_file():
+            return (folder / name).read_bytes()
+    raise DataError(f"there is no {' or '.join(names)} in {str(folder)!r}")
+
+
+def published(file: str, url: str, sha256: str) -> bytes:
+    """A published file: from TINYGEN_DATA, the cache or the network, in this order."""
+    cache = Path.home() / ".cache" / "tinygen"
+    chosen = os.environ.get("TINYGEN_DATA")
+    for folder in [Path(chosen), cache] if chosen else [cache]:
+        if (folder / file).is_file():
+            return verified((folder / file).read_bytes(), sha256, str(folder / file))
+    path = cache / file
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            content = verified(response.read(), sha256, url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed, so that a run that is cut short leaves no half file behind.
+        aside = path.with_name(f"{file}.{os.getpid()}")
+        aside.write_bytes(content)
+        aside.replace(path)
+    except (OSError, HTTPException) as error:
+        raise DataError(
+            f"{file} is not here and could not be downloaded to {path} ({error}). Download {url} elsewhere "
+            f"and save it as {path}, or put it into a folder and set TINYGEN_DATA to that folder"
+        ) from error
+    return content
+
+
+def verified(content: bytes, sha256: str, where: str) -> bytes:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise DataError(
+            f"{where} is not the published file: its SHA-256 is {digest}, not {sha256}. If it is a damaged "
+            "file, delete it and load again; if it is data of your own, say in which `folder` it is"
+        )
+    return content
