@@ -1,0 +1,180 @@
+"""What is learned from comparisons: the reward model's losses, DPO, IPO, and where DPO ends."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from policies import gpt, small_world, table_for
+
+from tinygen import Tensor, gradcheck, no_grad
+from tinygen.align.dpo import dpo_loss, implicit_rewards, ipo_loss, margins, response_log_probs
+from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
+from tinygen.align.rollout import log_probs, response_mask
+from tinygen.align.world import kl, optimum, preference, total_variation
+from tinygen.optim import Adam
+
+
+def arrays(*shape, n):
+    return tuple(np.random.default_rng(0).standard_normal((n, *shape)))
+
+
+def tokens(b, t, vocab_size=4, seed=0):
+    return np.random.default_rng(seed).integers(0, vocab_size, (b, t))
+
+
+# -- the reward model ------------------------------------------------------------------------------
+
+
+def test_a_ranking_is_the_mean_of_its_pairs():
+    scores = np.random.default_rng(0).standard_normal((5, 4))
+    pairs = [pairwise_loss(scores[:, i], scores[:, j]).item() for i, j in itertools.combinations(range(4), 2)]
+    assert len(pairs) == 6
+    assert ranking_loss(scores).item() == pytest.approx(np.mean(pairs), rel=1e-12)
+    assert ranking_loss(scores[:, :2]).item() == pytest.approx(pairs[0], rel=1e-12)
+    assert ranking_loss(np.zeros((5, 4))).item() == pytest.approx(math.log(2), rel=1e-12)
+    assert gradcheck(ranking_loss, scores)
+
+
+def test_the_score_is_read_at_the_last_token():
+    rng = np.random.default_rng(0)
+    model = RewardModel(gpt(), rng).astype(np.float64)
+    x = tokens(6, 7)
+    mask = response_mask(x, 2, end=0)
+    score = model.score(x, mask).numpy()
+    for b in range(6):
+        end = int(np.flatnonzero(mask[b])[-1])
+        assert score[b] == pytest.approx(model(x[b : b + 1, : end + 1]).numpy()[0, -1], rel=1e-12)
+    other = np.where(mask | (np.arange(7) < 2), x, 3)  # other padding
+    np.testing.assert_array_equal(model.score(other, mask).numpy(), score)
+
+
+def test_the_reward_model_is_a_copy():
+    """It starts with the policy's features, shares nothing with it, and has no dropout."""
+    policy = gpt(dropout=0.5)
+    model = RewardModel(policy, np.random.default_rng(0))
+    x = tokens(3, 5)
+    np.testing.assert_array_equal(model(x).numpy(), model(x).numpy())
+    before = model(x).numpy()
+    assert not {id(p) for p in model.parameters()} & {id(p) for p in policy.parameters()}
+    policy.wte.weight.data += 1
+    np.testing.assert_array_equal(model(x).numpy(), before)
+    critic = model.critic()
+    np.testing.assert_array_equal(critic(x).numpy(), before)
+    model.head.weight.data += 1
+    np.testing.assert_array_equal(critic(x).numpy(), before)
+
+
+def test_the_head_starts_with_variance_one_over_channels_plus_one():
+    """16,384 draws: their variance within 6 standard deviations sqrt(2/n) of it."""
+    policy = gpt(n_embd=16384, n_head=1, n_layer=0, vocab_size=2, block_size=1)
+    head = RewardModel(policy, np.random.default_rng(0)).head
+    assert abs(np.var(head.weight.numpy()) * 16385 - 1) < 6 * math.sqrt(2 / 16384)
+    assert head.bias.numpy() == 0
+
+
+def test_normalising():
+    model = RewardModel(gpt(), np.random.default_rng(0))
+    x = tokens(50, 6)
+    mask = response_mask(x, 2)
+    first = model.score(x, mask).numpy()
+    for _ in range(2):  # also a second time, on top of the first
+        model.normalise(model.score(x, mask).numpy())
+        scores = model.score(x, mask).numpy()
+        assert scores.mean() == pytest.approx(0, abs=1e-5)
+        assert scores.std() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_array_equal(np.argsort(scores), np.argsort(first))
+    copy = RewardModel(gpt(), np.random.default_rng(1))
+    copy.load_state_dict(model.state_dict())  # the scale is saved with it
+    np.testing.assert_array_equal(copy.score(x, mask).numpy(), scores)
+    with pytest.raises(ValueError, match="cannot be scaled"):
+        model.normalise(np.ones(3))
+
+
+# -- DPO and IPO -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.1, 0.5])
+def test_the_start_is_ln_two_with_slope_minus_half_beta(beta):
+    """A policy that is its reference, on texts: margins 0, the loss ln 2; the slope by each pair's margin."""
+    policy = gpt()
+    chosen, rejected = tokens(5, 7), tokens(5, 7, seed=1)
+    scored = lambda x: response_log_probs(log_probs(policy, x), response_mask(x, 2)[:, 1:])
+    with no_grad():
+        ref = [scored(x).numpy() for x in (chosen, rejected)]
+    h = margins(scored(chosen), scored(rejected), *ref)
+    np.testing.assert_array_equal(h.numpy(), 0)
+    assert dpo_loss(h, beta).item() == pytest.approx(math.log(2), rel=1e-15)
+    at_zero = Tensor(np.zeros(5), requires_grad=True)
+    dpo_loss(at_zero, beta).backward()
+    np.testing.assert_allclose(5 * at_zero.grad, -beta / 2, rtol=1e-15)
+    assert ipo_loss(h, beta).item() == pytest.approx(1 / (2 * beta) ** 2)
+
+
+def test_the_sum_and_the_mean_over_tokens():
+    logp = np.random.default_rng(0).standard_normal((3, 5))
+    mask = np.arange(5) < np.array([[5], [2], [3]])
+    for b, n in enumerate((5, 2, 3)):
+        assert response_log_probs(logp, mask)[b] == pytest.approx(logp[b, :n].sum())
+        assert response_log_probs(logp, mask, length_normalise=True)[b] == pytest.approx(logp[b, :n].mean())
+
+
+def test_losses_by_hand():
+    chosen, rejected, ref_chosen, ref_rejected = arrays(6, n=4)
+    h = margins(chosen, rejected, ref_chosen, ref_rejected)
+    np.testing.assert_allclose(h, (chosen - ref_chosen) - (rejected - ref_rejected), rtol=1e-12)
+    reward = implicit_rewards(chosen, ref_chosen, 0.3) - implicit_rewards(rejected, ref_rejected, 0.3)
+    np.testing.assert_allclose(reward, 0.3 * h, rtol=1e-12)
+    log_sigmoid = lambda x: -np.log1p(np.exp(-x))
+    assert dpo_loss(h, 0.3).item() == pytest.approx(-log_sigmoid(0.3 * h).mean(), rel=1e-12)
+    conservative = -0.9 * log_sigmoid(0.3 * h) - 0.1 * log_sigmoid(-0.3 * h)
+    assert dpo_loss(h, 0.3, smoothing=0.1).item() == pytest.approx(conservative.mean(), rel=1e-12)
+    assert ipo_loss(h, 0.5) == pytest.approx(np.mean((h - 1) ** 2), rel=1e-12)
+    assert np.isfinite(dpo_loss(np.array([-1e4, 1e4]), 1.0).item())
+    for loss in (dpo_loss, ipo_loss, lambda x: dpo_loss(x, 0.3, 0.1)):
+        assert gradcheck(loss, h)
+
+
+@pytest.mark.parametrize(("smoothing", "margin"), [(0.1, math.log(9)), (0.3, math.log(7 / 3))])
+def test_where_each_loss_is_smallest(smoothing, margin):
+    """Conservative: where σ(βh) = 1 - ε. IPO: at 1/(2τ). The plain loss: nowhere."""
+    for loss, best in (
+        (lambda h: dpo_loss(h, 0.5, smoothing), margin / 0.5),
+        (lambda h: ipo_loss(h, 0.25), 2.0),
+    ):
+        h = Tensor(np.array([best]), requires_grad=True)
+        loss(h).backward()
+        assert h.grad[0] == pytest.approx(0, abs=1e-12)
+    h = Tensor(np.array([50.0]), requires_grad=True)
+    dpo_loss(h, 0.5).backward()
+    assert h.grad[0] < 0
+
+
+# -- where DPO ends --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("beta", "temperature"), [(0.5, 1.0), (1.0, 0.5)])
+def test_the_optimum_of_dpo_is_the_optimum(beta, temperature):
+    """The loss on all pairs of responses, labelled by Bradley and Terry's odds (which for one pair is the
+    conservative loss with the odds of a wrong label), is smallest at π* for rewards divided by the odds'
+    temperature. How often each pair comes does not matter to a policy that can be anything."""
+    world = small_world(vocab_size=3, length=2)
+    policy = table_for(world)
+    with no_grad():
+        log_ref = world.log_probs(policy).numpy()
+    best = optimum(log_ref, world.rewards / temperature, beta)
+    assert total_variation(log_ref, best) > 0.2
+    a, b = np.indices((9, 9)).reshape(2, -1)
+    wrong = 1 - preference(world.rewards[:, a], world.rewards[:, b], temperature)
+    optimizer = Adam(policy.parameters(), lr=0.1)
+    for step in range(400):
+        optimizer.lr = 0.1 * (1 - step / 400)
+        live = world.log_probs(policy)
+        h = margins(live[:, a], live[:, b], log_ref[:, a], log_ref[:, b])
+        optimizer.zero_grad()
+        dpo_loss(h, beta, wrong).backward()
+        optimizer.step()
+    with no_grad():
+        final = world.log_probs(policy).numpy()
+    assert total_variation(final, best) < 0.005
+    assert kl(best, final) < 1e-4
