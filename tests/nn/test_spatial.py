@@ -200,15 +200,15 @@ def test_spatial_transformer_parity_with_diffusers(dtype, tolerance, linear):
         norm_num_groups=4,
         use_linear_projection=linear,
     )
-    their_mask = torch.tensor(np.where(MASK, 0, -np.inf).astype(dtype))[:, None]  # (B, 1, S)
+    theirs_masked = torch.tensor(np.where(MASK, 0, -np.inf).astype(dtype))[:, None]  # (B, 1, S)
+    layer = transformer(dtype, layers=2)
     agree(
-        *(
-            transformer(dtype, layers=2),
-            theirs,
-            TRANSFORMER,
-            [maps(dtype=dtype), texts(dtype=dtype)],
-            tolerance,
-        ),
-        extra=(MASK,),
-        their_extra={"encoder_attention_mask": their_mask, "return_dict": False},
+        layer,
+        theirs,
+        TRANSFORMER,
+        [maps(dtype=dtype), texts(dtype=dtype)],
+        tolerance,
+        paths={"blocks": "transformer_blocks"},
+        call=lambda x, context: layer(x, context, MASK),
+        their_call=lambda x, context: theirs(x, context, encoder_attention_mask=theirs_masked).sample,
     )
