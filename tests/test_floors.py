@@ -46,7 +46,9 @@ FLOORS = (
     Floor("optim", "What moves the parameters of modules."),
     Floor("state", "What changes in a run, as a tree; and a run put back.", "files nn"),
     Floor("checkpoints", "All of a run in a folder, whole or not there.", "files safetensors state"),
-    Floor("diffusion", "Noise put in and taken out; the model is any function.", "tensor tape ops"),
+    Floor(
+        "diffusion", "Noise put in and taken out; the model is any function.", "tensor tape transforms ops"
+    ),
     Floor("align", "What people want, taught to a policy: any module called like GPT.", "tensor tape ops nn"),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
 )

@@ -89,6 +89,25 @@ def test_ancestral_step(schedule, config, kind, variance, clip, monkeypatch):
 
 @pytest.mark.parametrize(("schedule", "config"), CASES)
 @pytest.mark.parametrize("kind", KINDS)
+def test_ancestral_step_with_a_learned_variance(schedule, config, kind, monkeypatch):
+    theirs = scheduling_ddpm.DDPMScheduler(
+        num_train_timesteps=1000,
+        prediction_type=KINDS[kind],
+        variance_type="learned_range",
+        clip_sample=False,
+        **config,
+    )
+    in_float64(theirs, schedule)
+    x, prediction, between, noise = arrays(4)
+    both = np.concatenate([prediction, between], axis=1)
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: torch.tensor(noise))
+    for t in (0, 1, 500, 900):
+        got = ancestral_step(Process(schedule, kind), lambda x, t: both, x, t, Replay(noise), "learned")
+        close(got, theirs.step(torch.tensor(both), t, torch.tensor(x)).prev_sample)
+
+
+@pytest.mark.parametrize(("schedule", "config"), CASES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_ddim_step(schedule, config, kind, eta, clip):

@@ -1,10 +1,19 @@
-"""Guidance: both ends to the bit, Gaussians in closed form, one batch for two predictions."""
+"""Guidance: both ends to the bit, Gaussians and mixtures in closed form, one batch for two predictions."""
 
 import numpy as np
 import pytest
 
-from tinygen import Tensor, nn, no_grad
-from tinygen.diffusion import Process, classifier_free, cosine, ddim, guided
+from tinygen import Tensor, nn, no_grad, ops
+from tinygen.diffusion import (
+    Process,
+    ancestral_step,
+    classifier_free,
+    classifier_guided,
+    cosine,
+    ddim,
+    guided,
+)
+from tinygen.diffusion.process import at
 
 
 def exact(process, m):
@@ -92,7 +101,111 @@ def test_a_context_and_its_mask():
     np.testing.assert_allclose(got.data, wanted.data, rtol=1e-5, atol=1e-5)
 
 
+def test_learned_variances_are_those_of_the_condition():
+    """Guidance is for the prediction: the second half of twice the channels stays as it is."""
+    both = np.arange(24.0).reshape(4, 6)  # x and x again, 3 channels each, and as many for the variance
+    got = classifier_free(lambda x, t, y: both, (np.zeros(2),), (0,), 3.0)(np.zeros((2, 3)), np.zeros(2, int))
+    np.testing.assert_array_equal(got[:, :3], 3 * both[:2, :3] - 2 * both[2:, :3])
+    np.testing.assert_array_equal(got[:, 3:], both[:2, 3:])
+
+
+# -- by a classifier -------------------------------------------------------------------------------
+
+MEANS = np.array([[-0.9, 0.2], [0.8, -0.4], [0.1, 1.0]])
+WIDTHS, SHARES = np.array([0.5, 0.3, 0.7]), np.array([0.2, 0.5, 0.3])
+
+
+def log_densities(process, x, t):
+    """ln of the share of each class k times its density N(signal·m_k, signal²·s_k² + noise²) at x (B, 2), but
+    for a constant: (B, 3), and on the tape if x is."""
+    a, n = process.schedule.signal[t][:, None], process.schedule.noise[t][:, None]  # (B, 1)
+    variances = a**2 * WIDTHS**2 + n**2  # (B, 3)
+    off = np.expand_dims(x, 1) - a[:, None] * MEANS  # (B, 3, 2)
+    return np.log(SHARES) - np.log(variances) - 0.5 * np.sum(off * off, axis=-1) / variances
+
+
+def of_a_score(process, score, x, step):
+    """What the process predicts, by the score of x_t: the noise is -noise·score."""
+    eps = -at(process.schedule.noise, step, x) * score
+    return process.target(Process(process.schedule).split(eps, x, step)[0], eps, step)
+
+
+def of_one_class(process, k, x, step):
+    s = process.schedule
+    a, n = s.signal[step][:, None], s.noise[step][:, None]
+    return of_a_score(process, -(x - a * MEANS[k]) / (a**2 * WIDTHS[k] ** 2 + n**2), x, step)
+
+
+def of_all_classes(process, x, step):
+    """By the mixture's score: those of the classes, by their shares at x (in closed form, no tape)."""
+    s = process.schedule
+    a, n = s.signal[step][:, None], s.noise[step][:, None]
+    logs = log_densities(process, x, step)
+    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    scores = -(x[:, None] - a[:, None] * MEANS) / (a**2 * WIDTHS**2 + n**2)[..., None]
+    return of_a_score(process, (shares[..., None] * scores).sum(axis=1), x, step)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+@pytest.mark.parametrize("kept", [range(50), [3, 20, 49]])
+def test_the_exact_classifier_makes_a_model_of_one_class(kind, kept):
+    """A mixture of three Gaussians: p(y | x_t) is their shares at x_t. Guided by that at scale 1, the model
+    of all is the model of that Gaussian alone; at scale 2 its score is twice as far off."""
+    process = Process(cosine(50), kind).respaced(kept)
+    x = np.random.default_rng(0).standard_normal((6, 2))
+    y = np.array([0, 1, 2, 0, 1, 2])
+    numbers = process.schedule.timesteps
+
+    def model(x, t):
+        return of_all_classes(process, x, np.searchsorted(numbers, t))
+
+    def log_probability(x, t):
+        logs = ops.log_softmax(log_densities(process, x, np.searchsorted(numbers, t)), axis=1)
+        return logs[np.arange(6), y]
+
+    for step in range(len(numbers) - 1):  # in the last one, next to no signal, x0 has no digits left
+        steps, t = np.full(6, step), np.full(6, numbers[step])
+        one = np.concatenate([of_one_class(process, k, x[i : i + 1], steps[:1]) for i, k in enumerate(y)])
+        plain = model(x, t)
+        with no_grad():  # as the samplers call it
+            got, twice = (classifier_guided(process, model, log_probability, w)(x, t) for w in (1.0, 2.0))
+        np.testing.assert_allclose(got, one, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(twice, 2 * one - plain, rtol=0, atol=1e-11)
+
+
+def test_algorithm_1():
+    """But for the root, an ancestral step with the large variance is moved as there."""
+    process, x = Process(cosine(50)), np.random.default_rng(0).standard_normal((4, 2))
+    direction, t = np.array([0.3, -1.2]), 20
+    model = classifier_guided(process, lambda x, t: 0.5 * x, lambda x, t: x @ direction, 1.5)
+    draw = lambda model: ancestral_step(process, model, x, t, np.random.default_rng(0), "large")
+    beta = process.schedule.betas[t]
+    np.testing.assert_allclose(
+        draw(model) - draw(lambda x, t: 0.5 * x), np.tile(1.5 * beta * direction / np.sqrt(1 - beta), (4, 1))
+    )
+
+
+def test_a_classifier_learns_nothing_from_guidance():
+    """Its parameters get no gradients. And the variance that a model says beside stays."""
+    layer = nn.Linear(2, 3, rng=np.random.default_rng(0))
+    process, x = Process(cosine(50)), np.ones((4, 2), np.float32)
+    log_probability = lambda x, t: ops.log_softmax(layer(x), axis=1)[:, 1]
+    model = lambda x, t: np.concatenate([x, 7 * x], axis=1)
+    got = classifier_guided(process, model, log_probability, 3.0)(x, np.full(4, 20))
+    assert layer.weight.grad is None
+    assert got.dtype == np.float32
+    assert np.all(got[:, :2] != x)
+    np.testing.assert_array_equal(got[:, 2:], 7 * x)
+
+
 def test_errors():
+    process = Process(cosine(50)).respaced([3, 20, 49])
+    same, x = lambda x, t: x, np.ones((2, 3))
+    guided_model = classifier_guided(process, same, lambda x, t: x.sum(axis=1), 1.0)
+    for t in (19, 50):
+        with pytest.raises(ValueError, match=rf"those of the process, \[ 3 20 49\], got \[{t}"):
+            guided_model(x, np.full(2, t))
     model = lambda x, t, *condition: x
     with pytest.raises(ValueError, match=r"must be as many arrays, got 3 and 1: a single one is \(labels,\)"):
         classifier_free(model, np.array([1, 2, 3]), (0,), 2.0)

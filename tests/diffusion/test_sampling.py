@@ -295,7 +295,7 @@ def test_errors():
         ddim(process, same, x, 0.5)
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         ddim_encode(process, same, x, iterations=0)
-    with pytest.raises(ValueError, match='variance must be "small" or "large", got \'learned\''):
-        ancestral(process, same, x, np.random.default_rng(0), "learned")
+    with pytest.raises(ValueError, match='variance must be "small", "large" or "learned", got \'medium\''):
+        ancestral(process, same, x, np.random.default_rng(0), "medium")
     with pytest.raises(IndexError, match=r"t must be within 0 \.\. 29, got -1"):
         ddim_step(process, same, x, -1)

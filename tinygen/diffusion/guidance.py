@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.diffusion.process import Process, at
 from tinygen.diffusion.sampling import Model
+from tinygen.transforms import grad
 
 
 def guided(conditional: Any, unconditional: Any, scale: float) -> Any:
@@ -43,6 +45,44 @@ def classifier_free(
 
     def guided_model(x: Any, t: Any) -> Any:
         prediction = model(np.concatenate([x, x]), np.concatenate([t, t]), *both)
-        return guided(prediction[: len(x)], prediction[len(x) :], scale)
+        with_, without = prediction[: len(x)], prediction[len(x) :]
+        c = x.shape[1]
+        return with_variance(guided(with_[:, :c], without[:, :c], scale), with_)
 
     return guided_model
+
+
+def classifier_guided(
+    process: Process, model: Model, log_probability: Callable[..., Any], scale: float
+) -> Model:
+    """Guidance by a classifier of noisy data (Dhariwal & Nichol 2021, arXiv:2105.05233, section 4): what a
+    model of all data predicts, changed by the gradient of ln p(y | x_t) into what one of those with y would.
+
+    `log_probability` gives ln p(y | x_t) (B,) of the wanted y for a Tensor x (B, ...) and the numbers of the
+    steps (B,). By Bayes' rule its gradient by x is what the score of the data with y has more than that of
+    all data; and the score is -ε/noise, so that ε becomes ε - scale·noise·gradient, as in algorithm 2. An
+    ancestral step with the large variance then moves by scale·β·gradient/sqrt(1 - β); algorithm 1 leaves out
+    the root.
+
+    The process is the one that is sampled, respaced or not. Raises ValueError for the number of a step
+    that it has not."""
+    numbers = process.schedule.timesteps
+
+    def guided_model(x: Any, t: Any) -> Any:
+        step = np.searchsorted(numbers, t)
+        if not np.array_equal(numbers.take(step, mode="clip"), t):
+            raise ValueError(f"steps must be among those of the process, {numbers}, got {t}")
+        pull = scale * grad(lambda x: np.sum(log_probability(x, t)))(x).data
+        noise, signal = at(process.schedule.noise, step, x), at(process.schedule.signal, step, x)
+        prediction = model(x, t)
+        c = x.shape[1]
+        change = process.target(noise**2 / signal * pull, -noise * pull, step)
+        return with_variance(prediction[:, :c] + change, prediction)
+
+    return guided_model
+
+
+def with_variance(changed: Any, prediction: Any) -> Any:
+    """`changed` (B, C, ...), with what `prediction` says of the variance where it does, in 2C channels."""
+    c = changed.shape[1]
+    return changed if prediction.shape[1] == c else np.concatenate([changed, prediction[:, c:]], axis=1)

@@ -1,4 +1,5 @@
-"""What a diffusion model is trained by: the squared error of its prediction (Ho et al. 2020, eq. 14)."""
+"""What a diffusion model is trained by: the squared error of its prediction (Ho et al. 2020, eq. 14), and
+where it learns variances the variational bound (Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.diffusion.process import Process, noise_like
+from tinygen.diffusion.bound import step_bits
+from tinygen.diffusion.process import Process, halves, noise_like
+from tinygen.tape import detached
 from tinygen.tensor import Array
 
 
@@ -25,3 +28,37 @@ def simple_loss(process: Process, model: Callable[..., Any], x0: Array, rng: np.
     same. As the prediction of ε it is the bound on -ln p(x0) with its weights left out."""
     t = rng.integers(len(process.schedule), size=len(x0))
     return loss_at(process, model, x0, t, noise_like(x0, rng))
+
+
+def hybrid_loss_at(
+    process: Process,
+    model: Callable[..., Any],
+    x0: Array,
+    t: Any,
+    noise: Array,
+    levels: int | None,
+    weight: float = 1e-3,
+) -> Any:
+    """`loss_at` plus `weight` times the bound in bits per dimension, T times the mean of these steps' terms,
+    for a model that makes 2C channels of the C of x_t, the second half for the variance.
+
+    The bound teaches the variances alone: to it the prediction is a constant. For `levels` see `bound`."""
+    x = process.diffuse(x0, t, noise)
+    prediction, between = halves(model(x, process.schedule.timesteps[t]), x, "learned")
+    guess, _ = process.split(detached(prediction), x, t)
+    log_variance = process.log_variance("learned", x, t, between)
+    bound = len(process.schedule) * np.mean(step_bits(process, x0, t, guess, log_variance, levels))
+    return ops.mse(prediction, process.target(x0, noise, t)) + weight * bound
+
+
+def hybrid_loss(
+    process: Process,
+    model: Callable[..., Any],
+    x0: Array,
+    rng: np.random.Generator,
+    levels: int | None,
+    weight: float = 1e-3,
+) -> Any:
+    """`hybrid_loss_at` for a step and noise drawn for each x0 (B, ...), as in `simple_loss`."""
+    t = rng.integers(len(process.schedule), size=len(x0))
+    return hybrid_loss_at(process, model, x0, t, noise_like(x0, rng), levels, weight)

@@ -23,6 +23,7 @@ from tinygen.diffusion.schedule import Floats, Schedule
 from tinygen.tensor import Array
 
 Prediction = Literal["eps", "x0", "v"]
+Variance = Literal["small", "large", "learned"]
 
 
 class Process:
@@ -79,6 +80,38 @@ class Process:
         if self.predicts == "eps":
             return (x - noise * prediction) / signal, prediction
         return signal * x - noise * prediction, noise * x + signal * prediction
+
+    # -- the width of a model's step back ----------------------------------------------------------
+
+    def log_variance(self, variance: Variance, x: Array, t: Any, between: Any = None) -> Any:
+        """The logarithm of the variance of a model's step back from x = x_t; it broadcasts with x.
+
+        It is the posterior's ("small") or β ("large"): the first is right for data that is one point, the
+        second for N(0, 1), and what is right for other data of variance 1 at most lies between (Ho et al.,
+        section 3.2). So "learned" is where the model says, by numbers `between` them (B, ...): -1 is the
+        posterior's, 1 is β, and evenly in the logarithm (Nichol & Dhariwal 2021, arXiv:2102.09672, section
+        3.1). At t = 0, where the posterior has no width, "small" and "large" are that of t = 1."""
+        small = at(self.schedule.log_small, t, x)
+        if variance == "small":
+            return small
+        if variance == "large":
+            return at(self.schedule.log_large, t, x)
+        if variance == "learned":
+            return small + (0.5 * between + 0.5) * (at(np.log(self.schedule.betas), t, x) - small)
+        raise ValueError(f'variance must be "small", "large" or "learned", got {variance!r}')
+
+
+def halves(prediction: Any, x: Array, variance: Variance) -> tuple[Any, Any]:
+    """What a model predicts of x (B, C, ...), and what it says of the variance: None, unless that is
+    "learned"; then the model makes 2C channels, the second half for that, and both are (B, C, ...).
+
+    Raises ValueError when the prediction has another shape."""
+    c = x.shape[1]
+    learned = variance == "learned"
+    if prediction.shape != (len(x), 2 * c if learned else c, *x.shape[2:]):
+        must = "make twice the channels, to learn the variance too" if learned else "keep the shape"
+        raise ValueError(f"the model made {prediction.shape} of x {x.shape}: it must {must}")
+    return (prediction[:, :c], prediction[:, c:]) if learned else (prediction, None)
 
 
 def at(values: Floats, t: Any, x: Array) -> Array:

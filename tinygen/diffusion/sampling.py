@@ -14,30 +14,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from tinygen.diffusion.process import Process, noise_like
+from tinygen.diffusion.process import Process, Variance, halves, noise_like
 from tinygen.tape import no_grad
 from tinygen.tensor import Array, Tensor
 
 Model = Callable[[Any, Any], Any]
 
 
-def predict(process: Process, model: Model, x: Array, t: int, clip: float | None) -> tuple[Array, Array]:
-    """What the model takes for the data and the noise in x = x_t, both (B, ...)."""
+def predict(
+    process: Process, model: Model, x: Array, t: int, clip: float | None, variance: Variance = "small"
+) -> tuple[Array, Array, Array]:
+    """What the model takes for the data and the noise in x = x_t, both (B, ...), and the logarithm of the
+    variance of its step back."""
     with no_grad():
         prediction = model(x, np.full(len(x), process.schedule.timesteps[t]))
     if isinstance(prediction, Tensor):
         prediction = prediction.data
-    if prediction.shape != x.shape:
-        raise ValueError(f"the model made {prediction.shape} of x {x.shape}: it must keep the shape")
+    prediction, between = halves(prediction, x, variance)
+    log_variance = process.log_variance(variance, x, t, between)
     x0, eps = process.split(prediction, x, t)
     if clip is None:
-        return x0, eps
+        return x0, eps, log_variance
     x0 = np.clip(x0, -clip, clip)
-    return x0, process.eps(x0, x, t)
+    return x0, process.eps(x0, x, t), log_variance
 
 
 # -- ancestral sampling ----------------------------------------------------------------------------
@@ -49,21 +52,17 @@ def ancestral_step(
     x: Array,
     t: int,
     rng: np.random.Generator,
-    variance: Literal["small", "large"] = "small",
+    variance: Variance = "small",
     clip: float | None = None,
 ) -> Array:
     """A draw of x_{t-1} given x = x_t: the posterior's mean at the model's x0, and noise of its variance
-    ("small") or of β ("large"): the first is right for data that is one point, the second for N(0, 1), and
-    what is right for other data of variance 1 at most lies between (section 3.2). The last step, t = 0,
-    adds no noise."""
-    if variance not in ("small", "large"):
-        raise ValueError(f'variance must be "small" or "large", got {variance!r}')
-    x0, _ = predict(process, model, x, t, clip)
-    mean, small = process.posterior(x0, x, t)
+    ("small"), of β ("large"), or of what the model says, which then makes 2C channels of the C of x
+    ("learned"; `Process.log_variance`). The last step, t = 0, adds no noise."""
+    x0, _, log_variance = predict(process, model, x, t, clip, variance)
+    mean, _ = process.posterior(x0, x, t)
     if t == 0:
         return mean
-    chosen = small if variance == "small" else np.asarray(process.schedule.betas[t], dtype=x.dtype, like=x)
-    return mean + np.sqrt(chosen) * noise_like(x, rng)
+    return mean + np.exp(0.5 * log_variance) * noise_like(x, rng)
 
 
 def ancestral(
@@ -71,7 +70,7 @@ def ancestral(
     model: Model,
     x: Array,
     rng: np.random.Generator,
-    variance: Literal["small", "large"] = "small",
+    variance: Variance = "small",
     clip: float | None = None,
 ) -> Array:
     """Data (B, ...) from noise x (B, ...), by `ancestral_step` through all steps."""
@@ -97,7 +96,7 @@ def ddim_step(
     small variance. ValueError for eta outside [0, 1], or above 0 without a generator."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be within [0, 1], got {eta}")
-    x0, eps = predict(process, model, x, t, clip)
+    x0, eps, _ = predict(process, model, x, t, clip)
     left = process.schedule.alpha_bars_prev[t]
     new = eta**2 * process.schedule.posterior_variance[t]
     x = math.sqrt(left) * x0 + math.sqrt(1 - left - new) * eps
@@ -136,6 +135,6 @@ def ddim_encode(process: Process, model: Model, x: Array, iterations: int = 1) -
         kept = math.sqrt(s.alphas[t])
         fresh = s.noise[t] - kept * math.sqrt(1 - s.alpha_bars_prev[t])
         for _ in range(iterations):
-            _, eps = predict(process, model, x, t, None)
+            _, eps, _ = predict(process, model, x, t, None)
             x = kept * before + float(fresh) * eps
     return x

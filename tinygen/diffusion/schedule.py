@@ -53,6 +53,10 @@ class Schedule:
         self.posterior_from_x0: Floats = self.betas * np.sqrt(self.alpha_bars_prev) / (1 - self.alpha_bars)
         self.posterior_from_x: Floats = noise_ratio * np.sqrt(self.alphas)
         self.posterior_variance: Floats = noise_ratio * self.betas
+        # The posterior of the first step has no width, and no logarithm: a model gets that of the second.
+        first = self.posterior_variance[1] if self.betas.size > 1 else self.betas[0]
+        self.log_small: Floats = np.log(np.append(first, self.posterior_variance[1:]))
+        self.log_large: Floats = np.log(np.append(first, self.betas[1:]))
         if self.signal[-1] > TERMINAL_SIGNAL:
             warnings.warn(
                 f"{self.signal[-1]:.1%} of the data is left in the last step, but samples start from noise "
