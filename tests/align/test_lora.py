@@ -15,7 +15,7 @@ from tinygen.align.lora import (
     unmerge,
     without_adapters,
 )
-from tinygen.align.rollout import log_probs, response_mask
+from tinygen.align.rollouts import log_probs, response_mask
 from tinygen.align.sft import sft_loss
 from tinygen.models.vae import VAE
 from tinygen.optim import AdamW

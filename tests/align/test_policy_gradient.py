@@ -20,7 +20,7 @@ from tinygen.align.ppo import (
     whiten,
 )
 from tinygen.align.reinforce import leave_one_out, reinforce_loss
-from tinygen.align.rollout import log_probs, response_mask, rollout
+from tinygen.align.rollouts import log_probs, response_mask, rollout
 from tinygen.align.world import expected, kl
 
 WORLD = small_world(vocab_size=2, length=3, prompts=1)  # 8 responses

@@ -10,7 +10,7 @@ from policies import gpt, small_world, table_for
 from tinygen import Tensor, gradcheck, no_grad
 from tinygen.align.dpo import dpo_loss, implicit_rewards, ipo_loss, margins, response_log_probs
 from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
-from tinygen.align.rollout import log_probs, response_mask
+from tinygen.align.rollouts import log_probs, response_mask
 from tinygen.align.world import kl, optimum, preference, total_variation
 from tinygen.optim import Adam
 

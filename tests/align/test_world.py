@@ -8,8 +8,8 @@ import pytest
 from policies import gpt, small_world, table_for
 
 from tinygen import no_grad
-from tinygen.align.best_of_n import best_of_n, best_of_n_log_probs, kl_bound
-from tinygen.align.rollout import log_probs
+from tinygen.align.best_of_n import best_of_n_log_probs, kl_bound, pick_best
+from tinygen.align.rollouts import log_probs
 from tinygen.align.world import (
     World,
     accuracy,
@@ -161,7 +161,7 @@ def test_best_of_n_over_all_draws(n):
     got = best_of_n_log_probs(ref, rewards, n)
     draws = every_sequence(27, n)
     for i in range(len(ref)):
-        kept = best_of_n(draws, rewards[i][draws])
+        kept = pick_best(draws, rewards[i][draws])
         law = np.bincount(kept, np.exp(ref[i][draws].sum(axis=1)), minlength=27)
         np.testing.assert_allclose(np.exp(got[i]), law, rtol=1e-9)
 

@@ -1,7 +1,7 @@
 """Alignment: a language model is taught what people want of it. Every method is a file with its losses, as
 functions of log-probabilities, rewards and masks; `world.py` has the exact answers to hold them against."""
 
-from tinygen.align.best_of_n import best_of_n, best_of_n_log_probs, kl_bound
+from tinygen.align.best_of_n import best_of_n_log_probs, kl_bound, pick_best
 from tinygen.align.dpo import dpo_loss, implicit_rewards, ipo_loss, margins, response_log_probs
 from tinygen.align.grpo import group_advantages, grpo_loss
 from tinygen.align.kl import AdaptiveKL, k1, k2, k3, kl_rewards
@@ -25,7 +25,7 @@ from tinygen.align.ppo import (
 )
 from tinygen.align.reinforce import leave_one_out, reinforce_loss
 from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
-from tinygen.align.rollout import evaluating, last, log_probs, response_mask, rollout
+from tinygen.align.rollouts import evaluating, last, log_probs, response_mask, rollout
 from tinygen.align.sft import sft_loss, sft_targets
 from tinygen.align.world import World
 
@@ -35,7 +35,6 @@ __all__ = [
     "RewardModel",
     "World",
     "add_lora",
-    "best_of_n",
     "best_of_n_log_probs",
     "clip_fraction",
     "dpo_loss",
@@ -60,6 +59,7 @@ __all__ = [
     "objective",
     "pairwise_loss",
     "penalise_missing_end",
+    "pick_best",
     "policy_loss",
     "ranking_loss",
     "reinforce_loss",

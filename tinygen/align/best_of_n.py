@@ -19,7 +19,7 @@ from tinygen.tensor import Array
 Floats = NDArray[np.float64]
 
 
-def best_of_n(candidates: Array, scores: Array) -> Array:
+def pick_best(candidates: Array, scores: Array) -> Array:
     """The first of the best: candidates (B, n, ...), scores (B, n) -> (B, ...)."""
     return candidates[np.arange(len(scores)), np.argmax(scores, axis=1)]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.align.rollout import Mask
+from tinygen.align.rollouts import Mask
 from tinygen.tensor import Array
 
 

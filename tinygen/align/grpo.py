@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.align.kl import k3
-from tinygen.align.rollout import Mask
+from tinygen.align.rollouts import Mask
 from tinygen.tensor import Array
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollout import Mask, last
+from tinygen.align.rollouts import Mask, last
 from tinygen.tensor import Array
 
 

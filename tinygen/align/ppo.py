@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollout import Mask, masked_mean
+from tinygen.align.rollouts import Mask, masked_mean
 from tinygen.tensor import Array
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollout import Mask
+from tinygen.align.rollouts import Mask
 from tinygen.tensor import Array
 
 

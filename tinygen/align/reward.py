@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.align.rollout import Mask, evaluating, last
+from tinygen.align.rollouts import Mask, evaluating, last
 from tinygen.tensor import Array
 
 if TYPE_CHECKING:

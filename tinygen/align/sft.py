@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollout import Ids, Mask
+from tinygen.align.rollouts import Ids, Mask
 from tinygen.nn import Module
 
 

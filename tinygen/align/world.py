@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygen import ops
-from tinygen.align.rollout import Ids, evaluating
+from tinygen.align.rollouts import Ids, evaluating
 from tinygen.nn import Module
 
 Floats = NDArray[np.float64]

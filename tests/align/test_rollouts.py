@@ -2,13 +2,15 @@
 
 import itertools
 import math
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from policies import Table, gpt
 
-from tinygen import Tensor, no_grad, ops
-from tinygen.align.rollout import evaluating, last, log_probs, masked_mean, response_mask, rollout
+from tinygen import Tensor, align, no_grad, ops
+from tinygen.align.rollouts import evaluating, last, log_probs, masked_mean, response_mask, rollout
 from tinygen.align.sft import sft_loss, sft_targets
 
 
@@ -143,3 +145,9 @@ def test_sft_is_the_likelihood_of_the_response_given_the_prompt():
     (-sum(picked) / 6).backward()
     for name, p in policy.named_parameters():
         np.testing.assert_allclose(got[name], p.grad, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_no_function_hides_a_file():
+    """`from tinygen.align import ppo` is the file; a function of the same name would take its place."""
+    for path in Path(align.__file__).parent.glob("[!_]*.py"):
+        assert isinstance(getattr(align, path.stem), ModuleType), path.stem
