@@ -81,7 +81,7 @@ def divergence(mean, covariance):
 
 
 def test_plain_inpainting_is_its_recursion():
-    """Mean and covariance of x_t, carried from step to step: the known part has those of its own noise, and no
+    """Mean and covariance of x_t, step by step: the known part has those of its own noise, and no
     correlation with the rest; then comes the affine step of the exact model."""
     process, one = Process(cosine(40)), np.eye(3)
     s = process.schedule
