@@ -1,0 +1,250 @@
+"""Train a diffusion on points in the plane whose best denoiser is known, and see how far from it one gets.
+
+    python examples/diffusion_2d.py                  # a ring of eight; about a minute on 2 cores
+    python examples/diffusion_2d.py --data moons
+    python examples/diffusion_2d.py --waves 0        # coordinates alone: what is near the data stays blurred
+    python examples/diffusion_2d.py --resume         # goes on after Ctrl-C, or a kill, as if nothing had been
+
+The loss of a diffusion cannot reach 0, since much of the noise cannot be told from the data. For a mixture of
+Gaussians the least possible loss is known at every step, and what the model loses beside it is the mean
+squared distance between its prediction and the best one. The samplers are judged beside the exact score too:
+what they miss with it, no training can mend, only more steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from pictures import Figure, table
+from tqdm import tqdm
+
+from tinygen import no_grad
+from tinygen.data.mixtures import Mixture, lattice, moons, ring
+from tinygen.diffusion import Process, ancestral, ddim, ddim_step, linear, simple_loss, spread
+from tinygen.files import CheckpointError
+from tinygen.models.denoiser import Denoiser
+from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
+
+DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
+    add_run_flags(parser, "runs/diffusion_2d", "at every evaluation")
+    add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
+    add("--timesteps", type=number(int, 21), default=200, help="steps of the diffusion")
+    add("--width", type=number(int, 1), default=128, help="of the hidden layers")
+    add("--waves", type=number(int, 0, 20), default=4, help="frequencies at which coordinates are seen")
+    add("--steps", type=number(int, 1), default=4000, help="optimizer steps")
+    add("--batch", type=number(int, 1), default=512, help="points per step")
+    add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate; it falls to a hundredth")
+    add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
+    add("--eval-every", type=number(int, 1), default=1000, help="steps between evaluations")
+    add("--samples", type=number(int, 100), default=5000, help="points to sample, and to judge each step by")
+    add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short sampler")
+    args = parser.parse_args()
+    args.save_every, args.error = args.save_every or args.eval_every, parser.error
+    if args.ddim_steps > args.timesteps:
+        parser.error(f"--ddim-steps {args.ddim_steps} is more than --timesteps {args.timesteps}")
+    return args
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def exact(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
+    """The best denoiser, as a model of x and t."""
+    s = process.schedule
+    return lambda x, t: data.eps(x, s.signal[t[0]], s.noise[t[0]])
+
+
+@no_grad()
+def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
+    """Three arrays (T,): what the loss is above the floor at each step, its standard error, and the loss,
+    each over n fresh points. The seed fixes them."""
+    rng, best = np.random.default_rng(seed), exact(data, process)
+    rows = []
+    for t in range(len(process.schedule)):
+        x0, noise = data.sample(n, rng), rng.standard_normal((n, 2))
+        x, steps = process.diffuse(x0, t, noise), np.full(n, t)
+        prediction = model(x, steps).numpy()
+        above = np.mean((prediction - best(x, steps)) ** 2, axis=1)
+        loss = np.mean((prediction - noise) ** 2)
+        rows.append((above.mean(), above.std() / np.sqrt(n), loss))
+    above, error, loss = np.transpose(rows)
+    return above, error, loss
+
+
+def distance(x: Any, y: Any, directions: int = 64) -> float:
+    """The sliced Wasserstein distance of two sets of n points (n, 2): how far points of one must move to
+    become the other, seen along many directions; the root of the mean square."""
+    angles = np.pi * np.arange(directions) / directions
+    along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
+    return float(np.sqrt(np.mean((np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0)) ** 2)))
+
+
+def judged(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
+    """Points beside as many true ones: their distance, the share of them within 3 stds of the nearest mean,
+    and the modes, components that get at least half of their share of such points."""
+    away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
+    nearest = away.argmin(axis=1)
+    near = away.min(axis=1) < 3 * data.stds[nearest]
+    counts = np.bincount(nearest[near], minlength=len(data.means))
+    modes = int(np.sum(counts >= data.weights * len(x) / 2))
+    return {"distance": distance(truth, x), "near a mean": float(near.mean()), "modes": modes}
+
+
+def paths(process: Process, model: Any, x: Any) -> Any:
+    """Where DDIM takes the points x (n, 2): (steps + 1, n, 2)."""
+    way = [x]
+    for t in reversed(range(len(process.schedule))):
+        way.append(ddim_step(process, model, way[-1], t))
+    return np.array(way)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run: RunFolder) -> int:
+    """The loop. Returns the last step; the average of the weights is in `ema`."""
+    rng = np.random.default_rng(args.seed + 1)
+    optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
+    step = run.restore({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng})
+    warmup = min(100, args.steps // 2)
+    with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
+        while step < args.steps and not stop.asked:
+            optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
+            loss = simple_loss(process, model, data.sample(args.batch, rng).astype(np.float32), rng)
+            optimizer.zero_grad()
+            loss.backward()
+            clip_grad_norm(model.parameters(), 1.0)
+            optimizer.step()
+            ema.update()
+            run.log(step=step, batch_loss=loss.item())
+            step += 1
+            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
+            bar.update()
+            if step % args.eval_every == 0 or step == args.steps:
+                with ema.swapped():
+                    above = excess(model, data, process, 500, args.seed + 2)[0].mean()
+                run.log(step=step, excess=above)
+                bar.write(f"step {step:5d}   loss above the floor {above:.5f}")
+            if step % args.save_every == 0 or step == args.steps:
+                run.save(step)
+        run.save(step)
+    if stop.asked:
+        print(f"stopped at step {step}; --resume goes on from there")
+    return step
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def picture_of_loss(run: RunFolder, floor: Any, above: Any) -> None:
+    """floor.png: the loss at each step, the floor under it, and what is between them."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
+    axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
+    axes.plot(floor + above, lw=1.6, label="learned")
+    axes.plot(above, lw=1.2, label="learned, above the floor")
+    axes.set(title="What of the noise cannot be told from the data", yscale="log", ylim=(1e-5, 2))
+    axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(run.path / "floor.png", dpi=130)
+    plt.close(figure)
+
+
+def picture_of_samples(run: RunFolder, points: dict[str, Any], paths: Any) -> None:
+    """samples.png: points beside the truth, and the ways (steps, n, 2) of some from noise to data."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(points) + 1, figsize=(14, 3.9), layout="constrained")
+    for axes, (name, x) in zip(panels, points.items(), strict=False):
+        axes.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)
+        axes.set_title(name)
+    panels[-1].plot(*paths.transpose(2, 0, 1), color="C0", lw=0.6, alpha=0.6)
+    panels[-1].scatter(*paths[0].T, s=4, color="0.6", zorder=3)
+    panels[-1].scatter(*paths[-1].T, s=6, color="C3", zorder=3)
+    panels[-1].set_title("from noise (grey) to data (red)")
+    for axes in panels:
+        axes.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
+    figure.savefig(run.path / "samples.png", dpi=110)
+    plt.close(figure)
+
+
+# -- all of it -------------------------------------------------------------------------------------
+
+
+def learn(args: argparse.Namespace) -> None:
+    data, process = DATA[args.data](), Process(linear(args.timesteps))
+    run = RunFolder(args.out, ["step", "batch_loss", "excess"], settings_of(args), args.resume)
+    began = time.perf_counter()
+    s = process.schedule
+    floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
+    model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed))
+    ema = EMA(model, args.ema)
+    print(f"{args.data}: least possible loss {floor.mean():.4f}; {model.num_parameters():,} parameters")
+    step = train(model, ema, data, process, args, run)
+    ema.copy_to(model)
+
+    above, error, sampled = excess(model, data, process, args.samples, args.seed + 3)
+    loss, least = floor.mean() + above.mean(), floor.mean()
+    percent = 100 * above.mean() / least
+    rng = np.random.default_rng(args.seed + 4)
+    truth, other = (data.sample(args.samples, rng) for _ in range(2))
+    noise = rng.standard_normal((args.samples, 2))
+    short = process.respaced(spread(args.timesteps, args.ddim_steps))
+    ddpm = lambda m: ancestral(process, m, noise, np.random.default_rng(args.seed + 5), "large")
+    fast = lambda m: ddim(short, m, noise)
+
+    best, worst = judged(other, truth, data), judged(noise, truth, data)
+    points, quality = {"truth": truth}, {}
+    samplers: dict[str, Any] = {f"DDPM, {args.timesteps} steps": ddpm, f"DDIM, {args.ddim_steps} steps": fast}
+    for name, sampler in samplers.items():
+        points[name] = sampler(model)
+        quality[name] = judged(points[name], truth, data)
+        quality[f"{name}, exact score"] = judged(sampler(exact(data, process)), truth, data)
+    figures = [Figure("loss, mean over the steps", loss, f"≤ {1.03 * least:.4f}", least, 1.0)]
+    figures.append(Figure("  above the floor, %", percent, "≤ 3", 0.0))
+    for what in best:
+        figures += [Figure(f"{what}: {k}", q[what], "", best[what], worst[what]) for k, q in quality.items()]
+    print(table(figures))
+
+    run.curve({"batch_loss": "one batch"}, {"floor": least}, f"Diffusion of the {args.data}", "loss")
+    picture_of_loss(run, floor, above)
+    picture_of_samples(run, points, paths(short, model, noise[:80]))
+    run.model(model.state_dict())
+    run.result(
+        loss=loss,
+        floor=least,
+        excess_percent=percent,
+        excess_percent_error=100 * np.sqrt(np.sum(error**2)) / len(error) / least,
+        sampled_loss=sampled.mean(),
+        at_each_step={"floor": floor.tolist(), "loss": (floor + above).tolist()},
+        quality={**quality, "data": best, "noise": worst},
+        steps=step,
+        seconds=time.perf_counter() - began,
+        flags={name: value for name, value in vars(args).items() if name != "error"},
+    )
+    print(f"{time.perf_counter() - began:.0f} s in all; pictures, metrics and the model are in {run.path}/")
+
+
+def main() -> None:
+    args = flags()
+    try:
+        learn(args)
+    except CheckpointError as error:
+        args.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Diffusion of points: what it measures, on points whose measures are known; and the run as a whole."""
+
+import importlib.util
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygen import Tensor
+from tinygen.checkpoints import Checkpoints
+from tinygen.data.mixtures import ring
+from tinygen.diffusion import Process, ddim, linear
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "diffusion_2d.py"
+TINY = ["--timesteps", "30", "--width", "16", "--batch", "64", "--samples", "500", "--eval-every", "20"]
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The script as a module, with its neighbours."""
+    sys.path.insert(0, str(EXAMPLE.parent))
+    try:
+        spec = importlib.util.spec_from_file_location("diffusion_2d", EXAMPLE)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(EXAMPLE.parent))
+    return module
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def test_excess_of_known_predictors(example):
+    """The best one has none; one that says a tenth more is above by 0.01·E|E[ε|x_t]|² = 0.01·(1 - floor), as
+    are the losses that it makes. Each within 6 standard errors: false alarms 2e-9 a step."""
+    data, process = ring(), Process(linear(30))
+    best = example.exact(data, process)
+    above, error, _ = example.excess(lambda x, t: Tensor(best(x, t)), data, process, 300, 0)
+    assert np.all(above == 0)
+    assert np.all(error == 0)
+    above, error, sampled = example.excess(lambda x, t: Tensor(1.1 * best(x, t)), data, process, 3000, 0)
+    s = process.schedule
+    floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
+    assert np.all(np.abs(above - 0.01 * (1 - floor)) < 6 * error)
+    assert abs(np.mean(sampled - floor - above)) < 6 * math.sqrt(2 / (30 * 3000))  # Var of a loss: 2 at most
+
+
+def test_distance(example):
+    """A move by d has the length d·cos of the angle along a direction: d/sqrt(2) in the mean square. The
+    order of points does not matter."""
+    x = ring().sample(500, np.random.default_rng(0))
+    assert example.distance(x, x[::-1]) == 0
+    assert example.distance(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 / math.sqrt(2))
+    assert example.distance(x, 1.5 * x) == pytest.approx(0.5 * math.sqrt(np.mean(x**2)), rel=0.05)
+
+
+def test_judged(example):
+    """Of 8000 true points, 98.9 % are within 3 stds of a mean: 6 standard deviations are 0.7 %."""
+    data, rng = ring(), np.random.default_rng(0)
+    truth = data.sample(8000, rng)
+    got = example.judged(truth, truth, data)
+    assert got["distance"] == 0
+    assert got["near a mean"] == pytest.approx(1 - math.exp(-9 / 2), abs=0.007)
+    assert got["modes"] == 8
+    three = example.judged(data.part([0, 3, 4]).sample(8000, rng), truth, data)
+    assert three["modes"] == 3
+    assert three["distance"] > 0.2
+    outside = example.judged(1.3 * data.means, data.means, data)
+    assert (outside["near a mean"], outside["modes"]) == (0.0, 0)
+
+
+def test_paths_end_where_ddim_does(example):
+    process = Process(linear(30))
+    model, x = example.exact(ring(), process), np.random.default_rng(0).standard_normal((5, 2))
+    way = example.paths(process, model, x)
+    assert way.shape == (31, 5, 2)
+    np.testing.assert_array_equal(way[0], x)
+    np.testing.assert_array_equal(way[-1], ddim(process, model, x))
+
+
+# -- the run ---------------------------------------------------------------------------------------
+
+
+def run(*flags):
+    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def files(out):
+    """What must be the same to the last bit."""
+    result = json.loads((out / "result.json").read_text())
+    figures = {name: x for name, x in result.items() if name not in ("seconds", "flags")}
+    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+def test_a_short_run_and_the_same_one_resumed(tmp_path):
+    """Resumed after it lost its last 40 steps, as if it had been killed at step 40."""
+    flags = ["--steps", 80, "--out", tmp_path / "out", *TINY]
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr
+    whole = files(tmp_path / "out")
+    result = whole[2]
+    assert result["steps"] == 80
+    assert result["loss"] == pytest.approx(result["floor"] * (1 + result["excess_percent"] / 100))
+    assert 0.1 < result["floor"] < result["loss"] < 0.7  # 1 is what it starts with
+    assert result["sampled_loss"] == pytest.approx(result["loss"], abs=0.06)
+    assert np.mean(result["at_each_step"]["loss"]) == pytest.approx(result["loss"])
+    assert f"{result['loss']:.4g}" in done.stdout
+    assert result["quality"]["DDPM, 30 steps, exact score"]["modes"] == 8
+    for name in ("loss", "floor", "samples"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
+    for path in checkpoints.paths():
+        if int(path.name.split("-")[-1]) > 40:
+            shutil.rmtree(path)
+    assert checkpoints.load().step == 40
+    (tmp_path / "out" / "result.json").unlink()
+    done = run(*flags, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--ddim-steps", "300"], "--ddim-steps 300 is more than --timesteps 200"),
+        (["--data", "square"], "argument --data: invalid choice: 'square'"),
+        (["--timesteps", "20"], "argument --timesteps: must be an int at least 21, not '20'"),
+        (["--resume"], "no checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
+    done = run(*flags, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
