@@ -15,6 +15,7 @@ from tinygen import Tensor
 from tinygen.checkpoints import Checkpoints
 from tinygen.data.mixtures import ring
 from tinygen.diffusion import Process, ddim, linear
+from tinygen.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -120,6 +121,12 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
     checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
+    average = checkpoints.load().state["things"]["ema"]["average"]  # it is what is judged and kept
+    model = load_file(tmp_path / "out" / "model.safetensors")
+    assert model.keys() == average.keys()
+    for name, value in model.items():
+        np.testing.assert_array_equal(value, average[name])
+
     for path in checkpoints.paths():
         if int(path.name.split("-")[-1]) > 40:
             shutil.rmtree(path)
