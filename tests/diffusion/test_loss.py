@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, gradcheck, nn
-from tinygen.diffusion import Process, cosine, linear, loss_at, simple_loss
+from tinygen.diffusion import Process, cosine, linear, loss_at, min_snr, simple_loss
 
 
 def test_by_hand():
@@ -70,6 +70,36 @@ def test_what_is_drawn():
     assert set(np.flatnonzero(counts)) == {4, 9, 14, 19, 24}  # as the model knows them
     # 5.5 standard deviations of a binomial count: 2e-7 for the five
     assert np.abs(counts[[4, 9, 14, 19, 24]] - 1000).max() < 5.5 * math.sqrt(5000 * 0.2 * 0.8)
+
+
+@pytest.mark.parametrize("most", [1.0, 5.0, math.inf])
+def test_min_snr_is_one_loss_whatever_is_predicted(most):
+    """Three models that say the same about the data, in ε, x0 and v, lose the same; and as long as the ratio
+    is below its limit, what the one of ε loses has weight 1."""
+    x0, noise, guess = np.random.default_rng(0).standard_normal((3, 5, 2))
+    t = np.array([0, 5, 20, 30, 45])
+    losses = []
+    for kind in ("eps", "x0", "v"):
+        process = Process(cosine(50), kind)
+        model = lambda x, steps, p=process: p.target(guess, p.eps(guess, x, t), t)
+        losses.append(loss_at(process, model, x0, t, noise, min_snr(process, most)))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-9)
+    s = cosine(50)
+    ratio = s.alpha_bars / (1 - s.alpha_bars)
+    np.testing.assert_allclose(min_snr(Process(s), most), np.where(ratio < most, 1, most / ratio), rtol=1e-12)
+    wanted = np.mean(np.minimum(ratio[t], most) * np.mean((guess - x0) ** 2, axis=1))
+    assert losses[1] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_weights_are_taken_by_step():
+    process, (x0, noise) = Process(linear(50)), np.random.default_rng(0).standard_normal((2, 3, 2))
+    t, zero = np.array([0, 30, 49]), lambda x, steps: np.zeros_like(x)
+    weights = np.arange(50.0)
+    loss = loss_at(process, zero, x0, t, noise, weights)
+    assert loss == pytest.approx(np.mean(t * np.mean(noise**2, axis=1)), rel=1e-12)
+    draw = lambda weights: simple_loss(process, zero, x0, np.random.default_rng(0), weights)
+    assert draw(np.ones(50)) == pytest.approx(draw(None), rel=1e-12)
+    assert draw(np.full(50, 3.0)) == pytest.approx(3 * draw(None), rel=1e-12)
 
 
 def test_a_module_gets_gradients():

@@ -10,24 +10,52 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.diffusion.bound import step_bits
-from tinygen.diffusion.process import Process, halves, noise_like
+from tinygen.diffusion.process import Process, at, halves, noise_like
+from tinygen.diffusion.schedule import Floats
 from tinygen.tape import detached
 from tinygen.tensor import Array
 
 
-def loss_at(process: Process, model: Callable[..., Any], x0: Array, t: Any, noise: Array) -> Any:
+def min_snr(process: Process, most: float = 5.0) -> Floats:
+    """Weights (T,) for `loss_at` with which a step counts as the error of the data does, times its ratio of
+    signal to noise, signal²/noise², but no more than `most` (Hang et al. 2023, arXiv:2303.09556). The steps
+    next to the data, where that is thousands, don't outweigh the others then; nor do those next to the noise,
+    as they do in the error of ε."""
+    ratio: Floats = np.square(process.schedule.signal / process.schedule.noise)
+    of_data = {"eps": ratio, "x0": np.ones_like(ratio), "v": ratio + 1}  # error² of that, by error² of x0
+    weights: Floats = np.minimum(ratio, most) / of_data[process.predicts]
+    return weights
+
+
+def loss_at(
+    process: Process,
+    model: Callable[..., Any],
+    x0: Array,
+    t: Any,
+    noise: Array,
+    weights: Floats | None = None,
+) -> Any:
     """The mean of (model(x_t, t) - target)² over everything, for data x0 (B, ...), steps t (B,) and noise
-    (B, ...). The model gets x_t as an array and the numbers of the steps (B,); what it returns has the shape
-    of x0, and if that is a Tensor, so is the loss."""
+    (B, ...); times weights[t], if there are `weights` (T,). The model gets x_t as an array and the numbers of
+    the steps (B,); what it returns has the shape of x0, and if that is a Tensor, so is the loss."""
     prediction = model(process.diffuse(x0, t, noise), process.schedule.timesteps[t])
-    return ops.mse(prediction, process.target(x0, noise, t))
+    target = process.target(x0, noise, t)
+    if weights is None:
+        return ops.mse(prediction, target)
+    return np.mean(at(weights, t, x0) * ops.mse(prediction, target, "none"))
 
 
-def simple_loss(process: Process, model: Callable[..., Any], x0: Array, rng: np.random.Generator) -> Any:
-    """`loss_at` for a step and noise drawn for each x0 (B, ...): all steps are equally likely, and count the
-    same. As the prediction of ε it is the bound on -ln p(x0) with its weights left out."""
+def simple_loss(
+    process: Process,
+    model: Callable[..., Any],
+    x0: Array,
+    rng: np.random.Generator,
+    weights: Floats | None = None,
+) -> Any:
+    """`loss_at` for a step and noise drawn for each x0 (B, ...): all steps are equally likely. As the
+    prediction of ε, and without weights, it is the bound on -ln p(x0) with its own weights left out."""
     t = rng.integers(len(process.schedule), size=len(x0))
-    return loss_at(process, model, x0, t, noise_like(x0, rng))
+    return loss_at(process, model, x0, t, noise_like(x0, rng), weights)
 
 
 def hybrid_loss_at(
