@@ -3,6 +3,7 @@ and what cannot be expressed is refused by the name of the option."""
 
 import inspect
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,10 @@ PLAIN = {
 CONFIGS = {
     "AutoencoderKL": (AUTOENCODER, AutoencoderConfig(3, 3, 4, (2, 3), groups=4)),
     "UNet2DConditionModel": (TEXT, UNetConfig(4, 4, 8, (1, 2), 1, (True, False), 2, context=5, groups=4)),
-    "UNet2DModel": (PLAIN, UNetConfig(3, 3, 8, (1, 2), 1, (False, True), 2, classes=3, groups=4)),
+    "UNet2DModel": (
+        PLAIN,
+        UNetConfig(3, 3, 8, (1, 2), 1, (False, True), head_channels=8, classes=3, groups=4),
+    ),
 }
 
 
@@ -163,12 +167,15 @@ SD_VAE = """{
 }"""
 
 
-def test_stable_diffusion_1_can_be_expressed(tmp_path):
+def test_stable_diffusion_can_be_expressed(tmp_path):
     """Its config.json files at full width; `test_the_structure_of_stable_diffusion_1` has the weights."""
     path = tmp_path / "config.json"
     path.write_text(SD_UNET)
     wanted = UNetConfig(4, 4, 320, (1, 2, 4, 4), 2, (True, True, True, False), 8, context=768, groups=32)
     assert unet_config(Options(path, 10**4)) == wanted
+    changes = {"attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024}  # version 2
+    path.write_text(json.dumps(json.loads(SD_UNET) | changes | {"use_linear_projection": True}))
+    assert unet_config(Options(path, 10**4)) == replace(wanted, heads=1, head_channels=64, context=1024)
     path.write_text(SD_VAE)
     assert autoencoder_config(Options(path, 10**4)) == (
         AutoencoderConfig(3, 4, 128, (1, 2, 4, 4), 2, groups=32),
@@ -198,8 +205,10 @@ REFUSED = [
     ("AutoencoderKL", "_class_name", "AsymmetricAutoencoderKL"),
     ("AutoencoderKL", "new_option", None),
     ("UNet2DConditionModel", "_class_name", None),
-    ("UNet2DConditionModel", "attention_head_dim", [2, 4]),
+    ("UNet2DConditionModel", "attention_head_dim", [2, 8]),
+    ("UNet2DConditionModel", "attention_head_dim", [2, 2, 2]),
     ("UNet2DConditionModel", "attention_head_dim", 3),
+    ("UNet2DConditionModel", "attention_head_dim", None),
     ("UNet2DConditionModel", "block_out_channels", [8, 12]),
     ("UNet2DConditionModel", "cross_attention_dim", [5, 5]),
     ("UNet2DConditionModel", "layers_per_block", [1, 2]),
@@ -389,7 +398,8 @@ UNETS = [
             "in_channels": 5,
         },
     ),
-    ("UNet2DModel", {**levels("Attn", 16, -32, 32), "attention_head_dim": 8, "dropout": 0.1}),
+    ("UNet2DConditionModel", {**levels("CrossAttn", -16, 32, -32), "attention_head_dim": (2, 3, 4)}),
+    ("UNet2DModel", {**levels("Attn", -16, -32), "attention_head_dim": 8, "dropout": 0.1}),
     ("UNet2DModel", {**levels("Attn", -16, -32), "attention_head_dim": None, "num_class_embeds": 3}),
     (
         "UNet2DModel",

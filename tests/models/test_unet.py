@@ -39,6 +39,25 @@ MASK = np.arange(4) < np.array([[2], [4], [3]])
 CASES = [(TINY, ()), (LABELLED, (LABELS,)), (TEXT, (None, CONTEXT, MASK))]
 
 
+# -- heads -----------------------------------------------------------------------------------------
+
+
+def test_heads_by_their_number_and_by_their_width():
+    assert [replace(TINY, heads=2).heads_of(n) for n in (4, 8)] == [2, 2]
+    config = replace(TINY, head_channels=2, attention=(True, True))
+    assert [config.heads_of(n) for n in (4, 8)] == [2, 4]
+    model = UNet(config, rng=rng())
+    assert [level.attentions[0].attn.heads for level in (*model.down, model.middle, *model.up)] == [
+        2,
+        4,
+        4,
+        4,
+        2,
+    ]
+    with pytest.raises(ValueError, match="8 channels cannot be split into heads of 3"):
+        UNet(replace(TINY, head_channels=3), rng=rng())
+
+
 # -- at the start ----------------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.models.vae import reparameterize
-from tinygen.nn.residual import groups_of
+from tinygen.nn.residual import norm_of
 from tinygen.tensor import Array, Tensor
 
 EPS = 1e-6  # added to the variance in group norms
@@ -46,7 +46,7 @@ class AutoencoderConfig:
     multipliers: tuple[int, ...] = (1, 2, 2)  # of `channels`, for each size of the picture, largest first
     blocks: int = 1  # residual blocks for each size; the decoder has one more
     attention: bool = True  # among the positions of the smallest size
-    groups: int | None = None  # of channels, in group norms; None leaves it to `groups_of`
+    groups: int | None = None  # of channels, in group norms; None leaves it to `nn.ResBlock`
     reconstruction: str = "l2"  # (x - y)², or "l1", |x - y|; summed over a picture
     kl_weight: float = 1e-6  # of the divergence, summed over a code
 
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
                 steps.append(Halve(b, rng=rng))
             self.levels.append(nn.Sequential(*steps))
         self.middle = middle(widths[-1], c, rng)
-        self.norm = nn.GroupNorm(c.groups or groups_of(widths[-1]), widths[-1], EPS)
+        self.norm = norm_of(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], 2 * c.latent, 3, padding=1, rng=rng)
 
     def forward(self, x: Any) -> Tensor:
@@ -129,7 +129,7 @@ class Decoder(nn.Module):
             if len(self.levels) < len(widths) - 1:
                 steps.append(nn.Upsample(b, rng=rng))
             self.levels.append(nn.Sequential(*steps))
-        self.norm = nn.GroupNorm(c.groups or groups_of(widths[-1]), widths[-1], EPS)
+        self.norm = norm_of(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], c.in_channels, 3, padding=1, rng=rng)
 
     def forward(self, z: Any) -> Tensor:

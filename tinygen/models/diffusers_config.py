@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import compress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -174,12 +173,12 @@ def unet_config(o: Options) -> UNetConfig:
         multipliers=tuple(n // widths[0] for n in widths),
         blocks=o.size("layers_per_block", 2),
         attention=attention,
-        heads=heads_of(o, [*compress(widths, attention), widths[-1]], text),
         classes=None if classes is None else o.sizes("num_class_embeds", [classes])[0] - 1,
         context=o.size("cross_attention_dim", 1280) if text else None,
         dropout=o.rate("dropout", 0.0),
         scale_shift=o.choice("resnet_time_scale_shift", "default", "default", "scale_shift") == "scale_shift",
         groups=o.size("norm_num_groups", 32),
+        **heads_of(o, widths, attention),
     )
     if text:
         o.choice("mid_block_type", "UNetMidBlock2DCrossAttn")
@@ -209,25 +208,28 @@ def levels_of(o: Options, levels: int, kind: str) -> tuple[bool, ...]:
     return tuple(name == attending for name in found)
 
 
-def heads_of(o: Options, widths: list[int], text: bool) -> int:
-    """How many heads the attentions of these widths have, all of them the same number.
+def heads_of(o: Options, widths: list[int], attention: tuple[bool, ...]) -> dict[str, int]:
+    """`heads` or `head_channels` of a UNetConfig, from attention_head_dim.
 
-    attention_head_dim is the number of channels of each in a UNet2DModel, null meaning one head; in a
-    UNet2DConditionModel it is, by an old mistake that became the format, the number of heads."""
-    name = "attention_head_dim"
+    In a UNet2DModel that is the width of a head, null meaning one head. In a UNet2DConditionModel it is the
+    number of heads, of all levels or level by level, by an old mistake that has become the format."""
+    name, text = "attention_head_dim", o.kind == "UNet2DConditionModel"
     found = o.left.pop(name, 8)
-    if text:
-        heads = set(o.sizes(name, found if isinstance(found, list) else [found]))
-    elif found is None:
-        return 1
-    else:
-        (size,) = o.sizes(name, [found])
-        heads = {width // size for width in widths if width % size == 0}
-        if any(width % size for width in widths):
-            o.refuse(name, f"a divisor of the attentions' widths {widths}", found)
-    if len(heads) > 1:
-        o.refuse(name, f"as many heads in all attentions, of widths {widths}", found)
-    (number,) = heads
-    if any(width % number for width in widths):
-        o.refuse(name, f"a divisor of the attentions' widths {widths}", found)
-    return number
+    if found is None and not text:
+        return {"heads": 1}
+    dims = o.sizes(name, found if text and isinstance(found, list) else [found])
+    if len(dims) not in (1, len(widths)):
+        o.refuse(name, f"one number, or {len(widths)}", found)
+    dims = dims * (len(widths) // len(dims))
+    attending = [*attention[:-1], True]  # the middle is as wide as the last level, and always has one
+    pairs = [(n, d) for n, d, yes in zip(widths, dims, attending, strict=True) if yes]
+    if any(n % d for n, d in pairs):
+        o.refuse(name, f"divisors of the attentions' widths {[n for n, _ in pairs]}", found)
+    if not text:
+        return {"head_channels": dims[0]}
+    if len({d for _, d in pairs}) == 1:
+        return {"heads": pairs[0][1]}
+    sizes = {n // d for n, d in pairs}
+    if len(sizes) > 1:
+        o.refuse(name, "as many heads at every level, or heads of one width", found)
+    return {"head_channels": sizes.pop()}

@@ -25,7 +25,8 @@ from tinygen.tensor import Tensor
 class UNetConfig:
     """The shape of a UNet. It has as many levels as `multipliers`, the first at the pictures' resolution.
 
-    Raises ValueError when `attention` has not one bool for each level."""
+    Raises ValueError when `attention` has not one bool for each level, and, asked for its heads, for an
+    attention that cannot be split into heads of `head_channels`."""
 
     in_channels: int
     out_channels: int
@@ -33,7 +34,8 @@ class UNetConfig:
     multipliers: tuple[int, ...] = (1, 2)  # of `channels`, level by level
     blocks: int = 2  # residual blocks a level on the way down; on the way up there is one more
     attention: tuple[bool, ...] = (False, True)  # after each block of the level; the middle always has it
-    heads: int = 1
+    heads: int = 1  # of every attention
+    head_channels: int | None = None  # if given, this is the width of a head, and `heads` does not count
     classes: int | None = None
     context: int | None = None  # the width of a text's tokens
     dropout: float = 0.0
@@ -46,6 +48,14 @@ class UNetConfig:
                 f"attention={self.attention} needs one bool for each of the {len(self.multipliers)} levels "
                 f"of multipliers={self.multipliers}"
             )
+
+    def heads_of(self, channels: int) -> int:
+        """How many heads an attention of this width has."""
+        if self.head_channels is None:
+            return self.heads
+        if channels % self.head_channels:
+            raise ValueError(f"{channels} channels cannot be split into heads of {self.head_channels}")
+        return channels // self.head_channels
 
 
 class Given(NamedTuple):
@@ -87,9 +97,9 @@ class Level(nn.Module):
             for into, out in blocks
         )
         self.attentions = nn.ModuleList(
-            nn.SpatialAttention(n, c.heads, c.groups, rng=rng)
+            nn.SpatialAttention(n, c.heads_of(n), c.groups, rng=rng)
             if c.context is None
-            else nn.SpatialTransformer(n, c.heads, c.context, groups=c.groups, rng=rng)
+            else nn.SpatialTransformer(n, c.heads_of(n), c.context, groups=c.groups, rng=rng)
             for n in attentions
         )
 
