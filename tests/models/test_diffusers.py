@@ -3,16 +3,18 @@ and what cannot be expressed is refused by the name of the option."""
 
 import inspect
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinygen.files import CheckpointError
-from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from tinygen.models.diffusers import OLDER, from_pretrained, sources
-from tinygen.models.diffusers_config import UNET_FIXED, Options, autoencoder_config, unet_config
-from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.autoencoder import AutoencoderConfig
+from tinygen.models.diffusers import OLDER, from_pretrained, sources, untrained
+from tinygen.models.diffusers_config import UNET_FIXED, read_config
+from tinygen.models.unet import UNetConfig
 from tinygen.nn import timestep_embedding
 from tinygen.safetensors import load_file, save_file
 
@@ -65,10 +67,10 @@ CONFIGS = {
 }
 
 
-def ours(name):
-    """A model whose parameters are all random, so that each of them matters."""
-    config, rng = CONFIGS[name][1], np.random.default_rng(0)
-    model = AutoencoderKL(config, rng) if name == "AutoencoderKL" else UNet(config, rng=rng)
+def ours(folder):
+    """The model that its config.json describes, with all parameters random, so that each of them matters."""
+    rng = np.random.default_rng(0)
+    model = untrained(read_config(folder / "config.json")[0], rng)
     for p in model.parameters():
         p.data = p.data + 0.3 * rng.standard_normal(p.shape, dtype=np.float32)
     return model
@@ -89,10 +91,9 @@ def folder(request, tmp_path):
 
 
 def written(path, name, **changes):
-    """A folder with a model; options of None are left out."""
-    options = CONFIGS[name][0] | changes
-    (path / "config.json").write_text(json.dumps({k: v for k, v in options.items() if v is not None}))
-    save_file(path / WEIGHTS, tensors_of(ours(name)))
+    """A folder with a model, some of its options changed."""
+    (path / "config.json").write_text(json.dumps(CONFIGS[name][0] | changes))
+    save_file(path / WEIGHTS, tensors_of(ours(path)))
     return path
 
 
@@ -107,7 +108,7 @@ def test_what_is_written_in_their_names_comes_back_bit_for_bit(folder):
     name = json.loads((folder / "config.json").read_text())["_class_name"]
     assert loaded.config == CONFIGS[name][1]
     assert not loaded.training
-    for (key, p), (_, wanted) in zip(loaded.named_parameters(), ours(name).named_parameters(), strict=True):
+    for (key, p), (_, wanted) in zip(loaded.named_parameters(), ours(folder).named_parameters(), strict=True):
         assert p.data.tobytes() == wanted.data.tobytes(), key
         assert p.dtype == np.float32
     if name == "AutoencoderKL":
@@ -172,15 +173,31 @@ def test_stable_diffusion_can_be_expressed(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(SD_UNET)
     wanted = UNetConfig(4, 4, 320, (1, 2, 4, 4), 2, (True, True, True, False), 8, context=768, groups=32)
-    assert unet_config(Options(path, 10**4)) == wanted
+    assert read_config(path) == (wanted, 1.0)
     changes = {"attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024}  # version 2
     path.write_text(json.dumps(json.loads(SD_UNET) | changes | {"use_linear_projection": True}))
-    assert unet_config(Options(path, 10**4)) == replace(wanted, heads=1, head_channels=64, context=1024)
+    assert read_config(path) == (replace(wanted, heads=1, head_channels=64, context=1024), 1.0)
     path.write_text(SD_VAE)
-    assert autoencoder_config(Options(path, 10**4)) == (
-        AutoencoderConfig(3, 4, 128, (1, 2, 4, 4), 2, groups=32),
-        0.18215,
-    )
+    assert read_config(path) == (AutoencoderConfig(3, 4, 128, (1, 2, 4, 4), 2, groups=32), 0.18215)
+
+
+def test_the_code_of_the_page_about_it_runs(tmp_path, monkeypatch):
+    """With the sizes of codes and texts that Stable Diffusion has, and small widths."""
+    widths = {"block_out_channels": [8, 8, 8, 8], "latent_channels": 4}
+    ways = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    for name, kind, changes in [
+        ("vae", "AutoencoderKL", widths | ways),
+        ("unet", "UNet2DConditionModel", {"cross_attention_dim": 768}),
+    ]:
+        folder = tmp_path / "sd" / name
+        folder.mkdir(parents=True)
+        written(folder, kind, **changes)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "diffusers.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, names := {})
+    assert names["codes"].shape == names["noise"].shape == (1, 4, 8, 8)
+    assert names["decoded"].shape == names["pictures"].shape == (1, 3, 64, 64)
 
 
 # -- what keeps a model out ------------------------------------------------------------------------
@@ -189,8 +206,8 @@ REFUSED = [
     ("AutoencoderKL", "act_fn", "mish"),
     ("AutoencoderKL", "block_out_channels", [8, 14]),
     ("AutoencoderKL", "block_out_channels", 8),
-    ("AutoencoderKL", "block_out_channels", [8, 10**9]),
-    ("AutoencoderKL", "layers_per_block", 10**9),
+    ("AutoencoderKL", "block_out_channels", [8, 2**31]),
+    ("AutoencoderKL", "layers_per_block", True),
     ("AutoencoderKL", "down_block_types", ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]),
     ("AutoencoderKL", "up_block_types", ["UpDecoderBlock2D"]),
     ("AutoencoderKL", "out_channels", 1),
@@ -267,6 +284,26 @@ def test_tensors_that_do_not_fit_are_listed(folder):
     assert f"{lost} ({size},) is missing" in text
     assert f"{cut} should be {shape} by config.json, and is ({shape[0] - 1}, " in text
     assert f"'conv_norm.weight' ({size},) has no place in it" in text
+
+
+HUGE = [
+    ("AutoencoderKL", {"block_out_channels": [8, 4 * 10**8]}),
+    ("AutoencoderKL", {"layers_per_block": 10**8}),
+    ("AutoencoderKL", {"latent_channels": 10**5}),
+    ("AutoencoderKL", {"in_channels": 10**8, "out_channels": 10**8}),
+    ("UNet2DConditionModel", {"cross_attention_dim": 10**8}),
+    ("UNet2DConditionModel", {"out_channels": 10**8}),
+    ("UNet2DModel", {"num_class_embeds": 10**8}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), HUGE)
+def test_sizes_far_beyond_the_file_make_no_arrays(tmp_path, name, changes):
+    edit(written(tmp_path, name), **changes)
+    with pytest.raises(
+        CheckpointError, match=r"another model: expected at least \d+ numbers by config\.json"
+    ):
+        from_pretrained(tmp_path)
 
 
 def test_pickles_are_not_read(tmp_path):

@@ -22,16 +22,15 @@ import numpy as np
 from tinygen import nn
 from tinygen.files import Array, CheckpointError
 from tinygen.models import autoencoder, unet
-from tinygen.models.autoencoder import AutoencoderKL
-from tinygen.models.diffusers_config import Options, autoencoder_config, unet_config
+from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.diffusers_config import read_config
 from tinygen.models.gpt2 import CONFIG, read_shards, require_same
-from tinygen.models.unet import UNet
+from tinygen.models.unet import UNet, UNetConfig
 from tinygen.nn import spatial
 from tinygen.safetensors import load_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
-UNETS = ["UNet2DConditionModel", "UNet2DModel"]
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -123,29 +122,37 @@ def from_pretrained(folder: str | Path, rng: np.random.Generator | None = None) 
     dropout (default: one with seed 0). Raises CheckpointError for what is missing, damaged, or a model that
     tinygen's blocks cannot express, naming files, options, tensors."""
     folder = Path(folder)
+    config, scale = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder)
-    longest = max((n for array in tensors.values() for n in array.shape), default=0)
-    options = Options(folder / CONFIG, max(longest, len(tensors)))
-    model = untrained(options, np.random.default_rng(0) if rng is None else rng)
+    require_enough(path, config, tensors)
+    model = untrained(config, np.random.default_rng(0) if rng is None else rng)
     parts = list(sources(model))
     wanted = {name: (p.shape[0] // len(names), *p.shape[1:]) for p, names in parts for name in names}
     tensors = {name: as_matrix(array, wanted.get(name)) for name, array in tensors.items()}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
     for p, names in parts:
         p.data = np.concatenate([tensors[name] for name in names], dtype=np.float32)
+    if isinstance(model, AutoencoderKL):
+        model.scale.data = np.asarray(scale, np.float32)
     return model.eval()
 
 
-def untrained(o: Options, rng: np.random.Generator) -> AutoencoderKL | UNet:
-    """A model of the shape that the options describe."""
-    if o.kind == "AutoencoderKL":
-        config, scale = autoencoder_config(o)
-        model = AutoencoderKL(config, rng)
-        model.scale.data = np.asarray(scale, np.float32)
-        return model
-    if o.kind not in UNETS:
-        o.refuse("_class_name", f"one of {['AutoencoderKL', *UNETS]}", o.kind)
-    return UNet(unet_config(o), rng=rng)
+def untrained(config: AutoencoderConfig | UNetConfig, rng: np.random.Generator) -> AutoencoderKL | UNet:
+    return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng)
+
+
+def require_enough(path: Path, config: AutoencoderConfig | UNetConfig, tensors: dict[str, Array]) -> None:
+    """CheckpointError, before any array is made, where config.json describes a model far beyond the file:
+    some of its tensors, for each size that is in it, have more numbers together than all that are there."""
+    c = config
+    least = 9 * (c.channels * c.in_channels + c.blocks * sum((c.channels * m) ** 2 for m in c.multipliers))
+    if isinstance(c, UNetConfig):
+        least += c.channels * (9 * c.out_channels + 4 * (c.classes or 0) + (c.context or 0))
+    else:
+        least += 4 * c.latent**2
+    total = sum(array.size for array in tensors.values())
+    if least > total:
+        raise CheckpointError(path, "another model", f"at least {least} numbers by {CONFIG}", total)
 
 
 def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:

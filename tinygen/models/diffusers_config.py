@@ -18,14 +18,14 @@ from tinygen.models.autoencoder import AutoencoderConfig
 from tinygen.models.gpt2 import read_json
 from tinygen.models.unet import UNetConfig
 
+UNETS = ["UNet2DConditionModel", "UNet2DModel"]
+
 
 class Options:
     """A config.json, out of which the options are taken one by one, until none is left."""
 
-    def __init__(self, path: Path, limit: int) -> None:
-        """`limit`: no size in this model can be larger."""
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.limit = limit
         self.left = read_json(path)
         self.kind = self.left.get("_class_name")
 
@@ -42,18 +42,20 @@ class Options:
         return found
 
     def size(self, name: str, default: int) -> int:
+        """The option, a whole number from 1."""
         return self.sizes(name, [self.left.pop(name, default)])[0]
 
     def sizes(self, name: str, found: Any) -> list[int]:
-        """What was found, when it is a list of whole numbers from 1 to the limit."""
+        """What was found, when it is a list of whole numbers from 1."""
         if not isinstance(found, list) or not found:
             self.refuse(name, "a list of whole numbers", found)
         for n in found:
-            if type(n) is not int or not 1 <= n <= self.limit:
-                self.refuse(name, f"whole numbers from 1 to {self.limit}, as far as the weights go", n)
+            if type(n) is not int or not 1 <= n < 2**31:
+                self.refuse(name, "a whole number from 1", n)
         return found
 
     def rate(self, name: str, default: float) -> float:
+        """The option, a number from 0 and below 1."""
         found = self.left.pop(name, default)
         if type(found) not in (int, float) or not 0 <= found < 1:
             self.refuse(name, "a number from 0, below 1", found)
@@ -75,6 +77,18 @@ class Options:
                 self.refuse(name, "no such option: tinygen does not know what it means", value)
 
 
+def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
+    """The model that a config.json describes, and the scale of its codes (1 for a UNet).
+
+    Raises CheckpointError for the first option that tinygen's blocks cannot express."""
+    o = Options(path)
+    if o.kind == "AutoencoderKL":
+        return autoencoder_config(o)
+    if o.kind not in UNETS:
+        o.refuse("_class_name", f"one of {['AutoencoderKL', *UNETS]}", o.kind)
+    return unet_config(o), 1.0
+
+
 # -- AutoencoderKL ---------------------------------------------------------------------------------
 
 
@@ -92,9 +106,8 @@ def autoencoder_config(o: Options) -> tuple[AutoencoderConfig, float]:
         groups=o.size("norm_num_groups", 32),
     )
     o.choice("out_channels", 3, config.in_channels)
-    for way in ("Down", "Up"):
-        coder = {"Down": "DownEncoderBlock2D", "Up": "UpDecoderBlock2D"}[way]
-        o.choice(f"{way.lower()}_block_types", [coder], [coder] * len(widths))
+    o.choice("down_block_types", ["DownEncoderBlock2D"], ["DownEncoderBlock2D"] * len(widths))
+    o.choice("up_block_types", ["UpDecoderBlock2D"], ["UpDecoderBlock2D"] * len(widths))
     o.choice("act_fn", "silu", "silu", "swish")
     for name in ("use_quant_conv", "use_post_quant_conv"):
         o.choice(name, True)
@@ -154,7 +167,7 @@ UNET_FREE = (
     "num_train_timesteps",
     "addition_embed_type_num_heads",
 )
-"""Options that make no difference, as the others are."""
+"""Options that make no difference where the others have these values."""
 
 
 def unet_config(o: Options) -> UNetConfig:
