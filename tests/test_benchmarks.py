@@ -17,7 +17,7 @@ import tinygen
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generate, gpt, gpt2, lstm, ops, paired, scaling, vae  # noqa: E402
+from benchmarks import generate, gpt, gpt2, lstm, ops, paired, scaling, unet, vae  # noqa: E402
 from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
 from benchmarks.worker import chosen, fingerprint  # noqa: E402
 
@@ -339,6 +339,22 @@ def test_the_peer_is_the_same_lstm(monkeypatch):
         found = losses(ours[case], 9)
         np.testing.assert_allclose(found[:3], losses(theirs[case]), rtol=1e-5)
         assert found[8] < 0.99 * found[0]  # the first batch again
+
+
+def test_the_peers_are_the_same_unet(monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import unet_torch
+
+    small = {"CHANNELS": 8, "EMBEDDING": 32, "GROUPS": 4, "BATCH": 3, "SIZES": (8, 4), "THREADS": 1}
+    for module in (unet, unet_torch):
+        for name in vars(module).keys() & small.keys():
+            monkeypatch.setattr(module, name, small[name])
+    *training, ddim = unet.build("tinygen").values()
+    expected = [losses(step, 5) for step in training]
+    for side in ("torch", "torch-nhwc"):
+        *theirs, their_ddim = unet.build(side).values()
+        np.testing.assert_allclose([losses(step, 5) for step in theirs], expected, rtol=1e-5)
+        np.testing.assert_allclose(their_ddim().numpy(), ddim(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_generated_token_is_that_of_generate(monkeypatch):
