@@ -1,0 +1,137 @@
+"""Painting in: the holes, what is said of them where that is known, and the run as a whole."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygen.checkpoints import Checkpoints
+from tinygen.data.shapes import SCENES, Scene, draw
+from tinygen.safetensors import load_file
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+pytest.importorskip("PIL")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "inpaint_shapes.py"
+TINY = ["--channels", "8", "--batch", "8", "--timesteps", "20", "--paint-steps", "8", "--pictures", "4"]
+TINY += ["--eval-every", "3", "--repeats", "2", "--jump", "2"]
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The script as a module, with its neighbours."""
+    sys.path.insert(0, str(EXAMPLE.parent))
+    try:
+        spec = importlib.util.spec_from_file_location("inpaint_shapes", EXAMPLE)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(EXAMPLE.parent))
+    return module
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def test_holes(example):
+    """Rows from the top. Of the shape at the left, in the middle, its right half is missing."""
+    masks = example.holes(
+        [Scene("square", "red", "large", "left"), Scene("cross", "blue", "small", "bottom")]
+    )
+    for mask in masks.values():
+        assert mask.shape == (2, 1, 16, 16)
+        assert mask.dtype == bool
+    quarter, half, three = masks.values()
+    np.testing.assert_array_equal(half[0, 0], np.tile(np.arange(16) < 4, (16, 1)))
+    np.testing.assert_array_equal(np.flatnonzero(quarter[1, 0, :, 15]), np.arange(12))
+    np.testing.assert_array_equal(np.flatnonzero(quarter[1, 0, :, 7]), np.arange(16))
+    np.testing.assert_array_equal(three, quarter & half & quarter[..., -1:])
+
+
+def test_what_is_right(example):
+    """Drawings are, whatever their words; those of another size, or with much noise or half away, are not."""
+    scenes, rng = SCENES[::5], np.random.default_rng(0)
+    pictures = draw(scenes, 16, rng)
+    assert example.rights(pictures, scenes) == 1
+    assert example.rights(pictures, scenes[::-1]) < 0.1
+    assert example.rights(pictures + rng.standard_normal(pictures.shape), scenes) < 0.1
+    half = np.where(example.holes(scenes)["a half"], pictures, example.PAPER)
+    assert example.rights(half, scenes) < 0.1
+
+
+def test_error_in_the_hole(example):
+    hole = np.zeros((2, 1, 16, 16), bool)
+    hole[0, :, 3] = True
+    pictures, truth = np.ones((2, 3, 16, 16)), np.ones((2, 3, 16, 16))
+    pictures[1] = 7  # outside of the hole
+    pictures[0, :, 3] = 0.5
+    assert example.error_in(hole, pictures, truth) == 0.5
+
+
+# -- the run ---------------------------------------------------------------------------------------
+
+
+def run(*flags):
+    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def files(out):
+    """What must be the same to the last bit."""
+    result = json.loads((out / "result.json").read_text())
+    figures = {name: x for name, x in result.items() if name not in ("seconds", "flags")}
+    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+def test_a_short_run_and_the_same_one_resumed(tmp_path):
+    """Resumed after it lost its last 3 steps, as if it had been killed at step 3."""
+    flags = ["--steps", 6, "--out", tmp_path / "out", *TINY]
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr
+    whole = files(tmp_path / "out")
+    result = whole[2]
+    assert (result["steps"], result["real"]) == (6, 1.0)
+    assert 0.1 < result["val_loss"] < 1.5
+    for missing in ("a quarter", "a half", "three quarters"):
+        assert f"{missing} away, RePaint: right" in done.stdout
+        for figures in result[missing].values():
+            assert figures.keys() == {"as it is", "blending", "RePaint"}
+            assert all(0 <= figure < 2 for figure in figures.values())
+    for name in ("loss", "paintings"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
+    average = checkpoints.load().state["things"]["ema"]["average"]  # it is what paints and is kept
+    model = load_file(tmp_path / "out" / "model.safetensors")
+    assert model.keys() == average.keys()
+    for name, value in model.items():
+        np.testing.assert_array_equal(value, average[name])
+
+    shutil.rmtree(checkpoints.paths()[-1])
+    assert checkpoints.load().step == 3
+    (tmp_path / "out" / "result.json").unlink()
+    done = run(*flags, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--paint-steps", "300"], "--paint-steps 300 is more than --timesteps 200"),
+        (["--channels", "12"], "--channels 12 is not a multiple of 8"),
+        (["--repeats", "0"], "argument --repeats: must be an int at least 1, not '0'"),
+        (["--resume"], "no checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
+    done = run(*flags, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
