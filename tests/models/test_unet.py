@@ -170,13 +170,13 @@ def test_gradient(config, given):
         with no_grad():
             return (model(x, T, *given).data * g).sum()
 
-    h = 1e-3
+    h = 1e-4
     for seed in range(3):
         direction = [rng([seed, i]).standard_normal(p.shape) for i, p in enumerate(points)]
         slope = sum((leaf.grad * d).sum() for leaf, d in zip(leaves, direction, strict=True))
         at = {k: value(k * h, direction) for k in (-2, -1, 1, 2)}
         wanted = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * h)
-        assert slope == pytest.approx(wanted, rel=1e-6)
+        assert slope == pytest.approx(wanted, rel=1e-8)
 
 
 @pytest.mark.slow
