@@ -6,7 +6,7 @@ import pytest
 from tinygen import no_grad
 from tinygen.diffusion import Process, classifier_free, cosine, ddim, loss_at, spread
 from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
-from tinygen.models.latent_diffusion import DROPPED, Denoiser, LatentDiffusion
+from tinygen.models.latent_diffusion import DROPPED, LatentDiffusion, TextDenoiser
 from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.unet import UNet, UNetConfig
 
@@ -22,7 +22,7 @@ def small(latent=4, made=4, context=8, side=8):
     autoencoder = AutoencoderKL(AutoencoderConfig(latent=latent, channels=8, multipliers=(1, 1)), rng())
     unet = UNet(UNetConfig(4, made, 8, (1, 1), 1, (False, True), 2, context=context), rng=rng(1))
     text = TextEncoder(TextEncoderConfig(WORDS, 4, heads=2, channels=8), rng=rng(2))
-    return LatentDiffusion(autoencoder, Denoiser(unet, text), Process(cosine(50), "v"), side)
+    return LatentDiffusion(autoencoder, TextDenoiser(unet, text), Process(cosine(50), "v"), side)
 
 
 def stirred():

@@ -30,7 +30,7 @@ from tinygen.tensor import Array, Tensor
 DROPPED = 0.1  # of the captions, in training
 
 
-class Denoiser(nn.Module):
+class TextDenoiser(nn.Module):
     """What is trained to take the noise out of codes: a UNet, and the text encoder that it listens to.
 
     Raises ValueError when the UNet's context is not as wide as what the text encoder makes."""
@@ -59,7 +59,9 @@ class LatentDiffusion(nn.Module):
 
     Raises ValueError when the UNet is not made for the autoencoder's codes."""
 
-    def __init__(self, autoencoder: AutoencoderKL, denoiser: Denoiser, process: Process, side: int) -> None:
+    def __init__(
+        self, autoencoder: AutoencoderKL, denoiser: TextDenoiser, process: Process, side: int
+    ) -> None:
         c, u = autoencoder.config, denoiser.unet.config
         if not c.latent == u.in_channels == u.out_channels:
             raise ValueError(

@@ -1,0 +1,246 @@
+"""Train a text-to-image model from nothing: latent diffusion of captioned shapes (`tinygen.data.shapes`).
+
+    python examples/latent_diffusion_shapes.py             # some 13 minutes on 2 cores
+    python examples/latent_diffusion_shapes.py --resume    # goes on after Ctrl-C, or a kill
+    python examples/latent_diffusion_shapes.py --draw-only --prompt "a large purple circle at the top left"
+
+First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3; then, beside a text
+encoder, a UNet learns to turn noise into codes as captions say. A parser without anything learned judges what
+is drawn, also for pairs of a shape and a colour that no caption in training had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import cycle, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from pictures import Figure, save_film, save_grid, table
+from tqdm import tqdm
+
+from tinygen.data.shapes import COLOURS, POSITIONS, SCENES, SHAPES, SIZES, Scene, batch, caption
+from tinygen.data.shapes_parser import accuracy, read
+from tinygen.diffusion import Process, cosine
+from tinygen.files import CheckpointError
+from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
+from tinygen.models.latent_diffusion import LatentDiffusion, TextDenoiser
+from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.unet import UNet, UNetConfig
+from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
+from tinygen.safetensors import load_file
+
+SIDE = 32
+SENTENCES = [caption(scene) for scene in SCENES]
+WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))
+GUIDANCE = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)
+BOTH = "shape and colour"
+SPLITS = {"train": "pairs as in training", "held_out": "pairs never seen"}
+EXPECTED = {"train": "≥ 95", "held_out": "≥ 80"}  # of BOTH, in per cent
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500")
+    add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colours")
+    add("--draw-only", action="store_true", help="draw with the model in --out, and train nothing")
+    add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")
+    add("--seed", type=number(int, 0), default=0, help="of the weights, the drawings, the noise")
+    add("--ae-steps", type=number(int, 2), default=1500, help="steps of the autoencoder")
+    add("--ae-channels", type=number(int, 4), default=16, help="its channels, a quarter of those at the code")
+    add("--ae-lr", type=number(float, 0), default=2e-3, help="its highest learning rate")
+    add("--drawings", type=number(int, 1), default=8192, help="pictures that the diffusion learns from")
+    add("--diffusion-steps", type=number(int, 2), default=2500, help="steps of the diffusion's training")
+    add("--channels", type=number(int, 8), default=64, help="of the UNet and the text encoder; multiple of 8")
+    add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate of the diffusion")
+    add("--batch", type=number(int, 1), default=32, help="codes per step; half as many pictures before")
+    add("--judged", type=number(int, 1), default=300, help="pictures for each figure")
+    add("--sampler-steps", type=number(int, 1), default=20, help="steps of DDIM, of the 500 that are trained")
+    args = parser.parse_args()
+    args.save_every, args.error = args.save_every or 500, parser.error
+    args.steps = args.ae_steps + args.diffusion_steps
+    return args
+
+
+def build(args: argparse.Namespace) -> LatentDiffusion:
+    rng, c = np.random.default_rng(args.seed), args.channels
+    longest = max(len(sentence.split()) for sentence in SENTENCES)
+    unet = UNetConfig(4, 4, c, (1, 2), 1, (False, True), 4, context=c, scale_shift=True)
+    text = TextEncoderConfig(WORDS, longest, layers=1, heads=4, channels=c)
+    return LatentDiffusion(
+        AutoencoderKL(AutoencoderConfig(channels=args.ae_channels, multipliers=(1, 2, 4)), rng),
+        TextDenoiser(UNet(unet, rng=rng), TextEncoder(text, rng=rng)),
+        Process(cosine(500), "v"),
+        SIDE,
+    )
+
+
+def make_codes(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, list[str]]:
+    """The codes (N, 4, 8, 8) of drawings, and their captions: made once, since the encoder learns no more."""
+    rng = np.random.default_rng(args.seed + 1)
+    drawings = [batch(256, SIDE, rng) for _ in range(-(-args.drawings // 256))]
+    codes = [model.encode(pictures) for pictures, _ in drawings]
+    return np.concatenate(codes), [caption(scene) for _, scenes in drawings for scene in scenes]
+
+
+def train(model: LatentDiffusion, args: argparse.Namespace, run: RunFolder) -> bool:
+    """The autoencoder, then the rest; steps are counted through. Ends with the averaged weights in the
+    model; or returns False, if it was stopped before."""
+    rng = np.random.default_rng(args.seed + 2)
+    first, second = model.autoencoder, model.denoiser
+    optimizer1 = AdamW(first.parameters(), args.ae_lr, weight_decay=0.0)
+    optimizer2 = AdamW(second.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0)
+    ema = EMA(second, 0.999)
+    things = {"model": model, "optimizer1": optimizer1, "optimizer2": optimizer2, "ema": ema, "rng": rng}
+    step = run.restore(things)
+
+    def learn(bar: Any, loss: Any, optimizer: Any, module: Any, lr: float, at: int, steps: int) -> None:
+        optimizer.lr = warmup_cosine(at, lr, lr / 50, min(100, steps // 2), steps)
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm(module.parameters(), 1.0)
+        optimizer.step()
+        bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
+        bar.update()
+
+    with Stop() as stop:
+        with tqdm(total=args.ae_steps, initial=min(step, args.ae_steps), desc="autoencoder") as bar:
+            while step < args.ae_steps and not stop.asked:
+                pictures, _ = batch(args.batch // 2, SIDE, rng)
+                loss = first(pictures, rng) / pictures[0].size
+                learn(bar, loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
+                run.log(step=step, autoencoder_loss=loss.item())
+                step += 1
+                if step == args.ae_steps:
+                    first.scale.data = latent_scale(model.encode(batch(256, SIDE, rng)[0]))
+                if step % args.save_every == 0 or step == args.ae_steps:
+                    run.save(step)
+        if not stop.asked:
+            codes, captions = make_codes(model, args)
+        with tqdm(total=args.diffusion_steps, initial=max(step - args.ae_steps, 0), desc="diffusion") as bar:
+            while step < args.steps and not stop.asked:
+                chosen = rng.integers(len(codes), size=args.batch)
+                loss = model(codes[chosen], [captions[i] for i in chosen], rng)
+                learn(bar, loss, optimizer2, second, args.lr, step - args.ae_steps, args.diffusion_steps)
+                ema.update()
+                run.log(step=step, diffusion_loss=loss.item())
+                step += 1
+                if step % args.save_every == 0:
+                    run.save(step)
+        run.save(step)
+    ema.copy_to(second)
+    return bool(step == args.steps)
+
+
+def judge(model: LatentDiffusion, args: argparse.Namespace) -> dict[str, Any]:
+    """How the parser reads what is drawn, for both splits and every guidance scale, and beside it drawings
+    by `tinygen.data.shapes` and what the autoencoder makes of them."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        drawings, scenes = batch(args.judged, SIDE, np.random.default_rng(args.seed + 3), split)
+        copies = model.decode(model.encode(drawings))
+        psnr = float(10 * np.log10(2**2 / np.mean((copies - drawings) ** 2)))
+        read_as = {"drawings": accuracy(drawings, scenes), "copies": accuracy(copies, scenes)}
+        for scale in tqdm(GUIDANCE, desc=f"judging {split}"):
+            noise = np.random.default_rng(args.seed + 4)
+            captions = [caption(scene) for scene in scenes]
+            read_as[f"{scale:g}"] = accuracy(model.draw(captions, noise, scale, args.sampler_steps), scenes)
+        found[split] = {"psnr": psnr, **read_as}
+    return found
+
+
+def show(model: LatentDiffusion, args: argparse.Namespace, folder: Path) -> None:
+    """prompts.png, a grid; denoising.gif, how it came to be; denoising.png, the same of four prompts."""
+    rest = cycle(product(SIZES, POSITIONS))
+    prompts = args.prompt or [caption(Scene(*pair, *next(rest))) for pair in product(SHAPES, COLOURS)]
+    rng = np.random.default_rng(args.seed + 5)
+    frames = [model.decode(x) for x in model.denoise(prompts, rng, args.guidance, args.sampler_steps)]
+    columns = min(len(prompts), len(COLOURS))
+    save_grid(folder / "prompts.png", frames[-1], columns)
+    save_film(folder / "denoising.gif", frames, columns)
+    some = [frames[i][:4] for i in np.linspace(0, len(frames) - 1, 8).round().astype(int)]
+    save_grid(folder / "denoising.png", np.concatenate(np.stack(some, axis=1)), len(some))
+    scenes, sure = read(frames[-1])
+    for prompt, scene, confidence in zip(prompts, scenes, sure, strict=True):
+        print(f"{prompt:44} is read as {caption(scene)!r}, {confidence:.0%} sure")
+    print(f"the pictures are in {folder}/: prompts.png, denoising.gif, denoising.png")
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """guidance.png: the shares that are right, over the scale of the guidance."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
+    for axes, (split, title) in zip(panels, SPLITS.items(), strict=True):
+        for name in ("shape", "colour", "size", "position", "shape and colour"):
+            style = {"lw": 2.4, "color": "black"} if name == "shape and colour" else {"lw": 1.2}
+            axes.plot(
+                GUIDANCE, [found[split][f"{s:g}"][name] for s in GUIDANCE], "o-", ms=3, label=name, **style
+            )
+        axes.set(title=title, xlabel="guidance scale", ylim=(0, 1.02))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("share of pictures read as said")
+    panels[0].legend(frameon=False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def report(found: dict[str, Any]) -> tuple[float, str]:
+    """The best guidance scale, of those that the sweep tried, and the final table for it."""
+    best = max(GUIDANCE, key=lambda s: found["train"][f"{s:g}"][BOTH] + found["held_out"][f"{s:g}"][BOTH])
+    rows = [Figure("autoencoder, PSNR of unseen drawings (dB)", found["held_out"]["psnr"], "≥ 30")]
+    for split, title in SPLITS.items():
+        for name in (BOTH, "shape", "colour", "size", "position", "all"):
+            expected = EXPECTED[split] if name == BOTH else ""
+            shares = [100 * found[split][row][name] for row in (f"{best:g}", "copies", "0")]
+            rows.append(Figure(f"{title}: {name} (%)", shares[0], expected, *shares[1:]))
+    return best, table(rows)
+
+
+def learn(args: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    model = build(args)
+    model.denoiser.text_encoder.tokens(args.prompt or [])  # what cannot be drawn is said at once
+    if args.draw_only:
+        model.load_state_dict(load_file(Path(args.out) / "model.safetensors"))
+        show(model, args, Path(args.out))
+        return
+    run = RunFolder(args.out, ["step", "autoencoder_loss", "diffusion_loss"], settings_of(args), args.resume)
+    print(f"autoencoder with {model.autoencoder.num_parameters():,} parameters, ", end="")
+    print(f"UNet {model.denoiser.unet.num_parameters():,}, ", end="")
+    print(f"text encoder {model.denoiser.text_encoder.num_parameters():,}")
+    if not train(model, args, run):
+        print(f"stopped at step {run.saved_step}; --resume goes on from there")
+        return
+    run.model(model.state_dict())
+    trained = time.perf_counter()
+    found = judge(model, args)
+    best, text = report(found)
+    print(f"\nguidance {best:g}, {args.judged} pictures for each figure\n{text}\n")
+    show(model, args, run.path)
+    plot(found, run.path / "guidance.png")
+    losses = {"autoencoder_loss": "autoencoder", "diffusion_loss": "diffusion"}
+    run.curve(losses, {}, "Codes, then diffusion of codes", "mean squared error")
+    seconds = {"training_seconds": trained - began, "seconds": time.perf_counter() - began}
+    flags = {name: x for name, x in vars(args).items() if name != "error"}
+    run.result(best_guidance=best, **found, **seconds, flags=flags)
+    print(f"{trained - began:.0f} s of training, {seconds['seconds']:.0f} s in all; more is in {run.path}/")
+
+
+def main() -> None:
+    args = flags()
+    try:
+        learn(args)
+    except (CheckpointError, ValueError) as error:
+        args.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
