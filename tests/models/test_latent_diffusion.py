@@ -78,6 +78,18 @@ def test_the_loss_trains_the_denoiser_and_leaves_the_autoencoder_alone():
             assert np.abs(p.grad).max() > 0, name
 
 
+def test_the_unet_does_not_look_at_padding():
+    """To the bit, whatever the context has there; and it does look elsewhere."""
+    denoiser, codes, t = stirred().denoiser, rng().standard_normal((3, 4, 4, 4), np.float32), np.arange(3)
+    with no_grad():
+        context, mask = denoiser.text_encoder(CAPTIONS)
+        scribbled = rng(1).standard_normal(context.shape, np.float32)
+        other = np.where(mask[..., None], context.data, scribbled)
+        seen = denoiser(codes, t, context.data, mask).data
+        np.testing.assert_array_equal(denoiser(codes, t, other, mask).data, seen)
+        assert np.abs(denoiser(codes, t, scribbled, mask).data - seen).max() > 1e-3
+
+
 def test_drawing_is_ddim_with_guidance_decoded():
     model = stirred()
     noise = rng(7).standard_normal((3, 4, 4, 4), np.float32)
