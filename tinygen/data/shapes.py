@@ -15,13 +15,14 @@ the height. No shape touches the edge.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+T = TypeVar("T")
 Floats = NDArray[np.float64]
 Pictures = NDArray[np.float32]  # (N, 3, side, side)
 
@@ -178,9 +179,14 @@ def batch(n: int, side: int, rng: np.random.Generator, split: str = "train") -> 
 
     The splits are "train", 360 scenes, and "held_out", 72.
     """
-    if split not in SPLITS:
-        raise ValueError(f"no split is called {split!r}: there are {', '.join(SPLITS)}")
+    scenes = chosen(SPLITS, split, n, rng)
+    return draw(scenes, side, rng), scenes
+
+
+def chosen(splits: Mapping[str, Sequence[T]], split: str, n: int, rng: np.random.Generator) -> list[T]:
+    """n of a split, uniformly and with replacement; a ValueError if there is no such split, or n < 0."""
+    if split not in splits:
+        raise ValueError(f"no split is called {split!r}: there are {', '.join(splits)}")
     if n < 0:
         raise ValueError(f"n must be 0 or more, got {n}")
-    scenes = [SPLITS[split][i] for i in rng.integers(len(SPLITS[split]), size=n)]
-    return draw(scenes, side, rng), scenes
+    return [splits[split][i] for i in rng.integers(len(splits[split]), size=n)]

@@ -18,8 +18,9 @@ What fails first is the shape, of small ones. One object a picture is all it kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +42,7 @@ from tinygen.data.shapes import (
     paint,
 )
 
+T = TypeVar("T")
 GRID_SIDE = 16  # the templates are compared at this resolution
 GRID_CENTRES = np.arange(3, 13.5, 0.5) / GRID_SIDE
 GRID_RADII = (0.10, 0.12, 0.14, 0.17, 0.20, 0.23)
@@ -58,6 +60,13 @@ def read(pictures: ArrayLike) -> tuple[list[Scene], Floats]:
     have made of that scene: 1 for a drawing, 0 for one that shows nothing. Noise lowers it even where the
     words are right; an odd colour, size or place lowers it too.
     """
+    return in_chunks(read_chunk, pictures)
+
+
+def in_chunks(
+    read_chunk: Callable[[Floats], tuple[list[T], Floats]], pictures: ArrayLike
+) -> tuple[list[T], Floats]:
+    """What `read_chunk` finds in all pictures, `CHUNK` at a time; a ValueError for what is no pictures."""
     pictures = np.asarray(pictures, np.float64)
     if pictures.ndim != 4 or pictures.shape[1:] not in [(3, side, side) for side in SIDES]:
         raise ValueError(
@@ -67,7 +76,7 @@ def read(pictures: ArrayLike) -> tuple[list[Scene], Floats]:
     if not np.isfinite(pictures).all():
         bad = np.flatnonzero(~np.isfinite(pictures).all(axis=(1, 2, 3)))
         raise ValueError(f"{len(bad)} pictures are not finite, the first is pictures[{bad[0]}]")
-    scenes: list[Scene] = []
+    scenes: list[T] = []
     confidences = [np.zeros(0)]
     for start in range(0, len(pictures), CHUNK):
         some, sure = read_chunk(pictures[start : start + CHUNK])
@@ -102,13 +111,8 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     """`read` without its checks, all pictures at once."""
     side = pictures.shape[-1]
     pixels = pictures.reshape(len(pictures), 3, -1)  # (N, 3, P)
-    coarse = best_templates(pictures)
-    places, gains = zip(
-        *(refine(name, pixels, coarse[i], side) for i, name in enumerate(SHAPES)), strict=True
-    )
-    shape = np.argmax(gains, axis=0)  # (N,)
-    place = np.stack(places)[shape, np.arange(len(shape))]  # (N, 3): x, y, r
-    names = [list(SHAPES)[i] for i in shape]
+    coarse, _ = best_templates(pictures)
+    names, place = best_shape(pixels, coarse, side)
     ink, paper = colours(coverage_of_each(names, place, side), pixels)
 
     colour = nearest(ink, np.array(list(COLOURS.values())))
@@ -125,10 +129,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     centre = within(place[:, :2], [POSITIONS[scene.position] for scene in scenes], POSITION_JITTER)
     r = within(place[:, 2:], [(SIZES[scene.size],) for scene in scenes], SIZE_JITTER)
     covered = coverage_of_each(names, np.hstack([centre, r]), side)
-    drawn = paint(covered, ink, paper).reshape(pixels.shape)
-    left = ((pixels - drawn) ** 2).sum(axis=(1, 2))
-    total = (centred(pixels) ** 2).sum(axis=(1, 2))
-    return scenes, np.where(left < total, 1 - left / np.where(total > 0, total, 1), 0.0)
+    return scenes, explained(pixels, paint(covered, ink, paper).reshape(pixels.shape))
 
 
 @cache
@@ -145,14 +146,25 @@ def templates() -> tuple[Floats, NDArray[np.float32]]:
     return found
 
 
-def best_templates(pictures: Floats) -> Floats:
-    """For every shape and picture the place on the grid that explains most: (shapes, N, 3)."""
+def best_templates(pictures: Floats) -> tuple[Floats, Floats]:
+    """For every shape and picture the place on the grid that explains most, (shapes, N, 3); how much,
+    (shapes, N)."""
     n, k = len(pictures), pictures.shape[-1] // GRID_SIDE
     small = pictures.reshape(n, 3, GRID_SIDE, k, GRID_SIDE, k).mean(axis=(3, 5))
     flat = centred(small.reshape(n * 3, -1)).astype(np.float32)
     places, covered = templates()
-    explained = [((flat @ c.T) ** 2).reshape(n, 3, -1).sum(axis=1) for c in covered]  # each (N, T)
-    return np.stack([places[e.argmax(axis=1)] for e in explained])
+    gains = [((flat @ c.T) ** 2).reshape(n, 3, -1).sum(axis=1) for c in covered]  # each (N, T)
+    return np.stack([places[gain.argmax(axis=1)] for gain in gains]), np.stack([g.max(axis=1) for g in gains])
+
+
+def best_shape(pixels: Floats, coarse: Floats, side: int) -> tuple[list[str], Floats]:
+    """The shape that explains most of each of `pixels` (N, 3, P), and its place (N, 3), when every shape is
+    refined from its place in `coarse` (shapes, N, 3)."""
+    places, gains = zip(
+        *(refine(name, pixels, coarse[i], side) for i, name in enumerate(SHAPES)), strict=True
+    )
+    shape = np.argmax(gains, axis=0)  # (N,)
+    return [list(SHAPES)[i] for i in shape], np.stack(places)[shape, np.arange(len(shape))]
 
 
 def refine(shape: str, pixels: Floats, place: Floats, side: int) -> tuple[Floats, Floats]:
@@ -181,6 +193,13 @@ def refine(shape: str, pixels: Floats, place: Floats, side: int) -> tuple[Floats
     return best, most
 
 
+def explained(pixels: Floats, drawn: Floats) -> Floats:
+    """The share of the variance of pictures (N, 3, P) that drawings of them explain, (N,); at least 0."""
+    left = ((pixels - drawn) ** 2).sum(axis=(1, 2))
+    total = (centred(pixels) ** 2).sum(axis=(1, 2))
+    return np.where(left < total, 1 - left / np.where(total > 0, total, 1), 0.0)
+
+
 def colours(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
     """Ink and paper, both (N, 3) in units of [0, 1], that fit `pixels` (N, 3, P) best by least squares."""
     flat = covered.reshape(len(covered), -1)
@@ -207,7 +226,7 @@ def nearest(x: Floats, values: Floats) -> NDArray[np.intp]:
     return number
 
 
-def within(x: Floats, values: Sequence[tuple[float, ...]], jitter: float) -> Floats:
+def within(x: Floats, values: Any, jitter: float | Floats) -> Floats:
     """x (N, d), moved as little as brings it within `jitter` of values."""
     middle = np.reshape(values, x.shape)
     return np.clip(x, middle - jitter, middle + jitter)
