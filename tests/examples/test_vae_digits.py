@@ -1,0 +1,122 @@
+"""The VAEs on digits as a person runs them: from the command line, stopped and resumed."""
+
+import argparse
+import csv
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygen.checkpoints import Checkpoints
+from tinygen.safetensors import load_file
+
+for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
+    pytest.importorskip(package)
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "vae_digits.py"
+ALONE = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # at these sizes threads only wait for one another
+TINY = ["--steps", 40, "--eval-every", 20, "--batch", 16, "--judge-steps", 21, "--draws", 2]
+
+
+def run(*flags):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE), *map(str, flags)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=ALONE,
+    )
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """The script as a module; it finds the files beside it."""
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    spec = importlib.util.spec_from_file_location("vae_digits", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_short_run_and_the_same_resumed(tmp_path):
+    """Taken back to its checkpoint half-way, the run ends in the same bits."""
+    out = tmp_path / "out"
+    done = run("--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text())
+    assert result["steps"] == 40
+    for name, figure in result["figures"].items():
+        assert name in done.stdout
+        assert math.isfinite(figure["measured"])
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["20", "40"]
+    for name in ("loss", "samples", "samples_small_beta", "reconstructions", "walk"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    weights = load_file(out / "model.safetensors")
+    assert weights["0.encoder.mean.weight"].shape == weights["1.encoder.mean.weight"].shape == (16, 256)
+
+    whole = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["figures"]
+    checkpoints = Checkpoints(out / "checkpoints")
+    last = checkpoints.load()
+    assert last.step == 40
+    for file in sorted(last.path.rglob("*"), reverse=True):
+        file.unlink()
+    last.path.rmdir()
+    assert checkpoints.load().step == 20
+    done = run("--out", out, "--resume", *TINY)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((out / "result.json").read_text())
+    again = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["figures"]
+    assert again == whole
+
+
+def test_what_is_wrong_is_one_line(tmp_path):
+    done = run("--out", tmp_path / "out", "--latent", 1)
+    assert done.returncode == 2
+    assert "argument --latent: must be an int from 2 to 63, not '1'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_ppca(example):
+    """With all but one number, the Gaussian of the data; with none, independent pixels of one variance."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 4)) @ rng.standard_normal((4, 4))
+    mean, covariance = example.ppca(x, 3)
+    np.testing.assert_allclose(covariance, np.cov(x.T, ddof=0), atol=1e-12)
+    np.testing.assert_allclose(mean, x.mean(axis=0))
+    variance = np.trace(covariance) / 4
+    np.testing.assert_allclose(example.ppca(x, 0)[1], variance * np.eye(4), atol=1e-12)
+    # Each term of the mean of ln N is -(ln 2πσ² + distance/σ²)/2, and the distances have the mean 4σ².
+    found = example.gaussian_log_p(x, *example.ppca(x, 0))
+    assert found == pytest.approx(-2 * (math.log(2 * math.pi * variance) + 1), rel=1e-12)
+
+
+@pytest.mark.parametrize(("model", "shape"), [("dense", (1, 64)), ("conv", (1, 1, 8, 8))])
+def test_pixels_there_and_back(example, model, shape):
+    args = argparse.Namespace(model=model, pixels="bernoulli")
+    x = np.array([-1.0, 0.0, 1.0, 0.5]).repeat(16).reshape(1, 1, 8, 8)
+    seen = example.seen(x, args)
+    assert seen.shape == shape
+    np.testing.assert_array_equal(seen.ravel(), np.array([0.0, 0.5, 1.0, 0.75]).repeat(16))
+    np.testing.assert_array_equal(example.shown(seen, args), x)
+
+
+@pytest.mark.parametrize("model", ["dense", "conv"])
+@pytest.mark.parametrize("pixels", ["gaussian", "bernoulli"])
+def test_every_kind_of_model(example, model, pixels):
+    """At first it knows less than the mean picture; no model knows more than all."""
+    args = argparse.Namespace(model=model, pixels=pixels, latent=2, seed=0)
+    train, test = (part.pictures for part in example.digits.load())
+    mean_only, linear, best = example.baselines(train, test, args)
+    vae = example.build(1.0, args)
+    assert example.bound(vae, example.seen(test, args), np.random.default_rng(0)) < mean_only
+    assert example.shown(example.walk(vae, example.seen(train, args)), args).shape == (144, 1, 8, 8)
+    assert (linear is None) == (pixels == "bernoulli") != (best is None)
+    assert mean_only < (linear or best) < 0
