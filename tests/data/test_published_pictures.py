@@ -17,6 +17,7 @@ from tinygen.data import published_pictures as module
 from tinygen.data.published_pictures import load_cifar10, load_mnist, read_cifar10, read_idx, scaled
 
 FOLDER = os.environ.get("TINYGEN_DATA")
+BATCHES = [f"data_batch_{i}.bin" for i in (1, 2, 3, 4, 5)]
 
 
 def idx(array):
@@ -43,7 +44,7 @@ def mnist(tmp_path):
 def cifar(tmp_path):
     """A folder with the six files, of two pictures each; and what is in them."""
     records = {}
-    for i, name in enumerate((*module.CIFAR10_TRAIN, *module.CIFAR10_TEST)):
+    for i, name in enumerate([*BATCHES, "test_batch.bin"]):
         records[name] = draw(2, 3073, seed=i)
         records[name][:, 0] %= 10
         (tmp_path / name).write_bytes(records[name].tobytes())
@@ -98,6 +99,7 @@ WHOLE = idx(draw(3, 4))
         (gzip.compress(WHOLE)[:-8] + bytes(8), "x is damaged, it cannot be unpacked"),
         (b"\x1f\x8b" + bytes(30), "x is damaged, it cannot be unpacked"),
     ],
+    ids="empty PNG floats magic header short long gz-short gz-checksum gz-none".split(),
 )
 def test_idx_that_is_none(content, message):
     with pytest.raises(DataError, match=message):
@@ -177,7 +179,7 @@ def test_mnist_with_other_labels(mnist, labels):
 
 def check_cifar(parts, records):
     train, test = parts
-    expected = np.concatenate([records[name] for name in module.CIFAR10_TRAIN])
+    expected = np.concatenate([records[name] for name in BATCHES])
     np.testing.assert_array_equal(train.labels, expected[:, 0])
     np.testing.assert_array_equal(train.pictures.reshape(10, -1), expected[:, 1:])
     np.testing.assert_array_equal(test.labels, records["test_batch.bin"][:, 0])
