@@ -99,7 +99,7 @@ WHOLE = idx(draw(3, 4))
         (gzip.compress(WHOLE)[:-8] + bytes(8), "x is damaged, it cannot be unpacked"),
         (b"\x1f\x8b" + bytes(30), "x is damaged, it cannot be unpacked"),
     ],
-    ids="empty PNG floats magic header short long gz-short gz-checksum gz-none".split(),
+    ids=["empty", "PNG", "floats", "magic", "header", "short", "long", "gz-short", "gz-checksum", "gz-none"],
 )
 def test_idx_that_is_none(content, message):
     with pytest.raises(DataError, match=message):
