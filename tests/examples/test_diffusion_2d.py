@@ -56,12 +56,13 @@ def test_excess_of_known_predictors(example):
 
 
 def test_distance(example):
-    """A move by d has the length d·cos of the angle along a direction: d/sqrt(2) in the mean square. The
-    order of points does not matter."""
+    """A move by d has the length d·|cos| of its angle to a direction, 2d/π on average. The order of points
+    does not matter."""
     x = ring().sample(500, np.random.default_rng(0))
     assert example.distance(x, x[::-1]) == 0
-    assert example.distance(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 / math.sqrt(2))
-    assert example.distance(x, 1.5 * x) == pytest.approx(0.5 * math.sqrt(np.mean(x**2)), rel=0.05)
+    assert example.distance(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 * 2 / math.pi, rel=1e-3)
+    along = x @ np.stack([np.cos(np.arange(64) * math.pi / 64), np.sin(np.arange(64) * math.pi / 64)])
+    assert example.distance(x, 1.5 * x) == pytest.approx(0.5 * np.mean(np.abs(along)))
 
 
 def test_judged(example):
