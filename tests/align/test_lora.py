@@ -152,3 +152,37 @@ def test_float32_stays():
     assert model(X)[0].dtype == np.float32
     merge(model)
     assert all(p.dtype == np.float32 for p in model.parameters())
+
+
+def test_peft():
+    """The same output, gradients, merged weight and reference as Hugging Face's peft, in float64."""
+    torch = pytest.importorskip("torch")
+    peft = pytest.importorskip("peft")
+    x = np.random.default_rng(1).standard_normal((5, 6))
+    theirs = torch.nn.Sequential(torch.nn.Linear(6, 3)).double()
+    ours = nn.Sequential(nn.Linear(6, 3, rng=np.random.default_rng(0)).astype(np.float64))
+    with torch.no_grad():
+        theirs[0].weight.copy_(torch.tensor(ours[0].weight.numpy()))
+        theirs[0].bias.copy_(torch.tensor(ours[0].bias.numpy()))
+    theirs = peft.get_peft_model(theirs, peft.LoraConfig(r=2, lora_alpha=5, target_modules=["0"])).double()
+    add_lora(ours, rank=2, alpha=5, rng=np.random.default_rng(0))
+    lora = ours[0]
+    lora.lora_b.data = np.random.default_rng(2).standard_normal((3, 2))
+    a, b = (next(p for n, p in theirs.named_parameters() if f"lora_{k}" in n) for k in "AB")
+    with torch.no_grad():
+        a.copy_(torch.tensor(lora.lora_a.numpy()))
+        b.copy_(torch.tensor(lora.lora_b.numpy()))
+    y, wanted = ours(x), theirs(torch.tensor(x))
+    np.testing.assert_allclose(y.numpy(), wanted.detach().numpy(), rtol=1e-12)
+    np.tanh(y).sum().backward()
+    wanted.tanh().sum().backward()
+    np.testing.assert_allclose(lora.lora_a.grad, a.grad.numpy(), rtol=1e-10)
+    np.testing.assert_allclose(lora.lora_b.grad, b.grad.numpy(), rtol=1e-10)
+    assert {n for n, p in theirs.named_parameters() if p.requires_grad} == {
+        n for n, p in theirs.named_parameters() if "lora" in n
+    }
+    with theirs.disable_adapter(), without_adapters(ours):
+        np.testing.assert_allclose(ours(x).numpy(), theirs(torch.tensor(x)).detach().numpy(), rtol=1e-12)
+    merge(ours)
+    merged = theirs.merge_and_unload()
+    np.testing.assert_allclose(lora.base.weight.numpy(), merged[0].weight.detach().numpy(), rtol=1e-12)

@@ -1,0 +1,238 @@
+"""All of alignment in a world so small that the best policy is known: each method against the exact frontier.
+
+    python examples/rlhf_exact.py                 # three seeds; some 8 minutes on 2 cores
+    python examples/rlhf_exact.py --seeds 1
+    python examples/rlhf_exact.py --resume        # goes on after Ctrl-C, or a kill, as if nothing had been
+
+A prompt is one of six tokens, a response five of them, so there are 7,776 responses. A good one has the
+prompt's token often, but never a token twice in a row: +1 for each of the first, -1 for each of the second.
+A small GPT learns to answer from demonstrations, which like to repeat themselves (SFT), a reward model learns
+from comparisons of its answers, and then each method improves the GPT (rlhf_steps.py). What a policy pays for
+its reward is KL(policy ‖ SFT); at each divergence no policy has more than the frontier. frontier.png has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from rlhf_steps import Steps, Task
+from tqdm import tqdm
+
+from tinygen import no_grad
+from tinygen.align import rollouts, world
+from tinygen.align.best_of_n import best_of_n_log_probs
+from tinygen.files import CheckpointError
+from tinygen.models.gpt import GPT, GPTConfig
+
+VOCAB, LENGTH, GROUP = 6, 5, 8
+STAGES = ("SFT", "reward model", "REINFORCE", "PPO", "GRPO", "DPO")
+METHODS = (*STAGES[2:], "best of n")
+COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", "n", "accuracy", "bayes")
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
+    add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
+    add("--layers", type=number(int, 1), default=2, help="Transformer blocks")
+    add("--width", type=number(int, 2), default=32, help="channels of the stream; even")
+    add("--batch", type=number(int, GROUP), default=256, help=f"texts a step; in groups of {GROUP}, or pairs")
+    add("--sft-steps", type=number(int, 1), default=300, help="on demonstrations, new ones each step")
+    add("--reward-steps", type=number(int, 1), default=1000, help="of the reward model")
+    add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
+    add("--dpo-steps", type=number(int, 1), default=800, help="of DPO")
+    add("--pairs", type=number(int, 1), default=40_000, help="comparisons that were asked for")
+    add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
+    add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
+    add("--reward-lr", type=number(float, 0), default=5e-3, help="the reward model's")
+    add("--epochs", type=number(int, 1), default=4, help="PPO's and GRPO's steps on the same responses")
+    add("--eval-every", type=number(int, 1), default=50, help="steps between exact evaluations")
+    parser.set_defaults(save_every=100)
+    args = parser.parse_args()
+    args.error = parser.error
+    return args
+
+
+def judge(prompt: Any, responses: Any) -> Any:
+    """The reward program: the prompt's tokens, less the repetitions."""
+    return (responses == prompt).sum(axis=1) - (responses[:, 1:] == responses[:, :-1]).sum(axis=1)
+
+
+def demonstrations(n: int, rng: np.random.Generator) -> Any:
+    """Texts (n, 1 + LENGTH): each token is the one before it with probability 0.4, else any."""
+    tokens = rng.integers(VOCAB, size=(n, 1 + LENGTH))
+    again = rng.random(tokens.shape) < 0.4
+    for t in range(1, 1 + LENGTH):
+        tokens[:, t] = np.where(again[:, t], tokens[:, t - 1], tokens[:, t])
+    return tokens
+
+
+class Lab:
+    """The world with its people, who compare answers, and what is known exactly about policies in it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, judge)
+        task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
+        config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 2, args.width)
+        options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
+        self.steps = Steps(config, task, np.random.default_rng(0), **options)
+        self.asked = -1
+
+    def ask(self, seed: int) -> None:
+        """Have answers of the reference compared: the numbers of prompts, of winners and of losers."""
+        self.asked, self.log_ref = seed, self.exact(self.steps.reference)
+        self.pairs = self.world.preferences(self.log_ref, self.args.pairs, np.random.default_rng(seed))
+        self.frontier = world.frontier(self.log_ref, self.world.rewards, np.geomspace(100, 0.01, 120))
+
+    def compared(self) -> Any:
+        """Some of the pairs as texts: winners and losers, tokens and mask of each."""
+        some = self.steps.rng.integers(self.args.pairs, size=self.args.batch)
+        prompt, *both = (numbers[some] for numbers in self.pairs)
+        return [(x, rollouts.response_mask(x, 1)) for x in (self.world.tokens(prompt, y) for y in both)]
+
+    def step(self, stage: str) -> float:
+        s = self.steps
+        if stage == "SFT":
+            texts = demonstrations(self.args.batch, s.rng)
+            return s.sft(texts, rollouts.response_mask(texts, 1))
+        if stage in ("reward model", "DPO"):
+            winners, losers = self.compared()
+            return s.dpo(winners, losers) if stage == "DPO" else s.rank(winners, losers)
+        return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
+
+    @no_grad()
+    def exact(self, policy: GPT) -> Any:
+        """ln π of all responses, in float64."""
+        return world.normalised(self.world.log_probs(policy).numpy().astype(np.float64))
+
+    def measure(self, log_p: Any) -> dict[str, float]:
+        """Where a policy is, the highest reward at its divergence, and how much of the way up it went."""
+        divergence, mean = world.kl(log_p, self.log_ref), world.expected(log_p, self.world.rewards)
+        best, start = np.interp(divergence, *self.frontier), world.expected(self.log_ref, self.world.rewards)
+        gain = (mean - start) / (best - start)
+        return {"kl": divergence, "reward": mean, "frontier": best, "gain": gain}
+
+    @no_grad()
+    def measure_reward_model(self, run: RunFolder, step: int, seed: int) -> None:
+        """Its accuracy, and best-of-n by its scores; then it is normalised."""
+        model, rewards = self.steps.reward, self.world.rewards
+        numbers = np.arange(rewards.shape[1])
+        every = [self.world.tokens(np.full_like(numbers, n), numbers) for n in range(VOCAB)]
+        scores = np.stack([model(texts)[:, -1].numpy() for texts in every])
+        right, bayes = (world.accuracy(self.log_ref, rewards, x) for x in (scores, rewards))
+        run.log(step=step, seed=seed, stage=1, accuracy=right, bayes=bayes)
+        for n in (2, 4, 8, 16, 32, 64):
+            place = self.measure(best_of_n_log_probs(self.log_ref, scores, n))
+            run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
+        prompts = np.arange(VOCAB).repeat(200)
+        model.normalise(scores[prompts, world.draw(self.log_ref, prompts, self.steps.rng)])
+
+
+def train(args: argparse.Namespace, lab: Lab, run: RunFolder) -> bool:
+    """The loop: all stages, for each seed. True when it came to the end."""
+    lengths = [args.sft_steps, args.reward_steps, *[args.rl_steps] * 3, args.dpo_steps]
+    ends = np.cumsum(lengths * args.seeds)
+    done, total = run.restore(lab.steps.things), int(ends[-1])
+    with Stop() as stop, tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) as bar:
+        while done < total and not stop.asked:
+            i = int(np.searchsorted(ends, done, side="right"))
+            seed, k = divmod(i, len(STAGES))
+            stage, here = STAGES[k], done - int(ends[i]) + lengths[k]
+            if here == 0 and stage == "SFT":
+                lab.steps.start_anew(seed)
+            elif here == 0:
+                (lab.steps.keep_reference if k == 1 else lab.steps.back_to_reference)()
+            if k > 0 and lab.asked != seed:
+                lab.ask(seed)
+            lr = args.reward_lr if stage == "reward model" else args.lr
+            lab.steps.optimizer.lr = lr * (1 - here / lengths[k])
+            loss = lab.step(stage)
+            done, here = done + 1, here + 1
+            if here % args.eval_every == 0 or here == lengths[k]:
+                place = lab.measure(lab.exact(lab.steps.policy)) if k > 1 else {}
+                run.log(step=done, seed=seed, stage=k, loss=loss, **place)
+                shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
+                bar.set_postfix_str(f"seed {seed}, {stage}: loss {loss:.3f}{shown}", refresh=False)
+            if stage == "reward model" and here == lengths[k]:
+                lab.measure_reward_model(run, done, seed)
+            bar.update()
+            if done % args.save_every == 0:
+                run.save(done)
+        run.save(done)
+    return bool(done == total)
+
+
+def draw(run: RunFolder, frontier: Any, ends: dict[str, list[Any]]) -> None:
+    """frontier.png: the way of each method with the first seed, and the ends of all."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.4, 5), layout="constrained")
+    shown = frontier[0] < 3.5
+    axes.plot(frontier[0][shown], frontier[1][shown], "k", lw=1.2, label="the frontier")
+    for k, (name, rows) in enumerate(ends.items()):
+        way = [row for row in run.rows if row["stage"] == k + 2 and row["seed"] == 0]
+        line = ".--" if name == "best of n" else "-"
+        axes.plot([x["kl"] for x in way], [x["reward"] for x in way], line, lw=0.9, color=f"C{k}")
+        axes.scatter([x["kl"] for x in rows], [x["reward"] for x in rows], color=f"C{k}", s=22, label=name)
+    axes.set(xlabel="KL(policy ‖ SFT), nats a response", ylabel="mean reward", title="Reward, and its price")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(run.path / "frontier.png", dpi=130)
+    plt.close(figure)
+
+
+def learn(args: argparse.Namespace) -> None:
+    began = time.perf_counter()
+    lab = Lab(args)
+    lengths = args.sft_steps + args.reward_steps + 3 * args.rl_steps + args.dpo_steps
+    run = RunFolder(args.out, COLUMNS, {**settings_of(args), "steps": lengths * args.seeds}, args.resume)
+    if not train(args, lab, run):
+        print("stopped; --resume goes on from there")
+        return
+    if lab.asked < 0:  # resumed when all was done
+        lab.ask(args.seeds - 1)
+    last = {(row["seed"], row["stage"]): row for row in run.rows if "kl" in row}
+    ends = {name: [last[seed, k] for seed in range(args.seeds)] for k, name in enumerate(METHODS, 2)}
+    judged = [row for row in run.rows if "accuracy" in row]
+    right, bayes = (float(np.mean([row[name] for row in judged])) for name in ("accuracy", "bayes"))
+    print(f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}")
+    print(f"means of {args.seeds} seeds      KL    reward  frontier     of it  of the gain")
+    methods = {}
+    for name, rows in ends.items():
+        m = {key: float(np.mean([row[key] for row in rows])) for key in ("kl", "reward", "frontier", "gain")}
+        m["of_frontier"] = m["reward"] / m["frontier"]
+        methods[name] = m
+        places = "{kl:8.3f}{reward:10.3f}{frontier:10.3f}{of_frontier:10.1%}{gain:13.1%}".format(**m)
+        print(f"{name:12}{places}")
+    draw(run, lab.frontier, ends)
+    seconds = time.perf_counter() - began
+    run.model(lab.steps.policy.state_dict())
+    run.result(
+        methods=methods,
+        accuracy=right,
+        bayes=bayes,
+        seconds=seconds,
+        flags={name: value for name, value in vars(args).items() if name != "error"},
+    )
+    print(f"{seconds:.0f} s in all; frontier.png, the metrics and the last policy are in {run.path}/")
+
+
+def main() -> None:
+    args = flags()
+    try:
+        learn(args)
+    except CheckpointError as error:
+        args.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

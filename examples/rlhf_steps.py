@@ -1,0 +1,148 @@
+"""One step of every method of alignment, on any GPT and any task: what the rlhf examples share.
+
+Texts come as tokens (B, T) with a mask (B, T) of the responses, as everywhere in tinygen/align. Each step
+draws what it needs, moves the weights once (PPO and GRPO: `epochs` times), and returns its loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen import no_grad
+from tinygen.align import dpo, grpo, kl, ppo, reinforce, reward, rollouts, sft
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.optim import Adam, clip_grad_norm
+
+
+class Task(NamedTuple):
+    """What the policy is asked: `prompts(n, rng)` draws (n, P), and answers have up to `length` tokens, or
+    end with the token `end`."""
+
+    prompts: Callable[[int, np.random.Generator], Any]
+    length: int
+    end: int | None = None
+
+
+class Steps:
+    """The policy, and the models around it: the reference that it started as, the reward model, the critic.
+
+    `batch` responses are drawn for a step, in groups of `group` to a prompt where they are compared; `beta`
+    is the price of a nat of divergence from the reference, in units of the reward model before it was
+    normalised, which are those of DPO too."""
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        task: Task,
+        rng: np.random.Generator,
+        *,
+        batch: int,
+        beta: float,
+        group: int = 8,
+        epochs: int = 4,
+    ) -> None:
+        self.task, self.rng = task, rng
+        self.batch, self.beta, self.group, self.epochs = batch, beta, group, epochs
+        self.policy, self.reference = GPT(config, rng), GPT(config, rng)
+        self.reward = reward.RewardModel(self.policy, rng)
+        self.critic = self.reward.critic()
+        models = {"policy": self.policy, "reward": self.reward, "critic": self.critic}
+        self.optimizer = Adam([p for model in models.values() for p in model.parameters()], eps=1e-5)
+        self.things = {**models, "reference": self.reference, "optimizer": self.optimizer, "rng": rng}
+
+    # -- before a stage ----------------------------------------------------------------------------
+
+    def start_anew(self, seed: int) -> None:
+        """New weights for SFT; everything that is drawn from here on follows from the seed."""
+        self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        self.policy.load_state_dict(GPT(self.policy.config, self.rng).state_dict())
+        self.optimizer.state.clear()
+
+    def keep_reference(self) -> None:
+        """What the policy is now becomes the reference, and what the reward model starts from."""
+        self.reference.load_state_dict(self.policy.state_dict())
+        self.reward.load_state_dict(reward.RewardModel(self.policy, self.rng).state_dict())
+        self.optimizer.state.clear()
+
+    def back_to_reference(self) -> None:
+        """Before each method: the policy is the reference again, the critic the reward model."""
+        self.policy.load_state_dict(self.reference.state_dict())
+        self.critic.load_state_dict(self.reward.state_dict())
+        self.optimizer.state.clear()
+
+    # -- learning from texts -----------------------------------------------------------------------
+
+    def sft(self, tokens: Any, mask: Any) -> float:
+        """On demonstrations."""
+        return self.descend(sft.sft_loss(self.policy, tokens, mask))
+
+    def rank(self, winner: Any, loser: Any) -> float:
+        """The reward model, on pairs: tokens and mask of both."""
+        scores = (self.reward.score(*text) for text in (winner, loser))
+        return self.descend(reward.pairwise_loss(*scores))
+
+    def dpo(self, winner: Any, loser: Any) -> float:
+        """The policy, on the same pairs."""
+        new = [self.whole(self.policy, *text) for text in (winner, loser)]
+        with no_grad():
+            ref = [self.whole(self.reference, *text).numpy() for text in (winner, loser)]
+        return self.descend(dpo.dpo_loss(dpo.margins(*new, *ref), self.beta))
+
+    @staticmethod
+    def whole(model: GPT, tokens: Any, mask: Any) -> Any:
+        return dpo.response_log_probs(rollouts.log_probs(model, tokens), mask[:, 1:])
+
+    # -- learning from the policy's own texts ------------------------------------------------------
+
+    def respond(self, each: int) -> tuple[Any, ...]:
+        """Responses of the policy, `each` to a prompt, with what all models say about them."""
+        prompts = self.task.prompts(self.batch // each, self.rng).repeat(each, axis=0)
+        tokens, mask = rollouts.rollout(self.policy, prompts, self.task.length, self.rng, end=self.task.end)
+        with no_grad():
+            old, ref = (rollouts.log_probs(m, tokens).numpy() for m in (self.policy, self.reference))
+            scores = self.reward.score(tokens, mask).numpy()
+        return tokens, mask[:, 1:], old, ref, scores
+
+    @property
+    def price(self) -> float:
+        """β in the units of the normalised reward model."""
+        return float(self.beta * self.reward.gain.numpy())
+
+    def reinforce(self) -> float:
+        tokens, mask, old, ref, scores = self.respond(self.group)
+        total = kl.kl_rewards(scores, old, ref, mask, self.price).sum(axis=1)
+        advantages = reinforce.leave_one_out(total.reshape(-1, self.group)).ravel()
+        new = rollouts.log_probs(self.policy, tokens)
+        return self.descend(reinforce.reinforce_loss(new, advantages, mask))
+
+    def ppo(self) -> float:
+        tokens, mask, old, ref, scores = self.respond(1)
+        with no_grad():
+            values = self.critic(tokens).numpy()  # (B, T): before each token but the first, and after all
+        ends = np.arange(mask.shape[1]) == rollouts.last(mask)[:, None]
+        advantages, returns = ppo.gae(kl.kl_rewards(scores, old, ref, mask, self.price), values, ends)
+        advantages = ppo.whiten(advantages, mask)
+        for _ in range(self.epochs):
+            new = rollouts.log_probs(self.policy, tokens)
+            policy = ppo.policy_loss(new, old, advantages, mask)
+            value = ppo.value_loss(self.critic(tokens)[:, :-1], values[:, :-1], returns, mask)
+            loss = self.descend(ppo.objective(policy, value))
+        return loss
+
+    def grpo(self) -> float:
+        tokens, mask, old, ref, scores = self.respond(self.group)
+        advantages = grpo.group_advantages(scores.reshape(-1, self.group)).ravel()
+        for _ in range(self.epochs):
+            new = rollouts.log_probs(self.policy, tokens)
+            loss = self.descend(grpo.grpo_loss(new, old, ref, advantages, mask, beta=self.price))
+        return loss
+
+    def descend(self, loss: Any) -> float:
+        self.optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm(self.optimizer.params, 1.0)
+        self.optimizer.step()
+        return float(loss.item())

@@ -1,0 +1,78 @@
+"""The example, whole, stopped and resumed; and what its figures have to satisfy whatever was learned."""
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+sys.path.insert(0, str(EXAMPLES))
+spec = importlib.util.spec_from_file_location("rlhf_exact", EXAMPLES / "rlhf_exact.py")
+example = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(example)
+
+STEPS = {"sft": 6, "reward": 5, "rl": 4, "dpo": 5}  # 28 for each seed
+TINY = ["--seeds", "2", "--layers", "1", "--width", "8", "--batch", "16"]
+TINY += ["--eval-every", "2", "--save-every", "5"]
+TINY += [word for name, n in STEPS.items() for word in (f"--{name}-steps", str(n))]
+
+
+def run(monkeypatch, *flags, stop_after=None):
+    """The example in this process; it is asked to stop before step number `stop_after`."""
+
+    class Stop(example.Stop):
+        looks = 0
+
+        @property
+        def asked(self):
+            type(self).looks += 1
+            return stop_after is not None and self.looks > stop_after
+
+    monkeypatch.setattr(example, "Stop", Stop)
+    monkeypatch.setattr(sys, "argv", ["rlhf_exact.py", *map(str, flags)])
+    example.main()
+
+
+def test_the_judge():
+    responses = np.array([[1, 2, 1, 3, 1], [1, 1, 1, 1, 1], [0, 2, 0, 2, 0], [3, 3, 4, 4, 1]])
+    np.testing.assert_array_equal(example.judge(np.array([1]), responses), [3, 1, 0, -1])
+
+
+def test_demonstrations():
+    """A token repeats the one before it with probability 0.4 + 0.6/6 = 0.5: within 6 standard deviations."""
+    texts = example.demonstrations(20_000, np.random.default_rng(0))
+    repeats = np.mean(texts[:, 1:] == texts[:, :-1])
+    assert abs(repeats - 0.5) < 6 * 0.5 / np.sqrt(100_000)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
+    run(monkeypatch, "--out", tmp_path / "whole", *TINY)
+    assert "reward model: right about" in capsys.readouterr().out
+    run(monkeypatch, "--out", tmp_path / "parts", *TINY, stop_after=8)  # amid the reward model
+    assert "--resume" in capsys.readouterr().out
+    for steps in (3, 9):  # at its end, and at the beginning of GRPO
+        run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
+    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY)
+    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY)  # all is done: only the results again
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
+    assert results[0]["methods"] == results[1]["methods"]
+    texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts")]
+    assert texts[0] == texts[1]
+    assert (tmp_path / "whole" / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+    rows = list(csv.DictReader(texts[0].splitlines()))
+    placed = [row for row in rows if row["kl"]]
+    assert len(placed) == 2 * (6 + 3 * 2 + 3)  # best-of-n; two looks at each of three methods; three at DPO
+    for row in placed:
+        assert float(row["kl"]) > 0
+        assert float(row["reward"]) <= float(row["frontier"]) + 0.01  # interpolated
+    for row in rows:
+        if row["accuracy"]:
+            assert float(row["accuracy"]) <= float(row["bayes"])
