@@ -41,11 +41,11 @@ def flags() -> argparse.Namespace:
     add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
     add("--layers", type=number(int, 1), default=2, help="Transformer blocks")
     add("--width", type=number(int, 2), default=32, help="channels of the stream; even")
-    add("--batch", type=number(int, GROUP), default=256, help=f"texts a step; in groups of {GROUP}, or pairs")
+    add("--batch", type=number(int, GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
     add("--sft-steps", type=number(int, 1), default=300, help="on demonstrations, new ones each step")
-    add("--reward-steps", type=number(int, 1), default=1000, help="of the reward model")
+    add("--reward-steps", type=number(int, 1), default=2000, help="of the reward model")
     add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
-    add("--dpo-steps", type=number(int, 1), default=800, help="of DPO")
+    add("--dpo-steps", type=number(int, 1), default=1200, help="of DPO")
     add("--pairs", type=number(int, 1), default=40_000, help="comparisons that were asked for")
     add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
@@ -91,10 +91,11 @@ class Lab:
         self.frontier = world.frontier(self.log_ref, self.world.rewards, np.geomspace(100, 0.01, 120))
 
     def compared(self) -> Any:
-        """Some of the pairs as texts: winners and losers, tokens and mask of each."""
-        some = self.steps.rng.integers(self.args.pairs, size=self.args.batch)
-        prompt, *both = (numbers[some] for numbers in self.pairs)
-        return [(x, rollouts.response_mask(x, 1)) for x in (self.world.tokens(prompt, y) for y in both)]
+        """Some of the pairs as texts, with their mask: the winners, then the losers."""
+        some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
+        prompt, winner, loser = (numbers[some] for numbers in self.pairs)
+        texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
+        return texts, rollouts.response_mask(texts, 1)
 
     def step(self, stage: str) -> float:
         s = self.steps
@@ -102,8 +103,7 @@ class Lab:
             texts = demonstrations(self.args.batch, s.rng)
             return s.sft(texts, rollouts.response_mask(texts, 1))
         if stage in ("reward model", "DPO"):
-            winners, losers = self.compared()
-            return s.dpo(winners, losers) if stage == "DPO" else s.rank(winners, losers)
+            return (s.dpo if stage == "DPO" else s.rank)(*self.compared())
         return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
 
     @no_grad()

@@ -17,6 +17,10 @@ from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import Adam, clip_grad_norm
 
 
+def halves(x: Any) -> tuple[Any, Any]:
+    return x[: len(x) // 2], x[len(x) // 2 :]
+
+
 class Task(NamedTuple):
     """What the policy is asked: `prompts(n, rng)` draws (n, P), and answers have up to `length` tokens, or
     end with the token `end`."""
@@ -79,21 +83,17 @@ class Steps:
         """On demonstrations."""
         return self.descend(sft.sft_loss(self.policy, tokens, mask))
 
-    def rank(self, winner: Any, loser: Any) -> float:
-        """The reward model, on pairs: tokens and mask of both."""
-        scores = (self.reward.score(*text) for text in (winner, loser))
-        return self.descend(reward.pairwise_loss(*scores))
+    def rank(self, tokens: Any, mask: Any) -> float:
+        """The reward model, on pairs: the winners, then the losers."""
+        winners, losers = halves(self.reward.score(tokens, mask))
+        return self.descend(reward.pairwise_loss(winners, losers))
 
-    def dpo(self, winner: Any, loser: Any) -> float:
-        """The policy, on the same pairs."""
-        new = [self.whole(self.policy, *text) for text in (winner, loser)]
+    def dpo(self, tokens: Any, mask: Any) -> float:
+        """The policy, on the same."""
         with no_grad():
-            ref = [self.whole(self.reference, *text).numpy() for text in (winner, loser)]
-        return self.descend(dpo.dpo_loss(dpo.margins(*new, *ref), self.beta))
-
-    @staticmethod
-    def whole(model: GPT, tokens: Any, mask: Any) -> Any:
-        return dpo.response_log_probs(rollouts.log_probs(model, tokens), mask[:, 1:])
+            ref = dpo.response_log_probs(rollouts.log_probs(self.reference, tokens), mask[:, 1:]).numpy()
+        new = dpo.response_log_probs(rollouts.log_probs(self.policy, tokens), mask[:, 1:])
+        return self.descend(dpo.dpo_loss(dpo.margins(*halves(new), *halves(ref)), self.beta))
 
     # -- learning from the policy's own texts ------------------------------------------------------
 
@@ -104,6 +104,8 @@ class Steps:
         with no_grad():
             old, ref = (rollouts.log_probs(m, tokens).numpy() for m in (self.policy, self.reference))
             scores = self.reward.score(tokens, mask).numpy()
+        if self.task.end is not None:
+            scores = ppo.penalise_missing_end(scores, tokens, mask, self.task.end)
         return tokens, mask[:, 1:], old, ref, scores
 
     @property
@@ -118,7 +120,8 @@ class Steps:
         new = rollouts.log_probs(self.policy, tokens)
         return self.descend(reinforce.reinforce_loss(new, advantages, mask))
 
-    def ppo(self) -> float:
+    def ppo(self, ptx: float = 0.0, texts: Any = None) -> float:
+        """With `ptx` above 0 it is PPO-ptx: texts are the tokens and mask of a batch of pretraining."""
         tokens, mask, old, ref, scores = self.respond(1)
         with no_grad():
             values = self.critic(tokens).numpy()  # (B, T): before each token but the first, and after all
@@ -129,7 +132,8 @@ class Steps:
             new = rollouts.log_probs(self.policy, tokens)
             policy = ppo.policy_loss(new, old, advantages, mask)
             value = ppo.value_loss(self.critic(tokens)[:, :-1], values[:, :-1], returns, mask)
-            loss = self.descend(ppo.objective(policy, value))
+            pretraining = sft.sft_loss(self.policy, *texts) if ptx else 0.0
+            loss = self.descend(ppo.objective(policy, value, pretraining, ptx=ptx))
         return loss
 
     def grpo(self) -> float:

@@ -139,6 +139,10 @@ def test_the_mean_with_leave_one_out_is_the_gradient():
         leave_one_out(np.ones((4, 1)))
 
 
+def test_leave_one_out_by_hand():
+    np.testing.assert_allclose(leave_one_out(np.array([[1.0, 2.0, 6.0]])), [[1 - 4, 2 - 3.5, 6 - 1.5]])
+
+
 @pytest.mark.parametrize("beta", [0.3])
 def test_the_penalty_in_the_reward_is_the_divergence_in_the_objective(beta):
     """REINFORCE on score - β ln(π/π_ref), a number, has the gradient of E[r] - β KL in the mean."""

@@ -26,6 +26,12 @@ def tokens(b, t, vocab_size=4, seed=0):
 # -- the reward model ------------------------------------------------------------------------------
 
 
+def test_the_loss_of_a_pair_by_hand():
+    """Bradley and Terry: better by 2 is preferred with probability 1/(1 + e^-2)."""
+    assert pairwise_loss(np.array([3.0]), np.array([1.0])).item() == pytest.approx(math.log(1 + math.exp(-2)))
+    assert pairwise_loss(np.array([1.0]), np.array([3.0])).item() == pytest.approx(math.log(1 + math.exp(2)))
+
+
 def test_a_ranking_is_the_mean_of_its_pairs():
     scores = np.random.default_rng(0).standard_normal((5, 4))
     pairs = [pairwise_loss(scores[:, i], scores[:, j]).item() for i, j in itertools.combinations(range(4), 2)]
@@ -78,7 +84,8 @@ def test_normalising():
     x = tokens(50, 6)
     mask = response_mask(x, 2)
     first = model.score(x, mask).numpy()
-    for _ in range(2):  # also a second time, on top of the first
+    for gain, bias in ((1.0, 0.0), (3.0, 5.0)):  # also on top of another scale
+        model.gain.data[...], model.bias.data[...] = gain, bias
         model.normalise(model.score(x, mask).numpy())
         scores = model.score(x, mask).numpy()
         assert scores.mean() == pytest.approx(0, abs=1e-5)
