@@ -12,7 +12,7 @@ import pytest
 
 from tinygen.files import CheckpointError
 from tinygen.models.autoencoder import AutoencoderConfig
-from tinygen.models.diffusers import OLDER, from_pretrained, sources, untrained
+from tinygen.models.diffusers import from_pretrained, sources, untrained
 from tinygen.models.diffusers_config import UNET_FIXED, read_config
 from tinygen.models.unet import UNetConfig
 from tinygen.nn import timestep_embedding
@@ -120,8 +120,8 @@ def test_older_names_and_other_precisions(folder):
     later, older = tensors_of(from_pretrained(folder)), {}
     for name, array in later.items():
         if ".attentions.0.to_" in name or "proj_in.weight" in name:
-            for old, new in OLDER.items():
-                name = name.replace(new, old)
+            for now, then in [("q", "query"), ("k", "key"), ("v", "value"), ("out.0", "proj_attn")]:
+                name = name.replace(f"to_{now}.", f"{then}.")
             array = array[:, :, None, None] if array.ndim == 2 else array
         older[name] = array.astype(np.float16)
     assert older.keys() != later.keys() or "proj_in" in "".join(older)
