@@ -1,0 +1,134 @@
+"""Digits on demand: what is measured, where that is known, and the run as a whole."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygen.checkpoints import Checkpoints
+from tinygen.data import digits
+from tinygen.safetensors import load_file
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+pytest.importorskip("sklearn")
+Image = pytest.importorskip("PIL.Image")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ddpm_digits.py"
+TINY = ["--channels", 8, "--batch", 16, "--timesteps", 12, "--sampler-steps", 3, "--judge-steps", 60]
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The script as a module, with its neighbours."""
+    sys.path.insert(0, str(EXAMPLE.parent))
+    try:
+        spec = importlib.util.spec_from_file_location("ddpm_digits", EXAMPLE)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(EXAMPLE.parent))
+    return module
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def test_nearest(example):
+    """The median over the pictures, each to its nearest: 0, 3 and 5 here."""
+    others = np.zeros((2, 1, 1, 2))
+    others[1] = [6, 0]
+    pictures = np.array([[6.0, 0], [0, 3], [3, 4]]).reshape(3, 1, 1, 2)
+    assert example.nearest(pictures, others) == pytest.approx(3)
+    assert example.nearest(pictures[:1], others) == pytest.approx(0, abs=1e-6)
+    assert example.nearest(pictures[2:], others) == pytest.approx(5)
+
+
+def test_pixelwise_bits(example):
+    """Two pixels, three pictures: with one added to each level, levels seen three times have 4/20."""
+    train = np.full((3, 1, 1, 2), -1.0)
+    assert example.pixelwise_bits(train, train) == pytest.approx(np.log2(20 / 4))
+    assert example.pixelwise_bits(train, -train) == pytest.approx(np.log2(20))
+    mixed = np.array([-1.0, 1.0]).reshape(1, 1, 1, 2)
+    assert example.pixelwise_bits(train, mixed) == pytest.approx((np.log2(5) + np.log2(20)) / 2)
+
+
+def test_pixelwise_bits_of_digits(example):
+    """Between nothing known, log2 17 = 4.09, and the entropy of the test pixels, which is a bound."""
+    train, test = digits.load()
+    bits = example.pixelwise_bits(train.pictures, test.pictures)
+    levels = np.rint((test.pictures.reshape(500, 64) + 1) * 8).astype(int)
+    p = np.array([np.bincount(levels[:, i], minlength=17) for i in range(64)]) / 500
+    entropy = -np.sum(p * np.log2(np.maximum(p, 1e-300))) / 64
+    assert entropy < bits < np.log2(17)
+
+
+# -- the run ---------------------------------------------------------------------------------------
+
+
+def run(*flags):
+    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def files(out):
+    """What must be the same to the last bit."""
+    result = json.loads((out / "result.json").read_text())
+    figures = {name: x for name, x in result.items() if name not in ("seconds", "flags")}
+    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+def test_a_short_run_and_the_same_one_resumed(tmp_path):
+    """Resumed after it lost its last 6 steps, as if it had been killed at step 6."""
+    flags = ["--steps", 12, "--save-every", 6, "--out", tmp_path / "out", *TINY]
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr
+    whole = files(tmp_path / "out")
+    result = whole[2]
+    assert result["steps"] == 12
+    assert list(result["sweep"]) == ["0.0", "1.0", "1.5", "2.0", "3.0", "5.0"]
+    assert 0.1 < result["judge_accuracy"] <= 1
+    assert 0 < result["frechet_floor"] < result["frechet_ceiling"]
+    assert result["bits_per_pixel_blind"] < result["bits_per_pixel"]  # 12 steps teach nothing
+    assert f"{result['bits_per_pixel']:.4g}" in done.stdout
+    for name in ("loss", "guidance", "digits", "real"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with Image.open(tmp_path / "out" / "denoising.gif") as film:
+        assert film.n_frames == 13  # noise, and 12 steps
+
+    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
+    average = checkpoints.load().state["things"]["ema"]["average"]  # it is what is judged and kept
+    model = load_file(tmp_path / "out" / "model.safetensors")
+    assert model.keys() == average.keys()
+    for name, value in model.items():
+        np.testing.assert_array_equal(value, average[name])
+
+    for path in checkpoints.paths():
+        if int(path.name.split("-")[-1]) > 6:
+            shutil.rmtree(path)
+    assert checkpoints.load().step == 6
+    (tmp_path / "out" / "result.json").unlink()
+    done = run(*flags, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--drop", 2], "argument --drop: must be a float from 0 to 1, not '2'"),
+        (["--channels", 2], "argument --channels: must be an int at least 4, not '2'"),
+        (["--resume"], "no checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
+    done = run(*flags, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
