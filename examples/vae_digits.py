@@ -1,7 +1,7 @@
 """Train two VAEs on real digits of 8 × 8 pixels, with β = 1 and with next to none, beside PPCA.
 
     python examples/vae_digits.py                                # some 20 seconds on 2 cores
-    python examples/vae_digits.py --model conv --steps 2000      # two minutes
+    python examples/vae_digits.py --model conv --steps 2000      # some two minutes
     python examples/vae_digits.py --pixels bernoulli --latent 2  # the plane of all codes, in walk.png
     python examples/vae_digits.py --resume                       # goes on after Ctrl-C, or a kill
 
@@ -185,7 +185,7 @@ def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Ru
         rows.append(again[:16])
         save_grid(run.path / f"{file}.png", samples[:64], 16)
         name, confidence = f"β = {model.beta:g}", judge.look(samples).confidence()
-        wanted = "as PPCA's" if model.beta == 1 else "near worst"
+        wanted = "as PPCA's" if model.beta == 1 else "> 3× PPCA's"
         figures += [
             Figure(f"{name}: samples' Fréchet distance", away(samples), wanted, floor, ceiling),
             Figure(f"{name}: reconstructions' Fréchet distance", away(again), "", floor, ceiling),
