@@ -232,7 +232,7 @@ def test_offline_the_error_says_what_to_do():
 
 
 def test_a_wrong_download_is_refused_and_not_kept(network, tmp_path):
-    network[module.CIFAR10_URL] = b"<html>Please log in</html>"
+    network[module.CIFAR10_URL + module.CIFAR10_FILE] = b"<html>Please log in</html>"
     with pytest.raises(DataError, match="is not the published file: its SHA-256 is"):
         load_cifar10()
     assert not (tmp_path / "home").exists()
@@ -241,7 +241,7 @@ def test_a_wrong_download_is_refused_and_not_kept(network, tmp_path):
 def test_other_files_of_the_same_name_need_a_folder(mnist, monkeypatch):
     folder, _ = mnist
     monkeypatch.setenv("TINYGEN_DATA", str(folder))
-    with pytest.raises(DataError, match="if it is data of your own, say in which `folder` it is"):
+    with pytest.raises(DataError, match="if it is your own, say in which `folder` it is"):
         load_mnist()
 
 
@@ -251,7 +251,7 @@ def test_cifar_from_the_archive(cifar, monkeypatch, network):
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         for name in records:
             tar.add(folder / name, f"cifar-10-batches-bin/{name}")
-    network[module.CIFAR10_URL] = archive.getvalue()
+    network[module.CIFAR10_URL + module.CIFAR10_FILE] = archive.getvalue()
     monkeypatch.setattr(module, "CIFAR10_SHA256", hashlib.sha256(archive.getvalue()).hexdigest())
     check_cifar(load_cifar10(), records)
 

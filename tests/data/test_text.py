@@ -5,6 +5,7 @@ import io
 import os
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import IncompleteRead
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Network:
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     monkeypatch.delenv("TINYGEN_DATA", raising=False)
     source = module.SOURCES["shakespeare"]
-    short = module.Source(source.url, hashlib.sha256(SHAKESPEARE.encode()).hexdigest(), source.files)
+    short = replace(source, sha256=hashlib.sha256(SHAKESPEARE.encode()).hexdigest())
     monkeypatch.setitem(module.SOURCES, "shakespeare", short)
     return fake
 
@@ -96,7 +97,7 @@ def test_offline_the_error_says_what_to_do(network: Network, failure: Exception)
 
 def test_a_wrong_download_is_refused_and_not_kept(network: Network, tmp_path: Path) -> None:
     network.answer = b"<html>Please log in</html>"
-    with pytest.raises(DataError, match="is not the published text: its SHA-256 is"):
+    with pytest.raises(DataError, match="is not the published file: its SHA-256 is"):
         load_text("shakespeare")
     assert not (tmp_path / "home").exists()
 
@@ -104,7 +105,7 @@ def test_a_wrong_download_is_refused_and_not_kept(network: Network, tmp_path: Pa
 def test_a_damaged_file_is_refused(network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_bytes(SHAKESPEARE[:-1].encode())
     monkeypatch.setenv("TINYGEN_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"input\.txt is not the published text"):
+    with pytest.raises(DataError, match=r"input\.txt is not the published file"):
         load_text("shakespeare")
     assert network.asked == []
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygen.data.text import DataError
+from tinygen.data.published import DataError
 
 Pictures = NDArray[np.float32]  # (N, 1, 8, 8)
 Labels = NDArray[np.int64]

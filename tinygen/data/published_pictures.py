@@ -11,21 +11,17 @@ Pictures stay bytes, (N, C, H, W) from 0 to 255, as all of them as float32 would
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import math
-import os
 import tarfile
-import urllib.request
 import zlib
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygen.data.text import TIMEOUT, DataError
+from tinygen.data.published import DataError, Published
 
 Bytes = NDArray[np.uint8]
 
@@ -71,7 +67,7 @@ def idx_pair(part: str, folder: str | Path | None) -> Labelled:
     files = [f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"]
     images, labels = (
         read_idx(
-            published(file, MNIST_URL + file, MNIST_SHA256[file])
+            published(file, MNIST_URL, MNIST_SHA256[file])
             if folder is None
             else content_of(Path(folder), file, file.removesuffix(".gz")),
             file,
@@ -128,7 +124,7 @@ CIFAR10_CLASSES = (
     "truck",
 )
 CIFAR10_FILE = "cifar-10-binary.tar.gz"
-CIFAR10_URL = f"https://www.cs.toronto.edu/~kriz/{CIFAR10_FILE}"
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 CIFAR10_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 CIFAR10_TEST = ("test_batch.bin",)
@@ -186,34 +182,5 @@ def content_of(folder: Path, *names: str) -> bytes:
 
 
 def published(file: str, url: str, sha256: str) -> bytes:
-    """A published file: from TINYGEN_DATA, the cache or the network, in this order."""
-    cache = Path.home() / ".cache" / "tinygen"
-    chosen = os.environ.get("TINYGEN_DATA")
-    for folder in [Path(chosen), cache] if chosen else [cache]:
-        if (folder / file).is_file():
-            return verified((folder / file).read_bytes(), sha256, str(folder / file))
-    path = cache / file
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-            content = verified(response.read(), sha256, url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed, so that a run that is cut short leaves no half file behind.
-        aside = path.with_name(f"{file}.{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(path)
-    except (OSError, HTTPException) as error:
-        raise DataError(
-            f"{file} is not here and could not be downloaded to {path} ({error}). Download {url} elsewhere "
-            f"and save it as {path}, or put it into a folder and set TINYGEN_DATA to that folder"
-        ) from error
-    return content
-
-
-def verified(content: bytes, sha256: str, where: str) -> bytes:
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != sha256:
-        raise DataError(
-            f"{where} is not the published file: its SHA-256 is {digest}, not {sha256}. If it is a damaged "
-            "file, delete it and load again; if it is data of your own, say in which `folder` it is"
-        )
-    return content
+    """The content of a file in the folder `url`."""
+    return Published(url + file, sha256, (file,), "", "say in which `folder` it is").read()

@@ -8,47 +8,36 @@ Karpathy 2022). They are looked for in folders first and downloaded last.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import urllib.request
-from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinygen.data.published import DataError, Published
 
 Ids = NDArray[np.int64]
 
 # -- where texts come from -------------------------------------------------------------------------
 
 
-class DataError(Exception):
-    """Data is missing, damaged or out of reach; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A text published as one file that never changes."""
-
-    url: str
-    sha256: str
-    files: tuple[str, ...]  # what it may be called in a folder, the usual name first
-
-
+OWN = "give load_text its path"
+ADVICE = "The text 'topics' needs no network."
 SOURCES = {
-    "shakespeare": Source(
+    "shakespeare": Published(
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
         ("tinyshakespeare.txt", "input.txt"),
+        ADVICE,
+        OWN,
     ),
-    "names": Source(
+    "names": Published(
         "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt",
         "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d",
         ("names.txt",),
+        ADVICE,
+        OWN,
     ),
 }
-TIMEOUT = 20  # seconds
 
 
 def load_text(name_or_path: str | Path) -> str:
@@ -69,7 +58,7 @@ def load_text(name_or_path: str | Path) -> str:
 
         return "\n".join(topics[section] for section in sorted(topics))
     if isinstance(name_or_path, str) and name_or_path in SOURCES:
-        return published(name_or_path).decode()
+        return SOURCES[name_or_path].read().decode()
     path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(["topics", *SOURCES])
@@ -84,45 +73,6 @@ def load_text(name_or_path: str | Path) -> str:
             f"the file {str(path)!r} is not UTF-8: the byte 0x{content[error.start]:02x} at "
             f"{error.start} does not fit; convert it first, e.g. with iconv -t utf-8"
         ) from None
-
-
-def published(name: str) -> bytes:
-    """The file of the text `name`: from TINYGEN_DATA, the cache or the network, in this order."""
-    source = SOURCES[name]
-    cache = Path.home() / ".cache" / "tinygen"
-    chosen = os.environ.get("TINYGEN_DATA")
-    for folder in [Path(chosen), cache] if chosen else [cache]:
-        for file in source.files:
-            if (folder / file).is_file():
-                return verified((folder / file).read_bytes(), source, str(folder / file))
-    path = cache / source.files[0]
-    try:
-        with urllib.request.urlopen(source.url, timeout=TIMEOUT) as response:
-            content = verified(response.read(), source, source.url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed, so that a run that is cut short leaves no half file behind.
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        aside.write_bytes(content)
-        aside.replace(path)
-    except (OSError, HTTPException) as error:
-        raise DataError(
-            f"the text {name!r} is not here and could not be downloaded to {path} ({error}). "
-            f"Download {source.url} elsewhere and save it as {path}, or put it as "
-            f"{source.files[0]} into a folder and set TINYGEN_DATA to that folder. "
-            "The text 'topics' needs no network."
-        ) from error
-    return content
-
-
-def verified(content: bytes, source: Source, where: str) -> bytes:
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != source.sha256:
-        raise DataError(
-            f"{where} is not the published text: its SHA-256 is {digest}, not {source.sha256}. "
-            "If it is a damaged file, delete it and load again; if it is a text of your own, give "
-            "load_text its path"
-        )
-    return content
 
 
 # -- what a model is fed ---------------------------------------------------------------------------
