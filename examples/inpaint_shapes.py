@@ -1,7 +1,7 @@
 """Train a small diffusion on coloured shapes, then take parts of pictures away, and have it paint them in.
 
     python examples/inpaint_shapes.py                # five minutes or so on 2 cores
-    python examples/inpaint_shapes.py --repeats 10   # RePaint goes back and forth more often
+    python examples/inpaint_shapes.py --repeats 3    # RePaint goes back and forth less often
     python examples/inpaint_shapes.py --resume       # goes on after Ctrl-C, or a kill, as if nothing had been
 
 The model learns whole pictures, without captions, and never sees a mask. A shape is symmetric, left to right,
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tinygen import no_grad
 from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
 from tinygen.data.shapes_parser import read
 from tinygen.diffusion import Process, cosine, inpaint, loss_at, simple_loss, spread
+from tinygen.diffusion.inpaint import walk
 from tinygen.files import CheckpointError
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
@@ -44,14 +46,14 @@ def flags() -> argparse.Namespace:
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the paintings")
     add("--channels", type=number(int, 8), default=24, help="of the UNet at full resolution, a multiple of 8")
     add("--timesteps", type=number(int, 1), default=200, help="steps of the diffusion")
-    add("--steps", type=number(int, 1), default=1000, help="optimizer steps")
+    add("--steps", type=number(int, 1), default=1500, help="optimizer steps")
     add("--batch", type=number(int, 1), default=64, help="pictures per step, new ones every time")
     add("--lr", type=number(float, 0), default=2e-3, help="highest learning rate; it falls to a hundredth")
     add("--ema", type=number(float, 0, 1), default=0.995, help="memory of the average of the weights")
     add("--eval-every", type=number(int, 1), default=200, help="steps between evaluations")
     add("--pictures", type=number(int, 1), default=64, help="pictures to paint in, for each kind of hole")
     add("--paint-steps", type=number(int, 1), default=50, help="steps in which they are painted")
-    add("--repeats", type=number(int, 1), default=5, help="how often RePaint makes each step")
+    add("--repeats", type=number(int, 1), default=10, help="how often RePaint makes each step")
     add("--jump", type=number(int, 1), default=5, help="steps that RePaint goes back at a time")
     args = parser.parse_args()
     args.save_every, args.error = args.save_every or args.eval_every, parser.error
@@ -96,7 +98,8 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
     """The pictures, with what is outside of the mask painted in."""
     rng = np.random.default_rng(args.seed + 3)
     noise = rng.standard_normal(truth.shape, np.float32)
-    with tqdm(desc=name, unit="step", dynamic_ncols=True, leave=False) as bar:
+    down = sum(after < before for before, after in pairwise(walk(len(process.schedule), repeats, args.jump)))
+    with tqdm(desc=name, total=down, unit="step", dynamic_ncols=True, leave=False) as bar:
 
         def asked(x: Any, t: Any) -> Any:
             bar.update()

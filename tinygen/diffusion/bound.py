@@ -26,7 +26,8 @@ from tinygen.diffusion.schedule import Floats
 from tinygen.tensor import Array
 
 LEAST = 1e-12
-"""Probabilities below are taken for this one, the difference of two numbers near 1 having no digits left."""
+"""Probabilities below are taken for this one: the difference of two numbers near 1 has no digits left there.
+So a model that is sure of a wrong level is let off with 40 bits."""
 
 
 class Bound(NamedTuple):
