@@ -93,21 +93,26 @@ class Reviews:
     def __init__(self) -> None:
         ways = grammar()
         states = {name: i for i, name in enumerate(ways)}
-        self.start, self.over = states["start"], states["over"]
-        self.chain: Floats = np.zeros((len(states), len(WORDS), len(states)))
+        self.start = states["start"]
+        self.chain: Floats = np.zeros((len(states), len(WORDS), len(states)))  # from, word, to
+        shape = len(states), max(map(len, ways.values()))
+        self.ways: Floats = np.zeros(shape)  # the probabilities of the ways out of each state, one by one
+        self.word, self.to = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for name, out in ways.items():
-            for way in out:
-                self.chain[states[name], NUMBER[way.word], states[way.to]] += way.probability
+            for i, (p, word, to) in enumerate(out):
+                self.chain[states[name], NUMBER[word], states[to]] += p
+                self.ways[states[name], i] = p
+                self.word[states[name], i], self.to[states[name], i] = NUMBER[word], states[to]
 
     def write(self, n: int, length: int, rng: np.random.Generator) -> Ids:
         """n reviews, cut off at `length` words, or filled with END: (n, length)."""
-        count = self.chain.shape[2]
-        cdf = np.cumsum(self.chain.reshape(count, -1), axis=1)
+        cdf = np.cumsum(self.ways, axis=1)
+        cdf /= cdf[:, -1:]
         state = np.full(n, self.start)
         tokens = np.empty((n, length), np.int64)
         for t in range(length):
-            way = (cdf[state] <= rng.random((n, 1)) * cdf[state, -1:]).sum(axis=1)
-            tokens[:, t], state = way // count, way % count
+            way = (cdf[state] <= rng.random((n, 1))).sum(axis=1)
+            tokens[:, t], state = self.word[state, way], self.to[state, way]
         return tokens
 
     def log_probs(self, tokens: Any) -> Floats:
