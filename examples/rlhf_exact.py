@@ -51,7 +51,7 @@ def flags() -> argparse.Namespace:
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
     add("--reward-lr", type=number(float, 0), default=5e-3, help="the reward model's")
     add("--epochs", type=number(int, 1), default=4, help="PPO's and GRPO's steps on the same responses")
-    add("--eval-every", type=number(int, 1), default=50, help="steps between exact evaluations")
+    add("--eval-every", type=number(int, 1), default=25, help="steps between exact evaluations")
     parser.set_defaults(save_every=100)
     args = parser.parse_args()
     args.error = parser.error
@@ -180,8 +180,8 @@ def draw(run: RunFolder, frontier: Any, ends: dict[str, list[Any]]) -> None:
     axes.plot(frontier[0][shown], frontier[1][shown], "k", lw=1.2, label="the frontier")
     for k, (name, rows) in enumerate(ends.items()):
         way = [row for row in run.rows if row["stage"] == k + 2 and row["seed"] == 0]
-        line = ".--" if name == "best of n" else "-"
-        axes.plot([x["kl"] for x in way], [x["reward"] for x in way], line, lw=0.9, color=f"C{k}")
+        x, y = ([frontier[i][0], *(row[what] for row in way)] for i, what in enumerate(("kl", "reward")))
+        axes.plot(x, y, ".--" if name == "best of n" else "-", lw=0.9, color=f"C{k}")
         axes.scatter([x["kl"] for x in rows], [x["reward"] for x in rows], color=f"C{k}", s=22, label=name)
     axes.set(xlabel="KL(policy ‖ SFT), nats a response", ylabel="mean reward", title="Reward, and its price")
     axes.legend(frameon=False)

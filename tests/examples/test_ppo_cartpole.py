@@ -1,21 +1,15 @@
 """CartPole against its equations of motion and Gymnasium's; and the example, whole, stopped and resumed."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import load, run
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-spec = importlib.util.spec_from_file_location("ppo_cartpole", EXAMPLES / "ppo_cartpole.py")
-example = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(example)
+example = load("ppo_cartpole")
 
 
 def carts(state):
@@ -100,29 +94,13 @@ def test_an_episode_ends_after_500_steps():
 TINY = ["--seeds", "2", "--steps", "2048", "--horizon", "64", "--save-every", "3"]
 
 
-def run(monkeypatch, *flags, stop_after=None):
-    """The example in this process; it is asked to stop before round number `stop_after`."""
-
-    class Stop(example.Stop):
-        looks = 0
-
-        @property
-        def asked(self):
-            type(self).looks += 1
-            return stop_after is not None and self.looks > stop_after
-
-    monkeypatch.setattr(example, "Stop", Stop)
-    monkeypatch.setattr(sys, "argv", ["ppo_cartpole.py", *map(str, flags)])
-    example.main()
-
-
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, "--out", tmp_path / "whole", *TINY)
+    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "mean of the seeds" in capsys.readouterr().out
-    run(monkeypatch, "--out", tmp_path / "parts", *TINY, stop_after=5)  # of 8 rounds a seed
+    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=5)  # of 8 rounds a seed
     assert "--resume" in capsys.readouterr().out
-    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=5)
-    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY)
+    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=5)
+    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["returns"] == results[1]["returns"]
     assert len(results[0]["returns"]) == 2

@@ -1,43 +1,21 @@
 """The example, whole, stopped and resumed; and what its figures have to satisfy whatever was learned."""
 
 import csv
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import load, run
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-spec = importlib.util.spec_from_file_location("rlhf_exact", EXAMPLES / "rlhf_exact.py")
-example = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(example)
+example = load("rlhf_exact")
 
 STEPS = {"sft": 6, "reward": 5, "rl": 4, "dpo": 5}  # 28 for each seed
 TINY = ["--seeds", "2", "--layers", "1", "--width", "8", "--batch", "16"]
 TINY += ["--eval-every", "2", "--save-every", "5"]
 TINY += [word for name, n in STEPS.items() for word in (f"--{name}-steps", str(n))]
-
-
-def run(monkeypatch, *flags, stop_after=None):
-    """The example in this process; it is asked to stop before step number `stop_after`."""
-
-    class Stop(example.Stop):
-        looks = 0
-
-        @property
-        def asked(self):
-            type(self).looks += 1
-            return stop_after is not None and self.looks > stop_after
-
-    monkeypatch.setattr(example, "Stop", Stop)
-    monkeypatch.setattr(sys, "argv", ["rlhf_exact.py", *map(str, flags)])
-    example.main()
 
 
 def test_the_judge():
@@ -53,14 +31,16 @@ def test_demonstrations():
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, "--out", tmp_path / "whole", *TINY)
+    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: right about" in capsys.readouterr().out
-    run(monkeypatch, "--out", tmp_path / "parts", *TINY, stop_after=8)  # amid the reward model
+    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=8)  # amid the reward model
     assert "--resume" in capsys.readouterr().out
     for steps in (3, 9):  # at its end, and at the beginning of GRPO
-        run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
-    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY)
-    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY)  # all is done: only the results again
+        run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
+    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
+    run(
+        monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY
+    )  # all is done: only the results again
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["methods"] == results[1]["methods"]
     texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts")]

@@ -1,42 +1,20 @@
 """The example, whole, stopped and resumed; and the price that it compares with."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import load, run
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path.insert(0, str(EXAMPLES))
-spec = importlib.util.spec_from_file_location("rlhf_sentiment", EXAMPLES / "rlhf_sentiment.py")
-example = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(example)
+example = load("rlhf_sentiment")
 
 STEPS = {"pretraining": 4, "sft": 3, "reward": 4, "rl": 2, "dpo": 3}
 TINY = ["--samples", "40", "--width", "8", "--batch", "8", "--pairs", "50"]
 TINY += ["--eval-every", "10", "--save-every", "3"]
 TINY += [word for name, n in STEPS.items() for word in (f"--{name}-steps", str(n))]
-
-
-def run(monkeypatch, *flags, stop_after=None):
-    """The example in this process; it is asked to stop before step number `stop_after`."""
-
-    class Stop(example.Stop):
-        looks = 0
-
-        @property
-        def asked(self):
-            type(self).looks += 1
-            return stop_after is not None and self.looks > stop_after
-
-    monkeypatch.setattr(example, "Stop", Stop)
-    monkeypatch.setattr(sys, "argv", ["rlhf_sentiment.py", *map(str, flags)])
-    example.main()
 
 
 def test_the_cheapest_way():
@@ -47,13 +25,15 @@ def test_the_cheapest_way():
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, "--out", tmp_path / "whole", *TINY)
+    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: agrees with" in capsys.readouterr().out
-    run(monkeypatch, "--out", tmp_path / "parts", *TINY, stop_after=9)  # amid the reward model
+    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=9)  # amid the reward model
     assert "--resume" in capsys.readouterr().out
-    run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=4)  # between PPO and PPO-ptx
+    run(
+        monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=4
+    )  # between PPO and PPO-ptx
     for _ in range(2):  # the second time all is done: only the results again
-        run(monkeypatch, "--out", tmp_path / "parts", "--resume", *TINY)
+        run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
     whole, parts = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts"))
     assert whole["stages"] == parts["stages"]
     assert list(whole["stages"]) == ["SFT", "PPO", "PPO-ptx", "DPO"]
