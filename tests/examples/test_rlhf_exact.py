@@ -37,10 +37,8 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeyp
     assert "--resume" in capsys.readouterr().out
     for steps in (3, 9):  # at its end, and at the beginning of GRPO
         run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
-    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
-    run(
-        monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY
-    )  # all is done: only the results again
+    for _ in range(2):  # the second time all is done: only the results again
+        run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["methods"] == results[1]["methods"]
     texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts")]

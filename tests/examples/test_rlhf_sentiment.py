@@ -29,11 +29,10 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeyp
     assert "reward model: agrees with" in capsys.readouterr().out
     run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=9)  # amid the reward model
     assert "--resume" in capsys.readouterr().out
-    run(
-        monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=4
-    )  # between PPO and PPO-ptx
+    resumed = ("--out", tmp_path / "parts", "--resume", *TINY)
+    run(monkeypatch, example, *resumed, stop_after=4)  # between PPO and PPO-ptx
     for _ in range(2):  # the second time all is done: only the results again
-        run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
+        run(monkeypatch, example, *resumed)
     whole, parts = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts"))
     assert whole["stages"] == parts["stages"]
     assert list(whole["stages"]) == ["SFT", "PPO", "PPO-ptx", "DPO"]
