@@ -5,6 +5,8 @@ import pytest
 from policies import gpt
 
 from tinygen import nn, no_grad
+from tinygen.align.dpo import dpo_loss, margins, response_log_probs
+from tinygen.align.grpo import grpo_loss
 from tinygen.align.lora import (
     LoRALinear,
     adapters,
@@ -15,7 +17,9 @@ from tinygen.align.lora import (
     unmerge,
     without_adapters,
 )
-from tinygen.align.rollouts import log_probs, response_mask
+from tinygen.align.ppo import policy_loss
+from tinygen.align.reinforce import reinforce_loss
+from tinygen.align.rollouts import log_probs, response_mask, rollout
 from tinygen.align.sft import sft_loss
 from tinygen.models.vae import VAE
 from tinygen.optim import AdamW
@@ -132,6 +136,38 @@ def test_without_adapters_it_is_the_reference(merged):
     np.testing.assert_allclose(ref, log_probs(untouched, X).numpy(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
     assert all(adapter.merged == merged and adapter.enabled for adapter in adapters(model))
+
+
+def test_under_every_method():
+    """The reference is the model without its adapters, so DPO starts at ln 2, PPO and GRPO at ratio 1; and all
+    gradients are the adapters'."""
+    model = adapted()
+    tokens, mask = rollout(model, X[:, :2], 5, np.random.default_rng(0), end=0)
+    mask = mask[:, 1:]
+    with no_grad():
+        old = log_probs(model, tokens).numpy()
+        with without_adapters(model):
+            ref = log_probs(model, tokens).numpy()
+    np.testing.assert_array_equal(ref, old)
+    whole = response_log_probs(ref, mask)
+    advantages = np.arange(5.0) - 2
+
+    def dpo():
+        new = response_log_probs(log_probs(model, tokens), mask)
+        return dpo_loss(margins(new[:2], new[2:4], whole[:2], whole[2:4]))
+
+    losses = {
+        "REINFORCE": lambda: reinforce_loss(log_probs(model, tokens), advantages, mask),
+        "PPO": lambda: policy_loss(log_probs(model, tokens), old, np.outer(advantages, np.ones(6)), mask),
+        "GRPO": lambda: grpo_loss(log_probs(model, tokens), old, ref, advantages, mask),
+        "DPO": dpo,
+    }
+    for name, loss in losses.items():
+        model.zero_grad()
+        loss().backward()
+        moved = {n for n, p in model.named_parameters() if p.grad is not None}
+        assert moved == set(lora_state(model)), name
+    assert dpo().item() == pytest.approx(np.log(2), rel=1e-12)
 
 
 def test_any_module():
