@@ -139,8 +139,8 @@ def test_without_adapters_it_is_the_reference(merged):
 
 
 def test_under_every_method():
-    """The reference is the model without its adapters, so DPO starts at ln 2, PPO and GRPO at ratio 1; and all
-    gradients are the adapters'."""
+    """The reference is the model without its adapters, so DPO starts at ln 2, PPO and GRPO at ratio 1; and
+    all gradients are the adapters'."""
     model = adapted()
     tokens, mask = rollout(model, X[:, :2], 5, np.random.default_rng(0), end=0)
     mask = mask[:, 1:]

@@ -85,4 +85,4 @@ def penalise_missing_end(scores: Array, tokens: Any, mask: Mask, end: int, penal
     """Scores (B,) of responses, less the penalty for those that were cut off before they said `end`. tokens
     and mask (B, T)."""
     ended = ((np.asarray(tokens) == end) & mask).any(axis=1)
-    return scores - penalty * ~ended
+    return np.where(ended, scores, scores - penalty)
