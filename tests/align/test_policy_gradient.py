@@ -20,7 +20,7 @@ from tinygen.align.ppo import (
     whiten,
 )
 from tinygen.align.reinforce import leave_one_out, reinforce_loss
-from tinygen.align.rollouts import log_probs, response_mask, rollout
+from tinygen.align.rollouts import last, log_probs, response_mask, rollout
 from tinygen.align.world import expected, kl
 
 WORLD = small_world(vocab_size=2, length=3, prompts=1)  # 8 responses
@@ -314,6 +314,21 @@ def test_a_missing_end_costs():
     mask = response_mask(tokens, 1, end=9)
     got = penalise_missing_end(np.full(4, 5.0), tokens, mask, end=9, penalty=2.0)
     np.testing.assert_array_equal(got, [3, 5, 5, 5])  # the prompt's 9 is no end
+
+
+def test_float32_stays():
+    """What is made of float32 is float32: with a loss in float64, all that is behind it would be too."""
+    logp, old, ref, values = (x.astype(np.float32) for x in arrays(4, 6, n=4))
+    mask = np.arange(6) < np.array([[6], [3], [1], [4]])
+    scores = penalise_missing_end(old[:, 0], np.zeros((4, 6), int), mask, end=1)
+    rewards = kl_rewards(scores, old, ref, mask, beta=0.1)
+    advantages, returns = gae(rewards, np.pad(values, ((0, 0), (0, 1))), np.arange(6) == last(mask)[:, None])
+    white, each = whiten(advantages, mask), group_advantages(scores.reshape(2, 2)).ravel()
+    made = [scores, rewards, advantages, returns, white, each, leave_one_out(scores.reshape(2, 2))]
+    live = Tensor(logp, requires_grad=True)
+    made += [policy_loss(live, old, white, mask), value_loss(live, values, returns, mask)]
+    made += [grpo_loss(live, old, ref, each, mask), reinforce_loss(live, each, mask)]
+    assert [x.dtype for x in made] == [np.float32] * len(made)
 
 
 # -- GRPO ------------------------------------------------------------------------------------------

@@ -30,12 +30,11 @@ def gae(
         δ_t = r_t + γ V_{t+1} - V_t,    A_t = Σ_k (γλ)^k δ_{t+k},    the return is A_t + V_t
 
     λ = 1 is the sum of all rewards to come, minus V; λ = 0 believes the next value."""
-    going = 1.0 - np.asarray(ends)
-    delta = rewards + gamma * going * values[:, 1:] - values[:, :-1]
+    delta = rewards + gamma * np.where(ends, 0.0, values[:, 1:]) - values[:, :-1]
     advantages = np.zeros_like(delta)
     after = np.zeros_like(delta[:, 0])
     for t in reversed(range(delta.shape[1])):
-        after = delta[:, t] + gamma * lam * going[:, t] * after
+        after = delta[:, t] + gamma * lam * np.where(ends[:, t], 0.0, after)
         advantages[:, t] = after
     return advantages, advantages + values[:, :-1]
 
