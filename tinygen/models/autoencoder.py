@@ -21,12 +21,12 @@ perceptual and an adversarial term, which need other networks and are not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.models.vae import reparameterize
+from tinygen.models.vae import Posterior
 from tinygen.nn.residual import norm_of
 from tinygen.tensor import Array, Tensor
 
@@ -37,8 +37,7 @@ RECONSTRUCTION = {"l2": ops.mse, "l1": ops.l1}
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """The shape of an autoencoder. Latent diffusion's f = 8 has channels 128, multipliers (1, 2, 4, 4),
-    2 blocks, 32 groups; the defaults, f = 4, are for
-    32 × 32 pixels on a CPU."""
+    2 blocks, 32 groups; the defaults, f = 4, are for 32 × 32 pixels on a CPU."""
 
     in_channels: int = 3
     latent: int = 4  # channels of a code, Z
@@ -54,17 +53,6 @@ class AutoencoderConfig:
     def factor(self) -> int:
         """f: a picture is as many times as high and as wide as its code."""
         return 1 << (len(self.multipliers) - 1)
-
-
-class Posterior(NamedTuple):
-    """q(z|x) = N(mean, exp(logvar)), entry by entry: (B, Z, h, w) each."""
-
-    mean: Tensor
-    logvar: Tensor
-
-    def sample(self, rng: np.random.Generator) -> Any:
-        """A code (B, Z, h, w), differentiable by both."""
-        return reparameterize(self.mean, self.logvar, rng)
 
 
 class Halve(nn.Module):

@@ -36,13 +36,13 @@ def log_normal(x: Any, mean: Any, logvar: Any) -> Any:
 
 
 class Posterior(NamedTuple):
-    """q(z|x) = N(mean, exp(logvar)), number by number: (B, Z) each. A logvar may be any number."""
+    """q(z|x) = N(mean, exp(logvar)), number by number, both (B, ...). A logvar may be any number."""
 
     mean: Tensor
     logvar: Tensor
 
     def sample(self, rng: np.random.Generator) -> Any:
-        """A code of each picture, (B, Z), differentiable by both."""
+        """A code of each picture, (B, ...), differentiable by both."""
         return reparameterize(self.mean, self.logvar, rng)
 
 
