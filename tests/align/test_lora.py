@@ -56,6 +56,7 @@ def test_the_identity_at_the_start():
     assert np.abs(lora.lora_a.numpy()).max() > 0  # or nothing would ever be learned
     lora(x).sum().backward()
     assert np.abs(lora.lora_b.grad).max() > 0
+    assert layer.weight.grad is None
 
 
 def test_the_definition():

@@ -66,6 +66,11 @@ def test_draws_have_their_frequencies():
         assert np.all(off < 7 * np.sqrt(n / 2 * p * (1 - p)) + 1)
 
 
+def test_the_odds_by_hand():
+    assert preference(2.0, 1.0, 0.5) == pytest.approx(1 / (1 + math.exp(-2)))
+    assert preference(1.0, 2.0) == pytest.approx(1 / (1 + math.e))
+
+
 def test_preferences_are_bradley_terry():
     """Of 100,000 comparisons, how often the higher reward wins: within 5.5 standard deviations, 4e-8."""
     log_p, n = reference(), 100_000
