@@ -40,10 +40,10 @@ def flags() -> argparse.Namespace:
     add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
     add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
     add("--layers", type=number(int, 1), default=2, help="Transformer blocks")
-    add("--width", type=number(int, 2), default=32, help="channels of the stream; even")
+    add("--width", type=number(int, 4), default=48, help="channels of the stream, a multiple of 4")
     add("--batch", type=number(int, GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
     add("--sft-steps", type=number(int, 1), default=300, help="on demonstrations, new ones each step")
-    add("--reward-steps", type=number(int, 1), default=2000, help="of the reward model")
+    add("--reward-steps", type=number(int, 1), default=1500, help="of the reward model")
     add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
     add("--dpo-steps", type=number(int, 1), default=1200, help="of DPO")
     add("--pairs", type=number(int, 1), default=40_000, help="comparisons that were asked for")
@@ -55,6 +55,8 @@ def flags() -> argparse.Namespace:
     parser.set_defaults(save_every=100)
     args = parser.parse_args()
     args.error = parser.error
+    if args.width % 4:
+        args.error(f"--width {args.width} is no multiple of 4, the number of attention heads")
     return args
 
 
@@ -79,7 +81,7 @@ class Lab:
         self.args = args
         self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, judge)
         task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
-        config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 2, args.width)
+        config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
         options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
         self.steps = Steps(config, task, np.random.default_rng(0), **options)
         self.asked = -1
