@@ -50,7 +50,7 @@ def flags() -> argparse.Namespace:
     add("--draw-only", action="store_true", help="draw with the model in --out, and train nothing")
     add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the drawings, the noise")
-    add("--ae-steps", type=number(int, 2), default=1200, help="steps of the autoencoder")
+    add("--ae-steps", type=number(int, 2), default=1000, help="steps of the autoencoder")
     add("--ae-channels", type=number(int, 4), default=16, help="its channels, a quarter of those at the code")
     add("--ae-lr", type=number(float, 0), default=2e-3, help="its highest learning rate")
     add("--drawings", type=number(int, 1), default=8192, help="pictures that the diffusion learns from")
@@ -163,11 +163,12 @@ def show(model: LatentDiffusion, args: argparse.Namespace, folder: Path) -> None
     prompts = args.prompt or [caption(Scene(*pair, *next(rest))) for pair in product(SHAPES, COLOURS)]
     rng = np.random.default_rng(args.seed + 5)
     frames = [model.decode(x) for x in model.denoise(prompts, rng, args.guidance, args.sampler_steps)]
-    columns = min(len(prompts), len(COLOURS))
-    save_grid(folder / "prompts.png", frames[-1], columns)
-    save_film(folder / "denoising.gif", frames, columns)
-    some = [frames[i][:4] for i in np.linspace(0, len(frames) - 1, 8).round().astype(int)]
-    save_grid(folder / "denoising.png", np.concatenate(np.stack(some, axis=1)), len(some))
+    save_grid(folder / "prompts.png", frames[-1], len(COLOURS))
+    save_film(folder / "denoising.gif", frames, len(COLOURS), scale=2)
+    times = np.linspace(0, len(frames) - 1, 8).astype(int)
+    some = np.linspace(0, len(prompts) - 1, min(4, len(prompts))).astype(int)
+    strip = np.stack(frames, axis=1)[some][:, times].reshape(-1, *frames[0].shape[1:])
+    save_grid(folder / "denoising.png", strip, len(times))
     scenes, sure = read(frames[-1])
     for prompt, scene, confidence in zip(prompts, scenes, sure, strict=True):
         print(f"{prompt:44} is read as {caption(scene)!r}, {confidence:.0%} sure")
@@ -217,9 +218,9 @@ def learn(args: argparse.Namespace) -> None:
         show(model, args, Path(args.out))
         return
     run = RunFolder(args.out, ["step", "autoencoder_loss", "diffusion_loss"], settings_of(args), args.resume)
-    print(f"autoencoder with {model.autoencoder.num_parameters():,} parameters, ", end="")
-    print(f"UNet {model.denoiser.unet.num_parameters():,}, ", end="")
-    print(f"text encoder {model.denoiser.text_encoder.num_parameters():,}")
+    parts = (model.autoencoder, model.denoiser.unet, model.denoiser.text_encoder)
+    counts = [part.num_parameters() for part in parts]
+    print("parameters: autoencoder {:,}, UNet {:,}, text encoder {:,}".format(*counts))
     if not train(model, args, run):
         print(f"stopped at step {run.saved_step}; --resume goes on from there")
         return
@@ -230,8 +231,7 @@ def learn(args: argparse.Namespace) -> None:
     print(f"\nguidance {best:g}, {args.judged} pictures for each figure\n{text}\n")
     show(model, args, run.path)
     plot(found, run.path / "guidance.png")
-    losses = {"autoencoder_loss": "autoencoder", "diffusion_loss": "diffusion"}
-    run.curve(losses, {}, "Codes, then diffusion of codes", "mean squared error")
+    run.curve({"autoencoder_loss": "autoencoder", "diffusion_loss": "diffusion"}, {}, "Training", "loss")
     seconds = {"training_seconds": trained - began, "seconds": time.perf_counter() - began}
     flags = {name: x for name, x in vars(args).items() if name != "error"}
     run.result(best_guidance=best, **found, **seconds, flags=flags)
