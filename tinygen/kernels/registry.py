@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -12,8 +12,12 @@ import numpy as np
 from tinygen.tape import Op
 from tinygen.tensor import Array
 
-FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba")}
-"""What the kernels may need that each mode takes."""
+FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba", "cuda")}
+"""What the kernels may need that each mode takes. Those that need "cuda" are for arrays on a card, the others
+for NumPy's."""
+
+PACKAGES = {"numba": "tinygen.kernels.compiled", "cuda": "tinygen_cuda"}
+"""Where the kernels are that are imported when they are wanted."""
 
 LEAST = 2**13
 """How many entries an array must have for a compiled kernel to be worth a thread, or the import of Numba."""
@@ -29,7 +33,7 @@ the compiled kernels' would have to wait for."""
 
 class Kernel(NamedTuple):
     op: Op
-    floor: str  # what it needs: "numpy" or "numba"
+    floor: str  # what it needs: "numpy", "numba" or "cuda"
     compute: Callable[..., Any]
 
 
@@ -49,14 +53,20 @@ def many_products(x: Array, weight: Array, *rest: Any) -> bool:
     return bool(x.ndim) and bool(x.size * weight.size >= PRODUCTS * x.shape[-1])
 
 
-class Later:
-    """A compiled kernel, the function of the op's name in `tinygen.kernels.compiled.MODULE`. That is
-    imported, and Numba with it, when the first arguments come that are worth it."""
+def any_size(*args: Any) -> bool:
+    """On a card, one launch instead of several is always worth it."""
+    return True
 
-    def __init__(self, op: Op, module: str, worth: Callable[..., bool]) -> None:
-        self.__module__ = f"{__package__}.compiled.{module}"
+
+class Later:
+    """A compiled kernel, the function of the op's name in a module of one of the PACKAGES. That is imported,
+    and Numba with it, when the first arguments come that are worth it."""
+
+    def __init__(self, op: Op, module: str, worth: Callable[..., bool], floor: str) -> None:
+        self.__module__ = f"{PACKAGES[floor]}.{module}"
         self.__name__ = op.name
         self.worth = worth
+        self.floor = floor
         self.function: Callable[..., Any] | None = None
         self.missing = ""  # why it cannot be had
 
@@ -69,8 +79,10 @@ class Later:
         """Whether the kernel is there; if it isn't, `missing` says why."""
         if self.function is None and not self.missing:
             try:
+                if self.floor == "cuda":
+                    importlib.import_module("cupy")
                 self.function = getattr(importlib.import_module(self.__module__), self.__name__)
-            except ImportError as error:  # no Numba, no OpenBLAS, or none that can be used
+            except ImportError as error:  # no Numba, CuPy or OpenBLAS, or none that can be used
                 self.missing = str(error)
         return self.function is not None
 
@@ -111,21 +123,27 @@ class Switch:
     ) -> None:
         """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`, for
         arguments of which `worth` is true."""
-        self.register(function, "numba")(Later(op_of(function), module, worth))
+        self.register(function, "numba")(Later(op_of(function), module, worth, "numba"))
 
-    def live(self, op: Op) -> list[Callable[..., Any]]:
-        """The kernels that the mode allows for `op`, best first."""
-        return [e.compute for e in self.entries if e.op is op and e.floor in FLOORS[self.mode]][::-1]
+    def on_card(self, function: Callable[..., Any] | Op, module: str) -> None:
+        """Let the op `function` have, for arrays on a card, the kernel of its name in
+        `tinygen_cuda/MODULE.py`."""
+        self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda"))
+
+    def live(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
+        """The kernels that need one of `floors` and that the mode allows for `op`, best first."""
+        allowed = [floor for floor in floors if floor in FLOORS[self.mode]]
+        return [e.compute for e in self.entries if e.op is op and e.floor in allowed][::-1]
 
     def connect(self, op: Op) -> None:
-        found = self.live(op)
-        op.compute = tried(found, op.body) if found else op.body
+        found = {"cpu": self.live(op, "numpy", "numba"), "cuda": self.live(op, "cuda")}
+        op.compute = tried(found, op.body) if any(found.values()) else op.body
 
     def table(self) -> str:
         """One line per kernel: the op, what it needs, where it stands, whether it is in use."""
         rows = [("op", "needs", "kernel", "in use")]
         for e in sorted(self.entries, key=lambda e: e.op.name):
-            used = "yes" if e.compute in self.live(e.op) else "no"
+            used = "yes" if e.compute in self.live(e.op, e.floor) else "no"
             if used == "yes" and isinstance(e.compute, Later) and not e.compute.load():
                 used = f"no: {e.compute.missing}"
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
@@ -153,11 +171,15 @@ class Restore:
         self.switch(self.before)
 
 
-def tried(candidates: Sequence[Callable[..., Any]], definition: Callable[..., Any]) -> Callable[..., Any]:
-    """The first candidate that takes the arguments, else the definition. Kernels see float32 arrays only."""
+def tried(
+    found: Mapping[str, Sequence[Callable[..., Any]]], definition: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The first kernel for the first argument's device that takes the arguments, else the definition. Kernels
+    see float32 arrays only."""
 
     def compute(*args: Any, **kwargs: Any) -> Any:
-        if not (type(args[0]) is np.ndarray and args[0].dtype == np.float32 and args[0].size):
+        candidates = found.get(place(args[0]), ())
+        if not (candidates and args[0].dtype == np.float32 and args[0].size):
             return definition(*args, **kwargs)
         for candidate in candidates:
             result = candidate(*args, **kwargs)
@@ -166,6 +188,13 @@ def tried(candidates: Sequence[Callable[..., Any]], definition: Callable[..., An
         return definition(*args, **kwargs)
 
     return compute
+
+
+def place(x: Any) -> str:
+    """Which kernels can be for x: "cpu" for NumPy's arrays, "cuda" for CuPy's; "" for anything else."""
+    if type(x) is np.ndarray:
+        return "cpu"
+    return "cuda" if type(x).__module__.partition(".")[0] == "cupy" else ""
 
 
 def float32(*arrays: Any) -> bool:

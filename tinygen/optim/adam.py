@@ -42,6 +42,7 @@ def adam(
 
 ADAM = Op(adam)  # never on the tape, but a definition that has a kernel
 kernels.later(ADAM, "adam", worth=lambda *arrays: True)  # see `Adam.update_all`
+kernels.on_card(ADAM, "adam")
 
 
 class Adam(Optimizer):

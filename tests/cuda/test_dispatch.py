@@ -1,0 +1,132 @@
+"""Arrays on a card go to the kernels in `tinygen_cuda`, and a training step is the same through them.
+
+Without a card: NumPy's arrays are taken for those of a card, and the kernels run in the simulator."""
+
+import sys
+
+import numpy as np
+import pytest
+from kernels import KERNELS
+from schedule import scheduled
+
+import tinygen
+from tinygen import Tensor, nn, ops
+from tinygen.kernels import kernels, registry
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.optim import AdamW
+
+
+@pytest.fixture
+def on_a_card(monkeypatch):
+    """NumPy's arrays count as CuPy's; returns the names of the kernels that are launched."""
+    launched = []
+
+    def launch(kernel, *args):
+        launched.append(kernel.fn.__name__)
+        return original(kernel, *args)
+
+    original = KERNELS.softmax.launch
+    for module in vars(KERNELS).values():
+        if hasattr(module, "launch"):
+            monkeypatch.setattr(module, "launch", launch)
+    monkeypatch.setattr(registry, "place", lambda x: "cuda" if type(x) is np.ndarray else "")
+    for entry in kernels.entries:
+        if entry.floor == "cuda":
+            _, module = entry.compute.__module__.split(".")
+            function = getattr(getattr(KERNELS, module), entry.compute.__name__)
+            monkeypatch.setattr(entry.compute, "function", function)
+    with scheduled("up"):
+        yield launched
+
+
+def test_whose_array_it_is():
+    class Card:
+        __module__ = "cupy"
+
+    assert registry.place(np.ones(1)) == "cpu"
+    assert registry.place(Card()) == "cuda"
+    assert [registry.place(x) for x in (1.0, None, Tensor([1.0]))] == ["", "", ""]
+
+
+def test_every_kernel_is_in_the_table():
+    rows = [row.split() for row in kernels.table().splitlines() if " cuda " in row]
+    assert {row[2].split(".")[1] for row in rows} == set(vars(KERNELS)) - {"reduce", "flash"}
+    assert all(row[2].startswith("tinygen_cuda.") for row in rows)
+
+
+def test_without_cupy_the_table_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    entry = next(e for e in kernels.entries if e.floor == "cuda")
+    later = registry.Later(entry.op, "softmax", registry.any_size, "cuda")
+    assert later(np.ones(1)) is NotImplemented
+    assert "cupy" in later.missing
+
+
+def test_definitions_only(on_a_card):
+    with tinygen.kernels("off"):
+        ops.softmax(Tensor(np.ones((2, 3), np.float32)))
+    assert on_a_card == []
+
+
+def test_float64_is_left_to_the_definition(on_a_card):
+    ops.softmax(Tensor(np.ones((2, 3))))
+    assert on_a_card == []
+
+
+def gpt_steps():
+    model = GPT(GPTConfig(5, 4, n_layer=1, n_head=2, n_embd=4, gelu="tanh"), rng=np.random.default_rng(0))
+    optimizer = AdamW(model.parameters(), lr=0.1, eps=1e-3)  # keys' bias has no gradient: with less, noise
+    optimizer.size = registry.LEAST  # as if it were large enough for a kernel
+    losses = []
+    for _ in range(2):
+        logits, _ = model(np.array([[0, 1, 4, 1]]))
+        loss = ops.cross_entropy(logits, np.array([[1, 4, 1, 2]]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, [p.data for p in model.parameters()]
+
+
+def test_training_gpt(on_a_card):
+    losses, parameters = gpt_steps()
+    assert set(on_a_card) == {
+        *("layer_norm_rows", "layer_norm_rows_backward", "layer_norm_columns_backward"),
+        *("softmax_rows", "softmax_rows_backward", "gelu_tanh", "gelu_tanh_backward"),
+        *("cross_entropy_rows", "cross_entropy_rows_backward", "add_runs", "adam_entries"),
+    }
+    with tinygen.kernels("off"):
+        expected, references = gpt_steps()
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for p, reference in zip(parameters, references, strict=True):
+        np.testing.assert_allclose(p, reference, atol=1e-5)
+
+
+class Pictures(nn.Module):
+    """Down, a norm, and up again."""
+
+    def __init__(self, rng):
+        self.down = nn.Conv2d(2, 4, 2, stride=2, rng=rng)
+        self.norm = nn.GroupNorm(2, 4)
+        self.up = nn.ConvTranspose2d(4, 2, 2, stride=2, rng=rng)
+
+    def forward(self, x):
+        return self.up(ops.gelu(self.norm(self.down(x))))
+
+
+def pictures_gradients():
+    rng = np.random.default_rng(0)
+    model, x = Pictures(rng), Tensor(rng.standard_normal((1, 2, 4, 4)).astype(np.float32))
+    np.square(model(x) - x).sum().backward()
+    return [p.grad for p in model.parameters()]
+
+
+def test_pictures(on_a_card):
+    gradients = pictures_gradients()
+    assert {"unfold_entries", "fold_entries", "group_norm_rows", "group_norm_channels_backward"} <= set(
+        on_a_card
+    )
+    with tinygen.kernels("off"):
+        expected = pictures_gradients()
+    for g, reference in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(g, reference, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,33 @@
+"""The kernels are compiled without a card, for the arguments that their ops give them: they have types, which
+the simulator does not ask for, and compute nothing in float64, which on most cards takes 64 times as long."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kernels import FOLDER
+
+
+def compiled(to):
+    """{kernel: lines with float64} from a process of its own, in which Numba is no simulator."""
+    folder = Path(__file__).parent
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), *filter(None, sys.path)])
+    command = [sys.executable, "-W", "ignore", str(folder / "compiled.py"), to]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if to == "ptx" and ("NvvmSupportError" in done.stderr or "libNVVM cannot be found" in done.stderr):
+        pytest.skip("there is no NVVM: pip install numba-cuda[cu13], or a CUDA toolkit")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("to", ["llvm", "ptx"])
+def test_no_float64_and_all_kernels(to):
+    found = compiled(to)
+    assert found.pop("__main__.leaks") != []
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    text = "".join(path.read_text() for path in FOLDER.glob("*.py"))
+    assert len(found) == text.count("@cuda.jit\n")  # device functions are compiled with what calls them

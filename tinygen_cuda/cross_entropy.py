@@ -1,0 +1,76 @@
+"""Cross-entropy of logits, forward and backward, without the probabilities or the one-hot targets in memory.
+
+Forward: one block a row of logits (N, V). loss = logsumexp(row) - row[target], 0 for a target that is to be
+ignored.
+
+    walk 1   the maximum
+    walk 2   sum of exp(x - maximum)      logsumexp = maximum + log(sum), kept: 4 bytes a row
+
+Backward: dlogits = g·(exp(x - logsumexp) - [j is the target]), one walk.
+
+    bytes moved   forward 4·N·V read (twice, the second time from the cache while a row fits), 8·N written;
+                  backward 4·N·V read, 4·N·V written
+    operations    an exp and a sum an entry forward, an exp and a product backward: the memory limits both
+
+At GPT-2's V = 50,257 and N = 8,192 the logits are 1.6 GB, and the definition would make several arrays as
+large.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.tensor import Array
+from tinygen_cuda.reduce import LOWEST, block_max, block_sum
+from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch
+
+
+@cuda.jit
+def cross_entropy_rows(x, targets, ignored, losses, sums):
+    buffer = cuda.shared.array(THREADS, float32)
+    row, t, n = cuda.blockIdx.x, cuda.threadIdx.x, x.shape[1]
+    top = LOWEST
+    for j in range(t, n, THREADS):
+        if x[row, j] > top:
+            top = x[row, j]
+    top = block_max(buffer, top)
+    if top == LOWEST:
+        top = float32(0)
+    mine = float32(0)
+    for j in range(t, n, THREADS):
+        mine += math.exp(x[row, j] - top)
+    total = block_sum(buffer, mine)
+    if t == 0:
+        sums[row] = top + math.log(total)
+        losses[row] = float32(0)
+        if targets[row] != ignored:  # log(total) alone is exact where the target is far above the rest
+            losses[row] = math.log(total) - (x[row, targets[row]] - top)
+
+
+@cuda.jit
+def cross_entropy_rows_backward(x, targets, ignored, sums, g, dx):
+    row, t = cuda.blockIdx.x, cuda.threadIdx.x
+    scale = g[row] if targets[row] != ignored else float32(0)
+    for j in range(t, x.shape[1], THREADS):
+        p = math.exp(x[row, j] - sums[row])
+        dx[row, j] = scale * (p - float32(1) if j == targets[row] else p)
+
+
+def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> Any:
+    """As `tinygen.ops.loss.token_losses`, which sees to it that targets are classes; without smoothing."""
+    if smoothing or type(targets) is not type(logits):
+        return NotImplemented
+    shape = logits.shape
+    x, ids = contiguous(logits).reshape(-1, shape[-1]), contiguous(targets).reshape(-1)
+    losses, sums = np.empty_like(x, shape=len(x)), np.empty_like(x, shape=len(x))
+    launch(cross_entropy_rows, len(x), THREADS, x, ids, ignore_index, losses, sums)
+
+    def dlogits(g: Array) -> Array:
+        dx, scale = np.empty_like(x), contiguous(g).reshape(-1)
+        launch(cross_entropy_rows_backward, len(x), THREADS, x, ids, ignore_index, sums, scale, dx)
+        return dx.reshape(shape)
+
+    return losses.reshape(shape[:-1]), dlogits
