@@ -1,15 +1,11 @@
 """Diffusion of points: what it measures, on points whose measures are known; and the run as a whole."""
 
-import importlib.util
-import json
 import math
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import module, outcome, run
 
 from tinygen import Tensor
 from tinygen.checkpoints import Checkpoints
@@ -20,21 +16,13 @@ from tinygen.safetensors import load_file
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "diffusion_2d.py"
+EXAMPLE = "diffusion_2d.py"
 TINY = ["--timesteps", "30", "--width", "16", "--batch", "64", "--samples", "500", "--eval-every", "20"]
 
 
 @pytest.fixture(scope="module")
 def example():
-    """The script as a module, with its neighbours."""
-    sys.path.insert(0, str(EXAMPLE.parent))
-    try:
-        spec = importlib.util.spec_from_file_location("diffusion_2d", EXAMPLE)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(EXAMPLE.parent))
-    return module
+    return module(EXAMPLE)
 
 
 # -- what is measured ------------------------------------------------------------------------------
@@ -92,24 +80,12 @@ def test_paths_end_where_ddim_does(example):
 # -- the run ---------------------------------------------------------------------------------------
 
 
-def run(*flags):
-    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def files(out):
-    """What must be the same to the last bit."""
-    result = json.loads((out / "result.json").read_text())
-    figures = {name: x for name, x in result.items() if name not in ("seconds", "flags")}
-    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
-
-
 def test_a_short_run_and_the_same_one_resumed(tmp_path):
     """Resumed after it lost its last 40 steps, as if it had been killed at step 40."""
     flags = ["--steps", 80, "--out", tmp_path / "out", *TINY]
-    done = run(*flags)
+    done = run(EXAMPLE, *flags)
     assert done.returncode == 0, done.stderr
-    whole = files(tmp_path / "out")
+    whole = outcome(tmp_path / "out")
     result = whole[2]
     assert result["steps"] == 80
     assert result["loss"] == pytest.approx(result["floor"] * (1 + result["excess_percent"] / 100))
@@ -133,9 +109,9 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
             shutil.rmtree(path)
     assert checkpoints.load().step == 40
     (tmp_path / "out" / "result.json").unlink()
-    done = run(*flags, "--resume")
+    done = run(EXAMPLE, *flags, "--resume")
     assert done.returncode == 0, done.stderr
-    assert files(tmp_path / "out") == whole
+    assert outcome(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize(
@@ -148,7 +124,7 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
-    done = run(*flags, "--out", tmp_path / "out")
+    done = run(EXAMPLE, *flags, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -1,14 +1,10 @@
 """Painting in: the holes, what is said of them where that is known, and the run as a whole."""
 
-import importlib.util
-import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import module, outcome, run
 
 from tinygen.checkpoints import Checkpoints
 from tinygen.data.shapes import SCENES, Scene, draw
@@ -18,22 +14,14 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 pytest.importorskip("PIL")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "inpaint_shapes.py"
+EXAMPLE = "inpaint_shapes.py"
 TINY = ["--channels", "8", "--batch", "8", "--timesteps", "20", "--paint-steps", "8", "--pictures", "4"]
 TINY += ["--eval-every", "3", "--repeats", "2", "--jump", "2"]
 
 
 @pytest.fixture(scope="module")
 def example():
-    """The script as a module, with its neighbours."""
-    sys.path.insert(0, str(EXAMPLE.parent))
-    try:
-        spec = importlib.util.spec_from_file_location("inpaint_shapes", EXAMPLE)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(EXAMPLE.parent))
-    return module
+    return module(EXAMPLE)
 
 
 # -- what is measured ------------------------------------------------------------------------------
@@ -77,24 +65,12 @@ def test_error_in_the_hole(example):
 # -- the run ---------------------------------------------------------------------------------------
 
 
-def run(*flags):
-    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def files(out):
-    """What must be the same to the last bit."""
-    result = json.loads((out / "result.json").read_text())
-    figures = {name: x for name, x in result.items() if name not in ("seconds", "flags")}
-    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
-
-
 def test_a_short_run_and_the_same_one_resumed(tmp_path):
     """Resumed after it lost its last 3 steps, as if it had been killed at step 3."""
     flags = ["--steps", 6, "--out", tmp_path / "out", *TINY]
-    done = run(*flags)
+    done = run(EXAMPLE, *flags)
     assert done.returncode == 0, done.stderr
-    whole = files(tmp_path / "out")
+    whole = outcome(tmp_path / "out")
     result = whole[2]
     assert (result["steps"], result["real"]) == (6, 1.0)
     assert 0.1 < result["val_loss"] < 1.5
@@ -116,9 +92,9 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     shutil.rmtree(checkpoints.paths()[-1])
     assert checkpoints.load().step == 3
     (tmp_path / "out" / "result.json").unlink()
-    done = run(*flags, "--resume")
+    done = run(EXAMPLE, *flags, "--resume")
     assert done.returncode == 0, done.stderr
-    assert files(tmp_path / "out") == whole
+    assert outcome(tmp_path / "out") == whole
 
 
 @pytest.mark.parametrize(
@@ -131,7 +107,7 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
-    done = run(*flags, "--out", tmp_path / "out")
+    done = run(EXAMPLE, *flags, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -2,16 +2,12 @@
 
 import argparse
 import csv
-import importlib.util
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import module, run
 
 from tinygen.checkpoints import Checkpoints
 from tinygen.safetensors import load_file
@@ -19,36 +15,19 @@ from tinygen.safetensors import load_file
 for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
     pytest.importorskip(package)
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "vae_digits.py"
-ALONE = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # at these sizes threads only wait for one another
+EXAMPLE = "vae_digits.py"
 TINY = ["--steps", 40, "--eval-every", 20, "--batch", 16, "--judge-steps", 21, "--draws", 2]
 
 
-def run(*flags):
-    return subprocess.run(
-        [sys.executable, str(EXAMPLE), *map(str, flags)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=ALONE,
-    )
-
-
-@pytest.fixture
-def example(monkeypatch):
-    """The script as a module; it finds the files beside it."""
-    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
-    spec = importlib.util.spec_from_file_location("vae_digits", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def example():
+    return module(EXAMPLE)
 
 
 def test_a_short_run_and_the_same_resumed(tmp_path):
     """Taken back to its checkpoint half-way, the run ends in the same bits."""
     out = tmp_path / "out"
-    done = run("--out", out, *TINY)
+    done = run(EXAMPLE, "--out", out, *TINY)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
     assert result["steps"] == 40
@@ -70,7 +49,7 @@ def test_a_short_run_and_the_same_resumed(tmp_path):
         file.unlink()
     last.path.rmdir()
     assert checkpoints.load().step == 20
-    done = run("--out", out, "--resume", *TINY)
+    done = run(EXAMPLE, "--out", out, "--resume", *TINY)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
     again = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["figures"]
@@ -78,7 +57,7 @@ def test_a_short_run_and_the_same_resumed(tmp_path):
 
 
 def test_what_is_wrong_is_one_line(tmp_path):
-    done = run("--out", tmp_path / "out", "--latent", 1)
+    done = run(EXAMPLE, "--out", tmp_path / "out", "--latent", 1)
     assert done.returncode == 2
     assert "argument --latent: must be an int from 2 to 63, not '1'" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -1,16 +1,12 @@
 """The VQ-VAE of shapes: what it is compared with, and the run as a whole, killed and resumed."""
 
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import module, outcome, run
 
 from tinygen.checkpoints import Checkpoints
 from tinygen.data import shapes
@@ -20,21 +16,13 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 pytest.importorskip("PIL")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "vqvae_shapes.py"
+EXAMPLE = "vqvae_shapes.py"
 TINY = ["--width", "8", "--dim", "4", "--codes", "16", "--batch", "4", "--test", "12", "--steps", "32"]
 
 
 @pytest.fixture(scope="module")
 def example():
-    """The script as a module, with its neighbours."""
-    sys.path.insert(0, str(EXAMPLE.parent))
-    try:
-        spec = importlib.util.spec_from_file_location("vqvae_shapes", EXAMPLE)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(EXAMPLE.parent))
-    return module
+    return module(EXAMPLE)
 
 
 # -- what is measured ------------------------------------------------------------------------------
@@ -85,23 +73,9 @@ def test_baselines(example):
 # -- the run ---------------------------------------------------------------------------------------
 
 
-def run(*flags):
-    """What the script answers; at these sizes threads would only wait for one another."""
-    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
-    alone = {**os.environ, "NUMBA_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=alone)
-
-
-def results(out):
-    """What must be the same to the last bit."""
-    result = json.loads((out / "result.json").read_text())
-    figures = {name: value for name, value in result.items() if name not in ("seconds", "flags")}
-    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
-
-
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
     out, again = tmp_path / "out", tmp_path / "again"
-    done = run(*TINY, "--eval-every", 8, "--out", out)
+    done = run(EXAMPLE, *TINY, "--eval-every", 8, "--out", out)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
     assert result["steps"] == 32
@@ -120,13 +94,13 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
     for path in checkpoints.paths():  # as if it had been killed after step 16
         if not path.name.endswith("16"):
             shutil.rmtree(path)
-    done = run(*TINY, "--eval-every", 8, "--out", again, "--resume")
+    done = run(EXAMPLE, *TINY, "--eval-every", 8, "--out", again, "--resume")
     assert done.returncode == 0, done.stderr
-    assert results(again) == results(out)
+    assert outcome(again) == outcome(out)
 
 
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path):
-    done = run("--codes", 1, "--out", tmp_path / "out")
+    done = run(EXAMPLE, "--codes", 1, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "argument --codes: must be an int at least 2, not '1'" in done.stderr
     assert done.stderr.count("\n") == 1
