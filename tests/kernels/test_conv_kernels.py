@@ -299,3 +299,17 @@ def test_a_net_of_all_of_them():
         return ops.conv_transpose2d(ops.upsample_nearest(y, 2), u * 0.1, None, 2, 1)
 
     assert_equals_definition(net, x, w, scale, shift, v, u)
+
+
+def test_many_products_of_few_numbers_are_worth_a_kernel(monkeypatch):
+    """As many as OpenBLAS would take threads of its own for, which then stand in the way of the kernels'."""
+    monkeypatch.setattr(registry, "LEAST", 2**13)
+    x, weight, g = (np.zeros(s, np.float32) for s in ((8, 2, 16, 8), (16, 2, 4, 4), (8, 16, 13, 5)))
+    assert x.size * weight.size / 2 == x.size * 16 * 16 == 2 * registry.PRODUCTS
+    assert registry.many_taps(x, weight)
+    assert registry.many_taps(x[:4], weight)
+    assert not registry.many_taps(x[:3], weight)
+    assert registry.many_pairs(x, g[:1], (4, 4))
+    assert not registry.many_pairs(x[:3], g[:1], (4, 4))
+    wide = np.zeros((2, 2, 64, 64), np.float32)
+    assert registry.many_taps(wide, weight[:1, :, :1, :1])

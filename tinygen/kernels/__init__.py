@@ -11,7 +11,7 @@ those in `compiled/`, where Numba is installed. `kernels.table()` lists them.
 from tinygen import ops
 from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
-from tinygen.kernels.registry import kernels, many_products, many_steps
+from tinygen.kernels.registry import kernels, many_pairs, many_products, many_steps, many_taps
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.ops.pool import max_pool
@@ -19,9 +19,9 @@ from tinygen.ops.pool import max_pool
 __all__ = ["kernels"]
 
 kernels.later(ops.attention, "attention")
-kernels.later(convolution, "conv")
-kernels.later(transposed_convolution, "conv")
-kernels.later(correlation, "conv")
+kernels.later(convolution, "conv", many_taps)
+kernels.later(transposed_convolution, "conv", many_taps)
+kernels.later(correlation, "conv", many_pairs)
 kernels.later(max_pool, "pool")
 kernels.later(ops.upsample_nearest, "pool")
 kernels.later(ops.gelu, "activation", many_steps)

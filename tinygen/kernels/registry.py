@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -51,6 +52,16 @@ def many_steps(x: Array, *rest: Any) -> bool:
 def many_products(x: Array, weight: Array, *rest: Any) -> bool:
     """For x (..., k) times a weight with k rows or columns."""
     return bool(x.ndim) and bool(x.size * weight.size >= PRODUCTS * x.shape[-1])
+
+
+def many_taps(x: Array, weight: Array, *rest: Any) -> bool:
+    """For a convolution, or its transpose: each position of x (N, C, ...) meets all numbers of the weight."""
+    return large(x, weight) or x.size * weight.size >= PRODUCTS * x.shape[1]
+
+
+def many_pairs(x: Array, g: Array, kernel: tuple[int, ...], *rest: Any) -> bool:
+    """For a weight's gradient: each entry of x meets all channels of g (N, C, ...) at every tap."""
+    return large(x, g) or x.size * g.shape[1] * math.prod(kernel) >= PRODUCTS
 
 
 def any_size(*args: Any) -> bool:
