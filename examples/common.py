@@ -33,6 +33,7 @@ from tinygen.checkpoints import Checkpoints, Saved
 from tinygen.files import CheckpointError
 from tinygen.safetensors import save_file
 from tinygen.state import restore
+from tinygen.tensor import to_device
 
 for package in ("matplotlib", "tqdm"):
     if find_spec(package) is None:
@@ -81,9 +82,22 @@ def add_run_flags(parser: Flags, out: str, often: str) -> None:
     add("--resume", action="store_true", help="go on from the last checkpoint in --out, with the same flags")
 
 
+def device(text: str) -> str:
+    """A flag's type: "cpu", or "cuda" where there is a card."""
+    try:
+        to_device(np.zeros(0), text)
+    except (RuntimeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def add_device_flag(parser: Flags) -> None:
+    parser.add_argument("--device", type=device, default="cpu", help="where to compute: cpu or cuda")
+
+
 def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """The flags that a resumed run must share with the run it goes on, and what else must be the same."""
-    free = {"out", "save_every", "resume", "error"}
+    free = {"out", "save_every", "resume", "error", "device"}
     return {**{name: value for name, value in vars(args).items() if name not in free}, **more}
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
-from common import Flags, number
+from common import Flags, add_device_flag, number
 
 from tinygen.files import CheckpointError
 from tinygen.models.gpt import END, GPT
@@ -48,6 +48,7 @@ def flags() -> argparse.Namespace:
         help="draw from the fewest with this probability",
     )
     add("--seed", type=number(int, 0), default=1337, help="of the draws")
+    add_device_flag(parser)
     args = parser.parse_args()
     args.error = parser.error
     return args
@@ -60,7 +61,7 @@ def main() -> None:
     start = time.perf_counter()
     try:
         tokenizer = BPE.load(args.model, special=[END])
-        model = GPT.from_pretrained(args.model, dropout=0.0)
+        model = GPT.from_pretrained(args.model, dropout=0.0).to(args.device)
     except OSError as error:
         args.error(f"{error}: --model must be {FILES}")
     except (CheckpointError, ValueError) as error:

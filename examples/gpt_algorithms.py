@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of
 from tqdm import tqdm
 
 from tinygen.data import Task, addition, sorting
@@ -33,6 +33,7 @@ def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
     add("--task", choices=[*TASKS, "both"], default="both", help="what to learn")
+    add_device_flag(parser)
     add_run_flags(parser, "runs/gpt_algorithms", "every 500 steps")
     add("--seed", type=number(int, 0), default=1337, help="of the weights and the batches")
     add("--layers", type=number(int, 1), default=3, help="Transformer blocks")
@@ -64,7 +65,7 @@ def learn(name: str, args: argparse.Namespace) -> dict[str, float]:
     resume = args.resume and (folder / "checkpoints").is_dir()  # of two tasks, the second may not have begun
     run = RunFolder(folder, columns, {**settings_of(args), "task": name, "steps": steps}, resume)
     config = GPTConfig(task.vocab_size, task.block_size, args.layers, args.heads, args.width, args.dropout)
-    model = GPT(config, np.random.default_rng(args.seed))
+    model = GPT(config, np.random.default_rng(args.seed)).to(args.device)
     rng = np.random.default_rng(args.seed + 1)
     optimizer = AdamW(decay_groups(model, 0.1), lr=args.lr, betas=(0.9, 0.95))
     step = run.restore({"model": model, "optimizer": optimizer, "batches": rng})

@@ -29,7 +29,7 @@ class Foreign(NDArrayOperatorsMixin):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in (np.asarray, np.array):  # with like=: an upload that is asked for
-            return wrapped(np.array(*[x.inner if isinstance(x, Foreign) else x for x in args]))
+            return wrapped(np.array(*[x.inner if isinstance(x, Foreign) else x for x in args], **kwargs))
         return wrapped(func(*unwrapped(args), **unwrapped(kwargs)))
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:

@@ -469,6 +469,7 @@ def cupy(monkeypatch):
     """A module that stands in for CuPy."""
     module = types.ModuleType("cupy")
     module.asarray = Foreign
+    module.cuda = types.SimpleNamespace(is_available=lambda: True)
     monkeypatch.setitem(sys.modules, "cupy", module)
     return module
 

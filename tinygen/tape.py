@@ -290,7 +290,7 @@ def signature(op: Op, arrays: Sequence[Any]) -> str:
 def explained(error: Exception, call: str, arrays: Sequence[Any]) -> Exception:
     """`error` once more, with the call that failed and its shapes."""
     devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}
-    if len(devices) > 1:
+    if len(devices) > 1 and isinstance(error, TypeError):  # NumPy's ids for an array on a card are fine
         return TypeError(f"{call}: arrays on cpu and on cuda do not mix; move one with .to(device)")
     if type(error) in (TypeError, ValueError, IndexError):
         return type(error)(f"{call}: {error}")

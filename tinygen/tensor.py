@@ -274,7 +274,7 @@ def device_of(array: Array) -> str:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """`array` on "cpu" (NumPy) or "cuda" (CuPy). Raises RuntimeError when there is no CuPy."""
+    """`array` on "cpu" (NumPy) or "cuda" (CuPy). Raises RuntimeError when there is no CuPy or no card."""
     if device == device_of(array):
         return array
     if device == "cpu":
@@ -284,5 +284,11 @@ def to_device(array: Array, device: str) -> Array:
     try:
         import cupy
     except ImportError as error:
-        raise RuntimeError('device "cuda" needs CuPy: pip install cupy-cuda12x (or 13x)') from error
+        raise RuntimeError(
+            'device "cuda" needs CuPy: pip install "tinygen[cuda13]", or [cuda12] for a driver older than 580'
+        ) from error
+    if not cupy.cuda.is_available():
+        raise RuntimeError(
+            'device "cuda" needs an NVIDIA card and its driver: CuPy finds none (nvidia-smi lists them)'
+        )
     return cupy.asarray(array)

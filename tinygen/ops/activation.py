@@ -95,9 +95,9 @@ def kept_mask(shape: tuple[int, ...], p: float, seed: int, dtype: Any) -> Array:
     return (draws >= p) * np.asarray(1 / (1 - p), dtype=dtype)
 
 
-def beside(x: Array, mask: Array) -> Array:
-    """`mask`, which NumPy has drawn, on x's device."""
-    return np.asarray(mask, like=x._data if isinstance(x, Tensor) else x)
+def beside(x: Array, array: Array) -> Array:
+    """`array`, which NumPy has made, on x's device."""
+    return np.asarray(array, like=x._data if isinstance(x, Tensor) else x)
 
 
 @op

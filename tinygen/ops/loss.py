@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.activation import log_softmax, softplus
+from tinygen.ops.activation import beside, log_softmax, softplus
 from tinygen.ops.elementwise import sigmoid
 from tinygen.tape import op
-from tinygen.tensor import Array, Tensor
+from tinygen.tensor import Array, Tensor, device_of
 
 
 def reduced(loss: Any, reduction: str) -> Any:
@@ -38,10 +38,10 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     logp = log_softmax(logits)
     counted = targets != ignore_index
     onehot = np.equal(np.arange(logits.shape[-1], like=targets), np.where(counted, targets, -1)[..., None])
-    q = onehot * (1 - smoothing) + counted[..., None] * (smoothing / logits.shape[-1])
-    q = q.astype(logits.dtype)
+    onehot, kept = (x.astype(logits.dtype) for x in (onehot, counted[..., None]))
+    q = onehot * (1 - smoothing) + kept * (smoothing / logits.shape[-1])
     losses = -(q * np.where(q > 0, logp, 0.0)).sum(axis=-1)  # no 0 · -inf for classes ruled out by -inf
-    return losses, lambda g: g[..., None] * (np.exp(logp) * counted[..., None] - q)
+    return losses, lambda g: g[..., None] * (np.exp(logp) * kept - q)
 
 
 def cross_entropy(
@@ -55,9 +55,14 @@ def cross_entropy(
     """The negative log-likelihood of integer `targets` (...) under softmax of `logits` (..., V), in nats.
 
     The mean is over the targets that are not `ignore_index`. Label smoothing: Szegedy et al. 2015,
-    arXiv:1512.00567, section 7. Raises IndexError for a target outside [0, V), ValueError when the shapes
-    do not match or nothing is left to count."""
-    ids = targets._data if isinstance(targets, Tensor) else np.asarray(targets)
+    arXiv:1512.00567, section 7. Targets may be NumPy's where logits are on a card. Raises IndexError for a
+    target outside [0, V), ValueError when the shapes do not match or nothing is left to count, TypeError for
+    targets on a card where logits are not."""
+    ids = targets._data if isinstance(targets, Tensor) else targets
+    ids = ids if hasattr(ids, "__array_function__") else np.asarray(ids)
+    array = logits._data if isinstance(logits, Tensor) else logits
+    if device_of(array) == "cpu" != device_of(ids):
+        raise TypeError("targets are on cuda, logits on cpu: move one with .to(device)")
     if ids.shape != logits.shape[:-1]:
         raise ValueError(
             f"targets {ids.shape} must have the shape of logits {logits.shape} without the last axis"
@@ -70,7 +75,7 @@ def cross_entropy(
         raise IndexError(
             f"target {int(wrong[0])} is outside [0, {logits.shape[-1]}) and not ignore_index={ignore_index}"
         )
-    losses = token_losses(logits, ids, ignore_index, label_smoothing)
+    losses = token_losses(logits, beside(array, ids), ignore_index, label_smoothing)
     if reduction != "mean":
         return reduced(losses, reduction)
     if not counted.any():
