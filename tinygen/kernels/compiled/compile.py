@@ -77,8 +77,8 @@ class Inside(CPUDispatcher):
         return self.py_func(*args)
 
 
-def inside(function: Callable[..., Any], fastmath: set[str]) -> Any:
-    options = dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
+def inside(function: Callable[..., Any], fastmath: set[str], **options: bool) -> Any:
+    options |= dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
     made = numba.njit(error_model="numpy", fastmath=fastmath, **options)(function)
     made.__class__ = Inside
     return made
@@ -94,7 +94,10 @@ def parallel(function: Callable[..., None], signature: str | None = None) -> Any
     name, (_, *others) = function.__name__, inspect.signature(function).parameters
     args = ", ".join(others)
     source = f"def {name}(count, {args}):\n    on_threads(body, count, ({args},))"
-    scope = {"on_threads": on_threads, "body": inner_sum(function), "__name__": function.__module__}
+    # Inlined: else the process that compiles it would run it as it was compiled by itself, and those that
+    # find it compiled as it was optimised once more with what calls it. Sums may be split otherwise then.
+    body = inner_sum(function, forceinline=True)
+    scope = {"on_threads": on_threads, "body": body, "__name__": function.__module__}
     # Not a closure: the machine code of those is not found again by the next process.
     exec(compile(source, function.__code__.co_filename, "exec"), scope)
     return compiled(scope[name], signature, no_cfunc_wrapper=True)

@@ -15,7 +15,7 @@ from numba import prange
 
 from tinygen.kernels.compiled import winograd
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
-from tinygen.kernels.compiled.compile import PARTS, contiguous, inner, kernel
+from tinygen.kernels.compiled.compile import PARTS, contiguous, inner, kernel, parallel
 from tinygen.kernels.registry import float32
 from tinygen.ops import conv
 from tinygen.ops.window import Geometry, Sizes
@@ -178,15 +178,14 @@ def correlate(sgemm, x, y, weight, place, groups, direct, lines, scratch):
     as_before(sgemm, before)
 
 
-@kernel
-def sums(g, total):
+@parallel
+def sums(c, g, total):
     """total (C) of g (N, C, positions)."""
-    for c in prange(len(total)):
-        for n in range(len(g)):
-            line, one = g[n, c], ZERO
-            for k in range(line.size):
-                one += line[k]
-            total[c] += one
+    for n in range(len(g)):
+        line, one = g[n, c], ZERO
+        for k in range(line.size):
+            one += line[k]
+        total[c] += one
 
 
 # -- what is called --------------------------------------------------------------------------------
@@ -220,7 +219,7 @@ def shares(rows: int, depth: int, width: int) -> int:
 def over_positions(g: Array) -> Array:
     """The gradient of a bias: (N, C, *size) -> (C)."""
     g, total = planes(g), np.zeros(g.shape[1], np.float32)
-    sums(g.reshape(*g.shape[:2], -1), total)
+    sums(len(total), g.reshape(*g.shape[:2], -1), total)
     return total
 
 
