@@ -31,7 +31,7 @@ def nearest(z: Array, codebook: Array) -> Array:
 
     Of ‖z - e‖² = ‖z‖² - 2 z·e + ‖e‖² the first part is the same for all codes; what is left takes one
     matrix product, and (N, K) numbers."""
-    distance = z @ (-2 * codebook.T)
+    distance: Array = ops.matmul(z, -2 * codebook.T)
     distance += (codebook * codebook).sum(axis=1)
     return distance.argmin(axis=1)
 
@@ -104,7 +104,7 @@ class VectorQuantizer(nn.Module):
         chosen = np.equal(codes[:, None], np.arange(k, like=codes)).astype(rows.dtype)  # (N, K)
         self.count.data += (1 - self.decay) * (chosen.sum(axis=0) - self.count.data)
         if self.ema:
-            self.total.data += (1 - self.decay) * (chosen.T @ rows - self.total.data)
+            self.total.data += (1 - self.decay) * (ops.matmul(chosen.T, rows) - self.total.data)
             n = self.count.data.sum()
             smooth = (self.count.data + SMOOTHING) * (n / (n + k * SMOOTHING))
             self.codebook.data = self.total.data / smooth[:, None]
