@@ -1,6 +1,6 @@
 """Train a diffusion on points in the plane whose best denoiser is known, and see how far from it one gets.
 
-    python examples/diffusion_2d.py                  # a ring of eight; about a minute on 2 cores
+    python examples/diffusion_2d.py                  # a ring of eight; some 15 seconds on 2 cores
     python examples/diffusion_2d.py --data moons
     python examples/diffusion_2d.py --waves 0        # coordinates alone: what is near the data stays blurred
     python examples/diffusion_2d.py --resume         # goes on after Ctrl-C, or a kill, as if nothing had been

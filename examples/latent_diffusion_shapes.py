@@ -1,6 +1,6 @@
 """Train a text-to-image model from nothing: latent diffusion of captioned shapes (`tinygen.data.shapes`).
 
-    python examples/latent_diffusion_shapes.py             # some 13 minutes on 2 cores
+    python examples/latent_diffusion_shapes.py             # some 10 minutes on 2 cores
     python examples/latent_diffusion_shapes.py --resume    # goes on after Ctrl-C, or a kill
     python examples/latent_diffusion_shapes.py --draw-only --prompt "a large purple circle at the top left"
 

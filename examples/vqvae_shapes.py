@@ -1,6 +1,6 @@
 """Train a VQ-VAE on captioned shapes: 32×32 pictures as 8×8 code numbers, and back, read by a judge.
 
-    python examples/vqvae_shapes.py             # 3 minutes on one core, less on two
+    python examples/vqvae_shapes.py             # some 2 minutes on 2 cores
     python examples/vqvae_shapes.py --codes 512 --out runs/more_codes
     python examples/vqvae_shapes.py --resume    # goes on after Ctrl-C, or a kill, as if nothing had been
 
