@@ -212,7 +212,10 @@ def report(found: dict[str, Any]) -> tuple[float, str]:
 def learn(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     model = build(args)
-    model.denoiser.text_encoder.tokens(args.prompt or [])  # what cannot be drawn is said at once
+    try:
+        model.denoiser.text_encoder.tokens(args.prompt or [])
+    except ValueError as error:  # what cannot be drawn is said at once
+        args.error(str(error))
     if args.draw_only:
         model.load_state_dict(load_file(Path(args.out) / "model.safetensors"))
         show(model, args, Path(args.out))
@@ -242,7 +245,7 @@ def main() -> None:
     args = flags()
     try:
         learn(args)
-    except (CheckpointError, ValueError) as error:
+    except CheckpointError as error:
         args.error(str(error))
 
 
