@@ -72,13 +72,6 @@ def build(args: argparse.Namespace) -> LatentDiffusion:
     text = TextEncoderConfig(WORDS, max(len(s.split()) for s in SENTENCES), layers=1, heads=4, channels=c)
     shape = AutoencoderConfig(channels=args.ae_channels, multipliers=(1, 2, 4), attention=False)
     autoencoder = AutoencoderKL(shape, rng)
-    for name, p in autoencoder.named_parameters():  # it learns much sooner if
-        if "conv2" in name:  # its residual blocks start as their shortcuts,
-            p.data[:] = 0
-        elif name in ("to_moments.weight", "from_code.weight"):  # its 1×1 convolutions as the identity,
-            p.data[:, :, 0, 0] = np.eye(len(p.data))
-        elif name == "to_moments.bias":  # and its codes with little noise: exp(-6/2) = 0.05
-            p.data[4:] = -6
     denoiser = TextDenoiser(UNet(unet, rng=rng), TextEncoder(text, rng=rng))
     return LatentDiffusion(autoencoder, denoiser, Process(cosine(500), "v"), SIDE)
 

@@ -203,3 +203,17 @@ def test_the_scale_is_saved_with_the_weights():
     assert all(p is not other.scale for p in other.parameters())
     z = pictures(1, 2, 2, 2)
     np.testing.assert_array_equal((z * other.scale).data, z / 4)
+
+
+def test_it_starts_simply():
+    """What the encoder's last convolution makes is the code, and the decoder's input; the codes' standard
+    deviation is exp(-3) of what that convolution says beside it; residual blocks are their shortcuts."""
+    model, x = small(), pictures(2, 3, 4, 4)
+    mean, logvar = np.split(model.encoder(x).data, 2, axis=1)
+    q = model.encode(x)
+    np.testing.assert_array_equal(q.mean.data, mean)
+    np.testing.assert_array_equal(q.logvar.data, logvar - 6)
+    np.testing.assert_array_equal(model.decode(mean).data, model.decoder(mean).data)
+    ends = [p for name, p in model.named_parameters() if "conv2" in name]
+    assert ends
+    assert not any(p.data.any() for p in ends)

@@ -27,10 +27,11 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.models.vae import Posterior
-from tinygen.nn.residual import norm_of
+from tinygen.nn.residual import norm_of, zeroed
 from tinygen.tensor import Array, Tensor
 
 EPS = 1e-6  # added to the variance in group norms
+START_LOGVAR = -6.0  # of the codes: a std of 0.05
 RECONSTRUCTION = {"l2": ops.mse, "l1": ops.l1}
 
 
@@ -70,13 +71,20 @@ def middle(channels: int, config: AutoencoderConfig, rng: np.random.Generator) -
     """Two residual blocks, and between them every position looks at all: (B, C, h, w) -> (B, C, h, w)."""
     steps: list[nn.Module] = [residual(channels, channels, config, rng) for _ in range(2)]
     if config.attention:
-        steps.insert(1, nn.SpatialAttention(channels, 1, config.groups, EPS, zero_init=False, rng=rng))
+        steps.insert(1, nn.SpatialAttention(channels, 1, config.groups, EPS, rng=rng))
     return nn.Sequential(*steps)
 
 
 def residual(a: int, b: int, config: AutoencoderConfig, rng: np.random.Generator) -> nn.ResBlock:
-    """Without an embedding, and not 0 at the start: nothing goes around it but its own shortcut."""
-    return nn.ResBlock(a, b, groups=config.groups, eps=EPS, zero_init=False, rng=rng)
+    """Without an embedding: nothing of the autoencoder depends on a step."""
+    return nn.ResBlock(a, b, groups=config.groups, eps=EPS, rng=rng)
+
+
+def identity(channels: int, rng: np.random.Generator) -> nn.Conv2d:
+    """A 1×1 convolution that starts as the identity."""
+    layer = zeroed(nn.Conv2d(channels, channels, 1, rng=rng))
+    layer.weight.data = np.eye(channels, dtype=np.float32)[:, :, None, None]
+    return layer
 
 
 class Encoder(nn.Module):
@@ -132,7 +140,10 @@ class AutoencoderKL(nn.Module):
 
     A diffusion wants codes with variance 1: it is trained on `z * model.scale`, and what it makes is decoded
     by `model.decode(z / model.scale)`. The scale is 1 until `model.scale.data = latent_scale(z)` is set; it
-    is saved with the weights."""
+    is saved with the weights.
+
+    It learns much sooner from a simple start: residual blocks and attention as their shortcuts, the 1×1
+    convolutions around the code as the identity, and codes with little noise."""
 
     scale: Tensor
 
@@ -144,8 +155,8 @@ class AutoencoderKL(nn.Module):
         z = config.latent
         self.config = config
         self.encoder = Encoder(config, rng=rng)
-        self.to_moments = nn.Conv2d(2 * z, 2 * z, 1, rng=rng)
-        self.from_code = nn.Conv2d(z, z, 1, rng=rng)
+        self.to_moments, self.from_code = (identity(channels, rng) for channels in (2 * z, z))
+        self.to_moments.bias = nn.Parameter(np.repeat(np.array([0, START_LOGVAR], np.float32), z))
         self.decoder = Decoder(config, rng=rng)
         self.register_buffer("scale", np.ones((), np.float32))
 

@@ -47,9 +47,9 @@ class ResBlock(Module):
 
     With an `embedding`, the width of a vector for each picture (its step of diffusion), a linear layer of
     SiLU(emb) is added between the convolutions; with `scale_shift` it is the scale (above 1) and the shift of
-    the second norm instead (Nichol & Dhariwal 2021, arXiv:2102.09672). With `zero_init` the last convolution
-    starts as 0 and the block as its skip: the identity, or a 1×1 convolution where the channels change.
-    `groups` of None means `groups_of`, for each norm.
+    the second norm instead (Nichol & Dhariwal 2021, arXiv:2102.09672). The last convolution starts as 0 and
+    the block as its skip: the identity, or a 1×1 convolution where the channels change. `groups` of None
+    means `groups_of`, for each norm.
 
     Raises ValueError for groups that do not divide the channels, and a scale_shift without an embedding."""
 
@@ -62,7 +62,6 @@ class ResBlock(Module):
         dropout: float = 0.0,
         groups: int | None = None,
         eps: float = 1e-5,
-        zero_init: bool = True,
         *,
         rng: np.random.Generator,
     ) -> None:
@@ -74,9 +73,7 @@ class ResBlock(Module):
         self.emb = None if embedding is None else Linear(embedding, width, rng=rng)
         self.norm2 = norm_of(out_channels, groups, eps)
         self.dropout = Dropout(dropout, rng=rng)
-        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1, rng=rng)
-        if zero_init:
-            zeroed(self.conv2)
+        self.conv2 = zeroed(Conv2d(out_channels, out_channels, 3, padding=1, rng=rng))
         self.skip = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1, rng=rng)
         self.scale_shift = scale_shift
 

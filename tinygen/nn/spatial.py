@@ -34,8 +34,8 @@ def as_map(tokens: Any, height: int, width: int) -> Any:
 class SpatialAttention(Module):
     """GN → self-attention among all pixels, added to the input: (B, C, H, W) -> (B, C, H, W).
 
-    With `zero_init` the attention's last projection starts as 0, and the block as the identity. `groups` of
-    None means `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
+    The attention's last projection starts as 0, and the block as the identity. `groups` of None means
+    `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
 
     def __init__(
         self,
@@ -43,14 +43,12 @@ class SpatialAttention(Module):
         heads: int = 1,
         groups: int | None = None,
         eps: float = 1e-5,
-        zero_init: bool = True,
         *,
         rng: np.random.Generator,
     ) -> None:
         self.norm = norm_of(channels, groups, eps)
         self.attn = MultiHeadAttention(channels, heads, rng=rng)
-        if zero_init:
-            zeroed(self.attn.proj)
+        zeroed(self.attn.proj)
 
     def forward(self, x: Any) -> Tensor:
         height, width = x.shape[2:]
