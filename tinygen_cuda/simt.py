@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 if not hasattr(np, "row_stack"):  # NumPy 2.5 dropped it; numba-cuda 0.30 looks it up when it compiles
-    np.vstack = np.vstack
+    vars(np)["row_stack"] = np.vstack
 
 from numba import config, cuda, float32
 

@@ -3,10 +3,12 @@ the simulator does not ask for, and compute nothing in float64, which on most ca
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kernels import FOLDER
 
@@ -31,3 +33,10 @@ def test_no_float64_and_all_kernels(to):
     assert {name: lines for name, lines in found.items() if lines} == {}
     text = "".join(path.read_text() for path in FOLDER.glob("*.py"))
     assert len(found) == text.count("@cuda.jit\n")  # device functions are compiled with what calls them
+
+
+def test_what_numba_cuda_misses_in_numpy_is_there(monkeypatch):
+    """Numba's own compiler, which compiles above, does not ask for it: as if with NumPy 2.5."""
+    monkeypatch.delattr(np, "row_stack", raising=False)
+    runpy.run_path(str(FOLDER / "simt.py"))
+    assert vars(np)["row_stack"] is np.vstack
