@@ -22,6 +22,7 @@ import json
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ from typing import Any, NoReturn, Self
 import numpy as np
 
 from tinygen.checkpoints import Checkpoints, Saved
+from tinygen.data import DataError
 from tinygen.files import CheckpointError
 from tinygen.safetensors import save_file
 from tinygen.state import restore
@@ -41,7 +43,8 @@ for package in ("matplotlib", "tqdm"):
 
 
 class Flags(argparse.ArgumentParser):
-    """A parser whose errors are one line, with exit code 2; every flag shows its default in --help."""
+    """A parser whose errors are one line, with exit code 2; every flag shows its default in --help. Among the
+    arguments is `error`, for what is found to be wrong with them later."""
 
     def __init__(self, description: str) -> None:
         super().__init__(
@@ -49,6 +52,11 @@ class Flags(argparse.ArgumentParser):
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_args(self, *given: Any) -> argparse.Namespace:  # type: ignore[override]
+        args: argparse.Namespace = super().parse_args(*given)
+        args.error = self.error
+        return args
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
@@ -97,8 +105,22 @@ def add_device_flag(parser: Flags) -> None:
 
 def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """The flags that a resumed run must share with the run it goes on, and what else must be the same."""
-    free = {"out", "save_every", "resume", "error", "device"}
-    return {**{name: value for name, value in vars(args).items() if name not in free}, **more}
+    free = {"out", "save_every", "resume", "device"}
+    return {**{name: value for name, value in flags_of(args).items() if name not in free}, **more}
+
+
+def flags_of(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(args).items() if name != "error"}
+
+
+def start(flags: Callable[[], argparse.Namespace], learn: Callable[[argparse.Namespace], None]) -> None:
+    """Run an example. What its user can mend, data that is missing or a folder with another run, is said in
+    one line."""
+    args = flags()
+    try:
+        learn(args)
+    except (CheckpointError, DataError) as error:
+        args.error(str(error))
 
 
 class Stop:
@@ -130,6 +152,7 @@ class RunFolder:
     def __init__(
         self, path: str | Path, columns: Sequence[str], settings: Mapping[str, Any], resume: bool = False
     ) -> None:
+        self.began = time.perf_counter()
         self.path = Path(path)
         self.columns = list(columns)
         self.rows: list[Mapping[str, float]] = []
@@ -204,9 +227,13 @@ class RunFolder:
         figure.savefig(self.path / "loss.png", dpi=130)
         plt.close(figure)
 
-    def result(self, **figures: Any) -> None:
-        """result.json: every figure of the final table."""
-        (self.path / "result.json").write_text(json.dumps(figures, indent=2) + "\n")
+    def result(self, args: argparse.Namespace, **figures: Any) -> None:
+        """result.json: every figure of the final table, how long the run took, and its flags. Says where
+        everything is."""
+        seconds = time.perf_counter() - self.began
+        found = {**figures, "seconds": seconds, "flags": flags_of(args)}
+        (self.path / "result.json").write_text(json.dumps(found, indent=2) + "\n")
+        print(f"{seconds:.0f} s in all; metrics, pictures and the model are in {self.path}/")
 
     def model(self, state: Mapping[str, Any]) -> None:
         """model.safetensors: the parameters by name."""

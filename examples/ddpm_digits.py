@@ -12,16 +12,15 @@ shows what that buys, digits that are read right more often, and what it costs, 
 from __future__ import annotations
 
 import argparse
-import time
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from pictures import Figure, save_film, save_grid, table
 from tqdm import tqdm
 
-from tinygen.data import DataError, digits
+from tinygen.data import digits
 from tinygen.diffusion import (
     Process,
     ancestral_step,
@@ -32,7 +31,6 @@ from tinygen.diffusion import (
     simple_loss,
     spread,
 )
-from tinygen.files import CheckpointError
 from tinygen.models.judge import bounds, frechet, train_judge
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
@@ -58,7 +56,6 @@ def flags() -> argparse.Namespace:
     add("--sampler-steps", type=number(int, 1), default=50, help="steps of DDIM in the sweep")
     args = parser.parse_args()
     args.save_every = args.save_every or 500
-    args.error = parser.error
     return args
 
 
@@ -145,7 +142,6 @@ def sweep_plot(path: Any, sweep: dict[float, Drawn], floor: float) -> None:
 
 def learn(args: argparse.Namespace) -> None:
     run = RunFolder(args.out, ["step", "loss"], settings_of(args), args.resume)
-    began = time.perf_counter()
     train, test = digits.load()
     judge = train_judge(train.pictures, train.labels, np.random.default_rng(args.seed + 2), args.judge_steps)
     real = judge.look(test.pictures)
@@ -223,6 +219,7 @@ def learn(args: argparse.Namespace) -> None:
     print(table(rows))
     run.model(model.state_dict())
     run.result(
+        args,
         sweep={str(scale): drawn._replace(pictures=None)._asdict() for scale, drawn in sweep.items()},
         best_scale=best,
         judge_accuracy=known,
@@ -232,19 +229,8 @@ def learn(args: argparse.Namespace) -> None:
         bits_per_pixel_blind=blind,
         nearest_test=copies,
         steps=step,
-        seconds=time.perf_counter() - began,
-        flags={name: value for name, value in vars(args).items() if name != "error"},
     )
-    print(f"{time.perf_counter() - began:.0f} s in all; the pictures and the curves are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except (DataError, CheckpointError) as error:
-        args.error(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

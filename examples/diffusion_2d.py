@@ -14,20 +14,18 @@ what they miss with it, no training can mend, only more steps.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from pictures import Figure, table
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
 from tinygen.diffusion import Process, ancestral, ddim, ddim_step, linear, simple_loss, spread
-from tinygen.files import CheckpointError
 from tinygen.models.denoiser import Denoiser
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
@@ -51,7 +49,7 @@ def flags() -> argparse.Namespace:
     add("--samples", type=number(int, 100), default=5000, help="points to sample, and to judge each step by")
     add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short sampler")
     args = parser.parse_args()
-    args.save_every, args.error = args.save_every or args.eval_every, parser.error
+    args.save_every = args.save_every or args.eval_every
     if args.ddim_steps > args.timesteps:
         parser.error(f"--ddim-steps {args.ddim_steps} is more than --timesteps {args.timesteps}")
     return args
@@ -188,7 +186,6 @@ def picture_of_samples(run: RunFolder, points: dict[str, Any], paths: Any) -> No
 def learn(args: argparse.Namespace) -> None:
     data, process = DATA[args.data](), Process(linear(args.timesteps))
     run = RunFolder(args.out, ["step", "batch_loss", "excess"], settings_of(args), args.resume)
-    began = time.perf_counter()
     s = process.schedule
     floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
     model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed))
@@ -224,6 +221,7 @@ def learn(args: argparse.Namespace) -> None:
     picture_of_samples(run, points, paths(short, model, noise[:80]))
     run.model(model.state_dict())
     run.result(
+        args,
         loss=least + above.mean(),
         floor=least,
         excess_percent=percent,
@@ -232,19 +230,8 @@ def learn(args: argparse.Namespace) -> None:
         at_each_step={"floor": floor.tolist(), "loss": (floor + above).tolist()},
         quality={**quality, "data": best, "noise": worst},
         steps=step,
-        seconds=time.perf_counter() - began,
-        flags={name: value for name, value in vars(args).items() if name != "error"},
     )
-    print(f"{time.perf_counter() - began:.0f} s in all; pictures, metrics and the model are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

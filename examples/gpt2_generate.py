@@ -49,9 +49,7 @@ def flags() -> argparse.Namespace:
     )
     add("--seed", type=number(int, 0), default=1337, help="of the draws")
     add_device_flag(parser)
-    args = parser.parse_args()
-    args.error = parser.error
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:

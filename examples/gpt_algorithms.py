@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen.data import Task, addition, sorting
-from tinygen.files import CheckpointError
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
 
@@ -45,9 +43,8 @@ def flags() -> argparse.Namespace:
     add("--lr", type=number(float, 0), default=2e-3, help="highest learning rate")
     args = parser.parse_args()
     if args.width % args.heads:
-        parser.error(f"--heads {args.heads} does not divide --width {args.width}")
+        args.error(f"--heads {args.heads} does not divide --width {args.width}")
     args.save_every = args.save_every or 500
-    args.error = parser.error
     return args
 
 
@@ -57,7 +54,7 @@ def accuracy(model: GPT, task: Task, prompts: np.ndarray) -> float:
     return task.accuracy(prompts, ids[:, prompts.shape[1] :])
 
 
-def learn(name: str, args: argparse.Namespace) -> dict[str, float]:
+def learn_one(name: str, args: argparse.Namespace) -> dict[str, float]:
     task = TASKS[name]()
     steps = args.steps or STEPS[name]
     columns = ["step", "batch_loss", "test_accuracy"]
@@ -69,7 +66,6 @@ def learn(name: str, args: argparse.Namespace) -> dict[str, float]:
     rng = np.random.default_rng(args.seed + 1)
     optimizer = AdamW(decay_groups(model, 0.1), lr=args.lr, betas=(0.9, 0.95))
     step = run.restore({"model": model, "optimizer": optimizer, "batches": rng})
-    began = time.perf_counter()
     with Stop() as stop, tqdm(total=steps, initial=step, desc=name, unit="step", dynamic_ncols=True) as bar:
         while step < steps and not stop.asked:
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 10, min(100, steps // 2), steps)
@@ -100,29 +96,23 @@ def learn(name: str, args: argparse.Namespace) -> dict[str, float]:
         "expected": EXPECTED[name],
         "final_loss": [row["batch_loss"] for row in run.rows if "batch_loss" in row][-1],
         "steps": steps,
-        "seconds": time.perf_counter() - began,
     }
     run.curve({"batch_loss": "one batch"}, {}, f"GPT learns {name}", "cross-entropy (nats per answer token)")
-    run.result(**result)
     run.model(model.state_dict())
+    run.result(args, **result)
     return result
 
 
-def main() -> None:
-    args = flags()
+def learn(args: argparse.Namespace) -> None:
     names = list(TASKS) if args.task == "both" else [args.task]
-    try:
-        results = {name: learn(name, args) for name in names}
-    except CheckpointError as error:
-        args.error(str(error))
-    print(f"{'unseen inputs':16}{'right':>9}{'of':>7}{'5,000 draws':>14}{'expected':>10}{'seconds':>9}")
+    results = {name: learn_one(name, args) for name in names}
+    print(f"{'unseen inputs':16}{'right':>9}{'of':>7}{'5,000 draws':>14}{'expected':>10}")
     for name, r in results.items():
         print(
             f"{name:16}{r['test_accuracy']:9.2%}{r['test_inputs']:7d}{r['accuracy_of_5000_draws']:14.2%}"
-            f"{r['expected']:10.0%}{r['seconds']:9.0f}"
+            f"{r['expected']:10.0%}"
         )
-    print(f"the curves, the metrics and the models are in {args.out}/")
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

@@ -18,12 +18,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen import no_grad
-from tinygen.data import DataError, load_text, random_batch, train_val_split
-from tinygen.files import CheckpointError
+from tinygen.data import load_text, random_batch, train_val_split
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
 from tinygen.text import CharTokenizer, NGram, perplexity
@@ -83,7 +82,8 @@ def flags() -> argparse.Namespace:
     parser.set_defaults(**PRESETS[chosen.preset])
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
-    args.error = parser.error
+    if args.width % args.heads:
+        args.error(f"--heads {args.heads} does not divide --width {args.width}")
     return args
 
 
@@ -187,7 +187,6 @@ def learn(args: argparse.Namespace) -> None:
     columns = ["step", "batch_loss", "train_loss", "val_loss"]
     digest = hashlib.sha256(text.encode()).hexdigest()
     run = RunFolder(args.out, columns, settings_of(args, text_sha256=digest), args.resume)
-    began = time.perf_counter()
     tokenizer = CharTokenizer(text)
     train, val = train_val_split(tokenizer.encode(text))
     print(f"{args.data}: {len(train):,} characters to learn from, {len(val):,} to validate on, ", end="")
@@ -220,6 +219,7 @@ def learn(args: argparse.Namespace) -> None:
     run.model(model.state_dict())
     (run.path / "config.json").write_text(json.dumps({**asdict(config), "chars": tokenizer.chars}, indent=2))
     run.result(
+        args,
         val_loss=val_loss,
         val_loss_whole=whole,
         expected=args.expected,
@@ -227,24 +227,9 @@ def learn(args: argparse.Namespace) -> None:
         ngram={str(n): loss for n, loss in orders.items()},
         steps=last["step"],
         tokens_per_second=speed,
-        seconds=time.perf_counter() - began,
         sample=sample,
-        flags={name: value for name, value in vars(args).items() if name != "error"},
     )
-    print(
-        f"{time.perf_counter() - began:.0f} s in all; the curve, the metrics and the model are in {run.path}/"
-    )
-
-
-def main() -> None:
-    args = flags()
-    if args.width % args.heads:
-        args.error(f"--heads {args.heads} does not divide --width {args.width}")
-    try:
-        learn(args)
-    except (DataError, CheckpointError) as error:
-        args.error(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

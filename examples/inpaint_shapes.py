@@ -16,12 +16,11 @@ into noise and tries again. Beside them: the picture with nothing painted in, an
 from __future__ import annotations
 
 import argparse
-import time
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from pictures import Figure, save_grid, table
 from tqdm import tqdm
 
@@ -30,7 +29,6 @@ from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
 from tinygen.data.shapes_parser import read
 from tinygen.diffusion import Process, cosine, inpaint, loss_at, simple_loss, spread
 from tinygen.diffusion.inpaint import walk
-from tinygen.files import CheckpointError
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
@@ -57,7 +55,7 @@ def flags() -> argparse.Namespace:
     add("--repeats", type=number(int, 1), default=5, help="how often RePaint makes each step")
     add("--jump", type=number(int, 1), default=5, help="steps that RePaint goes back at a time")
     args = parser.parse_args()
-    args.save_every, args.error = args.save_every or args.eval_every, parser.error
+    args.save_every = args.save_every or args.eval_every
     if args.paint_steps > args.timesteps:
         parser.error(f"--paint-steps {args.paint_steps} is more than --timesteps {args.timesteps}")
     if args.channels % 8:
@@ -153,7 +151,6 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: RunFolder) ->
 def learn(args: argparse.Namespace) -> None:
     process = Process(cosine(args.timesteps), "v")
     run = RunFolder(args.out, ["step", "batch_loss", "val_loss"], settings_of(args), args.resume)
-    began = time.perf_counter()
     config = UNetConfig(3, 3, args.channels, (1, 2, 2), blocks=1, attention=(False, False, True))
     model = UNet(config, rng=np.random.default_rng(args.seed))
     ema = EMA(model, args.ema)
@@ -201,23 +198,13 @@ def learn(args: argparse.Namespace) -> None:
     )
     run.model(model.state_dict())
     run.result(
+        args,
         **results,
         real=best,
         val_loss=next(row["val_loss"] for row in reversed(run.rows) if "val_loss" in row),
         steps=step,
-        seconds=time.perf_counter() - began,
-        flags={name: value for name, value in vars(args).items() if name != "error"},
     )
-    print(f"{time.perf_counter() - began:.0f} s in all; pictures, metrics and the model are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

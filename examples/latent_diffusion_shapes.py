@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from pictures import Figure, save_film, save_grid, table
 from tqdm import tqdm
 
 from tinygen.data.shapes import COLOURS, POSITIONS, SCENES, SHAPES, SIZES, Scene, batch, caption
 from tinygen.data.shapes_parser import accuracy, read
 from tinygen.diffusion import Process, cosine
-from tinygen.files import CheckpointError
 from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
 from tinygen.models.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
@@ -61,7 +60,7 @@ def flags() -> argparse.Namespace:
     add("--judged", type=number(int, 1), default=300, help="pictures for each figure")
     add("--sampler-steps", type=number(int, 1), default=20, help="steps of DDIM, of the 500 that are trained")
     args = parser.parse_args()
-    args.save_every, args.error = args.save_every or 500, parser.error
+    args.save_every = args.save_every or 500
     args.steps = args.ae_steps + args.diffusion_steps
     return args
 
@@ -203,7 +202,6 @@ def report(found: dict[str, Any]) -> tuple[float, str]:
 
 
 def learn(args: argparse.Namespace) -> None:
-    began = time.perf_counter()
     model = build(args)
     try:
         model.denoiser.text_encoder.tokens(args.prompt or [])
@@ -228,19 +226,8 @@ def learn(args: argparse.Namespace) -> None:
     show(model, args, run.path)
     plot(found, run.path / "guidance.png")
     run.curve({"autoencoder_loss": "autoencoder", "diffusion_loss": "diffusion"}, {}, "Training", "loss")
-    seconds = {"training_seconds": trained - began, "seconds": time.perf_counter() - began}
-    flags = {name: x for name, x in vars(args).items() if name != "error"}
-    run.result(best_guidance=best, **found, **seconds, flags=flags)
-    print(f"{trained - began:.0f} s of training, {seconds['seconds']:.0f} s in all; more is in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
+    run.result(args, best_guidance=best, **found, training_seconds=trained - run.began)
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

@@ -11,17 +11,15 @@ so that p(review | praise) = p(review) / P(praise). No model has a lower loss.
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.align import add_lora, lora_state, merge, response_mask, sft_loss
 from tinygen.data.reviews import END, NUMBER, WORDS, Reviews, sentiment, text
-from tinygen.files import CheckpointError
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, warmup_cosine
 from tinygen.safetensors import save_file
@@ -46,9 +44,7 @@ def flags() -> argparse.Namespace:
     add("--lora-lr", type=number(float, 0), default=1e-2, help="of the adapters")
     add("--eval-every", type=number(int, 1), default=25, help="steps between evaluations")
     parser.set_defaults(save_every=100)
-    args = parser.parse_args()
-    args.error = parser.error
-    return args
+    return parser.parse_args()
 
 
 class Lab:
@@ -131,7 +127,6 @@ def train(args: argparse.Namespace, lab: Lab, run: RunFolder, lengths: list[int]
 
 
 def learn(args: argparse.Namespace) -> None:
-    began = time.perf_counter()
     lab = Lab(args)
     lengths = [args.pretraining_steps, args.steps_each, args.steps_each]
     run = RunFolder(
@@ -158,22 +153,8 @@ def learn(args: argparse.Namespace) -> None:
     title = f"Fine-tuning: LoRA trains {rows['LoRA']['part']:.1%} of the parameters"
     run.curve(curves, {"grammar": floor}, title, "loss on held-out reviews that praise")
     run.model(lab.models[1].state_dict())
-    run.result(
-        stages=rows,
-        floor=floor,
-        seconds=(seconds := time.perf_counter() - began),
-        flags={name: value for name, value in vars(args).items() if name != "error"},
-    )
-    print(f"{seconds:.0f} s in all; the curve, the metrics, a model and the adapters are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
+    run.result(args, stages=rows, floor=floor)
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

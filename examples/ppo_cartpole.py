@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen import nn, no_grad, ops
 from tinygen.align.kl import k3
 from tinygen.align.ppo import clip_fraction, gae, objective, policy_loss, value_loss, whiten
-from tinygen.files import CheckpointError
 from tinygen.optim import Adam, clip_grad_norm
 from tinygen.text.decoding import sample
 
@@ -50,9 +48,7 @@ def flags() -> argparse.Namespace:
     add("--value", type=number(float, 0), default=0.5, help="weight of the critic's loss")
     add("--max-norm", type=number(float, 0), default=0.5, help="largest norm of the gradient")
     parser.set_defaults(save_every=50)
-    args = parser.parse_args()
-    args.error = parser.error
-    return args
+    return parser.parse_args()
 
 
 class CartPole:
@@ -208,7 +204,6 @@ def train(args: argparse.Namespace, run: RunFolder, rounds: int) -> bool:
 
 
 def learn(args: argparse.Namespace) -> None:
-    began = time.perf_counter()
     names = [f"seed {seed}" for seed in range(args.seeds)]
     rounds = math.ceil(args.steps / (args.carts * args.horizon))
     settings = {**settings_of(args), "steps": rounds * args.seeds}
@@ -226,24 +221,14 @@ def learn(args: argparse.Namespace) -> None:
     title, levels = f"CartPole: {mean:.0f} of {LIMIT} steps", {"CleanRL": PUBLISHED, "any push": anything}
     run.curve({name: name for name in names}, levels, title, "mean return of the last 100 episodes")
     run.result(
+        args,
         mean_return=mean,
         std=spread,
         returns=finals,
         random=anything,
         published=PUBLISHED,
-        seconds=(seconds := time.perf_counter() - began),
-        flags={name: value for name, value in vars(args).items() if name != "error"},
     )
-    print(f"{seconds:.0f} s in all; the curve, the metrics and the last policy are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

@@ -14,18 +14,16 @@ its reward is KL(policy ‖ SFT); at each divergence no policy has more than the
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from rlhf_steps import Steps, Task
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.align import rollouts, world
 from tinygen.align.best_of_n import best_of_n_log_probs
-from tinygen.files import CheckpointError
 from tinygen.models.gpt import GPT, GPTConfig
 
 VOCAB, LENGTH, GROUP = 6, 5, 8
@@ -54,7 +52,6 @@ def flags() -> argparse.Namespace:
     add("--eval-every", type=number(int, 1), default=25, help="steps between exact evaluations")
     parser.set_defaults(save_every=100)
     args = parser.parse_args()
-    args.error = parser.error
     if args.width % 4:
         args.error(f"--width {args.width} is no multiple of 4, the number of attention heads")
     return args
@@ -193,7 +190,6 @@ def draw(run: RunFolder, frontier: Any, ends: dict[str, list[Any]]) -> None:
 
 
 def learn(args: argparse.Namespace) -> None:
-    began = time.perf_counter()
     lab = Lab(args)
     lengths = args.sft_steps + args.reward_steps + 3 * args.rl_steps + args.dpo_steps
     run = RunFolder(args.out, COLUMNS, {**settings_of(args), "steps": lengths * args.seeds}, args.resume)
@@ -216,25 +212,9 @@ def learn(args: argparse.Namespace) -> None:
         places = "{kl:8.3f}{reward:10.3f}{frontier:10.3f}{of_frontier:10.1%}{gain:13.1%}".format(**m)
         print(f"{name:12}{places}")
     draw(run, lab.frontier, ends)
-    seconds = time.perf_counter() - began
     run.model(lab.steps.policy.state_dict())
-    run.result(
-        methods=methods,
-        accuracy=right,
-        bayes=bayes,
-        seconds=seconds,
-        flags={name: value for name, value in vars(args).items() if name != "error"},
-    )
-    print(f"{seconds:.0f} s in all; frontier.png, the metrics and the last policy are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
+    run.result(args, methods=methods, accuracy=right, bayes=bayes)
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

@@ -13,18 +13,16 @@ What else was paid shows in the perplexity on texts of pretraining: the alignmen
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from rlhf_steps import Steps, Task
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.align import kl, rollouts, world
 from tinygen.data.reviews import END, NUMBER, PROMPT, WORDS, Reviews, sentiment, text
-from tinygen.files import CheckpointError
 from tinygen.models.gpt import GPT, GPTConfig
 
 STAGES = ("pretraining", "SFT", "reward model", "PPO", "PPO-ptx", "DPO")
@@ -52,9 +50,7 @@ def flags() -> argparse.Namespace:
     add("--samples", type=number(int, 4), default=1000, help="reviews that are written at each look")
     add("--eval-every", type=number(int, 1), default=25, help="steps between looks at what is written")
     parser.set_defaults(save_every=100)
-    args = parser.parse_args()
-    args.error = parser.error
-    return args
+    return parser.parse_args()
 
 
 def liked(texts: Any) -> Any:
@@ -207,7 +203,6 @@ def draw(run: RunFolder, before: float, floor: float) -> None:
 
 
 def learn(args: argparse.Namespace) -> None:
-    began = time.perf_counter()
     lab = Lab(args)
     rl = [args.rl_steps] * 2
     lengths = [args.pretraining_steps, args.sft_steps, args.reward_steps, *rl, args.dpo_steps]
@@ -226,23 +221,8 @@ def learn(args: argparse.Namespace) -> None:
         print(f"{stage:11}{line}")
     draw(run, lab.before, floor)
     run.model(lab.steps.policy.state_dict())
-    run.result(
-        stages={stage: dict(row) for stage, row in last.items()},
-        accuracy=accuracy,
-        floor=floor,
-        seconds=(seconds := time.perf_counter() - began),
-        flags={name: value for name, value in vars(args).items() if name != "error"},
-    )
-    print(f"{seconds:.0f} s in all; tax.png, the metrics and the last policy are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
+    run.result(args, stages={stage: dict(row) for stage, row in last.items()}, accuracy=accuracy, floor=floor)
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

@@ -15,17 +15,15 @@ With Gaussian pixels PPCA is the same model but linear, and its ln p(x) is exact
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from pictures import Figure, save_grid, table
 from tqdm import tqdm
 
 from tinygen import nn, no_grad
-from tinygen.data import DataError, digits
-from tinygen.files import CheckpointError
+from tinygen.data import digits
 from tinygen.models.judge import bounds, frechet, train_judge
 from tinygen.models.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
@@ -49,7 +47,7 @@ def flags() -> argparse.Namespace:
     add("--draws", type=number(int, 1), default=200, help="codes a picture for the closer bound of ln p(x)")
     add("--judge-steps", type=number(int, 21), default=2000, help="training steps of the judge of samples")
     args = parser.parse_args()
-    args.save_every, args.error = args.save_every or args.eval_every, parser.error
+    args.save_every = args.save_every or args.eval_every
     return args
 
 
@@ -197,7 +195,6 @@ def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Ru
 
 
 def learn(args: argparse.Namespace) -> None:
-    began = time.perf_counter()
     train, test = digits.load()
     run = RunFolder(args.out, ["step", "train", "test", "small_beta"], settings_of(args), args.resume)
     mean_only, linear, best = baselines(train.pictures, test.pictures, args)
@@ -226,23 +223,13 @@ def learn(args: argparse.Namespace) -> None:
     )
     run.model(models.state_dict())
     run.result(
+        args,
         bound=lower,
         ppca=linear,
         figures={figure.name: figure._asdict() for figure in figures},
         steps=step,
-        seconds=time.perf_counter() - began,
-        flags={name: value for name, value in vars(args).items() if name != "error"},
     )
-    print(f"{time.perf_counter() - began:.0f} s in all; pictures, curve and models are in {run.path}/")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except (DataError, CheckpointError) as error:
-        args.error(str(error))
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

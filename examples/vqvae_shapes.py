@@ -13,17 +13,15 @@ kept, but shapes are not as often as of the others.
 from __future__ import annotations
 
 import argparse
-import time
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from pictures import Figure, save_grid, table
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.data import shapes, shapes_parser
-from tinygen.files import CheckpointError
 from tinygen.models.vqvae import VQVAE, VectorQuantizer, perplexity
 from tinygen.optim import Adam, warmup_cosine
 
@@ -50,7 +48,6 @@ def flags() -> argparse.Namespace:
     add("--test", type=number(int, 8), default=1000, help="pictures of each split to judge by")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
-    args.error = parser.error
     return args
 
 
@@ -198,7 +195,6 @@ def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
 def learn(args: argparse.Namespace) -> None:
     columns = ["step", "reconstruction", "commitment", "train", "held_out", "perplexity"]
     run = RunFolder(args.out, columns, settings_of(args), args.resume)
-    began = time.perf_counter()
     rng = np.random.default_rng(args.seed + 2)
     some, _ = shapes.batch(args.test, SIDE, rng)
     drawn = {split: shapes.batch(args.test, SIDE, rng, split) for split in shapes.SPLITS}
@@ -227,20 +223,9 @@ def learn(args: argparse.Namespace) -> None:
         "PSNR (dB)",
     )
     run.model(model.state_dict())
-    seconds = time.perf_counter() - began
-    settings = {name: value for name, value in vars(args).items() if name != "error"}
-    run.result(**result, steps=step, bits=bits, seconds=seconds, flags=settings)
-    print(f"{seconds:.0f} s in all; the curve, the model and pictures are in {run.path}/:")
-    print("of pictures, rows are the truth, then what VQ-VAE, k-means and PCA make of it")
-
-
-def main() -> None:
-    args = flags()
-    try:
-        learn(args)
-    except CheckpointError as error:
-        args.error(str(error))
+    run.result(args, **result, steps=step, bits=bits)
+    print("Rows of the pictures are the truth, then what VQ-VAE, k-means and PCA make of it.")
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, learn)

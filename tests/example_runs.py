@@ -1,14 +1,20 @@
-"""The examples as people run them, in a process of their own, and as modules, for what they measure."""
+"""The examples as people run them, in a process of their own; and as modules, in the test's process, where
+they start at once."""
 
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+from tinygen.checkpoints import Checkpoints
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ALONE = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # at the tests' sizes threads only wait for one another
+AS_TEXT = {"encoding": "utf-8", "env": ALONE}
 
 
 def command(example, *flags):
@@ -17,9 +23,41 @@ def command(example, *flags):
 
 def run(example, *flags):
     """What a process prints, and how it ends."""
-    return subprocess.run(
-        command(example, *flags), capture_output=True, text=True, timeout=300, check=False, env=ALONE
+    return subprocess.run(command(example, *flags), capture_output=True, timeout=300, check=False, **AS_TEXT)
+
+
+def stopped(kind, when, example, *flags):
+    """Start it, send the signal as soon as `when()`: what it has printed, and its exit code."""
+    process = subprocess.Popen(
+        command(example, *flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
+        **AS_TEXT,
     )
+    deadline = time.monotonic() + 300
+    while not when():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(kind)
+    stdout, stderr = process.communicate(timeout=300)  # kernels may be compiled first
+    return stdout, stderr, process.returncode
+
+
+def saved(folder, step):
+    """Whether there is a checkpoint of this step, or of a later one."""
+    return any(int(p.name.split("-")[-1]) >= step for p in Checkpoints(folder / "checkpoints").paths())
+
+
+def outcome(out):
+    """What a run has left in its folder that must be the same to the last bit if it was stopped midway."""
+    result = json.loads((out / "result.json").read_text())
+    figures = {name: x for name, x in result.items() if "second" not in name and name != "flags"}
+    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+# -- in this process -------------------------------------------------------------------------------
 
 
 def module(example):
@@ -34,8 +72,17 @@ def module(example):
     return found
 
 
-def outcome(out):
-    """What a run has left in its folder that must be the same to the last bit if it was stopped midway."""
-    result = json.loads((out / "result.json").read_text())
-    figures = {name: x for name, x in result.items() if name not in ("seconds", "flags")}
-    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+def run_here(monkeypatch, example, *flags, stop_after=None):
+    """The module from its command line; it is asked to stop after so many steps of its loop."""
+
+    class Stop(example.Stop):
+        looks = 0
+
+        @property
+        def asked(self):
+            type(self).looks += 1
+            return stop_after is not None and self.looks > stop_after
+
+    monkeypatch.setattr(example, "Stop", Stop)
+    monkeypatch.setattr(sys, "argv", [f"{example.__name__}.py", *map(str, flags)])
+    example.start(example.flags, example.learn)

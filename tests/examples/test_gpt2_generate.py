@@ -4,11 +4,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from example_runs import command, run
 
 from tinygen.models.gpt import END, GPT, GPTConfig
 from tinygen.text import BPE
@@ -16,14 +15,9 @@ from tinygen.text import BPE
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "gpt2_generate.py"
+EXAMPLE = "gpt2_generate.py"
 TOKENIZER = BPE.train("the cat sat on the mat, naïve 中文", 280, special=[END])
 RATE = r"\n\n(\d+) tokens(, [\d.]+ a second; the first, with the prompt of \d+, took [\d.]+ s)?\n$"
-
-
-def run(*flags):
-    command = [sys.executable, str(SCRIPT), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
 
 
 def random_model():
@@ -48,7 +42,7 @@ def test_it_writes_what_the_model_generates(tmp_path, prompt, begin):
     """Without a prompt, what comes after the end of a text."""
     model = random_model()
     model.save_pretrained(tmp_path, TOKENIZER)
-    done = run("--model", tmp_path, "--prompt", prompt, "--tokens", 40, "--temperature", 0)
+    done = run(EXAMPLE, "--model", tmp_path, "--prompt", prompt, "--tokens", 40, "--temperature", 0)
     assert done.returncode == 0, done.stderr
     head, text = done.stdout.split("\n\n", 1)
     assert head.startswith(f"{model.num_parameters():,} parameters, read in ")
@@ -65,7 +59,7 @@ def test_the_seed_decides(tmp_path):
     random_model().save_pretrained(tmp_path, TOKENIZER)
     flags = ["--model", tmp_path, "--tokens", 30, "--temperature", 2, "--top-k", 50, "--top-p", 0.9]
     texts = [
-        re.split(r"\n\n\d+ tokens", run(*flags, "--seed", seed).stdout.split("\n\n", 1)[1])[0]
+        re.split(r"\n\n\d+ tokens", run(EXAMPLE, *flags, "--seed", seed).stdout.split("\n\n", 1)[1])[0]
         for seed in (1, 1, 2)
     ]
     assert texts[0] == texts[1] != texts[2]
@@ -74,14 +68,14 @@ def test_the_seed_decides(tmp_path):
 
 def test_the_text_ends_where_the_model_ends_it(tmp_path):
     always(TOKENIZER.special[END]).save_pretrained(tmp_path, TOKENIZER)
-    done = run("--model", tmp_path, "--prompt", "", "--temperature", 0)
+    done = run(EXAMPLE, "--model", tmp_path, "--prompt", "", "--temperature", 0)
     assert done.returncode == 0, done.stderr
     assert re.search(RATE, done.stdout).groups() == ("0", None)
 
 
 def test_tokens_without_text_are_left_out(tmp_path):
     always(299).save_pretrained(tmp_path, TOKENIZER)
-    done = run("--model", tmp_path, "--prompt", "cat", "--temperature", 0, "--tokens", 5)
+    done = run(EXAMPLE, "--model", tmp_path, "--prompt", "cat", "--temperature", 0, "--tokens", 5)
     assert done.stdout.split("\n\n", 1)[1].startswith("cat\n\n5 tokens, ")
 
 
@@ -89,9 +83,8 @@ def test_text_comes_while_the_model_writes_and_ctrl_c_ends_it(tmp_path):
     word = "incomprehensibilities"
     tokenizer = BPE.train(word, 280, special=[END])
     always(tokenizer.encode(word)[0]).save_pretrained(tmp_path, tokenizer)
-    command = [sys.executable, str(SCRIPT), "--model", str(tmp_path), "--tokens", "1000000000"]
     process = subprocess.Popen(
-        command,
+        command(EXAMPLE, "--model", tmp_path, "--tokens", 1_000_000_000),
         stdout=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
@@ -107,7 +100,7 @@ def test_text_comes_while_the_model_writes_and_ctrl_c_ends_it(tmp_path):
 
 
 def test_what_is_missing_is_said_in_a_line(tmp_path):
-    done = run()
+    done = run(EXAMPLE)
     assert done.returncode == 2
     assert "config.json, model.safetensors, vocab.json and merges.txt" in done.stderr
     assert "https://huggingface.co/openai-community/gpt2" in done.stderr
@@ -116,7 +109,7 @@ def test_what_is_missing_is_said_in_a_line(tmp_path):
         (tmp_path / "none", "vocab.json': --model must be"),
         (tmp_path, "config.json: can"),
     ):
-        done = run("--model", folder)
+        done = run(EXAMPLE, "--model", folder)
         assert (done.returncode, done.stdout) == (2, "")
         assert message in done.stderr
         assert done.stderr.count("\n") == 1

@@ -2,15 +2,11 @@
 
 import csv
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
+from example_runs import outcome, run, saved, stopped
 
 from tinygen.checkpoints import Checkpoints
 from tinygen.safetensors import load_file
@@ -18,24 +14,8 @@ from tinygen.safetensors import load_file
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-ALONE = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # at these sizes threads only wait for one another
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE, OTHER = "gpt_text.py", "gpt_algorithms.py"
 TINY = ["--layers", "1", "--width", "16", "--heads", "2", "--block", "16", "--batch", "4", "--sample", "30"]
-
-
-def command(*flags, example="gpt_text.py"):
-    return [sys.executable, str(EXAMPLES / example), *map(str, flags)]
-
-
-def run(*flags, example="gpt_text.py"):
-    return subprocess.run(
-        command(*flags, example=example),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=ALONE,
-    )
 
 
 @pytest.fixture
@@ -46,9 +26,8 @@ def text(tmp_path):
 
 
 def test_a_short_run(tmp_path, text):
-    done = run(
-        "--data", text, "--out", tmp_path / "out", "--steps", 80, "--eval-every", 40, "--lr", 0.01, *TINY
-    )
+    flags = ["--data", text, "--out", tmp_path / "out", "--steps", 80, "--eval-every", 40, "--lr", 0.01]
+    done = run(EXAMPLE, *flags, *TINY)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["val_loss"] < result["ngram"]["1"]
@@ -70,7 +49,7 @@ def test_a_short_run(tmp_path, text):
 def test_the_same_seed_gives_the_same_run(tmp_path, text):
     results = []
     for name in ("a", "b"):
-        run("--data", text, "--out", tmp_path / name, "--steps", 10, "--dropout", 0.1, *TINY)
+        run(EXAMPLE, "--data", text, "--out", tmp_path / name, "--steps", 10, "--dropout", 0.1, *TINY)
         result = json.loads((tmp_path / name / "result.json").read_text())
         results.append((result["val_loss"], result["sample"]))
     assert results[0] == results[1]
@@ -79,31 +58,11 @@ def test_the_same_seed_gives_the_same_run(tmp_path, text):
 # -- stopped and resumed ---------------------------------------------------------------------------
 
 
-def stopped(kind, when, *flags, example="gpt_text.py"):
-    """Start it, send the signal as soon as `when()`; what it has printed and its exit code."""
-    process = subprocess.Popen(
-        command(*flags, example=example),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ALONE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
-    )
-    deadline = time.monotonic() + 300
-    while not when():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(kind)
-    stdout, stderr = process.communicate(timeout=300)  # kernels may be compiled first
-    return stdout, stderr, process.returncode
-
-
 def test_ctrl_c_stops_cleanly(tmp_path, text):
     flags = ["--data", text, "--out", tmp_path / "out", "--steps", 100_000, *TINY]
     metrics = tmp_path / "out" / "metrics.csv"
     stdout, stderr, code = stopped(
-        signal.SIGINT, lambda: metrics.exists() and metrics.read_text().count("\n") > 20, *flags
+        signal.SIGINT, lambda: metrics.exists() and metrics.read_text().count("\n") > 20, EXAMPLE, *flags
     )
     assert code == 0, stderr
     assert "Traceback" not in stderr
@@ -118,18 +77,11 @@ def test_ctrl_c_stops_cleanly(tmp_path, text):
         ([], f"the run in it is not finished: expected --resume, another --out, .* step {step} of 100000"),
         (["--resume", "--lr", "0.1"], "saved with another lr: expected 0.003, found 0.1"),
     ):
-        done = run(*flags, *more)
+        done = run(EXAMPLE, *flags, *more)
         assert done.returncode == 2
         assert re.search(message, done.stderr), done.stderr
         assert done.stderr.count("\n") == 1
     assert metrics.read_bytes() == before
-
-
-def results(out):
-    """What must be the same to the last bit."""
-    result = json.loads((out / "result.json").read_text())
-    figures = {name: x for name, x in result.items() if "second" not in name and name != "flags"}
-    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
 
 
 def test_stopped_killed_and_resumed_it_is_the_same_run(tmp_path, text):
@@ -139,22 +91,22 @@ def test_stopped_killed_and_resumed_it_is_the_same_run(tmp_path, text):
     checkpoints = Checkpoints(tmp_path / "parts" / "checkpoints")
 
     def at(step):
-        return lambda: any(int(path.name.split("-")[-1]) >= step for path in checkpoints.paths())
+        return lambda: saved(tmp_path / "parts", step)
 
     parts = [*flags, "--out", tmp_path / "parts"]
-    _, stderr, code = stopped(signal.SIGINT, at(20), *parts)
+    _, stderr, code = stopped(signal.SIGINT, at(20), EXAMPLE, *parts)
     assert code == 0, stderr
-    _, _, code = stopped(signal.SIGKILL, at(checkpoints.load().step + 50), *parts, "--resume")
+    _, _, code = stopped(signal.SIGKILL, at(checkpoints.load().step + 50), EXAMPLE, *parts, "--resume")
     assert code == -signal.SIGKILL
     step = checkpoints.load().step
     assert 70 <= step < 300
-    done = run(*parts, "--resume")
+    done = run(EXAMPLE, *parts, "--resume")
     assert done.returncode == 0, done.stderr
     assert checkpoints.load().step == 300
 
-    done = run(*flags, "--out", tmp_path / "whole")
+    done = run(EXAMPLE, *flags, "--out", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "parts") == results(tmp_path / "whole")
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
     parts, whole = checkpoints.load(), Checkpoints(tmp_path / "whole" / "checkpoints").load()
     assert str(parts.state["things"]) == str(whole.state["things"])
     best = Checkpoints(tmp_path / "whole" / "checkpoints").best()
@@ -168,31 +120,30 @@ def test_the_other_example_resumes_too(tmp_path):
     flags += ["--dropout", 0.1]
     checkpoints = Checkpoints(tmp_path / "parts" / "sorting" / "checkpoints")
     parts = [*flags, "--out", tmp_path / "parts"]
-    example = "gpt_algorithms.py"
-    _, _, code = stopped(signal.SIGKILL, checkpoints.paths, *parts, example=example)
+    _, _, code = stopped(signal.SIGKILL, checkpoints.paths, OTHER, *parts)
     assert code == -signal.SIGKILL
     assert checkpoints.load().step < 120
     for out in (tmp_path / "parts", "--resume"), (tmp_path / "whole",):
-        done = run(*flags, "--out", *out, example=example)
+        done = run(OTHER, *flags, "--out", *out)
         assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "parts" / "sorting") == results(tmp_path / "whole" / "sorting")
+    assert outcome(tmp_path / "parts" / "sorting") == outcome(tmp_path / "whole" / "sorting")
 
 
 def test_a_finished_run_is_finished(tmp_path, text):
     """To resume it tells its results again; to start it anew is allowed."""
     flags = ["--data", text, "--out", tmp_path, "--steps", 20, *TINY]
-    assert run(*flags).returncode == 0
-    first = results(tmp_path)
+    assert run(EXAMPLE, *flags).returncode == 0
+    first = outcome(tmp_path)
     for more in ["--resume"], []:
-        done = run(*flags, *more)
+        done = run(EXAMPLE, *flags, *more)
         assert done.returncode == 0, done.stderr
-        assert results(tmp_path) == first
+        assert outcome(tmp_path) == first
     for path in (tmp_path / "checkpoints").rglob("arrays.safetensors"):
         path.write_bytes(path.read_bytes()[:-1])
-    done = run(*flags, "--resume")
+    done = run(EXAMPLE, *flags, "--resume")
     assert done.returncode == 2
     assert "arrays.safetensors: another size: expected" in done.stderr
-    done = run("--data", text, "--out", tmp_path / "none", "--resume", *TINY)
+    done = run(EXAMPLE, "--data", text, "--out", tmp_path / "none", "--resume", *TINY)
     assert done.returncode == 2
     assert "no checkpoint" in done.stderr
 
@@ -220,7 +171,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     flags = [str(tmp_path / flag) if flag in contents else flag for flag in flags]
-    done = run(*flags, "--out", tmp_path / "out")
+    done = run(EXAMPLE, *flags, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert done.stdout == ""
     assert message in done.stderr
@@ -229,13 +180,13 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, flags, message):
 
 
 def test_help_shows_the_defaults():
-    help_text = run("--help").stdout
+    help_text = run(EXAMPLE, "--help").stdout
     assert "nanogpt-cpu" in help_text
     assert "(default: 0.003)" in help_text
 
 
 def test_flags_win_over_the_preset(tmp_path, text):
-    done = run("--data", text, "--out", tmp_path, "--preset", "nanogpt-cpu", "--steps", 4, *TINY)
+    done = run(EXAMPLE, "--data", text, "--out", tmp_path, "--preset", "nanogpt-cpu", "--steps", 4, *TINY)
     assert done.returncode == 0, done.stderr
     flags = json.loads((tmp_path / "result.json").read_text())["flags"]
     assert (flags["steps"], flags["block"], flags["eval_batches"], flags["expected"]) == (4, 16, 20, 1.88)
@@ -244,7 +195,7 @@ def test_flags_win_over_the_preset(tmp_path, text):
 
 def test_sorting_is_learned_a_little(tmp_path):
     flags = ["--task", "sorting", "--steps", "100", "--width", "32", "--layers", "2", "--out", tmp_path]
-    done = run(*flags, example="gpt_algorithms.py")
+    done = run(OTHER, *flags)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "sorting" / "result.json").read_text())
     assert result["final_loss"] < 1.0  # ln 3 = 1.099 is a guess

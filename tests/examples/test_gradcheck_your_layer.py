@@ -1,35 +1,28 @@
 """The walk through a custom layer, as a person runs it."""
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from example_runs import EXAMPLES, run
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 pytest.importorskip("hypothesis")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "gradcheck_your_layer.py"
-
-
-def run(*flags):
-    command = [sys.executable, str(EXAMPLE), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+EXAMPLE = "gradcheck_your_layer.py"
 
 
 @pytest.mark.parametrize("flags", [(), ("--channels", 3, "--batch", 1, "--seed", 5)], ids=str)
 def test_it_finds_the_mistake_and_passes_the_fix(flags):
     start = time.perf_counter()
-    done = run(*flags)
+    done = run(EXAMPLE, *flags)
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - start < 30  # about one second on an idle machine
     _, broken, model, fixed, tests = (part.split("\n", 1)[1] for part in parts(done.stdout))
     for report in (broken, model):
         assert "gradcheck: WRONG" in report
         assert "missing term" in report
-        assert f"called at {EXAMPLE.parent.name}/{EXAMPLE.name}:" in report or f"{EXAMPLE}:" in report
+        assert f"called at {EXAMPLES.name}/{EXAMPLE}:" in report or f"{EXAMPLES / EXAMPLE}:" in report
     assert "report.culprit.op is 'scaled_to_one'" in model
     assert "gradcheck: OK" in fixed
     assert "(second order)" in fixed
@@ -43,6 +36,6 @@ def parts(printed):
 
 
 def test_a_wrong_flag_is_one_line():
-    done = run("--channels", 1)
+    done = run(EXAMPLE, "--channels", 1)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

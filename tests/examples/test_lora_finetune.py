@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from in_process import load, run
+from example_runs import module, run_here
 
 from tinygen.data.reviews import Reviews, sentiment
 from tinygen.safetensors import load_file
@@ -12,19 +12,19 @@ from tinygen.safetensors import load_file
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-example = load("lora_finetune")
+example = module("lora_finetune.py")
 
 TINY = ["--width", "8", "--rank", "1", "--batch", "8", "--eval-every", "2", "--save-every", "3"]
 TINY += ["--pretraining-steps", "4", "--steps-each", "4"]
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
+    run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "the grammar's own loss" in capsys.readouterr().out
-    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=4)  # before fine-tuning
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=4)  # before fine-tuning
     assert "--resume" in capsys.readouterr().out
-    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=6)  # amid LoRA
-    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=6)  # amid LoRA
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
     whole, parts = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts"))
     assert whole["stages"] == parts["stages"]
     texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts")]

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from in_process import load, run
+from example_runs import module, run_here
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-example = load("ppo_cartpole")
+example = module("ppo_cartpole.py")
 
 
 def carts(state):
@@ -95,12 +95,12 @@ TINY = ["--seeds", "2", "--steps", "2048", "--horizon", "64", "--save-every", "3
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
+    run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "mean of the seeds" in capsys.readouterr().out
-    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=5)  # of 8 rounds a seed
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=5)  # of 8 rounds a seed
     assert "--resume" in capsys.readouterr().out
-    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=5)
-    run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=5)
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["returns"] == results[1]["returns"]
     assert len(results[0]["returns"]) == 2

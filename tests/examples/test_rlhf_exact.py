@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from in_process import load, run
+from example_runs import module, run_here
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-example = load("rlhf_exact")
+example = module("rlhf_exact.py")
 
 STEPS = {"sft": 6, "reward": 5, "rl": 4, "dpo": 5}  # 28 for each seed
 TINY = ["--seeds", "2", "--layers", "1", "--width", "8", "--batch", "16"]
@@ -31,14 +31,14 @@ def test_demonstrations():
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
+    run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: right about" in capsys.readouterr().out
-    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=8)  # amid the reward model
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=8)  # amid the reward model
     assert "--resume" in capsys.readouterr().out
     for steps in (3, 9):  # at its end, and at the beginning of GRPO
-        run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
+        run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
     for _ in range(2):  # the second time all is done: only the results again
-        run(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
+        run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY)
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["methods"] == results[1]["methods"]
     texts = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "parts")]

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from in_process import load, run
+from example_runs import module, run_here
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-example = load("rlhf_sentiment")
+example = module("rlhf_sentiment.py")
 
 STEPS = {"pretraining": 4, "sft": 3, "reward": 4, "rl": 2, "dpo": 3}
 TINY = ["--samples", "40", "--width", "8", "--batch", "8", "--pairs", "50"]
@@ -25,14 +25,14 @@ def test_the_cheapest_way():
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
-    run(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
+    run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: agrees with" in capsys.readouterr().out
-    run(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=9)  # amid the reward model
+    run_here(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=9)  # amid the reward model
     assert "--resume" in capsys.readouterr().out
     resumed = ("--out", tmp_path / "parts", "--resume", *TINY)
-    run(monkeypatch, example, *resumed, stop_after=4)  # between PPO and PPO-ptx
+    run_here(monkeypatch, example, *resumed, stop_after=4)  # between PPO and PPO-ptx
     for _ in range(2):  # the second time all is done: only the results again
-        run(monkeypatch, example, *resumed)
+        run_here(monkeypatch, example, *resumed)
     whole, parts = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts"))
     assert whole["stages"] == parts["stages"]
     assert list(whole["stages"]) == ["SFT", "PPO", "PPO-ptx", "DPO"]
