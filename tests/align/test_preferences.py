@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -140,6 +142,64 @@ def test_losses_by_hand():
     assert np.isfinite(dpo_loss(np.array([-1e4, 1e4]), 1.0).item())
     for loss in (dpo_loss, ipo_loss, lambda x: dpo_loss(x, 0.3, 0.1)):
         assert gradcheck(loss, h)
+
+
+def by_trl(kind, chosen, rejected, ref_chosen, ref_rejected, mask, beta, smoothing=0.0):
+    """The loss of Hugging Face's DPOTrainer, and its gradient by the log-probabilities (2B, T) of tokens that
+    follow a first one; the texts themselves do not matter to it."""
+    torch, trl = pytest.importorskip("torch"), pytest.importorskip("trl")
+    x = torch.tensor(np.concatenate([chosen, rejected]), requires_grad=True)
+    counted = torch.tensor(np.concatenate([mask[0], mask[1]]))
+    whole = torch.nn.functional.pad(counted, (1, 0)).long()
+    ref = torch.tensor(np.concatenate([ref_chosen, ref_rejected]))
+    ref = torch.where(counted, ref, 0.0).sum(dim=1).chunk(2)
+    of_tokens = torch.where(counted, x, 0.0)
+    output = SimpleNamespace(log_probs=of_tokens, entropy=of_tokens, mean_logits=of_tokens, is_top1=counted)
+    trainer = MagicMock(  # what it only writes down goes nowhere
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=True,
+        f_divergence_type="reverse_kl",
+        loss_types=[kind],
+        loss_weights=[1.0],
+        beta=beta,
+        label_smoothing=smoothing,
+        use_weighting=False,
+        _total_train_tokens=0,
+        _tp_size=1,
+        accelerator=SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x),
+    )
+    inputs = {"input_ids": whole, "attention_mask": whole, "completion_mask": whole}
+    inputs |= {"ref_chosen_logps": ref[0], "ref_rejected_logps": ref[1]}
+    loss = trl.DPOTrainer._compute_loss(trainer, lambda **_: output, inputs, False)
+    loss.backward()
+    return loss.item(), x.grad.numpy()
+
+
+def test_trl():
+    """Sigmoid, IPO (for which trl takes the mean over tokens) and the conservative loss, with their gradients.
+    trl has the "robust" loss of Chowdhury et al. 2024 for wrong labels, of which the conservative one follows:
+    (1 - 2ε) robust = (1 - ε) plain - ε flipped, so that conservative = 2 (1 - ε) plain - (1 - 2ε) robust."""
+    pytest.importorskip("trl")
+    pi = arrays(6, 8, n=4)
+    mask = np.arange(8) < np.random.default_rng(1).integers(1, 9, (2, 6, 1))
+
+    def ours(loss, mean=False):
+        live = [Tensor(x, requires_grad=True) for x in pi[:2]]
+        of = lambda i: response_log_probs([*live, *pi[2:]][i], mask[i % 2], mean)
+        value = loss(margins(*map(of, range(4))))
+        value.backward()
+        return value.item(), np.concatenate([x.grad for x in live])
+
+    plain, robust = (by_trl(kind, *pi, mask, 0.3, 0.1) for kind in ("sigmoid", "robust"))
+    conservative = [2 * 0.9 * a - 0.8 * b for a, b in zip(plain, robust, strict=True)]
+    for wanted, got in (
+        (plain, ours(lambda h: dpo_loss(h, 0.3))),
+        (conservative, ours(lambda h: dpo_loss(h, 0.3, 0.1))),
+        (by_trl("ipo", *pi, mask, 0.2), ours(lambda h: ipo_loss(h, 0.2), mean=True)),
+    ):
+        assert got[0] == pytest.approx(wanted[0], rel=1e-6)
+        np.testing.assert_allclose(got[1], wanted[1], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(("smoothing", "margin"), [(0.1, math.log(9)), (0.3, math.log(7 / 3))])
