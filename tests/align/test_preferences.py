@@ -177,8 +177,8 @@ def by_trl(kind, chosen, rejected, ref_chosen, ref_rejected, mask, beta, smoothi
 
 
 def test_trl():
-    """Sigmoid, IPO (for which trl takes the mean over tokens) and the conservative loss, with their gradients.
-    trl has the "robust" loss of Chowdhury et al. 2024 for wrong labels, of which the conservative one follows:
+    """Sigmoid, IPO (for which trl takes the mean over tokens), the conservative loss; and gradients. For
+    wrong labels trl has the "robust" loss (Chowdhury et al. 2024), of which the conservative one follows:
     (1 - 2ε) robust = (1 - ε) plain - ε flipped, so that conservative = 2 (1 - ε) plain - (1 - 2ε) robust."""
     pytest.importorskip("trl")
     pi = arrays(6, 8, n=4)
@@ -198,8 +198,8 @@ def test_trl():
         (conservative, ours(lambda h: dpo_loss(h, 0.3, 0.1))),
         (by_trl("ipo", *pi, mask, 0.2), ours(lambda h: ipo_loss(h, 0.2), mean=True)),
     ):
-        assert got[0] == pytest.approx(wanted[0], rel=1e-6)
-        np.testing.assert_allclose(got[1], wanted[1], rtol=1e-6, atol=1e-9)
+        assert got[0] == pytest.approx(wanted[0], rel=1e-10)
+        np.testing.assert_allclose(got[1], wanted[1], rtol=1e-10, atol=1e-15)
 
 
 @pytest.mark.parametrize(("smoothing", "margin"), [(0.1, math.log(9)), (0.3, math.log(7 / 3))])
