@@ -5,6 +5,7 @@ from tinygen.backward import checkpoint
 from tinygen.gradcheck import gradcheck
 from tinygen.graph import graph
 from tinygen.kernels import kernels
+from tinygen.ops.random import DeviceGenerator
 from tinygen.tape import AnomalyError, anomaly, enable_grad, implements, no_grad, op
 from tinygen.tensor import Tensor
 from tinygen.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
@@ -12,6 +13,7 @@ from tinygen.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
 __version__ = "0.1.0"
 __all__ = [
     "AnomalyError",
+    "DeviceGenerator",
     "Tensor",
     "anomaly",
     "checkpoint",

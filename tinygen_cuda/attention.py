@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.random import Seed
 from tinygen.tensor import Array
 from tinygen_cuda.flash import WIDEST, flash
+from tinygen_cuda.philox import dropped
 from tinygen_cuda.simt import contiguous, taken
 from tinygen_cuda.softmax import seen_softmax, softmax_backward
 
@@ -33,16 +35,20 @@ def attention(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Any:
-    """As `tinygen.ops.attention`, without a mask or dropout, and with heads of one shape."""
+    """As `tinygen.ops.attention`, without a mask; heads of one shape; dropout by a `Seed` only."""
     (*heads, t, width), s = q.shape, k.shape[-2]
-    if mask is not None or dropout or not taken(q, k, v) or not k.size or (causal and t > s):
+    if dropout and not isinstance(seed, Seed):
+        return NotImplemented
+    if mask is not None or not taken(q, k, v) or not k.size or (causal and t > s):
         return NotImplemented  # with a mask, a query may have nothing to look at: the definition sees to it
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or k.shape != v.shape:
         return NotImplemented
     shapes, count = (q.shape, k.shape, v.shape), math.prod(heads)
     q, k, v = (contiguous(x).reshape(count, -1, width) for x in (q, k, v))
-    whole = flash if count * t * s > MOST and width <= WIDEST else by_products
-    y, rule = whole(q, k, v, causal)
+    if count * t * s > MOST and width <= WIDEST and not dropout:
+        y, rule = flash(q, k, v, causal)
+    else:
+        y, rule = by_products(q, k, v, causal, dropout, seed)
 
     def backward(g: Array) -> tuple[Array | None, ...]:
         gradients = rule(contiguous(g).reshape(q.shape))
@@ -51,16 +57,17 @@ def attention(
     return y.reshape(shapes[0]), backward
 
 
-def by_products(q: Array, k: Array, v: Array, causal: bool) -> Any:
-    """As `flash`."""
+def by_products(q: Array, k: Array, v: Array, causal: bool, dropout: float, seed: int) -> Any:
+    """As `flash`, with dropout."""
     t, s = q.shape[1], k.shape[1]
     scale = np.float32(1 / math.sqrt(q.shape[2]))
     q = q * scale
     scores = q @ k.swapaxes(-1, -2)  # (B, T, S)
     p = seen_softmax(scores, t, s - t + 1) if causal else seen_softmax(scores, 1, s)
+    kept, again = dropped(p, dropout, seed) if dropout else (p, lambda g: g)
 
     def backward(g: Array) -> tuple[Array, Array, Array]:
-        dscores = softmax_backward(p, g @ v.swapaxes(-1, -2))
-        return (dscores @ k) * scale, dscores.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+        dscores = softmax_backward(p, again(g @ v.swapaxes(-1, -2)))
+        return (dscores @ k) * scale, dscores.swapaxes(-1, -2) @ q, kept.swapaxes(-1, -2) @ g
 
-    return p @ v, backward
+    return kept @ v, backward

@@ -17,8 +17,10 @@ import numpy as np
 from tinygen import ops
 from tinygen.backward import fitted
 from tinygen.kernels.registry import op_of
+from tinygen.ops.activation import dropped
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import token_losses
+from tinygen.ops.random import Seed, normal, uniform
 from tinygen.ops.window import Geometry, fold, unfold
 from tinygen.optim.adam import ADAM
 from tinygen.tensor import Array, Tensor
@@ -239,6 +241,19 @@ def adam(kernels: Any, put: Put, rng: np.random.Generator, n: int) -> list[Resul
 
 
 @check
+def philox(kernels: Any, put: Put, rng: np.random.Generator, n: int) -> list[Result]:
+    """Uniform and normal numbers, and dropout with its gradient, by one seed."""
+    x, seed, of = rng.standard_normal(n), Seed(rng.integers(2**63)), kernels.philox
+    like = in_float32(x, put)
+    with poisoned():
+        ours = of.uniform(like, (n,), seed) + of.normal(like, (n,), seed)
+    return [
+        *map(distance, ("uniform", "normal"), ours, (*uniform(x, (n,), seed), *normal(x, (n,), seed))),
+        *compare(of.dropped, dropped, x, 0.3, seed, put=put, rng=rng),
+    ]
+
+
+@check
 def attention(
     kernels: Any,
     put: Put,
@@ -249,11 +264,13 @@ def attention(
     width: int,
     causal: bool,
 ) -> list[Result]:
-    """By products, and tile by tile."""
+    """By products, also with dropout, and tile by tile."""
     q, (k, v) = rng.standard_normal((heads, queries, width)), rng.standard_normal((2, heads, keys, width))
     body = ops.attention
+    by_products, seed = kernels.attention.attention, Seed(rng.integers(2**63))
     by_tiles = lambda *qkv, causal: kernels.flash.flash(*qkv, causal)
     return [
-        *compare(kernels.attention.attention, body, q, k, v, causal=causal, put=put, rng=rng),
+        *compare(by_products, body, q, k, v, causal=causal, put=put, rng=rng),
+        *compare(by_products, body, q, k, v, causal=causal, dropout=0.3, seed=seed, put=put, rng=rng),
         *compare(by_tiles, body, q, k, v, causal=causal, put=put, rng=rng),
     ]

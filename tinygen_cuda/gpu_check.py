@@ -30,7 +30,7 @@ from tinygen_cuda.checks import CHECKS, Put
 
 FAMILIES = (
     *("reduce", "softmax", "layer_norm", "group_norm", "gelu", "cross_entropy"),
-    *("embedding", "im2col", "adam", "flash", "attention"),
+    *("embedding", "im2col", "adam", "philox", "flash", "attention"),
 )
 CLOSE = 1e-4  # of the largest entry: sums of thousands of float32 numbers
 
@@ -46,6 +46,7 @@ SIZES: dict[str, tuple[Any, ...]] = {
     "columns": ((8, 64, 32, 32), (3, 3), SAME),
     "convolutions": ((8, 64, 32, 32), 128, (3, 3), SAME),
     "adam": (2**20 + 1,),
+    "philox": (2**20 + 1,),
     "attention": (24, 200, 256, 64, True),
 }
 """Of the checks: as models have them, and odd ones, that no block divides."""

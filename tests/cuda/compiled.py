@@ -35,7 +35,7 @@ from tinygen_cuda.checks import CHECKS  # noqa: E402
 GEOMETRY = Geometry((2, 1), (1, 0), (1, 2), 2)
 SIZES = {
     **dict.fromkeys(("reduce", "softmax", "layer_norm", "cross_entropy"), (4, 5)),
-    **dict.fromkeys(("gelu", "adam"), (5,)),
+    **dict.fromkeys(("gelu", "adam", "philox"), (5,)),
     "group_norm": (2, 2, 2, 3),
     "embedding": (5, 4, 3),
     "columns": ((2, 4, 5, 4), (2, 2), GEOMETRY),

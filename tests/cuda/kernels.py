@@ -10,7 +10,7 @@ import tinygen_cuda
 
 FILES = (
     *("reduce", "softmax", "layer_norm", "group_norm", "gelu", "cross_entropy"),
-    *("embedding", "im2col", "adam", "flash", "attention"),
+    *("embedding", "im2col", "adam", "philox", "flash", "attention"),
 )  # those that others import first
 FOLDER = Path(tinygen_cuda.__file__).parent
 BARRIER = "cuda.syncthreads()"

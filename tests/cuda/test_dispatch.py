@@ -13,6 +13,7 @@ import tinygen
 from tinygen import Tensor, nn, ops
 from tinygen.kernels import kernels, registry
 from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.ops.random import DeviceGenerator, Seed, noise_like
 from tinygen.optim import AdamW
 
 
@@ -112,6 +113,37 @@ class Pictures(nn.Module):
 
     def forward(self, x):
         return self.up(ops.gelu(self.norm(self.down(x))))
+
+
+def drawn(rng):
+    """Dropout, in a layer and in attention, and noise."""
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32), requires_grad=True)
+    layer = nn.MultiHeadAttention(4, 2, dropout=0.5, rng=rng)
+    y = ops.dropout(layer(x), 0.5, rng) * noise_like(x.data, rng)
+    y.sum().backward()
+    return y.data, x.grad
+
+
+def test_masks_and_noise_of_a_device_generator(on_a_card):
+    y, g = drawn(DeviceGenerator(1))
+    assert on_a_card.count("dropped_words") == 4  # two masks, each forward and backward
+    assert on_a_card.count("normal_words") == 1
+    with tinygen.kernels("off"):
+        expected, reference = drawn(DeviceGenerator(1))
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_allclose(g, reference, atol=1e-5)
+
+
+def test_masks_with_a_mask(on_a_card):
+    """Attention's definition, whose dropout is drawn by the card too."""
+    x, seen = np.ones((1, 2, 3, 4), np.float32), np.ones((3, 3), bool)
+    ops.attention(Tensor(x), x, x, seen, False, 0.5, Seed(1))
+    assert on_a_card == ["softmax_rows", "uniform_words"]
+
+
+def test_numpy_s_generators_draw_on_the_cpu(on_a_card):
+    drawn(np.random.default_rng(1))
+    assert not {"dropped_words", "uniform_words", "normal_words"} & set(on_a_card)
 
 
 def pictures_gradients():

@@ -19,7 +19,7 @@ from tinygen_cuda import gpu_check
 GEOMETRY = Geometry((1, 1), (1, 1), (1, 1), 1)
 TINY = {
     **dict.fromkeys(("reduce", "softmax", "layer_norm", "cross_entropy"), (2, 5)),
-    **dict.fromkeys(("gelu", "adam"), (5,)),
+    **dict.fromkeys(("gelu", "adam", "philox"), (5,)),
     "group_norm": (1, 2, 2, 3),
     "embedding": (5, 3, 3),
     "columns": ((1, 1, 2, 2), (3, 3), GEOMETRY),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinygen.diffusion import Process, Schedule, cosine, linear, sqrt_linear
-from tinygen.diffusion.process import noise_like
+from tinygen.ops.random import noise_like
 
 SCHEDULES = [linear(40), sqrt_linear(40), cosine(40)]
 KINDS = ("eps", "x0", "v")

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen import ops
-from tinygen.diffusion.process import Process, Variance, at, noise_like
+from tinygen.diffusion.process import Process, Variance, at
 from tinygen.diffusion.sampling import Model, predict
 from tinygen.diffusion.schedule import Floats
+from tinygen.ops.random import noise_like
 from tinygen.tensor import Array
 
 LEAST = 1e-12

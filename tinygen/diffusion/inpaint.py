@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.diffusion.process import Process, Variance, noise_like
+from tinygen.diffusion.process import Process, Variance
 from tinygen.diffusion.sampling import Model, ancestral_step
+from tinygen.ops.random import noise_like
 from tinygen.tensor import Array
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.diffusion.bound import step_bits
-from tinygen.diffusion.process import Process, at, halves, noise_like
+from tinygen.diffusion.process import Process, at, halves
 from tinygen.diffusion.schedule import Floats
+from tinygen.ops.random import noise_like
 from tinygen.tape import detached
 from tinygen.tensor import Array
 

@@ -128,9 +128,3 @@ def at(values: Floats, t: Any, x: Array) -> Array:
         raise IndexError(f"t must be within 0 .. {len(values) - 1}, got {t.min()} .. {t.max()}")
     chosen = values[t].reshape(t.shape + (1,) * (x.ndim - 1) * t.ndim)
     return np.asarray(chosen, dtype=x.dtype, like=x)
-
-
-def noise_like(x: Array, rng: np.random.Generator) -> Array:
-    """N(0, 1) of x's shape and dtype."""
-    dtype = np.float64 if x.dtype == np.float64 else np.float32
-    return np.asarray(rng.standard_normal(x.shape, dtype), dtype=x.dtype, like=x)

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.diffusion.process import Process, Variance, halves, noise_like
+from tinygen.diffusion.process import Process, Variance, halves
+from tinygen.ops.random import noise_like
 from tinygen.tape import no_grad
 from tinygen.tensor import Array, Tensor
 

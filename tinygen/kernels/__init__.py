@@ -12,9 +12,11 @@ from tinygen import ops
 from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels, many_pairs, many_products, many_steps, many_taps
+from tinygen.ops.activation import dropped
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.ops.pool import max_pool
+from tinygen.ops.random import NORMAL, UNIFORM
 
 __all__ = ["kernels"]
 
@@ -54,5 +56,8 @@ kernels.on_card(ops.attention, "attention")
 kernels.on_card(convolution, "im2col")
 kernels.on_card(transposed_convolution, "im2col")
 kernels.on_card(correlation, "im2col")
+kernels.on_card(UNIFORM, "philox")
+kernels.on_card(NORMAL, "philox")
+kernels.on_card(dropped, "philox")
 
 keep_freed_memory()

@@ -20,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygen import nn, ops
+from tinygen.ops.random import noise_like
 from tinygen.tape import no_grad
 from tinygen.tensor import Array, Tensor
 
 
 def reparameterize(mean: Any, logvar: Any, rng: np.random.Generator) -> Any:
     """A draw from N(mean, exp(logvar)) that is differentiable by both: mean + exp(logvar/2)·noise."""
-    noise = rng.standard_normal(mean.shape, dtype=np.float32).astype(mean.dtype, copy=False)
-    return mean + np.exp(0.5 * logvar) * np.asarray(noise, like=mean.data)
+    noise = noise_like(mean.data.astype(np.float32, copy=False), rng).astype(mean.dtype, copy=False)
+    return mean + np.exp(0.5 * logvar) * noise
 
 
 def log_normal(x: Any, mean: Any, logvar: Any) -> Any:

@@ -13,6 +13,7 @@ from tinygen import ops
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
+from tinygen.ops.random import new_seed
 from tinygen.tensor import Array, Tensor
 
 
@@ -90,7 +91,7 @@ class Heads(Module):
         if mask is not None and mask.ndim == 3:
             raise ValueError(f"the mask has shape {mask.shape}: give it an axis for the heads, mask[:, None]")
         p = self.dropout if self.training else 0.0
-        seed = int(self.rng.integers(2**63)) if p else 0
+        seed = new_seed(self.rng) if p else 0
         return merge_heads(ops.attention(q, k, v, mask, causal, p, seed))
 
     def extra_repr(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.elementwise import erf, sigmoid
+from tinygen.ops.random import kept_mask, new_seed
 from tinygen.ops.reduce import logsumexp
 from tinygen.tape import detached, op
 from tinygen.tensor import Array, Tensor
@@ -88,13 +89,6 @@ def log_softmax(x: Array, axis: int = -1) -> Any:
 # -- noise -----------------------------------------------------------------------------------------
 
 
-def kept_mask(shape: tuple[int, ...], p: float, seed: int, dtype: Any) -> Array:
-    """1/(1 - p) with probability 1 - p, else 0: the same for the same seed, so that the tape can be run
-    again (checkpoint, replay) without storing it."""
-    draws = np.random.Generator(np.random.SFC64(seed)).random(shape, dtype=np.float32)
-    return (draws >= p) * np.asarray(1 / (1 - p), dtype=dtype)
-
-
 def beside(x: Array, array: Array) -> Array:
     """`array`, which NumPy has made, on x's device."""
     return np.asarray(array, like=x._data if isinstance(x, Tensor) else x)
@@ -102,7 +96,7 @@ def beside(x: Array, array: Array) -> Array:
 
 @op
 def dropped(x: Array, p: float, seed: int) -> Any:
-    mask = beside(x, kept_mask(x.shape, p, seed, x.dtype))
+    mask = kept_mask(x, x.shape, p, seed)
     return x * mask, lambda g: g * mask
 
 
@@ -111,4 +105,4 @@ def dropout(x: Any, p: float, rng: np.random.Generator) -> Any:
     stays (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
-    return dropped(x, p, int(rng.integers(2**63))) if p > 0 else x
+    return dropped(x, p, new_seed(rng)) if p > 0 else x

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.activation import beside, kept_mask, softmax
+from tinygen.ops.activation import softmax
+from tinygen.ops.random import kept_mask
 from tinygen.tape import op
 from tinygen.tensor import Array
 
@@ -37,7 +38,7 @@ def attention(
     if mask is not None:
         scores = np.where(mask, scores, -np.inf)
     p = softmax(scores)
-    keep = beside(p, kept_mask(p.shape, dropout, seed, p.dtype)) if dropout else 1.0
+    keep = kept_mask(p, p.shape, dropout, seed) if dropout else 1.0
     dropped = p * keep if dropout else p
 
     def backward(g: Array) -> tuple[Array | None, ...]:

@@ -1,0 +1,121 @@
+"""Random numbers for masks and noise, on the device of the arrays that they are for.
+
+NumPy's generators draw on the CPU, and what they drew is copied to a card. A `DeviceGenerator` is a NumPy
+generator too, but masks and noise it has drawn where they are needed. That takes numbers that can be computed
+one by one, in any order: those of Philox4x32-10 (Salmon et al. 2011, *Parallel random numbers: as easy as 1,
+2, 3*, section 3.3), a function of a counter and a key,
+
+    word = philox(counter, key)        counter 0, 1, 2, ...: four words of 32 bits each
+
+where ten rounds mix the counter with the key, each by two products of 32 bits by 32. Thread 5 of a card asks
+for counter 5, and no thread waits for another. `tinygen_cuda/philox.py` compiles the same function.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import Op
+from tinygen.tensor import Array, Tensor
+
+# In uint64, so that a product keeps its upper half; NumPy's scalars, so that Numba takes them as they are.
+LOW, HALF, ZERO = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(0)
+FIRST, SECOND = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # the factors
+GOLDEN, ROOT = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # what the key grows by, round by round
+
+
+def philox(a: Any, b: Any, c: Any, d: Any, key0: Any, key1: Any) -> Any:
+    """Four random words of the counter a, b, c, d and the key, all of them words of 32 bits kept in uint64:
+    numbers, or arrays of counters."""
+    for _ in range(10):
+        left, right = FIRST * a, SECOND * c
+        a, b, c, d = (right >> HALF) ^ b ^ key0, right & LOW, (left >> HALF) ^ d ^ key1, left & LOW
+        key0, key1 = (key0 + GOLDEN) & LOW, (key1 + ROOT) & LOW
+    return a, b, c, d
+
+
+class Seed(int):
+    """A seed of 64 bits from a `DeviceGenerator`: the key of Philox."""
+
+    def words(self) -> tuple[np.uint64, np.uint64]:
+        return np.uint64(self) & LOW, np.uint64(self) >> HALF
+
+
+class DeviceGenerator(np.random.Generator):
+    """`np.random.default_rng(seed)`, but masks and noise for arrays are made on their device, by Philox: for
+    those on a card nothing is copied. Weights, batches and steps are drawn as by NumPy's.
+
+    It is used, saved and restored like NumPy's generators. Each mask takes one seed of 64 bits, so that
+    drawing never waits for the card; the same seed makes the same mask on every device, and noise that
+    differs in its last digit at most. On the CPU, NumPy's own generators are faster."""
+
+    def __init__(self, seed: Any) -> None:
+        super().__init__(np.random.default_rng(seed).bit_generator)
+
+    def __reduce__(self) -> Any:
+        return DeviceGenerator, (self.bit_generator,)  # NumPy's makes a plain Generator of a copy
+
+
+def new_seed(rng: np.random.Generator) -> int:
+    """A seed for `uniform`, which says by its type who is to draw."""
+    seed = int(rng.integers(2**63))
+    return Seed(seed) if isinstance(rng, DeviceGenerator) else seed
+
+
+def words(like: Array, n: int, seed: Seed) -> list[Array]:
+    """The four words of each of the first n counters, each (n,), on the device of `like`."""
+    counters = np.arange(n, dtype=np.uint64, like=like)
+    return list(philox(counters & LOW, counters >> HALF, counters & ZERO, counters & ZERO, *seed.words()))
+
+
+def fraction(word: Array) -> Array:
+    """Within [0, 1): the upper 24 bits, as many as float32 has just below 1."""
+    return (word >> np.uint64(8)).astype(np.float32) * 2**-24
+
+
+def uniform(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
+    """From [0, 1), float32, on the device of `like`: the first words of all counters, the second ones, ..."""
+    size = math.prod(shape)
+    numbers = [fraction(word) for word in words(like, -(-size // 4), seed)]
+    return (np.concatenate(numbers)[:size].reshape(shape),)
+
+
+def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
+    """N(0, 1), float32, on the device of `like`: of two uniform numbers, one is the angle of a point in the
+    plane and one says how far out it is (Box & Muller 1958). None is beyond 6.8."""
+    size = math.prod(shape)
+    numbers = []
+    w = words(like, -(-size // 4), seed)
+    for far, around in ((w[0], w[1]), (w[2], w[3])):
+        radius = np.sqrt(-2 * np.log(far.astype(np.float32) * 2**-32 + 2**-33))  # of a number in (0, 1]
+        angle = 2 * math.pi * fraction(around)
+        numbers += [radius * np.cos(angle), radius * np.sin(angle)]
+    return (np.concatenate(numbers)[:size].reshape(shape),)
+
+
+UNIFORM, NORMAL = Op(uniform), Op(normal)  # never on the tape, but definitions that have kernels
+
+
+def kept_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Array:
+    """1/(1 - p) with probability 1 - p, else 0, in the dtype and on the device of `like`: the same for the
+    same seed, so that the tape can be run again (checkpoint, replay) without storing it."""
+    like = like._data if isinstance(like, Tensor) else like
+    if isinstance(seed, Seed):
+        draws = UNIFORM.compute(like, shape, seed)[0]
+    else:
+        draws = np.random.Generator(np.random.SFC64(seed)).random(shape, dtype=np.float32)
+    mask = (draws >= p).astype(like.dtype) * (1 / (1 - p))
+    return np.asarray(mask, like=like)
+
+
+def noise_like(x: Array, rng: np.random.Generator) -> Array:
+    """N(0, 1) of x's shape and dtype, on its device. In float64 a `DeviceGenerator` has the digits of
+    float32."""
+    if isinstance(rng, DeviceGenerator):
+        seed = Seed(new_seed(rng))
+        return NORMAL.compute(x, x.shape, seed)[0].astype(x.dtype, copy=False)
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
+    return np.asarray(rng.standard_normal(x.shape, dtype), dtype=x.dtype, like=x)
