@@ -9,8 +9,12 @@
     operations    about 12 a parameter: the memory limits it
 
 The definition goes through memory for every intermediate result, some three times as much, and launches ten
-kernels where this launches one. The optimizer has an array for each parameter, so that a step is one launch a
-parameter: with many small ones the launches decide, and a buffer that holds all of them would need one.
+kernels where this launches one.
+
+A model has dozens of parameters, most of them small, for which a launch would take longer than the work. So
+on a card the optimizer keeps p, m and v of a group side by side in one array each, of which the parameters
+are views (`tinygen.optim.optimizer.Flat`), and one launch updates all. Only gradients come as arrays of their
+own in every step: they are copied side by side first, 8 bytes a parameter more.
 """
 
 from __future__ import annotations

@@ -103,6 +103,17 @@ def test_training_gpt(on_a_card):
         np.testing.assert_allclose(p, reference, atol=1e-5)
 
 
+def test_one_launch_for_all_parameters_of_a_group(on_a_card, monkeypatch):
+    monkeypatch.setattr("tinygen.optim.adam.device_of", lambda x: "cuda")
+    losses, parameters = gpt_steps()
+    assert on_a_card.count("adam_entries") == 2  # in two steps
+    with tinygen.kernels("off"):
+        expected, references = gpt_steps()
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    for p, reference in zip(parameters, references, strict=True):
+        np.testing.assert_allclose(p, reference, atol=1e-5)
+
+
 class Pictures(nn.Module):
     """Down, a norm, and up again."""
 

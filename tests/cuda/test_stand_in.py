@@ -1,19 +1,22 @@
-"""Whole models on arrays that refuse to mix with NumPy's, as CuPy's do: without a card, this shows that
-training stays on it. (Every op by itself: `test_arrays_that_refuse_numpy` in tests/ops/test_every_op.py.)"""
+"""Whole models on arrays that refuse to mix with NumPy's, as CuPy's do, and to be looked at during a step:
+without a card, this shows that training stays on it, and never waits for it. (Every op by itself:
+`test_arrays_that_refuse_numpy` in tests/ops/test_every_op.py.)"""
 
+import copy
 import sys
 import types
 
 import numpy as np
 import pytest
-from foreign import Foreign
+from foreign import Foreign, Waited, no_waiting
 
-from tinygen import Tensor, ops
+import tinygen
+from tinygen import DeviceGenerator, Tensor, ops
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.models.vae import VAE, ConvVAE
-from tinygen.optim import EMA, AdamW, clip_grad_norm, decay_groups
+from tinygen.optim import EMA, Adam, AdamW, clip_grad_norm, decay_groups
 
 
 @pytest.fixture
@@ -26,18 +29,18 @@ def cupy(monkeypatch):
     return module
 
 
-def rng():
-    return np.random.default_rng(0)
+def rng(kind=np.random.default_rng):
+    return kind(0)
 
 
-def gpt(model, device, step):
+def gpt(model, device, step, rng):
     """Tokens stay with NumPy, where they can be looked at without waiting for the card."""
     ids = np.random.default_rng(step).integers(7, size=(2, 6))
     logits, _ = model(ids[:, :-1])
     return ops.cross_entropy(logits, ids[:, 1:])
 
 
-def gpt_of_ids_on_the_card(model, device, step):
+def gpt_of_ids_on_the_card(model, device, step, rng):
     ids = Tensor(np.random.default_rng(step).integers(7, size=(2, 6))).to(device)
     logits, _ = model(ids[:, :-1])
     return ops.cross_entropy(logits, ids[:, 1:])
@@ -47,52 +50,57 @@ def pictures(device, step, *shape):
     return Tensor(np.random.default_rng(step).random(shape, dtype=np.float32)).to(device)
 
 
-def unet(model, device, step):
+def unet(model, device, step, rng):
     x = pictures(device, step, 2, 2, 4, 4).data
     denoiser = lambda noisy, t: model(noisy, t, np.array([0, 2]))
-    return simple_loss(Process(cosine(10)), denoiser, x, np.random.default_rng(step))
+    return simple_loss(Process(cosine(10)), denoiser, x, rng)
 
 
-def vae(model, device, step):
-    return model(pictures(device, step, 3, 16), np.random.default_rng(step))
+def vae(model, device, step, rng):
+    return model(pictures(device, step, 3, 16), rng)
 
 
-def conv_vae(model, device, step):
-    return model(pictures(device, step, 2, 1, 8, 8), np.random.default_rng(step))
+def conv_vae(model, device, step, rng):
+    return model(pictures(device, step, 2, 1, 8, 8), rng)
 
 
 UNET = UNetConfig(2, 2, channels=4, multipliers=(1, 1), blocks=1, classes=3, dropout=0.1)
 MODELS = {
-    "gpt": (lambda: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4, dropout=0.1), rng()), gpt),
-    "gpt-ids": (lambda: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng()), gpt_of_ids_on_the_card),
-    "unet": (lambda: UNet(UNET, rng=rng()), unet),
-    "vae": (lambda: VAE(16, 5, 2, rng=rng()), vae),
-    "conv_vae": (lambda: ConvVAE(width=2, latent=2, pixels="gaussian", rng=rng()), conv_vae),
+    "gpt": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4, dropout=0.1), rng), gpt),
+    "gpt-ids": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng), gpt_of_ids_on_the_card),
+    "unet": (lambda rng: UNet(UNET, rng=rng), unet),
+    "vae": (lambda rng: VAE(16, 5, 2, rng=rng), vae),
+    "conv_vae": (lambda rng: ConvVAE(width=2, latent=2, pixels="gaussian", rng=rng), conv_vae),
 }
 
 
-def trained(name, device, steps=2):
+def trained(name, device, kind, steps=2):
     make, loss_of = MODELS[name]
-    model = make().to(device)
+    generator = rng(kind)
+    model = make(generator).to(device)
     optimizer = AdamW(decay_groups(model, 0.1), lr=0.01)
     average = EMA(model, 0.9)
-    losses = []
+    losses, norms = [], []
     for step in range(steps):
-        loss = loss_of(model, device, step)
-        optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm(model.parameters(), 1.0)
-        optimizer.step()
-        average.update()
+        with no_waiting():
+            loss = loss_of(model, device, step, generator)
+            optimizer.zero_grad()
+            loss.backward()
+            norms.append(clip_grad_norm(model.parameters(), 1.0))
+            optimizer.step()
+            average.update()
         losses.append(loss.item())
-    return losses, model
+    return losses, [float(norm) for norm in norms], model
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_training(cupy, name):
-    losses, model = trained(name, "cpu")
+@pytest.mark.parametrize("kind", [np.random.default_rng, DeviceGenerator])
+def test_training(cupy, name, kind):
+    """On the card as on the CPU, without waiting; what NumPy draws is copied over."""
+    losses, norms, model = trained(name, "cpu", kind)
     Foreign.seen.clear()
-    there, moved = trained(name, "cuda")
+    there, moved_norms, moved = trained(name, "cuda", kind)
+    np.testing.assert_allclose(moved_norms, norms, rtol=1e-4)
     np.testing.assert_allclose(there, losses, rtol=1e-5)
     for p, reference in zip(moved.parameters(), model.parameters(), strict=True):
         assert type(p.data) is Foreign
@@ -101,8 +109,84 @@ def test_training(cupy, name):
     assert np.dtype(np.float64) not in Foreign.seen
 
 
+def test_waiting_is_seen(cupy):
+    """In whatever way a value is looked at."""
+    x = Foreign(np.ones(1, np.float32))
+    looks = [Foreign.get, bool, float, int, lambda x: x.item(), lambda x: x[x > 0], np.flatnonzero]
+    for look in looks:
+        with no_waiting(), pytest.raises(Waited):
+            look(x)
+    with no_waiting(), pytest.raises(Waited):
+        Tensor(x).item()
+
+
+def test_what_a_step_leaves_on_the_card(cupy):
+    """The optimizer's parameters, and its means, are parts of one array; a checkpoint has them one by one."""
+    *_, model = trained("vae", "cuda", DeviceGenerator, steps=1)
+    arrays = [p.data.inner for p in model.parameters()]
+    assert len({id(a.base) for a in arrays}) == 2  # of two groups
+    optimizer = AdamW(model.parameters())
+    for p in model.parameters():
+        p.grad = p.data
+    optimizer.step()
+    state = optimizer.state_dict()
+    assert [s["m"].shape for s in state["state"]] == [p.shape for p in model.parameters()]
+    for twin in (copy.deepcopy(optimizer), AdamW(optimizer.params)):
+        twin.load_state_dict(state)
+        for p in twin.params:
+            p.grad = p.data
+        before = [p.numpy() for p in twin.params]
+        twin.step()
+        assert all(np.any(p.numpy() != b) for p, b in zip(twin.params, before, strict=True))
+
+
+def test_other_arrays_in_place_of_parameters(cupy):
+    """As after load_state_dict: the next step takes those."""
+    p = Tensor(Foreign(np.ones(3, np.float32)), requires_grad=True)
+    q = Tensor(Foreign(np.ones((2, 2), np.float32)), requires_grad=True)
+    optimizer = Adam([p, q], lr=0.1)
+    for _ in range(2):
+        p.data, p.grad, q.grad = (Foreign(np.full(3, 5, np.float32)), *(x.data * 0 + 1 for x in (p, q)))
+        optimizer.step()
+    np.testing.assert_allclose(p.numpy(), 4.9, rtol=1e-6)
+    np.testing.assert_allclose(q.numpy(), 0.8, rtol=1e-6)
+
+
+def test_parameters_of_two_dtypes(cupy):
+    """One launch each, then; their gradients cannot be clipped together."""
+    params = [Tensor(Foreign(np.ones(3, dtype)), requires_grad=True) for dtype in (np.float32, np.float64)]
+    optimizer = Adam(params, lr=0.1)
+    for p in params:
+        p.grad = p.data * 2
+    optimizer.step()
+    assert [p.dtype for p in params] == [np.float32, np.float64]
+    np.testing.assert_allclose([p.numpy() for p in params], 0.9, rtol=1e-6)
+    with pytest.raises(TypeError, match="float64"):
+        clip_grad_norm(params, 1.0)
+
+
+@pytest.mark.parametrize("most", [1.0, 100.0])
+def test_clipping(cupy, most):
+    gradients = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    here, there = [[Tensor(put(g), requires_grad=True) for g in gradients] for put in (np.array, Foreign)]
+    for p, q, g in zip(here, there, gradients, strict=True):
+        p.grad, q.grad = g.copy(), Foreign(g)
+    with no_waiting():
+        norm = clip_grad_norm(there, most)
+    assert float(norm) == pytest.approx(clip_grad_norm(here, most), rel=1e-6)
+    for p, q in zip(here, there, strict=True):
+        np.testing.assert_allclose(q.grad.get(), p.grad, rtol=1e-6)
+
+
+def test_clipping_nan(cupy):
+    p = Tensor(Foreign(np.ones(2, np.float32)), requires_grad=True)
+    p.grad = Foreign(np.array([np.nan, 1], np.float32))
+    assert np.isnan(float(clip_grad_norm([p], 1.0)))
+    assert np.isnan(p.grad.get()).all()
+
+
 def test_writing(cupy):
-    model = MODELS["gpt-ids"][0]()
+    model = MODELS["gpt-ids"][0](rng())
     expected = model.generate(np.array([[1, 2]]), 3, rng(), temperature=0)
     np.testing.assert_array_equal(
         model.to("cuda").generate(np.array([[1, 2]]), 3, rng(), temperature=0), expected
@@ -110,7 +194,7 @@ def test_writing(cupy):
 
 
 def test_a_whole_model_there_and_back(cupy):
-    model = MODELS["conv_vae"][0]()
+    model = MODELS["conv_vae"][0](rng())
     before = model.state_dict()
     assert model.to("cuda") is model
     assert {t.device for _, t in model.named_tensors(Tensor)} == {"cuda"}
@@ -127,7 +211,7 @@ def test_without_a_card(cupy):
     with pytest.raises(
         RuntimeError, match='device "cuda" needs an NVIDIA card and its driver: CuPy finds none'
     ):
-        MODELS["vae"][0]().to("cuda")
+        MODELS["vae"][0](rng()).to("cuda")
 
 
 def test_devices_that_do_not_mix(cupy):
@@ -145,11 +229,29 @@ def test_targets_on_the_card_and_logits_not(cupy):
         ops.cross_entropy(Tensor(np.ones((2, 3), np.float32)), targets)
 
 
-@pytest.mark.parametrize("where", ["cpu", "cuda"])
-def test_ids_out_of_range(cupy, where):
+def test_ids_out_of_range(cupy):
     """CuPy would take the id modulo the number of rows, and say nothing."""
     weight = Tensor(np.ones((3, 2), np.float32), requires_grad=True).to("cuda")
     with pytest.raises(IndexError, match=r"ids must be in \[0, 3\), got 0 to 3"):
-        ops.embedding(weight, Tensor(np.array([0, 3])).to(where))
+        ops.embedding(weight, np.array([0, 3]))
     with pytest.raises(IndexError, match=r"target 3 is outside \[0, 2\)"):
-        ops.cross_entropy(weight, Tensor(np.array([0, 1, 3])).to(where))
+        ops.cross_entropy(weight, np.array([0, 1, 3]))
+
+
+def test_ids_on_the_card_out_of_range(cupy):
+    """An error would have to wait for the card: NaN says it when somebody looks."""
+    weight = Tensor(np.ones((3, 2), np.float32), requires_grad=True).to("cuda")
+    with no_waiting():
+        rows = ops.embedding(weight, Foreign(np.array([0, 3, -1])))
+        rows.sum().backward()
+        losses = ops.cross_entropy(weight, Foreign(np.array([0, -100, 3])), reduction="none")
+        mean = ops.cross_entropy(weight, Foreign(np.array([0, -100, 3])))
+        with np.errstate(invalid="ignore"):
+            nothing = ops.cross_entropy(weight, Foreign(np.full(3, -100)))
+    np.testing.assert_array_equal(rows.numpy(), np.float32([[1, 1], [np.nan] * 2, [np.nan] * 2]))
+    np.testing.assert_allclose(losses.numpy(), np.float32([np.log(2), 0, np.nan]), rtol=1e-6)
+    assert np.isnan(mean.item())
+    assert np.isnan(nothing.item())
+    where = r"NaN at index \(1, 0\) in the value of embedding"
+    with tinygen.anomaly(), pytest.raises(tinygen.AnomalyError, match=where):
+        ops.embedding(weight, Foreign(np.array([0, 3, -1])))

@@ -89,7 +89,7 @@ class GPT(nn.Module):
     def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
         """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
         cached ones, and the caches grow by them."""
-        idx = np.asarray(idx)
+        idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # on a card it stays there
         start = caches[0].length if caches else 0
         end = start + idx.shape[1]
         if end > self.config.block_size:

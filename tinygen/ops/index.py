@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.tape import implements, op
-from tinygen.tensor import Array, Tensor
+from tinygen.tensor import Array, Tensor, device_of
 
 
 def plain(index: Any) -> Any:
@@ -80,10 +80,15 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
 def embedding(weight: Array, ids: Array) -> Any:
     """Rows of `weight` (V, C) for integer `ids` (...): (..., C).
 
-    Raises IndexError for an id outside [0, V): NumPy would read -1 as the last row, CuPy wraps all."""
+    Raises IndexError for an id outside [0, V): NumPy would read -1 as the last row, CuPy wraps all. Of ids on
+    a card such a one has a row of NaN: an error would have to wait for the card, in every step."""
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding ids must be integers, got {ids.dtype}")
+    shape = weight.shape
+    if device_of(ids) == "cuda":
+        there = (ids >= 0) & (ids < len(weight))
+        ids = np.where(there, ids, 0)
+        return np.where(there[..., None], weight[ids], np.nan), lambda g: scatter_add(g, ids, shape)
     if ids.size and not (ids.min() >= 0 and ids.max() < len(weight)):
         raise IndexError(f"ids must be in [0, {len(weight)}), got {int(ids.min())} to {int(ids.max())}")
-    shape = weight.shape
     return weight[ids], lambda g: scatter_add(g, ids, shape)

@@ -57,7 +57,8 @@ def cross_entropy(
     The mean is over the targets that are not `ignore_index`. Label smoothing: Szegedy et al. 2015,
     arXiv:1512.00567, section 7. Targets may be NumPy's where logits are on a card. Raises IndexError for a
     target outside [0, V), ValueError when the shapes do not match or nothing is left to count, TypeError for
-    targets on a card where logits are not."""
+    targets on a card where logits are not. Of targets on a card nothing is looked at, as that would wait for
+    it: one outside [0, V) has the loss NaN, and so has a mean of nothing."""
     ids = targets._data if isinstance(targets, Tensor) else targets
     ids = ids if hasattr(ids, "__array_function__") else np.asarray(ids)
     array = logits._data if isinstance(logits, Tensor) else logits
@@ -70,10 +71,17 @@ def cross_entropy(
     if ids.dtype.kind not in "iu":
         raise TypeError(f"targets must be integer class numbers, got {ids.dtype}")
     counted = ids != ignore_index
-    wrong = ids[counted & ((ids < 0) | (ids >= logits.shape[-1]))]
-    if wrong.size:
+    wrong = counted & ((ids < 0) | (ids >= logits.shape[-1]))
+    if device_of(ids) == "cuda":
+        known = np.where(wrong, ignore_index, ids)
+        losses: Any = token_losses(logits, known, ignore_index, label_smoothing)
+        losses = np.where(wrong, np.nan, losses)
+        total = counted.sum().astype(array.dtype)
+        return np.sum(losses) / total if reduction == "mean" else reduced(losses, reduction)
+    if wrong.any():
         raise IndexError(
-            f"target {int(wrong[0])} is outside [0, {logits.shape[-1]}) and not ignore_index={ignore_index}"
+            f"target {int(ids[wrong][0])} is outside [0, {logits.shape[-1]}) "
+            f"and not ignore_index={ignore_index}"
         )
     losses = token_losses(logits, beside(array, ids), ignore_index, label_smoothing)
     if reduction != "mean":

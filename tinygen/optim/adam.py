@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from tinygen.kernels import kernels
 from tinygen.kernels.registry import LEAST
-from tinygen.optim.optimizer import Group, Optimizer, State, pieces
+from tinygen.optim.optimizer import Flat, Group, Optimizer, State, pieces
 from tinygen.tape import Op
-from tinygen.tensor import Array, Tensor
+from tinygen.tensor import Array, Tensor, device_of
 
 
 def adam(
@@ -65,24 +66,51 @@ class Adam(Optimizer):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         if any(beta >= 1 for group in self.groups for beta in group["betas"]):
             raise ValueError("betas must be below 1")
+        self.flats: dict[tuple[int, str], Flat] = {}  # on a card, by group and "p", "m", "v"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "flats": {}}  # the copies of views would be no views
 
     def update_all(
-        self, params: Sequence[Array], grads: Sequence[Array], states: Sequence[State], group: Group
+        self, params: list[Array], grads: Sequence[Array], states: Sequence[State], group: Group
     ) -> None:
         lr, (beta1, beta2), eps, decay = (group[k] for k in ("lr", "betas", "eps", "weight_decay"))
-        arrays: list[Array] = []
         rates, epsilons = [], []
-        for param, grad, state in zip(params, grads, states, strict=True):
+        for param, state in zip(params, states, strict=True):
             if not state:
                 state.update(step=0, m=np.zeros_like(param), v=np.zeros_like(param))
             state["step"] += 1
-            arrays += [param, grad, state["m"], state["v"]]
             root = math.sqrt(1 - beta2 ** state["step"])  # m̂ / (sqrt(v̂) + eps), times root above and below
             rates.append(lr * root / (1 - beta1 ** state["step"]))
             epsilons.append(eps * root)
+        alike = len(set(rates)) == 1 and len({p.dtype for p in params}) == 1
+        if alike and device_of(params[0]) == "cuda":
+            arrays = self.side_by_side(params, grads, states, id(group))
+            rates, epsilons = rates[:1], epsilons[:1]
+        else:
+            fours = zip(params, grads, states, strict=True)
+            arrays = [a for p, g, state in fours for a in (p, g, state["m"], state["v"])]
         keep, decay = (1 - lr * decay, 0.0) if self.decoupled else (1.0, decay)
         adam = ADAM.compute if params and self.size >= LEAST else ADAM.body
         adam(*arrays, rates=rates, epsilons=epsilons, keep=keep, decay=decay, betas=(beta1, beta2))
+
+    def side_by_side(
+        self, params: list[Array], grads: Sequence[Array], states: Sequence[State], group: int
+    ) -> list[Array]:
+        """p, g, m and v of a whole group as one array each, so that one launch updates all. Parameters and
+        means move there at the first step, and stay; gradients, which are new in every step, are copied."""
+
+        def flat(name: str, arrays: Sequence[Array]) -> Flat:
+            known = self.flats.get((group, name))
+            if known is None or not known.holds(arrays):  # the first step, or somebody has put in others
+                known = self.flats[group, name] = Flat(arrays)
+            return known
+
+        p, m, v = flat("p", params), *(flat(name, [s[name] for s in states]) for name in "mv")
+        params[:] = p.parts
+        for state, mean, square in zip(states, m.parts, v.parts, strict=True):
+            state.update(m=mean, v=square)
+        return [p.whole, Flat(grads).whole, m.whole, v.whole]
 
 
 class AdamW(Adam):

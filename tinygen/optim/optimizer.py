@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,26 @@ def pieces(*arrays: Array) -> Iterator[list[Array]]:
     n = flat[0].size
     size = PIECE if device_of(flat[0]) == "cpu" else max(n, 1)
     return ([a[i : i + size] for a in flat] for i in range(0, n, size))
+
+
+class Flat:
+    """Arrays of one dtype copied side by side into one: `whole` (N,), and its `parts`, views in the shapes
+    that the arrays had. On a card, what is done to the whole is one launch instead of one for each part.
+    Raises TypeError for several dtypes."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.whole: Array = np.concatenate(
+            [a.reshape(-1) for a in arrays], dtype=arrays[0].dtype, casting="no"
+        )
+        self.parts: list[Array] = []
+        end = 0
+        for a in arrays:
+            start, end = end, end + a.size
+            self.parts.append(self.whole[start:end].reshape(a.shape))
+
+    def holds(self, arrays: Sequence[Array]) -> bool:
+        """Whether these are its parts, and nobody has put others in their places."""
+        return len(arrays) == len(self.parts) and all(map(operator.is_, arrays, self.parts))
 
 
 class Optimizer:
@@ -90,9 +111,10 @@ class Optimizer:
                 p.data = array  # tells the tape
 
     def update_all(
-        self, params: Sequence[Array], grads: Sequence[Array], states: Sequence[State], group: Group
+        self, params: list[Array], grads: Sequence[Array], states: Sequence[State], group: Group
     ) -> None:
-        """`update` each parameter of a group; for optimizers that do it for all in one call to replace."""
+        """`update` each parameter of a group; for optimizers that do it for all in one call to replace. They
+        may put other arrays into `params`, which become the parameters' data."""
         for each in zip(params, grads, states, strict=True):
             self.update(*each, group)
 
@@ -153,12 +175,22 @@ def decay_groups(model: Module, weight_decay: float) -> list[Group]:
     ]
 
 
-def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float | Tensor:
     """Scale all gradients, in place, by max_norm / (norm + 1e-6) if that is below 1 (Pascanu et al. 2012,
     arXiv:1211.5063, Algorithm 1), the norm being that of all of them as one vector.
 
-    Returns the norm before clipping. One that is inf or nan is not an error here: check it."""
-    grads = [p.grad for p in params if p.grad is not None]
+    Returns the norm before clipping. One that is inf or nan is not an error here: check it. On a card it is a
+    Tensor there, for which nothing has waited until somebody looks at it: float(norm) does."""
+    params = [p for p in params if p.grad is not None]
+    grads: list[Array] = [p.grad for p in params]
+    if grads and device_of(grads[0]) == "cuda":
+        flat = Flat(grads)  # a copy, but three launches for all of them instead of three for each
+        square = np.vdot(flat.whole, flat.whole)
+        length = np.sqrt(square)
+        flat.whole *= np.minimum(max_norm / (length + 1e-6), 1.0)
+        for p, g in zip(params, flat.parts, strict=True):
+            p.grad = g
+        return Tensor(length)
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:  # nan too
