@@ -5,7 +5,8 @@
     python examples/rlhf_exact.py --resume        # goes on after Ctrl-C, or a kill, as if nothing had been
 
 A prompt is one of six tokens, a response five of them, so there are 7,776 responses. A good one has the
-prompt's token often, but never a token twice in a row: +1 for each of the first, -1 for each of the second.
+prompt's token often, but never a token twice in a row, the prompt's own included: +1 for each of the first,
+-1 for each of the second.
 A small GPT learns to answer from demonstrations, which like to repeat themselves (SFT), a reward model learns
 from comparisons of its answers, and then each method improves the GPT (rlhf_steps.py). What a policy pays for
 its reward is KL(policy ‖ SFT); at each divergence no policy has more than the frontier. frontier.png has it.
@@ -41,13 +42,12 @@ def flags() -> argparse.Namespace:
     add("--width", type=number(int, 4), default=48, help="channels of the stream, a multiple of 4")
     add("--batch", type=number(int, GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
     add("--sft-steps", type=number(int, 1), default=300, help="on demonstrations, new ones each step")
-    add("--reward-steps", type=number(int, 1), default=1500, help="of the reward model")
+    add("--reward-steps", type=number(int, 1), default=2000, help="of the reward model")
     add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
     add("--dpo-steps", type=number(int, 1), default=1200, help="of DPO")
     add("--pairs", type=number(int, 1), default=40_000, help="comparisons that were asked for")
     add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
-    add("--reward-lr", type=number(float, 0), default=5e-3, help="the reward model's")
     add("--epochs", type=number(int, 1), default=4, help="PPO's and GRPO's steps on the same responses")
     add("--eval-every", type=number(int, 1), default=25, help="steps between exact evaluations")
     parser.set_defaults(save_every=100)
@@ -59,7 +59,8 @@ def flags() -> argparse.Namespace:
 
 def judge(prompt: Any, responses: Any) -> Any:
     """The reward program: the prompt's tokens, less the repetitions."""
-    return (responses == prompt).sum(axis=1) - (responses[:, 1:] == responses[:, :-1]).sum(axis=1)
+    before = np.concatenate([np.full((len(responses), 1), prompt), responses[:, :-1]], axis=1)
+    return (responses == prompt).sum(axis=1) - (responses == before).sum(axis=1)
 
 
 def demonstrations(n: int, rng: np.random.Generator) -> Any:
@@ -149,8 +150,7 @@ def train(args: argparse.Namespace, lab: Lab, run: RunFolder) -> bool:
                 (lab.steps.keep_reference if k == 1 else lab.steps.back_to_reference)()
             if k > 0 and lab.asked != seed:
                 lab.ask(seed)
-            lr = args.reward_lr if stage == "reward model" else args.lr
-            lab.steps.optimizer.lr = lr * (1 - here / lengths[k])
+            lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
             loss = lab.step(stage)
             done, here = done + 1, here + 1
             if here % args.eval_every == 0 or here == lengths[k]:

@@ -20,7 +20,7 @@ TINY += [word for name, n in STEPS.items() for word in (f"--{name}-steps", str(n
 
 def test_the_judge():
     responses = np.array([[1, 2, 1, 3, 1], [1, 1, 1, 1, 1], [0, 2, 0, 2, 0], [3, 3, 4, 4, 1]])
-    np.testing.assert_array_equal(example.judge(np.array([1]), responses), [3, 1, 0, -1])
+    np.testing.assert_array_equal(example.judge(np.array([1]), responses), [2, 0, 0, -1])
 
 
 def test_demonstrations():
