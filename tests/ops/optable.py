@@ -1,9 +1,10 @@
 """What a case is: one way of calling one op; and how to make inputs for it and how to run it.
 
-The cases themselves are in `cases_*.py`; `test_every_op.py` runs them all through the same checks. Inputs
-that are float64 arrays are differentiated; others (ints, bools) are passed as they are. They cover ranks 0 to
-4, axes of size 0 and 1, broadcasting, and arrays that are transposed, reversed, cut out or repeated with
-stride 0; they stay away from kinks and from the ends of domains.
+The cases themselves are in `cases_*.py`; `test_every_op.py` runs them all through the same checks, and
+`on_card.py` compares a card with the CPU. Inputs that are float64 arrays are differentiated; others (ints,
+bools) are passed as they are. They cover ranks 0 to 4, axes of size 0 and 1, broadcasting, and arrays that
+are transposed, reversed, cut out or repeated with stride 0; they stay away from kinks and from the ends of
+domains.
 """
 
 from collections.abc import Callable, Iterator
@@ -81,14 +82,14 @@ def in_dtype(x: Any, dtype: Any) -> Any:
     return y
 
 
-def strided_like(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A copy of `values` that steps through memory as x does: in x's order of axes, backwards or on the
-    spot (stride 0) where x does; twice as far where x is a cut-out."""
+def strided_like(x: np.ndarray, values: Any) -> Any:
+    """A copy of `values`, which may be on a card, that steps through memory as x does: in x's order of axes,
+    backwards or on the spot (stride 0) where x does; twice as far where x is a cut-out."""
     if x.size == 0 or x.flags.c_contiguous:
-        return np.ascontiguousarray(values).reshape(x.shape)
+        return values.copy(order="C").reshape(x.shape)
     order = np.argsort([-abs(s) for s in x.strides], kind="stable")
     moving = [1 if x.strides[i] == 0 else 2 * x.shape[i] for i in order]
-    buffer = np.zeros(moving, values.dtype).transpose(np.argsort(order))
+    buffer = np.zeros_like(values, shape=moving).transpose(np.argsort(order).tolist())
     steps = tuple(slice(None, None, -2) if s < 0 else slice(None, None, 2) for s in x.strides)
     view = buffer[steps]
     view[...] = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.strides)]

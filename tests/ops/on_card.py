@@ -1,0 +1,78 @@
+"""Every op on a card beside the CPU, value and gradients, for `python -m tinygen_cuda.gpu_check`.
+
+The table of cases is that of `test_every_op.py`. The CPU computes the definitions; the card what it has: a
+kernel if it takes the case, or else the definition on CuPy. Inputs lie in memory on the card as here.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from cases import CASES, WITHOUT_GRADIENT, op_of
+from optable import Case, in_dtype, is_float, outputs, strided_like, total
+
+from tinygen import Tensor, kernels, ops
+from tinygen.tensor import to_device
+
+LIMITS = {"float32": 3e-5, "float64": 1e-11}
+"""Of an error, in units of the largest entry, or of 1 where all are smaller."""
+
+EVERY = [
+    *CASES,
+    *(Case(name, getattr(ops, name), inputs) for name, inputs in WITHOUT_GRADIENT.items()),
+]
+
+
+def figures(device: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("op, dtype", the largest error of its cases, and which; or the first that failed), op by op."""
+    of_op: dict[str, list[Case]] = {}
+    for case in EVERY:
+        of_op.setdefault(op_of(case.name), []).append(case)
+    for dtype, limit in LIMITS.items():
+        for name, cases in of_op.items():
+            yield f"{name}, {dtype}", worst(cases, device, dtype) | {"limit": limit}
+
+
+def worst(cases: list[Case], device: str, dtype: str) -> dict[str, Any]:
+    errors = {}
+    for case in cases:
+        try:
+            errors[case.name] = error_of(case, device, dtype)
+        except Exception as error:
+            return {"failed": f"{case.name}: {error!r}"}
+    name = max(errors, key=lambda name: errors[name])
+    return {"error": errors[name], "worst": name, "cases": len(cases)}
+
+
+def error_of(case: Case, device: str, dtype: str) -> float:
+    with kernels("off"):
+        expected = computed(case, "cpu", dtype)
+    pairs = zip(computed(case, device, dtype), expected, strict=True)
+    return max(distance(found, reference) for found, reference in pairs)
+
+
+def computed(case: Case, device: str, dtype: str) -> list[np.ndarray]:
+    """The values, then the gradients of the inputs that have one, brought back to the CPU."""
+    rng = np.random.default_rng(1)
+    inputs = [moved(in_dtype(x, dtype), device) for x in case.inputs]
+    values = outputs(case.f(*inputs))
+    arrays = [v.data for v in values]
+    if any(v.requires_grad for v in values):
+        weights = [rng.uniform(0.5, 1.5, v.shape).astype(dtype) for v in values]
+        total(values, [to_device(w, device) for w in weights]).backward()
+        arrays += [x.grad for x in inputs if x.requires_grad]
+    return [to_device(array, "cpu") for array in arrays]
+
+
+def moved(x: Any, device: str) -> Tensor:
+    """On the device as it lies in memory here. Floats are leaves, which get gradients."""
+    there = to_device(x, device)
+    return Tensor(there if device == "cpu" else strided_like(x, there), requires_grad=is_float(x))
+
+
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        return float("inf")
+    if found.dtype.kind != "f":
+        return float((found != expected).any())
+    return float(np.abs(found - expected).max(initial=0) / np.abs(expected).max(initial=1))
