@@ -42,12 +42,12 @@ def text() -> Iterator[tuple[int, Any]]:
     return cycle(enumerate(tokens))
 
 
-def tinygen_step() -> Step:
+def tinygen_step(device: str = "cpu") -> Step:
     """What `GPT.generate` does for a token, except that the next one is given."""
     from tinygen import nn, no_grad
     from tinygen.text.decoding import sample
 
-    model = gpt.tinygen_model(SIZE, gelu="tanh").eval()
+    model = gpt.tinygen_model(SIZE, gelu="tanh").to(device).eval()
     tokens, caches, rng = text(), [nn.KVCache(POSITIONS) for _ in model.h], np.random.default_rng(0)
 
     def step() -> Any:

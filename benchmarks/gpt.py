@@ -76,20 +76,21 @@ def batches(size: Size) -> list[tuple[Any, Any]]:
 
 def tinygen_model(size: Size, **options: Any) -> Any:
     """Our GPT of this size, with `weights`."""
+    from tinygen import DeviceGenerator
     from tinygen.models.gpt import GPT, GPTConfig
 
     config = GPTConfig(size.vocab, size.context, size.layers, size.heads, size.width, **options)
-    model = GPT(config, np.random.default_rng(0))
+    model = GPT(config, DeviceGenerator(0))  # dropout is drawn where the model is
     parameters = dict(model.named_parameters())
     for name, array in weights({name: p.shape for name, p in parameters.items()}):
         parameters[name].data = array
     return model
 
 
-def tinygen_step(size: Size) -> Step:
+def tinygen_step(size: Size, device: str = "cpu", dropout: float = 0.0) -> Step:
     from tinygen.optim import AdamW, decay_groups
 
-    model = tinygen_model(size)
+    model = tinygen_model(size, dropout=dropout).to(device)
     optimizer = AdamW(decay_groups(model, DECAY), lr=LR, betas=BETAS, eps=EPS)
     data = cycle(batches(size))
 

@@ -81,11 +81,13 @@ def tinygen_model() -> Any:
     return model
 
 
-def tinygen_training(size: int) -> Step:
+def tinygen_training(size: int, device: str = "cpu") -> Step:
     from tinygen.diffusion import Process, linear, loss_at
     from tinygen.optim import AdamW
+    from tinygen.tensor import to_device
 
-    model, process, data = tinygen_model(), Process(linear(STEPS)), cycle(batches(size))
+    model, process = tinygen_model().to(device), Process(linear(STEPS))
+    data = cycle([(to_device(x0, device), t, to_device(noise, device)) for x0, t, noise in batches(size)])
     optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
 
     def step() -> Any:

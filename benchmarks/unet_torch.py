@@ -93,7 +93,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         half = CHANNELS // 2
-        angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
+        angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(half, device=t.device) / half)
         emb = self.steps["fc"](torch.cat([angles.cos(), angles.sin()], dim=1))
         emb = self.steps["proj"](F.silu(emb))
         x = self.conv_in(x)
@@ -114,12 +114,12 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(x)))  # type: ignore[no-any-return]
 
 
-def model(nhwc: bool) -> Any:
+def model(nhwc: bool, device: str = "cpu") -> Any:
     torch.set_num_threads(THREADS)
     made: Any = UNet()
     shapes = {name: tuple(p.shape) for name, p in made.named_parameters()}
     made.load_state_dict({name: torch.from_numpy(array) for name, array in unet.weights(shapes)})
-    return made.to(memory_format=layout(nhwc))
+    return made.to(device, memory_format=layout(nhwc))
 
 
 def layout(nhwc: bool) -> Any:
@@ -130,11 +130,11 @@ def alpha_bars() -> Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64), dim=0)
 
 
-def training(size: int, nhwc: bool) -> Step:
-    network = model(nhwc)
+def training(size: int, nhwc: bool, device: str = "cpu") -> Step:
+    network = model(nhwc, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
-    data = cycle([[torch.from_numpy(a) for a in batch] for batch in unet.batches(size)])
-    kept = alpha_bars()
+    data = cycle([[torch.from_numpy(a).to(device) for a in batch] for batch in unet.batches(size)])
+    kept = alpha_bars().to(device)
 
     def step() -> Any:
         x0, t, noise = next(data)

@@ -1,221 +1,164 @@
 """Everything that can only be known on a card, in one run of at most nine minutes:
 
     python -m tinygen_cuda.gpu_check --out runs/gpu
+    python -m tinygen_cuda.gpu_check --stages versions,kernels,ops,training,launches      # the first time
+    python -m tinygen_cuda.gpu_check --stages shakespeare      # alone, it has all of the time
 
-Stages come one after the other, each with its own budget; after each, report.json in --out has what is known
-so far, so that a run that is cut short has still measured something. A stage that fails is in the report with
-its error, and the next one begins. Nothing is downloaded. Without a card it says so, in one line."""
+Each stage runs in a process of its own, so that one that fails, hangs or spoils the card's state stops no
+other, and has a budget of seconds. What it has measured until then is kept: report.json in --out is written
+anew after each stage, report.txt is the same to be read. Nothing is downloaded.
+
+`--device cpu` tries the check itself: tiny sizes, NumPy in the card's place, the kernels in the simulator.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
-import platform
+import math
+import os
+import subprocess
 import sys
+import tempfile
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from tinygen import Tensor, kernels, ops
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.ops.window import Geometry
-from tinygen.optim import AdamW
-from tinygen_cuda.checks import CHECKS, Put
-
-FAMILIES = (
-    *("reduce", "softmax", "layer_norm", "group_norm", "gelu", "cross_entropy"),
-    *("embedding", "im2col", "adam", "philox", "flash", "attention"),
-)
-CLOSE = 1e-4  # of the largest entry: sums of thousands of float32 numbers
-
-SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
-SIZES: dict[str, tuple[Any, ...]] = {
-    "reduce": (4096, 4097),
-    "softmax": (4096, 1000),
-    "layer_norm": (4096, 768),
-    "group_norm": (16, 32, 4, 1024),
-    "gelu": (2**20 + 1,),
-    "cross_entropy": (512, 50257),
-    "embedding": (8192, 768, 65),
-    "columns": ((8, 64, 32, 32), (3, 3), SAME),
-    "convolutions": ((8, 64, 32, 32), 128, (3, 3), SAME),
-    "adam": (2**20 + 1,),
-    "philox": (2**20 + 1,),
-    "attention": (24, 200, 256, 64, True),
-}
-"""Of the checks: as models have them, and odd ones, that no block divides."""
+from tinygen_cuda.gpu_stage import CHECKOUT, Skipped
+from tinygen_cuda.gpu_tables import problems, text
 
 Report = dict[str, Any]
 
 
-def versions(cupy: Any) -> Report:
-    """What is installed, and the card's ceilings: copying, and products of matrices."""
-    found = {"python": platform.python_version(), "numpy": np.__version__, "cupy": cupy.__version__}
-    for name in ("numba", "numba_cuda", "torch"):
+class Stage(NamedTuple):
+    """A function of the device that yields figures (`gpu_stage.py`), and how to run it."""
+
+    function: str  # "module:name"
+    budget: float  # seconds
+    tf32: bool = False  # products of matrices round to TF32, which CuPy decides once in a process
+    endless: bool = False  # it is no fault that its budget ends it
+
+
+STAGES = {
+    "versions": Stage("tinygen_cuda.gpu_speed:versions", 40),
+    "kernels": Stage("tinygen_cuda.gpu_parity:agreement", 90),
+    "ops": Stage("tinygen_cuda.gpu_parity:every_op", 90),
+    "training": Stage("tinygen_cuda.gpu_parity:training", 60),
+    "launches": Stage("tinygen_cuda.gpu_launches:launches", 30),
+    "speed": Stage("tinygen_cuda.gpu_speed:ops_beside_torch", 60),
+    "models": Stage("tinygen_cuda.gpu_models:models_beside_torch", 75),
+    "speed, TF32": Stage("tinygen_cuda.gpu_speed:ops_beside_torch", 40, tf32=True),
+    "models, TF32": Stage("tinygen_cuda.gpu_models:models_beside_torch", 60, tf32=True),
+    "shakespeare": Stage("tinygen_cuda.gpu_shakespeare:shakespeare", math.inf, endless=True),
+}
+LEAST = 8.0
+"""Seconds without which no stage begins: as long as it takes to import everything."""
+
+
+def child(function: str, device: str, file: Path) -> None:
+    """A stage, in this process: each figure is a line of the file as soon as it is known."""
+    module, _, stage = function.partition(":")
+    with open(file, "w", buffering=1) as lines:
         try:
-            found[name] = importlib.import_module(name).__version__
-        except ImportError:
-            found[name] = "missing"
-    found["card"] = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    found["driver"] = str(cupy.cuda.runtime.driverGetVersion())
-    x = cupy.ones(2**29, np.float32)
-    y = cupy.empty_like(x)
-    seconds = timed(cupy, lambda: cupy.copyto(y, x))
-    a = cupy.ones((8192, 8192), np.float32)
-    product = timed(cupy, lambda: a @ a)
-    return {**found, "copy GB/s": 2 * x.nbytes / seconds / 1e9, "GEMM TFLOP/s": 2 * 8192**3 / product / 1e12}
+            for name, figure in getattr(importlib.import_module(module), stage)(device):
+                lines.write(json.dumps([name, figure]) + "\n")
+        except Skipped as why:
+            lines.write(json.dumps(["skipped", str(why)]) + "\n")
 
 
-def timed(cupy: Any, function: Callable[[], Any], repeats: int = 20) -> float:
-    """The median time of a call in seconds, by the card's clock, after a warm-up."""
-    from cupyx.profiler import benchmark
-
-    return float(np.median(benchmark(function, n_repeat=repeats, n_warmup=5).gpu_times))
-
-
-def agreement(families: Any, put: Put, sizes: dict[str, tuple[Any, ...]] = SIZES) -> Report:
-    """Every kernel beside its definition in float64 on the CPU: {check: largest error}."""
-    errors = {}
-    for name, check in CHECKS.items():
-        results = check(families, put, np.random.default_rng(0), *sizes[name])
-        errors[name] = max(r.error for r in results)
-    wrong = sorted(name for name, error in errors.items() if not error < CLOSE)
-    return {"error": errors, "wrong": wrong}
-
-
-def training(device: str, config: GPTConfig, batch: int, steps: int = 10) -> list[float]:
-    """The losses of a small GPT's first steps."""
-    model = GPT(config, np.random.default_rng(0)).to(device)
-    optimizer = AdamW(model.parameters(), lr=1e-3)
-    rng, losses = np.random.default_rng(1), []
-    for _ in range(steps):
-        ids = rng.integers(config.vocab_size, size=(batch, config.block_size + 1))
-        _, loss = model(ids[:, :-1], ids[:, 1:])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def parity(device: str) -> Report:
-    """Ten steps of training on the CPU and on the card."""
-    config = GPTConfig(65, 32, n_layer=2, n_head=2, n_embd=64)
-    here, there = training("cpu", config, 4), training(device, config, 4)
-    return {"cpu": here, device: there, "largest difference": float(np.abs(np.subtract(here, there)).max())}
-
-
-def launches(cupy: Any) -> Report:
-    """What a launch of almost nothing costs the CPU, in microseconds."""
-    from tinygen_cuda.adam import adam
-    from tinygen_cuda.gelu import gelu
-
-    x = cupy.ones(256, np.float32)
-    numbers: Any = {"rates": [0.1], "epsilons": [0.1], "keep": 1.0, "decay": 0.0, "betas": (0.9, 0.99)}
-    plain = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x + 1", "plus_one")
-    calls = {
-        "Numba, 2 arrays": lambda: gelu(x),
-        "Numba, 4 arrays": lambda: adam(x, x, x, x, **numbers),
-        "CuPy, 1 array": lambda: plain(x),
-    }
-    return {name: 1e6 * host_seconds(cupy, call) for name, call in calls.items()}
-
-
-def host_seconds(cupy: Any, call: Callable[[], Any], times: int = 1000) -> float:
-    for _ in range(10):
-        call()
-    cupy.cuda.Device().synchronize()
+def measured(stage: Stage, device: str, seconds: float) -> Report:
+    """The figures of a stage that has run in another process, for so many seconds at most."""
     start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
+    with tempfile.TemporaryDirectory() as folder:
+        file, log = Path(folder) / "figures", Path(folder) / "log"
+        file.touch()
+        command = [sys.executable, "-m", "tinygen_cuda.gpu_check", "--device", device]
+        command += ["--child", stage.function, str(file)]
+        with open(log, "wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=environment(stage, device))
+            try:
+                code: int | None = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                process.kill()
+                process.wait()
+        lines = file.read_text().splitlines(keepends=True)
+        tail = log.read_text(errors="replace").strip().splitlines()[-8:]
+    report: Report = {"figures": dict(json.loads(line) for line in lines if line.endswith("\n"))}
+    if "skipped" in report["figures"]:
+        report["skipped"] = report["figures"].pop("skipped")
+    if code is None:
+        report["ended" if stage.endless else "failed"] = f"after {seconds:.0f} s, its budget"
+    elif code:
+        report["failed"] = " | ".join([f"exit code {code}", *tail])
+    return {**report, "seconds": time.perf_counter() - start}
 
 
-def speed(cupy: Any) -> Report:
-    """Milliseconds of some ops forward and backward, through the kernels and through the definitions on CuPy;
-    and of a training step of nanoGPT's GPT for Shakespeare."""
-    rng = np.random.default_rng(0)
-
-    def on_card(*shape: int) -> Tensor:
-        return Tensor(rng.standard_normal(shape, dtype=np.float32), requires_grad=True).to("cuda")
-
-    x, weight, wide = on_card(16384, 384), on_card(384), on_card(16384, 1536)
-    scores, q = on_card(384 * 256, 256), on_card(64, 6, 256, 64)
-    calls: dict[str, Callable[[], Tensor]] = {
-        "layer_norm": lambda: ops.layer_norm(x, weight, weight),
-        "gelu": lambda: ops.gelu(wide),
-        "softmax": lambda: ops.softmax(scores),
-        "attention": lambda: ops.attention(q, q, q, causal=True),
+def environment(stage: Stage, device: str) -> dict[str, str]:
+    paths = [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "CUPY_TF32": str(int(stage.tf32)),
+        "NUMBA_ENABLE_CUDASIM": str(int(device == "cpu")),
     }
-    found: Report = {}
-    for name, call in calls.items():
-        g = cupy.ones_like(call().data)
-        for mode in ("auto", "off"):
-            with kernels(mode):
-                both = lambda call=call, g=g: call().backward(g)
-                found[f"{name}, kernels {mode}"] = 1e3 * timed(cupy, both)
-    config = GPTConfig(65, 256, n_layer=6, n_head=6, n_embd=384, bias=False)
-    training("cuda", config, 64, 3)
-    start = time.perf_counter()
-    training("cuda", config, 64, 10)  # each step ends with loss.item(), which waits for the card
-    found["GPT step"] = 1e3 * (time.perf_counter() - start) / 10
-    found["memory MB"] = cupy.get_default_memory_pool().total_bytes() / 1e6
-    return found
 
 
-def run(stages: dict[str, Callable[[], Report]], folder: Path, budget: float) -> Report:
-    """Each stage's report, or its error, written to report.json as they come; none begins beyond the
-    budget."""
+def run(stages: dict[str, Stage], device: str, folder: Path, budget: float) -> Report:
+    """Each stage's report, written as it comes. None begins when the budget is spent."""
     folder.mkdir(parents=True, exist_ok=True)
     report: Report = {}
-    began = time.perf_counter()
+    end = time.perf_counter() + budget
     for name, stage in stages.items():
-        start = time.perf_counter()
-        if start - began > budget:
-            report[name] = {"skipped": f"after {budget:g} s"}
+        left = end - time.perf_counter()
+        if left < LEAST:
+            report[name] = {"figures": {}, "skipped": f"{budget:g} s are over", "seconds": 0.0}
         else:
-            try:
-                report[name] = stage()
-            except Exception as error:
-                report[name] = {"failed": repr(error), "where": traceback.format_exc().splitlines()[-6:]}
-            report[name]["seconds"] = time.perf_counter() - start
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        print(f"{name}: {json.dumps(report[name])}", flush=True)
+            report[name] = measured(stage, device, min(stage.budget, left))
+        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        (folder / "report.txt").write_text(text(report))
+        print(f"{name}: {report[name]['seconds']:.0f} s", flush=True)
     return report
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="measure tinygen on a card")
-    parser.add_argument("--out", default="runs/gpu", help="folder for report.json")
-    parser.add_argument("--budget", type=float, default=480, help="seconds after which no stage begins")
-    args = parser.parse_args()
+def listed(names: str) -> list[str]:
+    """Stages by the first word of their names: "models" is both of them."""
+    known = dict.fromkeys(name.partition(",")[0] for name in STAGES)
+    wanted = names.split(",")
+    if unknown := sorted(set(wanted) - set(known)):
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}: choose from {', '.join(known)}")
+    return [name for name in STAGES if name.partition(",")[0] in wanted]
+
+
+def without_card() -> str:
+    """Why there is no card to measure, or nothing."""
     try:
         import cupy
     except ImportError:
-        sys.exit('no card found: CuPy is missing (pip install "tinygen[cuda13]")')
-    if not cupy.cuda.is_available():
-        sys.exit("no card found: CuPy sees none (nvidia-smi lists them)")
+        return 'CuPy is missing (pip install "tinygen[cuda13]")'
+    return "" if cupy.cuda.is_available() else "CuPy sees none (nvidia-smi lists them)"
 
-    def families() -> Any:
-        modules = {name: importlib.import_module(f"tinygen_cuda.{name}") for name in FAMILIES}
-        return SimpleNamespace(**modules)
 
-    stages = {
-        "versions and ceilings": lambda: versions(cupy),
-        "kernels": lambda: agreement(families(), cupy.asarray),
-        "parity": lambda: parity("cuda"),
-        "launches": lambda: launches(cupy),
-        "speed": lambda: speed(cupy),
-    }
-    report = run(stages, Path(args.out), args.budget)
-    failed = [name for name, found in report.items() if "failed" in found or found.get("wrong")]
-    sys.exit(f"wrong or failed: {', '.join(failed)}" if failed else 0)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="measure tinygen on a card", allow_abbrev=False)
+    parser.add_argument("--out", default="runs/gpu", help="folder for report.json and report.txt")
+    parser.add_argument("--stages", type=listed, default=list(STAGES), help="some of them: versions,kernels")
+    parser.add_argument("--budget", type=float, default=520, help="seconds, of all stages")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: tiny, without a card")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.child:
+        function, file = args.child
+        child(function, args.device, Path(file))
+        return
+    if args.device == "cuda" and (missing := without_card()):
+        sys.exit(f"no card found: {missing}")
+    report = run({name: STAGES[name] for name in args.stages}, args.device, Path(args.out), args.budget)
+    print(text(report))
+    sys.exit(1 if problems(report) else 0)
 
 
 if __name__ == "__main__":

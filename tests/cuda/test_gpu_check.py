@@ -1,75 +1,116 @@
-"""gpu_check's stages as far as they go without a card: the simulator and a stand-in take its place."""
+"""gpu_check's stages, each in a process of its own, and its report."""
 
+import importlib
 import json
 import subprocess
 import sys
-import types
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
-from foreign import Foreign
-from kernels import FILES, KERNELS
-from schedule import scheduled
 
-from tinygen.models.gpt import GPTConfig
-from tinygen.ops.window import Geometry
-from tinygen_cuda import gpu_check
+from tinygen_cuda import gpu_check, gpu_models, gpu_parity, gpu_stage
+from tinygen_cuda.gpu_check import Stage
+from tinygen_cuda.gpu_tables import problems, text
 
-GEOMETRY = Geometry((1, 1), (1, 1), (1, 1), 1)
-TINY = {
-    **dict.fromkeys(("reduce", "softmax", "layer_norm", "cross_entropy"), (2, 5)),
-    **dict.fromkeys(("gelu", "adam", "philox"), (5,)),
-    "group_norm": (1, 2, 2, 3),
-    "embedding": (5, 3, 3),
-    "columns": ((1, 1, 2, 2), (3, 3), GEOMETRY),
-    "convolutions": ((1, 1, 2, 2), 1, (3, 3), GEOMETRY),
-    "attention": (1, 3, 4, 3, True),
-}
+STAGES = """
+import os, time
+from tinygen_cuda.gpu_stage import TF32, Skipped
 
+def good(device):
+    yield "x", 1.5
+    yield "TF32", TF32
 
-def test_the_kernels_agree():
-    assert gpu_check.FAMILIES == FILES
-    assert gpu_check.SIZES.keys() == TINY.keys()
-    with scheduled("up"):
-        report = gpu_check.agreement(KERNELS, np.asarray, TINY)
-    assert report["wrong"] == []
-    assert report["error"].keys() == TINY.keys()
+def fails(device):
+    yield "before", {"error": 0.0, "limit": 1.0}
+    raise ValueError("no such thing")
 
+def dies(device):
+    yield "before", 1
+    os._exit(7)
 
-def test_a_wrong_kernel_is_named(monkeypatch):
-    monkeypatch.setattr(KERNELS.reduce, "sum_rows", lambda x: x[:, 0])
-    with scheduled("up"):
-        assert gpu_check.agreement(KERNELS, np.asarray, TINY)["wrong"] == ["reduce"]
+def hangs(device):
+    yield "before", 2
+    time.sleep(3600)
+
+def cannot(device):
+    raise Skipped("needs a card of gold")
+    yield
+"""
 
 
-def test_parity_on_a_stand_in(monkeypatch):
-    cupy = types.ModuleType("cupy")
-    cupy.asarray, cupy.cuda = Foreign, types.SimpleNamespace(is_available=lambda: True)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    config = GPTConfig(5, 4, n_layer=1, n_head=2, n_embd=8)
-    here, there = (gpu_check.training(device, config, 2, 3) for device in ("cpu", "cuda"))
-    np.testing.assert_allclose(here, there, rtol=1e-5)
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs stages of these."""
+    (tmp_path / "made_up.py").write_text(STAGES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def run(budget=600, **options):
+        names = ("good", "fails", "dies", "cannot")
+        stages = {name: Stage(f"made_up:{name}", 600, **options) for name in names}
+        return gpu_check.run(stages, "cpu", tmp_path, budget)
+
+    return run
 
 
-def test_each_stage_is_saved_as_it_ends(tmp_path, capsys):
-    saved = []
-
-    def fails():
-        saved.append(json.loads((tmp_path / "report.json").read_text()))
-        raise ValueError("no such thing")
-
-    report = gpu_check.run({"first": lambda: {"x": 1}, "second": fails, "third": dict}, tmp_path, 60)
-    assert saved[0]["first"]["x"] == 1
-    assert report == json.loads((tmp_path / "report.json").read_text())
-    assert report["second"]["failed"] == "ValueError('no such thing')"
-    assert "third" in report
-    assert "no such thing" in capsys.readouterr().out
+def test_what_fails_stops_no_other(run, tmp_path):
+    report = run()
+    assert report["good"]["figures"] == {"x": 1.5, "TF32": False}
+    assert "ValueError: no such thing" in report["fails"]["failed"]
+    assert report["fails"]["figures"] == {"before": {"error": 0.0, "limit": 1.0}}
+    assert report["dies"]["failed"].startswith("exit code 7")
+    assert report["dies"]["figures"] == {"before": 1}
+    assert report["cannot"]["skipped"] == "needs a card of gold"
+    assert [line.split(":")[0] for line in problems(report)] == ["fails", "dies"]
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert (tmp_path / "report.txt").read_text() == text(report)
 
 
-def test_no_stage_begins_beyond_the_budget(tmp_path):
-    report = gpu_check.run({"first": dict, "second": dict}, tmp_path, -1)
-    assert all("skipped" in found for found in report.values())
+def test_no_stage_begins_beyond_the_budget(run):
+    assert {result["skipped"] for result in run(budget=7).values()} == {"7 s are over"}
+
+
+@pytest.mark.parametrize(("endless", "said"), [(False, "failed"), (True, "ended")])
+def test_a_stage_that_hangs_is_ended(tmp_path, monkeypatch, endless, said):
+    class Impatient(subprocess.Popen):
+        def wait(self, seconds=None):
+            """Until there is a figure."""
+            if seconds is None:
+                return super().wait()
+            with open(self.args[-1]) as figures:
+                while not figures.readline().endswith("\n"):
+                    assert self.poll() is None
+            raise subprocess.TimeoutExpired(self.args, seconds)
+
+    (tmp_path / "made_up.py").write_text(STAGES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", Impatient)
+    found = gpu_check.measured(Stage("made_up:hangs", 5, tf32=True, endless=endless), "cpu", 5)
+    assert found["figures"] == {"before": 2}
+    assert found[said] == "after 5 s, its budget"
+    assert bool(problems({"stage": found})) is not endless
+
+
+def test_what_a_stage_is_told():
+    told = gpu_check.environment(gpu_check.STAGES["models, TF32"], "cuda")
+    assert (told["CUPY_TF32"], told["NUMBA_ENABLE_CUDASIM"]) == ("1", "0")
+    told = gpu_check.environment(gpu_check.STAGES["models"], "cpu")
+    assert (told["CUPY_TF32"], told["NUMBA_ENABLE_CUDASIM"]) == ("0", "1")
+
+
+def test_stages_by_name():
+    assert gpu_check.listed("kernels,models") == ["kernels", "models", "models, TF32"]
+    for stage in gpu_check.STAGES.values():
+        module, name = stage.function.split(":")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_from_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "tinygen_cuda.gpu_check", "--device", "cpu", "--stages"]
+    done = subprocess.run([*command, "versions", "--out", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith((tmp_path / "report.txt").read_text() + "\n")
+    done = subprocess.run([*command, "version"], capture_output=True, text=True)
+    assert "there is no version: choose from versions, kernels" in " ".join(done.stderr.split())
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a card")
@@ -78,3 +119,58 @@ def test_without_a_card():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == 'no card found: CuPy is missing (pip install "tinygen[cuda13]")\n'
+
+
+def test_outside_of_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_stage, "CHECKOUT", tmp_path)
+    for figures in (gpu_parity.every_op("cpu"), gpu_models.models_beside_torch("cpu")):
+        with pytest.raises(gpu_stage.Skipped, match="run it from a checkout"):
+            next(figures)
+
+
+# -- the report ------------------------------------------------------------------------------------
+
+
+def test_the_report_as_text():
+    report = {
+        "versions": {
+            "figures": {"card": "H200", "copy": {"GB/s": 4000.0}, "product of matrices": {"TFLOP/s": 50.0}},
+            "seconds": 3.2,
+        },
+        "speed": {
+            "figures": {
+                "GELU": {"error": 1e-7, "limit": 1e-3, "ours ms": 0.5, "GB/s": 3000.0},
+                "linear": {"error": float("nan"), "limit": 1e-3, "ours ms": 12345.6, "TFLOP/s": 25.0},
+                "Adam": {"failed": "ValueError('x')"},
+            },
+            "seconds": 1.0,
+        },
+        "shakespeare": {"figures": {}, "skipped": "needs a text", "seconds": 0.0},
+    }
+    assert text(report).splitlines() == [
+        "wrong or failed: 2",
+        "  speed, linear: off by nan, 1e-03 allowed",
+        "  speed, Adam: ValueError('x')",
+        "",
+        "== versions, 3 s",
+        "card  H200",
+        "                     GB/s  of copy  TFLOP/s  of product",
+        "copy                 4000     100%",
+        "product of matrices                      50        100%",
+        "",
+        "== speed, 1 s",
+        "Adam  FAILED: ValueError('x')",
+        "            error  ours ms  GB/s  of copy  TFLOP/s  of product",
+        "GELU        1e-07      0.5  3000      75%",
+        "linear  nan WRONG    12346                      25         50%",
+        "",
+        "== shakespeare, 0 s, skipped: needs a text",
+    ]
+
+
+def test_of_many_figures_the_least_good_are_shown():
+    figures = {f"op {i}": {"error": i / 1000, "limit": 1.0} for i in range(40)}
+    figures["op 3"] = {"failed": "no"}
+    lines = text({"ops": {"figures": figures, "seconds": 0.0}}).splitlines()
+    assert lines[4:6] == ["40 figures, of which the least good:", "op 3  FAILED: no"]
+    assert [line.split()[1] for line in lines[7:]] == ["39", "38", "37", "36", "35", "34", "33"]

@@ -1,0 +1,117 @@
+"""What gpu_check says of kernels, ops and training that are right, and of those that are not: in the
+simulator, and on the stand-in array."""
+
+import contextlib
+import importlib
+
+import numpy as np
+import pytest
+from foreign import Foreign
+from kernels import FILES, KERNELS
+from schedule import scheduled
+
+from tinygen import kernels, ops
+from tinygen_cuda import gpu_parity, gpu_stage
+from tinygen_cuda.checks import CHECKS
+from tinygen_cuda.gpu_tables import problems
+
+
+def wrong(figures):
+    return problems({"stage": {"figures": figures}})
+
+
+@contextlib.contextmanager
+def planted(op, wrong):
+    """On the stand-in array, the op computes `wrong`; on the CPU, what it should."""
+    right = op.op.body
+    instead = lambda x, *rest, **options: (wrong if type(x) is Foreign else right)(x, *rest, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(op.op, "body", instead)
+        patch.setattr(op.op, "compute", instead)
+        kernels(kernels.mode)  # ops that have kernels take them, and the body where those do not
+        yield
+    kernels(kernels.mode)
+
+
+def doubled_gradient(x):
+    y = np.tanh(x)
+    return y, lambda g: 2 * g * (1 - y * y)
+
+
+def test_every_kernel_has_its_sizes():
+    assert gpu_parity.FAMILIES == FILES
+    assert gpu_parity.SIZES.keys() == gpu_parity.SMALL.keys() == CHECKS.keys()
+
+
+def test_the_kernels_agree():
+    with scheduled("up"):
+        figures = dict(gpu_parity.agreement("cpu"))
+    assert figures.keys() == CHECKS.keys()
+    assert wrong(figures) == []
+
+
+def test_a_wrong_kernel_is_named_and_a_broken_one_stops_no_other(monkeypatch):
+    def broken(x):
+        raise ValueError("no such card")
+
+    monkeypatch.setattr(KERNELS.reduce, "sum_rows", lambda x: x[:, 0])
+    monkeypatch.setattr(KERNELS.softmax, "softmax", broken)
+    with scheduled("up"):
+        first, second = wrong(dict(gpu_parity.agreement("cpu")))
+    assert first.startswith("stage, reduce: off by ")
+    assert first.endswith("1e-04 allowed sums (2,)")
+    assert second.startswith("stage, softmax: ValueError('no such card') (test_gpu_parity.py:")
+
+
+def test_kernels_that_cannot_be_loaded_are_named(monkeypatch):
+    monkeypatch.setattr(
+        gpu_parity.kernels, "table", lambda: "gelu  cuda  tinygen_cuda.gelu.gelu  no: no Numba"
+    )
+    assert next(gpu_parity.agreement("cuda")) == (
+        "loaded",
+        {"failed": "gelu cuda tinygen_cuda.gelu.gelu no: no Numba"},
+    )
+
+
+def test_every_op_on_a_stand_in(stand_in):
+    figures = dict(gpu_parity.every_op("cuda"))
+    assert {name.partition(",")[0] for name in figures} >= set(ops.__all__)
+    assert wrong(figures) == []
+
+
+def test_a_wrong_op_is_named(stand_in, monkeypatch):
+    gpu_stage.of_checkout("tests/ops")
+    on_card = importlib.import_module("on_card")
+    cases = [case for case in on_card.EVERY if case.name in ("tanh-(3,)", "sin-(3,)", "equal", "argmax")]
+    monkeypatch.setattr(on_card, "EVERY", cases)
+    with (
+        planted(ops.tanh, doubled_gradient),
+        planted(ops.sin, lambda x: (np.sin(x) + 1e-4, lambda g: g * np.cos(x))),
+        planted(ops.equal, lambda x, y: (x != y,)),
+    ):
+        said = wrong(dict(on_card.figures("cuda")))
+    assert {(line.split()[1], line.split()[-1]) for line in said} == {
+        *(("tanh,", "tanh-(3,)"), ("sin,", "sin-(3,)"), ("equal,", "equal"))
+    }
+
+
+def test_training_on_a_stand_in(stand_in, monkeypatch):
+    monkeypatch.setattr(gpu_parity, "STEPS", 2)
+    figures = dict(gpu_parity.training("cuda"))
+    assert figures.keys() == {*gpu_parity.COURSES, "GPT, without waiting"}
+    assert wrong(figures) == []
+
+
+def test_a_gradient_that_is_too_long_is_seen(stand_in, monkeypatch):
+    """Adam's steps are the same for it."""
+    monkeypatch.setattr(gpu_parity, "STEPS", 2)
+    right = ops.relu.op.body
+
+    def doubled(x):
+        y, rule = right(x)
+        return y, lambda g: 2 * rule(g)
+
+    with planted(ops.relu, doubled):
+        figure = gpu_parity.beside_cpu(gpu_parity.COURSES["VAE"], "cuda")
+    assert figure["worst"].startswith("gradient of encoder.")
+    assert figure["error"] > 0.5 > figure["limit"]
