@@ -30,6 +30,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from tinygen import DeviceGenerator
 from tinygen.checkpoints import Checkpoints, Saved
 from tinygen.data import DataError
 from tinygen.files import CheckpointError
@@ -80,14 +81,14 @@ def number(kind: type, low: float, high: float = np.inf) -> Callable[[str], Any]
     return parse
 
 
-def add_run_flags(parser: Flags, out: str, often: str) -> None:
-    """The flags of a run that can be resumed. `often` says how often it saves without --save-every."""
+def add_run_flags(parser: Flags, out: str, often: str, devices: bool = False) -> None:
+    """The flags of a run that can be resumed, `often` being how often it saves by itself; and --device."""
     add = parser.add_argument
-    add(
-        "--out", default=out, help="folder for the metrics, the curve, the result, the model, the checkpoints"
-    )
+    add("--out", default=out, help="folder of the metrics, the curve, the result, the model, the checkpoints")
     add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out, with the same flags")
+    if devices:
+        add_device_flag(parser)
 
 
 def device(text: str) -> str:
@@ -101,6 +102,16 @@ def device(text: str) -> str:
 
 def add_device_flag(parser: Flags) -> None:
     parser.add_argument("--device", type=device, default="cpu", help="where to compute: cpu or cuda")
+
+
+def generator(seed: int, device: str) -> np.random.Generator:
+    """NumPy's, or for a card one that makes masks and noise there; all else they draw alike."""
+    return np.random.default_rng(seed) if device == "cpu" else DeviceGenerator(seed)
+
+
+def asked(model: Any, device: str) -> Callable[..., Any]:
+    """A model on the device as a function of NumPy arrays, for samplers and judges on the CPU."""
+    return lambda x, *more: model(to_device(x, device), *more).numpy()
 
 
 def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
@@ -228,8 +239,7 @@ class RunFolder:
         plt.close(figure)
 
     def result(self, args: argparse.Namespace, **figures: Any) -> None:
-        """result.json: every figure of the final table, how long the run took, and its flags. Says where
-        everything is."""
+        """result.json: every figure, how long the run took, and its flags. Says where everything is."""
         seconds = time.perf_counter() - self.began
         found = {**figures, "seconds": seconds, "flags": flags_of(args)}
         (self.path / "result.json").write_text(json.dumps(found, indent=2) + "\n")

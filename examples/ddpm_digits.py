@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, asked, generator, number, settings_of, start
 from pictures import Figure, save_film, save_grid, table
 from tqdm import tqdm
 
@@ -34,6 +34,7 @@ from tinygen.diffusion import (
 from tinygen.models.judge import bounds, frechet, train_judge
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
+from tinygen.tensor import to_device
 
 NO_CLASS = digits.CLASSES
 LEVELS = digits.INK + 1  # a pixel has one of 17 values
@@ -43,7 +44,7 @@ SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/ddpm_digits", "every 500 steps")
+    add_run_flags(parser, "runs/ddpm_digits", "every 500 steps", devices=True)
     add("--seed", type=number(int, 0), default=0, help="of the weights, the batches and the samples")
     add("--channels", type=number(int, 4), default=32, help="of the UNet's upper level; the lower has twice")
     add("--timesteps", type=number(int, 2), default=250, help="steps of the diffusion, on a cosine schedule")
@@ -61,16 +62,16 @@ def flags() -> argparse.Namespace:
 
 def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, run: RunFolder) -> int:
     """The loop. Returns the step at which it ended."""
-    rng = np.random.default_rng(args.seed + 1)
+    rng, pictures = generator(args.seed + 1, args.device), to_device(data.pictures, args.device)
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
     step = run.restore({"model": model, "ema": ema, "optimizer": optimizer, "batches": rng})
     with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
         while step < args.steps and not stop.asked:
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 10, min(100, args.steps // 2), args.steps)
-            these = rng.integers(len(data.pictures), size=args.batch)
+            these = rng.integers(len(pictures), size=args.batch)
             withheld = rng.random(args.batch) < args.drop
             labels = np.where(withheld, NO_CLASS, data.labels[these])
-            loss = simple_loss(process, partial(model, labels=labels), data.pictures[these], rng)
+            loss = simple_loss(process, partial(model, labels=labels), pictures[these], rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -154,13 +155,14 @@ def learn(args: argparse.Namespace) -> None:
     print(f"of noise {ceiling:.0f}")
 
     config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
-    model = UNet(config, rng=np.random.default_rng(args.seed))
+    model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     process = Process(cosine(args.timesteps))
     print(f"UNet with {model.num_parameters():,} parameters")
     step = train_model(model, ema, process, train, args, run)
     ema.copy_to(model)
     model.eval()
+    learned = asked(model, args.device)
 
     rng = np.random.default_rng(args.seed + 4)
     noise = rng.standard_normal(test.pictures.shape, dtype=np.float32)
@@ -168,7 +170,7 @@ def learn(args: argparse.Namespace) -> None:
 
     def draw(scale: float) -> Drawn:
         """As many pictures of each class as the test has, from the same noise for all scales."""
-        guided = classifier_free(model, (test.labels,), (np.array(NO_CLASS),), scale)
+        guided = classifier_free(learned, (test.labels,), (np.array(NO_CLASS),), scale)
         pictures = ddim(quick, guided, noise, clip=1.0)
         seen = judge.look(pictures)
         return Drawn(
@@ -183,9 +185,9 @@ def learn(args: argparse.Namespace) -> None:
         sweep[scale] = draw(scale)
     best = min((scale for scale in SCALES if scale), key=lambda scale: sweep[scale].distance)
     labels = np.repeat(np.arange(digits.CLASSES), 10)
-    one_of_each = classifier_free(model, (labels,), (np.array(NO_CLASS),), best)
+    one_of_each = classifier_free(learned, (labels,), (np.array(NO_CLASS),), best)
     frames = films(process, one_of_each, noise[: len(labels)], rng)
-    told = classifier_free(model, (test.labels,), (np.array(NO_CLASS),), 1)
+    told = classifier_free(learned, (test.labels,), (np.array(NO_CLASS),), 1)
     bits = bits_per_dim(process, told, test.pictures, rng, LEVELS, clip=1.0).total
     blind = pixelwise_bits(train.pictures, test.pictures)
 

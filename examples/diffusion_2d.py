@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, asked, generator, number, settings_of, start
 from pictures import Figure, table
 from tqdm import tqdm
 
@@ -28,6 +28,7 @@ from tinygen.data.mixtures import Mixture, lattice, moons, ring
 from tinygen.diffusion import Process, ancestral, ddim, ddim_step, linear, simple_loss, spread
 from tinygen.models.denoiser import Denoiser
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
+from tinygen.tensor import to_device
 
 DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
 
@@ -36,7 +37,7 @@ def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
     add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
-    add_run_flags(parser, "runs/diffusion_2d", "at every evaluation")
+    add_run_flags(parser, "runs/diffusion_2d", "at every evaluation", devices=True)
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
     add("--timesteps", type=number(int, 21), default=200, help="steps of the diffusion")
     add("--width", type=number(int, 1), default=128, help="of the hidden layers")
@@ -67,13 +68,13 @@ def exact(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
 @no_grad()
 def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
     """Three arrays (T,): what the loss is above the floor at each step, its standard error, and the loss,
-    each over n fresh points. The seed fixes them."""
+    each over n fresh points for a model of NumPy arrays. The seed fixes them."""
     rng, best = np.random.default_rng(seed), exact(data, process)
     rows = []
     for t in range(len(process.schedule)):
         x0, noise = data.sample(n, rng), rng.standard_normal((n, 2))
         x, steps = process.diffuse(x0, t, noise), np.full(n, t)
-        prediction = model(x, steps).numpy()
+        prediction = model(x, steps)
         above = np.mean((prediction - best(x, steps)) ** 2, axis=1)
         loss = np.mean((prediction - noise) ** 2)
         rows.append((above.mean(), above.std() / np.sqrt(n), loss))
@@ -113,14 +114,15 @@ def paths(process: Process, model: Any, x: Any) -> Any:
 
 def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run: RunFolder) -> int:
     """The loop. Returns the last step; the average of the weights is in `ema`."""
-    rng = np.random.default_rng(args.seed + 1)
+    rng, on = generator(args.seed + 1, args.device), args.device
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
     step = run.restore({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng})
     warmup = min(100, args.steps // 2)
     with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
         while step < args.steps and not stop.asked:
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
-            loss = simple_loss(process, model, data.sample(args.batch, rng).astype(np.float32), rng)
+            x = to_device(data.sample(args.batch, rng).astype(np.float32), on)
+            loss = simple_loss(process, model, x, rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -132,7 +134,7 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
             bar.update()
             if step % args.eval_every == 0 or step == args.steps:
                 with ema.swapped():
-                    above = excess(model, data, process, 500, args.seed + 2)[0].mean()
+                    above = excess(asked(model, on), data, process, 500, args.seed + 2)[0].mean()
                 run.log(step=step, excess=above)
                 bar.write(f"step {step:5d}   loss above the floor {above:.5f}")
             if step % args.save_every == 0 or step == args.steps:
@@ -188,13 +190,14 @@ def learn(args: argparse.Namespace) -> None:
     run = RunFolder(args.out, ["step", "batch_loss", "excess"], settings_of(args), args.resume)
     s = process.schedule
     floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
-    model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed))
+    model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     print(f"{args.data}: least possible loss {floor.mean():.4f}; {model.num_parameters():,} parameters")
     step = train(model, ema, data, process, args, run)
     ema.copy_to(model)
+    learned = asked(model, args.device)
 
-    above, error, sampled = excess(model, data, process, args.samples, args.seed + 3)
+    above, error, sampled = excess(learned, data, process, args.samples, args.seed + 3)
     least, percent = floor.mean(), 100 * above.mean() / floor.mean()
     rng = np.random.default_rng(args.seed + 4)
     truth, *others = (data.sample(args.samples, rng) for _ in range(11))
@@ -207,7 +210,7 @@ def learn(args: argparse.Namespace) -> None:
     points, quality = {"truth": truth}, {}
     samplers: dict[str, Any] = {f"DDPM, {args.timesteps} steps": ddpm, f"DDIM, {args.ddim_steps} steps": fast}
     for name, sampler in samplers.items():
-        points[name] = sampler(model)
+        points[name] = sampler(learned)
         quality[name] = judged(points[name], truth, data)
         quality[f"{name}, exact score"] = judged(sampler(exact(data, process)), truth, data)
     figures = [Figure("loss, mean over the steps", least + above.mean(), f"≤ {1.03 * least:.4f}", least, 1.0)]
@@ -218,7 +221,7 @@ def learn(args: argparse.Namespace) -> None:
 
     run.curve({"batch_loss": "one batch"}, {"floor": least}, f"Diffusion of the {args.data}", "loss")
     picture_of_loss(run, floor, above)
-    picture_of_samples(run, points, paths(short, model, noise[:80]))
+    picture_of_samples(run, points, paths(short, learned, noise[:80]))
     run.model(model.state_dict())
     run.result(
         args,

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen.data import Task, addition, sorting
@@ -31,8 +31,7 @@ def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
     add("--task", choices=[*TASKS, "both"], default="both", help="what to learn")
-    add_device_flag(parser)
-    add_run_flags(parser, "runs/gpt_algorithms", "every 500 steps")
+    add_run_flags(parser, "runs/gpt_algorithms", "every 500 steps", devices=True)
     add("--seed", type=number(int, 0), default=1337, help="of the weights and the batches")
     add("--layers", type=number(int, 1), default=3, help="Transformer blocks")
     add("--heads", type=number(int, 1), default=4, help="attention heads; must divide the width")

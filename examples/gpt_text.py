@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_device_flag, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, generator, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen import no_grad
@@ -47,8 +47,7 @@ def flags() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="topics", help="topics (in Python's library), shakespeare, names, or a UTF-8 file")
     add("--preset", choices=PRESETS, default="quick", help="a recipe; flags that are given win over it")
-    add_device_flag(parser)
-    add_run_flags(parser, "runs/gpt_text", "at every evaluation")
+    add_run_flags(parser, "runs/gpt_text", "at every evaluation", devices=True)
     add("--seed", type=number(int, 0), default=1337, help="of the weights, the batches and the samples")
     add("--layers", type=number(int, 1), default=4, help="Transformer blocks")
     add("--heads", type=number(int, 1), default=4, help="attention heads; must divide the width")
@@ -197,7 +196,7 @@ def learn(args: argparse.Namespace) -> None:
     config = GPTConfig(
         tokenizer.vocab_size, args.block, args.layers, args.heads, args.width, args.dropout, bias=False
     )
-    model = GPT(config, np.random.default_rng(args.seed)).to(args.device)
+    model = GPT(config, generator(args.seed, args.device)).to(args.device)
     print(f"GPT with {model.num_parameters():,} parameters")
     last, speed = train_model(model, train, val, args, run)
     val_loss = last["val_loss"]

@@ -16,11 +16,12 @@ into noise and tries again. Beside them: the picture with nothing painted in, an
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, asked, generator, number, settings_of, start
 from pictures import Figure, save_grid, table
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from tinygen.diffusion import Process, cosine, inpaint, loss_at, simple_loss, sp
 from tinygen.diffusion.inpaint import walk
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
+from tinygen.tensor import to_device
 
 SIDE = 16  # pixels
 PAPER = 2 * BACKGROUND[0] - 1
@@ -41,7 +43,7 @@ EXPECTED = {"a quarter": "≥ 0.9", "a half": "≥ 0.75"}  # of RePaint: 0.98 an
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/inpaint_shapes", "at every evaluation")
+    add_run_flags(parser, "runs/inpaint_shapes", "at every evaluation", devices=True)
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the paintings")
     add("--channels", type=number(int, 8), default=24, help="of the UNet at full resolution, a multiple of 8")
     add("--timesteps", type=number(int, 1), default=200, help="steps of the diffusion")
@@ -100,11 +102,11 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
     down = sum(after < before for before, after in pairwise(walk(len(process.schedule), repeats, args.jump)))
     with tqdm(desc=name, total=down, unit="step", dynamic_ncols=True, leave=False) as bar:
 
-        def asked(x: Any, t: Any) -> Any:
+        def counted(x: Any, t: Any) -> Any:
             bar.update()
-            return model(x, t)
+            return asked(model, args.device)(x, t)
 
-        return inpaint(process, asked, noise, truth, mask, rng, repeats, args.jump, clip=1.0)
+        return inpaint(process, counted, noise, truth, mask, rng, repeats, args.jump, clip=1.0)
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -112,17 +114,18 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
 
 def train(model: UNet, ema: EMA, process: Process, args: Any, run: RunFolder) -> int:
     """The loop. Returns the last step; the average of the weights is in `ema`."""
-    rng, fixed = (np.random.default_rng(args.seed + i) for i in (1, 2))
+    rng, fixed = generator(args.seed + 1, args.device), np.random.default_rng(args.seed + 2)
+    on = partial(to_device, device=args.device)
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
-    unseen = batch(256, SIDE, fixed)[0]
-    noise = fixed.standard_normal(unseen.shape, np.float32)
+    unseen = on(batch(256, SIDE, fixed)[0])
+    noise = on(fixed.standard_normal(unseen.shape, np.float32))
     t = np.arange(256) * args.timesteps // 256
     step = run.restore({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng})
     warmup = min(100, args.steps // 2)
     with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
         while step < args.steps and not stop.asked:
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
-            loss = simple_loss(process, model, batch(args.batch, SIDE, rng)[0], rng)
+            loss = simple_loss(process, model, on(batch(args.batch, SIDE, rng)[0]), rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -152,7 +155,7 @@ def learn(args: argparse.Namespace) -> None:
     process = Process(cosine(args.timesteps), "v")
     run = RunFolder(args.out, ["step", "batch_loss", "val_loss"], settings_of(args), args.resume)
     config = UNetConfig(3, 3, args.channels, (1, 2, 2), blocks=1, attention=(False, False, True))
-    model = UNet(config, rng=np.random.default_rng(args.seed))
+    model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     print(f"UNet with {model.num_parameters():,} parameters")
     step = train(model, ema, process, args, run)

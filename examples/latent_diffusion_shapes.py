@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, generator, number, settings_of, start
 from pictures import Figure, save_film, save_grid, table
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 from tinygen.safetensors import load_file
+from tinygen.tensor import to_device
 
 SIDE = 32
 SENTENCES = [caption(scene) for scene in SCENES]
@@ -44,7 +46,7 @@ EXPECTED = {"train": "≥ 95", "held_out": "≥ 80"}  # of BOTH, in per cent
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500")
+    add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500", devices=True)
     add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colours")
     add("--draw-only", action="store_true", help="draw with the model in --out, and train nothing")
     add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")
@@ -72,21 +74,21 @@ def build(args: argparse.Namespace) -> LatentDiffusion:
     shape = AutoencoderConfig(channels=args.ae_channels, multipliers=(1, 2, 4), attention=False)
     autoencoder = AutoencoderKL(shape, rng)
     denoiser = TextDenoiser(UNet(unet, rng=rng), TextEncoder(text, rng=rng))
-    return LatentDiffusion(autoencoder, denoiser, Process(cosine(500), "v"), SIDE)
+    return LatentDiffusion(autoencoder, denoiser, Process(cosine(500), "v"), SIDE).to(args.device)
 
 
 def make_codes(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, list[str]]:
     """The codes (N, 4, 8, 8) of drawings, and their captions: made once, since the encoder learns no more."""
     rng = np.random.default_rng(args.seed + 1)
     drawings = [batch(256, SIDE, rng) for _ in range(-(-args.drawings // 256))]
-    codes = [model.encode(pictures) for pictures, _ in drawings]
+    codes = [model.encode(to_device(pictures, args.device)) for pictures, _ in drawings]
     return np.concatenate(codes), [caption(scene) for _, scenes in drawings for scene in scenes]
 
 
 def train(model: LatentDiffusion, args: argparse.Namespace, run: RunFolder) -> bool:
     """The autoencoder, then the rest; steps are counted through. Ends with the averaged weights in the
     model; or returns False, if it was stopped before."""
-    rng = np.random.default_rng(args.seed + 2)
+    rng, on = generator(args.seed + 2, args.device), partial(to_device, device=args.device)
     first, second = model.autoencoder, model.denoiser
     optimizer1 = AdamW(first.parameters(), args.ae_lr, weight_decay=0.0)
     optimizer2 = AdamW(second.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0)
@@ -106,13 +108,14 @@ def train(model: LatentDiffusion, args: argparse.Namespace, run: RunFolder) -> b
     with Stop() as stop:
         with tqdm(total=args.ae_steps, initial=min(step, args.ae_steps), desc="autoencoder") as bar:
             while step < args.ae_steps and not stop.asked:
-                pictures, _ = batch(args.batch // 2, SIDE, rng)
+                pictures = on(batch(args.batch // 2, SIDE, rng)[0])
                 loss = first(pictures, rng) / pictures[0].size
                 learn(bar, loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
                 run.log(step=step, autoencoder_loss=loss.item())
                 step += 1
                 if step == args.ae_steps:
-                    first.scale.data = latent_scale(model.encode(batch(256, SIDE, rng)[0]))
+                    codes_there = model.encode(on(batch(256, SIDE, rng)[0]))
+                    first.scale.data = on(latent_scale(to_device(codes_there, "cpu")))
                 if step % args.save_every == 0 or step == args.ae_steps:
                     run.save(step)
         if not stop.asked:
@@ -138,13 +141,14 @@ def judge(model: LatentDiffusion, args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for split in SPLITS:
         drawings, scenes = batch(args.judged, SIDE, np.random.default_rng(args.seed + 3), split)
-        copies = model.decode(model.encode(drawings))
+        copies = to_device(model.decode(model.encode(to_device(drawings, args.device))), "cpu")
         psnr = float(10 * np.log10(2**2 / np.mean((copies - drawings) ** 2)))
         read_as = {"drawings": accuracy(drawings, scenes), "copies": accuracy(copies, scenes)}
         for scale in tqdm(GUIDANCE, desc=f"judging {split}"):
             noise = np.random.default_rng(args.seed + 4)
             captions = [caption(scene) for scene in scenes]
-            read_as[f"{scale:g}"] = accuracy(model.draw(captions, noise, scale, args.sampler_steps), scenes)
+            drawn = to_device(model.draw(captions, noise, scale, args.sampler_steps), "cpu")
+            read_as[f"{scale:g}"] = accuracy(drawn, scenes)
         found[split] = {"psnr": psnr, **read_as}
     return found
 
@@ -154,7 +158,8 @@ def show(model: LatentDiffusion, args: argparse.Namespace, folder: Path) -> None
     rest = cycle(product(SIZES, POSITIONS))
     prompts = args.prompt or [caption(Scene(*pair, *next(rest))) for pair in product(SHAPES, COLOURS)]
     rng = np.random.default_rng(args.seed + 5)
-    frames = [model.decode(x) for x in model.denoise(prompts, rng, args.guidance, args.sampler_steps)]
+    steps = model.denoise(prompts, rng, args.guidance, args.sampler_steps)
+    frames = [to_device(model.decode(x), "cpu") for x in steps]
     save_grid(folder / "prompts.png", frames[-1], len(COLOURS))
     save_film(folder / "denoising.gif", frames, len(COLOURS), scale=2)
     times = np.linspace(0, len(frames) - 1, 8).astype(int)

@@ -18,7 +18,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, generator, number, settings_of, start
 from pictures import Figure, save_grid, table
 from tqdm import tqdm
 
@@ -27,6 +27,7 @@ from tinygen.data import digits
 from tinygen.models.judge import bounds, frechet, train_judge
 from tinygen.models.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
+from tinygen.tensor import to_device
 
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
 
@@ -34,7 +35,7 @@ PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/vae_digits", "at every evaluation")
+    add_run_flags(parser, "runs/vae_digits", "at every evaluation", devices=True)
     add("--model", choices=["dense", "conv"], default="dense", help="perceptrons or convolutions")
     add("--pixels", choices=["gaussian", "bernoulli"], default="gaussian", help="given a code")
     add("--latent", type=number(int, 2, PIXELS - 1), default=16, help="numbers in a code")
@@ -115,12 +116,12 @@ def bound(model: VAE, x: Any, rng: np.random.Generator) -> float:
 @no_grad()
 def codes(model: VAE, x: Any) -> Any:
     """The means of q(z|x), (N, Z)."""
-    return model.encoder(x).mean.numpy()
+    return model.encoder(to_device(x, model.encoder.mean.weight.device)).mean.numpy()
 
 
 def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run: RunFolder) -> int:
     """The loop: each step, both models see the same pictures. Returns the last step."""
-    optimizer, rng = Adam(models.parameters(), lr=args.lr), np.random.default_rng(args.seed + 1)
+    optimizer, rng = Adam(models.parameters(), lr=args.lr), generator(args.seed + 1, args.device)
     step = run.restore({"models": models, "optimizer": optimizer, "rng": rng})
     with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
         while step < args.steps and not stop.asked:
@@ -198,9 +199,9 @@ def learn(args: argparse.Namespace) -> None:
     train, test = digits.load()
     run = RunFolder(args.out, ["step", "train", "test", "small_beta"], settings_of(args), args.resume)
     mean_only, linear, best = baselines(train.pictures, test.pictures, args)
-    models = nn.ModuleList([build(beta, args) for beta in (1.0, args.small_beta)])
+    models = nn.ModuleList([build(beta, args) for beta in (1.0, args.small_beta)]).to(args.device)
     print(f"1297 digits to learn from, 500 to test on; twice {models[0].num_parameters():,} parameters")
-    x, y = (seen(part.pictures, args) for part in (train, test))
+    x, y = (to_device(seen(part.pictures, args), args.device) for part in (train, test))
     step = learn_both(models, x, y, args, run)
 
     rng = np.random.default_rng(args.seed + 4)

@@ -24,6 +24,7 @@ from tinygen import no_grad
 from tinygen.data import shapes, shapes_parser
 from tinygen.models.vqvae import VQVAE, VectorQuantizer, perplexity
 from tinygen.optim import Adam, warmup_cosine
+from tinygen.tensor import to_device
 
 SIDE, PATCH = 32, 4
 MAP = SIDE // PATCH
@@ -33,7 +34,7 @@ RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first thre
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation")
+    add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation", devices=True)
     add("--seed", type=number(int, 0), default=0, help="of the weights and the pictures")
     add("--width", type=number(int, 2), default=64, help="channels inside encoder and decoder")
     add("--dim", type=number(int, 1), default=16, help="numbers of a code's vector")
@@ -113,11 +114,12 @@ def baselines(train: Any, tests: dict[str, Any], args: argparse.Namespace) -> di
 
 def reconstruct(model: VQVAE, pictures: Any) -> tuple[Any, Any]:
     """The model's pictures of their codes, and the codes."""
+    device = model.quantizer.codebook.device
     model.eval()
-    codes = [model.encode(pictures[i : i + 100]) for i in range(0, len(pictures), 100)]
-    made = np.concatenate([model.decode(some) for some in codes])
+    codes = [model.encode(to_device(pictures[i : i + 100], device)) for i in range(0, len(pictures), 100)]
+    made = [to_device(model.decode(some), "cpu") for some in codes]
     model.train()
-    return made, np.concatenate(codes)
+    return np.concatenate(made), np.concatenate([to_device(some, "cpu") for some in codes])
 
 
 def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, run: RunFolder) -> int:
@@ -126,7 +128,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
     optimizer = Adam(model.parameters(), lr=args.lr)
     step = run.restore({"model": model, "optimizer": optimizer, "rng": rng})
     if step == 0:
-        model.restart(shapes.batch(args.batch, SIDE, rng)[0], rng, below=np.inf)
+        model.restart(to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device), rng, below=np.inf)
 
     def look() -> None:
         seen: dict[str, float] = {}
@@ -140,7 +142,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
     with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
         while step < args.steps and not stop.asked:
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 20, min(100, args.steps // 2), args.steps)
-            pictures, _ = shapes.batch(args.batch, SIDE, rng)
+            pictures = to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device)
             losses = model(pictures)
             optimizer.zero_grad()
             losses.total.backward()
@@ -200,7 +202,7 @@ def learn(args: argparse.Namespace) -> None:
     drawn = {split: shapes.batch(args.test, SIDE, rng, split) for split in shapes.SPLITS}
     tests = {split: pictures for split, (pictures, _) in drawn.items()}
     ema, rng = args.codebook == "ema", np.random.default_rng(args.seed)
-    model = VQVAE(3, args.width, args.dim, args.codes, args.beta, ema, args.decay, rng=rng)
+    model = VQVAE(3, args.width, args.dim, args.codes, args.beta, ema, args.decay, rng=rng).to(args.device)
     bits = MAP * MAP * float(np.log2(args.codes))
     print(f"VQ-VAE with {model.num_parameters():,} parameters; a picture is {bits:.0f} bits of codes")
     step = train_model(model, tests, args, run)

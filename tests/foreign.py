@@ -51,13 +51,15 @@ class Foreign(NDArrayOperatorsMixin):
         Foreign.seen.add(self.inner.dtype)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(hasattr(x, "__array_ufunc__") and not isinstance(x, HANDLED) for x in inputs):
+            return NotImplemented  # a Tensor takes it, then
         if method == "at":  # (array, index, values)
             inputs = (inputs[0], indices(inputs[1]), *inputs[2:])
             return ufunc.at(unwrapped(inputs[0]), inputs[1], unwrapped(inputs[2]))
         return wrapped(getattr(ufunc, method)(*unwrapped(inputs), **unwrapped(kwargs)))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        if not all(issubclass(t, (Foreign, np.ndarray)) for t in types):
+        if not all(issubclass(t, HANDLED) for t in types):
             return NotImplemented  # a Tensor takes it, then
         if func in (np.asarray, np.array):  # with like=: an upload that is asked for
             return wrapped(np.array(*[x.inner if isinstance(x, Foreign) else x for x in args], **kwargs))
@@ -111,6 +113,9 @@ class Foreign(NDArrayOperatorsMixin):
 
     def get(self) -> np.ndarray:
         return self.read().copy()
+
+
+HANDLED = (Foreign, np.ndarray, np.generic)
 
 
 def unwrapped(x: Any) -> Any:

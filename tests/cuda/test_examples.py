@@ -1,14 +1,47 @@
-"""`--device cuda` where there is no card."""
+"""`--device cuda` where there is no card; and the examples on an array type that stands in for CuPy's, from
+their first step to their last figure."""
 
+import json
 import subprocess
 import sys
+import types
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from example_runs import module, run_here
+from foreign import Foreign
 
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py"]
+PICTURES = {
+    "diffusion_2d": ["--steps", 2, "--timesteps", 21, "--width", 8, "--batch", 8, "--samples", 100],
+    "ddpm_digits": [
+        *("--steps", 2, "--channels", 4, "--batch", 4, "--timesteps", 3, "--sampler-steps", 2),
+        *("--judge-steps", 21),
+    ],
+    "inpaint_shapes": [
+        *("--steps", 2, "--channels", 8, "--batch", 4, "--timesteps", 4, "--paint-steps", 2),
+        *("--pictures", 2, "--repeats", 1),
+    ],
+    "vae_digits": ["--steps", 2, "--batch", 4, "--judge-steps", 21, "--draws", 2],
+    "vqvae_shapes": ["--width", 8, "--dim", 4, "--codes", 8, "--batch", 4, "--test", 8, "--steps", 2],
+    "latent_diffusion_shapes": [
+        *("--ae-steps", 2, "--diffusion-steps", 2, "--ae-channels", 4, "--channels", 8, "--drawings", 9),
+        *("--batch", 2, "--judged", 2, "--sampler-steps", 2, "--prompt", "a red cross"),
+    ],
+}
+WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py", *(f"{name}.py" for name in PICTURES)]
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A module that stands in for CuPy, with a card."""
+    there = types.ModuleType("cupy")
+    there.asarray, there.cuda = Foreign, types.SimpleNamespace(is_available=lambda: True)
+    monkeypatch.setitem(sys.modules, "cupy", there)
+    return there
 
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a card")
@@ -25,3 +58,15 @@ def test_a_device_that_is_none():
     command = [sys.executable, str(EXAMPLES / WITH_A_DEVICE[0]), "--device", "gpu"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert 'argument --device: unknown device \'gpu\': use "cpu" or "cuda"' in done.stderr
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_on_a_stand_in(cupy, monkeypatch, tmp_path, name):
+    for package in ("PIL", "sklearn"):
+        pytest.importorskip(package)
+    example, moved = module(f"{name}.py"), []
+    monkeypatch.setattr(cupy, "asarray", lambda x: moved.append(x.shape) or Foreign(x))
+    run_here(monkeypatch, example, "--device", "cuda", "--out", tmp_path, *PICTURES[name])
+    assert len(moved) > 20  # the parameters
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["flags"]["device"] == "cuda"

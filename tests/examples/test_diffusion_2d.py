@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from example_runs import module, outcome, run
 
-from tinygen import Tensor
 from tinygen.checkpoints import Checkpoints
 from tinygen.data.mixtures import ring
 from tinygen.diffusion import Process, ddim, linear
@@ -33,10 +32,10 @@ def test_excess_of_known_predictors(example):
     are the losses that it makes. Each within 6 standard errors: false alarms 2e-9 a step."""
     data, process = ring(), Process(linear(30))
     best = example.exact(data, process)
-    above, error, _ = example.excess(lambda x, t: Tensor(best(x, t)), data, process, 300, 0)
+    above, error, _ = example.excess(best, data, process, 300, 0)
     assert np.all(above == 0)
     assert np.all(error == 0)
-    above, error, sampled = example.excess(lambda x, t: Tensor(1.1 * best(x, t)), data, process, 3000, 0)
+    above, error, sampled = example.excess(lambda x, t: 1.1 * best(x, t), data, process, 3000, 0)
     s = process.schedule
     floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
     assert np.all(np.abs(above - 0.01 * (1 - floor)) < 6 * error)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.nn.timesteps import timestep_embedding
+from tinygen.ops.activation import beside
 from tinygen.tensor import Tensor
 
 TIME_CHANNELS = 64
@@ -37,11 +38,11 @@ class Denoiser(nn.Module):
 
     def features(self, x: Any) -> Any:
         """x (B, D) with its sines and cosines, (B, D·(1 + 2·waves)), in the dtype of the weights."""
-        angles = (x[:, :, None] * self.frequencies).reshape(len(x), -1)  # (B, D·waves)
+        angles = (x[:, :, None] * beside(x, self.frequencies)).reshape(len(x), -1)  # (B, D·waves)
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)
 
     def forward(self, x: Any, t: Any) -> Tensor:
-        time = self.time(timestep_embedding(t, TIME_CHANNELS))
+        time = self.time(beside(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
         h = ops.silu(self.point(self.features(x)) + time)  # (B, W)
         for layer in self.hidden:
             h = ops.silu(layer(h))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.activation import softmax
+from tinygen.ops.activation import beside, softmax
 from tinygen.ops.random import kept_mask
 from tinygen.tape import op
 from tinygen.tensor import Array
@@ -26,9 +26,9 @@ def attention(
     """softmax(q kᵀ / sqrt(d)) v: each query's average of the values, weighted by how well the keys fit.
 
     q (..., T, d), k (..., S, d), v (..., S, e) -> (..., T, e). `mask` is True where a query may look,
-    broadcastable to (..., T, S); `causal` lets query i of T look at keys up to S - T + i, so that the
-    last query always sees all keys (as with a KV cache). A query that may look nowhere gets 0.
-    `dropout` is the probability of dropping a weight, by `seed`."""
+    broadcastable to (..., T, S), and may be NumPy's where q is on a card; `causal` lets query i of T look at
+    keys up to S - T + i, so that the last query always sees all keys (as with a KV cache). A query that may
+    look nowhere gets 0. `dropout` is the probability of dropping a weight, by `seed`."""
     scale = 1 / math.sqrt(q.shape[-1])
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., T, S)
     t, s = scores.shape[-2:]
@@ -36,7 +36,7 @@ def attention(
         seen = np.tril(np.ones_like(scores, dtype=bool, shape=(t, s)), s - t)
         scores = np.where(seen, scores, -np.inf)
     if mask is not None:
-        scores = np.where(mask, scores, -np.inf)
+        scores = np.where(beside(q, mask) if isinstance(mask, np.ndarray) else mask, scores, -np.inf)
     p = softmax(scores)
     keep = kept_mask(p, p.shape, dropout, seed) if dropout else 1.0
     dropped = p * keep if dropout else p
