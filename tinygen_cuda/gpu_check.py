@@ -47,10 +47,11 @@ STAGES = {
     "ops": Stage("tinygen_cuda.gpu_parity:every_op", 90),
     "training": Stage("tinygen_cuda.gpu_parity:training", 60),
     "launches": Stage("tinygen_cuda.gpu_launches:launches", 30),
-    "speed": Stage("tinygen_cuda.gpu_speed:ops_beside_torch", 60),
+    "speed": Stage("tinygen_cuda.gpu_speed:ops_beside_torch", 75),
     "models": Stage("tinygen_cuda.gpu_models:models_beside_torch", 75),
     "speed, TF32": Stage("tinygen_cuda.gpu_speed:ops_beside_torch", 40, tf32=True),
     "models, TF32": Stage("tinygen_cuda.gpu_models:models_beside_torch", 60, tf32=True),
+    "ops, float64": Stage("tinygen_cuda.gpu_parity:every_definition", 60),
     "shakespeare": Stage("tinygen_cuda.gpu_shakespeare:shakespeare", math.inf, endless=True),
 }
 LEAST = 8.0

@@ -18,7 +18,7 @@ from tinygen.models.unet import UNet, UNetConfig
 from tinygen.models.vae import VAE, ConvVAE
 from tinygen.nn import Module
 from tinygen.ops.window import Geometry
-from tinygen.optim import AdamW
+from tinygen.optim import AdamW, clip_grad_norm
 from tinygen.tensor import to_device
 from tinygen_cuda.checks import CHECKS
 from tinygen_cuda.gpu_stage import Figures, attempted, of_checkout, on_cpu
@@ -89,10 +89,15 @@ def compared(families: Any, device: str, name: str, sizes: list[tuple[Any, ...]]
 # -- ops -------------------------------------------------------------------------------------------
 
 
-def every_op(device: str) -> Figures:
+def every_op(device: str, dtype: str = "float32") -> Figures:
     """Every public op, forward and backward, by the table of cases that the tests have."""
     of_checkout("tests/ops")
-    yield from importlib.import_module("on_card").figures(device)
+    yield from importlib.import_module("on_card").figures(device, dtype)
+
+
+def every_definition(device: str) -> Figures:
+    """In float64, which no kernel takes: a definition that means something else to CuPy is seen best so."""
+    yield from every_op(device, "float64")
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -193,5 +198,6 @@ def without_waiting() -> dict[str, Any]:
             loss = course.loss(model, "cuda", rng)
             optimizer.zero_grad()
             loss.backward()
+            clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()
     return {"loss": loss.item()}

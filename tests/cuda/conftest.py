@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from foreign import Foreign
+from foreign import Foreign, no_waiting
 
 sys.path.insert(0, str(Path(__file__).parent))
 collect_ignore_glob = [] if find_spec("numba") else ["test_*.py"]
@@ -23,7 +23,7 @@ def stand_in(monkeypatch):
     cupy, cupyx = types.ModuleType("cupy"), types.ModuleType("cupyx")
     cupy.asarray, cupy.get_default_memory_pool = Foreign, lambda: pool
     cupy.cuda = types.SimpleNamespace(is_available=lambda: True, Device=lambda: device)
-    cupyx.allow_synchronize = lambda allowed: contextlib.nullcontext()
+    cupyx.allow_synchronize = lambda allowed: contextlib.nullcontext() if allowed else no_waiting()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)
     for module in (gpu_works, gpu_models):

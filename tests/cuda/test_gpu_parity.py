@@ -73,9 +73,10 @@ def test_kernels_that_cannot_be_loaded_are_named(monkeypatch):
     )
 
 
-def test_every_op_on_a_stand_in(stand_in):
-    figures = dict(gpu_parity.every_op("cuda"))
-    assert {name.partition(",")[0] for name in figures} >= set(ops.__all__)
+@pytest.mark.parametrize("stage", [gpu_parity.every_op, gpu_parity.every_definition])
+def test_every_op_on_a_stand_in(stand_in, stage):
+    figures = dict(stage("cuda"))
+    assert figures.keys() >= set(ops.__all__)
     assert wrong(figures) == []
 
 
@@ -89,9 +90,9 @@ def test_a_wrong_op_is_named(stand_in, monkeypatch):
         planted(ops.sin, lambda x: (np.sin(x) + 1e-4, lambda g: g * np.cos(x))),
         planted(ops.equal, lambda x, y: (x != y,)),
     ):
-        said = wrong(dict(on_card.figures("cuda")))
+        said = wrong(dict(on_card.figures("cuda", "float32")))
     assert {(line.split()[1], line.split()[-1]) for line in said} == {
-        *(("tanh,", "tanh-(3,)"), ("sin,", "sin-(3,)"), ("equal,", "equal"))
+        *(("tanh:", "tanh-(3,)"), ("sin:", "sin-(3,)"), ("equal:", "equal"))
     }
 
 
@@ -100,6 +101,16 @@ def test_training_on_a_stand_in(stand_in, monkeypatch):
     figures = dict(gpu_parity.training("cuda"))
     assert figures.keys() == {*gpu_parity.COURSES, "GPT, without waiting"}
     assert wrong(figures) == []
+
+
+def test_a_step_that_waits_for_the_card_is_seen(stand_in, monkeypatch):
+    looks = gpu_parity.COURSES["GPT"]._replace(loss=lambda *args: looked_at(gpu_parity.of_text(*args)))
+    monkeypatch.setitem(gpu_parity.COURSES, "GPT", looks)
+    assert "waits for the card" in gpu_parity.attempted(gpu_parity.without_waiting)["failed"]
+
+
+def looked_at(loss):
+    return loss if loss.item() < 100 else None
 
 
 def test_a_gradient_that_is_too_long_is_seen(stand_in, monkeypatch):

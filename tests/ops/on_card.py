@@ -23,14 +23,13 @@ EVERY = [
 ]
 
 
-def figures(device: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("op, dtype", the largest error of its cases, and which; or the first that failed), op by op."""
+def figures(device: str, dtype: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(op, the largest error of its cases, and which; or the first that failed) in turn."""
     of_op: dict[str, list[Case]] = {}
     for case in EVERY:
         of_op.setdefault(op_of(case.name), []).append(case)
-    for dtype, limit in LIMITS.items():
-        for name, cases in of_op.items():
-            yield f"{name}, {dtype}", worst(cases, device, dtype) | {"limit": limit}
+    for name, cases in of_op.items():
+        yield name, worst(cases, device, dtype) | {"limit": LIMITS[dtype]}
 
 
 def worst(cases: list[Case], device: str, dtype: str) -> dict[str, Any]:

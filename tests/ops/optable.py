@@ -88,8 +88,8 @@ def strided_like(x: np.ndarray, values: Any) -> Any:
     if x.size == 0 or x.flags.c_contiguous:
         return values.copy(order="C").reshape(x.shape)
     order = np.argsort([-abs(s) for s in x.strides], kind="stable")
-    moving = [1 if x.strides[i] == 0 else 2 * x.shape[i] for i in order]
-    buffer = np.zeros_like(values, shape=moving).transpose(np.argsort(order).tolist())
+    moving = tuple(1 if x.strides[i] == 0 else 2 * x.shape[i] for i in order)
+    buffer = np.zeros_like(values, shape=moving).transpose(*np.argsort(order).tolist())
     steps = tuple(slice(None, None, -2) if s < 0 else slice(None, None, 2) for s in x.strides)
     view = buffer[steps]
     view[...] = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.strides)]
