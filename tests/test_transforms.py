@@ -123,6 +123,13 @@ def test_jvp():
     assert not tangent.requires_grad
 
 
+def test_a_direction_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"jvp: tangent has the shape \(3,\), where x has \(2, 3\)"):
+        tinygen.jvp(np.exp, [np.ones((2, 3))], [np.ones(3)])
+    with pytest.raises(ValueError, match=r"hvp: v has the shape \(\), where x has \(2,\)"):
+        tinygen.hvp(lambda x: (x**3).sum(), np.ones(2), 1.0)
+
+
 def test_jvp_of_several_arguments():
     t = rng.normal(size=(3, 3))
     value, tangent = jvp(lambda x, w: w @ x, [x3, A], [np.ones(3), t])

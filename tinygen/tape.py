@@ -292,6 +292,10 @@ def explained(error: Exception, call: str, arrays: Sequence[Any]) -> Exception:
     devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}
     if len(devices) > 1 and isinstance(error, TypeError):  # NumPy's ids for an array on a card are fine
         return TypeError(f"{call}: arrays on cpu and on cuda do not mix; move one with .to(device)")
+    for x in arrays:
+        if hasattr(x, "__dlpack__") and not hasattr(x, "__array_function__"):
+            kind = f"{type(x).__module__}.{type(x).__qualname__}"
+            return TypeError(f"{call}: NumPy cannot compute with a {kind}; Tensor(x) shares its memory")
     if type(error) in (TypeError, ValueError, IndexError):
         return type(error)(f"{call}: {error}")
     error.add_note(f"in {call}")

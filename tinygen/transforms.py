@@ -98,7 +98,9 @@ def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable
 def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """`f(*primals)` and its derivative along `tangents`, J·t.
 
-    gᵀJ is linear in g, and its derivative along t by g is J·t: a pull of a pull (Townsend 2017)."""
+    gᵀJ is linear in g, and its derivative along t by g is J·t: a pull of a pull (Townsend 2017). Raises
+    ValueError for a tangent of another shape than its primal's."""
+    check_shapes("jvp: tangent", primals, tangents)
     value, pull = vjp(f, *primals)
 
     def paired(g: Tensor) -> Tensor:
@@ -112,8 +114,17 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
     return value, tangent
 
 
+def check_shapes(what: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
+    """A wrong one would be broadcast, and the derivative be one along another direction."""
+    for x, t in zip(primals, tangents, strict=True):
+        if np.shape(x) != np.shape(t):
+            raise ValueError(f"{what} has the shape {np.shape(t)}, where x has {np.shape(x)}")
+
+
 def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
-    """The Hessian of `f` at `x` times `v`, as the gradient of <∇f, v> (Pearlmutter 1994)."""
+    """The Hessian of `f` at `x` times `v`, as the gradient of <∇f, v> (Pearlmutter 1994). Raises ValueError
+    when v has not the shape of x."""
+    check_shapes("hvp: v", [x], [v])
     product: Tensor = grad(lambda x: (grad(f)(x) * v).sum())(x)
     return product
 
