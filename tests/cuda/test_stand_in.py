@@ -185,6 +185,14 @@ def test_clipping_nan(cupy):
     assert np.isnan(p.grad.get()).all()
 
 
+def test_an_array_to_the_left(cupy):
+    x = Tensor(Foreign(np.ones(2, np.float32)), requires_grad=True)
+    y = Foreign(np.full(2, 5, np.float32)) - x
+    assert type(y) is Tensor
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.get(), -1)
+
+
 def test_writing(cupy):
     model = MODELS["gpt-ids"][0](rng())
     expected = model.generate(np.array([[1, 2]]), 3, rng(), temperature=0)
