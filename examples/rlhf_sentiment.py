@@ -44,7 +44,7 @@ def flags() -> argparse.Namespace:
     add("--dpo-steps", type=number(int, 1), default=300, help="of DPO")
     add("--pairs", type=number(int, 1), default=8000, help="comparisons that were asked for")
     add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
-    add("--ptx", type=number(float, 0), default=0.3, help="weight of the pretraining loss in PPO-ptx")
+    add("--ptx", type=number(float, 0), default=0.2, help="weight of the pretraining loss in PPO-ptx")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
     add("--align-lr", type=number(float, 0), default=5e-4, help="that of PPO and DPO")
     add("--samples", type=number(int, 4), default=1000, help="reviews that are written at each look")
