@@ -355,9 +355,7 @@ def test_torch_and_back():
         Tensor(torch.ones(2, requires_grad=True))
     with pytest.raises(TypeError, match=r"this torch\.Tensor: Unsupported dtype"):
         Tensor(torch.ones(2, dtype=torch.bfloat16))
-    with pytest.raises(
-        TypeError, match=r"add\(.*cannot compute with a torch\.Tensor; Tensor\(x\) shares"
-    ):
+    with pytest.raises(TypeError, match=r"add\(.*cannot compute with a torch\.Tensor; Tensor\(x\) shares"):
         Tensor(np.ones(2)) + torch.ones(2)
 
 
