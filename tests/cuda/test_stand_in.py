@@ -90,16 +90,18 @@ def trained(name, device, kind, steps=2):
             optimizer.step()
             average.update()
         losses.append(loss.item())
-    return losses, [float(norm) for norm in norms], model
+    return losses, [float(norm) for norm in norms], model, average.state_dict()["average"]
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", [np.random.default_rng, DeviceGenerator])
 def test_training(cupy, name, kind):
     """On the card as on the CPU, without waiting; what NumPy draws is copied over."""
-    losses, norms, model = trained(name, "cpu", kind)
+    losses, norms, model, average = trained(name, "cpu", kind)
     Foreign.seen.clear()
-    there, moved_norms, moved = trained(name, "cuda", kind)
+    there, moved_norms, moved, moved_average = trained(name, "cuda", kind)
+    for key, a in average.items():
+        np.testing.assert_allclose(moved_average[key], a, atol=1e-3)
     np.testing.assert_allclose(moved_norms, norms, rtol=1e-4)
     np.testing.assert_allclose(there, losses, rtol=1e-5)
     for p, reference in zip(moved.parameters(), model.parameters(), strict=True):
@@ -122,7 +124,7 @@ def test_waiting_is_seen(cupy):
 
 def test_what_a_step_leaves_on_the_card(cupy):
     """The optimizer's parameters, and its means, are parts of one array; a checkpoint has them one by one."""
-    *_, model = trained("vae", "cuda", DeviceGenerator, steps=1)
+    _, _, model, _ = trained("vae", "cuda", DeviceGenerator, steps=1)
     arrays = [p.data.inner for p in model.parameters()]
     assert len({id(a.base) for a in arrays}) == 2  # of two groups
     optimizer = AdamW(model.parameters())

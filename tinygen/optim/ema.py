@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.nn.module import Module
-from tinygen.optim.optimizer import contiguous, pieces
-from tinygen.tensor import Array, to_device
+from tinygen.optim.optimizer import Flat, contiguous, pieces
+from tinygen.tensor import Array, device_of, to_device
 
 
 class EMA:
@@ -28,12 +28,24 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
+        self.flat: Flat | None = None  # of the average on a card
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "flat": None}  # the copies of views would be no views
 
     def update(self) -> None:
         """Take in the model's present weights: call it after each `optimizer.step()`."""
         self.updates += 1
         n = self.updates
         d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+        averages = list(self.average.values())
+        if len({a.dtype for a in averages}) == 1 and device_of(averages[0]) == "cuda":
+            if self.flat is None or not self.flat.holds(averages):
+                self.flat = Flat(averages)
+                self.average = dict(zip(self.average, self.flat.parts, strict=True))
+            values = Flat([p.data for p in self.params.values()]).whole
+            self.flat.whole += (1 - d) * (values - self.flat.whole)
+            return
         for name, p in self.params.items():
             for average, value in pieces(self.average[name], contiguous(p.data)):
                 average += (1 - d) * (value - average)
