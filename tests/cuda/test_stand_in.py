@@ -142,6 +142,19 @@ def test_what_a_step_leaves_on_the_card(cupy):
         assert all(np.any(p.numpy() != b) for p, b in zip(twin.params, before, strict=True))
 
 
+def test_a_copy_of_an_average(cupy):
+    """Has an array of its own, and goes on."""
+    model = MODELS["vae"][0](rng()).to("cuda")
+    average = EMA(model, 0.5, warmup=False)
+    average.update()
+    twin = copy.deepcopy(average)
+    for p in twin.params.values():
+        p.data = p.data + 1
+    twin.update()
+    for name, a in average.state_dict()["average"].items():
+        np.testing.assert_allclose(twin.state_dict()["average"][name], a + 0.5, rtol=1e-5)
+
+
 def test_other_arrays_in_place_of_parameters(cupy):
     """As after load_state_dict: the next step takes those."""
     p = Tensor(Foreign(np.ones(3, np.float32)), requires_grad=True)
