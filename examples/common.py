@@ -81,14 +81,13 @@ def number(kind: type, low: float, high: float = np.inf) -> Callable[[str], Any]
     return parse
 
 
-def add_run_flags(parser: Flags, out: str, often: str, devices: bool = False) -> None:
+def add_run_flags(parser: Flags, out: str, often: str) -> None:
     """The flags of a run that can be resumed, `often` being how often it saves by itself; and --device."""
     add = parser.add_argument
     add("--out", default=out, help="folder of the metrics, the curve, the result, the model, the checkpoints")
     add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out, with the same flags")
-    if devices:
-        add_device_flag(parser)
+    add_device_flag(parser)
 
 
 def device(text: str) -> str:

@@ -44,7 +44,7 @@ SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/ddpm_digits", "every 500 steps", devices=True)
+    add_run_flags(parser, "runs/ddpm_digits", "every 500 steps")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the batches and the samples")
     add("--channels", type=number(int, 4), default=32, help="of the UNet's upper level; the lower has twice")
     add("--timesteps", type=number(int, 2), default=250, help="steps of the diffusion, on a cosine schedule")

@@ -37,7 +37,7 @@ def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
     add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
-    add_run_flags(parser, "runs/diffusion_2d", "at every evaluation", devices=True)
+    add_run_flags(parser, "runs/diffusion_2d", "at every evaluation")
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
     add("--timesteps", type=number(int, 21), default=200, help="steps of the diffusion")
     add("--width", type=number(int, 1), default=128, help="of the hidden layers")

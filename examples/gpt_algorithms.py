@@ -31,7 +31,7 @@ def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
     add("--task", choices=[*TASKS, "both"], default="both", help="what to learn")
-    add_run_flags(parser, "runs/gpt_algorithms", "every 500 steps", devices=True)
+    add_run_flags(parser, "runs/gpt_algorithms", "every 500 steps")
     add("--seed", type=number(int, 0), default=1337, help="of the weights and the batches")
     add("--layers", type=number(int, 1), default=3, help="Transformer blocks")
     add("--heads", type=number(int, 1), default=4, help="attention heads; must divide the width")

@@ -47,7 +47,7 @@ def flags() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="topics", help="topics (in Python's library), shakespeare, names, or a UTF-8 file")
     add("--preset", choices=PRESETS, default="quick", help="a recipe; flags that are given win over it")
-    add_run_flags(parser, "runs/gpt_text", "at every evaluation", devices=True)
+    add_run_flags(parser, "runs/gpt_text", "at every evaluation")
     add("--seed", type=number(int, 0), default=1337, help="of the weights, the batches and the samples")
     add("--layers", type=number(int, 1), default=4, help="Transformer blocks")
     add("--heads", type=number(int, 1), default=4, help="attention heads; must divide the width")

@@ -43,7 +43,7 @@ EXPECTED = {"a quarter": "≥ 0.9", "a half": "≥ 0.75"}  # of RePaint: 0.98 an
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/inpaint_shapes", "at every evaluation", devices=True)
+    add_run_flags(parser, "runs/inpaint_shapes", "at every evaluation")
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the paintings")
     add("--channels", type=number(int, 8), default=24, help="of the UNet at full resolution, a multiple of 8")
     add("--timesteps", type=number(int, 1), default=200, help="steps of the diffusion")

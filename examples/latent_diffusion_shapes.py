@@ -46,7 +46,7 @@ EXPECTED = {"train": "≥ 95", "held_out": "≥ 80"}  # of BOTH, in per cent
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500", devices=True)
+    add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500")
     add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colours")
     add("--draw-only", action="store_true", help="draw with the model in --out, and train nothing")
     add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")

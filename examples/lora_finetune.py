@@ -55,6 +55,8 @@ class Lab:
         config = GPTConfig(len(WORDS), LENGTH, 2, 2, args.width)
         self.models = [GPT(config, self.rng) for _ in STAGES]
         add_lora(self.models[2], args.rank, args.alpha, rng=self.rng)
+        for model in self.models:
+            model.to(args.device)
         self.optimizers = [
             Adam([p for p in m.parameters() if p.requires_grad], betas=(0.9, 0.99)) for m in self.models
         ]

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, RunFolder, Stop, add_run_flags, asked, number, settings_of, start
 from tqdm import tqdm
 
 from tinygen import nn, no_grad, ops
 from tinygen.align.kl import k3
 from tinygen.align.ppo import clip_fraction, gae, objective, policy_loss, value_loss, whiten
 from tinygen.optim import Adam, clip_grad_norm
+from tinygen.tensor import to_device
 from tinygen.text.decoding import sample
 
 LIMIT = 500  # steps of an episode, and so the highest return
@@ -114,14 +116,16 @@ def log_prob(logits: Any, actions: Any) -> Any:
 
 
 @no_grad()
-def play(agent: Agent, carts: CartPole, horizon: int, rng: np.random.Generator) -> tuple[Any, ...]:
+def play(
+    actor: Callable[[Any], Any], carts: CartPole, horizon: int, rng: np.random.Generator
+) -> tuple[Any, ...]:
     """`horizon` steps of all carts: states (n, T + 1, 4), actions and ends (n, T)."""
     n = len(carts.state)
     states = np.empty((n, horizon + 1, 4), np.float32)
     actions, ends = np.empty((n, horizon), np.int64), np.empty((n, horizon), bool)
     for t in range(horizon):
         states[:, t] = carts.state
-        actions[:, t] = sample(agent.actor(states[:, t]).numpy(), rng)
+        actions[:, t] = sample(actor(states[:, t]), rng)
         ends[:, t] = carts.step(actions[:, t])
     states[:, horizon] = carts.state
     return states, actions, ends
@@ -130,23 +134,28 @@ def play(agent: Agent, carts: CartPole, horizon: int, rng: np.random.Generator) 
 def learn_round(
     agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Play, and learn from it. Returns what is worth watching."""
-    states, actions, ends = play(agent, carts, args.horizon, rng)
+    """Play, and learn from it. Returns what is worth watching.
+
+    Carts and advantages are on the CPU; `on` puts what the losses need of them beside the agent."""
+    on = partial(to_device, device=args.device)
+    states, actions, ends = play(asked(agent.actor, args.device), carts, args.horizon, rng)
     with no_grad():
-        values = agent.critic(states).numpy()[..., 0]  # (n, T + 1)
-        old = log_prob(agent.actor(states[:, :-1]), actions).numpy()
+        values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
+        old = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()
     advantages, returns = gae(np.ones_like(old), values, ends, args.gamma, args.lam)
     x, a = states[:, :-1].reshape(-1, 4), actions.ravel()
     old, v, advantages, returns = old.ravel(), values[:, :-1].ravel(), advantages.ravel(), returns.ravel()
     for _ in range(args.epochs):
         for part in np.array_split(rng.permutation(len(x)), args.minibatches):
-            mask = np.ones(len(part), bool)
-            logits = agent.actor(x[part])
+            every = np.ones(len(part), bool)
+            batch = x[part], old[part], whiten(advantages[part], every), v[part], returns[part], every
+            state, before, advantage, guess, goal, mask = map(on, batch)
+            logits = agent.actor(state)
             logp = ops.log_softmax(logits)
             entropy = -np.mean(np.sum(np.exp(logp) * logp, axis=-1))
             new = log_prob(logits, a[part])
-            policy = policy_loss(new, old[part], whiten(advantages[part], mask), mask, args.clip)
-            value = value_loss(agent.critic(x[part])[:, 0], v[part], returns[part], mask, args.clip)
+            policy = policy_loss(new, before, advantage, mask, args.clip)
+            value = value_loss(agent.critic(state)[:, 0], guess, goal, mask, args.clip)
             optimizer.zero_grad()
             (objective(policy, value, value_weight=args.value) - args.entropy * entropy).backward()
             clip_grad_norm(agent.parameters(), args.max_norm)
@@ -154,27 +163,26 @@ def learn_round(
     new = new.numpy()  # of the last part, before the last step
     return {
         "kl": float(k3(old[part], new).mean()),
-        "clipped": clip_fraction(new, old[part], mask, args.clip),
+        "clipped": clip_fraction(new, old[part], every, args.clip),
         "explained": float(1 - np.var(returns - v) / np.var(returns)),
     }
 
 
 @no_grad()
-def evaluate(agent: Agent | None, seed: int) -> float:
-    """The mean return of 100 episodes from fresh starts, with pushes drawn from the policy, or any pushes."""
+def evaluate(actor: Callable[[Any], Any], seed: int) -> float:
+    """The mean return of 100 episodes from fresh starts."""
     rng = np.random.default_rng(seed)
     carts, running, total = CartPole(100, rng), np.ones(100, bool), 0
     while running.any():
-        logits = np.zeros((100, 2)) if agent is None else agent.actor(carts.state.astype(np.float32)).numpy()
         total += int(running.sum())
-        running &= ~carts.step(sample(logits, rng))
+        running &= ~carts.step(sample(actor(carts.state.astype(np.float32)), rng))
     return total / 100
 
 
 def train(args: argparse.Namespace, run: RunFolder, rounds: int) -> bool:
     """The loop: `rounds` for each seed, one after the other. True when it came to the end."""
     total, rng = rounds * args.seeds, np.random.default_rng(0)
-    agent, carts = Agent(rng), CartPole(args.carts, rng)
+    agent, carts = Agent(rng).to(args.device), CartPole(args.carts, rng)
     optimizer = Adam(agent.parameters(), eps=1e-5)
     done = run.restore({"agent": agent, "carts": carts, "optimizer": optimizer, "rng": rng})
     with Stop() as stop, tqdm(total=total, initial=done, unit="round", dynamic_ncols=True) as bar:
@@ -194,7 +202,7 @@ def train(args: argparse.Namespace, run: RunFolder, rounds: int) -> bool:
                 run.log(step=steps, **{f"seed {seed}": mean}, **watched)
                 bar.set_postfix_str(f"seed {seed}: {mean:.0f} steps", refresh=False)
             if here == rounds:
-                run.log(step=steps, final=evaluate(agent, 1000 + seed))
+                run.log(step=steps, final=evaluate(asked(agent.actor, args.device), 1000 + seed))
                 run.model(agent.state_dict())
             bar.update()
             if done % args.save_every == 0:
@@ -213,7 +221,8 @@ def learn(args: argparse.Namespace) -> None:
         print("stopped; --resume goes on from there")
         return
     finals = [row["final"] for row in run.rows if "final" in row]
-    mean, spread, anything = float(np.mean(finals)), float(np.std(finals)), evaluate(None, 0)
+    mean, spread = float(np.mean(finals)), float(np.std(finals))
+    anything = evaluate(lambda states: np.zeros((len(states), 2)), 0)
     rows = {"any push": anything, **dict(zip(names, finals, strict=True)), "mean of the seeds": mean}
     print(f"{'mean return of 100 episodes':32}{'steps':>9}")
     for name, value in {**rows, "published (CleanRL)": PUBLISHED, "highest": LIMIT}.items():

@@ -81,7 +81,7 @@ class Lab:
         task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
         config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
         options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
-        self.steps = Steps(config, task, np.random.default_rng(0), **options)
+        self.steps = Steps(config, task, np.random.default_rng(0), device=args.device, **options)
         self.asked = -1
 
     def ask(self, seed: int) -> None:

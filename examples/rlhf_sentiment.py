@@ -73,7 +73,8 @@ class Lab:
         self.short = self.texts[(self.texts != NUMBER["i"]).all(axis=1)]  # one sentence
         task = Task(lambda n, rng: self.reviews.write(n, PROMPT, rng), LENGTH - PROMPT, STOP)
         config = GPTConfig(len(WORDS), LENGTH, 2, 2, args.width)
-        self.steps = Steps(config, task, np.random.default_rng(0), batch=2 * args.batch, beta=args.beta)
+        options = {"batch": 2 * args.batch, "beta": args.beta, "device": args.device}
+        self.steps = Steps(config, task, np.random.default_rng(0), **options)
 
     def some(self, texts: Any, prompt: int) -> tuple[Any, Any]:
         """A batch of texts with the mask of what follows the prompt."""

@@ -2,6 +2,9 @@
 
 Texts come as tokens (B, T) with a mask (B, T) of the responses, as everywhere in tinygen/align. Each step
 draws what it needs, moves the weights once (PPO and GRPO: `epochs` times), and returns its loss.
+
+The models may be on a card. What they say of new texts is fetched once, for rewards and advantages, which are
+worked out on the CPU; then `beside` puts what the losses need there.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from tinygen import no_grad
 from tinygen.align import dpo, grpo, kl, ppo, reinforce, reward, rollouts, sft
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import Adam, clip_grad_norm
+from tinygen.tensor import to_device
 
 
 def halves(x: Any) -> tuple[Any, Any]:
@@ -47,11 +51,12 @@ class Steps:
         beta: float,
         group: int = 8,
         epochs: int = 4,
+        device: str = "cpu",
     ) -> None:
-        self.task, self.rng = task, rng
+        self.task, self.rng, self.device = task, rng, device
         self.batch, self.beta, self.group, self.epochs = batch, beta, group, epochs
-        self.policy, self.reference = GPT(config, rng), GPT(config, rng)
-        self.reward = reward.RewardModel(self.policy, rng)
+        self.policy, self.reference = GPT(config, rng).to(device), GPT(config, rng).to(device)
+        self.reward = reward.RewardModel(self.policy, rng).to(device)
         self.critic = self.reward.critic()
         models = {"policy": self.policy, "reward": self.reward, "critic": self.critic}
         self.optimizer = Adam([p for model in models.values() for p in model.parameters()], eps=1e-5)
@@ -90,9 +95,10 @@ class Steps:
 
     def dpo(self, tokens: Any, mask: Any) -> float:
         """The policy, on the same."""
+        (mask,) = self.beside(mask[:, 1:])
         with no_grad():
-            ref = dpo.response_log_probs(rollouts.log_probs(self.reference, tokens), mask[:, 1:]).numpy()
-        new = dpo.response_log_probs(rollouts.log_probs(self.policy, tokens), mask[:, 1:])
+            ref = dpo.response_log_probs(rollouts.log_probs(self.reference, tokens), mask)
+        new = dpo.response_log_probs(rollouts.log_probs(self.policy, tokens), mask)
         return self.descend(dpo.dpo_loss(dpo.margins(*halves(new), *halves(ref)), self.beta))
 
     # -- learning from the policy's own texts ------------------------------------------------------
@@ -117,6 +123,7 @@ class Steps:
         tokens, mask, old, ref, scores = self.respond(self.group)
         total = kl.kl_rewards(scores, old, ref, mask, self.price).sum(axis=1)
         advantages = reinforce.leave_one_out(total.reshape(-1, self.group)).ravel()
+        advantages, mask = self.beside(advantages, mask)
         new = rollouts.log_probs(self.policy, tokens)
         return self.descend(reinforce.reinforce_loss(new, advantages, mask))
 
@@ -128,10 +135,11 @@ class Steps:
         ends = np.arange(mask.shape[1]) == rollouts.last(mask)[:, None]
         advantages, returns = ppo.gae(kl.kl_rewards(scores, old, ref, mask, self.price), values, ends)
         advantages = ppo.whiten(advantages, mask)
+        old, values, advantages, returns, mask = self.beside(old, values[:, :-1], advantages, returns, mask)
         for _ in range(self.epochs):
             new = rollouts.log_probs(self.policy, tokens)
             policy = ppo.policy_loss(new, old, advantages, mask)
-            value = ppo.value_loss(self.critic(tokens)[:, :-1], values[:, :-1], returns, mask)
+            value = ppo.value_loss(self.critic(tokens)[:, :-1], values, returns, mask)
             pretraining = sft.sft_loss(self.policy, *texts) if ptx else 0.0
             loss = self.descend(ppo.objective(policy, value, pretraining, ptx=ptx))
         return loss
@@ -139,10 +147,15 @@ class Steps:
     def grpo(self) -> float:
         tokens, mask, old, ref, scores = self.respond(self.group)
         advantages = grpo.group_advantages(scores.reshape(-1, self.group)).ravel()
+        old, ref, advantages, mask = self.beside(old, ref, advantages, mask)
         for _ in range(self.epochs):
             new = rollouts.log_probs(self.policy, tokens)
             loss = self.descend(grpo.grpo_loss(new, old, ref, advantages, mask, beta=self.price))
         return loss
+
+    def beside(self, *arrays: Any) -> tuple[Any, ...]:
+        """NumPy's arrays where the models are."""
+        return tuple(to_device(array, self.device) for array in arrays)
 
     def descend(self, loss: Any) -> float:
         self.optimizer.zero_grad()

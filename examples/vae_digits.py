@@ -35,7 +35,7 @@ PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/vae_digits", "at every evaluation", devices=True)
+    add_run_flags(parser, "runs/vae_digits", "at every evaluation")
     add("--model", choices=["dense", "conv"], default="dense", help="perceptrons or convolutions")
     add("--pixels", choices=["gaussian", "bernoulli"], default="gaussian", help="given a code")
     add("--latent", type=number(int, 2, PIXELS - 1), default=16, help="numbers in a code")

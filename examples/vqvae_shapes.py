@@ -34,7 +34,7 @@ RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first thre
 def flags() -> argparse.Namespace:
     parser = Flags(__doc__.split("\n")[0])
     add = parser.add_argument
-    add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation", devices=True)
+    add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation")
     add("--seed", type=number(int, 0), default=0, help="of the weights and the pictures")
     add("--width", type=number(int, 2), default=64, help="channels inside encoder and decoder")
     add("--dim", type=number(int, 1), default=16, help="numbers of a code's vector")

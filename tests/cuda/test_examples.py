@@ -15,7 +15,7 @@ from foreign import Foreign
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PICTURES = {
+TINY = {
     "diffusion_2d": ["--steps", 2, "--timesteps", 21, "--width", 8, "--batch", 8, "--samples", 100],
     "ddpm_digits": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--timesteps", 3, "--sampler-steps", 2),
@@ -31,8 +31,20 @@ PICTURES = {
         *("--ae-steps", 2, "--diffusion-steps", 2, "--ae-channels", 4, "--channels", 8, "--drawings", 9),
         *("--batch", 2, "--judged", 2, "--sampler-steps", 2, "--prompt", "a red cross"),
     ],
+    "rlhf_exact": [
+        *("--seeds", 1, "--layers", 1, "--width", 8, "--batch", 16, "--pairs", 50, "--eval-every", 2),
+        *("--sft-steps", 2, "--reward-steps", 2, "--rl-steps", 2, "--dpo-steps", 2),
+    ],
+    "rlhf_sentiment": [
+        *("--width", 8, "--batch", 8, "--samples", 8, "--pairs", 16, "--pretraining-steps", 1),
+        *("--sft-steps", 1, "--reward-steps", 1, "--rl-steps", 2, "--dpo-steps", 2),
+    ],
+    "lora_finetune": [
+        *("--width", 8, "--rank", 1, "--batch", 8, "--pretraining-steps", 1, "--steps-each", 2),
+    ],
+    "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }
-WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py", *(f"{name}.py" for name in PICTURES)]
+WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py", *(f"{name}.py" for name in TINY)]
 
 
 @pytest.fixture
@@ -60,13 +72,13 @@ def test_a_device_that_is_none():
     assert 'argument --device: unknown device \'gpu\': use "cpu" or "cuda"' in done.stderr
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_pictures_on_a_stand_in(cupy, monkeypatch, tmp_path, name):
+@pytest.mark.parametrize("name", TINY)
+def test_on_a_stand_in(cupy, monkeypatch, tmp_path, name):
     for package in ("PIL", "sklearn"):
         pytest.importorskip(package)
     example, moved = module(f"{name}.py"), []
     monkeypatch.setattr(cupy, "asarray", lambda x: moved.append(x.shape) or Foreign(x))
-    run_here(monkeypatch, example, "--device", "cuda", "--out", tmp_path, *PICTURES[name])
+    run_here(monkeypatch, example, "--device", "cuda", "--out", tmp_path, *TINY[name])
     assert len(moved) > 20  # the parameters
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["flags"]["device"] == "cuda"
