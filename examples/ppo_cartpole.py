@@ -1,6 +1,6 @@
 """PPO learns to balance a pole on a cart, from nothing but how long it stood.
 
-    python examples/ppo_cartpole.py               # three seeds; some 4 minutes on 2 cores
+    python examples/ppo_cartpole.py               # three seeds; some 2 minutes on 2 cores
     python examples/ppo_cartpole.py --seeds 1
     python examples/ppo_cartpole.py --resume      # goes on after Ctrl-C, or a kill, as if nothing had been
 

@@ -1,6 +1,6 @@
 """InstructGPT's pipeline, and DPO, on reviews of films: a language model is taught to praise.
 
-    python examples/rlhf_sentiment.py             # some 4 minutes on 2 cores
+    python examples/rlhf_sentiment.py             # some 2 minutes on 2 cores
     python examples/rlhf_sentiment.py --resume    # goes on after Ctrl-C, or a kill, as if nothing had been
 
 A small GPT learns the language of tinygen/data/reviews.py, whose entropy is known; then to write reviews of

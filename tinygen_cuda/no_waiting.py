@@ -25,6 +25,7 @@ from tinygen.models.vae import ConvVAE
 from tinygen.optim import EMA, AdamW, clip_grad_norm, decay_groups
 
 Loss = Callable[[], Any]
+NEVER = "never waited"
 
 
 def losses(device: str, rng: DeviceGenerator) -> dict[str, tuple[nn.Module, Loss]]:
@@ -70,7 +71,7 @@ def cupy_forbids() -> AbstractContextManager[Any]:
 def no_waiting(
     device: str, forbidden: Callable[[], AbstractContextManager[Any]] = cupy_forbids
 ) -> dict[str, str]:
-    """Of each model: "never waited", or what did wait in a step. `forbidden` makes the context in which
+    """Of each model: NEVER, or what did wait in a step. `forbidden` makes the context in which
     looking is an error."""
     found = {}
     for name, (model, loss_of) in losses(device, DeviceGenerator(0)).items():
@@ -79,7 +80,7 @@ def no_waiting(
         try:
             with forbidden():
                 loss = step(*run)
-            found[name] = "never waited" if np.isfinite(loss.item()) else f"the loss is {loss.item()}"
+            found[name] = NEVER if np.isfinite(loss.item()) else f"the loss is {loss.item()}"
         except RuntimeError as error:
             found[name] = f"{type(error).__name__}: {error}"
     return found
