@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
-from rlhf_steps import Steps, Task
+from rlhf_steps import Steps, Task, due
 from tqdm import tqdm
 
 from tinygen import no_grad
@@ -153,7 +153,7 @@ def train(args: argparse.Namespace, lab: Lab, run: RunFolder) -> bool:
             lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
             loss = lab.step(stage)
             done, here = done + 1, here + 1
-            if here % args.eval_every == 0 or here == lengths[k]:
+            if due(here, args.eval_every, lengths[k]):
                 place = lab.measure(lab.exact(lab.steps.policy)) if k > 1 else {}
                 run.log(step=done, seed=seed, stage=k, loss=loss, **place)
                 shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
@@ -168,23 +168,31 @@ def train(args: argparse.Namespace, lab: Lab, run: RunFolder) -> bool:
 
 
 def draw(run: RunFolder, frontier: Any, ends: dict[str, list[Any]]) -> None:
-    """frontier.png: the way of each method with the first seed, and the ends of all."""
+    """frontier.png: the way of each method with the first seed, and the ends of all; and, enlarged, those of
+    them that are near the frontier."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7.4, 5), layout="constrained")
+    figure, (whole, part) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     shown = frontier[0] < 3.5
-    axes.plot(frontier[0][shown], frontier[1][shown], "k", lw=1.2, label="the frontier")
-    for k, (name, rows) in enumerate(ends.items()):
-        way = [row for row in run.rows if row["stage"] == k + 2 and row["seed"] == 0]
-        x, y = ([frontier[i][0], *(row[what] for row in way)] for i, what in enumerate(("kl", "reward")))
-        axes.plot(x, y, ".--" if name == "best of n" else "-", lw=0.9, color=f"C{k}")
-        axes.scatter([x["kl"] for x in rows], [x["reward"] for x in rows], color=f"C{k}", s=22, label=name)
-    axes.set(xlabel="KL(policy ‖ SFT), nats a response", ylabel="mean reward", title="Reward, and its price")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    for axes in (whole, part):
+        axes.plot(frontier[0][shown], frontier[1][shown], "k", lw=1.2, label="the frontier")
+        for k, (name, rows) in enumerate(ends.items()):
+            way = [row for row in run.rows if row["stage"] == k + 2 and row["seed"] == 0]
+            x, y = ([frontier[i][0], *(row[what] for row in way)] for i, what in enumerate(("kl", "reward")))
+            axes.plot(x, y, ".--" if name == "best of n" else ".-", lw=0.9, ms=4, color=f"C{k}")
+            last = [x["kl"] for x in rows], [x["reward"] for x in rows]
+            axes.scatter(*last, color=f"C{k}", s=30, edgecolor="k", lw=0.5, zorder=3, label=name)
+        axes.set(xlabel="KL(policy ‖ SFT), nats a response", ylabel="mean reward")
+        axes.spines[["top", "right"]].set_visible(False)
+    near = [row for name in ("REINFORCE", "PPO", "DPO") for row in ends[name]]
+    for limits, what, room in ((part.set_xlim, "kl", 0.15), (part.set_ylim, "reward", 0.1)):
+        limits(min(row[what] for row in near) - room, max(row[what] for row in near) + room)
+    whole.set_title("Reward, and its price")
+    part.set_title("where they end")
+    whole.legend(frameon=False)
     figure.savefig(run.path / "frontier.png", dpi=130)
     plt.close(figure)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
-from rlhf_steps import Steps, Task
+from rlhf_steps import Steps, Task, due
 from tqdm import tqdm
 
 from tinygen import no_grad
@@ -165,7 +165,7 @@ def train(args: argparse.Namespace, lab: Lab, run: RunFolder, lengths: list[int]
             s.optimizer.lr = (args.align_lr if k > 2 else args.lr) * (1 - here / lengths[k])
             loss = lab.step(stage)
             done, here = done + 1, here + 1
-            if here % args.eval_every == 0 or here == lengths[k]:
+            if due(here, args.eval_every, lengths[k]):
                 run.log(step=done, stage=k, loss=loss)
                 bar.set_postfix_str(f"{stage}: loss {loss:.3f}", refresh=False)
                 if k > 2:

@@ -25,6 +25,11 @@ def halves(x: Any) -> tuple[Any, Any]:
     return x[: len(x) // 2], x[len(x) // 2 :]
 
 
+def due(here: int, every: int, last: int) -> bool:
+    """Whether to look at a policy after so many steps of a stage: often at first, when it moves most."""
+    return here in (1, 2, 4, 8, 16) or here % every == 0 or here == last
+
+
 class Task(NamedTuple):
     """What the policy is asked: `prompts(n, rng)` draws (n, P), and answers have up to `length` tokens, or
     end with the token `end`."""

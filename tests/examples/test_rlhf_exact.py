@@ -47,7 +47,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeyp
 
     rows = list(csv.DictReader(texts[0].splitlines()))
     placed = [row for row in rows if row["kl"]]
-    assert len(placed) == 2 * (6 + 3 * 2 + 3)  # best-of-n; two looks at each of three methods; three at DPO
+    assert len(placed) == 2 * (6 + 3 * 3 + 4)  # best-of-n; three looks at each of three methods; four at DPO
     for row in placed:
         assert float(row["kl"]) > 0
         assert float(row["reward"]) <= float(row["frontier"]) + 0.01  # interpolated
