@@ -12,6 +12,7 @@ from foreign import Foreign, Waited, no_waiting
 
 import tinygen
 from tinygen import DeviceGenerator, Tensor, ops
+from tinygen.align import add_lora
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.models.unet import UNet, UNetConfig
@@ -227,6 +228,16 @@ def test_a_whole_model_there_and_back(cupy):
 
 
 # -- what goes wrong, and what it says -------------------------------------------------------------
+
+
+def test_adapters_stand_beside_their_weights(cupy):
+    model = GPT(GPTConfig(7, 6, n_layer=1, n_head=2, n_embd=8), rng())
+    there = copy.deepcopy(model).to("cuda")
+    for each in (model, there):
+        add_lora(each, 2, 4.0, rng=rng())
+    assert {p.device for p in there.parameters()} == {"cuda"}
+    ids = np.arange(6)[None]
+    np.testing.assert_allclose(there(ids)[0].numpy(), model(ids)[0].numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_without_a_card(cupy):

@@ -81,7 +81,8 @@ def add_lora(
         for name, child in list(parent.named_children()):
             full = f"{path}.{name}" if path else name
             if isinstance(child, Linear) and uses[id(child.weight)] == 1 and full.endswith(targets):
-                setattr(parent, name, LoRALinear(child, rank, alpha, rng=rng))
+                adapted = LoRALinear(child, rank, alpha, rng=rng).to(child.weight.device)
+                setattr(parent, name, adapted)
                 names.append(full)
     if not names:
         raise ValueError(f"no Linear with a weight of its own ends with one of {targets}")
