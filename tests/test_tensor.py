@@ -58,7 +58,7 @@ def test_arrays_are_not_copied():
     assert np.shares_memory(Tensor(a).numpy(), a)
 
 
-@pytest.mark.parametrize("data", ["ab", ["a"], [None], [{}], 1j, np.array([1j])], ids=repr)
+@pytest.mark.parametrize("data", ["ab", ["a"], [None], [{}], 1j], ids=repr)
 def test_what_is_not_numbers(data):
     with pytest.raises(TypeError, match=r"cannot make a tensor of .* data: real numbers or bools are needed"):
         Tensor(data)
@@ -69,7 +69,7 @@ def test_a_tensor_of_a_tensor():
         Tensor(Tensor([1.0]))
 
 
-@pytest.mark.parametrize("data", [1, [True], np.arange(3)], ids=repr)
+@pytest.mark.parametrize("data", [1, [True], np.arange(3), np.ones(2, complex)], ids=repr)
 def test_only_floats_have_gradients(data):
     with pytest.raises(TypeError, match="only floating-point tensors have gradients"):
         Tensor(data, requires_grad=True)
