@@ -44,6 +44,7 @@ TINY = {
     ],
     "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }
+LONG = ("ddpm_digits", "inpaint_shapes", "latent_diffusion_shapes", "lora_finetune", "rlhf_sentiment")
 WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py", *(f"{name}.py" for name in TINY)]
 
 
@@ -72,7 +73,9 @@ def test_a_device_that_is_none():
     assert 'argument --device: unknown device \'gpu\': use "cpu" or "cuda"' in done.stderr
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in TINY]
+)
 def test_on_a_stand_in(cupy, monkeypatch, tmp_path, name):
     for package in ("PIL", "sklearn"):
         pytest.importorskip(package)

@@ -59,6 +59,7 @@ def test_pixelwise_bits_of_digits(example):
 # -- the run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_run_and_the_same_one_resumed(tmp_path):
     """Resumed after it lost its last 6 steps, as if it had been killed at step 6."""
     flags = ["--steps", 12, "--save-every", 6, "--out", tmp_path / "out", *TINY]

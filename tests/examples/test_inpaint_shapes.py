@@ -65,6 +65,7 @@ def test_error_in_the_hole(example):
 # -- the run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_run_and_the_same_one_resumed(tmp_path):
     """Resumed after it lost its last 3 steps, as if it had been killed at step 3."""
     flags = ["--steps", 6, "--out", tmp_path / "out", *TINY]

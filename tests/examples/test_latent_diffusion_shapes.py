@@ -26,6 +26,7 @@ def whole(tmp_path_factory):
     return done.stdout, out
 
 
+@pytest.mark.slow
 def test_a_short_run(whole):
     stdout, out = whole
     result = json.loads((out / "result.json").read_text())
@@ -40,6 +41,7 @@ def test_a_short_run(whole):
     assert stdout.count("is read as") == 24
 
 
+@pytest.mark.slow
 def test_drawing_only_is_the_same_drawing(whole, tmp_path):
     """The weights that are saved are those that were judged."""
     stdout, out = whole

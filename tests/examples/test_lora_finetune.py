@@ -18,6 +18,7 @@ TINY = ["--width", "8", "--rank", "1", "--batch", "8", "--eval-every", "2", "--s
 TINY += ["--pretraining-steps", "4", "--steps-each", "4"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
     run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "the grammar's own loss" in capsys.readouterr().out

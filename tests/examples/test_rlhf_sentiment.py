@@ -24,6 +24,7 @@ def test_the_cheapest_way():
     assert example.cheapest(0.9, 0.4) == pytest.approx(0.9 * np.log(0.9 / 0.4) + 0.1 * np.log(0.1 / 0.6))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
     run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: agrees with" in capsys.readouterr().out

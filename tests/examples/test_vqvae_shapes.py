@@ -73,6 +73,7 @@ def test_baselines(example):
 # -- the run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
     out, again = tmp_path / "out", tmp_path / "again"
     done = run(EXAMPLE, *TINY, "--eval-every", 8, "--out", out)
