@@ -9,7 +9,9 @@ Equal", shows what goes wrong without each of these).
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,15 +48,57 @@ def short(value: object) -> str:
     return text if len(text) <= 80 else text[:60] + f"... ({len(text)} characters)"
 
 
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def plain_size(path: str | Path) -> int:
+    """The bytes of a plain file. CheckpointError for anything else, since a pipe could wait forever."""
+    none = "none with this name"
+    try:
+        about = os.stat(path)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a null character in the name
+        raise CheckpointError(path, "cannot be read", "a file", none) from error
+    except OSError as error:
+        raise CheckpointError(path, "cannot be read", "a readable file", error) from error
+    if not stat.S_ISREG(about.st_mode):
+        kind = KINDS.get(stat.S_IFMT(about.st_mode), "a device")
+        raise CheckpointError(path, "cannot be read", "a file", f"{none}: it is {kind}")
+    return about.st_size
+
+
 def read_bytes(path: str | Path, count: int = -1) -> Array:
     """The content of a file, or its first `count` bytes: (N,) uint8. CheckpointError when there is none;
-    what is no plain file is refused too, since a pipe could wait forever."""
-    if not os.path.isfile(path):
-        raise CheckpointError(path, "cannot be read", "a file", "none with this name")
+    what is no plain file is refused too."""
+    plain_size(path)
     try:
         return np.fromfile(path, np.uint8, count)
     except OSError as error:
         raise CheckpointError(path, "cannot be read", "a readable file", error) from error
+
+
+def read_text(path: str | Path, limit: int) -> str:
+    """All of a text file of at most `limit` bytes, in UTF-8. Its size is looked at before it is read.
+
+    CheckpointError when there is no such file, or it is longer."""
+    size = plain_size(path)
+    if size > limit:
+        raise CheckpointError(path, "too long", f"at most {limit} bytes", size)
+    try:
+        return read_bytes(path, limit).tobytes().decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(path, "cannot be read", "text in UTF-8", short(str(error))) from error
+
+
+def read_json(path: str | Path, limit: int) -> dict[str, Any]:
+    """The object in a JSON file of at most `limit` bytes. CheckpointError when there is no such thing; JSON
+    can take thirty times its size in memory."""
+    try:
+        found = json.loads(read_text(path, limit))
+    except (ValueError, RecursionError) as error:  # not JSON; too many digits, too many levels
+        raise CheckpointError(path, "cannot be read", "JSON", short(str(error))) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(path, "cannot be read", "a JSON object", short(found))
+    return found
 
 
 def write_synced(path: Path, pieces: Iterable[Any]) -> None:

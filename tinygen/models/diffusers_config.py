@@ -13,9 +13,9 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinygen.files import CheckpointError, short
+from tinygen.files import CheckpointError, read_json, short
 from tinygen.models.autoencoder import AutoencoderConfig
-from tinygen.models.gpt2 import read_json
+from tinygen.models.gpt2 import CONFIG_LIMIT
 from tinygen.models.unet import UNetConfig
 
 UNETS = ["UNet2DConditionModel", "UNet2DModel"]
@@ -26,7 +26,7 @@ class Options:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.left = read_json(path)
+        self.left = read_json(path, CONFIG_LIMIT)
         self.kind = self.left.get("_class_name")
 
     def refuse(self, name: str, expected: str, found: object) -> NoReturn:

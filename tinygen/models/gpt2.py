@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.files import Array, CheckpointError, read_bytes, replace_file, short
+from tinygen.files import Array, CheckpointError, read_json, replace_file, short
 from tinygen.safetensors import load_file, save_file
 
 if TYPE_CHECKING:
     from tinygen.models.gpt import GPTConfig
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000  # bytes: far more than any model needs
 LISTED = 10  # how many differences an error lists
 
 # -- names -----------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "
 
 def read_config(path: Path) -> dict[str, Any]:
     """The options of a GPT-2. CheckpointError names the first that is wrong, or that `GPT` cannot express."""
-    found = read_json(path)
+    found = read_json(path, CONFIG_LIMIT)
 
     def check(name: str, good: bool, expected: object) -> None:
         if not good:
@@ -116,16 +117,6 @@ def read_config(path: Path) -> dict[str, Any]:
     wide = 4 * config["n_embd"]
     check("n_inner", found.get("n_inner") in (None, wide), f"null or 4 n_embd = {wide}")
     return config
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_bytes(path).tobytes().decode())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(path, "cannot be read", "JSON in UTF-8", short(str(error))) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(path, "cannot be read", "a JSON object", short(found))
-    return found
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -201,7 +192,7 @@ def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
 
 
 def read_shards(index: Path) -> dict[str, Array]:
-    places = read_json(index).get("weight_map")
+    places = read_json(index, INDEX_LIMIT).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(index, "no weight_map", "{tensor: file}", short(places))
     tensors: dict[str, Array] = {}
