@@ -23,7 +23,8 @@ class Floor(NamedTuple):
 
 FLOORS = (
     Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
-    Floor("tape", "How an op is made and recorded, and in which mode."),
+    Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
+    Floor("tape", "How an op is made and recorded."),
     Floor("backward", "The walk over the tape: gradients, replay, checkpoints."),
     Floor("transforms", "Functions of functions, all on the walk: grad, vjp, jvp, hessian."),
     Floor(
@@ -47,7 +48,9 @@ FLOORS = (
     Floor("state", "What changes in a run, as a tree; and a run put back.", "files nn"),
     Floor("checkpoints", "All of a run in a folder, whole or not there.", "files safetensors state"),
     Floor(
-        "diffusion", "Noise put in and taken out; the model is any function.", "tensor tape transforms ops"
+        "diffusion",
+        "Noise put in and taken out; the model is any function.",
+        "tensor modes tape transforms ops",
     ),
     Floor("align", "What people want, taught to a policy: any module called like GPT.", "tensor tape ops nn"),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),

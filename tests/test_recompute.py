@@ -9,7 +9,7 @@ import pytest
 
 import tinygen
 from tinygen import Tensor, checkpoint, gradcheck, op, ops
-from tinygen.tape import MODE, Mode
+from tinygen.modes import MODE, Mode
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(3, 4))

@@ -21,7 +21,7 @@ from tinygen import (
     op,
     ops,
 )
-from tinygen.tape import MODE, Mode
+from tinygen.modes import MODE, Mode
 
 
 def leaf(*shape, seed=0, dtype=np.float64):

@@ -5,8 +5,9 @@ from tinygen.backward import checkpoint
 from tinygen.gradcheck import gradcheck
 from tinygen.graph import graph
 from tinygen.kernels import kernels
+from tinygen.modes import anomaly, enable_grad, no_grad
 from tinygen.ops.random import DeviceGenerator
-from tinygen.tape import AnomalyError, anomaly, enable_grad, implements, no_grad, op
+from tinygen.tape import AnomalyError, implements, op
 from tinygen.tensor import Tensor
 from tinygen.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import MODE, PICK, Node, Rule, check_finite, switch
+from tinygen.modes import MODE, switch
+from tinygen.tape import PICK, Node, Rule, check_finite
 from tinygen.tensor import Array, Tensor
 
 

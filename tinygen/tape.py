@@ -17,14 +17,13 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from tinygen.modes import MODE
 from tinygen.tensor import IMPLEMENTS, Array, Tensor, device_of
 
 if TYPE_CHECKING:
@@ -33,40 +32,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Rule = Callable[[Any], Any]
 """Takes the gradient of an op's value; returns that of one input, or a tuple: of every input."""
-
-# -- the switches ----------------------------------------------------------------------------------
-
-
-class Mode(NamedTuple):
-    """How ops behave. Each thread and each async task has its own."""
-
-    record: bool = True
-    anomaly: bool = False
-    segment: Segment | None = None  # the checkpoint() that is being recorded
-
-
-MODE: ContextVar[Mode] = ContextVar("tinygen_mode", default=Mode())  # noqa: B039 (it is a tuple)
-
-
-@contextmanager
-def switch(**changes: Any) -> Iterator[None]:
-    token = MODE.set(MODE.get()._replace(**changes))
-    try:
-        yield
-    finally:
-        MODE.reset(token)
-
-
-no_grad = functools.partial(switch, record=False)
-no_grad.__doc__ = """`with no_grad():` ops compute and record nothing. `@no_grad()` decorates a function."""
-
-enable_grad = functools.partial(switch, record=True)
-enable_grad.__doc__ = """`with enable_grad():` ops record again, inside a `no_grad()`."""
-
-anomaly = functools.partial(switch, anomaly=True)
-anomaly.__doc__ = (
-    """`with anomaly():` stop at the first NaN or infinity, forward or backward, and say where."""
-)
 
 
 class AnomalyError(ArithmeticError):
@@ -132,6 +97,7 @@ PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has 
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
 ENGINE = (
+    "modes.py",
     "tape.py",
     "tensor.py",
     "backward.py",
@@ -204,7 +170,7 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             raise better from error
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
             value = settled(value, args, kwargs)
-        record, anomaly, segment = MODE.get()
+        record, anomaly, segment, _ = MODE.get()
         if anomaly:
             where = line_of(*place(sys._getframe(1)))
             check_finite(value, f"the value of {signature(self, arrays)}", where)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.backward import backward, cotangent, program
-from tinygen.tape import MODE, enable_grad, op, switch
+from tinygen.modes import MODE, enable_grad, switch
+from tinygen.tape import op
 from tinygen.tensor import Tensor
 
 Pull = Callable[[Any], tuple[Tensor, ...]]

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.diffusion.process import Process, Variance, halves
+from tinygen.modes import no_grad
 from tinygen.ops.random import noise_like
-from tinygen.tape import no_grad
 from tinygen.tensor import Array, Tensor
 
 Model = Callable[[Any, Any], Any]

@@ -15,7 +15,8 @@ import numpy as np
 from tinygen.backward import fitted, like_before, program
 from tinygen.gradcheck.randomness import Randomness
 from tinygen.gradcheck.subject import Array, Function, Pull, through_the_tape
-from tinygen.tape import PICK, Node, enable_grad, no_grad, signature
+from tinygen.modes import enable_grad, no_grad
+from tinygen.tape import PICK, Node, signature
 from tinygen.tensor import Tensor
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygen.backward import backward
 from tinygen.gradcheck.randomness import Randomness
-from tinygen.tape import enable_grad, no_grad
+from tinygen.modes import enable_grad, no_grad
 from tinygen.tensor import Tensor
 
 Array = np.ndarray[Any, Any]

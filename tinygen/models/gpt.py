@@ -20,7 +20,7 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.models import gpt2
-from tinygen.tape import no_grad
+from tinygen.modes import no_grad
 from tinygen.tensor import Tensor
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import greedy, sample

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinygen import nn, ops
+from tinygen.modes import no_grad
 from tinygen.optim import Adam, warmup_cosine
-from tinygen.tape import no_grad
 from tinygen.tensor import Tensor
 
 Floats = NDArray[np.float64]

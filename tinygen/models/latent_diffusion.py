@@ -24,7 +24,7 @@ from tinygen.diffusion import Process, classifier_free, ddim_step, simple_loss, 
 from tinygen.models.autoencoder import AutoencoderKL
 from tinygen.models.text_encoder import TextEncoder
 from tinygen.models.unet import UNet
-from tinygen.tape import no_grad
+from tinygen.modes import no_grad
 from tinygen.tensor import Array, Tensor
 
 DROPPED = 0.1  # of the captions, in training

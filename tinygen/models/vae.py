@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygen import nn, ops
+from tinygen.modes import no_grad
 from tinygen.ops.random import noise_like
-from tinygen.tape import no_grad
 from tinygen.tensor import Array, Tensor
 
 

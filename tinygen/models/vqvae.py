@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen import nn, ops
+from tinygen.modes import no_grad
 from tinygen.nn import init
-from tinygen.tape import detached, no_grad
+from tinygen.tape import detached
 from tinygen.tensor import Array, Tensor
 
 SMOOTHING = 1e-5  # of the counts (Laplace), so that no mean is over nothing
