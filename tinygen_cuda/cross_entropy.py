@@ -1,14 +1,15 @@
 """Cross-entropy of logits, forward and backward, without the probabilities or the one-hot targets in memory.
 
-Forward: one block a row of logits (N, V). loss = logsumexp(row) - row[target], 0 for a target that is to be
-ignored.
+Forward: one block a row of logits (N, V). loss = log(sum) - (row[target] - maximum), 0 for a target that is
+to be ignored.
 
-    walk 1   the maximum
-    walk 2   sum of exp(x - maximum)      logsumexp = maximum + log(sum), kept: 4 bytes a row
+    walk 1   the maximum                                    kept: 4 bytes a row
+    walk 2   sum of exp(x - maximum), and its logarithm     kept: 4 bytes a row
 
-Backward: dlogits = g·(exp(x - logsumexp) - [j is the target]), one walk.
+Backward: dlogits = g·(exp((x - maximum) - log(sum)) - [j is the target]), one walk. The two numbers stay
+apart: beside a large maximum, their sum would lose the digits of the logarithm.
 
-    bytes moved   forward 4·N·V read (twice, the second time from the cache while a row fits), 8·N written;
+    bytes moved   forward 4·N·V read (twice, the second time from the cache while a row fits), 12·N written;
                   backward 4·N·V read, 4·N·V written
     operations    an exp and a sum an entry forward, an exp and a product backward: the memory limits both
 
@@ -29,7 +30,7 @@ from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch
 
 
 @cuda.jit
-def cross_entropy_rows(x, targets, ignored, losses, sums):
+def cross_entropy_rows(x, targets, ignored, losses, tops, logs):
     buffer = cuda.shared.array(THREADS, float32)
     row, t, n = cuda.blockIdx.x, cuda.threadIdx.x, x.shape[1]
     top = LOWEST
@@ -44,18 +45,18 @@ def cross_entropy_rows(x, targets, ignored, losses, sums):
         mine += math.exp(x[row, j] - top)
     total = block_sum(buffer, mine)
     if t == 0:
-        sums[row] = top + math.log(total)
+        tops[row], logs[row] = top, math.log(total)
         losses[row] = float32(0)
-        if targets[row] != ignored:  # log(total) alone is exact where the target is far above the rest
-            losses[row] = math.log(total) - (x[row, targets[row]] - top)
+        if targets[row] != ignored:
+            losses[row] = logs[row] - (x[row, targets[row]] - top)
 
 
 @cuda.jit
-def cross_entropy_rows_backward(x, targets, ignored, sums, g, dx):
+def cross_entropy_rows_backward(x, targets, ignored, tops, logs, g, dx):
     row, t = cuda.blockIdx.x, cuda.threadIdx.x
     scale = g[row] if targets[row] != ignored else float32(0)
     for j in range(t, x.shape[1], THREADS):
-        p = math.exp(x[row, j] - sums[row])
+        p = math.exp((x[row, j] - tops[row]) - logs[row])
         dx[row, j] = scale * (p - float32(1) if j == targets[row] else p)
 
 
@@ -65,12 +66,12 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
         return NotImplemented
     shape = logits.shape
     x, ids = contiguous(logits).reshape(-1, shape[-1]), contiguous(targets).reshape(-1)
-    losses, sums = np.empty_like(x, shape=len(x)), np.empty_like(x, shape=len(x))
-    launch(cross_entropy_rows, len(x), THREADS, x, ids, ignore_index, losses, sums)
+    losses, tops, logs = (np.empty_like(x, shape=len(x)) for _ in range(3))
+    launch(cross_entropy_rows, len(x), THREADS, x, ids, ignore_index, losses, tops, logs)
 
     def dlogits(g: Array) -> Array:
         dx, scale = np.empty_like(x), contiguous(g).reshape(-1)
-        launch(cross_entropy_rows_backward, len(x), THREADS, x, ids, ignore_index, sums, scale, dx)
+        launch(cross_entropy_rows_backward, len(x), THREADS, x, ids, ignore_index, tops, logs, scale, dx)
         return dx.reshape(shape)
 
     return losses.reshape(shape[:-1]), dlogits

@@ -12,9 +12,10 @@ key j, and keeps entries j, j + TILE, ... of row i of the output in registers.
                   +------+------+------+--     registers: of row i the largest score `top`, the sum `total`,
                      |  each: P = exp(S - top), total = total·shrink + ΣP, O = O·shrink + P V
                      v
-                  y = O / total,   lse = top + log(total)  (4 bytes a query, for backward)
+                  y = O / total;   top and total are kept for backward (8 bytes a query)
 
-Backward computes P = exp(S - lse) again. With D = <g, y> of each query, dS = P·(g Vᵀ - D). One kernel walks
+Backward computes P = exp(S - top) / total again: as one number, top + log(total) would lose its digits
+beside large scores. With D = <g, y> of each query, dS = P·(g Vᵀ - D). One kernel walks
 along the keys for dQ = dS K, one along the queries for dK = dSᵀ Q and dV = Pᵀ g: each sum belongs to one
 block, so that no atomics are needed and the same input gives the same bits.
 
@@ -49,7 +50,7 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
     mine = -(-width // TILE)  # entries of a row that a thread keeps
 
     @cuda.jit
-    def forward(q, k, v, ahead, scale, y, lse):
+    def forward(q, k, v, ahead, scale, y, tops, totals):
         """q (B, T, d), k and v (B, S, d). Query t sees the first t + ahead keys, and S at most."""
         queries = cuda.shared.array((TILE, padded), float32)
         keys = cuda.shared.array((TILE, padded), float32)
@@ -101,10 +102,10 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
                 if c < width:
                     y[b, t, c] = o[m] / total
             if j == 0:
-                lse[b, t] = top + math.log(total)
+                tops[b, t], totals[b, t] = top, total
 
     @cuda.jit
-    def of_queries(q, k, v, g, lse, along, ahead, scale, dq):
+    def of_queries(q, k, v, g, tops, totals, along, ahead, scale, dq):
         queries = cuda.shared.array((TILE, padded), float32)
         gradients = cuda.shared.array((TILE, padded), float32)
         keys = cuda.shared.array((TILE, padded), float32)
@@ -133,7 +134,8 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
                 dp += gradients[i, c] * values[j, c]
             dscores[i, j] = float32(0)
             if t < q.shape[1] and start + j < k.shape[1] and start + j < t + ahead:
-                dscores[i, j] = math.exp(score - lse[b, t]) * (dp - along[b, t])
+                weight = math.exp(score - tops[b, t]) / totals[b, t]
+                dscores[i, j] = weight * (dp - along[b, t])
             cuda.syncthreads()
             for m in range(mine):
                 c = m * TILE + j
@@ -147,7 +149,7 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
                 dq[b, t, c] = d[m] * scale
 
     @cuda.jit
-    def of_keys(q, k, v, g, lse, along, ahead, scale, dk, dv):
+    def of_keys(q, k, v, g, tops, totals, along, ahead, scale, dk, dv):
         """Here row i is a key, and column j a query."""
         keys = cuda.shared.array((TILE, padded), float32)
         values = cuda.shared.array((TILE, padded), float32)
@@ -182,7 +184,7 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
             weights[i, j] = float32(0)
             dscores[i, j] = float32(0)
             if t < q.shape[1] and s < k.shape[1] and s < t + ahead:
-                weights[i, j] = math.exp(score - lse[b, t])
+                weights[i, j] = math.exp(score - tops[b, t]) / totals[b, t]
                 dscores[i, j] = weights[i, j] * (dp - along[b, t])
             cuda.syncthreads()
             for m in range(mine):
@@ -209,12 +211,12 @@ def flash(q: Array, k: Array, v: Array, causal: bool) -> Any:
     forward, of_queries, of_keys = kernels_for(width)
     ahead, scale = s - t + 1 if causal else s, np.float32(1 / math.sqrt(width))
     tiles, threads = ((-(-t // TILE), b), (-(-s // TILE), b)), (TILE, TILE)
-    y, lse = np.empty_like(q), np.empty_like(q, shape=(b, t))
-    launch(forward, tiles[0], threads, q, k, v, ahead, scale, y, lse)
+    y, tops, totals = np.empty_like(q), np.empty_like(q, shape=(b, t)), np.empty_like(q, shape=(b, t))
+    launch(forward, tiles[0], threads, q, k, v, ahead, scale, y, tops, totals)
 
     def backward(g: Array) -> tuple[Array, Array, Array]:
         dq, dk, dv = (np.empty_like(x) for x in (q, k, v))
-        given = q, k, v, g, lse, (g * y).sum(axis=-1), ahead, scale
+        given = q, k, v, g, tops, totals, (g * y).sum(axis=-1), ahead, scale
         launch(of_queries, tiles[0], threads, *given, dq)
         launch(of_keys, tiles[1], threads, *given, dk, dv)
         return dq, dk, dv

@@ -48,7 +48,7 @@ def softmax_rows(x, y, queries, ahead):
     for j in range(t, seen, THREADS):
         mine += math.exp(x[row, j] - top)
     total = block_sum(buffer, mine)
-    scale = float32(1) / total if total > float32(0) else float32(0)
+    scale = float32(0) if total == float32(0) else float32(1) / total
     for j in range(t, n, THREADS):
         y[row, j] = math.exp(x[row, j] - top) * scale if j < seen else float32(0)
 

@@ -149,6 +149,29 @@ def test_layer_norm_of_a_row_far_from_zero():
     np.testing.assert_allclose(y, expected, atol=5e-4)  # x itself has a rounding error of 3e-5
 
 
+def test_large_offsets():
+    """Neither the cross-entropy of logits near 1e8 nor attention of scores near 2^19 loses a digit: as one
+    number, maximum + log(sum) would have no digit of the logarithm left."""
+    logits = (8.0 * np.random.default_rng(0).integers(-2, 3, (3, 7)) + 1e8).astype(np.float32)
+    targets, g = np.array([0, 6, -100]), np.array([1, 2, 3], np.float32)
+    q, k, v = np.random.default_rng(1).integers(-3, 4, (3, 1, 5, 4)).astype(np.float32)
+    q[..., 0] = k[..., 0] = 2.0**10
+    with scheduled("up"):
+        losses, rule = KERNELS.cross_entropy.token_losses(logits, targets, -100, 0.0)
+        dlogits = rule(g)
+        y, rule = KERNELS.flash.flash(q, k, v, True)
+        gradients = rule(v)
+    small = logits.astype(np.float64) - 1e8
+    expected, rule = token_losses.op.body(small, targets, -100, 0.0)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(dlogits, rule(g), atol=1e-6)
+    exact = [x.astype(np.float64) for x in (q, k, v)]
+    expected, rule = ops.attention.op.body(*exact, causal=True)
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    for found, right in zip(gradients, rule(exact[2]), strict=False):
+        np.testing.assert_allclose(found, right, atol=1e-6 * 2**10)  # q and k hold numbers of 2^10
+
+
 # -- shapes and layouts as ops give them -----------------------------------------------------------
 
 

@@ -20,7 +20,10 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     ids = targets.reshape(-1)
     counted = ids != ignore_index
     picked = (np.arange(len(ids)), np.where(counted, ids, 0))
-    p = flat - flat.max(axis=-1, keepdims=True)
+    top = flat.max(axis=-1, keepdims=True)
+    if not np.isfinite(top).all():
+        return NotImplemented  # the definition knows what to make of infinities
+    p = flat - top
     at_target = p[picked]
     np.exp(p, out=p)
     total = p.sum(axis=-1)

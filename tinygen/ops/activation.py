@@ -9,7 +9,6 @@ import numpy as np
 
 from tinygen.ops.elementwise import erf, sigmoid
 from tinygen.ops.random import kept_mask, new_seed
-from tinygen.ops.reduce import logsumexp
 from tinygen.tape import detached, op
 from tinygen.tensor import Array, Tensor
 
@@ -70,10 +69,9 @@ def softplus(x: Array) -> Any:
 
 @op
 def softmax(x: Array, axis: int = -1) -> Any:
-    """exp(x) / Σ exp(x) along an axis, shifted by the maximum so that nothing overflows. Where all
-    entries are -inf there is nothing to choose from, and the result is 0."""
-    top = detached(x).max(axis=axis, keepdims=True)
-    e = np.exp(x - np.where(np.isfinite(top), top, 0.0))
+    """exp(x) / Σ exp(x) along an axis, shifted by the maximum first, so that nothing overflows and a common
+    offset costs no digits. Where all entries are -inf the result is 0; beside a +inf it is NaN."""
+    e = np.exp(shifted(x, axis))
     total = e.sum(axis=axis, keepdims=True)
     y = e / np.where(total == 0, 1.0, total)
     return y, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))
@@ -81,9 +79,18 @@ def softmax(x: Array, axis: int = -1) -> Any:
 
 @op
 def log_softmax(x: Array, axis: int = -1) -> Any:
-    """log of softmax, as x - logsumexp(x): exact where softmax underflows."""
-    y = x - logsumexp(x, axis, True)
+    """log of softmax, as (x - max x) - log Σ exp(x - max x): exact where softmax underflows, and where all
+    entries share a large offset. Where all entries are -inf the result is -inf; beside a +inf it is NaN."""
+    z = shifted(x, axis)
+    total = np.exp(z).sum(axis=axis, keepdims=True)
+    y = z - np.log(np.where(total == 0, 1.0, total))
     return y, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)
+
+
+def shifted(x: Array, axis: int) -> Array:
+    """x minus its maximum along an axis; x itself where that is -inf, since -inf - -inf is NaN."""
+    top = detached(x).max(axis=axis, keepdims=True)
+    return x - np.where(top == -np.inf, 0.0, top).astype(x.dtype)
 
 
 # -- noise -----------------------------------------------------------------------------------------

@@ -78,11 +78,15 @@ def power(x: Array, p: Array) -> Any:
         return y, lambda g: g * (p * integer_power(x, int(p) - 1)) if p else np.zeros_like(g)
     y = np.power(x, p)
 
+    def dx(g: Array) -> Array:
+        base = np.where(np.logical_and(p == 0, x == 0), 1.0, x)  # 0 to the 0 is 1, and so is 0.1 to the 0
+        return g * (p * np.power(base, p - 1))
+
     def dp(g: Array) -> Array:
         base = np.where(x > 0, x, np.ones_like(y))  # in y's dtype, also when x is a number
         return g * y * np.log(base)
 
-    return y, lambda g: g * np.where(p == 0, 0.0, p * np.power(x, p - 1)), dp
+    return y, dx, dp
 
 
 def integer_power(x: Array, n: int) -> Array:

@@ -93,17 +93,17 @@ def extreme(x: Array, y: Array, axis: Axis) -> Any:
 
 @op
 def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log Σ exp(x), shifted by the maximum so that nothing overflows; its gradient is softmax(x)."""
+    """log Σ exp(x), shifted by the maximum so that nothing overflows; its gradient is softmax(x), which is
+    computed from the shifted x too, since x - logsumexp(x) loses its digits to a large common offset."""
+    shape = kept(x.shape, axis)
     top = detached(x).max(axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0).astype(x.dtype)
-    full = np.log(np.exp(x - top).sum(axis=axis, keepdims=True)) + top
-    shape = full.shape
-    y = (
-        full
-        if keepdims
-        else full.reshape(tuple(n for i, n in enumerate(shape) if i not in normalized(axis, len(shape))))
-    )
-    return y, lambda g: g.reshape(shape) * np.exp(x - full)
+    e = np.exp(x - top)
+    total = e.sum(axis=axis, keepdims=True)
+    y = np.log(total) + top
+    reduced = tuple(n for i, n in enumerate(x.shape) if i not in normalized(axis, x.ndim))
+    p = e / np.where(total == 0, 1.0, total)
+    return y if keepdims else y.reshape(reduced), lambda g: g.reshape(shape) * p
 
 
 @implements(np.cumsum)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, inner_sum, parallel, share, shares
+from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, parallel, share, shares
 from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest, log, normal_cdf, sigmoid
 from tinygen.tensor import Array
 
@@ -103,13 +103,20 @@ def softmax_slope(r, y, g, d):
         dx[i] = p[i] * (dp[i] - along)
 
 
+@inner
+def less_both(row, top, rest, y):
+    """y = (row - top) - rest, in this order: row - (top + rest) loses digits to a large top."""
+    for i in range(row.size):
+        y[i] = (row[i] - top) - rest
+
+
 @parallel
 def log_softmax_value(r, x, y):
     row, out = x[r], y[r]
     top = largest(row)
-    shift = top + log(exp_less(row, top, out))
-    for i in range(out.size):
-        out[i] = row[i] - shift
+    top = top if top > -np.inf else ZERO
+    total = exp_less(row, top, out)
+    less_both(row, top, log(total) if total != ZERO else ZERO, out)
 
 
 @parallel

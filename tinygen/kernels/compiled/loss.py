@@ -1,5 +1,5 @@
-"""Cross-entropy: of each row in two passes over it, and one back, one number a row being kept beside the
-logits; of yes or no, in one pass each way."""
+"""Cross-entropy. Of classes: two passes over each row forward, one back; two numbers a row are kept beside the
+logits. Of yes or no: one pass each way."""
 
 from __future__ import annotations
 
@@ -7,33 +7,40 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, inner_sum, parallel, share, shares
+from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, parallel, share, shares
 from tinygen.kernels.compiled.math import ZERO, exp, largest, log, log1p, sigmoid
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
 
 @inner_sum
-def log_sum_exp(row):
-    top = largest(row)
+def sum_exp(row, top):
     total = ZERO
     for i in range(row.size):
         total += exp(row[i] - top)
-    return top + log(total)
+    return total
+
+
+@inner
+def minus_log_softmax(x, top, total):
+    """In this order: top + log(total) loses the digits of the logarithm to a large top."""
+    return log(total) - (x - top)
 
 
 @parallel
-def value(r, logits, ids, ignored, lse, losses):
-    lse[r] = log_sum_exp(logits[r])
-    losses[r] = ZERO if ids[r] == ignored else lse[r] - logits[r, ids[r]]
+def value(r, logits, ids, ignored, tops, totals, losses):
+    tops[r] = largest(logits[r])
+    totals[r] = sum_exp(logits[r], tops[r])
+    losses[r] = ZERO if ids[r] == ignored else minus_log_softmax(logits[r, ids[r]], tops[r], totals[r])
 
 
 @parallel
-def slope(r, logits, ids, ignored, lse, g, d):
-    row, out = logits[r], d[r]
+def slope(r, logits, ids, ignored, tops, totals, g, d):
+    row, out, top = logits[r], d[r], tops[r]
     weight = ZERO if ids[r] == ignored else g[r]
+    factor = weight / totals[r]
     for i in range(row.size):
-        out[i] = weight * exp(row[i] - lse[r])
+        out[i] = factor * exp(row[i] - top)
     if ids[r] != ignored:
         out[ids[r]] -= weight
 
@@ -44,14 +51,14 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     shape = logits.shape
     rows = contiguous(logits).reshape(-1, shape[-1])
     ids = contiguous(targets.reshape(-1).astype(np.int64))
-    lse, losses = np.empty((2, len(ids)), np.float32)
-    value(len(ids), rows, ids, ignore_index, lse, losses)
-    if not np.isfinite(lse).all():
+    tops, totals, losses = np.empty((3, len(ids)), np.float32)
+    value(len(ids), rows, ids, ignore_index, tops, totals, losses)
+    if not (np.isfinite(tops).all() and np.isfinite(totals).all()):
         return NotImplemented  # the definition knows what to make of infinities
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(rows)
-        slope(len(ids), rows, ids, ignore_index, lse, contiguous(g).reshape(-1), d)
+        slope(len(ids), rows, ids, ignore_index, tops, totals, contiguous(g).reshape(-1), d)
         return d.reshape(shape)
 
     return losses.reshape(shape[:-1]), dlogits
