@@ -152,7 +152,7 @@ def learn_round(
             state, before, advantage, guess, goal, mask = map(on, batch)
             logits = agent.actor(state)
             logp = ops.log_softmax(logits)
-            entropy = -np.mean(np.sum(np.exp(logp) * logp, axis=-1))
+            entropy = ops.entropy(logp)
             new = log_prob(logits, a[part])
             policy = policy_loss(new, before, advantage, mask, args.clip)
             value = value_loss(agent.critic(state)[:, 0], guess, goal, mask, args.clip)

@@ -229,13 +229,15 @@ def settled(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """`value` as an array (NumPy's reductions give scalars) of the dtype that the Tensors ask for.
 
     NumPy 2 promotes float32 with float64 constants, 0-d arrays or integer arrays to float64 (NEP 50);
-    a Tensor keeps its dtype."""
+    a Tensor keeps its dtype. Tensors of ints and bools have none to keep: then float arrays beside them
+    decide, and float32 is what is left."""
     if type(value) is tuple:
         return tuple(settled(v, args, kwargs) for v in value)
     if not hasattr(value, "__array_function__"):  # NumPy's scalars and Python's numbers
         value = np.asarray(value)
     if value.dtype.kind == "f" and kwargs.get("dtype") is None:
-        dtypes = [x.dtype for x in args if isinstance(x, Tensor) and x.dtype.kind == "f"]
+        floats = [x for x in args if hasattr(x, "__array_function__") and x.dtype.kind == "f"]
+        dtypes = [x.dtype for x in floats if isinstance(x, Tensor)] or [x.dtype for x in floats]
         value = value.astype(np.result_type(*dtypes) if dtypes else np.float32, copy=False)
     return value
 

@@ -147,6 +147,8 @@ LOSS = [
     ],
     Case("huber-delta", lambda x, y: ops.huber(x, y, 0.3), (normal(2, 3), normal(2, 3)), lambda x, y: F.huber_loss(x, y, delta=0.3)),
     Case("kl_categorical-none", lambda p, q: ops.kl_categorical(p, q, "none"), (probabilities(2, 1, 3), probabilities(2, 1, 3)), torch_kl),
+    Case("entropy-none", lambda p: ops.entropy(p, "none"), (probabilities(2, 1, 3),), lambda p: -(p.exp() * p).sum(-1)),
+    Case("entropy-mean", ops.entropy, (probabilities(2, 3),), lambda p: -(p.exp() * p).sum(-1).mean()),
     Case("kl_categorical-mean", ops.kl_categorical, (probabilities(2, 3), probabilities(2, 3)), lambda p, q: torch_kl(p, q).mean()),
     Case("kl_categorical-sum", lambda p, q: ops.kl_categorical(p, q, "sum"), (probabilities(2, 3), probabilities(2, 3)), lambda p, q: torch_kl(p, q).sum()),
     Case("kl_gaussian-none", lambda m, s: ops.kl_gaussian(m, s, "none"), (normal(2, 3), normal(2, 3)), torch_kl_gaussian),

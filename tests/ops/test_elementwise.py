@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygen import Tensor, grad, no_grad, ops
+from tinygen import Tensor, grad, hessian, no_grad, ops
 
 
 def slope(f, *xs, by=0):
@@ -235,3 +235,31 @@ def test_nothing_is_recorded_of_constants():
     with no_grad():
         assert ops.gelu(Tensor([1.0], requires_grad=True)).node is None
     assert ops.gelu(Tensor([1.0])).node is None
+
+
+# -- powers ----------------------------------------------------------------------------------------
+
+
+def test_mixed_derivative_of_power_at_exponent_zero():
+    """d²/dx dp of x^p is x^(p-1) (1 + p ln x): 1/x at p = 0."""
+    mixed = grad(lambda x: grad(lambda p: np.power(x, p))(Tensor(np.array(0.0))))
+    other = grad(lambda p: grad(lambda x: np.power(x, p))(Tensor(np.array(4.0))))
+    assert mixed(Tensor(np.array(4.0))).item() == 0.25
+    assert other(Tensor(np.array(0.0))).item() == 0.25
+
+
+@pytest.mark.parametrize("order", range(6))
+def test_derivatives_of_powers_at_zero(order):
+    """The n-th derivative of x^p at 0 is p! where n = p, else 0, whatever kind of number p is."""
+    derivative = lambda x, p: np.power(x, p)
+    for _ in range(order):
+        derivative = grad(derivative)
+    for p in range(4):
+        for exponent in (p, float(p), np.float64(p), np.array(p), np.array(float(p))):
+            expected = math.factorial(p) if order == p else 0
+            assert derivative(np.array(0.0), exponent).item() == expected, (p, type(exponent))
+
+
+def test_hessian_of_a_polynomial_at_zero():
+    found = hessian(lambda x: np.sum(x[:, None] ** np.arange(4)))(np.array([0.0, 1.0]))
+    np.testing.assert_array_equal(found.numpy(), [[2, 0], [0, 8]])

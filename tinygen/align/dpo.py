@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.align.rollouts import Mask
+from tinygen.align.rollouts import Mask, lengths
 from tinygen.tensor import Array
 
 
@@ -23,7 +23,7 @@ def response_log_probs(log_probs: Any, mask: Mask, length_normalise: bool = Fals
     with `length_normalise` it is the mean over the tokens, with which IPO is often trained, since its loss
     sets a number for the margin whatever the length."""
     total = np.where(mask, log_probs, 0.0).sum(axis=1)
-    return total / mask.sum(axis=1, dtype=np.float32) if length_normalise else total
+    return total / lengths(mask) if length_normalise else total
 
 
 def margins(chosen: Any, rejected: Any, ref_chosen: Array, ref_rejected: Array) -> Any:

@@ -12,15 +12,20 @@ from typing import Any
 import numpy as np
 
 from tinygen.align.kl import k3
-from tinygen.align.rollouts import Mask
+from tinygen.align.ppo import surrogate
+from tinygen.align.rollouts import Mask, lengths
 from tinygen.tensor import Array
 
 
 def group_advantages(rewards: Array) -> Array:
-    """(r - mean) / std within each prompt's group of G responses: (B, G) -> (B, G). A group that agrees
-    teaches nothing: its advantages are 0."""
-    centred = rewards - rewards.mean(axis=1, keepdims=True)
-    return centred / (rewards.std(axis=1, keepdims=True) + 1e-4)
+    """(r - mean) / (std + 1e-4) within each prompt's group of G responses: (B, G) -> (B, G). A group that
+    agrees teaches nothing: its advantages are exactly 0.
+
+    std is that of the group itself, which divides by G; trl takes the unbiased one, which divides by G - 1.
+    The 1e-4, trl's too, is not in the paper: it keeps a group that almost agrees from being blown up."""
+    rewards = rewards - rewards[:, :1]  # equal rewards are 0 now, where r - mean(r) need not be
+    centered = rewards - rewards.mean(axis=1, keepdims=True)
+    return centered / (rewards.std(axis=1, keepdims=True) + 1e-4)
 
 
 def grpo_loss(
@@ -35,9 +40,9 @@ def grpo_loss(
     """PPO's clipped surrogate plus β times the k3 estimate of KL(π ‖ π_ref); the mean over the tokens of each
     response, then over responses, so that each counts the same whatever its length (eq. 3).
 
-    log_probs, old, ref and mask are (B, T), advantages (B,), one for each response."""
-    ratio = np.exp(np.where(mask, log_probs - old, 0.0))
-    gain = np.minimum(advantages[:, None] * ratio, advantages[:, None] * np.clip(ratio, 1 - clip, 1 + clip))
+    log_probs, old, ref and mask are (B, T), advantages (B,), one for each response. ValueError for a
+    response without a token."""
+    gain = surrogate(np.where(mask, log_probs - old, 0.0), advantages[:, None], clip)
     penalty = k3(np.where(mask, log_probs, 0.0), np.where(mask, ref, 0.0))
-    per_response = np.where(mask, beta * penalty - gain, 0.0).sum(axis=1) / mask.sum(axis=1, dtype=np.float32)
+    per_response = np.where(mask, beta * penalty - gain, 0.0).sum(axis=1) / lengths(mask)
     return np.mean(per_response)

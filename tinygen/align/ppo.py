@@ -10,6 +10,7 @@ scores of the reward model; `kl_rewards`, `gae`, `whiten`; then a few times the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,18 +42,32 @@ def gae(
 
 def whiten(x: Array, mask: Mask, shift_mean: bool = True) -> Array:
     """x (B, T) with variance 1, and mean 0 or, for rewards, the mean it had; both over the mask, outside of
-    which the result is 0."""
-    mean, var = np.mean(x[mask]), np.var(x[mask])
-    white = (x - mean) / np.sqrt(var + 1e-8)
-    return np.where(mask, white if shift_mean else white + mean, 0.0)
+    which the result is 0. Entries that are all equal become exactly 0 (or their mean). ValueError for a mask
+    without a True."""
+    if not mask.any():
+        raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to whiten")
+    first = x[mask][0]  # a common offset is taken off first: the mean would leave its rounding error
+    mean, var = np.mean(x[mask] - first), np.var(x[mask] - first)
+    white = ((x - first) - mean) / np.sqrt(var + 1e-8)
+    return np.where(mask, white if shift_mean else white + (first + mean), 0.0)
+
+
+def surrogate(log_ratio: Any, advantages: Array, clip: float) -> Any:
+    """min(ρ A, clip(ρ, 1 - ε, 1 + ε) A) for each action: PPO's eq. 7 with ρ = π/π_old and ε = `clip`. It is
+    A min(ρ, 1 + ε) where A >= 0, and A max(ρ, 1 - ε) where A < 0.
+
+    The bounds are put on ln ρ: ρ may be beyond float32's range, and where it does not count its gradient must
+    be 0, not inf · 0 = NaN."""
+    low = math.log1p(-clip) if clip < 1 else -math.inf
+    gains = advantages >= 0
+    bounded = np.where(gains, np.minimum(log_ratio, math.log1p(clip)), np.maximum(log_ratio, low))
+    return advantages * np.exp(bounded)
 
 
 def policy_loss(log_probs: Any, old: Array, advantages: Array, mask: Mask, clip: float = 0.2) -> Any:
-    """The clipped surrogate, eq. 7, the mean over the mask (all B, T): `old` are the log-probabilities at the
-    time of the rollout. The gain of a ratio π/π_old beyond 1 ± clip does not count, its loss does."""
-    ratio = np.exp(np.where(mask, log_probs - old, 0.0))
-    clipped = np.clip(ratio, 1 - clip, 1 + clip)
-    return masked_mean(np.maximum(-advantages * ratio, -advantages * clipped), mask)
+    """Minus the clipped surrogate, eq. 7, the mean over the mask (all B, T): `old` are the log-probabilities
+    at the time of the rollout. The gain of a ratio π/π_old beyond 1 ± clip does not count, its loss does."""
+    return -masked_mean(surrogate(np.where(mask, log_probs - old, 0.0), advantages, clip), mask)
 
 
 def value_loss(values: Any, old: Array, returns: Array, mask: Mask, clip: float | None = 0.2) -> Any:

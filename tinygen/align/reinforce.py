@@ -24,6 +24,7 @@ def leave_one_out(rewards: Array) -> Array:
     k = rewards.shape[1]
     if k < 2:
         raise ValueError("leave_one_out compares a response with others to its prompt: rewards need K >= 2")
+    rewards = rewards - rewards[:, :1]  # the same advantages; of equal rewards they are exactly 0
     return rewards - (rewards.sum(axis=1, keepdims=True) - rewards) / (k - 1)
 
 

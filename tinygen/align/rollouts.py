@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tinygen import ops
 from tinygen.nn import Module
+from tinygen.tensor import Array
 
 if TYPE_CHECKING:
     from tinygen.models.gpt import GPT
@@ -90,6 +91,18 @@ def last(mask: Mask) -> Ids:
     return columns
 
 
+def lengths(mask: Mask) -> Array:
+    """The number of tokens of each response, as float32: (B, T) -> (B,). ValueError for a row without one."""
+    if not mask.any(axis=1).all():
+        raise ValueError("a row of the mask has no response: a mean over its tokens does not exist")
+    counts: Array = mask.sum(axis=1, dtype=np.float32)
+    return counts
+
+
 def masked_mean(x: Any, mask: Mask) -> Any:
-    """The mean over the entries of x that the mask lets through; what the others hold does not matter."""
-    return np.where(mask, x, 0.0).sum() / int(mask.sum())
+    """The mean over the entries of x that the mask lets through; what the others hold does not matter.
+    ValueError for a mask without a True."""
+    count = int(mask.sum())
+    if count == 0:
+        raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to take the mean of")
+    return np.where(mask, x, 0.0).sum() / count

@@ -99,13 +99,15 @@ def preference(a: Any, b: Any, temperature: float = 1.0) -> Any:
 
 
 def expected(log_p: Any, values: Any) -> Any:
-    """E_p[values], the mean over prompts; both (N, R)."""
-    return (np.exp(log_p) * values).sum(axis=1).mean()
+    """E_p[values], the mean over prompts; both (N, R). The value of a response of probability 0 does not
+    count, be it infinite."""
+    p = np.exp(log_p)
+    return (p * np.where(p > 0, values, 0.0)).sum(axis=1).mean()
 
 
 def kl(log_p: Any, log_q: Any) -> Any:
     """KL(p ‖ q), the mean over prompts; both (N, R)."""
-    return expected(log_p, log_p - log_q)
+    return ops.kl_categorical(log_p, log_q)
 
 
 def total_variation(log_p: Any, log_q: Any) -> float:

@@ -60,6 +60,7 @@ from tinygen.ops.linalg import dot, einsum, linear, matmul, outer, tensordot
 from tinygen.ops.loss import (
     bce_with_logits,
     cross_entropy,
+    entropy,
     huber,
     kl_categorical,
     kl_gaussian,
@@ -117,6 +118,7 @@ __all__ = [
     "dropout",
     "einsum",
     "embedding",
+    "entropy",
     "equal",
     "erf",
     "exp",

@@ -131,9 +131,20 @@ def huber(x: Any, y: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
 
 
 def kl_categorical(log_p: Any, log_q: Any, reduction: str = "mean") -> Any:
-    """KL(p ‖ q) = Σ p (log p - log q) over the last axis, from log-probabilities (..., V)."""
+    """KL(p ‖ q) = Σ p (log p - log q) over the last axis, from log-probabilities (..., V).
+
+    0 log 0 is 0, its limit: a term with p = 0 (log p = -inf) counts nothing, whatever q is, and has no
+    gradient. The divergence is inf where p > 0 and q = 0."""
     same_shape(log_p, log_q)
-    return reduced(np.sum(np.exp(log_p) * (log_p - log_q), axis=-1), reduction)
+    p = np.exp(log_p)
+    log_ratio = np.where(p > 0, log_p, 0.0) - np.where(p > 0, log_q, 0.0)
+    return reduced(np.sum(p * log_ratio, axis=-1), reduction)
+
+
+def entropy(log_p: Any, reduction: str = "mean") -> Any:
+    """-Σ p log p over the last axis, from log-probabilities (..., V), in nats; 0 log 0 is 0."""
+    p = np.exp(log_p)
+    return reduced(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1), reduction)
 
 
 @op

@@ -123,10 +123,9 @@ def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Float
     vocab_size = logits.shape[-1]
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocab_size:
         raise ValueError(f"tokens must be within 0 .. {vocab_size - 1}, got {tokens.min()} .. {tokens.max()}")
-    chosen = np.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]  # (..., T)
-    top = logits.max(axis=-1)
-    log_z = top + np.log(np.exp(logits - top[..., None]).sum(axis=-1))
-    log_prob: Floats = (chosen - log_z).sum(axis=-1)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(shifted, tokens[..., None], axis=-1)[..., 0]  # (..., T)
+    log_prob: Floats = (chosen - np.log(np.exp(shifted).sum(axis=-1))).sum(axis=-1)
     return log_prob
 
 

@@ -1,5 +1,5 @@
-"""Cross-entropy. Of classes: two passes over each row forward, one back; two numbers a row are kept beside the
-logits. Of yes or no: one pass each way."""
+"""Cross-entropy. Of classes: two passes over each row forward, one back; two numbers a row are kept beside
+the logits. Of yes or no: one pass each way."""
 
 from __future__ import annotations
 
