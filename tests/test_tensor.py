@@ -58,9 +58,9 @@ def test_arrays_are_not_copied():
     assert np.shares_memory(Tensor(a).numpy(), a)
 
 
-@pytest.mark.parametrize("data", ["ab", ["a"], [None], [{}], 1j], ids=repr)
+@pytest.mark.parametrize("data", ["ab", ["a"], [None], [{}]], ids=repr)
 def test_what_is_not_numbers(data):
-    with pytest.raises(TypeError, match=r"cannot make a tensor of .* data: real numbers or bools are needed"):
+    with pytest.raises(TypeError, match=r"cannot make a tensor of .* data: numbers or bools are needed"):
         Tensor(data)
 
 
@@ -69,7 +69,7 @@ def test_a_tensor_of_a_tensor():
         Tensor(Tensor([1.0]))
 
 
-@pytest.mark.parametrize("data", [1, [True], np.arange(3), np.ones(2, complex)], ids=repr)
+@pytest.mark.parametrize("data", [1, [True], np.arange(3)], ids=repr)
 def test_only_floats_have_gradients(data):
     with pytest.raises(TypeError, match="only floating-point tensors have gradients"):
         Tensor(data, requires_grad=True)
@@ -326,8 +326,7 @@ def test_another_librarys_array_is_taken_with_its_memory_and_dtype():
     assert x.dtype == np.float64
     assert np.shares_memory(x.data, a)
     assert Tensor(Other(a), dtype=np.float32).dtype == np.float32
-    with pytest.raises(TypeError, match="cannot make a tensor of complex128"):
-        Tensor(Other(a * 1j))
+    assert Tensor(Other(a * 1j)).dtype == np.complex128
     for error in (BufferError("on a tape"), RuntimeError("on another device")):
         with pytest.raises(TypeError, match=rf"a tensor of this \S*Other: {error}"):
             Tensor(Other(a, error))

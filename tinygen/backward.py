@@ -57,6 +57,11 @@ def cotangent(y: Tensor, gradient: Any) -> Array:
                 f"backward() of a tensor of shape {y.shape} needs the gradient of what comes after it: "
                 "reduce it to one number first (.sum(), .mean()), or pass gradient="
             )
+        if y.dtype.kind == "c":
+            raise ValueError(
+                "backward() needs a real number to start from, this one is complex: take np.abs or np.real "
+                "of it first, or pass gradient="
+            )
         return np.ones_like(y._data)
     if not isinstance(gradient, Tensor):
         gradient = np.asarray(gradient) if not hasattr(gradient, "shape") else gradient
@@ -106,7 +111,11 @@ def backward(
     """The gradient of the sum of <output, gradient> with respect to every leaf, or to each of `wrt`.
 
     Returns {leaf, or node of an inner tensor: gradient}; what the outputs do not depend on is absent.
-    With `create_graph` the gradients are Tensors on the tape, else arrays that may share memory."""
+    With `create_graph` the gradients are Tensors on the tape, else arrays that may share memory.
+
+    For a complex x + iy the gradient of a real L is ∂L/∂x + i ∂L/∂y, along which L grows. Between the rules
+    flows its conjugate g, for which dL = Re(g dz): so the rule of an analytic op is the same for complex
+    numbers as for real ones, and conjugates are taken only here, where gradients come in and go out."""
     order = program(outputs)
     live = None if wrt is None else reaching(order, wrt)
     keep = () if wrt is None else {t.node for t in wrt if t.node is not None}
@@ -117,6 +126,7 @@ def backward(
 
     for y, g in zip(outputs, gradients, strict=True):
         start = y.node or y
+        g = np.conj(g) if g.dtype.kind == "c" else g
         grads[start] = grads[start] + g if start in grads else g
     with switch(record=create_graph, segment=None):
         for node in reversed(order):
@@ -166,11 +176,15 @@ def backward(
                 raise
             if not (retain_graph or create_graph):
                 node.rules, node.inputs = None, ()
+        for x, g in grads.items():
+            if g.dtype.kind == "c":
+                grads[x] = np.conj(g)
     return grads
 
 
 def fitted(gx: Any, x: Node | Tensor) -> Any:
-    """`gx` in the shape and dtype of `x`: summed over the axes along which `x` was broadcast."""
+    """`gx` in the shape and dtype of `x`: summed over the axes along which `x` was broadcast; its real part
+    for a real x that came together with complex numbers."""
     if not hasattr(gx, "shape"):
         gx = np.asarray(gx, dtype=x.dtype)
     if gx.shape != x.shape:
@@ -180,6 +194,8 @@ def fitted(gx: Any, x: Node | Tensor) -> Any:
         if extra < 0 or any(x.shape[i - extra] != 1 for i in axes):
             raise ValueError(f"a rule returned a gradient of shape {gx.shape} for an input of {x.shape}")
         gx = gx.sum(axis=(*range(extra), *axes)).reshape(x.shape)
+    if gx.dtype.kind == "c" != x.dtype.kind:
+        gx = np.real(gx)
     return gx.astype(x.dtype) if gx.dtype != x.dtype else gx
 
 

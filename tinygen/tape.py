@@ -45,10 +45,11 @@ class Op:
     """An op's `name`, its `body` (the definition) and `compute`: what runs on arrays, the body itself
     unless `tinygen.kernels` has put a faster kernel there."""
 
-    __slots__ = ("body", "compute", "name")
+    __slots__ = ("body", "complex", "compute", "name")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.name = body.__name__
+        self.complex = False  # whether its rules are right for complex numbers: `ops/complex_numbers.py`
         self.body = body
         self.compute = body
 
@@ -180,6 +181,8 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
             asked += [False] * (len(rules) - len(args))  # arguments that were left out
             rules = [rule if wanted else None for rule, wanted in zip(rules, asked, strict=False)]
+        if not self.complex:
+            refuse_complex(self, value, args)
         node = Node(self, inputs, kwargs, rules, version, sys._getframe(1))
         if segment is not None:
             segment.record(node, args)
@@ -230,16 +233,33 @@ def settled(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
     NumPy 2 promotes float32 with float64 constants, 0-d arrays or integer arrays to float64 (NEP 50);
     a Tensor keeps its dtype. Tensors of ints and bools have none to keep: then float arrays beside them
-    decide, and float32 is what is left."""
+    decide, and float32 is what is left. Complex values come in that precision: complex64 for float32."""
     if type(value) is tuple:
         return tuple(settled(v, args, kwargs) for v in value)
     if not hasattr(value, "__array_function__"):  # NumPy's scalars and Python's numbers
         value = np.asarray(value)
-    if value.dtype.kind == "f" and kwargs.get("dtype") is None:
-        floats = [x for x in args if hasattr(x, "__array_function__") and x.dtype.kind == "f"]
+    if value.dtype.kind in "fc" and kwargs.get("dtype") is None:
+        floats = [x for x in args if hasattr(x, "__array_function__") and x.dtype.kind in "fc"]
         dtypes = [x.dtype for x in floats if isinstance(x, Tensor)] or [x.dtype for x in floats]
-        value = value.astype(np.result_type(*dtypes) if dtypes else np.float32, copy=False)
+        dtype = np.result_type(*dtypes) if dtypes else np.dtype(np.float32)
+        if value.dtype.kind != dtype.kind:
+            dtype = np.finfo(dtype).dtype if dtype.kind == "c" else np.result_type(dtype, np.complex64)
+        value = value.astype(dtype, copy=False)
     return value
+
+
+def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
+    """Raise TypeError when complex numbers meet an op whose gradient is not known to be right for them."""
+    for x in args:
+        if isinstance(x, Tensor) and x._data.dtype.kind == "c":
+            break
+    else:
+        if not any(y.dtype.kind == "c" for y in (value if type(value) is tuple else (value,))):
+            return
+    raise TypeError(
+        f"`{op.name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "
+        "is your own op, see docs/arrays.md on complex numbers"
+    )
 
 
 # -- what errors say -------------------------------------------------------------------------------
@@ -274,7 +294,7 @@ def check_finite(value: Any, what: str, where: str) -> None:
     """Raise AnomalyError, naming `what` and `where`, when `value` has a NaN or an infinity."""
     for array in value if type(value) is tuple else (value,):
         array = array._data if isinstance(array, Tensor) else array
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             kind = "NaN" if np.isnan(array[index]) else "infinity"
             raise AnomalyError(f"{kind} at index {index} in {what}, called at {where}")

@@ -29,8 +29,8 @@ class Tensor:
     """An n-dimensional array that remembers how it was computed.
 
     `data` is kept as it is when it is an array (no copy), also one of another library that speaks DLPack,
-    as PyTorch does; Python numbers and lists become float32 (or int64, bool). float64 is used only when an
-    array of that dtype is given, or `dtype` asks.
+    as PyTorch does; Python numbers and lists become float32 (or complex64, int64, bool). float64 is used only
+    when an array of that dtype is given, or `dtype` asks.
 
     Raises TypeError when `requires_grad` is asked of a dtype that has no gradient (integers, bools).
     """
@@ -39,7 +39,7 @@ class Tensor:
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         array = as_array(data, dtype)
-        if requires_grad and array.dtype.kind != "f":
+        if requires_grad and array.dtype.kind not in "fc":
             raise TypeError(
                 f"only floating-point tensors have gradients, this one is {array.dtype}: "
                 "pass dtype=np.float32, or leave requires_grad off"
@@ -184,6 +184,9 @@ class Tensor:
     def __int__(self) -> int:
         return int(self._data)
 
+    def __complex__(self) -> complex:
+        return complex(self._data)
+
     def __index__(self) -> int:
         return self._data.__index__()  # type: ignore[no-any-return]
 
@@ -201,6 +204,12 @@ class Tensor:
 
         @property
         def T(self) -> Tensor: ...
+        @property
+        def real(self) -> Tensor: ...
+        @property
+        def imag(self) -> Tensor: ...
+        def conj(self) -> Tensor: ...
+        def conjugate(self) -> Tensor: ...
         def astype(self, dtype: Any) -> Tensor: ...
         def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
         def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor: ...
@@ -237,6 +246,9 @@ class Tensor:
         def __ge__(self, other: Any) -> Tensor: ...
 
 
+SINGLE = {"d": np.float32, "D": np.complex64}
+
+
 def no_rule(name: str) -> str:
     return (
         f"np.{name} has no gradient rule in tinygen. Use another function, define one with @tinygen.op, "
@@ -253,9 +265,9 @@ def as_array(data: Any, dtype: Any) -> Array:
             data = from_dlpack(data)
         else:
             data = np.asarray(data)
-            dtype = np.float32 if data.dtype == np.float64 and dtype is None else dtype
-        if data.dtype.kind not in "fiub":  # complex arrays are not refused: gradcheck steps through them
-            raise TypeError(f"cannot make a tensor of {data.dtype} data: real numbers or bools are needed")
+            dtype = SINGLE.get(data.dtype.char) if dtype is None else dtype
+        if data.dtype.kind not in "fciub":
+            raise TypeError(f"cannot make a tensor of {data.dtype} data: numbers or bools are needed")
     return data if dtype is None else data.astype(dtype, copy=False)
 
 

@@ -51,6 +51,9 @@ def alias(x: Any) -> Any:
     return x, lambda g: g
 
 
+alias.op.complex = True  # type: ignore[attr-defined]
+
+
 def variable(x: Any, recording: bool) -> Tensor:
     """What the function is differentiated by: a new leaf, or `x` renamed if it is on the tape."""
     if isinstance(x, Tensor):
@@ -105,7 +108,7 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
     value, pull = vjp(f, *primals)
 
     def paired(g: Tensor) -> Tensor:
-        products = [(gx * t).sum() for gx, t in zip(pull(g), tangents, strict=True)]
+        products = [product(gx, t) for gx, t in zip(pull(g), tangents, strict=True)]
         total: Tensor = sum(products[1:], start=products[0])
         return total
 
@@ -126,8 +129,14 @@ def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
     """The Hessian of `f` at `x` times `v`, as the gradient of <∇f, v> (Pearlmutter 1994). Raises ValueError
     when v has not the shape of x."""
     check_shapes("hvp: v", [x], [v])
-    product: Tensor = grad(lambda x: (grad(f)(x) * v).sum())(x)
-    return product
+    result: Tensor = grad(lambda x: product(grad(f)(x), v))(x)
+    return result
+
+
+def product(a: Tensor, b: Any) -> Tensor:
+    """Σ a b; of complex numbers Σ Re(ā b), the product of their parts as real vectors."""
+    entries: Tensor = np.real(np.conj(a) * b) if a.dtype.kind == "c" else a * b
+    return entries.sum()
 
 
 def jacobian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]:
@@ -137,6 +146,10 @@ def jacobian(f: Callable[..., Tensor], argnum: int = 0) -> Callable[..., Tensor]
         value, pull = vjp(lambda x: f(*args[:argnum], x, *args[argnum + 1 :]), args[argnum])
         units = np.eye(value.size, dtype=value.dtype, like=value._data).reshape(value.size, *value.shape)
         shape = np.shape(args[argnum])
+        if value.dtype.kind == "c":
+            raise TypeError(
+                "jacobian: the function has complex values; take np.real and np.imag of them apart"
+            )
         if value.size == 0:
             return Tensor(np.zeros_like(value._data, shape=value.shape + shape))
         stacked: Any = np.stack([pull(unit)[0] for unit in units])

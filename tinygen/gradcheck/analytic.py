@@ -29,7 +29,6 @@ FUNCTIONS: list[Any] = [
     *(
         ops.sum,
         ops.mean,
-        ops.var,
         ops.cumsum,
         ops.softmax,
         ops.logsumexp,

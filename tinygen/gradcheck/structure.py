@@ -254,7 +254,7 @@ def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
 
 
 def dtype_findings(name: str, words: str, x: Any, step: Step) -> Iterator[Finding]:
-    wanted = {p.dtype for p in step.points} | {y.dtype for y in step.outputs}
+    wanted = {precision(p.dtype) for p in step.points} | {precision(y.dtype) for y in step.outputs}
     if (
         len(wanted) == 1
         and hasattr(x, "dtype")
@@ -269,10 +269,15 @@ def dtype_findings(name: str, words: str, x: Any, step: Step) -> Iterator[Findin
         )
 
 
+def precision(dtype: Any) -> Any:
+    """The dtype of the real and imaginary parts."""
+    return np.finfo(dtype).dtype if dtype.kind == "c" else dtype
+
+
 def of_dtype(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     """Whether an op keeps the dtype of its inputs, in value and in gradient."""
     name = f"`{step.node.op.name}`"
-    wanted = {p.dtype for p in step.points}
+    wanted = {precision(p.dtype) for p in step.points}
     values = step.raw if type(step.raw) is tuple else (step.raw,)
     off = [y.dtype for y in values if hasattr(y, "dtype") and y.dtype.kind == "f" and y.dtype not in wanted]
     if len(wanted) == 1 and off and pure(step):
@@ -286,7 +291,7 @@ def of_dtype(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
 
 def pure(step: Step) -> bool:
     """Whether no constant that came in, and no argument, asks for another dtype."""
-    wanted = step.points[0].dtype
+    wanted = precision(step.points[0].dtype)
     others = [*step.arrays, *step.node.kwargs.values()]
     return "dtype" not in step.node.kwargs and all(
         getattr(x, "dtype", wanted) == wanted or getattr(x, "dtype", wanted).kind != "f" for x in others

@@ -15,12 +15,14 @@ from tinygen.ops.activation import (
     softplus,
 )
 from tinygen.ops.attention import attention
+from tinygen.ops.complex_numbers import angle, imag, real
 from tinygen.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from tinygen.ops.elementwise import (
     absolute,
     add,
     astype,
     clip,
+    conjugate,
     cos,
     divide,
     equal,
@@ -96,6 +98,7 @@ from tinygen.tensor import Tensor
 __all__ = [
     "absolute",
     "add",
+    "angle",
     "argmax",
     "argmin",
     "astype",
@@ -106,6 +109,7 @@ __all__ = [
     "broadcast_to",
     "clip",
     "concatenate",
+    "conjugate",
     "conv1d",
     "conv2d",
     "conv_transpose1d",
@@ -132,6 +136,7 @@ __all__ = [
     "group_norm",
     "gru",
     "huber",
+    "imag",
     "isfinite",
     "isnan",
     "kl_categorical",
@@ -167,6 +172,7 @@ __all__ = [
     "pad",
     "power",
     "ravel",
+    "real",
     "reciprocal",
     "relu",
     "repeat",
@@ -249,6 +255,10 @@ METHODS: dict[str, Any] = {
     "reshape": flattened(reshape),
     "transpose": flattened(transpose),
     "T": property(transpose),
+    "real": property(real),
+    "imag": property(imag),
+    "conj": conjugate,
+    "conjugate": conjugate,
     "astype": lambda x, dtype: astype(x, dtype=dtype),
 }
 for name, function in METHODS.items():

@@ -83,7 +83,8 @@ def power(x: Array, p: Array) -> Any:
         return g * (p * np.power(base, p - 1))
 
     def dp(g: Array) -> Array:
-        base = np.where(x > 0, x, np.ones_like(y))  # in y's dtype, also when x is a number
+        usable = x != 0 if y.dtype.kind == "c" else x > 0
+        base = np.where(usable, x, np.ones_like(y))  # in y's dtype, also when x is a number
         return g * y * np.log(base)
 
     return y, dx, dp
@@ -219,13 +220,30 @@ ERF_FAR = (
 @op
 def absolute(x: Array) -> Any:
     """|x|; its slope at 0 is taken to be 0."""
+    if x.dtype.kind == "c":
+        return np.abs(x), lambda g: g * np.conj(np.sign(x))
     return np.abs(x), lambda g: g * np.sign(x)
 
 
 @implements(np.sign)
 @op
 def sign(x: Array) -> Any:
-    return np.sign(x), lambda g: np.zeros_like(g)
+    """-1, 0 or 1, whose slope is 0; of a complex number x/|x|, and 0 at 0."""
+    y = np.sign(x)
+    if y.dtype.kind != "c":
+        return y, lambda g: np.zeros_like(g)
+
+    def dx(g: Array) -> Array:  # along the circle only: what goes away from the center changes nothing
+        size = np.abs(x)
+        return np.where(size > 0, (g - np.real(g * y) * np.conj(y)) / np.where(size > 0, size, 1), 0)
+
+    return y, dx
+
+
+@implements(np.conjugate)
+@op
+def conjugate(x: Array) -> Any:
+    return np.conj(x), lambda g: np.conj(g)
 
 
 @implements(np.maximum)
@@ -267,7 +285,7 @@ def where(condition: Array, a: Array, b: Array) -> Any:
 @op
 def astype(x: Array, *, dtype: Any) -> Any:
     """x in another dtype; the gradient comes back in x's own. Ints and bools pass none."""
-    rules = (lambda g: g,) if np.dtype(dtype).kind == "f" else ()
+    rules = (lambda g: g,) if np.dtype(dtype).kind in "fc" else ()
     return x.astype(dtype), *rules
 
 

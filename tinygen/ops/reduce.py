@@ -55,12 +55,16 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 @implements(np.var)
 @op
 def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    """The mean squared distance from the mean; `ddof=1` divides by n - 1, the unbiased estimate."""
+    """The mean squared distance from the mean (|x - mean|² for complex numbers); `ddof=1` divides by n - 1,
+    the unbiased estimate."""
     centered = x - x.mean(axis=axis, keepdims=True)
     n = count(x.shape, axis) - ddof
     if n <= 0:
         raise ValueError(f"var over {n + ddof} entries with ddof={ddof} divides by {n}")
     shape = kept(x.shape, axis)
+    if x.dtype.kind == "c":
+        y = np.real(centered * np.conj(centered)).sum(axis=axis, keepdims=keepdims) / n
+        return y, lambda g: (g.reshape(shape) * (2 / n)) * np.conj(centered)
     y = (centered * centered).sum(axis=axis, keepdims=keepdims) / n
     return y, lambda g: (g.reshape(shape) * (2 / n)) * centered
 

@@ -82,6 +82,11 @@ class Optimizer:
                 raise ValueError(
                     f"only leaves can be optimized, not what was computed or is no tensor: {p!r}"
                 )
+            if p.dtype.kind == "c":
+                raise TypeError(
+                    "optimizers take real parameters, one of these is complex: keep the real and the "
+                    "imaginary part as two parameters, and compute with real + 1j * imag"
+                )
         self.size = sum(p.size for p in self.params)
 
     @property

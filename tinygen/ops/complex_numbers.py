@@ -1,0 +1,75 @@
+"""Complex numbers: their parts, and the list of ops whose gradients are right for them.
+
+A real L changes by dL = Re(g dz) when a complex z changes by dz. The rules pass this g = ∂L/∂x - i ∂L/∂y on
+(z = x + iy): for an analytic op w = f(z) it is g f'(z), the rule that is written for real numbers, with no
+conjugate anywhere. What the user sees (`.grad`, `tinygen.grad`) is its conjugate ∂L/∂x + i ∂L/∂y, as in
+PyTorch: a step against it makes L smaller. `backward.py` conjugates at both ends, and takes the real part
+for real inputs. Kreutz-Delgado, *The Complex Gradient Operator and the CR-Calculus* (arXiv:0906.4835, 2009).
+
+The parts below are not analytic, and their rules are the real functions of dz that they are. An op that is
+not on the list at the end refuses complex numbers when a gradient is wanted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops import elementwise, index, linalg, reduce, shape
+from tinygen.ops.elementwise import conjugate
+from tinygen.tape import implements, op
+from tinygen.tensor import Array
+
+
+@implements(np.real)
+@op
+def real(z: Array) -> Any:
+    """The real part; z itself where it is real. Re(g dz) for d Re z: the rule passes g."""
+    return np.real(z), lambda g: g
+
+
+@implements(np.imag)
+@op
+def imag(z: Array) -> Any:
+    """The imaginary part; zeros of a real z. g Im dz = Re(-i g dz)."""
+    if z.dtype.kind != "c":
+        return np.zeros_like(z), lambda g: np.zeros_like(g)
+    return np.imag(z), lambda g: -1j * g
+
+
+@implements(np.angle)
+@op
+def angle(z: Array, deg: bool = False) -> Any:
+    """The angle to the positive real axis in (-π, π], or in degrees: Im log z. Its slope at 0
+    is taken to be 0."""
+    y = np.angle(z, deg)
+    if z.dtype.kind != "c":
+        return y, lambda g: np.zeros_like(g)
+    unit = 180 / np.pi if deg else 1.0
+
+    def dz(g: Array) -> Array:
+        there = z != 0
+        return np.where(there, -1j * unit * g / np.where(there, z, 1), 0)
+
+    return y, dz
+
+
+ANALYTIC: tuple[Any, ...] = (
+    *(elementwise.add, elementwise.subtract, elementwise.multiply, elementwise.divide, elementwise.negative),
+    *(elementwise.positive, elementwise.square, elementwise.reciprocal, elementwise.power, elementwise.exp),
+    *(elementwise.expm1, elementwise.log, elementwise.log1p, elementwise.sqrt, elementwise.rsqrt),
+    *(elementwise.tanh, elementwise.sin, elementwise.cos, elementwise.where, elementwise.astype),
+    *(reduce.sum, reduce.mean, reduce.cumsum),
+    *(linalg.matmul, linalg.linear, linalg.contract),
+    *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),
+    *(shape.broadcast_to, shape.joined, shape.split, shape.repeat, shape.tile, shape.tril, shape.triu),
+    *(index.entries, index.scatter_add),
+)
+"""Ops whose rule for real numbers is that for complex ones."""
+
+PARTS: tuple[Any, ...] = (real, imag, angle, conjugate, elementwise.absolute, elementwise.sign, reduce.var)
+"""Ops that are not analytic, whose rules know of complex numbers."""
+
+for function in (*ANALYTIC, *PARTS):
+    function.op.complex = True
