@@ -254,7 +254,8 @@ def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
         if isinstance(x, Tensor) and x._data.dtype.kind == "c":
             break
     else:
-        if not any(y.dtype.kind == "c" for y in (value if type(value) is tuple else (value,))):
+        y = value[-1] if type(value) is tuple else value
+        if y.dtype.kind != "c":
             return
     raise TypeError(
         f"`{op.name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "

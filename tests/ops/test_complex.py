@@ -13,6 +13,7 @@ import tinygen.optim
 from tinygen import Tensor, gradcheck, ops
 from tinygen.ops import complex_numbers
 
+pytestmark = pytest.mark.filterwarnings("error")  # NumPy warns where an imaginary part is lost
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 
