@@ -1,12 +1,21 @@
-"""Files of strangers: what is no plain file, is too long, or is no JSON is refused before it is read."""
+"""Files of strangers: what is no plain file, is too long, or is no JSON is refused before it is read.
+Files that are written: they keep their mode, and nothing is left beside them."""
 
+import errno
 import json
 import os
+import signal
+import stat
+import subprocess
+import sys
 import tracemalloc
 
+import numpy as np
 import pytest
 
-from tinygen.files import CheckpointError, read_bytes, read_json, read_text
+from tinygen import files
+from tinygen.files import CheckpointError, open_plain, parse_json, read_json, read_text, replace_file
+from tinygen.safetensors import load_file, save_file
 
 
 def test_text_and_json_are_read(tmp_path):
@@ -34,7 +43,7 @@ def test_only_plain_files_are_read(tmp_path, name, found):
     os.mkfifo(tmp_path / "pipe")
     os.symlink("nowhere", tmp_path / "dangling")
     os.symlink("circle", tmp_path / "circle")
-    for read in (lambda path: read_json(path, 10), lambda path: read_text(path, 10), read_bytes):
+    for read in (lambda path: read_json(path, 10), lambda path: read_text(path, 10), open_plain):
         with pytest.raises(CheckpointError, match="cannot be read: expected a") as caught:
             read(tmp_path / name)
         assert found in str(caught.value.found)
@@ -70,3 +79,94 @@ def test_what_is_no_json_object(tmp_path, content, message):
     with pytest.raises(CheckpointError, match=rf"x\.json: cannot be read: {message}") as caught:
         read_json(tmp_path / "x.json", 1_000_000)
     assert "\n" not in str(caught.value)
+
+
+def test_json_that_would_grow_too_much_is_not_read():
+    """27 bytes of memory for each byte of text: 99 MB took 2.6 GB."""
+    for text in ("[" + "[[]]," * 2_000_000 + "0]", '{"a":[' + '{"":0},' * 3_000_000 + "0]}"):
+        tracemalloc.start()
+        with pytest.raises(
+            CheckpointError, match="too much JSON: expected at most 500000000 bytes of memory"
+        ):
+            parse_json("x", text)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        tracemalloc.stop()
+
+
+def test_a_log_of_a_hundred_thousand_rows_is_read():
+    rows = [{"step": i, "loss": i / 7, "val": None} for i in range(100_000)]
+    assert parse_json("x", json.dumps({"rows": rows}))["rows"] == rows
+
+
+# -- what is written -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("umask")
+def test_who_may_read_a_file_stays_as_it_was(tmp_path):
+    path = tmp_path / "x"
+    replace_file(path, [b"1"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640  # a new one follows the umask
+    for mode in (0o600, 0o664, 0o444, 0o755):
+        path.chmod(mode)
+        replace_file(path, [b"2"])
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_what_was_private_is_never_open_while_it_is_written(tmp_path):
+    path, seen = tmp_path / "x", []
+    path.write_bytes(b"1")
+    path.chmod(0o600)
+
+    def pieces():
+        seen.extend(stat.S_IMODE((tmp_path / name).stat().st_mode) for name in os.listdir(tmp_path))
+        yield b"2"
+
+    replace_file(path, pieces())
+    assert seen == [0o600, 0o600]
+
+
+def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        names = [f".x.{dead.pid}", f".x.{dead.pid}.140", f".x.{10**30}"]
+        kept = [
+            f".x.{other.pid}",
+            f".x.{other.pid}.7",
+            ".x.y",
+            f".xy.{dead.pid}",
+            f"x.{dead.pid}",
+            ".x.1.2.3",
+        ]
+        for name in (*names, *kept):
+            (tmp_path / name).write_bytes(b"")
+        save_file(tmp_path / "x", {"a": np.ones(2)})
+        assert sorted(os.listdir(tmp_path)) == sorted(["x", *kept])
+        other.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_ends_no_save(tmp_path, monkeypatch, code):
+    def fsync(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    save_file(tmp_path / "x", {"a": np.ones(2)})
+    assert load_file(tmp_path / "x")["a"].tolist() == [1, 1]
+
+
+def test_a_sync_that_fails_is_said(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        save_file(tmp_path / "x", {"a": np.ones(2)})
+    assert os.listdir(tmp_path) == []

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen.files import CheckpointError
+from tinygen.nn import Parameter
 from tinygen.safetensors import HEADER_LIMIT, NAMES, load_file, parse, read_metadata, save_file
+from tinygen.tensor import Tensor
 
 RNG = np.random.default_rng(0)
 EVERY_DTYPE = {
@@ -71,6 +73,56 @@ def test_what_is_written_is_read(tmp_path, view):
         assert same(loaded[name], expected), name
         assert np.array_equal(arrays[name], a)
         loaded[name][...] = 0  # it is the caller's own
+
+
+@st.composite
+def views(draw):
+    """A view of an array of any dtype: rows, columns, single places and steps of both signs, turned axes, a
+    diagonal, what was broadcast, read-only, foreign byte order; from no axes to three, sizes from 0."""
+    dtype = np.dtype(draw(st.sampled_from(list(NAMES))))
+    shape = draw(st.lists(st.integers(0, 4), max_size=3).map(tuple))
+    a = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
+    a = np.asfortranarray(a) if draw(st.booleans()) else a
+    for _ in range(draw(st.integers(0, 2))):
+        kind = draw(st.sampled_from(["slices", "turned", "diagonal", "broadcast", "bytes"]))
+        if kind == "slices":
+            steps = st.builds(slice, st.none(), st.none(), st.sampled_from([1, 2, 3, -1, -2]))
+            a = a[tuple(draw(st.one_of(steps, st.just(0)) if n else steps) for n in a.shape)]
+        elif kind == "turned":
+            a = a.transpose(draw(st.permutations(range(a.ndim))))
+        elif kind == "diagonal" and a.ndim > 1:
+            a = a.diagonal()
+        elif kind == "broadcast":
+            a = np.broadcast_to(a, (draw(st.integers(0, 3)), *a.shape))
+        elif kind == "bytes" and a.flags.c_contiguous and a.ndim:
+            a = a.view(np.uint8)[..., :: draw(st.sampled_from([1, 2, -1]))]
+    a = np.asarray(a)
+    swapped = a.astype(a.dtype.newbyteorder("S")) if draw(st.booleans()) else a
+    swapped.flags.writeable = False
+    return swapped
+
+
+@given(st.lists(views(), min_size=1, max_size=3))
+def test_views_of_any_strides_are_written_as_they_are_read(tmp_path_factory, arrays):
+    path = tmp_path_factory.getbasetemp() / "views"
+    given_names = {f"a{i}": a for i, a in enumerate(arrays)}
+    save_file(path, given_names)
+    loaded = load_file(path)
+    for name, a in given_names.items():
+        native = np.array(a, a.dtype.newbyteorder("="), order="C")
+        assert same(loaded[name], native.astype(np.float32) if native.dtype == np.float16 else native)
+
+
+def test_tensors_memmaps_and_lists_are_written_too(tmp_path):
+    on_disk = np.memmap(tmp_path / "map", np.int16, "w+", shape=(4, 3))
+    on_disk[:] = np.arange(12).reshape(4, 3)
+    arrays = {"p": Parameter(np.ones((2, 2))), "t": Tensor(np.arange(4.0))[::-2], "m": on_disk.T, "l": [1, 2]}
+    save_file(tmp_path / "x", arrays)
+    loaded = load_file(tmp_path / "x")
+    assert loaded["p"].tolist() == [[1, 1], [1, 1]]
+    assert loaded["t"].tolist() == [3, 1]
+    assert same(loaded["m"], np.arange(12, dtype=np.int16).reshape(4, 3).T)
+    assert loaded["l"].tolist() == [1, 2]
 
 
 def test_special_values_keep_their_bits(tmp_path):
@@ -247,6 +299,23 @@ def test_what_is_no_file(tmp_path):
         for read in (load_file, read_metadata):
             with pytest.raises(CheckpointError, match="expected a file, found none with this name"):
                 read(tmp_path / name)
+
+
+def test_a_terabyte_that_takes_no_place_is_refused_before_it_is_read(tmp_path):
+    """With a header of zeros, with another's, and with one that is right: then memory does not hold it."""
+    sound = packed({"a": described("U8", [2**40], 0, 2**40)})
+    for content, message in (
+        (b"", "no JSON object"),
+        (packed({}), "after the last"),
+        (sound, "fits into mem"),
+    ):
+        with (tmp_path / "x").open("wb") as file:
+            file.write(content)
+            file.truncate(len(content) + 2**40)
+        with pytest.raises(CheckpointError, match=message):
+            load_file(tmp_path / "x")
+        if content == sound:
+            assert read_metadata(tmp_path / "x") == {}
 
 
 def test_a_header_that_promises_much_costs_nothing():

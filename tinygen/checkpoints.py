@@ -35,8 +35,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.files import Array, CheckpointError, make_folder, read_bytes, short, sync_folder, write_synced
-from tinygen.safetensors import Entry, as_array, header_length, layout, parse_header, pieces
+from tinygen.files import (
+    Array,
+    CheckpointError,
+    make_folder,
+    open_plain,
+    parse_json,
+    read_array,
+    read_small,
+    short,
+    size_of,
+    sync_folder,
+    write_synced,
+)
+from tinygen.safetensors import Entry, as_array, layout, parse_header, pieces, read_header
 from tinygen.state import flatten, state_of, unflatten
 
 FORMAT = 1
@@ -132,38 +144,39 @@ def read(path: Path) -> Saved:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    content = read_bytes(path, MANIFEST_LIMIT + 1).tobytes()
-    if len(content) > MANIFEST_LIMIT:
-        raise CheckpointError(path, "too long", f"at most {MANIFEST_LIMIT} bytes", "more")
+    content = read_small(path, MANIFEST_LIMIT)
     end = len(seal(b""))
     body, found = content[:-end], content[-end:]
     if found != seal(body):
         raise CheckpointError(path, "damaged", seal(body).split()[-2].decode(), short(found))
     try:
-        manifest = json.loads(content)
-        version = manifest["format"]
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(path, "no manifest", "a JSON object", short(str(error))) from error
-    if version != FORMAT:
-        raise CheckpointError(path, "of another version", f"format {FORMAT}", short(version))
-    return manifest  # type: ignore[no-any-return]
+        manifest = parse_json(path, content.decode(errors="replace"))
+    except CheckpointError as error:
+        raise CheckpointError(path, "no manifest", error.expected, error.found) from error
+    if "format" not in manifest:
+        raise CheckpointError(path, "no manifest", "a format", short(list(manifest)))
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(path, "of another version", f"format {FORMAT}", short(manifest["format"]))
+    return manifest
 
 
 def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
     """The arrays by their paths, each checked against the manifest."""
     if list(manifest["files"]) != [ARRAYS]:
         raise CheckpointError(path.with_name(MANIFEST), "other files", ARRAYS, short(manifest["files"]))
-    content, size = read_bytes(path), manifest["files"][ARRAYS]["bytes"]
-    if content.size != size:
-        raise CheckpointError(path, "another size", f"{size} bytes", content.size)
-    start = 8 + header_length(path, content[:8].tobytes(), content.size)
-    sha = hashlib.sha256(content[:start].data)
-    if sha.hexdigest() != manifest["header"]:
-        raise CheckpointError(path, "the header is damaged", manifest["header"], sha.hexdigest())
-    entries, _ = parse_header(path, content[8:start].tobytes(), content.size - start)
+    with open_plain(path) as file:
+        whole, length = manifest["files"][ARRAYS]["bytes"], size_of(file)
+        if length != whole:
+            raise CheckpointError(path, "another size", f"{whole} bytes", length)
+        header, size = read_header(path, file)
+        sha = hashlib.sha256(len(header).to_bytes(8, "little") + header)
+        if sha.hexdigest() != manifest["header"]:
+            raise CheckpointError(path, "the header is damaged", manifest["header"], sha.hexdigest())
+        entries, _ = parse_header(path, header, size)
+        content = read_array(path, file, size)
     arrays = {}
     for entry in entries:
-        raw = content[start + entry.begin : start + entry.end]
+        raw = content[entry.begin : entry.end]
         sha.update(raw.data)
         expected, found = manifest["arrays"][entry.name], said(entry, sha.hexdigest())
         if expected != found:

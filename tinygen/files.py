@@ -9,16 +9,28 @@ Equal", shows what goes wrong without each of these).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import math
 import os
+import re
 import stat
+import threading
 from collections.abc import Iterable
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+JSON_MEMORY = 500_000_000
+"""Bytes that what is read from JSON may take."""
+
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""For a pipe that somebody puts in a file's place between two looks."""
 
 
 class CheckpointError(Exception):
@@ -66,34 +78,87 @@ def plain_size(path: str | Path) -> int:
     return about.st_size
 
 
-def read_bytes(path: str | Path, count: int = -1) -> Array:
-    """The content of a file, or its first `count` bytes: (N,) uint8. CheckpointError when there is none;
-    what is no plain file is refused too."""
-    plain_size(path)
+def open_plain(path: str | Path) -> FileIO:
+    """A plain file, open for reading. CheckpointError for anything else."""
+    plain_size(path)  # before it is opened: that alone moves some devices
     try:
-        return np.fromfile(path, np.uint8, count)
+        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | NO_WAIT))
     except OSError as error:
         raise CheckpointError(path, "cannot be read", "a readable file", error) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise CheckpointError(path, "cannot be read", "a file", "another thing, put in its place just now")
+    return file
+
+
+def size_of(file: BytesIO | FileIO) -> int:
+    """How many bytes are in an open file, which then stands at its beginning."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> Array:
+    """The next `count` bytes of an open file: (count,) uint8. CheckpointError when there are fewer, or more
+    than fit into memory; `path` is for the errors."""
+    try:
+        if count > memory():  # a system that promises more memory than it has would end the process later
+            raise MemoryError
+        array: Array = np.empty(count, np.uint8)
+        left = array.data
+        while left:  # the system gives at most two gigabytes at a time
+            n = file.readinto(left)
+            if not n:
+                raise CheckpointError(path, "truncated", f"{count} bytes more", count - len(left))
+            left = left[n:]
+    except MemoryError as error:
+        raise CheckpointError(path, "too long", "what fits into memory", f"{count} bytes") from error
+    except OSError as error:
+        raise CheckpointError(path, "cannot be read", "a readable file", error) from error
+    return array
+
+
+def memory() -> float:
+    """How many bytes of memory the machine has, infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows; a system without these names
+        return math.inf
+
+
+def read_small(path: str | Path, limit: int) -> bytes:
+    """The whole of a file of at most `limit` bytes. CheckpointError for a longer one, of which nothing is
+    read, and for what `open_plain` refuses."""
+    with open_plain(path) as file:
+        size = size_of(file)
+        if size > limit:
+            raise CheckpointError(path, "too long", f"at most {limit} bytes", size)
+        return read_array(path, file, size).tobytes()
 
 
 def read_text(path: str | Path, limit: int) -> str:
-    """All of a text file of at most `limit` bytes, in UTF-8. Its size is looked at before it is read.
-
-    CheckpointError when there is no such file, or it is longer."""
-    size = plain_size(path)
-    if size > limit:
-        raise CheckpointError(path, "too long", f"at most {limit} bytes", size)
+    """All of a text file of at most `limit` bytes, in UTF-8. CheckpointError as from `read_small`."""
     try:
-        return read_bytes(path, limit).tobytes().decode()
+        return read_small(path, limit).decode()
     except UnicodeDecodeError as error:
         raise CheckpointError(path, "cannot be read", "text in UTF-8", short(str(error))) from error
 
 
 def read_json(path: str | Path, limit: int) -> dict[str, Any]:
-    """The object in a JSON file of at most `limit` bytes. CheckpointError when there is no such thing; JSON
-    can take thirty times its size in memory."""
+    """The object in a JSON file of at most `limit` bytes. CheckpointError when there is no such thing."""
+    return parse_json(path, read_text(path, limit))
+
+
+def parse_json(path: str | Path, text: str) -> dict[str, Any]:
+    """The object that a JSON text describes. CheckpointError when there is none.
+
+    JSON grows as it is read: two letters, `[]`, become a list of 64 bytes. So its size is estimated first,
+    from the signs that begin a list, an object, or the next of their items."""
+    needed = 200 * (text.count("{") + text.count("[")) + 64 * text.count(",")
+    if needed > JSON_MEMORY:
+        raise CheckpointError(path, "too much JSON", f"at most {JSON_MEMORY} bytes of memory", needed)
     try:
-        found = json.loads(read_text(path, limit))
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:  # not JSON; too many digits, too many levels
         raise CheckpointError(path, "cannot be read", "JSON", short(str(error))) from error
     if not isinstance(found, dict):
@@ -101,14 +166,31 @@ def read_json(path: str | Path, limit: int) -> dict[str, Any]:
     return found
 
 
-def write_synced(path: Path, pieces: Iterable[Any]) -> None:
-    """Write a file from bytes or arrays of uint8, and return when the disk has it."""
-    with open(path, "wb", buffering=0) as file:
+def write_synced(path: Path, pieces: Iterable[Any], mode: int | None = None) -> None:
+    """Write a file from bytes or arrays of uint8, and return when the disk has it. Without a `mode`, who may
+    read it follows the process's umask."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if mode is None else 0o600)
+
+    with open(path, "wb", buffering=0, opener=opener) as file:
+        if mode is not None:
+            with contextlib.suppress(OSError):  # some file systems have no modes
+                os.chmod(path, mode)
         for piece in pieces:
             left = memoryview(piece)
             while left:  # the system may take less than it is given
                 left = left[os.write(file.fileno(), left) :]
-        os.fsync(file.fileno())
+        sync(file.fileno())
+
+
+def sync(descriptor: int) -> None:
+    """`fsync`. A file system that knows no such thing (some networks' and FUSE's) cannot be waited for."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def sync_folder(path: Path) -> None:
@@ -117,7 +199,7 @@ def sync_folder(path: Path) -> None:
         return  # Windows opens no folders
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -131,12 +213,38 @@ def make_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, pieces: Iterable[Any]) -> None:
-    """Write a file so that `path` is, at any instant, what it was or all of the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a file so that `path` is, at any instant, what it was or all of the new one. Who may read it
+    stays as it was."""
+    sweep_beside(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        write_synced(beside, pieces)
+        mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
+        write_synced(beside, pieces, mode)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left beside it."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.\d+)?")
+    with contextlib.suppress(OSError):  # a folder that is not there, or not ours: the writing itself will say
+        for found in filter(None, map(name.fullmatch, os.listdir(path.parent))):
+            if not is_running(int(found[1])):
+                (path.parent / found[0]).unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number. On Windows one cannot ask without risk, and need not: it
+    removes no file that is open."""
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.files import Array, CheckpointError, read_bytes, replace_file, short
+from tinygen.files import Array, CheckpointError, open_plain, read_array, replace_file, short, size_of
 
 DTYPES = {
     "F64": "<f8",
@@ -57,7 +57,7 @@ AXES_LIMIT = 64
 def save_file(
     path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays, of any strides and byte order, and metadata, as a safetensors file.
+    """Write arrays, of any strides and byte order, or Tensors, and metadata, as a safetensors file.
 
     It is written beside and renamed: at any instant, also of a power cut, `path` is what it was or all of
     the new file. CheckpointError when an array or a name cannot be stored, or the disk refuses."""
@@ -73,7 +73,7 @@ def layout(
 ) -> tuple[bytes, dict[str, Array]]:
     """The file up to the first array, and the arrays in the order of the file. Large items come first: then
     each array starts at a multiple of the size of its items. `path` is for the errors."""
-    ordered = {name: np.asarray(array) for name, array in arrays.items()}
+    ordered = {name: np.asarray(a.numpy() if hasattr(a, "numpy") else a) for name, a in arrays.items()}
     ordered = dict(sorted(ordered.items(), key=lambda pair: -pair[1].itemsize))
     metadata = dict(metadata or {})
     header: dict[str, Any] = {METADATA: metadata} if metadata else {}
@@ -99,8 +99,8 @@ def pieces(header: bytes, ordered: Mapping[str, Array]) -> Iterator[Any]:
     """The content of the file: the header, then the bytes of each array."""
     yield header
     for array in ordered.values():
-        little = np.asarray(array, array.dtype.newbyteorder("<"))
-        yield little.reshape(-1).view(np.uint8)  # reshape copies what is not in C order
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # copies what is not in C order
+        yield little.reshape(-1).view(np.uint8)
 
 
 def all_texts(values: Iterable[Any]) -> bool:
@@ -127,24 +127,37 @@ class Entry(NamedTuple):
 def load_file(path: str | Path) -> dict[str, Array]:
     """{name: array} of a safetensors file, in the order of their bytes; they may share one buffer. F16 and
     BF16 are widened to float32, which is exact. CheckpointError for whatever is wrong with the file."""
-    arrays = parse(path, read_bytes(path))
+    with open_plain(path) as file:
+        arrays = read_arrays(path, file)
     return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file, {} when it has none. The arrays are not read."""
-    first = bytes(read_bytes(path, 8))
-    size = os.path.getsize(path)
-    n = header_length(path, first, size)
-    return parse_header(path, bytes(read_bytes(path, 8 + n)[8:]), size - 8 - n)[1]
+    with open_plain(path) as file:
+        header, size = read_header(path, file)
+    return parse_header(path, header, size)[1]
 
 
-def parse(path: str | Path, content: Array) -> dict[str, Array]:
-    """The arrays in the `content` of a file, as views where that is possible; `path` is for the errors."""
-    n = header_length(path, bytes(content[:8]), content.size)
-    data = content[8 + n :]
-    entries, _ = parse_header(path, bytes(content[8 : 8 + n]), data.size)
+def parse(path: str | Path, content: bytes) -> dict[str, Array]:
+    """The arrays in the content of a file, as it was downloaded, say; `path` is what errors call it."""
+    return read_arrays(path, BytesIO(content))
+
+
+def read_arrays(path: str | Path, file: BytesIO | FileIO) -> dict[str, Array]:
+    """The arrays in an open file, as views of its bytes where that is possible."""
+    header, size = read_header(path, file)
+    entries, _ = parse_header(path, header, size)
+    data = read_array(path, file, size)
     return {e.name: as_array(path, e, data[e.begin : e.end]) for e in entries}
+
+
+def read_header(path: str | Path, file: BytesIO | FileIO) -> tuple[bytes, int]:
+    """The header of an open file, which then stands at the first array, and how many bytes come after it.
+    Those are read when the header has been checked."""
+    size = size_of(file)
+    n = header_length(path, read_array(path, file, min(size, 8)).tobytes(), size)
+    return read_array(path, file, n).tobytes(), size - 8 - n
 
 
 def as_array(path: str | Path, entry: Entry, raw: Array) -> Array:
