@@ -396,7 +396,6 @@ SHAPES = {
     "maximum": lambda: np.maximum(A, B),
     "linear": lambda: ops.linear(A, B),
     "joined": lambda: np.concatenate([A, B]),
-    "contract": lambda: np.einsum("ij,jk->ik", A, B),
     "where": lambda: np.where(np.ones((7,), bool), A, B),
     "layer_norm": lambda: ops.layer_norm(A, B),
     "attention": lambda: ops.attention(A, B, B),

@@ -44,6 +44,24 @@ EINSUM = [
     ("ij,kl->il", (2, 2), (2, 3)),
     ("ij,jk,kl->il", (2, 2), (2, 3), (3, 1)),
     ("ij,jk->ik", (0, 3), (3, 2)),
+    ("ii->i", (3, 3)),
+    ("ii", (3, 3)),
+    ("iji->ji", (2, 3, 2)),
+    ("iij,jj->ij", (2, 2, 3), (3, 3)),
+    ("iii->", (2, 2, 2)),
+    ("ii,i->", (2, 2), (3 - 1,)),
+    ("...", (2, 3)),
+    ("...->...", ()),
+    ("...ij,...jk->...ik", (2, 2, 3), (3, 2)),
+    ("...i,...i", (2, 1, 3), (2, 3)),
+    ("i...->...", (2, 3, 1)),
+    ("...ii->...i", (2, 3, 3)),
+    ("b...c,c->c...b", (2, 1, 2, 3), (3,)),
+    ("...,...->...", (2, 1), (1, 3)),
+    ("i,->i", (3,), ()),
+    ("ij,kl->", (2, 2), (2, 3)),
+    ("ij,k->k", (2, 3), (2,)),
+    ("ii->i", (0, 0)),
 ]
 
 
@@ -83,6 +101,9 @@ LINALG = [
         )
         for subscripts, *shapes in EINSUM
     ],
+    Case("einsum-numbers for letters", lambda a, b: np.einsum(a, [0, 0, 5], b, [5, ...], [..., 0]), (normal(2, 2, 3), normal(3, 1, 2)), lambda a, b: torch.einsum("aac,c...->...a", a, b)),
+    Case("einsum-the same twice", lambda a: np.einsum("ij,kj", a, a), (normal(2, 3),), lambda a: torch.einsum("ij,kj", a, a)),
+    Case("einsum-strides", lambda a: np.einsum("iij->ji", a), (normal(2, 3, 3).T,), lambda a: torch.einsum("iij->ji", a)),
     Case("einsum-size 1 stretched", lambda a, b: np.einsum("ij,ij->i", a, b), (normal(2, 3), normal(2, 1)), lambda a, b: torch.einsum("ij,ij->i", a, b)),
     Case("einsum-size 1 stretched, first", lambda a, b: np.einsum("ij,ij->ij", a, b), (normal(2, 1), normal(2, 3)), lambda a, b: torch.einsum("ij,ij->ij", a, b)),
 ]  # fmt: skip

@@ -18,8 +18,8 @@ from tinygen.gradcheck.numeric import central, complex_step, line, random_probes
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Subject
 from tinygen.ops.activation import dropped
+from tinygen.ops.einsum import contract
 from tinygen.ops.index import entries
-from tinygen.ops.linalg import contract
 from tinygen.ops.loss import token_losses
 from tinygen.ops.shape import joined
 

@@ -17,6 +17,7 @@ from tinygen.ops.activation import (
 from tinygen.ops.attention import attention
 from tinygen.ops.complex_numbers import angle, imag, real
 from tinygen.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from tinygen.ops.einsum import einsum
 from tinygen.ops.elementwise import (
     absolute,
     add,
@@ -58,7 +59,7 @@ from tinygen.ops.elementwise import (
     where,
 )
 from tinygen.ops.index import embedding, getitem, scatter_add, take, take_along_axis
-from tinygen.ops.linalg import dot, einsum, linear, matmul, outer, tensordot
+from tinygen.ops.linalg import dot, linear, matmul, outer, tensordot
 from tinygen.ops.loss import (
     bce_with_logits,
     cross_entropy,

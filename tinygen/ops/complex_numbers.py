@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops import elementwise, index, linalg, reduce, shape
+from tinygen.ops.einsum import contract
 from tinygen.ops.elementwise import conjugate
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
@@ -61,7 +62,7 @@ ANALYTIC: tuple[Any, ...] = (
     *(elementwise.expm1, elementwise.log, elementwise.log1p, elementwise.sqrt, elementwise.rsqrt),
     *(elementwise.tanh, elementwise.sin, elementwise.cos, elementwise.where, elementwise.astype),
     *(reduce.sum, reduce.mean, reduce.cumsum),
-    *(linalg.matmul, linalg.linear, linalg.contract),
+    *(linalg.matmul, linalg.linear, contract),
     *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),
     *(shape.broadcast_to, shape.joined, shape.split, shape.repeat, shape.tile, shape.tril, shape.triu),
     *(index.entries, index.scatter_add),

@@ -1,4 +1,4 @@
-"""Products: matmul, linear, einsum, tensordot, outer.
+"""Products: matmul, linear, tensordot, outer.
 
 The gradient of a product by one factor is the product of the gradient with the other factors.
 """
@@ -92,44 +92,3 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
 def outer(a: Any, b: Any) -> Any:
     """Every entry of a times every entry of b: (a.size, b.size)."""
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
-
-
-@implements(np.einsum)
-def einsum(subscripts: str, *operands: Any, optimize: bool = True) -> Tensor:
-    """Einstein's summation, as `np.einsum` with subscripts: "bqd,bkd->bqk". No letter twice in one
-    operand and no `...`: use diagonals and named axes. `optimize` may be passed, and is always on."""
-    inputs, _, output = subscripts.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if "->" not in subscripts:
-        letters = inputs.replace(",", "")
-        output = "".join(c for c in sorted(set(letters)) if letters.count(c) == 1)
-    if "." in subscripts or any(len(set(t)) != len(t) for t in terms):
-        raise ValueError(f"einsum {subscripts!r}: no '...' and no letter twice in one operand, please")
-    if len(terms) != len(operands):
-        raise ValueError(f"einsum {subscripts!r} names {len(terms)} operands, got {len(operands)}")
-    return contract(*operands, terms=tuple(terms), output=output)
-
-
-@op
-def contract(*xs: Array, terms: tuple[str, ...], output: str) -> Any:
-    y = np.einsum(f"{','.join(terms)}->{output}", *xs, optimize=True)
-    size: dict[str, int] = {}
-    for term, x in zip(terms, xs, strict=True):
-        for c, n in zip(term, x.shape, strict=True):
-            size[c] = n if size.get(c, 1) == 1 else size[c]  # 1 is stretched to the other factor's size
-
-    def gradient(i: int) -> Any:
-        others = [x for j, x in enumerate(xs) if j != i]
-        rest = [t for j, t in enumerate(terms) if j != i]
-        seen = set(output).union(*rest)
-        reach = "".join(c for c in terms[i] if c in seen)  # the letters that only x_i has are summed away:
-        full = tuple(size[c] for c in terms[i])  # its gradient is constant along them
-
-        def dx(g: Array) -> Array:
-            d = np.einsum(f"{','.join([output, *rest])}->{reach}", g, *others, optimize=True)
-            sizes = iter(d.shape)
-            return np.broadcast_to(d.reshape([next(sizes) if c in seen else 1 for c in terms[i]]), full)
-
-        return dx
-
-    return y, *[gradient(i) for i in range(len(xs))]
