@@ -22,7 +22,7 @@ A, B, V = Tensor(rng.normal(size=(2, 3))), Tensor(rng.normal(size=(3, 4))), Tens
         (lambda: np.einsum("ii->i", A), ValueError, r"einsum 'ii->i': 'i' has the sizes 2 and 3"),
         (lambda: np.einsum("ii->i", A[:1]), ValueError, r"'i' has the sizes 1 and 3"),
         (lambda: np.einsum("ij,jk->ik", A), ValueError, r"einsum 'ij,jk->ik': names 2 operands, got 1"),
-        (lambda: np.einsum("ij,jk->ik", A, A), ValueError, "has the sizes 3 and 2; the shapes"),
+        (lambda: np.einsum("ij,jk->ik", A, A), ValueError, "has the sizes 3 and 2, shapes"),
         (lambda: np.einsum("ij,kj", A, B), ValueError, r"'j' has the sizes 3 and 4"),
         (lambda: np.einsum("...,...", A, B), ValueError, r"'...' has the sizes 2 and 3"),
         (lambda: np.einsum("ij->k", A), ValueError, "'k' is in no operand"),

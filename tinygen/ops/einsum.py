@@ -32,7 +32,7 @@ def einsum(
     casting: str = "safe",
     optimize: Any = True,
 ) -> Any:
-    """Einstein's summation, as `np.einsum`: `einsum("bqd,bkd->bqk", q, k)`, with `...`, with letters that come
+    """Einstein's summation, as `np.einsum`: `einsum("bqd,bkd->bqk", q, k)`, with `...`, letters that come
     twice in an operand, without the result, as `einsum(q, [0, 1, 3], k, [0, 2, 3], [0, 1, 2])`.
     A good order of the products is always looked for, whatever `optimize` is; `order` and `casting` change
     nothing here.
