@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import shutil
+import sys
 
 import crashes
 import numpy as np
@@ -15,6 +16,7 @@ import tinygen
 from tinygen.checkpoints import ARRAYS, MANIFEST, Checkpoints, seal, sealed
 from tinygen.files import CheckpointError
 from tinygen.safetensors import load_file, save_file
+from tinygen.versions import versions
 
 STATE = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3).T,
@@ -96,6 +98,60 @@ def test_other_things_in_the_folder_are_left_alone(checkpoints, saved):
     assert checkpoints.paths() == [saved]
     checkpoints.save(6, STATE)
     assert len(os.listdir(checkpoints.folder)) == 7
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        (1e3, TypeError), (True, TypeError), (np.True_, TypeError), ("5", TypeError), (None, TypeError),
+        (np.float32(2), TypeError), (np.array([1]), TypeError), (-5, ValueError), (np.int64(-1), ValueError),
+    ],
+)  # fmt: skip
+def test_a_step_that_is_none_is_refused_at_the_door(checkpoints, step, error):
+    """`000001-step-1000.0` would never be found again."""
+    with pytest.raises(error, match="step must be"):
+        checkpoints.save(step, STATE)
+    assert not checkpoints.folder.exists()
+
+
+@pytest.mark.parametrize("step", [0, np.int64(1000), np.uint8(7), np.array(3), 2**70])
+def test_a_step_of_any_kind_of_int_is_found_again(checkpoints, step):
+    path = checkpoints.save(step, STATE)
+    assert path.name == f"000001-step-{int(step)}"
+    loaded = checkpoints.load().step
+    assert (loaded, type(loaded)) == (int(step), int)
+
+
+def test_a_score_that_is_none_is_refused_at_the_door(checkpoints):
+    with pytest.raises((TypeError, ValueError)):
+        checkpoints.save(1, STATE, score="low")
+    assert not checkpoints.folder.exists()
+
+
+def test_other_versions_and_threads_are_said_in_one_line(checkpoints, saved, capsys):
+    checkpoints.load()
+    assert capsys.readouterr().err == ""
+    crafted(saved, lambda m: m["versions"].update(numpy="1.26.0", threads="64", more="x"))
+    checkpoints.load()
+    now = versions()
+    assert capsys.readouterr().err == (
+        f"tinygen: {saved} was saved with numpy 1.26.0 (now {np.__version__}), "
+        f"threads 64 (now {now['threads']})\n"
+    )
+    crafted(
+        saved, lambda m: m.update(versions={"python": ["x"] * 99})
+    )  # of an older tinygen, or a stranger's
+    checkpoints.load()
+    assert len(capsys.readouterr().err) < 300 + len(str(saved))
+
+
+def test_a_closed_console_ends_no_resume(checkpoints, saved, monkeypatch):
+    crafted(saved, lambda m: m["versions"].update(numpy="1.26.0"))
+    with open(os.devnull, "w") as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+    assert checkpoints.load().step == 5
+    monkeypatch.setattr(sys, "stderr", None)
+    assert checkpoints.load().step == 5
 
 
 def test_no_checkpoint(tmp_path, checkpoints):
@@ -318,6 +374,8 @@ HOSTILE = {
     "a step of text": (lambda m: m.update(step="../../x"), "no manifest"),
     "an array that is not there": (lambda m: m["state"].update(x={"$array": "/etc"}), "no manifest"),
     "an array by a list": (lambda m: m["state"].update(x={"$array": ["w"]}), "no manifest"),
+    "no versions": (lambda m: m.pop("versions"), "no manifest"),
+    "versions of text": (lambda m: m.update(versions="1"), "no manifest"),
     "no state": (lambda m: m.pop("state"), "no manifest"),
     "a list for a format": (lambda m: m.update(format=[1]), r"of another version: .* found \[1\]"),
 }

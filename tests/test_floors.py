@@ -32,9 +32,11 @@ FLOORS = (
     ),
     Floor("kernels", "Faster ways to compute the ops, which do not know of them.", "tensor tape ops"),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
-    Floor("text data", "Text, tokens and tasks in plain NumPy: they can be read without the engine.", ""),
     Floor("files", "Files that are whole or not there; the error for those that are not.", ""),
-    Floor("safetensors", "A format for arrays, read and written.", "files"),
+    Floor(
+        "text data", "Text, tokens and tasks in plain NumPy: they can be read without the engine.", "files"
+    ),
+    Floor("safetensors lock versions", "A format for arrays; one writer a folder; who computes.", "files"),
     Floor("gradcheck graph", "Two ways to look at what the engine does."),
     Floor(
         "testing",
@@ -46,7 +48,11 @@ FLOORS = (
     Floor("nn", "Modules: parameters, and layers made of ops.", "tensor tape backward ops kernels"),
     Floor("optim", "What moves the parameters of modules."),
     Floor("state", "What changes in a run, as a tree; and a run put back.", "files nn"),
-    Floor("checkpoints", "All of a run in a folder, whole or not there.", "files safetensors state"),
+    Floor(
+        "checkpoints",
+        "All of a run in a folder, whole or not there.",
+        "files safetensors lock versions state",
+    ),
     Floor(
         "diffusion",
         "Noise put in and taken out; the model is any function.",

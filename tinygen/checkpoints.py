@@ -7,37 +7,40 @@
         000004-step-1000/ ...
 
     things = {"model": model, "optimizer": optimizer, "batches": rng}     # see `tinygen/state.py`
-    checkpoints = Checkpoints("runs/mine/checkpoints")
-    checkpoints.save(step, things, score=val_loss)
+    with Checkpoints("runs/mine/checkpoints") as checkpoints:   # until its end, nobody else writes there
+        ...
+        checkpoints.save(step, things, score=val_loss)
 
     saved = checkpoints.load()                  # in another process, where `things` were made anew
     restore(things, saved.state)
 
 A checkpoint is written under another name, file by file, each synced, and renamed when it is complete. So
 whatever has its final name is whole, after a kill and after a power cut; what is not is swept up by the next
-`save`. Checksums find what changes later. Nothing is pickled: reading runs nothing of what is read.
+`save`. Checksums find what changes later. Two processes cannot write into one folder at a time (`lock.py`).
+Nothing is pickled: reading runs nothing of what is read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import operator
 import os
-import platform
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple, Self
 
 from tinygen.files import (
     Array,
     CheckpointError,
+    disk_errors,
+    hashed,
     make_folder,
     open_plain,
     parse_json,
@@ -48,8 +51,10 @@ from tinygen.files import (
     sync_folder,
     write_synced,
 )
+from tinygen.lock import FolderLock
 from tinygen.safetensors import Entry, as_array, layout, parse_header, pieces, read_header
-from tinygen.state import flatten, state_of, unflatten
+from tinygen.state import flatten, snapshot, unflatten
+from tinygen.versions import changes, versions
 
 FORMAT = 1
 ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
@@ -67,6 +72,7 @@ class Saved(NamedTuple):
     step: int
     score: float | None
     state: Any
+    versions: Mapping[str, Any]
 
 
 # -- one checkpoint --------------------------------------------------------------------------------
@@ -86,7 +92,7 @@ def write(path: Path, step: int, state: Any, score: float | None) -> None:
         "format": FORMAT,
         "step": step,
         "score": score,
-        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "versions": versions(),
         "files": {ARRAYS: {"bytes": len(header) + size, "sha256": digests[-1]}},
         "header": digests[0],
         "arrays": {e.name: said(e, digest) for e, digest in zip(entries, digests[1:], strict=True)},
@@ -97,22 +103,6 @@ def write(path: Path, step: int, state: Any, score: float | None) -> None:
         raise CheckpointError(path / MANIFEST, "too long", f"at most {MANIFEST_LIMIT} bytes", len(content))
     write_synced(path / MANIFEST, [content])
     sync_folder(path)
-
-
-def hashed(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
-    """The pieces of a file as they come; `digests` gets the SHA-256 of the file up to the end of each. The
-    last is the file's own, and the first that turns out wrong says where the file is damaged."""
-    sha = hashlib.sha256()
-
-    def take(piece: Any) -> None:
-        sha.update(piece)
-        digests.append(sha.hexdigest())
-
-    with ThreadPoolExecutor(1) as hashing:  # while the piece is being written
-        for piece in content:
-            taken = hashing.submit(take, piece)
-            yield piece
-            taken.result()
 
 
 def said(entry: Entry, digest: str) -> dict[str, Any]:
@@ -137,7 +127,8 @@ def read(path: Path) -> Saved:
     try:
         arrays = read_arrays(path / ARRAYS, manifest)
         state = unflatten(manifest["state"], arrays)
-        return Saved(path, operator.index(manifest["step"]), manifest["score"], state)
+        step, score = operator.index(manifest["step"]), manifest["score"]
+        return Saved(path, step, score, state, dict(manifest["versions"]))
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         found = f"{type(error).__name__}: {error}"
         raise CheckpointError(path / MANIFEST, "no manifest", "the fields of one", found) from error
@@ -191,13 +182,29 @@ def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
 class Checkpoints:
     """The checkpoints in a folder: the last `keep` and, of those with a score, the one with the lowest.
 
-    They are numbered as they are written. Only one process may write into a folder at a time."""
+    They are numbered as they are written. One process writes into a folder at a time: each `save` takes a
+    lock; `with Checkpoints(folder) as checkpoints:` holds it for all of a run. Where somebody else has it, a
+    CheckpointError says who."""
 
     def __init__(self, folder: str | Path, keep: int = 3) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self.folder = Path(folder)
         self.keep = keep
+        self.lock = FolderLock(self.folder)
+        self.turn = threading.Lock()  # of the threads that save
+
+    def __enter__(self) -> Self:
+        """Take the folder, which is made where it is missing, and sweep it."""
+        with disk_errors(self.folder):
+            make_folder(self.folder)
+            with self.lock:
+                self.sweep()
+                self.lock.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.__exit__()
 
     def paths(self) -> list[Path]:
         """The checkpoints, in the order in which they were written."""
@@ -221,23 +228,31 @@ class Checkpoints:
         return path if path is not None and scores[path] < math.inf else None
 
     def save(self, step: int, things: Mapping[str, Any], score: float | None = None) -> Path:
-        """Write a checkpoint and return its folder. Then remove those that need not be kept.
+        """Write a checkpoint and return its folder. Then remove those that need not be kept. `step` is an int
+        from 0, of Python or NumPy. What is written is a copy of `things`, as they are when this is called.
 
-        CheckpointError when the disk refuses, TypeError when there is something in `things` that cannot be
-        saved; what was saved before is then there as before."""
+        CheckpointError when the disk refuses, somebody else writes, or another thread goes on changing
+        `things`; TypeError and ValueError for another step; TypeError when something in `things` cannot be
+        saved. What was saved before is then there as before."""
+        number = whole(step)
+        score = None if score is None else float(score)
+        state = snapshot(things)
+        with disk_errors(self.folder):
+            make_folder(self.folder)
+            with self.turn, self.lock:
+                return self.add(number, state, score)
+
+    def add(self, step: int, state: Any, score: float | None) -> Path:
         aside = self.folder / WRITING
         try:
-            make_folder(self.folder)
             self.sweep()
             paths = self.paths()
             number = int(paths[-1].name.split("-")[0]) + 1 if paths else 1
             path = self.folder / f"{number:06d}-step-{step}"
-            write(aside, step, state_of(things), None if score is None else float(score))
+            write(aside, step, state, score)
             os.rename(aside, path)
             sync_folder(self.folder)
             self.prune()
-        except OSError as error:
-            raise CheckpointError(self.folder, "cannot be written", "a disk that takes it", error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return path
@@ -257,10 +272,28 @@ class Checkpoints:
 
     def load(self, path: Path | None = None) -> Saved:
         """Read a checkpoint, by default the last, and check all of it. CheckpointError says what is missing
-        or damaged; delete the folder that it names to go back to the one before."""
+        or damaged; delete the folder that it names to go back to the one before. A line on stderr says with
+        what other versions or threads it was saved: a run that goes on from it then has other bits."""
         if path is None:
             paths = self.paths()
             if not paths:
                 raise CheckpointError(self.folder, "no checkpoint", "one called 000001-step-...", "none")
             path = paths[-1]
-        return read(path)
+        saved = read(path)
+        if changed := changes(saved.versions):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one
+                print(f"tinygen: {saved.path} was saved with {changed}", file=sys.stderr, flush=True)
+        return saved
+
+
+def whole(step: Any) -> int:
+    """A step as an int. TypeError for what is no whole number, ValueError below 0."""
+    try:
+        number = operator.index(step) if not isinstance(step, bool) else None
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"step must be a whole number, an int, not {step!r} of type {type(step).__name__}")
+    if number < 0:
+        raise ValueError(f"step must be at least 0, got {number}")
+    return number

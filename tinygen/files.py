@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
 import re
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,15 @@ def short(value: object) -> str:
     except RecursionError:
         return f"a {type(value).__name__} of very many levels"
     return text if len(text) <= 80 else text[:60] + f"... ({len(text)} characters)"
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | Path) -> Iterator[None]:
+    """The system's errors, while `path` is written, as CheckpointError."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(path, "cannot be written", "a disk that takes it", error) from error
 
 
 KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -182,6 +193,22 @@ def write_synced(path: Path, pieces: Iterable[Any], mode: int | None = None) -> 
             while left:  # the system may take less than it is given
                 left = left[os.write(file.fileno(), left) :]
         sync(file.fileno())
+
+
+def hashed(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
+    """The pieces of a file as they come; `digests` gets the SHA-256 of the file up to the end of each. The
+    last is the file's own, and the first that turns out wrong says where the file is damaged."""
+    sha = hashlib.sha256()
+
+    def take(piece: Any) -> None:
+        sha.update(piece)
+        digests.append(sha.hexdigest())
+
+    with ThreadPoolExecutor(1) as hashing:  # while the piece is being written
+        for piece in content:
+            taken = hashing.submit(take, piece)
+            yield piece
+            taken.result()
 
 
 def sync(descriptor: int) -> None:

@@ -22,7 +22,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.files import Array, CheckpointError, open_plain, read_array, replace_file, short, size_of
+from tinygen.files import (
+    Array,
+    CheckpointError,
+    disk_errors,
+    open_plain,
+    read_array,
+    replace_file,
+    short,
+    size_of,
+)
 
 DTYPES = {
     "F64": "<f8",
@@ -62,10 +71,8 @@ def save_file(
     It is written beside and renamed: at any instant, also of a power cut, `path` is what it was or all of
     the new file. CheckpointError when an array or a name cannot be stored, or the disk refuses."""
     header, ordered = layout(path, arrays, metadata)
-    try:
+    with disk_errors(path):
         replace_file(Path(path), pieces(header, ordered))
-    except OSError as error:
-        raise CheckpointError(path, "cannot be written", "a disk that takes it", error) from error
 
 
 def layout(

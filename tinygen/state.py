@@ -7,6 +7,8 @@ ones were. `flatten` takes the arrays out of a tree, so that the rest of it is J
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,32 +36,79 @@ def state_of(thing: Any) -> Any:
     return thing
 
 
+TRIES = 10
+"""How often `snapshot` looks for a moment in which nothing changes."""
+
+
+def snapshot(thing: Any) -> Any:
+    """`state_of(thing)` as a copy, which stays as it is while training goes on: another thread may save it.
+
+    Take it in the thread that trains, between two steps. Where other threads run, the copy is compared with
+    what is there after it; CheckpointError when something has changed, each time of several."""
+    for _ in range(TRIES):
+        try:
+            state = copied(state_of(thing))
+            if threading.active_count() == 1 or same(state, state_of(thing)):
+                return state
+        except RuntimeError:  # a dict that has got another size meanwhile
+            if threading.active_count() == 1:
+                raise
+    raise CheckpointError(
+        "state", "changes while it is copied", "a moment between two steps", "a thread at work"
+    )
+
+
+def copied(tree: Any) -> Any:
+    """A tree with copies of its arrays; tuples become lists."""
+    if isinstance(tree, np.ndarray):
+        return np.array(tree)
+    if isinstance(tree, Mapping):
+        return {key: copied(value) for key, value in tree.items()}
+    return [copied(value) for value in tree] if isinstance(tree, list | tuple) else tree
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two trees have the same bits."""
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
 def restore(thing: Any, state: Any) -> None:
     """Put `thing` back as it was when `state_of` was asked. Of a dict, every item is put back that can be;
     plain values cannot: read them from `state`.
 
-    Raises CheckpointError when `state` is of another kind or size; in a dict, the items before are then
-    put back already."""
+    Raises CheckpointError when `state` is of another kind or size; nothing has changed then."""
+    before = snapshot(thing)
     try:
-        if isinstance(thing, Module):
-            generators = dict(thing.named_generators())
-            if generators.keys() != state["generators"].keys():
-                raise ValueError(f"it has the generators {list(generators)}, not {list(state['generators'])}")
-            thing.load_state_dict(state["tensors"])
-            for name, rng in generators.items():
-                set_generator(rng, state["generators"][name])
-        elif isinstance(thing, np.random.Generator):
-            set_generator(thing, state)
-        elif hasattr(thing, "load_state_dict"):
-            thing.load_state_dict(state)
-        elif isinstance(thing, Mapping):
-            for key, value in thing.items():
-                restore(value, state[key])
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        expected = f"the state of such a {type(thing).__name__}"
-        raise CheckpointError(
-            "state", "does not fit", expected, f"{type(error).__name__}: {error}"
-        ) from error
+        put_back(thing, state)
+    except Exception as error:
+        put_back(thing, before)
+        if not isinstance(error, LookupError | TypeError | ValueError | AttributeError | ArithmeticError):
+            raise
+        expected, found = f"the state of such a {type(thing).__name__}", f"{type(error).__name__}: {error}"
+        raise CheckpointError("state", "does not fit", expected, found) from error
+
+
+def put_back(thing: Any, state: Any) -> None:
+    if isinstance(thing, Module):
+        generators = dict(thing.named_generators())
+        if generators.keys() != state["generators"].keys():
+            raise ValueError(f"it has the generators {list(generators)}, not {list(state['generators'])}")
+        thing.load_state_dict(state["tensors"])
+        for name, rng in generators.items():
+            set_generator(rng, state["generators"][name])
+    elif isinstance(thing, np.random.Generator):
+        set_generator(thing, state)
+    elif hasattr(thing, "load_state_dict"):
+        thing.load_state_dict(state)
+    elif isinstance(thing, Mapping):
+        for key, value in thing.items():
+            put_back(value, state[key])
 
 
 def set_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
@@ -75,7 +124,9 @@ def set_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
         sound = inner["inc"] % 2 == 1
     if not sound:
         raise ValueError(f"no {kind} is ever in the state {short(dict(state))}")
-    rng.bit_generator.state = state
+    trial = copy.deepcopy(rng.bit_generator)  # NumPy notices some faults when it has taken half of a state
+    trial.state = state
+    rng.bit_generator.state = trial.state
 
 
 def flatten(value: Any, path: str, arrays: dict[str, Array]) -> Any:
