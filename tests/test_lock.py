@@ -67,7 +67,7 @@ def code_of(child):
 
 
 def test_many_writers_at_once_damage_nothing(tmp_path):
-    """Processes and threads that save as fast as they can: each checkpoint is one of theirs, whole, and whoever
+    """Processes and threads that save as fast as they can: each checkpoint is one of theirs, whole, and who
     was refused was told why."""
 
     def save(which):

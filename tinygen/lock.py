@@ -1,8 +1,8 @@
 """One writer at a time: a lock on a folder.
 
 The lock is the system's own (flock; on Windows, of a byte), on a file `.lock` in the folder. It ends with the
-process that holds it, however that happens: nobody has to find out whether an owner still lives. The file says
-who that is, for people. File systems without locks (some networks') are written without.
+process that holds it, however that happens: nobody has to find out whether an owner still lives. The file
+says who that is, for people. File systems without locks (some networks') are written without.
 """
 
 from __future__ import annotations
