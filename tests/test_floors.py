@@ -23,14 +23,19 @@ class Floor(NamedTuple):
 
 FLOORS = (
     Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
+    Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
     Floor("tape", "How an op is made and recorded."),
     Floor("backward", "The walk over the tape: gradients, replay, checkpoints."),
     Floor("transforms", "Functions of functions, all on the walk: grad, vjp, jvp, hessian."),
     Floor(
-        "ops", "Values and gradient rules: they are recorded, and know nothing of the walk.", "tensor tape"
+        "ops",
+        "Values and gradient rules: they are recorded, and know nothing of the walk.",
+        "tensor summation tape",
     ),
-    Floor("kernels", "Faster ways to compute the ops, which do not know of them.", "tensor tape ops"),
+    Floor(
+        "kernels", "Faster ways to compute the ops, which do not know of them.", "tensor summation tape ops"
+    ),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
     Floor("files", "Files that are whole or not there; the error for those that are not.", ""),
     Floor(

@@ -430,11 +430,18 @@ def test_small_gradients_are_not_clipped():
     assert clip_grad_norm([parameter([1.0])], 1.0) == 0.0
 
 
-def test_a_norm_that_is_not_finite_is_returned_not_raised():
+def test_a_norm_that_is_not_finite_is_returned_and_changes_nothing():
     for bad in (np.nan, np.inf):
-        p = parameter([0.0, 0.0], [1.0, bad])
-        with np.errstate(invalid="ignore"):
-            assert not math.isfinite(clip_grad_norm([p], 1.0))
+        p, q = parameter([0.0, 0.0], [1.0, bad]), parameter([0.0], [5.0])
+        assert not math.isfinite(clip_grad_norm([p, q], 1.0))
+        np.testing.assert_array_equal(p.grad, [1, bad])
+        assert q.grad.item() == 5
+
+
+def test_a_norm_whose_square_is_beyond_float32():
+    p = parameter(np.zeros(2), np.array([3e25, 4e25]), dtype=np.float32)
+    assert clip_grad_norm([p], 1.0) == pytest.approx(5e25, rel=1e-6)
+    np.testing.assert_allclose(p.grad, [0.6, 0.8], rtol=1e-6)
 
 
 def test_clipping_keeps_float32():

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.modes import MODE, switch
+from tinygen.summation import sum_over
 from tinygen.tape import PICK, Node, Rule, check_finite
 from tinygen.tensor import Array, Tensor
 
@@ -193,7 +194,7 @@ def fitted(gx: Any, x: Node | Tensor) -> Any:
         axes = tuple(i + extra for i, (m, n) in enumerate(sizes) if m != n)
         if extra < 0 or any(x.shape[i - extra] != 1 for i in axes):
             raise ValueError(f"a rule returned a gradient of shape {gx.shape} for an input of {x.shape}")
-        gx = gx.sum(axis=(*range(extra), *axes)).reshape(x.shape)
+        gx = sum_over(gx, (*range(extra), *axes)).reshape(x.shape)
     if gx.dtype.kind == "c" != x.dtype.kind:
         gx = np.real(gx)
     return gx.astype(x.dtype) if gx.dtype != x.dtype else gx

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, ops
-from tinygen.align import best_of_n, dpo, grpo, ppo, reinforce, rollouts, world
+from tinygen.align import best_of_n, dpo, grpo, kl, ppo, reinforce, rollouts, world
 
 LN2 = math.log(2)
 HALVES = np.array([[-LN2, -LN2, -np.inf]])  # (1, 3): probabilities 1/2, 1/2, 0
@@ -160,3 +160,11 @@ def test_empty_responses_are_refused():
     for mean in (rollouts.masked_mean, ppo.whiten):
         with pytest.raises(ValueError, match="False everywhere"):
             mean(x, np.zeros((2, 2), bool))
+
+
+@pytest.mark.parametrize("divergence", [np.nan, np.inf])
+def test_the_adaptive_coefficient_refuses_what_would_spoil_it(divergence):
+    adaptive = kl.AdaptiveKL(0.15)
+    with pytest.raises(ValueError, match=r"stays 0\.15"):
+        adaptive.update(divergence, 8)
+    assert adaptive.beta == 0.15

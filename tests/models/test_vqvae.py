@@ -355,3 +355,26 @@ def test_errors():
         VectorQuantizer(4, 2, decay=1, rng=np.random.default_rng(0))
     with pytest.raises(IndexError, match=r"ids must be in \[0, 7\), got 7 to 7"):
         model.decode(np.full((1, 2, 2), 7))
+
+
+def test_nearest_far_from_zero():
+    """In float32, ‖z‖² is 3e5 here and the distances are 1e-2: the expansion of the square must be moved."""
+    rng = np.random.default_rng(0)
+    z, codes = (100 + 0.05 * rng.standard_normal((n, 32)) for n in (500, 64))
+    exact = ((z[:, None] - codes) ** 2).sum(axis=-1).argmin(axis=1)
+    found = nearest(z.astype(np.float32), codes.astype(np.float32))
+    assert np.mean(found == exact) > 0.99  # float32 has z itself to 1e-4 of the distances
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("ema", [True, False])
+def test_a_batch_with_a_nan_leaves_the_running_means_alone(ema, bad):
+    quantizer = VectorQuantizer(4, 2, ema=ema, rng=np.random.default_rng(0))
+    z = np.random.default_rng(1).standard_normal((1, 2, 3, 3), dtype=np.float32)
+    quantizer(Tensor(z))
+    before = {name: np.array(b.data) for name, b in quantizer.named_buffers()}
+    z[0, 1, 2, 2] = bad
+    with np.errstate(invalid="ignore"):
+        quantizer(Tensor(z))
+    for name, b in quantizer.named_buffers():
+        np.testing.assert_array_equal(b.data, before[name], err_msg=name)

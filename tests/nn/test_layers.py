@@ -274,3 +274,15 @@ def test_float32_stays_float32_and_no_grad_records_nothing(name):
         assert not layer(x).requires_grad
     assert {a.dtype for a in layer.state_dict().values()} == {np.dtype(np.float32)}
     assert ops.sum(layer(x.astype(np.float64))).dtype == np.float32  # arrays adopt the parameters' dtype
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_batch_norm_leaves_a_batch_with_a_nan_out_of_its_running_statistics(bad):
+    layer, x = nn.BatchNorm(2), np.random.default_rng(0).standard_normal((4, 2), dtype=np.float32)
+    layer(x)
+    mean, var = layer.running_mean.data.copy(), layer.running_var.data.copy()
+    x[0, 0] = bad
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(layer(x).numpy()).any()
+    np.testing.assert_array_equal(layer.running_mean.data, mean)
+    np.testing.assert_array_equal(layer.running_var.data, var)

@@ -6,6 +6,7 @@ each token and its adaptive coefficient: Ziegler et al. 2019, arXiv:1909.08593.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,9 @@ class AdaptiveKL:
         self.horizon = horizon
 
     def update(self, kl: float, n: int) -> None:
-        """After n responses whose mean divergence was `kl`."""
+        """After n responses whose mean divergence was `kl`. ValueError for one that is not a finite number: β
+        would be NaN from then on."""
+        if not math.isfinite(kl):
+            raise ValueError(f"the divergence of {n} responses is {kl}: β stays {self.beta:g}")
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         self.beta *= 1 + error * n / self.horizon

@@ -30,8 +30,11 @@ SMOOTHING = 1e-5  # of the counts (Laplace), so that no mean is over nothing
 def nearest(z: Array, codebook: Array) -> Array:
     """For each of N vectors z (N, C) the number of the nearest of K codes (K, C), (N,); of equals the first.
 
-    Of ‖z - e‖² = ‖z‖² - 2 z·e + ‖e‖² the first part is the same for all codes; what is left takes one
-    matrix product, and (N, K) numbers."""
+    Of ‖z - e‖² = ‖z‖² - 2 z·e + ‖e‖² the first part is the same for all codes; the rest takes one matrix
+    product, and (N, K) numbers. Both are moved so that the middle of the codes is 0: far from there, z·e and
+    ‖e‖² would be large, and their difference would have no digits."""
+    center = (codebook.min(axis=0) + codebook.max(axis=0)) / 2
+    z, codebook = z - center, codebook - center
     distance: Array = ops.matmul(z, -2 * codebook.T)
     distance += (codebook * codebook).sum(axis=1)
     return distance.argmin(axis=1)
@@ -100,12 +103,15 @@ class VectorQuantizer(nn.Module):
         return np.transpose(ops.embedding(self.codebook, codes), (0, 3, 1, 2))  # type: ignore[return-value]
 
     def record(self, rows: Array, codes: Array) -> None:
-        """Move the counts, and the means, towards those of a batch of vectors (N, C) and their codes (N,)."""
+        """Move the counts, and the means, towards those of a batch of vectors (N, C) and their codes (N,). A
+        batch with a NaN or an infinity is left out: a running mean would never lose it again."""
         k = len(self.count.data)
+        rate = np.where(np.isfinite(rows).all(), 1 - self.decay, 0.0).astype(rows.dtype)
+        rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)
         chosen = np.equal(codes[:, None], np.arange(k, like=codes)).astype(rows.dtype)  # (N, K)
-        self.count.data += (1 - self.decay) * (chosen.sum(axis=0) - self.count.data)
+        self.count.data += rate * (chosen.sum(axis=0) - self.count.data)
         if self.ema:
-            self.total.data += (1 - self.decay) * (ops.matmul(chosen.T, rows) - self.total.data)
+            self.total.data += rate * (ops.matmul(chosen.T, rows) - self.total.data)
             n = self.count.data.sum()
             smooth = (self.count.data + SMOOTHING) * (n / (n + k * SMOOTHING))
             self.codebook.data = self.total.data / smooth[:, None]

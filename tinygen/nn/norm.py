@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter
@@ -95,7 +97,8 @@ class BatchNorm(Module):
         return x * scale.reshape(per_channel) + shift.reshape(per_channel)  # type: ignore[no-any-return]
 
     def record(self, x: Tensor | Array) -> None:
-        """Move the running statistics towards those of this batch."""
+        """Move the running statistics towards those of this batch. A batch with a NaN or an infinity is left
+        out: a running mean would never lose it again."""
         array = x.data if isinstance(x, Tensor) else x
         over = (0, *range(2, array.ndim))
         count = math.prod(array.shape[i] for i in over)
@@ -104,9 +107,11 @@ class BatchNorm(Module):
                 f"BatchNorm: input of shape {array.shape} has {count} value(s) per channel, and training "
                 "needs two or more: use larger batches, another norm, or eval()"
             )
-        self.running_mean.data += self.momentum * (array.mean(axis=over) - self.running_mean.data)
-        variance = array.var(axis=over, ddof=1)
-        self.running_var.data += self.momentum * (variance - self.running_var.data)
+        mean, variance = array.mean(axis=over), array.var(axis=over, ddof=1)
+        usable = np.isfinite(mean + variance).all()
+        for running, batch in ((self.running_mean, mean), (self.running_var, variance)):
+            step = self.momentum * (batch - running.data)
+            running.data += np.where(usable, step, np.zeros_like(step))
 
     def extra_repr(self) -> str:
         return f"{self.weight.size}"

@@ -21,6 +21,7 @@ import math
 from typing import Any
 
 from tinygen.ops.window import Geometry, Size, Sizes, check_fit, fold, geometry_of, per_axis, unfold
+from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
 
@@ -105,7 +106,7 @@ def replayed(*xs: Any) -> bool:
 
 def over_positions(g: Array) -> Array:
     """The gradient of a bias: (N, C, *size) -> (C)."""
-    return g.sum(axis=(0, *range(2, g.ndim)))
+    return sum_over(g, (0, *range(2, g.ndim)))
 
 
 # -- what is called --------------------------------------------------------------------------------

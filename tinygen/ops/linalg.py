@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.summation import sum_over
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
 
@@ -67,7 +68,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         y.reshape(*shape[:-1], out),
         lambda g: (rows(g) @ weight).reshape(shape),
         lambda g: rows(g).T @ flat,
-        lambda g: rows(g).sum(axis=0),
+        lambda g: sum_over(rows(g), 0),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.reduce import widened
+from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array
 
@@ -18,6 +20,7 @@ from tinygen.tensor import Array
 def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Array], Array]]:
     """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,
     section 3, simplified): (g - mean(g) - x̂ mean(g x̂)) / sqrt(var + eps)."""
+    x = widened(x)
     centered = x - x.mean(axis=axis, keepdims=True)
     inv = 1 / np.sqrt((centered * centered).mean(axis=axis, keepdims=True) + eps)
     xhat = centered * inv
@@ -39,6 +42,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
 @op
 def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> Any:
     """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C)."""
+    x = widened(x)
     inv = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     xhat = x * inv
 
@@ -66,8 +70,8 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
         xhat * weight + bias.reshape(per_channel),
         lambda g: dx((g * weight).reshape(grouped)).reshape(shape),
         None,
-        lambda g: (g * xhat).sum(axis=over),
-        lambda g: g.sum(axis=over),
+        lambda g: sum_over(g * xhat, over),
+        lambda g: sum_over(g, over),
     )
 
 
@@ -82,6 +86,6 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
     return (
         xhat * weight + bias.reshape(per_channel),
         lambda g: dx(g * weight),
-        lambda g: (g * xhat).sum(axis=over),
-        lambda g: g.sum(axis=over),
+        lambda g: sum_over(g * xhat, over),
+        lambda g: sum_over(g, over),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.summation import sum_over
 from tinygen.tape import detached, implements, op
 from tinygen.tensor import Array
 
@@ -35,11 +36,16 @@ def count(shape: tuple[int, ...], axis: Axis) -> int:
     return math.prod(shape[i] for i in normalized(axis, len(shape)))
 
 
+def widened(x: Array) -> Array:
+    """x, in float32 if it is in float16, whose squares overflow from 256 on."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 @implements(np.sum)
 @op
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     shape = x.shape
-    y = x.sum(axis=axis, keepdims=keepdims)
+    y = sum_over(x, axis, keepdims)
     return y, lambda g: np.broadcast_to(g.reshape(kept(shape, axis)), shape)
 
 
@@ -47,9 +53,9 @@ def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 @op
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     shape = x.shape
-    n = count(shape, axis) or 1
-    y = x.mean(axis=axis, keepdims=keepdims)
-    return y, lambda g: np.broadcast_to((g / n).reshape(kept(shape, axis)), shape)
+    n = count(shape, axis)
+    y = sum_over(widened(x), axis, keepdims) / n
+    return y, lambda g: np.broadcast_to((g / (n or 1)).reshape(kept(shape, axis)), shape)
 
 
 @implements(np.var)
@@ -57,7 +63,8 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """The mean squared distance from the mean (|x - mean|² for complex numbers); `ddof=1` divides by n - 1,
     the unbiased estimate."""
-    centered = x - x.mean(axis=axis, keepdims=True)
+    x = widened(x)
+    centered = x - sum_over(x, axis, True) / (count(x.shape, axis) or 1)
     n = count(x.shape, axis) - ddof
     if n <= 0:
         raise ValueError(f"var over {n + ddof} entries with ddof={ddof} divides by {n}")
@@ -65,7 +72,7 @@ def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A
     if x.dtype.kind == "c":
         y = np.real(centered * np.conj(centered)).sum(axis=axis, keepdims=keepdims) / n
         return y, lambda g: (g.reshape(shape) * (2 / n)) * np.conj(centered)
-    y = (centered * centered).sum(axis=axis, keepdims=keepdims) / n
+    y = sum_over(centered * centered, axis, keepdims) / n
     return y, lambda g: (g.reshape(shape) * (2 / n)) * centered
 
 

@@ -184,21 +184,25 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float | Tensor:
     """Scale all gradients, in place, by max_norm / (norm + 1e-6) if that is below 1 (Pascanu et al. 2012,
     arXiv:1211.5063, Algorithm 1), the norm being that of all of them as one vector.
 
-    Returns the norm before clipping. One that is inf or nan is not an error here: check it. On a card it is a
-    Tensor there, for which nothing has waited until somebody looks at it: float(norm) does."""
+    Returns the norm before clipping. If it is nan or inf, there is nothing to scale by: the gradients stay as
+    they are, and it is for the caller to see that and not to take the step. On a GPU the norm is a Tensor
+    there, for which nothing has waited until somebody looks at it: float(norm) does."""
     params = [p for p in params if p.grad is not None]
     grads: list[Array] = [p.grad for p in params]
     if grads and device_of(grads[0]) == "cuda":
         flat = Flat(grads)  # a copy, but three launches for all of them instead of three for each
         square = np.vdot(flat.whole, flat.whole)
         length = np.sqrt(square)
-        flat.whole *= np.minimum(max_norm / (length + 1e-6), 1.0)
+        scale = np.minimum(max_norm / (length + 1e-6), 1.0)
+        flat.whole *= np.where(np.isfinite(length), scale, 1.0).astype(flat.whole.dtype)
         for p, g in zip(params, flat.parts, strict=True):
             p.grad = g
         return Tensor(length)
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    if math.isinf(norm):  # a square is beyond float32's range from 2e19 on, in float64 it is not
+        norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads))
     scale = max_norm / (norm + 1e-6)
-    if not scale >= 1:  # nan too
+    if math.isfinite(norm) and scale < 1:
         for g in grads:
             g *= scale
     return norm

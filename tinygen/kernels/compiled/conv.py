@@ -180,7 +180,7 @@ def correlate(sgemm, x, y, weight, place, groups, direct, lines, scratch):
 
 @parallel
 def sums(c, g, total):
-    """total (C) of g (N, C, positions)."""
+    """total (C) of g (N, C, positions), in float64: there may be many images."""
     for n in range(len(g)):
         line, one = g[n, c], ZERO
         for k in range(line.size):
@@ -218,9 +218,9 @@ def shares(rows: int, depth: int, width: int) -> int:
 
 def over_positions(g: Array) -> Array:
     """The gradient of a bias: (N, C, *size) -> (C)."""
-    g, total = planes(g), np.zeros(g.shape[1], np.float32)
+    g, total = planes(g), np.zeros(g.shape[1])
     sums(len(total), g.reshape(*g.shape[:2], -1), total)
-    return total
+    return total.astype(np.float32)
 
 
 def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Any:

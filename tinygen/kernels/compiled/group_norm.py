@@ -10,6 +10,7 @@ import numpy as np
 from tinygen.kernels.compiled.compile import contiguous, parallel
 from tinygen.kernels.compiled.math import ONE, ZERO
 from tinygen.kernels.registry import float32
+from tinygen.summation import sum_over
 from tinygen.tensor import Array
 
 
@@ -69,7 +70,7 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
         g = contiguous(g).reshape(rows.shape)
         dx, (dweight, dbias) = np.empty(shape, np.float32), np.empty((2, n * groups, per), np.float32)
         slopes(len(rows), rows, weight, mean, inv, g, dx.reshape(rows.shape), dweight, dbias)
-        dweight, dbias = (d.reshape(n, channels).sum(axis=0) for d in (dweight, dbias))
+        dweight, dbias = (sum_over(d.reshape(n, channels), 0) for d in (dweight, dbias))
         return dx, None, dweight, dbias
 
     return y, backward

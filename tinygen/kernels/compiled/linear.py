@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.kernels.compiled.compile import contiguous, in_parts, inner, inner_sum, parallel
-from tinygen.kernels.compiled.math import ZERO, clear
+from tinygen.kernels.compiled.math import SOME, ZERO, flush
 from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transposed
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
@@ -101,15 +101,16 @@ def few_rows(o, x, weight, y):
 
 
 @parallel
-def column_sums(part, x, sums, size):
-    """sums (C) of x (N, C) over N; a part has `size` of the columns."""
+def column_sums(part, x, block, sums, size):
+    """sums (C, float64) of x (N, C) over N; a part has `size` of the columns."""
     start, stop = part * size, min((part + 1) * size, sums.size)
-    mine = sums[start:stop]
-    clear(mine)
-    for r in range(x.shape[0]):
-        row = x[r, start:stop]
-        for j in range(mine.size):
-            mine[j] += row[j]
+    mine, total = block[start:stop], sums[start:stop]
+    for first in range(0, x.shape[0], SOME):
+        for r in range(first, min(first + SOME, x.shape[0])):
+            row = x[r, start:stop]
+            for j in range(mine.size):
+                mine[j] += row[j]
+        flush(mine, total)
 
 
 def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array | None = None) -> Array:
@@ -143,10 +144,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         y = product(flat, weight, tb=True, bias=bias)
 
     def dbias(g: Array) -> Array:
-        sums = np.empty(out, np.float32)
+        block, sums = np.zeros(out, np.float32), np.zeros(out)
         count, size = in_parts(out, LINE)
-        column_sums(count, matrix(g, out), sums, size)
-        return sums
+        column_sums(count, matrix(g, out), block, sums, size)
+        return sums.astype(np.float32)
 
     return (
         y.reshape(*shape[:-1], out),

@@ -42,6 +42,17 @@ def number(context: Any, x: Any) -> tuple[Any, Any]:
     return types.float32(types.int32), code
 
 
+SOME = 64  # rows that are summed in float32, before they are added to a float64: as `summation.py` does
+
+
+@inner
+def flush(block, total):
+    """total (float64) += block, which starts again from 0."""
+    for i in range(block.size):
+        total[i] += block[i]
+        block[i] = ZERO
+
+
 @inner
 def clear(row):
     """All zeros. Assigning to a slice would do, but takes the compiler as long as a whole kernel."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.kernels.compiled.compile import PARTS, contiguous, parallel
-from tinygen.kernels.compiled.math import ONE, ZERO, clear
+from tinygen.kernels.compiled.math import ONE, SOME, ZERO, flush
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -34,13 +34,11 @@ def value(r, x, weight, bias, eps, centered, mean, inv, y):
 
 
 @parallel
-def slopes(part, x, weight, centered, mean, inv, g, dx, dweights, dbiases):
-    """The gradients for x, and for weight and bias what the rows of a part add to them."""
+def slopes(part, x, weight, centered, mean, inv, g, dx, blocks, sums):
+    """The gradient of x, and of weight and bias what the rows of a part add to them: sums (parts, 2, C)."""
     over = ONE / F(x.shape[1])
-    dw, db = dweights[part], dbiases[part]
-    clear(dw)
-    clear(db)
-    size = (x.shape[0] + len(dweights) - 1) // len(dweights)
+    dw, db = blocks[part, 0], blocks[part, 1]
+    size = (x.shape[0] + len(sums) - 1) // len(sums)
     for r in range(part * size, min((part + 1) * size, x.shape[0])):
         row, gs, d = x[r], g[r], dx[r]
         m, s = mean[r], inv[r]
@@ -55,6 +53,11 @@ def slopes(part, x, weight, centered, mean, inv, g, dx, dweights, dbiases):
         along *= over
         for i in range(row.size):
             d[i] = s * (gs[i] * weight[i] - total - (row[i] - m) * s * along)
+        if r % SOME == 0:
+            flush(dw, sums[part, 0])
+            flush(db, sums[part, 1])
+    flush(dw, sums[part, 0])
+    flush(db, sums[part, 1])
 
 
 def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered: bool) -> Any:
@@ -68,9 +71,9 @@ def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered
 
     def backward(g: Array) -> tuple[Array, ...]:
         g = contiguous(g).reshape(rows.shape)
-        dx, (dweights, dbiases) = np.empty_like(rows), np.empty((2, PARTS, channels), F)
-        slopes(PARTS, rows, weight, centered, mean, inv, g, dx, dweights, dbiases)
-        return dx.reshape(x.shape), dweights.sum(axis=0), dbiases.sum(axis=0)
+        dx, sums = np.empty_like(rows), np.zeros((PARTS, 2, channels))
+        slopes(PARTS, rows, weight, centered, mean, inv, g, dx, np.zeros(sums.shape, F), sums)
+        return dx.reshape(x.shape), *sums.sum(axis=0).astype(F)
 
     return y.reshape(x.shape), backward
 

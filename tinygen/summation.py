@@ -1,0 +1,34 @@
+"""Sums over many rows that keep their digits.
+
+NumPy adds the rows of a matrix one after another: with n rows the rounding errors grow like n. Here blocks of
+64 rows are added so, and then the sums of the blocks, in float64: the errors are those of 64 rows (Higham,
+*The accuracy of floating point summation*, 1993). It takes the same time. Along the last axis NumPy sums
+pairwise by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+MANY = 1024  # rows, from which on blocks are worth their overhead
+BLOCK = 64  # rows
+
+
+def sum_over(x: Any, axis: int | tuple[int, ...] | None, keepdims: bool = False) -> Any:
+    """`x.sum(axis, keepdims=keepdims)` of an array or a Tensor."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    if not axes or type(x) is not np.ndarray or x.dtype != np.float32 or x.size < MANY or axes[0] != 0:
+        return x.sum(axis=axis, keepdims=keepdims)
+    leading = next((i for i, a in enumerate(axes) if a != i), len(axes))  # axes 0, 1, ..., leading - 1
+    inner = x.sum(axis=axes[leading:], keepdims=keepdims) if leading < len(axes) else x
+    rest = inner.shape[leading:]
+    rows = inner.reshape(-1, math.prod(rest)) if inner.flags.c_contiguous else inner[None]
+    if len(rows) < MANY or rows.shape[1] < 2:
+        return inner.sum(axis=axes[:leading], keepdims=keepdims)
+    whole = len(rows) - len(rows) % BLOCK
+    blocks = rows[:whole].reshape(-1, BLOCK, rows.shape[1]).sum(axis=1)
+    total = blocks.sum(axis=0, dtype=np.float64) + rows[whole:].sum(axis=0)
+    return total.astype(x.dtype).reshape((1,) * leading + rest if keepdims else rest)
