@@ -1,10 +1,12 @@
-"""LoRA: nothing at the start, the same merged as beside, and no more trained or saved than the adapters."""
+"""LoRA: nothing at the start, the same merged as beside, out again without a trace; it alone is trained."""
+
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from policies import gpt
 
-from tinygen import nn, no_grad
+from tinygen import nn, no_grad, ops
 from tinygen.align.dpo import dpo_loss, margins, response_log_probs
 from tinygen.align.grpo import grpo_loss
 from tinygen.align.lora import (
@@ -14,6 +16,8 @@ from tinygen.align.lora import (
     load_lora_state,
     lora_state,
     merge,
+    plain_state,
+    unload,
     unmerge,
     without_adapters,
 )
@@ -21,8 +25,10 @@ from tinygen.align.ppo import policy_loss
 from tinygen.align.reinforce import reinforce_loss
 from tinygen.align.rollouts import log_probs, response_mask, rollout
 from tinygen.align.sft import sft_loss
+from tinygen.checkpoints import Checkpoints
 from tinygen.models.vae import VAE
 from tinygen.optim import AdamW
+from tinygen.state import restore
 
 X = np.random.default_rng(0).integers(0, 4, (5, 7))
 MASK = response_mask(X, 2)
@@ -99,15 +105,151 @@ def test_the_number_of_parameters():
     assert len(adapters(model)) == 4
 
 
+def test_how_it_starts():
+    """A is uniform within ±1/sqrt(in), as peft has it (Kaiming's with a = sqrt(5)): mean and variance within
+    4 standard errors, and the largest of 40,000. B is 0. Each layer's A is drawn anew."""
+    layer = nn.Linear(400, 100, rng=np.random.default_rng(0))
+    lora = LoRALinear(layer, 100, 8.0, rng=np.random.default_rng(1))
+    a, bound = lora.lora_a.numpy().ravel() * 400**0.5, 1
+    assert abs(a.mean()) < 4 * (1 / 3 / a.size) ** 0.5
+    assert abs(a.var() - 1 / 3) < 4 * (4 / 45 / a.size) ** 0.5
+    assert bound - 10 / a.size < np.abs(a).max() <= bound
+    assert not lora.lora_b.numpy().any()
+    a, again, other = (lora_state(adapted(seed)) for seed in (0, 0, 1))
+    for name in a:
+        np.testing.assert_array_equal(a[name], again[name])
+        assert name.endswith("lora_b") or np.all(a[name] != other[name])
+    layers = [x.ravel() for name, x in a.items() if name.endswith("lora_a")]
+    assert len(np.unique(np.concatenate(layers))) == sum(x.size for x in layers)
+
+
 def test_targets_and_tied_weights():
     rng = np.random.default_rng(0)
     assert add_lora(gpt(), 1, 1, targets=("qkv",), rng=rng) == ["h.0.attn.qkv"]
+    assert add_lora(gpt(), 1, 1, targets="mlp.fc", rng=rng) == ["h.0.mlp.fc"]
+    assert add_lora(gpt(), 1, 1, targets=["proj", "qkv"], rng=rng) == [
+        *("h.0.attn.qkv", "h.0.attn.proj", "h.0.mlp.proj")
+    ]
     assert "lm_head" not in add_lora(gpt(), 1, 1, rng=rng)  # its weight is the embedding's
     assert "lm_head" in add_lora(gpt(tie_weights=False), 1, 1, rng=rng)
-    with pytest.raises(ValueError, match="no Linear with a weight of its own"):
-        add_lora(gpt(), 1, 1, targets=("lm_head",), rng=rng)
-    with pytest.raises(ValueError, match="rank must be from 1 to 8, got 9"):
-        add_lora(gpt(), 9, 1, rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"targets": ("lm_head",)}, "no Linear with a weight of its own"),
+        ({"targets": ["qkv", "attn.porj"]}, r"ends with one of \['attn.porj'\]"),
+        ({"targets": []}, "ends with one of"),
+        ({"rank": 9}, "rank must be from 1 to 8, got 9"),
+        ({"rank": 0}, "rank must be from 1 to 8, got 0"),
+        ({"rank": 2.0}, "rank must be"),
+        ({"rank": True}, "rank must be"),
+        ({"alpha": 0}, "alpha must be a number above 0: with 0 "),
+        ({"alpha": np.nan}, "alpha must be"),
+        ({"alpha": np.inf}, "alpha must be"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"rank": 5, "targets": ["mlp.fc", "narrow"]}, "rank must be from 1 to 4, got 5"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_changed(changes, message):
+    """Also where the first layer would have taken it."""
+    model, rng = gpt(), np.random.default_rng(0)
+    model.narrow = nn.Linear(8, 4, rng=rng)
+    if "targets" not in changes:
+        changes = {"targets": ["qkv"], **changes}
+    with pytest.raises(ValueError, match=message):
+        add_lora(model, **{"rank": 1, "alpha": 1, "rng": rng, **changes})
+    assert not adapters(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_adapters_are_not_put_beside_adapters():
+    """Again before, while and after they are merged; when they are out, yes."""
+    model, _ = trained()
+    for change in (lambda: None, lambda: merge(model), lambda: unmerge(model)):
+        change()
+        before = model.state_dict()
+        with pytest.raises(ValueError, match=r"has adapters already: unload\(model\).*merge\(model\)"):
+            add_lora(model, 2, 4, rng=np.random.default_rng(1))
+        assert model.state_dict().keys() == before.keys()
+    with pytest.raises(TypeError, match="stands beside a Linear, this is a LoRALinear"):
+        LoRALinear(adapters(model)[0], 2, 4, rng=np.random.default_rng(1))
+    with_them = model(X)[0].numpy()
+    merge(model)
+    unload(model)
+    assert len(add_lora(model, 2, 4, rng=np.random.default_rng(1))) == 4
+    np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
+    merge(model)
+    np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_unloaded(merged):
+    """The model is a plain GPT again: its names, its values, and it trains."""
+    model, untouched = trained()
+    with_them = model(X)[0].numpy()
+    if merged:
+        merge(model)
+    assert unload(model) == ["h.0.attn.qkv", "h.0.attn.proj", "h.0.mlp.fc", "h.0.mlp.proj"]
+    assert model.state_dict().keys() == untouched.state_dict().keys()
+    assert repr(model) == repr(untouched)
+    if merged:
+        np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
+    else:
+        np.testing.assert_array_equal(model(X)[0].numpy(), untouched(X)[0].numpy())
+    assert unload(model) == []
+    model.unfreeze()
+    sft_loss(model, X, MASK).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    with pytest.raises(ValueError, match="take its `base`"):
+        unload(LoRALinear(nn.Linear(2, 2, rng=np.random.default_rng(0)), 1, 1, rng=np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("merged", [(False, True), (True, False), (True, True), (False, False)])
+@pytest.mark.parametrize("way", ["state_dict", "checkpoint"])
+def test_the_state_says_whether_adapters_are_merged(tmp_path, merged, way):
+    """From a model where they are or are not into one where they are or are not: it becomes the first one,
+    and stays it when it is merged, and unmerged, from there. Alpha comes along."""
+    model, untouched = trained()
+    expected = model(X)[0].numpy()
+    other = gpt(seed=5)
+    add_lora(other, rank=2, alpha=1, rng=np.random.default_rng(9))
+    for each, yes in zip((model, other), merged, strict=True):
+        if yes:
+            merge(each)
+    if way == "state_dict":
+        other.load_state_dict(model.state_dict())
+    else:
+        Checkpoints(tmp_path).save(1, {"model": model})
+        restore({"model": other}, Checkpoints(tmp_path).load().state)
+    assert [adapter.merged for adapter in adapters(other)] == [merged[0]] * 4
+    for change in (lambda _: None, merge, unmerge):
+        change(other)
+        np.testing.assert_allclose(other(X)[0].numpy(), expected, rtol=1e-9, atol=1e-12)
+    unload(other)
+    np.testing.assert_allclose(other(X)[0].numpy(), untouched(X)[0].numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_dropout_of_the_adapters():
+    """In training only, on the way to A only, drawn from the generator; never in a model that evaluates."""
+    layer = nn.Linear(6, 3, rng=np.random.default_rng(0)).astype(np.float64)
+    lora = LoRALinear(layer, 2, 5.0, dropout=0.5, rng=np.random.default_rng(2))
+    lora.lora_b.data = np.random.default_rng(3).standard_normal((3, 2))
+    x, change = (
+        np.random.default_rng(1).standard_normal((4, 6)),
+        2.5 * lora.lora_b.numpy() @ lora.lora_a.numpy(),
+    )
+    state = lora.drop.rng.bit_generator.state
+    y = lora(x).numpy()
+    lora.drop.rng.bit_generator.state = state
+    dropped = ops.dropout(x, 0.5, lora.drop.rng)
+    assert (dropped == 0).any()
+    np.testing.assert_allclose(y, layer(x).numpy() + dropped @ change.T, rtol=1e-12)
+    np.testing.assert_allclose(lora.eval()(x).numpy(), layer(x).numpy() + x @ change.T, rtol=1e-12)
+    model = gpt().eval()
+    add_lora(model, rank=2, alpha=4, dropout=0.5, rng=np.random.default_rng(0))
+    assert {adapter.drop.p for adapter in adapters(model)} == {0.5}
+    assert not any(m.training for _, m in model.named_modules())
 
 
 def test_saved_and_loaded():
@@ -128,15 +270,50 @@ def test_saved_and_loaded():
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_without_adapters_it_is_the_reference(merged):
+    """To any depth, to the bit afterwards, and nothing is learned through it."""
     model, untouched = trained()
     if merged:
         merge(model)
-    with_them = model(X)[0].numpy()
-    with no_grad(), without_adapters(model):
-        ref = log_probs(model, X).numpy()
-    np.testing.assert_allclose(ref, log_probs(untouched, X).numpy(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
+    with_them, state = model(X)[0].numpy(), model.state_dict()
+    expected = log_probs(untouched, X).numpy()
+    with without_adapters(model):
+        for _ in range(2):
+            with without_adapters(model), suppress(KeyError), without_adapters(model):
+                np.testing.assert_allclose(log_probs(model, X).numpy(), expected, rtol=1e-9, atol=1e-12)
+                raise KeyError
+        ref = log_probs(model, X)
+        np.testing.assert_allclose(ref.numpy(), expected, rtol=1e-9, atol=1e-12)
+        assert not ref.requires_grad
+    np.testing.assert_array_equal(model(X)[0].numpy(), with_them)
     assert all(adapter.merged == merged and adapter.enabled for adapter in adapters(model))
+    for name, x in model.state_dict().items():
+        np.testing.assert_array_equal(x, state[name], err_msg=name)
+
+
+def test_merging_while_they_are_switched_off():
+    model, untouched = trained()
+    with_them = model(X)[0].numpy()
+    with without_adapters(model):
+        merge(model)
+        np.testing.assert_allclose(model(X)[0].numpy(), untouched(X)[0].numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
+    assert all(adapter.merged for adapter in adapters(model))
+
+
+def test_the_plain_state():
+    """Of a model without adapters its state; of one with merged ones the state that unloading leaves."""
+    model, untouched = trained()
+    with pytest.raises(
+        ValueError, match=r"4 adapters are not merged .* beside h\.0\.attn\.qkv: merge\(model\)"
+    ):
+        plain_state(model)
+    merge(model)
+    plain = plain_state(model)
+    unload(model)
+    assert plain.keys() == model.state_dict().keys() == untouched.state_dict().keys()
+    for name, x in plain_state(model).items():
+        np.testing.assert_array_equal(x, plain[name])
+    assert np.any(plain["h.0.attn.qkv.weight"] != untouched.state_dict()["h.0.attn.qkv.weight"])
 
 
 def test_under_every_method():

@@ -219,6 +219,11 @@ REFUSED = [
     ("AutoencoderKL", "latents_mean", [0.1, 0.2, 0.3]),
     ("AutoencoderKL", "latents_std", [0.1, 0.2, 0.3]),
     ("AutoencoderKL", "scaling_factor", 0),
+    ("AutoencoderKL", "scaling_factor", 1e39),  # infinite in float32
+    ("AutoencoderKL", "scaling_factor", 10**400),  # in float64 too
+    ("AutoencoderKL", "scaling_factor", 1e-50),  # 0 in float32
+    ("AutoencoderKL", "quantization_config", {"load_in_8bit": True}),
+    ("UNet2DConditionModel", "quantization_config", {"quant_method": "bitsandbytes"}),
     ("AutoencoderKL", "_class_name", "AsymmetricAutoencoderKL"),
     ("AutoencoderKL", "new_option", None),
     ("UNet2DConditionModel", "_class_name", None),
@@ -284,6 +289,19 @@ def test_tensors_that_do_not_fit_are_listed(folder):
     assert f"{lost} ({size},) is missing" in text
     assert f"{cut} should be {shape} by config.json, and is ({shape[0] - 1}, " in text
     assert f"'conv_norm.weight' ({size},) has no place in it" in text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "problem"), [("int8", "not a weight"), ("float64", "too large for float32")]
+)
+def test_weights_that_are_no_plain_numbers(folder, dtype, problem):
+    """Quantized ones, and numbers that float32 does not have."""
+    tensors = load_file(folder / WEIGHTS)
+    name = next(name for name in tensors if tensors[name].ndim == 4)
+    tensors[name] = (tensors[name] if dtype == "int8" else np.full(tensors[name].shape, 1e300)).astype(dtype)
+    save_file(folder / WEIGHTS, tensors)
+    with pytest.raises(CheckpointError, match=rf"{name}'?: {problem}"):
+        from_pretrained(folder)
 
 
 HUGE = [

@@ -3,12 +3,15 @@
 import json
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygen import nn
+from tinygen.align.lora import adapters, add_lora, merge, unload
 from tinygen.data import load_text
 from tinygen.files import CheckpointError
 from tinygen.models.gpt import END, GPT, GPTConfig
@@ -87,6 +90,88 @@ def test_a_model_without_biases_gets_zeros(tmp_path):
     assert not loaded.ln_f.bias.data.any()
     idx = tokens(2, 8)
     np.testing.assert_allclose(loaded(idx)[0].numpy(), model(idx)[0].numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_merged_adapters_are_saved_and_others_are_not_lost(tmp_path):
+    """A head of its own has an adapter too."""
+    model = small(tie_weights=False)
+    plain = model.state_dict()
+    names = add_lora(model, rank=2, alpha=4, rng=np.random.default_rng(0))
+    assert len(names) == 9
+    for adapter in adapters(model):
+        adapter.lora_b.data = np.random.default_rng(1).standard_normal(adapter.lora_b.shape, dtype=np.float32)
+    expected = model(tokens(2, 8))[0].numpy()
+    with pytest.raises(ValueError, match=r"9 adapters are not merged.*unload\(model\).*save_adapters\("):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    merge(model)
+    model.save_pretrained(tmp_path)
+    loaded = GPT.from_pretrained(tmp_path)
+    np.testing.assert_allclose(loaded(tokens(2, 8))[0].numpy(), expected, rtol=1e-4, atol=1e-5)
+    unload(model)
+    for name, array in model.state_dict().items():
+        assert loaded.state_dict()[name].tobytes() == array.tobytes(), name
+        assert np.any(array != plain[name]) == (name.removesuffix(".weight") in names), name
+
+
+def without_bias(model):
+    model.h[0].attn.proj.bias = None
+
+
+def without_weight(model):
+    del model.h[1].mlp.fc.weight
+
+
+def with_a_head(model):
+    model.value = nn.Linear(8, 1, rng=np.random.default_rng(0))
+
+
+def with_more_tokens(model):
+    model.wte = model.lm_head = nn.Embedding(12, 8, rng=np.random.default_rng(0))
+
+
+def with_a_block_more(model):
+    model.h.append(nn.Block(8, 2, rng=np.random.default_rng(0)))
+
+
+def with_a_head_of_its_own(model):
+    model.lm_head.weight = nn.Parameter(model.wte.weight.numpy() + 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_bias, r"28 tensors:\n  h\.0\.attn\.proj\.bias \(8,\) is missing$"),
+        (without_weight, r"h\.1\.mlp\.fc\.weight \(8, 32\) is missing$"),
+        (with_a_head, r"'value\.weight' \(1, 8\) has no place in it\n  'value\.bias'"),
+        (with_more_tokens, r"wte\.weight should be \(11, 8\) by the config, and is \(12, 8\)$"),
+        (with_a_block_more, r"'h\.2\.ln1\.weight' \(8,\) has no place in it"),
+        (with_a_head_of_its_own, r"lm_head\.weight is not wte\.weight, as config\.tie_weights says"),
+    ],
+)
+def test_what_is_not_the_gpt_of_its_config_is_not_saved(tmp_path, change, message):
+    """Nothing is made up for what is missing, and nothing is left out without a word."""
+    model = small(vocab_size=257) if change is with_a_head else small()
+    change(model)
+    with pytest.raises(ValueError, match=message):
+        model.save_pretrained(tmp_path / "new", BPE.train("", 257) if change is with_a_head else None)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_head_that_was_tied_later_is_saved(tmp_path):
+    """Its name is there under the embedding's weight only."""
+    model = small(tie_weights=False)
+    model.lm_head.weight = model.wte.weight
+    model.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(GPT.from_pretrained(tmp_path).lm_head.weight.data, model.wte.weight.data)
+
+
+def test_a_disk_that_refuses(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file: cannot be written: expected a disk that takes it"):
+        small().save_pretrained(tmp_path / "file")
+    with pytest.raises(CheckpointError, match=r"below: cannot be written"):
+        small().save_pretrained(tmp_path / "file" / "below")
 
 
 def test_the_folder_has_gpt2s_names_and_shapes(folder):
@@ -194,11 +279,61 @@ def test_the_tokenizer_comes_along(tmp_path):
         ("vocab_size", 12, r"transformer\.wte\.weight should be \(12, 8\) by config.json, and is \(11, 8\)"),
         ("n_positions", 9, r"transformer\.wpe\.weight should be \(9, 8\) by config.json, and is \(8, 8\)"),
         ("tie_word_embeddings", False, r"lm_head\.weight \(11, 8\) is missing"),
+        ("pruned_heads", {"0": [1]}, "the option pruned_heads: expected none, found"),
+        ("num_attention_heads", 4, "the option num_attention_heads: expected the same as n_head, found 4"),
+        (
+            "quantization_config",
+            {"load_in_8bit": True},
+            r"quantization_config: .*quantized .*found {'load",
+        ),
+        ("quantization_config", "gptq", r"quantization_config: expected none, and float32.*, found 'gptq'"),
     ],
 )
 def test_options_that_do_not_fit_are_named(folder, option, value, message):
     edit(folder / "config.json", **{option: value})
     with pytest.raises(CheckpointError, match=message):
+        GPT.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, bool])
+@pytest.mark.parametrize("name", ["h.1.mlp.c_fc.weight", "ln_f.bias"])
+def test_weights_that_are_no_floating_point_numbers(folder, dtype, name):
+    arrays = load_file(folder / "model.safetensors")
+    arrays[f"transformer.{name}"] = arrays[f"transformer.{name}"].astype(dtype)
+    save_file(folder / "model.safetensors", arrays)
+    with pytest.raises(CheckpointError, match=rf"{name}'?: not a weight: .*found {np.dtype(dtype)}"):
+        GPT.from_pretrained(folder)
+
+
+def test_weights_that_float32_cannot_hold(folder):
+    arrays = {name: x.astype(np.float64) for name, x in load_file(folder / "model.safetensors").items()}
+    arrays["transformer.ln_f.bias"][3] = -3.5e38
+    save_file(folder / "model.safetensors", arrays)
+    with pytest.raises(CheckpointError, match=r"ln_f\.bias'?: too large for float32"):
+        GPT.from_pretrained(folder)
+
+
+def test_other_names_of_options(folder):
+    """As `transformers` takes them: with the default number of heads the logits would be others."""
+    edit(folder / "config.json", n_head=None, n_embd=None, num_attention_heads=4, hidden_size=8, n_layer=2)
+    assert GPT.from_pretrained(folder).config == replace(small().config, n_head=4)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.safetensors.index.json"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "long", "link"])
+def test_files_that_must_not_be_read(folder, name, kind):
+    """A pipe would wait for ever; a terabyte of nothing takes no place on the disk."""
+    (split(folder) if name.endswith("index.json") else folder / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "folder":
+        (folder / name).mkdir()
+    elif kind == "link":
+        os.symlink("/dev/zero", folder / name)
+    elif name.endswith("json"):  # safetensors files may be long
+        with (folder / name).open("wb") as file:
+            file.truncate(2**40)
+    with pytest.raises(CheckpointError, match=name):
         GPT.from_pretrained(folder)
 
 

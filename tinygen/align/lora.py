@@ -5,8 +5,10 @@ arXiv:2106.09685).
     add_lora(model, rank=8, alpha=16, rng=rng)                  # frozen but for the adapters
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad])
     ...
-    np.savez("adapters.npz", **lora_state(model))               # some hundredths of the model
+    save_adapters(model, "adapters")                            # a hundredth of the model (models/peft.py)
     merge(model)                                                # as fast as it was before
+    model.save_pretrained("merged")                             # the whole model, adapters in its weights
+    unload(model)                                               # plain layers again
 
 With the adapters switched off, the model is what it was: the reference policy of every method here comes
 free (`without_adapters`).
@@ -14,15 +16,16 @@ free (`without_adapters`).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from tinygen import ops
-from tinygen.nn import Linear, Module, Parameter, init
+from tinygen.nn import Buffer, Dropout, Linear, Module, Parameter, init
 from tinygen.tensor import Tensor
 
 ADAPTERS = ("lora_a", "lora_b")
@@ -30,63 +33,141 @@ ADAPTERS = ("lora_a", "lora_b")
 
 class LoRALinear(Module):
     """x (W + (alpha/rank) B A)ᵀ + b around a Linear: A is (rank, in), B is (out, rank) and starts at 0, so
-    that the sum starts as the Linear alone. The Linear is frozen, A and B are trained."""
+    that the sum starts as the Linear alone. The Linear is frozen, A and B are trained.
 
-    def __init__(self, base: Linear, rank: int, alpha: float, *, rng: np.random.Generator) -> None:
-        out_features, in_features = base.weight.shape
-        if not 1 <= rank <= min(in_features, out_features):
-            raise ValueError(f"rank must be from 1 to {min(in_features, out_features)}, got {rank}")
+    A starts uniform within ±1/sqrt(in), as in peft and in the authors' code; section 4.1 has a normal
+    distribution, of no stated width. `dropout` is a rate, of the entries of x on their way to A.
+
+    Raises ValueError for a rank, alpha or dropout that cannot be."""
+
+    def __init__(
+        self, base: Linear, rank: int, alpha: float, dropout: float = 0.0, *, rng: np.random.Generator
+    ) -> None:
+        require_possible(base, rank, alpha, dropout)
         self.base = base.freeze()
-        dtype = base.weight.dtype
+        (out_features, in_features), dtype = base.weight.shape, base.weight.dtype
         self.lora_a = Parameter(init.fan_in_uniform(rng, (rank, in_features), in_features), dtype)
         self.lora_b = Parameter(init.zeros((out_features, rank)), dtype)
-        self.scale = alpha / rank
-        self.merged = False
+        self.drop = Dropout(dropout, rng=rng)
+        self.alpha = Buffer(np.array(alpha, dtype))  # what the adapters do depends on these two as well,
+        self.lora_merged = Buffer(np.array(False))  # so they are part of the state
         self.enabled = True
+        self.seen, self.known = self.lora_merged.data, False
+
+    @property
+    def rank(self) -> int:
+        return self.lora_a.shape[0]
+
+    @property
+    def merged(self) -> bool:
+        """Whether the weight of the Linear holds the adapter."""
+        if self.lora_merged.data is not self.seen:  # looked at once: on a GPU every look would wait
+            self.seen, self.known = self.lora_merged.data, bool(self.lora_merged.item())
+        return self.known
 
     def forward(self, x: Any) -> Tensor:
         y = self.base(x)
-        if self.merged or not self.enabled:
+        if self.enabled == self.merged:
             return y  # type: ignore[no-any-return]
-        return y + self.scale * ops.linear(ops.linear(x, self.lora_a), self.lora_b)  # type: ignore[no-any-return]
+        if self.merged:  # switched off: taken out here, and not of the weight, which rounding would change
+            return y - self.product(x, self.lora_a.detach(), self.lora_b.detach())  # type: ignore[no-any-return]
+        return y + self.product(self.drop(x), self.lora_a, self.lora_b)  # type: ignore[no-any-return]
+
+    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+        """(alpha/rank) x Aᵀ Bᵀ."""
+        return self.alpha / self.rank * ops.linear(ops.linear(x, a), b)
 
     def merge(self) -> None:
         """Add the adapter into the weight, after which it costs nothing, and nothing can be learned."""
         if not self.merged:
-            self.base.weight.data += self.scale * (self.lora_b.data @ self.lora_a.data)
-            self.merged = True
+            self.base.weight.data = self.base.weight.data + self.change()
+            self.lora_merged.data = np.full_like(self.lora_merged.data, True)
 
     def unmerge(self) -> None:
         """Take it out again; the weight is what it was, up to rounding."""
         if self.merged:
-            self.base.weight.data -= self.scale * (self.lora_b.data @ self.lora_a.data)
-            self.merged = False
+            self.base.weight.data = self.base.weight.data - self.change()
+            self.lora_merged.data = np.full_like(self.lora_merged.data, False)
+
+    def change(self) -> Any:
+        """(alpha/rank) B A, (out, in): what the adapter adds to the weight."""
+        return self.alpha.data / self.rank * (self.lora_b.data @ self.lora_a.data)
 
     def extra_repr(self) -> str:
-        return f"rank {self.lora_a.shape[0]}, scale {self.scale:g}" + (", merged" if self.merged else "")
+        return f"rank {self.rank}, alpha {self.alpha.item():g}" + (", merged" if self.merged else "")
+
+
+def require_possible(layer: Any, rank: int, alpha: float, dropout: float) -> None:
+    """ValueError or TypeError, naming what is wrong, before anything has been changed."""
+    if not isinstance(layer, Linear):
+        raise TypeError(f"an adapter stands beside a Linear, this is a {type(layer).__name__}")
+    most = min(layer.weight.shape)
+    if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
+        raise ValueError(f"rank must be from 1 to {most}, got {rank}")
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha must be a number above 0: with {alpha} nothing could be learned")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
 
 
 def add_lora(
-    model: Module, rank: int, alpha: float, *, targets: tuple[str, ...] = ("",), rng: np.random.Generator
+    model: Module,
+    rank: int,
+    alpha: float,
+    *,
+    targets: str | Sequence[str] = "",
+    dropout: float = 0.0,
+    rng: np.random.Generator,
 ) -> list[str]:
     """Freeze the model, and put adapters beside every Linear whose name ends with one of `targets`: all of
-    them, or ("qkv",), ("attn.proj", "mlp.fc"). Returns the names.
+    them, or "qkv", or ["attn.proj", "mlp.fc"]. Returns the names.
 
     A Linear whose weight is used elsewhere (GPT's head, tied to the embedding) is left alone: merging would
-    change the other use. Raises ValueError when no Linear is left."""
-    model.freeze()
+    change the other use. Raises ValueError, having changed nothing, when a target fits no Linear, and when
+    the model has adapters already."""
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    names = adaptable(model)
+    lost = [end for end in targets if not any(name.endswith(end) for name in names)]
+    if lost or not targets:
+        raise ValueError(f"no Linear with a weight of its own ends with one of {lost}; targets={targets}")
+    chosen = [name for name in names if name.endswith(targets)]
+    attach(model, chosen, rank, alpha, dropout, rng)
+    return chosen
+
+
+def adaptable(model: Module) -> list[str]:
+    """The names of all Linears with a weight of their own. ValueError when the model has adapters."""
+    if any(adapters(model)):
+        raise ValueError(
+            "the model has adapters already: unload(model) takes them out, and what they have learned "
+            "with them unless merge(model) comes first"
+        )
     uses = Counter(id(t) for _, t in model.named_tensors(Parameter))
-    names = []
-    for path, parent in list(model.named_modules()):
-        for name, child in list(parent.named_children()):
-            full = f"{path}.{name}" if path else name
-            if isinstance(child, Linear) and uses[id(child.weight)] == 1 and full.endswith(targets):
-                adapted = LoRALinear(child, rank, alpha, rng=rng).to(child.weight.device)
-                setattr(parent, name, adapted)
-                names.append(full)
-    if not names:
-        raise ValueError(f"no Linear with a weight of its own ends with one of {targets}")
-    return names
+    return [
+        f"{path}.{name}" if path else name
+        for path, parent in model.named_modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Linear) and uses[id(child.weight)] == 1
+    ]
+
+
+def attach(
+    model: Module,
+    names: Sequence[str],
+    rank: int,
+    alpha: float,
+    dropout: float,
+    rng: np.random.Generator,
+) -> None:
+    """Freeze the model and put adapters beside the Linears of these names, or change nothing and raise."""
+    layers = dict(model.named_modules())
+    for name in names:
+        require_possible(layers[name], rank, alpha, dropout)
+    model.freeze()
+    for name in names:
+        layer, (path, _, last) = layers[name], name.rpartition(".")
+        adapted = LoRALinear(layer, rank, alpha, dropout, rng=rng)  # type: ignore[arg-type]
+        setattr(layers[path], last, adapted.to(adapted.base.weight.device).train(layer.training))
 
 
 def adapters(model: Module) -> list[LoRALinear]:
@@ -106,33 +187,71 @@ def unmerge(model: Module) -> None:
         adapter.unmerge()
 
 
+def unload(model: Module) -> list[str]:
+    """Put the Linears back in the place of their adapters, with their weights as they are now: after
+    `merge(model)` with all that was learned, else as before `add_lora`. Returns their names.
+
+    The parameters stay frozen; `model.unfreeze()` to train them."""
+    if isinstance(model, LoRALinear):
+        raise ValueError("this is an adapter itself, not a model that holds some: take its `base`")
+    names = []
+    for path, parent in list(model.named_modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoRALinear):
+                setattr(parent, name, child.base)
+                names.append(f"{path}.{name}" if path else name)
+    return names
+
+
 @contextmanager
 def without_adapters(model: Module) -> Iterator[None]:
-    """The model as it was before the adapters: they are switched off, and merged ones taken out."""
-    before = [(adapter, adapter.merged, adapter.enabled) for adapter in adapters(model)]
+    """The model as it was before the adapters, merged or not: they are switched off. Weights stay as they
+    are, and such blocks may stand in one another."""
+    before = [(adapter, adapter.enabled) for adapter in adapters(model)]
     try:
-        for adapter, _, _ in before:
-            adapter.unmerge()
+        for adapter, _ in before:
             adapter.enabled = False
         yield
     finally:
-        for adapter, merged, enabled in before:
+        for adapter, enabled in before:
             adapter.enabled = enabled
-            if merged:
-                adapter.merge()
+
+
+# -- what is kept ----------------------------------------------------------------------------------
 
 
 def lora_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
-    """The adapters alone, by name: what has to be kept of a fine-tuned model."""
+    """The adapters' matrices alone, by name. Rank and alpha are not in it: `models/peft.py` writes a folder
+    that has all."""
     return {name: x for name, x in model.state_dict().items() if name.endswith(ADAPTERS)}
 
 
 def load_lora_state(model: Module, state: Mapping[str, Any]) -> None:
-    """Take adapters from `lora_state` of a model of the same shape and rank. Raises ValueError when a name or
-    a shape does not fit, or adapters are merged (their weights hold the old ones), having changed nothing."""
+    """Take adapters from `lora_state` of a model of the same shape, rank and alpha. Raises ValueError when a
+    name or a shape does not fit, or adapters are merged (their weights hold the old ones), having changed
+    nothing."""
     if any(adapter.merged for adapter in adapters(model)):
         raise ValueError("adapters are merged into the weights: unmerge(model) before others are loaded")
     ours = model.state_dict()
     if missing := [name for name in ours if name.endswith(ADAPTERS) and name not in state]:
         raise ValueError(f"the state lacks adapters that the model has: {missing}")
     model.load_state_dict({**ours, **state})
+
+
+def plain_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
+    """{name: array} of parameters and buffers as `unload` would leave them, for files that know no adapters;
+    arrays on the CPU are the model's own. Raises ValueError when adapters are not merged."""
+    places = {path: m for path, m in model.paths() if isinstance(m, LoRALinear)}
+    if left := [path for path, adapter in places.items() if not adapter.merged]:
+        raise ValueError(
+            f"{len(left)} adapters are not merged and would be lost, the first beside {left[0]}: "
+            "merge(model) to save them in the weights, unload(model) to save the model without them, or "
+            "save_adapters(model, folder) to save them alone"
+        )
+    state = {}
+    for name, t in model.named_tensors(Parameter, Buffer):
+        path, _, last = name.rpartition(".")
+        if path not in places:
+            beside = path.removesuffix(".base")
+            state[f"{beside}.{last}" if beside in places else name] = t.numpy()
+    return state

@@ -24,8 +24,8 @@ from tinygen.files import Array, CheckpointError
 from tinygen.models import autoencoder, unet
 from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.diffusers_config import read_config
-from tinygen.models.gpt2 import CONFIG, read_shards, require_same
 from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.weights import CONFIG, read_shards, require_floats, require_same
 from tinygen.nn import spatial
 from tinygen.safetensors import load_file
 
@@ -124,6 +124,7 @@ def from_pretrained(folder: str | Path, rng: np.random.Generator | None = None) 
     folder = Path(folder)
     config, scale = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder)
+    require_floats(path, tensors)
     require_enough(path, config, tensors)
     model = untrained(config, np.random.default_rng(0) if rng is None else rng)
     parts = list(sources(model))

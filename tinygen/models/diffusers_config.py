@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from tinygen.files import CheckpointError, read_json, short
 from tinygen.models.autoencoder import AutoencoderConfig
-from tinygen.models.gpt2 import CONFIG_LIMIT
 from tinygen.models.unet import UNetConfig
+from tinygen.models.weights import CONFIG_LIMIT, require_no_quantization
 
 UNETS = ["UNet2DConditionModel", "UNet2DModel"]
 
@@ -27,6 +27,7 @@ class Options:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.left = read_json(path, CONFIG_LIMIT)
+        require_no_quantization(path, self.left)
         self.kind = self.left.get("_class_name")
 
     def refuse(self, name: str, expected: str, found: object) -> NoReturn:
@@ -114,8 +115,8 @@ def autoencoder_config(o: Options) -> tuple[AutoencoderConfig, float]:
     for name in ("shift_factor", "latents_mean", "latents_std"):
         o.choice(name, None)
     scale = o.left.pop("scaling_factor", 0.18215)
-    if type(scale) not in (int, float) or not 0 < scale < math.inf:
-        o.refuse("scaling_factor", "a number above 0", scale)
+    if type(scale) not in (int, float) or not 1e-30 < scale < 1e30:  # what float32 can hold, and its inverse
+        o.refuse("scaling_factor", "a number above 0, and below 1e30", scale)
     for name in ("sample_size", "force_upcast"):
         o.left.pop(name, None)  # sizes of pictures; advice for half precision
     o.end()

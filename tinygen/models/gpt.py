@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygen import nn, ops
+from tinygen.align.lora import plain_state
 from tinygen.models import gpt2
 from tinygen.modes import no_grad
 from tinygen.tensor import Tensor
@@ -188,16 +189,16 @@ class GPT(nn.Module):
 
     def save_pretrained(self, folder: str | Path, tokenizer: BPE | None = None) -> None:
         """Write this model, and its tokenizer if it is given, as a folder that `from_pretrained` and Hugging
-        Face's `transformers` read (`gpt2.py`).
+        Face's `transformers` read (`gpt2.py`). Merged adapters (LoRA) go in as part of the weights.
 
-        Raises ValueError for a tokenizer with more tokens than the model has, CheckpointError when the disk
-        refuses."""
+        Raises ValueError, having written nothing, for a tokenizer with more tokens than the model has, for
+        adapters that are not merged, and for a model that is not the GPT of its config; CheckpointError when
+        the disk refuses."""
         end = None
         if tokenizer is not None:
             if tokenizer.vocab_size > self.config.vocab_size:
                 raise ValueError(
                     f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.config.vocab_size}"
                 )
-            tokenizer.save(folder)
             end = tokenizer.special.get(END)
-        gpt2.write(folder, self.config, {name: p.numpy() for name, p in self.named_parameters()}, end)
+        gpt2.write(folder, self.config, plain_state(self), tokenizer, end)

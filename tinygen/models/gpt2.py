@@ -19,15 +19,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.files import Array, CheckpointError, read_json, replace_file, short
+from tinygen.files import Array, CheckpointError, disk_errors, make_folder, read_json, replace_file, short
+from tinygen.models.weights import (
+    CONFIG,
+    CONFIG_LIMIT,
+    differences,
+    read_shards,
+    require_floats,
+    require_no_quantization,
+    require_same,
+)
 from tinygen.safetensors import load_file, save_file
 
 if TYPE_CHECKING:
     from tinygen.models.gpt import GPTConfig
+    from tinygen.text.bpe import BPE
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000  # bytes: far more than any model needs
-LISTED = 10  # how many differences an error lists
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -90,6 +98,14 @@ DEFAULTS: dict[str, Any] = {
 GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
 """activation_function, and what `ops.gelu` calls it."""
 
+ALIASES = {
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+}
+"""Other names that `transformers` takes for an option."""
+
 FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 """Options for which `GPT` has but one value, the usual one."""
 
@@ -97,12 +113,16 @@ FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "
 def read_config(path: Path) -> dict[str, Any]:
     """The options of a GPT-2. CheckpointError names the first that is wrong, or that `GPT` cannot express."""
     found = read_json(path, CONFIG_LIMIT)
+    require_no_quantization(path, found)
 
     def check(name: str, good: bool, expected: object) -> None:
         if not good:
             raise CheckpointError(path, f"the option {name}", expected, short(found.get(name)))
 
     check("model_type", found.get("model_type") == "gpt2", "'gpt2'")
+    for name, alias in ALIASES.items():
+        if alias in found:
+            check(alias, found.setdefault(name, found[alias]) == found[alias], f"the same as {name}")
     config = {name: found.get(name, value) for name, value in DEFAULTS.items()}
     for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
         check(name, type(config[name]) is int and 0 < config[name] < 2**31, "a whole number from 1")
@@ -116,6 +136,7 @@ def read_config(path: Path) -> dict[str, Any]:
         check(name, found.get(name, value) is value, f"{value}, all that tinygen's GPT can do")
     wide = 4 * config["n_embd"]
     check("n_inner", found.get("n_inner") in (None, wide), f"null or 4 n_embd = {wide}")
+    check("pruned_heads", found.get("pruned_heads") in (None, {}), "none")
     return config
 
 
@@ -131,6 +152,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     path, tensors = read_tensors(folder)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     tensors = {name: a for name, a in tensors.items() if not MASKS.fullmatch(name.removeprefix(prefix))}
+    require_floats(path, tensors)
     if config["n_layer"] > len(tensors):  # before a list of names is made that is as long as config.json says
         raise CheckpointError(path, "too few tensors", f"n_layer={config['n_layer']} blocks", len(tensors))
     head = (
@@ -155,23 +177,6 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     return config, {ours: turned(ours, tensors[theirs]) for ours, (theirs, _) in names.items()}
 
 
-def require_same(
-    path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
-) -> None:
-    """CheckpointError that lists tensors which are missing, of another shape, or too many."""
-    wrong = [f"{name} {wanted[name]} is missing" for name in wanted if name not in found]
-    wrong += [
-        f"{name} should be {wanted[name]} by {CONFIG}, and is {found[name]}"
-        for name in wanted
-        if name in found and found[name] != wanted[name]
-    ]
-    wrong += [f"{short(name)} {found[name]} has no place in it" for name in found if name not in wanted]
-    if wrong:
-        more = [f"and {len(wrong) - LISTED} more"] if len(wrong) > LISTED else []
-        listed = "".join(f"\n  {line}" for line in [*wrong[:LISTED], *more])
-        raise CheckpointError(path, "another model", f"the {len(wanted)} tensors of {CONFIG}", listed)
-
-
 def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
     """The file, or the index of several, and {name: array} of all."""
     single, index = folder / WEIGHTS, folder / INDEX
@@ -191,30 +196,22 @@ def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
     raise CheckpointError(folder, "no weights", f"{WEIGHTS} or {INDEX}", "neither")
 
 
-def read_shards(index: Path) -> dict[str, Array]:
-    places = read_json(index, INDEX_LIMIT).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError(index, "no weight_map", "{tensor: file}", short(places))
-    tensors: dict[str, Array] = {}
-    for name in sorted(set(places.values())):
-        if Path(name).name != name or not name.endswith(".safetensors"):  # nothing outside of the folder
-            raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short(name))
-        tensors |= {
-            tensor: a for tensor, a in load_file(index.parent / name).items() if places.get(tensor) == name
-        }
-    if lost := places.keys() - tensors.keys():
-        tensor = min(lost)
-        raise CheckpointError(index, "a file lacks a tensor", f"it in {places[tensor]}", "others", tensor)
-    return tensors
-
-
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def write(folder: str | Path, config: GPTConfig, state: Mapping[str, Array], end: int | None) -> None:
-    """Write config.json and model.safetensors. GPT-2 always has biases: a model without them gets zeros.
+def write(
+    folder: str | Path,
+    config: GPTConfig,
+    state: Mapping[str, Array],
+    tokenizer: BPE | None = None,
+    end: int | None = None,
+) -> None:
+    """Write config.json and model.safetensors, and the tokenizer's files. GPT-2 always has biases: a model
+    whose config has none gets zeros.
 
-    `end` is the id of the token that ends a text. CheckpointError when the disk refuses."""
+    `state` has every array of the model by its name in `GPT`, `end` is the id of the token that ends a text.
+    ValueError, before anything is written, when it has not, or has others; CheckpointError when the disk
+    refuses."""
     options = {
         **{name: getattr(config, name) for name in ("vocab_size", "n_embd", "n_layer", "n_head")},
         "n_positions": config.block_size,
@@ -225,16 +222,39 @@ def write(folder: str | Path, config: GPTConfig, state: Mapping[str, Array], end
         "activation_function": {"tanh": "gelu_new", "none": "gelu"}[config.gelu],
         "tie_word_embeddings": config.tie_weights,
     }
-    tensors = {}
-    for ours, (theirs, shape) in shapes(options).items():
-        prefix = "" if theirs.startswith("lm_head") else "transformer."
-        tensors[prefix + theirs] = turned(ours, state[ours]) if ours in state else np.zeros(shape, np.float32)
+    tensors = tensors_of(config, shapes(options), state)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
     about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     text = json.dumps({**about, **options, "bos_token_id": end, "eos_token_id": end}, indent=2)
-    try:
+    with disk_errors(folder):
+        make_folder(folder)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
+    with disk_errors(folder / CONFIG):
         replace_file(folder / CONFIG, [f"{text}\n".encode()])
-    except OSError as error:
-        raise CheckpointError(folder / CONFIG, "cannot be written", "a disk that takes it", error) from error
+
+
+def tensors_of(
+    config: GPTConfig, wanted: Mapping[str, tuple[str, tuple[int, ...]]], state: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The tensors of the file, of which each is in the state but for biases that the model does not have, and
+    the head that it is tied to. ValueError when that is not so."""
+    head = state.get("lm_head.weight")
+    if config.tie_weights and head is not None:
+        if not np.array_equal(head, state.get("wte.weight", []), equal_nan=True):
+            raise ValueError("lm_head.weight is not wte.weight, as config.tie_weights says")
+        state = {name: array for name, array in state.items() if name != "lm_head.weight"}
+    zeros = {
+        ours: np.zeros(shape, np.float32)
+        for ours, (_, shape) in wanted.items()
+        if not config.bias and ours.endswith(".bias") and ours not in state
+    }
+    found = {ours: turned(ours, array) for ours, array in {**state, **zeros}.items()}
+    needed = {ours: shape for ours, (_, shape) in wanted.items()}
+    if listed := differences(needed, {ours: array.shape for ours, array in found.items()}, "the config"):
+        raise ValueError(f"this is not the GPT of its config, which has {len(needed)} tensors:{listed}")
+    return {
+        (theirs if theirs.startswith("lm_head") else f"transformer.{theirs}"): found[ours]
+        for ours, (theirs, _) in wanted.items()
+    }
