@@ -178,8 +178,6 @@ def test_an_array_on_the_left_keeps_the_graph():
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda x: np.linalg.norm(x), "np.linalg.norm"),
-        (lambda x: np.fft.fft(x), "np.fft.fft"),
         (lambda x: np.median(x), "np.median"),
         (lambda x: np.sort(x), "np.sort"),
         (lambda x: np.vstack([x, x]), "np.vstack"),
@@ -215,7 +213,7 @@ def test_numpy_functions_without_a_rule_are_named(call, name):
 def test_arguments_that_would_write_or_hide_something_are_refused(call, argument):
     x = leaf(3)
     before = x.numpy().copy()
-    with pytest.raises(TypeError, match=f"unexpected keyword argument '{argument}'"):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{argument}'|cannot write"):
         call(x)
     np.testing.assert_array_equal(x.numpy(), before)
 

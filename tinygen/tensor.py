@@ -113,10 +113,7 @@ class Tensor:
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if "out" in kwargs:
-            raise TypeError(
-                f"np.{ufunc.__name__} cannot write into an array here (out=, or `array += tensor`): "
-                "the graph would be lost. Keep what it returns, as in `array = array + tensor`"
-            )
+            raise TypeError(cannot_write(ufunc.__name__))
         function = IMPLEMENTS.get(ufunc)
         if function is None or method != "__call__":
             name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
@@ -127,6 +124,8 @@ class Tensor:
         function = IMPLEMENTS.get(func)
         if function is None:
             raise TypeError(no_rule(f"{func.__module__}.{func.__name__}".removeprefix("numpy.")))
+        if "out" in kwargs and kwargs.pop("out") is not None:
+            raise TypeError(cannot_write(func.__name__))
         return function(*args, **kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -247,6 +246,13 @@ class Tensor:
 
 
 SINGLE = {"d": np.float32, "D": np.complex64}
+
+
+def cannot_write(name: str) -> str:
+    return (
+        f"np.{name} cannot write into an array here (out=, or `array += tensor`): the graph would be lost. "
+        "Keep what it returns, as in `array = array + tensor`"
+    )
 
 
 def no_rule(name: str) -> str:

@@ -2,10 +2,11 @@
 """Cases of complex numbers: each op that takes them, called with complex and with real numbers beside them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from optable import normal
+from parts import Case, waves
 
 from tinygen import ops
 
@@ -13,19 +14,6 @@ try:
     import torch
 except ImportError:
     torch = None
-
-
-class Case(NamedTuple):
-    name: str
-    f: Callable[..., Any]
-    inputs: tuple[np.ndarray, ...]
-    torch: Callable[..., Any] | None = None
-
-
-def waves(*shape: int) -> np.ndarray:
-    """Complex numbers off 0 and off the negative real axis, where log and the angle jump."""
-    radius, angle = np.exp(0.3 * normal(*shape)), np.clip(normal(*shape), -2.5, 2.5)
-    return np.asarray(radius * np.exp(1j * angle))
 
 
 def same(name: str, f: Callable[..., Any], *inputs: np.ndarray) -> Case:
@@ -37,7 +25,7 @@ def unary(name: str, f: Any = None) -> Case:
     return Case(name, f or getattr(np, name), (waves(2, 2),), lambda z: getattr(torch, name)(z))
 
 
-CASES = [
+COMPLEX = [
     same("add", lambda a, b: a + b, waves(2, 2), normal(2)),
     same("subtract", lambda a, b: a - b, normal(2, 1), waves(2, 2)),
     same("multiply", lambda a, b: a * b, waves(2, 2), waves(2, 1)),

@@ -1,137 +1,14 @@
-"""Complex numbers: every op that takes them, their convention, and what refuses them.
-
-Ops are looked at as functions of the real and imaginary parts, which are real numbers like others."""
-
-from typing import Any
+"""Complex numbers: their convention, by hand, and what refuses them."""
 
 import numpy as np
 import pytest
-from cases_complex import CASES, Case, waves
+from parts import waves
 
 import tinygen
 import tinygen.optim
-from tinygen import Tensor, gradcheck, ops
-from tinygen.ops import complex_numbers
+from tinygen import Tensor, ops
 
 pytestmark = pytest.mark.filterwarnings("error")  # NumPy warns where an imaginary part is lost
-every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-
-
-def parts(value: Any) -> tuple[Any, ...]:
-    """The real numbers in complex and real values."""
-    values = value if isinstance(value, (tuple, list)) else [value]
-    found = []
-    for y in values:
-        found += [np.real(y), np.imag(y)] if y.dtype.kind == "c" else [y] if y.dtype.kind == "f" else []
-    return tuple(found)
-
-
-def joined(numbers: list[Any], like: tuple[Any, ...]) -> list[Any]:
-    """Complex numbers again, where `like` has them."""
-    rest = iter(numbers)
-    return [next(rest) + 1j * next(rest) if x.dtype.kind == "c" else next(rest) for x in like]
-
-
-def leaves(inputs: tuple[Any, ...], precision: Any = np.float64) -> list[Tensor]:
-    dtypes = {"c": np.result_type(precision, np.complex64), "f": precision}
-    return [Tensor(x.astype(dtypes[x.dtype.kind]), requires_grad=True) for x in inputs]
-
-
-def weighted(value: Any, conj: Any = np.conj) -> Any:
-    """A real number in which every part of the value has a weight of its own."""
-    total = 0.0
-    for i, y in enumerate(value if isinstance(value, (tuple, list)) else [value]):
-        if y.dtype.kind in "fc":
-            rng = np.random.default_rng(i)
-            w = rng.normal(size=y.shape) + 1j * rng.normal(size=y.shape)
-            w = (
-                w.astype(np.result_type(y.dtype, np.complex64))
-                if y.dtype.kind == "c"
-                else w.real.astype(y.dtype)
-            )
-            total = total + np.real(conj(w) * y).sum()
-    return total
-
-
-def bent(value: Any) -> Any:
-    """`weighted`, and squares, so that its gradient depends on the value."""
-    return weighted(value) + sum(
-        np.real(y * np.conj(y)).sum() for y in as_list(value) if y.dtype.kind in "fc"
-    )
-
-
-def test_every_op_on_the_list_has_a_case():
-    seen = set()
-    for case in CASES:
-        inputs = leaves(case.inputs)
-        nodes = tinygen.backward.program([y for y in as_list(case.f(*inputs)) if y.requires_grad])
-        seen |= {node.op for node in nodes}
-    listed = {f.op for f in (*complex_numbers.ANALYTIC, *complex_numbers.PARTS)}
-    assert {op.name for op in listed - seen} == set()
-
-
-def as_list(value):
-    return list(value) if isinstance(value, (tuple, list)) else [value]
-
-
-@every_case
-def test_the_gradient_of_the_gradient_by_real_and_imaginary_parts(case: Case):
-    assert gradcheck(lambda *xs: parts(case.f(*joined(list(xs), case.inputs))), *parts(case.inputs), order=2)
-
-
-@every_case
-def test_values_are_numpys_and_float32_stays(case: Case):
-    inputs = leaves(case.inputs, np.float32)
-    values = as_list(case.f(*inputs))
-    for y, expected in zip(values, as_list(case.f(*(x.data for x in inputs))), strict=True):
-        assert y.dtype in (np.float32, np.complex64)
-        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-5)
-    weighted(values).backward()
-    assert [x.grad.dtype for x in inputs] == [x.dtype for x in inputs]
-
-
-@every_case
-def test_a_complex_gradient_is_that_of_both_parts(case: Case):
-    """∂L/∂x + i ∂L/∂y, through `backward`, `grad` and `grad` on the tape."""
-    inputs = leaves(case.inputs)
-    weighted(case.f(*inputs)).backward()
-    numbers = leaves(parts(case.inputs))
-    weighted(case.f(*joined(numbers, case.inputs))).backward()
-    for x, expected in zip(inputs, joined([x.grad for x in numbers], case.inputs), strict=True):
-        np.testing.assert_allclose(x.grad, expected, rtol=1e-9, atol=1e-11)
-
-    def of_the_gradient(xs: list[Tensor]) -> Any:
-        gradient = tinygen.grad(lambda x: bent(case.f(x, *xs[1:])))(xs[0])
-        return bent(gradient) + 0.01 * sum(np.real(x * np.conj(x)).sum() for x in xs)
-
-    inputs = leaves(case.inputs)
-    of_the_gradient(inputs).backward()
-    numbers = leaves(parts(case.inputs))
-    of_the_gradient(joined(numbers, case.inputs)).backward()
-    for x, expected in zip(inputs, joined([x.grad for x in numbers], case.inputs), strict=True):
-        np.testing.assert_allclose(x.grad, expected, rtol=1e-8, atol=1e-10)
-
-
-@every_case
-def test_torch_agrees(case: Case):
-    torch = pytest.importorskip("torch")
-    if case.torch is None:
-        pytest.skip("has no counterpart in torch")
-    inputs = leaves(case.inputs)
-    theirs = [torch.tensor(x.data, requires_grad=True) for x in inputs]
-    values, references = as_list(case.f(*inputs)), as_list(case.torch(*theirs))
-    total = 0.0
-    for i, y in enumerate(references):
-        rng = np.random.default_rng(i)
-        w = rng.normal(size=tuple(y.shape)) + 1j * rng.normal(size=tuple(y.shape))
-        total = total + (torch.tensor(w if y.is_complex() else w.real).conj() * y).real.sum()
-    weighted(values).backward()
-    total.backward()
-    for x, y in zip(inputs, theirs, strict=True):
-        np.testing.assert_allclose(x.grad, y.grad.resolve_conj().numpy(), rtol=1e-10, atol=1e-11)
-
-
-# -- the convention, by hand -----------------------------------------------------------------------
 
 
 def test_a_step_against_the_gradient_finds_the_nearest_number():

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops import elementwise, index, linalg, reduce, shape
+from tinygen.ops import elementwise, fourier, index, linalg, reduce, shape
 from tinygen.ops.einsum import contract
 from tinygen.ops.elementwise import conjugate
 from tinygen.tape import implements, op
@@ -65,6 +65,7 @@ ANALYTIC: tuple[Any, ...] = (
     *(linalg.matmul, linalg.linear, contract),
     *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),
     *(shape.broadcast_to, shape.joined, shape.split, shape.repeat, shape.tile, shape.tril, shape.triu),
+    *(fourier.fft, fourier.ifft, fourier.rfft, fourier.irfft),
     *(index.entries, index.scatter_add),
 )
 """Ops whose rule for real numbers is that for complex ones."""

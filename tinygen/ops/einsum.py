@@ -26,7 +26,6 @@ LETTERS = string.ascii_uppercase + string.ascii_lowercase  # in the order of Num
 def einsum(
     subscripts: Any,
     *operands: Any,
-    out: None = None,
     dtype: Any = None,
     order: str = "K",
     casting: str = "safe",
@@ -38,10 +37,6 @@ def einsum(
     nothing here.
 
     Raises ValueError, with the subscripts, where they do not fit the operands."""
-    if out is not None:
-        raise TypeError(
-            "einsum cannot write into an array (out=): the graph would be lost. Keep what it returns"
-        )
     if not isinstance(subscripts, str):
         subscripts, operands = written((subscripts, *operands))
     operands = tuple(x if hasattr(x, "shape") else np.asarray(x) for x in operands)

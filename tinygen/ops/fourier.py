@@ -1,0 +1,186 @@
+"""Fourier transforms: np.fft on Tensors, each of its functions.
+
+The discrete Fourier transform of n numbers is y_j = Σ_k x_k w^(jk) with w = exp(-2πi/n). Its matrix is
+symmetric, so the rule of a transform is the same transform once more (rules pass g without conjugates, see
+`complex_numbers.py`); entries that were cut off, for an `n` below the size of x, have the gradient 0. Of a
+real x, `rfft` gives half of the numbers, since y_(n-j) is the conjugate of y_j. `irfft` counts each of that
+half twice, but for j = 0 and, of an even n, j = n/2, which are their own partners.
+
+`norm` is "backward" (the inverse divides by n), "ortho" (both by √n) or "forward" (the transform does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import implements, op
+from tinygen.tensor import Array
+
+OTHER: dict[Any, Any] = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
+"""The norm by which an inverse divides as the transform does by this one, and the reverse."""
+
+
+def resized(x: Array, n: int, axis: int) -> Array:
+    """The first n entries along an axis, with zeros behind where there are fewer."""
+    size = x.shape[axis]
+    axis %= x.ndim
+    if n <= size:
+        return x[(*[slice(None)] * axis, slice(n))] if n < size else x
+    return np.pad(x, [(0, n - size if i == axis else 0) for i in range(x.ndim)])
+
+
+# -- along one axis --------------------------------------------------------------------------------
+
+
+@implements(np.fft.fft)
+@op
+def fft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+    size = a.shape[axis]
+    return np.fft.fft(a, n, axis, norm), lambda g: resized(np.fft.fft(g, None, axis, norm), size, axis)
+
+
+@implements(np.fft.ifft)
+@op
+def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+    size = a.shape[axis]
+    return np.fft.ifft(a, n, axis, norm), lambda g: resized(np.fft.ifft(g, None, axis, norm), size, axis)
+
+
+@implements(np.fft.rfft)
+@op
+def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+    """The numbers 0 to n//2 of the transform of a real a. What it sends back is the transform of g, with
+    zeros for the numbers that were not given."""
+    size = a.shape[axis]
+    whole = size if n is None else n
+    return (
+        np.fft.rfft(a, n, axis, norm),
+        lambda g: resized(np.real(np.fft.fft(resized(g, whole, axis), None, axis, norm)), size, axis),
+    )
+
+
+@implements(np.fft.irfft)
+@op
+def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+    """n real numbers (2 (size - 1) unless n is given) of the numbers 0 to n//2 of their transform. The
+    imaginary parts of those that are their own partners are not looked at."""
+    size = a.shape[axis]
+    whole = 2 * (size - 1) if n is None else n
+
+    def da(g: Array) -> Array:
+        d = np.conj(np.fft.rfft(g, None, axis, OTHER[norm]))  # (whole//2 + 1) along the axis
+        twice = 2 * np.ones_like(g, shape=(d.shape[axis],))
+        twice[0] = 1.0
+        if whole % 2 == 0:
+            twice[-1] = 1.0
+        behind = (1,) * (-1 - axis if axis < 0 else d.ndim - 1 - axis)
+        return resized(d * twice.reshape(-1, *behind), size, axis)
+
+    return np.fft.irfft(a, n, axis, norm), da
+
+
+@implements(np.fft.hfft)
+def hfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+    """The real transform of numbers that are the first half of a Hermitian sequence."""
+    return np.fft.irfft(np.conj(a), n, axis, other_norm(norm))
+
+
+@implements(np.fft.ihfft)
+def ihfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+    """The inverse of hfft."""
+    return np.conj(np.fft.rfft(a, n, axis, other_norm(norm)))
+
+
+def other_norm(norm: Any) -> Any:
+    if norm not in OTHER:
+        raise ValueError(f'norm must be "backward", "ortho" or "forward", got {norm!r}')
+    return OTHER[norm]
+
+
+# -- along several axes, one after the other -------------------------------------------------------
+
+
+def axes_and_sizes(
+    a: Any, s: Sequence[int] | None, axes: Sequence[int] | None
+) -> tuple[list[int], list[Any]]:
+    """The axes, and for each the size to which it is cut or filled (None: as it is)."""
+    if axes is None:
+        axes = range(-(a.ndim if s is None else len(s)), 0)
+    sizes = [None] * len(axes) if s is None else [None if n == -1 else n for n in s]
+    if len(sizes) != len(axes):
+        raise ValueError(f"s has {len(sizes)} sizes for {len(axes)} axes")
+    return list(axes), sizes
+
+
+def along(f: Callable[..., Any], a: Any, axes: Sequence[int], sizes: Sequence[Any], norm: Any) -> Any:
+    for axis, n in list(zip(axes, sizes, strict=True))[::-1]:
+        a = f(a, n, axis, norm)
+    return a
+
+
+@implements(np.fft.fftn)
+def fftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+    return along(np.fft.fft, a, *axes_and_sizes(a, s, axes), norm)
+
+
+@implements(np.fft.ifftn)
+def ifftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+    return along(np.fft.ifft, a, *axes_and_sizes(a, s, axes), norm)
+
+
+@implements(np.fft.rfftn)
+def rfftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+    """Real along the last of the axes, then complex along the others."""
+    axes, sizes = axes_and_sizes(a, s, axes)
+    return along(np.fft.fft, np.fft.rfft(a, sizes[-1], axes[-1], norm), axes[:-1], sizes[:-1], norm)
+
+
+@implements(np.fft.irfftn)
+def irfftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+    """Complex along all axes but the last one, then real along that."""
+    axes, sizes = axes_and_sizes(a, s, axes)
+    first = along(np.fft.ifft, a, axes[:-1][::-1], sizes[:-1][::-1], norm)
+    return np.fft.irfft(first, sizes[-1], axes[-1], norm)
+
+
+@implements(np.fft.fft2)
+def fft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+    return fftn(a, s, axes, norm)
+
+
+@implements(np.fft.ifft2)
+def ifft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+    return ifftn(a, s, axes, norm)
+
+
+@implements(np.fft.rfft2)
+def rfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+    return rfftn(a, s, axes, norm)
+
+
+@implements(np.fft.irfft2)
+def irfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+    return irfftn(a, s, axes, norm)
+
+
+# -- the order of the frequencies ------------------------------------------------------------------
+
+
+def shifted(x: Any, axes: Any, share: Callable[[int], int]) -> Any:
+    axes = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
+    return np.roll(x, tuple(share(x.shape[i]) for i in axes), tuple(axes))
+
+
+@implements(np.fft.fftshift)
+def fftshift(x: Any, axes: Any = None) -> Any:
+    """Frequency 0 in the middle."""
+    return shifted(x, axes, lambda n: n // 2)
+
+
+@implements(np.fft.ifftshift)
+def ifftshift(x: Any, axes: Any = None) -> Any:
+    """Frequency 0 in front again."""
+    return shifted(x, axes, lambda n: -(n // 2))
