@@ -1,0 +1,143 @@
+"""Training written out once more, in NumPy and by the papers' formulas. The loops of the examples are held
+against it: from the same weights and the same draws both must come to the same weights.
+
+Models are in float64 here, so that rounding hides nothing: the first step of Adam divides each gradient by
+its own size."""
+
+import copy
+import math
+import sys
+
+import numpy as np
+
+from tinygen import Tensor
+
+
+class Loop:
+    """In the place of an example's Run: it goes through the steps, keeps what is logged, and writes nothing."""
+
+    def __init__(self, steps, path=None):
+        self.steps, self.path = steps, path
+        self.rows, self.things, self.score = [], {}, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def loop(self, things):
+        self.things = things
+        yield from range(self.steps)
+
+    def restore(self, things):
+        self.things = things
+        return 0
+
+    def save(self, *_):
+        pass
+
+    def log(self, **row):
+        self.rows.append(row)
+
+    def show(self, loss, note=""):
+        pass
+
+    def say(self, line):
+        pass
+
+    def model(self, state):
+        pass
+
+    def column(self, name):
+        return [row[name] for row in self.rows if name in row]
+
+
+def flags(monkeypatch, example, **given):
+    """The example's arguments from a command line."""
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    monkeypatch.setattr(sys, "argv", [f"{example.__name__}.py", *words])
+    return example.flags()
+
+
+def exact(model):
+    """The model in float64, and a copy of it."""
+    model = model.astype(np.float64)
+    return model, copy.deepcopy(model)
+
+
+# -- what a loop is made of ------------------------------------------------------------------------
+
+
+def warmup_cosine(step, high, low, warmup, steps):
+    if step < warmup:
+        return high * (step + 1) / (warmup + 1)
+    return low + (high - low) * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+
+
+class Training:
+    """Adam with decoupled weight decay, after clipping; and the average of the weights."""
+
+    def __init__(self, model, betas=(0.9, 0.999), eps=1e-8, clip=math.inf, decay=lambda p: 0.0, average=None):
+        self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.betas, self.eps, self.clip, self.decay, self.t = betas, eps, clip, decay, 0
+        self.m = {name: 0.0 for name in self.params}
+        self.v = {name: 0.0 for name in self.params}
+        self.remembered = average
+        self.average = {name: p.data.copy() for name, p in self.params.items()}
+
+    def step(self, loss, rate):
+        """One step down `loss`, a Tensor. Returns its value."""
+        for p in self.params.values():
+            p.grad = None
+        loss.backward()
+        grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
+        norm = math.sqrt(sum(np.sum(g * g) for g in grads.values()))
+        self.t += 1
+        (b1, b2), t = self.betas, self.t
+        for name, g in grads.items():
+            p = self.params[name]
+            g = g * min(1.0, self.clip / (norm + 1e-6))
+            self.m[name] = b1 * self.m[name] + (1 - b1) * g
+            self.v[name] = b2 * self.v[name] + (1 - b2) * g**2
+            move = self.m[name] / (1 - b1**t) / (np.sqrt(self.v[name] / (1 - b2**t)) + self.eps)
+            p.data = p.data - rate * self.decay(p) * p.data - rate * move
+        if self.remembered is not None:
+            d = min(self.remembered, (1 + t) / (10 + t))
+            for name, p in self.params.items():
+                self.average[name] = d * self.average[name] + (1 - d) * p.data
+        return loss.item()
+
+
+def same(ours, wanted, tolerance=1e-9):
+    """Two modules, or two {name: array}, beside each other."""
+    a, b = (
+        x if isinstance(x, dict) else {name: p.data for name, p in x.named_parameters()}
+        for x in (ours, wanted)
+    )
+    assert a.keys() == b.keys()
+    for name, x in a.items():
+        np.testing.assert_allclose(x, b[name], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+# -- losses ----------------------------------------------------------------------------------------
+
+
+def log_softmax(logits):
+    """Of the last axis, by its definition; the logits are small here."""
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def log_p(logits, ids):
+    """ln of the probability that logits (..., V) give to each of the ids (...)."""
+    return (log_softmax(logits) * np.eye(logits.shape[-1])[ids]).sum(axis=-1)
+
+
+def constant(x):
+    """The value of a Tensor, off the tape."""
+    return np.array(x.data) if isinstance(x, Tensor) else x
+
+
+def kl_to_standard(mean, logvar):
+    """Σ KL(N(mean, exp(logvar)) ‖ N(0, 1))."""
+    return 0.5 * (mean**2 + np.exp(logvar) - 1 - logvar).sum()

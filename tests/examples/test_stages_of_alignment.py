@@ -1,0 +1,199 @@
+"""What the examples of alignment hand to their steps, stage by stage: which texts, who won, what is counted, the
+learning rate, and what begins anew. The steps themselves are in test_rlhf_steps.py."""
+
+import numpy as np
+import pytest
+from by_hand import Loop, flags, log_p
+from example_runs import module
+
+from tinygen.data.reviews import Reviews
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+
+
+class Spy:
+    """In the place of `Steps`: the same, but no step is made, and all that is asked for is written down."""
+
+    def __init__(self, steps):
+        self.steps, self.asked = steps, []
+
+    def __getattr__(self, name):
+        if name in ("sft", "rank", "dpo", "reinforce", "ppo", "grpo"):
+            return lambda *given: self.asked.append((name, self.steps.optimizer.lr, given)) or 0.0
+        if name in ("start_anew", "keep_reference", "back_to_reference"):
+            return lambda *given: self.asked.append((name, *given)) or getattr(self.steps, name)(*given)
+        return getattr(self.steps, name)
+
+    def names(self):
+        return [call[0] for call in self.asked]
+
+
+# -- rlhf_exact ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab(monkeypatch):
+    """The example, and its Lab in a world of 27 responses to each of 3 prompts."""
+    example = module("rlhf_exact.py")
+    monkeypatch.setattr(example, "VOCAB", 3)
+    monkeypatch.setattr(example, "LENGTH", 3)
+    given = {
+        "seeds": 2,
+        "layers": 1,
+        "width": 4,
+        "batch": 16,
+        "sft_steps": 2,
+        "reward_steps": 2,
+        "rl_steps": 2,
+    }
+    args = flags(monkeypatch, example, **given, dpo_steps=4, pairs=3000, lr=0.4, beta=0.25, epochs=3)
+    return example, args, example.Lab(args)
+
+
+def test_stages_of_rlhf_exact(lab):
+    example, args, lab = lab
+    steps = lab.steps
+    kept = (steps.batch, steps.beta, steps.group, steps.epochs, steps.task.length, steps.task.end)
+    assert kept == (16, 0.25, 8, 3, 3, None)
+    spy = lab.steps = Spy(steps)
+    run = Loop(28)
+    example.train(args, lab, run)
+    method = lambda name: ["back_to_reference", name, name]
+    once = ["start_anew", "sft", "sft", "keep_reference", "rank", "rank"]
+    once += [*method("reinforce"), *method("ppo"), *method("grpo"), *method("dpo"), "dpo", "dpo"]
+    assert spy.names() == 2 * once
+    assert [call[1] for call in spy.asked if call[0] == "start_anew"] == [0, 1]
+    rates = {name: [c[1] for c in spy.asked[: len(once)] if c[0] == name] for name in ("sft", "ppo", "dpo")}
+    assert rates == {"sft": [0.4, 0.2], "ppo": [0.4, 0.2], "dpo": pytest.approx([0.4, 0.3, 0.2, 0.1])}
+    assert {row["seed"] for row in run.rows} == {0, 1}
+    # After the reward model its scores have mean 0 and variance 1 on responses of the reference.
+    assert steps.reward.gain.data != 1
+    prompts = np.arange(3).repeat(27)
+    texts = np.concatenate([prompts[:, None], np.tile(lab.world.responses, (3, 1))], axis=1)
+    p = np.exp(log_p(steps.reference(texts[:, :-1])[0].data, texts[:, 1:]).sum(axis=1)) / 3
+    scores = steps.reward(texts).data[:, -1]
+    assert (p @ scores, p @ scores**2) == (pytest.approx(0, abs=0.15), pytest.approx(1, abs=0.25))
+
+
+def test_people_of_rlhf_exact(lab):
+    """Bradley and Terry's odds: of two responses a point apart the better wins with probability σ(1)."""
+    _, args, lab = lab
+    lab.ask(0)
+    prompt, winner, loser = lab.pairs
+    assert len(prompt) == args.pairs
+    gap = lab.world.rewards[prompt, winner] - lab.world.rewards[prompt, loser]
+    for points in (1, 2):
+        better, worse = np.sum(gap == points), np.sum(gap == -points)
+        n, p = better + worse, 1 / (1 + np.exp(-points))
+        assert abs(better - n * p) < 5 * np.sqrt(n * p * (1 - p))
+    texts, mask = lab.compared()
+    assert texts.shape == (16, 4)  # as many winners as losers
+    np.testing.assert_array_equal(texts[:8, 0], texts[8:, 0])
+    np.testing.assert_array_equal(mask, [[False, True, True, True]] * 16)
+    known = {tuple(row) for row in np.stack(lab.pairs, axis=1).tolist()}
+    numbers = lab.world.number(texts[:, 1:])
+    assert {*zip(texts[:8, 0].tolist(), numbers[:8].tolist(), numbers[8:].tolist(), strict=True)} <= known
+
+
+def test_what_rlhf_exact_measures(lab):
+    """KL(policy ‖ reference), the mean reward, the frontier at this divergence, the share of the gain."""
+    _, _, lab = lab
+    lab.ask(0)
+    p, q = np.random.default_rng(0).dirichlet(np.ones(27), (2, 3))
+    lab.log_ref = np.log(q)
+    found = lab.measure(np.log(p))
+    divergence, reward = (p * np.log(p / q)).sum(axis=1).mean(), (p * lab.world.rewards).sum(axis=1).mean()
+    best, start = np.interp(divergence, *lab.frontier), (q * lab.world.rewards).sum(axis=1).mean()
+    wanted = {"kl": divergence, "reward": reward, "frontier": best, "gain": (reward - start) / (best - start)}
+    assert found == pytest.approx(wanted)
+
+
+# -- rlhf_sentiment --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reviews(monkeypatch):
+    """The example, and its Lab with few reviews."""
+    example = module("rlhf_sentiment.py")
+    few = lambda self, n, *more: Reviews().write(n // 50 if n >= 1000 else n, *more)
+    monkeypatch.setattr(example, "Reviews", type("Few", (Reviews,), {"write": few}))
+    given = {"width": 4, "batch": 8, "pretraining_steps": 2, "sft_steps": 2, "reward_steps": 2, "rl_steps": 2}
+    given |= {
+        "dpo_steps": 2,
+        "pairs": 200,
+        "lr": 0.4,
+        "align_lr": 0.2,
+        "ptx": 0.3,
+        "beta": 0.25,
+        "samples": 40,
+    }
+    args = flags(monkeypatch, example, **given)
+    return example, args, example.Lab(args)
+
+
+def test_stages_of_rlhf_sentiment(tmp_path, reviews):
+    example, args, lab = reviews
+    steps = lab.steps
+    assert (steps.batch, steps.beta, steps.task.length, steps.task.end) == (16, 0.25, 21, example.STOP)
+    assert example.PROMPT == 3
+    spy, counted = Spy(steps), []
+    lab.steps = spy
+    lab.some = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
+    run = Loop(12, tmp_path)
+    example.train(args, lab, run, [2] * 6)
+    method = lambda name: ["back_to_reference", name, name]
+    wanted = ["start_anew", *["sft"] * 4, "keep_reference", "rank", "rank"]
+    assert spy.names() == [*wanted, *method("ppo"), *method("ppo"), *method("dpo")]
+    made = [call for call in spy.asked if len(call) == 3]
+    assert [call[1] for call in made] == [0.4, 0.2] * 3 + [0.2, 0.1] * 3
+    assert [call[2] for call in made[:4]] == [("texts", 1)] * 2 + [("texts", 3)] * 2
+    assert [call[2] for call in made[6:10]] == [(w, ("texts", 1)) for w in (0.0, 0.0, 0.3, 0.3)]
+    assert [texts is lab.texts for texts, _ in counted] == [True] * 2 + [False] * 2 + [True] * 4
+    assert steps.reward.gain.data != 1
+    for texts, mask in (call[2] for call in made if call[0] in ("rank", "dpo")):
+        assert texts.shape == (16, 24)
+        np.testing.assert_array_equal(texts[:8, :3], texts[8:, :3])
+        pairs = {(a.tobytes(), b.tobytes()) for a, b in zip(*lab.pairs, strict=True)}
+        assert {(a.tobytes(), b.tobytes()) for a, b in zip(texts[:8], texts[8:], strict=True)} <= pairs
+        assert not mask[:, :3].any()
+        assert mask[:, 3].all()
+
+
+def test_people_of_rlhf_sentiment(monkeypatch, reviews):
+    """Praise wins over blame with probability σ(4), blame is worth -2."""
+    example, args, lab = reviews
+    praise, blame = (lab.texts[np.sign(example.sentiment(lab.texts)) == sign][0] for sign in (1, -1))
+    np.testing.assert_array_equal(example.liked(np.stack([praise, blame])), [2, -2])
+    sides = iter([np.tile(praise, (200, 1)), np.tile(blame, (200, 1))])
+    lab.write = lambda model, prompts, rng: (next(sides), None)
+    lab.ask()
+    won = (lab.pairs[0] == praise).all(axis=1)
+    assert abs(won.sum() - 200 / (1 + np.exp(-4))) < 5 * np.sqrt(200 * 0.982 * 0.018)
+    np.testing.assert_array_equal((lab.pairs[1] == praise).all(axis=1), ~won)
+    assert lab.before == 0.5
+
+
+def test_what_rlhf_sentiment_measures(reviews):
+    """Praise, divergence and grammar of what the policy writes; perplexity on held-out texts."""
+    example, args, lab = reviews
+    lab.before = 0.4
+    rng = np.random.default_rng(3)
+    for p in lab.steps.policy.parameters():
+        p.data += rng.standard_normal(p.shape).astype(p.dtype) * 0.2
+    tokens = lab.texts[:40]
+    mask = example.rollouts.response_mask(tokens, 3, example.STOP)
+    lab.write = lambda model, prompts, rng: (tokens, mask)
+    found, lines = lab.look()
+    ours, theirs = (
+        log_p(m(tokens[:, :-1])[0].data, tokens[:, 1:]) for m in (lab.steps.policy, lab.steps.reference)
+    )
+    assert found["kl"] == pytest.approx(((ours - theirs) * mask[:, 1:]).sum(axis=1).mean(), rel=1e-4)
+    assert found["positive"] == np.mean(example.sentiment(tokens) > 0)
+    assert found["cheapest"] == pytest.approx(example.cheapest(found["positive"], 0.4))
+    assert found["grammatical"] == 1
+    held = lab.held_out
+    counts = example.rollouts.response_mask(held, 1, example.STOP)[:, 1:]
+    each = log_p(lab.steps.policy(held[:, :-1])[0].data, held[:, 1:])
+    assert found["perplexity"] == pytest.approx(np.exp(-each[counts].mean()), rel=1e-4)
+    assert len(lines) == 4

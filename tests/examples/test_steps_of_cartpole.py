@@ -1,0 +1,105 @@
+"""PPO on carts, step by step, beside the same written out by hand: advantages by their definition, the clipped
+surrogate, the critic's loss, the entropy, and what is handed on from round to round and from seed to seed."""
+
+import numpy as np
+import pytest
+from by_hand import Loop, Training, exact, flags, log_p, log_softmax, same
+from example_runs import module
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+
+example = module("ppo_cartpole.py")
+
+GIVEN = {"carts": 2, "horizon": 24, "epochs": 3, "minibatches": 2, "lr": 0.03, "gamma": 0.9, "lam": 0.6}
+GIVEN |= {"clip": 0.1, "entropy": 0.3, "value": 0.7, "max_norm": 0.4}
+
+
+def advantages_of(values, ends, gamma, lam):
+    """Σ_k (γλ)^k (1 + γ V(s_{t+k+1}) - V(s_{t+k})) up to the end of the episode; V is 0 after the end."""
+    found = np.zeros(ends.shape)
+    for cart, t in np.ndindex(ends.shape):
+        for k in range(t, ends.shape[1]):
+            after = 0.0 if ends[cart, k] else values[cart, k + 1]
+            found[cart, t] += (gamma * lam) ** (k - t) * (1 + gamma * after - values[cart, k])
+            if ends[cart, k]:
+                break
+    return found
+
+
+def round_by_hand(agent, carts, training, rate, rng):
+    states, actions, ends = example.play(lambda x: agent.actor(x).data, carts, 24, rng)
+    values = agent.critic(states).data[..., 0]
+    old = log_p(agent.actor(states[:, :-1]).data, actions).ravel()
+    advantages = advantages_of(values, ends, 0.9, 0.6)
+    returns = (advantages + values[:, :-1]).ravel()
+    x, a, v = states[:, :-1].reshape(-1, 4), actions.ravel(), values[:, :-1].ravel()
+    advantages = advantages.ravel()
+    beyond = 0
+    for _ in range(3):
+        for part in np.array_split(rng.permutation(48), 2):
+            logits = agent.actor(x[part])
+            logp = log_softmax(logits)
+            ratio = np.exp(log_p(logits, a[part]) - old[part])
+            white = (advantages[part] - advantages[part].mean()) / advantages[part].std()
+            gain = np.minimum(ratio * white, np.clip(ratio, 0.9, 1.1) * white)
+            value = agent.critic(x[part])[:, 0]
+            near = np.clip(value, v[part] - 0.1, v[part] + 0.1)
+            error = np.maximum((value - returns[part]) ** 2, (near - returns[part]) ** 2) / 2
+            entropy = -(np.exp(logp) * logp).sum(axis=1)
+            loss = -gain.mean() + 0.7 * error.mean() - 0.3 * entropy.mean()
+            beyond += np.sum(np.abs(ratio.data - 1) > 0.1)
+            training.step(loss, rate)
+    return ends, beyond
+
+
+def test_three_rounds_of_two_seeds(monkeypatch):
+    """The learning rate falls on a line to 0; a seed begins with new weights, carts and moments."""
+    args = flags(monkeypatch, example, seeds=2, steps=144, **GIVEN)
+    of_seed = {}
+    monkeypatch.setattr(example, "evaluate", lambda *_: 0.0)
+    agent_of = example.Agent
+    monkeypatch.setattr(example, "Agent", lambda rng: agent_of(rng).astype(np.float64))
+    run = Loop(6)
+    run.model = lambda state: of_seed.setdefault(len(of_seed), state)
+    example.train(args, run, 3)
+
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        agent, _ = exact(agent_of(rng))
+        carts = example.CartPole(2, rng)
+        training, fell, beyond = Training(agent, eps=1e-5, clip=0.4), 0, 0
+        for i in range(3):
+            ends, far = round_by_hand(agent, carts, training, 0.03 * (1 - i / 3), rng)
+            fell, beyond = fell + ends.sum(), beyond + far
+        assert fell > 2  # episodes that end amid a round
+        assert beyond > 20  # ratios at which the clip matters
+        same(of_seed[seed], {name: p.data for name, p in agent.named_parameters()}, 1e-5)
+
+
+def test_the_mean_return(monkeypatch):
+    """Of the first episode of each of 100 carts."""
+    lengths = np.random.default_rng(0).integers(1, 9, size=100)
+
+    class Falls:
+        def __init__(self, n, rng):
+            self.state, self.t = np.zeros((n, 4)), 0
+
+        def step(self, actions):
+            self.t += 1
+            return self.t >= lengths
+
+    monkeypatch.setattr(example, "CartPole", Falls)
+    assert example.evaluate(lambda states: np.zeros((len(states), 2)), 0) == lengths.mean()
+
+
+def test_what_is_watched_before_the_first_step(monkeypatch):
+    """Nothing has moved; and a critic that says 0 of everything explains nothing."""
+    args = flags(monkeypatch, example, **GIVEN | {"epochs": 1, "minibatches": 1})
+    rng = np.random.default_rng(0)
+    agent, carts = example.Agent(rng).astype(np.float64), example.CartPole(2, rng)
+    for p in agent.critic.parameters():
+        p.data = 0 * p.data
+    optimizer = example.Adam(agent.parameters(), lr=0.0)
+    watched = example.learn_round(agent, carts, optimizer, args, rng)
+    assert watched == {"kl": 0.0, "clipped": 0.0, "explained": 0.0}

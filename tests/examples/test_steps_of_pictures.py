@@ -1,0 +1,296 @@
+"""The training loops of the models of pictures and points, step by step, beside the same training written out
+by hand: what is drawn, the objective, the schedule of the learning rate, clipping, the average of the weights."""
+
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from by_hand import Loop, Training, constant, exact, flags, kl_to_standard, same, warmup_cosine
+from example_runs import module
+
+from tinygen import no_grad
+from tinygen.data import shapes
+from tinygen.diffusion import Process, cosine, linear
+from tinygen.models.denoiser import Denoiser
+from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.vqvae import VQVAE
+from tinygen.optim import EMA
+
+for package in ("matplotlib", "tqdm", "PIL"):
+    pytest.importorskip(package)
+
+
+def like(x, values):
+    """values (B,) beside x (B, ...)."""
+    return np.asarray(values, np.float32).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def noisy(x, alpha_bar, rng):
+    """Steps, noise, and x_t = sqrt(ᾱ_t)·x + sqrt(1 - ᾱ_t)·noise, for data x (B, ...) in float32."""
+    t = rng.integers(len(alpha_bar), size=len(x))
+    noise = rng.standard_normal(x.shape, np.float32)
+    signal, sigma = like(x, np.sqrt(alpha_bar[t])), like(x, np.sqrt(1 - alpha_bar[t]))
+    return t, noise, signal * x + sigma * noise, signal, sigma
+
+
+def alpha_bar_cosine(steps):
+    """Nichol & Dhariwal's eq. 17, with no β above 0.999."""
+    f = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
+
+
+# -- diffusions ------------------------------------------------------------------------------------
+
+
+def test_diffusion_2d(monkeypatch):
+    example = module("diffusion_2d.py")
+    args = flags(monkeypatch, example, timesteps=25, batch=6, steps=4, lr=0.02, ema=0.25, eval_every=100)
+    monkeypatch.setattr(example, "excess", lambda *_: (np.zeros(1),))
+    data, process = example.DATA["ring"](), Process(linear(25))
+    model, other = exact(Denoiser(2, 8, waves=2, rng=np.random.default_rng(1)))
+    ema, run = EMA(model, args.ema), Loop(4)
+    example.train(model, ema, data, process, args, run)
+
+    rng, training, losses = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.25), []
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4 * 40, 0.02 * 40, 25))
+    for step in range(4):
+        x = data.sample(6, rng).astype(np.float32)
+        t, noise, x_t, _, _ = noisy(x, alpha_bar, rng)
+        loss = np.mean((other(x_t, t) - noise) ** 2)
+        losses.append(training.step(loss, warmup_cosine(step, 0.02, 0.0002, 2, 4)))
+    same(model, other, 1e-6)
+    same(ema.average, training.average, 1e-6)
+    np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
+
+
+def test_what_diffusion_2d_measures(monkeypatch):
+    """The mean over points of the squared distance to the best prediction, its standard error, the loss."""
+    example = module("diffusion_2d.py")
+    data, process = example.DATA["ring"](), Process(linear(25))
+    model = lambda x, t: 0.1 * x + t[:, None]
+    above, error, loss = example.excess(model, data, process, 7, 3)
+    rng = np.random.default_rng(3)
+    alpha_bar = np.cumprod(1 - np.linspace(1e-4 * 40, 0.02 * 40, 25))
+    for t in range(25):
+        x0, noise = data.sample(7, rng), rng.standard_normal((7, 2))
+        signal, sigma = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
+        x = signal * x0 + sigma * noise
+        each = ((0.1 * x + t - data.eps(x, signal, sigma)) ** 2).mean(axis=1)
+        assert above[t] == pytest.approx(each.mean())
+        assert error[t] == pytest.approx(each.std() / np.sqrt(7))
+        assert loss[t] == pytest.approx(np.mean((0.1 * x + t - noise) ** 2))
+
+
+def test_ddpm_digits(monkeypatch):
+    """The class is withheld now and then: here at every second digit."""
+    example = module("ddpm_digits.py")
+    args = flags(monkeypatch, example, timesteps=9, batch=5, steps=4, lr=0.01, ema=0.2, drop=0.5)
+    pictures = np.random.default_rng(0).standard_normal((11, 1, 4, 4), np.float32)
+    data = SimpleNamespace(pictures=pictures, labels=np.arange(11) % 10)
+    config = UNetConfig(1, 1, 4, (1,), blocks=1, attention=(True,), classes=10, groups=2)
+    model, other = exact(UNet(config, rng=np.random.default_rng(1)))
+    ema, run = EMA(model, args.ema), Loop(4)
+    example.train_model(model, ema, Process(cosine(9)), data, args, run)
+
+    rng = np.random.default_rng(args.seed + 1)
+    training = Training(other, clip=1.0, decay=lambda p: 0.01, average=0.2)
+    seen = []
+    for step in range(4):
+        these, withheld = rng.integers(11, size=5), rng.random(5) < 0.5
+        seen += [*withheld]
+        labels = np.array([10 if w else data.labels[i] for i, w in zip(these, withheld, strict=True)])
+        t, noise, x_t, _, _ = noisy(pictures[these], alpha_bar_cosine(9), rng)
+        loss = np.mean((other(x_t, t, labels=labels) - noise) ** 2)
+        training.step(loss, warmup_cosine(step, 0.01, 0.001, 2, 4))
+    assert 3 < sum(seen) < 17
+    same(model, other, 1e-6)
+    same(ema.average, training.average, 1e-6)
+
+
+def test_inpaint_shapes(monkeypatch):
+    """The model says v = sqrt(ᾱ)·noise - sqrt(1 - ᾱ)·x0."""
+    example = module("inpaint_shapes.py")
+    args = flags(
+        monkeypatch, example, timesteps=9, paint_steps=5, batch=2, steps=3, lr=0.01, ema=0.2, eval_every=100
+    )
+    monkeypatch.setattr(example, "SIDE", 16)
+    monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 4), side, rng))
+    monkeypatch.setattr(example, "loss_at", lambda *_: np.zeros(()))
+    config = UNetConfig(3, 3, 4, (1,), blocks=1, attention=(True,), groups=2)
+    model, other = exact(UNet(config, rng=np.random.default_rng(1)))
+    ema, run = EMA(model, args.ema), Loop(3)
+    example.train(model, ema, Process(cosine(9), "v"), args, run)
+
+    rng, training = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.2)
+    for step in range(3):
+        x = shapes.batch(2, 16, rng)[0]
+        t, noise, x_t, signal, sigma = noisy(x, alpha_bar_cosine(9), rng)
+        loss = np.mean((other(x_t, t) - (signal * noise - sigma * x)) ** 2)
+        training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3))
+    same(model, other, 1e-6)
+    same(ema.average, training.average, 1e-6)
+
+
+def test_latent_diffusion_shapes(monkeypatch):
+    """First the autoencoder alone, then the scale of its codes, then UNet and text encoder, whose average is
+    what stays; a tenth of the captions is left out."""
+    example = module("latent_diffusion_shapes.py")
+    args = flags(
+        monkeypatch, example, ae_steps=2, ae_channels=4, diffusion_steps=3, channels=8, batch=12, drawings=1
+    )
+    monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 16), side, rng))
+    model, other = exact(example.build(args))
+    example.train(model, args, Loop(5))
+
+    rng, first, second = np.random.default_rng(args.seed + 2), other.autoencoder, other.denoiser
+    training = Training(first, clip=1.0)
+    kept = first.config
+    assert (kept.reconstruction, kept.kl_weight) == ("l2", 1e-6)
+    for step in range(2):
+        x = shapes.batch(6, 32, rng)[0]
+        q = first.encode(x)
+        noise = rng.standard_normal(q.mean.shape, np.float32)
+        picture = first.decode(q.mean + np.exp(q.logvar / 2) * noise)
+        loss = (((picture - x) ** 2).sum() + 1e-6 * kl_to_standard(*q)) / 6 / (3 * 32 * 32)
+        training.step(loss, warmup_cosine(step, args.ae_lr, args.ae_lr / 50, 1, 2))
+    codes = first.encode(shapes.batch(16, 32, rng)[0]).mean.data
+    first.scale.data = np.asarray(1 / codes.std(), np.float32)
+    assert model.autoencoder.scale.data == pytest.approx(1 / codes.std(), rel=1e-6)
+
+    drawings, scenes = shapes.batch(16, 32, np.random.default_rng(args.seed + 1))
+    codes = first.encode(drawings).mean.data * first.scale.data
+    captions = [shapes.caption(scene) for scene in scenes]
+    training, dropped = Training(second, betas=(0.9, 0.99), clip=1.0, average=0.999), 0
+    for step in range(3):
+        chosen = rng.integers(16, size=12)
+        left_out = rng.random(12) < 0.1
+        dropped += left_out.sum()
+        texts = ["" if out else captions[i] for i, out in zip(chosen, left_out, strict=True)]
+        context, mask = second.text_encoder(texts)
+        z = codes[chosen]
+        t = rng.integers(500, size=12)
+        noise = rng.standard_normal(z.shape)
+        alpha_bar = alpha_bar_cosine(500)[t].reshape(-1, 1, 1, 1)
+        signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+        v = second.unet(signal * z + sigma * noise, t, context=context, mask=mask)
+        loss = np.mean((v - (signal * noise - sigma * z)) ** 2)
+        training.step(loss, warmup_cosine(step, args.lr, args.lr / 50, 1, 3))
+    assert dropped > 0
+    same(model.autoencoder, first, 1e-5)
+    same({name: p.data for name, p in model.denoiser.named_parameters()}, training.average, 1e-5)
+
+
+# -- autoencoders ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixels", ["gaussian", "bernoulli"])
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_vae_digits(monkeypatch, kind, pixels):
+    """Two models see the same digits: E_q[-ln p(x|z)] + β KL, a picture; and what is told of them is the
+    bound itself, with the whole KL whatever their β."""
+    example = module("vae_digits.py")
+    more = {
+        "model": kind,
+        "pixels": pixels,
+        "latent": 2,
+        "batch": 3,
+        "steps": 3,
+        "lr": 0.01,
+        "small_beta": 0.3,
+    }
+    args = flags(monkeypatch, example, **more, eval_every=3)
+    build = lambda: [example.build(beta, args) for beta in (1.0, args.small_beta)]
+    models, others = exact(example.nn.ModuleList(build()))
+    x, y = np.random.default_rng(0).random((2, 9, 1, 8, 8)).astype(np.float32)
+    train, test = (example.seen(2 * part - 1, args) for part in (x, y))
+    run = Loop(3)
+    example.learn_both(models, train, test, args, run)
+
+    def terms(model, x, rng):
+        q = model.encoder(x)
+        noise = rng.standard_normal(q.mean.shape, np.float32)
+        out = model.decoder(q.mean + np.exp(q.logvar / 2) * noise)
+        if pixels == "gaussian":
+            logvar = model.pixels.logvar
+            nll = 0.5 * ((x - out) ** 2 * np.exp(-logvar) + logvar + np.log(2 * np.pi))
+        else:
+            nll = np.log(1 + np.exp(out)) - x * out
+        return nll.sum() / len(x), kl_to_standard(*q) / len(x)
+
+    rng, training = np.random.default_rng(args.seed + 1), Training(others)
+    for step in range(3):
+        batch = train[rng.integers(9, size=3)]
+        (first, kl), (second, small_kl) = (terms(model, batch, rng) for model in others)
+        loss = first + kl + second + 0.3 * small_kl
+        training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 3))
+    same(models, others, 1e-7)
+
+    look = np.random.default_rng(args.seed + 2)
+    told = {}
+    for name, model, x in (("train", 0, train), ("test", 0, test), ("small_beta", 1, test)):
+        told[name] = sum(term.item() for term in terms(others[model], x, look))
+    assert run.rows[-1] == pytest.approx({"step": 3, **told}, rel=1e-6)
+
+
+@pytest.mark.parametrize("codebook", ["ema", "gradient"])
+def test_vqvae_shapes(monkeypatch, codebook):
+    """Reconstruction through the codes, straight through to the encoder; commitment with β; the codes follow
+    as means, or by the gradient of their own term. Codes that nobody chooses start anew."""
+    example = module("vqvae_shapes.py")
+    args = flags(
+        monkeypatch,
+        example,
+        batch=2,
+        steps=3,
+        lr=0.01,
+        codebook=codebook,
+        decay=0.6,
+        beta=0.4,
+        eval_every=100,
+    )
+    monkeypatch.setattr(example, "SIDE", 16)
+    make = VQVAE(3, 4, 2, 5, args.beta, codebook == "ema", args.decay, rng=np.random.default_rng(1))
+    model, other = exact(make)
+    tests = {"train": shapes.batch(2, 16, np.random.default_rng(5))[0]}
+    run = Loop(3)
+    example.train_model(model, tests, args, run)
+
+    rng, training = np.random.default_rng(args.seed + 1), Training(other)
+    other.restart(shapes.batch(2, 16, rng)[0], rng, below=np.inf)
+    quantizer, told = other.quantizer, []
+    for step in range(3):
+        x = shapes.batch(2, 16, rng)[0]
+        z = other.encoder(x)
+        rows = constant(z).transpose(0, 2, 3, 1).reshape(-1, 2)
+        book = quantizer.codebook.data
+        codes = np.square(rows[:, None] - book).sum(axis=2).argmin(axis=1)
+        at_places = lambda vectors: np.transpose(vectors.reshape(2, 4, 4, 2), (0, 3, 1, 2))
+        e = at_places(quantizer.codebook[codes] if codebook == "gradient" else book[codes])
+        picture = other.decoder(constant(e) + z - constant(z))
+        error, commitment = np.mean((picture - x) ** 2), np.mean((z - constant(e)) ** 2)
+        loss = error + 0.4 * commitment
+        if codebook == "gradient":
+            loss = loss + np.mean((e - constant(z)) ** 2)
+        else:
+            chosen = np.eye(5)[codes]
+            count = 0.6 * quantizer.count.data + 0.4 * chosen.sum(axis=0)
+            total = 0.6 * quantizer.total.data + 0.4 * chosen.T @ rows
+            n = count.sum()
+            quantizer.total.data = total
+            quantizer.codebook.data = total / ((count + 1e-5) * n / (n + 5e-5))[:, None]
+        quantizer.count.data = 0.6 * quantizer.count.data + 0.4 * np.bincount(codes, minlength=5)
+        training.step(loss, warmup_cosine(step, 0.01, 0.0005, 1, 3))
+        if step == 0:  # and every 50 steps
+            other.restart(x, rng)
+        told.append((error.item(), commitment.item()))
+    same(model, other, 1e-7)
+    for name in ("codebook", "count"):
+        ours, theirs = (getattr(m.quantizer, name).data for m in (model, other))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+    logged = list(zip(run.column("reconstruction"), run.column("commitment"), strict=True))
+    np.testing.assert_allclose(logged, told, rtol=1e-7)
+    with no_grad():
+        made, codes = example.reconstruct(copy.deepcopy(model), tests["train"])
+    assert made.shape == tests["train"].shape
+    assert codes.shape == (2, 4, 4)
