@@ -14,7 +14,7 @@ from tinygen import Tensor
 
 
 class Loop:
-    """In the place of an example's Run: it goes through the steps, keeps what is logged, and writes nothing."""
+    """In the place of an example's Run: it goes through the steps and keeps what is logged."""
 
     def __init__(self, steps, path=None):
         self.steps, self.path = steps, path
@@ -81,8 +81,8 @@ class Training:
     def __init__(self, model, betas=(0.9, 0.999), eps=1e-8, clip=math.inf, decay=lambda p: 0.0, average=None):
         self.params = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.betas, self.eps, self.clip, self.decay, self.t = betas, eps, clip, decay, 0
-        self.m = {name: 0.0 for name in self.params}
-        self.v = {name: 0.0 for name in self.params}
+        self.m = dict.fromkeys(self.params, 0.0)
+        self.v = dict.fromkeys(self.params, 0.0)
         self.remembered = average
         self.average = {name: p.data.copy() for name, p in self.params.items()}
 

@@ -1,5 +1,5 @@
-"""What the examples of alignment hand to their steps, stage by stage: which texts, who won, what is counted, the
-learning rate, and what begins anew. The steps themselves are in test_rlhf_steps.py."""
+"""What the examples of alignment hand to their steps, stage by stage: which texts, who won, what is counted,
+the learning rate, and what begins anew. The steps themselves are in test_rlhf_steps.py."""
 
 import numpy as np
 import pytest
@@ -140,6 +140,8 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     spy, counted = Spy(steps), []
     lab.steps = spy
     lab.some = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
+    looks = []
+    lab.look = lambda: (looks.append(len(spy.asked)) or {}, [])
     run = Loop(12, tmp_path)
     example.train(args, lab, run, [2] * 6)
     method = lambda name: ["back_to_reference", name, name]
@@ -150,6 +152,7 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     assert [call[2] for call in made[:4]] == [("texts", 1)] * 2 + [("texts", 3)] * 2
     assert [call[2] for call in made[6:10]] == [(w, ("texts", 1)) for w in (0.0, 0.0, 0.3, 0.3)]
     assert [texts is lab.texts for texts, _ in counted] == [True] * 2 + [False] * 2 + [True] * 4
+    assert looks == [6, 10, 11, 13, 14, 16, 17]  # at the SFT model, and at each method's first and last step
     assert steps.reward.gain.data != 1
     for texts, mask in (call[2] for call in made if call[0] in ("rank", "dpo")):
         assert texts.shape == (16, 24)
@@ -162,7 +165,7 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
 
 def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     """Praise wins over blame with probability σ(4), blame is worth -2."""
-    example, args, lab = reviews
+    example, _, lab = reviews
     praise, blame = (lab.texts[np.sign(example.sentiment(lab.texts)) == sign][0] for sign in (1, -1))
     np.testing.assert_array_equal(example.liked(np.stack([praise, blame])), [2, -2])
     sides = iter([np.tile(praise, (200, 1)), np.tile(blame, (200, 1))])
@@ -176,7 +179,7 @@ def test_people_of_rlhf_sentiment(monkeypatch, reviews):
 
 def test_what_rlhf_sentiment_measures(reviews):
     """Praise, divergence and grammar of what the policy writes; perplexity on held-out texts."""
-    example, args, lab = reviews
+    example, _, lab = reviews
     lab.before = 0.4
     rng = np.random.default_rng(3)
     for p in lab.steps.policy.parameters():

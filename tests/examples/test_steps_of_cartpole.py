@@ -1,5 +1,5 @@
-"""PPO on carts, step by step, beside the same written out by hand: advantages by their definition, the clipped
-surrogate, the critic's loss, the entropy, and what is handed on from round to round and from seed to seed."""
+"""PPO on carts, step by step, beside the same written out by hand: advantages by their definition, the
+clipped surrogate, the critic's loss, the entropy, and what is handed on from round to round."""
 
 import numpy as np
 import pytest

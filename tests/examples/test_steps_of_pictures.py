@@ -1,5 +1,5 @@
 """The training loops of the models of pictures and points, step by step, beside the same training written out
-by hand: what is drawn, the objective, the schedule of the learning rate, clipping, the average of the weights."""
+by hand: what is drawn, the objective, the learning rate, clipping, the average of the weights."""
 
 import copy
 from types import SimpleNamespace
@@ -139,7 +139,7 @@ def test_latent_diffusion_shapes(monkeypatch):
     args = flags(
         monkeypatch, example, ae_steps=2, ae_channels=4, diffusion_steps=3, channels=8, batch=12, drawings=1
     )
-    monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 16), side, rng))
+    monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 8), side, rng))
     model, other = exact(example.build(args))
     example.train(model, args, Loop(5))
 
@@ -154,16 +154,16 @@ def test_latent_diffusion_shapes(monkeypatch):
         picture = first.decode(q.mean + np.exp(q.logvar / 2) * noise)
         loss = (((picture - x) ** 2).sum() + 1e-6 * kl_to_standard(*q)) / 6 / (3 * 32 * 32)
         training.step(loss, warmup_cosine(step, args.ae_lr, args.ae_lr / 50, 1, 2))
-    codes = first.encode(shapes.batch(16, 32, rng)[0]).mean.data
+    codes = first.encode(shapes.batch(8, 32, rng)[0]).mean.data
     first.scale.data = np.asarray(1 / codes.std(), np.float32)
     assert model.autoencoder.scale.data == pytest.approx(1 / codes.std(), rel=1e-6)
 
-    drawings, scenes = shapes.batch(16, 32, np.random.default_rng(args.seed + 1))
+    drawings, scenes = shapes.batch(8, 32, np.random.default_rng(args.seed + 1))
     codes = first.encode(drawings).mean.data * first.scale.data
     captions = [shapes.caption(scene) for scene in scenes]
     training, dropped = Training(second, betas=(0.9, 0.99), clip=1.0, average=0.999), 0
     for step in range(3):
-        chosen = rng.integers(16, size=12)
+        chosen = rng.integers(8, size=12)
         left_out = rng.random(12) < 0.1
         dropped += left_out.sum()
         texts = ["" if out else captions[i] for i, out in zip(chosen, left_out, strict=True)]
