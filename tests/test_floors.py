@@ -22,6 +22,7 @@ class Floor(NamedTuple):
 
 
 FLOORS = (
+    Floor("words", "PyTorch's words and NumPy's: what errors say.", ""),
     Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
     Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
@@ -31,7 +32,7 @@ FLOORS = (
     Floor(
         "ops",
         "Values and gradient rules: they are recorded, and know nothing of the walk.",
-        "tensor summation tape",
+        "words tensor summation tape",
     ),
     Floor(
         "kernels", "Faster ways to compute the ops, which do not know of them.", "tensor summation tape ops"

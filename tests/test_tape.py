@@ -134,19 +134,18 @@ def test_a_tensor_for_a_keyword_only_parameter_is_refused():
         scaled(leaf(2), by=leaf())
 
 
-def test_numpys_function_means_the_op():
+def test_numpys_function_means_the_op(monkeypatch):
+    monkeypatch.delitem(tinygen.tensor.IMPLEMENTS, np.hypot)
+    with pytest.raises(TypeError, match=r"np\.hypot has no gradient rule"):
+        np.hypot(leaf(2), 1.0)
+
     @implements(np.hypot)
     @op
     def hypot(x, y):
         r = np.sqrt(x * x + y * y)
         return r, lambda g: g * x / r, lambda g: g * y / r
 
-    try:
-        assert gradcheck(np.hypot, np.array([1.0, -2.0]), np.array([0.5]), order=2)
-    finally:
-        del tinygen.tensor.IMPLEMENTS[np.hypot]
-    with pytest.raises(TypeError, match=r"np\.hypot has no gradient rule"):
-        np.hypot(leaf(2), 1.0)
+    assert gradcheck(np.hypot, np.array([1.0, -2.0]), np.array([0.5]), order=2)
 
 
 # -- dtypes ----------------------------------------------------------------------------------------
@@ -416,7 +415,7 @@ def test_errors_of_shapes_name_the_op_and_both_shapes(name):
 def test_other_errors_keep_their_type_and_get_a_note():
     with pytest.raises(np.exceptions.AxisError) as caught:
         np.sum(A, axis=7)
-    assert caught.value.__notes__ == ["in sum(float64 (2, 3))"]
+    assert caught.value.__notes__ == ["in sum(float64 (2, 3), 7)"]
     assert caught.value.__cause__ is None
 
     @op
@@ -433,15 +432,16 @@ def test_index_and_type_errors():
         A[5]
     with pytest.raises(TypeError, match=r"^embedding\(.*\): embedding ids must be integers, got float64"):
         ops.embedding(A, A)
-    with pytest.raises(TypeError, match=r"^sum\(.*\): .*unexpected keyword argument 'where'"):
-        np.sum(A, where=np.ones((2, 3), bool))
+    with pytest.raises(TypeError, match=r"^exp\(.*\): .*unexpected keyword argument 'where': .* np\.where\("):
+        np.exp(A, where=np.ones((2, 3), bool))
 
 
 def test_dtypes_among_the_arguments():
-    """NumPy's third argument of sum is dtype; here it is not taken."""
+    """NumPy's third argument of sum is dtype."""
     for dtype in (np.float32, np.dtype(np.float32)):
-        with pytest.raises(TypeError, match=r"^sum\(float64 \(2, 3\), 0, .*float32"):
-            np.sum(A, 0, dtype)
+        assert np.sum(A, 0, dtype).dtype == np.float32
+        with pytest.raises(TypeError, match=r"^tril\(float64 \(2, 3\), .*float32"):
+            np.tril(A, dtype)
 
 
 def test_long_arguments_are_cut():

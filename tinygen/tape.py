@@ -25,6 +25,7 @@ import numpy as np
 
 from tinygen.modes import MODE
 from tinygen.tensor import IMPLEMENTS, Array, Tensor, device_of
+from tinygen.words import keyword_hint
 
 if TYPE_CHECKING:
     from tinygen.backward import Segment
@@ -286,7 +287,7 @@ def explained(error: Exception, call: str, arrays: Sequence[Any]) -> Exception:
             kind = f"{type(x).__module__}.{type(x).__qualname__}"
             return TypeError(f"{call}: NumPy cannot compute with a {kind}; Tensor(x) shares its memory")
     if type(error) in (TypeError, ValueError, IndexError):
-        return type(error)(f"{call}: {error}")
+        return type(error)(f"{call}: {error}{keyword_hint(str(error))}")
     error.add_note(f"in {call}")
     return error
 

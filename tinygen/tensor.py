@@ -5,15 +5,18 @@ A `Tensor` wraps an array (NumPy's, or CuPy's on a GPU). It answers NumPy's own 
 computes, on Tensors it computes and records. Each NumPy function finds its op in the table
 `IMPLEMENTS`, which the files in `tinygen/ops/` fill; a function that is not there raises, and never
 drops the graph silently. The operators `+ - * / @ ...` are bound to the same ops in
-`tinygen/ops/__init__.py`.
+`tinygen/ops/operators.py`, methods in `tinygen/ops/methods.py`.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tinygen.words import attribute_hint
 
 if TYPE_CHECKING:
     from tinygen.tape import Node
@@ -114,10 +117,11 @@ class Tensor:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if "out" in kwargs:
             raise TypeError(cannot_write(ufunc.__name__))
+        if method != "__call__":
+            return IMPLEMENTS[getattr(np.ufunc, method)](ufunc, *inputs, **kwargs)
         function = IMPLEMENTS.get(ufunc)
-        if function is None or method != "__call__":
-            name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-            raise TypeError(no_rule(name))
+        if function is None:
+            raise TypeError(no_rule(ufunc.__name__))
         return function(*inputs, **kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -126,6 +130,9 @@ class Tensor:
             raise TypeError(no_rule(f"{func.__module__}.{func.__name__}".removeprefix("numpy.")))
         if "out" in kwargs and kwargs.pop("out") is not None:
             raise TypeError(cannot_write(func.__name__))
+        if not args:  # np.sum(a=x): NumPy's name of the first argument need not be the op's
+            first = next(iter(inspect.signature(func).parameters))
+            args = (kwargs.pop(first),)
         return function(*args, **kwargs)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -188,6 +195,17 @@ class Tensor:
 
     def __index__(self) -> int:
         return self._data.__index__()  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        """Only for what is not there: PyTorch's words, and those of NumPy's functions."""
+        hint = attribute_hint(name)
+        if (
+            hint == f"a Tensor has no .{name}"
+            and not name.startswith("_")
+            and callable(getattr(np, name, None))
+        ):
+            hint += f": write np.{name}(x)"
+        raise AttributeError(hint, name=name, obj=self)
 
     __hash__ = object.__hash__  # == compares elementwise, so a tensor is itself as a key
 
@@ -255,11 +273,13 @@ def cannot_write(name: str) -> str:
     )
 
 
+REFUSED: dict[str, str] = {}
+"""NumPy function without a rule, as "fill_diagonal" -> why, and what to do instead."""
+
+
 def no_rule(name: str) -> str:
-    return (
-        f"np.{name} has no gradient rule in tinygen. Use another function, define one with @tinygen.op, "
-        "or leave the tape with t.numpy()"
-    )
+    instead = "use another function, define one with @tinygen.op, or leave the tape with t.numpy()"
+    return f"np.{name} has no gradient rule in tinygen: {REFUSED.get(name, instead)}"
 
 
 def as_array(data: Any, dtype: Any) -> Array:

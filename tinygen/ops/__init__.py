@@ -1,9 +1,11 @@
 """Every differentiable operation, one family a file. What NumPy has goes by NumPy's name and is what
 `np.name` means on Tensors; the rest is called from here: `ops.softmax(x)`."""
 
-from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from tinygen.ops import methods, operators  # noqa: F401 (they give Tensor its methods)
 from tinygen.ops.activation import (
     dropout,
     gelu,
@@ -71,16 +73,17 @@ from tinygen.ops.loss import (
     mse,
 )
 from tinygen.ops.norm import batch_norm, group_norm, layer_norm, rms_norm
+from tinygen.ops.numpy.join import pad
+from tinygen.ops.numpy.reduce import max, mean, min, std, sum, var
 from tinygen.ops.pool import avg_pool2d, max_pool1d, max_pool2d, upsample_nearest
 from tinygen.ops.recurrent import gru, lstm, rnn
-from tinygen.ops.reduce import argmax, argmin, cumsum, logsumexp, max, mean, min, std, sum, var
+from tinygen.ops.reduce import argmax, argmin, cumsum, logsumexp
 from tinygen.ops.shape import (
     broadcast_to,
     concatenate,
     expand_dims,
     flip,
     moveaxis,
-    pad,
     ravel,
     repeat,
     reshape,
@@ -94,7 +97,7 @@ from tinygen.ops.shape import (
     tril,
     triu,
 )
-from tinygen.tensor import Tensor
+from tinygen.words import FUNCTIONS
 
 __all__ = [
     "absolute",
@@ -212,55 +215,7 @@ __all__ = [
 ]
 
 
-def reflected(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda b, a: function(a, b)
-
-
-def flattened(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`x.reshape(2, 3)` for `reshape(x, (2, 3))`."""
-    return lambda x, *items: function(x, items[0] if len(items) == 1 else items or None)
-
-
-OPERATORS = {
-    "add": add,
-    "sub": subtract,
-    "mul": multiply,
-    "truediv": divide,
-    "pow": power,
-    "matmul": matmul,
-}
-METHODS: dict[str, Any] = {
-    **{f"__{name}__": function for name, function in OPERATORS.items()},
-    **{f"__r{name}__": reflected(function) for name, function in OPERATORS.items()},
-    "__neg__": negative,
-    "__abs__": absolute,
-    "__getitem__": getitem,
-    "__eq__": equal,
-    "__ne__": not_equal,
-    "__lt__": less,
-    "__le__": less_equal,
-    "__gt__": greater,
-    "__ge__": greater_equal,
-    "__and__": logical_and,
-    "__or__": logical_or,
-    "__invert__": logical_not,
-    "sum": sum,
-    "mean": mean,
-    "var": var,
-    "max": max,
-    "min": min,
-    "argmax": argmax,
-    "cumsum": cumsum,
-    "squeeze": squeeze,
-    "swapaxes": swapaxes,
-    "reshape": flattened(reshape),
-    "transpose": flattened(transpose),
-    "T": property(transpose),
-    "real": property(real),
-    "imag": property(imag),
-    "conj": conjugate,
-    "conjugate": conjugate,
-    "astype": lambda x, dtype: astype(x, dtype=dtype),
-}
-for name, function in METHODS.items():
-    setattr(Tensor, name, function)
+def __getattr__(name: str) -> Any:
+    """Of a name that is not here, such as PyTorch's `cat`: an error that says the name here."""
+    instead = FUNCTIONS.get(name) or (f"np.{name}" if callable(getattr(np, name, None)) else None)
+    raise AttributeError(f"tinygen.ops has no {name}" + (f": the name here is {instead}" if instead else ""))

@@ -267,17 +267,33 @@ def share(g: Array, a: Array, b: Array) -> Array:
 
 @implements(np.clip)
 @op
-def clip(x: Array, low: Any = None, high: Any = None) -> Any:
-    """x kept within [low, high], either of which may be None; the gradient passes on the closed interval."""
+def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    """x kept within [a_min, a_max], either of which may be None, and which NumPy also calls min and max. The
+    gradient passes on the closed interval; outside, the limit that took x's place gets it."""
+    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
     y = np.clip(x, low, high)
-    return y, lambda g: np.where(y == x, g, 0.0)
+
+    def of_high(g: Array) -> Array:
+        over = np.greater(x, high)
+        return np.where(over if low is None else np.logical_or(over, np.greater(low, high)), g, 0.0)
+
+    def of_low(g: Array) -> Array:
+        under = np.less(x, low)
+        return np.where(under if high is None else np.logical_and(under, np.less_equal(low, high)), g, 0.0)
+
+    return y, lambda g: np.where(y == x, g, 0.0), of_low, of_high
 
 
 @implements(np.where)
 @op
-def where(condition: Array, a: Array, b: Array) -> Any:
-    """a where the condition holds, else b. A NaN on the side that is not chosen stays out of the gradient
-    of *this* op, but not of what computed that side: make the argument harmless first."""
+def where(condition: Array, a: Any = None, b: Any = None) -> Any:
+    """a where the condition holds, else b; of the condition alone, the indices where it holds. A NaN on the
+    side that is not chosen stays out of the gradient of *this* op, but not of what computed that side: make
+    the argument harmless first."""
+    if a is None and b is None:
+        return (np.nonzero(condition),)
+    if a is None or b is None:
+        raise ValueError("either both or neither of the two choices should be given")
     y = np.where(condition, a, b)
     return y, None, lambda g: np.where(condition, g, 0.0), lambda g: np.where(condition, 0.0, g)
 
@@ -314,13 +330,17 @@ isfinite = without_gradient(np.isfinite)
 
 
 @implements(np.zeros_like)
-def zeros_like(x: Any, dtype: Any = None, shape: Any = None) -> Tensor:
+def zeros_like(
+    x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Tensor:
     """A constant: zeros of x's shape, dtype and device, or of the given ones."""
     return Tensor(np.zeros_like(x._data, dtype=dtype, shape=shape))
 
 
 @implements(np.ones_like)
-def ones_like(x: Any, dtype: Any = None, shape: Any = None) -> Tensor:
+def ones_like(
+    x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Tensor:
     """A constant: ones of x's shape, dtype and device, or of the given ones."""
     return Tensor(np.ones_like(x._data, dtype=dtype, shape=shape))
 

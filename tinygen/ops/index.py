@@ -55,18 +55,25 @@ def may_repeat(index: Any) -> bool:
 
 
 @implements(np.take)
-def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
-    """The entries at `indices` along an axis (of the flattened x for None)."""
+def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
+    """The entries at `indices` along an axis (of the flattened x for None). Indices outside are an error, or
+    are brought inside, with `mode` "wrap" or "clip"."""
+    indices = plain(indices)
+    if mode != "raise":
+        n = x.size if axis is None else x.shape[axis]
+        indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
     if axis is None:
         return getitem(np.ravel(x), indices)
-    return getitem(x, (*[slice(None)] * (axis % x.ndim), plain(indices)))
+    return getitem(x, (*[slice(None)] * (axis % x.ndim), indices))
 
 
 @implements(np.take_along_axis)
-def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Tensor:
+def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     """For each position of `indices`, the entry of x at that index along `axis`: one logit a row. Along the
     other axes x and `indices` are broadcast."""
     indices = plain(indices)
+    if axis is None:
+        return getitem(np.ravel(x), indices)
     if indices.ndim != x.ndim:
         raise ValueError(
             f"take_along_axis: indices have shape {indices.shape}, x {x.shape}: same ndim needed"

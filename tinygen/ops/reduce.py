@@ -119,7 +119,7 @@ def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @implements(np.cumsum)
 @op
-def cumsum(x: Array, axis: int | None = None) -> Any:
+def cumsum(x: Array, axis: int | None = None, dtype: Any = None) -> Any:
     """The running sum along an axis (of the flattened x for None); back: the running sum from the end."""
     shape = x.shape
 
@@ -128,18 +128,18 @@ def cumsum(x: Array, axis: int | None = None) -> Any:
             return np.flip(np.cumsum(np.flip(g))).reshape(shape)
         return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
 
-    return np.cumsum(x, axis), dx
+    return np.cumsum(x, axis, dtype=dtype), dx
 
 
 @implements(np.argmax)
 @op
-def argmax(x: Array, axis: int | None = None) -> Any:
+def argmax(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """Where the largest entry is (the first of equals); no gradient."""
-    return (np.argmax(x, axis),)
+    return (np.argmax(x, axis, keepdims=keepdims),)
 
 
 @implements(np.argmin)
 @op
-def argmin(x: Array, axis: int | None = None) -> Any:
+def argmin(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Any:
     """Where the smallest entry is (the first of equals); no gradient."""
-    return (np.argmin(x, axis),)
+    return (np.argmin(x, axis, keepdims=keepdims),)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.compose import operands
+from tinygen.ops.index import plain, scatter_add
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
 
@@ -22,15 +24,17 @@ Shape = int | tuple[int, ...]
 
 @implements(np.reshape)
 @op
-def reshape(x: Array, shape: Shape) -> Any:
-    """At most one entry of `shape` may be -1: what is left for it."""
+def reshape(x: Array, shape: Shape, order: str = "C") -> Any:
+    """At most one entry of `shape` may be -1: what is left for it. `order` "F" goes by columns."""
     before = x.shape
+    if order == "F":
+        return x.reshape(shape, order="F"), lambda g: np.reshape(g, before, order="F")
     return x.reshape(shape), lambda g: g.reshape(before)
 
 
 @implements(np.ravel)
-def ravel(x: Any) -> Tensor:
-    return reshape(x, (-1,))
+def ravel(x: Any, order: str = "C") -> Tensor:
+    return reshape(x, (x.size,), order)
 
 
 @implements(np.squeeze)
@@ -46,7 +50,7 @@ def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
 @implements(np.expand_dims)
 def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
     """With new axes of size 1, at these positions of the result."""
-    axes = (axis,) if isinstance(axis, int) else axis
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     new = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim + len(axes))
     old = iter(x.shape)
     return reshape(x, tuple(1 if i in new else next(old) for i in range(x.ndim + len(axes))))
@@ -81,7 +85,7 @@ def flip(x: Array, axis: Any = None) -> Any:
 @implements(np.roll)
 @op
 def roll(x: Array, shift: Any, axis: Any = None) -> Any:
-    back = tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+    back = tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift
     return np.roll(x, shift, axis), lambda g: np.roll(g, back, axis)
 
 
@@ -96,8 +100,17 @@ def broadcast_to(x: Array, shape: Shape) -> Any:
 
 
 @implements(np.concatenate)
-def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    return joined(*tensors, axis=axis)
+def concatenate(
+    tensors: Sequence[Any], axis: int | None = 0, *, dtype: Any = None, casting: str = "same_kind"
+) -> Tensor:
+    """The arrays one after the other along an axis, flattened before for None."""
+    if not isinstance(tensors, (list, tuple)):
+        tensors = list(tensors)
+    tensors = operands(*tensors)
+    if axis is None:
+        tensors, axis = [np.ravel(x) for x in tensors], 0
+    y = joined(*tensors, axis=axis)
+    return y if dtype is None else y.astype(dtype)
 
 
 @op
@@ -114,15 +127,15 @@ def joined(*xs: Array, axis: int) -> Any:
 
 
 @implements(np.stack)
-def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
+def stack(tensors: Sequence[Any], axis: int = 0, *, dtype: Any = None, casting: str = "same_kind") -> Tensor:
     """The arrays, all of one shape, side by side along a new axis."""
     shapes = {np.shape(x) for x in tensors}
     if len(shapes) != 1:
         raise ValueError(f"stack needs arrays of one shape, got {sorted(shapes)}")
-    return concatenate([np.expand_dims(x, axis) for x in tensors], axis)
+    return concatenate([np.expand_dims(x, axis) for x in tensors], axis, dtype=dtype)
 
 
-@implements(np.split, np.array_split)
+@implements(np.split)
 @op
 def split(x: Array, sections: Any, axis: int = 0) -> Any:
     """A tuple of pieces: `sections` equal ones (an int), or cut at these positions (a sequence)."""
@@ -142,11 +155,15 @@ def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: float
 
 @implements(np.repeat)
 @op
-def repeat(x: Array, repeats: int, axis: int | None = None) -> Any:
-    """Every entry `repeats` times in a row along an axis (of the flattened x for None)."""
-    if not isinstance(repeats, (int, np.integer)):
-        raise TypeError(f"repeat: repeats must be an int, got {repeats!r}; for counts per entry use np.take")
+def repeat(x: Array, repeats: Any, axis: int | None = None) -> Any:
+    """Every entry `repeats` times in a row along an axis (of the flattened x for None); `repeats` is one
+    number for all, or one for each."""
     shape = x.shape
+    if not isinstance(repeats, (int, np.integer)):
+        flat, along = (x.reshape(math.prod(shape)), 0) if axis is None else (x, axis)
+        rows = np.repeat(np.arange(flat.shape[along]), plain(repeats))
+        index = (*[slice(None)] * (along % flat.ndim), rows)
+        return flat[index], lambda g: scatter_add(g, index, flat.shape).reshape(shape)
     i = 0 if axis is None else axis % x.ndim
     before = shape if axis is not None else (math.prod(shape),)
     split_axis = (*before[: i + 1], repeats, *before[i + 1 :])

@@ -1,0 +1,136 @@
+"""ndarray's methods on Tensors, a line each. Those that write in place raise, and say what to use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tinygen.ops.numpy  # noqa: F401 (it gives NumPy's functions their meaning)
+from tinygen.ops.complex_numbers import imag, real
+from tinygen.ops.elementwise import astype, conjugate
+from tinygen.ops.shape import ravel, reshape, swapaxes, transpose
+from tinygen.tensor import IMPLEMENTS, Tensor
+from tinygen.words import IN_PLACE
+
+
+def method_of(function: Callable[..., Any]) -> Any:
+    """The method that does what NumPy's function does, x.sort() excepted."""
+    return IMPLEMENTS[function]
+
+
+def flattened(x: Any, *shape: Any, order: str = "C", copy: Any = None) -> Tensor:
+    """x.reshape(2, 3) or x.reshape((2, 3))."""
+    shape = shape[0] if len(shape) == 1 else shape
+    return reshape(x, shape) if order == "C" else reshape(x, shape, order)
+
+
+def permuted(x: Any, *axes: Any) -> Tensor:
+    """x.transpose(1, 0, 2), x.transpose((1, 0, 2)) or, reversed, x.transpose()."""
+    return transpose(x, axes[0] if len(axes) == 1 else axes or None)
+
+
+def cast(
+    x: Any, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+) -> Tensor:
+    """x in another dtype; the gradient comes back in x's own."""
+    return astype(x, dtype=dtype)
+
+
+def matrix_transposed(x: Any) -> Tensor:
+    """The last two axes exchanged."""
+    return IMPLEMENTS[np.matrix_transpose](x)  # type: ignore[no-any-return]
+
+
+def flat_copy(x: Any, order: str = "C") -> Tensor:
+    """One axis, in memory of its own."""
+    return IMPLEMENTS[np.copy](ravel(x, order))  # type: ignore[no-any-return]
+
+
+def dotted(x: Any, b: Any) -> Any:
+    return np.dot(x, b)
+
+
+def chosen(x: Any, choices: Any, mode: Any = "raise") -> Any:
+    return np.choose(x, choices, mode=mode)
+
+
+def compressed(x: Any, condition: Any, axis: int | None = None) -> Any:
+    return np.compress(condition, x, axis=axis)
+
+
+def in_place(name: str, instead: str) -> Callable[..., Any]:
+    def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"x.{name}() would write into the tensor, and its gradient would be wrong: write {instead}"
+        )
+
+    return call
+
+
+def values_of(name: str) -> Callable[..., Any]:
+    """The method of x's array: what it gives is no part of the tape (lists, bytes, files)."""
+
+    def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return getattr(x.numpy(), name)(*args, **kwargs)
+
+    return call
+
+
+def attribute_of(name: str) -> property:
+    return property(lambda x: getattr(x._data, name))
+
+
+METHODS: dict[str, Any] = {
+    "T": property(transpose),
+    "mT": property(matrix_transposed),
+    "real": property(real),
+    "imag": property(imag),
+    "conj": conjugate,
+    "conjugate": conjugate,
+    "reshape": flattened,
+    "transpose": permuted,
+    "swapaxes": swapaxes,
+    "squeeze": method_of(np.squeeze),
+    "ravel": ravel,
+    "flatten": flat_copy,
+    "copy": method_of(np.copy),
+    "astype": cast,
+    "sum": method_of(np.sum),
+    "mean": method_of(np.mean),
+    "var": method_of(np.var),
+    "std": method_of(np.std),
+    "max": method_of(np.max),
+    "min": method_of(np.min),
+    "prod": method_of(np.prod),
+    "cumsum": method_of(np.cumsum),
+    "cumprod": method_of(np.cumprod),
+    "trace": method_of(np.trace),
+    "diagonal": method_of(np.diagonal),
+    "dot": dotted,
+    "clip": method_of(np.clip),
+    "round": method_of(np.round),
+    "repeat": method_of(np.repeat),
+    "take": method_of(np.take),
+    "choose": chosen,
+    "compress": compressed,
+    "all": method_of(np.all),
+    "any": method_of(np.any),
+    "argmax": method_of(np.argmax),
+    "argmin": method_of(np.argmin),
+    "argsort": method_of(np.argsort),
+    "argpartition": method_of(np.argpartition),
+    "nonzero": method_of(np.nonzero),
+    "searchsorted": method_of(np.searchsorted),
+    "tolist": values_of("tolist"),
+    "tobytes": values_of("tobytes"),
+    "tofile": values_of("tofile"),
+    "nbytes": attribute_of("nbytes"),
+    "itemsize": attribute_of("itemsize"),
+    "strides": attribute_of("strides"),
+    "flags": attribute_of("flags"),
+    **{name: in_place(name, instead) for name, instead in IN_PLACE.items()},
+}
+for name, function in METHODS.items():
+    setattr(Tensor, name, function)

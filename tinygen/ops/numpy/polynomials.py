@@ -1,0 +1,113 @@
+"""Polynomials by their coefficients, the highest power first: np.polyval and its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.compose import arrays, as_operand, composition, constant, numbers_like
+
+
+def coefficients(p: Any) -> Any:
+    return np.atleast_1d(as_operand(p))
+
+
+@composition("polyval")
+def polyval(p: Any, x: Any) -> Any:
+    """By Horner's rule."""
+    x = as_operand(x)
+    y = np.zeros_like(x)
+    for i in range(len(p)):
+        y = y * x + p[i]
+    return y
+
+
+def padded(a: Any, n: int) -> Any:
+    return np.pad(a, ((n - len(a), 0),)) if len(a) < n else a
+
+
+@composition("polyadd")
+def polyadd(a1: Any, a2: Any) -> Any:
+    a1, a2 = coefficients(a1), coefficients(a2)
+    n = max(len(a1), len(a2))
+    return padded(a1, n) + padded(a2, n)
+
+
+@composition("polysub")
+def polysub(a1: Any, a2: Any) -> Any:
+    return polyadd(a1, -coefficients(a2))
+
+
+@composition("polymul")
+def polymul(a1: Any, a2: Any) -> Any:
+    return np.convolve(coefficients(a1), coefficients(a2))
+
+
+@composition("polydiv")
+def polydiv(u: Any, v: Any) -> Any:
+    """The quotient and the remainder, by long division."""
+    u, v = coefficients(u), coefficients(v)
+    m, n = len(u) - 1, len(v) - 1
+    r, q = u * 1.0, []
+    for k in range(m - n + 1):
+        q.append(r[k] / v[0])
+        r = r - np.pad(q[-1] * v, (k, m - n - k))
+    start = 0
+    while start < len(r) - 1 and abs(float(arrays(r)[start])) <= 1e-14:
+        start += 1
+    return (np.stack(q) if q else np.zeros_like(u[:1])), r[start:]
+
+
+@composition("polyder")
+def polyder(p: Any, m: int = 1) -> Any:
+    p = coefficients(p)
+    for _ in range(int(m)):
+        p = p[:-1] * numbers_like(p, np.arange(len(p) - 1, 0, -1))
+    return p
+
+
+@composition("polyint")
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    """m times the antiderivative, with the constants k."""
+    p = coefficients(p)
+    k = [0] * m if k is None else [k] * m if np.ndim(k) == 0 else k
+    for i in range(int(m)):
+        p = np.concatenate(
+            [p / numbers_like(p, np.arange(len(p), 0, -1)), np.reshape(as_operand(k[i], p) * 1.0, (1,))]
+        )
+    return p
+
+
+@composition("poly")
+def poly(seq_of_zeros: Any) -> Any:
+    """The polynomial with these roots."""
+    roots = coefficients(seq_of_zeros)
+    if roots.ndim > 1:
+        raise TypeError(
+            "of a matrix it is the characteristic polynomial, by complex eigenvalues: not supported"
+        )
+    y = np.ones_like(roots, shape=(1,))
+    for i in range(len(roots)):
+        y = np.concatenate([y, np.zeros_like(y[:1])]) - np.concatenate([np.zeros_like(y[:1]), y * roots[i]])
+    return y
+
+
+@composition("polyfit")
+def polyfit(
+    x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: bool | str = False
+) -> Any:
+    """The least-squares polynomial of degree `deg`: V c = y for the powers V of x, by the normal equations of
+    V with columns of length 1."""
+    if full or cov:
+        raise TypeError("full= and cov= are not supported: compute them from the fit")
+    constant(rcond, "rcond")
+    x, y = as_operand(x), as_operand(y)
+    v = np.vander(x, int(deg) + 1)
+    if w is not None:
+        w = as_operand(w)
+        v, y = v * w[:, None], y * (w if y.ndim == 1 else w[:, None])
+    scale = np.sqrt(np.sum(v * v, axis=0))
+    q = v / scale
+    c = np.linalg.solve(q.T @ q, q.T @ (y if y.ndim > 1 else y[:, None])) / scale[:, None]
+    return c if y.ndim > 1 else c[:, 0]

@@ -1,0 +1,66 @@
+"""Products beside `@`: inner, vdot, kron, cross, and dot of arrays with more than two axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.compose import as_operand, composition
+
+
+@composition("inner")
+def inner(a: Any, b: Any, /) -> Any:
+    """The sum over the last axes of both."""
+    a, b = as_operand(a), as_operand(b)
+    return a * b if 0 in (a.ndim, b.ndim) else np.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+
+
+@composition("vdot")
+def vdot(a: Any, b: Any, /) -> Any:
+    """The sum of the products of all entries."""
+    return np.sum(np.ravel(as_operand(a)) * np.ravel(as_operand(b)))
+
+
+@composition("kron")
+def kron(a: Any, b: Any) -> Any:
+    """Every entry of a times the whole b, block by block."""
+    a, b = as_operand(a), as_operand(b)
+    n = max(a.ndim, b.ndim)
+    a = np.reshape(a, (1,) * (n - a.ndim) + a.shape)
+    b = np.reshape(b, (1,) * (n - b.ndim) + b.shape)
+    pairs = np.reshape(a, [s for i in a.shape for s in (i, 1)]) * np.reshape(
+        b, [s for i in b.shape for s in (1, i)]
+    )
+    return np.reshape(pairs, [i * j for i, j in zip(a.shape, b.shape, strict=True)])
+
+
+@composition("cross")
+def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+    """The vector product of vectors with 3 entries along an axis; of 2 entries, the third is 0."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(as_operand(a), axisa, -1), np.moveaxis(as_operand(b), axisb, -1)
+    if not {a.shape[-1], b.shape[-1]} <= {2, 3}:
+        raise ValueError(f"vectors with 2 or 3 entries are needed, got {a.shape[-1]} and {b.shape[-1]}")
+    x, y = a[..., 0] * b[..., 1], a[..., 1] * b[..., 0]
+    if a.shape[-1] == b.shape[-1] == 2:
+        return x - y
+    a2, b2 = (v[..., 2] if v.shape[-1] == 3 else v[..., 0] * 0 for v in (a, b))
+    parts = [a[..., 1] * b2 - a2 * b[..., 1], a2 * b[..., 0] - a[..., 0] * b2, x - y]
+    return np.moveaxis(np.stack(np.broadcast_arrays(*parts), axis=-1), -1, axisc)
+
+
+@composition("vecdot")
+def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    return np.sum(np.moveaxis(as_operand(x1), axis, -1) * np.moveaxis(as_operand(x2), axis, -1), axis=-1)
+
+
+@composition("matvec")
+def matvec(x1: Any, x2: Any, /) -> Any:
+    return np.matmul(as_operand(x1), as_operand(x2)[..., None])[..., 0]
+
+
+@composition("vecmat")
+def vecmat(x1: Any, x2: Any, /) -> Any:
+    return np.matmul(as_operand(x1)[..., None, :], as_operand(x2))[..., 0, :]

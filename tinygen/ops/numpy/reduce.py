@@ -1,0 +1,146 @@
+"""Reductions: products, running sums and products, those that leave nan out, averages; and NumPy's keywords
+`dtype=`, `initial=` and `where=`, which the ops in `tinygen/ops/reduce.py` do without."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops import reduce
+from tinygen.ops.compose import (
+    as_operand,
+    axes_of,
+    composition,
+    no_out,
+)
+from tinygen.tensor import IMPLEMENTS, Tensor
+
+# -- NumPy's keywords ------------------------------------------------------------------------------
+
+
+def with_keywords(axis_only: Callable[..., Any], full: Callable[..., Any], *names: str) -> Callable[..., Any]:
+    """The op `axis_only` when no more than `axis` and `keepdims` are given, else the function `full`, whose
+    arguments stand in NumPy's order. It is what the functions `names`, and the method, mean."""
+    full = composition(*names)(full)
+
+    @functools.wraps(axis_only)
+    def call(a: Any, axis: Any = None, *more: Any, keepdims: bool = False, **rest: Any) -> Any:
+        if not more and not rest:
+            if keepdims:
+                return axis_only(a, axis, keepdims=keepdims)
+            return axis_only(a) if axis is None else axis_only(a, axis)
+        if more and type(more[-1]) is bool and not keepdims:  # the short order: sum(x, axis, keepdims)
+            return axis_only(a, axis, *more, **rest)
+        return full(a, axis, *more, keepdims=keepdims, **rest) if keepdims else full(a, axis, *more, **rest)
+
+    IMPLEMENTS.update({getattr(np, name): call for name in names})
+    return call
+
+
+def given(where: Any) -> bool:
+    return where is not True and where is not None
+
+
+def sum_full(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = 0,
+    where: Any = True,
+) -> Any:
+    no_out(out)
+    a = a if dtype is None else np.astype(a, dtype)
+    y = reduce.sum(np.where(where, a, 0) if given(where) else a, axis, keepdims=bool(keepdims))
+    return y if initial is None or (not isinstance(initial, Tensor) and initial == 0) else y + initial
+
+
+def mean_full(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
+) -> Any:
+    no_out(out)
+    a = a if dtype is None else np.astype(a, dtype)
+    if not given(where):
+        return reduce.mean(a, axis, keepdims=bool(keepdims))
+    return sum_full(a, axis, None, None, keepdims, 0, where) / entries(a, axis, keepdims, where)
+
+
+def entries(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+    """How many entries `where` leaves, as floating-point numbers."""
+    here = np.broadcast_to(as_operand(where), a.shape)
+    return np.astype(np.count_nonzero(here, axis=axis, keepdims=bool(keepdims)), a.dtype)
+
+
+def var_full(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
+    mean: Any = None,
+    correction: Any = None,
+) -> Any:
+    """`mean` may be given, with its axes kept; `correction` is the array API's word for ddof."""
+    no_out(out)
+    a = a if dtype is None else np.astype(a, dtype)
+    ddof = ddof if correction is None else correction
+    if not given(where) and mean is None:
+        return reduce.var(a, axis, ddof=ddof, keepdims=bool(keepdims))
+    n = entries(a, axis, keepdims, where)
+    centered = np.where(
+        where, a - (mean_full(a, axis, keepdims=True, where=where) if mean is None else mean), 0
+    )
+    return sum_full(centered * centered, axis, keepdims=keepdims) / (n - ddof)
+
+
+def std_full(*args: Any, **kwargs: Any) -> Any:
+    return np.sqrt(var_full(*args, **kwargs))
+
+
+def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., Any]:
+    def full(
+        a: Any,
+        axis: Any = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
+        no_out(out)
+        if given(where):
+            if initial is None:
+                raise ValueError("where= needs initial=, the value where nothing is left")
+            a = np.where(where, a, initial)
+        y = reduced(a, axis, keepdims=bool(keepdims)) if 0 not in a.shape or initial is None else None
+        if y is None:
+            shape = tuple(
+                n
+                for i, n in enumerate(reduce.kept(a.shape, axis))
+                if keepdims or i not in axes_of(axis, a.ndim)
+            )
+            return np.full_like(a, initial, shape=shape)
+        return y if initial is None else pair(y, initial)
+
+    return full
+
+
+sum = with_keywords(reduce.sum, sum_full, "sum")
+mean = with_keywords(reduce.mean, mean_full, "mean")
+var = with_keywords(reduce.var, var_full, "var")
+std = with_keywords(reduce.std, std_full, "std")
+max = with_keywords(reduce.max, extreme_full(reduce.max, np.maximum), "max", "amax")
+min = with_keywords(reduce.min, extreme_full(reduce.min, np.minimum), "min", "amin")
+
+
+@composition("ptp")
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+    """The largest minus the smallest: peak to peak."""
+    no_out(out)
+    return reduce.max(a, axis, keepdims=bool(keepdims)) - reduce.min(a, axis, keepdims=bool(keepdims))

@@ -1,0 +1,108 @@
+"""Products, and running sums and products. Nothing is divided, so zeros among the factors are exact."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops import reduce
+from tinygen.ops.compose import as_operand, axes_of, composition, no_out
+from tinygen.ops.numpy.reduce import given
+from tinygen.tape import op
+from tinygen.tensor import Array, Tensor
+
+
+@composition("prod")
+def prod(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = 1,
+    where: Any = True,
+) -> Any:
+    no_out(out)
+    a = as_operand(a) if dtype is None else np.astype(as_operand(a), dtype)
+    a = np.where(where, a, 1) if given(where) else a
+    axes = axes_of(axis, a.ndim)
+    rest = tuple(n for i, n in enumerate(a.shape) if i not in axes)
+    last = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim))
+    y: Any = product(np.reshape(last, (*rest, math.prod(a.shape[i] for i in axes))))
+    y = np.reshape(y, reduce.kept(a.shape, axis)) if keepdims else y
+    return y if not isinstance(initial, Tensor) and initial == 1 else y * initial
+
+
+@op
+def product(x: Array) -> Any:
+    """Over the last axis. The gradient by an entry is the product of the others, from the left and from the
+    right of it: nothing is divided, so zeros are exact."""
+
+    def dx(g: Array) -> Array:
+        left = before(x)
+        right = np.flip(before(np.flip(x, -1)), -1)
+        return g[..., None] * (left * right)
+
+    return np.prod(x, axis=-1), dx
+
+
+def before(x: Array) -> Array:
+    """The product of all entries before each one, along the last axis."""
+    if x.shape[-1] == 0:
+        return x
+    return np.cumprod(np.concatenate([np.ones_like(x[..., :1]), x[..., :-1]], axis=-1), axis=-1)
+
+
+@op
+def running_product(x: Array) -> Any:
+    """Along the last axis. The gradient by x_i is Σ_k≥i g_k Π_j≤k, j≠i x_j: the product before i, times
+    s_i = g_i + x_i+1 s_i+1."""
+
+    def dx(g: Array) -> Array:
+        n = x.shape[-1]
+        if n == 0:
+            return g
+        s = [g[..., -1]]
+        for i in range(n - 2, -1, -1):
+            s.append(g[..., i] + x[..., i + 1] * s[-1])
+        return before(x) * np.stack(s[::-1], axis=-1)
+
+    return np.cumprod(x, axis=-1), dx
+
+
+@composition("cumprod")
+def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    no_out(out)
+    a = a if dtype is None else np.astype(a, dtype)
+    if axis is None:
+        return running_product(np.ravel(a))
+    y: Any = running_product(np.moveaxis(a, axis, -1))
+    return np.moveaxis(y, -1, axis)
+
+
+@composition("cumulative_sum")
+def cumulative_sum(
+    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Any:
+    return cumulative(np.cumsum, 0, x, axis, dtype, out, include_initial)
+
+
+@composition("cumulative_prod")
+def cumulative_prod(
+    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Any:
+    return cumulative(np.cumprod, 1, x, axis, dtype, out, include_initial)
+
+
+def cumulative(f: Any, start: int, x: Any, axis: Any, dtype: Any, out: Any, include_initial: bool) -> Any:
+    no_out(out)
+    if axis is None and x.ndim > 1:
+        raise ValueError("an array of more than one axis needs axis=")
+    axis = 0 if axis is None else axis
+    y = f(x, axis=axis, dtype=dtype)
+    if not include_initial:
+        return y
+    first = np.full_like(y, start, shape=tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape)))
+    return np.concatenate([first, y], axis=axis)

@@ -1,0 +1,116 @@
+"""The methods of ufuncs: np.add.reduce, np.multiply.accumulate, np.subtract.outer, ... on Tensors.
+
+`reduce` and `accumulate` apply the ufunc from left to right; the common ones have an op of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.compose import arrays, as_operand, axes_of, no_out
+from tinygen.ops.reduce import logsumexp
+from tinygen.tape import implements
+
+REDUCED: dict[np.ufunc, Callable[..., Any]] = {
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+    np.logical_and: np.all,
+    np.logical_or: np.any,
+}
+ACCUMULATED: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.multiply: np.cumprod}
+
+
+def binary(ufunc: np.ufunc, method: str) -> None:
+    if ufunc.nin != 2:
+        raise TypeError(f"np.{ufunc.__name__}.{method}: only ufuncs of two arguments have it")
+
+
+@implements(np.ufunc.reduce)
+def reduce(
+    ufunc: np.ufunc,
+    array: Any,
+    axis: Any = 0,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    initial: Any = None,
+    where: Any = True,
+) -> Any:
+    no_out(out)
+    binary(ufunc, "reduce")
+    array = array if dtype is None else np.astype(array, dtype)
+    rest = {
+        key: value for key, value in {"initial": initial, "where": where}.items() if value not in (None, True)
+    }
+    if ufunc in REDUCED:
+        return REDUCED[ufunc](array, axis=axis, keepdims=bool(keepdims), **rest)
+    if ufunc is np.logaddexp and not rest:
+        return logsumexp(array, axis, keepdims=bool(keepdims))
+    if rest:
+        raise TypeError(
+            f"np.{ufunc.__name__}.reduce takes no {next(iter(rest))}= here: choose with np.where before"
+        )
+    y = array
+    for i in sorted(axes_of(axis, array.ndim), reverse=True):
+        if y.shape[i] == 0:
+            raise ValueError(f"np.{ufunc.__name__}.reduce: axis {i} of shape {array.shape} has no entries")
+        last = folded(ufunc, y, i)[-1]
+        y = np.expand_dims(last, i) if keepdims else last
+    return y
+
+
+def folded(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
+    """x0, f(x0, x1), f(f(x0, x1), x2), ... along an axis."""
+    rows = np.moveaxis(array, axis, 0)
+    results = [rows[0]]
+    for i in range(1, len(rows)):
+        results.append(ufunc(results[-1], rows[i]))
+    return results
+
+
+@implements(np.ufunc.accumulate)
+def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
+    no_out(out)
+    binary(ufunc, "accumulate")
+    array = array if dtype is None else np.astype(array, dtype)
+    if ufunc in ACCUMULATED:
+        return ACCUMULATED[ufunc](array, axis=axis)
+    if array.shape[axis] == 0:
+        return array
+    return np.stack(folded(ufunc, array, axis), axis=axis)
+
+
+@implements(np.ufunc.outer)
+def outer(ufunc: np.ufunc, a: Any, b: Any, /, **kwargs: Any) -> Any:
+    """The ufunc of every entry of a with every entry of b."""
+    binary(ufunc, "outer")
+    a, b = as_operand(a), as_operand(b)
+    return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
+
+
+@implements(np.ufunc.reduceat)
+def reduceat(
+    ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None
+) -> Any:
+    """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
+    no_out(out)
+    binary(ufunc, "reduceat")
+    array = array if dtype is None else np.astype(array, dtype)
+    starts = np.asarray(arrays(indices)).tolist()
+    rows = np.moveaxis(array, axis, 0)
+    stops = [*starts[1:], len(rows)]
+    parts = [rows[a] if b <= a else reduce(ufunc, rows[a:b]) for a, b in zip(starts, stops, strict=True)]
+    return np.stack(parts, axis=axis)
+
+
+@implements(np.ufunc.at)
+def at(ufunc: np.ufunc, *args: Any) -> Any:
+    raise TypeError(
+        f"np.{ufunc.__name__}.at writes into an array, and the graph would be lost: "
+        "use tinygen.ops.scatter_add, or np.where"
+    )

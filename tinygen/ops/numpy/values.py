@@ -1,0 +1,48 @@
+"""Plain values: what has no derivative, since it does not change when its argument moves a little (whole
+numbers, truth values, indices, counts), gives constants and never an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.compose import arrays, composition, plain
+from tinygen.tensor import IMPLEMENTS
+
+STEPS = "floor ceil trunc rint floor_divide"
+TESTS = """isinf isposinf isneginf signbit isclose allclose array_equal array_equiv all any iscomplex isreal
+iscomplexobj isrealobj isin logical_xor isnat shares_memory may_share_memory"""
+BITS = """bitwise_and bitwise_or bitwise_xor invert left_shift right_shift bitwise_count packbits unpackbits
+gcd lcm"""
+PLACES = """argsort argpartition lexsort searchsorted digitize nonzero flatnonzero argwhere count_nonzero
+nanargmax nanargmin unravel_index ravel_multi_index diag_indices_from tril_indices_from triu_indices_from ix_
+histogram_bin_edges"""
+FLOATS = "nextafter spacing"
+TEXTS = "array2string array_repr array_str save savez savez_compressed savetxt"
+for names in (STEPS, TESTS, BITS, PLACES, FLOATS, TEXTS):
+    plain(*names.split())
+
+
+@composition("size")
+def size(a: Any, axis: Any = None) -> int:
+    if axis is None:
+        return int(a.size)
+    return int(np.prod([a.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))]))
+
+
+@composition("real_if_close")
+def real_if_close(a: Any, tol: float = 100) -> Any:
+    """The real part where the imaginary one is rounding error, else a itself."""
+    near = np.isrealobj(np.real_if_close(arrays(a), tol))
+    return np.real(a) if near else a
+
+
+def of_dtypes(name: str) -> None:
+    """Functions of dtypes: a Tensor stands for its array."""
+    function = getattr(np, name)
+    IMPLEMENTS[function] = lambda *args: function(*arrays(args))
+
+
+for name in ("result_type", "can_cast", "common_type", "min_scalar_type"):
+    of_dtypes(name)
