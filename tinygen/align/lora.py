@@ -126,48 +126,51 @@ def add_lora(
     change the other use. Raises ValueError, having changed nothing, when a target fits no Linear, and when
     the model has adapters already."""
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
-    names = adaptable(model)
-    lost = [end for end in targets if not any(name.endswith(end) for name in names)]
+    layers = adaptable(model)
+    lost = [end for end in targets if not any(name.endswith(end) for name in layers)]
     if lost or not targets:
         raise ValueError(f"no Linear with a weight of its own ends with one of {lost}; targets={targets}")
-    chosen = [name for name in names if name.endswith(targets)]
-    attach(model, chosen, rank, alpha, dropout, rng)
-    return chosen
+    chosen = {name: layer for name, layer in layers.items() if name.endswith(targets)}
+    return list(attach(model, chosen, rank, alpha, dropout, rng))
 
 
-def adaptable(model: Module) -> list[str]:
-    """The names of all Linears with a weight of their own. ValueError when the model has adapters."""
+def adaptable(model: Module) -> dict[str, Linear]:
+    """All Linears with a weight of their own, by name. ValueError when the model has adapters."""
     if any(adapters(model)):
         raise ValueError(
             "the model has adapters already: unload(model) takes them out, and what they have learned "
             "with them unless merge(model) comes first"
         )
     uses = Counter(id(t) for _, t in model.named_tensors(Parameter))
-    return [
-        f"{path}.{name}" if path else name
+    return {
+        f"{path}.{name}" if path else name: child
         for path, parent in model.named_modules()
         for name, child in parent.named_children()
         if isinstance(child, Linear) and uses[id(child.weight)] == 1
-    ]
+    }
 
 
 def attach(
     model: Module,
-    names: Sequence[str],
+    layers: Mapping[str, Linear],
     rank: int,
     alpha: float,
     dropout: float,
     rng: np.random.Generator,
-) -> None:
-    """Freeze the model and put adapters beside the Linears of these names, or change nothing and raise."""
-    layers = dict(model.named_modules())
-    for name in names:
-        require_possible(layers[name], rank, alpha, dropout)
+) -> dict[str, LoRALinear]:
+    """Freeze the model and put adapters beside these Linears of it: {name: adapter}. ValueError when one
+    cannot be, having changed nothing."""
+    for layer in layers.values():
+        require_possible(layer, rank, alpha, dropout)
     model.freeze()
-    for name in names:
-        layer, (path, _, last) = layers[name], name.rpartition(".")
-        adapted = LoRALinear(layer, rank, alpha, dropout, rng=rng)  # type: ignore[arg-type]
-        setattr(layers[path], last, adapted.to(adapted.base.weight.device).train(layer.training))
+    parents = dict(model.named_modules())
+    placed = {}
+    for name, layer in layers.items():
+        path, _, last = name.rpartition(".")
+        adapted = LoRALinear(layer, rank, alpha, dropout, rng=rng)
+        placed[name] = adapted.to(layer.weight.device).train(layer.training)
+        setattr(parents[path], last, placed[name])
+    return placed
 
 
 def adapters(model: Module) -> list[LoRALinear]:

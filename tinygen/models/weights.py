@@ -44,11 +44,14 @@ def require_floats(path: Path, tensors: Mapping[str, Array]) -> None:
 
 
 def require_same(
-    path: Path, wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    path: Path,
+    wanted: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    source: str = CONFIG,
 ) -> None:
-    """CheckpointError that lists tensors which are missing, of another shape, or too many."""
-    if listed := differences(wanted, found, CONFIG):
-        raise CheckpointError(path, "another model", f"the {len(wanted)} tensors of {CONFIG}", listed)
+    """CheckpointError that lists tensors that are missing, too many, or of another shape than in `source`."""
+    if listed := differences(wanted, found, source):
+        raise CheckpointError(path, "another model", f"the {len(wanted)} tensors of {source}", listed)
 
 
 def differences(
