@@ -11,14 +11,17 @@ shows what that buys, digits that are read right more often, and what it costs, 
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, asked, generator, number, settings_of, start
+from common import Flags, add_run_flags, asked, generator, number, size
 from pictures import Figure, save_film, save_grid, table
 from tqdm import tqdm
+from training_run import Run
 
 from tinygen.data import digits
 from tinygen.diffusion import (
@@ -42,14 +45,14 @@ SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/ddpm_digits", "every 500 steps")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the batches and the samples")
-    add("--channels", type=number(int, 4), default=32, help="of the UNet's upper level; the lower has twice")
-    add("--timesteps", type=number(int, 2), default=250, help="steps of the diffusion, on a cosine schedule")
+    add("--channels", type=size(4), default=32, help="of the UNet's upper level; the lower has twice")
+    add("--timesteps", type=size(2), default=250, help="steps of the diffusion, on a cosine schedule")
     add("--drop", type=number(float, 0, 1), default=0.1, help="how often the class is withheld in training")
-    add("--batch", type=number(int, 1), default=64, help="pictures per step")
+    add("--batch", type=size(1), default=64, help="pictures per step")
     add("--steps", type=number(int, 1), default=2400, help="optimizer steps")
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay of the average of the weights")
@@ -60,13 +63,12 @@ def flags() -> argparse.Namespace:
     return args
 
 
-def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, run: RunFolder) -> int:
-    """The loop. Returns the step at which it ended."""
+def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, run: Run) -> None:
+    """The loop. The average of the weights is in `ema`."""
     rng, pictures = generator(args.seed + 1, args.device), to_device(data.pictures, args.device)
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
-    step = run.restore({"model": model, "ema": ema, "optimizer": optimizer, "batches": rng})
-    with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
-        while step < args.steps and not stop.asked:
+    with run:
+        for step in run.loop({"model": model, "ema": ema, "optimizer": optimizer, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 10, min(100, args.steps // 2), args.steps)
             these = rng.integers(len(pictures), size=args.batch)
             withheld = rng.random(args.batch) < args.drop
@@ -78,15 +80,7 @@ def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, r
             optimizer.step()
             ema.update()
             run.log(step=step, loss=loss.item())
-            step += 1
-            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-            bar.update()
-            if step % args.save_every == 0:
-                run.save(step)
-    run.save(step)
-    if stop.asked:
-        print(f"stopped at step {step}; --resume goes on from there")
-    return step
+            run.show(loss.item())
 
 
 class Drawn(NamedTuple):
@@ -142,25 +136,26 @@ def sweep_plot(path: Any, sweep: dict[float, Drawn], floor: float) -> None:
 
 
 def learn(args: argparse.Namespace) -> None:
-    run = RunFolder(args.out, ["step", "loss"], settings_of(args), args.resume)
+    config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
+    model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     train, test = digits.load()
+    run = Run(args, ["step", "loss"])
+    print(f"a judge learns from real digits, {args.judge_steps} steps")
     judge = train_judge(train.pictures, train.labels, np.random.default_rng(args.seed + 2), args.judge_steps)
     real = judge.look(test.pictures)
     known = real.accuracy(test.labels)
     floor, ceiling = bounds(judge, train.pictures, test.pictures, np.random.default_rng(args.seed + 3))
     print(
-        f"the judge knows {known:.1%} of the test digits; Fréchet distance of real digits {floor:.1f}, ",
-        end="",
+        f"the judge knows {known:.1%} of the test digits; Fréchet distance of real digits {floor:.1f}, "
+        f"of noise {ceiling:.0f}"
     )
-    print(f"of noise {ceiling:.0f}")
 
-    config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
-    model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     process = Process(cosine(args.timesteps))
     print(f"UNet with {model.num_parameters():,} parameters")
-    step = train_model(model, ema, process, train, args, run)
+    train_model(model, ema, process, train, args, run)
     ema.copy_to(model)
+    run.model(model.state_dict())
     model.eval()
     learned = asked(model, args.device)
 
@@ -184,9 +179,11 @@ def learn(args: argparse.Namespace) -> None:
     for scale in tqdm(SCALES, unit="scale", desc="guidance", dynamic_ncols=True):
         sweep[scale] = draw(scale)
     best = min((scale for scale in SCALES if scale), key=lambda scale: sweep[scale].distance)
+    print(f"ten of each digit with guidance {best:g}, by all {args.timesteps} steps")
     labels = np.repeat(np.arange(digits.CLASSES), 10)
     one_of_each = classifier_free(learned, (labels,), (np.array(NO_CLASS),), best)
     frames = films(process, one_of_each, noise[: len(labels)], rng)
+    print(f"the bound of ln p of {len(test.pictures)} test digits, {args.timesteps} steps for each")
     told = classifier_free(learned, (test.labels,), (np.array(NO_CLASS),), 1)
     bits = bits_per_dim(process, told, test.pictures, rng, LEVELS, clip=1.0).total
     blind = pixelwise_bits(train.pictures, test.pictures)
@@ -218,10 +215,8 @@ def learn(args: argparse.Namespace) -> None:
     ]
     rows.append(Figure("bits a pixel of test digits", bits, "", None, blind))
     rows.append(Figure("distance to the nearest training digit", sweep[best].nearest, "", copies, 0.0))
-    print(table(rows))
-    run.model(model.state_dict())
     run.result(
-        args,
+        table(rows),
         sweep={str(scale): drawn._replace(pictures=None)._asdict() for scale, drawn in sweep.items()},
         best_scale=best,
         judge_accuracy=known,
@@ -230,7 +225,7 @@ def learn(args: argparse.Namespace) -> None:
         bits_per_pixel=bits,
         bits_per_pixel_blind=blind,
         nearest_test=copies,
-        steps=step,
+        steps=run.steps,
     )
 
 

@@ -13,15 +13,17 @@ what they miss with it, no training can mend, only more steps.
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, asked, generator, number, settings_of, start
+from common import Flags, add_run_flags, asked, generator, number, size
 from pictures import Figure, table
-from tqdm import tqdm
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
@@ -34,20 +36,25 @@ DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moo
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
     add_run_flags(parser, "runs/diffusion_2d", "at every evaluation")
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
-    add("--timesteps", type=number(int, 21), default=200, help="steps of the diffusion")
-    add("--width", type=number(int, 1), default=128, help="of the hidden layers")
+    add("--timesteps", type=size(21), default=200, help="steps of the diffusion")
+    add("--width", type=size(1), default=128, help="of the hidden layers")
     add("--waves", type=number(int, 0, 20), default=4, help="frequencies at which coordinates are seen")
     add("--steps", type=number(int, 1), default=4000, help="optimizer steps")
-    add("--batch", type=number(int, 1), default=512, help="points per step")
+    add("--batch", type=size(1), default=512, help="points per step")
     add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate; it falls to a hundredth")
     add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
     add("--eval-every", type=number(int, 1), default=1000, help="steps between evaluations")
-    add("--samples", type=number(int, 100), default=5000, help="points to sample, and to judge each step by")
+    add(
+        "--samples",
+        type=size(100, 1_000_000),
+        default=5000,
+        help="points to sample, and to judge each step by",
+    )
     add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short sampler")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
@@ -112,14 +119,13 @@ def paths(process: Process, model: Any, x: Any) -> Any:
 # -- training --------------------------------------------------------------------------------------
 
 
-def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run: RunFolder) -> int:
-    """The loop. Returns the last step; the average of the weights is in `ema`."""
+def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run: Run) -> None:
+    """The loop. The average of the weights is in `ema`."""
     rng, on = generator(args.seed + 1, args.device), args.device
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
-    step = run.restore({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng})
     warmup = min(100, args.steps // 2)
-    with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
-        while step < args.steps and not stop.asked:
+    with run:
+        for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
             x = to_device(data.sample(args.batch, rng).astype(np.float32), on)
             loss = simple_loss(process, model, x, rng)
@@ -129,26 +135,18 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
             optimizer.step()
             ema.update()
             run.log(step=step, batch_loss=loss.item())
-            step += 1
-            bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-            bar.update()
-            if step % args.eval_every == 0 or step == args.steps:
+            run.show(loss.item())
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 with ema.swapped():
                     above = excess(asked(model, on), data, process, 500, args.seed + 2)[0].mean()
-                run.log(step=step, excess=above)
-                bar.write(f"step {step:5d}   loss above the floor {above:.5f}")
-            if step % args.save_every == 0 or step == args.steps:
-                run.save(step)
-        run.save(step)
-    if stop.asked:
-        print(f"stopped at step {step}; --resume goes on from there")
-    return step
+                run.log(step=step + 1, excess=above)
+                run.say(f"step {step + 1:5d}   loss above the floor {above:.5f}")
 
 
 # -- pictures --------------------------------------------------------------------------------------
 
 
-def picture_of_loss(run: RunFolder, floor: Any, above: Any) -> None:
+def picture_of_loss(run: Run, floor: Any, above: Any) -> None:
     """floor.png: the loss at each step, the floor under it, and what is between them."""
     import matplotlib.pyplot as plt
 
@@ -164,7 +162,7 @@ def picture_of_loss(run: RunFolder, floor: Any, above: Any) -> None:
     plt.close(figure)
 
 
-def picture_of_samples(run: RunFolder, points: dict[str, Any], paths: Any) -> None:
+def picture_of_samples(run: Run, points: dict[str, Any], paths: Any) -> None:
     """samples.png: points beside the truth, and the ways (steps, n, 2) of some from noise to data."""
     import matplotlib.pyplot as plt
 
@@ -187,14 +185,15 @@ def picture_of_samples(run: RunFolder, points: dict[str, Any], paths: Any) -> No
 
 def learn(args: argparse.Namespace) -> None:
     data, process = DATA[args.data](), Process(linear(args.timesteps))
-    run = RunFolder(args.out, ["step", "batch_loss", "excess"], settings_of(args), args.resume)
+    run = Run(args, ["step", "batch_loss", "excess"])
     s = process.schedule
     floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
     model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     print(f"{args.data}: least possible loss {floor.mean():.4f}; {model.num_parameters():,} parameters")
-    step = train(model, ema, data, process, args, run)
+    train(model, ema, data, process, args, run)
     ema.copy_to(model)
+    run.model(model.state_dict())
     learned = asked(model, args.device)
 
     above, error, sampled = excess(learned, data, process, args.samples, args.seed + 3)
@@ -217,14 +216,11 @@ def learn(args: argparse.Namespace) -> None:
     figures.append(Figure("  above the floor, %", percent, "≤ 3", 0.0))
     for what in best:
         figures += [Figure(f"{what}: {k}", q[what], "", best[what], worst[what]) for k, q in quality.items()]
-    print(table(figures))
-
     run.curve({"batch_loss": "one batch"}, {"floor": least}, f"Diffusion of the {args.data}", "loss")
     picture_of_loss(run, floor, above)
     picture_of_samples(run, points, paths(short, learned, noise[:80]))
-    run.model(model.state_dict())
     run.result(
-        args,
+        table(figures),
         loss=least + above.mean(),
         floor=least,
         excess_percent=percent,
@@ -232,7 +228,7 @@ def learn(args: argparse.Namespace) -> None:
         sampled_loss=sampled.mean(),
         at_each_step={"floor": floor.tolist(), "loss": (floor + above).tolist()},
         quality={**quality, "data": best, "noise": worst},
-        steps=step,
+        steps=run.steps,
     )
 
 

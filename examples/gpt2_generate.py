@@ -9,6 +9,8 @@ Any folder of that kind will do: a larger GPT-2, one trained on, or one that `GP
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 import time
 from collections.abc import Iterator
@@ -17,7 +19,6 @@ from itertools import islice
 import numpy as np
 from common import Flags, add_device_flag, number
 
-from tinygen.files import CheckpointError
 from tinygen.models.gpt import END, GPT
 from tinygen.text import BPE
 
@@ -29,7 +30,7 @@ WHERE = (
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add("--model", help=FILES)
     add("--prompt", default="Once upon a time", help='how the text begins; "" leaves it to the model')
@@ -49,22 +50,26 @@ def flags() -> argparse.Namespace:
     )
     add("--seed", type=number(int, 0), default=1337, help="of the draws")
     add_device_flag(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = flags()
+    args = parser.parse_args()
     if args.model is None:
         args.error(WHERE)
-    start = time.perf_counter()
+    try:
+        args.prompt.encode()
+    except UnicodeEncodeError:
+        args.error(f"--prompt {args.prompt!a} is not UTF-8")
+    return args
+
+
+def write(args: argparse.Namespace) -> None:
+    began = time.perf_counter()
     try:
         tokenizer = BPE.load(args.model, special=[END])
         model = GPT.from_pretrained(args.model, dropout=0.0).to(args.device)
     except OSError as error:
         args.error(f"{error}: --model must be {FILES}")
-    except (CheckpointError, ValueError) as error:
+    except ValueError as error:
         args.error(str(error))
-    print(f"{model.num_parameters():,} parameters, read in {time.perf_counter() - start:.1f} s\n")
+    print(f"{model.num_parameters():,} parameters, read in {time.perf_counter() - began:.1f} s\n")
 
     end = tokenizer.special[END]
     prompt = tokenizer.encode(args.prompt).tolist() or [end]  # after the end of a text a new one begins
@@ -84,17 +89,17 @@ def main() -> None:
     try:
         for piece in tokenizer.decode_stream(tokens()):
             print(piece, end="", flush=True)
-    except KeyboardInterrupt:
-        pass
-    n = len(times) - 1
-    print(f"\n\n{n} tokens", end="")
-    if n > 1:
-        rate, first = (n - 1) / (times[-1] - times[1]), times[1] - times[0]
-        print(
-            f", {rate:.1f} a second; the first, with the prompt of {len(prompt)}, took {first:.2f} s", end=""
-        )
-    print()
+    finally:  # after Ctrl-C too
+        n = len(times) - 1
+        print(f"\n\n{n} tokens", end="")
+        if n > 1:
+            rate, first = (n - 1) / (times[-1] - times[1]), times[1] - times[0]
+            print(
+                f", {rate:.1f} a second; the first, with the prompt of {len(prompt)}, took {first:.2f} s",
+                end="",
+            )
+        print()
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, write)

@@ -10,6 +10,8 @@ The preset is nanoGPT's recipe for a laptop's CPU, whose README reports a valida
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 import hashlib
 import json
@@ -18,11 +20,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, generator, number, settings_of, start
-from tqdm import tqdm
+from common import Flags, add_run_flags, generator, number, size
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.data import load_text, random_batch, train_val_split
+from tinygen.files import replace_file
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
 from tinygen.text import CharTokenizer, NGram, perplexity
@@ -43,18 +46,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add("--data", default="topics", help="topics (in Python's library), shakespeare, names, or a UTF-8 file")
     add("--preset", choices=PRESETS, default="quick", help="a recipe; flags that are given win over it")
     add_run_flags(parser, "runs/gpt_text", "at every evaluation")
     add("--seed", type=number(int, 0), default=1337, help="of the weights, the batches and the samples")
-    add("--layers", type=number(int, 1), default=4, help="Transformer blocks")
-    add("--heads", type=number(int, 1), default=4, help="attention heads; must divide the width")
-    add("--width", type=number(int, 1), default=128, help="channels of the stream")
-    add("--block", type=number(int, 1), default=128, help="context, in characters")
+    add("--layers", type=size(1, 1000), default=4, help="Transformer blocks")
+    add("--heads", type=size(1), default=4, help="attention heads; must divide the width")
+    add("--width", type=size(1), default=128, help="channels of the stream")
+    add("--block", type=size(1), default=128, help="context, in characters")
     add("--dropout", type=number(float, 0, 0.99), default=0.0, help="probability")
-    add("--batch", type=number(int, 1), default=12, help="pieces of text per step")
+    add("--batch", type=size(1), default=12, help="pieces of text per step")
     add("--steps", type=number(int, 1), default=1300, help="optimizer steps")
     add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate")
     add("--min-lr", type=number(float, 0), default=1e-4, help="learning rate at the end of the cosine")
@@ -116,27 +119,26 @@ def evaluate(
     return losses
 
 
-def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run: RunFolder) -> Any:
-    """The loop. Returns the last {"step", "train_loss", "val_loss"} and tokens per second."""
+def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run: Run) -> float:
+    """The loop. Returns tokens per second."""
     batch_rng, eval_rng = np.random.default_rng(args.seed + 1), np.random.default_rng(args.seed + 2)
     optimizer = AdamW(decay_groups(model, args.weight_decay), lr=args.lr, betas=(0.9, args.beta2))
     warmup = min(args.warmup, args.steps // 2)
-    step = first = run.restore(
-        {"model": model, "optimizer": optimizer, "batches": batch_rng, "evaluation": eval_rng}
-    )
-    seconds, speed = 0.0, 0.0
+    seconds, tokens = 1e-9, 0
 
-    def look() -> float:
+    def look(step: int) -> float:
         train_loss, val_loss = evaluate(model, train, val, args, eval_rng)
         run.log(step=step, train_loss=train_loss, val_loss=val_loss)
-        bar.write(f"step {step:5d}   train {train_loss:.4f}   validation {val_loss:.4f} nats")
+        run.say(f"step {step:5d}   train {train_loss:.4f}   validation {val_loss:.4f} nats")
         return val_loss
 
-    with Stop() as stop, tqdm(total=args.steps, initial=first, unit="step", dynamic_ncols=True) as bar:
-        if step == 0:
-            look()
-        while step < args.steps and not stop.asked:
-            start = time.perf_counter()
+    with run:
+        for step in run.loop(
+            {"model": model, "optimizer": optimizer, "batches": batch_rng, "evaluation": eval_rng}
+        ):
+            if step == 0:
+                look(step)
+            began = time.perf_counter()
             optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
             x, y = random_batch(train, args.block, args.batch, batch_rng)
             _, loss = model(x, y)
@@ -144,22 +146,12 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
             loss.backward()
             clip_grad_norm(model.parameters(), args.clip)
             optimizer.step()
-            seconds += time.perf_counter() - start
+            seconds, tokens = seconds + time.perf_counter() - began, tokens + x.size
             run.log(step=step, batch_loss=loss.item())
-            step += 1
-            speed = (step - first) * args.batch * args.block / seconds
-            bar.set_postfix_str(f"loss {loss.item():.3f}, {speed:,.0f} tokens/s", refresh=False)
-            bar.update()
-            done = step == args.steps
-            val_loss = look() if step % args.eval_every == 0 or done else None
-            if step % args.save_every == 0 or done:
-                run.save(step, val_loss)
-        run.save(step)
-        if "val_loss" not in run.rows[-1]:
-            look()  # of what was learned when it was stopped; a run that is resumed knows nothing of it
-    if stop.asked:
-        print(f"stopped at step {step}; --resume goes on from there")
-    return run.rows[-1], speed
+            run.show(loss.item(), f", {tokens / seconds:,.0f} tokens/s")
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
+                run.score = look(step + 1)
+    return tokens / seconds
 
 
 def table(
@@ -183,42 +175,41 @@ def learn(args: argparse.Namespace) -> None:
         args.error(
             f"{args.data!r} has {len(text)} characters; --block {args.block} needs {10 * (args.block + 1)}"
         )
-    columns = ["step", "batch_loss", "train_loss", "val_loss"]
     digest = hashlib.sha256(text.encode()).hexdigest()
-    run = RunFolder(args.out, columns, settings_of(args, text_sha256=digest), args.resume)
+    run = Run(args, ["step", "batch_loss", "train_loss", "val_loss"], text_sha256=digest)
     tokenizer = CharTokenizer(text)
+    config = GPTConfig(
+        tokenizer.vocab_size, args.block, args.layers, args.heads, args.width, args.dropout, bias=False
+    )
+    model = GPT(config, generator(args.seed, args.device)).to(args.device)
     train, val = train_val_split(tokenizer.encode(text))
     print(f"{args.data}: {len(train):,} characters to learn from, {len(val):,} to validate on, ", end="")
     print(f"{tokenizer.vocab_size} different ones")
     orders = {n: NGram(n).fit(train, tokenizer.vocab_size).cross_entropy(val) for n in range(1, 7)}
     print("n-grams, orders 1 to 6, validation loss in nats: ", *(f"{loss:.3f}" for loss in orders.values()))
-
-    config = GPTConfig(
-        tokenizer.vocab_size, args.block, args.layers, args.heads, args.width, args.dropout, bias=False
-    )
-    model = GPT(config, generator(args.seed, args.device)).to(args.device)
     print(f"GPT with {model.num_parameters():,} parameters")
-    last, speed = train_model(model, train, val, args, run)
+    speed = train_model(model, train, val, args, run)
+    last = run.rows[-1]
     val_loss = last["val_loss"]
+    run.model(model.state_dict())
+    about = json.dumps({**asdict(config), "chars": tokenizer.chars}, indent=2)
+    replace_file(run.path / "config.json", [about.encode()])
+
     with no_grad():
         model.eval()
         whole = whole_loss(model, val, args.block)
     prompt = tokenizer.encode("\n" if "\n" in tokenizer.chars else text[0])
     ids = model.generate(prompt[None], args.sample, np.random.default_rng(args.seed + 3), args.temperature)
     sample = tokenizer.decode(ids[0])
-    print("\n" + "-" * 80 + sample + "\n" + "-" * 80)
-    print(table(orders, tokenizer.vocab_size, val_loss, whole, args))
-
     run.curve(
         {"batch_loss": "one batch", "train_loss": "training text", "val_loss": "validation text"},
         {f"{n}-gram": orders[n] for n in (2, 3, 4, 5)},
         f"GPT on {args.data}: {val_loss:.3f} nats a character on unseen text",
         "cross-entropy (nats per character)",
     )
-    run.model(model.state_dict())
-    (run.path / "config.json").write_text(json.dumps({**asdict(config), "chars": tokenizer.chars}, indent=2))
+    line = "-" * 80
     run.result(
-        args,
+        f"\n{line}{sample}\n{line}\n" + table(orders, tokenizer.vocab_size, val_loss, whole, args),
         val_loss=val_loss,
         val_loss_whole=whole,
         expected=args.expected,

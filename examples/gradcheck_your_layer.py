@@ -10,10 +10,13 @@ that is often made and that training does not show.
 
 from __future__ import annotations
 
+from endings import start
+
+import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, number
+from common import Flags, number, size
 
 import tinygen
 from tinygen import nn
@@ -90,12 +93,15 @@ def trained(model: Model, x: np.ndarray, y: np.ndarray, steps: int) -> tuple[flo
     return losses[0], losses[-1]
 
 
-def main() -> None:
-    flags = Flags("A custom layer with a planted mistake, the checker's report, and the fix.")
-    flags.add_argument("--channels", type=number(int, 2), default=6, help="width of the layer")
-    flags.add_argument("--batch", type=number(int, 1), default=3, help="rows in the batch that is checked")
-    flags.add_argument("--seed", type=number(int, 0), default=0, help="of weights and data")
-    args = flags.parse_args()
+def flags() -> argparse.Namespace:
+    parser = Flags("A custom layer with a planted mistake, the checker's report, and the fix.")
+    parser.add_argument("--channels", type=size(2, 256), default=6, help="width of the layer")
+    parser.add_argument("--batch", type=size(1, 256), default=3, help="rows in the batch that is checked")
+    parser.add_argument("--seed", type=number(int, 0), default=0, help="of weights and data")
+    return parser.parse_args()
+
+
+def show(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(args.seed)
     x = rng.normal(size=(args.batch, args.channels))
 
@@ -137,4 +143,4 @@ def print_report(report: Any) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(flags, show)

@@ -15,15 +15,18 @@ into noise and tries again. Beside them: the picture with nothing painted in, an
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, asked, generator, number, settings_of, start
+from common import Flags, add_run_flags, asked, generator, number, size
 from pictures import Figure, save_grid, table
 from tqdm import tqdm
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
@@ -41,18 +44,18 @@ EXPECTED = {"a quarter": "≥ 0.9", "a half": "≥ 0.75"}  # of RePaint: 0.98 an
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/inpaint_shapes", "at every evaluation")
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the paintings")
-    add("--channels", type=number(int, 8), default=24, help="of the UNet at full resolution, a multiple of 8")
-    add("--timesteps", type=number(int, 1), default=200, help="steps of the diffusion")
+    add("--channels", type=size(8), default=24, help="of the UNet at full resolution, a multiple of 8")
+    add("--timesteps", type=size(1), default=200, help="steps of the diffusion")
     add("--steps", type=number(int, 1), default=1000, help="optimizer steps")
-    add("--batch", type=number(int, 1), default=64, help="pictures per step, new ones every time")
+    add("--batch", type=size(1), default=64, help="pictures per step, new ones every time")
     add("--lr", type=number(float, 0), default=2e-3, help="highest learning rate; it falls to a hundredth")
     add("--ema", type=number(float, 0, 1), default=0.995, help="memory of the average of the weights")
     add("--eval-every", type=number(int, 1), default=200, help="steps between evaluations")
-    add("--pictures", type=number(int, 1), default=64, help="pictures to paint in, for each kind of hole")
+    add("--pictures", type=size(1), default=64, help="pictures to paint in, for each kind of hole")
     add("--paint-steps", type=number(int, 1), default=50, help="steps in which they are painted")
     add("--repeats", type=number(int, 1), default=5, help="how often RePaint makes each step")
     add("--jump", type=number(int, 1), default=5, help="steps that RePaint goes back at a time")
@@ -112,18 +115,17 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
 # -- training --------------------------------------------------------------------------------------
 
 
-def train(model: UNet, ema: EMA, process: Process, args: Any, run: RunFolder) -> int:
-    """The loop. Returns the last step; the average of the weights is in `ema`."""
+def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
+    """The loop. The average of the weights is in `ema`."""
     rng, fixed = generator(args.seed + 1, args.device), np.random.default_rng(args.seed + 2)
     on = partial(to_device, device=args.device)
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
     unseen = on(batch(256, SIDE, fixed)[0])
     noise = on(fixed.standard_normal(unseen.shape, np.float32))
     t = np.arange(256) * args.timesteps // 256
-    step = run.restore({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng})
     warmup = min(100, args.steps // 2)
-    with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
-        while step < args.steps and not stop.asked:
+    with run:
+        for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
             loss = simple_loss(process, model, on(batch(args.batch, SIDE, rng)[0]), rng)
             optimizer.zero_grad()
@@ -132,20 +134,12 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: RunFolder) ->
             optimizer.step()
             ema.update()
             run.log(step=step, batch_loss=loss.item())
-            step += 1
-            bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
-            bar.update()
-            if step % args.eval_every == 0 or step == args.steps:
+            run.show(loss.item())
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 with ema.swapped(), no_grad():
                     val_loss = loss_at(process, model, unseen, t, noise).item()
-                run.log(step=step, val_loss=val_loss)
-                bar.write(f"step {step:5d}   loss of the averaged weights {val_loss:.4f}")
-            if step % args.save_every == 0 or step == args.steps:
-                run.save(step)
-        run.save(step)
-    if stop.asked:
-        print(f"stopped at step {step}; --resume goes on from there")
-    return step
+                run.log(step=step + 1, val_loss=val_loss)
+                run.say(f"step {step + 1:5d}   loss of the averaged weights {val_loss:.4f}")
 
 
 # -- all of it -------------------------------------------------------------------------------------
@@ -153,13 +147,14 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: RunFolder) ->
 
 def learn(args: argparse.Namespace) -> None:
     process = Process(cosine(args.timesteps), "v")
-    run = RunFolder(args.out, ["step", "batch_loss", "val_loss"], settings_of(args), args.resume)
     config = UNetConfig(3, 3, args.channels, (1, 2, 2), blocks=1, attention=(False, False, True))
     model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
+    run = Run(args, ["step", "batch_loss", "val_loss"])
     print(f"UNet with {model.num_parameters():,} parameters")
-    step = train(model, ema, process, args, run)
+    train(model, ema, process, args, run)
     ema.copy_to(model)
+    run.model(model.state_dict())
     model.eval()
 
     truth, scenes = batch(args.pictures, SIDE, np.random.default_rng(args.seed + 4))
@@ -186,11 +181,6 @@ def learn(args: argparse.Namespace) -> None:
         for name in ("blending", "RePaint"):
             error = both["error"]
             figures.append(Figure(f"{missing} away, {name}: error", error[name], "", 0.0, error["as it is"]))
-    print(
-        "right: the share of pictures of which shape, colour and size are read as they were (by chance 0.02)"
-    )
-    print(table(figures))
-
     shown = [p[i][:8] for i in range(len(masks)) for p in ([truth] * 3, *parts.values())]
     save_grid(run.path / "paintings.png", np.stack(shown, axis=1).reshape(-1, 3, SIDE, SIDE), len(shown))
     run.curve(
@@ -199,13 +189,15 @@ def learn(args: argparse.Namespace) -> None:
         "Diffusion of coloured shapes",
         "squared error of v",
     )
-    run.model(model.state_dict())
+    about = (
+        "right: the share of pictures of which shape, colour and size are read as they were (by chance 0.02)"
+    )
     run.result(
-        args,
+        f"{about}\n{table(figures)}",
         **results,
         real=best,
         val_loss=next(row["val_loss"] for row in reversed(run.rows) if "val_loss" in row),
-        steps=step,
+        steps=run.steps,
     )
 
 

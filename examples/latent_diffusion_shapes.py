@@ -11,6 +11,8 @@ is drawn, also for pairs of a shape and a colour that no caption in training had
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 import time
 from functools import partial
@@ -19,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, generator, number, settings_of, start
+from common import Flags, add_run_flags, generator, number, size
 from pictures import Figure, save_film, save_grid, table
 from tqdm import tqdm
+from training_run import Run
 
 from tinygen.data.shapes import COLOURS, POSITIONS, SCENES, SHAPES, SIZES, Scene, batch, caption
 from tinygen.data.shapes_parser import accuracy, read
@@ -44,7 +47,7 @@ EXPECTED = {"train": "≥ 95", "held_out": "≥ 80"}  # of BOTH, in per cent
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500")
     add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colours")
@@ -52,15 +55,20 @@ def flags() -> argparse.Namespace:
     add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the drawings, the noise")
     add("--ae-steps", type=number(int, 2), default=1000, help="steps of the autoencoder")
-    add("--ae-channels", type=number(int, 4), default=16, help="its channels, a quarter of those at the code")
+    add("--ae-channels", type=size(4), default=16, help="its channels, a quarter of those at the code")
     add("--ae-lr", type=number(float, 0), default=2e-3, help="its highest learning rate")
-    add("--drawings", type=number(int, 1), default=8192, help="pictures that the diffusion learns from")
+    add("--drawings", type=size(1, 1_000_000), default=8192, help="pictures that the diffusion learns from")
     add("--diffusion-steps", type=number(int, 2), default=2400, help="steps of the diffusion's training")
-    add("--channels", type=number(int, 8), default=64, help="of the UNet and the text encoder; multiple of 8")
+    add("--channels", type=size(8), default=64, help="of the UNet and the text encoder; multiple of 8")
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate of the diffusion")
-    add("--batch", type=number(int, 1), default=32, help="codes per step; half as many pictures before")
-    add("--judged", type=number(int, 1), default=300, help="pictures for each figure")
-    add("--sampler-steps", type=number(int, 1), default=20, help="steps of DDIM, of the 500 that are trained")
+    add("--batch", type=size(2), default=32, help="codes per step; half as many pictures before")
+    add("--judged", type=size(1), default=300, help="pictures for each figure")
+    add(
+        "--sampler-steps",
+        type=number(int, 1, 500),
+        default=20,
+        help="steps of DDIM, of the 500 that are trained",
+    )
     args = parser.parse_args()
     args.save_every = args.save_every or 500
     args.steps = args.ae_steps + args.diffusion_steps
@@ -85,54 +93,45 @@ def make_codes(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, l
     return np.concatenate(codes), [caption(scene) for _, scenes in drawings for scene in scenes]
 
 
-def train(model: LatentDiffusion, args: argparse.Namespace, run: RunFolder) -> bool:
-    """The autoencoder, then the rest; steps are counted through. Ends with the averaged weights in the
-    model; or returns False, if it was stopped before."""
+def descend(loss: Any, optimizer: AdamW, module: Any, lr: float, at: int, steps: int) -> None:
+    """Step `at` of `steps` of a module's training."""
+    optimizer.lr = warmup_cosine(at, lr, lr / 50, min(100, steps // 2), steps)
+    optimizer.zero_grad()
+    loss.backward()
+    clip_grad_norm(module.parameters(), 1.0)
+    optimizer.step()
+
+
+def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
+    """The loop: the autoencoder, then the rest; steps are counted through. Ends with the averaged weights in
+    the model."""
     rng, on = generator(args.seed + 2, args.device), partial(to_device, device=args.device)
     first, second = model.autoencoder, model.denoiser
     optimizer1 = AdamW(first.parameters(), args.ae_lr, weight_decay=0.0)
     optimizer2 = AdamW(second.parameters(), args.lr, (0.9, 0.99), weight_decay=0.0)
     ema = EMA(second, 0.999)
     things = {"model": model, "optimizer1": optimizer1, "optimizer2": optimizer2, "ema": ema, "rng": rng}
-    step = run.restore(things)
-
-    def learn(bar: Any, loss: Any, optimizer: Any, module: Any, lr: float, at: int, steps: int) -> None:
-        optimizer.lr = warmup_cosine(at, lr, lr / 50, min(100, steps // 2), steps)
-        optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm(module.parameters(), 1.0)
-        optimizer.step()
-        bar.set_postfix_str(f"loss {loss.item():.4f}", refresh=False)
-        bar.update()
-
-    with Stop() as stop:
-        with tqdm(total=args.ae_steps, initial=min(step, args.ae_steps), desc="autoencoder") as bar:
-            while step < args.ae_steps and not stop.asked:
+    codes = None
+    with run:
+        for step in run.loop(things):
+            if step < args.ae_steps:
                 pictures = on(batch(args.batch // 2, SIDE, rng)[0])
                 loss = first(pictures, rng) / pictures[0].size
-                learn(bar, loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
+                descend(loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
                 run.log(step=step, autoencoder_loss=loss.item())
-                step += 1
-                if step == args.ae_steps:
+                if step + 1 == args.ae_steps:
                     codes_there = model.encode(on(batch(256, SIDE, rng)[0]))
                     first.scale.data = on(latent_scale(to_device(codes_there, "cpu")))
-                if step % args.save_every == 0 or step == args.ae_steps:
-                    run.save(step)
-        if not stop.asked:
-            codes, captions = make_codes(model, args)
-        with tqdm(total=args.diffusion_steps, initial=max(step - args.ae_steps, 0), desc="diffusion") as bar:
-            while step < args.steps and not stop.asked:
+            else:
+                if codes is None:
+                    codes, captions = make_codes(model, args)
                 chosen = rng.integers(len(codes), size=args.batch)
                 loss = model(codes[chosen], [captions[i] for i in chosen], rng)
-                learn(bar, loss, optimizer2, second, args.lr, step - args.ae_steps, args.diffusion_steps)
+                descend(loss, optimizer2, second, args.lr, step - args.ae_steps, args.diffusion_steps)
                 ema.update()
                 run.log(step=step, diffusion_loss=loss.item())
-                step += 1
-                if step % args.save_every == 0:
-                    run.save(step)
-        run.save(step)
+            run.show(loss.item(), " of the autoencoder" if codes is None else " of the diffusion")
     ema.copy_to(second)
-    return bool(step == args.steps)
 
 
 def judge(model: LatentDiffusion, args: argparse.Namespace) -> dict[str, Any]:
@@ -213,25 +212,31 @@ def learn(args: argparse.Namespace) -> None:
     except ValueError as error:  # what cannot be drawn is said at once
         args.error(str(error))
     if args.draw_only:
-        model.load_state_dict(load_file(Path(args.out) / "model.safetensors"))
+        weights = Path(args.out) / "model.safetensors"
+        try:
+            model.load_state_dict(load_file(weights))
+        except ValueError as error:
+            args.error(f"{weights} is of a run with other flags: {error}")
         show(model, args, Path(args.out))
         return
-    run = RunFolder(args.out, ["step", "autoencoder_loss", "diffusion_loss"], settings_of(args), args.resume)
+    run = Run(args, ["step", "autoencoder_loss", "diffusion_loss"])
     parts = (model.autoencoder, model.denoiser.unet, model.denoiser.text_encoder)
     counts = [part.num_parameters() for part in parts]
     print("parameters: autoencoder {:,}, UNet {:,}, text encoder {:,}".format(*counts))
-    if not train(model, args, run):
-        print(f"stopped at step {run.saved_step}; --resume goes on from there")
-        return
+    train(model, args, run)
     run.model(model.state_dict())
     trained = time.perf_counter()
     found = judge(model, args)
     best, text = report(found)
-    print(f"\nguidance {best:g}, {args.judged} pictures for each figure\n{text}\n")
-    show(model, args, run.path)
     plot(found, run.path / "guidance.png")
     run.curve({"autoencoder_loss": "autoencoder", "diffusion_loss": "diffusion"}, {}, "Training", "loss")
-    run.result(args, best_guidance=best, **found, training_seconds=trained - run.began)
+    show(model, args, run.path)
+    run.result(
+        f"\nguidance {best:g}, {args.judged} pictures for each figure\n{text}\n",
+        best_guidance=best,
+        **found,
+        training_seconds=trained - run.began,
+    )
 
 
 if __name__ == "__main__":

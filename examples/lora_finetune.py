@@ -10,12 +10,14 @@ so that p(review | praise) = p(review) / P(praise). No model has a lower loss.
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
-from tqdm import tqdm
+from common import Flags, add_run_flags, number, size
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.align import add_lora, lora_state, merge, response_mask, sft_loss
@@ -29,14 +31,14 @@ STAGES = ("pretraining", "full", "LoRA")
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/lora_finetune", "every 100 steps")
     add("--seed", type=number(int, 0), default=0, help="of everything")
-    add("--width", type=number(int, 2), default=256, help="channels of the stream; even")
-    add("--rank", type=number(int, 1), default=9, help="of the adapters")
+    add("--width", type=size(2), default=256, help="channels of the stream; even")
+    add("--rank", type=size(1), default=9, help="of the adapters")
     add("--alpha", type=number(float, 0), default=16.0, help="the adapters count alpha/rank times")
-    add("--batch", type=number(int, 1), default=64, help="reviews of a step")
+    add("--batch", type=size(1), default=64, help="reviews of a step")
     add("--pretraining-steps", type=number(int, 1), default=500, help="on all reviews")
     add("--steps-each", type=number(int, 1), default=800, help="of each way to fine-tune")
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate of pretraining")
@@ -44,7 +46,10 @@ def flags() -> argparse.Namespace:
     add("--lora-lr", type=number(float, 0), default=3e-3, help="of the adapters")
     add("--eval-every", type=number(int, 1), default=50, help="steps between evaluations")
     parser.set_defaults(save_every=100)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.width % 2:
+        args.error(f"--width {args.width} is odd, and there are 2 attention heads")
+    return args
 
 
 class Lab:
@@ -107,57 +112,49 @@ class Lab:
         return float(np.mean(sentiment(tokens) > 0)), text(tokens[0])
 
 
-def train(args: argparse.Namespace, lab: Lab, run: RunFolder, lengths: list[int]) -> bool:
-    """The loop over the stages. True when it came to the end."""
+def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> None:
+    """The loop over the stages."""
     ends, rates = np.cumsum(lengths), (args.lr, args.full_lr, args.lora_lr)
-    done, total = run.restore(lab.things), int(ends[-1])
-    with Stop() as stop, tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) as bar:
-        while done < total and not stop.asked:
+    with run:
+        for done in run.loop(lab.things):
             k = int(np.searchsorted(ends, done, side="right"))
             here = done - int(ends[k]) + lengths[k]
             if here == 0 and k > 0:
                 lab.begin(k)
                 run.log(step=0, **{STAGES[k]: lab.held_out_loss(lab.models[k])})
             loss = lab.step(k, warmup_cosine(here, rates[k], 0.1 * rates[k], lengths[k] // 20, lengths[k]))
-            done, here = done + 1, here + 1
-            bar.set_postfix_str(f"{STAGES[k]}: loss {loss:.3f}", refresh=False)
-            if k > 0 and (here % args.eval_every == 0 or here == lengths[k]):
-                run.log(step=here, **{STAGES[k]: lab.held_out_loss(lab.models[k])})
-            bar.update()
-            if done % args.save_every == 0:
-                run.save(done)
-        run.save(done)
-    return bool(done == total)
+            run.show(loss, f", {STAGES[k]}")
+            if k > 0 and ((here + 1) % args.eval_every == 0 or here + 1 == lengths[k]):
+                run.log(step=here + 1, **{STAGES[k]: lab.held_out_loss(lab.models[k])})
 
 
 def learn(args: argparse.Namespace) -> None:
     lab = Lab(args)
     lengths = [args.pretraining_steps, args.steps_each, args.steps_each]
-    run = RunFolder(
-        args.out, ["step", *STAGES[1:]], {**settings_of(args), "steps": sum(lengths)}, args.resume
-    )
-    if not train(args, lab, run, lengths):
-        print("stopped; --resume goes on from there")
-        return
-    floor, adapters = lab.floor(), lora_state(lab.models[2])
+    run = Run(args, ["step", *STAGES[1:]], steps=sum(lengths))
+    train(args, lab, run, lengths)
+    adapters = lora_state(lab.models[2])
+    run.model(lab.models[1].state_dict())
     save_file(run.path / "adapters.safetensors", adapters)
+
     merge(lab.models[2])  # the figures below are of the merged model
-    whole = lab.models[0].num_parameters()
+    floor, whole = lab.floor(), lab.models[0].num_parameters()
     counts = {"pretraining": whole, "full": whole, "LoRA": sum(x.size for x in adapters.values())}
-    print(f"held-out reviews that praise; the grammar's own loss is {floor:.4f} nats a word")
-    print("                 loss   praise     trained")
+    lines = [
+        f"held-out reviews that praise; the grammar's own loss is {floor:.4f} nats a word",
+        "                 loss   praise     trained",
+    ]
     rows = {}
     for stage, model in zip(STAGES, lab.models, strict=True):
         praise, review = lab.praise(model)
         row = {"loss": lab.held_out_loss(model), "praise": praise, "trained": counts[stage]}
         rows[stage] = {**row, "part": counts[stage] / whole}
         numbers = "{loss:10.4f}{praise:9.1%}{trained:9,}{part:8.1%}".format(**rows[stage])
-        print(f"{stage:11}{numbers}   {review}")
+        lines.append(f"{stage:11}{numbers}   {review}")
     curves = {"full": f"in full, {whole:,} parameters", "LoRA": f"LoRA, {counts['LoRA']:,}"}
     title = f"Fine-tuning: LoRA trains {rows['LoRA']['part']:.1%} of the parameters"
     run.curve(curves, {"grammar": floor}, title, "loss on held-out reviews that praise")
-    run.model(lab.models[1].state_dict())
-    run.result(args, stages=rows, floor=floor)
+    run.result("\n".join(lines), stages=rows, floor=floor)
 
 
 if __name__ == "__main__":

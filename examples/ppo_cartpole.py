@@ -11,15 +11,18 @@ reports a mean return of 490. The losses are those that align language models: t
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, asked, number, settings_of, start
-from tqdm import tqdm
+from common import Flags, add_run_flags, asked, number, size
+from pictures import Figure, table
+from training_run import Run
 
 from tinygen import nn, no_grad, ops
 from tinygen.align.kl import k3
@@ -33,15 +36,15 @@ PUBLISHED = 490.04  # CleanRL's documentation, the mean of 3 seeds
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/ppo_cartpole", "every 50 rounds")
     add("--seeds", type=number(int, 1), default=3, help="how often it learns, from the start")
     add("--steps", type=number(int, 1), default=500_000, help="steps of all carts, for each seed")
-    add("--carts", type=number(int, 1), default=4, help="side by side")
-    add("--horizon", type=number(int, 1), default=128, help="steps of each cart in a round")
+    add("--carts", type=size(1), default=4, help="side by side")
+    add("--horizon", type=size(1), default=128, help="steps of each cart in a round")
     add("--epochs", type=number(int, 1), default=4, help="passes over the steps of a round")
-    add("--minibatches", type=number(int, 1), default=4, help="parts of a pass, a step of Adam each")
+    add("--minibatches", type=size(1), default=4, help="parts of a pass, a step of Adam each")
     add("--lr", type=number(float, 0), default=2.5e-4, help="learning rate; it falls to 0 on a line")
     add("--gamma", type=number(float, 0, 1), default=0.99, help="what a reward is worth one step later")
     add("--lam", type=number(float, 0, 1), default=0.95, help="of generalised advantage estimation")
@@ -50,7 +53,13 @@ def flags() -> argparse.Namespace:
     add("--value", type=number(float, 0), default=0.5, help="weight of the critic's loss")
     add("--max-norm", type=number(float, 0), default=0.5, help="largest norm of the gradient")
     parser.set_defaults(save_every=50)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.minibatches > args.carts * args.horizon:
+        args.error(
+            f"--minibatches {args.minibatches} are more than the steps of a round, "
+            f"--carts {args.carts} times --horizon {args.horizon}"
+        )
+    return args
 
 
 class CartPole:
@@ -88,10 +97,10 @@ class CartPole:
         return ended
 
     def state_dict(self) -> dict[str, Any]:
-        return {"state": self.state, "age": self.age.copy(), "returns": self.returns}
+        return {"state": self.state.copy(), "age": self.age.copy(), "returns": self.returns}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.state, self.age, self.returns = saved["state"], saved["age"].copy(), saved["returns"]
+        self.state, self.age, self.returns = saved["state"].copy(), saved["age"].copy(), saved["returns"]
 
 
 class Agent(nn.Module):
@@ -131,40 +140,75 @@ def play(
     return states, actions, ends
 
 
-def learn_round(
-    agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: np.random.Generator
-) -> dict[str, float]:
-    """Play, and learn from it. Returns what is worth watching.
+class Batch(NamedTuple):
+    """Steps of a round, in any order: what was seen and done, and what it was worth. All are (N,), but states
+    (N, 4)."""
 
-    Carts and advantages are on the CPU; `on` puts what the losses need of them beside the agent."""
+    states: Any
+    actions: Any
+    log_probs: Any  # of the actions, when they were done
+    values: Any  # of the states, then
+    advantages: Any
+    returns: Any
+
+    def part(self, which: Any) -> Batch:
+        return Batch(*(x[which] for x in self))
+
+
+def collect(agent: Agent, carts: CartPole, args: argparse.Namespace, rng: np.random.Generator) -> Batch:
+    """Play a round: carts × horizon steps, as NumPy's arrays."""
     on = partial(to_device, device=args.device)
     states, actions, ends = play(asked(agent.actor, args.device), carts, args.horizon, rng)
     with no_grad():
         values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
         old = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()
     advantages, returns = gae(np.ones_like(old), values, ends, args.gamma, args.lam)
-    x, a = states[:, :-1].reshape(-1, 4), actions.ravel()
-    old, v, advantages, returns = old.ravel(), values[:, :-1].ravel(), advantages.ravel(), returns.ravel()
+    flat = (x.ravel() for x in (actions, old, values[:, :-1], advantages, returns))
+    return Batch(states[:, :-1].reshape(-1, 4), *flat)
+
+
+def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any, Any]:
+    """The loss of a minibatch, whose advantages are whitened here; and ln π of its actions now (N,).
+
+    L = policy + c₁ · value - c₂ · entropy (Schulman et al. 2017, arXiv:1707.06347, equation 9)."""
+    every = np.ones(len(batch.states), bool)
+    arrays = (
+        batch.states,
+        batch.log_probs,
+        whiten(batch.advantages, every),
+        batch.values,
+        batch.returns,
+        every,
+    )
+    states, before, advantages, values, returns, mask = (to_device(x, args.device) for x in arrays)
+    logits = agent.actor(states)
+    logp = ops.log_softmax(logits)
+    entropy = ops.entropy(logp)
+    new = log_prob(logits, batch.actions)
+    policy = policy_loss(new, before, advantages, mask, args.clip)
+    value = value_loss(agent.critic(states)[:, 0], values, returns, mask, args.clip)
+    return objective(policy, value, value_weight=args.value) - args.entropy * entropy, new
+
+
+def learn_round(
+    agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: np.random.Generator
+) -> dict[str, float]:
+    """Play, and learn from it. Returns the last minibatch's loss, and what is worth watching."""
+    steps = collect(agent, carts, args, rng)
     for _ in range(args.epochs):
-        for part in np.array_split(rng.permutation(len(x)), args.minibatches):
-            every = np.ones(len(part), bool)
-            batch = x[part], old[part], whiten(advantages[part], every), v[part], returns[part], every
-            state, before, advantage, guess, goal, mask = map(on, batch)
-            logits = agent.actor(state)
-            logp = ops.log_softmax(logits)
-            entropy = ops.entropy(logp)
-            new = log_prob(logits, a[part])
-            policy = policy_loss(new, before, advantage, mask, args.clip)
-            value = value_loss(agent.critic(state)[:, 0], guess, goal, mask, args.clip)
+        for which in np.array_split(rng.permutation(len(steps.states)), args.minibatches):
+            batch = steps.part(which)
+            loss, new = ppo_loss(agent, batch, args)
             optimizer.zero_grad()
-            (objective(policy, value, value_weight=args.value) - args.entropy * entropy).backward()
+            loss.backward()
             clip_grad_norm(agent.parameters(), args.max_norm)
             optimizer.step()
     new = new.numpy()  # of the last part, before the last step
     return {
-        "kl": float(k3(old[part], new).mean()),
-        "clipped": clip_fraction(new, old[part], every, args.clip),
-        "explained": float(1 - np.var(returns - v) / np.var(returns)),
+        "loss": float(loss.item()),
+        "kl": float(k3(batch.log_probs, new).mean()),
+        "clipped": clip_fraction(new, batch.log_probs, np.ones(len(new), bool), args.clip),
+        "explained": float(1 - np.var(steps.returns - steps.values) / np.var(steps.returns)),
     }
 
 
@@ -179,14 +223,13 @@ def evaluate(actor: Callable[[Any], Any], seed: int) -> float:
     return total / 100
 
 
-def train(args: argparse.Namespace, run: RunFolder, rounds: int) -> bool:
-    """The loop: `rounds` for each seed, one after the other. True when it came to the end."""
-    total, rng = rounds * args.seeds, np.random.default_rng(0)
+def train(args: argparse.Namespace, run: Run, rounds: int) -> None:
+    """The loop: `rounds` for each seed, one after the other."""
+    rng = np.random.default_rng(0)
     agent, carts = Agent(rng).to(args.device), CartPole(args.carts, rng)
     optimizer = Adam(agent.parameters(), eps=1e-5)
-    done = run.restore({"agent": agent, "carts": carts, "optimizer": optimizer, "rng": rng})
-    with Stop() as stop, tqdm(total=total, initial=done, unit="round", dynamic_ncols=True) as bar:
-        while done < total and not stop.asked:
+    with run:
+        for done in run.loop({"agent": agent, "carts": carts, "optimizer": optimizer, "rng": rng}):
             seed, here = divmod(done, rounds)
             if here == 0:
                 rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
@@ -195,42 +238,34 @@ def train(args: argparse.Namespace, run: RunFolder, rounds: int) -> bool:
                 optimizer.state.clear()
             optimizer.lr = args.lr * (1 - here / rounds)
             watched = learn_round(agent, carts, optimizer, args, rng)
-            done, here = done + 1, here + 1
-            steps = here * args.carts * args.horizon
-            if here % 10 == 0 or here == rounds:
-                mean = float(np.mean(carts.returns or carts.age))
+            mean = float(np.mean(carts.returns or carts.age))
+            run.show(watched.pop("loss"), f", seed {seed}: {mean:.0f} steps")
+            steps, last = (here + 1) * args.carts * args.horizon, here + 1 == rounds
+            if (here + 1) % 10 == 0 or last:
                 run.log(step=steps, **{f"seed {seed}": mean}, **watched)
-                bar.set_postfix_str(f"seed {seed}: {mean:.0f} steps", refresh=False)
-            if here == rounds:
+            if last:
                 run.log(step=steps, final=evaluate(asked(agent.actor, args.device), 1000 + seed))
                 run.model(agent.state_dict())
-            bar.update()
-            if done % args.save_every == 0:
-                run.save(done)
-        run.save(done)
-    return bool(done == total)
 
 
 def learn(args: argparse.Namespace) -> None:
     names = [f"seed {seed}" for seed in range(args.seeds)]
     rounds = math.ceil(args.steps / (args.carts * args.horizon))
-    settings = {**settings_of(args), "steps": rounds * args.seeds}
     columns = ["step", *names, "kl", "clipped", "explained", "final"]
-    run = RunFolder(args.out, columns, settings, args.resume)
-    if not train(args, run, rounds):
-        print("stopped; --resume goes on from there")
-        return
+    run = Run(args, columns, steps=rounds * args.seeds)
+    train(args, run, rounds)
     finals = [row["final"] for row in run.rows if "final" in row]
     mean, spread = float(np.mean(finals)), float(np.std(finals))
     anything = evaluate(lambda states: np.zeros((len(states), 2)), 0)
-    rows = {"any push": anything, **dict(zip(names, finals, strict=True)), "mean of the seeds": mean}
-    print(f"{'mean return of 100 episodes':32}{'steps':>9}")
-    for name, value in {**rows, "published (CleanRL)": PUBLISHED, "highest": LIMIT}.items():
-        print(f"{name:32}{value:9.1f}")
     title, levels = f"CartPole: {mean:.0f} of {LIMIT} steps", {"CleanRL": PUBLISHED, "any push": anything}
     run.curve({name: name for name in names}, levels, title, "mean return of the last 100 episodes")
+    hoped = f"≥ {PUBLISHED:.0f}"
+    rows = [
+        Figure(f"mean return, {name}", x, "", LIMIT, anything) for name, x in zip(names, finals, strict=True)
+    ]
+    rows.append(Figure("mean of the seeds (CleanRL's: 490)", mean, hoped, LIMIT, anything))
     run.result(
-        args,
+        table(rows),
         mean_return=mean,
         std=spread,
         returns=finals,

@@ -14,13 +14,15 @@ its reward is KL(policy ‖ SFT); at each divergence no policy has more than the
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, add_run_flags, number, size
 from rlhf_steps import Steps, Task, due
-from tqdm import tqdm
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.align import rollouts, world
@@ -34,18 +36,18 @@ COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", 
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
     add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
-    add("--layers", type=number(int, 1), default=2, help="Transformer blocks")
-    add("--width", type=number(int, 4), default=48, help="channels of the stream, a multiple of 4")
-    add("--batch", type=number(int, GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
+    add("--layers", type=size(1, 1000), default=2, help="Transformer blocks")
+    add("--width", type=size(4), default=48, help="channels of the stream, a multiple of 4")
+    add("--batch", type=size(GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
     add("--sft-steps", type=number(int, 1), default=300, help="on demonstrations, new ones each step")
     add("--reward-steps", type=number(int, 1), default=2000, help="of the reward model")
     add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
     add("--dpo-steps", type=number(int, 1), default=1200, help="of DPO")
-    add("--pairs", type=number(int, 1), default=40_000, help="comparisons that were asked for")
+    add("--pairs", type=size(1, 10_000_000), default=40_000, help="comparisons that were asked for")
     add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
     add("--epochs", type=number(int, 1), default=4, help="PPO's and GRPO's steps on the same responses")
@@ -119,7 +121,7 @@ class Lab:
         return {"kl": divergence, "reward": mean, "frontier": best, "gain": gain}
 
     @no_grad()
-    def measure_reward_model(self, run: RunFolder, step: int, seed: int) -> None:
+    def measure_reward_model(self, run: Run, step: int, seed: int) -> None:
         """Its accuracy, and best-of-n by its scores; then it is normalised."""
         model, rewards = self.steps.reward, self.world.rewards
         numbers = np.arange(rewards.shape[1])
@@ -134,13 +136,17 @@ class Lab:
         model.normalise(scores[prompts, world.draw(self.log_ref, prompts, self.steps.rng)])
 
 
-def train(args: argparse.Namespace, lab: Lab, run: RunFolder) -> bool:
-    """The loop: all stages, for each seed. True when it came to the end."""
-    lengths = [args.sft_steps, args.reward_steps, *[args.rl_steps] * 3, args.dpo_steps]
+def lengths_of(args: argparse.Namespace) -> list[int]:
+    """The steps of each stage."""
+    return [args.sft_steps, args.reward_steps, *[args.rl_steps] * 3, args.dpo_steps]
+
+
+def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
+    """The loop: all stages, for each seed."""
+    lengths = lengths_of(args)
     ends = np.cumsum(lengths * args.seeds)
-    done, total = run.restore(lab.steps.things), int(ends[-1])
-    with Stop() as stop, tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) as bar:
-        while done < total and not stop.asked:
+    with run:
+        for done in run.loop(lab.steps.things):
             i = int(np.searchsorted(ends, done, side="right"))
             seed, k = divmod(i, len(STAGES))
             stage, here = STAGES[k], done - int(ends[i]) + lengths[k]
@@ -151,23 +157,17 @@ def train(args: argparse.Namespace, lab: Lab, run: RunFolder) -> bool:
             if k > 0 and lab.asked != seed:
                 lab.ask(seed)
             lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
-            loss = lab.step(stage)
-            done, here = done + 1, here + 1
-            if due(here, args.eval_every, lengths[k]):
+            loss, place = lab.step(stage), {}
+            if due(here + 1, args.eval_every, lengths[k]):
                 place = lab.measure(lab.exact(lab.steps.policy)) if k > 1 else {}
-                run.log(step=done, seed=seed, stage=k, loss=loss, **place)
-                shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
-                bar.set_postfix_str(f"seed {seed}, {stage}: loss {loss:.3f}{shown}", refresh=False)
-            if stage == "reward model" and here == lengths[k]:
-                lab.measure_reward_model(run, done, seed)
-            bar.update()
-            if done % args.save_every == 0:
-                run.save(done)
-        run.save(done)
-    return bool(done == total)
+                run.log(step=done + 1, seed=seed, stage=k, loss=loss, **place)
+            shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
+            run.show(loss, f", {stage}, seed {seed}{shown}")
+            if stage == "reward model" and here + 1 == lengths[k]:
+                lab.measure_reward_model(run, done + 1, seed)
 
 
-def draw(run: RunFolder, frontier: Any, ends: dict[str, list[Any]]) -> None:
+def draw(run: Run, frontier: Any, ends: dict[str, list[Any]]) -> None:
     """frontier.png: the way of each method with the first seed, and the ends of all; and, enlarged, those of
     them that are near the frontier."""
     import matplotlib
@@ -199,29 +199,28 @@ def draw(run: RunFolder, frontier: Any, ends: dict[str, list[Any]]) -> None:
 
 def learn(args: argparse.Namespace) -> None:
     lab = Lab(args)
-    lengths = args.sft_steps + args.reward_steps + 3 * args.rl_steps + args.dpo_steps
-    run = RunFolder(args.out, COLUMNS, {**settings_of(args), "steps": lengths * args.seeds}, args.resume)
-    if not train(args, lab, run):
-        print("stopped; --resume goes on from there")
-        return
+    run = Run(args, COLUMNS, steps=sum(lengths_of(args)) * args.seeds)
+    train(args, lab, run)
+    run.model(lab.steps.policy.state_dict())
     if lab.asked < 0:  # resumed when all was done
         lab.ask(args.seeds - 1)
     last = {(row["seed"], row["stage"]): row for row in run.rows if "kl" in row}
     ends = {name: [last[seed, k] for seed in range(args.seeds)] for k, name in enumerate(METHODS, 2)}
     judged = [row for row in run.rows if "accuracy" in row]
     right, bayes = (float(np.mean([row[name] for row in judged])) for name in ("accuracy", "bayes"))
-    print(f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}")
-    print(f"means of {args.seeds} seeds      KL    reward  frontier     of it  of the gain")
+    lines = [
+        f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}",
+        f"means of {args.seeds} seeds      KL    reward  frontier     of it  of the gain",
+    ]
     methods = {}
     for name, rows in ends.items():
         m = {key: float(np.mean([row[key] for row in rows])) for key in ("kl", "reward", "frontier", "gain")}
         m["of_frontier"] = m["reward"] / m["frontier"]
         methods[name] = m
         places = "{kl:8.3f}{reward:10.3f}{frontier:10.3f}{of_frontier:10.1%}{gain:13.1%}".format(**m)
-        print(f"{name:12}{places}")
+        lines.append(f"{name:12}{places}")
     draw(run, lab.frontier, ends)
-    run.model(lab.steps.policy.state_dict())
-    run.result(args, methods=methods, accuracy=right, bayes=bayes)
+    run.result("\n".join(lines), methods=methods, accuracy=right, bayes=bayes)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,20 @@ What else was paid shows in the perplexity on texts of pretraining: the alignmen
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, add_run_flags, number, size
 from rlhf_steps import Steps, Task, due
-from tqdm import tqdm
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.align import kl, rollouts, world
 from tinygen.data.reviews import END, NUMBER, PROMPT, WORDS, Reviews, sentiment, text
+from tinygen.files import replace_file
 from tinygen.models.gpt import GPT, GPTConfig
 
 STAGES = ("pretraining", "SFT", "reward model", "PPO", "PPO-ptx", "DPO")
@@ -31,26 +34,29 @@ LENGTH, STOP = 24, NUMBER[END]  # words of a text, at most; the last of them
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_sentiment", "every 100 steps")
     add("--seed", type=number(int, 0), default=0, help="of everything")
-    add("--width", type=number(int, 2), default=48, help="channels of the stream; even")
-    add("--batch", type=number(int, 8), default=64, help="texts or pairs of a step; twice as many in PPO")
+    add("--width", type=size(2), default=48, help="channels of the stream; even")
+    add("--batch", type=size(8), default=64, help="texts or pairs of a step; twice as many in PPO")
     add("--pretraining-steps", type=number(int, 1), default=800, help="on reviews of any length")
     add("--sft-steps", type=number(int, 1), default=150, help="on reviews of one sentence")
     add("--reward-steps", type=number(int, 1), default=500, help="of the reward model")
     add("--rl-steps", type=number(int, 1), default=150, help="of PPO, with and without pretraining")
     add("--dpo-steps", type=number(int, 1), default=300, help="of DPO")
-    add("--pairs", type=number(int, 1), default=8000, help="comparisons that were asked for")
+    add("--pairs", type=size(1, 10_000_000), default=8000, help="comparisons that were asked for")
     add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
     add("--ptx", type=number(float, 0), default=0.2, help="weight of the pretraining loss in PPO-ptx")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
     add("--align-lr", type=number(float, 0), default=5e-4, help="that of PPO and DPO")
-    add("--samples", type=number(int, 4), default=1000, help="reviews that are written at each look")
+    add("--samples", type=size(4, 1_000_000), default=1000, help="reviews that are written at each look")
     add("--eval-every", type=number(int, 1), default=25, help="steps between looks at what is written")
     parser.set_defaults(save_every=100)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.width % 2:
+        args.error(f"--width {args.width} is odd, and there are 2 attention heads")
+    return args
 
 
 def liked(texts: Any) -> Any:
@@ -67,7 +73,7 @@ class Lab:
     """The texts, the people, and what is measured."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.reviews = args, Reviews()
+        self.args, self.reviews, self.asked = args, Reviews(), False
         rng = np.random.default_rng(args.seed)
         self.texts, self.held_out = (self.reviews.write(n, LENGTH, rng) for n in (40_000, 1000))
         self.short = self.texts[(self.texts != NUMBER["i"]).all(axis=1)]  # one sentence
@@ -92,6 +98,7 @@ class Lab:
         first = (rng.random(len(a)) < world.preference(liked(a), liked(b)))[:, None]
         self.pairs = np.where(first, a, b), np.where(first, b, a)
         self.before = float(np.mean(sentiment(np.concatenate([a, b])) > 0))
+        self.asked = True
 
     def step(self, stage: str) -> float:
         s = self.steps
@@ -138,48 +145,42 @@ class Lab:
         return float(np.exp(-self.reviews.log_probs(self.held_out)[counted].mean()))
 
 
-def train(args: argparse.Namespace, lab: Lab, run: RunFolder, lengths: list[int]) -> bool:
-    """The loop over all stages. True when it came to the end."""
+def look(lab: Lab, run: Run, step: int, k: int) -> None:
+    """Measure the policy of stage k, and keep some of its reviews."""
+    place, lines = lab.look()
+    run.log(step=step, stage=k, **place)
+    replace_file(run.path / f"{STAGES[k]}.txt", ["".join(f"{line}\n" for line in lines).encode()])
+
+
+def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> None:
+    """The loop over all stages."""
     s, ends = lab.steps, np.cumsum(lengths)
-    done, total = run.restore(s.things), int(ends[-1])
-    if done > ends[1]:
-        lab.ask()
-
-    def look(k: int) -> None:
-        place, lines = lab.look()
-        run.log(step=done, stage=k, **place)
-        (run.path / f"{STAGES[k]}.txt").write_text("\n".join(lines) + "\n")
-
-    with Stop() as stop, tqdm(total=total, initial=done, unit="step", dynamic_ncols=True) as bar:
-        while done < total and not stop.asked:
+    with run:
+        for done in run.loop(s.things):
             k = int(np.searchsorted(ends, done, side="right"))
             stage, here = STAGES[k], done - int(ends[k]) + lengths[k]
             if here == 0 and k == 0:
                 s.start_anew(args.seed)
             elif here == 0 and k == 2:
                 s.keep_reference()
-                lab.ask()
-                look(1)
             elif here == 0 and k > 2:
                 s.back_to_reference()
+            if k > 1 and not lab.asked:
+                lab.ask()
+            if here == 0 and k == 2:
+                look(lab, run, done, 1)
             s.optimizer.lr = (args.align_lr if k > 2 else args.lr) * (1 - here / lengths[k])
             loss = lab.step(stage)
-            done, here = done + 1, here + 1
-            if due(here, args.eval_every, lengths[k]):
-                run.log(step=done, stage=k, loss=loss)
-                bar.set_postfix_str(f"{stage}: loss {loss:.3f}", refresh=False)
+            run.show(loss, f", {stage}")
+            if due(here + 1, args.eval_every, lengths[k]):
+                run.log(step=done + 1, stage=k, loss=loss)
                 if k > 2:
-                    look(k)
-            if k == 2 and here == lengths[k]:
-                run.log(step=done, stage=k, accuracy=lab.normalise())
-            bar.update()
-            if done % args.save_every == 0:
-                run.save(done)
-        run.save(done)
-    return bool(done == total)
+                    look(lab, run, done + 1, k)
+            if k == 2 and here + 1 == lengths[k]:
+                run.log(step=done + 1, stage=k, accuracy=lab.normalise())
 
 
-def draw(run: RunFolder, before: float, floor: float) -> None:
+def draw(run: Run, before: float, floor: float) -> None:
     """tax.png: how much praise there is for the divergence, and what the language lost."""
     import matplotlib
 
@@ -207,22 +208,24 @@ def learn(args: argparse.Namespace) -> None:
     lab = Lab(args)
     rl = [args.rl_steps] * 2
     lengths = [args.pretraining_steps, args.sft_steps, args.reward_steps, *rl, args.dpo_steps]
-    run = RunFolder(args.out, COLUMNS, {**settings_of(args), "steps": sum(lengths)}, args.resume)
-    if not train(args, lab, run, lengths):
-        print("stopped; --resume goes on from there")
-        return
+    run = Run(args, COLUMNS, steps=sum(lengths))
+    train(args, lab, run, lengths)
+    run.model(lab.steps.policy.state_dict())
+    if not lab.asked:  # resumed when all was done
+        lab.ask()
     last = {STAGES[int(row["stage"])]: row for row in run.rows if "kl" in row}
     accuracy, floor = next(row["accuracy"] for row in run.rows if "accuracy" in row), lab.floor()
-    for stage in last:
-        print(f"-- {stage}\n" + (run.path / f"{stage}.txt").read_text().rstrip())
-    print(f"\nreward model: agrees with {accuracy:.1%} of comparisons; the grammar's perplexity: {floor:.3f}")
-    print("            praise     KL  cheapest  grammatical  perplexity")
+    lines = [f"-- {stage}\n" + (run.path / f"{stage}.txt").read_text("utf-8").rstrip() for stage in last]
+    lines += [
+        f"\nreward model: agrees with {accuracy:.1%} of comparisons; the grammar's perplexity: {floor:.3f}",
+        "            praise     KL  cheapest  grammatical  perplexity",
+    ]
     for stage, row in last.items():
         line = "{positive:7.1%}{kl:7.2f}{cheapest:10.2f}{grammatical:13.1%}{perplexity:12.3f}".format(**row)
-        print(f"{stage:11}{line}")
+        lines.append(f"{stage:11}{line}")
     draw(run, lab.before, floor)
-    run.model(lab.steps.policy.state_dict())
-    run.result(args, stages={stage: dict(row) for stage, row in last.items()}, accuracy=accuracy, floor=floor)
+    stages = {stage: dict(row) for stage, row in last.items()}
+    run.result("\n".join(lines), stages=stages, accuracy=accuracy, floor=floor)
 
 
 if __name__ == "__main__":

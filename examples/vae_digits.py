@@ -14,13 +14,15 @@ With Gaussian pixels PPCA is the same model but linear, and its ln p(x) is exact
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, generator, number, settings_of, start
+from common import Flags, add_run_flags, generator, number, size
 from pictures import Figure, save_grid, table
-from tqdm import tqdm
+from training_run import Run
 
 from tinygen import nn, no_grad
 from tinygen.data import digits
@@ -33,7 +35,7 @@ PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/vae_digits", "at every evaluation")
     add("--model", choices=["dense", "conv"], default="dense", help="perceptrons or convolutions")
@@ -41,11 +43,11 @@ def flags() -> argparse.Namespace:
     add("--latent", type=number(int, 2, PIXELS - 1), default=16, help="numbers in a code")
     add("--small-beta", type=number(float, 0, 1), default=1e-3, help="of the second model; the first has 1")
     add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
-    add("--batch", type=number(int, 1), default=64, help="pictures per step")
+    add("--batch", type=size(1), default=64, help="pictures per step")
     add("--steps", type=number(int, 1), default=4000, help="optimizer steps")
     add("--lr", type=number(float, 0), default=2e-3, help="highest learning rate")
     add("--eval-every", type=number(int, 1), default=400, help="steps between evaluations")
-    add("--draws", type=number(int, 1), default=200, help="codes a picture for the closer bound of ln p(x)")
+    add("--draws", type=size(1), default=200, help="codes a picture for the closer bound of ln p(x)")
     add("--judge-steps", type=number(int, 21), default=2000, help="training steps of the judge of samples")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
@@ -119,32 +121,25 @@ def codes(model: VAE, x: Any) -> Any:
     return model.encoder(to_device(x, model.encoder.mean.weight.device)).mean.numpy()
 
 
-def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run: RunFolder) -> int:
-    """The loop: each step, both models see the same pictures. Returns the last step."""
+def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> None:
+    """The loop: each step, both models see the same pictures."""
     optimizer, rng = Adam(models.parameters(), lr=args.lr), generator(args.seed + 1, args.device)
-    step = run.restore({"models": models, "optimizer": optimizer, "rng": rng})
-    with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
-        while step < args.steps and not stop.asked:
+    with run:
+        for step in run.loop({"models": models, "optimizer": optimizer, "rng": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, 0.0, min(50, args.steps // 2), args.steps)
             batch = train[rng.integers(len(train), size=args.batch)]
             loss = sum(model(batch, rng) for model in models)  # of no weight in common
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            step += 1
-            bar.update()
-            if step % args.eval_every == 0 or step == args.steps:
+            run.show(loss.item())
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 look = np.random.default_rng(args.seed + 2)  # the same noise at every evaluation
                 row = {name: -bound(models[0], x, look) for name, x in (("train", train), ("test", test))}
                 row["small_beta"] = -bound(models[1], test, look)
-                run.log(step=step, **row)
-                bar.write(f"step {step:5d}   " + "   ".join(f"{k} {v:.2f}" for k, v in row.items()) + " nats")
-            if step % args.save_every == 0:
-                run.save(step)
-        run.save(step)
-    if stop.asked:
-        print(f"stopped at step {step}; --resume goes on from there")
-    return step
+                run.log(step=step + 1, **row)
+                found = "   ".join(f"{name} {value:.2f}" for name, value in row.items())
+                run.say(f"step {step + 1:5d}   {found} nats")
 
 
 # -- what came of it -------------------------------------------------------------------------------
@@ -160,7 +155,7 @@ def walk(model: VAE, x: Any) -> Any:
     return model.decode(z.reshape(WALK * WALK, model.latent))
 
 
-def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: RunFolder) -> list[Figure]:
+def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
     """Samples and reconstructions before the judge; and their pictures, in the run's folder."""
     judge = train_judge(train.pictures, train.labels, np.random.default_rng(args.seed), args.judge_steps)
     rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
@@ -197,12 +192,13 @@ def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Ru
 
 def learn(args: argparse.Namespace) -> None:
     train, test = digits.load()
-    run = RunFolder(args.out, ["step", "train", "test", "small_beta"], settings_of(args), args.resume)
+    run = Run(args, ["step", "train", "test", "small_beta"])
     mean_only, linear, best = baselines(train.pictures, test.pictures, args)
     models = nn.ModuleList([build(beta, args) for beta in (1.0, args.small_beta)]).to(args.device)
     print(f"1297 digits to learn from, 500 to test on; twice {models[0].num_parameters():,} parameters")
     x, y = (to_device(seen(part.pictures, args), args.device) for part in (train, test))
-    step = learn_both(models, x, y, args, run)
+    learn_both(models, x, y, args, run)
+    run.model(models.state_dict())
 
     rng = np.random.default_rng(args.seed + 4)
     lower = float(np.mean([bound(models[0], y, rng) for _ in range(10)]))
@@ -214,21 +210,19 @@ def learn(args: argparse.Namespace) -> None:
         Figure(f"β = {args.small_beta:g}: bound of ln p", bound(models[1], y, rng), "", best, mean_only),
         *judged(models, train, test, args, run),
     ]
-    print("\n" + table(figures) + "\n")
-    print("worst: the mean picture only, or noise; best of the distances: as many other real digits")
     run.curve(
         {"train": "β = 1, training digits", "test": "β = 1, test digits"},
         {"the mean picture": -mean_only} | ({} if linear is None else {"PPCA": -linear}),
         f"VAE on digits: {-lower:.1f} nats a picture",
         "- bound of ln p (nats a picture)",
     )
-    run.model(models.state_dict())
+    about = "worst: the mean picture only, or noise; best of the distances: as many other real digits"
     run.result(
-        args,
+        f"\n{table(figures)}\n\n{about}",
         bound=lower,
         ppca=linear,
         figures={figure.name: figure._asdict() for figure in figures},
-        steps=step,
+        steps=run.steps,
     )
 
 

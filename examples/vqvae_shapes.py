@@ -12,13 +12,15 @@ kept, but shapes are not as often as of the others.
 
 from __future__ import annotations
 
+from endings import start
+
 import argparse
 from typing import Any
 
 import numpy as np
-from common import Flags, RunFolder, Stop, add_run_flags, number, settings_of, start
+from common import Flags, add_run_flags, number, size
 from pictures import Figure, save_grid, table
-from tqdm import tqdm
+from training_run import Run
 
 from tinygen import no_grad
 from tinygen.data import shapes, shapes_parser
@@ -32,21 +34,21 @@ RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first thre
 
 
 def flags() -> argparse.Namespace:
-    parser = Flags(__doc__.split("\n")[0])
+    parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation")
     add("--seed", type=number(int, 0), default=0, help="of the weights and the pictures")
-    add("--width", type=number(int, 2), default=64, help="channels inside encoder and decoder")
-    add("--dim", type=number(int, 1), default=16, help="numbers of a code's vector")
-    add("--codes", type=number(int, 2), default=256, help="vectors in the codebook")
+    add("--width", type=size(2), default=64, help="channels inside encoder and decoder")
+    add("--dim", type=size(1), default=16, help="numbers of a code's vector")
+    add("--codes", type=size(2), default=256, help="vectors in the codebook")
     add("--codebook", choices=("ema", "gradient"), default="ema", help="what moves the codes")
     add("--decay", type=number(float, 0, 0.9999), default=0.95, help="of the codes' means and counts")
     add("--beta", type=number(float, 0), default=0.25, help="weight of the commitment term")
-    add("--batch", type=number(int, 1), default=32, help="pictures per step")
+    add("--batch", type=size(1), default=32, help="pictures per step")
     add("--steps", type=number(int, 1), default=3000, help="optimizer steps")
     add("--lr", type=number(float, 0), default=2e-3, help="highest learning rate")
     add("--eval-every", type=number(int, 1), default=250, help="steps between evaluations")
-    add("--test", type=number(int, 8), default=1000, help="pictures of each split to judge by")
+    add("--test", type=size(8), default=1000, help="pictures of each split to judge by")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
     return args
@@ -122,25 +124,26 @@ def reconstruct(model: VQVAE, pictures: Any) -> tuple[Any, Any]:
     return np.concatenate(made), np.concatenate([to_device(some, "cpu") for some in codes])
 
 
-def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, run: RunFolder) -> int:
-    """The loop. Returns the step that it came to."""
+def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, run: Run) -> None:
+    """The loop."""
     rng = np.random.default_rng(args.seed + 1)
     optimizer = Adam(model.parameters(), lr=args.lr)
-    step = run.restore({"model": model, "optimizer": optimizer, "rng": rng})
-    if step == 0:
-        model.restart(to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device), rng, below=np.inf)
 
-    def look() -> None:
+    def look(step: int) -> None:
         seen: dict[str, float] = {}
         for split, pictures in tests.items():
             made, codes = reconstruct(model, pictures[:200])
             seen |= {split: psnr(made, pictures[:200]), "perplexity": perplexity(codes, args.codes)}
         run.log(step=step, **seen)
         found = "   ".join(f"{name} {value:.2f}" for name, value in seen.items())
-        bar.write(f"step {step:5d}   PSNR in dB: {found}")
+        run.say(f"step {step:5d}   PSNR in dB: {found}")
 
-    with Stop() as stop, tqdm(total=args.steps, initial=step, unit="step", dynamic_ncols=True) as bar:
-        while step < args.steps and not stop.asked:
+    with run:
+        for step in run.loop({"model": model, "optimizer": optimizer, "rng": rng}):
+            if step == 0:
+                model.restart(
+                    to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device), rng, below=np.inf
+                )
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 20, min(100, args.steps // 2), args.steps)
             pictures = to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device)
             losses = model(pictures)
@@ -149,20 +152,11 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
             optimizer.step()
             if step % RESTART_EVERY == 0 and step < 0.75 * args.steps:
                 model.restart(pictures, rng)
-            step += 1
-            error = losses.reconstruction.item()
-            run.log(step=step, reconstruction=error, commitment=losses.commitment.item())
-            bar.set_postfix_str(f"squared error {error:.4f}", refresh=False)
-            bar.update()
-            done = step == args.steps
-            if step % args.eval_every == 0 or done:
-                look()
-            if step % args.save_every == 0 or done:
-                run.save(step)
-        run.save(step)
-    if stop.asked:
-        print(f"stopped at step {step}; --resume goes on from there")
-    return step
+            error, commitment = losses.reconstruction.item(), losses.commitment.item()
+            run.log(step=step + 1, reconstruction=error, commitment=commitment)
+            run.show(losses.total.item())
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
+                look(step + 1)
 
 
 def judge(made: Any, codes: Any, others: dict[str, Any], truth: Any, scenes: Any, k: int) -> dict[str, Any]:
@@ -195,8 +189,7 @@ def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
 
 
 def learn(args: argparse.Namespace) -> None:
-    columns = ["step", "reconstruction", "commitment", "train", "held_out", "perplexity"]
-    run = RunFolder(args.out, columns, settings_of(args), args.resume)
+    run = Run(args, ["step", "reconstruction", "commitment", "train", "held_out", "perplexity"])
     rng = np.random.default_rng(args.seed + 2)
     some, _ = shapes.batch(args.test, SIDE, rng)
     drawn = {split: shapes.batch(args.test, SIDE, rng, split) for split in shapes.SPLITS}
@@ -205,7 +198,8 @@ def learn(args: argparse.Namespace) -> None:
     model = VQVAE(3, args.width, args.dim, args.codes, args.beta, ema, args.decay, rng=rng).to(args.device)
     bits = MAP * MAP * float(np.log2(args.codes))
     print(f"VQ-VAE with {model.num_parameters():,} parameters; a picture is {bits:.0f} bits of codes")
-    step = train_model(model, tests, args, run)
+    train_model(model, tests, args, run)
+    run.model(model.state_dict())
 
     rows: list[Figure] = []
     result: dict[str, Any] = {}
@@ -216,7 +210,6 @@ def learn(args: argparse.Namespace) -> None:
         rows += figures(result[split], f"{split.replace('_', ' ')} pairs", args.codes)
         shown = (pictures, made, others[split]["k-means"], others[split]["PCA"])
         save_grid(run.path / f"{split}.png", np.concatenate([p[:12] for p in shown]), 12, 3)
-    print(table(rows))
     found = result["held_out"]
     run.curve(
         {"train": "training pairs", "held_out": "held-out pairs"},
@@ -224,9 +217,8 @@ def learn(args: argparse.Namespace) -> None:
         f"VQ-VAE: {found['psnr']:.1f} dB on pairs of shape and colour never seen",
         "PSNR (dB)",
     )
-    run.model(model.state_dict())
-    run.result(args, **result, steps=step, bits=bits)
-    print("Rows of the pictures are the truth, then what VQ-VAE, k-means and PCA make of it.")
+    about = "Rows of the pictures are the truth, then what VQ-VAE, k-means and PCA make of it."
+    run.result(f"{table(rows)}\n{about}", **result, steps=run.steps, bits=bits)
 
 
 if __name__ == "__main__":

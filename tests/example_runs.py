@@ -72,17 +72,27 @@ def module(example):
     return found
 
 
-def run_here(monkeypatch, example, *flags, stop_after=None):
-    """The module from its command line; it is asked to stop after so many steps of its loop."""
+def run_here(monkeypatch, example, *flags, stop_after=None, at_step=None):
+    """The module from its command line: its exit code. After so many steps of its loop somebody presses Ctrl-C,
+    or `at_step(run)` is called after each, and before the first."""
+    training_run = sys.modules["training_run"]
+    remember = training_run.Run.remember
+    steps = -1  # of this process
 
-    class Stop(example.Stop):
-        looks = 0
+    def watched(run):
+        nonlocal steps
+        steps += 1
+        if steps == stop_after:
+            run.stop.ask(signal.SIGINT, None)
+        if at_step:
+            at_step(run)
+        return remember(run)
 
-        @property
-        def asked(self):
-            type(self).looks += 1
-            return stop_after is not None and self.looks > stop_after
-
-    monkeypatch.setattr(example, "Stop", Stop)
-    monkeypatch.setattr(sys, "argv", [f"{example.__name__}.py", *map(str, flags)])
-    example.start(example.flags, example.learn)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run.Run, "remember", watched)
+        patch.setattr(sys, "argv", [f"{example.__name__}.py", *map(str, flags)])
+        try:
+            example.start(example.flags, example.learn)
+        except SystemExit as end:
+            return end.code
+    return 0

@@ -264,8 +264,13 @@ class Checkpoints:
                 shutil.rmtree(self.folder / name)
 
     def prune(self) -> None:
-        """Remove all but the last and the best. A name is taken away before its files are."""
+        """Remove all but the last and the best."""
         for path in set(self.paths()[: -self.keep]) - {self.best()}:
+            self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a checkpoint, if it is still there. Its name is taken away before its files are."""
+        if path.exists():
             os.rename(path, self.folder / DELETING)
             sync_folder(self.folder)
             shutil.rmtree(self.folder / DELETING)

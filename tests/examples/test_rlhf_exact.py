@@ -33,8 +33,9 @@ def test_demonstrations():
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
     run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: right about" in capsys.readouterr().out
-    run_here(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=8)  # amid the reward model
-    assert "--resume" in capsys.readouterr().out
+    parts = ("--out", tmp_path / "parts", *TINY)
+    assert run_here(monkeypatch, example, *parts, stop_after=8) == 130  # amid the reward model
+    assert "--resume" in capsys.readouterr().err
     for steps in (3, 9):  # at its end, and at the beginning of GRPO
         run_here(monkeypatch, example, "--out", tmp_path / "parts", "--resume", *TINY, stop_after=steps)
     for _ in range(2):  # the second time all is done: only the results again

@@ -28,8 +28,9 @@ def test_the_cheapest_way():
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
     run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
     assert "reward model: agrees with" in capsys.readouterr().out
-    run_here(monkeypatch, example, "--out", tmp_path / "parts", *TINY, stop_after=9)  # amid the reward model
-    assert "--resume" in capsys.readouterr().out
+    parts = ("--out", tmp_path / "parts", *TINY)
+    assert run_here(monkeypatch, example, *parts, stop_after=9) == 130  # amid the reward model
+    assert "--resume" in capsys.readouterr().err
     resumed = ("--out", tmp_path / "parts", "--resume", *TINY)
     run_here(monkeypatch, example, *resumed, stop_after=4)  # between PPO and PPO-ptx
     for _ in range(2):  # the second time all is done: only the results again
