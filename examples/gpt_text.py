@@ -151,7 +151,7 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
             run.show(loss.item(), f", {tokens / seconds:,.0f} tokens/s")
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 run.score = look(step + 1)
-    return tokens / seconds
+    return float(tokens / seconds)
 
 
 def table(

@@ -41,7 +41,7 @@ from tinygen import anomaly
 from tinygen.files import CheckpointError
 from tinygen.nn import Module
 from tinygen.optim.optimizer import Optimizer
-from tinygen.state import restore, state_of
+from tinygen.state import copied, restore, state_of
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # each would kill
 
@@ -77,12 +77,6 @@ class Whole(NamedTuple):
     rows: int  # of the metrics, so many from the first
     state: dict[str, Any]
     score: float | None
-
-
-def copied(tree: Any) -> Any:
-    if isinstance(tree, np.ndarray):
-        return tree.copy()
-    return {key: copied(value) for key, value in tree.items()} if isinstance(tree, Mapping) else tree
 
 
 def is_finite(tree: Any) -> bool:
@@ -125,6 +119,7 @@ class Run(RunFolder):
         """The steps still to do, one after the other. `things` is what changes in a step; first it is put
         back to where the last checkpoint left it."""
         self.things, self.step = dict(things), self.saved_step or 0
+        self.stack.enter_context(self.checkpoints)  # nobody else writes there meanwhile
         if state := self.begin():
             restore(self.things, state)
         self.remember()

@@ -73,8 +73,8 @@ def module(example):
 
 
 def run_here(monkeypatch, example, *flags, stop_after=None, at_step=None):
-    """The module from its command line: its exit code. After so many steps of its loop somebody presses Ctrl-C,
-    or `at_step(run)` is called after each, and before the first."""
+    """The module from its command line: its exit code. After so many steps of its loop somebody presses
+    Ctrl-C; `at_step(run)` is called after each, and before the first."""
     training_run = sys.modules["training_run"]
     remember = training_run.Run.remember
     steps = -1  # of this process
