@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+import sys
+import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -71,31 +74,58 @@ def any_size(*args: Any) -> bool:
 
 class Later:
     """A compiled kernel, the function of the op's name in a module of one of the PACKAGES. That is imported,
-    and Numba with it, when the first arguments come that are worth it."""
+    and Numba with it, when the first arguments come that are worth it. Where the compiler cannot start, or
+    fails, one warning says so, and the op does without."""
 
-    def __init__(self, op: Op, module: str, worth: Callable[..., bool], floor: str) -> None:
+    def __init__(self, op: Op, module: str, worth: Callable[..., bool], floor: str, switch: Switch) -> None:
         self.__module__ = f"{PACKAGES[floor]}.{module}"
         self.__name__ = op.name
         self.worth = worth
         self.floor = floor
+        self.switch = switch
         self.function: Callable[..., Any] | None = None
         self.missing = ""  # why it cannot be had
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.worth(*args) or (self.function is None and not self.load()):
             return NotImplemented
-        return self.function(*args, **kwargs)  # type: ignore[misc]
+        try:
+            return self.function(*args, **kwargs)  # type: ignore[misc]
+        except Exception as error:
+            if self.floor != "numba" or not of_compiler(error):
+                raise
+            self.give_up(error)
+            return NotImplemented
 
     def load(self) -> bool:
         """Whether the kernel is there; if it isn't, `missing` says why."""
+        if self.function is None and not self.missing:
+            self.missing = self.switch.broken.get(self.floor, "")
         if self.function is None and not self.missing:
             try:
                 if self.floor == "cuda":
                     importlib.import_module("cupy")
                 self.function = getattr(importlib.import_module(self.__module__), self.__name__)
-            except ImportError as error:  # no Numba, CuPy or OpenBLAS, or none that can be used
-                self.missing = str(error)
+            except Exception as error:  # no Numba, CuPy or OpenBLAS, or one that cannot start
+                self.give_up(error)
+                if PACKAGES[self.floor] not in sys.modules:  # then none of them can be had
+                    self.switch.broken[self.floor] = self.missing
         return self.function is not None
+
+    def give_up(self, error: Exception) -> None:
+        """Do without. That a package is not installed, or is no right one, is no reason for a warning."""
+        self.function = None
+        self.missing = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not self.switch.warned and (not isinstance(error, ImportError) or of_compiler(error)):
+            self.switch.warned = True
+            text = f"compiled kernels cannot be used, NumPy computes instead: {self.missing}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def of_compiler(error: BaseException) -> bool:
+    """Whether an error comes from inside of Numba, and not from a kernel that refuses its arguments."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(f.f_globals.get("__name__", "").partition(".")[0] in ("numba", "llvmlite") for f, _ in frames)
 
 
 class Switch:
@@ -109,6 +139,8 @@ class Switch:
     def __init__(self) -> None:
         self.mode = "auto"
         self.entries: list[Kernel] = []
+        self.broken: dict[str, str] = {}  # why none of the kernels of a floor can be had
+        self.warned = False
 
     def __call__(self, mode: str) -> Restore:
         if mode not in FLOORS:
@@ -134,12 +166,12 @@ class Switch:
     ) -> None:
         """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`, for
         arguments of which `worth` is true."""
-        self.register(function, "numba")(Later(op_of(function), module, worth, "numba"))
+        self.register(function, "numba")(Later(op_of(function), module, worth, "numba", self))
 
     def on_card(self, function: Callable[..., Any] | Op, module: str) -> None:
         """Let the op `function` have, for arrays on a card, the kernel of its name in
         `tinygen_cuda/MODULE.py`."""
-        self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda"))
+        self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda", self))
 
     def live(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
         """The kernels that need one of `floors` and that the mode allows for `op`, best first."""

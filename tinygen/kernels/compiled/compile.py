@@ -10,19 +10,23 @@ those that it calls into).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
-import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-from numba.core import event
+from numba.core import event, sigutils
+from numba.core.ccallback import CFunc
 from numba.core.registry import CPUDispatcher
 
+from tinygen.kernels.compiled.cache import MachineCode
+from tinygen.kernels.compiled.forks import alone, renamed
 from tinygen.kernels.compiled.threads import on_threads
 from tinygen.tensor import Array
 
@@ -45,28 +49,39 @@ LOOPS_ONLY = dict.fromkeys(
 
 @functools.cache
 def folder() -> str:
-    """Where the machine code is kept: NUMBA_CACHE_DIR if that is set, else beside the sources, else in the
-    user's cache."""
-    here = Path(__file__).parent
+    """Where the machine code is kept: in NUMBA_CACHE_DIR if that is set, else beside the sources, else in the
+    user's cache. RuntimeError where none of them can be written."""
+    here, given = Path(__file__).parent, numba.config.CACHE_DIR
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
-    cache = here / "__pycache__"
-    if not os.access(cache if cache.exists() else here, os.W_OK):
-        cache = Path.home() / ".cache" / "tinygen"
-    return numba.config.CACHE_DIR or str(cache / f"numba-{sources.hexdigest()[:12]}")
+    name = f"numba-{sources.hexdigest()[:12]}"
+    places = [lambda: here / "__pycache__" / name, lambda: Path.home() / ".cache" / "tinygen" / name]
+    problems = []
+    for place in [lambda: Path(given), *places] if given else places:
+        try:
+            path = place()
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                return str(path)
+        except (OSError, RuntimeError) as error:  # read-only; nobody's home
+            problems.append(str(error))
+    raise RuntimeError(f"machine code can be kept nowhere, set NUMBA_CACHE_DIR to a folder: {problems}")
 
 
 def compiled(function: F, signature: str | None, **options: Any) -> F:
     """`function`, to be compiled for the types that it is called with, or at once for a signature's."""
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
-    try:
-        made: F = numba.njit(signature, cache=True, error_model="numpy", **options)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    made = numba.njit(error_model="numpy", **options)(function)
+    made._cache = kept(function)
+    if signature:
+        made.compile(signature)
+        made.disable_compile()
+    return made  # type: ignore[no-any-return]
+
+
+def kernel(function: F) -> F:
+    options = {"fastmath": IN_LANES, "parallel": {**LOOPS_ONLY, "prange": True}}
+    made = compiled(function, None, **options)
+    alone(made, lambda: compiled(renamed(function), None, fastmath=IN_LANES))
     return made
-
-
-def kernel(function: F, signature: str | None = None) -> F:
-    return compiled(function, signature, fastmath=IN_LANES, parallel={**LOOPS_ONLY, "prange": True})
 
 
 class Inside(CPUDispatcher):
@@ -91,16 +106,22 @@ inner_sum = functools.partial(inside, fastmath=IN_LANES)
 def parallel(function: Callable[..., None], signature: str | None = None) -> Any:
     """A kernel from a function of one part of the work: what is called as `kernel(count, *args)` runs
     `function(part, *args)` for part = 0, ..., count - 1 on all threads."""
-    name, (_, *others) = function.__name__, inspect.signature(function).parameters
+    _, *others = inspect.signature(function).parameters
     args = ", ".join(others)
-    source = f"def {name}(count, {args}):\n    on_threads(body, count, ({args},))"
     # Inlined: else the process that compiles it would run it as it was compiled by itself, and those that
     # find it compiled as it was optimised once more with what calls it. Sums may be split otherwise then.
     body = inner_sum(function, forceinline=True)
-    scope = {"on_threads": on_threads, "body": body, "__name__": function.__module__}
-    # Not a closure: the machine code of those is not found again by the next process.
-    exec(compile(source, function.__code__.co_filename, "exec"), scope)
-    return compiled(scope[name], signature, no_cfunc_wrapper=True)
+
+    def made(name: str, loop: str) -> Any:
+        scope = {"on_threads": on_threads, "body": body, "__name__": function.__module__}
+        # Not a closure: the machine code of those is not found again by the next process.
+        code = f"def {name}(count, {args}):\n    {loop}"
+        exec(compile(code, function.__code__.co_filename, "exec"), scope)
+        return compiled(scope[name], signature, no_cfunc_wrapper=True)
+
+    whole = made(function.__name__, f"on_threads(body, count, ({args},))")
+    alone(whole, lambda: made(f"{function.__name__}_alone", f"for part in range(count): body(part, {args})"))
+    return whole
 
 
 @inner
@@ -123,17 +144,26 @@ def in_parts(length: int, unit: int) -> tuple[int, int]:
 def by_address(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function` of arguments of these types, for a kernel to be given as an argument and to call by its
     address. One that the kernel named itself would be compiled again with it, up to four times."""
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
-    try:
-        signature = numba.types.void(*arguments)
-        return numba.cfunc(signature, cache=True, error_model="numpy", fastmath=EXACT)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    signature = sigutils.normalize_signature(numba.types.void(*arguments))
+    made: Any = CFunc(function, signature, {}, {"error_model": "numpy", "fastmath": EXACT})
+    made._cache = kept(function)
+    made.compile()
+    return made
 
 
 @functools.cache
 def say() -> None:
-    print(f"tinygen: compiling kernels, this once (kept in {folder()})", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one
+        print(f"tinygen: compiling kernels, this once (kept in {folder()})", file=sys.stderr, flush=True)
+
+
+def kept(function: Callable[..., Any]) -> MachineCode:
+    """Where the machine code of a function is kept."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
+    try:
+        return MachineCode(function)
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 class Notice(event.Listener):

@@ -1,0 +1,268 @@
+"""Kernels on machines that are not as they should be: Numba cannot start, keep what it compiles, or fork."""
+
+import contextlib
+import errno
+import importlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from tinygen import Tensor
+from tinygen.kernels import registry
+from tinygen.tape import Op
+
+pytest.importorskip("numba")
+compile_ = pytest.importorskip("tinygen.kernels.compiled.compile")
+cache = importlib.import_module("tinygen.kernels.compiled.cache")
+
+LARGE = np.linspace(-2, 2, 2**14, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def warned(text):
+    """What is done here gives one warning."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    assert [text in str(warning.message) for warning in said] == [True]
+
+
+# -- it cannot start -------------------------------------------------------------------------------
+
+CODE = """
+import warnings
+warnings.simplefilter("always")
+import numpy as np, tinygen
+from tinygen import Tensor, ops
+x = Tensor(np.linspace(-2, 2, 2**14, dtype=np.float32), requires_grad=True)
+y = ops.softmax(np.tanh(x))
+y[0].backward()
+assert np.allclose(np.tanh(x).numpy(), np.tanh(x.numpy())) and np.isfinite(x.grad).all()
+rows = tinygen.kernels.table().splitlines()
+print(sorted({row.split("  ")[-1].strip() for row in rows if " numba " in row}))
+"""
+READ_ONLY = """
+import errno, tempfile
+def refused(*args, **kwargs):
+    raise OSError(errno.EROFS, "Read-only file system")
+tempfile.TemporaryFile = refused
+"""
+MACHINES = {
+    "no compiler": ({"NUMBA_DISABLE_JIT": "1"}, "", "NUMBA_DISABLE_JIT is set"),
+    "no such threads": ({"NUMBA_THREADING_LAYER": "tbb"}, "", "threading layer"),
+    "nowhere to keep code": ({"HOME": "/proc/none"}, READ_ONLY, "set NUMBA_CACHE_DIR to a folder"),
+    "no whole Numba": ({}, "import sys; sys.path.insert(0, 'broken')", "file too short"),
+}
+
+
+def test_where_numba_cannot_start_numpy_computes_and_one_warning_says_so(tmp_path):
+    """In processes of their own, side by side."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "numba.py").write_text("raise OSError('libsvml.so: file too short')")
+    path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
+    started = {}
+    for name, (more, before, _) in MACHINES.items():
+        command = [sys.executable, "-c", before + CODE]
+        environment = {**os.environ, "PYTHONPATH": path, **more}
+        started[name] = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    for name, process in started.items():
+        reason = MACHINES[name][2]
+        out, err = process.communicate(timeout=200)
+        assert process.returncode == 0, (name, err)
+        if name == "no such threads" and "'yes'" in out:
+            continue  # there are
+        assert err.count("RuntimeWarning: compiled kernels cannot be used, NumPy computes instead: ") == 1, (
+            name
+        )
+        assert out.startswith("['no: "), (name, out)
+        assert reason in out, (name, out)
+
+
+@pytest.fixture
+def op():
+    """An op of its own, with a compiled kernel that can be made to fail."""
+    switch = registry.Switch()
+    made = [Op(double), Op(double)]
+    for each in made:
+        switch.later(each, "entrywise")
+    return switch, *made
+
+
+def double(x):
+    return 2 * x, lambda g: 2 * g
+
+
+def numba_error(*args):
+    """An error from inside of Numba."""
+    exec(compile("raise RuntimeError('LLVM is\\nnot well')", "x", "exec"), {"__name__": "numba.core.codegen"})
+
+
+FAILURES = {
+    "threads": ValueError("No threading layer could be loaded."),
+    "disk": OSError(errno.EROFS, "Read-only file system"),
+    "cache": RuntimeError("cannot cache function 'f': no locator available"),
+    "no text": KeyError(),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_an_import_that_fails(monkeypatch, op, failure):
+    switch, first, second = op
+    imports = []
+
+    def import_module(name):
+        imports.append(name)
+        raise FAILURES[failure]
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    monkeypatch.delitem(sys.modules, "tinygen.kernels.compiled")
+    with warned("NumPy computes instead"):
+        for each in (first, second, first):
+            np.testing.assert_array_equal(each.compute(LARGE)[0], 2 * LARGE)
+        assert switch.table().count("no: ") == 2
+    assert len(imports) == 1
+
+
+def test_what_is_not_installed_is_no_reason_for_a_warning(monkeypatch, op):
+    def import_module(name):
+        raise ModuleNotFoundError("No module named 'numba'")
+
+    switch, first, _ = op
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(first.compute(LARGE)[0], 2 * LARGE)
+        assert "no: No module named 'numba'" in switch.table()
+
+
+def test_a_compiler_that_fails_at_the_first_call(monkeypatch, op):
+    switch, first, second = op
+    monkeypatch.setattr(registry.Later, "load", lambda self: not self.missing)
+    for entry in switch.entries:
+        entry.compute.function = numba_error
+    with warned("NumPy computes instead: LLVM is"):
+        for each in (first, first, second):
+            np.testing.assert_array_equal(each.compute(LARGE)[0], 2 * LARGE)
+    assert "no: LLVM is\n" in switch.table() + "\n"
+
+
+def test_a_kernel_that_refuses_its_arguments_is_heard(op):
+    def refuse(x):
+        raise ValueError("ids must be below 10")
+
+    switch, first, _ = op
+    switch.entries[0].compute.function = refuse
+    with pytest.raises(ValueError, match="ids must be below 10"):
+        first.compute(LARGE)
+
+
+# -- it cannot keep what it compiles ---------------------------------------------------------------
+
+
+def test_where_machine_code_is_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(compile_.numba.config, "CACHE_DIR", "")
+    folder = compile_.folder.__wrapped__
+    beside = folder()
+    assert os.path.dirname(os.path.dirname(beside)) == os.path.dirname(compile_.__file__)
+    writable = compile_.tempfile.TemporaryFile
+
+    def read_only(dir):
+        if str(dir).startswith(os.path.dirname(compile_.__file__)):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return writable(dir=dir)
+
+    monkeypatch.setattr(compile_.tempfile, "TemporaryFile", read_only)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder() == str(tmp_path / ".cache" / "tinygen" / os.path.basename(beside))
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(compile_.Path, "home", nobody)
+    with pytest.raises(
+        RuntimeError, match=r"set NUMBA_CACHE_DIR to a folder.*Read-only.*Could not determine"
+    ):
+        folder()
+
+
+def square(part, x):
+    x[part] *= x[part]
+
+
+@pytest.fixture
+def squares(monkeypatch, tmp_path):
+    """Makes a kernel as a new process would; returns how often its code was found, and checks its values."""
+    monkeypatch.setattr(compile_, "folder", lambda: str(tmp_path))
+
+    def found():
+        kernel, x = compile_.parallel(square), np.arange(5.0)
+        kernel(4, x)
+        assert x.tolist() == [0, 1, 4, 9, 4]
+        return sum(kernel.stats.cache_hits.values())
+
+    return found
+
+
+def test_what_is_damaged_is_compiled_again(squares, tmp_path):
+    assert squares() == 0
+    assert squares() == 1
+    (index,), (data,) = tmp_path.rglob("*.nbi"), tmp_path.rglob("*.nbc")
+    for path, damage in (
+        (data, lambda content: content[: len(content) // 2]),
+        (data, lambda content: content[:-500] + bytes([content[-500] ^ 1]) + content[-499:]),
+        (index, lambda content: content[: len(content) // 2]),
+    ):
+        path.write_bytes(damage(path.read_bytes()))
+        assert squares() == 0
+        assert squares() == 1
+
+
+def test_a_full_disk_ends_nothing(squares, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.Checked, "_open_for_write", full)
+    cache.not_kept.cache_clear()
+    with warned("compiled kernels cannot be kept, each process will compile them anew"):
+        assert squares() == 0
+        assert squares() == 0
+
+
+# -- it forks --------------------------------------------------------------------------------------
+
+x = Tensor(LARGE, requires_grad=True)
+
+
+def value_and_slope(y):
+    """Of a tanh that is computed here, and of one that the parent has computed."""
+    if y is None:
+        y = np.tanh(x)
+    x.grad = None
+    y.backward(np.ones_like(LARGE), retain_graph=True)
+    return y.numpy().tobytes(), x.grad.tobytes()
+
+
+def of_the_parent(n):
+    return value_and_slope(PARENTS[n])
+
+
+PARENTS = []
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+def test_a_forked_pool_computes_to_the_same_bits():
+    """OpenMP would end the children, and the pool would wait for ever. That kernels are compiled in a child
+    takes a second, once."""
+    expected = value_and_slope(None)
+    PARENTS[:] = [np.tanh(x), None]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.map_async(of_the_parent, [0, 1, 1, 0], chunksize=1).get(timeout=100)
+    assert found == [expected] * 4
+    assert value_and_slope(PARENTS[0]) == expected  # and the parent goes on

@@ -1,0 +1,62 @@
+"""The files that machine code is kept in, so that it is compiled once: Numba's, with a checksum.
+
+What a full disk or a power cut has cut short is compiled anew, and so is what has one bit that is wrong: a
+processor would run it as it is. What cannot be written is not kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+DIGEST = 32  # bytes of SHA-256
+
+
+class MachineCode(FunctionCache):
+    """Numba's cache of one function, in which nothing that is wrong with a file is an error."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file.__class__ = Checked
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        try:
+            return super().load_overload(signature, context)
+        except Exception:  # pickle raises any, for what is no pickle
+            with contextlib.suppress(OSError):
+                self.flush()  # the list of files may be what is damaged
+            return None
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        try:
+            super().save_overload(signature, code)
+        except OSError as error:
+            not_kept(str(error))
+
+
+class Checked(IndexDataCacheFile):
+    """A file of machine code begins with its SHA-256."""
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
+            raise ValueError("damaged")
+        return pickle.loads(content[DIGEST:])
+
+
+@functools.cache
+def not_kept(reason: str) -> None:
+    text = f"compiled kernels cannot be kept, each process will compile them anew: {reason}"
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
