@@ -65,10 +65,12 @@ def write(args: argparse.Namespace) -> None:
     try:
         tokenizer = BPE.load(args.model, special=[END])
         model = GPT.from_pretrained(args.model, dropout=0.0).to(args.device)
-    except OSError as error:
+    except CheckpointError as error:
         args.error(f"{error}: --model must be {FILES}")
     except ValueError as error:
         args.error(str(error))
+    if tokenizer.vocab_size > (size := model.config.vocab_size):
+        args.error(f"{args.model}: the tokenizer has {tokenizer.vocab_size} tokens, the model {size}")
     print(f"{model.num_parameters():,} parameters, read in {time.perf_counter() - began:.1f} s\n")
 
     end = tokenizer.special[END]

@@ -1,6 +1,8 @@
 """Byte-pair encoding: the textbook example, a naive trainer, and the ids of two other libraries."""
 
+import errno
 import json
+import os
 import random
 import unicodedata
 from collections import Counter
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen.data import DataError, load_text
+from tinygen.files import CheckpointError
 from tinygen.text.bpe import BPE, Pair, learn_merges, merge, spell
 from tinygen.text.tokenizers import pretokenize
 
@@ -187,6 +190,11 @@ def test_a_special_token_must_be_known(english: BPE) -> None:
         english.encode("x", allowed_special=["<pad>"])
 
 
+def test_a_special_token_is_no_half_of_a_character() -> None:
+    with pytest.raises(ValueError, match=r"lone surrogate, U\+D800, at position 1"):
+        BPE.train("abc", 300, special=["x\ud800"])
+
+
 @pytest.mark.parametrize("special", [END, ["x", "x"], [""]])
 def test_special_tokens_must_be_a_list_of_different_texts(special: Any) -> None:
     with pytest.raises(ValueError, match="different strings"):
@@ -256,12 +264,14 @@ def test_ids_are_those_of_the_file_and_a_merge_may_begin_with_a_hash(tmp_path: P
     ("vocab", "merges", "message"),
     [
         ({"a": 0, "b": 2}, "", r"must be 0 \.\. 1"),
-        (["a"], "", r"vocab.json must hold an object .* \{token: id\}"),
         ({"a": 0, "b": True}, "", "vocab.json must hold an object"),
         ({"a": 0, "b": [1]}, "", "vocab.json must hold an object"),
         ({"a": 0, "a b": 1}, "", "'a b' in vocab.json is not written in GPT-2's byte alphabet"),
         ({"a": 0, "b": 1}, "#version: 0.2\na b\n", "line 2 of merges.txt, 'a b'"),
         ({"a": 0, "b": 1}, "ab\n", "line 1 of merges.txt, 'ab'"),
+        ({"a": 0, "aa": 1}, "a a\na a\n", "line 2 of merges.txt, 'a a', comes twice"),
+        ({"a": 0, "b": 0}, "", r"must be 0 \.\. 1"),
+        ({"a": 0, "b": 1}, "", "254 are missing, the first is 0x00"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path: Path, vocab: Any, merges: str, message: str) -> None:
@@ -269,6 +279,59 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, vocab: Any, merges: s
     (tmp_path / "merges.txt").write_text(merges, "utf-8")
     with pytest.raises(ValueError, match=message):
         BPE.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+@pytest.mark.parametrize("kind", ["none", "pipe", "folder", "device", "long", "not UTF-8", "no object"])
+def test_files_that_must_not_be_read(english: BPE, tmp_path: Path, name: str, kind: str) -> None:
+    """A pipe would wait for ever; a terabyte of nothing takes no place on the disk."""
+    english.save(tmp_path)
+    path = tmp_path / name
+    if kind == "no object":
+        path = tmp_path / "vocab.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "long":
+        with path.open("wb") as file:
+            file.truncate(2**40)
+    elif kind == "not UTF-8":
+        path.write_bytes(b"\xff")
+    elif kind == "no object":
+        path.write_text('["a"]' if name == "vocab.json" else "[" * 100_000)
+    with pytest.raises(CheckpointError, match=rf"{path.name}: (cannot be read|too long): expected") as caught:
+        BPE.load(tmp_path, special=[END])
+    assert "\n" not in str(caught.value)
+
+
+def test_lines_may_end_as_windows_ends_them(english: BPE, tmp_path: Path) -> None:
+    english.save(tmp_path)
+    path = tmp_path / "merges.txt"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert BPE.load(tmp_path, special=[END]).merges == english.merges
+
+
+def test_files_are_whole_or_as_they_were(
+    english: BPE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the disk is full; and where there can be no folder."""
+    english.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(CheckpointError, match=r"cannot be written.*No space left"):
+            BPE.train("abab", 257).save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(CheckpointError, match=r"vocab\.json: cannot be written"):
+        english.save(tmp_path / "vocab.json")
 
 
 def test_a_special_token_must_be_in_the_file(english: BPE, tmp_path: Path) -> None:

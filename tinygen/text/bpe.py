@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from tinygen.files import disk_errors, make_folder, read_json, read_text, replace_file
 from tinygen.text.tokenizers import Ids, Tokens, checked_ids, pretokenize
 
 Pair = tuple[int, int]
@@ -101,11 +102,15 @@ def require_utf8(text: str) -> None:
 def require_names(special: Collection[str]) -> None:
     if isinstance(special, str) or len(set(special)) < len(special) or "" in special:
         raise ValueError(f"special must be a list of different strings, none of them empty; got {special!r}")
+    for name in special:
+        require_utf8(name)
 
 
 # -- how GPT-2's files write bytes -----------------------------------------------------------------
 
 VERSION = "#version: 0.2"
+LIMIT = 30_000_000
+"""Bytes of a file that is read: GPT-2's vocab.json has 1,042,301, for 50,257 tokens."""
 
 # GPT-2 writes each byte as one visible character, so that its files are text: a printable byte as
 # the Latin-1 character of the same number, the other 68 as U+0100 and the following.
@@ -252,7 +257,9 @@ class BPE:
     # -- GPT-2's files -----------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write GPT-2's two files, `vocab.json` and `merges.txt`, into `folder`, making it."""
+        """Write GPT-2's two files, `vocab.json` and `merges.txt`, into `folder`, making it.
+
+        ValueError when two tokens have one name there, CheckpointError when the disk refuses."""
         names = {i: spell(token) for i, token in enumerate(self.tokens)}
         names |= {i: name for name, i in self.special.items()}
         vocab = {name: i for i, name in names.items()}
@@ -261,20 +268,22 @@ class BPE:
             raise ValueError(f"two tokens are written {twice!r}: GPT-2's files cannot hold both")
         lines = [f"{names[left]} {names[right]}\n" for left, right in self.merges]
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), "utf-8")
-        (folder / "merges.txt").write_text("".join([f"{VERSION}\n", *lines]), "utf-8", newline="\n")
+        with disk_errors(folder):
+            make_folder(folder)
+            replace_file(folder / "vocab.json", [json.dumps(vocab, ensure_ascii=False).encode()])
+            replace_file(folder / "merges.txt", ["".join([f"{VERSION}\n", *lines]).encode()])
 
     @classmethod
     def load(cls, folder: str | Path, special: Collection[str] = ()) -> BPE:
         """Read `vocab.json` and `merges.txt` from `folder`; the ids are those of `vocab.json`.
 
         The files do not say which tokens are special, so `special` names them; GPT-2 itself has
-        "<|endoftext|>". ValueError when the files do not fit together, naming what does not.
+        "<|endoftext|>". CheckpointError when a file is missing, too long, or no JSON or UTF-8; ValueError
+        when the files do not fit together, naming what does not.
         """
         require_names(special)
-        vocab = json.loads((Path(folder) / "vocab.json").read_text("utf-8"))
-        if not isinstance(vocab, dict) or any(type(i) is not int for i in vocab.values()):
+        vocab = read_json(Path(folder) / "vocab.json", LIMIT)
+        if any(type(i) is not int for i in vocab.values()):
             raise ValueError("vocab.json must hold an object of tokens and their ids, {token: id}")
         if sorted(vocab.values()) != list(range(len(vocab))):
             raise ValueError(f"the ids in vocab.json must be 0 .. {len(vocab) - 1}, each once")
@@ -286,7 +295,7 @@ class BPE:
             for name in sorted(vocab, key=vocab.__getitem__)
         ]
         merges: dict[Pair, int] = {}
-        text = (Path(folder) / "merges.txt").read_text("utf-8")
+        text = read_text(Path(folder) / "merges.txt", LIMIT).replace("\r\n", "\n")
         for number, line in enumerate(text.split("\n"), start=1):
             if not line or (number == 1 and line.startswith("#version")):
                 continue  # elsewhere a # is a token like any other
@@ -296,5 +305,7 @@ class BPE:
                     f"line {number} of merges.txt, {line!r}, must be two tokens of vocab.json with "
                     "a space between, and vocab.json must hold their concatenation too"
                 )
-            merges[vocab[left], vocab[right]] = vocab[left + right]
+            if (pair := (vocab[left], vocab[right])) in merges:
+                raise ValueError(f"line {number} of merges.txt, {line!r}, comes twice: which place counts?")
+            merges[pair] = vocab[left + right]
         return cls(tokens, merges, {name: vocab[name] for name in special})
