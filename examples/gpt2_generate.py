@@ -19,6 +19,7 @@ from itertools import islice
 import numpy as np
 from common import Flags, add_device_flag, number
 
+from tinygen.files import CheckpointError
 from tinygen.models.gpt import END, GPT
 from tinygen.text import BPE
 
