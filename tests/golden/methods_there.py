@@ -1,0 +1,88 @@
+"""The references of samplers, diffusers' schedulers; and of optimizers, torch's."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from golden import models
+from golden.models_there import noise
+from golden.reference import REFERENCES, Weights
+
+BETAS = {
+    "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
+    "sqrt_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+}
+PREDICTS = ("epsilon", "sample", "v_prediction")
+
+
+def scheduler(kind: str, schedule: str, **options: Any) -> Any:
+    """diffusers' scheduler, its coefficients made again in float64: it keeps them in float32."""
+    import diffusers
+
+    made = getattr(diffusers, kind)(num_train_timesteps=1000, **BETAS[schedule], **options)
+    made.betas = torch.tensor(models.SCHEDULES[schedule].betas)
+    made.alphas = 1 - made.betas
+    made.alphas_cumprod = torch.cumprod(made.alphas, dim=0)
+    return made
+
+
+def schedule_of(w: Weights, kind: str) -> Any:
+    import diffusers
+
+    made = diffusers.DDPMScheduler(num_train_timesteps=1000, **BETAS[kind])
+    return made.betas[[0, 1, 500, 998, 999]], made.alphas_cumprod[[0, 1, 500, 998]]
+
+
+def ancestral(w: Weights, kind: str, variance: str, clip: float | None) -> Any:
+    from diffusers.schedulers import scheduling_ddpm
+
+    said = [models.SAID, models.BETWEEN] if variance == "learned" else [models.SAID]
+    x, said = torch.tensor(models.X), torch.tensor(np.concatenate(said, axis=1))
+    called_there = "learned_range" if variance == "learned" else f"fixed_{variance}"
+    scheduling_ddpm.randn_tensor = lambda *_, **__: noise(*x.shape)
+    options = {"variance_type": called_there, "clip_sample": clip is not None}
+    for predicts in PREDICTS:
+        made = scheduler("DDPMScheduler", kind, prediction_type=predicts, **options)
+        yield from (made.step(said, t, x).prev_sample for t in (0, 1, 500))
+
+
+def implicit(w: Weights, eta: float, clip: float | None) -> Any:
+    x, said = torch.tensor(models.X), torch.tensor(models.SAID)
+    options = {"clip_sample": clip is not None, "timestep_spacing": "trailing"}
+    more = {"use_clipped_model_output": True, "variance_noise": noise(*x.shape)}
+    for predicts in PREDICTS:
+        made = scheduler("DDIMScheduler", "linear", prediction_type=predicts, **options)
+        made.set_timesteps(50)
+        steps = made.timesteps.flip(0)
+        yield from (made.step(said, int(steps[i]), x, eta, **more).prev_sample for i in (0, 1, 25))
+
+
+for name in models.SAMPLERS:
+    what, *given = name.split("-")
+    number = lambda word: None if word == "None" else float(word)
+    if what == "schedule":
+        REFERENCES[name] = partial(schedule_of, kind=given[0])
+    elif what == "ancestral":
+        REFERENCES[name] = partial(ancestral, kind=given[0], variance=given[1], clip=number(given[2]))
+    else:
+        REFERENCES[name] = partial(implicit, eta=number(given[0]), clip=number(given[1]))
+
+# -- optimizers ------------------------------------------------------------------------------------
+
+
+def optimized(w: Weights, name: str) -> Any:
+    params = [torch.tensor(x, requires_grad=True) for x in models.START]
+    kind, options = models.OPTIMIZERS[name]
+    defaults = {"weight_decay": 0.01} if name == "adamw" else {}
+    optimizer = getattr(torch.optim, kind.__name__)(params, **defaults, **options)
+    for step in range(3):
+        for p, g in zip(params, models.gradients(step), strict=True):
+            p.grad = torch.tensor(g)
+        torch.nn.utils.clip_grad_norm_(params, models.CLIP)
+        optimizer.step()
+    return params
+
+
+REFERENCES.update({name: partial(optimized, name=name) for name in models.OPTIMIZERS})

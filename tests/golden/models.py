@@ -1,0 +1,182 @@
+"""The golden cases of whole models, of samplers, of optimizers and of the tokenizer: {name: Case}."""
+
+import numpy as np
+from golden.formula import Case, wave
+
+from tinygen import no_grad
+from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, linear, spread, sqrt_linear
+from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.denoiser import Denoiser
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.judge import Judge
+from tinygen.models.latent_diffusion import TextDenoiser
+from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.vae import VAE, ConvVAE
+from tinygen.models.vqvae import VQVAE
+from tinygen.optim import SGD, Adam, AdamW, clip_grad_norm
+from tinygen.tensor import Tensor
+
+RNG = np.random.default_rng(0)
+IDS = np.array([[0, 3, 1, 4, 4], [2, 2, 0, 3, 1]])
+NEXT = np.array([[-1, 3, 1, 4, 0], [2, -1, 0, 3, 1]])
+CAPTIONS = ["red square", "", "a red"]
+STEPS = np.array([1, 30])
+PICTURES = wave(2, 3, 8, 8, k=40)
+DIGITS = (wave(2, 1, 8, 8, k=41) + 1) / 2
+
+
+class Noise:
+    """A generator whose every draw is a wave."""
+
+    def standard_normal(self, shape, dtype=np.float64):
+        return wave(*shape, k=44).astype(np.float32).astype(dtype)
+
+
+def gpt(**changes):
+    return lambda: GPT(GPTConfig(5, 6, 2, 2, 8, **changes), RNG)
+
+
+def text_encoder():
+    return TextEncoder(TextEncoderConfig(("a", "red", "square"), 3, layers=2, heads=2, channels=6), rng=RNG)
+
+
+def unet(**options):
+    sizes = {"heads": 2, "groups": 2, "attention": (False, True), "multipliers": (1, 2)}
+    return UNet(UNetConfig(3, 3, 4, blocks=1, **sizes, **options), rng=RNG)
+
+
+def autoencoder():
+    return AutoencoderKL(AutoencoderConfig(3, 2, 4, (1, 2), groups=2), RNG)
+
+
+def losses_and_code(model, x):
+    """The two terms, and the moments of the code."""
+    q = model.encoder(x)
+    return *model.terms(x, Noise()), q.mean, q.logvar
+
+
+def texts_to_codes(model, x):
+    context, mask = model.text_encoder(CAPTIONS[:2])
+    return model(x, STEPS, context, mask)
+
+
+MODELS = {
+    "gpt": Case(gpt(gelu="tanh"), (IDS,), lambda m, ids: m(ids, NEXT)),
+    "gpt-untied": Case(
+        gpt(gelu="none", tie_weights=False, norm_eps=0.1), (IDS,), lambda m, ids: m(ids, NEXT)
+    ),
+    "text_encoder": Case(text_encoder, (), lambda m: m(CAPTIONS)[0] * m(CAPTIONS)[1][..., None]),
+    "unet-classes": Case(
+        lambda: unet(classes=3), (PICTURES,), lambda m, x: m(x, STEPS, np.array([2, 3])), 1e-5
+    ),
+    "unet-scale_shift": Case(lambda: unet(scale_shift=True), (PICTURES,), lambda m, x: m(x, STEPS), 1e-5),
+    "unet-texts": Case(
+        lambda: unet(context=5),
+        (PICTURES, wave(2, 4, 5, k=31)),
+        lambda m, x, c: m(x, STEPS, context=c, mask=np.arange(4) < np.array([[3], [4]])),
+        1e-5,
+    ),
+    "latent_diffusion": Case(
+        lambda: TextDenoiser(unet(context=6), text_encoder()), (PICTURES,), texts_to_codes, 1e-5
+    ),
+    "autoencoder": Case(autoencoder, (PICTURES,), lambda m, x: (*m.encode(x), *m.terms(x, Noise()))),
+    "autoencoder-decoder": Case(autoencoder, (wave(2, 2, 3, 4, k=42),), lambda m, z: m.decode(z)),
+    "vae": Case(lambda: VAE(6, 5, 2, rng=RNG), ((wave(3, 6, k=43) + 1) / 2,), losses_and_code),
+    "vae-gaussian": Case(
+        lambda: VAE(6, 5, 2, pixels="gaussian", beta=0.3, rng=RNG),
+        (wave(3, 6, k=43),),
+        lambda m, x: m(x, Noise()),
+    ),
+    "conv_vae": Case(lambda: ConvVAE(1, 8, 2, 3, beta=0.3, rng=RNG), (DIGITS,), lambda m, x: m(x, Noise())),
+    "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m(x)[:4]),
+    "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),
+    "denoiser": Case(
+        lambda: Denoiser(2, 6, waves=3, rng=RNG), (wave(2, 2, k=45),), lambda m, x: m(x, STEPS), 1e-6
+    ),
+}
+
+# -- samplers --------------------------------------------------------------------------------------
+
+X, SAID, BETWEEN = (wave(2, 3, 4, k=k) for k in (46, 47, 48))
+SCHEDULES = {"linear": linear(1000), "sqrt_linear": sqrt_linear(1000), "cosine": cosine(1000)}
+
+
+def schedule(kind):
+    s = SCHEDULES[kind]
+    return s.betas[[0, 1, 500, 998, 999]], s.alpha_bars[[0, 1, 500, 998]]
+
+
+def ancestral(kind, variance, clip):
+    """Steps back from three places, with each kind of prediction."""
+    said = np.concatenate([SAID, BETWEEN], axis=1) if variance == "learned" else SAID
+    model = lambda x, t: said
+    return [
+        ancestral_step(Process(SCHEDULES[kind], predicts), model, X, t, Noise(), variance, clip)
+        for predicts in ("eps", "x0", "v")
+        for t in (0, 1, 500)
+    ]
+
+
+def implicit(eta, clip):
+    """DDIM in 50 steps of 1000, from three places."""
+    short = [Process(SCHEDULES["linear"], kind).respaced(spread(1000, 50)) for kind in ("eps", "x0", "v")]
+    model = lambda x, t: SAID
+    return [ddim_step(process, model, X, t, eta, Noise(), clip) for process in short for t in (0, 1, 25)]
+
+
+SAMPLERS = {
+    **{f"schedule-{kind}": Case(None, (), lambda kind=kind: schedule(kind), 1e-5) for kind in SCHEDULES},
+    **{
+        f"ancestral-{kind}-{variance}-{clip}": Case(
+            None, (), lambda kind=kind, variance=variance, clip=clip: ancestral(kind, variance, clip)
+        )
+        for kind, variance, clip in (
+            ("linear", "small", None),
+            ("linear", "large", None),
+            ("linear", "learned", None),
+            ("cosine", "small", 1.0),
+        )
+    },
+    **{
+        f"ddim-{eta}-{clip}": Case(None, (), lambda eta=eta, clip=clip: implicit(eta, clip))
+        for eta, clip in ((0.0, None), (0.5, None), (1.0, None), (0.5, 1.0))
+    },
+}
+
+# -- optimizers ------------------------------------------------------------------------------------
+
+OPTIMIZERS = {
+    "sgd": (SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2}),
+    "sgd-nesterov": (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "adam": (Adam, {"lr": 0.1, "weight_decay": 0.2}),
+    "adam-betas": (Adam, {"lr": 0.1, "betas": (0.8, 0.9), "eps": 0.1}),
+    "adamw": (AdamW, {"lr": 0.1}),
+    "adamw-decay": (AdamW, {"lr": 0.1, "weight_decay": 0.3}),
+}
+START, CLIP = (wave(2, 3, k=60), wave(3, k=61)), 0.9
+
+
+def gradients(step):
+    return wave(2, 3, k=62 + step) * 10.0 ** (-step), wave(3, k=65 + step)
+
+
+def optimized(name):
+    """Two parameters after three steps, whose gradients are cut to length 0.9."""
+    params = [Tensor(x.copy(), requires_grad=True) for x in START]
+    kind, options = OPTIMIZERS[name]
+    optimizer = kind(params, **options)
+    for step in range(3):
+        for p, g in zip(params, gradients(step), strict=True):
+            p.grad = g
+        clip_grad_norm(params, CLIP)
+        with no_grad():
+            optimizer.step()
+    return [p.data for p in params]
+
+
+CASES: dict[str, Case] = {
+    **MODELS,
+    **SAMPLERS,
+    **{name: Case(None, (), lambda name=name: optimized(name)) for name in OPTIMIZERS},
+}

@@ -1,0 +1,267 @@
+"""The references of whole models: transformers' and diffusers'; else written with torch's functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as f
+from golden import models
+from golden.layers_there import REAL, kl_gaussian, mlp, torch_attention
+from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffusers, linear, reference
+
+from tinygen import nn
+
+
+@reference("gpt", "gpt-untied")
+def gpt(w: Weights, ids: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tied = "lm_head.weight" not in w
+    config = GPT2Config(
+        vocab_size=5,
+        n_positions=6,
+        n_embd=8,
+        n_layer=2,
+        n_head=2,
+        activation_function="gelu_new" if tied else "gelu",
+        layer_norm_epsilon=1e-5 if tied else 0.1,
+        tie_word_embeddings=tied,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+    )
+    names = {"ln1": "ln_1", "ln2": "ln_2", "attn.qkv": "attn.c_attn", "attn.proj": "attn.c_proj"}
+    names |= {"mlp.fc": "mlp.c_fc", "mlp.proj": "mlp.c_proj"}
+    weights = {}
+    for name, t in w.items():
+        their = name
+        for old, new in names.items():
+            their = their.replace(old, new)
+        if name.endswith(("qkv.weight", "proj.weight", "fc.weight")):
+            t = t.T  # their Conv1D
+        weights[their if name.startswith("lm_head") else f"transformer.{their}"] = t
+    weights.setdefault("lm_head.weight", w["wte.weight"])
+    logits = called(GPT2LMHeadModel(config), weights, ids).logits
+    return logits, f.cross_entropy(logits.flatten(0, 1), torch.tensor(models.NEXT).flatten(), ignore_index=-1)
+
+
+def encoded(w: Weights, captions: list[str]) -> tuple[Any, Any]:
+    """Vectors and mask: the ids 0 for the beginning, 1 for padding, then the words in order."""
+    words = ["", "", "a", "red", "square"]
+    ids = torch.ones(len(captions), 4, dtype=torch.long)
+    for row, caption in zip(ids, captions, strict=True):
+        known = [0, *(words.index(word) for word in caption.split())]
+        row[: len(known)] = torch.tensor(known)
+    x = w["token.weight"][ids] + w["place.weight"]
+    for i in range(2):
+        names = {k.replace("mlp.", "mlp."): t for k, t in at(w, f"blocks.{i}").items()}
+        x = tanh_block(names, x, ids == 1)
+    return f.layer_norm(x, (6,), w["norm.weight"], w["norm.bias"]), ids != 1
+
+
+def tanh_block(w: Weights, x: Any, padding: Any) -> Any:
+    """A block whose GELU is the formula with tanh, which torch's layer takes as a function."""
+    h = f.layer_norm(x, (6,), w["ln1.weight"], w["ln1.bias"])
+    x = x + torch_attention(at(w, "attn"), h, key_padding_mask=padding)
+    h = f.layer_norm(x, (6,), w["ln2.weight"], w["ln2.bias"])
+    return x + mlp(at(w, "mlp"), h)
+
+
+@reference("text_encoder")
+def text_encoder(w: Weights) -> Any:
+    y, mask = encoded(w, models.CAPTIONS)
+    return y * mask[..., None]
+
+
+SHARED = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": (4, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 2,
+}
+STEPS = torch.tensor(models.STEPS)
+
+
+@reference("unet-classes", "unet-scale_shift")
+def unet(w: Weights, x: Any) -> Any:
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    classes = "labels.weight" in w
+    module = UNet2DModel(
+        **SHARED,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        attn_norm_num_groups=2,
+        num_class_embeds=4 if classes else None,
+        resnet_time_scale_shift="default" if classes else "scale_shift",
+    )
+    weights = like_diffusers(CASES["unet-classes" if classes else "unet-scale_shift"].make(), w)
+    return called(module, weights, x, STEPS, *([torch.tensor([2, 3])] if classes else [])).sample
+
+
+def unet_of_texts(w: Weights, x: Any, context: Any, mask: Any, ours: nn.Module) -> Any:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    module = UNet2DConditionModel(
+        **SHARED,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=context.shape[2],
+        attention_head_dim=2,
+    )
+    weights = like_diffusers(ours, w)
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+    weights = {name: t.reshape(shapes[name]) for name, t in weights.items()}
+    return called(module, weights, x, STEPS, context, encoder_attention_mask=mask).sample
+
+
+@reference("unet-texts")
+def unet_texts(w: Weights, x: Any, context: Any) -> Any:
+    return unet_of_texts(w, x, context, REAL, CASES["unet-texts"].make())
+
+
+@reference("latent_diffusion")
+def latent_diffusion(w: Weights, x: Any) -> Any:
+    context, mask = encoded(at(w, "text_encoder"), models.CAPTIONS[:2])
+    return unet_of_texts(at(w, "unet"), x, context, mask, CASES["latent_diffusion"].make().unet)
+
+
+def autoencoder() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(4, 8),
+        latent_channels=2,
+        norm_num_groups=2,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+    )
+
+
+class Asked(torch.nn.Module):
+    """A method of a module, called through its forward."""
+
+    def __init__(self, module: torch.nn.Module, ask: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module, self.ask = module, ask
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.ask(self.module, *inputs)
+
+
+def ask_autoencoder(w: Weights, ask: Callable[..., Any], *inputs: Any) -> Any:
+    weights = like_diffusers(CASES["autoencoder"].make(), {k: t for k, t in w.items() if k != "scale"})
+    module = autoencoder()
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+    weights = {f"module.{name}": t.reshape(shapes[name]) for name, t in weights.items()}
+    return called(Asked(module, ask), weights, *inputs)
+
+
+def noise(*shape: int) -> Any:
+    return torch.tensor(models.Noise().standard_normal(shape))
+
+
+@reference("autoencoder")
+def autoencoder_terms(w: Weights, x: Any) -> Any:
+    def ask(module: Any, x: Any) -> Any:
+        q = module.encode(x).latent_dist
+        picture = module.decode(q.mean + q.std * noise(*q.mean.shape)).sample
+        return q.mean, q.logvar, f.mse_loss(picture, x, reduction="sum"), q.kl().sum()
+
+    return ask_autoencoder(w, ask, x)
+
+
+REFERENCES["autoencoder-decoder"] = lambda w, z: ask_autoencoder(w, lambda m, z: m.decode(z).sample, z)
+
+
+def bernoulli_or_normal(w: Weights, out: Any, x: Any) -> Any:
+    if "pixels.logvar" in w:
+        return -torch.distributions.Normal(out, (w["pixels.logvar"] / 2).exp()).log_prob(x).sum()
+    return f.binary_cross_entropy_with_logits(out, x, reduction="sum")
+
+
+def bound(w: Weights, x: Any, mean: Any, logvar: Any, decode: Callable[[Any], Any]) -> tuple[Any, Any]:
+    out = decode(mean + (logvar / 2).exp() * noise(*mean.shape))
+    return bernoulli_or_normal(w, out, x), kl_gaussian(w, mean, logvar)
+
+
+def perceptrons(w: Weights, x: Any) -> Any:
+    h = f.relu(linear(w, "encoder.fc", x))
+    mean, logvar = linear(w, "encoder.mean", h), linear(w, "encoder.logvar", h)
+    decode = lambda z: linear(w, "decoder.out", f.relu(linear(w, "decoder.fc", z)))
+    return *bound(w, x, mean, logvar, decode), mean, logvar
+
+
+REFERENCES["vae"] = perceptrons
+
+
+@reference("vae-gaussian")
+def vae_gaussian(w: Weights, x: Any) -> Any:
+    reconstruction, kl, *_ = perceptrons(w, x)
+    return (reconstruction + 0.3 * kl) / 3
+
+
+def conv(w: Weights, name: str, x: Any, **options: int) -> Any:
+    return f.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], **options)
+
+
+def conv_up(w: Weights, name: str, x: Any) -> Any:
+    return f.conv_transpose2d(x, w[f"{name}.weight"], w[f"{name}.bias"], stride=2, padding=1)
+
+
+@reference("conv_vae")
+def conv_vae(w: Weights, x: Any) -> Any:
+    """ReLU after all layers but those that make the moments and the picture."""
+    h = f.relu(conv(w, "encoder.conv1", x, padding=1))
+    for name in ("encoder.conv2", "encoder.conv3"):
+        h = f.relu(conv(w, name, h, stride=2, padding=1))
+    h = h.flatten(1)
+
+    def decode(z: Any) -> Any:
+        h = f.relu(linear(w, "decoder.fc", z)).unflatten(1, (4, 2, 2))
+        for name in ("decoder.up1", "decoder.up2"):
+            h = f.relu(conv_up(w, name, h))
+        return conv(w, "decoder.out", h, padding=1)
+
+    reconstruction, kl = bound(w, x, linear(w, "encoder.mean", h), linear(w, "encoder.logvar", h), decode)
+    return (reconstruction + 0.3 * kl) / 2
+
+
+@reference("vqvae")
+def vqvae(w: Weights, x: Any) -> Any:
+    """van den Oord et al. 2017, eq. 3 and section 4.1."""
+
+    def near(name: str, x: Any) -> Any:
+        return x + conv(w, f"{name}.mix", f.relu(conv(w, f"{name}.near", f.relu(x), padding=1)))
+
+    h = f.relu(conv(w, "encoder.0", x, stride=2, padding=1))
+    h = near("encoder.4", near("encoder.3", conv(w, "encoder.2", h, stride=2, padding=1)))
+    z = conv(w, "encoder.6", f.relu(h)).permute(0, 2, 3, 1)
+    codebook = w["quantizer.codebook"]
+    e = codebook[torch.cdist(z.flatten(0, 2), codebook).argmin(dim=1)].view(z.shape)
+    h = conv(w, "decoder.0", (z + (e - z).detach()).permute(0, 3, 1, 2), padding=1)
+    h = f.relu(near("decoder.2", near("decoder.1", h)))
+    picture = conv_up(w, "decoder.6", f.relu(conv_up(w, "decoder.4", h)))
+    terms = f.mse_loss(picture, x), f.mse_loss(e, z.detach()), f.mse_loss(z, e.detach())
+    return terms[0] + terms[1] + 0.4 * terms[2], *terms
+
+
+@reference("judge")
+def judge(w: Weights, x: Any) -> Any:
+    h = f.relu(conv(w, "conv1", x, padding=1))
+    h = f.relu(conv(w, "conv2", h, stride=2, padding=1))
+    h = f.relu(linear(w, "fc", h.flatten(1)))
+    return linear(w, "out", h), h
+
+
+@reference("denoiser")
+def denoiser(w: Weights, x: Any) -> Any:
+    """Sines and cosines of the coordinates at 1, 2, 4; the steps as in diffusers."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    angles = (x[:, :, None] * 2.0 ** torch.arange(3)).flatten(1)
+    time = linear(w, "time", get_timestep_embedding(STEPS, 64, True, 0).double())
+    h = f.silu(linear(w, "point", torch.cat([x, angles.sin(), angles.cos()], dim=1)) + time)
+    for i in range(2):
+        h = f.silu(linear(w, f"hidden.{i}", h))
+    return linear(w, "out", h)
