@@ -142,4 +142,6 @@ def indices(x: Any) -> Any:
 def wrapped(x: Any) -> Any:
     if type(x) in (tuple, list):
         return type(x)(map(wrapped, x))
+    if isinstance(x, tuple):  # NumPy's own, such as EighResult
+        return type(x)(*map(wrapped, x))
     return Foreign(x) if isinstance(x, (np.ndarray, np.generic)) else x

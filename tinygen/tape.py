@@ -286,7 +286,7 @@ def explained(error: Exception, call: str, arrays: Sequence[Any]) -> Exception:
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array_function__"):
             kind = f"{type(x).__module__}.{type(x).__qualname__}"
             return TypeError(f"{call}: NumPy cannot compute with a {kind}; Tensor(x) shares its memory")
-    if type(error) in (TypeError, ValueError, IndexError):
+    if type(error) in (TypeError, ValueError, IndexError, np.linalg.LinAlgError):
         return type(error)(f"{call}: {error}{keyword_hint(str(error))}")
     error.add_note(f"in {call}")
     return error

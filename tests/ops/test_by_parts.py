@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases_complex import COMPLEX
 from cases_fourier import FOURIER
+from cases_matrices import MATRICES
 from foreign import Foreign
 from parts import Case, as_list, bent, joined, leaves, parts, weighted, weights
 
@@ -15,7 +16,7 @@ import tinygen
 from tinygen import Tensor, gradcheck
 from tinygen.ops import complex_numbers
 
-CASES = [*COMPLEX, *FOURIER]
+CASES = [*COMPLEX, *FOURIER, *MATRICES]
 pytestmark = pytest.mark.filterwarnings("error")  # NumPy warns where an imaginary part is lost
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
@@ -37,11 +38,12 @@ def test_the_gradient_of_the_gradient_by_real_and_imaginary_parts(case: Case):
 
 @every_case
 def test_values_are_numpys_and_float32_stays(case: Case):
+    for y, expected in zip(as_list(case.f(*leaves(case.inputs))), as_list(case.f(*case.inputs)), strict=True):
+        assert y.dtype == expected.dtype
+        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-12, atol=1e-13)
     inputs = leaves(case.inputs, np.float32)
     values = as_list(case.f(*inputs))
-    for y, expected in zip(values, as_list(case.f(*(x.data for x in inputs))), strict=True):
-        assert y.dtype in (np.float32, np.complex64)
-        np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert {y.dtype for y in values} <= {np.dtype(np.float32), np.dtype(np.complex64)}
     weighted(values).backward()
     assert [x.grad.dtype for x in inputs] == [x.dtype for x in inputs]
 
@@ -49,6 +51,8 @@ def test_values_are_numpys_and_float32_stays(case: Case):
 @every_case
 def test_a_complex_gradient_is_that_of_both_parts(case: Case):
     """∂L/∂x + i ∂L/∂y, through `backward`, `grad` and `grad` on the tape."""
+    if not any(x.dtype.kind == "c" for x in case.inputs):
+        pytest.skip("real numbers only")
     inputs = leaves(case.inputs)
     weighted(case.f(*inputs)).backward()
     numbers = leaves(parts(case.inputs))
@@ -88,6 +92,8 @@ def test_torch_agrees(case: Case):
 @every_case
 def test_arrays_that_refuse_numpy(case: Case):
     """As in test_every_op.py: what runs on these runs on a GPU."""
+    if "singular" in case.name:
+        pytest.skip("on a GPU nobody looks whether a matrix is singular")
     inputs = leaves(case.inputs, np.float32)
     weighted(case.f(*inputs)).backward()
     there = [Tensor(Foreign(x.data), requires_grad=True) for x in inputs]

@@ -5,7 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops import methods, operators  # noqa: F401 (they give Tensor its methods)
+from tinygen.ops import (  # noqa: F401 (they give Tensor its methods)
+    fourier,
+    methods,
+    operators,
+)
 from tinygen.ops.activation import (
     dropout,
     gelu,
@@ -72,6 +76,7 @@ from tinygen.ops.loss import (
     l1,
     mse,
 )
+from tinygen.ops.matrices import decompositions, norms, products, solve  # noqa: F401
 from tinygen.ops.norm import batch_norm, group_norm, layer_norm, rms_norm
 from tinygen.ops.numpy.join import pad
 from tinygen.ops.numpy.reduce import max, mean, min, std, sum, var

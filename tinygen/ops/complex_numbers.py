@@ -19,6 +19,7 @@ import numpy as np
 from tinygen.ops import elementwise, fourier, index, linalg, reduce, shape
 from tinygen.ops.einsum import contract
 from tinygen.ops.elementwise import conjugate
+from tinygen.ops.matrices import decompositions, norms, solve
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
 
@@ -65,12 +66,20 @@ ANALYTIC: tuple[Any, ...] = (
     *(linalg.matmul, linalg.linear, contract),
     *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),
     *(shape.broadcast_to, shape.joined, shape.split, shape.repeat, shape.tile, shape.tril, shape.triu),
+    *(solve.inv, solve.solve, solve.det),
     *(fourier.fft, fourier.ifft, fourier.rfft, fourier.irfft),
     *(index.entries, index.scatter_add),
 )
 """Ops whose rule for real numbers is that for complex ones."""
 
-PARTS: tuple[Any, ...] = (real, imag, angle, conjugate, elementwise.absolute, elementwise.sign, reduce.var)
+PARTS: tuple[Any, ...] = (
+    *(real, imag, angle, conjugate, elementwise.absolute, elementwise.sign, reduce.var),
+    *(norms.length, norms.power_norm, norms.nonzeros),
+    *(solve.slogdet, solve.pinv, solve.lstsq),
+    *(decompositions.cholesky, decompositions.eigh, decompositions.eigvalsh),
+    *(decompositions.eig, decompositions.qr),
+    *(decompositions.svd, decompositions.svdvals),
+)
 """Ops that are not analytic, whose rules know of complex numbers."""
 
 for function in (*ANALYTIC, *PARTS):

@@ -1,0 +1,248 @@
+"""Decompositions: Cholesky, QR, eigenvalues and eigenvectors, singular values and vectors.
+
+The sign of an eigenvector or singular vector is arbitrary (its phase, if it is complex; a rotation, where
+values are equal). Gradients are right for functions that do not depend on it, such as the projection v vᵀ.
+Where values are equal, the gradient of a single vector is infinite, and the gradient by the values is one of
+several that are as good.
+
+`cholesky`, `eigh` and `eigvalsh` read one triangle of a symmetric (Hermitian) matrix, as NumPy's do. The
+entries of the other triangle, which are not looked at, have the gradient 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.matrices.solve import H, conj, textbook
+from tinygen.tape import detached, implements, op
+from tinygen.tensor import Array
+
+EighResult: Any = type(np.linalg.eigh(np.eye(1)))
+EigResult: Any = type(np.linalg.eig(np.eye(1)))
+QRResult: Any = type(np.linalg.qr(np.eye(1)))
+SVDResult: Any = type(np.linalg.svd(np.eye(1)))
+
+# -- symmetric matrices ----------------------------------------------------------------------------
+
+
+def read(g: Array, triangle: str) -> Array:
+    """The gradient by the triangle that was read, for a gradient by all entries: those of the other one
+    are the same numbers (conjugated)."""
+    g = (g + H(g)) / 2
+    return np.tril(g) + np.tril(g, -1) if triangle == "L" else np.triu(g) + np.triu(g, 1)
+
+
+@implements(np.linalg.cholesky)
+def linalg_cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    """The lower triangular L of A = L Lᴴ, or the upper one of A = Uᴴ U. Raises LinAlgError for a matrix
+    that is not positive definite."""
+    return H(cholesky(H(a))) if upper else cholesky(a)
+
+
+@op
+def cholesky(a: Array) -> Any:
+    """Murray, *Differentiation of the Cholesky decomposition* (arXiv:1602.07527, 2016), section 3."""
+    L = np.linalg.cholesky(a)
+
+    def da(g: Array) -> Array:
+        p = H(L) @ np.tril(g)
+        p = (np.tril(p) + np.tril(p, -1)) / 2
+        return read(H(np.linalg.solve(H(L), H(np.linalg.solve(H(L), p)))), "L")
+
+    return L, textbook(da)
+
+
+@implements(np.linalg.eigh)
+def linalg_eigh(a: Any, UPLO: Any = "L") -> Any:
+    """(eigenvalues, eigenvectors) of a symmetric (Hermitian) matrix, of which one triangle is read."""
+    return EighResult(*eigh(a, UPLO=UPLO))
+
+
+@op
+def eigh(a: Array, *, UPLO: Any) -> Any:
+    """Giles 2008, section 3.1."""
+    w, v = np.linalg.eigh(a, UPLO)
+
+    def da(gw: Array, gv: Array) -> Array:
+        inner = apart(H(v) @ gv, w[..., None, :] - w[..., :, None])
+        return read(v @ (on_diagonal(gw) + inner) @ H(v), UPLO.upper())
+
+    return (w, v), textbook(da)
+
+
+@implements(np.linalg.eigvalsh)
+@op
+def eigvalsh(a: Array, UPLO: Any = "L") -> Any:
+    """dw = vᴴ dA v for each eigenvalue and its eigenvector."""
+
+    def da(gw: Array) -> Array:
+        v = np.linalg.eigh(a, UPLO)[1]
+        return read((v * gw[..., None, :]) @ H(v), UPLO.upper())
+
+    return np.linalg.eigvalsh(a, UPLO), textbook(da)
+
+
+def apart(x: Array, differences: Array) -> Array:
+    """x divided by the differences of values, off the diagonal; 0 where x is: there it does not matter."""
+    n = x.shape[-1]
+    used = (detached(x) != 0) & ~np.eye(n, dtype=bool, like=plain(x))
+    return np.where(used, x / np.where(used, differences, 1), 0)
+
+
+def over(x: Array, values: Array) -> Array:
+    """x divided by values, 0 where x is."""
+    used = detached(x) != 0
+    return np.where(used, x / np.where(used, values, 1), 0)
+
+
+def plain(x: Any) -> Any:
+    """The array of a Tensor."""
+    return getattr(x, "_data", x)
+
+
+def on_diagonal(x: Array) -> Array:
+    """(..., n) on the diagonals of (..., n, n)."""
+    return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype, like=plain(x))
+
+
+# -- square matrices -------------------------------------------------------------------------------
+
+
+@implements(np.linalg.eig)
+def linalg_eig(a: Any) -> Any:
+    """(eigenvalues, eigenvectors) of a square matrix: complex, unless all eigenvalues are real."""
+    return EigResult(*eig(a))
+
+
+@op
+def eig(a: Array) -> Any:
+    """Boeddeker et al., *On the computation of complex-valued gradients with application to statistically
+    optimum beamforming* (arXiv:1701.00392, 2017), section 4.4; the vectors have the length 1."""
+    w, v = np.linalg.eig(a)
+
+    def da(gw: Array, gv: Array) -> Array:
+        inner = H(v) @ gv
+        along = np.real(np.einsum("...ii->...i", inner))  # a vector does not grow
+        inner = apart(inner - (H(v) @ v) * along[..., None, :], conj(w[..., None, :] - w[..., :, None]))
+        return np.linalg.solve(H(v), (on_diagonal(gw) + inner) @ H(v))
+
+    return (w, v), textbook(da)
+
+
+@implements(np.linalg.eigvals)
+def eigvals(a: Any) -> Any:
+    return eig(a)[0]
+
+
+# -- all matrices ----------------------------------------------------------------------------------
+
+
+@implements(np.linalg.qr)
+def linalg_qr(a: Any, mode: str = "reduced") -> Any:
+    """(Q, R) with Q (..., m, k) and R (..., k, n) for k = min(m, n); `mode="r"` gives R alone. The columns of
+    Q beyond that, which `mode="complete"` gives for m > n, are no function of A."""
+    m, n = a.shape[-2:]
+    if mode not in ("reduced", "complete", "r"):
+        raise ValueError(f'qr: mode {mode!r} has no gradient rule, use "reduced" or "r"')
+    if mode == "complete" and m > n:
+        if a.requires_grad:
+            raise ValueError(
+                f"qr: of a matrix {a.shape}, the last {m - n} columns of Q are no function of it, so that "
+                'they have no gradient: use mode="reduced", or a.detach()'
+            )
+        return QRResult(*complete(a))
+    q, r = qr(a)
+    return r if mode == "r" else QRResult(q, r)
+
+
+@op
+def complete(a: Array) -> Any:
+    """Every column of Q, of which the last have no gradient."""
+    return (tuple(np.linalg.qr(a, "complete")),)
+
+
+@op
+def qr(a: Array) -> Any:
+    """Walter & Lehmann, *Algorithmic differentiation of linear algebra functions with application in optimum
+    experimental design* (arXiv:1001.1654, 2010), for a tall A of full rank. Of a wide one, [X, Y] = Q [U, V],
+    U is the R of X, and V = Qᴴ Y."""
+    q, r = np.linalg.qr(a)
+    m, n = a.shape[-2:]
+
+    def tall(gq: Array, gu: Array) -> Array:
+        u = r[..., :m]
+        M = u @ H(np.triu(gu)) - H(gq) @ q
+        below = np.tril(M, -1)
+        symmetric = below + H(below) + on_diagonal(np.real(np.einsum("...ii->...i", M)))
+        return H(np.linalg.solve(u, H(gq + q @ symmetric)))
+
+    def da(gq: Array, gr: Array) -> Array:
+        if m >= n:
+            return tall(gq, gr)
+        y, gv = a[..., m:], gr[..., m:]
+        return np.concatenate([tall(gq + y @ H(gv), gr[..., :m]), q @ gv], -1)
+
+    return (q, r), textbook(da)
+
+
+@implements(np.linalg.svd)
+def linalg_svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+    """(U, s, Vᴴ) with A = U diag(s) Vᴴ, or s alone. With `full_matrices`, NumPy's default, a matrix that is
+    not square has more columns in U or rows in Vᴴ. They are no function of A: their use raises ValueError
+    when the gradient is computed."""
+    if hermitian:  # one triangle of A is read
+        a = np.tril(a) + H(np.tril(a, -1))
+    if not compute_uv:
+        return np.linalg.svdvals(a)
+    return SVDResult(*svd(a, full=full_matrices))
+
+
+@op
+def svd(a: Array, *, full: bool) -> Any:
+    """Townsend, *Differentiating the singular value decomposition* (2016); the phases of complex vectors as
+    in Wan & Zhang, *Automatic differentiation for complex valued SVD* (arXiv:1909.02659, 2019)."""
+    value = np.linalg.svd(a, full)
+    k = min(a.shape[-2:])
+    u, s, vh = value[0][..., :k], value[1], value[2][..., :k, :]
+
+    def da(gu: Array, gs: Array, gvh: Array) -> Array:
+        check_unused(gu[..., k:], gvh[..., k:, :])
+        gu, gv = gu[..., :k], H(gvh[..., :k, :])
+        rows, columns = s[..., :, None], s[..., None, :]
+        squares = (columns - rows) * (columns + rows)
+        of_u, of_v = H(u) @ gu, vh @ gv
+        inner = apart(of_u - H(of_u), squares) * columns + rows * apart(of_v - H(of_v), squares)
+        values = gs
+        if a.dtype.kind == "c":
+            values = values + over(1j * np.imag(np.einsum("...ii->...i", of_u)), s)
+        d = u @ (inner + on_diagonal(values)) @ vh
+        if a.shape[-2] > k:
+            d = d + over(gu - u @ of_u, columns) @ vh
+        if a.shape[-1] > k:
+            d = d + u @ over(H(gv - H(vh) @ of_v), rows)
+        return d
+
+    return tuple(value), textbook(da)
+
+
+def check_unused(*gradients: Array) -> None:
+    for g in gradients:
+        if g.size and np.any(plain(g)):
+            raise ValueError(
+                "svd: columns of U or rows of V beyond the smaller size are no function of the matrix, so "
+                "that they have no gradient: pass full_matrices=False"
+            )
+
+
+@implements(np.linalg.svdvals)
+@op
+def svdvals(a: Array) -> Any:
+    """ds = Re(uᴴ dA v) for each singular value and its vectors."""
+
+    def da(gs: Array) -> Array:
+        u, _, vh = np.linalg.svd(a, full_matrices=False)
+        return (u * gs[..., None, :]) @ vh
+
+    return np.linalg.svd(a, compute_uv=False), textbook(da)

@@ -1,0 +1,137 @@
+"""Norms of vectors and matrices, and the condition number.
+
+At a vector of zeros, where norms have a kink, the gradient is taken to be 0; so it is for entries that are 0.
+Entries that share the largest absolute value share the gradient of the maximum norm.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygen.ops.matrices.solve import conj
+from tinygen.ops.reduce import kept, normalized
+from tinygen.tape import implements, op
+from tinygen.tensor import Array, Tensor
+
+
+@implements(np.linalg.norm)
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """As `np.linalg.norm`: of vectors along an axis, of matrices in two axes; of all entries for None. `ord`
+    is None, "fro", "nuc", inf, -inf, 0, or a number."""
+    if axis is None and (ord is None or (x.ndim == 1 and ord == 2) or (x.ndim == 2 and ord == "fro")):
+        return length(x, None, keepdims)
+    axes = normalized(axis, x.ndim)
+    if len(axes) == 1:
+        return of_vectors(x, 2 if ord is None else ord, axes[0], keepdims)
+    if len(axes) == 2:
+        return of_matrices(x, ord, axes, keepdims)
+    raise ValueError(
+        f"norm: of vectors (1 axis) or matrices (2 axes), got {len(axes)} axes of shape {x.shape}"
+    )
+
+
+@implements(np.linalg.vector_norm)
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+    """The norm of all entries along the axes (one, several, or None for all), taken as one vector."""
+    return of_vectors(x, ord, axis, keepdims)
+
+
+@implements(np.linalg.matrix_norm)
+def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+    """The norm of the matrices in the last two axes."""
+    return of_matrices(x, ord, normalized((-2, -1), x.ndim), keepdims)
+
+
+def of_vectors(x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
+    if isinstance(ord, str):
+        raise ValueError(f"norm: ord {ord!r} is for matrices; of a vector it is a number, inf or -inf")
+    if ord == 2:
+        return length(x, axis, keepdims)
+    if ord == 0:
+        return nonzeros(x, axis, keepdims)
+    size = np.abs(as_float(x))
+    if ord == math.inf:
+        return size.max(axis=axis, keepdims=keepdims)
+    if ord == -math.inf:
+        return size.min(axis=axis, keepdims=keepdims)
+    return size.sum(axis=axis, keepdims=keepdims) if ord == 1 else power_norm(x, float(ord), axis, keepdims)
+
+
+def of_matrices(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    row, column = axes
+    if ord in (None, "fro", "f"):
+        return length(x, axes, keepdims)
+    if ord in (1, -1, math.inf, -math.inf):
+        along, across = (row, column) if abs(ord) == 1 else (column, row)
+        sums = np.abs(as_float(x)).sum(axis=along, keepdims=True)
+        y = sums.max(axis=across, keepdims=True) if ord > 0 else sums.min(axis=across, keepdims=True)
+    elif ord in (2, -2, "nuc"):
+        values = np.linalg.svdvals(np.moveaxis(as_float(x), axes, (-2, -1)))
+        y = values.sum(axis=-1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
+        y = y.reshape(kept(x.shape, axes))
+    else:
+        raise ValueError(f'norm: ord {ord!r} is for vectors; of a matrix it is "fro", "nuc", ±1, ±2 or ±inf')
+    return y if keepdims else np.squeeze(y, axes)
+
+
+def as_float(x: Any) -> Any:
+    return x if x.dtype.kind in "fc" else x.astype(np.float32)
+
+
+@op
+def length(x: Array, axis: Any, keepdims: bool) -> Any:
+    """√Σ|x|²: back goes the unit vector, 0 for a vector of zeros."""
+    shape = kept(x.shape, axis)
+    y: Any
+    if isinstance(x, Tensor):
+        y = length(x, axis, keepdims)
+    elif axis is None:
+        y = np.linalg.norm(x).reshape(shape if keepdims else ())
+    else:
+        y = np.sqrt(np.real(x * conj(x)).sum(axis=axis, keepdims=keepdims))
+
+    def dx(g: Array) -> Array:
+        size = y.reshape(shape)
+        there = size != 0
+        return g.reshape(shape) * np.where(there, conj(x) / np.where(there, size, 1), 0)
+
+    return y, dx
+
+
+@op
+def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> Any:
+    """(Σ|x|^p)^(1/p): back goes sign(x) (|x| / norm)^(p - 1)."""
+    shape = kept(x.shape, axis)
+    y = power_norm(x, p, axis, keepdims) if isinstance(x, Tensor) else power_mean(x, p, axis, keepdims)
+
+    def dx(g: Array) -> Array:
+        size = y.reshape(shape)
+        there = (x != 0) & (size != 0) & (size != math.inf)
+        ratio = np.where(there, np.abs(x), 1) / np.where(there, size, 1)
+        return g.reshape(shape) * np.where(there, conj(np.sign(x)) * ratio ** (p - 1), 0)
+
+    return y, dx
+
+
+def power_mean(x: Array, p: float, axis: Any, keepdims: bool) -> Array:
+    return (np.abs(x) ** p).sum(axis=axis, keepdims=keepdims) ** (1 / p)
+
+
+@op
+def nonzeros(x: Array, axis: Any, keepdims: bool) -> Any:
+    """How many entries are not 0; no small step changes that."""
+    dtype = np.abs(x).dtype if x.dtype.kind in "fc" else np.float32
+    return (x != 0).astype(dtype).sum(axis=axis, keepdims=keepdims), lambda g: np.zeros_like(x)
+
+
+@implements(np.linalg.cond)
+def cond(x: Any, p: Any = None) -> Any:
+    """The condition number ‖A‖ ‖A⁻¹‖ in the norm p; for None and 2, largest by smallest singular value."""
+    if p in (None, 2, -2):
+        values = np.linalg.svdvals(x)
+        largest, smallest = values[..., 0], values[..., -1]
+        return smallest / largest if p == -2 else largest / smallest
+    return matrix_norm(x, ord=p) * matrix_norm(np.linalg.inv(x), ord=p)
