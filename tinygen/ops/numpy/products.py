@@ -12,14 +12,21 @@ from tinygen.ops.compose import as_operand, composition
 @composition("inner")
 def inner(a: Any, b: Any, /) -> Any:
     """The sum over the last axes of both."""
+    if 0 in (np.ndim(a), np.ndim(b)):
+        return a * b
     a, b = as_operand(a), as_operand(b)
-    return a * b if 0 in (a.ndim, b.ndim) else np.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
+    return np.tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,)))
 
 
 @composition("vdot")
 def vdot(a: Any, b: Any, /) -> Any:
-    """The sum of the products of all entries."""
-    return np.sum(np.ravel(as_operand(a)) * np.ravel(as_operand(b)))
+    """The sum of the products of all entries, with the conjugates of a's."""
+    return np.sum(np.ravel(conjugated(a)) * np.ravel(as_operand(b)))
+
+
+def conjugated(x: Any) -> Any:
+    x = as_operand(x)
+    return np.conj(x) if x.dtype.kind == "c" else x
 
 
 @composition("kron")
@@ -53,7 +60,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 
 @composition("vecdot")
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    return np.sum(np.moveaxis(as_operand(x1), axis, -1) * np.moveaxis(as_operand(x2), axis, -1), axis=-1)
+    return np.sum(np.moveaxis(conjugated(x1), axis, -1) * np.moveaxis(as_operand(x2), axis, -1), axis=-1)
 
 
 @composition("matvec")
@@ -63,4 +70,4 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 
 @composition("vecmat")
 def vecmat(x1: Any, x2: Any, /) -> Any:
-    return np.matmul(as_operand(x1)[..., None, :], as_operand(x2))[..., 0, :]
+    return np.matmul(conjugated(x1)[..., None, :], as_operand(x2))[..., 0, :]
