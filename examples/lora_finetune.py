@@ -6,6 +6,9 @@
 A small GPT learns to write the film reviews of tinygen/data/reviews.py, of which some 40 % praise, and is
 then fine-tuned on those that do. Their entropy is known too: of all reviews, they have the share P(praise),
 so that p(review | praise) = p(review) / P(praise). No model has a lower loss.
+
+The run's folder then has three from which any program can go on: base, what was pretrained; adapters, in
+peft's format; merged, the two in one. `transformers` reads them, too.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from endings import start
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +27,8 @@ from tinygen import no_grad
 from tinygen.align import add_lora, lora_state, merge, response_mask, sft_loss
 from tinygen.data.reviews import END, NUMBER, WORDS, Reviews, sentiment, text
 from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.peft import save_adapters
 from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
-from tinygen.safetensors import save_file
 
 LENGTH, STOP = 24, NUMBER[END]
 STAGES = ("pretraining", "full", "LoRA")
@@ -37,7 +41,7 @@ def flags() -> argparse.Namespace:
     add("--seed", type=number(int, 0), default=0, help="of everything")
     add("--width", type=size(2), default=256, help="channels of the stream; even")
     add("--rank", type=size(1), default=9, help="of the adapters")
-    add("--alpha", type=number(float, 0), default=16.0, help="the adapters count alpha/rank times")
+    add("--alpha", type=number(float, 1e-9), default=16.0, help="the adapters count alpha/rank times")
     add("--batch", type=size(1), default=64, help="reviews of a step")
     add("--pretraining-steps", type=number(int, 1), default=500, help="on all reviews")
     add("--steps-each", type=number(int, 1), default=800, help="of each way to fine-tune")
@@ -49,6 +53,8 @@ def flags() -> argparse.Namespace:
     args = parser.parse_args()
     if args.width % 2:
         args.error(f"--width {args.width} is odd, and there are 2 attention heads")
+    if args.rank > args.width:
+        args.error(f"--rank {args.rank} is above --width {args.width}: no matrix has a higher one")
     return args
 
 
@@ -78,9 +84,10 @@ class Lab:
 
     def begin(self, k: int) -> None:
         """Fine-tuning starts from what was pretrained; the adapters' own weights are as they were drawn."""
-        base = self.models[0].state_dict()
         ours = self.models[k].state_dict()
-        self.models[k].load_state_dict({n: base.get(n.replace(".base.", "."), x) for n, x in ours.items()})
+        places = {name.replace(".base.", "."): name for name in ours}
+        base = {places[name]: x for name, x in self.models[0].state_dict().items()}
+        self.models[k].load_state_dict({**ours, **base})
 
     def step(self, k: int, lr: float) -> float:
         texts = self.texts[min(k, 1)]
@@ -98,6 +105,15 @@ class Lab:
     def held_out_loss(self, model: GPT) -> float:
         """In nats a word, on reviews that praise."""
         return float(sft_loss(model, self.held_out, response_mask(self.held_out, 1, STOP)).item())
+
+    def save(self, folder: Path) -> None:
+        """base and merged for `GPT.from_pretrained`, adapters for `load_adapters` onto base. From here on the
+        adapters are merged."""
+        pretrained, _, adapted = self.models
+        pretrained.save_pretrained(folder / "base")
+        save_adapters(adapted, folder / "adapters", base_model=str(folder / "base"))
+        merge(adapted)
+        adapted.save_pretrained(folder / "merged")
 
     def floor(self) -> float:
         """The same of the grammar itself, which knows that they praise."""
@@ -133,11 +149,10 @@ def learn(args: argparse.Namespace) -> None:
     lengths = [args.pretraining_steps, args.steps_each, args.steps_each]
     run = Run(args, ["step", *STAGES[1:]], steps=sum(lengths))
     train(args, lab, run, lengths)
-    adapters = lora_state(lab.models[2])
     run.model(lab.models[1].state_dict())
-    save_file(run.path / "adapters.safetensors", adapters)
+    lab.save(run.path)  # the figures below are of the merged model
 
-    merge(lab.models[2])  # the figures below are of the merged model
+    adapters = lora_state(lab.models[2])
     floor, whole = lab.floor(), lab.models[0].num_parameters()
     counts = {"pretraining": whole, "full": whole, "LoRA": sum(x.size for x in adapters.values())}
     lines = [

@@ -7,6 +7,9 @@ import pytest
 from example_runs import module, run_here
 
 from tinygen.data.reviews import Reviews, sentiment
+from tinygen.models.gpt import GPT
+from tinygen.models.peft import load_adapters
+from tinygen.optim import Adam
 from tinygen.safetensors import load_file
 
 pytest.importorskip("matplotlib")
@@ -37,16 +40,63 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeyp
     assert all(row["loss"] > whole["floor"] for row in stages.values())
     assert stages["full"]["loss"] < stages["pretraining"]["loss"]
     assert stages["LoRA"]["loss"] != stages["pretraining"]["loss"]
-    adapters = load_file(tmp_path / "whole" / "adapters.safetensors")
+    adapters = load_file(tmp_path / "whole" / "adapters" / "adapter_model.safetensors")
     assert sum(x.size for x in adapters.values()) == stages["LoRA"]["trained"]
-    assert any(np.any(x != 0) for name, x in adapters.items() if name.endswith("lora_b"))
+    for name in ("base", "merged", "adapters"):
+        first, second = (sorted((tmp_path / out / name).iterdir()) for out in ("whole", "parts"))
+        assert [path.name for path in first] == [path.name for path in second]
+        for a, b in zip(first, second, strict=True):
+            assert a.name == "adapter_config.json" or a.read_bytes() == b.read_bytes()
+
+
+def lab_of(monkeypatch, *flags):
+    monkeypatch.setattr("sys.argv", ["lora_finetune.py", *TINY, *flags])
+    return example.Lab(example.flags())
+
+
+def test_what_it_leaves_is_loaded_elsewhere_and_goes_on(tmp_path, monkeypatch):
+    """Pretrain, fine-tune adapters, save; then load each folder, and train what comes of it."""
+    lab = lab_of(monkeypatch, "--rank", "2", "--alpha", "3")
+    lab.held_out = lab.held_out[:100]
+    for _ in range(3):
+        lab.step(0, 0.02)
+    lab.begin(2)
+    pretrained, _, adapted = lab.models
+    assert lab.held_out_loss(adapted) == lab.held_out_loss(pretrained)  # B is 0
+    for _ in range(3):
+        lab.step(2, 0.02)
+    beside = lab.held_out_loss(adapted)
+    assert beside < lab.held_out_loss(pretrained) - 0.01
+    lab.save(tmp_path)
+    assert lab.held_out_loss(adapted) == pytest.approx(beside, rel=1e-6)
+
+    base, merged = (GPT.from_pretrained(tmp_path / name) for name in ("base", "merged"))
+    assert lab.held_out_loss(base) == lab.held_out_loss(pretrained)
+    assert lab.held_out_loss(merged) == lab.held_out_loss(adapted)
+    assert len(load_adapters(base, tmp_path / "adapters")) == 8
+    assert lab.held_out_loss(base) == beside
+    for model in (base, merged.train()):
+        lab.models[1], before = model, lab.held_out_loss(model)
+        lab.optimizers[1] = Adam([p for p in model.parameters() if p.requires_grad])
+        for _ in range(10):
+            lab.step(1, 0.02)
+        assert lab.held_out_loss(model) < before - 0.001
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(["--rank", "9"], "--rank 9 is above --width 8"), (["--alpha", "0"], "--alpha: must be")],
+)
+def test_adapters_that_cannot_be_are_refused_at_the_door(tmp_path, monkeypatch, capsys, flags, message):
+    assert run_here(monkeypatch, example, "--out", tmp_path / "new", *TINY, *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_floor_is_the_entropy_of_reviews_that_praise(monkeypatch):
     """Bayes' rule, word by word, for some reviews: ln p(review) - ln P(praise), over the words after the
     first."""
-    monkeypatch.setattr("sys.argv", ["lora_finetune.py", *TINY])
-    lab = example.Lab(example.flags())
+    lab = lab_of(monkeypatch)
     assert np.all(sentiment(lab.held_out) > 0)
     few = lab.held_out = lab.held_out[:3]
     lengths = [int(np.argmax(row == example.STOP)) + 1 for row in few]
