@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,6 +65,15 @@ def test_draws_have_their_frequencies():
         p = np.exp(log_p[i])
         off = np.abs(np.bincount(half, minlength=27) - n / 2 * p)
         assert np.all(off < 7 * np.sqrt(n / 2 * p * (1 - p)) + 1)
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(0.0, [1, 0]), (np.nextafter(1.0, 0.0), [2, 1])])
+def test_what_has_no_probability_is_never_drawn(value, wanted):
+    """Not even at the ends, where the number that decides is 0, or almost 1."""
+    log_p = np.log(np.array([[1e-300, 0.25, 0.75, 1e-300], [0.5, 0.5, 1e-300, 1e-300]]))
+    log_p[log_p < -600] = -np.inf
+    ends = SimpleNamespace(random=lambda n: np.full(n, value))
+    np.testing.assert_array_equal(draw(log_p, np.array([0, 1]), ends), wanted)
 
 
 def test_the_odds_by_hand():

@@ -250,7 +250,7 @@ def test_vqvae_shapes(monkeypatch, codebook):
         eval_every=100,
     )
     monkeypatch.setattr(example, "SIDE", 16)
-    make = VQVAE(3, 4, 2, 5, args.beta, codebook == "ema", args.decay, rng=np.random.default_rng(1))
+    make = VQVAE(3, 4, 2, 40, args.beta, codebook == "ema", args.decay, rng=np.random.default_rng(1))
     model, other = exact(make)
     tests = {"train": shapes.batch(2, 16, np.random.default_rng(5))[0]}
     run = Loop(3)
@@ -273,16 +273,16 @@ def test_vqvae_shapes(monkeypatch, codebook):
         if codebook == "gradient":
             loss = loss + np.mean((e - constant(z)) ** 2)
         else:
-            chosen = np.eye(5)[codes]
+            chosen = np.eye(40)[codes]
             count = 0.6 * quantizer.count.data + 0.4 * chosen.sum(axis=0)
             total = 0.6 * quantizer.total.data + 0.4 * chosen.T @ rows
             n = count.sum()
             quantizer.total.data = total
-            quantizer.codebook.data = total / ((count + 1e-5) * n / (n + 5e-5))[:, None]
-        quantizer.count.data = 0.6 * quantizer.count.data + 0.4 * np.bincount(codes, minlength=5)
+            quantizer.codebook.data = total / ((count + 1e-5) * n / (n + 40e-5))[:, None]
+        quantizer.count.data = 0.6 * quantizer.count.data + 0.4 * np.bincount(codes, minlength=40)
         training.step(loss, warmup_cosine(step, 0.01, 0.0005, 1, 3))
         if step == 0:  # and every 50 steps
-            other.restart(x, rng)
+            assert other.restart(x, rng) > 0
         told.append((error.item(), commitment.item()))
     same(model, other, 1e-7)
     for name in ("codebook", "count"):

@@ -158,6 +158,8 @@ def test_flops_per_token():
     model = small()
     weights = model.num_parameters() - 8 * 8
     assert model.flops_per_token() == 6 * weights + 12 * 2 * 8 * 8
+    # A look-up is no product: two matrices of the vocabulary are no more work than one that serves twice.
+    assert small(tie_weights=False).flops_per_token() == model.flops_per_token()
 
 
 def test_gradient_of_a_whole_gpt():

@@ -231,6 +231,17 @@ def test_a_forbidden_token_never_comes_even_at_the_ends(value: float) -> None:
     assert (tokens == (1 if value == 0 else 9)).all()
 
 
+@pytest.mark.parametrize(("value", "end"), [(0.0, 0), (np.nextafter(1.0, 0.0), -1)])
+def test_a_token_that_another_row_allows_stays_forbidden_in_this_one(value: float, end: int) -> None:
+    """Columns that are forbidden in all rows are left out before; here none is."""
+    crossed = np.array([[0.0, -np.inf], [-np.inf, 0.0]])
+    assert sample(crossed, Extreme(value)).tolist() == [0, 1]  # type: ignore[arg-type]
+    allowed = np.random.default_rng(0).random((1000, 6)) < 0.5
+    allowed[~allowed.any(axis=1), 3] = True
+    tokens = sample(np.where(allowed, 0.0, -np.inf), Extreme(value))  # type: ignore[arg-type]
+    assert tokens.tolist() == [np.flatnonzero(row)[end] for row in allowed]
+
+
 def test_shapes_and_seeds() -> None:
     logits = np.zeros((2, 3, 4), np.float32)
     first, second = (sample(logits, np.random.default_rng(3)) for _ in range(2))

@@ -35,7 +35,10 @@ def k3(log_p: Any, log_q: Any) -> Any:
 
 def kl_rewards(scores: Array, log_p: Array, log_ref: Array, mask: Mask, beta: float) -> Array:
     """The reward of each token: -β (ln π - ln π_ref), and the score (B,) of the whole response on its last
-    one. log_p, log_ref and mask are (B, T), and so is the result; it is 0 outside the mask.
+    one. The divergence is a price: what is maximised is E[score] - β KL (Ouyang et al. 2022, eq. 2). Some
+    slides have + β, which would pay the policy for leaving the reference.
+
+    log_p, log_ref and mask are (B, T), and so is the result; it is 0 outside the mask.
 
     The sum over a row is a draw of score - β KL(π ‖ π_ref)."""
     rewards = np.where(mask, -beta * k1(log_p, log_ref), 0.0)
@@ -47,7 +50,8 @@ class AdaptiveKL:
     """The coefficient β, moved after each batch so that the divergence comes to `target` nats a response.
 
     It is multiplied by 1 + e·n/horizon, where e = KL/target - 1, cut to ±0.2, and n is how many responses
-    were seen. The defaults are those of Ziegler et al.'s code."""
+    were seen. The defaults are the settings of Ziegler et al.'s experiments, as the script that launches
+    them has them; another policy wants another target."""
 
     def __init__(self, beta: float = 0.15, target: float = 6.0, horizon: float = 10_000) -> None:
         self.beta = beta

@@ -30,7 +30,8 @@ def gae(
 
         δ_t = r_t + γ V_{t+1} - V_t,    A_t = Σ_k (γλ)^k δ_{t+k},    the return is A_t + V_t
 
-    λ = 1 is the sum of all rewards to come, minus V; λ = 0 believes the next value."""
+    With λ = 1, A is the sum of all rewards to come, each discounted by γ for every step until it comes, minus
+    V; λ = 0 believes the next value."""
     delta = rewards + gamma * np.where(ends, 0.0, values[:, 1:]) - values[:, :-1]
     advantages = np.zeros_like(delta)
     after = np.zeros_like(delta[:, 0])

@@ -47,7 +47,9 @@ class Process:
         return at(np.sqrt(1 - betas), t, x) * x + at(np.sqrt(betas), t, x) * noise
 
     def diffuse(self, x0: Array, t: Any, noise: Array) -> Array:
-        """x_t of the data at once, with the sum of the noise of all steps up to t, as N(0, 1) (B, ...)."""
+        """x_t of the data at once, with the sum of the noise of all steps up to t, as N(0, 1) (B, ...):
+        sqrt(ᾱ_t)·x0 + sqrt(1 - ᾱ_t)·ε. Both factors are roots: some slides have one without, and then the
+        variance of x_t is not 1 where that of x0 is."""
         return at(self.schedule.signal, t, x0) * x0 + at(self.schedule.noise, t, x0) * noise
 
     # -- and back ----------------------------------------------------------------------------------

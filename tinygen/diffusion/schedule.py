@@ -48,7 +48,8 @@ class Schedule:
         self.alpha_bars_prev: Floats = np.append(1.0, self.alpha_bars[:-1])  # the data itself has no noise
         self.signal: Floats = np.sqrt(self.alpha_bars)  # x_t = signal·x0 + noise·ε
         self.noise: Floats = np.sqrt(1 - self.alpha_bars)
-        # q(x_{t-1} | x_t, x0) is normal with mean from_x0·x0 + from_x·x_t and this variance (eq. 7).
+        # q(x_{t-1} | x_t, x0) is normal with mean from_x0·x0 + from_x·x_t and this variance (eq. 7). The root
+        # in from_x0 is of ᾱ_{t-1}; some slides have ᾱ_t, with which the mean at t = 0 is not x0.
         noise_ratio = (1 - self.alpha_bars_prev) / (1 - self.alpha_bars)
         self.posterior_from_x0: Floats = self.betas * np.sqrt(self.alpha_bars_prev) / (1 - self.alpha_bars)
         self.posterior_from_x: Floats = noise_ratio * np.sqrt(self.alphas)
@@ -102,7 +103,7 @@ def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:
 
 
 def sqrt_linear(steps: int, first: float = 0.0015, last: float = 0.0195) -> Schedule:
-    """sqrt(β) rises evenly, as in latent diffusion (Rombach et al. 2021, arXiv:2112.10752), whose code calls
+    """sqrt(β) rises evenly, as in latent diffusion (Rombach et al. 2022, arXiv:2112.10752), whose code calls
     that "linear", and diffusers "scaled_linear". The defaults are those of its models of ImageNet; Stable
     Diffusion has 0.00085 and 0.012. Both are rescaled to `steps` as in `linear`."""
     scale = 1000 / checked(steps)

@@ -67,8 +67,8 @@ class GPT(nn.Module):
         self.initialize(rng)
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """N(0, 0.02) for weights, 0 for biases; the 2·n_layer projections that add into the stream get
-        0.02/sqrt(2·n_layer), so that its variance does not grow with depth (GPT-2, section 2.3)."""
+        """N(0, 0.02²) for weights, 0 for biases; the 2·n_layer projections that add into the stream get the
+        std 0.02/sqrt(2·n_layer), so that its variance does not grow with depth (GPT-2, section 2.3)."""
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if name.endswith("proj.weight") else 0.02
@@ -151,9 +151,12 @@ class GPT(nn.Module):
 
     def flops_per_token(self) -> int:
         """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of
-        every weight, and of attention (Chowdhery et al. 2022, arXiv:2204.02311, appendix B)."""
+        every weight that is in a product, and of attention (Chowdhery et al. 2022, arXiv:2204.02311, appendix
+        B). Embeddings are looked up: they count only where the weight is the last projection's too."""
         c = self.config
         weights = self.num_parameters() - self.wpe.weight.size
+        if not c.tie_weights:
+            weights -= self.wte.weight.size
         return 6 * weights + 12 * c.n_layer * c.n_embd * c.block_size
 
     # -- GPT-2's files -----------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Every word is a token: its embedding and that of its place go through Transformer blocks in which each word
 sees all others, as in BERT (Devlin et al. 2018, arXiv:1810.04805), and through a last layer norm. What comes
 out, one vector a word, is what a UNet's cross-attention looks at. In latent diffusion both are trained
-together, from nothing (Rombach et al. 2021, arXiv:2112.10752, section 3.3).
+together, from nothing (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
 
 Each caption begins with a token of its own, so that the empty caption, which stands for "no text" in
 classifier-free guidance, has one vector as well. After its words a caption is padded to a fixed length; the

@@ -143,7 +143,8 @@ def checked(lengths: Any, shape: tuple[int, ...]) -> Array:
 
 
 class RNN(Recurrent):
-    """The simple recurrent network: h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990)."""
+    """The simple recurrent network: h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990, whose units were logistic,
+    from 0 to 1; tanh is what libraries have)."""
 
     op = staticmethod(ops.rnn)
     gates = 1
@@ -158,7 +159,9 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """The gated recurrent unit: an update gate between the old state and a candidate (`ops.gru`)."""
+    """The gated recurrent unit: an update gate between the old state and a candidate (`ops.gru`). It is
+    PyTorch's variant of Cho et al.'s: the reset gate acts after the product, r ⊙ (U h + b), and not before
+    it, U (r ⊙ h)."""
 
     op = staticmethod(ops.gru)
     gates = 3

@@ -63,7 +63,10 @@ def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[State, Back]:
 
 
 def gru_cell(x: Array, u: Array, h: Array) -> tuple[State, Back]:
-    """Reset gate r, update gate z, candidate n = tanh(xₙ + r uₙ): h' = (1 - z) n + z h."""
+    """Reset gate r, update gate z, candidate n = tanh(xₙ + r uₙ): h' = (1 - z) n + z h.
+
+    This is PyTorch's (and cuDNN's) variant: r acts on the product u = U h. In Cho et al. 2014 it acts on the
+    state before the product, U (r h), which takes a product of its own."""
     xr, xz, xn = np.split(x, 3, axis=-1)
     ur, uz, un = np.split(u, 3, axis=-1)
     r, z = sigmoid(xr + ur), sigmoid(xz + uz)

@@ -130,7 +130,9 @@ def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Float
 
 
 def perplexity(nll_mean: float) -> float:
-    """exp of the mean negative log-likelihood in nats a token: the size of an equally hard die.
+    """exp of the mean negative log-likelihood in nats a token: the size of an equally hard die. It is 1 over
+    the geometric mean of the tokens' probabilities; where some slides call it the geometric mean of Q itself,
+    they mean that.
 
     V for a model that knows nothing, 1 for one that knows everything; ValueError below 0.
     """
