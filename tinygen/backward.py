@@ -20,14 +20,18 @@ from tinygen.modes import MODE, switch
 from tinygen.summation import sum_over
 from tinygen.tape import PICK, Node, Rule, check_finite
 from tinygen.tensor import Array, Tensor
+from tinygen.words import keyword_hint
 
 
-def accumulate(y: Tensor, gradient: Any = None, *, retain_graph: bool = False) -> None:
+def accumulate(y: Tensor, gradient: Any = None, *, retain_graph: bool = False, **words: Any) -> None:
     """`y.backward()`: add the gradient of <y, gradient> to `.grad` of every leaf that requires grad.
 
     `gradient` has the shape of `y`; it may be left out for one number. The graph is freed on the way
     unless `retain_graph`. What is written is an array of the leaf's shape and dtype, contiguous, writeable
     and shared with nothing else. When anything fails, no `.grad` has been touched."""
+    if words:
+        text = f"backward() got an unexpected keyword argument {next(iter(words))!r}"
+        raise TypeError(text + keyword_hint(text))
     if not y.requires_grad:
         raise RuntimeError(
             "this tensor does not depend on anything that requires grad: make the parameters with "

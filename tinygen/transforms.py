@@ -23,6 +23,7 @@ Pull = Callable[[Any], tuple[Tensor, ...]]
 
 def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
     """`f(*args)`, and the function that sends a cotangent g of it back: g -> (gᵀ ∂f/∂arg, ...)."""
+    check_function(f)
     recording = MODE.get().record
     with enable_grad():
         variables = [variable(x, recording) for x in args]
@@ -73,6 +74,7 @@ def result(gradient: Any, x: Tensor) -> Tensor:
 def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
     """The function that gives `f(*args)`, one number, and its gradient by the arguments `argnums`:
     a Tensor, or a tuple of them when `argnums` is a sequence."""
+    check_function(f)
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -97,6 +99,14 @@ def grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -> Callable
     """The function that gives the gradient of `f`, by the arguments `argnums`."""
     both = value_and_grad(f, argnums)
     return lambda *args, **kwargs: both(*args, **kwargs)[1]
+
+
+def check_function(f: Any) -> None:
+    if not callable(f):
+        raise TypeError(
+            f"grad, vjp and the like take a function, got {type(f).__name__}: tinygen.grad(f)(x) is the "
+            "gradient of f at x. Of a loss that is computed already: loss.backward(), and then x.grad"
+        )
 
 
 def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,6 @@ KEYWORDS = {
     "unbiased": "the word here is ddof=1",
     "descending": "sort, and then np.flip",
     "largest": "np.sort, np.partition or np.argsort do this",
-    "eps": "the word here is the layer's own; see help(...)",
-    "p": "the word here is ord= (a norm) or rate",
     "out": "it would write into an array, and the graph would be lost: use what is returned",
     "where": "entries that it leaves out have no value: compute all and choose, np.where(mask, f(x), other)",
     "dtype": "cast the result, or the argument, with .astype(dtype)",
@@ -22,7 +20,8 @@ KEYWORDS = {
     "order": "Tensors have one order in memory, leave it out",
     "subok": "Tensors have no subclasses, leave it out",
     "create_graph": "for gradients of gradients use tinygen.grad of a function, or tinygen.vjp, hvp, hessian",
-    "requires_grad_": "assign x.requires_grad = True",
+    "inputs": "every leaf gets its gradient: take those that you need",
+    "retain_variables": "the word here is retain_graph=",
 }
 """Keyword -> what to do. An error that says "unexpected keyword argument" says this too."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from cases import CASES, WITHOUT_GRADIENT, op_of
+from cases_numpy import NUMPY
 from optable import Case, in_dtype, is_float, outputs, strided_like, total
 
 from tinygen import Tensor, kernels, ops
@@ -19,6 +20,7 @@ LIMITS = {"float32": 3e-5, "float64": 1e-11}
 
 EVERY = [
     *CASES,
+    *NUMPY,
     *(Case(name, getattr(ops, name), inputs) for name, inputs in WITHOUT_GRADIENT.items()),
 ]
 

@@ -14,7 +14,8 @@ from tinygen.tensor import Array
 
 
 @kernels.register(ops.split)
-def split(x: Array, sections: Any, axis: int = 0) -> Any:
+def split(x: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+    sections = indices_or_sections
     if not isinstance(sections, int) or x.shape[axis] % sections:
         return NotImplemented
     size, before = x.shape[axis] // sections, (slice(None),) * (axis % x.ndim)

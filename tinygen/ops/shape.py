@@ -137,9 +137,9 @@ def stack(tensors: Sequence[Any], axis: int = 0, *, dtype: Any = None, casting: 
 
 @implements(np.split)
 @op
-def split(x: Array, sections: Any, axis: int = 0) -> Any:
-    """A tuple of pieces: `sections` equal ones (an int), or cut at these positions (a sequence)."""
-    return tuple(np.split(x, sections, axis)), lambda gs: np.concatenate(gs, axis)
+def split(x: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+    """A tuple of pieces: so many equal ones (an int), or cut at these positions (a sequence)."""
+    return tuple(np.split(x, indices_or_sections, axis)), lambda gs: np.concatenate(gs, axis)
 
 
 @implements(np.pad)

@@ -20,6 +20,7 @@ from tinygen.ops.numpy import (
     shape,
     special,
     statistics,
+    table,
     ufuncs,
     values,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "shape",
     "special",
     "statistics",
+    "table",
     "ufuncs",
     "values",
 ]

@@ -148,7 +148,10 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 def convolved(a: Array, v: Array) -> Any:
     """Σ_i a[i] v[k - i], where both overlap at all: n + m - 1 entries. Back: correlations."""
     y = np.convolve(a, v)
-    return y, lambda g: np.correlate(g, v, "valid"), lambda g: np.correlate(g, a, "valid")
+    return y, lambda g: np.correlate(g, np.conj(v), "valid"), lambda g: np.correlate(g, np.conj(a), "valid")
+
+
+convolved.op.complex = True  # type: ignore[attr-defined] # linear in each: see ops/complex_numbers.py
 
 
 @composition("convolve")
@@ -168,15 +171,16 @@ def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
 
 @composition("correlate")
 def correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
-    """Σ_i a[i + k] v[i]: the convolution with v turned round."""
+    """Σ_i a[i + k] conj(v[i]): the convolution with v turned round."""
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if len(a) < len(v):
-        return np.flip(correlate(v, a, mode))
+        return np.flip(np.conj(correlate(v, a, mode)))
     long, short = len(a), len(v)
-    y = np.convolve(a, np.flip(v))
+    v = np.flip(np.conj(v))
+    y = np.convolve(a, v)
     if mode == "same":
         return y[(short - 1) // 2 : (short - 1) // 2 + long]
-    return y[short - 1 : long] if mode == "valid" else np.convolve(a, np.flip(v), mode)
+    return y[short - 1 : long] if mode == "valid" else np.convolve(a, v, mode)
 
 
 # -- grids between Tensors -------------------------------------------------------------------------

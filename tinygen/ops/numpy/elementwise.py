@@ -93,13 +93,13 @@ def tan(x: Array) -> Any:
 @implements(np.arcsin)
 @op
 def arcsin(x: Array) -> Any:
-    return np.arcsin(x), lambda g: g / np.sqrt((1 - x) * (1 + x))
+    return np.arcsin(x), lambda g: g / (np.sqrt(1 - x) * np.sqrt(1 + x))
 
 
 @implements(np.arccos)
 @op
 def arccos(x: Array) -> Any:
-    return np.arccos(x), lambda g: -g / np.sqrt((1 - x) * (1 + x))
+    return np.arccos(x), lambda g: -g / (np.sqrt(1 - x) * np.sqrt(1 + x))
 
 
 @implements(np.arctan)
@@ -131,13 +131,14 @@ def cosh(x: Array) -> Any:
 @implements(np.arcsinh)
 @op
 def arcsinh(x: Array) -> Any:
-    return np.arcsinh(x), lambda g: g / np.hypot(x, 1.0)
+    size = np.sqrt(x * x + 1) if x.dtype.kind == "c" else np.hypot(x, 1.0)
+    return np.arcsinh(x), lambda g: g / size
 
 
 @implements(np.arccosh)
 @op
 def arccosh(x: Array) -> Any:
-    return np.arccosh(x), lambda g: g / np.sqrt((x - 1) * (x + 1))
+    return np.arccosh(x), lambda g: g / (np.sqrt(x - 1) * np.sqrt(x + 1))
 
 
 @implements(np.arctanh)
@@ -262,9 +263,13 @@ def nan_to_num(x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, ne
     """x with numbers in place of nan and infinities, which get no gradient."""
     if not copy:
         raise TypeError("copy=False would write into x, and the graph would be lost: leave it out")
-    limits = np.finfo(x.dtype) if x.dtype.kind == "f" else None
-    if limits is None:
+    if x.dtype.kind == "c":
+        return nan_to_num(np.real(x), True, nan, posinf, neginf) + 1j * nan_to_num(
+            np.imag(x), True, nan, posinf, neginf
+        )
+    if x.dtype.kind != "f":
         return np.copy(x)
+    limits = np.finfo(x.dtype)
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf
     x = np.where(np.isnan(x), nan, x)
@@ -281,3 +286,7 @@ def fix(x: Any, out: Any = None) -> Any:
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     no_out(out)
     return Tensor(np.round(a._data, decimals))
+
+
+for function in (log2, log10, exp2, tan, sinh, cosh, arcsin, arccos, arctan, arcsinh, arccosh, arctanh):
+    function.op.complex = True  # type: ignore[attr-defined] # analytic: see ops/complex_numbers.py

@@ -33,6 +33,9 @@ def ordered(x: Array, order: Array, axis: int) -> Any:
     return y, lambda g: ordered(g, np.argsort(order, axis=axis), axis)
 
 
+ordered.op.complex = True  # type: ignore[attr-defined] # linear: see ops/complex_numbers.py
+
+
 @composition("sort")
 def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
     """Equal entries stay in their order, whatever `kind` says."""
@@ -40,6 +43,12 @@ def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, 
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
     return ordered(a, np.argsort(a, axis=axis, kind="stable"), axis)
+
+
+@composition("sort_complex")
+def sort_complex(a: Any) -> Any:
+    """Sorted by the real parts, then the imaginary ones; real numbers become complex."""
+    return np.sort(a).astype(np.complex64 if a.dtype.itemsize <= 4 else np.complex128)
 
 
 @composition("partition")

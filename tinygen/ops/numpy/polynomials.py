@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays, as_operand, composition, constant, numbers_like
+from tinygen.ops.compose import arrays, as_operand, composition, constant, numbers_like, on_cpu
 
 
 def coefficients(p: Any) -> Any:
@@ -93,21 +93,35 @@ def poly(seq_of_zeros: Any) -> Any:
     return y
 
 
+@composition("roots")
+def roots(p: Any) -> Any:
+    """The zeros: the eigenvalues of the companion matrix. They are smooth where no two are equal."""
+    p = coefficients(p)
+    there = np.flatnonzero(on_cpu(p))
+    if not len(there):
+        return np.zeros_like(p, shape=(0,))
+    zeros, p = len(p) - 1 - there[-1], p[there[0] : there[-1] + 1]
+    n = len(p) - 1
+    if n == 0:
+        return np.zeros_like(p, shape=(zeros,))
+    below = np.eye(n, k=-1)[1:]
+    companion = np.concatenate([np.reshape(-p[1:] / p[0], (1, n)), numbers_like(p, below)])
+    y = np.linalg.eigvals(companion)
+    return np.concatenate([y, np.zeros_like(y, shape=(zeros,))]) if zeros else y
+
+
 @composition("polyfit")
 def polyfit(
     x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: bool | str = False
 ) -> Any:
-    """The least-squares polynomial of degree `deg`: V c = y for the powers V of x, by the normal equations of
-    V with columns of length 1."""
+    """The least-squares polynomial of degree `deg`: V c = y for the powers V of x, in columns of length 1."""
     if full or cov:
         raise TypeError("full= and cov= are not supported: compute them from the fit")
-    constant(rcond, "rcond")
     x, y = as_operand(x), as_operand(y)
     v = np.vander(x, int(deg) + 1)
     if w is not None:
         w = as_operand(w)
         v, y = v * w[:, None], y * (w if y.ndim == 1 else w[:, None])
     scale = np.sqrt(np.sum(v * v, axis=0))
-    q = v / scale
-    c = np.linalg.solve(q.T @ q, q.T @ (y if y.ndim > 1 else y[:, None])) / scale[:, None]
-    return c if y.ndim > 1 else c[:, 0]
+    c = np.linalg.lstsq(v / scale, y, constant(rcond, "rcond"))[0]
+    return c / (scale if y.ndim == 1 else scale[:, None])

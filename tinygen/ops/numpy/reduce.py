@@ -97,7 +97,8 @@ def var_full(
     centered = np.where(
         where, a - (mean_full(a, axis, keepdims=True, where=where) if mean is None else mean), 0
     )
-    return sum_full(centered * centered, axis, keepdims=keepdims) / (n - ddof)
+    squares = np.real(centered * np.conj(centered)) if a.dtype.kind == "c" else centered * centered
+    return sum_full(squares, axis, keepdims=keepdims) / np.real(n - ddof)
 
 
 def std_full(*args: Any, **kwargs: Any) -> Any:

@@ -66,7 +66,7 @@ def cov(
         w = as_operand(aweights) if w is None else w * as_operand(aweights)
     if w is None:
         centered, n = x - np.mean(x, axis=1, keepdims=True), x.shape[1] - ddof
-        return np.squeeze(centered @ np.swapaxes(centered, 0, 1) / n)
+        return np.squeeze(centered @ np.conj(np.swapaxes(centered, 0, 1)) / n)
     total = np.sum(w)
     centered = x - np.sum(x * w, axis=1, keepdims=True) / total
     n = (
@@ -74,7 +74,7 @@ def cov(
         if ddof == 0 or aweights is None
         else total - ddof * np.sum(w * as_operand(aweights)) / total
     )
-    return np.squeeze((centered * w) @ np.swapaxes(centered, 0, 1) / n)
+    return np.squeeze((centered * w) @ np.conj(np.swapaxes(centered, 0, 1)) / n)
 
 
 @composition("corrcoef")
@@ -83,8 +83,9 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
     c = np.cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
         return c / c
-    s = np.sqrt(np.diagonal(c))
-    return np.clip(c / s[:, None] / s, -1, 1)
+    s = np.sqrt(np.real(np.diagonal(c)))
+    r = c / s[:, None] / s
+    return r if c.dtype.kind == "c" else np.clip(r, -1, 1)
 
 
 @composition("bincount")

@@ -25,9 +25,15 @@ REDUCED: dict[np.ufunc, Callable[..., Any]] = {
 ACCUMULATED: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.multiply: np.cumprod}
 
 
-def binary(ufunc: np.ufunc, method: str) -> None:
-    if ufunc.nin != 2:
-        raise TypeError(f"np.{ufunc.__name__}.{method}: only ufuncs of two arguments have it")
+@implements(np.ufunc)
+def prepared(*inputs: Any, **kwargs: Any) -> Any:
+    """The inputs and keywords of a ufunc's call: dtype= casts the inputs; where=True, and how NumPy casts
+    and lays out its result, say nothing here."""
+    dtype = kwargs.pop("dtype", None)
+    rest = {key: value for key, value in kwargs.items() if key not in ("casting", "order", "subok")}
+    if rest.get("where") is True:
+        del rest["where"]
+    return inputs if dtype is None else [np.astype(as_operand(x), dtype) for x in inputs], rest
 
 
 @implements(np.ufunc.reduce)
@@ -42,7 +48,6 @@ def reduce(
     where: Any = True,
 ) -> Any:
     no_out(out)
-    binary(ufunc, "reduce")
     array = array if dtype is None else np.astype(array, dtype)
     rest = {
         key: value for key, value in {"initial": initial, "where": where}.items() if value not in (None, True)
@@ -76,7 +81,6 @@ def folded(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
 @implements(np.ufunc.accumulate)
 def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
     no_out(out)
-    binary(ufunc, "accumulate")
     array = array if dtype is None else np.astype(array, dtype)
     if ufunc in ACCUMULATED:
         return ACCUMULATED[ufunc](array, axis=axis)
@@ -88,7 +92,6 @@ def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, ou
 @implements(np.ufunc.outer)
 def outer(ufunc: np.ufunc, a: Any, b: Any, /, **kwargs: Any) -> Any:
     """The ufunc of every entry of a with every entry of b."""
-    binary(ufunc, "outer")
     a, b = as_operand(a), as_operand(b)
     return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
 
@@ -99,7 +102,6 @@ def reduceat(
 ) -> Any:
     """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
     no_out(out)
-    binary(ufunc, "reduceat")
     array = array if dtype is None else np.astype(array, dtype)
     starts = np.asarray(arrays(indices)).tolist()
     rows = np.moveaxis(array, axis, 0)

@@ -41,7 +41,7 @@ def real_if_close(a: Any, tol: float = 100) -> Any:
 def of_dtypes(name: str) -> None:
     """Functions of dtypes: a Tensor stands for its array."""
     function = getattr(np, name)
-    IMPLEMENTS[function] = lambda *args: function(*arrays(args))
+    IMPLEMENTS[function] = lambda *args, **kwargs: function(*arrays(args), **arrays(kwargs))
 
 
 for name in ("result_type", "can_cast", "common_type", "min_scalar_type"):
