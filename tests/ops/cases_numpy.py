@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from optable import Case, distinct, normal, off_zero, positive
 
-from tinygen.tensor import IMPLEMENTS
-
 try:
     import torch
 except ImportError:  # the counterparts are called only where torch is there
@@ -250,6 +248,8 @@ CALCULUS = [
     case("polydiv", lambda a, b: list(np.polydiv(a, b)), normal(4), np.array([1.5, -0.4])),
     case("polyder", lambda a: np.polyder(a, 2), normal(4)),
     case("polyint", lambda a: np.polyint(a, 2, k=[1.0, 2.0]), V),
+    case("polyfit", lambda x, y: np.polyfit(x, y, 1), np.array([0.0, 1.0, 2.5, 3.0]), normal(4)),
+    case("polyfit-weights", lambda x, y, w: np.polyfit(x, y, 1, w=w), np.array([0.0, 1.0, 2.5]), normal(3, 2), W),
     case("poly", np.poly, V),
 ]  # fmt: skip
 
@@ -279,9 +279,4 @@ UFUNCS = [
     case("multiply.reduceat", lambda a: np.multiply.reduceat(a, [0, 2, 1], axis=1), normal(2, 4)),
 ]  # fmt: skip
 
-FITS = [
-    case("polyfit", lambda x, y: np.polyfit(x, y, 1), np.array([0.0, 1.0, 2.5, 3.0]), normal(4)),
-    case("polyfit-weights", lambda x, y, w: np.polyfit(x, y, 1, w=w), np.array([0.0, 1.0, 2.5]), normal(3, 2), W),
-] if np.linalg.solve in IMPLEMENTS else []  # fmt: skip
-
-NUMPY = [*ENTRYWISE, *REDUCTIONS, *ORDER, *JOINED, *SHAPES, *CHOICES, *CALCULUS, *PRODUCTS, *UFUNCS, *FITS]
+NUMPY = [*ENTRYWISE, *REDUCTIONS, *ORDER, *JOINED, *SHAPES, *CHOICES, *CALCULUS, *PRODUCTS, *UFUNCS]

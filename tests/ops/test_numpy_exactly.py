@@ -105,6 +105,9 @@ Z = np.array([0.3 + 0.4j, -0.7 - 1.1j, 1.2 + 0.2j])
         lambda z: np.cov(np.stack([z, z * z])),
         lambda z: np.var(z, where=np.array([True, False, True])),
         lambda z: np.trapezoid(z, np.array([0.0, 1.0, 3.0])),
+        lambda z: np.sort_complex(np.real(z)),
+        lambda z: np.roots(np.concatenate([z, [0.0]])),
+        lambda z: np.roots(np.real(z)),
     ],
 )
 def test_complex_numbers(f):
