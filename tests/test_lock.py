@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tinygen import lock
 from tinygen.checkpoints import Checkpoints
 from tinygen.files import CheckpointError
 from tinygen.lock import LOCK, FolderLock
@@ -136,6 +137,22 @@ def test_a_killed_parent_s_child_does_not_keep_its_lock(tmp_path):
     with FolderLock(tmp_path):
         pass
     os.kill(orphan, signal.SIGKILL)
+
+
+def test_a_lock_on_a_file_that_was_removed_just_now_is_none(tmp_path, monkeypatch):
+    """The owner before removes it when it is done, maybe when we have opened it."""
+    original, calls = lock.locked, []
+
+    def locked(descriptor):
+        if not calls:
+            os.remove(tmp_path / LOCK)
+        calls.append(descriptor)
+        return original(descriptor)
+
+    monkeypatch.setattr(lock, "locked", locked)
+    with FolderLock(tmp_path), pytest.raises(CheckpointError), FolderLock(tmp_path):
+        pass
+    assert len(calls) == 3
 
 
 def test_a_file_system_without_locks_is_written_without(tmp_path, monkeypatch):

@@ -233,3 +233,41 @@ def linear(rows):
 def test_what_does_not_fit_is_said(thing, state, message):
     with pytest.raises(CheckpointError, match=message):
         restore(thing(), state())
+
+
+@pytest.mark.parametrize("wrong", ["model", "optimizer", "average", "data", "other"])
+def test_what_does_not_fit_changes_nothing_of_all(wrong):
+    """The fault is in one thing of several: those before it are put back as they were."""
+    ours, theirs = train(things(), 2), state_of(train(things(), 5))
+    before = bits(ours)
+    if wrong == "model":
+        theirs["model"]["generators"] = {name: {} for name in theirs["model"]["generators"]}  # the last of it
+    elif wrong == "optimizer":
+        del theirs["optimizer"]["state"][-1]["v"]
+    elif wrong == "average":
+        theirs["average"]["updates"] = -1
+    elif wrong == "data":
+        theirs["data"]["rng"]["state"] = {"state": 1, "inc": 2}
+    else:
+        theirs["other"]["rng"]["state"]["pos"] = 625
+    theirs = dict(sorted(theirs.items(), key=lambda item: item[0] == wrong))  # the fault comes last
+    ours = {name: ours[name] for name in theirs}
+    with pytest.raises(CheckpointError, match="state: does not fit"):
+        restore(ours, theirs)
+    assert bits({name: ours[name] for name in sorted(ours)}) == bits(dict(sorted(ours.items())))
+    flat, arrays = bits(ours)
+    assert sorted(json.loads(flat)) == sorted(json.loads(before[0]))
+    assert json.loads(flat) == json.loads(before[0])
+    assert arrays == before[1]
+
+
+def test_a_generator_takes_all_of_a_state_or_nothing():
+    """NumPy has set the first half when it finds a fault in the second."""
+    rng = np.random.Generator(np.random.Philox(5))
+    before, state = str(state_of(rng)), changed(np.random.Philox, uinteger=-1)[1]
+    with pytest.raises(OverflowError):
+        set_generator(rng, {**state, "buffer_pos": 1})
+    assert str(state_of(rng)) == before
+    with pytest.raises(OverflowError):
+        rng.bit_generator.state = {**state, "buffer_pos": 1}
+    assert str(state_of(rng)) != before  # NumPy alone

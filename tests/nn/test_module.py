@@ -354,6 +354,24 @@ def test_state_dict_round_trip_and_copies():
     assert b.tied.weight is b.rest[0].weight
 
 
+@pytest.mark.parametrize(
+    ("name", "array", "kind"),
+    [
+        ("weight", np.ones((2, 3)) + 1j, "complex128"),
+        ("count", np.array([0.5, 1]), "float64"),
+        ("count", np.array([np.nan, 1]), "float64"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused_and_nothing_changes(name, array, kind):
+    model = nn.Linear(3, 2, rng=np.random.default_rng(0))
+    model.register_buffer("count", np.array([1, 2]))
+    before, state = model.state_dict(), model.state_dict()
+    state = {key: a + 1 for key, a in state.items()} | {name: array}
+    with pytest.raises(ValueError, match=f"wrong dtype: {name} is .* here, {kind} in the state"):
+        model.load_state_dict(state)
+    assert repr(model.state_dict()) == repr(before)
+
+
 def test_loading_casts_to_each_tensor_s_dtype():
     net = Net().astype(np.float64)
     net.load_state_dict(Net(1).state_dict())

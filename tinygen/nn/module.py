@@ -169,7 +169,8 @@ class Module:
 
         Returns the names that `state` lacks, and those that it has in excess. Raises ValueError, having
         changed nothing, that lists every mismatch: those names (unless `strict` is off), arrays of the
-        wrong shape, and tied weights that have two values. A tied weight may come under one name only."""
+        wrong shape or kind of numbers, tied weights that have two values. A tied weight may come under one
+        name only."""
         ours = dict(self.named_tensors(Parameter, Buffer))
         arrays = {name: np.asarray(state[name]) for name in ours if name in state}
         first: dict[Tensor, str] = {}
@@ -185,15 +186,17 @@ class Module:
             t = ours[name]
             if array.shape != t.shape:
                 problems.append(f"wrong shape: {name} is {t.shape} here, {array.shape} in the state")
+            elif not holds(t.dtype, array):
+                problems.append(f"wrong dtype: {name} is {t.dtype} here, {array.dtype} in the state")
             elif name != first[t] and not np.array_equal(array, arrays[first[t]], equal_nan=True):
                 problems.append(f"two values: {name} is tied to {first[t]} here, and differs in the state")
         if problems:
             raise ValueError(
                 f"the state does not fit this {type(self).__name__}:\n  " + "\n  ".join(problems)
             )
-        new = {t: np.array(arrays[name], dtype=t.dtype, order="C") for t, name in first.items()}
+        new = {t: to_device(np.array(arrays[n], t.dtype, order="C"), t.device) for t, n in first.items()}
         for t, array in new.items():
-            t.data = to_device(array, t.device)
+            t.data = array
         return missing, unexpected
 
     # -- printing ----------------------------------------------------------------------------------
@@ -276,6 +279,13 @@ class Sequential(ModuleList):
         for step in self:
             x = step(x)
         return x
+
+
+def holds(dtype: Any, array: Array) -> bool:
+    """Whether a tensor of this dtype can take the numbers, and no imaginary part and no fraction is lost."""
+    if array.dtype.kind == "c":
+        return bool(dtype.kind == "c")
+    return not (dtype.kind in "biu" and array.dtype.kind == "f" and np.any(array % 1))
 
 
 def joined(path: str, name: str) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygen.kernels import kernels
 from tinygen.kernels.registry import LEAST
-from tinygen.optim.optimizer import Flat, Group, Optimizer, State, pieces
+from tinygen.optim.optimizer import Flat, Group, Optimizer, State, pieces, require_names
 from tinygen.tape import Op
 from tinygen.tensor import Array, Tensor, device_of
 
@@ -64,9 +64,20 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        if any(beta >= 1 for group in self.groups for beta in group["betas"]):
-            raise ValueError("betas must be below 1")
         self.flats: dict[tuple[int, str], Flat] = {}  # on a card, by group and "p", "m", "v"
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        super().check_hyper(hyper)
+        if np.shape(hyper["betas"]) != (2,):
+            raise ValueError(f"betas must be two numbers, got {hyper['betas']}")
+        if not np.all(np.asarray(hyper["betas"]) < 1):
+            raise ValueError(f"betas must be below 1, got {hyper['betas']}")
+
+    def check_state(self, where: str, state: Mapping[str, Any], param: Tensor) -> None:
+        require_names(where, state, ("step", "m", "v"))
+        super().check_state(where, state, param)
+        if np.any(state["v"] < 0):
+            raise ValueError(f"v of {where} is a mean of squares, and some of it is negative")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "flats": {}}  # the copies of views would be no views

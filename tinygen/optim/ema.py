@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.nn.module import Module
-from tinygen.optim.optimizer import Flat, contiguous, pieces
+from tinygen.optim.optimizer import Flat, contiguous, pieces, require_count
 from tinygen.tensor import Array, device_of, to_device
 
 
@@ -76,14 +76,24 @@ class EMA:
         return {"updates": self.updates, "average": average}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`. Raises ValueError when names or shapes are others."""
+        """Continue from `state_dict()`. Raises ValueError when something is missing, or names, shapes or
+        kinds of numbers are others, and has then changed nothing."""
+        if lost := {"updates", "average"} - saved.keys():
+            raise ValueError(f"this is no state of an EMA: {sorted(lost)} is missing, it has {list(saved)}")
+        require_count("updates", saved["updates"], 0)
         self.check(saved["average"])
-        self.updates = saved["updates"]
-        for name, p in self.params.items():
-            self.average[name] = to_device(np.array(saved["average"][name], dtype=p.dtype), p.device)
+        for name, a in saved["average"].items():
+            if a.dtype.kind != "f":
+                raise ValueError(f"the average {name} is of {a.dtype}, not of floating-point numbers")
+        new = {
+            name: to_device(np.array(saved["average"][name], dtype=p.dtype), p.device)
+            for name, p in self.params.items()
+        }
+        self.updates = int(saved["updates"])
+        self.average.update(new)
 
     def check(self, values: Mapping[str, Any]) -> None:
-        ours, theirs = ({(name, a.shape) for name, a in d.items()} for d in (self.average, values))
+        ours, theirs = ({(name, np.shape(a)) for name, a in d.items()} for d in (self.average, values))
         if ours != theirs:
             raise ValueError(
                 f"the average has {sorted(ours - theirs)}, and there stand {sorted(theirs - ours)}"

@@ -59,7 +59,7 @@ class Optimizer:
     hyperparameter for themselves. `state` holds what is remembered of each parameter.
 
     Raises ValueError when there are no parameters, the same one twice, one that is no leaf, or a
-    hyperparameter that is unknown or negative."""
+    hyperparameter that is unknown, negative or not finite."""
 
     def __init__(self, params: Iterable[Tensor] | Iterable[Group], **hyper: Any) -> None:
         items: list[Any] = list(params)
@@ -74,9 +74,7 @@ class Optimizer:
         for group in self.groups:
             if unknown := set(group) - set(hyper) - {"params"}:
                 raise ValueError(f"{type(self).__name__} knows no {sorted(unknown)}; it has {sorted(hyper)}")
-            for name in hyper:
-                if not np.all(np.asarray(group[name]) >= 0):
-                    raise ValueError(f"{name} must not be negative, got {group[name]}")
+            self.check_hyper({name: group[name] for name in hyper})
         for p in self.params:
             if not isinstance(p, Tensor) or p.node is not None:
                 raise ValueError(
@@ -88,6 +86,26 @@ class Optimizer:
                     "imaginary part as two parameters, and compute with real + 1j * imag"
                 )
         self.size = sum(p.size for p in self.params)
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        """Raises ValueError for hyperparameters that no optimizer of this kind can have."""
+        for name, value in hyper.items():
+            numbers = np.asarray(value)
+            if numbers.dtype.kind not in "biuf":
+                raise ValueError(f"{name} must be a number, got {value!r}")
+            if not np.all(numbers >= 0):
+                raise ValueError(f"{name} must not be negative, got {value}")
+            if not np.all(np.isfinite(numbers)):
+                raise ValueError(f"{name} must be finite, got {value}")
+
+    def check_state(self, where: str, state: Mapping[str, Any], param: Tensor) -> None:
+        """Raises ValueError for what this kind of optimizer never remembers of a parameter: an array of
+        another shape, or not of floating-point numbers. `where` is what errors call the parameter."""
+        for key, x in state.items():
+            if hasattr(x, "shape") and x.shape != param.shape:
+                raise ValueError(f"{key} of {where} has shape {x.shape}, the parameter {param.shape}")
+            if hasattr(x, "dtype") and x.dtype.kind != "f":
+                raise ValueError(f"{key} of {where} is of {x.dtype}, not of floating-point numbers")
 
     @property
     def lr(self) -> float:
@@ -144,30 +162,56 @@ class Optimizer:
         return {"groups": groups, "state": state}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()` of an optimizer of this kind with the same groups and shapes. Raises
-        ValueError on any other, and has then changed nothing."""
+        """Continue from `state_dict()` of an optimizer of this kind with the same groups and shapes; arrays
+        are cast to the dtype of their parameters. Raises ValueError on any other, and has then changed
+        nothing."""
+        if lost := {"groups", "state"} - saved.keys():
+            raise ValueError(
+                f"this is no state of an optimizer: {sorted(lost)} is missing, it has {list(saved)}"
+            )
         ours, theirs = len(self.params), len(saved["state"])
         if ours != theirs or len(self.groups) != len(saved["groups"]):
             raise ValueError(
                 f"the state has {theirs} parameters in {len(saved['groups'])} groups, this optimizer "
                 f"{ours} in {len(self.groups)}"
             )
-        for group, hyper in zip(self.groups, saved["groups"], strict=True):
+        hypers = []
+        for i, (group, hyper) in enumerate(zip(self.groups, saved["groups"], strict=True)):
             if set(hyper) != set(group) - {"params"}:
                 raise ValueError(f"{sorted(hyper)} are another optimizer's, not {type(self).__name__}'s")
+            for name, value in hyper.items():
+                if np.shape(value) != np.shape(group[name]):
+                    raise ValueError(f"{name} of group {i} is {group[name]} here, {value!r} in the state")
+            self.check_hyper(hyper)
+            hypers.append({k: tuple(x) if isinstance(x, list) else x for k, x in hyper.items()})
+        states: dict[Tensor, State] = {}
         for i, (p, state) in enumerate(zip(self.params, saved["state"], strict=True)):
-            for key, x in state.items():
-                if hasattr(x, "shape") and x.shape != p.shape:
-                    raise ValueError(f"{key} of parameter {i} has shape {x.shape}, the parameter {p.shape}")
-        for group, hyper in zip(self.groups, saved["groups"], strict=True):
+            if not state:
+                continue  # it has had no gradient yet
+            self.check_state(f"parameter {i}", state, p)
+            states[p] = {
+                k: to_device(np.array(x, p.dtype, order="C"), p.device) if hasattr(x, "shape") else x
+                for k, x in state.items()
+            }
+        for group, hyper in zip(self.groups, hypers, strict=True):
             group.update(hyper)
-        self.state = {}
-        for p, state in zip(self.params, saved["state"], strict=True):
-            if state:
-                self.state[p] = {
-                    k: to_device(np.array(x, order="C"), p.device) if hasattr(x, "shape") else x
-                    for k, x in state.items()
-                }
+        self.state = states
+
+
+def require_names(where: str, state: Mapping[str, Any], names: Sequence[str]) -> None:
+    """ValueError unless these, and no others, are in the state of a parameter: arrays, and a count `step`."""
+    if set(state) != set(names):
+        raise ValueError(f"the state of {where} should have {sorted(names)}, and has {sorted(state)}")
+    for name in names:
+        if name == "step":
+            require_count(f"step of {where}", state[name], 1)
+        elif not hasattr(state[name], "shape"):
+            raise ValueError(f"{name} of {where} is no array, but {state[name]!r}")
+
+
+def require_count(name: str, value: Any, least: int) -> None:
+    if type(value) is bool or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
 
 
 def decay_groups(model: Module, weight_decay: float) -> list[Group]:

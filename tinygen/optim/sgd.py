@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from tinygen.optim.optimizer import Group, Optimizer, State, pieces
+from tinygen.optim.optimizer import Group, Optimizer, State, pieces, require_names
 from tinygen.tensor import Array, Tensor
 
 
@@ -24,8 +25,15 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-        if any(group["nesterov"] and not group["momentum"] for group in self.groups):
+
+    def check_hyper(self, hyper: Mapping[str, Any]) -> None:
+        super().check_hyper(hyper)
+        if hyper["nesterov"] and not hyper["momentum"]:
             raise ValueError("nesterov needs a momentum above 0")
+
+    def check_state(self, where: str, state: Mapping[str, Any], param: Tensor) -> None:
+        require_names(where, state, ("m",))
+        super().check_state(where, state, param)
 
     def update(self, param: Array, grad: Array, state: State, group: Group) -> None:
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
