@@ -20,6 +20,11 @@ from tinygen.ops import elementwise, fourier, index, linalg, reduce, shape
 from tinygen.ops.einsum import contract
 from tinygen.ops.elementwise import conjugate
 from tinygen.ops.matrices import decompositions, norms, solve
+from tinygen.ops.numpy import elementwise as trigonometry
+from tinygen.ops.numpy import running
+from tinygen.ops.numpy.calculus import convolved
+from tinygen.ops.numpy.order import ordered
+from tinygen.ops.numpy.shape import copied
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
 
@@ -62,6 +67,10 @@ ANALYTIC: tuple[Any, ...] = (
     *(elementwise.positive, elementwise.square, elementwise.reciprocal, elementwise.power, elementwise.exp),
     *(elementwise.expm1, elementwise.log, elementwise.log1p, elementwise.sqrt, elementwise.rsqrt),
     *(elementwise.tanh, elementwise.sin, elementwise.cos, elementwise.where, elementwise.astype),
+    *(trigonometry.log2, trigonometry.log10, trigonometry.exp2, trigonometry.tan, trigonometry.sinh),
+    *(trigonometry.cosh, trigonometry.arcsin, trigonometry.arccos, trigonometry.arctan, trigonometry.arcsinh),
+    *(trigonometry.arccosh, trigonometry.arctanh, running.product, running.running_product),
+    *(convolved, ordered, copied),
     *(reduce.sum, reduce.mean, reduce.cumsum),
     *(linalg.matmul, linalg.linear, contract),
     *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),

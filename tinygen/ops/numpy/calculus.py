@@ -151,9 +151,6 @@ def convolved(a: Array, v: Array) -> Any:
     return y, lambda g: np.correlate(g, np.conj(v), "valid"), lambda g: np.correlate(g, np.conj(a), "valid")
 
 
-convolved.op.complex = True  # type: ignore[attr-defined] # linear in each: see ops/complex_numbers.py
-
-
 @composition("convolve")
 def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))

@@ -286,7 +286,3 @@ def fix(x: Any, out: Any = None) -> Any:
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     no_out(out)
     return Tensor(np.round(a._data, decimals))
-
-
-for function in (log2, log10, exp2, tan, sinh, cosh, arcsin, arccos, arctan, arcsinh, arccosh, arctanh):
-    function.op.complex = True  # type: ignore[attr-defined] # analytic: see ops/complex_numbers.py

@@ -33,9 +33,6 @@ def ordered(x: Array, order: Array, axis: int) -> Any:
     return y, lambda g: ordered(g, np.argsort(order, axis=axis), axis)
 
 
-ordered.op.complex = True  # type: ignore[attr-defined] # linear: see ops/complex_numbers.py
-
-
 @composition("sort")
 def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
     """Equal entries stay in their order, whatever `kind` says."""

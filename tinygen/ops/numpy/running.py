@@ -106,7 +106,3 @@ def cumulative(f: Any, start: int, x: Any, axis: Any, dtype: Any, out: Any, incl
         return y
     first = np.full_like(y, start, shape=tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape)))
     return np.concatenate([first, y], axis=axis)
-
-
-for function in (product, running_product):
-    function.op.complex = True  # type: ignore[attr-defined] # analytic: see ops/complex_numbers.py

@@ -154,9 +154,6 @@ def copied(x: Array) -> Any:
     return x.copy(), lambda g: g
 
 
-copied.op.complex = True  # type: ignore[attr-defined] # linear: see ops/complex_numbers.py
-
-
 @composition("copy")
 def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
     """The same values in memory of their own, still on the tape."""
