@@ -1,14 +1,20 @@
-"""What all tests share: the Hypothesis profile, the path to the helpers in this folder, and Numba's CUDA
-simulator.
+"""What all tests share: the Hypothesis profile, the path to the helpers in this folder, Numba's CUDA simulator,
+and how the suite is shared out.
 
 Hypothesis draws the same examples in every run, and a slow machine fails no test. Numba decides when it is
-first imported whether its CUDA kernels run on a card or in its simulator: here in the simulator.
+first imported whether its CUDA kernels run on a GPU or in its simulator: here in the simulator.
+
+`pytest` by itself runs a file after the other in several processes, where pytest-xdist is there; with tests
+chosen by hand, or `-n 0`, it stays in one. A process that has others beside it computes on one thread: more
+would wait for one another.
 """
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
@@ -22,3 +28,64 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tinygen")
+
+# -- processes ---------------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    option = config.option
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.collectonly)
+    if whole and config.pluginmanager.hasplugin("xdist") and option.numprocesses is None and not option.usepdb:
+        option.numprocesses, option.dist = min(os.cpu_count() or 1, 8), "loadfile"
+    if getattr(option, "numprocesses", None):
+        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="2")
+
+
+def pytest_collection_finish(session):
+    """The compiled kernels still share their work out in two parts, but one thread does both."""
+    if "PYTEST_XDIST_WORKER" in os.environ and find_spec("numba"):
+        import numba
+
+        numba.set_num_threads(1)
+
+
+# -- what needs a library that is not there ------------------------------------------------------------
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("tinygen")
+    group.addoption("--write-skipped", metavar="FILE", help="write the tests that were skipped into FILE")
+    group.addoption("--only-skipped", metavar="FILE", help="run those of a run with --write-skipped")
+
+
+def pytest_configure(config):
+    if config.option.write_skipped and "PYTEST_XDIST_WORKER" not in os.environ:
+        config.pluginmanager.register(Skipped(Path(config.option.write_skipped)))
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.only_skipped:
+        skipped = set(Path(config.option.only_skipped).read_text().splitlines())
+        chosen = [item for item in items if not skipped.isdisjoint((item.nodeid, item.nodeid.split("::")[0]))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
+
+
+class Skipped:
+    """Collects the names of tests, and of whole files, that skip themselves."""
+
+    def __init__(self, path):
+        self.path = path
+        self.names = set()
+
+    def pytest_runtest_logreport(self, report):
+        if report.skipped:
+            self.names.add(report.nodeid)
+
+    def pytest_collectreport(self, report):
+        if report.skipped:
+            self.names.add(report.nodeid)
+
+    def pytest_sessionfinish(self):
+        self.path.write_text("\n".join(sorted(self.names)))
