@@ -36,7 +36,12 @@ settings.load_profile("tinygen")
 def pytest_cmdline_main(config):
     option = config.option
     whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.collectonly)
-    if whole and config.pluginmanager.hasplugin("xdist") and option.numprocesses is None and not option.usepdb:
+    if (
+        whole
+        and config.pluginmanager.hasplugin("xdist")
+        and option.numprocesses is None
+        and not option.usepdb
+    ):
         option.numprocesses, option.dist = min(os.cpu_count() or 1, 8), "loadfile"
     if getattr(option, "numprocesses", None):
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="2")
