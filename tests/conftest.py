@@ -1,5 +1,5 @@
-"""What all tests share: the Hypothesis profile, the path to the helpers in this folder, Numba's CUDA simulator,
-and how the suite is shared out.
+"""What all tests share: the Hypothesis profile, the path to the helpers in this folder, Numba's CUDA
+simulator, and how the suite is shared out.
 
 Hypothesis draws the same examples in every run, and a slow machine fails no test. Numba decides when it is
 first imported whether its CUDA kernels run on a GPU or in its simulator: here in the simulator.

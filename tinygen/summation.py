@@ -19,7 +19,7 @@ BLOCK = 64  # rows
 
 def sum_over(x: Any, axis: int | tuple[int, ...] | None, keepdims: bool = False) -> Any:
     """`x.sum(axis, keepdims=keepdims)` of an array or a Tensor."""
-    axes = axis if isinstance(axis, tuple) else (axis,)
+    axes: Any = axis if isinstance(axis, tuple) else (axis,)
     if not axes or type(x) is not np.ndarray or x.dtype != np.float32 or x.size < MANY or axes[0] != 0:
         return x.sum(axis=axis, keepdims=keepdims)
     leading = next((i for i, a in enumerate(axes) if a != i), len(axes))  # axes 0, 1, ..., leading - 1

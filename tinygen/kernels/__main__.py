@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,48 +26,37 @@ def uses() -> Iterator[tuple[str, Callable[[], Any]]]:
     """A call of every op that has a compiled kernel, for each of the ways that its kernel goes."""
     x, ids = entries(128, 96), np.arange(128) % 96
     for op in (ops.gelu, ops.relu, ops.sigmoid, ops.tanh, ops.softplus, ops.silu):
-        yield op.__name__, lambda op=op: op(x)
-    yield "gelu (tanh)", lambda: ops.gelu(x, "tanh")
-    for op in (ops.softmax, ops.log_softmax):
-        yield op.__name__, lambda op=op: op(x)
-    yield "cross_entropy", lambda: ops.cross_entropy(x, ids)
-    yield "bce_with_logits", lambda: ops.bce_with_logits(x, np.ones((128, 96), np.float32))
-    scale, shift = entries(96), entries(96)
-    yield "layer_norm", lambda: ops.layer_norm(x, scale, shift)
-    yield "rms_norm", lambda: ops.rms_norm(x, scale)
-    yield "embedding", lambda: ops.embedding(x, np.resize(ids, 256))
-    weight, bias = entries(64, 96), entries(64)
+        yield op.__name__, partial(op, x)
+    yield "gelu (tanh)", partial(ops.gelu, x, "tanh")
+    yield "softmax", partial(ops.softmax, x)
+    yield "log_softmax", partial(ops.log_softmax, x)
+    yield "cross_entropy", partial(ops.cross_entropy, x, ids)
+    yield "bce_with_logits", partial(ops.bce_with_logits, x, np.ones((128, 96), np.float32))
+    yield "layer_norm", partial(ops.layer_norm, x, entries(96), entries(96))
+    yield "rms_norm", partial(ops.rms_norm, x, entries(96))
+    yield "embedding", partial(ops.embedding, x, np.resize(ids, 256))
     for rows in (2, 128):
         yield (
             f"linear, {rows} rows",
-            lambda n=rows: ops.linear(entries(n, 768), entries(384, 768), entries(384)),
+            partial(ops.linear, entries(rows, 768), entries(384, 768), entries(384)),
         )
-    yield "matmul", lambda: x @ weight.T + bias
-    for causal in (False, True):
-        yield (
-            "attention",
-            lambda c=causal: ops.attention(*(entries(2, 2, 64, 32) for _ in range(3)), causal=c),
-        )
-    maps = entries(2, 32, 16, 16)
-    yield "group_norm", lambda: ops.group_norm(maps, 8, entries(32), entries(32))
-    yield "max_pool2d", lambda: ops.max_pool2d(maps, 2)
-    yield "upsample_nearest", lambda: ops.upsample_nearest(maps, 2)
+    yield "matmul", partial(np.matmul, x, entries(96, 64))
+    q, k, v = (entries(2, 2, 64, 32) for _ in range(3))
+    yield "attention", partial(ops.attention, q, k, v)
+    yield "attention, causal", partial(ops.attention, q, k, v, causal=True)
+    maps, bias = entries(2, 32, 16, 16), entries(32)
+    yield "group_norm", partial(ops.group_norm, maps, 8, entries(32), bias)
+    yield "max_pool2d", partial(ops.max_pool2d, maps, 2)
+    yield "upsample_nearest", partial(ops.upsample_nearest, maps, 2)
     for size, stride in ((1, 1), (3, 1), (3, 2), (4, 2)):
-        kernel = entries(32, 32, size, size)
-        yield (
-            f"conv2d {size}×{size}, stride {stride}",
-            lambda k=kernel, s=stride, p=size // 2: ops.conv2d(maps, k, entries(32), stride=s, padding=p),
-        )
-    yield "conv_transpose2d", lambda: ops.conv_transpose2d(maps, entries(32, 32, 4, 4), entries(32), stride=2)
-    yield "conv1d", lambda: ops.conv1d(entries(4, 16, 256), entries(16, 16, 3), entries(16), padding=1)
-    for name, op, gates in (("rnn", ops.rnn, 1), ("lstm", ops.lstm, 4), ("gru", ops.gru, 3)):
-        state = (entries(8, 64),) * (2 if name == "lstm" else 1)
-        yield (
-            name,
-            lambda op=op, g=gates, s=state: op(
-                entries(8, 32, 64 * g), entries(64 * g, 64), entries(64 * g), *s
-            ),
-        )
+        weight, options = entries(32, 32, size, size), {"stride": stride, "padding": size // 2}
+        yield f"conv2d {size}×{size}, stride {stride}", partial(ops.conv2d, maps, weight, bias, **options)
+    yield "conv_transpose2d", partial(ops.conv_transpose2d, maps, entries(32, 32, 4, 4), bias, stride=2)
+    yield "conv1d", partial(ops.conv1d, entries(4, 16, 256), entries(16, 16, 3), entries(16), padding=1)
+    state = entries(8, 64)
+    for cell, gates, states in ((ops.rnn, 1, 1), (ops.lstm, 4, 2), (ops.gru, 3, 1)):
+        inputs: Any = (entries(8, 32, 64 * gates), entries(64 * gates, 64), entries(64 * gates))
+        yield cell.__name__, partial(cell, *inputs, *[state] * states)
 
 
 def main() -> None:
