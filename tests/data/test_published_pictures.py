@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tarfile
+import tracemalloc
 import urllib.request
 from pathlib import Path
 
@@ -104,6 +105,27 @@ WHOLE = idx(draw(3, 4))
 def test_idx_that_is_none(content, message):
     with pytest.raises(DataError, match=message):
         read_idx(content, "x")
+
+
+def test_what_unpacks_into_too_much_is_unpacked_no_further(monkeypatch):
+    monkeypatch.setattr(module, "LIMIT", 3 * module.PIECE)
+    bomb = gzip.compress(bytes(200 * module.PIECE), 1)
+    assert len(bomb) < module.PIECE
+    tracemalloc.start()
+    with pytest.raises(DataError, match="x is too long: more than 3145728 bytes, unpacked"):
+        read_idx(bomb, "x")
+    assert tracemalloc.get_traced_memory()[1] < 20 * module.PIECE
+    tracemalloc.stop()
+
+
+def test_a_terabyte_in_a_folder_is_not_read(mnist):
+    folder, _ = mnist
+    with (folder / "train-images-idx3-ubyte.gz").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(
+        DataError, match=r"ubyte\.gz: too long: expected at most 1000000000 bytes, found 1099"
+    ):
+        load_mnist(folder)
 
 
 def test_sizes_beyond_64_bits_are_not_believed():

@@ -146,6 +146,37 @@ def test_unreadable_files(tmp_path: Path, content: bytes | None, message: str) -
         load_text(path)
 
 
+def test_a_terabyte_and_a_pipe_are_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "long").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="too long: expected at most 1000000000 bytes"):
+        load_text(tmp_path / "long")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", ".", "nul\0"):
+        with pytest.raises(DataError, match="there is no file"):
+            load_text(tmp_path / name)
+
+
+def test_a_long_file_in_the_place_of_a_published_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "names.txt").open("wb") as file:
+        file.truncate(2**40)
+    monkeypatch.setenv("TINYGEN_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="too long"):
+        load_text("names")
+
+
+def test_nobody_s_home(network: Network, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(DataError, match=r"Could not determine home directory\. Set HOME or TINYGEN_DATA"):
+        load_text("shakespeare")
+    (tmp_path / "input.txt").write_bytes(SHAKESPEARE.encode())
+    monkeypatch.setenv("TINYGEN_DATA", str(tmp_path))
+    assert load_text("shakespeare") == SHAKESPEARE
+
+
 # -- splits and batches ----------------------------------------------------------------------------
 
 

@@ -5,15 +5,37 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from tinygen.files import CheckpointError, make_folder, read_small, replace_file
+
 TIMEOUT = 20  # seconds
+LIMIT = 300_000_000  # bytes of a published file: the largest has 170 million
 
 
 class DataError(Exception):
     """Data is missing, damaged or out of reach; the message says what to do."""
+
+
+def read_data(path: Path, limit: int) -> bytes:
+    """The content of a plain file of at most `limit` bytes; DataError when there is none, or a longer one."""
+    try:
+        return read_small(path, limit)
+    except CheckpointError as error:
+        raise DataError(str(error)) from error
+
+
+def folders() -> Iterator[Path]:
+    """Where published files may be; what is downloaded goes into the last. DataError when there is none."""
+    if chosen := os.environ.get("TINYGEN_DATA"):
+        yield Path(chosen)
+    try:
+        yield Path.home() / ".cache" / "tinygen"
+    except RuntimeError as error:  # nobody's home
+        raise DataError(f"{error} Set HOME or TINYGEN_DATA to a folder") from error
 
 
 @dataclass(frozen=True)
@@ -29,21 +51,16 @@ class Published:
     def read(self) -> bytes:
         """Its content: from the folder that TINYGEN_DATA names, from ~/.cache/tinygen, or from the network
         and into that, in this order. DataError when its SHA-256 is another, or the download fails."""
-        cache = Path.home() / ".cache" / "tinygen"
-        chosen = os.environ.get("TINYGEN_DATA")
-        for folder in [Path(chosen), cache] if chosen else [cache]:
+        for folder in folders():
             for file in self.files:
                 if (folder / file).is_file():
-                    return self.verified((folder / file).read_bytes(), str(folder / file))
-        path = cache / self.files[0]
+                    return self.verified(read_data(folder / file, LIMIT), str(folder / file))
+        path = folder / self.files[0]
         try:
             with urllib.request.urlopen(self.url, timeout=TIMEOUT) as response:
-                content = self.verified(response.read(), self.url)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Written aside and renamed, so that a run that is cut short leaves no half file behind.
-            aside = path.with_name(f"{path.name}.{os.getpid()}")
-            aside.write_bytes(content)
-            aside.replace(path)
+                content = self.verified(response.read(LIMIT), self.url)
+            make_folder(path.parent)
+            replace_file(path, [content])
         except (OSError, HTTPException) as error:
             raise DataError(
                 f"{self.files[0]} is not here and could not be downloaded to {path} ({error}). "

@@ -21,9 +21,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygen.data.published import DataError, Published
+from tinygen.data.published import DataError, Published, read_data
 
 Bytes = NDArray[np.uint8]
+LIMIT = 1_000_000_000
+"""Bytes of a file, packed or not: MNIST has 47 million, CIFAR-10 31 million a file."""
+PIECE = 1 << 20
 
 
 class Labelled(NamedTuple):
@@ -89,9 +92,11 @@ def read_idx(content: bytes, where: str) -> Bytes:
     as big-endian 32-bit numbers, and the entries, the last axis running fastest."""
     if content[:2] == b"\x1f\x8b":
         try:
-            content = gzip.decompress(content)
+            content = unzipped(content)
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(f"{where} is damaged, it cannot be unpacked ({error}): get it again") from error
+    if len(content) > LIMIT:
+        raise DataError(f"{where} is too long: more than {LIMIT} bytes, unpacked")
     if content[:3] != b"\0\0\x08" or len(content) < 4:
         raise DataError(
             f"{where} is not an IDX file of bytes: it begins with {content[:4].hex(' ') or 'nothing'}, not "
@@ -107,6 +112,15 @@ def read_idx(content: bytes, where: str) -> Bytes:
             f"{len(content)}: get it again"
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def unzipped(content: bytes) -> bytes:
+    """What gzip has packed, no further than a piece beyond LIMIT: a megabyte can hold a gigabyte of zeros."""
+    pieces: list[bytes] = []
+    with gzip.open(io.BytesIO(content)) as packed:
+        while len(pieces) <= LIMIT // PIECE and (piece := packed.read(PIECE)):
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 # -- CIFAR-10 --------------------------------------------------------------------------------------
@@ -177,7 +191,7 @@ def content_of(folder: Path, *names: str) -> bytes:
     """The first file in the folder that has one of these names."""
     for name in names:
         if (folder / name).is_file():
-            return (folder / name).read_bytes()
+            return read_data(folder / name, LIMIT)
     raise DataError(f"there is no {' or '.join(names)} in {str(folder)!r}")
 
 

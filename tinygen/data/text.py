@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinygen.data.published import DataError, Published
+from tinygen.data.published import DataError, Published, read_data
 
 Ids = NDArray[np.int64]
 
 # -- where texts come from -------------------------------------------------------------------------
 
 
+LIMIT = 1_000_000_000  # bytes of a text: as a str it may take four times as many
 OWN = "give load_text its path"
 ADVICE = "The text 'topics' needs no network."
 SOURCES = {
@@ -50,8 +51,8 @@ def load_text(name_or_path: str | Path) -> str:
     into it; their SHA-256 is always checked. To read a file that is called like one of these, write
     "./names".
 
-    DataError when there is no such file, it is empty or not UTF-8, when its SHA-256 is not the
-    published one, or when the download fails.
+    DataError when there is no such file, it is empty, not UTF-8 or longer than a gigabyte, when its
+    SHA-256 is not the published one, or when the download fails.
     """
     if name_or_path == "topics":
         from pydoc_data.topics import topics
@@ -63,7 +64,7 @@ def load_text(name_or_path: str | Path) -> str:
     if not path.is_file():
         known = ", ".join(["topics", *SOURCES])
         raise DataError(f"there is no file {str(path)!r}, and the only named texts are: {known}")
-    content = path.read_bytes()
+    content = read_data(path, LIMIT)
     if not content:
         raise DataError(f"the file {str(path)!r} is empty")
     try:
