@@ -115,6 +115,8 @@ MATRICES = [
     *[same("eig", of_eig, x) for x in (waves(2, 2), waves(2, 3, 3), np.array([[1.0, -2.0], [1.5, 0.5]]))],
     Case("eig-all real", lambda x: of_eig(LA, x), (np.array([[1.0, 0.5], [0.25, 3.0]]),)),
     Case("eigvals", lambda x: LA.eigvals(x), (np.array([[0.1, -2.0], [1.0, 0.2]]),), lambda x: torch.linalg.eigvals(x)),
+    Case("eigvals-the characteristic polynomial", lambda x: np.poly(x), (np.array([[0.1, -2.0], [1.0, 0.2]]),)),
+    Case("eigvals-roots", lambda p: np.roots(p), (np.array([1.0, -0.5, 2.0, 0.3]),)),
     *[linalg("pinv", x) for x in (normal(2, 2), normal(3, 2), normal(2, 2, 3), waves(3, 2), waves(2, 3))],
     *[Case(f"lstsq-{b.ndim}", lambda a, b: LA.lstsq(a, b)[:2], (a, b)) for a, b in [(normal(3, 2), normal(3)), (normal(3, 2), normal(3, 2)), (waves(3, 2), waves(3))]],
     Case("lstsq-wide", lambda a, b: (LA.lstsq(a, b)[0], LA.lstsq(a, b)[3]), (normal(2, 3), normal(2))),

@@ -81,16 +81,15 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
 
 @composition("poly")
 def poly(seq_of_zeros: Any) -> Any:
-    """The polynomial with these roots."""
+    """The polynomial with these roots; of a matrix, with its eigenvalues, the characteristic polynomial."""
     roots = coefficients(seq_of_zeros)
+    real = roots.dtype.kind != "c"
     if roots.ndim > 1:
-        raise TypeError(
-            "of a matrix it is the characteristic polynomial, by complex eigenvalues: not supported"
-        )
+        roots = np.linalg.eigvals(roots)
     y = np.ones_like(roots, shape=(1,))
     for i in range(len(roots)):
         y = np.concatenate([y, np.zeros_like(y[:1])]) - np.concatenate([np.zeros_like(y[:1]), y * roots[i]])
-    return y
+    return np.real(y) if real else y
 
 
 @composition("roots")
