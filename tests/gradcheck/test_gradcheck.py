@@ -91,7 +91,7 @@ WRONG = {
     "a broadcast axis that was not summed": (without_unbroadcast, MATRIX, WEIGHT),
     "the tanh formula forward and erf's backward": (tanh_gelu_with_erf_gradient, MATRIX),
     "a rule that is right only when ones come back": (right_only_for_ones, MATRIX),
-    "the same, for a function with one number as value": (lambda x: right_only_for_ones(x), 3.0),
+    "the same, for a function with one number as value": (lambda x: right_only_for_ones(x), np.array(3.0)),
     "a rule that is right only when equal numbers come back": (right_only_for_equal_weights, MATRIX),
     "a rule that is right only when one number comes back": (right_only_for_one_output_at_a_time, MATRIX),
     "one part in 100,000": (off_by_a_little, MATRIX),
@@ -137,7 +137,7 @@ def test_second_order_finds_what_first_order_cannot():
 def test_right_gradients_pass():
     assert gradcheck(lambda x: np.tanh(x) * x, MATRIX, order=2)
     assert gradcheck(lambda x, w: (x * w).sum(), MATRIX, WEIGHT, order=2)
-    assert gradcheck(lambda x: x * x, 3.0, order=2)
+    assert gradcheck(lambda x: x * x, np.array(3.0), order=2)
     assert gradcheck(lambda x: x * x, np.zeros((2, 0)), order=2)
 
 
@@ -154,7 +154,7 @@ def test_large_and_small_numbers():
 
 
 def test_weights_are_of_both_signs_and_none_is_small():
-    from tinygen.gradcheck.subject import weights
+    from tinygen.gradcheck.arguments import weights
 
     w = weights((1000,), np.random.default_rng(0))
     assert np.abs(w).min() >= 0.5

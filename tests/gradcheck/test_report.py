@@ -50,7 +50,7 @@ def test_all_is_well():
 
 
 def test_a_wrong_op():
-    report = gradcheck(lambda x, y: halved(x + 1).sum() * y, A, 1.0)
+    report = gradcheck(lambda x, y: halved(x + 1).sum() * y, A, np.array(1.0))
     assert text(report) == (
         "gradcheck: WRONG, the gradient is wrong (1 of 2 variables)\n"
         "  input x  (2, 2)  WRONG  4 of 4 entries off, worst at [1, 0] the tape says -2.54039, "
@@ -58,7 +58,7 @@ def test_a_wrong_op():
         "  input y  ()      OK     1 entry, largest difference #\n"
         "\n"
         "the first wrong op is halved(float64 (2, 2)), called at test_report.py:+1\n"
-        "    report = gradcheck(lambda x, y: halved(x + 1).sum() * y, A, 1.0)\n"
+        "    report = gradcheck(lambda x, y: halved(x + 1).sum() * y, A, np.array(1.0))\n"
         "  its argument x: 4 of 4 entries off, worst at [1, 0] the tape says -4.21636, "
         "differences say -8.43272 ± #\n"
         "\n"

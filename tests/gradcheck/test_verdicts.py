@@ -260,7 +260,7 @@ def test_errors_of_the_function_itself_are_the_users():
 
 
 def test_numbers_and_nested_outputs():
-    assert gradcheck(lambda x: {"a": [x * 2, None, (np.exp(x), 3)], "b": Tensor(np.arange(3))}, 0.5)
+    assert gradcheck(lambda x: {"a": [x * 2, None, (np.exp(x), 3)], "b": Tensor(np.arange(3))}, np.array(0.5))
     report = gradcheck(lambda x: {"a": [x * 2, (halved(x),)]}, A)
     assert report.culprit.op == "halved"
 

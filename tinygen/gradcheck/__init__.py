@@ -32,6 +32,7 @@ __all__ = ["Culprit", "Finding", "Kind", "Report", "Result", "Verdict", "Worst",
 def gradcheck(
     f: Callable[..., Any],
     *inputs: Any,
+    kwargs: dict[str, Any] | None = None,
     order: int = 1,
     seed: int = 0,
     tolerance: float = 1e-6,
@@ -59,17 +60,19 @@ def gradcheck(
         raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
     start = time.perf_counter()
     settings = Settings(tolerance, max_entries, max_seconds, np.random.default_rng(seed))
-    subject = TorchFunction(f, inputs) if is_torch(f, inputs) else Function(f, inputs)
+    subject = TorchFunction(f, inputs, kwargs) if is_torch(f, inputs) else Function(f, inputs, kwargs)
     report = Report(seed=seed)
     if subject.moved:
         report.notes.append(
             f"checked near their values, which are all equal there: {', '.join(subject.moved)}"
         )
-    with np.errstate(all="ignore"):  # the report says what is not finite
-        examine(report, subject, 1, settings)
-        if order == 2 and report:
-            examine(report, subject, 2, settings)
-    subject.randomness.rewind()
+    try:
+        with np.errstate(all="ignore"):  # the report says what is not finite
+            examine(report, subject, 1, settings)
+            if order == 2 and report:
+                examine(report, subject, 2, settings)
+    finally:
+        subject.leave()
     report.runs = subject.runs
     report.seconds = time.perf_counter() - start
     return report

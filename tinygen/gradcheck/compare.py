@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygen.gradcheck import numeric
+from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.numeric import EPS, Careful, Probe, in_a_row, line
 from tinygen.gradcheck.report import Result, Verdict, Worst
-from tinygen.gradcheck.subject import Array, Subject, weights
+from tinygen.gradcheck.subject import Array, Subject
 
 ROWS = 64  # of a function with up to so many outputs the whole Jacobian is compared,
 ENTRIES = 10**7  # unless that is larger than this,

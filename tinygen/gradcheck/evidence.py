@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.numeric import STEP
 from tinygen.gradcheck.report import Kind
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.subject import Array, Subject, weights
+from tinygen.gradcheck.subject import Array, Subject
 
 DIRECTIONS = 3
 CLOSE = 1e-6

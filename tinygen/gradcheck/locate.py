@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.compare import check, pulled
 from tinygen.gradcheck.diagnosis import diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_of
 from tinygen.gradcheck.structure import all_same, same
-from tinygen.gradcheck.subject import Function, Gradient, Subject, weights
+from tinygen.gradcheck.subject import Function, Gradient, Subject
 
 DIRECTIONS = 2
 ENTRIES = 1024  # arguments of the culprit up to this size are compared entry by entry

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.gradcheck.subject import Array, Subject, weights
+from tinygen.gradcheck.arguments import weights
+from tinygen.gradcheck.subject import Array, Subject
 
 EPS = float(np.finfo(np.float64).eps)
 STEP = EPS ** (1 / 3)

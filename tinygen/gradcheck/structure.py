@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.compare import FLOOR
-from tinygen.gradcheck.randomness import filled
+from tinygen.gradcheck.reach import filled
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.subject import Array, Gradient, Subject, weights
+from tinygen.gradcheck.subject import Array, Gradient, Subject
 
 
 def reversed_in_memory(x: Array) -> Array:

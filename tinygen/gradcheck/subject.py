@@ -8,19 +8,29 @@ inputs (`steps.py`), and the `Gradient` of any of these, for the second order.
 
 from __future__ import annotations
 
-import copy
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from tinygen.backward import backward
+from tinygen.gradcheck.arguments import (
+    Array,
+    argument_names,
+    as_float64,
+    copied,
+    is_module,
+    moved_off,
+    overlooked,
+    replaced,
+    variables,
+    weights,
+)
+from tinygen.gradcheck.held import Held
 from tinygen.gradcheck.randomness import Randomness
 from tinygen.modes import enable_grad, no_grad
 from tinygen.tensor import Tensor
 
-Array = np.ndarray[Any, Any]
 Pull = Callable[[Sequence[Array]], list[Array | None]]
 """Takes one cotangent per output; returns one gradient per variable, None where nothing arrives."""
 
@@ -67,32 +77,34 @@ class Recorded(Protocol):
 
 
 class Function:
-    """`f(*inputs)` for an `f` on Tensors. Its variables are the floating-point inputs and, where `f` is a
-    Module or a method of one, the parameters of a float64 copy of it; the rest is passed as it is.
+    """`f(*inputs, **kwargs)` for an `f` on Tensors. Its variables are the floating-point arrays among the
+    inputs and, where `f` is a Module or a method of one, the parameters of a float64 copy of it; the rest is
+    passed as it is.
 
     A parameter whose entries are all equal (the ones of a norm, a zero initialisation) is moved by a tenth at
     random: at such a point mistakes cancel or are multiplied by 0. `moved` has their names.
 
     Raises TypeError when there is nothing to check."""
 
-    def __init__(self, f: Any, inputs: Sequence[Any]) -> None:
+    def __init__(self, f: Any, inputs: Sequence[Any], kwargs: dict[str, Any] | None = None) -> None:
         self.f, self.module = copied(f)
-        self.inputs = list(inputs)
-        self.positions = [i for i, x in enumerate(inputs) if is_float(x)]
-        named = argument_names(f.forward if is_module(f) else f, len(inputs))
-        self.names = [f"input {named[i]}" for i in self.positions]
-        self.points = [as_float64(inputs[i]) for i in self.positions]
+        self.inputs, self.kwargs = list(inputs), kwargs or {}
+        names = argument_names(f.forward if is_module(f) else f, len(inputs))
+        found = [pair for name, x in zip(names, inputs, strict=True) for pair in variables(x, name)]
+        self.names = [f"input {name}" for name, _ in found]
+        self.points = [as_float64(x) for _, x in found]
+        self.count = len(found)  # of the inputs' variables; those of the parameters come after
+        self.overlooked = [n for name, x in zip(names, inputs, strict=True) for n in overlooked(x, name)]
         self.parameters: list[Tensor] = []
-        self.state: list[tuple[Tensor, Array]] = []  # buffers and the like: each run finds them as they were
         self.moved: list[str] = []
         if self.module is not None:
             self.find_parameters(self.module)
         if not self.points:
-            raise TypeError(
-                "gradcheck: none of the inputs is a floating-point array, and there are no parameters: there "
-                "is nothing to check"
-            )
-        self.randomness = Randomness(self.f, self.module, *self.inputs)
+            raise TypeError(nothing_to_check(names, inputs))
+        roots = [("", self.f), *zip(names, inputs, strict=True), *self.kwargs.items()]
+        given = [x for _, x in found if isinstance(x, Tensor)]
+        self.held = Held(roots, [*self.parameters, *given])
+        self.randomness = Randomness(self.f, self.module, *self.inputs, self.kwargs)
         self.runs = 0
 
     def find_parameters(self, module: Any) -> None:
@@ -103,34 +115,29 @@ class Function:
                 self.names.append(f"parameter {name}")
                 self.points.append(point)
                 self.parameters.append(p)
-        ours = {id(p) for p in self.parameters}
-        others = {id(t): t for _, t in module.named_tensors(Tensor) if t.node is None and id(t) not in ours}
-        self.state = [(t, t.numpy().copy()) for t in others.values()]
 
     def run(self, arrays: Sequence[Array], requires_grad: bool) -> tuple[list[Tensor], list[Any]]:
         """The variables at `arrays`, and the outputs."""
         self.runs += 1
-        args = list(self.inputs)
-        variables: list[Tensor] = []
-        for i, x in zip(self.positions, arrays, strict=False):
-            args[i] = Tensor(x, requires_grad=requires_grad)
-            variables.append(args[i])
-        self.put(arrays[len(self.positions) :], arrays[0].dtype)
+        leaves = [Tensor(x, requires_grad=requires_grad) for x in arrays[: self.count]]
+        new = iter(leaves)
+        args = [replaced(x, new) for x in self.inputs]
+        self.held.restore(arrays[0].dtype)
+        self.put(arrays[self.count :])
         with self.randomness.rewound():
-            return [*variables, *self.parameters], flat(self.f(*args))
+            return [*leaves, *self.parameters], flat(self.f(*args, **self.kwargs))
 
-    def put(self, parameters: Sequence[Array], dtype: Any) -> None:
-        """Set the module's parameters, and everything else in it to what it was. It goes past `.data`, which
-        would tell the tape that what it has recorded is out of date: those arrays are not written into."""
+    def put(self, parameters: Sequence[Array]) -> None:
+        """Set the module's parameters. It goes past `.data`, which would tell the tape that what it has
+        recorded is out of date: those arrays are not written into."""
         for p, x in zip(self.parameters, parameters, strict=True):
             p._data = x
-        for t, x in self.state:
-            t._data = x.astype(dtype) if x.dtype.kind == dtype.kind == "f" else x.copy()
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         with no_grad():
             outputs = [self.values(y) for y in self.run(arrays, False)[1]]
-        self.put(self.points[len(self.positions) :], np.dtype(np.float64))  # a checkpoint may read them later
+        self.put(self.points[self.count :])  # a checkpoint may read them later
+        self.held.back()
         return outputs
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
@@ -145,7 +152,13 @@ class Function:
     def call(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
         with enable_grad():
             variables, outputs = self.run(arrays, True)
+        self.held.remember()
         return list(variables), outputs
+
+    def leave(self) -> None:
+        """Leave everything as it was found."""
+        self.held.leave()
+        self.randomness.rewind()
 
     def sent(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
@@ -209,52 +222,21 @@ class Gradient:
         return [self.base.values(g) for g in gradients], pull
 
 
-# -- reading the arguments -------------------------------------------------------------------------
+# -- what comes in, what comes out -------------------------------------------------------------------
 
 
-def copied(f: Any) -> tuple[Any, Any]:
-    """`f` and its Module, in float64 and apart from the caller's, if it is one or a method of one."""
-    owner: Any = f.__self__ if inspect.ismethod(f) else f
-    if not is_module(owner):
-        return f, None
-    module = copy.deepcopy(owner).astype(np.float64)
-    return (getattr(module, f.__name__) if inspect.ismethod(f) else module), module
-
-
-def is_module(f: Any) -> bool:
-    """Known by what it answers to: the checker stands below `tinygen.nn`."""
-    return callable(f) and hasattr(f, "named_tensors") and hasattr(f, "named_parameters")
-
-
-def is_float(x: Any) -> bool:
-    if isinstance(x, Tensor):
-        return x.dtype.kind == "f"
-    return not callable(x) and np.asarray(x).dtype.kind == "f"
-
-
-def as_float64(x: Any) -> Array:
-    return np.array(x.numpy() if isinstance(x, Tensor) else x, dtype=np.float64)
-
-
-def argument_names(f: Any, n: int) -> list[str]:
-    """The names of the first n positional arguments by the signature; numbers where there is none."""
-    try:
-        parameters = inspect.signature(f).parameters.values()
-    except (TypeError, ValueError):
-        return [str(i) for i in range(n)]
-    names: list[str] = []
-    for p in parameters:
-        if p.kind is p.VAR_POSITIONAL:
-            names += [f"{p.name}[{i}]" for i in range(n - len(names))]
-        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
-            names.append(p.name)
-    return [*names, *(str(i) for i in range(len(names), n))][:n]
-
-
-def moved_off(x: Array) -> tuple[Array, bool]:
-    """A copy of a parameter, a little off where all its entries are equal; and whether they were."""
-    equal = bool(x.size and (x == x.flat[0]).all())
-    return (x + 0.1 * weights(x.shape, np.random.default_rng(x.size)) if equal else np.array(x)), equal
+def nothing_to_check(names: Sequence[str], inputs: Sequence[Any]) -> str:
+    """What to say when there is no variable."""
+    numbers = [n for n, x in zip(names, inputs, strict=True) if isinstance(x, float | np.floating)]
+    if numbers:
+        return (
+            f"gradcheck: {', '.join(numbers)}: single numbers are taken as constants, so there is nothing to "
+            "check; pass np.array(3.0) to check by a number"
+        )
+    return (
+        "gradcheck: none of the inputs is a floating-point array, and there are no parameters: there is "
+        "nothing to check"
+    )
 
 
 def flat(value: Any) -> list[Any]:
@@ -266,8 +248,3 @@ def flat(value: Any) -> list[Any]:
     if isinstance(value, (float, complex)):
         value = np.asarray(value)
     return [value] if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.dtype.kind in "fc" else []
-
-
-def weights(shape: Sequence[int], rng: np.random.Generator) -> Array:
-    """Random, none near zero, no two equal, of both signs."""
-    return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.gradcheck.arguments import argument_names, moved_off, replaced, variables
 from tinygen.gradcheck.randomness import Randomness
-from tinygen.gradcheck.subject import Array, Pull, argument_names, moved_off, recorded
+from tinygen.gradcheck.subject import Array, Pull, recorded
 
 
 def is_torch(f: Any, inputs: Sequence[Any]) -> bool:
@@ -33,18 +34,21 @@ class TorchFunction:
     """`f(*inputs)` for an `f` on torch tensors: as `subject.Function`, with torch's autograd instead of the
     tape."""
 
-    def __init__(self, f: Any, inputs: Sequence[Any]) -> None:
+    def __init__(self, f: Any, inputs: Sequence[Any], kwargs: dict[str, Any] | None = None) -> None:
         torch: Any = sys.modules["torch"]
         self.torch = torch
         self.f = f
-        self.inputs = list(inputs)
-        self.positions = [i for i, x in enumerate(inputs) if self.is_float(x)]
-        self.devices = [inputs[i].device for i in self.positions]
+        self.inputs, self.kwargs = list(inputs), kwargs or {}
         module = owner_of(f)
         forward = module.forward if module is f and isinstance(f, torch.nn.Module) else f
-        named = argument_names(forward, len(inputs))
-        self.names = [f"input {named[i]}" for i in self.positions]
-        self.points = [np.array(inputs[i].detach().cpu().numpy(), dtype=np.float64) for i in self.positions]
+        names = argument_names(forward, len(inputs))
+        pairs = zip(names, inputs, strict=True)
+        found = [pair for name, x in pairs for pair in variables(x, name, self.is_float)]
+        self.names = [f"input {name}" for name, _ in found]
+        self.devices = [x.device for _, x in found]
+        self.points = [np.array(x.detach().cpu().numpy(), dtype=np.float64) for _, x in found]
+        self.count = len(found)
+        self.overlooked: list[str] = []
         self.parameters: list[Any] = []
         self.state: list[tuple[Any, Any]] = []
         self.moved: list[str] = []
@@ -56,7 +60,7 @@ class TorchFunction:
             raise TypeError(
                 "gradcheck: no floating-point tensor among the inputs, and no parameters: nothing to check"
             )
-        self.randomness = Randomness(self.f, self.inputs)
+        self.randomness = Randomness(self.f, self.inputs, self.kwargs)
         self.seed = torch.random.get_rng_state()
         self.runs = 0
 
@@ -76,20 +80,23 @@ class TorchFunction:
     def run(self, arrays: Sequence[Array], requires_grad: bool) -> tuple[list[Any], list[Any]]:
         torch = self.torch
         self.runs += 1
-        args = list(self.inputs)
-        variables = []
-        for i, device, x in zip(self.positions, self.devices, arrays, strict=False):
-            args[i] = self.tensor(x, device).requires_grad_(requires_grad)
-            variables.append(args[i])
-        for p, x in zip(self.parameters, arrays[len(self.positions) :], strict=True):
+        places = zip(self.devices, arrays, strict=False)
+        leaves = [self.tensor(x, device).requires_grad_(requires_grad) for device, x in places]
+        new = iter(leaves)
+        args = [replaced(x, new, self.is_float) for x in self.inputs]
+        for p, x in zip(self.parameters, arrays[self.count :], strict=True):
             p.data = self.tensor(x, p.device)
         for b, value in self.state:
             b.data = value.clone()
         torch.random.set_rng_state(self.seed)
         with self.randomness.rewound():
-            value = self.f(*args)
+            value = self.f(*args, **self.kwargs)
         torch.random.set_rng_state(self.seed)
-        return [*variables, *self.parameters], [y for y in self.flat(value) if y.is_floating_point()]
+        return [*leaves, *self.parameters], [y for y in self.flat(value) if y.is_floating_point()]
+
+    def leave(self) -> None:
+        """Leave the random generators as they were found."""
+        self.randomness.rewind()
 
     def flat(self, value: Any) -> list[Any]:
         if isinstance(value, (tuple, list)):

@@ -1,0 +1,102 @@
+"""What a function keeps from one call to the next, put back before each run.
+
+Batch norm moves its running mean, a cache is filled at the first call, a module counts its calls: differences
+compare runs, so each run has to start from the same. Kept in this sense are the tensors within reach that are
+no variables (buffers and the like), and the attributes of modules with the lists, dicts and arrays in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import is_module
+from tinygen.gradcheck.reach import reachable
+from tinygen.tensor import Tensor
+
+
+class Content(NamedTuple):
+    """A tensor's array and version, as they were found."""
+
+    tensor: Tensor
+    array: Any
+    version: int
+
+
+class Held:
+    """What is within reach of the named `roots`, but for the tensors in `variables`."""
+
+    def __init__(self, roots: Sequence[tuple[str, Any]], variables: Collection[Tensor]) -> None:
+        ours = {id(t) for t in variables}
+        found = [(path, x) for path, x in reachable(roots) if id(x) not in ours]
+        self.tensors = [(path, x) for path, x in found if isinstance(x, Tensor) and x.node is None]
+        self.first = contents(t for _, t in self.tensors)
+        self.arrays = [{c.array.dtype: np.array(c.array)} for c in self.first]  # one for each dtype asked for
+        modules = [x for _, x in found if is_module(x)]
+        self.attributes = [(vars(m), {k: kept(v) for k, v in vars(m).items()}) for m in modules]
+        self.last = self.first  # as the last run on record has left them
+
+    def restore(self, dtype: Any) -> None:
+        """Everything as it was found, floating-point tensors in `dtype`; in new arrays, since what is on
+        record may still use the others."""
+        for now, before in self.attributes:
+            if now.keys() != before.keys() or any(now[k] is not v[0] for k, v in before.items()):
+                now.clear()
+                now.update((k, v[0]) for k, v in before.items())
+            for name, (value, inside) in before.items():
+                if inside is not None and not unchanged(value, inside):
+                    now[name] = refill(value, inside)
+        for c, known in zip(self.first, self.arrays, strict=True):
+            wanted = dtype if c.array.dtype.kind == dtype.kind == "f" else c.array.dtype
+            if wanted not in known:
+                known[wanted] = known[c.array.dtype].astype(wanted)
+            x = known[wanted]
+            c.tensor._data = x if c.tensor.requires_grad else x.copy()  # weights are only read, and large
+            c.tensor.version = c.version
+
+    def remember(self) -> None:
+        """Take what the tensors are now for what the tape has on record."""
+        self.last = contents(c.tensor for c in self.first)
+
+    def back(self) -> None:
+        """The tensors as they were when the run on record ended: its gradient may look at them."""
+        for t, array, version in self.last:
+            t._data, t.version = array, version
+
+    def leave(self) -> None:
+        """Give the tensors back the arrays in which they were found."""
+        self.restore(np.dtype(np.float64))
+        for t, array, version in self.first:
+            t._data, t.version = array, version
+
+
+def contents(tensors: Any) -> list[Content]:
+    return [Content(t, t._data, t.version) for t in tensors]
+
+
+def kept(value: Any) -> tuple[Any, Any]:
+    """An attribute's value, and a copy of what is in it where that may be written into."""
+    if isinstance(value, dict | list | set):
+        return value, value.copy()
+    return value, np.array(value) if isinstance(value, np.ndarray) else None
+
+
+def unchanged(value: Any, inside: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return np.array_equal(value, inside, equal_nan=value.dtype.kind == "f")
+    if len(value) != len(inside):
+        return False
+    if isinstance(value, dict):
+        return all(k in value and value[k] is v for k, v in inside.items())
+    return isinstance(value, set) or all(a is b for a, b in zip(value, inside, strict=True))
+
+
+def refill(value: Any, inside: Any) -> Any:
+    """The container with its old content; for an array, a new one."""
+    if isinstance(value, np.ndarray):
+        return np.array(inside)
+    value.clear()
+    value.extend(inside) if isinstance(value, list) else value.update(inside)
+    return value
