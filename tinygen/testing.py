@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from tinygen.backward import backward
 from tinygen.gradcheck import gradcheck
+from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.structure import same
-from tinygen.gradcheck.subject import Array, flat
+from tinygen.gradcheck.subject import flat
 from tinygen.tensor import Tensor
 
 Shape = tuple[int, ...]

@@ -61,19 +61,22 @@ def square_of_a_map_read_as_it_lies(x):
 
 
 @wrong_op("gelu", Kind.DTYPE, normal(3, 4))
-def gelu_with_a_float64_constant(x):
-    cdf = 0.5 * (1 + ops.erf(x / np.sqrt(np.float64(2))))
-    return x * cdf, lambda g: g * (cdf + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+def gelu_with_a_short_cut_in_float32(x):
+    cdf = 0.5 * (1 + ops.erf(x / math.sqrt(2)))
+    bend = x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return x * cdf, lambda g: g * (cdf + bend if g.dtype == np.float64 else cdf)
 
 
-@wrong_op("normalize", Kind.DTYPE, normal(3, 4))
-def scale_whose_gradient_is_float64(x):
-    return x / math.sqrt(x.shape[1]), lambda g: g / np.sqrt(x.shape[1])
+@wrong_op("softmax", Kind.DTYPE, normal(3, 4))
+def softmax_without_its_sum_in_float32(x):
+    y = ops.softmax(x)
+    return y, lambda g: y * (g - (g * y).sum(axis=-1, keepdims=True) * (g.dtype == np.float64))
 
 
-@wrong_op("one_hot", Kind.DTYPE, normal(3, 4))
-def masked_by_a_float64_array(x):
-    return x * (np.arange(4) < 2), lambda g: g * np.array([1.0, 1.0, 0.0, 0.0])
+@wrong_op("log1p", Kind.DTYPE, positive(3, 4))
+def log1p_rounded_to_whole_numbers_in_float32(x):
+    kept = x if x.dtype == np.float64 else np.round(x)
+    return np.log1p(x), lambda g: g / (1 + kept)
 
 
 # -- randomness ------------------------------------------------------------------------------------

@@ -126,6 +126,32 @@ def sinusoids_added(x):
     return x * table, lambda g: g * table
 
 
+@right(normal(3, 4))
+@op
+def gelu_with_a_float64_constant(x):
+    cdf = 0.5 * (1 + ops.erf(x / np.sqrt(np.float64(2))))
+    return x * cdf, lambda g: g * (cdf + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+
+
+@right(normal(3, 4))
+@op
+def scale_whose_gradient_is_float64(x):
+    return x / math.sqrt(x.shape[1]), lambda g: g / np.sqrt(x.shape[1])
+
+
+@right(normal(3, 4))
+@op
+def masked_by_a_float64_array(x):
+    return x * (np.arange(4) < 2), lambda g: g * np.array([1.0, 1.0, 0.0, 0.0])
+
+
+@right(normal(3, 4))
+@op
+def spectrum_whose_gradient_is_complex(x):
+    f = np.fft.fft(x)
+    return f.real, lambda g: np.fft.fft(g)
+
+
 # -- loops until an error, and domains with an edge ------------------------------------------------
 
 

@@ -6,6 +6,8 @@ import pytest
 from corpus import CORPUS
 from models import IN_MODELS
 from random_cases import FAMILIES
+from users import found, located, looked_at, named
+from users_corpus import CONTROLS, USERS
 
 from tinygen import gradcheck
 from tinygen.gradcheck import Verdict
@@ -52,27 +54,53 @@ def test_the_models_themselves_are_right(model):
 
 
 @pytest.fixture(scope="module")
-def located():
+def places():
     return {}
 
 
 @pytest.mark.parametrize("bug", IN_MODELS, ids=[f"{b.model.__name__}-{b.name}" for b in IN_MODELS])
-def test_every_bug_in_a_model_is_found(bug, located):
+def test_every_bug_in_a_model_is_found(bug, places):
     module, x = bug.model()
     with bug.in_place():
         report = gradcheck(module, x, max_entries=200)
     assert not report
-    located[bug] = report.culprit is not None and report.culprit.op == bug.name
+    places[bug] = report.culprit is not None and report.culprit.op == bug.name
 
 
-def test_most_bugs_in_models_are_located(located):
-    if len(located) < len(IN_MODELS):
+def test_most_bugs_in_models_are_located(places):
+    if len(places) < len(IN_MODELS):
         pytest.skip("runs when all bugs have been looked at")
-    missed = [bug.name for bug, right in located.items() if not right]
+    missed = [bug.name for bug, right in places.items() if not right]
     assert len(missed) <= 0.05 * len(IN_MODELS), missed
 
 
+@pytest.fixture(scope="module")
+def named_right():
+    return {}
+
+
+@pytest.mark.parametrize("bug", USERS, ids=[bug.name for bug in USERS])
+def test_every_bug_of_a_user_is_found(bug, named_right):
+    report = looked_at(bug)
+    assert found(report), report
+    assert located(bug, report), report
+    named_right[bug.name] = named(bug, report)
+
+
+def test_the_kinds_of_users_bugs_are_named_right(named_right):
+    if len(named_right) < len(USERS):
+        pytest.skip("runs when all bugs have been looked at")
+    assert sum(named_right.values()) >= 0.95 * len(USERS), named_right
+
+
 # -- no false alarm --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bug", CONTROLS, ids=[bug.name for bug in CONTROLS])
+def test_right_ops_of_users_pass(bug):
+    report = looked_at(bug)
+    assert report, report
+    assert not report.findings
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -109,6 +109,52 @@ def test_float32_inside():
     assert "computes in float32" in report.findings[0].sentence
 
 
+@op
+def cast_at_the_start(x):
+    y = np.tanh(x.astype(np.float32))
+    return y, lambda g: g * (1 - y * y)
+
+
+@op
+def cast_on_the_way(x):
+    z = np.exp(0.7 * x).astype(np.float32)
+    y = np.log1p(z)
+    return y * x, lambda g: g * (y + x * np.float32(0.7) * z / (1 + z))
+
+
+@op
+def cast_there_and_back(x):
+    z = x.astype(np.float32)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    y = (e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)
+    return y, lambda g: y * (g - (g * y).sum(axis=-1, keepdims=True))
+
+
+@op
+def half_precision(x):
+    y = np.tanh(x.astype(np.float16))
+    return y, lambda g: g * (1 - y * y)
+
+
+WEIGHT32 = rng.normal(size=(4, 5)).astype(np.float32)
+
+
+@op
+def product_in_float32(x):
+    return x.astype(np.float32) @ WEIGHT32, lambda g: g @ WEIGHT32.T
+
+
+@pytest.mark.parametrize(
+    "f", [cast_at_the_start, cast_on_the_way, cast_there_and_back, half_precision, product_in_float32]
+)
+def test_float32_inside_an_op(f):
+    """The function is a staircase: from near it is flat."""
+    report = gradcheck(f, A)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert not any(finding.verdict is Verdict.WRONG for finding in report.findings)
+    assert gradcheck(lambda x: f(x) * 2, A).verdict is Verdict.INCONCLUSIVE
+
+
 def test_a_wrong_gradient_is_told_all_the_same_with_float32_inside():
     report = gradcheck(lambda x: halved(x.astype(np.float32)).astype(np.float64), A)
     assert report.verdict is Verdict.WRONG

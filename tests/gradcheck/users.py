@@ -2,10 +2,10 @@
 
     python tests/gradcheck/users.py [FILE ...]
 
-prints one line for each bug that was missed or misnamed and for each right op that was called wrong, and the
+prints a line for each bug that was missed or misnamed and for each right op that was called wrong, and the
 figures at the end; without FILE it takes the files beside this one. A bug counts as found when the report is
-neither OK nor undecided; its kind is named right when the first finding has one of the kinds that were written
-down beside the bug. For a right op, anything but OK is a false alarm, and so is an error.
+neither OK nor undecided; its kind is named right when the first finding has one of the kinds that were
+written down beside the bug. For a right op, anything but OK is a false alarm, and so is an error.
 """
 
 import importlib.util

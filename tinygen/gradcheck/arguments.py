@@ -1,4 +1,4 @@
-"""Reading the arguments: which of them are variables, what to call each, and how to put others in their place.
+"""Reading the arguments: which are variables, what to call each, how to put others in their place.
 
 Variables are the floating-point arrays and Tensors, also those inside dicts, lists, tuples and dataclasses.
 Python's and NumPy's single numbers are not: they are options (an eps, a pair of betas), as integers are. A

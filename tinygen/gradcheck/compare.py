@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygen.gradcheck import numeric
-from tinygen.gradcheck.arguments import weights
+from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.numeric import EPS, Careful, Probe, in_a_row, line
 from tinygen.gradcheck.report import Result, Verdict, Worst
-from tinygen.gradcheck.subject import Array, Subject
+from tinygen.gradcheck.subject import Subject
 
 ROWS = 64  # of a function with up to so many outputs the whole Jacobian is compared,
 ENTRIES = 10**7  # unless that is larger than this,
@@ -121,9 +121,8 @@ def judge(
         if worst is Verdict.WRONG:
             break
         unit = probes[j].size
-        look = numeric.carefully(line(subject, probes[j]), tape.cotangents, tape.noise)
+        look, verdicts = looked(subject, tape, probes[j], said[:, j] * unit, scale * unit, tolerance)
         found[:, j], bar[:, j] = look.value / unit, look.bar / unit
-        verdicts = verdicts_of(said[:, j] * unit, look, scale * unit, tolerance)
         worse = max(verdicts, key=lambda v: v.rank)
         if worse.rank > worst.rank:
             rows = [i for i, v in enumerate(verdicts) if v is worse]
@@ -132,6 +131,40 @@ def judge(
         return Judgement(worst, np.zeros_like(doubtful), None)
     off = ~(np.abs(said - found) <= (tolerance * scale + np.where(np.isfinite(bar), bar, 0.0).T + FLOOR).T)
     return Judgement(worst, off & doubtful, place)
+
+
+def coarse(subject: Subject, tape: Tape) -> float:
+    """What steps in the outputs, as float32 inside makes them, come to in <cotangent, outputs>; 0: none."""
+    heights = numeric.grain(subject, tape.noise)
+    if not heights.any():
+        return 0.0
+    most = np.abs(tape.cotangents) @ heights
+    likely = 4 * np.sqrt(tape.cotangents**2 @ heights**2)
+    return float(np.minimum(most, likely).max())
+
+
+def looked(
+    subject: Subject, tape: Tape, probe: Probe, said: Array, scale: Array, tolerance: float
+) -> tuple[Careful, list[Verdict]]:
+    """A careful look at one line, and the verdicts; while they are not OK, on the line's other scales too: a
+    small number among large ones has a scale of its own, and so has the difference of large ones."""
+
+    def look_at(times: float) -> Careful:
+        least = numeric.finest(subject.points, probe, times)
+        return numeric.carefully(line(subject, probe, times), tape.cotangents, tape.noise, least)
+
+    look = look_at(1.0)
+    verdicts = verdicts_of(said, look, scale, tolerance)
+    for times in probe.others:
+        if all(v is Verdict.OK for v in verdicts):
+            break
+        other = look_at(times)
+        low, high = other.low / times, other.high / times
+        other = Careful(other.value / times, other.bar / times, other.kink, low, high)
+        better = other.bar < look.bar
+        look = Careful(*(np.where(better, b, a) for a, b in zip(look, other, strict=True)))
+        verdicts = verdicts_of(said, look, scale, tolerance)
+    return look, verdicts
 
 
 def verdicts_of(said: Array, look: Careful, scale: Array, tolerance: float) -> list[Verdict]:
@@ -169,8 +202,10 @@ def check(
 ) -> Result:
     """Compare along `probes`, all of which move variable `k`."""
     comparison = first_look(subject, tape, k, probes, differences)
-    judgement = judge(subject, tape, probes, comparison, tolerance)
-    verdict, off, place = judgement
+    verdict, off, place = judge(subject, tape, probes, comparison, tolerance)
+    if verdict is Verdict.WRONG and (steps := coarse(subject, tape)) > tape.noise:
+        tape = tape._replace(noise=steps)
+        verdict, off, place = judge(subject, tape, probes, comparison, tolerance)
     if verdict is Verdict.WRONG and not tape.gradients[k].any():
         verdict = Verdict.DEAD
     said, found, bar = comparison
@@ -211,7 +246,7 @@ def located(subject: Subject, tape: Tape, k: int, tolerance: float) -> Worst | N
             part = np.zeros(x.size)
             part[a:b] = direction[a:b]
             value, bar = numeric.central(
-                line(subject, Probe(k, part.reshape(x.shape), None, 1.0)), row, tape.noise
+                line(subject, Probe(k, part.reshape(x.shape), None, 1.0, ())), row, tape.noise
             )
             errors.append(abs(float(gradient @ part - value[0])) / (1e-300 + float(bar[0])))
         low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)

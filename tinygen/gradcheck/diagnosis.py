@@ -21,16 +21,33 @@ from tinygen.gradcheck.subject import Subject
 from tinygen.gradcheck.terms import missing_factor, missing_term
 
 Guess = Callable[[Evidence], Finding | None]
+VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
 
 
 def diagnose(subject: Subject, k: int, rng: np.random.Generator, what: str) -> Finding:
-    """What is wrong with the gradient by variable `k`; `what` is what to call that gradient."""
+    """What is wrong with the gradient by variable `k`; `what` is what to call that gradient. Of several
+    outputs it is said to which the mistake belongs, if not to all."""
     e = Evidence(subject, k, rng)
+    found, where = fitting(e), ""
+    if len(e.outputs) > 1 and found.kind not in (Kind.SWAPPED, Kind.NAN):
+        each = [Evidence(subject, k, rng, i) for i in range(len(e.outputs))]
+        wrong = [i for i, one in enumerate(each) if not one.agrees()]
+        guesses = [(i, fitting(each[i])) for i in wrong]
+        guesses = [(i, g) for i, g in guesses if found.kind in VAGUE or len(wrong) < len(each)]
+        telling = [(i, g) for i, g in guesses if g.kind not in VAGUE] or guesses[:1]
+        if telling and (telling[0][1].kind not in VAGUE or len(wrong) < len(each)):
+            number, found = telling[0]
+            where = f", of what comes back to output {number},"
+    found.sentence = f"{what}{where} {found.sentence}"
+    found.variable = e.name
+    return found
+
+
+def fitting(e: Evidence) -> Finding:
+    """The first guess that fits."""
     for guess in GUESSES:
         found = guess(e)
         if found is not None:
-            found.sentence = f"{what} {found.sentence}"
-            found.variable = e.name
             return found
     raise AssertionError("the last guess always fits")
 
@@ -155,10 +172,12 @@ def operand(e: Evidence) -> Finding | None:
         for r in rearrangements(array.shape):
             if r.kind is Kind.SHIFTED or r.reshaped:
                 continue
-            subject, points = put(r.apply(array))
-            if e.close(
-                e.tape, e.paired(e.g, [e.push(d, subject=subject, points=points) for d in e.directions])
-            ):
+            subject, points = put(np.array(r.apply(array)))
+            try:
+                theirs = e.paired(e.g, [e.elsewhere(d, subject, points) for d in e.directions])
+            except TimeoutError:
+                return None  # the function does not end there: nobody waits for the next
+            if e.close(e.tape, theirs):
                 return Finding(r.kind, f"is the one for {name} {r.words}")
     return None
 
@@ -176,7 +195,7 @@ def ones_only(e: Evidence) -> Finding | None:
 
 
 def approximate(e: Evidence) -> Finding | None:
-    error = float(np.abs(e.tape - e.right).max() / np.abs(e.right).max())
+    error = e.error()
     if error < 0.03:
         return Finding(
             Kind.APPROXIMATE,
@@ -187,7 +206,7 @@ def approximate(e: Evidence) -> Finding | None:
 
 
 def unexplained(e: Evidence) -> Finding:
-    error = float(np.abs(e.tape - e.right).max() / np.abs(e.right).max())
+    error = e.error()
     return Finding(Kind.UNEXPLAINED, f"is off by {error:.2g} times its size, in no way that has a name here")
 
 

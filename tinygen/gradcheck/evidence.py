@@ -10,63 +10,112 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from tinygen.gradcheck.arguments import weights
-from tinygen.gradcheck.numeric import STEP
+from tinygen.gradcheck.arguments import Array, weights
+from tinygen.gradcheck.bounded import bounded
+from tinygen.gradcheck.numeric import STEP, sizes
 from tinygen.gradcheck.report import Kind
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.subject import Array, Subject
+from tinygen.gradcheck.subject import Subject
 
 DIRECTIONS = 3
 CLOSE = 1e-6
+FLOOR = 1e-12  # differences below that are nothing
 LIMIT = 2048  # entries: of larger arrays a sample is looked at,
 SAMPLE = 64  # as large as this
 
 
 class Evidence:
-    """The gradient of a subject by its variable `k`, at one random cotangent `g` (a list, one per output)."""
+    """The gradient of a subject by its variable `k`, at one random cotangent `g` (a list, one per output); or
+    only of its output number `output`, as if there were no others.
 
-    def __init__(self, subject: Subject, k: int, rng: np.random.Generator) -> None:
+    Whatever cannot be computed (the function refuses such inputs, or does not end there) is NaN, which fits
+    no guess."""
+
+    def __init__(self, subject: Subject, k: int, rng: np.random.Generator, output: int | None = None) -> None:
         self.subject = subject
         self.k = k
+        self.output = output
         self.name = subject.names[k]
         self.x = subject.points[k]
-        self.outputs, self.pull = subject.record(subject.points)
+        start = time.perf_counter()
+        every, self.pull_all = subject.record(subject.points)
+        self.patience = 1.0 + 100 * (time.perf_counter() - start)
+        self.shapes = [y.shape for y in every]
+        self.outputs = self.of_interest(every)
         self.g = [weights(y.shape, rng) for y in self.outputs]
         self.directions = [weights(self.x.shape, rng) for _ in range(DIRECTIONS)]
         self.pushed = [self.push(d) for d in self.directions]
+        if not all(np.isfinite(u).all() for us in self.pushed for u in us) and self.x.size <= LIMIT:
+            free = self.free()  # only some entries can be moved at all
+            self.directions = [d * free for d in self.directions]
+            self.pushed = [self.push(d) for d in self.directions]
         self.gradient = self.said(self.g)
         self.tape = self.along(self.gradient)
         self.right = self.paired(self.g)
 
+    def agrees(self) -> bool:
+        """Whether this part of the gradient is right."""
+        size = max(float(np.abs(self.right).max()), float(np.abs(self.tape).max()))
+        return bool(np.isfinite(size) and np.abs(self.tape - self.right).max() <= CLOSE * size + FLOOR)
+
+    def error(self) -> float:
+        """How far off the tape is, relative to the right gradient."""
+        size = float(np.abs(self.right).max())
+        return float(np.abs(self.tape - self.right).max()) / size if size else float("inf")
+
+    def of_interest(self, outputs: Sequence[Array]) -> list[Array]:
+        return list(outputs) if self.output is None else [outputs[self.output]]
+
+    def pull(self, g: Sequence[Array]) -> list[Array | None]:
+        """The gradient by each variable. A rule may write into what it gets: these are copies."""
+        if self.output is None:
+            return self.pull_all([np.array(x) for x in g])
+        given = [np.zeros(shape) for shape in self.shapes]
+        given[self.output] = np.array(g[0])
+        return self.pull_all(given)
+
+    def free(self) -> Array:
+        """A mask of the entries that can be moved by themselves."""
+        units = np.eye(self.x.size).reshape(-1, *self.x.shape)
+        movable = [all(np.isfinite(u).all() for u in self.push(d)) for d in units]
+        return np.array(movable).reshape(self.x.shape)
+
     def said(self, g: Sequence[Array]) -> Array:
         """T(g)."""
-        found = self.pull([np.array(x) for x in g])[self.k]  # a rule may write into them
+        try:
+            found = self.pull(g)[self.k]
+        except Exception:
+            return np.full(self.x.shape, np.nan)
         return np.zeros_like(self.x) if found is None else found
 
-    def push(
-        self,
-        d: Array,
-        k: int | None = None,
-        subject: Subject | None = None,
-        points: Sequence[Array] | None = None,
-    ) -> list[Array]:
-        """J d by Richardson's rule, one array per output; optionally by variable k, of a subject that differs
-        in a constant, at other points."""
-        k = self.k if k is None else k
-        subject = self.subject if subject is None else subject
-        points = subject.points if points is None else points
-        h = STEP * max(1.0, float(np.max(np.abs(points[k]), initial=0.0)))
+    def push(self, d: Array, k: int | None = None) -> list[Array]:
+        """J d by Richardson's rule, one array per output; optionally by variable k."""
+        return self.differences(d, self.k if k is None else k, self.subject, self.subject.points)
+
+    def elsewhere(self, d: Array, subject: Subject, points: Sequence[Array]) -> list[Array]:
+        """J d at other points, or of a subject that differs in a constant. The function may not be made for
+        those: it may refuse them, or never end.
+
+        Raises TimeoutError in the latter case."""
+        return bounded(lambda: self.differences(d, self.k, subject, points), self.patience)
+
+    def differences(self, d: Array, k: int, subject: Subject, points: Sequence[Array]) -> list[Array]:
+        h = STEP * float(sizes(points[k]).max(initial=0.0))
 
         def at(t: float) -> list[Array]:
             arrays = list(points)
             arrays[k] = np.asarray(points[k] + t * d)
-            return [np.array(y) for y in subject.evaluate(arrays)]
+            try:
+                return [np.array(y) for y in self.of_interest(subject.evaluate(arrays))]
+            except Exception:
+                return [np.full(y.shape, np.nan) for y in self.outputs]
 
         ends = [at(t) for t in (h, -h, h / 2, -h / 2)]
         return [(4 * (c - e) / h - (a - b) / (2 * h)) / 3 for a, b, c, e in zip(*ends, strict=True)]
@@ -94,7 +143,8 @@ class Evidence:
             d = np.zeros(self.x.size)
             d[j] = 1.0
             right[j] = self.paired(self.g, [self.push(d.reshape(self.x.shape))])[0]
-        right[np.abs(right) < 1e-9 * np.abs(right).max()] = 0.0
+        looked &= np.isfinite(right)
+        right[np.abs(right) < 1e-9 * np.abs(right[looked]).max(initial=0.0)] = 0.0
         return looked.reshape(self.x.shape), right.reshape(self.x.shape)
 
     def halved(self) -> int:
@@ -153,6 +203,8 @@ def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
     for group in groups:
         flip = partial(np.flip, axis=group)
         yield Rearrangement(Kind.FLIPPED, f"reversed along {named(group)}", flip, flip)
+        turn = partial(turned, axes=group)
+        yield Rearrangement(Kind.FLIPPED, f"reversed around index 0 of {named(group)}", turn, turn)
     for group, step, around in itertools.product(groups, (1, -1, 2, -2), (False, True)):
         if not around and min(shape[a] for a in group) <= abs(step) + 1:
             continue  # that would leave nothing, or one index: an axis that was not summed
@@ -191,6 +243,11 @@ def exchanged(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array
 
 def exchanged_back(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
     return z.transpose(order).reshape(shape)
+
+
+def turned(z: Array, axes: tuple[int, ...]) -> Array:
+    """Index i goes to -i, around the end: a signal whose Fourier transform is the conjugate."""
+    return np.roll(np.flip(z, axes), 1, axes)
 
 
 def shifted(z: Array, step: int, axes: Sequence[int], around: bool) -> Array:

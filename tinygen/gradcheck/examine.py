@@ -14,6 +14,7 @@ from tinygen.gradcheck.analytic import agrees, is_analytic
 from tinygen.gradcheck.compare import Tape, check, located, pulled
 from tinygen.gradcheck.explain import BAD, Settings, explain, merged, to_blame
 from tinygen.gradcheck.locate import at, raised
+from tinygen.gradcheck.narrow import in_float32
 from tinygen.gradcheck.numeric import central, complex_step, entry_probes, random_probes
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_at
@@ -31,7 +32,12 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
         return  # no gradient, and the first order found that right
     whole = list(structure.of_values(subject))
     steps = steps_at(base, base.points) if isinstance(base, Function) else []
-    by_step = list(of_steps(base, steps, rng)) if order == 1 else []
+    by_step = list(of_steps(steps, rng)) if order == 1 else []
+    if order == 1 and steps:
+        narrow = in_float32(base, steps, rng.spawn(1)[0])
+        by_step += narrow.findings
+        report.notes += [*dict.fromkeys(narrow.notes)]
+        report.implementations = narrow.summary
     tape = None
     if not whole:
         try:
@@ -59,22 +65,14 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     report.culprit = report.culprit or culprit
 
 
-def of_steps(base: Function, steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Finding]:
-    """What can be said of each op by itself, in float64 and in float32, where its fast kernels run."""
+def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Finding]:
+    """What can be said of each op by itself."""
     for step in steps:
         try:
             for finding in structure.of_step(step, rng):
                 yield at(step, finding)
         except Exception as error:
             yield raised(error, f"the gradient of `{step.node.op.name}`", step)
-    if not steps:
-        return
-    try:
-        for step in steps_at(base, [x.astype(np.float32) for x in base.points]):
-            for finding in structure.of_dtype(step, rng):
-                yield at(step, finding)
-    except Exception:  # a function may insist on float64: then there is no other dtype to speak of
-        return
 
 
 # -- numbers ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Function, Gradient, Subject
 
 BAD = (Verdict.WRONG, Verdict.DEAD)
-LESSER = (Kind.DTYPE, Kind.LAYOUT)  # these make no number wrong
+LESSER = (Kind.DTYPE, Kind.LAYOUT)  # these make no number wrong in float64, as it is here
 
 
 class Settings(NamedTuple):
@@ -66,21 +66,36 @@ def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
             f"{place} is at the edge of where the function is finite{by}: no differences can be taken there"
         )
     else:
-        narrow = next((s for s in steps if any(y.dtype.itemsize < 8 for y in s.outputs)), None)
+        narrow = next((s for s in steps if digits(s) is not None), None)
         why = "the function may be noisy, change very fast here, or compute in float32 inside"
         if narrow is not None:
             where = nearby(narrow.node.where)
-            why = f"`{narrow.node.op.name}`, called at {where}, computes in {narrow.outputs[0].dtype}"
+            why = f"`{narrow.node.op.name}`, called at {where}, computes in {digits(narrow)}"
         text = f"the differences themselves are off by more than the tolerance at {place}: {why}"
     finding = Finding(Kind[r.verdict.name], text, r.verdict, r.name)
     return locate.at(step, finding) if step else finding
 
 
+def digits(step: Step) -> str | None:
+    """The dtype of an op's values, or the one of which they have the digits, if that is not float64."""
+    for y in step.raw if type(step.raw) is tuple else (step.raw,):
+        y = np.asarray(y)
+        if y.dtype.kind == "f" and y.dtype.itemsize < 8:
+            return str(y.dtype)
+        if y.dtype.kind == "f" and y.size > 1 and (y != np.round(y)).all():
+            for narrow in (np.float16, np.float32):
+                if (y == y.astype(narrow)).all():
+                    return np.dtype(narrow).name
+    return None
+
+
 def to_blame(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind]) -> Culprit | None:
     """The op with the first finding, where the numbers have blamed none."""
     findings = [f for f in findings if counts(f, whole)]
-    for f in [f for f in findings if f.kind is not Kind.DTYPE] or findings:
-        step = next(s for s in steps if (s.node.op.name, s.node.where) == (f.op, f.where))
+    for f in sorted(findings, key=lambda f: f.kind is Kind.DTYPE):
+        step = next((s for s in steps if (s.node.op.name, s.node.where) == (f.op, f.where)), None)
+        if step is None:  # in float32 the function may take another way
+            continue
         return locate.accused(step, [f.variable] if f.variable else [])
     return None
 

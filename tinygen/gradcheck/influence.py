@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.evidence import Evidence, named
 from tinygen.gradcheck.report import Finding, Kind
-from tinygen.gradcheck.subject import Array
 
 LIMIT = 600  # inputs, and outputs: the two Jacobians have up to that many rows and columns
 
@@ -22,7 +22,9 @@ def not_summed(e: Evidence) -> Finding | None:
 
 def partly_summed(e: Evidence) -> Finding | None:
     """Only some indices of the output axes count, and for those the gradient is right."""
-    return only(e, used(e)) if len(e.g) == 1 else None
+    if len(e.g) != 1 or e.g[0].shape == e.x.shape:
+        return None  # with an output for each entry, what is not counted is a mask, and no sum
+    return only(e, used(e))
 
 
 Slices = Iterator[tuple[str, Array]]
@@ -99,6 +101,14 @@ def influence(e: Evidence) -> Finding | None:
     right = np.array([e.push(d)[0].ravel() for d in moves]).T.reshape(shape)
     size = np.abs(right).max()
     told, true = np.abs(said) > 1e-6 * size, np.abs(right) > 1e-6 * size
+    inputs = tuple(range(e.outputs[0].ndim, len(shape)))
+    heeded, needed = told.any(axis=inputs), true.any(axis=inputs)
+    if heeded.any() and needed.any() and not (heeded & needed).any():
+        return Finding(
+            Kind.UNMASKED,
+            "heeds what comes back only where it makes no difference, and not where it does: is a mask the "
+            "wrong way round?",
+        )
     missing = extra = None
     for a, b in itertools.product(range(e.outputs[0].ndim), range(e.x.ndim)):
         n = e.x.shape[b]

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.compare import check, pulled
-from tinygen.gradcheck.diagnosis import diagnose
+from tinygen.gradcheck.diagnosis import VAGUE, diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_of
@@ -24,7 +24,6 @@ from tinygen.gradcheck.subject import Function, Gradient, Subject
 DIRECTIONS = 2
 ENTRIES = 1024  # arguments of the culprit up to this size are compared entry by entry
 BAD = (Verdict.WRONG, Verdict.DEAD)
-VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
 
 
 def culprit(

@@ -15,13 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.gradcheck.arguments import weights
-from tinygen.gradcheck.subject import Array, Subject
+from tinygen.gradcheck.arguments import Array, weights
+from tinygen.gradcheck.subject import Subject
 
 EPS = float(np.finfo(np.float64).eps)
-STEP = EPS ** (1 / 3)
+STEP = 2.0**-17  # about eps^(1/3); a power of two, so that moving an entry by it loses no digit
 LADDER = [STEP * 4.0**k for k in range(3, -7, -1)]
-INSIDE = (-0.37, 0.29, 0.61)
+INSIDE = (-0.375, 0.25, 0.625)  # in eighths: x + t d is exact, as it is at a whole step
+SPREAD = np.array([-8, -6, -3, -1, 2, 3, 5, 8]) / 8
+SCALES = [4.0**-k for k in range(3, 10)]  # at which a staircase is looked for
 TINY = 1e-20
 Phi = Callable[[Any], Array]
 
@@ -33,35 +35,62 @@ class Probe(NamedTuple):
     direction: Array
     entry: int | None
     size: float  # how long the direction is: derivatives along it are divided by that
+    others: tuple[float, ...]  # how many times as long it may be too, where that is not the right scale
+
+
+def sizes(x: Array) -> Array:
+    """The scale on which each entry is moved: its own size, or the array's where that is larger (at most 1,
+    which is also the scale of zeros). Powers of two."""
+    size = np.abs(x)
+    typical = float(np.sqrt(np.mean(size * size))) if x.size else 1.0
+    typical = min(1.0, typical) if np.isfinite(typical) and typical > 0 else 1.0
+    return np.asarray(np.exp2(np.ceil(np.log2(np.maximum(np.where(np.isfinite(size), size, 1.0), typical)))))
 
 
 def entry_probes(points: Sequence[Array], k: int, entries: Sequence[int]) -> Iterator[Probe]:
-    """One probe per flat index, as long as the entry is large, so that steps are relative."""
+    """One probe per flat index, so long that steps are relative."""
     x = points[k]
+    scale = sizes(x)
     for j in entries:
         direction = np.zeros(x.shape)
-        size = max(1.0, abs(float(x.flat[j])))
+        size, own = float(scale.flat[j]), abs(float(x.flat[j]))
         direction.reshape(-1)[j] = size
-        yield Probe(k, direction, j, size)
+        yield Probe(k, direction, j, size, others(1.0 / size, own / size))
 
 
 def random_probes(points: Sequence[Array], k: int, n: int, rng: np.random.Generator) -> list[Probe]:
     x = points[k]
-    return [Probe(k, weights(x.shape, rng) * np.maximum(1.0, np.abs(x)), None, 1.0) for _ in range(n)]
+    scale = sizes(x)
+    most, least = float(scale.max(initial=0.0)), float(np.abs(x[x != 0]).min(initial=np.inf))
+    times = others(1.0 / most, least / most) if most else ()
+    return [Probe(k, weights(x.shape, rng) * scale, None, 1.0, times) for _ in range(n)]
+
+
+def others(*ratios: float) -> tuple[float, ...]:
+    """Those of other scales that are far from the first, as powers of two."""
+    far = [r for r in ratios if 0 < r < np.inf and not 1 / 16 < r < 16]
+    return tuple(float(np.exp2(np.floor(np.log2(r)))) for r in dict.fromkeys(far))
 
 
 def in_a_row(arrays: Sequence[Array]) -> Array:
     return np.concatenate([np.ravel(y) for y in arrays]) if arrays else np.zeros(0)
 
 
-def line(subject: Subject, probe: Probe) -> Phi:
-    """φ: all outputs in one row."""
+def line(subject: Subject, probe: Probe, times: float = 1.0) -> Phi:
+    """φ: all outputs in one row, along `times` the probe's direction; NaN where the function raises."""
     points = subject.points
+    direction = probe.direction if times == 1.0 else probe.direction * times
+    length: list[int] = []
 
     def phi(t: Any) -> Array:
         arrays = list(points)
-        arrays[probe.k] = np.asarray(points[probe.k] + t * probe.direction)  # () stays an array
-        return in_a_row(subject.evaluate(arrays))
+        arrays[probe.k] = np.asarray(points[probe.k] + t * direction)  # () stays an array
+        try:
+            return in_a_row(subject.evaluate(arrays))
+        except Exception:
+            if not length:
+                length.append(in_a_row(subject.evaluate(points)).size)
+            return np.full(length[0], np.nan)
 
     return phi
 
@@ -97,32 +126,68 @@ class Careful(NamedTuple):
     high: Array  # to this
 
 
-def carefully(phi: Phi, matrix: Array, noise: float) -> Careful:
-    """Slopes on both sides at steps from 64 h to h/4096.
+def finest(points: Sequence[Array], probe: Probe, times: float) -> float:
+    """The least step that moves every entry by several times the distance of two neighboring numbers."""
+    moved = probe.direction != 0
+    moves = np.abs(probe.direction[moved]) * times
+    return float((8 * EPS * np.abs(points[probe.k][moved]) / moves).max(initial=0.0))
+
+
+def carefully(phi: Phi, matrix: Array, noise: float, least: float = 0.0) -> Careful:
+    """Slopes on both sides at steps from 64 h to h/4096, none below `least`.
 
     The value is the central difference with the smallest bar: what rounding may do to it, and how far it is
     off finer ones beyond what rounding may do to those."""
-    steps = np.array(LADDER)[:, None]
+    ladder = [h for h in LADDER if h >= least] if LADDER[4] > least else LADDER
+    steps = np.array(ladder)[:, None]
     middle = phi(0.0)
-    right = np.array([phi(h) - middle for h in LADDER]) / steps  # (steps, outputs)
-    left = np.array([middle - phi(-h) for h in LADDER]) / steps
+    right = np.array([phi(h) - middle for h in ladder]) / steps  # (steps, outputs)
+    left = np.array([middle - phi(-h) for h in ladder]) / steps
     d = (right + left) / 2 @ matrix.T  # (steps, m)
-    rounding = (noise + 4 * heard(phi, middle, right[-1], left[-1], matrix)) / steps
+    rounding = (noise + 4 * heard(phi, ladder[-1], middle, right[-1], left[-1], matrix)) / steps
     bars = rounding.copy()
     bars[-1] += np.abs(d[-1] - d[-2]) / 4  # where φ is smooth the mistake shrinks by 16
     for i in range(len(d) - 1):
         bars[i] += np.maximum(np.abs(d[i + 1 :] - d[i]) - rounding[i + 1 :], 0.0).max(axis=0)
     bars = np.where(np.isfinite(bars), bars, np.inf)
     best, columns = bars.argmin(axis=0), np.arange(len(matrix))
-    kink, finest = kinked(np.abs(right - left) @ np.abs(matrix.T), noise / steps)
-    a, b = right[finest] * matrix, left[finest] * matrix  # (m, outputs)
+    kink, at = kinked(np.abs(right - left) @ np.abs(matrix.T), noise / steps)
+    a, b = right[at] * matrix, left[at] * matrix  # (m, outputs)
     low, high = np.minimum(a, b).sum(axis=1), np.maximum(a, b).sum(axis=1)
     return Careful(d[best, columns], bars[best, columns], kink, low, high)
 
 
-def heard(phi: Phi, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
-    """(m,) How far φ is from a curve through its values at 0 and the finest step on either side: rounding."""
-    s = LADDER[-1]
+def grain(subject: Subject, noise: float) -> Array:
+    """(outputs,) The height of the steps in which the outputs move, 0 where they are smooth: float32 inside
+    makes a staircase of a function, flat from near, a slope from afar. It is as far from a cubic at one scale
+    as at the next ones; a kink or a single step is so at some scale only."""
+    rng, table = np.random.default_rng(0), []
+    for k, x in enumerate(subject.points):
+        if x.size:
+            phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
+            size = np.abs(phi(0.0))
+            table.append([np.minimum(uneven(phi, scale), 0.01 * size) for scale in SCALES])
+    found = np.max(table, axis=0) if table else np.zeros((len(SCALES), 1))  # (scales, outputs)
+    steady = np.zeros(found.shape[1])
+    for i in range(len(SCALES) - 2):
+        three = found[i : i + 3]
+        low, high = three.min(axis=0), three.max(axis=0)
+        steady = np.maximum(steady, np.where((low > high / 8) & (low > 100 * noise), high, 0.0))
+    return steady
+
+
+def uneven(phi: Phi, scale: float) -> Array:
+    """(outputs,) How far φ is from a cubic within `scale` of 0."""
+    values = np.array([phi(t) for t in scale * SPREAD])  # (points, outputs)
+    if not np.isfinite(values).all():
+        return np.zeros(values.shape[1])
+    basis = np.vander(SPREAD, 4)
+    fit = np.linalg.lstsq(basis, values, rcond=None)[0]
+    return np.asarray(np.abs(values - basis @ fit).max(axis=0))
+
+
+def heard(phi: Phi, s: float, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
+    """(m,) How far φ is from a curve through its values at 0 and at s on either side: rounding."""
     curves = [middle + t * s * ((right + left) + t * (right - left)) / 2 for t in INSIDE]
     return np.max([np.abs((phi(t * s) - y) @ matrix.T) for t, y in zip(INSIDE, curves, strict=True)], axis=0)  # type: ignore[no-any-return]
 
@@ -139,6 +204,7 @@ def kinked(jump: Array, rounding: Array) -> tuple[Array, Array]:
     )  # finer steps would tell too
     steady = ~gone.any(axis=0)
     for i in range(3):
-        ratio = jump[finest - i, columns] / jump[finest - i - 1, columns]
+        coarser = jump[finest - i - 1, columns]
+        ratio = jump[finest - i, columns] / np.where(coarser > 0, coarser, 1.0)
         steady &= (ratio > 0.6) & (ratio < 1.7)
     return loud[finest, columns] & (finest >= 3) & steady, finest

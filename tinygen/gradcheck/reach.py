@@ -1,4 +1,4 @@
-"""What a function can reach: what it closes over, its defaults, the globals that it names, what those hold."""
+"""What a function can reach: what it closes over, its defaults, the globals that it names."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Kind(Enum):
     NAN = "not a number"
     UNEXPLAINED = "wrong"
     SHAPE = "wrong shape"
-    DTYPE = "wrong dtype"
+    DTYPE = "wrong in float32"
     ALIASED = "aliased"
     MUTATES = "writes into its input"
     LAYOUT = "depends on memory layout"
@@ -164,7 +164,8 @@ class Report:
     results: list[Result] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)  # what explains most comes first
     culprit: Culprit | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is good to know, and no verdict
+    implementations: str = ""  # what ran in float64 and in float32, and how far they are apart
     runs: int = 0  # how often the function was run forward
     seconds: float = 0.0
     seed: int = 0
@@ -220,6 +221,12 @@ class Report:
         return f"{len(verdicts)} {'more' if shown else 'variables'}: {', '.join(counted)}" if counted else ""
 
     @property
+    def told(self) -> list[str]:
+        """The notes, and which implementations were checked."""
+        folded = [textwrap.fill(f"note: {note}", WIDTH, subsequent_indent="  ") for note in self.notes]
+        return [*folded, self.implementations] if self.implementations else folded
+
+    @property
     def cost(self) -> str:
         return f"{self.runs:,} forward runs, {self.seconds:.2g} s, seed {self.seed}"
 
@@ -238,7 +245,7 @@ class Report:
                 lines.append(f"  its {self.culprit.result.name}: {self.culprit.result.details}")
         if self.findings:
             lines += ["", *(textwrap.fill(str(f), WIDTH, subsequent_indent="  ") for f in self.findings)]
-        return "\n".join([*lines, "", *self.notes, self.cost])
+        return "\n".join([*lines, "", *self.told, self.cost])
 
     __repr__ = __str__
 
@@ -257,7 +264,7 @@ class Report:
             said.append(f"the first wrong op is <code>{text(str(self.culprit))}</code>")
             said += [f"<code>{text(self.culprit.source)}</code>"] if self.culprit.source else []
         said += [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
-        said += [text(note) for note in self.notes]
+        said += [text(note) for note in self.told]
         return (
             f'<p><b style="color:{green if self else red}">{text(self.headline)}</b></p><table>{rows}</table>'
             + "".join(f"<p>{words}</p>" for words in said)

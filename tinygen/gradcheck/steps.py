@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from tinygen.backward import fitted, like_before, program
+from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.randomness import Randomness
-from tinygen.gradcheck.subject import Array, Function, Pull, through_the_tape
+from tinygen.gradcheck.subject import Function, Pull, through_the_tape
 from tinygen.modes import enable_grad, no_grad
 from tinygen.tape import PICK, Node, signature
 from tinygen.tensor import Tensor
@@ -93,17 +94,21 @@ class Step:
             found[i] = x
         return found
 
-    def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+    def ran(self, arrays: Sequence[Array]) -> tuple[Any, Sequence[Any]]:
+        """The value and the rules of the op, run with other arrays in the place of its variables."""
         with no_grad(), self.randomness.rewound():
-            value = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)[0]
+            value, *rules = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)
+        return value, rules
+
+    def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+        value = self.ran(arrays)[0]
         return [np.asarray(y) for y in (value if type(value) is tuple else (value,))]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
         if all(x is y for x, y in zip(arrays, self.points, strict=True)):
             outputs, rules = self.outputs, self.rules
         else:
-            with self.randomness.rewound():
-                value, *rules = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)
+            value, rules = self.ran(arrays)
             outputs = [np.asarray(y) for y in (value if type(value) is tuple else (value,))]
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.arguments import weights
+from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.compare import FLOOR
 from tinygen.gradcheck.reach import filled
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.subject import Array, Gradient, Subject
+from tinygen.gradcheck.subject import Gradient, Subject
+from tinygen.modes import no_grad
 
 
 def reversed_in_memory(x: Array) -> Array:
@@ -201,8 +202,6 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             f"a rule of {name} writes into the gradient that it is given, which others may be using: "
             "work on a copy",
         )
-    for words, x in zip(step.names, raw, strict=True):
-        yield from dtype_findings(name, words, x, step)
     double = copies(pulled(times(-2, given)))
     if not all(same(x, y, 0) for x, y in zip(raw, kept, strict=True)):
         yield Finding(
@@ -226,6 +225,10 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
         yield Finding(Kind.ALIASED, f"a rule of {name} writes into the op's inputs")
         return
+    shared = of_shared_state(name, step, given, kept)
+    if shared is not None:
+        yield shared
+        return
     nothing = copies(pulled(times(0, given)))
     for words, a, z, d in zip(step.names, kept, nothing, double, strict=True):
         yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
@@ -233,6 +236,57 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
             yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when what comes back lies {layout}")
             break
+
+
+def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequence[Any]) -> Finding | None:
+    """Whether the rules have what they need to themselves: not what another call of the op, or another rule,
+    leaves behind."""
+
+    def gradients(rules: Sequence[Any]) -> list[Any]:
+        return copies(step.raw_gradients(rules, step.packed(copies(given))))
+
+    def ran(arrays: Sequence[Array]) -> Sequence[Any]:
+        return step.ran(arrays)[1]
+
+    moved = [np.asarray(x + 1e-3 * weights(x.shape, np.random.default_rng(0))) for x in step.points]
+    rules = ran(step.points)
+    try:
+        ran(moved)  # a call in between, as an op has that is used twice
+    except Exception:
+        return None
+    if not all_same(kept, gradients(rules)):
+        return Finding(
+            Kind.NONDETERMINISTIC,
+            f"the rules of {name} read what the latest call has left behind: when the op is used twice, the "
+            "gradient of the first use is wrong. Keep what they need in a closure",
+        )
+    if not all_same(kept, gradients(ran(step.points))):
+        return Finding(
+            Kind.NONDETERMINISTIC,
+            f"the gradient of {name} depends on what an earlier call has left behind (a stale cache?): at "
+            "the same inputs it is another one. Keep what the rules need in a closure",
+        )
+    if len(step.rules) > 1 and len(step.wanted) > 1:
+        for place, i in reversed(list(enumerate(step.wanted))):
+            rules = ran(step.points)
+            alone = rules[i]
+            words = f"the rule of {name} for its {step.names[place]}"
+            try:
+                with no_grad():
+                    found = alone(step.packed(copies(given)))
+            except Exception as error:
+                return Finding(
+                    Kind.RAISES,
+                    f"{words} raises {type(error).__name__} ({error}) when no other rule has run before, as "
+                    "it is when only that argument wants a gradient",
+                )
+            if not all_same([kept[place]], [found]):
+                return Finding(
+                    Kind.ALIASED,
+                    f"{words} needs another rule to have run before: alone, as it is when only that argument "
+                    "wants a gradient, it returns another one. Compute what they share in the body",
+                )
+    return None
 
 
 def saved(rules: Sequence[Any]) -> list[Array]:
@@ -254,40 +308,31 @@ def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
             )
 
 
-def dtype_findings(name: str, words: str, x: Any, step: Step) -> Iterator[Finding]:
-    wanted = {precision(p.dtype) for p in step.points} | {precision(y.dtype) for y in step.outputs}
-    if (
-        len(wanted) == 1
-        and hasattr(x, "dtype")
-        and x.dtype.kind == "f"
-        and x.dtype not in wanted
-        and pure(step)
-    ):
-        yield Finding(
-            Kind.DTYPE,
-            f"{name} sends {x.dtype} back to its {words}, which is {wanted.pop()}: most likely there is a "
-            "constant of NumPy's own type among the numbers (np.sqrt(2) is float64, math.sqrt(2) is not)",
-        )
-
-
 def precision(dtype: Any) -> Any:
     """The dtype of the real and imaginary parts."""
     return np.finfo(dtype).dtype if dtype.kind == "c" else dtype
 
 
-def of_dtype(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
-    """Whether an op keeps the dtype of its inputs, in value and in gradient."""
-    name = f"`{step.node.op.name}`"
+def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
+    """Where an op's value or a rule's result has another dtype than all that comes in. The tape casts both:
+    nothing is wrong, but it costs time, and another engine would not."""
     wanted = {precision(p.dtype) for p in step.points}
+    if len(wanted) != 1 or not pure(step):
+        return
+    (ours,) = wanted
     values = step.raw if type(step.raw) is tuple else (step.raw,)
-    off = [y.dtype for y in values if hasattr(y, "dtype") and y.dtype.kind == "f" and y.dtype not in wanted]
-    if len(wanted) == 1 and off and pure(step):
-        yield Finding(
-            Kind.DTYPE, f"{name} computes its value in {off[0]}, although all that comes in is {wanted.pop()}"
-        )
     given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
-    for words, x in zip(step.names, step.raw_gradients(step.rules, step.packed(given)), strict=True):
-        yield from dtype_findings(name, words, x, step)
+    sent = zip(step.names, step.raw_gradients(step.rules, step.packed(given)), strict=True)
+    off = [("its value", y.dtype) for y in values if hasattr(y, "dtype") and y.dtype.kind in "fc"]
+    off += [(f"the gradient by its {words}", x.dtype) for words, x in sent if isinstance(x, np.ndarray)]
+    off = [(words, dtype) for words, dtype in off if precision(dtype) != ours]
+    if off:
+        dtypes = " and ".join(sorted({str(dtype) for _, dtype in off}))
+        hint = " (np.sqrt(2) and np.eye(3) are float64, math.sqrt(2) is not)" if "float64" in dtypes else ""
+        yield (
+            f"`{step.node.op.name}` computes {', '.join(words for words, _ in off)} in {dtypes}, although "
+            f"all that comes in is {ours}{hint}: the tape casts that"
+        )
 
 
 def pure(step: Step) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.evidence import Evidence, named, others
 from tinygen.gradcheck.report import Finding, Kind
-from tinygen.gradcheck.subject import Array
 
 
 def missing_factor(e: Evidence) -> Finding | None:
@@ -30,11 +30,41 @@ def factors(e: Evidence) -> Iterator[tuple[str, Array]]:
     """What may have been forgotten, or divided by: inputs, values, and what comes of them in derivatives. A
     constant has been looked at by then."""
     for name, a in [(name, x) for name, x, _ in others(e)] + [("the value", y) for y in e.outputs]:
-        if a.size > 1 and np.ptp(np.abs(a)) > 1e-6 * np.abs(a).max():
-            for words, b in ((name, a), (f"(1 - {name})", 1 - a), (f"(1 + {name})", 1 + a)):
+        for words, b in derived(name, a):
+            if b.size > 1 and np.isfinite(b).all() and np.ptp(np.abs(b)) > 1e-6 * np.abs(b).max():
+                yield words, b
                 if np.all(b):
-                    yield words, b
                     yield f"1 / {words}", 1 / b
+
+
+def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
+    """`a`, and what derivatives of common functions make of it."""
+    sigmoid, tanh = 1 / (1 + np.exp(-np.clip(a, -700, 700))), np.tanh(a)
+    yield name, a
+    yield f"(1 - {name})", 1 - a
+    yield f"(1 + {name})", 1 + a
+    yield f"{name}²", a * a
+    yield f"(1 - {name}²)", 1 - a * a
+    yield f"(1 + {name}²)", 1 + a * a
+    yield f"{name} (1 - {name})", a * (1 - a)
+    yield f"exp({name})", np.exp(np.minimum(a, 700))
+    yield f"√{name}", np.sqrt(np.abs(a)) if np.all(a >= 0) else np.ones(1)
+    yield f"|{name}|", np.abs(a)
+    yield f"sign({name})", np.sign(a)
+    yield f"sigmoid({name})", sigmoid
+    yield f"(1 - sigmoid({name}))", 1 - sigmoid
+    yield f"sigmoid'({name})", sigmoid * (1 - sigmoid)
+    yield f"tanh({name})", tanh
+    yield f"(1 - tanh({name})²)", 1 - tanh * tanh
+    yield f"cos({name})", np.cos(a)
+    yield f"sin({name})", np.sin(a)
+    for axis, n in enumerate(a.shape):
+        if n > 1:
+            squares = (a * a).sum(axis=axis, keepdims=True)
+            yield f"the length of {name} along axis {axis}", np.sqrt(squares)
+            yield f"the squared length of {name} along axis {axis}", squares
+            yield f"the deviation of {name} along axis {axis}", a.std(axis=axis, keepdims=True)
+            yield f"the sum of {name} along axis {axis}", a.sum(axis=axis, keepdims=True)
 
 
 def fit(a: Array, shape: tuple[int, ...]) -> Array | None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.arguments import argument_names, moved_off, replaced, variables
+from tinygen.gradcheck.arguments import Array, argument_names, moved_off, replaced, variables
 from tinygen.gradcheck.randomness import Randomness
-from tinygen.gradcheck.subject import Array, Pull, recorded
+from tinygen.gradcheck.subject import Pull, recorded
 
 
 def is_torch(f: Any, inputs: Sequence[Any]) -> bool:

@@ -1,0 +1,167 @@
+"""What runs in float32, where the fast kernels are, beside the definitions in float64.
+
+Gradients are proved in float64. Each op on the tape of a float32 run is compared with its own definition in
+float64, at the same numbers, in value and gradient. For a kernel the definition in float32 tells how many
+digits there are to be had. For a definition itself only its gradient can be said to be wrong (a body may do
+another thing in float32), and only where the value is right: where both lose digits, it is the rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen.backward import fitted
+from tinygen.gradcheck import structure
+from tinygen.gradcheck.arguments import Array, weights
+from tinygen.gradcheck.bounded import bounded
+from tinygen.gradcheck.locate import at
+from tinygen.gradcheck.report import Finding, Kind
+from tinygen.gradcheck.steps import Step, steps_at
+from tinygen.gradcheck.subject import Function
+from tinygen.kernels.registry import WIDE
+from tinygen.modes import no_grad
+
+DIGITS = 1e-4  # a kernel may be off by so much of its size, and by
+ROOM = 30.0  # so many times as much as the definition in float32;
+GROSS = 0.05  # what a gradient may be off where nothing tells what float32 can do
+PATIENCE = 1.0  # seconds, and
+LONG = 120.0  # where arrays are large enough for a kernel to be compiled
+
+
+class Narrow(NamedTuple):
+    """What the float32 run has shown."""
+
+    findings: list[Finding]
+    notes: list[str]
+    summary: str  # which implementations ran, and how close they came
+
+
+def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Narrow:
+    """Run `base` in float32, and look at each op; `known` are the steps of the run in float64. A function may
+    insist on float64, or not end in float32: then that is all there is to say."""
+    points = [x.astype(np.float32) for x in base.points]
+    large = sum(x.size for x in points) >= WIDE
+
+    def look() -> Narrow:
+        findings: list[Finding] = []
+        notes: list[str] = []
+        off = 0.0
+        ran: dict[str, set[str]] = {}
+        steps = steps_at(base, points)
+        alike = [s.node.op for s in steps] == [s.node.op for s in known]
+        for i, step in enumerate(steps):
+            notes += structure.of_dtypes(step, rng)
+            ran.setdefault(step.node.op.name, set()).add(implementation(step))
+            for words, error, limit, certain in comparisons(step, rng):
+                off = max(off, error)
+                if error > limit and certain:
+                    findings.append(at(known[i] if alike else step, finding(step, words, error)))
+                    break
+        return Narrow(findings, notes, summary(ran, off))
+
+    try:
+        return bounded(look, LONG if large else PATIENCE)
+    except TimeoutError as error:
+        why = f"there is {error}: does it loop until an error that float32 never reaches?"
+    except Exception as error:
+        why = f"it raises {type(error).__name__}: {error}"
+    return Narrow([], [f"not checked in float32, where {why}"], "")
+
+
+def implementation(step: Step) -> str:
+    """What computed an op's value: its rules are closures of that."""
+    op = step.node.op
+    rule = next((r for r in step.rules if r is not None), None)
+    place = getattr(rule, "__module__", None) or ""
+    if op.compute is op.body or place == op.body.__module__:
+        return "its definition"
+    if place.startswith("tinygen.kernels.compiled"):
+        return "a compiled kernel"
+    return "a CUDA kernel" if place.startswith("tinygen_cuda") else "a NumPy kernel"
+
+
+def summary(ran: dict[str, set[str]], off: float) -> str:
+    """Like "float32 beside it is off by 2e-07 (softmax: a NumPy kernel)"."""
+    kernels = [
+        f"{name}: {' and '.join(sorted(how))}" for name, how in ran.items() if how != {"its definition"}
+    ]
+    what = "; ".join(kernels) if kernels else "definitions only"
+    return f"float64: definitions; float32 beside it is off by {off:.0e} at most ({what})"
+
+
+def finding(step: Step, words: str, error: float) -> Finding:
+    name = step.node.op.name
+    how = implementation(step)
+    return Finding(
+        Kind.DTYPE,
+        f"in float32, {words} of `{name}` by {how} is off by {error:.1g} of its size, where float64 is right",
+        variable=None,
+    )
+
+
+# -- one op ----------------------------------------------------------------------------------------
+
+
+class Both(NamedTuple):
+    """Values and gradients of one op, in rows of float64."""
+
+    values: list[Array]
+    gradients: list[Array]
+
+
+def computed(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Array]) -> Both:
+    with no_grad(), step.randomness.rewound(), np.errstate(all="ignore"):
+        value, *rules = compute(*arrays, **step.node.kwargs)
+        values = value if type(value) is tuple else (value,)
+        sent = [np.asarray(x, dtype=np.asarray(y).dtype) for x, y in zip(g, values, strict=True)]
+        found = step.apply(rules, step.packed(sent))
+        fits = [np.asarray(fitted(d, arrays[i])) for d, i in zip(found, step.wanted, strict=True)]
+    return Both([widened(np.asarray(y)) for y in values], [widened(d) for d in fits])
+
+
+def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, float, float, bool]]:
+    """For the value and for each gradient: what to call it, how far float32 is from float64 relative to its
+    size, how far it may be, and whether more than that is a mistake for sure."""
+    op = step.node.op
+    g = [weights(y.shape, rng).astype(np.float32) for y in step.outputs]
+    wide = [widened(x) for x in step.arrays]
+    try:
+        right = computed(step, op.body, wide, g)
+        here = computed(step, op.compute, step.arrays, g)
+        plain = here if op.compute is op.body else computed(step, op.body, step.arrays, g)
+    except Exception:
+        return  # an op may insist on one dtype
+    kernel = op.compute is not op.body
+    size = max((largest([y]) for y in right.values), default=0.0)
+    moved = size / max(largest(step.points), 1e-300)  # a gradient of that size would be no surprise
+    value = relative(here.values, right.values, size)
+    floor = relative(plain.values, right.values, size)
+    yield "the value", value, DIGITS + ROOM * floor if kernel else GROSS, kernel
+    for words, a, b, c in zip(step.names, here.gradients, right.gradients, plain.gradients, strict=True):
+        size = max(largest([b]), moved)
+        error, floor = relative([a], [b], size), relative([c], [b], size)
+        limit = DIGITS + ROOM * floor if kernel else GROSS
+        yield f"the gradient by the {words}", error, limit, kernel or value < DIGITS
+
+
+def widened(x: Any) -> Any:
+    """`x` in float64, or complex128, if it is an array of such numbers."""
+    numbers = isinstance(x, np.ndarray) and x.dtype.kind in "fc"
+    return x.astype(np.result_type(x.dtype, np.float64)) if numbers else x
+
+
+def largest(arrays: Sequence[Array]) -> float:
+    return max((float(np.abs(x[np.isfinite(x)]).max(initial=0.0)) for x in arrays), default=0.0)
+
+
+def relative(a: Sequence[Array], b: Sequence[Array], size: float) -> float:
+    """The largest distance of two rows of arrays over `size`; 0 where float32 has no such numbers."""
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        seen = np.isfinite(x) & np.isfinite(y)
+        if x.shape == y.shape and seen.any() and size > 0:
+            worst = max(worst, float(np.abs(x - y)[seen].max()) / size)
+    return worst
