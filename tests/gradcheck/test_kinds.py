@@ -421,10 +421,21 @@ def no_rule(x):
     return 2 * x, None
 
 
-@seen_as(Kind.RAISES, "the gradient of `once_differentiable` raises TypeError", A, order=2)
+@seen_as(Kind.UNSUPPORTED, "`once_differentiable` cannot be differentiated again, TypeError", A, order=2)
 @op
 def once_differentiable(x):
-    return np.exp(x), lambda g: g * np.nan_to_num(np.exp(x))
+    def dx(g):
+        d = np.zeros_like(x)
+        d[...] = g * np.exp(x)
+        return d
+
+    return np.exp(x), dx
+
+
+@seen_as(Kind.RAISES, "the gradient of `replayed_in_another_shape` raises ValueError", A, order=2)
+@op
+def replayed_in_another_shape(x):
+    return np.exp(x), lambda g: g * np.exp(x) if isinstance(g, np.ndarray) else g @ np.exp(x)
 
 
 @seen_as(Kind.REPLAY, "`two_faced` gives another gradient when it is replayed", A, order=2)

@@ -250,11 +250,35 @@ def test_half_of_the_way_is_cut():
     assert report.kind is Kind.DETACHED
 
 
+# -- a second order that an op does not have ----------------------------------------------------------
+
+
+def test_a_second_order_that_is_not_supported():
+    @op
+    def counted_by_indices(x):
+        def dx(g):
+            d = np.zeros_like(x)
+            np.add.at(d, np.arange(3), 2 * x * g)
+            return d
+
+        return x * x, dx
+
+    assert gradcheck(counted_by_indices, A)
+    report = gradcheck(lambda x: np.tanh(counted_by_indices(x)), A, order=2)
+    assert report.verdict is Verdict.UNSUPPORTED
+    assert not report
+    assert [r.verdict for r in report.results if r.order == 1] == [Verdict.OK]
+    assert report.culprit.op == "counted_by_indices"
+    assert "the first op without a second order is counted_by_indices" in str(report)
+    assert "WRONG" not in str(report)
+
+
 # -- what is nearly the same -----------------------------------------------------------------------
 
 
 def test_order_of_gravity():
-    ranks = [v.rank for v in (Verdict.OK, Verdict.KINK, Verdict.INCONCLUSIVE, Verdict.DOMAIN)]
+    ranks = [v.rank for v in (Verdict.OK, Verdict.KINK, Verdict.INCONCLUSIVE, Verdict.UNSUPPORTED)]
+    ranks.append(Verdict.DOMAIN.rank)
     ranks += [v.rank for v in (Verdict.NONDETERMINISTIC, Verdict.DEAD, Verdict.WRONG)]
     assert ranks == sorted(ranks)
 

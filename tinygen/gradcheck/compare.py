@@ -137,7 +137,7 @@ def coarse(subject: Subject, tape: Tape) -> float:
     """What steps in the outputs, as float32 inside makes them, come to in <cotangent, outputs>; 0: none."""
     heights = numeric.grain(subject, tape.noise)
     if not heights.any():
-        return 0.0
+        return 0.0  # smooth, as nearly always
     most = np.abs(tape.cotangents) @ heights
     likely = 4 * np.sqrt(tape.cotangents**2 @ heights**2)
     return float(np.minimum(most, likely).max())

@@ -44,7 +44,7 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
             whole += structure.of_gradients(subject, rng)
             tape = pulled(subject, rng, order == 1, [y for step in steps for y in step.outputs])
         except Exception as error:
-            whole.append(raised(error, "the gradient" + " of the gradient" * (order - 1)))
+            whole.append(raised(error, "the gradient", order=order))
     if tape is None:
         shapes = zip(subject.names, subject.points, strict=True)
         results = [Result(name, x.shape, whole[0].verdict, order=order) for name, x in shapes]
@@ -56,7 +56,7 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
                 r.verdict = Verdict.NONDETERMINISTIC
     culprit: Culprit | None = None
     explained: list[Finding] = []
-    if tape is not None or whole[0].kind is Kind.RAISES:
+    if tape is not None or whole[0].kind in (Kind.RAISES, Kind.UNSUPPORTED):
         culprit, explained = explain(subject, steps, results, tape is not None, settings)
     if culprit is None:
         culprit = to_blame(steps, by_step, {f.kind for f in whole})

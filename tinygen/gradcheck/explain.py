@@ -37,7 +37,7 @@ def explain(
     culprit: Culprit | None = None
     findings: list[Finding] = []
     bad = [k for k, r in enumerate(results) if r.verdict in BAD]
-    found = locate.culprit(steps, order, rng, tolerance) if bad else None
+    found = locate.culprit(steps, order, rng, tolerance) if bad or not pulls else None
     if found is not None:
         culprit, findings = found
     elif pulls:
@@ -118,7 +118,8 @@ def merged(
     told = {(f.kind, f.op, f.where) for f in explained}
     causes = [f for f in causes if (f.kind, f.op, f.where) not in told]
     named = {f.kind for f in [*explained, *by_step]}
-    rest = [f for f in whole if f.kind not in named and not (f.kind is Kind.RAISES and Kind.SHAPE in named)]
+    hidden = {Kind.RAISES} if Kind.SHAPE in named else set()
+    rest = [f for f in whole if f.kind not in named | hidden]
     found: dict[tuple[Kind, str | None, str | None], Finding] = {}
     for f in [*by_step, *rest]:
         if f not in causes and (f.kind, f.op, f.where) not in told:

@@ -16,6 +16,7 @@ from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.compare import check, pulled
 from tinygen.gradcheck.diagnosis import VAGUE, diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
+from tinygen.gradcheck.parts import in_parts
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_of
 from tinygen.gradcheck.structure import all_same, same
@@ -32,7 +33,9 @@ def culprit(
     """The first step whose gradient is wrong, and what is wrong with it; None when all are right."""
     for step in steps:
         what = f"the gradient of `{step.node.op.name}`"
-        subject: Any = step
+        subject: Any = step if order == 2 else in_parts(step)
+        if order == 2 and in_parts(step) is not step:
+            continue  # a second order in parts is not known here
         try:
             if order == 2:
                 subject = Gradient(step, rng)
@@ -40,7 +43,7 @@ def culprit(
                     return accused(step, subject.names), [replayed(step)]
             found = where(subject, step, BAD, rng, tolerance)
         except Exception as error:
-            return accused(step, subject.names), [raised(error, what, step)]
+            return accused(step, subject.names), [raised(error, what, step, order)]
         if found:
             again = " (second order)" * (order - 1)
             names = [subject.names[k] for k in found]
@@ -76,7 +79,7 @@ def closely(subject: Subject, step: Step, k: int, rng: np.random.Generator, tole
 
 def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float) -> Step | None:
     """The first step with this verdict on one of its arguments."""
-    return next((s for s in steps if where(s, s, (verdict,), rng, tolerance)), None)
+    return next((s for s in steps if where(in_parts(s), s, (verdict,), rng, tolerance)), None)
 
 
 def accused(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:
@@ -94,8 +97,16 @@ def at(step: Step, finding: Finding) -> Finding:
     return finding
 
 
-def raised(error: Exception, what: str, step: Step | None = None) -> Finding:
+def raised(error: Exception, what: str, step: Step | None = None, order: int = 1) -> Finding:
     finding = Finding(Kind.RAISES, f"{what} raises {type(error).__name__}: {error}")
+    if order == 2 and isinstance(error, TypeError | AttributeError | NotImplementedError):
+        # What arrays can do and Tensors cannot: nothing comes out, so nothing comes out wrong.
+        finding = Finding(
+            Kind.UNSUPPORTED,
+            f"{what} cannot be differentiated again, {type(error).__name__}: {error}. For a second order its "
+            "rules have to be written in functions that Tensors answer",
+            Verdict.UNSUPPORTED,
+        )
     return at(step, finding) if step else finding
 
 

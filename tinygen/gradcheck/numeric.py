@@ -165,9 +165,13 @@ def grain(subject: Subject, noise: float) -> Array:
     for k, x in enumerate(subject.points):
         if x.size:
             phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
+            if not (uneven(phi, SCALES[3]) > 100 * noise).any():
+                continue  # it is smooth here
             size = np.abs(phi(0.0))
             table.append([np.minimum(uneven(phi, scale), 0.01 * size) for scale in SCALES])
-    found = np.max(table, axis=0) if table else np.zeros((len(SCALES), 1))  # (scales, outputs)
+    if not table:
+        return np.zeros(1)
+    found = np.max(table, axis=0)  # (scales, outputs)
     steady = np.zeros(found.shape[1])
     for i in range(len(SCALES) - 2):
         three = found[i : i + 3]
@@ -178,7 +182,7 @@ def grain(subject: Subject, noise: float) -> Array:
 
 def uneven(phi: Phi, scale: float) -> Array:
     """(outputs,) How far φ is from a cubic within `scale` of 0."""
-    values = np.array([phi(t) for t in scale * SPREAD])  # (points, outputs)
+    values = np.array([phi(t) for t in scale * SPREAD], np.float64)  # (points, outputs)
     if not np.isfinite(values).all():
         return np.zeros(values.shape[1])
     basis = np.vander(SPREAD, 4)

@@ -19,6 +19,7 @@ class Verdict(Enum):
     OK = "the tape and differences agree"
     KINK = "there is a kink here, and the tape's gradient is one of those that a kink allows"
     INCONCLUSIVE = "differences are too coarse here to tell"
+    UNSUPPORTED = "the first order is right, a second order is not supported here"
     DOMAIN = "the function or its gradient is not finite here"
     NONDETERMINISTIC = "two runs with the same random numbers differ"
     DEAD = "no gradient arrives, although the value changes"
@@ -59,6 +60,7 @@ class Kind(Enum):
     LAYOUT = "depends on memory layout"
     REPLAY = "another gradient in a replay"
     RAISES = "raises"
+    UNSUPPORTED = "second order not supported"
     KINK = "kink"
     INCONCLUSIVE = "inconclusive"
     DOMAIN = "outside the domain"
@@ -221,6 +223,11 @@ class Report:
         return f"{len(verdicts)} {'more' if shown else 'variables'}: {', '.join(counted)}" if counted else ""
 
     @property
+    def accusation(self) -> str:
+        unsupported = self.verdict is Verdict.UNSUPPORTED
+        return f"the first {'op without a second order' if unsupported else 'wrong op'} is"
+
+    @property
     def told(self) -> list[str]:
         """The notes, and which implementations were checked."""
         folded = [textwrap.fill(f"note: {note}", WIDTH, subsequent_indent="  ") for note in self.notes]
@@ -239,7 +246,7 @@ class Report:
             lines.append(row.rstrip())
         lines += [f"  {self.rest}"] if self.rest else []
         if self.culprit:
-            lines += ["", f"the first wrong op is {self.culprit}"]
+            lines += ["", f"{self.accusation} {self.culprit}"]
             lines += [f"    {self.culprit.source}"] if self.culprit.source else []
             if self.culprit.result and self.culprit.result.worst:
                 lines.append(f"  its {self.culprit.result.name}: {self.culprit.result.details}")
@@ -261,7 +268,7 @@ class Report:
         )
         said = [text(self.rest)] if self.rest else []
         if self.culprit:
-            said.append(f"the first wrong op is <code>{text(str(self.culprit))}</code>")
+            said.append(f"{self.accusation} <code>{text(str(self.culprit))}</code>")
             said += [f"<code>{text(self.culprit.source)}</code>"] if self.culprit.source else []
         said += [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
         said += [text(note) for note in self.told]

@@ -1,0 +1,55 @@
+"""A step with complex numbers as one with real ones: each complex array is two, its real and imaginary parts.
+
+A complex gradient says how the value moves with the real part (its real part) and with the imaginary part
+(its imaginary part), as PyTorch's do: so both are plain gradients of real variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import Array
+from tinygen.gradcheck.steps import Step
+from tinygen.gradcheck.subject import Pull, Subject
+
+
+def in_parts(step: Step) -> Subject:
+    """The step itself where it has no complex numbers."""
+    complex_ones = any(x.dtype.kind == "c" for x in [*step.points, *step.outputs])
+    return RealParts(step) if complex_ones else step
+
+
+def parts(x: Any) -> list[Array]:
+    return [np.array(x.real), np.array(x.imag)] if x.dtype.kind == "c" else [x]
+
+
+def joined(arrays: Sequence[Array], like: Sequence[Array]) -> list[Array]:
+    """Parts put together again, in the dtypes of `like`."""
+    rest = iter(arrays)
+    return [np.asarray(next(rest) + 1j * next(rest)) if x.dtype.kind == "c" else next(rest) for x in like]
+
+
+class RealParts:
+    """`step` as a subject of real variables and outputs."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        both = (" (real part)", " (imaginary part)")
+        pairs = zip(step.names, step.points, strict=True)
+        self.names = [name + w for name, x in pairs for w in (both if x.dtype.kind == "c" else ("",))]
+        self.points = [p for x in step.points for p in parts(x)]
+
+    def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+        return [p for y in self.step.evaluate(joined(arrays, self.step.points)) for p in parts(y)]
+
+    def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+        outputs, pull = self.step.record(joined(arrays, self.step.points))
+
+        def pulled(cotangents: Sequence[Array]) -> list[Array | None]:
+            found = pull(joined(cotangents, outputs))
+            return [p for d in found for p in parts(d)]
+
+        return [p for y in outputs for p in parts(y)], pulled
