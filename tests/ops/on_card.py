@@ -9,18 +9,36 @@ from typing import Any
 
 import numpy as np
 from cases import CASES, WITHOUT_GRADIENT, op_of
+from cases_complex import COMPLEX
+from cases_fourier import FOURIER
+from cases_matrices import MATRICES
 from cases_numpy import NUMPY
 from optable import Case, in_dtype, is_float, outputs, strided_like, total
+from parts import Case as Whole
+from parts import joined, parts
 
 from tinygen import Tensor, kernels, ops
 from tinygen.tensor import to_device
 
 LIMITS = {"float32": 3e-5, "float64": 1e-11}
 """Of an error, in units of the largest entry, or of 1 where all are smaller."""
+NOT_ON_CARD = ("eig-", "eigvals", "det-singular")
+"""CuPy computes no eigenvectors of matrices that are not symmetric; singular ones are not looked for."""
+
+
+def in_parts(case: Whole) -> Case:
+    """As a function of real numbers, to real numbers."""
+
+    def f(*numbers: Any) -> Any:
+        return parts(case.f(*joined(list(numbers), case.inputs)))
+
+    return Case(case.name, f, parts(case.inputs))
+
 
 EVERY = [
     *CASES,
     *NUMPY,
+    *(in_parts(case) for case in (*COMPLEX, *FOURIER, *MATRICES) if not case.name.startswith(NOT_ON_CARD)),
     *(Case(name, getattr(ops, name), inputs) for name, inputs in WITHOUT_GRADIENT.items()),
 ]
 

@@ -15,6 +15,7 @@ from parts import Case, as_list, bent, joined, leaves, parts, weighted, weights
 import tinygen
 from tinygen import Tensor, gradcheck
 from tinygen.ops import complex_numbers
+from tinygen.ops.numpy.table import rows
 
 CASES = [*COMPLEX, *FOURIER, *MATRICES]
 pytestmark = pytest.mark.filterwarnings("error")  # NumPy warns where an imaginary part is lost
@@ -29,6 +30,14 @@ def test_every_op_on_the_list_has_a_case():
         seen |= {node.op for node in nodes}
     listed = {f.op for f in (*complex_numbers.ANALYTIC, *complex_numbers.PARTS)}
     assert {op.name for op in listed - seen} == set()
+
+
+def test_every_function_of_linalg_and_fft_has_a_case():
+    """Those with gradients, as docs/numpy.md lists them."""
+    tested = {case.name.split("-")[0] for case in CASES}
+    names = [n for n, row in rows().items() if row.kind == "gradient" and n.startswith(("linalg.", "fft."))]
+    assert len(names) > 40
+    assert [n for n in names if n not in tested and n.partition(".")[2] not in tested] == []
 
 
 @every_case

@@ -164,14 +164,10 @@ def d_pinv(a: Array, p: Array, g: Array) -> Array:
 
 
 @implements(np.linalg.pinv)
-def linalg_pinv(a: Any, rcond: Any = None, hermitian: bool = False, **options: Any) -> Any:
-    """The pseudoinverse (Moore, Penrose). Its gradient holds where the rank does not change nearby."""
-    return pinv(a, rcond=rcond, hermitian=hermitian, **options)
-
-
 @op
-def pinv(a: Array, **options: Any) -> Any:
-    p = np.linalg.pinv(a, **options)
+def pinv(a: Array, *rcond: Any, **options: Any) -> Any:
+    """The pseudoinverse (Moore, Penrose). Its gradient holds where the rank does not change nearby."""
+    p = np.linalg.pinv(a, *rcond, **options)
     return p, textbook(lambda g: d_pinv(a, p, g))
 
 
@@ -204,9 +200,9 @@ def lstsq(a: Array, b: Array, *, rcond: Any) -> Any:
 
 @implements(np.linalg.matrix_rank)
 @op
-def matrix_rank(a: Array, tol: Any = None, hermitian: bool = False, **options: Any) -> Any:
+def matrix_rank(a: Array, *tol: Any, **options: Any) -> Any:
     """A plain number; no gradient."""
-    return (np.linalg.matrix_rank(detached(a), tol, hermitian, **options),)
+    return (np.linalg.matrix_rank(detached(a), *tol, **options),)
 
 
 @implements(np.linalg.multi_dot)
