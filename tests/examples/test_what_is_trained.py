@@ -1,0 +1,161 @@
+"""What the examples make of their flags before the loop begins: the model, the process, the data, the average
+of the weights. And that the average is what they keep. The loops are in test_steps_of_*.py."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from by_hand import Loop, flags
+from example_runs import module
+
+from tinygen.diffusion import cosine, linear
+from tinygen.optim import EMA
+
+for package in ("matplotlib", "tqdm", "PIL"):
+    pytest.importorskip(package)
+
+
+class Done(Exception):
+    pass
+
+
+@pytest.fixture
+def learned(monkeypatch, tmp_path):
+    """`learned(file, loop, **flags)` -> the example, what its loop is given, and what is saved after it. The
+    loop only adds 1 to the average of the weights."""
+
+    def learn(file, loop, **given):
+        example, seen = module(file), {}
+        args = flags(monkeypatch, example, out=tmp_path, **given)
+
+        def train(*given):
+            seen["given"] = given
+            for ema in given:
+                if isinstance(ema, EMA):
+                    ema.average = {name: x + 1 for name, x in ema.average.items()}
+
+        def save(state):
+            seen["saved"] = state
+            raise Done
+
+        class Run(Loop):
+            def __init__(self, *_, **__):
+                super().__init__(0)
+                self.rows, self.model = [{"val_loss": 0.0}], save
+
+        monkeypatch.setattr(example, loop, train)
+        monkeypatch.setattr(example, "Run", Run)
+        for name in ("train_judge", "bounds", "baselines"):
+            if hasattr(example, name):
+                nothing = SimpleNamespace(look=lambda x: SimpleNamespace(accuracy=lambda labels: 0.0))
+                fake = {"train_judge": nothing, "bounds": (0, 1), "baselines": (0, 0, 0)}[name]
+                monkeypatch.setattr(example, name, lambda *_, fake=fake: fake)
+        with pytest.raises(Done):
+            example.learn(args)
+        return example, seen["given"], seen["saved"]
+
+    return learn
+
+
+def require_the_average(model, saved):
+    """What is saved is the average, 1 above the weights that the model began with; the model has it too."""
+    assert saved
+    for name, p in model.named_parameters():
+        np.testing.assert_array_equal(p.data, saved[name], err_msg=name)
+
+
+def changed(ema, seed_model):
+    for name, p in seed_model.named_parameters():
+        np.testing.assert_allclose(ema.average[name], p.data + 1, rtol=1e-6, err_msg=name)
+
+
+def test_gpt_text(learned, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat. " * 40)
+    sizes = {"layers": 1, "heads": 3, "width": 6, "block": 7, "dropout": 0.25}
+    _, (model, train, val, *_), _ = learned("gpt_text.py", "train_model", data=text, **sizes)
+    c = model.config
+    assert (c.n_layer, c.n_head, c.n_embd, c.block_size, c.dropout, c.bias) == (1, 3, 6, 7, 0.25, False)
+    assert c.vocab_size == len(set(text.read_text())) == train.max() + 1
+    assert (len(train), len(val)) == (864, 96)
+    assert model.h[0].attn.dropout == model.h[0].dropout.p == model.drop.p == 0.25
+
+
+def test_gpt_algorithms(learned):
+    sizes = {"layers": 1, "heads": 3, "width": 6, "dropout": 0.25}
+    _, (model, task, *_), _ = learned("gpt_algorithms.py", "train", task="addition", **sizes)
+    c = model.config
+    assert (c.n_layer, c.n_head, c.n_embd, c.block_size, c.dropout) == (1, 3, 6, 6, 0.25)
+    assert c.vocab_size == task.vocab_size == 10
+
+
+def test_diffusion_2d(learned):
+    sizes = {"timesteps": 30, "ddim_steps": 5, "width": 7, "waves": 3, "ema": 0.8, "data": "moons", "seed": 4}
+    example, (model, ema, data, process, *_), saved = learned("diffusion_2d.py", "train", **sizes)
+    assert (process.predicts, ema.decay) == ("eps", 0.8)
+    np.testing.assert_array_equal(process.schedule.betas, linear(30).betas)
+    np.testing.assert_array_equal(data.means, example.moons().means)
+    assert model.out.weight.shape == (2, 7)
+    changed(ema, example.Denoiser(2, 7, waves=3, rng=np.random.default_rng(4)))
+    require_the_average(model, saved)
+
+
+def test_ddpm_digits(learned):
+    pytest.importorskip("sklearn")
+    sizes = {"timesteps": 30, "channels": 8, "ema": 0.8, "seed": 4}
+    example, (model, ema, process, data, *_), saved = learned("ddpm_digits.py", "train_model", **sizes)
+    assert (process.predicts, ema.decay) == ("eps", 0.8)
+    np.testing.assert_array_equal(process.schedule.betas, cosine(30).betas)
+    c = model.config
+    assert (c.channels, c.multipliers, c.classes, c.in_channels, c.out_channels) == (8, (1, 2), 10, 1, 1)
+    assert len(data.pictures) == 1297
+    changed(ema, example.UNet(c, rng=np.random.default_rng(4)))
+    require_the_average(model, saved)
+
+
+def test_inpaint_shapes(learned):
+    sizes = {"timesteps": 60, "channels": 8, "ema": 0.8, "seed": 4}
+    example, (model, ema, process, *_), saved = learned("inpaint_shapes.py", "train", **sizes)
+    assert (process.predicts, ema.decay) == ("v", 0.8)
+    np.testing.assert_array_equal(process.schedule.betas, cosine(60).betas)
+    assert (model.config.channels, model.config.multipliers) == (8, (1, 2, 2))
+    changed(ema, example.UNet(model.config, rng=np.random.default_rng(4)))
+    require_the_average(model, saved)
+
+
+def test_latent_diffusion_shapes(learned):
+    sizes = {"channels": 8, "ae_channels": 4, "batch": 6, "seed": 4}
+    example, (model, *_), _ = learned("latent_diffusion_shapes.py", "train", **sizes)
+    assert model.process.predicts == "v"
+    np.testing.assert_array_equal(model.process.schedule.betas, cosine(500).betas)
+    unet, text = model.denoiser.unet.config, model.denoiser.text_encoder.config
+    assert (unet.channels, unet.context, unet.scale_shift, unet.heads) == (8, 8, True, 4)
+    assert (text.channels, text.words, text.max_words) == (8, example.WORDS, 8)
+    c = model.autoencoder.config
+    assert (c.channels, c.factor, c.attention, c.kl_weight) == (4, 4, False, 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+@pytest.mark.parametrize("pixels", ["gaussian", "bernoulli"])
+def test_vae_digits(learned, kind, pixels):
+    pytest.importorskip("sklearn")
+    sizes = {"model": kind, "pixels": pixels, "latent": 3, "small_beta": 0.2}
+    _, (models, train, test, *_), _ = learned("vae_digits.py", "learn_both", **sizes)
+    assert [model.beta for model in models] == [1.0, 0.2]
+    assert {model.latent for model in models} == {3}
+    assert {type(model.pixels).__name__.lower() for model in models} == {pixels}
+    assert (len(train), len(test)) == (1297, 500)
+    assert train.shape[1:] == ((64,) if kind == "dense" else (1, 8, 8))
+    assert (train.min(), train.max()) == ((0, 1) if pixels == "bernoulli" else (-1, 1))
+    first, second = (model.state_dict() for model in models)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("codebook", ["ema", "gradient"])
+def test_vqvae_shapes(learned, codebook):
+    sizes = {"width": 4, "dim": 3, "codes": 7, "beta": 0.4, "decay": 0.8, "codebook": codebook, "test": 8}
+    _, (model, tests, *_), _ = learned("vqvae_shapes.py", "train_model", **sizes)
+    q = model.quantizer
+    assert (model.beta, q.decay, q.ema, q.codebook.shape) == (0.4, 0.8, codebook == "ema", (7, 3))
+    assert {split: x.shape for split, x in tests.items()} == dict.fromkeys(tests, (8, 3, 32, 32))
+    assert list(tests) == ["train", "held_out"]
