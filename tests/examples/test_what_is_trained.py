@@ -57,16 +57,11 @@ def learned(monkeypatch, tmp_path):
     return learn
 
 
-def require_the_average(model, saved):
-    """What is saved is the average, 1 above the weights that the model began with; the model has it too."""
-    assert saved
-    for name, p in model.named_parameters():
-        np.testing.assert_array_equal(p.data, saved[name], err_msg=name)
-
-
-def changed(ema, seed_model):
-    for name, p in seed_model.named_parameters():
+def require_the_average(ema, start, saved):
+    """The average began at the weights of `start`; 1 above them now, it is what is saved."""
+    for name, p in start.named_parameters():
         np.testing.assert_allclose(ema.average[name], p.data + 1, rtol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(saved[name], ema.average[name], err_msg=name)
 
 
 def test_gpt_text(learned, tmp_path):
@@ -96,8 +91,7 @@ def test_diffusion_2d(learned):
     np.testing.assert_array_equal(process.schedule.betas, linear(30).betas)
     np.testing.assert_array_equal(data.means, example.moons().means)
     assert model.out.weight.shape == (2, 7)
-    changed(ema, example.Denoiser(2, 7, waves=3, rng=np.random.default_rng(4)))
-    require_the_average(model, saved)
+    require_the_average(ema, example.Denoiser(2, 7, waves=3, rng=np.random.default_rng(4)), saved)
 
 
 def test_ddpm_digits(learned):
@@ -109,8 +103,7 @@ def test_ddpm_digits(learned):
     c = model.config
     assert (c.channels, c.multipliers, c.classes, c.in_channels, c.out_channels) == (8, (1, 2), 10, 1, 1)
     assert len(data.pictures) == 1297
-    changed(ema, example.UNet(c, rng=np.random.default_rng(4)))
-    require_the_average(model, saved)
+    require_the_average(ema, example.UNet(c, rng=np.random.default_rng(4)), saved)
 
 
 def test_inpaint_shapes(learned):
@@ -119,8 +112,7 @@ def test_inpaint_shapes(learned):
     assert (process.predicts, ema.decay) == ("v", 0.8)
     np.testing.assert_array_equal(process.schedule.betas, cosine(60).betas)
     assert (model.config.channels, model.config.multipliers) == (8, (1, 2, 2))
-    changed(ema, example.UNet(model.config, rng=np.random.default_rng(4)))
-    require_the_average(model, saved)
+    require_the_average(ema, example.UNet(model.config, rng=np.random.default_rng(4)), saved)
 
 
 def test_latent_diffusion_shapes(learned):

@@ -1,0 +1,188 @@
+"""The rows of models: every field of their configurations, every argument of what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from arguments.table import Row, learned, rng
+from golden.formula import filled, wave
+
+from tinygen.diffusion import Process, cosine
+from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.denoiser import Denoiser
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.judge import Judge, bounds
+from tinygen.models.latent_diffusion import LatentDiffusion, TextDenoiser
+from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.vae import VAE, ConvVAE
+from tinygen.models.vqvae import VQVAE, VectorQuantizer
+from tinygen.text.ngram import NGram
+
+IDS = np.array([[0, 1, 2, 0], [2, 1, 0, 1]])
+PICTURES, STEPS = wave(2, 3, 8, 8, k=90), np.array([1, 30])
+DIGITS = wave(6, 1, 8, 8, k=91).astype(np.float32)
+
+
+class Noise:
+    def standard_normal(self, shape: Any, dtype: Any = np.float64) -> Any:
+        return wave(*shape, k=92).astype(dtype)
+
+
+def gpt(**given: Any) -> GPT:
+    """Whose weights matter."""
+    return filled(
+        GPT(GPTConfig(**{"vocab_size": 5, "block_size": 6, "n_embd": 4, "n_head": 2, **given}), rng())
+    )
+
+
+def unet(**given: Any) -> Any:
+    sizes = {"channels": 4, "blocks": 1, "groups": 2, **given}
+    module = UNet(UNetConfig(3, 3, **sizes), rng=rng())
+    more = {}
+    if sizes.get("classes"):
+        more["labels"] = np.array([1, 2])
+    if sizes.get("context"):
+        more["context"] = wave(2, 3, sizes["context"], k=93)
+    filled(module)
+    return [[p.shape for p in module.parameters()], module(PICTURES, STEPS, **more)]
+
+
+def told(**given: Any) -> Any:
+    """A UNet with classes and texts, told some of it."""
+    config = UNetConfig(3, 3, 4, blocks=1, groups=2, classes=3, context=5)
+    usual = {"labels": np.array([1, 2]), "context": wave(2, 3, 5, k=93)}
+    return filled(UNet(config, rng=rng()))(PICTURES, STEPS, **{**usual, **given})
+
+
+def autoencoder(**given: Any) -> Any:
+    config = AutoencoderConfig(**{"channels": 4, "groups": 2, **given})
+    x = wave(2, config.in_channels, 8, 8, k=90)
+    return learned(AutoencoderKL(config, rng()), x, Noise())
+
+
+def painter() -> Any:
+    config = UNetConfig(2, 2, 4, blocks=1, groups=2, context=4)
+    words = TextEncoderConfig(("red", "square"), 2, heads=2, channels=4)
+    denoiser = TextDenoiser(UNet(config, rng=rng()), TextEncoder(words, rng=rng()))
+    coder = AutoencoderKL(AutoencoderConfig(1, 2, 4, (1, 2), groups=2), rng())
+    return filled(LatentDiffusion(coder, denoiser, Process(cosine(30), "v"), 8), 0.1)
+
+
+def denoised(**given: Any) -> Any:
+    return learned(
+        Denoiser(**{"dim": 2, "width": 6, **given}, rng=rng()), wave(2, given.get("dim", 2), k=94), STEPS
+    )
+
+
+def read(**given: Any) -> Any:
+    config = TextEncoderConfig(("red", "square"), 2, **{"channels": 4, "heads": 2, **given})
+    return learned(TextEncoder(config, rng=rng()), ["red square", "red"])
+
+
+def coded(kind: type, **given: Any) -> Any:
+    """A VAE's loss, and the means of what it draws."""
+    model = kind(**given, rng=rng())
+    shape = (2, given.get("channels", 1), given.get("side", 8), given.get("side", 8))
+    if kind is VAE:
+        shape = (2, given.get("data", 784))
+    return learned(model, (wave(*shape, k=95) + 1) / 2, Noise())
+
+
+def quantized(**given: Any) -> Any:
+    model = VQVAE(**{"channels": 1, "width": 4, "dim": 2, "codes": 5, **given}, rng=rng())
+    done = learned(model, wave(2, given.get("channels", 1), 8, 8, k=96))
+    return [done, model.quantizer.count]
+
+
+def quantizer(**given: Any) -> Any:
+    layer = VectorQuantizer(5, 2, **given, rng=rng())
+    return [learned(layer, wave(2, 2, 3, 3, k=97)), layer.count, layer.codebook]
+
+
+def restarted(make: Callable[[], Any], x: Any, **given: Any) -> Any:
+    module = make()
+    return module.restart(x, rng(), **given)
+
+
+def judged(**given: Any) -> Any:
+    judge = Judge(rng=rng())
+    return tuple(bounds(judge, DIGITS, DIGITS[:3], rng(), **given))
+
+
+SIZES = {"channels": 8, "multipliers": (1, 3), "blocks": 2, "attention": (True, True), "heads": 2}
+UNETS = {
+    **SIZES,
+    "head_channels": 2,
+    "classes": 3,
+    "context": 5,
+    "dropout": 0.5,
+    "scale_shift": True,
+    "groups": 4,
+}
+DRAW = {"temperature": 9.0, "top_k": 1, "top_p": 0.01}
+
+MODELS = {
+    "models.gpt.GPTConfig": Row(
+        lambda **k: learned(gpt(**k), IDS),
+        {"block_size": 7, "n_layer": 2, "n_head": 1, "n_embd": 6, "dropout": 0.5, "bias": False}
+        | {"gelu": "tanh", "tie_weights": False, "norm_eps": 0.1},
+    ),
+    "models.gpt.GPT.forward": Row(
+        lambda **k: gpt()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
+    ),
+    "models.gpt.GPT.generate": Row(lambda **k: gpt().generate(np.tile(IDS, (20, 1)), 4, rng(), **k), DRAW),
+    "models.gpt.GPT.stream": Row(lambda **k: next(gpt().stream(np.tile(IDS, (20, 1)), rng(), **k)), DRAW),
+    "models.text_encoder.TextEncoderConfig": Row(
+        read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}
+    ),
+    "models.unet.UNet.forward": Row(
+        told,
+        {
+            "labels": np.array([3, 0]),
+            "context": wave(2, 3, 5, k=98),
+            "mask": np.array([[True, True, False]] * 2),
+        },
+    ),
+    "models.autoencoder.AutoencoderConfig": Row(
+        autoencoder,
+        {"in_channels": 1, "latent": 2, "channels": 8, "multipliers": (1, 2), "blocks": 2, "attention": False}
+        | {"groups": 1, "reconstruction": "l1", "kl_weight": 0.5},
+    ),
+    "models.denoiser.Denoiser": Row(denoised, {"dim": 3, "width": 5, "depth": 2, "waves": 2}),
+    "models.latent_diffusion.LatentDiffusion.draw": Row(
+        lambda **k: painter().draw(["red square"], rng(), **k), {"guidance": 1.0, "steps": 5}
+    ),
+    "models.latent_diffusion.LatentDiffusion.denoise": Row(
+        lambda **k: list(painter().denoise(["red"], rng(), **k)), {"guidance": 1.0, "steps": 5}
+    ),
+    "models.vae.VAE": Row(
+        lambda **k: coded(VAE, **k),
+        {"data": 9, "hidden": 5, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
+    ),
+    "models.vae.ConvVAE": Row(
+        lambda **k: coded(ConvVAE, **k),
+        {"channels": 2, "side": 4, "width": 4, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
+    ),
+    "models.vqvae.VQVAE": Row(
+        quantized,
+        {"channels": 2, "width": 6, "dim": 3, "codes": 4, "beta": 0.5, "ema": True, "decay": 0.5},
+    ),
+    "models.vqvae.VectorQuantizer": Row(quantizer, {"ema": True, "decay": 0.5}),
+    "models.vqvae.VectorQuantizer.restart": Row(
+        lambda **k: restarted(lambda: VectorQuantizer(5, 2, rng=rng()), wave(2, 2, 3, 3, k=97), **k),
+        {"below": np.inf},
+    ),
+    "models.vqvae.VQVAE.restart": Row(
+        lambda **k: restarted(lambda: VQVAE(1, 4, 2, 5, rng=rng()), DIGITS, **k), {"below": np.inf}
+    ),
+    "models.judge.bounds": Row(judged, {"draws": 2}),
+    "text.ngram.NGram.sample": Row(
+        lambda **k: NGram(3).fit(np.arange(40) % 3, 3).sample(5, rng(), **k),
+        {"prompt": [1, 2]},
+        {"prompt": [0, 1]},
+    ),
+    "models.unet.UNetConfig": Row(unet, UNETS),
+}

@@ -1,0 +1,351 @@
+"""Every argument with a default of the public functions and classes, and another value for it. A row is a
+function of these arguments that does the usual with what is made of them: `test_arguments.py` asks whether
+its result is another one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from golden.formula import filled, wave
+
+from tinygen import Tensor, nn
+from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
+from tinygen.data import mixtures, shapes, shapes_pairs, text
+from tinygen.diffusion import bound, loss, process, sampling, schedule
+from tinygen.diffusion.inpaint import inpaint
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.nn import init
+from tinygen.optim import EMA, SGD, Adam, AdamW
+from tinygen.text import decoding
+from tinygen.text.bpe import BPE
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+class Row(NamedTuple):
+    f: Callable[..., Any]
+    others: dict[str, Any]
+    base: dict[str, Any] = {}  # what must be set for an argument to matter  # noqa: RUF012
+
+
+def learned(module: nn.Module, *inputs: Any) -> list[Any]:
+    """What a module has, and what it does in training."""
+    filled(module)
+    shapes = [p.shape for p in module.parameters()]
+    return [shapes, module(*inputs)]
+
+
+def made(module: nn.Module, *inputs: Any) -> list[Any]:
+    """The same with the values that it starts with."""
+    return [[p.data for p in module.parameters()], module(*inputs)]
+
+
+A, B, C = (wave(3, 4, k=k) for k in (70, 71, 72))
+MASK = np.arange(4) < np.array([[4], [2], [3]])
+TOKENS = np.array([[0, 1, 2, 0], [2, 1, 0, 1], [1, 2, 2, 2]])
+ROWS, MAPS, TEXT = wave(2, 5, 8, k=73), wave(2, 8, 4, 4, k=74), wave(2, 3, 6, k=75)
+
+
+def small_gpt() -> GPT:
+    return filled(GPT(GPTConfig(3, 6, 1, 2, 4), rng()))
+
+
+def small_world() -> world.World:
+    return world.World(np.arange(3)[:, None], 3, 2, lambda x, y: wave(9, k=int(x[0])))
+
+
+def adapted(**given: Any) -> float:
+    control = kl.AdaptiveKL(**given)
+    control.update(5.0, 100)
+    return control.beta
+
+
+ALIGN = {
+    "align.dpo.dpo_loss": Row(lambda **k: dpo.dpo_loss(A[0], **k), {"beta": 0.3, "smoothing": 0.2}),
+    "align.dpo.ipo_loss": Row(lambda **k: dpo.ipo_loss(A[0], **k), {"tau": 0.3}),
+    "align.dpo.response_log_probs": Row(
+        lambda **k: dpo.response_log_probs(A, MASK, **k), {"length_normalise": True}
+    ),
+    "align.grpo.grpo_loss": Row(
+        lambda **k: grpo.grpo_loss(A, B, C, A[:, 0], MASK, **k), {"clip": 0.1, "beta": 0.3}
+    ),
+    "align.kl.AdaptiveKL": Row(adapted, {"beta": 0.3, "target": 5.5, "horizon": 500}),
+    "align.ppo.clip_fraction": Row(lambda **k: ppo.clip_fraction(A, B, MASK, **k), {"clip": 0.7}),
+    "align.ppo.gae": Row(lambda **k: ppo.gae(A[:, :3], B, ~MASK[:, 1:], **k), {"gamma": 0.5, "lam": 0.5}),
+    "align.ppo.objective": Row(
+        lambda **k: ppo.objective(1.0, 2.0, **k),
+        {"pretraining": 4.0, "value_weight": 0.5, "ptx": 0.5},
+        {"pretraining": 3.0, "ptx": 0.1},
+    ),
+    "align.ppo.penalise_missing_end": Row(
+        lambda **k: ppo.penalise_missing_end(A[:, 0], TOKENS, MASK, 9, **k), {"penalty": 2.0}
+    ),
+    "align.ppo.policy_loss": Row(lambda **k: ppo.policy_loss(A, B, C, MASK, **k), {"clip": 0.1}),
+    "align.ppo.value_loss": Row(lambda **k: ppo.value_loss(A, B, C, MASK, **k), {"clip": 0.9}),
+    "align.ppo.whiten": Row(lambda **k: ppo.whiten(A, MASK, **k), {"shift_mean": False}),
+    "align.rollouts.log_probs": Row(
+        lambda **k: rollouts.log_probs(small_gpt(), TOKENS, **k), {"temperature": 0.5}
+    ),
+    "align.rollouts.response_mask": Row(lambda **k: rollouts.response_mask(TOKENS, 1, **k), {"end": 1}),
+    "align.rollouts.rollout": Row(
+        lambda **k: rollouts.rollout(small_gpt(), TOKENS[:, :1], 5, rng(), **k),
+        {"temperature": 0.05, "end": 1},
+    ),
+    "align.world.World.log_probs": Row(
+        lambda **k: small_world().log_probs(small_gpt(), **k), {"temperature": 0.5}
+    ),
+    "align.world.World.preferences": Row(
+        lambda **k: small_world().preferences(np.full((3, 9), np.log(1 / 9)), 200, rng(), **k),
+        {"temperature": 9.0},
+    ),
+    "align.world.accuracy": Row(
+        lambda **k: world.accuracy(np.log(np.abs(A)), B, C, **k), {"temperature": 9.0}
+    ),
+    "align.world.preference": Row(lambda **k: world.preference(A, B, **k), {"temperature": 9.0}),
+}
+
+# -- diffusion -------------------------------------------------------------------------------------
+
+P20 = process.Process(schedule.cosine(20))
+X, SAID = wave(2, 3, 4, k=76), wave(2, 3, 4, k=77, scale=3.0)
+FAR = {"variance": "large", "clip": 0.1}
+
+
+def says(x: Any, t: Any) -> Any:
+    return SAID + 0.1 * x
+
+
+def says_twice(x: Any, t: Any) -> Any:
+    """Of each step its own, for a learned variance as well."""
+    return np.concatenate([SAID, wave(2, 3, 4, k=78)], axis=1)
+
+
+def of_process(**given: Any) -> list[Any]:
+    made = process.Process(schedule.cosine(20), **given)
+    return [made.target(X, SAID, 3), made.split(SAID, X, 3)]
+
+
+DIFFUSION = {
+    "diffusion.bound.bits_per_dim": Row(
+        lambda **k: tuple(bound.bits_per_dim(P20, says, X, rng(), None, **k)), FAR
+    ),
+    "diffusion.inpaint.inpaint": Row(
+        lambda **k: inpaint(P20, says, X, 2 * X, X > 0, rng(), **k),
+        {"repeats": 3, "jump": 2, **FAR},
+        {"repeats": 2},
+    ),
+    "diffusion.loss.hybrid_loss": Row(
+        lambda **k: loss.hybrid_loss(P20, says_twice, X, rng(), None, **k), {"weight": 0.5}
+    ),
+    "diffusion.loss.hybrid_loss_at": Row(
+        lambda **k: loss.hybrid_loss_at(P20, says_twice, X, np.array([1, 9]), SAID, None, **k),
+        {"weight": 0.5},
+    ),
+    "diffusion.loss.loss_at": Row(
+        lambda **k: loss.loss_at(P20, says, X, np.array([1, 9]), X, **k), {"weights": np.arange(20.0)}
+    ),
+    "diffusion.loss.min_snr": Row(lambda **k: loss.min_snr(P20, **k), {"most": 2.0}),
+    "diffusion.loss.simple_loss": Row(
+        lambda **k: loss.simple_loss(P20, says, X, rng(), **k), {"weights": np.arange(20.0)}
+    ),
+    "diffusion.process.Process": Row(of_process, {"predicts": "v"}),
+    "diffusion.process.Process.log_variance": Row(
+        lambda **k: P20.log_variance("learned", X, 3, **k), {"between": 0.5}, {"between": -0.5}
+    ),
+    "diffusion.sampling.ancestral": Row(lambda **k: sampling.ancestral(P20, says, X, rng(), **k), FAR),
+    "diffusion.sampling.ancestral_step": Row(
+        lambda **k: sampling.ancestral_step(P20, says, X, 9, rng(), **k), FAR
+    ),
+    "diffusion.sampling.ddim": Row(
+        lambda **k: sampling.ddim(P20, says, X, **k),
+        {"eta": 0.2, "clip": 0.1, "rng": np.random.default_rng(5)},
+        {"eta": 0.5, "rng": np.random.default_rng(4)},
+    ),
+    "diffusion.sampling.ddim_encode": Row(
+        lambda **k: sampling.ddim_encode(P20, says, X, **k), {"iterations": 3}
+    ),
+    "diffusion.sampling.ddim_step": Row(
+        lambda **k: sampling.ddim_step(P20, says, X, 9, **k),
+        {"eta": 0.2, "clip": 0.1, "rng": np.random.default_rng(5)},
+        {"eta": 0.5, "rng": np.random.default_rng(4)},
+    ),
+    "diffusion.sampling.predict": Row(
+        lambda **k: sampling.predict(P20, says, X, 9, None, **k), {"variance": "large"}
+    ),
+    "diffusion.schedule.Schedule": Row(
+        lambda **k: schedule.Schedule([0.5, 0.999], **k).timesteps, {"timesteps": np.array([3, 8])}
+    ),
+    "diffusion.schedule.cosine": Row(
+        lambda **k: schedule.cosine(30, **k).betas, {"offset": 0.1, "largest": 0.9}
+    ),
+    "diffusion.schedule.linear": Row(
+        lambda **k: schedule.linear(30, **k).betas, {"first": 0.001, "last": 0.025}
+    ),
+    "diffusion.schedule.sqrt_linear": Row(
+        lambda **k: schedule.sqrt_linear(30, **k).betas, {"first": 0.01, "last": 0.025}
+    ),
+}
+
+# -- optim, text, data -----------------------------------------------------------------------------
+
+
+def optimized(kind: type) -> Callable[..., Any]:
+    def run(**given: Any) -> Any:
+        p = Tensor(wave(5, k=79), requires_grad=True)
+        optimizer = kind([p], **given)
+        for k in range(3):
+            p.grad = wave(5, k=80 + k)
+            optimizer.step()
+        return p.data
+
+    return run
+
+
+def averaged(**given: Any) -> Any:
+    layer = nn.Linear(2, 3, rng=rng())
+    ema = EMA(layer, **given)
+    for k in range(4):
+        layer.weight.data = layer.weight.data + np.float32(k)
+        ema.update()
+    return list(ema.average.values())
+
+
+ADAM = {"lr": 0.1, "betas": (0.5, 0.6), "eps": 0.1, "weight_decay": 0.5}
+LOGITS = wave(40, 6, k=84, scale=2.0)
+
+OTHERS = {
+    "optim.adam.Adam": Row(optimized(Adam), ADAM),
+    "optim.adam.AdamW": Row(optimized(AdamW), ADAM),
+    "optim.sgd.SGD": Row(
+        optimized(SGD), {"momentum": 0.5, "nesterov": True, "weight_decay": 0.5}, {"lr": 0.1, "momentum": 0.9}
+    ),
+    "optim.ema.EMA": Row(averaged, {"decay": 0.1, "warmup": False}),
+    "text.decoding.filtered_probs": Row(
+        lambda **k: decoding.filtered_probs(LOGITS, **k), {"temperature": 0.5, "top_k": 2, "top_p": 0.5}
+    ),
+    "text.decoding.sample": Row(
+        lambda **k: decoding.sample(LOGITS, rng(), **k), {"temperature": 0.1, "top_k": 2, "top_p": 0.5}
+    ),
+    "text.bpe.BPE.encode": Row(
+        lambda **k: BPE([bytes([i]) for i in range(256)] + [b"<e>"], {}, {"<e>": 256}).encode("a<e>", **k),
+        {"allowed_special": "all"},
+    ),
+    "data.mixtures.Mixture.eps_floor": Row(
+        lambda **k: mixtures.ring().eps_floor(0.8, 0.6, **k), {"fineness": 1.0}
+    ),
+    "data.mixtures.lattice": Row(lambda **k: vars(mixtures.lattice(**k)), {"side": 3, "std": 0.3}),
+    "data.mixtures.moons": Row(lambda **k: vars(mixtures.moons(**k)), {"n": 5, "std": 0.3}),
+    "data.mixtures.ring": Row(lambda **k: vars(mixtures.ring(**k)), {"n": 5, "std": 0.3}),
+    "data.shapes.batch": Row(lambda **k: shapes.batch(4, 16, rng(), **k), {"split": "held_out"}),
+    "data.shapes_pairs.batch": Row(lambda **k: shapes_pairs.batch(4, 32, rng(), **k), {"split": "held_out"}),
+    "data.text.train_val_split": Row(lambda **k: text.train_val_split(np.arange(30), **k), {"fraction": 0.5}),
+}
+
+# -- layers ----------------------------------------------------------------------------------------
+
+RECURRENT = {"layers": 3, "bidirectional": True, "dropout": 0.5, "bias": False}
+CONV = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2, "bias": False}
+HEADS = {"dropout": 0.5, "bias": False, "qkv_bias": False}
+READ = np.array([True, True, False])
+SEEN = np.arange(5) < 3
+
+
+def ran(kind: type, x: Any) -> Callable[..., Any]:
+    return lambda **k: learned(kind(8, 4, 3, **k, rng=rng()), x)
+
+
+def forward(module: nn.Module, *inputs: Any) -> Callable[..., Any]:
+    return lambda **k: copy.deepcopy(filled(module))(*inputs, **k)
+
+
+NN = {
+    "nn.attention.CrossAttention": Row(
+        lambda **k: learned(nn.CrossAttention(8, 2, 6, **k, rng=rng()), ROWS, TEXT), HEADS
+    ),
+    "nn.attention.CrossAttention.forward": Row(
+        forward(nn.CrossAttention(8, 2, 6, rng=rng()), ROWS, TEXT), {"mask": READ}
+    ),
+    "nn.attention.MultiHeadAttention": Row(
+        lambda **k: learned(nn.MultiHeadAttention(8, 2, **k, rng=rng()), ROWS),
+        {"causal": True, "use_rotary": True, **HEADS},
+    ),
+    "nn.attention.MultiHeadAttention.forward": Row(
+        forward(nn.MultiHeadAttention(8, 2, rng=rng()), ROWS), {"mask": SEEN}
+    ),
+    **{
+        f"nn.conv.{kind.__name__}": Row(ran(kind, wave(2, 8, 9, k=85)), CONV)
+        for kind in (nn.Conv1d, nn.ConvTranspose1d)
+    },
+    **{
+        f"nn.conv.{kind.__name__}": Row(ran(kind, wave(2, 8, 9, 9, k=85)), CONV)
+        for kind in (nn.Conv2d, nn.ConvTranspose2d)
+    },
+    "nn.init.kaiming_normal": Row(lambda **k: init.kaiming_normal(rng(), (3, 4), **k), {"mode": "fan_out"}),
+    "nn.init.normal": Row(lambda **k: init.normal(rng(), (3, 4), **k), {"std": 2.0}),
+    "nn.init.orthogonal": Row(lambda **k: init.orthogonal(rng(), (3, 4), **k), {"gain": 2.0}),
+    "nn.init.xavier_normal": Row(lambda **k: init.xavier_normal(rng(), (3, 4), **k), {"gain": 2.0}),
+    "nn.init.xavier_uniform": Row(lambda **k: init.xavier_uniform(rng(), (3, 4), **k), {"gain": 2.0}),
+    "nn.linear.Linear": Row(lambda **k: learned(nn.Linear(8, 3, **k, rng=rng()), ROWS), {"bias": False}),
+    "nn.norm.BatchNorm": Row(
+        lambda **k: [learned(m := nn.BatchNorm(8, **k), MAPS), m.running_mean, m.eval()(MAPS)],
+        {"eps": 0.1, "momentum": 0.5},
+    ),
+    "nn.norm.GroupNorm": Row(lambda **k: learned(nn.GroupNorm(2, 8, **k), MAPS), {"eps": 0.1}),
+    "nn.norm.LayerNorm": Row(lambda **k: learned(nn.LayerNorm(8, **k), ROWS), {"eps": 0.1, "bias": False}),
+    "nn.norm.RMSNorm": Row(lambda **k: learned(nn.RMSNorm(8, **k), ROWS), {"eps": 0.1}),
+    **{
+        f"nn.recurrent.{kind.__name__}": Row(
+            lambda kind=kind, **k: learned(kind(8, 4, **k, rng=rng()), ROWS), RECURRENT, {"layers": 2}
+        )
+        for kind in (nn.RNN, nn.LSTM, nn.GRU)
+    },
+    "nn.residual.ResBlock": Row(
+        lambda **k: learned(nn.ResBlock(8, 8, **k, rng=rng()), MAPS, wave(2, k.get("embedding", 6), k=86)),
+        {"embedding": 4, "scale_shift": True, "dropout": 0.5, "groups": 4, "eps": 0.1},
+        {"embedding": 6},
+    ),
+    "nn.residual.ResBlock.forward": Row(
+        forward(nn.ResBlock(8, 8, 6, rng=rng()), MAPS), {"emb": ROWS[:, 0, :6]}, {"emb": ROWS[:, 1, :6]}
+    ),
+    "nn.rope.rotary": Row(lambda **k: nn.rotary(Tensor(ROWS), **k), {"start": 3, "base": 50.0}),
+    "nn.spatial.SpatialAttention": Row(
+        lambda **k: learned(nn.SpatialAttention(8, **k, rng=rng()), MAPS),
+        {"heads": 2, "groups": 4, "eps": 0.1},
+    ),
+    "nn.spatial.SpatialTransformer": Row(
+        lambda **k: learned(nn.SpatialTransformer(8, 2, 6, **k, rng=rng()), MAPS, TEXT),
+        {"layers": 2, "groups": 4},
+    ),
+    "nn.spatial.SpatialTransformer.forward": Row(
+        forward(nn.SpatialTransformer(8, 2, 6, rng=rng()), MAPS, TEXT), {"mask": np.stack([READ, READ])}
+    ),
+    "nn.timesteps.timestep_embedding": Row(
+        lambda **k: nn.timestep_embedding(np.arange(3), 6, **k), {"max_period": 50.0}
+    ),
+    "nn.transformer.Block": Row(
+        lambda **k: learned(nn.Block(8, 2, **k, rng=rng()), ROWS),
+        {"causal": False, "dropout": 0.5, "bias": False, "use_rotary": True, "gelu": "none", "norm_eps": 0.1},
+    ),
+    "nn.transformer.Block.forward": Row(forward(nn.Block(8, 2, rng=rng()), ROWS), {"mask": SEEN}),
+    "nn.transformer.MLP": Row(
+        lambda **k: learned(nn.MLP(8, **k, rng=rng()), ROWS), {"bias": False, "gelu": "none"}
+    ),
+    "nn.recurrent.Recurrent.forward": Row(
+        forward(nn.GRU(8, 4, rng=rng()), ROWS),
+        {"state": wave(1, 2, 4, k=87), "lengths": np.array([2, 5])},
+    ),
+    "nn.module.Module.load_state_dict": Row(
+        lambda **k: (
+            nn.Linear(2, 2, rng=rng()).load_state_dict({}, **k) if k.get("strict") is False else "refused"
+        ),
+        {"strict": False},
+    ),
+    "nn.module.Module.train": Row(
+        lambda **k: nn.Linear(2, 2, rng=rng()).train(**k).training, {"mode": False}
+    ),
+}

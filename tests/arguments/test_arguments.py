@@ -1,0 +1,167 @@
+"""Nothing that a user says is lost on the way: every argument with a default of every public function and
+class of the upper floors makes a difference. And dropout is everywhere that its one number is said to be."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+from arguments import models, table
+
+from tinygen import Tensor, nn
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.unet import UNet, UNetConfig
+from tinygen.nn.attention import Heads
+
+ROWS = table.ALIGN | table.DIFFUSION | table.OTHERS | table.NN | models.MODELS
+FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data")
+
+# What has no result that another value changes, or has its tests where files are.
+ELSEWHERE = {
+    "align.lora": "tests/align/test_lora.py",
+    "data.published_pictures": "tests/data/test_published_pictures.py",
+    "models.diffusers": "tests/models/test_diffusers.py",
+    "models.gpt2": "tests/models/test_gpt2.py",
+    "models.peft": "tests/models/test_peft.py",
+    "models.weights": "tests/models/test_diffusers.py",
+    "models.gpt.GPT.save_pretrained": "tests/models/test_gpt2.py",
+    "models.gpt.GPT.features": "caches change nothing but the time: tests/models/test_gpt.py",
+    "models.judge.Judge.look": "so does the batch: tests/models/test_judge.py",
+    "models.judge.train_judge": "tests/models/test_judge.py",
+    "nn.attention.MultiHeadAttention.forward cache": "tests/nn/test_attention.py",
+    "nn.transformer.Block.forward cache": "tests/nn/test_transformer.py",
+    "nn.conv.Conv": "the layers made of it have rows",
+    "nn.recurrent.Recurrent": "the layers made of it have rows",
+    "nn.spatial.ContextBlock.forward": "as of SpatialTransformer",
+    "nn.module": "tests/nn/test_module.py",
+}
+
+
+def arguments():
+    """{"floor.file.function argument"} of all that has a default."""
+    for floor in FLOORS:
+        package = importlib.import_module(f"tinygen.{floor}")
+        for file in pkgutil.iter_modules(package.__path__):
+            module = importlib.import_module(f"tinygen.{floor}.{file.name}")
+            for name, thing in vars(module).items():
+                if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__:
+                    yield from of(f"{floor}.{file.name}.{name}", thing)
+
+
+def of(path, thing):
+    parts = {path: thing}
+    if inspect.isclass(thing):
+        parts |= {f"{path}.{n}": f for n, f in vars(thing).items() if n[0] != "_" and inspect.isfunction(f)}
+    for name, part in parts.items():
+        if callable(part):
+            try:
+                signature = inspect.signature(part)
+            except (TypeError, ValueError):
+                continue
+            for p in signature.parameters.values():
+                if p.default is not p.empty:
+                    yield f"{name} {p.name}"
+
+
+def is_elsewhere(name):
+    function = name.split(" ")[0]
+    return any(name == known or f"{function}.".startswith(f"{known}.") for known in ELSEWHERE)
+
+
+def test_every_argument_has_a_row():
+    wanted = {name for name in arguments() if not is_elsewhere(name)}
+    there = {f"{name} {argument}" for name, row in ROWS.items() for argument in row.others}
+    assert wanted - there == set()
+    assert {name for name in there - wanted if not is_elsewhere(name)} == set()
+
+
+# -- they matter -----------------------------------------------------------------------------------
+
+
+def leaves(x):
+    if isinstance(x, Tensor):
+        yield x.numpy()
+    elif isinstance(x, dict):
+        yield from leaves(list(x.values()))
+    elif isinstance(x, list | tuple):
+        for part in x:
+            yield from leaves(part)
+    else:
+        yield np.asarray(x)
+
+
+def differ(a, b):
+    a, b = list(leaves(a)), list(leaves(b))
+    if len(a) != len(b):
+        return True
+    return any(x.shape != y.shape or not np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_argument_matters(name):
+    row = ROWS[name]
+    usual = row.f(**row.base)
+    assert not differ(usual, row.f(**row.base)) or "rng" in row.base  # it is the argument, not chance
+    for argument, value in row.others.items():
+        assert differ(usual, row.f(**{**row.base, argument: value})), argument
+
+
+# -- dropout ---------------------------------------------------------------------------------------
+
+P = 0.375
+GPTS = GPTConfig(5, 6, 3, 2, 8, dropout=P)
+TEXTS = TextEncoderConfig(("a", "b"), 3, layers=2, heads=2, channels=8, dropout=P)
+UNETS = UNetConfig(3, 3, 8, (1, 2), blocks=1, dropout=P)
+
+
+def rates(module):
+    """The rates of dropout below a module, by path."""
+    found = {}
+    for path, part in module.paths():
+        if isinstance(part, nn.Dropout):
+            found[path] = part.p
+        elif isinstance(part, Heads):
+            found[path] = part.dropout
+    return found
+
+
+@pytest.mark.parametrize(
+    ("make", "places"),
+    [
+        (lambda rng: GPT(GPTS, rng), 1 + 3 * 2),  # the embeddings; attention's weights and both branches
+        (lambda rng: TextEncoder(TEXTS, rng=rng), 2 * 2),
+        (lambda rng: nn.Block(8, 2, dropout=P, rng=rng), 2),
+        (lambda rng: nn.ResBlock(8, 8, dropout=P, rng=rng), 1),
+        (lambda rng: nn.LSTM(4, 4, 2, dropout=P, rng=rng), 1),
+    ],
+)
+def test_dropout_is_everywhere(make, places):
+    found = rates(make(np.random.default_rng(0)))
+    assert len(found) == places
+    assert set(found.values()) == {P}
+
+
+def test_dropout_is_in_every_residual_block_of_a_unet_and_nowhere_else():
+    """Two levels of 1 + 2 blocks, and two in the middle."""
+    found = rates(UNet(UNETS, rng=np.random.default_rng(0)))
+    blocks = {path: p for path, p in found.items() if "resnets" in path}
+    assert len(blocks) == 8
+    assert set(blocks.values()) == {P}
+    assert {p for path, p in found.items() if path not in blocks} == {0.0}
+
+
+@pytest.mark.parametrize("branch", ["attn", "mlp"])
+def test_dropout_falls_on_both_branches_of_a_block(branch):
+    """With the other branch silent, and no dropout of attention's weights, a draw still matters: entries of
+    what the branch adds are 0, the others are 1/(1 - p) times as large."""
+    block = table.filled(nn.Block(8, 2, dropout=P, rng=np.random.default_rng(0)))
+    block.attn.dropout = 0.0
+    for p in (block.mlp if branch == "attn" else block.attn).proj.parameters():
+        p.data = np.zeros_like(p.data)
+    x = table.ROWS
+    added, whole = block(x).data - x, block.eval()(x).data - x
+    dropped = np.isclose(added, 0)
+    assert 0.2 < dropped.mean() < 0.6
+    np.testing.assert_allclose(added[~dropped], whole[~dropped] / (1 - P), rtol=1e-9)
