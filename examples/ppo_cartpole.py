@@ -100,7 +100,10 @@ class CartPole:
         return {"state": self.state.copy(), "age": self.age.copy(), "returns": self.returns}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        self.state, self.age, self.returns = saved["state"].copy(), saved["age"].copy(), saved["returns"]
+        state, age = saved["state"], saved["age"]
+        if state.shape != self.state.shape or age.shape != self.age.shape:
+            raise ValueError(f"{len(self.age)} carts here, and {state.shape} and {age.shape} in the state")
+        self.state, self.age, self.returns = state.copy(), age.copy(), list(saved["returns"])
 
 
 class Agent(nn.Module):

@@ -31,7 +31,6 @@ import os
 import re
 import shutil
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -192,7 +191,6 @@ class Checkpoints:
         self.folder = Path(folder)
         self.keep = keep
         self.lock = FolderLock(self.folder)
-        self.turn = threading.Lock()  # of the threads that save
 
     def __enter__(self) -> Self:
         """Take the folder, which is made where it is missing, and sweep it."""
@@ -239,7 +237,7 @@ class Checkpoints:
         state = snapshot(things)
         with disk_errors(self.folder):
             make_folder(self.folder)
-            with self.turn, self.lock:
+            with self.lock.turn, self.lock:
                 return self.add(number, state, score)
 
     def add(self, step: int, state: Any, score: float | None) -> Path:

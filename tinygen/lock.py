@@ -26,7 +26,7 @@ class FolderLock:
     """`with lock:` no other process, and no other lock in this one, writes into the folder.
 
     It may be entered again while it is held. CheckpointError says who holds it otherwise. A forked child does
-    not hold what its parent holds."""
+    not hold what its parent holds. `turn` is for what threads that share it do one at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,7 +35,7 @@ class FolderLock:
 
     def released(self) -> None:
         """As at the beginning, whatever was held."""
-        self.mutex = threading.Lock()
+        self.turn, self.mutex = threading.Lock(), threading.Lock()
         self.holders = 0
         self.file: FileIO | None = None
 

@@ -8,7 +8,9 @@ ones were. `flatten` takes the arrays out of a tree, so that the rest of it is J
 from __future__ import annotations
 
 import copy
+import sys
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,12 +45,16 @@ TRIES = 10
 def snapshot(thing: Any) -> Any:
     """`state_of(thing)` as a copy, which stays as it is while training goes on: another thread may save it.
 
-    Take it in the thread that trains, between two steps. Where other threads run, the copy is compared with
-    what is there after it; CheckpointError when something has changed, each time of several."""
+    Take it in the thread that trains, between two steps. Where other threads run, they get the time to go on
+    with what they may be in the middle of, and the copy is compared with what is there then; CheckpointError
+    when something has changed, each time of several."""
     for _ in range(TRIES):
         try:
             state = copied(state_of(thing))
-            if threading.active_count() == 1 or same(state, state_of(thing)):
+            if threading.active_count() == 1:
+                return state
+            time.sleep(2 * sys.getswitchinterval())
+            if same(state, state_of(thing)):
                 return state
         except RuntimeError:  # a dict that has got another size meanwhile
             if threading.active_count() == 1:

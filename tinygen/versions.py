@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,11 +30,19 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba,
-        "machine": platform.machine(),
+        "processor": processor(),
         "processors": cpus,
         "threads": given("NUMBA_NUM_THREADS") or cpus,
         "threads of BLAS": given("OPENBLAS_NUM_THREADS") or given("OMP_NUM_THREADS") or cpus,
     }
+
+
+def processor() -> str:
+    """Its model, where the system says it."""
+    with contextlib.suppress(OSError, StopIteration):
+        rows = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(row.partition(":")[2].strip() for row in rows if row.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def changes(then: Mapping[str, Any]) -> str:
