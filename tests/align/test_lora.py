@@ -1,12 +1,13 @@
 """LoRA: nothing at the start, the same merged as beside, out again without a trace; it alone is trained."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from policies import gpt
 
-from tinygen import nn, no_grad, ops
+from tinygen import Tensor, nn, no_grad, ops
 from tinygen.align.dpo import dpo_loss, margins, response_log_probs
 from tinygen.align.grpo import grpo_loss
 from tinygen.align.lora import (
@@ -23,9 +24,12 @@ from tinygen.align.lora import (
 )
 from tinygen.align.ppo import policy_loss
 from tinygen.align.reinforce import reinforce_loss
+from tinygen.align.reward import RewardModel
 from tinygen.align.rollouts import log_probs, response_mask, rollout
 from tinygen.align.sft import sft_loss
 from tinygen.checkpoints import Checkpoints
+from tinygen.models.denoiser import Denoiser
+from tinygen.models.unet import UNet, UNetConfig
 from tinygen.models.vae import VAE
 from tinygen.optim import AdamW
 from tinygen.state import restore
@@ -348,16 +352,58 @@ def test_under_every_method():
     assert dpo().item() == pytest.approx(np.log(2), rel=1e-12)
 
 
-def test_any_module():
-    model = VAE(12, 8, 3, rng=np.random.default_rng(0))
-    x = np.random.default_rng(1).random((5, 12), dtype=np.float32)
-    before = model(x, np.random.default_rng(2)).item()
-    names = add_lora(model, 1, 1, rng=np.random.default_rng(3))
-    assert names == ["encoder.fc", "encoder.mean", "encoder.logvar", "decoder.fc", "decoder.out"]
-    loss = model(x, np.random.default_rng(2))
-    assert loss.item() == before
-    loss.backward()
-    assert {n for n, p in model.named_parameters() if p.grad is not None} == set(lora_state(model))
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+X32, T = rng(1).random((2, 12), dtype=np.float32), np.array([1, 30])
+PICTURES = rng(1).standard_normal((2, 3, 8, 8), dtype=np.float32)
+UNET = UNetConfig(3, 3, 8, (1, 2), blocks=1, heads=2, groups=4, classes=3)
+MODELS = {  # a model, some outputs of it, and how many Linears it has
+    "VAE": (lambda: VAE(12, 8, 3, rng=rng()), lambda m: m(X32, rng(2)), 5),
+    "VAE's samples": (lambda: VAE(12, 8, 3, rng=rng()), lambda m: m.decode(rng(2).random((2, 3))), 5),
+    "denoiser": (lambda: Denoiser(2, width=8, depth=2, rng=rng()), lambda m: m(X32[:, :2], T), 4),
+    "UNet, classes": (lambda: UNet(UNET, rng=rng()), lambda m: m(PICTURES, T, np.array([0, 2])), None),
+    "UNet, texts": (
+        lambda: UNet(replace(UNET, classes=None, context=5), rng=rng()),
+        lambda m: m(PICTURES, T, context=rng(2).random((2, 4, 5), dtype=np.float32)),
+        None,
+    ),
+    "reward model": (lambda: RewardModel(gpt(dtype=np.float32), rng()), lambda m: m(X), 5),
+    "GRU": (lambda: nn.GRU(12, 4, rng=rng()), lambda m: m(X32[None])[0], 0),
+}
+
+
+def values(y):
+    return y.numpy() if isinstance(y, Tensor) else y
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_module(name):
+    """The identity at first, merged as beside, and only adapters are trained; also where a model asks what
+    dtype a weight has."""
+    make, outputs, count = MODELS[name]
+    model = make()
+    for i, p in enumerate(model.parameters()):
+        p.data = p.data + rng(i).standard_normal(p.shape, dtype=np.float32) * np.float32(0.1)
+    before = values(outputs(model)).copy()
+    if count == 0:
+        with pytest.raises(ValueError, match="no Linear with a weight of its own"):
+            add_lora(model, 1, 1, rng=rng(3))
+        return
+    names = add_lora(model, 1, 1, rng=rng(3))
+    assert len(names) == (count or sum(isinstance(m, nn.Linear) for _, m in make().named_modules()))
+    np.testing.assert_array_equal(values(outputs(model)), before)
+    for i, adapter in enumerate(adapters(model)):
+        adapter.lora_b.data = rng(i).standard_normal(adapter.lora_b.shape, dtype=np.float32)
+    y = outputs(model)
+    assert np.abs(values(y) - before).max() > 1e-3
+    if isinstance(y, Tensor):
+        y.sum().backward()
+        assert {n for n, p in model.named_parameters() if p.grad is not None} == set(lora_state(model))
+    merge(model)
+    scale = np.abs(values(y)).max()
+    np.testing.assert_allclose(values(outputs(model)), values(y), rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_float32_stays():

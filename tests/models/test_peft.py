@@ -255,6 +255,15 @@ def test_tensors_that_do_not_fit(folder, case):
     assert not adapters(model)
 
 
+def test_a_rank_that_no_matrix_has(folder):
+    edit(folder, r=9)
+    tensors = load_file(folder / WEIGHTS)
+    more = {k: np.resize(x, (9, x.shape[1]) if "lora_A" in k else (len(x), 9)) for k, x in tensors.items()}
+    save_file(folder / WEIGHTS, more)
+    with pytest.raises(CheckpointError, match="option r: expected at most 8, a side of a matrix, found 9"):
+        load_adapters(small(), folder)
+
+
 def test_a_heads_own_weight_must_be_the_model_s(folder):
     """peft writes it, too, where the head has an adapter."""
     model = adapted(options={"targets": "lm_head"}, tie_weights=False)

@@ -59,6 +59,11 @@ class LoRALinear(Module):
         return self.lora_a.shape[0]
 
     @property
+    def weight(self) -> Parameter:
+        """The Linear's, for those who ask for its shape, dtype or device."""
+        return self.base.weight
+
+    @property
     def merged(self) -> bool:
         """Whether the weight of the Linear holds the adapter."""
         if self.lora_merged.data is not self.seen:  # looked at once: on a GPU every look would wait
