@@ -131,6 +131,16 @@ def test_older_names_and_other_precisions(folder):
         np.testing.assert_array_equal(loaded[name], array.astype(np.float16), err_msg=name)
 
 
+def test_an_old_and_a_new_name_of_one_tensor(folder):
+    """One of the two would be lost."""
+    tensors = load_file(folder / WEIGHTS)
+    if not (new := next((name for name in tensors if ".attentions.0.to_q." in name), None)):
+        pytest.skip("its attention has other names")
+    save_file(folder / WEIGHTS, {**tensors, new.replace("to_q", "query"): tensors[new] + 1})
+    with pytest.raises(CheckpointError, match=r"query\.\w+'?: an old name of another: .*found \S+to_q"):
+        from_pretrained(folder)
+
+
 def test_several_files(folder):
     before = tensors_of(from_pretrained(folder))
     (folder / WEIGHTS).unlink()

@@ -308,6 +308,43 @@ def test_files_that_must_not_be_read(english: BPE, tmp_path: Path, name: str, ki
     assert "\n" not in str(caught.value)
 
 
+def test_tokens_that_were_added_later(english: BPE, tmp_path: Path) -> None:
+    english.save(tmp_path)
+    (tmp_path / "added_tokens.json").write_text('{"<pad>": 1000, "<é>": 1001}', "utf-8")
+    loaded = BPE.load(tmp_path, special=[END, "<pad>", "<é>"])
+    assert loaded.vocab_size == 1002
+    assert loaded.encode(f"a<pad><é>{END}", "all").tolist() == [97, 1000, 1001, 999]
+    assert loaded.decode([97, 1000, 1001]) == "a<pad><é>"
+    for text, message in (('{"<pad>": 1001}', r"0 \.\. 1000, each once"), ('{"<pad>": "x"}', "their ids")):
+        (tmp_path / "added_tokens.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            BPE.load(tmp_path, special=[END])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokenizer_class": "CLIPTokenizer"}, "tokenizer_class: expected 'GPT2Tokenizer' or 'GPT2Tok.*CLIP"),
+        ({"tokenizer_class": ["GPT2Tokenizer"]}, r"tokenizer_class: .*found \['GPT2Tokenizer'\]"),
+        ({"add_prefix_space": True}, "add_prefix_space: expected False, found True"),
+        ({"add_bos_token": True}, "add_bos_token: expected False, found True"),
+        ({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False, "errors": "replace"}, None),
+        ({"tokenizer_class": "GPT2TokenizerFast", "model_max_length": 10**30}, None),
+    ],
+)
+def test_other_tokenizers_with_such_files_are_refused(
+    english: BPE, tmp_path: Path, options: dict[str, Any], message: str | None
+) -> None:
+    """They would give other ids, and nothing would say so."""
+    english.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(options))
+    if message is None:
+        assert BPE.load(tmp_path, special=[END]).tokens == english.tokens
+    else:
+        with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: the option {message}"):
+            BPE.load(tmp_path, special=[END])
+
+
 def test_lines_may_end_as_windows_ends_them(english: BPE, tmp_path: Path) -> None:
     english.save(tmp_path)
     path = tmp_path / "merges.txt"

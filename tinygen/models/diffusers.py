@@ -166,7 +166,11 @@ def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
     else:
         others = ", ".join(sorted(p.name for p in folder.glob("*.bin"))) or "neither"
         raise CheckpointError(folder, "no weights that are safe to read", f"{WEIGHTS} or {INDEX}", others)
-    return path, {today(name): array for name, array in tensors.items()}
+    renamed = {today(name): array for name, array in tensors.items()}
+    if len(renamed) < len(tensors):
+        twice = next(name for name in tensors if today(name) != name and today(name) in tensors)
+        raise CheckpointError(path, "an old name of another", "one of the two", today(twice), twice)
+    return path, renamed
 
 
 def today(name: str) -> str:

@@ -1,17 +1,15 @@
 """Byte-pair encoding, the tokenizer of GPT-2: start from bytes, merge what often stands together.
 
-Gage 1994 (a compression algorithm); Sennrich, Haddow & Birch 2016, section 3.2 (for words); Radford
-et al. 2019, section 2.2 (over bytes, so that no text is unknown). The example of the article *Byte
-pair encoding* in Wikipedia: "aaabdaaabac" becomes "XdXac", where X = ZY, Z = aa and Y = ab.
+Radford et al. 2019, section 2.2: over bytes, so that no text is unknown. How the merges are learned stands
+in `merges.py`.
 """
 
 from __future__ import annotations
 
 import codecs
-import heapq
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,72 +17,17 @@ from typing import Literal
 
 import numpy as np
 
-from tinygen.files import disk_errors, make_folder, read_json, read_text, replace_file
+from tinygen.files import (
+    CheckpointError,
+    disk_errors,
+    make_folder,
+    read_json,
+    read_text,
+    replace_file,
+    short,
+)
+from tinygen.text.merges import Pair, learn_merges, merge
 from tinygen.text.tokenizers import Ids, Tokens, checked_ids, pretokenize
-
-Pair = tuple[int, int]
-
-# -- the algorithm ---------------------------------------------------------------------------------
-
-
-def merge(ids: list[int], pair: Pair, new_id: int) -> list[int]:
-    """`ids` with every `pair` in it replaced by `new_id`, from the left, without overlap."""
-    merged = []
-    i = 0
-    while i < len(ids):
-        if i + 1 < len(ids) and (ids[i], ids[i + 1]) == pair:
-            merged.append(new_id)
-            i += 2
-        else:
-            merged.append(ids[i])
-            i += 1
-    return merged
-
-
-def learn_merges(words: Counter[bytes], n_merges: int) -> dict[Pair, int]:
-    """The `n_merges` merges that BPE learns from words and how often each occurs, in order.
-
-    Each step merges the pair of neighbours that is most frequent just then, in every word; its
-    token gets the next id, from 256 on. Of equally frequent pairs the one with the smaller first
-    id goes first, then the one with the smaller second id, so the order of the text plays no part.
-    In "aaa" the pair (a, a) counts twice, as it does for Sennrich. Fewer merges are returned when
-    every word has become a single token.
-    """
-    spelled = [list(word) for word in words]
-    times = list(words.values())
-    counts: Counter[Pair] = Counter()
-    where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> words it is, or was, in
-    for i, ids in enumerate(spelled):
-        for pair in pairwise(ids):
-            counts[pair] += times[i]
-            where[pair].add(i)
-
-    # A heap of all counts, also outdated ones: those are recognised, and skipped, on the way out.
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(heap)
-    merges: dict[Pair, int] = {}
-    while heap and len(merges) < n_merges:
-        count, best = heapq.heappop(heap)
-        if -count != counts[best]:
-            continue
-        merges[best] = 256 + len(merges)
-        changed = set()
-        for i in where.pop(best):
-            before, after = spelled[i], merge(spelled[i], best, merges[best])
-            if len(after) == len(before):
-                continue  # an earlier merge had taken the pair from this word
-            for pair in pairwise(before):
-                counts[pair] -= times[i]
-                changed.add(pair)
-            for pair in pairwise(after):
-                counts[pair] += times[i]
-                where[pair].add(i)
-                changed.add(pair)
-            spelled[i] = after
-        for pair in changed:
-            if counts[pair] > 0:
-                heapq.heappush(heap, (-counts[pair], pair))
-    return merges
 
 
 def require_utf8(text: str) -> None:
@@ -112,6 +55,14 @@ VERSION = "#version: 0.2"
 LIMIT = 30_000_000
 """Bytes of a file that is read: GPT-2's vocab.json has 1,042,301, for 50,257 tokens."""
 
+OPTIONS = {
+    "tokenizer_class": ("GPT2Tokenizer", "GPT2TokenizerFast"),
+    "add_prefix_space": (False,),
+    "add_bos_token": (False,),
+}
+"""In `transformers`'s tokenizer_config.json, what GPT-2's tokenizer has. Others keep such files too (CLIP's,
+Qwen's, RoBERTa's), and cut or mark the same text in another way."""
+
 # GPT-2 writes each byte as one visible character, so that its files are text: a printable byte as
 # the Latin-1 character of the same number, the other 68 as U+0100 and the following.
 PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
@@ -133,6 +84,15 @@ def unspell(name: str) -> bytes:
             "if it is a special token, name it in `special`"
         )
     return bytes(BYTE_OF[letter] for letter in name)
+
+
+def require_gpt2(path: Path) -> None:
+    """CheckpointError for the first option of a tokenizer_config.json that GPT-2's tokenizer has not."""
+    found = read_json(path, LIMIT)
+    for name, values in OPTIONS.items():
+        if found.get(name, values[0]) not in values:
+            expected = " or ".join(map(repr, values))
+            raise CheckpointError(path, f"the option {name}", expected, short(found[name]))
 
 
 # -- the tokenizer ---------------------------------------------------------------------------------
@@ -275,14 +235,20 @@ class BPE:
 
     @classmethod
     def load(cls, folder: str | Path, special: Collection[str] = ()) -> BPE:
-        """Read `vocab.json` and `merges.txt` from `folder`; the ids are those of `vocab.json`.
+        """Read `vocab.json` and `merges.txt` from `folder`; the ids are those of `vocab.json`, and of
+        `added_tokens.json` where there is one.
 
         The files do not say which tokens are special, so `special` names them; GPT-2 itself has
-        "<|endoftext|>". CheckpointError when a file is missing, too long, or no JSON or UTF-8; ValueError
-        when the files do not fit together, naming what does not.
+        "<|endoftext|>". CheckpointError when a file is missing, too long, or no JSON or UTF-8, and when
+        `tokenizer_config.json` says that the tokenizer is not GPT-2's; ValueError when the files do not
+        fit together, naming what does not.
         """
         require_names(special)
         vocab = read_json(Path(folder) / "vocab.json", LIMIT)
+        if (added := Path(folder) / "added_tokens.json").exists():
+            vocab |= read_json(added, LIMIT)
+        if (options := Path(folder) / "tokenizer_config.json").exists():
+            require_gpt2(options)
         if any(type(i) is not int for i in vocab.values()):
             raise ValueError("vocab.json must hold an object of tokens and their ids, {token: id}")
         if sorted(vocab.values()) != list(range(len(vocab))):
