@@ -34,10 +34,13 @@ def test_gpt2(tmp_path, monkeypatch, capsys):
 
 
 def test_arrays():
-    plain, dlpack, einops = blocks("arrays.md")
+    plain, spectra, dlpack, einops = blocks("arrays.md")
     exec(plain, names := {})
     assert names["y"].requires_grad
     assert names["a"].requires_grad
+    exec(spectra, names)
+    expected = 2 * np.abs(names["spectrum"].numpy()) ** 2 * names["filter"].numpy()
+    np.testing.assert_allclose(names["filter"].grad, expected, rtol=1e-12)
     pytest.importorskip("torch")
     exec(dlpack, names)
     assert names["x"].numpy().ctypes.data == names["t"].data_ptr() == names["u"].data_ptr()

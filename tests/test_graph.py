@@ -110,13 +110,13 @@ def test_an_op_with_several_values():
     a, b, _ = np.split(x, 3)
     y = (a * b).sum()
     assert body(tg.graph(y, True, True, names={"x": x}))[3:10] == [
-        "%1 = split(x, indices_or_sections=3)    3 × float32 (2,)",
+        "%1 = split(x, indices_or_sections=3)  3 × float32 (2,)",
         "    value[0]    [1, 2]",
         "    value[1]    [3, 4]",
         "    value[2]    [5, 6]",
         "    gradient[0] [3, 4]",
         "    gradient[1] [1, 2]",
-        "%2 = multiply(%1[0], %1[1])  float32 (2,)",
+        "%2 = multiply(%1[0], %1[1])           float32 (2,)",
     ]
     assert "q, %1[1], %1[2] = split(x, indices_or_sections=3)" in str(tg.graph(y, names={"x": x, "q": a}))
     assert "multiply(q, %1[1])" in str(tg.graph(y, names={"x": x, "q": a}))
