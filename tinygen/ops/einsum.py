@@ -8,6 +8,7 @@ with the letters of the result in the place of the factor's own. A letter that c
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections.abc import Sequence
@@ -42,10 +43,11 @@ def einsum(
     operands = tuple(x if hasattr(x, "shape") else np.asarray(x) for x in operands)
     if dtype is not None:
         operands = tuple(x.astype(dtype) for x in operands)
-    terms, output = parsed(subscripts, [x.ndim for x in operands])
-    check_sizes(subscripts, terms, [x.shape for x in operands])
-    singles = [x if len(set(t)) == len(t) else diagonal(x, t) for x, t in zip(operands, terms, strict=True)]
-    return contract(*singles, terms=tuple("".join(dict.fromkeys(t)) for t in terms), output=output)
+    terms, singles, output = plan(subscripts, *[x.shape for x in operands])
+    if terms != singles:
+        pairs = zip(operands, terms, singles, strict=True)
+        operands = tuple(x if term == once else diagonal(x, term) for x, term, once in pairs)
+    return contract(*operands, terms=singles, output=output)
 
 
 @op
@@ -104,6 +106,14 @@ def letters_of(numbers: Any) -> str:
         if n is not Ellipsis and not (hasattr(n, "__index__") and 0 <= n < len(LETTERS)):
             raise ValueError(f"einsum: a subscript is an int from 0 to 51 or `...`, not {n!r}")
     return "".join("..." if n is Ellipsis else LETTERS[n] for n in numbers)
+
+
+@functools.lru_cache
+def plan(subscripts: str, *shapes: tuple[int, ...]) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """A term for each operand, the terms with each letter once, and the output's."""
+    terms, output = parsed(subscripts, [len(shape) for shape in shapes])
+    check_sizes(subscripts, terms, shapes)
+    return tuple(terms), tuple("".join(dict.fromkeys(t)) for t in terms), output
 
 
 def parsed(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
