@@ -113,6 +113,12 @@ MATRICES = [
     *[same("qr", of_qr, x) for x in (normal(2, 2), normal(3, 2), normal(2, 2, 3), normal(2, 2, 2), waves(2, 2), waves(3, 2), waves(2, 3))],
     Case("qr-r", lambda x: LA.qr(x, "r"), (normal(3, 2),)),
     *[same("eig", of_eig, x) for x in (waves(2, 2), waves(2, 3, 3), np.array([[1.0, -2.0], [1.5, 0.5]]))],
+    # the phase is LAPACK's, which makes one entry of each vector real
+    Case("phase-eig", lambda x: LA.eig(x), (np.array([[0.3, -2.0], [1.5, 0.5]]),)),
+    Case("phase-eig complex", lambda x: LA.eig(x)[1], (waves(2, 2),)),
+    Case("phase-eigh", lambda x: LA.eigh(x)[1], (waves(3, 3),)),
+    Case("phase-eigh, the other triangle", lambda x: LA.eigh(x, "U")[1], (waves(2, 2),)),
+    Case("phase-svd", lambda x: LA.svd(x), (waves(2, 2),)),
     Case("eig-all real", lambda x: of_eig(LA, x), (np.array([[1.0, 0.5], [0.25, 3.0]]),)),
     Case("eigvals", lambda x: LA.eigvals(x), (np.array([[0.1, -2.0], [1.0, 0.2]]),), lambda x: torch.linalg.eigvals(x)),
     Case("eigvals-the characteristic polynomial", lambda x: np.poly(x), (np.array([[0.1, -2.0], [1.0, 0.2]]),)),

@@ -1,7 +1,8 @@
 """Decompositions: Cholesky, QR, eigenvalues and eigenvectors, singular values and vectors.
 
 The sign of an eigenvector or singular vector is arbitrary (its phase, if it is complex; a rotation, where
-values are equal). Gradients are right for functions that do not depend on it, such as the projection v vᵀ.
+values are equal). Gradients are right for functions that do not depend on it, such as the projection v vᵀ,
+and for LAPACK's phase where it keeps one entry of a vector real.
 Where values are equal, the gradient of a single vector is infinite, and the gradient by the values is one of
 several that are as good.
 
@@ -66,7 +67,7 @@ def eigh(a: Array, *, UPLO: Any) -> Any:
     w, v = np.linalg.eigh(a, UPLO)
 
     def da(gw: Array, gv: Array) -> Array:
-        inner = apart(H(v) @ gv, w[..., None, :] - w[..., :, None])
+        inner = apart(H(v) @ phase_kept(gv, v), w[..., None, :] - w[..., :, None])
         return read(v @ (on_diagonal(gw) + inner) @ H(v), UPLO.upper())
 
     return (w, v), textbook(da)
@@ -82,6 +83,17 @@ def eigvalsh(a: Array, UPLO: Any = "L") -> Any:
         return read((v * gw[..., None, :]) @ H(v), UPLO.upper())
 
     return np.linalg.eigvalsh(a, UPLO), textbook(da)
+
+
+def phase_kept(g: Array, v: Array) -> Array:
+    """The gradient by vectors (in columns) whose phase is free, for the gradient by LAPACK's: those have one
+    entry that is real, v_k. So when the entry would turn by Im dv_k / v_k, the whole vector turns back."""
+    if v.dtype.kind != "c":
+        return g
+    size = np.where(np.imag(detached(v)) == 0, np.abs(detached(v)), 0)
+    real = (size > 0) & (size == size.max(axis=-2, keepdims=True))
+    turn = np.imag((conj(v) * g).sum(axis=-2, keepdims=True)) / real.sum(axis=-2, keepdims=True).clip(1)
+    return g - 1j * np.where(real, turn / np.where(real, np.real(v), 1), 0)
 
 
 def apart(x: Array, differences: Array) -> Array:
@@ -123,7 +135,7 @@ def eig(a: Array) -> Any:
     w, v = np.linalg.eig(a)
 
     def da(gw: Array, gv: Array) -> Array:
-        inner = H(v) @ gv
+        inner = H(v) @ phase_kept(gv, v)
         along = np.real(np.einsum("...ii->...i", inner))  # a vector does not grow
         inner = apart(inner - (H(v) @ v) * along[..., None, :], conj(w[..., None, :] - w[..., :, None]))
         return np.linalg.solve(H(v), (on_diagonal(gw) + inner) @ H(v))
@@ -209,7 +221,9 @@ def svd(a: Array, *, full: bool) -> Any:
 
     def da(gu: Array, gs: Array, gvh: Array) -> Array:
         check_unused(gu[..., k:], gvh[..., k:, :])
-        gu, gv = gu[..., :k], H(gvh[..., :k, :])
+        both = np.concatenate([gu[..., :k], H(gvh[..., :k, :])], -2)  # they turn together
+        both = phase_kept(both, np.concatenate([u, H(vh)], -2))
+        gu, gv = both[..., : u.shape[-2], :], both[..., u.shape[-2] :, :]
         rows, columns = s[..., :, None], s[..., None, :]
         squares = (columns - rows) * (columns + rows)
         of_u, of_v = H(u) @ gu, vh @ gv
