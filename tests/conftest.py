@@ -35,6 +35,8 @@ settings.load_profile("tinygen")
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     option = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ:  # this is a process of several already
+        return
     whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.collectonly)
     if (
         whole
