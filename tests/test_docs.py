@@ -33,6 +33,20 @@ def test_gpt2(tmp_path, monkeypatch, capsys):
     ]
 
 
+def test_alignment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    GPT(GPTConfig(9, 8, n_layer=1, n_head=2, n_embd=8), np.random.default_rng(0)).save_pretrained("base")
+    [code] = blocks("alignment.md")
+    exec(code, names := {})
+    assert sorted(path.name for path in Path().glob("*/*")) == [
+        *("adapter_config.json", "adapter_model.safetensors"),
+        *("config.json", "config.json", "model.safetensors", "model.safetensors"),
+    ]
+    x = np.arange(8)[None]
+    merged = GPT.from_pretrained("merged")
+    np.testing.assert_array_equal(names["model"](x)[0].numpy(), merged(x)[0].numpy())
+
+
 def test_arrays():
     plain, spectra, dlpack, einops = blocks("arrays.md")
     exec(plain, names := {})

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -107,6 +108,11 @@ def test_the_number_of_parameters():
     model = adapted()
     assert sum(x.size for x in lora_state(model).values()) == 2 * ((8 + 24) + (8 + 8) + (8 + 32) + (32 + 8))
     assert len(adapters(model)) == 4
+    matrices = sum(adapter.weight.size for adapter in adapters(model))
+    parts = {name: x.size for name, x in lora_state(model).items()}
+    assert Fraction(sum(parts.values()), matrices) == Fraction(4 * 2, 3 * 8)  # 4r / (3 width)
+    square = parts["h.0.attn.proj.lora_a"] + parts["h.0.attn.proj.lora_b"]
+    assert Fraction(square, 8 * 8) == Fraction(2 * 2, 8)  # 2r / width
 
 
 def test_how_it_starts():
