@@ -162,7 +162,7 @@ DIFFUSION = {
         lambda **k: sampling.ancestral_step(P20, says, X, 9, rng(), **k), FAR
     ),
     "diffusion.sampling.ddim": Row(
-        lambda **k: sampling.ddim(P20, says, X, **k),
+        lambda **k: sampling.ddim(P20, says, X, **copy.deepcopy(k)),
         {"eta": 0.2, "clip": 0.1, "rng": np.random.default_rng(5)},
         {"eta": 0.5, "rng": np.random.default_rng(4)},
     ),
@@ -170,7 +170,7 @@ DIFFUSION = {
         lambda **k: sampling.ddim_encode(P20, says, X, **k), {"iterations": 3}
     ),
     "diffusion.sampling.ddim_step": Row(
-        lambda **k: sampling.ddim_step(P20, says, X, 9, **k),
+        lambda **k: sampling.ddim_step(P20, says, X, 9, **copy.deepcopy(k)),
         {"eta": 0.2, "clip": 0.1, "rng": np.random.default_rng(5)},
         {"eta": 0.5, "rng": np.random.default_rng(4)},
     ),

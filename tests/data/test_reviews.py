@@ -25,6 +25,53 @@ def test_the_ways_out_of_a_state():
     assert len(set(WORDS)) == len(WORDS)
 
 
+def test_the_whole_grammar():
+    """Every state: with which probability it says which kind of words, each alike, and where it goes on."""
+    kinds = {
+        "nouns": NOUNS,
+        "verbs": VERBS,
+        "degrees": DEGREES,
+        "good": ("good", "moving", "funny", "clever", "wonderful"),
+        "bad": ("bad", "dull", "boring", "clumsy", "awful"),
+        "neutral": ("long", "short", "loud", "quiet"),
+    }
+    wanted = {
+        "start": [(0.5, "the", "noun+"), (0.5, "the", "noun-")],
+        "object": [(1, "it", "stop")],
+        "stop": [(1, ".", "closed")],
+        "closed": [(1, "<end>", "over")],
+        "over": [(1, "<end>", "over")],
+    }
+    for mood, other, fits, others, own, their in (
+        ("+", "-", "good", "bad", "loved", "hated"),
+        ("-", "+", "bad", "good", "hated", "loved"),
+    ):
+        after = "after" + mood
+        wanted |= {
+            "noun" + mood: [(1, "nouns", "verb" + mood)],
+            "verb" + mood: [(1, "verbs", "degree" + mood)],
+            "degree" + mood: [
+                (0.3, "degrees", "adjective" + mood),
+                (0.1, "not", "contrary" + mood),
+                *((0.45, fits, after), (0.09, "neutral", after), (0.06, others, after)),
+            ],
+            "adjective" + mood: [(0.75, fits, after), (0.15, "neutral", after), (0.1, others, after)],
+            "contrary" + mood: [(0.75, others, after), (0.15, "neutral", after), (0.1, fits, after)],
+            after: [(0.6, ".", "more" + mood), (0.3, "and", "degree" + mood), (0.1, "but", "degree" + other)],
+            "more" + mood: [(0.6, "<end>", "over"), (0.4, "i", "opinion" + mood)],
+            "opinion" + mood: [(0.75, own, "object"), (0.2, "watched", "object"), (0.05, their, "object")],
+        }
+    assert grammar().keys() == wanted.keys()
+    for state, ways in wanted.items():
+        expected = {}
+        for p, kind, to in ways:
+            words = kinds.get(kind, (kind,))
+            expected |= {(word, to): p / len(words) for word in words}
+        assert {(way.word, way.to): way.probability for way in grammar()[state]} == pytest.approx(expected), (
+            state
+        )
+
+
 def test_probabilities_by_hand():
     """Both moods, each with its way to the same words."""
     got = np.exp(REVIEWS.log_probs(tokens("the film was not dull . <end> <end>"))[0])

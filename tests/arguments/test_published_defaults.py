@@ -1,0 +1,88 @@
+"""Defaults that a paper or a library has set, each with its source."""
+
+import inspect
+
+import pytest
+
+from tinygen import nn, ops, optim
+from tinygen.align import dpo, grpo, kl, ppo
+from tinygen.diffusion import inpaint, loss, sampling, schedule
+from tinygen.models import autoencoder, gpt, latent_diffusion, unet, vae, vqvae
+
+HO, NICHOL = "Ho et al. 2020, section 4", "Nichol & Dhariwal 2021"
+TORCH = "PyTorch"
+
+DEFAULTS = [
+    (dpo.dpo_loss, {"beta": 0.1, "smoothing": 0.0}, "Rafailov et al. 2023, appendix B; trl"),
+    (dpo.ipo_loss, {"tau": 0.1}, "trl's beta, which IPO takes for τ"),
+    (dpo.response_log_probs, {"length_normalise": False}, "Rafailov et al. 2023, eq. 7: the sum"),
+    (grpo.grpo_loss, {"clip": 0.2, "beta": 0.04}, "Shao et al. 2024, section 4.2; PPO's ε"),
+    (
+        kl.AdaptiveKL,
+        {"beta": 0.15, "target": 6.0, "horizon": 10_000},
+        "Ziegler et al. 2019, their experiments",
+    ),
+    (ppo.policy_loss, {"clip": 0.2}, "Schulman et al. 2017, table 1: the best ε"),
+    (ppo.clip_fraction, {"clip": 0.2}, "as policy_loss"),
+    (ppo.value_loss, {"clip": 0.2}, "lm-human-preferences: cliprange_value"),
+    (ppo.gae, {"gamma": 1.0, "lam": 0.95}, "lm-human-preferences: gamma, lam"),
+    (
+        ppo.objective,
+        {"value_weight": 0.1, "ptx": 0.0, "pretraining": 0.0},
+        "lm-human-preferences: vf_coef 0.1",
+    ),
+    (ppo.whiten, {"shift_mean": True}, "lm-human-preferences: advantages are shifted"),
+    (optim.Adam, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}, "Kingma & Ba 2014"),
+    (optim.AdamW, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}, TORCH),
+    (optim.SGD, {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}, TORCH),
+    (optim.EMA, {"decay": 0.9999, "warmup": True}, "Ho et al. 2020, appendix B; TensorFlow's num_updates"),
+    (schedule.linear, {"first": 1e-4, "last": 0.02}, HO),
+    (schedule.sqrt_linear, {"first": 0.0015, "last": 0.0195}, "Rombach et al. 2022, ImageNet models"),
+    (schedule.cosine, {"offset": 0.008, "largest": 0.999}, f"{NICHOL}, section 3.2"),
+    (loss.hybrid_loss, {"weight": 1e-3}, f"{NICHOL}, section 3.1: λ"),
+    (loss.hybrid_loss_at, {"weight": 1e-3}, f"{NICHOL}, section 3.1: λ"),
+    (loss.min_snr, {"most": 5.0}, "Hang et al. 2023: γ = 5"),
+    (inpaint, {"repeats": 1, "jump": 10}, "Lugmayr et al. 2022: jumps of 10; 1 is plain blending"),
+    (sampling.ddim, {"eta": 0.0, "clip": None}, "Song et al. 2020: DDIM is η = 0"),
+    (sampling.ddim_step, {"eta": 0.0, "clip": None}, "Song et al. 2020"),
+    (sampling.ancestral, {"variance": "small", "clip": None}, "Ho et al. 2020, section 3.2"),
+    (nn.LayerNorm, {"eps": 1e-5, "bias": True}, TORCH),
+    (nn.GroupNorm, {"eps": 1e-5}, TORCH),
+    (nn.BatchNorm, {"eps": 1e-5, "momentum": 0.1}, TORCH),
+    (nn.RMSNorm, {"eps": 1e-6}, "LLaMA"),
+    (nn.rotary, {"start": 0, "base": 10_000.0}, "Su et al. 2021, section 3.2.2"),
+    (nn.timestep_embedding, {"max_period": 10_000.0}, "Vaswani et al. 2017, section 3.5"),
+    (nn.Block, {"causal": True, "dropout": 0.0, "bias": True, "gelu": "tanh", "norm_eps": 1e-5}, "GPT-2"),
+    (nn.MLP, {"gelu": "tanh", "bias": True}, "GPT-2"),
+    (nn.ResBlock, {"eps": 1e-5, "dropout": 0.0, "scale_shift": False}, "diffusers"),
+    (nn.SpatialAttention, {"eps": 1e-5, "heads": 1}, "diffusers"),
+    (ops.leaky_relu, {"slope": 0.01}, TORCH),
+    (ops.huber, {"delta": 1.0}, TORCH),
+    (ops.cross_entropy, {"ignore_index": -100, "label_smoothing": 0.0}, TORCH),
+    (ops.gelu, {"approximate": "none"}, TORCH),
+    (gpt.GPTConfig, {"gelu": "none", "bias": True, "tie_weights": True, "norm_eps": 1e-5}, "nanoGPT"),
+    (vae.VAE, {"data": 784, "hidden": 400, "latent": 20, "beta": 1.0}, "the usual sizes for MNIST"),
+    (vqvae.VQVAE, {"beta": 0.25, "decay": 0.99}, "van den Oord et al. 2017, section 3.2, appendix A.1"),
+    (vqvae.VectorQuantizer, {"decay": 0.99}, "van den Oord et al. 2017, appendix A.1"),
+    (autoencoder.AutoencoderConfig, {"kl_weight": 1e-6, "latent": 4}, "latent diffusion's configurations"),
+    (unet.UNetConfig, {"dropout": 0.0, "groups": None, "scale_shift": False}, "Ho et al. 2020, appendix B"),
+]
+
+CONSTANTS = [
+    (latent_diffusion.DROPPED, 0.1, "Ho & Salimans 2022: p_uncond"),
+    (autoencoder.EPS, 1e-6, "latent diffusion's group norms"),
+    (vqvae.SMOOTHING, 1e-5, "the usual ε of the running means"),
+    (schedule.TERMINAL_SIGNAL, 0.05, "a warning's bound"),
+]
+
+
+@pytest.mark.parametrize(("function", "wanted", "source"), DEFAULTS, ids=lambda x: getattr(x, "__name__", ""))
+def test_defaults(function, wanted, source):
+    parameters = inspect.signature(getattr(function, "body", function)).parameters
+    found = {name: parameters[name].default for name in wanted}
+    assert found == wanted, source
+
+
+@pytest.mark.parametrize(("found", "wanted", "source"), CONSTANTS)
+def test_constants(found, wanted, source):
+    assert found == wanted, source
