@@ -119,6 +119,17 @@ def test_who_may_read_a_file_stays_as_it_was(tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+@pytest.mark.skipif("os.getuid() != 0", reason="only root gives files away")
+def test_root_takes_nobody_s_file(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"1")
+    os.chown(path, 1234, 1235)
+    path.chmod(0o640)
+    replace_file(path, [b"2"])
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 1235, 0o640)
+
+
 def test_what_was_private_is_never_open_while_it_is_written(tmp_path):
     path, seen = tmp_path / "x", []
     path.write_bytes(b"1")

@@ -177,17 +177,19 @@ def parse_json(path: str | Path, text: str) -> dict[str, Any]:
     return found
 
 
-def write_synced(path: Path, pieces: Iterable[Any], mode: int | None = None) -> None:
-    """Write a file from bytes or arrays of uint8, and return when the disk has it. Without a `mode`, who may
-    read it follows the process's umask."""
+def write_synced(path: Path, pieces: Iterable[Any], like: os.stat_result | None = None) -> None:
+    """Write a file from bytes or arrays of uint8, and return when the disk has it. Its owner and its mode are
+    those of another file; without one, ours, and as the process's umask has it."""
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o666 if mode is None else 0o600)
+        return os.open(name, flags, 0o666 if like is None else 0o600)
 
     with open(path, "wb", buffering=0, opener=opener) as file:
-        if mode is not None:
+        if like is not None:
+            with contextlib.suppress(OSError, AttributeError):  # only root gives files away, and on POSIX
+                os.chown(path, like.st_uid, like.st_gid)
             with contextlib.suppress(OSError):  # some file systems have no modes
-                os.chmod(path, mode)
+                os.chmod(path, stat.S_IMODE(like.st_mode))
         for piece in pieces:
             left = memoryview(piece)
             while left:  # the system may take less than it is given
@@ -240,13 +242,12 @@ def make_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, pieces: Iterable[Any]) -> None:
-    """Write a file so that `path` is, at any instant, what it was or all of the new one. Who may read it
-    stays as it was."""
+    """Write a file so that `path` is, at any instant, what it was or all of the new one. Who owns it
+    and who may read it stays as it was."""
     sweep_beside(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.is_file() else None
-        write_synced(beside, pieces, mode)
+        write_synced(beside, pieces, path.stat() if path.is_file() else None)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
