@@ -46,13 +46,14 @@ class Op:
     """An op's `name`, its `body` (the definition) and `compute`: what runs on arrays, the body itself
     unless `tinygen.kernels` has put a faster kernel there."""
 
-    __slots__ = ("body", "complex", "compute", "name")
+    __slots__ = ("body", "complex", "compute", "intended", "name")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.name = body.__name__
         self.complex = False  # whether its rules are right for complex numbers: `ops/complex_numbers.py`
         self.body = body
         self.compute = body
+        self.intended = ""  # why its gradient is meant to be another than the derivative; see gradcheck
 
 
 class Node:

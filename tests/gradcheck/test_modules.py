@@ -139,6 +139,32 @@ def test_buffers_are_the_same_in_every_run():
     assert report.kind is Kind.DETACHED  # and indeed u depends on the weight
 
 
+def test_parameters_that_are_reached_without_being_given_are_named():
+    model = nn.MLP(8, rng=rng())
+    report = gradcheck(lambda x: np.mean(model(x) ** 2), X)
+    assert report
+    assert "model.fc.weight, model.fc.bias, model.proj.weight, model.proj.bias" in report.notes[0]
+    assert "Pass the Module itself" in report.notes[0]
+    assert [r.name for r in report.results] == ["input x"]
+    w = Tensor(rng().normal(size=8), requires_grad=True)
+    assert "not checked: w, which" in gradcheck(lambda x: x * w, X).notes[0]
+    assert not gradcheck(lambda x: x * w.detach(), X).notes
+    assert not gradcheck(model, X).notes
+
+
+def test_what_a_closed_over_module_keeps_is_left_alone():
+    model = nn.Sequential(nn.Linear(8, 4, rng=rng()), nn.BatchNorm(4))
+    before = model.state_dict()
+    versions = [p.version for p in model.parameters()]
+    arrays = [p.data for p in model.parameters()]
+    assert gradcheck(lambda x: model(x[0]), X)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+        assert value.dtype == np.float32
+    assert [p.version for p in model.parameters()] == versions
+    assert all(p.data is x for p, x in zip(model.parameters(), arrays, strict=True))
+
+
 def test_batch_norm_in_training_and_in_evaluation():
     assert gradcheck(nn.BatchNorm(3), X, order=2)
     assert gradcheck(nn.BatchNorm(3).eval(), X, order=2)

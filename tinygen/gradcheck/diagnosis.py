@@ -69,6 +69,17 @@ def detached(e: Evidence) -> Finding | None:
     return Finding(Kind.DETACHED, "is zero, although the value changes", Verdict.DEAD)
 
 
+def of_a_constant(e: Evidence) -> Finding | None:
+    """A gradient where the value does not move: a straight-through estimator, perhaps."""
+    if np.abs(e.right).max(initial=0.0) > 1e-9 * np.abs(e.tape).max(initial=0.0):
+        return None
+    return Finding(
+        Kind.UNEXPLAINED,
+        "is not zero, although the value does not change (it moves in steps, or not at all): if that is "
+        "meant, as in a straight-through gradient, declare it: intended=",
+    )
+
+
 def unused(e: Evidence) -> Finding | None:
     for finding in linearity("", e.gradient, e.said(times(0, e.g)), e.said(times(-2, e.g))):
         finding.sentence = finding.sentence.strip()
@@ -82,7 +93,9 @@ def factor(e: Evidence) -> Finding | None:
     if not c or not e.close(e.tape / c, e.right):
         return None
     if abs(c + 1) < 1e-5:
-        return Finding(Kind.SIGN, "has the wrong sign")
+        return Finding(
+            Kind.SIGN, "has the wrong sign (if that is meant, as in gradient reversal, declare it: intended=)"
+        )
     hint = meaning(abs(c), e)
     sign = "the wrong sign, and its size is " if c < 0 else ""
     return Finding(
@@ -214,6 +227,7 @@ GUESSES: Sequence[Guess] = (
     not_a_number,
     detached,
     unused,
+    of_a_constant,
     factor,
     swapped,
     rearranged,

@@ -12,6 +12,7 @@ import numpy as np
 from tinygen.gradcheck import structure
 from tinygen.gradcheck.analytic import agrees, is_analytic
 from tinygen.gradcheck.compare import Tape, check, located, pulled
+from tinygen.gradcheck.declared import Declared
 from tinygen.gradcheck.explain import BAD, Settings, explain, merged, to_blame
 from tinygen.gradcheck.locate import at, raised
 from tinygen.gradcheck.narrow import in_float32
@@ -19,6 +20,7 @@ from tinygen.gradcheck.numeric import central, complex_step, entry_probes, rando
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_at
 from tinygen.gradcheck.subject import Function, Gradient, Subject
+from tinygen.tensor import Tensor
 
 DIRECTIONS = 8  # in which a large variable is moved, instead of entry by entry
 SLOW = 10.0  # seconds: what takes longer is announced
@@ -33,11 +35,16 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     whole = list(structure.of_values(subject))
     steps = steps_at(base, base.points) if isinstance(base, Function) else []
     by_step = list(of_steps(steps, rng)) if order == 1 else []
-    if order == 1 and steps:
+    if order == 1 and isinstance(base, Function):
+        beside = list(unchecked(base, steps))
+        declared = Declared(settings.intended, steps)
+        if declared:
+            base.stand_in = declared.stand_in(base)
         narrow = in_float32(base, steps, rng.spawn(1)[0])
         by_step += narrow.findings
-        report.notes += [*dict.fromkeys(narrow.notes)]
+        report.notes += [*dict.fromkeys([*declared.notes(), *beside, *narrow.notes])]
         report.implementations = narrow.summary
+        steps = [s for s in steps if s not in declared.steps]
     tape = None
     if not whole:
         try:
@@ -73,6 +80,23 @@ def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Findin
                 yield at(step, finding)
         except Exception as error:
             yield raised(error, f"the gradient of `{step.node.op.name}`", step)
+
+
+def unchecked(base: Function, steps: Sequence[Step]) -> Iterator[str]:
+    """What takes part without being checked: leaves of the tape that are no variables, arrays in objects."""
+    ours = {id(v) for v in base.recorded}
+    names = {id(t): path for path, t in base.held.tensors}
+    leaves = [x for step in steps for x in step.node.inputs if isinstance(x, Tensor) and x.requires_grad]
+    found = {id(x): names.get(id(x), f"a tensor of shape {x.shape}") for x in leaves if id(x) not in ours}
+    if found:
+        some = [*found.values()][:5]
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        yield (
+            f"not checked: {', '.join(some)}{more}, which the function reaches without being given them. "
+            "Pass the Module itself (for a loss around it, a Module that holds it), or make them arguments"
+        )
+    for name in base.overlooked:
+        yield f"not checked: the arrays inside {name}: pass arrays, or dicts, lists, tuples of them"
 
 
 # -- numbers ---------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     max_entries: int
     max_seconds: float
     rng: np.random.Generator
+    intended: Any = ()
 
 
 def explain(

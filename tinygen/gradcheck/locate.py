@@ -17,7 +17,7 @@ from tinygen.gradcheck.compare import check, pulled
 from tinygen.gradcheck.diagnosis import VAGUE, diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
 from tinygen.gradcheck.parts import in_parts
-from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, nearby
 from tinygen.gradcheck.steps import Step, steps_of
 from tinygen.gradcheck.structure import all_same, same
 from tinygen.gradcheck.subject import Function, Gradient, Subject
@@ -134,12 +134,16 @@ def severed(subject: Function, k: int) -> Finding | None:
     one, other = steps_of(here), steps_of(there)
     if [s.node.op for s in one] != [s.node.op for s in other]:
         return None
-    advice = "use the Tensor itself, without .numpy(), .detach(), .item(), float()"
+    advice = (
+        "use the Tensor itself, without .numpy(), .detach(), .item(), float(); if it is meant to be a "
+        'constant, declare that: intended="detach"'
+    )
     for a, b in zip(one, other, strict=True):
         for i, (u, v) in enumerate(zip(a.arrays, b.arrays, strict=True)):
             if i not in a.wanted and is_number(u) and not same(u, v):
-                name, text = subject.names[k], f"argument {a.arguments[i]} of `{a.node.op.name}` depends on"
-                said = f"{text} {name}, but is a constant to the tape: {advice}"
+                name, place = subject.names[k], f"called at {nearby(a.node.where)}"
+                text = f"argument {a.arguments[i]} of `{a.node.op.name}`, {place}, depends on {name}"
+                said = f"{text}, but is a constant to the tape: {advice}"
                 return at(a, Finding(Kind.DETACHED, said, variable=name))
     for i, (y, z) in enumerate(zip(here, there, strict=True)):
         if not getattr(y, "requires_grad", False) and not same(subject.values(y), subject.values(z)):

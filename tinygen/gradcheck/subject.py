@@ -106,6 +106,8 @@ class Function:
         self.held = Held(roots, [*self.parameters, *given])
         self.randomness = Randomness(self.f, self.module, *self.inputs, self.kwargs)
         self.runs = 0
+        self.recorded: list[Tensor] = []  # the variables of the latest run
+        self.stand_in: Callable[[Sequence[Array]], list[Array]] | None = None  # for evaluating: see intended
 
     def find_parameters(self, module: Any) -> None:
         for name, p in module.named_parameters():
@@ -125,7 +127,8 @@ class Function:
         self.held.restore(arrays[0].dtype)
         self.put(arrays[self.count :])
         with self.randomness.rewound():
-            return [*leaves, *self.parameters], flat(self.f(*args, **self.kwargs))
+            self.recorded = [*leaves, *self.parameters]
+            return self.recorded, flat(self.f(*args, **self.kwargs))
 
     def put(self, parameters: Sequence[Array]) -> None:
         """Set the module's parameters. It goes past `.data`, which would tell the tape that what it has
@@ -134,6 +137,9 @@ class Function:
             p._data = x
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+        return self.values_at(arrays) if self.stand_in is None else self.stand_in(arrays)
+
+    def values_at(self, arrays: Sequence[Array]) -> list[Array]:
         with no_grad():
             outputs = [self.values(y) for y in self.run(arrays, False)[1]]
         self.put(self.points[self.count :])  # a checkpoint may read them later

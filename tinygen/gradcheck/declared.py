@@ -1,0 +1,187 @@
+"""Gradients that are meant to be another than the derivative, and how the rest is checked around them.
+
+A straight-through gradient sends back what comes, although rounding has the derivative 0; gradient reversal
+sends the opposite; a stop-gradient makes a constant of what is none. They are declared, for good at the op,
+
+    @intended("straight-through: rounding has no gradient of use")
+    @op
+    def rounded(x): ...
+
+or in the call: `gradcheck(f, x, intended=[rounded, "detach"])`. Then differences are taken of a function in
+which the declared op moves as its own rules say (it is replaced by its tangent) and, with "detach", in which
+what left the tape stays what it was. All the rest has to agree with that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinygen.backward import fitted, program
+from tinygen.gradcheck.arguments import Array
+from tinygen.gradcheck.report import nearby
+from tinygen.gradcheck.steps import Step
+from tinygen.gradcheck.subject import Function
+from tinygen.modes import no_grad
+from tinygen.tape import PICK, Node, Op
+from tinygen.tensor import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
+DETACH = "detach"
+LARGEST = 4096  # outputs of a declared op, at most: its tangent takes one backward pass for each
+
+
+def intended(why: str) -> Callable[[F], F]:
+    """Declare that an op's gradient is meant to be another than the derivative; reports show `why`."""
+
+    def declare(f: F) -> F:
+        if not isinstance(getattr(f, "op", None), Op):
+            raise TypeError("@intended declares an op: it stands above @op")
+        f.op.intended = why  # type: ignore[attr-defined]
+        return f
+
+    return declare
+
+
+class Declared:
+    """What is declared in a call or at the ops that ran: which steps, and why."""
+
+    def __init__(self, given: Any, steps: Sequence[Step]) -> None:
+        given = list(given) if isinstance(given, list | tuple | set) else [given]
+        self.detach = DETACH in given
+        names = {}
+        for x in given:
+            name = x if isinstance(x, str) else getattr(getattr(x, "op", None), "name", None)
+            if name is None:
+                raise TypeError(f'gradcheck: intended= takes ops, names of ops and "detach", not {x!r}')
+            names[name] = "declared in this call"
+        names.pop(DETACH, None)
+        self.why = {s: s.node.op.intended or names.get(s.node.op.name, "") for s in steps}
+        self.steps = [s for s in steps if self.why[s]]
+        self.missing = set(names) - {s.node.op.name for s in self.steps}
+
+    def __bool__(self) -> bool:
+        return self.detach or bool(self.steps)
+
+    def notes(self) -> Iterator[str]:
+        seen = set()
+        for s in self.steps:
+            place = (s.node.op.name, nearby(s.node.where))
+            if place not in seen:
+                seen.add(place)
+                yield (
+                    f"meant to differ and not compared: the gradient of `{place[0]}`, called at {place[1]} "
+                    f"({self.why[s]})"
+                )
+        if self.detach:
+            yield "taken as a constant, as declared: whatever was detached on the way"
+        for name in sorted(self.missing):
+            yield f"declared as intended, but not on the tape: `{name}`"
+
+    def stand_in(self, base: Function) -> Callable[[Sequence[Array]], list[Array]]:
+        """What differences are taken of, in place of `base.evaluate`."""
+        tangents: dict[Op, list[Tangent]] = {}
+        for s in self.steps:
+            tangents.setdefault(s.node.op, []).append(Tangent(s))
+        if self.detach:
+            return Program(base, {t.step.node: t for ts in tangents.values() for t in ts}).evaluate
+
+        def evaluate(arrays: Sequence[Array]) -> list[Array]:
+            with replaced(tangents):
+                return base.values_at(arrays)
+
+        return evaluate
+
+
+class Tangent:
+    """A step's op as the linear function that its rules say it is: y + J (x - x0)."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        size = sum(y.size for y in step.outputs)
+        if size > LARGEST:
+            raise ValueError(
+                f"gradcheck: `{step.node.op.name}`, whose gradient is declared as intended, has {size:,} "
+                f"outputs here, more than {LARGEST:,}: check at smaller shapes"
+            )
+        ends = np.cumsum([y.size for y in step.outputs])[:-1]
+        rows = []
+        for unit in np.eye(size):
+            parts = zip(np.split(unit, ends), step.outputs, strict=True)
+            g = step.packed([part.reshape(y.shape).astype(y.dtype) for part, y in parts])
+            found = step.raw_gradients(step.rules, g)
+            rows.append([np.ravel(fitted(d, x)) for d, x in zip(found, step.points, strict=True)])
+        self.jacobians = [np.array([row[i] for row in rows]) for i in range(len(step.points))]
+        self.ends = ends
+
+    def value(self, arrays: Sequence[Any]) -> Any:
+        step = self.step
+        moved = np.concatenate([np.ravel(y) for y in step.outputs])
+        for i, x, jacobian in zip(step.wanted, step.points, self.jacobians, strict=True):
+            moved = moved + jacobian @ np.ravel(arrays[i] - x)
+        parts = zip(np.split(moved, self.ends), step.outputs, strict=True)
+        values = [part.reshape(y.shape) for part, y in parts]
+        return tuple(values) if type(step.output) is tuple else values[0]
+
+
+@contextmanager
+def replaced(tangents: dict[Op, list[Tangent]]) -> Iterator[None]:
+    """Within, each of these ops computes by its tangents: the first call by the first, and so on."""
+    before = {op: op.compute for op in tangents}
+    try:
+        for op, of_op in tangents.items():
+            rest = iter(of_op)
+
+            def compute(*arrays: Any, rest: Any = rest, op: Op = op, **kwargs: Any) -> Any:
+                tangent = next(rest, None)
+                return before[op](*arrays, **kwargs) if tangent is None else (tangent.value(arrays),)
+
+            op.compute = compute
+        yield
+    finally:
+        for op, was in before.items():
+            op.compute = was
+
+
+class Program:
+    """The tape of a function at its points, run again at others: what was off the tape stays as it was."""
+
+    def __init__(self, base: Function, tangents: dict[Node, Tangent]) -> None:
+        self.base = base
+        self.variables, self.outputs = base.call([np.array(x) for x in base.points])
+        tracked = [y for y in self.outputs if isinstance(y, Tensor) and y.requires_grad]
+        self.nodes = program(tracked)
+        known = iter(tangents.values())  # by their order: this tape is another one, of the same program
+        declared = {t.step.node.op for t in tangents.values()}
+        self.tangents = {n: next(known) for n in self.nodes if n.op in declared}
+        places = {id(v): k for k, v in enumerate(self.variables)}
+        self.leaves = {n: [places.get(id(x)) for x in n.inputs] for n in self.nodes}
+
+    def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+        self.base.runs += 1
+        values: dict[Node, Any] = {}
+        with no_grad(), self.base.randomness.rewound():
+            for node in self.nodes:
+                if node.op is PICK:
+                    values[node] = values[node.inputs[0]][node.kwargs["i"]]
+                    continue
+                given = [
+                    arrays[k] if k is not None else values[x] if type(x) is Node else getattr(x, "_data", x)
+                    for x, k in zip(node.inputs, self.leaves[node], strict=True)
+                ]
+                tangent = self.tangents.get(node)
+                if tangent is not None:
+                    values[node] = tangent.value(given)
+                else:
+                    values[node] = node.op.compute(*given, **node.kwargs)[0]
+        return [np.asarray(self.output(y, arrays, values)) for y in self.outputs]
+
+    def output(self, y: Any, arrays: Sequence[Array], values: dict[Node, Any]) -> Any:
+        """One output: computed on the tape, a variable itself, or a constant."""
+        if getattr(y, "node", None) is not None:
+            return values[y.node]
+        place = next((k for k, v in enumerate(self.variables) if v is y), None)
+        return self.base.values(y) if place is None else arrays[place]
