@@ -123,6 +123,25 @@ def test_a_wrong_op_fails_and_is_shrunk():
     assert "add_with_the_mean_over_rows" in words
 
 
+@tinygen.op
+def log_softmax_that_passes_on(x):
+    """At shape () and at a single column it is a constant: there every gradient is off in the same way."""
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True)), lambda g: g
+
+
+@tinygen.op
+def product_with_the_other_factor(a, b):
+    return a * b, lambda g: g * a, lambda g: g * b
+
+
+def test_a_mistake_stays_what_it_is_while_it_is_shrunk():
+    with pytest.raises(AssertionError, match="missing term") as failure:
+        check_op(log_softmax_that_passes_on, arrays(shapes(min_rank=1)))
+    assert "(1,)" not in str(failure.value).splitlines()[0]
+    with pytest.raises(AssertionError, match="swapped"):
+        check_op(product_with_the_other_factor, shapes().flatmap(lambda s: st.tuples(arrays(s), arrays(s))))
+
+
 class Scale(nn.Module):
     def __init__(self):
         self.weight = nn.Parameter(np.ones(3, dtype=np.float32))

@@ -6,7 +6,8 @@
     def test_my_layer():
         check_layer(lambda: MyLayer(8, rng=np.random.default_rng(0)), ("B", "T", 8))
 
-Claessen & Hughes 2000, *QuickCheck*: what fails is shrunk, here to the smallest shapes that still fail. The
+Claessen & Hughes 2000, *QuickCheck*: what fails is shrunk, here to the smallest shapes that still show the
+same kind of mistake. The
 entries of an array are random numbers, not Hypothesis's: no two of them are close, as a tie is a kink for
 `max`, and none is special, as a mistake that is multiplied by 0 is not seen. This file alone needs
 Hypothesis (`pip install hypothesis`).
@@ -22,8 +23,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tinygen.backward import backward
-from tinygen.gradcheck import gradcheck
+from tinygen.gradcheck import Kind, gradcheck
 from tinygen.gradcheck.arguments import Array
+from tinygen.gradcheck.diagnosis import VAGUE
 from tinygen.gradcheck.structure import same
 from tinygen.gradcheck.subject import flat
 from tinygen.tensor import Tensor
@@ -193,13 +195,51 @@ def check_layer(
     for_all(sizes.flatmap(inputs), holds, max_examples)
 
 
+class Failed(AssertionError):
+    """An example that does not pass: what kind of mistake it shows, in inputs of how many entries."""
+
+    def __init__(self, words: str, kind: Kind | None, entries: int) -> None:
+        super().__init__(words)
+        self.kind = kind
+        self.entries = entries
+
+    @property
+    def telling(self) -> tuple[bool, int]:
+        return self.kind not in VAGUE, self.entries
+
+
 def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], max_examples: int) -> None:
     """The same examples in every run, nothing written to disk; without Hypothesis's comments on the lines
-    that ran, which are gradcheck's own."""
+    that ran, which are gradcheck's own.
+
+    What is shrunk has to stay the same kind of mistake: at shape () every mistake is a constant factor. So
+    all examples are looked at first, and the largest says which kind is meant."""
     __tracebackhide__ = True
-    phases = (Phase.generate, Phase.shrink)
-    once = settings(max_examples=max_examples, deadline=None, derandomize=True, database=None, phases=phases)
-    once(given(strategy)(holds))()
+    failures: list[Failed] = []
+
+    def collect(drawn: Any) -> None:
+        try:
+            holds(drawn)
+        except Failed as failure:
+            failures.append(failure)
+
+    options: dict[str, Any] = {"deadline": None, "derandomize": True, "database": None}
+    looked = settings(max_examples=max_examples, phases=[Phase.generate], **options)
+    looked(given(strategy)(collect))()
+    if not failures:
+        return
+    meant = max(failures, key=lambda failure: failure.telling).kind
+
+    def holds_or_differs(drawn: Any) -> None:
+        __tracebackhide__ = True
+        try:
+            holds(drawn)
+        except Failed as failure:
+            if failure.kind is meant:
+                raise
+
+    shrunk = settings(max_examples=max_examples, phases=[Phase.generate, Phase.shrink], **options)
+    shrunk(given(strategy)(holds_or_differs))()
 
 
 def spread(drawn: Sequence[Any]) -> list[Any]:
@@ -211,23 +251,26 @@ def judged(f: Callable[..., Any], inputs: Sequence[Any], order: int, options: di
     """Raise AssertionError unless gradcheck passes, and layout makes no difference."""
     __tracebackhide__ = True
     report = gradcheck(f, *inputs, order=order, **options)
+    entries = sum(np.size(x) for x in inputs)
     if not report:
         what = ", ".join(f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else repr(x) for x in inputs)
-        raise AssertionError(f"at inputs {what}:\n{report}")
+        raise Failed(f"at inputs {what}:\n{report}", report.kind, entries)
+    kwargs = options.get("kwargs") or {}
     contiguous = [np.array(x, order="C") if isinstance(x, np.ndarray) else x for x in inputs]
-    for one, other in zip(outcome(f, inputs), outcome(f, contiguous), strict=True):
+    for one, other in zip(outcome(f, inputs, kwargs), outcome(f, contiguous, kwargs), strict=True):
         if not same(one, other):
             strides = ", ".join(str(x.strides) for x in inputs if isinstance(x, np.ndarray))
-            raise AssertionError(f"the value or the gradient depends on memory layout: strides {strides}")
+            words = f"the value or the gradient depends on memory layout: strides {strides}"
+            raise Failed(words, Kind.LAYOUT, entries)
 
 
-def outcome(f: Callable[..., Any], inputs: Sequence[Any]) -> list[Array]:
+def outcome(f: Callable[..., Any], inputs: Sequence[Any], kwargs: dict[str, Any]) -> list[Array]:
     """Values, and gradients of their sum by the floating-point inputs, in the layout that these have."""
     xs = [
         Tensor(x, requires_grad=True) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
         for x in inputs
     ]
-    values = flat(f(*xs))
+    values = flat(f(*xs, **kwargs))
     found = [v.numpy() if isinstance(v, Tensor) else np.asarray(v) for v in values]
     tracked = [v for v in values if isinstance(v, Tensor) and v.requires_grad]
     leaves = [x for x in xs if isinstance(x, Tensor)]
