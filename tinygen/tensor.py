@@ -141,7 +141,7 @@ class Tensor:
         if self.requires_grad:
             raise TypeError(
                 "np.asarray of a tensor that requires grad would drop its graph: "
-                "use t.numpy() for the values, or t.detach() first"
+                "use t.numpy() for the values, or t.detach() first; np.stack makes one tensor of a list"
             )
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 

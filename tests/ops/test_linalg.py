@@ -15,7 +15,7 @@ A, B, V = Tensor(rng.normal(size=(2, 3))), Tensor(rng.normal(size=(3, 4))), Tens
         (lambda: A @ A, ValueError, r"matmul\(float64 \(2, 3\), float64 \(2, 3\)\)"),
         (lambda: A @ 2.0, ValueError, r"matmul\(float64 \(2, 3\), 2.0\)"),
         (lambda: ops.linear(A, B), ValueError, r"linear\(float64 \(2, 3\), float64 \(3, 4\)\)"),
-        (lambda: np.tensordot(A, A, 1), ValueError, "cannot reshape|matmul"),
+        (lambda: np.tensordot(A, A, 1), ValueError, "tensordot: axes"),
         (lambda: np.einsum("ii->i", A), ValueError, r"einsum 'ii->i': 'i' has the sizes 2 and 3"),
         (lambda: np.einsum("ii->i", A[:1]), ValueError, r"'i' has the sizes 1 and 3"),
         (lambda: np.einsum("ij,jk->ik", A), ValueError, r"einsum 'ij,jk->ik': names 2 operands, got 1"),

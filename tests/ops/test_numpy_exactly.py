@@ -65,6 +65,7 @@ def test_long_products_are_not_slow_or_deep():
 
 def test_what_nothing_flowed_through_is_a_constant():
     assert not np.max(leaf(np.zeros((0, 2))), axis=0, initial=1.5).requires_grad
+    assert np.isnan(np.median(leaf(np.zeros((2, 0))), axis=1)).tolist() == [True, True]
     y = np.full_like(leaf(), 2.0)
     assert isinstance(y, Tensor)
     assert not y.requires_grad
@@ -308,6 +309,7 @@ def test_functions_of_pytorch():
         (lambda x: np.quantile(x, x), r"np\.quantile: there is no derivative by q: .*detach"),
         (lambda x: np.nan_to_num(x, copy=False), r"np\.nan_to_num: copy=False would write into"),
         (lambda x: np.pad(x, 1, mode="empty"), r"np\.pad: mode 'empty' has no gradient rule"),
+        (lambda x: np.pad(x, 1, axis=0), r"np\.pad: unexpected keyword argument 'axis'"),
         (lambda x: np.diagonal(x[0]), r"np\.diagonal: .* shape \(3,\)"),
         (lambda x: np.max(x, where=X > 0), r"np\.max: where= needs initial="),
         (lambda x: np.sort(x, order="f"), r"np\.sort: order="),
@@ -318,6 +320,15 @@ def test_functions_of_pytorch():
         (lambda x: np.add.at(x, [0], 1.0), r"np\.add\.at writes into"),
         (lambda x: np.sum(x, out=np.zeros(())), r"np\.sum cannot write"),
         (lambda x: np.prod(x, axis=0, out=np.zeros(3)), r"np\.prod cannot write"),
+        (lambda x: np.vdot(x, x[0]), r"np\.vdot: as many entries .* got 6 and 3"),
+        (
+            lambda x: np.tensordot(x, x.T[:, ::-1], ((0, 1), (0, 1))),
+            r"tensordot: axes \[0, 1\] of \(2, 3\)",
+        ),
+        (lambda x: np.vsplit(x[0], 3), r"np\.vsplit: at least 2 axes"),
+        (lambda x: np.roots(x), r"np\.roots: a vector"),
+        (lambda x: np.vander(x), r"np\.vander: a vector"),
+        (lambda x: np.compress(x > 0, x), r"np\.compress: the condition"),
         (lambda x: np.interp(x, [0.0, 1.0], [0.0]), r"np\.interp: xp and fp"),
         (lambda x: np.select([x > 0], [x, x]), r"np\.select: 1 conditions"),
     ],
@@ -325,6 +336,44 @@ def test_functions_of_pytorch():
 def test_errors_begin_with_the_function(call, words):
     with pytest.raises((TypeError, ValueError), match=f"^{words}"):
         call(leaf())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, axis: np.take(x, [0], axis),
+        lambda x, axis: np.diff(x, axis=axis),
+        lambda x, axis: np.array_split(x, 2, axis),
+        lambda x, axis: np.repeat(x, [1, 1], axis),
+        lambda x, axis: np.repeat(x, 2, axis),
+        lambda x, axis: np.trapezoid(x, axis=axis),
+        lambda x, axis: np.rollaxis(x, axis),
+        lambda x, axis: np.apply_along_axis(np.sum, axis, x),
+        lambda x, axis: np.apply_over_axes(np.sum, x, axis),
+        lambda x, axis: np.sort(x, axis),
+        lambda x, axis: np.cumprod(x, axis),
+        lambda x, axis: np.prod(x, axis),
+        lambda x, axis: np.median(x, axis),
+        lambda x, axis: np.gradient(x, axis=axis),
+        lambda x, axis: np.tensordot(x, x, (axis, 0)),
+        lambda x, axis: np.transpose(x, (0, axis)),
+    ],
+)
+@pytest.mark.parametrize("axis", [2, -3])
+def test_an_axis_that_is_not_there(call, axis):
+    with pytest.raises((np.exceptions.AxisError, ValueError), match=f"axis {axis} is out of bounds"):
+        call(leaf(), axis)
+
+
+def test_lists_in_the_place_of_arrays():
+    x = leaf()
+    assert (x @ [1.0, 2.0, 3.0]).tolist() == (X @ [1.0, 2.0, 3.0]).tolist()
+    assert ([1.0, 2.0] @ x).tolist() == ([1.0, 2.0] @ X).tolist()
+    assert np.take(x, (0, 2), 1).tolist() == np.take(X, (0, 2), 1).tolist()
+    assert np.take(x, (4,)).tolist() == np.take(X, (4,)).tolist()
+    assert np.tensordot(x, [1.0, 2.0], (0, 0)).tolist() == np.tensordot(X, [1.0, 2.0], (0, 0)).tolist()
+    with pytest.raises(TypeError, match=r"np\.stack makes one tensor of a list"):
+        np.sum([x, x], axis=0)
 
 
 def test_a_name_for_the_first_argument():

@@ -21,6 +21,11 @@ def plain(index: Any) -> Any:
     return index._data if isinstance(index, Tensor) else index
 
 
+def axis_from_0(axis: int, ndim: int) -> int:
+    """An axis counted from 0. Raises np.exceptions.AxisError for one that is not there."""
+    return int(np.lib.array_utils.normalize_axis_index(axis, ndim))
+
+
 def getitem(x: Any, index: Any) -> Tensor:
     """x[index], NumPy's basic and advanced indexing; Tensors of ints or bools may be indices."""
     return entries(x, plain(index))
@@ -59,12 +64,13 @@ def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") 
     """The entries at `indices` along an axis (of the flattened x for None). Indices outside are an error, or
     are brought inside, with `mode` "wrap" or "clip"."""
     indices = plain(indices)
+    indices = np.asarray(indices) if isinstance(indices, (tuple, list)) else indices
     if mode != "raise":
         n = x.size if axis is None else x.shape[axis]
         indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
     if axis is None:
         return getitem(np.ravel(x), indices)
-    return getitem(x, (*[slice(None)] * (axis % x.ndim), indices))
+    return getitem(x, (*[slice(None)] * axis_from_0(axis, x.ndim), indices))
 
 
 @implements(np.take_along_axis)
@@ -72,6 +78,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     """For each position of `indices`, the entry of x at that index along `axis`: one logit a row. Along the
     other axes x and `indices` are broadcast."""
     indices = plain(indices)
+    indices = indices if hasattr(indices, "ndim") else np.asarray(indices)
     if axis is None:
         return getitem(np.ravel(x), indices)
     if indices.ndim != x.ndim:

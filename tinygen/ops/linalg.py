@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.compose import operands
+from tinygen.ops.index import axis_from_0
 from tinygen.summation import sum_over
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
@@ -20,6 +22,8 @@ from tinygen.tensor import Array, Tensor
 def matmul(a: Array, b: Array) -> Any:
     """a @ b: (..., n, k) @ (..., k, m) -> (..., n, m); a vector (k,) counts as a row on the left and as a
     column on the right."""
+    if isinstance(a, (list, tuple)) or isinstance(b, (list, tuple)):
+        a, b = operands(a, b)
     y = a @ b
     if a.ndim == b.ndim == 2:
         return y, lambda g: g @ b.T, lambda g: a.T @ g
@@ -78,10 +82,13 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 @implements(np.tensordot)
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     """The sum over pairs of axes: `axes` = n (the last n of a with the first n of b), or two sequences."""
-    if isinstance(axes, int):
+    a, b = operands(a, b)
+    if isinstance(axes, (int, np.integer)):
         axes = (range(a.ndim - axes, a.ndim), range(axes))
-    left, right = ([i] if isinstance(i, int) else list(i) for i in axes)
-    left, right = [i % a.ndim for i in left], [i % b.ndim for i in right]
+    left, right = ([int(i)] if isinstance(i, (int, np.integer)) else list(i) for i in axes)
+    left, right = [axis_from_0(i, a.ndim) for i in left], [axis_from_0(i, b.ndim) for i in right]
+    if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
+        raise ValueError(f"tensordot: axes {left} of {a.shape} do not fit axes {right} of {b.shape}")
     keep_a = [i for i in range(a.ndim) if i not in left]
     keep_b = [i for i in range(b.ndim) if i not in right]
     rows = tuple(a.shape[i] for i in keep_a)

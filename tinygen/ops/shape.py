@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import operands
-from tinygen.ops.index import plain, scatter_add
+from tinygen.ops.index import axis_from_0, plain, scatter_add
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
 
@@ -161,10 +161,11 @@ def repeat(x: Array, repeats: Any, axis: int | None = None) -> Any:
     shape = x.shape
     if not isinstance(repeats, (int, np.integer)):
         flat, along = (x.reshape(math.prod(shape)), 0) if axis is None else (x, axis)
+        along = axis_from_0(along, flat.ndim)
         rows = np.repeat(np.arange(flat.shape[along]), plain(repeats))
-        index = (*[slice(None)] * (along % flat.ndim), rows)
+        index = (*[slice(None)] * along, rows)
         return flat[index], lambda g: scatter_add(g, index, flat.shape).reshape(shape)
-    i = 0 if axis is None else axis % x.ndim
+    i = 0 if axis is None else axis_from_0(axis, x.ndim)
     before = shape if axis is not None else (math.prod(shape),)
     split_axis = (*before[: i + 1], repeats, *before[i + 1 :])
     return np.repeat(x, repeats, axis), lambda g: g.reshape(split_axis).sum(axis=i + 1).reshape(shape)

@@ -16,13 +16,14 @@ from tinygen.ops.compose import (
     on_cpu,
     operands,
 )
+from tinygen.ops.index import axis_from_0
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
 
 
 def part(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
     """x[..., start:stop, ...] along an axis."""
-    return x[(*[slice(None)] * (axis % x.ndim), slice(start, stop))]
+    return x[(*[slice(None)] * axis_from_0(axis, x.ndim), slice(start, stop))]
 
 
 # -- differences -----------------------------------------------------------------------------------
@@ -36,7 +37,8 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
         raise ValueError(f"the order n must be at least 0, got {n}")
     if a.ndim == 0:
         raise ValueError("an array of at least one axis is needed, got shape ()")
-    one = tuple(1 if i == axis % a.ndim else size for i, size in enumerate(a.shape))
+    axis = axis_from_0(axis, a.ndim)
+    one = tuple(1 if i == axis else size for i, size in enumerate(a.shape))
     around = operands(*(x for x in (prepend, a, append) if x is not None))
     if len(around) > 1:
         a = np.concatenate([np.broadcast_to(x, one) if x.ndim == 0 else x for x in around], axis=axis)
@@ -110,7 +112,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     y = as_operand(y)
     if x is not None:
         x = as_operand(x)
-        shape = [-1 if i == axis % y.ndim else 1 for i in range(y.ndim)]
+        shape = [-1 if i == axis_from_0(axis, y.ndim) else 1 for i in range(y.ndim)]
         dx = np.reshape(np.diff(x), shape) if x.ndim == 1 else np.diff(x, axis=axis)
     return np.sum(dx * (part(y, axis, 1, None) + part(y, axis, None, -1)) / 2.0, axis=axis)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import as_operand, composition, constant, no_out, on_cpu
-from tinygen.ops.index import scatter_add
+from tinygen.ops.index import axis_from_0, scatter_add
 
 
 @composition("select")
@@ -64,7 +64,7 @@ def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: 
 @composition("apply_along_axis")
 def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
     """func1d of every 1-D slice, in a loop; its result takes the place of the axis."""
-    axis %= arr.ndim
+    axis = axis_from_0(axis, arr.ndim)
     last = np.moveaxis(arr, axis, -1)
     results = [as_operand(func1d(last[i], *args, **kwargs)) for i in np.ndindex(*last.shape[:-1])]
     if not results:
@@ -79,7 +79,7 @@ def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any
 def apply_over_axes(func: Callable[..., Any], a: Any, axes: Any) -> Any:
     """func(a, axis) for one axis after the other; reduced axes stay, with size 1."""
     for axis in (axes,) if np.ndim(axes) == 0 else axes:
-        axis = int(axis) % a.ndim
+        axis = axis_from_0(axis, a.ndim)
         y = func(a, axis)
         a = y if y.ndim == a.ndim else np.expand_dims(y, axis)
     return a

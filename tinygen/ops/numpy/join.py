@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygen.ops import shape as moves
 from tinygen.ops.compose import arrays, as_operand, composition, no_out, numbers_like, operands
-from tinygen.ops.index import getitem
+from tinygen.ops.index import axis_from_0, getitem
 from tinygen.tensor import Tensor
 
 # -- together --------------------------------------------------------------------------------------
@@ -92,6 +92,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
 @composition("array_split")
 def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Pieces of nearly the same size, or cut at these positions."""
+    axis = axis_from_0(axis, ary.ndim)
     n = ary.shape[axis]
     if isinstance(indices_or_sections, (int, np.integer)):
         k = int(indices_or_sections)
@@ -101,20 +102,22 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         cuts = np.cumsum([small + 1] * larger + [small] * (k - larger))[:-1].tolist()
     else:
         cuts = list(arrays(indices_or_sections))
-    before = (slice(None),) * (axis % ary.ndim)
+    before = (slice(None),) * axis
     return [ary[(*before, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
 
 
-def in_pieces(name: str, axis_of: Callable[[int], int]) -> None:
+def in_pieces(name: str, least: int, axis_of: Callable[[int], int]) -> None:
     def body(ary: Any, indices_or_sections: Any) -> Any:
+        if ary.ndim < least:
+            raise ValueError(f"at least {least} axes are needed, got shape {ary.shape}")
         return np.split(ary, indices_or_sections, axis_of(ary.ndim))
 
     composition(name)(body)
 
 
-in_pieces("vsplit", lambda ndim: 0)
-in_pieces("hsplit", lambda ndim: 0 if ndim == 1 else 1)
-in_pieces("dsplit", lambda ndim: 2)
+in_pieces("vsplit", 2, lambda ndim: 0)
+in_pieces("hsplit", 1, lambda ndim: 0 if ndim == 1 else 1)
+in_pieces("dsplit", 3, lambda ndim: 2)
 
 
 @composition("unstack")
@@ -145,6 +148,8 @@ def compress(condition: Any, a: Any, axis: int | None = None, out: Any = None) -
     """The slices of a where the condition holds."""
     no_out(out)
     a = np.ravel(as_operand(a)) if axis is None else as_operand(a)
+    if np.ndim(arrays(condition)) != 1:
+        raise ValueError(f"the condition must be a vector, got shape {np.shape(arrays(condition))}")
     return np.take(a, np.flatnonzero(np.asarray(arrays(condition))), axis=axis or 0)
 
 
@@ -167,6 +172,9 @@ STATISTICS: dict[str, Callable[..., Any]] = {
 @composition("pad")
 def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
     """All of NumPy's modes but "empty", whose entries are anything, and functions, which write in place."""
+    unknown = kwargs.keys() - {"constant_values", "stat_length", "end_values", "reflect_type"}
+    if unknown:
+        raise TypeError(f"unexpected keyword argument {unknown.pop()!r}")
     x = as_operand(array)
     if isinstance(pad_width, dict):
         widths = [(0, 0)] * x.ndim

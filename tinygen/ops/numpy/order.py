@@ -74,6 +74,8 @@ def quantiles(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: 
     rest = tuple(n for i, n in enumerate(a.shape) if i not in axes)
     last = np.moveaxis(a, axes, range(len(rest), a.ndim))
     x = np.sort(np.reshape(last, (*rest, int(np.prod([a.shape[i] for i in axes])))), axis=-1)
+    if x.shape[-1] == 0:
+        return np.full_like(x, np.nan, shape=(*q.shape, *(kept(a.shape, axis) if keepdims else rest)))
     missing = np.isnan(x).sum(axis=-1)  # they are sorted last
     if skip_nan:
         counts = x.shape[-1] - on_cpu(missing)

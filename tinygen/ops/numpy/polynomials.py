@@ -96,6 +96,8 @@ def poly(seq_of_zeros: Any) -> Any:
 def roots(p: Any) -> Any:
     """The zeros: the eigenvalues of the companion matrix. They are smooth where no two are equal."""
     p = coefficients(p)
+    if p.ndim != 1:
+        raise ValueError(f"a vector of coefficients is needed, got shape {p.shape}")
     there = np.flatnonzero(on_cpu(p))
     if not len(there):
         return np.zeros_like(p, shape=(0,))

@@ -21,7 +21,10 @@ def inner(a: Any, b: Any, /) -> Any:
 @composition("vdot")
 def vdot(a: Any, b: Any, /) -> Any:
     """The sum of the products of all entries, with the conjugates of a's."""
-    return np.sum(np.ravel(conjugated(a)) * np.ravel(as_operand(b)))
+    a, b = np.ravel(conjugated(a)), np.ravel(as_operand(b))
+    if a.shape != b.shape:
+        raise ValueError(f"as many entries are needed on both sides, got {a.size} and {b.size}")
+    return np.sum(a * b)
 
 
 def conjugated(x: Any) -> Any:
@@ -60,7 +63,10 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 
 @composition("vecdot")
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    return np.sum(np.moveaxis(conjugated(x1), axis, -1) * np.moveaxis(as_operand(x2), axis, -1), axis=-1)
+    x1, x2 = np.moveaxis(conjugated(x1), axis, -1), np.moveaxis(as_operand(x2), axis, -1)
+    if x1.shape[-1] != x2.shape[-1]:
+        raise ValueError(f"vectors of one length are needed, got {x1.shape[-1]} and {x2.shape[-1]}")
+    return np.sum(x1 * x2, axis=-1)
 
 
 @composition("matvec")

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygen.ops import reduce
 from tinygen.ops.compose import as_operand, axes_of, composition, no_out
+from tinygen.ops.index import axis_from_0
 from tinygen.ops.numpy.reduce import given
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
@@ -100,9 +101,10 @@ def cumulative(f: Any, start: int, x: Any, axis: Any, dtype: Any, out: Any, incl
     no_out(out)
     if axis is None and x.ndim > 1:
         raise ValueError("an array of more than one axis needs axis=")
-    axis = 0 if axis is None else axis
+    x = np.atleast_1d(x)
+    axis = 0 if axis is None else axis_from_0(axis, x.ndim)
     y = f(x, axis=axis, dtype=dtype)
     if not include_initial:
         return y
-    first = np.full_like(y, start, shape=tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape)))
+    first = np.full_like(y, start, shape=tuple(1 if i == axis else n for i, n in enumerate(x.shape)))
     return np.concatenate([first, y], axis=axis)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import as_operand, axes_of, composition, no_out
-from tinygen.ops.index import scatter_add
+from tinygen.ops.index import axis_from_0, scatter_add
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
 
@@ -28,14 +28,14 @@ def fliplr(m: Any) -> Any:
 def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
     """By k quarter turns, from the first of the axes towards the second."""
     i, j = axes_of(tuple(axes), m.ndim)
-    k %= 4
+    k = int(k) % 4
     m = np.flip(m, {1: (j,), 2: (i, j), 3: (i,)}[k]) if k else m
     return np.swapaxes(m, i, j) if k % 2 else m
 
 
 @composition("rollaxis")
 def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
-    axis %= a.ndim
+    axis = axis_from_0(axis, a.ndim)
     start = start + a.ndim if start < 0 else start
     return np.moveaxis(a, axis, start - 1 if start > axis else start)
 
@@ -137,6 +137,8 @@ def diagflat(v: Any, k: int = 0) -> Any:
 @composition("vander")
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """Columns of powers: x**(N-1), ..., x, 1."""
+    if x.ndim != 1:
+        raise ValueError(f"a vector is needed, got shape {x.shape}")
     columns = [np.ones_like(x)]
     for _ in range(1, len(x) if N is None else N):
         columns.append(columns[-1] * x)
