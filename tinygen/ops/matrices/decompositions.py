@@ -16,14 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.matrices.solve import H, conj, textbook
+from tinygen.ops.matrices.solve import H, conj, result_of, textbook
 from tinygen.tape import detached, implements, op
 from tinygen.tensor import Array
-
-EighResult: Any = type(np.linalg.eigh(np.eye(1)))
-EigResult: Any = type(np.linalg.eig(np.eye(1)))
-QRResult: Any = type(np.linalg.qr(np.eye(1)))
-SVDResult: Any = type(np.linalg.svd(np.eye(1)))
 
 # -- symmetric matrices ----------------------------------------------------------------------------
 
@@ -58,7 +53,7 @@ def cholesky(a: Array) -> Any:
 @implements(np.linalg.eigh)
 def linalg_eigh(a: Any, UPLO: Any = "L") -> Any:
     """(eigenvalues, eigenvectors) of a symmetric (Hermitian) matrix, of which one triangle is read."""
-    return EighResult(*eigh(a, UPLO=UPLO))
+    return result_of(np.linalg.eigh)(*eigh(a, UPLO=UPLO))
 
 
 @op
@@ -125,7 +120,7 @@ def on_diagonal(x: Array) -> Array:
 @implements(np.linalg.eig)
 def linalg_eig(a: Any) -> Any:
     """(eigenvalues, eigenvectors) of a square matrix: complex, unless all eigenvalues are real."""
-    return EigResult(*eig(a))
+    return result_of(np.linalg.eig)(*eig(a))
 
 
 @op
@@ -164,9 +159,9 @@ def linalg_qr(a: Any, mode: str = "reduced") -> Any:
                 f"qr: of a matrix {a.shape}, the last {m - n} columns of Q are no function of it, so that "
                 'they have no gradient: use mode="reduced", or a.detach()'
             )
-        return QRResult(*complete(a))
+        return result_of(np.linalg.qr)(*complete(a))
     q, r = qr(a)
-    return r if mode == "r" else QRResult(q, r)
+    return r if mode == "r" else result_of(np.linalg.qr)(q, r)
 
 
 @op
@@ -208,7 +203,7 @@ def linalg_svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, herm
         a = np.tril(a) + H(np.tril(a, -1))
     if not compute_uv:
         return np.linalg.svdvals(a)
-    return SVDResult(*svd(a, full=full_matrices))
+    return result_of(np.linalg.svd)(*svd(a, full=full_matrices))
 
 
 @op

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,6 @@ import numpy as np
 
 from tinygen.tape import detached, implements, op
 from tinygen.tensor import Array, Tensor, device_of
-
-SlogdetResult: Any = type(np.linalg.slogdet(np.eye(1)))
 
 # -- what the formulas are written in --------------------------------------------------------------
 
@@ -35,6 +34,12 @@ def textbook(formula: Callable[..., Array]) -> Callable[[Any], Array]:
         return conj(formula(*(conj(each) for each in (g if type(g) is tuple else (g,)))))
 
     return rule
+
+
+@functools.cache
+def result_of(function: Callable[..., Any]) -> Any:
+    """NumPy's named tuple for the results of a function, such as EighResult."""
+    return type(function(np.eye(1)))
 
 
 def column(x: Any) -> Any:
@@ -100,7 +105,7 @@ def minors(a: Array) -> Array:
 def linalg_slogdet(a: Any) -> Any:
     """The sign of the determinant and the log of its absolute value: (sign, logabsdet). The gradient raises
     LinAlgError for a singular matrix, whose logarithm is -inf."""
-    return SlogdetResult(*slogdet(a))
+    return result_of(np.linalg.slogdet)(*slogdet(a))
 
 
 @op
