@@ -1,6 +1,7 @@
 """Reading the arguments: which are variables, what to call each, how to put others in their place.
 
 Variables are the floating-point arrays and Tensors, also those inside dicts, lists, tuples and dataclasses.
+A complex one is two variables, its real and its imaginary part.
 Python's and NumPy's single numbers are not: they are options (an eps, a pair of betas), as integers are. A
 number becomes a variable as `np.array(3.0)`.
 """
@@ -24,14 +25,19 @@ Array = np.ndarray[Any, Any]
 def is_variable(x: Any) -> bool:
     """Whether `x` is a floating-point array: NumPy's, a Tensor, or whatever else makes one."""
     if isinstance(x, Tensor | np.ndarray):
-        return bool(x.dtype.kind == "f")
+        return bool(x.dtype.kind in "fc")
     if not hasattr(x, "__array__") or isinstance(x, np.generic) or callable(x):
         return False
-    return bool(np.asarray(x).dtype.kind == "f")
+    return bool(np.asarray(x).dtype.kind in "fc")
 
 
-def as_float64(x: Any) -> Array:
-    return np.array(x.numpy() if isinstance(x, Tensor) else x, dtype=np.float64)
+def points_of(x: Any) -> list[tuple[str, Array]]:
+    """What the variable `x` adds to its name, and its values in float64; of a complex one, of both parts."""
+    values = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if values.dtype.kind != "c":
+        return [("", np.array(values, dtype=np.float64))]
+    parts = ((" (real part)", values.real), (" (imaginary part)", values.imag))
+    return [(words, np.array(part, dtype=np.float64)) for words, part in parts]
 
 
 def items(x: Any) -> Iterator[tuple[str, Any]]:

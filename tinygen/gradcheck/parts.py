@@ -49,7 +49,7 @@ class RealParts:
         outputs, pull = self.step.record(joined(arrays, self.step.points))
 
         def pulled(cotangents: Sequence[Array]) -> list[Array | None]:
-            found = pull(joined(cotangents, outputs))
-            return [p for d in found for p in parts(d)]
+            found = pull([np.conj(g) for g in joined(cotangents, outputs)])  # rules pass on conjugates
+            return [p for d in found for p in parts(np.conj(np.asarray(d)))]
 
         return [p for y in outputs for p in parts(y)], pulled

@@ -17,11 +17,11 @@ from tinygen.backward import backward
 from tinygen.gradcheck.arguments import (
     Array,
     argument_names,
-    as_float64,
     copied,
     is_module,
     moved_off,
     overlooked,
+    points_of,
     replaced,
     variables,
     weights,
@@ -91,9 +91,11 @@ class Function:
         self.inputs, self.kwargs = list(inputs), kwargs or {}
         names = argument_names(f.forward if is_module(f) else f, len(inputs))
         found = [pair for name, x in zip(names, inputs, strict=True) for pair in variables(x, name)]
-        self.names = [f"input {name}" for name, _ in found]
-        self.points = [as_float64(x) for _, x in found]
-        self.count = len(found)  # of the inputs' variables; those of the parameters come after
+        points = [(f"input {name}{part}", point) for name, x in found for part, point in points_of(x)]
+        self.names = [name for name, _ in points]
+        self.points = [point for _, point in points]
+        self.sizes = [len(points_of(x)) for _, x in found]  # 2 for a complex one
+        self.count = len(points)  # of the inputs' variables; those of the parameters come after
         self.overlooked = [n for name, x in zip(names, inputs, strict=True) for n in overlooked(x, name)]
         self.parameters: list[Tensor] = []
         self.moved: list[str] = []
@@ -122,13 +124,17 @@ class Function:
         """The variables at `arrays`, and the outputs."""
         self.runs += 1
         leaves = [Tensor(x, requires_grad=requires_grad) for x in arrays[: self.count]]
-        new = iter(leaves)
+        rest = iter(leaves)
+        new = (next(rest) if n == 1 else next(rest) + 1j * next(rest) for n in self.sizes)
         args = [replaced(x, new) for x in self.inputs]
         self.held.restore(arrays[0].dtype)
         self.put(arrays[self.count :])
         with self.randomness.rewound():
             self.recorded = [*leaves, *self.parameters]
-            return self.recorded, flat(self.f(*args, **self.kwargs))
+            outputs = flat(self.f(*args, **self.kwargs))
+        if not any(x.dtype.kind == "c" for x in arrays):  # else these are complex steps
+            outputs = [part for y in outputs for part in real_numbers(y)]
+        return self.recorded, outputs
 
     def put(self, parameters: Sequence[Array]) -> None:
         """Set the module's parameters. It goes past `.data`, which would tell the tape that what it has
@@ -243,6 +249,11 @@ def nothing_to_check(names: Sequence[str], inputs: Sequence[Any]) -> str:
         "gradcheck: none of the inputs is a floating-point array, and there are no parameters: there is "
         "nothing to check"
     )
+
+
+def real_numbers(y: Any) -> list[Any]:
+    """The real and the imaginary part of a complex output."""
+    return [np.real(y), np.imag(y)] if y.dtype.kind == "c" else [y]
 
 
 def flat(value: Any) -> list[Any]:
