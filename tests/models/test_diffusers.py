@@ -4,11 +4,15 @@ and what cannot be expressed is refused by the name of the option."""
 import inspect
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from foreign_files import JSON
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinygen.files import CheckpointError
 from tinygen.models.autoencoder import AutoencoderConfig
@@ -277,6 +281,20 @@ def test_an_option_with_one_value_has_no_other(tmp_path, option):
     edit(written(tmp_path, "UNet2DConditionModel"), **{option: value})
     with pytest.raises(CheckpointError, match=rf"the option {option}: expected {json.dumps(fixed)}: tinygen"):
         from_pretrained(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    return {name: written(tmp_path_factory.mktemp(name), name) for name in CONFIGS}
+
+
+@given(st.sampled_from(REFUSED), st.sampled_from(REFUSED), JSON, JSON)
+def test_what_a_stranger_writes_into_the_options_is_refused_or_read(strange, one, other, first, second):
+    name, option, _ = one
+    changes = {option: first, other[1]: second} if other[0] == name else {option: first}
+    (strange[name] / "config.json").write_text(json.dumps(CONFIGS[name][0] | changes))
+    with suppress(CheckpointError):
+        assert from_pretrained(strange[name]).num_parameters() > 1000
 
 
 def test_scale_and_shift_without_a_text_need_the_norm_of_the_mid_attention(tmp_path):

@@ -2,9 +2,13 @@
 
 import json
 import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from foreign_files import JSON
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinygen import nn
 from tinygen.align import add_lora, load_lora_state, lora_state, merge, sft_loss, unload
@@ -304,6 +308,30 @@ def test_files_that_must_not_be_read(folder, name, kind):
         (folder / name).write_bytes(b"[" * 100_000 + b"\xff")
     with pytest.raises(CheckpointError, match=name):
         load_adapters(small(), folder)
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strange")
+    save_adapters(adapted(), folder)
+    return folder, json.loads((folder / CONFIG).read_text())
+
+
+@given(st.dictionaries(st.sampled_from([*WRONG, "fan_in_fan_out", "x"]), JSON, min_size=1, max_size=2))
+def test_what_a_stranger_writes_into_the_options_is_refused_or_read(strange, changes):
+    folder, config = strange
+    (folder / CONFIG).write_text(json.dumps(config | changes))
+    model = small(n_layer=1) if changes.get("r") else small()
+    with suppress(CheckpointError):
+        load_adapters(model, folder)
+        assert len(adapters(model)) == 8
+        return
+    assert not adapters(model)
+
+
+def test_adapters_are_no_model(folder):
+    with pytest.raises(CheckpointError, match=r"adapters, and no model: .*load_adapters"):
+        GPT.from_pretrained(folder)
 
 
 def test_a_pickle_is_never_read(folder):

@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from foreign_files import JSON
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -306,6 +307,23 @@ def test_files_that_must_not_be_read(english: BPE, tmp_path: Path, name: str, ki
     with pytest.raises(CheckpointError, match=rf"{path.name}: (cannot be read|too long): expected") as caught:
         BPE.load(tmp_path, special=[END])
     assert "\n" not in str(caught.value)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["!", "\u0120", "a", "x\ud800", "", END]), JSON, max_size=2), st.text()
+)
+def test_what_a_stranger_writes_is_refused_or_read(
+    english: BPE, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], line: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "strange"
+    english.save(folder)
+    vocab = json.loads((folder / "vocab.json").read_text("utf-8"))
+    (folder / "vocab.json").write_text(json.dumps(vocab | changes))
+    with (folder / "merges.txt").open("a", encoding="utf-8") as file:
+        file.write(line)
+    with suppress(CheckpointError, ValueError):
+        loaded = BPE.load(folder, special=[END])
+        assert loaded.decode(loaded.encode(line)) == line
 
 
 def test_tokens_that_were_added_later(english: BPE, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tinygen.models.gpt import GPTConfig
     from tinygen.text.bpe import BPE
 
+ADAPTERS = "adapter_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # -- names -----------------------------------------------------------------------------------------
@@ -148,6 +149,9 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
 
     Raises CheckpointError for what is missing, damaged, or not a model that `GPT` can express."""
     folder = Path(folder)
+    if (folder / ADAPTERS).exists() and not (folder / CONFIG).exists():
+        way = f"{CONFIG}; load_adapters(model, folder) puts adapters beside the layers of a model"
+        raise CheckpointError(folder, "adapters, and no model", way, ADAPTERS)
     config = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
@@ -223,16 +227,18 @@ def write(
         "tie_word_embeddings": config.tie_weights,
     }
     tensors = tensors_of(config, shapes(options), state)
+    texts = {} if tokenizer is None else tokenizer.files()
     folder = Path(folder)
     about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     text = json.dumps({**about, **options, "bos_token_id": end, "eos_token_id": end}, indent=2)
     with disk_errors(folder):
         make_folder(folder)
-    if tokenizer is not None:
-        tokenizer.save(folder)
-    save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
-    with disk_errors(folder / CONFIG):
-        replace_file(folder / CONFIG, [f"{text}\n".encode()])
+        save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
+        for name, content in {
+            **texts,
+            CONFIG: f"{text}\n".encode(),
+        }.items():  # small: a full disk says no before
+            replace_file(folder / name, [content])
 
 
 def tensors_of(

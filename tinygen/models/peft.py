@@ -22,13 +22,14 @@ import numpy as np
 from tinygen.align.lora import adaptable, adapters, attach
 from tinygen.files import Array, CheckpointError, disk_errors, make_folder, read_json, replace_file, short
 from tinygen.models.gpt import GPT
+from tinygen.models.gpt2 import ADAPTERS as CONFIG
 from tinygen.models.gpt2 import LAYERS
 from tinygen.models.weights import CONFIG_LIMIT, require_floats, require_same
 from tinygen.nn import Linear, Module
 from tinygen.safetensors import load_file, save_file
 from tinygen.tensor import to_device
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 
 FREE = (

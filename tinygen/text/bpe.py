@@ -220,6 +220,14 @@ class BPE:
         """Write GPT-2's two files, `vocab.json` and `merges.txt`, into `folder`, making it.
 
         ValueError when two tokens have one name there, CheckpointError when the disk refuses."""
+        contents = self.files()
+        with disk_errors(folder):
+            make_folder(Path(folder))
+            for name, content in contents.items():
+                replace_file(Path(folder) / name, [content])
+
+    def files(self) -> dict[str, bytes]:
+        """The contents of GPT-2's two files, by their names. ValueError when two tokens have one name."""
         names = {i: spell(token) for i, token in enumerate(self.tokens)}
         names |= {i: name for name, i in self.special.items()}
         vocab = {name: i for i, name in names.items()}
@@ -227,11 +235,10 @@ class BPE:
             twice = next(name for i, name in names.items() if vocab[name] != i)
             raise ValueError(f"two tokens are written {twice!r}: GPT-2's files cannot hold both")
         lines = [f"{names[left]} {names[right]}\n" for left, right in self.merges]
-        folder = Path(folder)
-        with disk_errors(folder):
-            make_folder(folder)
-            replace_file(folder / "vocab.json", [json.dumps(vocab, ensure_ascii=False).encode()])
-            replace_file(folder / "merges.txt", ["".join([f"{VERSION}\n", *lines]).encode()])
+        return {
+            "vocab.json": json.dumps(vocab, ensure_ascii=False).encode(),
+            "merges.txt": "".join([f"{VERSION}\n", *lines]).encode(),
+        }
 
     @classmethod
     def load(cls, folder: str | Path, special: Collection[str] = ()) -> BPE:
