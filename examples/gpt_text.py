@@ -77,7 +77,12 @@ def flags() -> argparse.Namespace:
         default=0,
         help="random batches of an evaluation; 0: all the text",
     )
-    add("--expected", type=number(float, 0), default=None, help="a published validation loss to print beside")
+    add(
+        "--expected",
+        type=number(float, 0, 100),
+        default=None,
+        help="a published validation loss to print beside",
+    )
     add("--sample", type=number(int, 0), default=500, help="characters to write at the end")
     add("--temperature", type=number(float, 0), default=0.8, help="of the samples; 0 is greedy")
     chosen, _ = parser.parse_known_args()
@@ -126,7 +131,7 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
     warmup = min(args.warmup, args.steps // 2)
     seconds, tokens = 1e-9, 0
 
-    def look(step: int) -> float:
+    def look(step: int) -> Any:
         train_loss, val_loss = evaluate(model, train, val, args, eval_rng)
         run.log(step=step, train_loss=train_loss, val_loss=val_loss)
         run.say(f"step {step:5d}   train {train_loss:.4f}   validation {val_loss:.4f} nats")

@@ -111,7 +111,10 @@ class Lab:
     @no_grad()
     def exact(self, policy: GPT) -> Any:
         """ln π of all responses, in float64."""
-        return world.normalised(self.world.log_probs(policy).numpy().astype(np.float64))
+        log_p = self.world.log_probs(policy).numpy().astype(np.float64)
+        if np.isnan(log_p).any():
+            raise FloatingPointError("the policy's probabilities are NaN")
+        return world.normalised(log_p)
 
     def measure(self, log_p: Any) -> dict[str, float]:
         """Where a policy is, the highest reward at its divergence, and how much of the way up it went."""

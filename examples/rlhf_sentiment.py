@@ -65,8 +65,9 @@ def liked(texts: Any) -> Any:
 
 
 def cheapest(q: float, p: float) -> float:
-    """The least divergence in nats of a policy that praises with probability q, from one that does with p."""
-    return float(sum(a * np.log(a / b) for a, b in ((q, p), (1 - q, 1 - p)) if a > 0))
+    """The least divergence in nats of a policy that praises with probability q, from one that does with p;
+    infinite when that one never does."""
+    return float(sum(a * np.log(a / b) if b > 0 else np.inf for a, b in ((q, p), (1 - q, 1 - p)) if a > 0))
 
 
 class Lab:

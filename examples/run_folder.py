@@ -67,7 +67,10 @@ class RunFolder:
         if not args.resume:
             self.saved, self.old = None, there
         self.saved_step = self.saved.step if self.saved else None
-        check_folder(self.path)
+        check_folder(self.checkpoints.folder)
+        for name in ("metrics.csv", "model.safetensors", "result.json"):
+            if (self.path / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, "a file is to be written here", str(self.path / name))
 
     def check(self, saved: Saved) -> None:
         """Whether the run in the folder may be gone on with, or may end."""

@@ -24,9 +24,10 @@ saved.
 
 from __future__ import annotations
 
-from endings import DIVERGED, PIPE, USER, Ended, signalled
+from endings import DIVERGED, PIPE, USER, Ended, ending, signalled
 
 import math
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -79,6 +80,13 @@ class Whole(NamedTuple):
     score: float | None
 
 
+class Doubt(NamedTuple):
+    """A step that is being done again, since it ended in a NaN, and its loss."""
+
+    step: int
+    loss: float
+
+
 def is_finite(tree: Any) -> bool:
     """Whether all numbers in the arrays of a tree are. A sum is not if one of them isn't."""
     if isinstance(tree, Mapping):
@@ -97,7 +105,8 @@ class Run(RunFolder):
         self.loss = 0.0
         self.score: float | None = None
         self.whole: Whole | None = None
-        self.doubt: float | None = None  # the loss of a step that is being done again
+        self.doubt: Doubt | None = None
+        self.checks = ExitStack()  # has `anomaly` while there is doubt
 
     def __enter__(self) -> Self:
         self.stack.enter_context(self.stop)
@@ -107,7 +116,7 @@ class Run(RunFolder):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self.stack:
+        with self.stack, self.checks:
             with self.console():
                 self.bar.close()
             if error is not None:
@@ -133,6 +142,9 @@ class Run(RunFolder):
             if not sound:
                 self.go_back()
                 continue
+            if self.doubt and self.doubt.step < self.step:  # all is well this time: the machine's fault
+                self.doubt = None
+                self.checks.close()
             with self.console():
                 self.bar.update()
             if save:
@@ -175,28 +187,36 @@ class Run(RunFolder):
 
     def go_back(self) -> None:
         """Undo what ended in a NaN, to do it again under `anomaly`; the second time, that is all."""
-        if self.doubt is not None or self.whole is None:
-            self.step -= 1
+        self.step -= 1
+        if self.doubt or self.whole is None:
             raise self.divergence("no op has made it")
         restore(self.things, self.whole.state)
         del self.rows[self.whole.rows :]
-        self.doubt, self.loss = self.loss, 0.0
-        self.stack.enter_context(anomaly())
+        with self.console():
+            self.write_metrics()
+        self.doubt, self.loss = Doubt(self.step, self.loss), 0.0
+        self.checks.enter_context(anomaly())
         self.step = self.bar.n = self.whole.step
 
     def divergence(self, why: object) -> Ended:
         rates = [f"{x.lr:.3g}" for x in self.things.values() if isinstance(x, Optimizer)]
-        what = f"loss {self.doubt:.4g}, learning rate {' and '.join(rates)}"
+        loss = self.doubt.loss if self.doubt else self.loss
+        what = f"loss {loss:.4g}, learning rate {' and '.join(rates)}"
         return Ended(DIVERGED, f"the run diverged in step {self.step} ({what}): {why}")
+
+    def is_divergence(self, error: BaseException) -> bool:
+        """Whether an error in the middle of a step is due to a NaN: it is done again for one, or says so."""
+        if not isinstance(error, Exception) or ending(error) is not None:
+            return False
+        says_so = isinstance(error, FloatingPointError) or re.search(r"\bnan\b", str(error), re.IGNORECASE)
+        return bool(self.doubt or not math.isfinite(self.loss) or says_so)
 
     def rescue(self, error: BaseException) -> None:
         """Save the last whole step, and say in a note to the error where the run goes on."""
         if self.whole is None or (isinstance(error, Ended) and error.code != DIVERGED):
             return  # nothing has begun, or all is saved
-        if self.doubt is not None and isinstance(error, Exception) and not isinstance(error, Ended):
-            ended: BaseException = self.divergence(error)
-        else:
-            ended = error
+        ended = self.divergence(error) if self.is_divergence(error) else error
+        diverged = isinstance(ended, Ended)
         try:
             del self.rows[self.whole.rows :]
             self.write_metrics()
@@ -204,9 +224,7 @@ class Run(RunFolder):
         except (CheckpointError, OSError) as refused:
             if str(refused) != str(error):
                 ended.add_note(str(refused))
-        ended.add_note(
-            f"step {self.saved_step} is saved" if self.doubt is not None and self.saved_step else self.where()
-        )
+        ended.add_note(f"step {self.saved_step} is saved" if diverged and self.saved_step else self.where())
         if ended is not error:
             raise ended from error
 

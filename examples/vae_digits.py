@@ -51,6 +51,8 @@ def flags() -> argparse.Namespace:
     add("--judge-steps", type=number(int, 21), default=2000, help="training steps of the judge of samples")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
+    if args.pixels == "gaussian" and args.latent > 60:
+        args.error(f"--latent {args.latent}: three pixels never have ink, so PPCA needs 60 at most")
     return args
 
 
