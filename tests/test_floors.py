@@ -23,11 +23,14 @@ class Floor(NamedTuple):
 
 FLOORS = (
     Floor("words", "PyTorch's words and NumPy's: what errors say.", ""),
-    Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
     Floor("summation", "Sums over many rows that keep their digits.", ""),
+    Floor("memory", "Which memory was written into, and when; the tape's clock.", ""),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
+    Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
+    Floor("protocols checks", "Numbers, copies, in-place operators; what ops are held to, and its words."),
     Floor("tape", "How an op is made and recorded."),
-    Floor("backward", "The walk over the tape: gradients, replay, checkpoints."),
+    Floor("recompute", "What is not kept but computed again: checkpoints."),
+    Floor("backward", "The walk over the tape: gradients and their replay."),
     Floor("transforms", "Functions of functions, all on the walk: grad, vjp, jvp, hessian."),
     Floor(
         "ops",

@@ -291,6 +291,40 @@ def test_parts_of_a_value_are_not_kept():
     y.sum().backward()
 
 
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda f, x: checkpoint(f, x),
+        lambda f, x: checkpoint(lambda x: np.split(checkpoint(f, f(x)) * x, 2)[0], np.sin(x)),
+        lambda f, x: tinygen.vjp(lambda x: checkpoint(f, x), x)[0],
+        lambda f, x: checkpoint(lambda x: tinygen.grad(lambda v: f(v).sum())(x) * x, x),
+    ],
+)
+def test_an_abandoned_graph_is_freed_at_once(run):
+    """Without the collector, for which a training loop on large arrays may have to wait long."""
+    values = []
+
+    @op
+    def watched(x):
+        y = np.exp(-x)
+        values.append(weakref.ref(y))
+        return y, lambda g: -g * watched(x)
+
+    x = leaf(X[:2])
+    run(watched, x)  # the first time, what is made once is made
+    gc.collect()
+    gc.disable()
+    try:
+        y = run(watched, x)
+        node = weakref.ref(y.node or y)
+        del y
+        assert node() is None
+        assert all(v() is None for v in values)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_nothing_is_alive_after_backward():
     arrays = []
 

@@ -1,7 +1,6 @@
-"""Walking the tape: gradients, their replay for higher orders, and checkpointing.
+"""Walking the tape: gradients, and their replay for higher orders.
 
-Griewank & Walther 2008, ch. 3 (the reverse sweep) and ch. 12 (checkpointing: Chen et al. 2016,
-arXiv:1604.06174, for neural nets).
+Griewank & Walther 2008, ch. 3 (the reverse sweep).
 
 `backward` goes through the nodes newest first. What arrives at a node is complete, since whatever
 used its value is newer; the node's rules send it on, and the node is freed. To differentiate a
@@ -10,15 +9,18 @@ gradient, `replay` runs the recorded program once more on Tensors: the same op b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from tinygen.checks import check_finite
+from tinygen.memory import last_write
 from tinygen.modes import MODE, switch
+from tinygen.recompute import Segment
 from tinygen.summation import sum_over
-from tinygen.tape import PICK, Node, Rule, check_finite
+from tinygen.tape import PICK, Node, Rule
 from tinygen.tensor import Array, Tensor
 from tinygen.words import keyword_hint
 
@@ -82,24 +84,31 @@ def program(outputs: Sequence[Tensor]) -> list[Node]:
     into since it was used."""
     seen = {y.node for y in outputs if y.node is not None}
     order = list(seen)
+    written: dict[Tensor, int] = {}  # when each leaf and each constant was, last
     for node in order:  # which grows meanwhile
         if node.rules is None:
             raise RuntimeError(
                 f"backward went through `{node.op.name}` ({node.where}) before, and that freed the graph. "
                 "Compute the value again, or pass retain_graph=True the first time"
             )
-        version = 0
         for x in node.inputs:
             if type(x) is Node:
                 if x not in seen:
                     seen.add(x)
                     order.append(x)
             elif isinstance(x, Tensor):
-                version += x.version
-        if version != node.version:
+                last = written.get(x)
+                if last is None:
+                    last = written[x] = max(x.version, last_write(x._data))
+                if last > node.seq:
+                    raise RuntimeError(
+                        f"an input of `{node.op.name}` ({node.where}) was written into between forward and "
+                        "backward: call backward() before the update, or compute the value again"
+                    )
+        if node.shared and any(memory.written > node.seq for memory in node.shared):
             raise RuntimeError(
-                f"an input of `{node.op.name}` ({node.where}) was written into between forward and "
-                "backward: call backward() before the update, or compute the value again"
+                f"the value of `{node.op.name}` ({node.where}) was written into between forward and "
+                "backward, by way of a detached tensor or a view, which share its memory: write into a copy"
             )
     order.sort(key=attrgetter("seq"))
     return order
@@ -161,7 +170,10 @@ def backward(
                         gx = together[i] if type(together) is tuple else together if i == 0 else None
                     if gx is None:
                         name = node.op.name
-                        raise TypeError(f"`{name}` has no gradient for its argument {i}: detach() it first")
+                        raise TypeError(
+                            f"`{name}` has no gradient for its argument {i}: detach() it first, or let "
+                            "the op return one more rule"
+                        )
                     if getattr(gx, "shape", None) != x.shape or gx.dtype is not x.dtype:
                         gx = fitted(gx, x)
                     if checked:
@@ -239,53 +251,3 @@ def replay(order: Sequence[Node]) -> dict[Node, Sequence[Rule]]:
             held = None if node.out is None else node.out()
             values[node] = value if held is None else held
     return rules
-
-
-class Segment:
-    """The nodes recorded inside one `checkpoint()`: they keep the program and no arrays.
-
-    When backward reaches one of them, all are computed again from the values that entered."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-        self.entered: dict[Node, Array] = {}
-
-    def record(self, node: Node, args: Sequence[Any]) -> None:
-        node.rules = self
-        self.nodes.append(node)
-        for x in args:
-            if isinstance(x, Tensor) and x.node is not None:
-                maker = x.node.inputs[0] if x.node.op is PICK else x.node
-                if maker.rules is not self:
-                    self.entered[x.node] = x._data
-
-    def rebuild(self) -> None:
-        values: dict[Node, Any] = dict(self.entered)
-
-        def value_of(x: Any) -> Any:
-            if type(x) is not Node:
-                return x._data if isinstance(x, Tensor) else x
-            if x.op is PICK and x not in values:
-                return values[x.inputs[0]][x.kwargs["i"]]
-            return values[x]
-
-        for node in self.nodes:
-            value, *node.rules = node.op.compute(*map(value_of, node.inputs), **node.kwargs)
-            values[node] = like_before(value, node.dtype)
-        self.nodes.clear()
-        self.entered.clear()
-
-
-def like_before(value: Any, dtype: Any) -> Any:
-    if type(value) is tuple:
-        return tuple(like_before(v, d) for v, d in zip(value, dtype, strict=True))
-    return (value if hasattr(value, "__array_function__") else np.asarray(value)).astype(dtype, copy=False)
-
-
-def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, keeping only its inputs: backward computes the inside again.
-
-    Memory for time (Chen et al. 2016, section 4). The function must do the same when run twice; the
-    ops here do, `dropout` too, since each is given its seed."""
-    with switch(segment=Segment()):
-        return function(*args)

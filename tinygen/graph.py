@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backward import backward, like_before, program
+from tinygen.backward import backward, program
 from tinygen.drawing import Box, Source, svg
+from tinygen.recompute import like_before
 from tinygen.tape import PICK, Node
 from tinygen.tensor import Tensor, to_device
 

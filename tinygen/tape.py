@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import os
 import sys
 import weakref
@@ -23,20 +22,17 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from tinygen.checks import check_finite, check_result, explained, refuse_complex, signature, too_few
+from tinygen.memory import CLOCK, Memory, owner_of, share
 from tinygen.modes import MODE
-from tinygen.tensor import IMPLEMENTS, Array, Tensor, device_of
-from tinygen.words import keyword_hint
+from tinygen.tensor import IMPLEMENTS, Array, Tensor
 
 if TYPE_CHECKING:
-    from tinygen.backward import Segment
+    from tinygen.recompute import Segment
 
 P = ParamSpec("P")
 Rule = Callable[[Any], Any]
 """Takes the gradient of an op's value; returns that of one input, or a tuple: of every input."""
-
-
-class AnomalyError(ArithmeticError):
-    """A NaN or an infinity, caught where it was made, under `anomaly()`."""
 
 
 # -- what is on the tape ---------------------------------------------------------------------------
@@ -44,9 +40,10 @@ class AnomalyError(ArithmeticError):
 
 class Op:
     """An op's `name`, its `body` (the definition) and `compute`: what runs on arrays, the body itself
-    unless `tinygen.kernels` has put a faster kernel there."""
+    unless `tinygen.kernels` has put a faster kernel there. `kind` is the type of its results: a tuple, once
+    one has been looked at."""
 
-    __slots__ = ("body", "complex", "compute", "intended", "name")
+    __slots__ = ("body", "complex", "compute", "intended", "kind", "name")
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.name = body.__name__
@@ -54,6 +51,7 @@ class Op:
         self.body = body
         self.compute = body
         self.intended = ""  # why its gradient is meant to be another than the derivative; see gradcheck
+        self.kind: type | None = None
 
 
 class Node:
@@ -61,8 +59,8 @@ class Node:
     need them: their place among `inputs` is taken by the Node that made them."""
 
     __slots__ = (
-        *("op", "inputs", "kwargs", "rules", "seq", "version", "code", "offset"),
-        *("shape", "dtype", "out", "__weakref__"),
+        *("op", "inputs", "kwargs", "rules", "seq", "code", "offset"),
+        *("shape", "dtype", "out", "shared", "__weakref__"),
     )  # fmt: skip
 
     shape: Any
@@ -70,6 +68,8 @@ class Node:
     dtype: Any
     out: weakref.ref[Tensor] | None
     """The output, as long as somebody holds it."""
+    shared: tuple[Memory, ...]
+    """The memory of the value, where others can write into it: `share` knows."""
 
     def __init__(
         self,
@@ -77,17 +77,16 @@ class Node:
         inputs: Sequence[Any],
         kwargs: dict[str, Any],
         rules: Any,
-        version: int,
         frame: FrameType,
     ) -> None:
         self.op = op
         self.inputs = inputs  # Nodes, Tensors (leaves and constants), and whatever isn't a Tensor
         self.kwargs = kwargs
         self.rules: Sequence[Rule] | Segment | None = rules  # None once backward() has freed them
-        self.seq = next(SEQUENCE)
-        self.version = version  # of all Tensors among the inputs
+        self.seq = next(CLOCK)
         self.code, self.offset = place(frame)
         self.out = None
+        self.shared = ()
 
     @property
     def where(self) -> str:
@@ -95,7 +94,6 @@ class Node:
         return line_of(self.code, self.offset)
 
 
-SEQUENCE = itertools.count()
 PICK = Op(lambda values, i: (values[i],))  # takes one output of an op that has several
 PICK.name = "pick"
 HERE = os.path.dirname(__file__) + os.sep
@@ -103,6 +101,7 @@ ENGINE = (
     "modes.py",
     "tape.py",
     "tensor.py",
+    "recompute.py",
     "backward.py",
     "transforms.py",
     *(f + os.sep for f in ("ops", "nn", "gradcheck")),
@@ -129,14 +128,23 @@ def line_of(code: CodeType, offset: int) -> str:
 def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
     """Make a differentiable function of `body`.
 
-    `body` gets arrays and returns `value, rule, rule, ...`: a rule takes the gradient of the value and
-    returns that of one positional argument, in order (None where there is none to give), or all of
-    them at once as a tuple from a single rule. It is written in functions that Tensors answer too
-    (NumPy's, operators, other ops), since higher orders call it with Tensors. A rule's result is
-    summed over broadcast axes and cast to its input's dtype here, so rules need not.
+    `body` gets arrays and returns a tuple, `value, rule, rule, ...`: a rule takes the gradient of the value
+    and returns that of one positional argument, in order (None in the place of an argument that has none;
+    those at the end may be left out). One rule alone may be **joint**: it returns the gradients of all
+    positional arguments as a tuple; if it returns anything else, that is the first argument's. An op with
+    several outputs has a tuple of them for its value, and one joint rule, which takes a tuple of their
+    gradients. An op that has no gradient returns `value,`.
+
+    Rules are written in functions that Tensors answer too (NumPy's, operators, other ops), since higher
+    orders call them with Tensors. What a rule returns is summed over broadcast axes and cast to its input's
+    dtype here, so rules need not. What the body closes over is constant: Tensors have to be arguments.
 
     The result takes Tensors anywhere among its arguments; called with arrays only, it returns an array.
-    Floating-point results have the dtype of the Tensors that came in, unless `dtype=` is passed.
+    Floating-point results have the dtype of the floating-point Tensors that came in (with Tensors of integers
+    only, of the floating-point arrays, else float32), unless `dtype=` is passed.
+
+    Raises TypeError at the first call when the body returns anything else, and at the call when an input
+    requires grad and the rules, two or more, have none for it.
     """
     self = Op(body)
 
@@ -150,27 +158,33 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
                 raise TypeError(f"{self.name}: {names} can be given by name only, so it cannot be a Tensor")
             return call(*bound.args, **bound.kwargs)
         tensor = None
-        tracked = version = 0
+        tracked = 0
         arrays, inputs = [], []
         for x in args:
             if isinstance(x, Tensor):
                 tensor = x
                 tracked += x.requires_grad
-                version += x.version
                 arrays.append(x._data)
                 inputs.append(x.node or x)
             else:
                 arrays.append(x)
                 inputs.append(x)
         if tensor is None:
-            return self.compute(*arrays, **kwargs)[0]
+            result = self.compute(*arrays, **kwargs)
+            if type(result) is not self.kind:
+                check_result(self, result, args)
+            return result[0]
         try:
-            value, *rules = self.compute(*arrays, **kwargs)
+            result = self.compute(*arrays, **kwargs)
         except Exception as error:
             better = explained(error, signature(self, arrays), arrays)
-            if better is error:
+            if better is None:
                 raise
-            raise better from error
+            kind, message = better
+            raise kind(message).with_traceback(error.__traceback__) from None
+        if type(result) is not self.kind:
+            check_result(self, result, args)
+        value, rules = result[0], result[1:]
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
             value = settled(value, args, kwargs)
         record, anomaly, segment, _ = MODE.get()
@@ -178,14 +192,18 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             where = line_of(*place(sys._getframe(1)))
             check_finite(value, f"the value of {signature(self, arrays)}", where)
         if not (tracked and record and rules):
+            if tracked and (type(value) is tuple or value.base is not None or value is arrays[0]):
+                share_views(args, value)
             return wrapped(value)
         if 1 < len(rules) != tracked:  # nobody will ask the others, so let go of what they keep
             asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
+            if True in asked[len(rules) :]:
+                raise TypeError(too_few(self, len(rules), asked))
             asked += [False] * (len(rules) - len(args))  # arguments that were left out
-            rules = [rule if wanted else None for rule, wanted in zip(rules, asked, strict=False)]
+            rules = tuple(rule if wanted else None for rule, wanted in zip(rules, asked, strict=False))
         if not self.complex:
             refuse_complex(self, value, args)
-        node = Node(self, inputs, kwargs, rules, version, sys._getframe(1))
+        node = Node(self, inputs, kwargs, rules, sys._getframe(1))
         if segment is not None:
             segment.record(node, args)
         return wrapped(value, node)
@@ -218,7 +236,7 @@ def wrapped(value: Any, node: Node | None = None) -> Any:
             return tuple(wrapped(v) for v in value)
         node.shape, node.dtype = tuple(v.shape for v in value), tuple(v.dtype for v in value)
         frame = sys._getframe(1)
-        return tuple(wrapped(v, Node(PICK, (node,), {"i": i}, (), 0, frame)) for i, v in enumerate(value))
+        return tuple(wrapped(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
     out = Tensor.__new__(Tensor)
     out._data = value
     out.grad = None
@@ -238,6 +256,10 @@ def settled(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     decide, and float32 is what is left. Complex values come in that precision: complex64 for float32."""
     if type(value) is tuple:
         return tuple(settled(v, args, kwargs) for v in value)
+    if isinstance(value, Tensor):
+        raise TypeError(
+            "an op's value must be an array, not a Tensor: what its body closes over is an argument"
+        )
     if not hasattr(value, "__array_function__"):  # NumPy's scalars and Python's numbers
         value = np.asarray(value)
     if value.dtype.kind in "fc" and kwargs.get("dtype") is None:
@@ -250,54 +272,9 @@ def settled(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return value
 
 
-def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
-    """Raise TypeError when complex numbers meet an op whose gradient is not known to be right for them."""
-    for x in args:
-        if isinstance(x, Tensor) and x._data.dtype.kind == "c":
-            break
-    else:
-        y = value[-1] if type(value) is tuple else value
-        if y.dtype.kind != "c":
-            return
-    raise TypeError(
-        f"`{op.name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "
-        "is your own op, see docs/arrays.md on complex numbers"
-    )
-
-
-# -- what errors say -------------------------------------------------------------------------------
-
-
-def signature(op: Op, arrays: Sequence[Any]) -> str:
-    """Like "matmul(float32 (2, 3), float32 (4, 5))"."""
-
-    def describe(x: Any) -> str:
-        array = hasattr(x, "dtype") and isinstance(getattr(x, "shape", None), tuple)  # not a dtype
-        return f"{x.dtype} {x.shape}" if array else repr(x)[:40]
-
-    return f"{op.name}({', '.join(describe(x) for x in arrays)})"
-
-
-def explained(error: Exception, call: str, arrays: Sequence[Any]) -> Exception:
-    """`error` once more, with the call that failed and its shapes."""
-    devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}
-    if len(devices) > 1 and isinstance(error, TypeError):  # NumPy's ids for an array on a card are fine
-        return TypeError(f"{call}: arrays on cpu and on cuda do not mix; move one with .to(device)")
-    for x in arrays:
-        if hasattr(x, "__dlpack__") and not hasattr(x, "__array_function__"):
-            kind = f"{type(x).__module__}.{type(x).__qualname__}"
-            return TypeError(f"{call}: NumPy cannot compute with a {kind}; Tensor(x) shares its memory")
-    if type(error) in (TypeError, ValueError, IndexError, np.linalg.LinAlgError):
-        return type(error)(f"{call}: {error}{keyword_hint(str(error))}")
-    error.add_note(f"in {call}")
-    return error
-
-
-def check_finite(value: Any, what: str, where: str) -> None:
-    """Raise AnomalyError, naming `what` and `where`, when `value` has a NaN or an infinity."""
-    for array in value if type(value) is tuple else (value,):
-        array = array._data if isinstance(array, Tensor) else array
-        if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            kind = "NaN" if np.isnan(array[index]) else "infinity"
-            raise AnomalyError(f"{kind} at index {index} in {what}, called at {where}")
+def share_views(args: Sequence[Any], value: Any) -> None:
+    """`share` what is on the tape among `args` and has the memory of `value`, which is not."""
+    for y in value if type(value) is tuple else (value,):
+        for x in args:
+            if isinstance(x, Tensor) and x.node is not None and owner_of(x._data) is owner_of(y):
+                share(x.node, x._data)

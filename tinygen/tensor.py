@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygen.memory import CLOCK, share, write
 from tinygen.words import attribute_hint
 
 if TYPE_CHECKING:
@@ -51,13 +52,19 @@ class Tensor:
         self.grad: Array | None = None  # filled by backward() on leaves: an array like `data`
         self.requires_grad = requires_grad
         self.node: Node | None = None  # the tape entry that computed this tensor; None on leaves
-        self.version = 0  # how often `data` was written; the tape compares it
+        self.version = 0  # when `data` was last assigned to, by the tape's clock; 0 for never
 
     # -- the array ---------------------------------------------------------------------------------
 
     @property
     def data(self) -> Array:
-        """The array itself. Assigning (also `t.data -= step`) tells the tape that it has changed."""
+        """The array itself. Assigning (also `t.data -= step`) tells the tape that it has changed.
+
+        A tensor keeps its dtype: what is assigned is cast to it, float64 to float32 as well. Raises TypeError
+        for numbers of another kind (floats into integers), ValueError for another shape, RuntimeError when
+        the tensor was computed on the tape."""
+        if self.node is not None:
+            share(self.node, self._data)
         return self._data
 
     @data.setter
@@ -65,13 +72,26 @@ class Tensor:
         if self.node is not None:
             raise RuntimeError(
                 "cannot write into a tensor that was computed on the tape: its gradient would be wrong. "
-                "Compute a new tensor, or write into t.detach()"
+                "Compute a new one (np.where), or write into a copy of its values: Tensor(t.numpy().copy())"
             )
         value = as_array(value, None)
         if value.shape != self._data.shape:
             raise ValueError(f"cannot assign data of shape {value.shape} to shape {self.shape}")
-        self._data = value
-        self.version += 1
+        if value.dtype != self._data.dtype:
+            if not np.can_cast(value.dtype, self._data.dtype, "same_kind"):
+                raise TypeError(
+                    f"cannot assign {value.dtype} data to a tensor of {self.dtype}, which keeps its dtype: "
+                    "cast the data first, or make a new tensor"
+                )
+            value = value.astype(self._data.dtype)
+        if value is self._data:  # written in place, and others may share it
+            write(value)
+        self.replace(value)
+
+    def replace(self, array: Array) -> None:
+        """Hold `array` from now on, of whatever dtype and device."""
+        self._data = array
+        self.version = next(CLOCK)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,20 +116,27 @@ class Tensor:
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a NumPy array, off the tape (shares memory on the CPU)."""
-        return to_device(self._data, "cpu")  # type: ignore[no-any-return]
+        return to_device(self.data, "cpu")  # type: ignore[no-any-return]
 
     def item(self) -> Any:
         """The one value of a tensor of size 1, as a Python number."""
         return self._data.item()
 
     def detach(self) -> Tensor:
-        """The same array, off the tape."""
-        return Tensor(self._data)
+        """The same array, off the tape. It shares its memory: backward refuses values that have been written
+        into by way of it."""
+        return Tensor(self.data)
 
     def to(self, device: str) -> Tensor:
-        """This tensor's values on "cpu" or "cuda", off the tape; itself when it is there already."""
+        """This tensor's values on "cpu" or "cuda", as a new leaf; itself when it is there already. Raises
+        TypeError when it would have to leave the tape."""
         if self.device == device:
             return self
+        if self.node is not None:
+            raise TypeError(
+                f"a computed tensor would lose its graph on the way to {device}: move what it is computed "
+                "from, or t.detach()"
+            )
         return Tensor(to_device(self._data, device), requires_grad=self.requires_grad)
 
     # -- NumPy's protocols -------------------------------------------------------------------------
@@ -173,7 +200,7 @@ class Tensor:
                 )
             value = value._data
         self._data[index] = value
-        self.version += 1
+        write(self._data)
 
     def __len__(self) -> int:
         return len(self._data)
@@ -185,18 +212,6 @@ class Tensor:
 
     def __bool__(self) -> bool:
         return bool(self._data)
-
-    def __float__(self) -> float:
-        return float(self._data)
-
-    def __int__(self) -> int:
-        return int(self._data)
-
-    def __complex__(self) -> complex:
-        return complex(self._data)
-
-    def __index__(self) -> int:
-        return self._data.__index__()  # type: ignore[no-any-return]
 
     def __getattr__(self, name: str) -> Any:
         """Only for what is not there: PyTorch's words, and those of NumPy's functions."""
@@ -217,7 +232,12 @@ class Tensor:
         origin = f", from {self.node.op.name}" if self.node else ", requires_grad=True"
         return f"Tensor({values}{extra}{origin if self.requires_grad else ''})"
 
-    if TYPE_CHECKING:  # bound from above: backward in tinygen/backward.py, the rest in tinygen/ops
+    if TYPE_CHECKING:  # bound from above: in tinygen/protocols.py, tinygen/backward.py and tinygen/ops
+
+        def __float__(self) -> float: ...
+        def __int__(self) -> int: ...
+        def __complex__(self) -> complex: ...
+        def __index__(self) -> int: ...
 
         def backward(self, gradient: Any = None, *, retain_graph: bool = False) -> None: ...
 

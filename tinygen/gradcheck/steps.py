@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backward import fitted, like_before, program
+from tinygen.backward import fitted, program
+from tinygen.checks import signature
 from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.randomness import Randomness
 from tinygen.gradcheck.subject import Function, Pull, through_the_tape
 from tinygen.modes import enable_grad, no_grad
-from tinygen.tape import PICK, Node, signature
+from tinygen.recompute import like_before
+from tinygen.tape import PICK, Node
 from tinygen.tensor import Tensor
 
 

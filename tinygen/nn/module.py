@@ -155,7 +155,8 @@ class Module:
     def convert(self, function: Callable[[Array], Array]) -> Self:
         for _, t in unique(self.named_tensors(Tensor)):
             if t.node is None:
-                t.data, t.grad = function(t.data), None
+                t.replace(function(t.data))
+                t.grad = None
         return self
 
     # -- saving and loading ------------------------------------------------------------------------

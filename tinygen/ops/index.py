@@ -28,11 +28,16 @@ def axis_from_0(axis: int, ndim: int) -> int:
 
 def getitem(x: Any, index: Any) -> Tensor:
     """x[index], NumPy's basic and advanced indexing; Tensors of ints or bools may be indices."""
-    return entries(x, plain(index))
+    return entries(x, plain(index), *tensors(index))
+
+
+def tensors(index: Any) -> list[Tensor]:
+    return [i for i in (index if isinstance(index, tuple) else (index,)) if isinstance(i, Tensor)]
 
 
 @op
-def entries(x: Array, index: Any) -> Any:
+def entries(x: Array, index: Any, *held: Array) -> Any:
+    """x[index]. `held` are the Tensors whose arrays the index has: so the tape sees writes into them."""
     shape = x.shape
     return x[index], lambda g: scatter_add(g, index, shape)
 
@@ -63,9 +68,9 @@ def may_repeat(index: Any) -> bool:
 def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
     """The entries at `indices` along an axis (of the flattened x for None). Indices outside are an error, or
     are brought inside, with `mode` "wrap" or "clip"."""
-    indices = plain(indices)
     indices = np.asarray(indices) if isinstance(indices, (tuple, list)) else indices
     if mode != "raise":
+        indices = plain(indices)
         n = x.size if axis is None else x.shape[axis]
         indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
     if axis is None:
@@ -77,17 +82,18 @@ def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") 
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     """For each position of `indices`, the entry of x at that index along `axis`: one logit a row. Along the
     other axes x and `indices` are broadcast."""
-    indices = plain(indices)
     indices = indices if hasattr(indices, "ndim") else np.asarray(indices)
     if axis is None:
         return getitem(np.ravel(x), indices)
+    held = tensors(indices)
+    indices = plain(indices)
     if indices.ndim != x.ndim:
         raise ValueError(
             f"take_along_axis: indices have shape {indices.shape}, x {x.shape}: same ndim needed"
         )
     grid = list(np.ogrid[tuple(slice(n) for n in x.shape)])
     grid[axis] = indices
-    return entries(x, tuple(grid))
+    return entries(x, tuple(grid), *held)
 
 
 @op

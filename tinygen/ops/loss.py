@@ -83,7 +83,8 @@ def cross_entropy(
             f"target {int(ids[wrong][0])} is outside [0, {logits.shape[-1]}) "
             f"and not ignore_index={ignore_index}"
         )
-    losses = token_losses(logits, beside(array, ids), ignore_index, label_smoothing)
+    here = targets if isinstance(targets, Tensor) and device_of(array) == "cpu" else beside(array, ids)
+    losses = token_losses(logits, here, ignore_index, label_smoothing)
     if reduction != "mean":
         return reduced(losses, reduction)
     if not counted.any():

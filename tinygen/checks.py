@@ -1,0 +1,124 @@
+"""What ops are held to, and the words for it: results that an op cannot have, arguments that it cannot take,
+NaNs where none are wanted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinygen.tensor import Tensor, device_of
+from tinygen.words import keyword_hint
+
+if TYPE_CHECKING:
+    from tinygen.tape import Op
+
+# -- what an op has to return ----------------------------------------------------------------------
+
+
+def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
+    """Raise TypeError unless `result` is `value, rule, rule, ...`, as `op` has it."""
+    needed = (
+        f"`{op.name}` is an @op: it returns a tuple `value, rule, ...`, for each input one small function "
+        "that sends the gradient back (`value,` if there are none)"
+    )
+    if type(result) is not tuple or not result:
+        raise TypeError(f"{needed}. This one returned {kind_of(result)}")
+    value, *rules = result
+    for y in value if type(value) is tuple else (value,):
+        if isinstance(y, Tensor):
+            raise TypeError(
+                f"{needed}. The value is a Tensor: one that the body closes over must be an argument"
+            )
+        if not (hasattr(y, "dtype") or isinstance(y, bool | int | float | complex)):
+            raise TypeError(f"{needed}. The value is {kind_of(y)}, where an array or a number is needed")
+    for i, rule in enumerate(rules):
+        if not (rule is None or callable(rule)):
+            raise TypeError(f"{needed}. Rule {i} is {kind_of(rule)}: a function is needed, or None")
+    parameters = inspect.signature(op.body).parameters.values()
+    inputs = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    most = len(args) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(inputs)
+    if len(rules) > most:
+        raise TypeError(f"{needed}. There are {len(rules)} rules for {most} inputs")
+    asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
+    if len(rules) > 1 and True in asked[len(rules) :]:
+        raise TypeError(too_few(op, len(rules), asked))
+    op.kind = tuple
+
+
+def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
+    """Raise TypeError when complex numbers meet an op whose gradient is not known to be right for them."""
+    for x in args:
+        if isinstance(x, Tensor) and x._data.dtype.kind == "c":
+            break
+    else:
+        y = value[-1] if type(value) is tuple else value
+        if y.dtype.kind != "c":
+            return
+    raise TypeError(
+        f"`{op.name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "
+        "is your own op, see docs/arrays.md on complex numbers"
+    )
+
+
+def too_few(op: Op, rules: int, asked: Sequence[bool]) -> str:
+    missing = asked.index(True, rules)
+    return (
+        f"`{op.name}` has no gradient for its argument {missing}: it returned {rules} rules. Return one "
+        "more, or one joint rule for all inputs; or detach() the argument"
+    )
+
+
+def kind_of(x: Any) -> str:
+    """Like "a float64 array of shape (2, 3)", "a function"."""
+    if isinstance(x, np.ndarray):
+        return f"a {x.dtype} array of shape {x.shape}"
+    return "an empty tuple" if x == () else f"a {type(x).__name__}"
+
+
+# -- what errors say -------------------------------------------------------------------------------
+
+
+def signature(op: Op, arrays: Sequence[Any]) -> str:
+    """Like "matmul(float32 (2, 3), float32 (4, 5))"."""
+
+    def describe(x: Any) -> str:
+        array = hasattr(x, "dtype") and isinstance(getattr(x, "shape", None), tuple)  # not a dtype
+        return f"{x.dtype} {x.shape}" if array else repr(x)[:40]
+
+    return f"{op.name}({', '.join(describe(x) for x in arrays)})"
+
+
+def explained(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[type[Exception], str] | None:
+    """What to raise in the place of `error`, with the call that failed and its shapes; None for `error`
+    itself, which has a note then."""
+    devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}
+    if len(devices) > 1 and isinstance(error, TypeError):  # NumPy's ids for an array on a card are fine
+        return TypeError, (f"{call}: arrays on cpu and on cuda do not mix; move one with .to(device)")
+    for x in arrays:
+        if hasattr(x, "__dlpack__") and not hasattr(x, "__array_function__"):
+            kind = f"{type(x).__module__}.{type(x).__qualname__}"
+            return TypeError, (f"{call}: NumPy cannot compute with a {kind}; Tensor(x) shares its memory")
+    if type(error) in (TypeError, ValueError, IndexError, np.linalg.LinAlgError):
+        return type(error), f"{call}: {error}{keyword_hint(str(error))}"
+    error.add_note(f"in {call}")
+    return None
+
+
+# -- NaNs -----------------------------------------------------------------------------------------
+
+
+class AnomalyError(ArithmeticError):
+    """A NaN or an infinity, caught where it was made, under `anomaly()`."""
+
+
+def check_finite(value: Any, what: str, where: str) -> None:
+    """Raise AnomalyError, naming `what` and `where`, when `value` has a NaN or an infinity."""
+    for array in value if type(value) is tuple else (value,):
+        array = array._data if isinstance(array, Tensor) else array
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            kind = "NaN" if np.isnan(array[index]) else "infinity"
+            raise AnomalyError(f"{kind} at index {index} in {what}, called at {where}")

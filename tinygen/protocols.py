@@ -1,0 +1,119 @@
+"""Where Python asks a Tensor for less than it is: a number, a copy, bytes, another value under the same name.
+
+Each of these could drop the graph without a word, so that a leaf waits for a gradient that never comes. What
+keeps the graph is done, and the rest is refused, with the way to say that it is meant.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from tinygen.tensor import Array, Tensor
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def constant(t: Tensor, kind: str) -> Array:
+    if t.requires_grad:
+        raise TypeError(
+            f"{kind}() of a tensor that requires grad would drop its graph (math.exp, np.fromiter and "
+            "`array[i] = tensor` too): t.item() is the number; np.exp, np.stack stay on the tape"
+        )
+    return t._data
+
+
+def to_float(t: Tensor) -> float:
+    return float(constant(t, "float"))
+
+
+def to_int(t: Tensor) -> int:
+    return int(constant(t, "int"))
+
+
+def to_complex(t: Tensor) -> complex:
+    return complex(constant(t, "complex"))
+
+
+def to_index(t: Tensor) -> int:
+    return constant(t, "int").__index__()  # type: ignore[no-any-return]
+
+
+# -- copies ----------------------------------------------------------------------------------------
+
+
+def shallow_copy(t: Tensor) -> Tensor:
+    """What was computed on the tape is its own copy, as nobody writes into it."""
+    if t.node is not None:
+        return t
+    if t.requires_grad:
+        raise TypeError(
+            "copy.copy of a leaf would share its values and not its gradient: copy.deepcopy(t) is another "
+            "leaf, t.detach() a constant of the same values"
+        )
+    return restored(t, state_of(t))
+
+
+def deep_copy(t: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A leaf of its own; what was computed on the tape is its own copy."""
+    return t if t.node is not None else restored(t, copy.deepcopy(state_of(t), memo))
+
+
+def restored(t: Tensor, state: Any) -> Tensor:
+    new = type(t).__new__(type(t))
+    for attributes in state:
+        for name, value in (attributes or {}).items():
+            setattr(new, name, value)
+    return new
+
+
+def state_of(t: Tensor) -> Any:
+    """For pickle."""
+    if t.node is not None:
+        raise TypeError(
+            f"a tensor computed on the tape, from {t.node.op.name}, cannot be pickled with its graph: pickle "
+            "t.detach() or t.numpy()"
+        )
+    return object.__getstate__(t)
+
+
+# -- `x += 1`, which gives the name x to another tensor ---------------------------------------------
+
+
+def in_place(t: Tensor, other: Any) -> Any:
+    """Python then takes `t + other`."""
+    if t.requires_grad and t.node is None:
+        raise TypeError(
+            "an operator such as += on a leaf that requires grad would make its name another tensor's, whose "
+            ".grad stays None: write y = x + ..., or x.data += ... to update the leaf itself"
+        )
+    return NotImplemented
+
+
+IN_PLACE = [
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+]
+METHODS: dict[str, Any] = {
+    "__float__": to_float,
+    "__int__": to_int,
+    "__complex__": to_complex,
+    "__index__": to_index,
+    "__copy__": shallow_copy,
+    "__deepcopy__": deep_copy,
+    "__getstate__": state_of,
+    **{f"__i{name}__": in_place for name in IN_PLACE},
+}
+for name, method in METHODS.items():
+    setattr(Tensor, name, method)
