@@ -48,14 +48,16 @@ def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
     op.kind = tuple
 
 
+COMPLEX = {np.dtype(kind) for kind in (np.complex64, np.complex128, np.clongdouble)}
+
+
 def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
     """Raise TypeError when complex numbers meet an op whose gradient is not known to be right for them."""
     for x in args:
-        if isinstance(x, Tensor) and x._data.dtype.kind == "c":
+        if isinstance(x, Tensor) and x._data.dtype in COMPLEX:
             break
     else:
-        y = value[-1] if type(value) is tuple else value
-        if y.dtype.kind != "c":
+        if (value[-1] if type(value) is tuple else value).dtype not in COMPLEX:
             return
     raise TypeError(
         f"`{op.name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "

@@ -57,8 +57,8 @@ def last_write(array: Array) -> int:
 
 
 VIEWS = (
-    *("alias", "broadcast_to", "entries", "flip", "moveaxis"),
-    *("pick", "reshape", "split", "swapaxes", "transpose"),
+    *("alias", "broadcast_to", "entries", "flip", "imag", "moveaxis", "pick"),
+    *("real", "reshape", "split", "swapaxes", "transpose"),
 )
 """Ops whose value may be a view of their input."""
 

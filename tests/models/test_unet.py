@@ -22,7 +22,7 @@ def rng(seed=0):
 
 def make(config, scale=0.3, dtype=np.float64):
     """A UNet with every parameter drawn anew, so that nothing is hidden behind zeros."""
-    model = UNet(config, rng=rng()).eval()
+    model = UNet(config, rng=rng()).astype(dtype).eval()
     for i, p in enumerate(model.parameters()):
         p.data = (scale * rng(100 + i).standard_normal(p.shape)).astype(dtype)
     return model

@@ -156,18 +156,6 @@ def test_a_parameter_or_buffer_cannot_be_lost_by_assigning_something_else(name):
     assert name not in net.state_dict()
 
 
-@pytest.mark.parametrize("wrap", [list, tuple, lambda layers: dict(enumerate(layers))])
-def test_a_plain_list_of_modules_is_refused(wrap):
-    rng = np.random.default_rng(0)
-    with pytest.raises(TypeError, match=r"nn\.ModuleList"):
-        Net().layers = wrap([nn.Linear(2, 2, rng=rng)])
-    with pytest.raises(TypeError, match=r"nn\.ModuleList"):
-        Net().layers = wrap([nn.Parameter(np.ones(2))])
-    net = Net()
-    net.sizes = wrap([1, 2])  # anything else is welcome
-    assert len(net.sizes) == 2
-
-
 def test_register_buffer_takes_arrays_and_tensors_and_can_be_repeated():
     net = Net()
     for value in (np.ones(2), Tensor(np.ones(2))):

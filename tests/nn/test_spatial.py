@@ -25,7 +25,7 @@ MASK = np.arange(S) < np.array([[3], [5]])  # the first text has two tokens of p
 
 def drawn(module, scale=0.3, dtype=np.float64):
     """The module with every parameter drawn anew, so that nothing is hidden behind zeros."""
-    for i, p in enumerate(module.parameters()):
+    for i, p in enumerate(module.astype(dtype).parameters()):
         p.data = (scale * rng(100 + i).standard_normal(p.shape)).astype(dtype)
     return module
 

@@ -3,10 +3,11 @@ weights or dropout, is given the generator to draw from: `Linear(3, 4, rng=np.ra
 
 from tinygen.nn import init
 from tinygen.nn.attention import CrossAttention, KVCache, MultiHeadAttention
+from tinygen.nn.containers import ModuleList, Sequential
 from tinygen.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Embedding, Linear
-from tinygen.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
+from tinygen.nn.module import Buffer, Module, Parameter
 from tinygen.nn.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from tinygen.nn.recurrent import GRU, LSTM, RNN
 from tinygen.nn.residual import Downsample, ResBlock, Upsample

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import init
-from tinygen.nn.module import Module, Parameter
+from tinygen.nn.module import Module, Parameter, cast
 from tinygen.tensor import Tensor
 
 Size = int | tuple[int, ...]
@@ -75,6 +75,7 @@ class Conv1d(Conv):
     axes = 1
 
     def forward(self, x: Any) -> Tensor:
+        x = cast(x, self.weight)
         return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -85,6 +86,7 @@ class Conv2d(Conv):
     axes = 2
 
     def forward(self, x: Any) -> Tensor:
+        x = cast(x, self.weight)
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
@@ -96,6 +98,7 @@ class ConvTranspose1d(Conv):
     transposed = True
 
     def forward(self, x: Any) -> Tensor:
+        x = cast(x, self.weight)
         return ops.conv_transpose1d(
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
         )
@@ -109,6 +112,7 @@ class ConvTranspose2d(Conv):
     transposed = True
 
     def forward(self, x: Any) -> Tensor:
+        x = cast(x, self.weight)
         return ops.conv_transpose2d(
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
         )

@@ -8,12 +8,13 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import init
-from tinygen.nn.module import Module, Parameter
+from tinygen.nn.module import Module, Parameter, cast
 from tinygen.tensor import Tensor
 
 
 class Linear(Module):
-    """x Wᵀ + b: (..., in_features) -> (..., out_features), weight (out_features, in_features).
+    """x Wᵀ + b: (..., in_features) -> (..., out_features), weight (out_features, in_features). As all layers,
+    it computes in the dtype of its weight: x is cast to it.
 
     Weight and bias start uniform within ±1/sqrt(in_features), as PyTorch's do."""
 
@@ -24,7 +25,7 @@ class Linear(Module):
         self.bias = Parameter(init.fan_in_uniform(rng, (out_features,), in_features)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+        return ops.linear(cast(x, self.weight), self.weight, self.bias)
 
     def extra_repr(self) -> str:
         out_features, in_features = self.weight.shape

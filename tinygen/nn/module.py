@@ -2,7 +2,8 @@
 
 A module's attributes are its registry. An attribute that is a `Parameter` is trained and saved, a
 `Buffer` is saved, a plain Tensor is a constant that only moves along (`to`, `astype`), a `Module` is a
-branch of the tree; anything else is the module's own affair. There is nothing to set up, so
+branch of the tree, and lists, tuples and dicts may hold all of these (`tree.py`). Anything else is the
+module's own affair, and refused where it hides a module or a parameter. There is nothing to set up, so
 `super().__init__()` may be left out.
 """
 
@@ -14,28 +15,15 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from tinygen.nn.tree import Branch, Buffer, Parameter, check, held, joined, put, refuse_raw, walk
 from tinygen.tensor import Array, Tensor, to_device
+
+__all__ = ["Buffer", "Module", "Parameter"]
 
 T = TypeVar("T")
 
 
-class Parameter(Tensor):
-    """A tensor that is trained: a leaf that requires grad. It holds a copy of `data`, float32 unless
-    `dtype` asks for another, since an optimizer writes into it."""
-
-    __slots__ = ()
-
-    def __init__(self, data: Any, dtype: Any = np.float32) -> None:
-        super().__init__(np.array(data, dtype=dtype, order="C"), requires_grad=True)
-
-
-class Buffer(Tensor):
-    """A tensor that is part of a module's state but is not trained: running statistics, for one."""
-
-    __slots__ = ()
-
-
-class Module:
+class Module(Branch):
     """What has parameters and computes with them.
 
     A subclass assigns Parameters and Modules to attributes in `__init__` and computes in `forward`;
@@ -47,6 +35,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._checked:
+            check(self)
         return self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -57,13 +47,13 @@ class Module:
                 f"self.{name} is a {kind}, and a {type(value).__name__} in its place would be none: "
                 f"write into it with self.{name}.data = array, or assign a new {kind}"
             )
-        items = value.values() if isinstance(value, dict) else value
-        if isinstance(value, list | tuple | dict) and any(isinstance(x, Module | Parameter) for x in items):
-            raise TypeError(
-                f"self.{name} is a {type(value).__name__} of modules or parameters, which would not be "
-                "found there: use nn.ModuleList, or give each an attribute of its own"
-            )
+        if isinstance(value, Tensor) and not self._checked:
+            refuse_raw(name, value)
         super().__setattr__(name, value)
+
+    def replace_child(self, name: str, module: Module) -> None:
+        """Put `module` in the place of the child of this name, an attribute or an item of a list or dict."""
+        put(vars(self), name, module)
 
     def register_buffer(self, name: str, value: Any) -> None:
         """Make `value`, an array or a Tensor, the Buffer `self.<name>`."""
@@ -73,13 +63,13 @@ class Module:
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules right under this one."""
-        return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
+        return ((name, value) for name, value in held(self) if isinstance(value, Module))
 
-    def paths(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it, parents first; one that is shared comes under each path."""
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.paths(joined(prefix, name))
+    def paths(self) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, each checked; one that is shared comes under each path."""
+        for path, module in walk(self):
+            check(module)
+            yield path, module
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """This module, named "", and all below it, each once."""
@@ -88,7 +78,7 @@ class Module:
     def named_tensors(self, *kinds: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The tensors of these kinds in the tree; one that is shared comes under each name."""
         for path, module in self.paths():
-            for name, value in vars(module).items():
+            for name, value in held(module):
                 if isinstance(value, kinds):
                     yield joined(path, name), value
 
@@ -106,7 +96,7 @@ class Module:
 
     def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
         """Every generator in the tree, from which dropout draws, with its name, each once."""
-        pairs = ((path, *item) for path, module in self.paths() for item in vars(module).items())
+        pairs = ((path, *item) for path, module in self.paths() for item in held(module))
         return unique(
             (joined(path, name), x) for path, name, x in pairs if isinstance(x, np.random.Generator)
         )
@@ -163,7 +153,16 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
         """{name: copy as a NumPy array} of parameters and buffers; a shared one under each of its names."""
-        return {name: np.array(t.numpy()) for name, t in self.named_tensors(Parameter, Buffer)}
+        return {name: np.array(t.numpy()) for name, t in self.named_state().items()}
+
+    def named_state(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name; a shared one under each of its names. Raises ValueError when two
+        have one name."""
+        state: dict[str, Tensor] = {}
+        for name, t in self.named_tensors(Parameter, Buffer):
+            if state.setdefault(name, t) is not t:
+                raise ValueError(f"two tensors are called {name}: give the keys of dicts other names")
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Take the values of `state` (NumPy arrays), cast to the dtype and device that each tensor has.
@@ -172,7 +171,7 @@ class Module:
         changed nothing, that lists every mismatch: those names (unless `strict` is off), arrays of the
         wrong shape or kind of numbers, tied weights that have two values. A tied weight may come under one
         name only."""
-        ours = dict(self.named_tensors(Parameter, Buffer))
+        ours = self.named_state()
         arrays = {name: np.asarray(state[name]) for name in ours if name in state}
         first: dict[Tensor, str] = {}
         for name in arrays:
@@ -218,7 +217,7 @@ class Module:
         """(text, count) of this module and all below; equal neighbours share a line."""
         blocks: list[tuple[str, list[tuple[str, str]]]] = []
         inner = any(True for _ in self.named_children())
-        for name, value in vars(self).items():
+        for name, value in held(self):
             if isinstance(value, Module):
                 blocks.append((name, value.lines()))
             elif inner and isinstance(value, Parameter):
@@ -227,7 +226,9 @@ class Module:
                 blocks.append((name, [(getattr(value, "__name__", repr(value)), "")]))
         extra, count = self.extra_repr(), self.num_parameters()
         rows = [(type(self).__name__ + (f"({extra})" if extra else ""), f"{count:,}" if count else "")]
-        for (first, *below), same in itertools.groupby(blocks, key=lambda item: item[1]):
+        for (_, (first, *below)), same in itertools.groupby(
+            blocks, key=lambda item: (item[0].rpartition(".")[0], item[1])
+        ):
             names = [name for name, _ in same]
             times = f"{len(names)} × " if len(names) > 1 else ""
             label = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
@@ -236,50 +237,13 @@ class Module:
         return rows
 
 
-class ModuleList(Module):
-    """Modules in a row, found by index: what a Python list would be, if the tree could see into it."""
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        for module in modules:
-            self.append(module)
-
-    def append(self, module: Any) -> None:
-        if not isinstance(module, Module):
-            raise TypeError(f"a ModuleList holds modules, this is a {type(module).__name__}")
-        setattr(self, str(len(self)), module)
-
-    def items(self) -> list[Any]:
-        return [value for name, value in vars(self).items() if name.isdigit()]
-
-    def __len__(self) -> int:
-        return len(self.items())
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.items())
-
-    def __getitem__(self, index: int) -> Any:
-        return self.items()[index]
-
-    def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, str(range(len(self))[index]), module)
-
-
-class Sequential(ModuleList):
-    """Each one's output is the next one's input. Functions may stand among the modules:
-    `Sequential(Linear(2, 64, rng=rng), ops.silu, Linear(64, 2, rng=rng))`."""
-
-    def __init__(self, *steps: Callable[..., Any]) -> None:
-        super().__init__(steps)  # type: ignore[arg-type]
-
-    def append(self, step: Any) -> None:
-        if not callable(step):
-            raise TypeError(f"a Sequential holds modules and functions, this is a {type(step).__name__}")
-        setattr(self, str(len(self)), step)
-
-    def forward(self, x: Any) -> Any:
-        for step in self:
-            x = step(x)
+def cast(x: Any, weight: Tensor) -> Any:
+    """`x` in the dtype of a layer's weight, whatever comes in: NumPy makes float64 of most, in which all that
+    follows would take several times as long. Only complex numbers stay (gradcheck steps through them)."""
+    dtype = getattr(x, "dtype", weight.dtype)
+    if dtype is weight.dtype or dtype.kind == "c":
         return x
+    return x.astype(weight.dtype)
 
 
 def holds(dtype: Any, array: Array) -> bool:
@@ -287,10 +251,6 @@ def holds(dtype: Any, array: Array) -> bool:
     if array.dtype.kind == "c":
         return bool(dtype.kind == "c")
     return not (dtype.kind in "biu" and array.dtype.kind == "f" and np.any(array % 1))
-
-
-def joined(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
 
 
 def unique(pairs: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:

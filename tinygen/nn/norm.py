@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import init
-from tinygen.nn.module import Module, Parameter
+from tinygen.nn.module import Module, Parameter, cast
 from tinygen.tape import detached
 from tinygen.tensor import Array, Tensor
 
@@ -24,7 +24,7 @@ class LayerNorm(Module):
         self.eps = eps
 
     def forward(self, x: Any) -> Tensor:
-        return ops.layer_norm(x, self.weight, self.bias, self.eps)
+        return ops.layer_norm(cast(x, self.weight), self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.weight.size}" + (", bias=False" if self.bias is None else "")
@@ -39,7 +39,7 @@ class RMSNorm(Module):
         self.eps = eps
 
     def forward(self, x: Any) -> Tensor:
-        return ops.rms_norm(x, self.weight, self.eps)
+        return ops.rms_norm(cast(x, self.weight), self.weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.weight.size}"
@@ -60,7 +60,7 @@ class GroupNorm(Module):
         self.eps = eps
 
     def forward(self, x: Any) -> Tensor:
-        return ops.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+        return ops.group_norm(cast(x, self.weight), self.groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.groups}, {self.weight.size}"
@@ -88,6 +88,7 @@ class BatchNorm(Module):
         self.momentum = momentum
 
     def forward(self, x: Any) -> Tensor:
+        x = cast(x, self.weight)
         if self.training:
             self.record(detached(x))
             return ops.batch_norm(x, self.weight, self.bias, self.eps)

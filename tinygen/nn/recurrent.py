@@ -14,8 +14,9 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import init
+from tinygen.nn.containers import ModuleList
 from tinygen.nn.dropout import Dropout
-from tinygen.nn.module import Module, ModuleList, Parameter
+from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.activation import beside
 from tinygen.tensor import Array, Tensor
 
@@ -47,7 +48,8 @@ class OneDirection(Module):
         inside: Tensor | None = self.bias_hh
         if outside is not None and inside is not None and self.op is not ops.gru:
             outside, inside = None, outside + inside  # both are added to one sum; the GRU's meet r in between
-        x = ops.linear(x, self.weight_ih, outside)
+        x = ops.linear(cast(x, self.weight_ih), self.weight_ih, outside)
+        state = tuple(cast(s, self.weight_hh) for s in state)
         return self.op(x, self.weight_hh, inside, *state, lengths, self.reverse)
 
     def extra_repr(self) -> str:

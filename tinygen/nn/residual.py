@@ -15,7 +15,7 @@ from tinygen import ops
 from tinygen.nn.conv import Conv2d
 from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Linear
-from tinygen.nn.module import Module
+from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import GroupNorm
 from tinygen.tensor import Tensor
 
@@ -88,6 +88,7 @@ class ResBlock(Module):
                 if self.emb is None
                 else "the block was made for an embedding: pass emb"
             )
+        x = cast(x, self.norm1.weight)
         h = self.conv1(ops.silu(self.norm1(x)))
         if self.emb is None:
             h = self.norm2(h)

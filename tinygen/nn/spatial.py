@@ -12,8 +12,9 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn.attention import CrossAttention, MultiHeadAttention
+from tinygen.nn.containers import ModuleList
 from tinygen.nn.linear import Linear
-from tinygen.nn.module import Module, ModuleList
+from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
 from tinygen.nn.residual import norm_of, zeroed
 from tinygen.tensor import Tensor
@@ -82,6 +83,7 @@ class ContextBlock(Module):
 
     def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
         """context (B, S, context_channels); `mask` as in MultiHeadAttention, for the context."""
+        x = cast(x, self.ln1.weight)
         x = x + self.attn(self.ln1(x))
         x = x + self.cross(self.ln2(x), context, mask)
         return x + self.mlp(self.ln3(x))  # type: ignore[no-any-return]
@@ -123,6 +125,7 @@ class SpatialTransformer(Module):
                     f"token of the context {context.shape}"
                 )
             mask = mask[:, None, None]  # (B, 1, 1, S): for all heads and pixels
+        x = cast(x, self.norm.weight)
         height, width = x.shape[2:]
         tokens = self.proj_in(as_tokens(self.norm(x)))
         for block in self.blocks:

@@ -11,7 +11,7 @@ from tinygen import ops
 from tinygen.nn.attention import KVCache, MultiHeadAttention
 from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Linear
-from tinygen.nn.module import Module
+from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
 from tinygen.tensor import Tensor
 
@@ -55,5 +55,6 @@ class Block(Module):
         self.dropout = Dropout(dropout, rng=rng)
 
     def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+        x = cast(x, self.ln1.weight)
         x = x + self.dropout(self.attn(self.ln1(x), mask, cache))
         return x + self.dropout(self.mlp(self.ln2(x)))  # type: ignore[no-any-return]
