@@ -452,3 +452,25 @@ def test_peft():
     merge(ours)
     merged = theirs.merge_and_unload()
     np.testing.assert_allclose(lora.base.weight.numpy(), merged[0].weight.detach().numpy(), rtol=1e-12)
+
+
+def test_linears_in_lists_and_dicts_are_adapted_and_put_back():
+    class Lists(nn.Module):
+        def __init__(self):
+            self.blocks = [nn.Linear(3, 3, rng=np.random.default_rng(i)) for i in range(2)]
+            self.heads = {"left": [nn.Linear(3, 2, rng=np.random.default_rng(2))]}
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return self.heads["left"][0](x)
+
+    model, x = Lists(), np.ones((1, 3), np.float32)
+    before = model(x).data
+    names = ["blocks.0", "blocks.1", "heads.left.0"]
+    assert list(add_lora(model, rank=1, alpha=2, rng=np.random.default_rng(3))) == names
+    np.testing.assert_array_equal(model(x).data, before)
+    assert len([p for p in model.parameters() if p.requires_grad]) == 6
+    assert list(unload(model)) == names
+    assert [type(b).__name__ for b in model.blocks] == ["Linear", "Linear"]
+    np.testing.assert_array_equal(model(x).data, before)

@@ -256,14 +256,18 @@ def test_a_child_is_replaced_wherever_it_stands():
     net = Net(a=linear(), b=[linear(), {"k": linear()}], c=(linear(),), d=nn.ModuleList([linear()]))
     for name in ("a", "b.0", "b.1.k"):
         new = linear(7)
-        net.replace_child(name, new)
+        net.replace_module(name, new)
         assert dict(net.named_children())[name] is new
-    net.d.replace_child("0", new)
+    net.replace_module("d.0", new)
     assert net.d[0] is new
+    deep = Net(a=[Net(b={"k": [linear()]})])
+    deep.replace_module("a.0.b.k.0", new)
+    assert deep.a[0].b["k"][0] is new
     with pytest.raises(TypeError, match=r"c\.0 is in a tuple"):
-        net.replace_child("c.0", linear())
-    with pytest.raises(KeyError):
-        net.replace_child("b.2", linear())
+        net.replace_module("c.0", linear())
+    for name in ("b.2", "e", "b.1.k.weights"):
+        with pytest.raises(KeyError, match=name):
+            net.replace_module(name, linear())
 
 
 def test_a_call_costs_no_walk(monkeypatch):

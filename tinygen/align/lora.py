@@ -168,13 +168,11 @@ def attach(
     for layer in layers.values():
         require_possible(layer, rank, alpha, dropout)
     model.freeze()
-    parents = dict(model.named_modules())
     placed = {}
     for name, layer in layers.items():
-        path, _, last = name.rpartition(".")
         adapted = LoRALinear(layer, rank, alpha, dropout, rng=rng)
         placed[name] = adapted.to(layer.weight.device).train(layer.training)
-        setattr(parents[path], last, placed[name])
+        model.replace_module(name, placed[name])
     return placed
 
 
@@ -206,7 +204,7 @@ def unload(model: Module) -> list[str]:
     for path, parent in list(model.named_modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LoRALinear):
-                setattr(parent, name, child.base)
+                parent.replace_module(name, child.base)
                 names.append(f"{path}.{name}" if path else name)
     return names
 

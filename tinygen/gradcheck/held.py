@@ -60,9 +60,10 @@ class Held:
         """Take what the tensors are now for what the tape has on record."""
         self.last = contents(c.tensor for c in self.first)
 
-    def back(self) -> None:
-        """The tensors as they were when the run on record ended: its gradient may look at them."""
-        for t, array, version in self.last:
+    def back(self, last: Sequence[Content] | None = None) -> None:
+        """The tensors as they were when a run on record ended (the last one, or where `last` is from): its
+        gradient may look at them."""
+        for t, array, version in self.last if last is None else last:
             t._data, t.version = array, version
 
     def leave(self) -> None:

@@ -8,6 +8,7 @@ inputs (`steps.py`), and the `Gradient` of any of these, for the second order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -188,10 +189,19 @@ def through_the_tape(
     return [grads.get(v.node or v) for v in variables]
 
 
+def as_recorded(subject: Recorded) -> Callable[[], None]:
+    """What puts the buffers and the like back as they are now, at the end of a run on record: its gradient
+    looks at them, and other runs come in between."""
+    held: Held | None = getattr(subject, "held", None)
+    return (lambda: None) if held is None else functools.partial(held.back, held.last)
+
+
 def recorded(subject: Recorded, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
     variables, outputs = subject.call(arrays)
+    back = as_recorded(subject)
 
     def pull(cotangents: Sequence[Array]) -> list[Array | None]:
+        back()
         grads = subject.sent(outputs, cotangents, variables, False)
         return [None if g is None else np.array(g) for g in grads]
 
@@ -226,8 +236,10 @@ class Gradient:
         leaves = [self.base.leaf(g) for g in given]
         gradients = self.base.sent(outputs, leaves, variables, True)
         gradients = [gradients[i] for i in self.reached]
+        back = as_recorded(self.base)
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:
+            back()
             grads = self.base.sent(gradients, cotangents, [*leaves, *variables], False)
             return [None if g is None else np.array(g) for g in grads]
 

@@ -51,8 +51,9 @@ class Module(Branch):
             refuse_raw(name, value)
         super().__setattr__(name, value)
 
-    def replace_child(self, name: str, module: Module) -> None:
-        """Put `module` in the place of the child of this name, an attribute or an item of a list or dict."""
+    def replace_module(self, name: str, module: Module) -> None:
+        """Put `module` in the place of the one of this name in the tree, an attribute, or an item of a list
+        or a dict. Raises TypeError for an item of a tuple, KeyError when there is none."""
         put(vars(self), name, module)
 
     def register_buffer(self, name: str, value: Any) -> None:

@@ -101,24 +101,20 @@ def hidden(value: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
                 todo.append(x)
 
 
-def put(attributes: dict[str, Any], name: str, value: Any) -> None:
-    """Put `value` where `parts` found something under this name. Raises TypeError in a tuple, KeyError where
-    nothing is."""
-
-    def search(holder: Any, pairs: Iterator[tuple[Any, Any]], path: str) -> bool:
-        for key, item in pairs:
-            here = joined(path, str(key))
-            if here == name:
-                if isinstance(holder, tuple):
-                    raise TypeError(f"{here} is in a tuple, where nothing can be replaced: make it a list")
-                holder[key] = value
-                return True
-            inner = name.startswith(here + ".") and isinstance(item, list | tuple | dict)
-            if inner and search(item, items_of(item), here):
-                return True
-        return False
-
-    if not search(attributes, iter(list(attributes.items())), ""):
+def put(holder: Any, name: str, value: Any, path: str = "") -> None:
+    """Put `value` where the tree has something by this name, below `holder` (attributes, a list, a dict).
+    Raises TypeError in a tuple, KeyError where nothing is."""
+    for key, item in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+        here = joined(path, str(key))
+        if here == name:
+            if isinstance(holder, tuple):
+                raise TypeError(f"{here} is in a tuple, where nothing can be replaced: make it a list")
+            holder[key] = value
+            break
+        if name.startswith(here + ".") and isinstance(item, list | tuple | dict | Branch):
+            put(vars(item) if isinstance(item, Branch) else item, name, value, here)
+            break
+    else:
         raise KeyError(name)
 
 
