@@ -77,12 +77,19 @@ class Later:
     and Numba with it, when the first arguments come that are worth it. Where the compiler cannot start, or
     fails, one warning says so, and the op does without."""
 
-    def __init__(self, op: Op, module: str, worth: Callable[..., bool], floor: str, switch: Switch) -> None:
+    def __init__(
+        self,
+        op: Op,
+        module: str,
+        worth: Callable[..., bool],
+        floor: str,
+        troubles: dict[str, str] | None = None,
+    ) -> None:
         self.__module__ = f"{PACKAGES[floor]}.{module}"
         self.__name__ = op.name
         self.worth = worth
         self.floor = floor
-        self.switch = switch
+        self.troubles = {} if troubles is None else troubles  # shared with the others
         self.function: Callable[..., Any] | None = None
         self.missing = ""  # why it cannot be had
 
@@ -100,7 +107,7 @@ class Later:
     def load(self) -> bool:
         """Whether the kernel is there; if it isn't, `missing` says why."""
         if self.function is None and not self.missing:
-            self.missing = self.switch.broken.get(self.floor, "")
+            self.missing = self.troubles.get(self.floor, "")
         if self.function is None and not self.missing:
             try:
                 if self.floor == "cuda":
@@ -109,15 +116,15 @@ class Later:
             except Exception as error:  # no Numba, CuPy or OpenBLAS, or one that cannot start
                 self.give_up(error)
                 if PACKAGES[self.floor] not in sys.modules:  # then none of them can be had
-                    self.switch.broken[self.floor] = self.missing
+                    self.troubles[self.floor] = self.missing
         return self.function is not None
 
     def give_up(self, error: Exception) -> None:
         """Do without. That a package is not installed, or is no right one, is no reason for a warning."""
         self.function = None
         self.missing = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if not self.switch.warned and (not isinstance(error, ImportError) or of_compiler(error)):
-            self.switch.warned = True
+        if "warned" not in self.troubles and (not isinstance(error, ImportError) or of_compiler(error)):
+            self.troubles["warned"] = self.missing
             text = f"compiled kernels cannot be used, NumPy computes instead: {self.missing}"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
@@ -139,8 +146,8 @@ class Switch:
     def __init__(self) -> None:
         self.mode = "auto"
         self.entries: list[Kernel] = []
-        self.broken: dict[str, str] = {}  # why none of the kernels of a floor can be had
-        self.warned = False
+        self.troubles: dict[str, str] = {}
+        """Why no kernel of a floor can be had, by the floor; and by "warned", what somebody was warned of."""
 
     def __call__(self, mode: str) -> Restore:
         if mode not in FLOORS:
@@ -166,12 +173,12 @@ class Switch:
     ) -> None:
         """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`, for
         arguments of which `worth` is true."""
-        self.register(function, "numba")(Later(op_of(function), module, worth, "numba", self))
+        self.register(function, "numba")(Later(op_of(function), module, worth, "numba", self.troubles))
 
     def on_card(self, function: Callable[..., Any] | Op, module: str) -> None:
         """Let the op `function` have, for arrays on a card, the kernel of its name in
         `tinygen_cuda/MODULE.py`."""
-        self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda", self))
+        self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda", self.troubles))
 
     def live(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
         """The kernels that need one of `floors` and that the mode allows for `op`, best first."""
