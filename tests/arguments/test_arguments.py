@@ -1,6 +1,7 @@
 """Nothing that a user says is lost on the way: every argument with a default of every public function and
 class of the upper floors makes a difference. And dropout is everywhere that its one number is said to be."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -10,6 +11,7 @@ import pytest
 from arguments import models, table
 
 from tinygen import Tensor, nn
+from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.gpt import GPT, GPTConfig
 from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.unet import UNet, UNetConfig
@@ -165,3 +167,47 @@ def test_dropout_falls_on_both_branches_of_a_block(branch):
     dropped = np.isclose(added, 0)
     assert 0.2 < dropped.mean() < 0.6
     np.testing.assert_allclose(added[~dropped], whole[~dropped] / (1 - P), rtol=1e-9)
+
+
+# -- what is handed to several ---------------------------------------------------------------------
+
+
+def below(module, kind):
+    return [part for _, part in module.paths() if isinstance(part, kind)]
+
+
+def test_groups_and_heads_are_those_of_every_norm_and_attention():
+    sizes = {"channels": 8, "groups": 4}
+    unet = UNetConfig(3, 3, multipliers=(1, 2), attention=(True, True), heads=2, context=5, **sizes)
+    for module in (
+        UNet(unet, rng=np.random.default_rng(0)),
+        UNet(dataclasses.replace(unet, context=None), rng=np.random.default_rng(0)),
+        AutoencoderKL(AutoencoderConfig(**sizes), np.random.default_rng(0)),
+        nn.SpatialTransformer(8, 2, 5, groups=4, rng=np.random.default_rng(0)),
+    ):
+        assert {norm.groups for norm in below(module, nn.GroupNorm)} == {4}
+        heads = {attention.heads for attention in below(module, Heads)}
+        assert heads == ({1} if isinstance(module, AutoencoderKL) else {2})
+    each = UNet(dataclasses.replace(unet, head_channels=4), rng=np.random.default_rng(0))
+    assert {attention.channels // attention.heads for attention in below(each, Heads)} == {4}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: GPT(dataclasses.replace(GPTS, bias=False), rng),
+        lambda rng: nn.Block(8, 2, bias=False, rng=rng),
+        lambda rng: nn.MultiHeadAttention(8, 2, bias=False, rng=rng),
+        lambda rng: nn.CrossAttention(8, 2, 5, bias=False, rng=rng),
+        lambda rng: nn.LSTM(4, 4, 2, True, bias=False, rng=rng),
+    ],
+)
+def test_without_bias_nothing_has_one(make):
+    assert [name for name, _ in make(np.random.default_rng(0)).named_parameters() if "bias" in name] == []
+
+
+def test_gelu_and_eps_are_those_of_every_block():
+    config = dataclasses.replace(GPTS, gelu="tanh", norm_eps=0.25)
+    model = GPT(config, np.random.default_rng(0))
+    assert [mlp.gelu for mlp in below(model, nn.MLP)] == ["tanh"] * 3
+    assert [norm.eps for norm in below(model, nn.LayerNorm)] == [0.25] * 7
