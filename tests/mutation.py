@@ -4,7 +4,13 @@
     python tests/mutation.py run results.jsonl --jobs 2      # again: only what was not killed
     python tests/mutation.py table results.jsonl
 
-cosmic-ray makes the mutants. They are written into a copy of the project; this process imports what all
+and in the upper floors and the training steps of the examples, of each file a sample, and all calls that have
+lost a keyword:
+
+    python tests/mutation.py run upper.jsonl --upper --sample 40
+    python tests/mutation.py table upper.jsonl --upper --sample 40
+
+`mutants.py` makes the mutants. They are written into a copy of the project; this process imports what all
 tests need (NumPy, torch, ...) once, and forks a child for each mutant, which imports the mutated tinygen
 and runs the tests that are most likely to notice; then, if they pass, the others.
 """
@@ -21,38 +27,26 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mutants import KEY, mutants, sampled
 
 ROOT = Path(__file__).parent.parent
-PAIRS = [
-    ("Binary", "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul BitAnd_BitOr BitOr_BitAnd"),
-    ("Comparison", "Eq_NotEq NotEq_Eq Is_IsNot IsNot_Is"),
-    ("Comparison", "Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt"),
-    ("Unary", "Delete_USub Delete_Not Delete_Invert"),
-]
-OPERATORS = [
-    *("AddNot", "ExceptionReplacer", "NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop"),
-    *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ReplaceAndWithOr", "ReplaceOrWithAnd"),
-    *("ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),
-    *(f"Replace{kind}Operator_{pair}" for kind, pairs in PAIRS for pair in pairs.split()),
-]
 
 # -- the tests of a file, those that kill most first -------------------------------------------------
 
 TAPE = [f"tests/test_{name}.py" for name in ("tape", "backward", "backward_safety", "tensor", "recompute")]
 GRADCHECK = [f"tests/gradcheck/test_{name}.py" for name in ("gradcheck", "verdicts", "report", "modules")]
 OTHERS = ["tests/nn", "tests/kernels", "tests/test_transforms.py", "tests/test_backward_memory.py"]
-
-
 EVERY_OP = "tests/ops/test_every_op.py"
 
 
 def stages(file: str) -> list[tuple[list[str], list[str]]]:
     """Files of tests, and which cases of `EVERY_OP`; each is run only if the ones before have passed."""
+    if file in upper_files():
+        return upper_stages(file)
     if file == "tinygen/tape.py":
         some = ["add", "matmul", "sum", "split", "astype", "attention", "conv2d", "layer_norm", "dropout"]
         return [
@@ -94,50 +88,55 @@ def public(file: str) -> list[str]:
     return [f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f'"{f.name}"' in exported]
 
 
-# -- the mutants -------------------------------------------------------------------------------------
+# -- the upper floors --------------------------------------------------------------------------------
+
+FLOORS = ("diffusion", "align", "models", "nn", "optim", "text", "data")
+GOLDEN = ["tests/golden/test_golden.py", "tests/golden/test_tokenizer.py", "tests/arguments"]
+LANGUAGE, PICTURES = (f"tests/examples/test_steps_of_{name}.py" for name in ("language_models", "pictures"))
+STAGES_OF_ALIGNMENT = "tests/examples/test_stages_of_alignment.py"
+MADE = "tests/examples/test_what_is_trained.py"
+STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
+    "gpt_text": (frozenset(["train_model", "batch_loss", "whole_loss", "evaluate"]), [LANGUAGE]),
+    "gpt_algorithms": (frozenset(["train"]), [LANGUAGE]),
+    "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE]),
+    "diffusion_2d": (frozenset(["train", "excess"]), [PICTURES, MADE]),
+    "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE]),
+    "inpaint_shapes": (frozenset(["train"]), [PICTURES, MADE]),
+    "latent_diffusion_shapes": (frozenset(["train", "make_codes", "build"]), [PICTURES, MADE]),
+    "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE]),
+    "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE]),
+    "ppo_cartpole": (
+        frozenset(["learn_round", "train", "play"]),
+        ["tests/examples/test_steps_of_cartpole.py"],
+    ),
+    "rlhf_steps": (frozenset(["Steps"]), ["tests/examples/test_rlhf_steps.py"]),
+    "rlhf_exact": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
+    "rlhf_sentiment": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
+}
+"""Of each example, the functions that train, and the tests of their steps."""
 
 
-def behaviour(source: str) -> str:
-    """The program without its annotations, which `from __future__ import annotations` leaves unevaluated."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        for field in ("annotation", "returns"):
-            if getattr(node, field, None) is not None:
-                setattr(node, field, ast.Constant(None))
-    return ast.dump(tree)
+def upper_stages(file: str) -> list[tuple[list[str], list[str]]]:
+    """The tests of the file, then of its floor, then what holds all networks."""
+    floor, stem = Path(file).parts[-2:]
+    stem = Path(stem).stem
+    if floor == "examples":
+        return [(STEPS[stem][1], [])]
+    folder = ["tests/test_optim.py"] if floor == "optim" else [f"tests/{floor}"]
+    own = [f"tests/{floor}/test_{stem}.py"]
+    return [(own, [])] * (ROOT / own[0]).exists() + [(GOLDEN, []), (folder, [])]
 
 
-def mutants(file: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """What was changed, and the whole mutated source. Left out: what does not compile, what changes an
-    annotation only, and what another operator has made already."""
-    from cosmic_ray.mutating import mutate_code
-    from cosmic_ray.plugins import get_operator
-
-    source = (ROOT / file).read_text()
-    seen = {behaviour(source)}
-    for name in OPERATORS:
-        operator, occurrence = get_operator(f"core/{name}")(), 0
-        while (mutated := mutate_code(source, operator, occurrence)) is not None:
-            occurrence += 1
-            try:
-                program = behaviour(mutated)
-            except SyntaxError:
-                continue
-            if program not in seen:
-                seen.add(program)
-                yield {"file": file, "operator": name, **difference(source, mutated)}, mutated
+def upper_files() -> list[str]:
+    found = [path for floor in FLOORS for path in sorted((ROOT / "tinygen" / floor).glob("*.py"))]
+    found += [ROOT / "examples" / f"{name}.py" for name in STEPS]
+    return [str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py"]
 
 
-def difference(source: str, mutated: str) -> dict[str, Any]:
-    before, after = source.splitlines(), mutated.splitlines()
-    same = 0
-    while before[same] == after[same]:
-        same += 1
-    end = 1
-    while before[-end] == after[-end] and end < min(len(before), len(after)) - same:
-        end += 1
-    old, new = (lines[same : len(lines) - end + 1] for lines in (before, after))
-    return {"line": same + 1, "before": "\n".join(old), "after": "\n".join(new)}
+def chosen(file: str, n: int | None, seed: int) -> list[tuple[dict[str, Any], str]]:
+    """The mutants of a file; of an example, only those of its steps."""
+    only = STEPS[Path(file).stem][0] if file.startswith("examples/") else None
+    return sampled(list(mutants(file, only)), n, seed)
 
 
 def files() -> list[str]:
@@ -183,9 +182,9 @@ def run_pytest(copy: Path, paths: list[str], cases: list[str], limit: int) -> No
         os._exit(status)
 
 
-def run(results: Path, chosen: list[str], jobs: int, limit: int) -> None:
+def run(results: Path, work: list[tuple[dict[str, Any], str]], jobs: int, limit: int) -> None:
     done = {name for name, r in read(results).items() if r["outcome"].startswith("killed")}
-    work = [m for file in chosen for m in mutants(file) if key(m[0]) not in done]
+    work = [m for m in work if key(m[0]) not in done]
     print(f"{len(work)} mutants to run, {len(done)} killed before", flush=True)
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     for module in (
@@ -235,7 +234,7 @@ def worker(work: list[tuple[dict[str, Any], str]], results: Path, limit: int) ->
 
 
 def key(change: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(change[name] for name in ("file", "operator", "line", "before", "after"))
+    return tuple(change[name] for name in KEY)
 
 
 def read(results: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -244,20 +243,20 @@ def read(results: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {key(r): r for r in map(json.loads, lines)}
 
 
-def table(results: Path) -> None:
-    """Of the mutants of the files as they are now: how many were killed, and all others. A mutant whose line
-    has moved or changed since it was run counts as not killed."""
+def table(results: Path, rows: list[dict[str, Any]]) -> None:
+    """Of these mutants, made of the files as they are now: how many were killed, and all others. A mutant
+    whose function or lines have changed since it was run counts as not killed."""
     latest = read(results)
-    rows = [change for file in files() for change, _ in mutants(file)]
     for change in rows:
         change["outcome"] = latest.get(key(change), {"outcome": "not run"})["outcome"]
     left = [r for r in rows if not r["outcome"].startswith("killed")]
     print("| file | mutants | killed | others | score |\n|---|---|---|---|---|")
-    for file in [*files(), "all"]:
+    for file in [*dict.fromkeys(r["file"] for r in rows), "all"]:
         total, other = (sum(file in (r["file"], "all") for r in some) for some in (rows, left))
         print(f"| `{file}` | {total} | {total - other} | {other} | {100 * (1 - other / total):.1f} % |")
     for r in sorted(left, key=lambda r: (r["file"], r["line"])):
-        print(f"\n{r['file']}:{r['line']} {r['operator']}, {r['outcome']}\n- {r['before']}\n+ {r['after']}")
+        print(f"\n{r['file']}:{r['line']} {r['function']}, {r['operator']}, {r['outcome']}")
+        print(f"- {r['before']}\n+ {r['after']}")
 
 
 if __name__ == "__main__":
@@ -266,11 +265,17 @@ if __name__ == "__main__":
     )
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("results", type=Path)
-    parser.add_argument("--files", nargs="+", default=files(), metavar="FILE")
+    parser.add_argument("--files", nargs="+", metavar="FILE")
+    parser.add_argument("--upper", action="store_true", help="the upper floors and the examples' steps")
+    parser.add_argument("--sample", type=int, help="so many mutants of each file; by default all")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--at-most", type=int, help="run no more than this many in all")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--limit", type=int, default=600, help="seconds for each stage of the tests")
     args = parser.parse_args()
+    names = args.files or (upper_files() if args.upper else files())
+    every = [m for file in names for m in chosen(file, args.sample, args.seed)]
     if args.command == "run":
-        run(args.results, args.files, args.jobs, args.limit)
+        run(args.results, every[: args.at_most], args.jobs, args.limit)
     else:
-        table(args.results)
+        table(args.results, [change for change, _ in every])

@@ -76,7 +76,7 @@ def test_two_shapes(relation):
         halves, middle = (pictures[:, :, 16:], pictures[:, :, :16]), [0.5, 0.73]
         start = [[0, 0.5], [0, 0]]
         jitter = [0.15, 0.05]
-    papers = []
+    papers, moves = [], []
     for half, corner, colour in zip(halves, start, ("red", "blue"), strict=True):
         place, ink, paper = measured(half)
         where = place[:, :2] / 32 + corner
@@ -85,5 +85,8 @@ def test_two_shapes(relation):
         require_uniform(place[:, 2:] / 32, 0.14, 0.02)
         require_uniform(ink, COLOURS[colour], shapes.COLOUR_JITTER)
         papers.append(paper)
+        moves.append(np.hstack([place, ink]))
         middle = [1 - x for x in middle]
     np.testing.assert_allclose(*papers)
+    together = np.corrcoef(np.hstack(moves).T) - np.eye(12)
+    assert np.abs(together).max() < 7 / N**0.5  # also of one shape with the other

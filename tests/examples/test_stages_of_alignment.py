@@ -136,6 +136,7 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     example, args, lab = reviews
     steps = lab.steps
     assert (steps.batch, steps.beta, steps.task.length, steps.task.end) == (16, 0.25, 21, example.STOP)
+    assert (steps.group, steps.epochs) == (8, 4)
     assert example.PROMPT == 3
     spy, counted = Spy(steps), []
     lab.steps = spy
