@@ -1,5 +1,6 @@
 """GPT-2's folders: what is written comes back, what does not fit is named, and `transformers` agrees."""
 
+import errno
 import json
 import math
 import os
@@ -164,6 +165,26 @@ def test_a_head_that_was_tied_later_is_saved(tmp_path):
     model.lm_head.weight = model.wte.weight
     model.save_pretrained(tmp_path)
     np.testing.assert_array_equal(GPT.from_pretrained(tmp_path).lm_head.weight.data, model.wte.weight.data)
+
+
+def test_a_full_disk_leaves_the_model_that_was_there(tmp_path, monkeypatch):
+    """With its tokenizer: the new one's comes after the weights."""
+    small(vocab_size=300).save_pretrained(tmp_path, BPE.train("the cat", 260))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    room, write = 5000, os.write
+
+    def full(descriptor, data):
+        nonlocal room
+        room -= len(data)
+        if room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(CheckpointError, match="No space left"):
+            small(vocab_size=300, seed=1).save_pretrained(tmp_path, BPE.train("a dog", 258))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_disk_that_refuses(tmp_path):

@@ -309,18 +309,17 @@ def test_files_that_must_not_be_read(english: BPE, tmp_path: Path, name: str, ki
     assert "\n" not in str(caught.value)
 
 
-@given(
-    st.dictionaries(st.sampled_from(["!", "\u0120", "a", "x\ud800", "", END]), JSON, max_size=2), st.text()
-)
+NAMES = st.sampled_from(["!", "\u0120", "a", "x\ud800", "", END])
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=2), st.text())
 def test_what_a_stranger_writes_is_refused_or_read(
     english: BPE, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], line: str
 ) -> None:
-    folder = tmp_path_factory.getbasetemp() / "strange"
-    english.save(folder)
-    vocab = json.loads((folder / "vocab.json").read_text("utf-8"))
-    (folder / "vocab.json").write_text(json.dumps(vocab | changes))
-    with (folder / "merges.txt").open("a", encoding="utf-8") as file:
-        file.write(line)
+    folder, contents = tmp_path_factory.getbasetemp() / "strange", english.files()
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(json.loads(contents["vocab.json"]) | changes))
+    (folder / "merges.txt").write_bytes(contents["merges.txt"] + line.encode())
     with suppress(CheckpointError, ValueError):
         loaded = BPE.load(folder, special=[END])
         assert loaded.decode(loaded.encode(line)) == line

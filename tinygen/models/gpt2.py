@@ -233,11 +233,9 @@ def write(
     text = json.dumps({**about, **options, "bos_token_id": end, "eos_token_id": end}, indent=2)
     with disk_errors(folder):
         make_folder(folder)
+        # The weights first: where the disk is full, it is here that it says so, and nothing has changed.
         save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
-        for name, content in {
-            **texts,
-            CONFIG: f"{text}\n".encode(),
-        }.items():  # small: a full disk says no before
+        for name, content in {**texts, CONFIG: f"{text}\n".encode()}.items():
             replace_file(folder / name, [content])
 
 
