@@ -125,9 +125,16 @@ METHODS = {
     "inverse": "np.linalg.inv(x)",
     "det": "np.linalg.det(x)",
     "H": "np.conj(x.T)",
+    "base": "x.numpy().base",
+    "ctypes": "x.numpy().ctypes",
+    "getfield": "x.numpy().getfield(...)",
+    "dump": "x.numpy().dump(file)",
+    "dumps": "x.numpy().dumps()",
+    "flat": "x.ravel()",
+    "to_device": "x.to(device)",
 }
-"""What PyTorch's tensors have and NumPy's arrays do not -> what is written here. Functions of NumPy, such as
-x.exp(), are answered without a row: np.exp(x)."""
+"""What PyTorch's tensors, or NumPy's arrays, have and Tensors do not -> what is written here.
+Functions of NumPy, such as x.exp(), are answered without a row: np.exp(x)."""
 
 IN_PLACE = {
     "sort": "np.sort(x)",

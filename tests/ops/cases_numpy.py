@@ -105,6 +105,8 @@ REDUCTIONS = [
     case("median-axes", lambda x: np.median(x, axis=(0, 2), keepdims=True), distinct(2, 2, 3)),
     case("quantile", lambda x: np.quantile(x, [0.1, 0.25, 1.0], axis=0), distinct(4, 2), torch=lambda x: x.quantile(torch.tensor([0.1, 0.25, 1.0], dtype=x.dtype), 0)),
     *[case(f"quantile-{m}", lambda x, m=m: np.quantile(x, [0.2, 0.6], axis=1, method=m), distinct(2, 5)) for m in ("lower", "higher", "midpoint", "nearest", "hazen", "weibull", "inverted_cdf", "averaged_inverted_cdf", "median_unbiased")],
+    case("quantile-weights", lambda x: np.quantile(x, [0.2, 0.7], axis=1, weights=np.array([1.0, 2.0, 0.5]), method="inverted_cdf"), S),
+    case("nanquantile-weights", lambda x: np.nanquantile(x, 0.5, weights=np.arange(1.0, 7.0).reshape(2, 3), method="inverted_cdf"), HOLES),
     case("percentile", lambda x: np.percentile(x, 30.0), distinct(5)),
     case("average", np.average, X),
     case("average-weights", lambda x, w: np.average(x, axis=1, weights=w), X, W),

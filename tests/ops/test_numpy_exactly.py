@@ -57,6 +57,16 @@ def test_gradients_that_are_known(f, values, expected):
     np.testing.assert_allclose(gradient(f, values), expected, rtol=1e-15)
 
 
+def test_quantiles_of_infinities():
+    for values in ([1.0, np.inf, np.inf], [-np.inf, 1.0, 2.0, 3.0], [np.inf, np.inf], [1.0, np.nan]):
+        for q in (0.0, 0.25, 0.5, 1.0):
+            with np.errstate(all="ignore"):
+                expected = np.quantile(values, q)
+            if np.isnan(values).any() or not np.isnan(expected):  # NumPy multiplies infinity by 0
+                np.testing.assert_equal(np.quantile(leaf(values), q).item(), expected)
+    assert np.quantile(leaf([1.0, np.inf]), 0.0).item() == 1.0
+
+
 def test_long_products_are_not_slow_or_deep():
     x = Tensor(np.full(3000, 1.0001), requires_grad=True)
     np.cumprod(x)[-1].backward()
@@ -86,6 +96,23 @@ def test_dtypes():
     ):
         assert y.dtype == np.float32
     assert np.sum(x, dtype=np.float64).dtype == np.float64
+    for y in (np.add.reduce, np.add.accumulate, lambda x, dtype: np.add.reduceat(x, [0, 1], dtype=dtype)):
+        assert y(x, dtype=np.float64).dtype == np.float64
+        assert y(x, dtype=None).dtype == np.float32
+    for f in (
+        np.prod,
+        np.cumprod,
+        np.cumsum,
+        np.nansum,
+        np.mean,
+        np.var,
+        np.std,
+        np.trace,
+        np.stack,
+        np.vstack,
+    ):
+        assert f(x, dtype=np.float64).dtype == np.float64
+        assert f(x).dtype == np.float32
     assert np.mean(Tensor(np.arange(4))).dtype == np.float32
     assert np.prod(Tensor(np.arange(1, 4))).item() == 6
     assert np.sort(Tensor(np.array([3, 1]))).dtype == np.int64

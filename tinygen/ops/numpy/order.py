@@ -66,7 +66,19 @@ def places(n: int, q: Any, method: Any) -> Any:
     return np.quantile(np.arange(n, dtype=float), q, method=method) if n else np.full(np.shape(q), np.nan)
 
 
-def quantiles(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool) -> Any:
+def weighted_places(a: Any, q: Any, axis: Any, method: Any, weights: Any, skip_nan: bool) -> Any:
+    """The same of entries that count by their weights: as the quantiles of the ranks."""
+    values = on_cpu(a)
+    flat, along = (values.reshape(-1), 0) if axis is None else (values, axis)
+    ranks = np.argsort(np.argsort(flat, axis=along), axis=along).reshape(values.shape)
+    ranks = np.where(np.isnan(values), np.nan, ranks)
+    function: Any = np.nanquantile if skip_nan else np.quantile
+    return function(ranks, q, axis=axis, method=method, weights=on_cpu(constant(weights, "weights")))
+
+
+def quantiles(
+    a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
+) -> Any:
     a = as_operand(a)
     a = np.astype(a, np.float64) if a.dtype.kind in "iub" else a
     q = np.asarray(constant(q, "q"), dtype=float)
@@ -77,7 +89,9 @@ def quantiles(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: 
     if x.shape[-1] == 0:
         return np.full_like(x, np.nan, shape=(*q.shape, *(kept(a.shape, axis) if keepdims else rest)))
     missing = np.isnan(x).sum(axis=-1)  # they are sorted last
-    if skip_nan:
+    if weights is not None:
+        place = weighted_places(a, q, axis, method, weights, skip_nan)
+    elif skip_nan:
         counts = x.shape[-1] - on_cpu(missing)
         place = np.zeros((*q.shape, *rest))
         for n in np.unique(counts):
@@ -91,7 +105,8 @@ def quantiles(a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: 
     above = below + (part > 0)
     index = np.ix_(*(np.arange(n) for n in rest))
     low, high = x[(*index, below)], x[(*index, above)]
-    y = low + (high - low) * numbers_like(x, part)
+    t = numbers_like(x, part)
+    y = low * (1 - t) + np.where(t > 0, high, 0) * t  # not low + t (high - low): infinities may be among them
     if not skip_nan:
         y = np.where(missing > 0, np.nan, y)
     return np.reshape(y, (*q.shape, *kept(a.shape, axis))) if keepdims else y
@@ -107,14 +122,12 @@ def check_q(q: Any, top: float) -> Any:
 def define_quantiles(prefix: str, skip_nan: bool) -> None:
     """np.quantile, np.percentile and np.median, or those whose names begin with nan."""
 
-    def unsupported(out: Any, overwrite_input: bool, weights: Any) -> None:
+    def unsupported(out: Any, overwrite_input: bool) -> None:
         no_out(out)
         if overwrite_input:
             raise TypeError(
                 "overwrite_input=True would write into a, and the graph would be lost: leave it out"
             )
-        if weights is not None:
-            raise TypeError("weights= are not supported: repeat the entries, np.repeat(a, weights)")
 
     def of_unit(top: float) -> Any:
         def body(
@@ -128,15 +141,15 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
             *,
             weights: Any = None,
         ) -> Any:
-            unsupported(out, overwrite_input, weights)
-            return quantiles(a, check_q(q, top), axis, method, keepdims, skip_nan)
+            unsupported(out, overwrite_input)
+            return quantiles(a, check_q(q, top), axis, method, keepdims, skip_nan, weights)
 
         return body
 
     def median(
         a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
     ) -> Any:
-        unsupported(out, overwrite_input, None)
+        unsupported(out, overwrite_input)
         return quantiles(a, 0.5, axis, "linear", keepdims, skip_nan)
 
     composition(f"{prefix}quantile")(of_unit(1.0))

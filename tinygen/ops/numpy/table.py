@@ -80,7 +80,7 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
         Row(
             "gradient",
             "median quantile percentile nanmedian nanquantile nanpercentile",
-            "all methods; no weights=",
+            "all methods; weights= are constants",
         ),
         Row("gradient", "average cov corrcoef", "by the weights too"),
         Row(
