@@ -117,7 +117,8 @@ def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> Any:
 
 
 def power_mean(x: Array, p: float, axis: Any, keepdims: bool) -> Array:
-    return (np.abs(x) ** p).sum(axis=axis, keepdims=keepdims) ** (1 / p)
+    y = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
+    return y if keepdims else np.squeeze(y, axis)
 
 
 @op
