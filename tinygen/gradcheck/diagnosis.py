@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinygen.gradcheck.evidence import Evidence, others, rearrangements
-from tinygen.gradcheck.influence import influence, not_summed, partly_summed, summed_twice
+from tinygen.gradcheck.influence import bottleneck, influence, not_summed, partly_summed, summed_twice
 from tinygen.gradcheck.patterns import clearly_partial, partial
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
@@ -240,6 +240,7 @@ GUESSES: Sequence[Guess] = (
     missing_factor,
     missing_term,
     ones_only,
+    bottleneck,
     influence,
     partial,
     approximate,

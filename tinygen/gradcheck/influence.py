@@ -90,8 +90,8 @@ def summed_twice(e: Evidence) -> Finding | None:
     return None
 
 
-def influence(e: Evidence) -> Finding | None:
-    """Which indices of an output axis matter to which indices of an input axis: in truth, and to the tape."""
+def jacobians(e: Evidence) -> tuple[Array, Array] | None:
+    """(outputs..., inputs...) of the tape and in truth; None where they would be too large."""
     if len(e.outputs) != 1 or e.outputs[0].size > LIMIT or e.x.size > LIMIT:
         return None
     shape = e.outputs[0].shape + e.x.shape
@@ -99,6 +99,54 @@ def influence(e: Evidence) -> Finding | None:
     said = np.array([e.said([u]).ravel() for u in units]).reshape(shape)
     moves = np.eye(e.x.size).reshape(-1, *e.x.shape)
     right = np.array([e.push(d)[0].ravel() for d in moves]).T.reshape(shape)
+    return (said, right) if np.isfinite(said).all() and np.isfinite(right).all() else None
+
+
+def bottleneck(e: Evidence) -> Finding | None:
+    """What is missing passes through few numbers: a statistic (a mean, a norm) is taken for a constant. Then
+    the missing part of the Jacobian falls into blocks of rank 1, one for each such number."""
+    both = jacobians(e)
+    if both is None:
+        return None
+    missed = (both[1] - both[0]).reshape(e.outputs[0].size, e.x.size)
+    blocks = [missed[np.ix_(rows, columns)] for rows, columns in parts(missed)]
+    if not blocks or any(min(block.shape) < 2 or not of_rank_1(block) for block in blocks):
+        return None
+    numbers = "one number" if len(blocks) == 1 else f"{len(blocks)} numbers"
+    return Finding(
+        Kind.MISSING_TERM,
+        f"lacks what passes through {numbers} only: is a statistic (a mean, a norm or the like) taken for a "
+        "constant?",
+    )
+
+
+def parts(pairs: Array) -> list[tuple[Array, Array]]:
+    """The rows and columns of each block of a matrix, however these are mixed."""
+    there = np.abs(pairs) > 1e-6 * np.abs(pairs).max(initial=0.0)
+    left, found = there.any(axis=1), []
+    while left.any():
+        rows = np.zeros(len(there), bool)
+        rows[left.argmax()] = True
+        columns = there[rows].any(axis=0)
+        while (more := there[:, columns].any(axis=1)).sum() > rows.sum():
+            rows, columns = more, there[more].any(axis=0)
+        found.append((np.flatnonzero(rows), np.flatnonzero(columns)))
+        left &= ~rows
+    return found
+
+
+def of_rank_1(block: Array) -> bool:
+    sizes = np.linalg.svd(block, compute_uv=False)
+    return bool(sizes[1] < 1e-6 * sizes[0])
+
+
+def influence(e: Evidence) -> Finding | None:
+    """Which indices of an output axis matter to which indices of an input axis: in truth, and to the tape."""
+    both = jacobians(e)
+    if both is None:
+        return None
+    said, right = both
+    shape = said.shape
     size = np.abs(right).max()
     told, true = np.abs(said) > 1e-6 * size, np.abs(right) > 1e-6 * size
     inputs = tuple(range(e.outputs[0].ndim, len(shape)))

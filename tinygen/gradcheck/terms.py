@@ -23,6 +23,19 @@ def missing_factor(e: Evidence) -> Finding | None:
         f = fit(a, e.x.shape)
         if f is not None and e.close(e.along(e.gradient * f), e.right):
             return Finding(Kind.MISSING_FACTOR, f"lacks the factor {words}")
+    return of_one_axis(e)
+
+
+def of_one_axis(e: Evidence) -> Finding | None:
+    """A factor that is the same all along the other axes: a constant for each channel, say."""
+    looked, right = e.entries
+    if e.x.ndim < 2 or not looked.all() or not (np.all(right) and np.all(e.gradient)):
+        return None
+    ratio = right / e.gradient
+    for axis, n in enumerate(e.x.shape):
+        rest = tuple(a for a in range(e.x.ndim) if a != axis)
+        if 1 < n < e.x.size and np.ptp(ratio, axis=rest).max() < 1e-6 * np.abs(ratio).max():
+            return Finding(Kind.MISSING_FACTOR, f"lacks a factor, another one for each index of axis {axis}")
     return None
 
 
