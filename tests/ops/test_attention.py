@@ -11,7 +11,7 @@ Q, K, V = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 4, 3)), rng.normal(siz
 
 
 @pytest.fixture(params=["off", "auto"], autouse=True)
-def kernels(request):
+def kernels(request, at_every_size):
     with tinygen.kernels(request.param):
         yield
 

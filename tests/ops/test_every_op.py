@@ -55,7 +55,7 @@ def tupled(value):
 @pytest.mark.parametrize(
     ("dtype", "kernels"), [(np.float64, "off"), (np.float32, "off"), (np.float32, "auto")], ids=str
 )
-def test_torch_agrees(case: Case, dtype, kernels):
+def test_torch_agrees(case: Case, dtype, kernels, at_every_size):
     torch = pytest.importorskip("torch")
     if case.torch is None:
         pytest.skip("has no counterpart in torch")
@@ -115,7 +115,7 @@ def test_float32_stays_float32(case: Case, monkeypatch):
 
 @every_case
 @pytest.mark.parametrize(("dtype", "kernels"), [(np.float64, "off"), (np.float32, "auto")], ids=str)
-def test_rules_write_into_nothing(case: Case, dtype, kernels):
+def test_rules_write_into_nothing(case: Case, dtype, kernels, at_every_size):
     """Neither into the inputs nor into the gradient that they are given, and they give the same twice: the
     tape lends one array to several rules, and a graph may be walked again."""
 

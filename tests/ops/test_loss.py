@@ -12,7 +12,7 @@ rng = np.random.default_rng(0)
 
 
 @pytest.fixture(params=["off", "auto"], autouse=True)
-def kernels(request):
+def kernels(request, at_every_size):
     with tinygen.kernels(request.param):
         yield
 

@@ -16,7 +16,7 @@ def sigmoid(x):
 
 
 @pytest.fixture(params=["off", "auto"], autouse=True)
-def kernels(request):
+def kernels(request, at_every_size):
     with tinygen.kernels(request.param):
         yield
 
