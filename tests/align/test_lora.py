@@ -412,6 +412,27 @@ def test_any_module(name):
     np.testing.assert_allclose(values(outputs(model)), values(y), rtol=1e-4, atol=1e-5 * scale)
 
 
+def test_a_linear_in_a_tuple_is_refused_before_anything_is_changed():
+    model = nn.Sequential(nn.Linear(3, 3, rng=rng()), nn.Linear(3, 3, rng=rng()))
+    model.more = (nn.Linear(3, 3, rng=rng()),)
+    with pytest.raises(TypeError, match=r"more\.0 is in a tuple"):
+        add_lora(model, 1, 1, rng=rng())
+    assert not adapters(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("state", ["beside", "merged", "off, merged"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_inputs_of_another_dtype(state, dtype):
+    """It computes in the dtype of its weights, as a Linear does."""
+    lora = LoRALinear(nn.Linear(6, 3, rng=rng()), 2, 4.0, rng=rng(1))
+    if "merged" in state:
+        lora.merge()
+    lora.enabled = "off" not in state
+    x = np.ones((2, 6), dtype)
+    assert lora(Tensor(x)).dtype == lora(x).dtype == np.float32
+
+
 def test_float32_stays():
     model = adapted(dtype=np.float32)
     assert all(x.dtype == np.float32 for x in lora_state(model).values())

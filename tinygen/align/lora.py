@@ -26,6 +26,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import Buffer, Dropout, Linear, Module, Parameter, init
+from tinygen.nn.module import cast
 from tinygen.tensor import Tensor
 
 ADAPTERS = ("lora_a", "lora_b")
@@ -71,6 +72,7 @@ class LoRALinear(Module):
         return self.known
 
     def forward(self, x: Any) -> Tensor:
+        x = cast(x, self.base.weight)
         y = self.base(x)
         if self.enabled == self.merged:
             return y  # type: ignore[no-any-return]
@@ -129,7 +131,7 @@ def add_lora(
 
     A Linear whose weight is used elsewhere (GPT's head, tied to the embedding) is left alone: merging would
     change the other use. Raises ValueError, having changed nothing, when a target fits no Linear, and when
-    the model has adapters already."""
+    the model has adapters already; TypeError for a Linear in a tuple, which nothing can be put into."""
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
     layers = adaptable(model)
     lost = [end for end in targets if not any(name.endswith(end) for name in layers)]
@@ -163,10 +165,11 @@ def attach(
     dropout: float,
     rng: np.random.Generator,
 ) -> dict[str, LoRALinear]:
-    """Freeze the model and put adapters beside these Linears of it: {name: adapter}. ValueError when one
-    cannot be, having changed nothing."""
-    for layer in layers.values():
+    """Freeze the model and put adapters beside these Linears of it: {name: adapter}. ValueError or TypeError,
+    having changed nothing, when one cannot be."""
+    for name, layer in layers.items():
         require_possible(layer, rank, alpha, dropout)
+        model.replace_module(name, layer)  # by itself: in a tuple nothing can be replaced
     model.freeze()
     placed = {}
     for name, layer in layers.items():
