@@ -487,3 +487,20 @@ def test_without_cupy(monkeypatch):
 def test_an_unknown_device():
     with pytest.raises(ValueError, match='unknown device \'gpu\': use "cpu" or "cuda"'):
         Tensor([1.0]).to("gpu")
+
+
+@pytest.mark.parametrize("symbol", ["and_", "or_", "xor"])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_operators_on_bits_are_numpys(symbol, dtype):
+    """Bitwise for integers, logical for bools."""
+    f = getattr(operator, symbol)
+    a, b = (np.array(x).astype(dtype) for x in ([1, 2, 3, 0], [4, 6, 1, 0]))
+    for left, right in ((Tensor(a), Tensor(b)), (Tensor(a), b), (a, Tensor(b)), (Tensor(a), b[0].item())):
+        plain = [t.data if isinstance(t, Tensor) else t for t in (left, right)]
+        result = f(left, right)
+        assert isinstance(result, Tensor)
+        assert result.dtype == f(*plain).dtype
+        np.testing.assert_array_equal(result.numpy(), f(*plain))
+    np.testing.assert_array_equal((~Tensor(a)).numpy(), ~a)
+    with pytest.raises(TypeError):
+        f(leaf(4), b)

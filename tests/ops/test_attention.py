@@ -102,3 +102,21 @@ def test_dropout_of_weights():
 def test_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"attention\(float64 \(2, 4, 3\), float64 \(2, 4, 5\)"):
         ops.attention(Tensor(Q), Tensor(V), V)
+
+
+@pytest.mark.parametrize("of", [np.asarray, Tensor, np.ndarray.tolist])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
+def test_a_mask_that_is_not_of_bools_is_refused(of, dtype):
+    """Of 0 where a query may look and -inf where not, bool() says the opposite."""
+    seen = np.tri(4, dtype=bool)
+    mask = np.where(seen, 0, -np.inf).astype(dtype) if np.dtype(dtype).kind == "f" else seen.astype(dtype)
+    for q in (Q, Q.astype(np.float32), Tensor(Q, requires_grad=True)):
+        with pytest.raises(TypeError, match=r"bools are needed, .* take mask == 0; .* mask\.astype\(bool\)"):
+            ops.attention(q, K.astype(q.dtype), V.astype(q.dtype), of(mask))
+    np.testing.assert_array_equal(ops.attention(Q, K, V, seen), ops.attention(Q, K, V, causal=True))
+
+
+def test_a_probability_of_dropping_everything_is_refused():
+    for p in (1.0, 1.5, -0.1, float("nan")):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\)"):
+            ops.attention(Tensor(Q), K, V, dropout=p)

@@ -92,3 +92,14 @@ def test_reading_by_slices_makes_views():
     x = leaf()
     assert np.shares_memory(x[1:].numpy(), x.data)
     assert not np.shares_memory(x[[1, 2]].numpy(), x.data)
+
+
+def test_masks_are_no_integers_to_take():
+    """NumPy refuses them too; as an index they would choose."""
+    x, mask = Tensor(np.arange(4.0), requires_grad=True), np.array([True, False, True, True])
+    for indices in (mask, Tensor(mask), mask.tolist(), np.array([0.0, 2.0])):
+        with pytest.raises(TypeError, match=r"take: indices must be integers, .* x\[mask\]"):
+            np.take(x, indices)
+        with pytest.raises(TypeError, match="take_along_axis: indices must be integers"):
+            np.take_along_axis(x, indices, 0)
+    assert x[mask].shape == (3,)

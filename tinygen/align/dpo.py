@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.align.rollouts import Mask, lengths
+from tinygen.align.rollouts import Mask, lengths, require_bools
 from tinygen.tensor import Array
 
 
@@ -22,6 +22,7 @@ def response_log_probs(log_probs: Any, mask: Mask, length_normalise: bool = Fals
     """ln π of whole responses: the sum over the mask (B, T) -> (B,). DPO's derivation asks for the sum;
     with `length_normalise` it is the mean over the tokens, with which IPO is often trained, since its loss
     sets a number for the margin whatever the length."""
+    require_bools(mask)
     total = np.where(mask, log_probs, 0.0).sum(axis=1)
     return total / lengths(mask) if length_normalise else total
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Mask, masked_mean
+from tinygen.align.rollouts import Mask, masked_mean, require_bools
 from tinygen.tensor import Array
 
 
@@ -45,6 +45,7 @@ def whiten(x: Array, mask: Mask, shift_mean: bool = True) -> Array:
     """x (B, T) with variance 1, and mean 0 or, for rewards, the mean it had; both over the mask, outside of
     which the result is 0. Entries that are all equal become exactly 0 (or their mean). ValueError for a mask
     without a True."""
+    require_bools(mask)
     if not mask.any():
         raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to whiten")
     first = x[mask][0]  # a common offset is taken off first: the mean would leave its rounding error
@@ -93,11 +94,13 @@ def objective(
 def clip_fraction(log_probs: Array, old: Array, mask: Mask, clip: float = 0.2) -> float:
     """The part of the actions whose ratio is outside 1 ± clip: 0 before the first step, and more than a third
     or so says that the steps are too long."""
+    require_bools(mask)
     return float(np.mean(np.abs(np.expm1((log_probs - old)[mask])) > clip))
 
 
 def penalise_missing_end(scores: Array, tokens: Any, mask: Mask, end: int, penalty: float = 1.0) -> Array:
     """Scores (B,) of responses, less the penalty for those that were cut off before they said `end`. tokens
     and mask (B, T)."""
+    require_bools(mask)
     ended = ((np.asarray(tokens) == end) & mask).any(axis=1)
     return np.where(ended, scores, scores - penalty)

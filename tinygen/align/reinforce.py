@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Mask
+from tinygen.align.rollouts import Mask, require_bools
 from tinygen.tensor import Array
 
 
@@ -34,4 +34,5 @@ def reinforce_loss(log_probs: Any, advantages: Array, mask: Mask) -> Any:
     Its gradient is minus an estimate of that of E_π[R]; its value means nothing. For the objective with the
     penalty, R = score - β ln(π / π_ref), taken as a number: the part of the gradient that goes through the
     logarithm is 0 in the mean."""
+    require_bools(mask)
     return -np.mean(advantages * np.where(mask, log_probs, 0.0).sum(axis=1))

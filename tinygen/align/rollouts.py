@@ -83,8 +83,19 @@ def response_mask(tokens: Any, prompt_length: int, end: int | None = None) -> Ma
     return mask
 
 
+def require_bools(mask: Any) -> None:
+    """Raise TypeError for a mask of numbers, which as an index, or under ~, would mean something else."""
+    if getattr(mask, "dtype", None) != np.dtype(bool):
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(
+            f"the mask has dtype {kind}: bools are needed, True where a token counts; of ones and zeros, "
+            "take mask.astype(bool)"
+        )
+
+
 def last(mask: Mask) -> Ids:
     """The column of each row's last True: (B, T) -> (B,). ValueError for a row without one."""
+    require_bools(mask)
     if not mask.any(axis=1).all():
         raise ValueError("a row of the mask has no response: there is no last token")
     columns: Ids = mask.shape[1] - 1 - np.argmax(mask[:, ::-1], axis=1)
@@ -93,6 +104,7 @@ def last(mask: Mask) -> Ids:
 
 def lengths(mask: Mask) -> Array:
     """The number of tokens of each response, as float32: (B, T) -> (B,). ValueError for a row without one."""
+    require_bools(mask)
     if not mask.any(axis=1).all():
         raise ValueError("a row of the mask has no response: a mean over its tokens does not exist")
     counts: Array = mask.sum(axis=1, dtype=np.float32)
@@ -102,6 +114,7 @@ def lengths(mask: Mask) -> Array:
 def masked_mean(x: Any, mask: Mask) -> Any:
     """The mean over the entries of x that the mask lets through; what the others hold does not matter.
     ValueError for a mask without a True."""
+    require_bools(mask)
     count = int(mask.sum())
     if count == 0:
         raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to take the mean of")

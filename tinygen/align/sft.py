@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Ids, Mask
+from tinygen.align.rollouts import Ids, Mask, require_bools
 from tinygen.nn import Module
 
 
 def sft_targets(tokens: Any, mask: Mask) -> Ids:
     """What to predict at each token of (B, T) but the last: the next one, or -1 where that is not of the
     response. (B, T - 1)."""
+    require_bools(mask)
     targets: Ids = np.where(mask[:, 1:], np.asarray(tokens)[:, 1:], -1)
     return targets
 

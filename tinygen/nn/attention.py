@@ -84,10 +84,8 @@ class Heads(Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool) -> Tensor:
         """q (B, H, T, d), k and v (B, H, S, d) -> (B, T, C).
 
-        Raises TypeError for a mask that is not of bools (elsewhere masks are added to the scores), and
-        ValueError for one with three axes, which would broadcast its batch along the heads."""
-        if mask is not None and mask.dtype != bool:
-            raise TypeError(f"the mask has dtype {mask.dtype}: bools are needed, True where a query may look")
+        Raises TypeError for a mask that is not of bools, and ValueError for one with three axes, which would
+        broadcast its batch along the heads."""
         if mask is not None and mask.ndim == 3:
             raise ValueError(f"the mask has shape {mask.shape}: give it an axis for the heads, mask[:, None]")
         p = self.dropout if self.training else 0.0

@@ -28,7 +28,16 @@ def attention(
     q (..., T, d), k (..., S, d), v (..., S, e) -> (..., T, e). `mask` is True where a query may look,
     broadcastable to (..., T, S), and may be NumPy's where q is on a card; `causal` lets query i of T look at
     keys up to S - T + i, so that the last query always sees all keys (as with a KV cache). A query that may
-    look nowhere gets 0. `dropout` is the probability of dropping a weight, by `seed`."""
+    look nowhere gets 0. `dropout` is the probability of dropping a weight, by `seed`.
+
+    Raises TypeError for a mask that is not of bools: elsewhere masks are added to the scores, 0 where a query
+    may look and -inf where not, which as bools say the opposite."""
+    if mask is not None and getattr(mask, "dtype", None) != np.dtype(bool):
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(
+            f"the mask has dtype {kind}: bools are needed, True where a query may look. Of one that is added "
+            "to the scores, take mask == 0; of ones and zeros, mask.astype(bool)"
+        )
     scale = 1 / math.sqrt(q.shape[-1])
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., T, S)
     t, s = scores.shape[-2:]

@@ -64,11 +64,18 @@ def may_repeat(index: Any) -> bool:
     return getattr(array, "dtype", np.dtype(bool)).kind != "b"
 
 
+def require_integers(name: str, indices: Any) -> None:
+    kind = getattr(indices, "dtype", np.dtype(int))
+    if kind.kind not in "iu":
+        raise TypeError(f"{name}: indices must be integers, got {kind}; where a mask is True: x[mask]")
+
+
 @implements(np.take)
 def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
     """The entries at `indices` along an axis (of the flattened x for None). Indices outside are an error, or
     are brought inside, with `mode` "wrap" or "clip"."""
     indices = np.asarray(indices) if isinstance(indices, (tuple, list)) else indices
+    require_integers("take", indices)
     if mode != "raise":
         indices = plain(indices)
         n = x.size if axis is None else x.shape[axis]
@@ -83,6 +90,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     """For each position of `indices`, the entry of x at that index along `axis`: one logit a row. Along the
     other axes x and `indices` are broadcast."""
     indices = indices if hasattr(indices, "ndim") else np.asarray(indices)
+    require_integers("take_along_axis", indices)
     if axis is None:
         return getitem(np.ravel(x), indices)
     held = tensors(indices)

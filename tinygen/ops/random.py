@@ -101,7 +101,10 @@ UNIFORM, NORMAL = Op(uniform), Op(normal)  # never on the tape, but definitions 
 
 def kept_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Array:
     """1/(1 - p) with probability 1 - p, else 0, in the dtype and on the device of `like`: the same for the
-    same seed, so that the tape can be run again (checkpoint, replay) without storing it."""
+    same seed, so that the tape can be run again (checkpoint, replay) without storing it. Raises ValueError
+    unless 0 <= p < 1."""
+    if not 0 <= p < 1:
+        raise ValueError(f"the probability of dropping an entry must be in [0, 1), got {p}")
     like = like._data if isinstance(like, Tensor) else like
     if isinstance(seed, Seed):
         draws = UNIFORM.compute(like, shape, seed)[0]
