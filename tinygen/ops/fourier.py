@@ -23,6 +23,11 @@ OTHER: dict[Any, Any] = {None: "forward", "backward": "forward", "ortho": "ortho
 """The norm by which an inverse divides as the transform does by this one, and the reverse."""
 
 
+def length_of(x: Array, axis: int) -> int:
+    """Raises AxisError for an axis that is not there."""
+    return x.shape[np.lib.array_utils.normalize_axis_index(axis, x.ndim)]  # type: ignore[no-any-return]
+
+
 def resized(x: Array, n: int, axis: int) -> Array:
     """The first n entries along an axis, with zeros behind where there are fewer."""
     size = x.shape[axis]
@@ -38,14 +43,14 @@ def resized(x: Array, n: int, axis: int) -> Array:
 @implements(np.fft.fft)
 @op
 def fft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
-    size = a.shape[axis]
+    size = length_of(a, axis)
     return np.fft.fft(a, n, axis, norm), lambda g: resized(np.fft.fft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.ifft)
 @op
 def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
-    size = a.shape[axis]
+    size = length_of(a, axis)
     return np.fft.ifft(a, n, axis, norm), lambda g: resized(np.fft.ifft(g, None, axis, norm), size, axis)
 
 
@@ -54,7 +59,9 @@ def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> An
 def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
     """The numbers 0 to n//2 of the transform of a real a. What it sends back is the transform of g, with
     zeros for the numbers that were not given."""
-    size = a.shape[axis]
+    if a.dtype.kind == "c":
+        raise TypeError("rfft is of real numbers, these are complex: use np.fft.fft")
+    size = length_of(a, axis)
     whole = size if n is None else n
     return (
         np.fft.rfft(a, n, axis, norm),
@@ -67,7 +74,7 @@ def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> An
 def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
     """n real numbers (2 (size - 1) unless n is given) of the numbers 0 to n//2 of their transform. The
     imaginary parts of those that are their own partners are not looked at."""
-    size = a.shape[axis]
+    size = length_of(a, axis)
     whole = 2 * (size - 1) if n is None else n
 
     def da(g: Array) -> Array:
@@ -171,7 +178,7 @@ def irfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any
 
 def shifted(x: Any, axes: Any, share: Callable[[int], int]) -> Any:
     axes = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
-    return np.roll(x, tuple(share(x.shape[i]) for i in axes), tuple(axes))
+    return np.roll(x, tuple(share(length_of(x, i)) for i in axes), tuple(axes))
 
 
 @implements(np.fft.fftshift)

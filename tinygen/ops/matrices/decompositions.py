@@ -150,6 +150,8 @@ def eigvals(a: Any) -> Any:
 def linalg_qr(a: Any, mode: str = "reduced") -> Any:
     """(Q, R) with Q (..., m, k) and R (..., k, n) for k = min(m, n); `mode="r"` gives R alone. The columns of
     Q beyond that, which `mode="complete"` gives for m > n, are no function of A."""
+    if a.ndim < 2:
+        raise np.linalg.LinAlgError(f"qr: a matrix is needed, got shape {a.shape}")
     m, n = a.shape[-2:]
     if mode not in ("reduced", "complete", "r"):
         raise ValueError(f'qr: mode {mode!r} has no gradient rule, use "reduced" or "r"')

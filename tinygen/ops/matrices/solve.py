@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -137,7 +138,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
         a = np.transpose(a, [i for i in range(a.ndim) if i not in axes] + axes)
     shape = a.shape[b.ndim - a.ndim :] if b.ndim < a.ndim else ()
     n = int(np.prod(shape))
-    if int(np.prod(a.shape)) != n * n:
+    if int(np.prod(a.shape)) != n * n or int(np.prod(b.shape)) != n:
         raise np.linalg.LinAlgError(
             f"tensorsolve: a of shape {a.shape} is no square matrix from {shape} to {b.shape}"
         )
@@ -147,7 +148,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
 @implements(np.linalg.matrix_power)
 def matrix_power(a: Any, n: int) -> Any:
     """A multiplied n times by itself, by repeated squaring; of a negative n, the inverse."""
-    n = n.__index__()
+    n = operator.index(n)
     if n < 0:
         return matrix_power(np.linalg.inv(a), -n)
     if n == 0:
