@@ -53,6 +53,31 @@ def test_what_is_saved_is_loaded(checkpoints, saved):
     assert sorted(os.listdir(saved)) == [ARRAYS, MANIFEST]
 
 
+def test_views_are_saved_as_they_are_read(checkpoints):
+    a = np.arange(24.0).reshape(4, 6)
+    views = {
+        "every other": np.arange(6.0)[::2],
+        "backwards": a[0, ::-1],
+        "column": a[:, 0],
+        "diagonal": a.diagonal(),
+        "broadcast": np.broadcast_to(np.float32(3), (2, 3)),
+        "bools": (a > 7)[::2, ::-1],
+        "bytes": np.arange(40, dtype=np.uint8).reshape(5, 8)[::-2, 1::3],
+        "none": a[:0, ::2],
+        "no axes": np.array(2.5),
+        "Fortran": np.asfortranarray(a),
+        "big-endian": np.arange(3, dtype=">i4")[::-1],
+    }
+    for view in views.values():
+        view.flags.writeable = False
+    checkpoints.save(1, views)
+    state = checkpoints.load().state
+    assert state.keys() == views.keys()
+    for name, view in views.items():
+        expected = view.astype(view.dtype.newbyteorder("="))
+        np.testing.assert_array_equal(state[name], expected, strict=True)
+
+
 def test_any_tool_can_read_and_check_it(saved):
     manifest = json.loads((saved / MANIFEST).read_text())
     content = (saved / ARRAYS).read_bytes()
@@ -152,6 +177,15 @@ def test_a_closed_console_ends_no_resume(checkpoints, saved, monkeypatch):
     assert checkpoints.load().step == 5
     monkeypatch.setattr(sys, "stderr", None)
     assert checkpoints.load().step == 5
+
+
+def test_a_folder_that_may_not_be_read(checkpoints, saved, monkeypatch):
+    def listdir(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(CheckpointError, match=r"checkpoints: cannot be read: .* Permission denied"):
+        checkpoints.load()
 
 
 def test_no_checkpoint(tmp_path, checkpoints):

@@ -206,9 +206,12 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """The checkpoints, in the order in which they were written."""
-        if not self.folder.is_dir():
+        try:
+            names = [match for name in os.listdir(self.folder) if (match := NAME.fullmatch(name))]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        names = [match for name in os.listdir(self.folder) if (match := NAME.fullmatch(name))]
+        except OSError as error:
+            raise CheckpointError(self.folder, "cannot be read", "a readable folder", error) from error
         return [self.folder / match[0] for match in sorted(names, key=lambda match: int(match[1]))]
 
     def best(self) -> Path | None:
