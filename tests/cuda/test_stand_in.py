@@ -12,9 +12,10 @@ from foreign import Foreign, Waited, no_waiting
 
 import tinygen
 from tinygen import DeviceGenerator, Tensor, ops
-from tinygen.align import add_lora
+from tinygen.align import add_lora, merge, unload, without_adapters
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.peft import load_adapters, save_adapters
 from tinygen.models.unet import UNet, UNetConfig
 from tinygen.models.vae import VAE, ConvVAE
 from tinygen.optim import EMA, Adam, AdamW, clip_grad_norm, decay_groups
@@ -230,7 +231,8 @@ def test_a_whole_model_there_and_back(cupy):
 # -- what goes wrong, and what it says -------------------------------------------------------------
 
 
-def test_adapters_stand_beside_their_weights(cupy):
+def test_adapters_stand_beside_their_weights(cupy, tmp_path):
+    """Whether they are merged is looked at once; and their files are those of the CPU."""
     model = GPT(GPTConfig(7, 6, n_layer=1, n_head=2, n_embd=8), rng())
     there = copy.deepcopy(model).to("cuda")
     for each in (model, there):
@@ -238,6 +240,17 @@ def test_adapters_stand_beside_their_weights(cupy):
     assert {p.device for p in there.parameters()} == {"cuda"}
     ids = np.arange(6)[None]
     np.testing.assert_allclose(there(ids)[0].numpy(), model(ids)[0].numpy(), rtol=1e-5, atol=1e-6)
+    for name, each in (("here", model), ("there", there)):
+        save_adapters(each, tmp_path / name)
+        unload(each)
+        load_adapters(each, tmp_path / name)
+        merge(each)
+        each(ids)
+        each.save_pretrained(tmp_path / name)
+    with no_waiting(), without_adapters(there):
+        there(ids)
+    for here in (tmp_path / "here").iterdir():
+        assert here.read_bytes() == (tmp_path / "there" / here.name).read_bytes()
 
 
 def test_without_a_card(cupy):
