@@ -60,6 +60,10 @@ def flags() -> argparse.Namespace:
     add("--sampler-steps", type=number(int, 1), default=50, help="steps of DDIM in the sweep")
     args = parser.parse_args()
     args.save_every = args.save_every or 500
+    if args.channels % 2:
+        args.error(
+            f"--channels {args.channels} is odd: of the numbers for a step, half are cosines, half sines"
+        )
     return args
 
 

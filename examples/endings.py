@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -22,6 +23,10 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 MISTAKE, USER, DIVERGED, PIPE = 1, 2, 3, 141
+
+
+NOT_FINITE = re.compile(r"\b(nans?|infs?|infinit[ey]|not finite|did not converge)\b", re.IGNORECASE)
+"""In the text of an error that a NaN has led to, in the functions of tinygen and of `numpy.linalg`."""
 
 
 class Ended(Exception):
@@ -51,8 +56,11 @@ def ending(error: BaseException) -> Ended | None:
     from tinygen.data import DataError
     from tinygen.files import CheckpointError
 
-    mendable = isinstance(error, OSError | DataError | CheckpointError)
-    return Ended(USER, f"error: {error}") if mendable else None
+    if isinstance(error, OSError | DataError | CheckpointError):
+        return Ended(USER, f"error: {error}")
+    if isinstance(error, ArithmeticError | ValueError) and NOT_FINITE.search(str(error)):
+        return Ended(DIVERGED, f"the run diverged: {error}")
+    return None
 
 
 def finish(end: Ended, notes: list[str]) -> NoReturn:

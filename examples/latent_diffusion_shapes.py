@@ -59,7 +59,7 @@ def flags() -> argparse.Namespace:
     add("--ae-lr", type=number(float, 0), default=2e-3, help="its highest learning rate")
     add("--drawings", type=size(1, 1_000_000), default=8192, help="pictures that the diffusion learns from")
     add("--diffusion-steps", type=number(int, 2), default=2400, help="steps of the diffusion's training")
-    add("--channels", type=size(8), default=64, help="of the UNet and the text encoder; multiple of 8")
+    add("--channels", type=size(8), default=64, help="of the UNet and the text encoder; multiple of 4")
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate of the diffusion")
     add("--batch", type=size(2), default=32, help="codes per step; half as many pictures before")
     add("--judged", type=size(1), default=300, help="pictures for each figure")
@@ -72,6 +72,8 @@ def flags() -> argparse.Namespace:
     args = parser.parse_args()
     args.save_every = args.save_every or 500
     args.steps = args.ae_steps + args.diffusion_steps
+    if args.channels % 4:
+        args.error(f"--channels {args.channels} is no multiple of 4, the number of attention heads")
     return args
 
 

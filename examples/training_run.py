@@ -27,7 +27,6 @@ from __future__ import annotations
 from endings import DIVERGED, PIPE, USER, Ended, ending, signalled
 
 import math
-import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -205,11 +204,11 @@ class Run(RunFolder):
         return Ended(DIVERGED, f"the run diverged in step {self.step} ({what}): {why}")
 
     def is_divergence(self, error: BaseException) -> bool:
-        """Whether an error in the middle of a step is due to a NaN: it is done again for one, or says so."""
-        if not isinstance(error, Exception) or ending(error) is not None:
-            return False
-        says_so = isinstance(error, FloatingPointError) or re.search(r"\bnan\b", str(error), re.IGNORECASE)
-        return bool(self.doubt or not math.isfinite(self.loss) or says_so)
+        """Whether an error in the middle of a step is due to a NaN."""
+        end = ending(error)
+        if end is None:  # a mistake in the program, unless there was a NaN before
+            return self.doubt is not None or not math.isfinite(self.loss)
+        return end.code == DIVERGED and end is not error
 
     def rescue(self, error: BaseException) -> None:
         """Save the last whole step, and say in a note to the error where the run goes on."""

@@ -53,6 +53,15 @@ def ended(monkeypatch, capsys, name, *flags):
     return end.value.code, out, err
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_model_is_saved_before_it_is_judged_and_results_before_they_are_shown(name):
+    """In this order: the loop, the model; result.json, which then prints."""
+    text = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    loop, model, result = (text.index(part) for part in ("run.loop(", "run.model(", "run.result("))
+    assert loop < model < result
+    assert "print(table" not in text[:result]
+
+
 def test_no_example_is_forgotten():
     names = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text("utf-8")}
     assert names == {*TRAINED, *OTHERS}
@@ -96,7 +105,9 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("ppo_cartpole", ["--carts", 1, "--horizon", 2], "--minibatches 4 are more than the steps"),
         ("rlhf_sentiment", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
         ("lora_finetune", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
+        ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),
+        ("latent_diffusion_shapes", ["--channels", 10], "--channels 10 is no multiple of 4"),
         ("latent_diffusion_shapes", ["--prompt", "a \udcff"], "unknown word"),
     ],
 )
@@ -134,7 +145,7 @@ TINY = ["--layers", 1, "--width", 16, "--heads", 2, "--block", 16, "--batch", 4,
 def test_a_console_of_ascii_and_a_reader_who_leaves(tmp_path):
     """Without docstrings, too (-OO). The text has letters that the console has not; the reader of the output
     leaves after that of step 20."""
-    text = tmp_path / "text.txt"
+    text = tmp_path / "ε.txt"
     text.write_text("ε is ≥ 0, naïve 中文 and nothing else\n" * 60, encoding="utf-8")
     flags = [*TINY, "--data", text, "--out", tmp_path / "out"]
     env = {**ALONE, "PYTHONIOENCODING": "ascii", "PYTHONOPTIMIZE": "2"}

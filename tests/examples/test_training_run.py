@@ -81,7 +81,7 @@ class Toy:
                 self.at("updated", step, self)
                 run.log(step=step, loss=loss.item())
                 self.at("logged", step, self)
-                run.show(loss.item())
+                run.show(self.loss.item())
                 if step % 3 == 2:
                     run.log(step=step, look=float(eyes.random()))
                     run.say(f"step {step}: ε = {eyes.random()}")
@@ -308,6 +308,18 @@ def test_a_loss_that_is_infinite_is_traced_to_its_op(tmp_path, monkeypatch, caps
     assert words.endswith("; step 6 is saved")
     assert last_step(tmp_path) == 6
     assert all_finite(tmp_path)
+    same_when_resumed(monkeypatch, tmp_path, whole)
+
+
+def test_a_loss_of_nan_with_weights_that_are_fine(tmp_path, monkeypatch, capsys, whole):
+    def spoil(place, step, toy):
+        if (place, step) == ("logged", 6):
+            toy.loss = toy.loss * np.float32("nan")
+
+    assert play(monkeypatch, Toy(spoil), tmp_path) == 3
+    words = capsys.readouterr().err
+    assert "in step 6 (loss nan, learning rate 0.04): NaN at index () in the value of multiply(" in words
+    assert last_step(tmp_path) == 6
     same_when_resumed(monkeypatch, tmp_path, whole)
 
 
