@@ -42,6 +42,7 @@ COMPLEX = [
     Case("prod", lambda z: np.prod(z, 1), (waves(2, 3),), lambda z: torch.prod(z, 1)),
     Case("cumprod", lambda z: np.cumprod(z, 0).copy(), (waves(3, 2),), lambda z: torch.cumprod(z, 0)),
     Case("convolve", lambda a, v: (np.convolve(a, v), np.correlate(a, v, "full"), np.correlate(v, a)), (waves(3), waves(2))),
+    Case("geomspace", lambda a, b: (np.geomspace(a, b, 3), np.geomspace(1.5, b, 4, axis=1)), (waves(2), waves(2))),
     Case("sort", lambda z: np.sort(z), (waves(4),)),
     Case("rsqrt", lambda z: ops.rsqrt(z), (waves(3),), lambda z: torch.rsqrt(z)),
     unary("absolute", np.abs),

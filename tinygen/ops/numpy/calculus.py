@@ -231,6 +231,10 @@ def geomspace(
 ) -> Any:
     """`num` steps from start to stop, each by the same factor."""
     start, stop = np.broadcast_arrays(*operands(start, stop))
+    if "c" in (start.dtype.kind, stop.dtype.kind):
+        factor = np.log(stop / start)
+        y = np.expand_dims(start, axis) * np.exp(np.linspace(0 * factor, factor, num, endpoint, axis=axis))
+        return y if dtype is None else np.astype(y, dtype)
     if np.any(arrays(start) * arrays(stop) <= 0):
         raise ValueError("start and stop must have the same sign, and not be 0")
     sign = np.sign(arrays(start))
