@@ -81,6 +81,18 @@ def test_what_nothing_flowed_through_is_a_constant():
     assert not y.requires_grad
 
 
+def test_arrays_as_masks():
+    """`where` may be an array of NumPy's, a list, or a Tensor."""
+    mask = X > 0
+    for where in (mask, mask.tolist(), Tensor(mask)):
+        for f in (np.sum, np.mean, np.var, np.std, np.prod):
+            for axis in (None, 1):
+                np.testing.assert_allclose(
+                    f(leaf(), axis=axis, where=where).numpy(), f(X, axis=axis, where=mask)
+                )
+        assert np.max(leaf(), where=where, initial=-9.0).item() == 2.0
+
+
 def test_dtypes():
     x = leaf(dtype=np.float32)
     y = np.multiply(x, x, dtype=np.float64, casting="same_kind", where=True)

@@ -204,7 +204,7 @@ def linspace(
     t = np.linspace(0, 1, num, endpoint=endpoint).reshape((-1,) + (1,) * x.ndim)
     t = numbers_like(x, t)
     y = start * (1 - t) + stop * t
-    y = np.moveaxis(y if dtype is None else np.astype(y, dtype), 0, axis)
+    y = np.moveaxis(y if dtype is None else y.astype(dtype), 0, axis)
     return (y, (stop - start) / parts if parts else start * math.nan) if retstep else y
 
 
@@ -222,7 +222,7 @@ def logspace(
     start, stop, base = np.broadcast_arrays(*operands(start, stop, base))
     exponents = np.linspace(start, stop, num, endpoint, axis=axis)
     y = np.power(np.expand_dims(base, axis), exponents)
-    return y if dtype is None else np.astype(y, dtype)
+    return y if dtype is None else y.astype(dtype)
 
 
 @composition("geomspace")
@@ -240,4 +240,4 @@ def geomspace(
     sign = np.sign(arrays(start))
     y = np.exp(np.linspace(np.log(start * sign), np.log(stop * sign), num, endpoint, axis=axis))
     y = y * np.expand_dims(sign, axis)
-    return y if dtype is None else np.astype(y, dtype)
+    return y if dtype is None else y.astype(dtype)

@@ -20,7 +20,7 @@ from tinygen.tensor import Tensor
 
 
 def cast(x: Any, dtype: Any) -> Any:
-    return x if dtype is None else np.astype(x, dtype)
+    return x if dtype is None else x.astype(dtype)
 
 
 @composition("vstack", "row_stack")

@@ -80,7 +80,7 @@ def quantiles(
     a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
 ) -> Any:
     a = as_operand(a)
-    a = np.astype(a, np.float64) if a.dtype.kind in "iub" else a
+    a = a.astype(np.float64) if a.dtype.kind in "iub" else a
     q = np.asarray(constant(q, "q"), dtype=float)
     axes = axes_of(axis, a.ndim)
     rest = tuple(n for i, n in enumerate(a.shape) if i not in axes)

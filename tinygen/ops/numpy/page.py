@@ -18,7 +18,9 @@ arrays, and return Tensors. This page lists every function of NumPy's main names
 `tests/ops/test_numpy_table.py` checks that the table is complete, that this page is current, and that each
 function does what its row says.
 
-- **has gradients**: of every order, to all arguments that are Tensors.
+- **has gradients**: of every order, to all arguments that are Tensors. Every function that has a derivative
+  is among them, except what NumPy does not hand over to a Tensor: `np.array` of a list (use `np.stack`), and
+  `np.full` (`np.full_like`).
 - **plain value**: what does not change when its argument moves a little has no derivative: whole numbers,
   truth values, indices, texts, steps. These answer with constants (Tensors off the tape, or Python's
   numbers), as `argmax` does. `sign` and `heaviside` stay on the tape with the slope 0, as the second

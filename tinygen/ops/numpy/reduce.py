@@ -54,7 +54,7 @@ def sum_full(
     where: Any = True,
 ) -> Any:
     no_out(out)
-    a = a if dtype is None else np.astype(a, dtype)
+    a = a if dtype is None else a.astype(dtype)
     y = reduce.sum(np.where(where, a, 0) if given(where) else a, axis, keepdims=bool(keepdims))
     return y if initial is None or (not isinstance(initial, Tensor) and initial == 0) else y + initial
 
@@ -63,7 +63,7 @@ def mean_full(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
 ) -> Any:
     no_out(out)
-    a = a if dtype is None else np.astype(a, dtype)
+    a = a if dtype is None else a.astype(dtype)
     if not given(where):
         return reduce.mean(a, axis, keepdims=bool(keepdims))
     return sum_full(a, axis, None, None, keepdims, 0, where) / entries(a, axis, keepdims, where)
@@ -72,7 +72,7 @@ def mean_full(
 def entries(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
     """How many entries `where` leaves, as floating-point numbers."""
     here = np.broadcast_to(as_operand(where), a.shape)
-    return np.astype(np.count_nonzero(here, axis=axis, keepdims=bool(keepdims)), a.dtype)
+    return np.sum(here, axis=axis, keepdims=bool(keepdims)).astype(a.dtype)
 
 
 def var_full(
@@ -89,7 +89,7 @@ def var_full(
 ) -> Any:
     """`mean` may be given, with its axes kept; `correction` is the array API's word for ddof."""
     no_out(out)
-    a = a if dtype is None else np.astype(a, dtype)
+    a = a if dtype is None else a.astype(dtype)
     ddof = ddof if correction is None else correction
     if not given(where) and mean is None:
         return reduce.var(a, axis, ddof=ddof, keepdims=bool(keepdims))

@@ -26,7 +26,7 @@ def prod(
     where: Any = True,
 ) -> Any:
     no_out(out)
-    a = as_operand(a) if dtype is None else np.astype(as_operand(a), dtype)
+    a = as_operand(a) if dtype is None else as_operand(a).astype(dtype)
     a = np.where(where, a, 1) if given(where) else a
     axes = axes_of(axis, a.ndim)
     rest = tuple(n for i, n in enumerate(a.shape) if i not in axes)
@@ -76,7 +76,7 @@ def running_product(x: Array) -> Any:
 @composition("cumprod")
 def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
     no_out(out)
-    a = a if dtype is None else np.astype(a, dtype)
+    a = a if dtype is None else a.astype(dtype)
     if axis is None:
         return running_product(np.ravel(a))
     y: Any = running_product(np.moveaxis(a, axis, -1))

@@ -197,7 +197,7 @@ def full_like(
             np.full_like(a._data if isinstance(a, Tensor) else a, fill_value, dtype=dtype, shape=shape)
         )
     filled = np.broadcast_to(fill_value, np.shape(a) if shape is None else shape)
-    return np.astype(filled, np.result_type(a.dtype) if dtype is None else dtype)
+    return filled.astype(a.dtype if dtype is None else dtype)
 
 
 @composition("astype")

@@ -58,7 +58,7 @@ def cov(
         return x if rowvar or x.shape[0] == 1 else x.T
 
     x = in_rows(m) if y is None else np.concatenate([in_rows(m), in_rows(y)])
-    x = x if dtype is None else np.astype(x, dtype)
+    x = x if dtype is None else x.astype(dtype)
     ddof = (0 if bias else 1) if ddof is None else ddof
     counts = constant(fweights, "fweights")
     w = None if counts is None else numbers_like(x, on_cpu(counts))

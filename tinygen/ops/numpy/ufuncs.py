@@ -33,7 +33,7 @@ def prepared(*inputs: Any, **kwargs: Any) -> Any:
     rest = {key: value for key, value in kwargs.items() if key not in ("casting", "order", "subok")}
     if rest.get("where") is True:
         del rest["where"]
-    return inputs if dtype is None else [np.astype(as_operand(x), dtype) for x in inputs], rest
+    return inputs if dtype is None else [as_operand(x).astype(dtype) for x in inputs], rest
 
 
 @implements(np.ufunc.reduce)
@@ -48,7 +48,7 @@ def reduce(
     where: Any = True,
 ) -> Any:
     no_out(out)
-    array = array if dtype is None else np.astype(array, dtype)
+    array = array if dtype is None else array.astype(dtype)
     rest = {
         key: value for key, value in {"initial": initial, "where": where}.items() if value not in (None, True)
     }
@@ -81,7 +81,7 @@ def folded(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
 @implements(np.ufunc.accumulate)
 def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
     no_out(out)
-    array = array if dtype is None else np.astype(array, dtype)
+    array = array if dtype is None else array.astype(dtype)
     if ufunc in ACCUMULATED:
         return ACCUMULATED[ufunc](array, axis=axis)
     if array.shape[axis] == 0:
@@ -102,7 +102,7 @@ def reduceat(
 ) -> Any:
     """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
     no_out(out)
-    array = array if dtype is None else np.astype(array, dtype)
+    array = array if dtype is None else array.astype(dtype)
     starts = np.asarray(arrays(indices)).tolist()
     rows = np.moveaxis(array, axis, 0)
     stops = [*starts[1:], len(rows)]
