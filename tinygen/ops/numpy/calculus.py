@@ -106,7 +106,7 @@ def edge(f: Any, axis: int, widths: list[Any], order: int) -> Any:
 # -- integrals and interpolation -------------------------------------------------------------------
 
 
-@composition("trapezoid")
+@composition("trapezoid", "trapz")
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
     """The integral by trapezoids: of each two neighbors the mean, times their distance."""
     y = as_operand(y)

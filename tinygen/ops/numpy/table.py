@@ -59,7 +59,7 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
             "plain",
             "equal not_equal less less_equal greater greater_equal isclose allclose array_equal array_equiv",
         ),
-        Row("plain", "logical_and logical_or logical_xor logical_not all any isin"),
+        Row("plain", "logical_and logical_or logical_xor logical_not all any isin in1d"),
         Row(
             "plain",
             "isnan isinf isfinite isposinf isneginf signbit isreal iscomplex isrealobj iscomplexobj isnat",
@@ -133,7 +133,9 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
     ),
     "Calculus, polynomials, grids": (
         Row(
-            "gradient", "diff ediff1d gradient trapezoid interp convolve correlate", "interp by the knots too"
+            "gradient",
+            "diff ediff1d gradient trapezoid trapz interp convolve correlate",
+            "interp by the knots too",
         ),
         Row("gradient", "polyval polyadd polysub polymul polydiv polyder polyint polyfit poly poly1d roots"),
         Row("gradient", "linspace logspace geomspace", "by both ends"),

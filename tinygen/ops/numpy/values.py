@@ -12,7 +12,7 @@ from tinygen.tensor import IMPLEMENTS
 
 STEPS = "floor ceil trunc rint floor_divide"
 TESTS = """isinf isposinf isneginf signbit isclose allclose array_equal array_equiv all any iscomplex isreal
-iscomplexobj isrealobj isin logical_xor isnat shares_memory may_share_memory"""
+iscomplexobj isrealobj isin in1d logical_xor isnat shares_memory may_share_memory"""
 BITS = """bitwise_and bitwise_or bitwise_xor invert left_shift right_shift bitwise_count packbits unpackbits
 gcd lcm"""
 PLACES = """argsort argpartition lexsort searchsorted digitize nonzero flatnonzero argwhere count_nonzero
