@@ -85,16 +85,19 @@ Differences = Callable[[numeric.Phi, Array, float], numeric.Slopes]
 
 def first_look(
     subject: Subject, tape: Tape, k: int, probes: Sequence[Probe], differences: Differences
-) -> Comparison:
+) -> tuple[Comparison, list[str]]:
+    """Tape and differences along each probe; and for each, what the function raises there, if it does."""
     gradient = tape.gradients[k].reshape(len(tape.cotangents), -1)
-    rows = []
+    rows, errors = [], []
     for probe in probes:
-        value, bar = differences(line(subject, probe), tape.cotangents, tape.noise)
+        refused: list[str] = []
+        value, bar = differences(line(subject, probe, 1.0, refused), tape.cotangents, tape.noise)
         flat = probe.direction.reshape(-1)
         said = gradient @ flat if probe.entry is None else gradient[:, probe.entry]
         rows.append((said, value / probe.size, bar / probe.size))
+        errors.append(refused[0] if refused else "")
     table = np.array(rows).reshape(len(probes), 3, len(tape.cotangents))
-    return Comparison(*table.transpose(1, 2, 0).copy())
+    return Comparison(*table.transpose(1, 2, 0).copy()), errors
 
 
 class Judgement(NamedTuple):
@@ -201,7 +204,12 @@ def check(
     differences: Differences = numeric.central,
 ) -> Result:
     """Compare along `probes`, all of which move variable `k`."""
-    comparison = first_look(subject, tape, k, probes, differences)
+    comparison, errors = first_look(subject, tape, k, probes, differences)
+    stuck = [bool(error) and probe.entry is not None for error, probe in zip(errors, probes, strict=True)]
+    if any(stuck) and not all(stuck):  # the others are what the function is defined for
+        free = ~np.array(stuck)
+        probes = [probe for probe, is_free in zip(probes, free, strict=True) if is_free]
+        comparison = Comparison(*(table[:, free] for table in comparison))
     verdict, off, place = judge(subject, tape, probes, comparison, tolerance)
     if verdict is Verdict.WRONG and (steps := coarse(subject, tape)) > tape.noise:
         tape = tape._replace(noise=steps)
@@ -226,6 +234,8 @@ def check(
         int(off.any(axis=0).sum()),
         distance,
         worst,
+        refused=next((error for error in errors if error), ""),
+        stuck=sum(stuck),
         idle=bool(verdict is Verdict.OK and not found.any() and not said.any() and subject.points[k].size),
     )
 

@@ -63,9 +63,10 @@ def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
     if r.verdict is Verdict.KINK:
         text = f"the slopes on the two sides of {place} differ{by}: check at inputs that are not on the kink"
     elif r.verdict is Verdict.DOMAIN:
-        text = (
-            f"{place} is at the edge of where the function is finite{by}: no differences can be taken there"
-        )
+        why = "is at the edge of where the function is finite"
+        if r.refused:
+            why = f"cannot be moved, the function raises {r.refused}"
+        text = f"{place} {why}{by}: no differences can be taken there"
     else:
         narrow = next((s for s in steps if digits(s) is not None), None)
         why = "the function may be noisy, change very fast here, or compute in float32 inside"

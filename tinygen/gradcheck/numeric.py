@@ -76,8 +76,9 @@ def in_a_row(arrays: Sequence[Array]) -> Array:
     return np.concatenate([np.ravel(y) for y in arrays]) if arrays else np.zeros(0)
 
 
-def line(subject: Subject, probe: Probe, times: float = 1.0) -> Phi:
-    """φ: all outputs in one row, along `times` the probe's direction; NaN where the function raises."""
+def line(subject: Subject, probe: Probe, times: float = 1.0, refused: list[str] | None = None) -> Phi:
+    """φ: all outputs in one row, along `times` the probe's direction; NaN where the function raises, which is
+    added to `refused`."""
     points = subject.points
     direction = probe.direction if times == 1.0 else probe.direction * times
     length: list[int] = []
@@ -87,7 +88,9 @@ def line(subject: Subject, probe: Probe, times: float = 1.0) -> Phi:
         arrays[probe.k] = np.asarray(points[probe.k] + t * direction)  # () stays an array
         try:
             return in_a_row(subject.evaluate(arrays))
-        except Exception:
+        except Exception as error:
+            if refused is not None:
+                refused.append(f"{type(error).__name__}: {error}")
             if not length:
                 length.append(in_a_row(subject.evaluate(points)).size)
             return np.full(length[0], np.nan)

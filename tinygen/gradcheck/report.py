@@ -109,6 +109,8 @@ class Result:
     difference: float = 0.0  # the largest distance of tape and differences
     worst: Worst | None = None
     order: int = 1
+    stuck: int = 0  # entries that cannot be moved by themselves, since the function raises then
+    refused: str = ""  # what it raises
     idle: bool = False  # both are 0 everywhere: the value does not depend on it here
 
     @property
@@ -123,14 +125,13 @@ class Result:
     def details(self) -> str:
         if self.idle:
             return f"{self.counted}, all 0: the value does not depend on it here"
-        if self.worst is None:
-            return (
-                f"{self.counted}, largest difference {self.difference:.0e}"
-                if self.entries or self.directions
-                else ""
-            )
-        many = f"{self.off:,} of {self.counted} off, " if self.off else ""
-        return f"{many}{'worst ' if self.off > 1 else ''}{self.worst}"
+        if self.worst is not None:
+            many = f"{self.off:,} of {self.counted} off, " if self.off else ""
+            return f"{many}{'worst ' if self.off > 1 else ''}{self.worst}"
+        if not (self.entries or self.directions):
+            return ""
+        rest = f"; {self.stuck:,} cannot be moved ({self.refused})" if self.stuck else ""
+        return f"{self.counted}, largest difference {self.difference:.0e}{rest}"
 
 
 @dataclass
