@@ -6,10 +6,13 @@ and which op and line it comes from.
 
 How derivatives are checked: Griewank & Walther, *Evaluating Derivatives* (2nd ed. 2008), ch. 1. A checker
 that sends back ones is blind to whatever sums to zero (a softmax whose gradient is 0 everywhere passes it);
-here cotangents are random. The files, from the bottom: `report` (what is said), `subject` and `randomness`
-(what is checked), `steps` (the tape, op by op), `numeric` (differences), `compare` (verdicts), `structure`
-(checks without differences), `evidence`, `patterns` and `diagnosis` (what a mistake looks like), `locate`
-(where it is), `examine` (the course of it all).
+here cotangents are random.
+
+The files, from the bottom: `report` (what is said), `reach`, `arguments`, `held`, `subject`, `randomness` (what
+is checked, and that every run starts from the same), `steps` and `parts` (the tape, op by op), `numeric`
+(differences), `compare` (verdicts), `structure` and `one_op` (checks without differences), `narrow` (what runs
+in float32), `declared` (gradients that are meant to differ), `bounded`, `evidence`, `patterns`, `terms`,
+`influence` and `diagnosis` (what a mistake looks like), `locate` (where it is), `examine` (the course of it).
 """
 
 from __future__ import annotations
@@ -45,14 +48,19 @@ def gradcheck(
 
     `f` is a function on Tensors, an op, or a Module (or a method of one: then the parameters of a copy of it
     are checked too); or a function of torch tensors, when the inputs are some. It returns one tensor, or
-    several nested in tuples, lists or dicts. Floating-point `inputs` are checked; others are passed as they
-    are. Random generators that `f` can reach are rewound before each run.
+    several nested in tuples, lists or dicts. Floating-point arrays among the `inputs` are checked, also those
+    inside dicts, lists, tuples and dataclasses; single numbers, integers and all else are passed as they are,
+    and so are `kwargs`, by name. Before each run, random generators that `f` can reach are rewound, and
+    buffers and caches of modules put back.
 
     `order=2` checks the gradient's own gradient too, if the first order is right. `seed` draws cotangents and
     directions. A gradient may be off by `tolerance`, relative to the largest entry for that output, beyond
     the error bar of the differences. Inputs and parameters of more than `max_entries` entries altogether are
     moved in random directions instead of entry by entry. An entry costs 4 runs of `f` (1 where every op is
-    analytic).
+    analytic). `intended` names what is meant to differ from the derivative, and is then not compared: ops (or
+    their names), and "detach" for what is taken off the tape; `@intended(why)` declares it at the op.
+
+    Gradients are proved in float64, where no kernel runs; one run in float32 is compared with that, op by op.
 
     The report is true only if everything is OK; a KINK or an INCONCLUSIVE variable is not. `str(report)`
     explains it, `report.raise_if_failed()` raises AssertionError with that.

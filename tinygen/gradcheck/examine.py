@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck import structure
+from tinygen.gradcheck import one_op, structure
 from tinygen.gradcheck.analytic import agrees, is_analytic
 from tinygen.gradcheck.compare import Tape, check, located, pulled
 from tinygen.gradcheck.declared import Declared
@@ -76,7 +76,7 @@ def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Findin
     """What can be said of each op by itself."""
     for step in steps:
         try:
-            for finding in structure.of_step(step, rng):
+            for finding in one_op.of_step(step, rng):
                 yield at(step, finding)
         except Exception as error:
             yield raised(error, f"the gradient of `{step.node.op.name}`", step)

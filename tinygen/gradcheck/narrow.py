@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen.backward import fitted
-from tinygen.gradcheck import structure
+from tinygen.gradcheck import one_op
 from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.bounded import bounded
 from tinygen.gradcheck.locate import at
@@ -53,7 +53,7 @@ def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) 
         steps = steps_at(base, points)
         alike = [s.node.op for s in steps] == [s.node.op for s in known]
         for i, step in enumerate(steps):
-            notes += structure.of_dtypes(step, rng)
+            notes += one_op.of_dtypes(step, rng)
             ran.setdefault(step.node.op.name, set()).add(implementation(step))
             for words, error, limit, certain in comparisons(step, rng):
                 off = max(off, error)

@@ -1,0 +1,195 @@
+"""What can be said of one recorded op without a single difference, its rules called directly.
+
+What the tape does around them (summing, casting, copying) can hide such a mistake for as long as nobody else
+uses the op.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import Array, weights
+from tinygen.gradcheck.reach import filled
+from tinygen.gradcheck.report import Finding, Kind, Verdict
+from tinygen.gradcheck.steps import Step
+from tinygen.gradcheck.structure import LAYOUTS, all_same, copies, linearity, same, times
+from tinygen.modes import no_grad
+
+
+def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
+    """Of one op, at its actual inputs, calling its rules as they are."""
+    name = f"`{step.node.op.name}`"
+    arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
+    before = copies(arrays)
+    if step.mutates:
+        yield Finding(Kind.MUTATES, f"{name} writes into its inputs")
+        return
+    values = step.evaluate(step.points)
+    finite = all(np.isfinite(x).all() for x in before if x.dtype.kind == "f")
+    if finite and not all(np.isfinite(y).all() for y in values):
+        yield Finding(
+            Kind.DOMAIN, f"{name} makes values that are not finite of inputs that are", Verdict.DOMAIN
+        )
+    elif not all_same(values, step.evaluate(step.points)):
+        yield Finding(
+            Kind.NONDETERMINISTIC, f"{name} gives two values for the same inputs", Verdict.NONDETERMINISTIC
+        )
+    given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
+
+    def pulled(cotangents: Sequence[Array]) -> list[Any]:
+        return step.raw_gradients(step.rules, step.packed(cotangents))
+
+    held = copies(saved(step.rules))
+    sent = copies(given)
+    raw = pulled(sent)
+    yield from misfits(name, raw, step)
+    kept = copies(raw)
+    if not all(same(x, y, 0) for x, y in zip(sent, given, strict=True)):
+        yield Finding(
+            Kind.ALIASED,
+            f"a rule of {name} writes into the gradient that it is given, which others may be using: "
+            "work on a copy",
+        )
+    double = copies(pulled(times(-2, given)))
+    if not all(same(x, y, 0) for x, y in zip(raw, kept, strict=True)):
+        yield Finding(
+            Kind.ALIASED,
+            f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
+            "earlier one returned. Allocate a new array for each result",
+        )
+    elif not all_same(kept, copies(pulled(copies(given)))) and all_same(held, saved(step.rules)):
+        yield Finding(
+            Kind.NONDETERMINISTIC,
+            f"a rule of {name} returns another gradient each time it is called: does it draw random numbers? "
+            "Draw them once, for the value, and let the rules use the same",
+            Verdict.NONDETERMINISTIC,
+        )
+        return
+    elif not all_same(held, saved(step.rules)):
+        yield Finding(
+            Kind.ALIASED,
+            f"the rules of {name} change what they have saved: called again they return another gradient",
+        )
+    if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
+        yield Finding(Kind.ALIASED, f"a rule of {name} writes into the op's inputs")
+        return
+    shared = of_shared_state(name, step, given, kept)
+    if shared is not None:
+        yield shared
+        return
+    nothing = copies(pulled(times(0, given)))
+    for words, a, z, d in zip(step.names, kept, nothing, double, strict=True):
+        yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
+    for layout, arranged in LAYOUTS.items():
+        if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
+            yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when what comes back lies {layout}")
+            break
+
+
+def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequence[Any]) -> Finding | None:
+    """Whether the rules have what they need to themselves: not what another call of the op, or another rule,
+    leaves behind."""
+
+    def gradients(rules: Sequence[Any]) -> list[Any]:
+        return copies(step.raw_gradients(rules, step.packed(copies(given))))
+
+    def ran(arrays: Sequence[Array]) -> Sequence[Any]:
+        return step.ran(arrays)[1]
+
+    moved = [np.asarray(x + 1e-3 * weights(x.shape, np.random.default_rng(0))) for x in step.points]
+    rules = ran(step.points)
+    try:
+        ran(moved)  # a call in between, as an op has that is used twice
+    except Exception:
+        return None
+    if not all_same(kept, gradients(rules)):
+        return Finding(
+            Kind.NONDETERMINISTIC,
+            f"the rules of {name} read what the latest call has left behind: when the op is used twice, the "
+            "gradient of the first use is wrong. Keep what they need in a closure",
+        )
+    if not all_same(kept, gradients(ran(step.points))):
+        return Finding(
+            Kind.NONDETERMINISTIC,
+            f"the gradient of {name} depends on what an earlier call has left behind (a stale cache?): at "
+            "the same inputs it is another one. Keep what the rules need in a closure",
+        )
+    if len(step.rules) > 1 and len(step.wanted) > 1:
+        for place, i in reversed(list(enumerate(step.wanted))):
+            rules = ran(step.points)
+            alone = rules[i]
+            words = f"the rule of {name} for its {step.names[place]}"
+            try:
+                with no_grad():
+                    found = alone(step.packed(copies(given)))
+            except Exception as error:
+                return Finding(
+                    Kind.RAISES,
+                    f"{words} raises {type(error).__name__} ({error}) when no other rule has run before, as "
+                    "it is when only that argument wants a gradient",
+                )
+            if not all_same([kept[place]], [found]):
+                return Finding(
+                    Kind.ALIASED,
+                    f"{words} needs another rule to have run before: alone, as it is when only that argument "
+                    "wants a gradient, it returns another one. Compute what they share in the body",
+                )
+    return None
+
+
+def saved(rules: Sequence[Any]) -> list[Array]:
+    """The arrays that the rules have closed over."""
+    cells = [c for rule in rules for c in getattr(rule, "__closure__", None) or ()]
+    inside = [c.cell_contents for c in cells if filled(c)]
+    return [x for x in inside if isinstance(x, np.ndarray)]
+
+
+def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
+    """Gradients whose shape is neither that of their argument nor one that it was broadcast to."""
+    for words, gx, x in zip(step.names, raw, step.points, strict=True):
+        shape = np.shape(gx)
+        tail = shape[len(shape) - x.ndim :] if len(shape) >= x.ndim else None
+        if tail is None or any(n not in (m, m * n) for m, n in zip(x.shape, tail, strict=True)):
+            yield Finding(
+                Kind.SHAPE,
+                f"the gradient that {name} sends to its {words} has shape {shape}, the argument {x.shape}",
+            )
+
+
+def precision(dtype: Any) -> Any:
+    """The dtype of the real and imaginary parts."""
+    return np.finfo(dtype).dtype if dtype.kind == "c" else dtype
+
+
+def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
+    """Where an op's value or a rule's result has another dtype than all that comes in. The tape casts both:
+    nothing is wrong, but it costs time, and another engine would not."""
+    wanted = {precision(p.dtype) for p in step.points}
+    if len(wanted) != 1 or not pure(step):
+        return
+    (ours,) = wanted
+    values = step.raw if type(step.raw) is tuple else (step.raw,)
+    given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
+    sent = zip(step.names, step.raw_gradients(step.rules, step.packed(given)), strict=True)
+    off = [("its value", y.dtype) for y in values if hasattr(y, "dtype") and y.dtype.kind in "fc"]
+    off += [(f"the gradient by its {words}", x.dtype) for words, x in sent if isinstance(x, np.ndarray)]
+    off = [(words, dtype) for words, dtype in off if precision(dtype) != ours]
+    if off:
+        dtypes = " and ".join(sorted({str(dtype) for _, dtype in off}))
+        hint = " (np.sqrt(2) and np.eye(3) are float64, math.sqrt(2) is not)" if "float64" in dtypes else ""
+        yield (
+            f"`{step.node.op.name}` computes {', '.join(words for words, _ in off)} in {dtypes}, although "
+            f"all that comes in is {ours}{hint}: the tape casts that"
+        )
+
+
+def pure(step: Step) -> bool:
+    """Whether no constant that came in, and no argument, asks for another dtype."""
+    wanted = precision(step.points[0].dtype)
+    others = [*step.arrays, *step.node.kwargs.values()]
+    return "dtype" not in step.node.kwargs and all(
+        getattr(x, "dtype", wanted) == wanted or getattr(x, "dtype", wanted).kind != "f" for x in others
+    )
