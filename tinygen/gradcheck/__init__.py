@@ -8,10 +8,10 @@ How derivatives are checked: Griewank & Walther, *Evaluating Derivatives* (2nd e
 that sends back ones is blind to whatever sums to zero (a softmax whose gradient is 0 everywhere passes it);
 here cotangents are random.
 
-The files, from the bottom: `report` (what is said), `reach`, `arguments`, `held`, `subject`, `randomness` (what
-is checked, and that every run starts from the same), `steps` and `parts` (the tape, op by op), `numeric`
-(differences), `compare` (verdicts), `structure` and `one_op` (checks without differences), `narrow` (what runs
-in float32), `declared` (gradients that are meant to differ), `bounded`, `evidence`, `patterns`, `terms`,
+The files, from the bottom: `report` (what is said), `reach`, `arguments`, `held`, `subject`, `randomness`
+(what is checked, and that every run starts from the same), `steps` and `parts` (the tape, op by op),
+`numeric` (differences), `compare` (verdicts), `structure` and `one_op` (checks without differences), `narrow`
+(what runs in float32), `declared` (gradients meant to differ), `bounded`, `evidence`, `patterns`, `terms`,
 `influence` and `diagnosis` (what a mistake looks like), `locate` (where it is), `examine` (the course of it).
 """
 
