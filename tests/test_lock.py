@@ -217,24 +217,35 @@ def test_a_checkpoint_from_a_thread_is_whole_or_refused(tmp_path):
         assert len({float(x) for a in tensors.values() for x in (a.min(), a.max())}) == 1
 
 
+class Restless:
+    """Counts how often it is asked; `kind` says as what."""
+
+    def __init__(self, kind):
+        self.n, self.kind = 0, kind
+
+    def state_dict(self):
+        self.n += 1
+        return {"n": self.kind(self.n)}
+
+    def load_state_dict(self, saved):
+        self.n = int(saved["n"])
+
+
 def test_what_changes_all_the_time_is_refused(monkeypatch):
-    class Restless:
-        n = 0
-
-        def state_dict(self):
-            self.n += 1
-            return {"n": self.n}
-
-        def load_state_dict(self, saved):
-            self.n = saved["n"]
-
-    assert snapshot({"x": Restless()}) == {"x": {"n": 1}}  # alone, nothing is compared
+    assert snapshot({"x": Restless(np.array)}) == {"x": {"n": 1}}  # alone, nothing is compared
     monkeypatch.setattr(threading, "active_count", lambda: 2)
-    assert snapshot({"x": [float("nan"), (1, None)]})["x"][1] == [1, None]
     with pytest.raises(
         CheckpointError, match="changes while it is copied: expected a moment between two steps"
     ):
-        snapshot({"x": Restless()})
+        snapshot({"a": 1.0, "b": {"x": Restless(np.array)}})
+
+
+def test_a_clock_may_go_on_meanwhile(monkeypatch):
+    """As it does beside the thread of a progress bar."""
+    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    things = {"clock": Restless(float), "w": [np.array([np.nan, 1]), (1, None)], "nan": float("nan")}
+    assert snapshot(things)["clock"] == {"n": 1.0}
+    assert snapshot(things)["w"][1] == [1, None]
 
 
 def test_a_snapshot_stays_as_it_is(tmp_path):
