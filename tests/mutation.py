@@ -37,7 +37,8 @@ ROOT = Path(__file__).parent.parent
 
 # -- the tests of a file, those that kill most first -------------------------------------------------
 
-TAPE = [f"tests/test_{name}.py" for name in ("tape", "backward", "backward_safety", "tensor", "recompute")]
+ENGINE = "tape backward backward_safety checks memory modes tensor protocols recompute"
+TAPE = [f"tests/test_{name}.py" for name in ENGINE.split()]
 GRADCHECK = [f"tests/gradcheck/test_{name}.py" for name in ("gradcheck", "verdicts", "report", "modules")]
 OTHERS = ["tests/nn", "tests/kernels", "tests/test_transforms.py", "tests/test_backward_memory.py"]
 EVERY_OP = "tests/ops/test_every_op.py"

@@ -70,6 +70,16 @@ def test_a_write_is_noticed_by_the_second_of_two_backwards():
         loss.backward()
 
 
+@pytest.mark.parametrize("dtype", [np.int64, bool])
+def test_a_leaf_of_integers_that_was_told_to_require_grad(dtype):
+    """Its gradient would be cut to whole numbers."""
+    x = Tensor(np.array([1, 0], dtype))
+    x.requires_grad = True
+    loss = (x * 0.5).sum()
+    with pytest.raises(TypeError, match=rf"a leaf of `multiply` .* is of {np.dtype(dtype)}, which has no"):
+        loss.backward()
+
+
 # -- the gradients of leaves -----------------------------------------------------------------------
 
 

@@ -617,3 +617,12 @@ def test_tensors_that_are_no_parameters_can_be_optimized_too():
         np.square(x - np.array([1, 2, 3], np.float32)).sum().backward()
         optimizer.step()
     np.testing.assert_allclose(x.data, [1, 2, 3], rtol=1e-5)
+
+
+def test_repr_has_the_hyperparameters_and_sizes_of_each_group():
+    w, b = Tensor(np.ones((30, 40)), requires_grad=True), Tensor(np.ones(40), requires_grad=True)
+    assert repr(SGD([w, b], lr=0.1)) == (
+        "SGD(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.0; 2 parameters, 1,240 numbers)"
+    )
+    lines = repr(SGD([{"params": [w], "lr": 0.2}, {"params": [b]}], lr=0.1)).splitlines()
+    assert [line.split(",")[0] for line in lines] == ["SGD(lr=0.2", "SGD(lr=0.1"]

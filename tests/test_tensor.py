@@ -91,6 +91,7 @@ def test_repr():
     assert repr(Tensor([1.0])) == "Tensor([1.])"
     assert repr(Tensor(np.arange(3))) == "Tensor([0, 1, 2], dtype=int64)"
     assert len(repr(Tensor(np.ones((1000, 1000))))) < 1000
+    assert repr(Tensor(np.ones((20, 6)))).endswith("[1., 1., 1., 1., 1., 1.]], shape=(20, 6), dtype=float64)")
     assert repr(np.split(x, 2)[0]) == "Tensor([1.], dtype=float64, from pick)"
 
 

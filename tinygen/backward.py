@@ -81,7 +81,7 @@ def program(outputs: Sequence[Tensor]) -> list[Node]:
     """The nodes that `outputs` were computed by, oldest first.
 
     Raises RuntimeError when one was freed by an earlier backward, or when a tensor has been written
-    into since it was used."""
+    into since it was used; TypeError when a leaf of integers is to have a gradient."""
     seen = {y.node for y in outputs if y.node is not None}
     order = list(seen)
     written: dict[Tensor, int] = {}  # when each leaf and each constant was, last
@@ -100,6 +100,11 @@ def program(outputs: Sequence[Tensor]) -> list[Node]:
                 last = written.get(x)
                 if last is None:
                     last = written[x] = max(x.version, last_write(x._data))
+                    if x.requires_grad and x.dtype.kind not in "fc":
+                        raise TypeError(
+                            f"a leaf of `{node.op.name}` ({node.where}) is of {x.dtype}, which has no "
+                            "gradient, and was told to require one: make it with dtype=np.float32"
+                        )
                 if last > node.seq:
                     raise RuntimeError(
                         f"an input of `{node.op.name}` ({node.where}) was written into between forward and "

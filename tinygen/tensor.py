@@ -228,7 +228,8 @@ class Tensor:
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
-        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        extra = f", shape={self.shape}" if self.size > 100 else ""  # where some of them are left out
+        extra += "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         origin = f", from {self.node.op.name}" if self.node else ", requires_grad=True"
         return f"Tensor({values}{extra}{origin if self.requires_grad else ''})"
 

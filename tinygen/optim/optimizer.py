@@ -107,6 +107,17 @@ class Optimizer:
             if hasattr(x, "dtype") and x.dtype.kind != "f":
                 raise ValueError(f"{key} of {where} is of {x.dtype}, not of floating-point numbers")
 
+    def __repr__(self) -> str:
+        """Like "SGD(lr=0.1, momentum=0.9; 12 parameters, 3,072 numbers)", a line for each group."""
+        lines = []
+        for group in self.groups:
+            hyper = ", ".join(f"{k}={v}" for k, v in group.items() if k != "params")
+            size = sum(p.size for p in group["params"])
+            lines.append(
+                f"{type(self).__name__}({hyper}; {len(group['params'])} parameters, {size:,} numbers)"
+            )
+        return "\n".join(lines)
+
     @property
     def lr(self) -> float:
         """The learning rate of the first group. Assigning sets that of all groups."""
