@@ -154,7 +154,9 @@ def test_targets_and_tied_weights():
         ({"rank": 0}, "rank must be from 1 to 8, got 0"),
         ({"rank": 2.0}, "rank must be"),
         ({"rank": True}, "rank must be"),
-        ({"alpha": 0}, "alpha must be a number above 0: with 0 "),
+        ({"alpha": 0}, "alpha must be a number above 0, and below 1e30, got 0"),
+        ({"alpha": 1e-50}, "alpha must be"),  # 0 in float32
+        ({"alpha": "16"}, "got '16'"),
         ({"alpha": np.nan}, "alpha must be"),
         ({"alpha": np.inf}, "alpha must be"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),

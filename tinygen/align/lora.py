@@ -16,7 +16,6 @@ free (`without_adapters`).
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,8 +110,8 @@ def require_possible(layer: Any, rank: int, alpha: float, dropout: float) -> Non
     most = min(layer.weight.shape)
     if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
         raise ValueError(f"rank must be from 1 to {most}, got {rank}")
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha must be a number above 0: with {alpha} nothing could be learned")
+    if not isinstance(alpha, int | float | np.number) or not 1e-30 < alpha < 1e30:  # what float32 can hold
+        raise ValueError(f"alpha must be a number above 0, and below 1e30, got {alpha!r}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.lora import adaptable, adapters, attach
+from tinygen.align.lora import LoRALinear, adaptable, attach
 from tinygen.files import Array, CheckpointError, disk_errors, make_folder, read_json, replace_file, short
 from tinygen.models.gpt import GPT
 from tinygen.models.gpt2 import ADAPTERS as CONFIG
@@ -68,7 +68,7 @@ def save_adapters(model: Module, folder: str | Path, base_model: str | None = No
     `base_model` is a note for `peft`: the name, or the folder, of the model without them. ValueError when the
     model has no adapters, or they have not all one rank, alpha and dropout; CheckpointError when the disk
     refuses."""
-    found = {their_name(model, path): m for path, m in model.named_modules() if m in adapters(model)}
+    found = {their_name(model, path): m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
     settings = {(m.rank, number_of(m.alpha.numpy()), m.drop.p) for m in found.values()}
     if len(settings) != 1:
         has = sorted(settings) or "none: add_lora(model, ...) puts some beside its layers"
