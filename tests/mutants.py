@@ -7,6 +7,7 @@ import ast
 import random
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,14 @@ def by_cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
     from cosmic_ray.plugins import get_operator
 
     for name in OPERATORS:
-        operator, occurrence = get_operator(f"core/{name}")(), 0
-        while (mutated := mutate_code(source, operator, occurrence)) is not None:
-            occurrence += 1
+        operator = get_operator(f"core/{name}")()
+        for occurrence in count():
+            try:
+                mutated = mutate_code(source, operator, occurrence)
+            except AttributeError:  # its ExceptionReplacer stumbles over dotted names
+                continue
+            if mutated is None:
+                break
             yield name, mutated
 
 

@@ -38,6 +38,8 @@ ELSEWHERE = {
     "nn.recurrent.Recurrent": "the layers made of it have rows",
     "nn.spatial.ContextBlock.forward": "as of SpatialTransformer",
     "nn.module": "tests/nn/test_module.py",
+    "nn.tree": "tests/nn/test_tree.py",
+    "nn.containers": "tests/nn/test_tree.py",
 }
 
 
