@@ -173,6 +173,19 @@ def test_a_file_system_that_cannot_sync_ends_no_save(tmp_path, monkeypatch, code
     assert load_file(tmp_path / "x")["a"].tolist() == [1, 1]
 
 
+def test_a_folder_that_may_be_written_and_not_read_ends_no_save(tmp_path, monkeypatch):
+    original = os.open
+
+    def refused(path, flags, *args, **kwargs):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(files.os, "open", refused)
+    save_file(tmp_path / "x", {"a": np.ones(2)})
+    assert load_file(tmp_path / "x")["a"].tolist() == [1, 1]
+
+
 def test_a_sync_that_fails_is_said(tmp_path, monkeypatch):
     def fsync(descriptor):
         raise OSError(errno.EIO, "Input/output error")

@@ -226,7 +226,10 @@ def sync_folder(path: Path) -> None:
     """Return when the disk has the names in the folder: a rename does not last until then."""
     if os.name == "nt":
         return  # Windows opens no folders
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return  # a folder that may be written and not read
     try:
         sync(descriptor)
     finally:
