@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygen.memory import CLOCK, share, write
-from tinygen.words import attribute_hint
 
 if TYPE_CHECKING:
     from tinygen.tape import Node
@@ -212,17 +211,6 @@ class Tensor:
 
     def __bool__(self) -> bool:
         return bool(self._data)
-
-    def __getattr__(self, name: str) -> Any:
-        """Only for what is not there: PyTorch's words, and those of NumPy's functions."""
-        hint = attribute_hint(name)
-        if (
-            hint == f"a Tensor has no .{name}"
-            and not name.startswith("_")
-            and callable(getattr(np, name, None))
-        ):
-            hint += f": write np.{name}(x)"
-        raise AttributeError(hint, name=name, obj=self)
 
     __hash__ = object.__hash__  # == compares elementwise, so a tensor is itself as a key
 

@@ -8,6 +8,7 @@ import numpy as np
 from tinygen.ops import (  # noqa: F401 (they give Tensor its methods)
     fourier,
     methods,
+    missing,
     operators,
 )
 from tinygen.ops.activation import (
