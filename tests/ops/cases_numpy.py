@@ -195,6 +195,7 @@ SHAPES = [
     *each("atleast_2d atleast_3d", V, atleast_3d=None),
     case("broadcast_arrays", lambda a, b: list(np.broadcast_arrays(a, b)), V, normal(2, 1)),
     case("meshgrid", lambda a, b: list(np.meshgrid(a, b)), V, normal(2)),
+    case("meshgrid-one", lambda a: list(np.meshgrid(a)), V),
     case("meshgrid-ij", lambda a, b: list(np.meshgrid(a, b, indexing="ij", sparse=True)), V, normal(2)),
     case("expand_dims-list", lambda a: np.expand_dims(a, [0, 2]), V),
     case("expand_dims-NumPy's integer", lambda a: np.expand_dims(a, np.int64(1)).sum(axis=np.int64(0)), V),
