@@ -37,7 +37,7 @@ class Flags(argparse.ArgumentParser):
         return args
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (--help lists the flags)\n")
 
 
 def number(kind: type, low: float, high: float = math.inf, largest: float = 10**12) -> Callable[[str], Any]:

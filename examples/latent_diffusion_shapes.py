@@ -218,7 +218,8 @@ def learn(args: argparse.Namespace) -> None:
         try:
             model.load_state_dict(load_file(weights))
         except ValueError as error:
-            args.error(f"{weights} is of a run with other flags: {error}")
+            first = " ".join(str(error).splitlines()[:2])
+            args.error(f"{weights} is of a run with other flags: {first}, and so on")
         show(model, args, Path(args.out))
         return
     run = Run(args, ["step", "autoencoder_loss", "diffusion_loss"])

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from example_runs import ALONE, EXAMPLES, command, module
 
 from tinygen.checkpoints import Checkpoints
+from tinygen.safetensors import save_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -121,6 +123,16 @@ def test_what_is_wrong_is_one_line(tmp_path, monkeypatch, capsys, name, flags, m
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_shape_are_one_line(tmp_path, monkeypatch, capsys):
+    save_file(tmp_path / "model.safetensors", {"a": np.zeros(3, np.float32), "b": np.zeros(3, np.float32)})
+    flags = ["--draw-only", "--channels", 8, "--out", tmp_path]
+    code, _, err = ended(monkeypatch, capsys, "latent_diffusion_shapes", *flags)
+    assert code == 2
+    assert "model.safetensors is of a run with other flags: " in err
+    assert err.count("\n") == 1
+    assert len(err) < 500
 
 
 def test_ctrl_c_before_and_after_the_run_is_one_line(capsys):

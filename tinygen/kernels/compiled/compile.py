@@ -154,7 +154,8 @@ def by_address(function: Callable[..., Any], *arguments: Any) -> Any:
 @functools.cache
 def say() -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one
-        print(f"tinygen: compiling kernels, this once (kept in {folder()})", file=sys.stderr, flush=True)
+        line = f"tinygen: compiling kernels, this once: some 10 to 20 s (they are kept in {folder()})"
+        print(line, file=sys.stderr, flush=True)
 
 
 def kept(function: Callable[..., Any]) -> MachineCode:
