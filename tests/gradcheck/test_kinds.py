@@ -211,6 +211,27 @@ def half_of_kl(logvar):
     return 0.5 * (np.exp(logvar) - logvar), lambda g: g * 0.5 * np.exp(logvar)
 
 
+@seen_as(Kind.MISSING_TERM, "lacks a term: what comes back times argument x sigmoid'(argument x)", A)
+@op
+def silu_by_half_of_the_product_rule(x):
+    s = 1 / (1 + np.exp(-x))
+    return x * s, lambda g: g * s
+
+
+@seen_as(Kind.MISSING_TERM, "lacks what passes through one number only: is a statistic", A)
+@op
+def over_its_largest_singular_value(x):
+    largest = np.linalg.svd(x)[1][0]
+    return x / largest, lambda g: g / largest
+
+
+@seen_as(Kind.MISSING_FACTOR, "lacks a factor, another one for each index of axis 1", A)
+@op
+def scaled_by_channel(x):
+    scale = np.array([0.5, 1.5, 2.5, 3.0])
+    return np.exp(x) * scale, lambda g: g * np.exp(x)
+
+
 MIX = rng.normal(size=(5, 5))
 
 

@@ -134,7 +134,8 @@ def orthogonal(d: Array, vectors: Sequence[Array], axes: tuple[int, ...]) -> Arr
 
 
 def of_cotangent(e: Evidence) -> Finding | None:
-    """T - N is a constant times what comes back, or that times the input: another path through the op."""
+    """T - N is a constant times what comes back, or that times the input: another path through the op. Or it
+    is a whole term of a product rule."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
     missed = e.right - e.tape
@@ -143,4 +144,14 @@ def of_cotangent(e: Evidence) -> Finding | None:
         c = float(path @ missed) / float(path @ path)
         if e.close(c * path, missed):
             return Finding(Kind.MISSING_TERM, f"lacks a term: {c:.4g} times what comes back{words}")
+    pieces = [
+        (words, a)
+        for name, x in ((e.name, e.x), ("the value", e.outputs[0]))
+        for words, a in derived(name, x)
+        if a.shape == e.x.shape and np.isfinite(a).all()
+    ]
+    for (words, a), (more, b) in itertools.combinations(pieces, 2):
+        if e.close(e.along(e.g[0] * a * b), missed):
+            said = f"{words} {more}"
+            return Finding(Kind.MISSING_TERM, f"lacks a term: what comes back times {said}")
     return None
