@@ -109,4 +109,4 @@ def test_arrays_that_refuse_numpy(case: Case):
     weighted(case.f(*there), Foreign).backward()
     for x, y in zip(inputs, there, strict=True):
         assert type(y.grad) is Foreign
-        np.testing.assert_array_equal(x.grad, y.grad.get())
+        np.testing.assert_allclose(x.grad, y.grad.get(), rtol=1e-5, atol=1e-6)  # LAPACK: other bits elsewhere
