@@ -232,6 +232,7 @@ class Restless:
 
 
 def test_what_changes_all_the_time_is_refused(monkeypatch):
+    monkeypatch.setattr(threading, "active_count", lambda: 1)  # a test runner may have threads
     assert snapshot({"x": Restless(np.array)}) == {"x": {"n": 1}}  # alone, nothing is compared
     monkeypatch.setattr(threading, "active_count", lambda: 2)
     with pytest.raises(

@@ -228,12 +228,16 @@ def test_a_disk_that_takes_no_checkpoint(tmp_path, monkeypatch, capsys, whole):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"])
 def test_signals(tmp_path, monkeypatch, capsys, whole, name):
     number = getattr(signal, name)
+    given = signal.getsignal(number)
+    if given == signal.SIG_IGN:  # the tests were started by nohup, or by a shell's &
+        signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
     toy = Toy(once("in the update", 5, lambda toy: os.kill(os.getpid(), number)))
     assert play(monkeypatch, toy, tmp_path) == 128 + number
     by = "" if name == "SIGINT" else f" by {name}"
     assert capsys.readouterr().err.endswith(f"toy.py: stopped{by} at step 6; --resume goes on from there\n")
     assert signal.getsignal(number) == before
+    signal.signal(number, given)
     assert last_step(tmp_path) == 6
     same_when_resumed(monkeypatch, tmp_path, whole)
 
