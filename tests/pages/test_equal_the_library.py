@@ -1,0 +1,500 @@
+"""Each page computes what the library computes: value and every gradient, in float64, from the same weights
+and the same draws. The difference is 0.0, or it is stated beside its reason."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pages.page import Draws, descend, difference, load, value_and_grads
+
+import tinygen
+from tinygen import Tensor, nn, ops
+from tinygen.align import dpo as align_dpo
+from tinygen.align import ppo as align_ppo
+from tinygen.align import rollouts
+from tinygen.diffusion import ancestral, loss_at, schedule
+from tinygen.diffusion.process import Process
+from tinygen.models.autoencoder import AutoencoderKL
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.latent_diffusion import LatentDiffusion
+from tinygen.models.vae import VAE, Posterior
+from tinygen.nn.timesteps import timestep_embedding
+from tinygen.optim import AdamW
+from tinygen.text.decoding import sample
+
+
+@pytest.fixture(autouse=True)
+def definitions():
+    """The ops as they are defined, without kernels."""
+    with tinygen.kernels("off"):
+        yield
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+def set_weights(model, weights):
+    """`weights` are {name of the parameter: array}: all of them, and no others."""
+    parameters = dict(model.named_parameters())
+    assert parameters.keys() == weights.keys()
+    for name, w in weights.items():
+        assert parameters[name].shape == w.shape, name
+        parameters[name].replace(w)
+
+
+# -- the engine --------------------------------------------------------------------------------------
+
+
+def expression(a, b, c, tanh, log_softmax, total):
+    """Broadcasting in front and within, values that are used again, every op."""
+    h = tanh(a @ b + c)  # (3, 4)
+    return total(log_softmax(h * c + h * h) * h + c)
+
+
+def test_engine():
+    page = load("engine")
+    arrays = [rng().standard_normal(shape) for shape in ((3, 2), (2, 4), (4,))]
+    ours = [page.Tensor(x) for x in arrays]
+    theirs = [Tensor(x, requires_grad=True) for x in arrays]
+    y = expression(*ours, page.tanh, page.log_softmax, page.total)
+    z = expression(*theirs, np.tanh, lambda x: x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True)), np.sum)
+    y.backward()
+    z.backward()
+    assert difference(y.data, z.item()) == 0.0
+    # The page's rule of log softmax is that of one op; the other side is composed of five.
+    assert difference([x.grad for x in ours], [x.grad for x in theirs]) < 2e-15
+
+
+def test_engine_runs_the_bodies_of_the_library():
+    """One format for both: `value, rule, rule, ...`. So the gradients are the same to the bit."""
+    page = load("engine")
+    arrays = [rng().standard_normal(shape) for shape in ((3, 2), (2, 4), (4,))]
+    ours = [page.Tensor(x) for x in arrays]
+    theirs = [Tensor(x, requires_grad=True) for x in arrays]
+    tanh, log_softmax, total = (page.op(f.op.body) for f in (ops.tanh, ops.log_softmax, ops.sum))
+    y = expression(*ours, tanh, log_softmax, total)
+    z = expression(*theirs, np.tanh, ops.log_softmax, np.sum)
+    y.backward()
+    z.backward()
+    assert difference(y.data, z.item()) == 0.0
+    assert difference([x.grad for x in ours], [x.grad for x in theirs]) == 0.0
+
+
+def test_engine_unbroadcasts():
+    page = load("engine")
+    g = rng().standard_normal((2, 3, 4))
+    for shape in ((), (4,), (3, 1), (1, 3, 4), (2, 1, 1), (2, 3, 4), (1, 1, 1)):
+        x = Tensor(np.zeros(shape), requires_grad=True)
+        np.sum((x + np.zeros((2, 3, 4))) * g).backward()
+        np.testing.assert_allclose(page.unbroadcast(g, shape), x.grad, atol=1e-14)
+        assert page.unbroadcast(g, shape).shape == shape
+
+
+def test_a_step_of_the_engine():
+    page = load("engine")
+    params = [rng().standard_normal(shape) for shape in ((2, 5), (5,), (5, 3), (3,))]
+    before = [w.copy() for w in params]
+    x, labels = rng().standard_normal((8, 2)), rng().integers(0, 3, 8)
+    loss = page.train_step(params, x, np.eye(3)[labels], lr=1.0)
+
+    def library(p):
+        return ops.cross_entropy(np.tanh(x @ p[0] + p[1]) @ p[2] + p[3], labels)
+
+    value, grads = value_and_grads(library, dict(enumerate(before)))
+    assert difference(loss, value) < 1e-15  # the mean of a sum, or the sum of a mean
+    assert difference([w - g for w, g in zip(before, grads.values(), strict=True)], params) < 1e-15
+
+
+# -- GPT ---------------------------------------------------------------------------------------------
+
+
+def gpt_and_params(V=11, block_size=8, n_layer=2, H=2, C=8):
+    params = load("gpt").init(V, block_size, n_layer, C, rng())
+    config = GPTConfig(V, block_size, n_layer=n_layer, n_head=H, n_embd=C, bias=False)
+    model = GPT(config, rng()).astype(np.float64)
+    set_weights_of_gpt(model, params)
+    return model, params
+
+
+def gpt_name(name):
+    i, _, layer = name.rpartition(".")
+    layers = {"qkv": "attn.qkv", "proj": "attn.proj", "fc": "mlp.fc", "out": "mlp.proj"}
+    return f"h.{i}.{layers.get(layer, layer)}.weight" if i else f"{name}.weight"
+
+
+def transposed_grads(model):
+    """The gradients of the library's GPT, as the page's parameters are laid out."""
+    names = {gpt_name(name): name for name in load("gpt").init(1, 1, len(model.h), 1, rng())}
+    grads = {names[name]: w.grad for name, w in model.named_parameters()}
+    return {name: g.T if g.ndim == 2 and name[0] != "w" else g for name, g in grads.items()}
+
+
+def compare_gpt(H, tokens, targets):
+    """The differences of logits, loss and gradients."""
+    page = load("gpt")
+    model, params = gpt_and_params(V=16, H=H)
+    value, grads = value_and_grads(lambda p: page.cross_entropy(page.gpt(p, tokens, 2, H), targets), params)
+    logits, loss = model(tokens, targets)
+    loss.backward()
+    return (
+        difference(page.gpt(params, tokens, 2, H), logits.numpy()),
+        difference(value, loss.item()),
+        difference(grads, transposed_grads(model)),
+    )
+
+
+def test_gpt_exactly():
+    """Each token comes once, and B T and √d are powers of 2, by which one can divide without rounding."""
+    tokens, targets = rng().permutation(16).reshape(2, 8), rng().integers(0, 16, (2, 8))
+    assert compare_gpt(2, tokens, targets) == (0.0, 0.0, 0.0)
+
+
+def test_gpt():
+    """Any batch: gradients of one token are added in another order, and x / n and x · (1/n) round apart."""
+    tokens, targets = rng().integers(0, 16, (2, 3, 7))
+    assert max(compare_gpt(4, tokens, targets)) < 5e-16
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_gpt_samples(temperature):
+    """Also beyond block_size."""
+    model, params = gpt_and_params()
+    params["ln_f"] *= 30.0  # far from uniform
+    tokens = rng().integers(0, 11, (3, 2))
+    ours = load("gpt").sample(params, tokens, 10, 2, 2, rng(), temperature)
+    assert ours.shape == (3, 12)
+    np.testing.assert_array_equal(ours, model.generate(tokens, 10, rng(), temperature))
+
+
+def test_gpt_starts_like_the_library():
+    params = load("gpt").init(300, 200, 2, 64, rng())
+    model = GPT(GPTConfig(300, 200, n_layer=2, n_head=2, n_embd=64, bias=False), rng())
+    assert {gpt_name(name) for name in params} == {name for name, _ in model.named_parameters()}
+    for name, w in model.named_parameters():
+        ours = next(p for key, p in params.items() if gpt_name(key) == name)
+        np.testing.assert_allclose(np.std(ours), np.std(w.numpy()), rtol=0.05, err_msg=name)
+
+
+# -- VAE ---------------------------------------------------------------------------------------------
+
+VAE_NAMES = {"x": "encoder.fc", "mu": "encoder.mean", "logvar": "encoder.logvar"} | {
+    "z": "decoder.fc",
+    "y": "decoder.out",
+}
+
+
+def vae_and_params(D=6, H=5, J=3):
+    params = load("vae").init(D, H, J, rng())
+    model = VAE(D, H, J, rng=rng()).astype(np.float64)
+    set_weights(
+        model, {f"{VAE_NAMES[n[2:]]}.{'weight' if n[0] == 'W' else 'bias'}": w.T for n, w in params.items()}
+    )
+    return model, params
+
+
+def test_vae():
+    page = load("vae")
+    model, params = vae_and_params()
+    x, eps = rng().random((4, 6)), rng().standard_normal((4, 3), np.float32)  # the library draws in float32
+    value, grads = value_and_grads(lambda p: -page.elbo(p, x, eps.astype(np.float64)), params)
+    loss = model(x, Draws(eps))
+    loss.backward()
+    theirs = dict(model.named_parameters())
+    theirs = {
+        f"{w}_{n}": theirs[f"{layer}.{kind}"].grad.T for n, layer in VAE_NAMES.items() for w, kind in KINDS
+    }
+    assert difference(value, loss.item()) == 0.0
+    assert difference(grads, theirs) == 0.0
+
+
+KINDS = (("W", "weight"), ("b", "bias"))
+
+
+def test_vae_samples():
+    model, params = vae_and_params()
+    z = rng().standard_normal((5, 3))
+    assert difference(load("vae").sample(params, 5, Draws(z)), model.sample(5, Draws(z))) == 0.0
+
+
+def test_vae_starts_like_the_library():
+    params = load("vae").init(300, 500, 200, rng())
+    model = VAE(300, 500, 200, rng=rng())
+    for n, layer in VAE_NAMES.items():
+        for w, kind in KINDS:
+            bound = np.abs(dict(model.named_parameters())[f"{layer}.{kind}"].numpy()).max()
+            np.testing.assert_allclose(np.abs(params[f"{w}_{n}"]).max(), bound, rtol=0.05)
+
+
+# -- diffusion ---------------------------------------------------------------------------------------
+
+
+def eps_theta(p, x, t):
+    """A small network of x (B, D) and t = 1 ... T."""
+    return np.tanh(np.concatenate([x, t[:, None] / 10], axis=1) @ p["W"]) @ p["V"]
+
+
+def ddpm_case(T=12):
+    page = load("ddpm").DDPM(T, 0.01, 0.8)
+    process = Process(schedule.Schedule(np.linspace(0.01, 0.8, T)), "eps")
+    params = {"W": rng().standard_normal((4, 5)), "V": rng().standard_normal((5, 3))}
+    return page, process, params
+
+
+def test_ddpm_counts_from_1():
+    page, library = load("ddpm").DDPM(1000), schedule.linear(1000)
+    assert page.alpha_bar[0] == 1.0
+    assert difference(page.beta[1:], library.betas) == 0.0
+    assert difference(page.alpha_bar[1:], library.alpha_bars) == 0.0
+
+
+def test_ddpm():
+    page, process, params = ddpm_case()
+    x_0, eps = rng().standard_normal((2, 6, 3))
+    t = np.array([1, 2, 5, 7, 11, 12])
+    value, grads = value_and_grads(lambda p: page.loss(eps_theta, p, x_0, t, eps), params)
+    theirs = value_and_grads(
+        lambda p: loss_at(process, lambda x, t: eps_theta(p, x, t + 1), x_0, t - 1, eps), params
+    )
+    assert difference(value, theirs[0]) == 0.0
+    assert difference(grads, theirs[1]) == 0.0
+
+
+def test_ddpm_samples():
+    """Algorithm 2 takes the mean of x_{t-1} from ε, the library from the x_0 that ε stands for (eq. 7)."""
+    page, process, params = ddpm_case()
+    ours = page.sample(eps_theta, params, (4, 3), rng())
+    draw = rng()
+    x = draw.standard_normal((4, 3))
+    theirs = ancestral(process, lambda x, t: eps_theta(params, x, t + 1), x, draw, "small")
+    assert difference(ours, theirs) < 1e-14 * np.abs(theirs).max()
+
+
+# -- latent diffusion --------------------------------------------------------------------------------
+
+
+def parameters(params):
+    """In float64, where `nn.Parameter` alone would take float32."""
+    p = {name: nn.Parameter(w) for name, w in params.items()}
+    for name, w in params.items():
+        p[name].replace(w)
+    return p
+
+
+class Autoencoder(AutoencoderKL):
+    """The library's loss, around the page's two networks."""
+
+    def __init__(self, params, f):
+        self.config = SimpleNamespace(latent=2, factor=f, reconstruction="l2", kl_weight=1e-6)
+        self.p = parameters(params)
+        self.f = f
+        self.register_buffer("scale", np.ones(()))
+
+    def encode(self, x):
+        h = ops.silu(ops.conv2d(x, self.p["E1"], stride=self.f))
+        return Posterior(*ops.split(ops.conv2d(h, self.p["E2"]), 2, axis=1))
+
+    def decode(self, z):
+        return ops.conv_transpose2d(ops.silu(ops.conv2d(z, self.p["D1"])), self.p["D2"], stride=self.f)
+
+
+class Denoiser(nn.Module):
+    """The page's Transformer block, of the library's parts."""
+
+    def __init__(self, params):
+        self.unet = SimpleNamespace(config=SimpleNamespace(in_channels=2, out_channels=2))
+        self.p = parameters(params)
+
+    def text_encoder(self, captions):
+        ids = np.array([[int(word) for word in c.split()] or [0, 0, 0] for c in captions])
+        return self.p["word"][ids] + self.p["place"], np.ones(ids.shape, bool)
+
+    def forward(self, x, t, context, mask):
+        p = self.p
+        time = timestep_embedding(t + 1, p["time"].shape[0]).astype(np.float64)
+        h = x.reshape(len(x), 2, -1).transpose(0, 2, 1) @ p["in"] + p["position"]
+        h = h + (time @ p["time"])[:, None]
+        n = ops.layer_norm(h, p["ln1"])
+        h = h + ops.attention(n @ p["q1"], n @ p["k1"], n @ p["v1"]) @ p["o1"]
+        n = ops.layer_norm(h, p["ln2"])
+        h = h + ops.attention(n @ p["q2"], context @ p["k2"], context @ p["v2"], mask[:, None]) @ p["o2"]
+        h = h + ops.gelu(ops.layer_norm(h, p["ln3"]) @ p["fc1"]) @ p["fc2"]
+        return (h @ p["out"]).transpose(0, 2, 1).reshape(x.shape)
+
+
+def latent_case():
+    page = load("latent_diffusion")
+    first = page.init_autoencoder(3, 2, 4, 2, rng())
+    params = page.init_diffusion(5, 3, 16, 2, 4, rng())
+    params["out"] = rng().standard_normal(params["out"].shape)
+    process = Process(schedule.sqrt_linear(40))
+    return page, first, params, LatentDiffusion(Autoencoder(first, 2), Denoiser(params), process, 8)
+
+
+def grads_of(module):
+    return {name: w.grad for name, w in module.p.items()}
+
+
+def test_the_autoencoder_of_latent_diffusion():
+    page, first, _, model = latent_case()
+    x, eps = rng().standard_normal((3, 3, 8, 8)), rng().standard_normal((3, 2, 4, 4), np.float32)
+    value, grads = value_and_grads(lambda p: page.autoencoder_loss(p, x, eps.astype(np.float64)), first)
+    loss = model.autoencoder(x, Draws(eps))
+    loss.backward()
+    assert difference(value, loss.item()) == 0.0
+    assert difference(grads, grads_of(model.autoencoder)) == 0.0
+
+
+def test_latent_diffusion():
+    """A whole training step: which texts are left out, the steps, the noise, the loss and its gradients."""
+    page, _, params, model = latent_case()
+    z_0, y = rng().standard_normal((16, 2, 4, 4)), rng().integers(1, 5, (16, 3))
+    assert difference(page.schedule(40)[1:], model.process.schedule.alpha_bars) < 1e-15
+    grads = {}
+    value = page.train_diffusion(params, z_0, y, page.schedule(40), rng(), lambda _, g: grads.update(g))
+    loss = model(z_0, [" ".join(map(str, row)) for row in y], rng())
+    loss.backward()
+    # The library's cosines and sines of t are in float32, which is the whole difference.
+    assert difference(value, loss.item()) < 1e-7
+    assert difference(grads, grads_of(model.denoiser)) < 1e-7
+
+
+def test_latent_diffusion_draws():
+    """Guidance and DDIM in 8 of 40 steps, from the same noise."""
+    page, first, params, model = latent_case()
+    y, z = rng().integers(1, 5, (6, 3)), rng().standard_normal((6, 2, 4, 4))
+    ours = page.sample(params, first, 0.5, y, z.shape, page.schedule(40), Draws(z), steps=8, w=2.0)
+    model.autoencoder.scale.data = np.array(0.5)
+    theirs = model.draw([" ".join(map(str, row)) for row in y], Draws(z), guidance=3.0, steps=8)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
+# -- PPO ---------------------------------------------------------------------------------------------
+
+
+def ppo_case():
+    params = load("ppo").init(4, 6, 3, rng())
+    params["pi.W2"] = params["pi.W2"] * 100
+    draw = rng()
+    s, a = draw.standard_normal((3, 9, 4)), draw.integers(0, 3, (3, 8))
+    return params, (s, a, draw.standard_normal((3, 8)), draw.random((3, 8)) < 0.2)
+
+
+def test_gae():
+    page = load("ppo")
+    _, (_, _, r, done) = ppo_case()
+    V = rng().standard_normal((3, 9))
+    assert difference(page.gae(r, V, done, 0.9, 0.8), align_ppo.gae(r, V, done, 0.9, 0.8)) == 0.0
+
+
+def library_ppo_loss(page, p, s, a, old, A, R):
+    mask = np.ones(len(a), bool)
+    log_p = ops.log_softmax(page.perceptron(p, "pi", s))
+    new = -ops.cross_entropy(page.perceptron(p, "pi", s), a, reduction="none")
+    policy = align_ppo.policy_loss(new, old, A, mask, clip=0.2)
+    value = align_ppo.value_loss(page.perceptron(p, "V", s)[:, 0], R, R, mask, clip=None)
+    return align_ppo.objective(policy, value, value_weight=0.5) - 0.01 * ops.entropy(log_p)
+
+
+def test_ppo():
+    page = load("ppo")
+    params, _ = ppo_case()
+    draw = rng()
+    s, a = draw.standard_normal((40, 4)), draw.integers(0, 3, 40)
+    old, A, R = -1 + 0.3 * draw.standard_normal(40), draw.standard_normal(40), draw.standard_normal(40)
+    value, grads = value_and_grads(lambda p: page.ppo_loss(p, s, a, old, A, R, 0.2, 0.25, 0.01), params)
+    theirs = value_and_grads(lambda p: library_ppo_loss(page, p, s, a, old, A, R), params)
+    # The library puts the bounds on log ρ, so that no ratio overflows.
+    assert difference(value, theirs[0]) < 1e-15
+    assert difference(grads, theirs[1]) < 1e-15
+
+
+def test_a_round_of_ppo():
+    """Advantages, whitening, epochs and minibatches, with gradient descent."""
+    page = load("ppo")
+    params, (s, a, r, done) = ppo_case()
+    start = dict(params)
+    page.train_step(params, (s, a, r, done), descend(0.1), rng(), c_1=0.25, K=2, M=3)
+    draw, p = rng(), start
+    V = page.perceptron(p, "V", s)[..., 0]
+    A, R = (x.ravel() for x in align_ppo.gae(r, V, done, 0.99, 0.95))
+    s, a = s[:, :-1].reshape(-1, 4), a.ravel()
+    old = -ops.cross_entropy(page.perceptron(p, "pi", s), a, reduction="none")
+    for _ in range(2):
+        for i in draw.permutation(24).reshape(3, 8):
+            A_i = align_ppo.whiten(A[i], np.ones(8, bool))
+            batch = (s[i], a[i], old[i], A_i, R[i])
+            _, grads = value_and_grads(lambda p, batch=batch: library_ppo_loss(page, p, *batch), p)
+            p = {name: w - 0.1 * grads[name] for name, w in p.items()}
+    assert difference(params, p) < 1e-14
+
+
+def test_ppo_acts():
+    page = load("ppo")
+    params, (s, *_) = ppo_case()
+    logits = page.perceptron(params, "pi", s[:, 0])
+    draws = [(rng().spawn(i + 1)[i], rng().spawn(i + 1)[i]) for i in range(20)]
+    for ours, theirs in draws:
+        np.testing.assert_array_equal(page.act(params, s[:, 0], ours), sample(logits, theirs))
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 6), (6, 4), (5, 5)])
+def test_orthogonal(n, m):
+    draw = rng().standard_normal((max(n, m), min(n, m)))
+    theirs = nn.init.orthogonal(Draws(draw), (n, m), 3.0)
+    assert difference(load("ppo").orthogonal(n, m, 3.0, Draws(draw)), theirs) == 0.0
+
+
+# -- DPO ---------------------------------------------------------------------------------------------
+
+
+def test_dpo():
+    page, gpt = load("dpo"), load("gpt")
+    model, params = gpt_and_params()
+    params_ref = {name: w + 0.1 * rng().standard_normal(w.shape) for name, w in params.items()}
+    y_w, y_l = rng().integers(0, 11, (2, 4, 8))
+    mask = np.arange(8) >= np.array([[3], [3], [4], [2]])
+    grads = {}
+    args = (lambda p, tokens: gpt.gpt(p, tokens, 2, 2), params, params_ref, y_w, mask, y_l, mask)
+    value = page.train_step(*args, 0.1, lambda _, g: grads.update(g))
+
+    def log_pi(model, tokens):
+        return align_dpo.response_log_probs(rollouts.log_probs(model, tokens), mask[:, 1:])
+
+    reference, _ = gpt_and_params()
+    set_weights_of_gpt(reference, params_ref)
+    ref_w, ref_l = (log_pi(reference, y).numpy() for y in (y_w, y_l))
+    h = align_dpo.margins(log_pi(model, y_w), log_pi(model, y_l), ref_w, ref_l)
+    loss = align_dpo.dpo_loss(h, 0.1)
+    loss.backward()
+    assert difference(value, loss.item()) == 0.0
+    assert (
+        difference(grads, transposed_grads(model)) < 1e-16
+    )  # two passes over one wte, and repeated tokens: another order
+    rewards = page.implicit_reward(args[0], params, params_ref, y_w, mask, 0.1)
+    assert difference(rewards, align_dpo.implicit_rewards(log_pi(model, y_w).numpy(), ref_w, 0.1)) == 0.0
+
+
+def set_weights_of_gpt(model, params):
+    set_weights(model, {gpt_name(n): w.T if w.ndim == 2 and n[0] != "w" else w for n, w in params.items()})
+
+
+# -- AdamW -------------------------------------------------------------------------------------------
+
+
+def test_adamw():
+    """20 steps with a schedule. The library divides by √v + ε√(1 - β₂ᵗ), which rounds at other places."""
+    params = {"W": rng().standard_normal((3, 4)), "b": rng().standard_normal(4)}
+    theirs = [Tensor(w.copy(), requires_grad=True) for w in params.values()]
+    eta = lambda t: 1 / t
+    ours = load("adamw").AdamW(params, 0.01, 0.8, 0.95, 1e-6, lam=0.003, eta=eta)
+    library = AdamW(theirs, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.3)
+    draw = rng()
+    for t in range(1, 21):
+        grads = {name: draw.standard_normal(w.shape) for name, w in params.items()}
+        ours.update(params, grads)
+        library.lr = eta(t) * 0.01
+        for w, g in zip(theirs, grads.values(), strict=True):
+            w.grad = g
+        library.step()
+    assert difference(list(params.values()), [w.numpy() for w in theirs]) < 1e-15

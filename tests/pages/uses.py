@@ -1,0 +1,126 @@
+"""Every page used from beginning to end, on a set so small that it is learned at once: parameters, training,
+sampling. Each function trains for some steps and returns the losses."""
+
+import numpy as np
+from pages.page import load
+
+
+def optimizer(params, alpha=0.02):
+    return load("adamw").AdamW(params, alpha).update
+
+
+def engine(steps):
+    page, rng = load("engine"), np.random.default_rng(0)
+    params = [rng.standard_normal(shape) for shape in ((2, 8), (8,), (8, 2), (2,))]
+    x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    xor = np.eye(2)[[0, 1, 1, 0]]
+    return [page.train_step(params, x, xor, 1.0) for _ in range(steps)]
+
+
+def gpt(steps):
+    page, rng = load("gpt"), np.random.default_rng(0)
+    params = page.init(7, 8, 2, 12, rng)
+    update = optimizer(params)
+    text = np.arange(40) % 7
+    batch = text[np.arange(4)[:, None] + np.arange(9)]
+    losses = [page.train_step(params, batch[:, :-1], batch[:, 1:], 2, 3, update) for _ in range(steps)]
+    written = page.sample(params, text[None, :3], 12, 2, 3, rng, temperature=0.1)
+    assert written.shape == (1, 15)
+    assert steps < 50 or np.array_equal(written[0], text[:15])
+    return losses
+
+
+def vae(steps):
+    page, rng = load("vae"), np.random.default_rng(0)
+    params = page.init(6, 16, 2, rng)
+    update = optimizer(params)
+    x = np.repeat([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], 8, axis=0)
+    losses = [page.train_step(params, x, rng, update) for _ in range(steps)]
+    pictures = page.sample(params, 20, rng)
+    assert pictures.shape == (20, 6)
+    assert steps < 50 or np.all(np.abs(pictures[:, 0] + pictures[:, 5] - 1) < 0.2)
+    return losses
+
+
+def denoiser(p, x, t):
+    h = np.tanh(np.concatenate([x, t[:, None] / 20], axis=1) @ p["W1"] + p["b1"])
+    return np.tanh(h @ p["W2"]) @ p["W3"]
+
+
+def ddpm(steps):
+    rng = np.random.default_rng(0)
+    page = load("ddpm").DDPM(20, 0.01, 0.4)
+    params = {
+        name: 0.5 * rng.standard_normal(s) for name, s in {"W1": (2, 32), "b1": (32,), "W2": (32, 32)}.items()
+    }
+    params["W3"] = np.zeros((32, 1))
+    update = optimizer(params)
+    x_0 = rng.choice([-1.0, 1.0], (64, 1))
+    losses = [page.train_step(denoiser, params, x_0, rng, update) for _ in range(steps)]
+    x = page.sample(denoiser, params, (200, 1), rng)
+    assert x.shape == (200, 1)
+    assert steps < 50 or np.mean(np.abs(np.abs(x) - 1) < 0.3) > 0.8
+    return losses
+
+
+def latent_diffusion(steps):
+    """Pictures of two pixels: what the text says stands on the left, its opposite on the right."""
+    page, rng = load("latent_diffusion"), np.random.default_rng(0)
+    y = rng.integers(1, 3, (32, 2))
+    sides = np.array([0.0, -1.0, 1.0])[y]  # (32, 2)
+    x = np.repeat(np.repeat(sides, 2, axis=1)[:, None, None], 4, axis=2) * np.ones(
+        (1, 2, 1, 1)
+    )  # (32, 2, 4, 4)
+    first = page.init_autoencoder(2, 2, 8, 1, rng)
+    update, code_shape = optimizer(first), (32, 1, 2, 2)
+    losses = [page.train_autoencoder(first, x, code_shape, rng, update) for _ in range(steps)]
+    assert steps < 50 or losses[-1] < 0.1 * losses[0]
+    z_0, _ = page.encode(first, x)
+    scale, alpha_bar = 1 / z_0.std(), page.schedule(40)
+    params = page.init_diffusion(3, 2, 4, 1, 16, rng)
+    update = optimizer(params, 0.01)
+    losses = [page.train_diffusion(params, scale * z_0, y, alpha_bar, rng, update) for _ in range(steps)]
+    drawn = page.sample(params, first, scale, y, code_shape, alpha_bar, rng, steps=5, w=1.0)
+    assert drawn.shape == x.shape
+    assert steps < 50 or np.mean(np.sign(drawn) == x) > 0.8
+    return losses
+
+
+def ppo(steps):
+    """A game of two actions: the right one is told by the sign of the state."""
+    page, rng = load("ppo"), np.random.default_rng(0)
+    params = page.init(3, 8, 2, rng)
+    update, rewards = optimizer(params, 0.01), []
+    for _ in range(steps):
+        s = rng.standard_normal((4, 9, 3))
+        a = np.stack([page.act(params, s[:, t], rng) for t in range(8)], axis=1)
+        r = (a == (s[:, :-1, 0] > 0)).astype(float)
+        assert np.isfinite(page.train_step(params, (s, a, r, np.ones((4, 8), bool)), update, rng))
+        rewards.append(-r.mean())
+    return [np.mean(rewards[:2]), np.mean(rewards[-2:])]
+
+
+def dpo(steps):
+    page, model, rng = load("dpo"), load("gpt"), np.random.default_rng(0)
+    params = model.init(7, 8, 1, 8, rng)
+    params_ref, update = dict(params), optimizer(params)
+    y_w, y_l = np.array([[0, 1, 2, 3], [0, 1, 3, 3]]), np.array([[0, 1, 4, 5], [0, 1, 5, 5]])
+    mask = np.array([[False, False, True, True]] * 2)
+    policy = lambda p, tokens: model.gpt(p, tokens, 1, 2)
+    pairs = (y_w, mask, y_l, mask)
+    losses = [page.train_step(policy, params, params_ref, *pairs, 0.5, update) for _ in range(steps)]
+    rewards = [page.implicit_reward(policy, params, params_ref, y, mask, 0.5) for y in (y_w, y_l)]
+    assert np.all(rewards[0] > rewards[1])
+    np.testing.assert_allclose(losses[0], np.log(2))  # at the start, π is π_ref
+    return losses
+
+
+def adamw(steps):
+    page = load("adamw")
+    params = {"x": np.array([1.0, 1.0]), "y": np.array(3.0)}
+    opt = page.AdamW(params, 0.1, eta=lambda t: 1 - t / (steps + 1))
+    f = lambda p: np.sum(np.array([1.0, 100.0]) * p["x"] ** 2) + (p["y"] - 2) ** 2
+    return [page.train_step(f, params, opt) for _ in range(steps)]
+
+
+USES = {f.__name__: f for f in (engine, gpt, vae, ddpm, latent_diffusion, ppo, dpo, adamw)}
