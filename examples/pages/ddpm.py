@@ -53,7 +53,6 @@ class DDPM:
             beta, alpha, alpha_bar = self.beta[t], self.alpha[t], self.alpha_bar[t]  # each ()
             eps = eps_theta(p, x, np.full(len(x), t))  # (B, D)
             x = (x - beta / np.sqrt(1 - alpha_bar) * eps) / np.sqrt(alpha)  # (B, D): the mean of x_{t-1}
-            if t > 1:
-                sigma = np.sqrt((1 - self.alpha_bar[t - 1]) / (1 - alpha_bar) * beta)  # ()
-                x = x + sigma * rng.standard_normal(shape)  # (B, D)
+            sigma = np.sqrt((1 - self.alpha_bar[t - 1]) / (1 - alpha_bar) * beta)  # (), σ_1 = 0
+            x = x + sigma * rng.standard_normal(shape)  # (B, D)
         return x

@@ -33,6 +33,7 @@ def uniform(n, *shape, rng):
 
 
 def init_autoencoder(Q, f, C, Z, rng):
+    """Two convolutions each for E and D; one position of a code is made of f × f pixels."""
     return {
         "E1": uniform(Q * f * f, C, Q, f, f, rng=rng),  # (C, Q, f, f)
         "E2": uniform(C, 2 * Z, C, 1, 1, rng=rng),  # (2Z, C, 1, 1)
@@ -68,6 +69,7 @@ def autoencoder_loss(p, x, eps, lam=1e-6):
 
 
 def init_diffusion(V, L, N, Z, C, rng):
+    """Embeddings of words and positions, and one Transformer block with cross-attention."""
     names = ("time", "q1", "k1", "v1", "o1", "q2", "k2", "v2", "o2")
     p = {name: uniform(C, C, C, rng=rng) for name in names}
     return p | {
@@ -99,16 +101,16 @@ def attention(q, k, v):
 
 def eps_theta(p, z, t, y):
     """The noise in codes z (B, Z, S, S) at steps t (B,) with texts y (B, L)."""
-    x = z.reshape(*z.shape[:2], -1).swapaxes(1, 2) @ p["in"] + p["position"]  # (B, N, C)
-    x = x + (time_embedding(t, x.shape[-1]) @ p["time"])[:, None]  # (B, N, C)
+    h = z.reshape(*z.shape[:2], -1).swapaxes(1, 2) @ p["in"] + p["position"]  # (B, N, C)
+    h = h + (time_embedding(t, h.shape[-1]) @ p["time"])[:, None]  # (B, N, C)
     text = p["word"][y] + p["place"]  # (B, L, C)
-    n = ops.layer_norm(x, p["ln1"])  # (B, N, C)
-    x = x + attention(n @ p["q1"], n @ p["k1"], n @ p["v1"]) @ p["o1"]  # (B, N, C): positions see each other
-    n = ops.layer_norm(x, p["ln2"])  # (B, N, C)
-    x = x + attention(n @ p["q2"], text @ p["k2"], text @ p["v2"]) @ p["o2"]  # (B, N, C): and the text
-    n = ops.layer_norm(x, p["ln3"])  # (B, N, C)
-    x = x + ops.gelu(n @ p["fc1"]) @ p["fc2"]  # (B, N, C)
-    return (x @ p["out"]).swapaxes(1, 2).reshape(z.shape)  # (B, Z, S, S)
+    n = ops.layer_norm(h, p["ln1"])  # (B, N, C)
+    h = h + attention(n @ p["q1"], n @ p["k1"], n @ p["v1"]) @ p["o1"]  # (B, N, C): sees all positions
+    n = ops.layer_norm(h, p["ln2"])  # (B, N, C)
+    h = h + attention(n @ p["q2"], text @ p["k2"], text @ p["v2"]) @ p["o2"]  # (B, N, C): sees the text
+    n = ops.layer_norm(h, p["ln3"])  # (B, N, C)
+    h = h + ops.gelu(n @ p["fc1"]) @ p["fc2"]  # (B, N, C)
+    return (h @ p["out"]).swapaxes(1, 2).reshape(z.shape)  # (B, Z, S, S)
 
 
 def schedule(T):
@@ -128,6 +130,7 @@ def diffusion_loss(p, z_0, y, t, eps, alpha_bar):
 
 
 def descend(f, params, update):
+    """One step that makes f smaller, a function of a dict of Tensors to one number."""
     p = {name: Tensor(w, requires_grad=True) for name, w in params.items()}
     loss = f(p)  # ()
     loss.backward()

@@ -76,16 +76,18 @@ def ppo_loss(p, s, a, log_pi_old, A, R, eps, c_1, c_2):
     return -(L_clip - c_1 * L_VF + c_2 * S)  # ()
 
 
-def train_step(params, rollout, update, rng, gamma=0.99, lam=0.95, eps=0.2, c_1=0.25, c_2=0.01, K=4, M=4):
-    """K epochs, each in M minibatches, on one rollout s, a, r, done."""
+def train_step(
+    params, rollout, update, rng, gamma=0.99, lam=0.95, eps=0.2, c_1=0.25, c_2=0.01, epochs=4, minibatches=4
+):
+    """Some epochs, each in minibatches, on one rollout s, a, r, done."""
     s, a, r, done = rollout  # (N, T + 1, D), (N, T), (N, T), (N, T)
     V = perceptron(params, "V", s)[..., 0]  # (N, T + 1)
     A, R = gae(r, V, done, gamma, lam)  # each (N, T)
     s = s[:, :-1].reshape(a.size, -1)  # (N * T, D)
     a, A, R = a.ravel(), A.ravel(), R.ravel()  # each (N * T,)
     log_pi_old = log_pi(params, s)[np.arange(len(a)), a]  # (N * T,)
-    for _ in range(K):
-        for i in rng.permutation(len(a)).reshape(M, -1):
+    for _ in range(epochs):
+        for i in rng.permutation(len(a)).reshape(minibatches, -1):
             p = {name: Tensor(w, requires_grad=True) for name, w in params.items()}
             A_i = (A[i] - A[i].mean()) / np.sqrt(A[i].var() + 1e-8)  # (B,)
             loss = ppo_loss(p, s[i], a[i], log_pi_old[i], A_i, R[i], eps, c_1, c_2)  # ()

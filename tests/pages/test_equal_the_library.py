@@ -414,7 +414,7 @@ def test_a_round_of_ppo():
     page = load("ppo")
     params, (s, a, r, done) = ppo_case()
     start = dict(params)
-    page.train_step(params, (s, a, r, done), descend(0.1), rng(), c_1=0.25, K=2, M=3)
+    page.train_step(params, (s, a, r, done), descend(0.1), rng(), c_1=0.25, epochs=2, minibatches=3)
     draw, p = rng(), start
     V = page.perceptron(p, "V", s)[..., 0]
     A, R = (x.ravel() for x in align_ppo.gae(r, V, done, 0.99, 0.95))
