@@ -1,11 +1,12 @@
 """The pages train. And they are pages: short, whole, and with a true shape beside every array they make."""
 
 import ast
+import re
 import tokenize
 from io import StringIO
 
 import pytest
-from pages.page import PAGES
+from pages.page import FOLDER, PAGES
 from pages.shape_comments import checking
 from pages.uses import USES
 
@@ -110,6 +111,20 @@ def test_says_what_it_is(name):
     assert opening.count(" = ") >= 1
     assert any(line.startswith("    ") for line in opening.splitlines()) or name == "latent_diffusion"
     assert "Letters in shapes:" in opening or name == "adamw"  # any shape
+
+
+README = (FOLDER.parents[1] / "README.md").read_text()
+
+
+def test_readme_opens_with_a_page():
+    first = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert first in PAGES["gpt"].read_text()
+
+
+@every_page
+def test_readme_says_how_long(name):
+    [lines] = re.findall(rf"\(examples/pages/{name}\.py\)[^|]*\| (\d+) \|", README)
+    assert int(lines) == len(code_lines(PAGES[name].read_text()))
 
 
 # -- shapes ------------------------------------------------------------------------------------------
