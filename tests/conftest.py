@@ -38,6 +38,7 @@ def pytest_cmdline_main(config):
     if "PYTEST_XDIST_WORKER" in os.environ:  # this is a process of several already
         return
     whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.collectonly)
+    whole = whole and not getattr(option, "cov_source", None)  # pytest-cov must know from the beginning: -n 2
     if (
         whole
         and config.pluginmanager.hasplugin("xdist")
