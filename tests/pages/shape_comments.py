@@ -1,12 +1,14 @@
 """Runs code and checks its shape comments: `x = p["wte"][tokens]  # (B, T, C)` is true, or it is reported.
 
-A comment begins with a shape in parentheses: letters, numbers and expressions of them (`3C`, `C/H`, `T + 1`);
+A comment begins with a shape in parentheses: letters, numbers and expressions of them (`3C`, `T + 1`);
 `...` stands for any number of axes. `# (B, T), (B,)` are the shapes of the elements of a tuple, and
 `# each (B, C)` is the shape of all of them. Words may follow. Comments are read on assignments, `return` and
 entries of a dict. In the docstring of a function, `q, k (B, T, C)` says the same of its arguments.
 
 Within one call of a function a letter has one value: where it is the name of a local int, that one. A letter
-that has no value yet takes the size it meets.
+that has no value yet takes the size that it meets: a comment alone in its function says how many axes there
+are, and no more. A size like `S/4`, where nothing has said what S is, is a fault in a page. Elsewhere it is
+passed over, and docstrings are not read, since methods may inherit them.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from typing import Any
 
 import numpy as np
 
-SHAPE = r"\(((?:[\w*/+ -]|\.\.\.)*(?:,(?:[\w*/+ -]|\.\.\.)*)*)\)"
+SIZE = r"(?:[\w*·²/+ -]|\.\.\.)*"
+SHAPE = rf"\(({SIZE}(?:,{SIZE})*)\)"
 COMMENT = re.compile(rf"#\s*(each )?({SHAPE}(?:, {SHAPE})*)")
 ARGUMENT = re.compile(rf"\b(\w+(?:, \w+)*(?: and \w+)?) (each )?{SHAPE}")
-EXTENT = re.compile(r"(\d+)(?=[A-Za-z_(])")  # 3C is 3 * C
+LETTER = re.compile(r"[A-Za-z_]\w*")
+PRODUCT = re.compile(r"(?<=\d)(?=[A-Za-z_])|·|(?<=\w) (?=\w)")  # 3C, N·K, N K
 
 
 class Comment:
@@ -51,8 +55,8 @@ class Checker:
     """Traces one file; `faults` are the comments that were false, `bare` the lines without one that made an
     array, `checked` those whose comment was true."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, strict: bool) -> None:
+        self.path, self.strict = path, strict
         text = path.read_text()
         self.comments: dict[int, Comment] = {}
         for token in tokenize.generate_tokens(StringIO(text).readline):
@@ -61,9 +65,9 @@ class Checker:
         self.lines: dict[int, Line] = {}
         self.arguments: dict[int, list[tuple[str, list[str]]]] = {}  # by the first line of the function
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
+            if strict and isinstance(node, ast.FunctionDef):
                 self.arguments[node.lineno] = list(described(node))
-            if isinstance(node, (ast.Assign, ast.AugAssign, ast.Return)):
+            if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return)) and node.value:
                 self.read(node)
         self.faults: set[str] = set()
         self.bare: set[int] = set()
@@ -71,23 +75,25 @@ class Checker:
         self.pending: dict[Any, Line] = {}
         self.letters: dict[Any, dict[str, Any]] = {}
 
-    def read(self, node: ast.Assign | ast.AugAssign | ast.Return) -> None:
-        targets = [] if isinstance(node, ast.Return) else getattr(node, "targets", None) or [node.target]
+    def read(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return) -> None:
+        targets: list[Any] = [] if isinstance(node, ast.Return) else getattr(node, "targets", [])
+        targets = targets or ([node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else [])
         code = [compile(ast.Expression(loaded(t)), str(self.path), "eval") for t in targets]
         line = Line(node.lineno, code, node.value, self.comments.get(node.end_lineno or node.lineno))
         for i in range(node.lineno, (node.end_lineno or node.lineno) + 1):
             self.lines.setdefault(i, line)
 
     def unseen(self) -> set[int]:
-        """The lines whose comments nothing has run into."""
+        """The lines whose comments nothing has run into; in a page, where else a comment stands as well."""
         starts = {i: line.number for i, line in self.lines.items() if line.comment}
-        return {i for i in self.comments if i not in self.checked and starts.get(i) not in self.checked}
+        comments = self.comments if self.strict else starts
+        return {i for i in comments if i not in self.checked and starts.get(i) not in self.checked}
 
     # -- tracing -----------------------------------------------------------------------------------
 
-    def call(self, frame: Any, event: str, arg: Any) -> Any:
-        if frame.f_code.co_filename != str(self.path) or frame.f_code.co_name.startswith("<"):
-            return None  # another file, a lambda, a comprehension
+    def call(self, frame: Any) -> Any:
+        if frame.f_code.co_name.startswith("<"):
+            return None  # a lambda, a comprehension
         self.letters[frame] = {}
         shapes = self.arguments.get(frame.f_code.co_firstlineno, [])
         for name, shape in sorted(shapes, key=lambda pair: expressions(pair[1])):
@@ -111,7 +117,9 @@ class Checker:
     def settle(self, frame: Any) -> None:
         """Look at what the line before this one has assigned."""
         line = self.pending.pop(frame, None)
-        for target in line.targets if line else ():
+        if line is None:
+            return
+        for target in line.targets:
             try:
                 value = eval(target, frame.f_globals, frame.f_locals)
             except (NameError, KeyError, AttributeError, TypeError):
@@ -122,16 +130,19 @@ class Checker:
         if isinstance(value, dict) and isinstance(dictionary := rightmost(line.value), ast.Dict):
             for key, entry in zip(dictionary.keys, dictionary.values, strict=True):
                 comment = self.comments.get(entry.end_lineno or 0)
-                self.look_at(frame, entry.lineno, comment, value[ast.literal_eval(key)], True)
+                self.look_at(frame, entry.lineno, comment, value[ast.literal_eval(key or "")], True)
         else:
             self.look_at(frame, line.number, line.comment, value, line.makes)
 
     def look_at(self, frame: Any, number: int, comment: Comment | None, value: Any, makes: bool) -> None:
         arrays = list(value) if isinstance(value, (tuple, list)) else [value]
-        made = [shape for x in arrays if (shape := shape_of(x)) is not None and not isinstance(x, np.integer)]
+        found = [shape_of(x) for x in arrays if not isinstance(x, np.integer)]
+        made = [sizes for sizes in found if sizes is not None]
         if comment is None:
             if made and makes and not isinstance(value, list):
                 self.bare.add(number)
+            return
+        if not made and not self.strict:
             return
         shapes = comment.shapes * (len(arrays) if comment.each else 1)
         if len(shapes) != len(made):
@@ -143,7 +154,7 @@ class Checker:
     def compare(self, frame: Any, number: int, shape: list[str], sizes: tuple[int, ...], what: str) -> None:
         numbers = {k: v for k, v in frame.f_locals.items() if type(v) is int}
         letters = self.letters[frame] | numbers
-        if fault := differs(shape, sizes, letters):
+        if fault := differs(shape, sizes, letters, self.strict):
             self.faults.add(f"line {number}: {what} is false, the shape is {sizes}: {fault}")
         else:
             self.checked.add(number)
@@ -155,7 +166,7 @@ def expressions(shape: list[str]) -> int:
     return sum(not size.isidentifier() for size in shape)
 
 
-def differs(shape: list[str], sizes: tuple[int, ...], letters: dict[str, Any]) -> str:
+def differs(shape: list[str], sizes: tuple[int, ...], letters: dict[str, Any], strict: bool) -> str:
     """What is false, or "". New letters take their values."""
     if "..." in shape:
         i = shape.index("...")
@@ -173,12 +184,13 @@ def differs(shape: list[str], sizes: tuple[int, ...], letters: dict[str, Any]) -
         else:
             unknown.append((text, n))
     for text, n in unknown:
-        code = EXTENT.sub(r"\1*", text)
-        names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-        if lost := names - letters.keys():
-            return f"nothing has said yet how many {', '.join(sorted(lost))} is"
-        if eval(code, {}, dict(letters)) != n:
-            return f"{text} is {eval(code, {}, dict(letters)):g}"
+        if lost := set(LETTER.findall(text)) - letters.keys():
+            if strict:
+                return f"nothing has said yet how many {', '.join(sorted(lost))} is"
+            continue
+        numbers = LETTER.sub(lambda m: str(letters[m[0]]), PRODUCT.sub("*", text.replace("²", "**2")))
+        if eval(numbers) != n:
+            return f"{n} is not {text}"
     return ""
 
 
@@ -209,11 +221,17 @@ def shape_of(x: Any) -> tuple[int, ...] | None:
 
 
 @contextmanager
-def checking(path: Path) -> Iterator[Checker]:
-    """Check the comments in this file of all that runs meanwhile."""
-    checker, before = Checker(path), sys.gettrace()
-    sys.settrace(checker.call)
+def checking(*paths: Path, strict: bool = True) -> Iterator[list[Checker]]:
+    """Check the comments in these files of all that runs meanwhile."""
+    checkers = {str(path): Checker(path, strict) for path in paths}
+
+    def call(frame: Any, event: str, arg: Any) -> Any:
+        checker = checkers.get(frame.f_code.co_filename)
+        return checker.call(frame) if checker else None
+
+    before = sys.gettrace()
+    sys.settrace(call)
     try:
-        yield checker
+        yield list(checkers.values())
     finally:
         sys.settrace(before)

@@ -132,7 +132,7 @@ def test_readme_says_how_long(name):
 
 @every_page
 def test_shapes_beside_every_line_are_true(name):
-    with checking(PAGES[name]) as comments:
+    with checking(PAGES[name]) as [comments]:
         USES[name](2)
     assert not comments.faults
     assert not comments.bare, "these lines make arrays, and have no shape beside them"
@@ -168,7 +168,7 @@ TRUE = {
 def check(tmp_path, body):
     path = tmp_path / "page.py"
     path.write_text(f"import numpy as np\n\n\ndef f(x, w):\n    {body}\n")
-    with checking(path) as comments:
+    with checking(path) as [comments]:
         names = {}
         exec(compile(path.read_text(), str(path), "exec"), names)
         names["f"](*map(names["np"].ones, ((2, 3), (3, 5))))

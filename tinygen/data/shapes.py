@@ -131,7 +131,7 @@ def coverage(shape: str, place: Floats, side: int) -> Floats:
     """
     x, y, r = (place.T * side)[..., None, None, None]  # in pixels, each (N, 1, 1, 1)
     pixel = np.arange(side)
-    row = pixel[:, None, None]  # (N, row, node, column) from here on
+    row = pixel[:, None, None]  # (side, 1, 1): the axes are place, row, node, column from here on
     covered = np.zeros((len(x), side, side))
     for band in SHAPES[shape]:
         start = np.maximum(row, y + r * band.top)

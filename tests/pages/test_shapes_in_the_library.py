@@ -1,0 +1,69 @@
+"""The shape comments of the library are true as well: models, layers and data are run at tiny sizes."""
+
+from pathlib import Path
+
+import numpy as np
+from pages.shape_comments import checking
+
+import tinygen
+from tinygen import nn
+from tinygen.align.reward import RewardModel
+from tinygen.align.world import World
+from tinygen.data import algorithms, mixtures, shapes, shapes_pairs, shapes_parser
+from tinygen.data.text import random_batch
+from tinygen.models import judge
+from tinygen.models.denoiser import Denoiser
+from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.vae import VAE, ConvVAE
+from tinygen.models.vqvae import VQVAE
+from tinygen.text import decoding
+
+HOUSE = Path(tinygen.__file__).parent
+ROOMS = ("models", "nn", "ops", "align", "data", "text")
+
+
+def use_everything():
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: rng.standard_normal(shape, np.float32)
+    gpt = GPT(GPTConfig(5, 8, n_layer=1, n_head=2, n_embd=8), rng)
+    gpt(rng.integers(0, 5, (2, 8)), rng.integers(0, 5, (2, 8)))[1].backward()
+    gpt.generate(np.zeros((2, 1), int), 10, rng, top_k=3)
+    RewardModel(gpt, rng)(rng.integers(0, 5, (2, 6)))
+    World([[2, 0], [1, 3]], 5, 2, lambda prompt, responses: np.zeros(len(responses))).log_probs(gpt)
+    decoding.keep_top_k(rng.random((2, 5)), 2)
+    decoding.sequence_log_prob(normal(2, 3, 5), rng.integers(0, 5, (2, 3)))
+    VAE(6, 5, 3, rng=rng)(rng.random((4, 6)), rng).backward()
+    ConvVAE(1, 8, 4, 3, rng=rng)(rng.random((4, 1, 8, 8)), rng).backward()
+    vqvae = VQVAE(1, 8, 3, 5, rng=rng)
+    vqvae(normal(2, 1, 8, 8))
+    vqvae.quantizer.restart(normal(2, 3, 2, 2), rng)
+    Denoiser(2, 8, 2, 3, rng=rng)(normal(5, 2), np.arange(5))
+    TextEncoder(TextEncoderConfig(("a", "b"), 3, heads=2, channels=8), rng=rng)(["a b", "a"])
+    unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)
+    unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), mask=np.ones((3, 4), bool))
+    nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))
+    judge.moved(normal(3, 1, 8, 8), rng)
+    judge.Judge(rng=rng)(normal(3, 1, 8, 8))
+    random_batch(np.arange(50), 8, 4, rng)
+    for task in (algorithms.sorting(), algorithms.addition()):
+        task.examples(task.train[:3])
+    shapes_parser.read(shapes.batch(3, 16, rng)[0])
+    shapes_pairs.read(shapes_pairs.batch(3, 16, rng)[0])
+    mixture = mixtures.lattice(3)
+    mixture.score(normal(4, 2))
+    mixture.x0(normal(4, 2), 0.8, 0.6)
+    mixture.eps_floor(0.8, 0.6, fineness=1.0)
+
+
+def test_shapes_in_the_library():
+    paths = [path for room in ROOMS for path in (HOUSE / room).rglob("*.py")]
+    with tinygen.kernels("off"), checking(*paths, strict=False) as files:
+        use_everything()
+    faults = {f"{c.path.relative_to(HOUSE)}, {fault}" for c in files for fault in c.faults}
+    assert not faults
+    seen, unseen = (
+        sum(map(len, lines)) for lines in zip(*((c.checked, c.unseen()) for c in files), strict=True)
+    )
+    assert unseen < 0.25 * seen, "most comments are to be reached: use_everything() lacks what is new"
