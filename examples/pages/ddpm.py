@@ -1,7 +1,7 @@
 """Denoising diffusion on one page: DDPM (Ho, Jain & Abbeel 2020, arXiv:2006.11239).
 
-Noise is added to the data x_0 in T steps, t = 1 … T, until nothing else is left. A network ε_θ(x_t, t) learns
-to say which noise is in x_t; going back step by step then makes data from noise.
+Noise is added to the data x_0 in T steps, t = 1 … T, until x_T is almost pure noise. A network ε_θ(x_t, t)
+learns to predict the noise in x_t. With it, one goes back step by step, from noise to data.
 
     q(x_t|x_0) = N(√ᾱ_t x_0, (1 - ᾱ_t) I)                                           eq. 4
     loss = ‖ε - ε_θ(√ᾱ_t x_0 + √(1 - ᾱ_t) ε, t)‖²                                   eq. 14

@@ -1,7 +1,7 @@
 """Direct preference optimization on one page: DPO (Rafailov et al. 2023, arXiv:2305.18290).
 
-People prefer the response y_w to y_l for the prompt x. From such pairs the policy π_θ learns without a reward
-model, and stays near a reference π_ref, the policy at the start:
+People prefer the response y_w to y_l for the prompt x. The policy π_θ learns from such pairs, without a
+reward model, and stays near a reference policy π_ref, from which it started:
 
     h = log π_θ(y_w|x)/π_ref(y_w|x) - log π_θ(y_l|x)/π_ref(y_l|x)
     loss = -E log σ(β h)                                               eq. 7

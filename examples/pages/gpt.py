@@ -1,6 +1,6 @@
 """GPT on one page: a language model that predicts the next token (Radford et al. 2018 and 2019, "GPT-2").
 
-A Transformer (Vaswani et al. 2017, arXiv:1706.03762) with the layer norms in front:
+A Transformer (Vaswani et al. 2017, arXiv:1706.03762) of pre-norm blocks; LN is layer norm:
 
     x = wte[token] + wpe[position]
     x = x + attention(LN(x)),  x = x + MLP(LN(x))      n_layer times

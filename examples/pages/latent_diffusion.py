@@ -1,7 +1,7 @@
 """Latent diffusion on one page: pictures from text (Rombach et al. 2022, arXiv:2112.10752).
 
 1. An autoencoder makes a small code z of a picture x, and a picture of a code: E(x) = N(μ, σ²), D(z) ≈ x.
-   Its loss is ‖x - D(z)‖² + λ KL(E(x) ‖ N(0, 1)) with a tiny λ. It is trained first, and then stays as it is.
+   Its loss is ‖x - D(z)‖² + λ KL(E(x) ‖ N(0, 1)) with a tiny λ. It is trained first, then frozen.
 2. A diffusion of codes z_0 = scale · μ (`ddpm.py`, t = 1 … T); the scale makes their variance 1. The network
    ε_θ(z_t, t, y) learns which noise is in z_t = √ᾱ_t z_0 + √(1 - ᾱ_t) ε, and sees the text y by
    cross-attention.
@@ -126,7 +126,7 @@ def diffusion_loss(p, z_0, y, t, eps, alpha_bar):
     return np.mean((eps - eps_theta(p, z_t, t, y)) ** 2)  # ()
 
 
-# -- training, of first one and then the other -----------------------------------------------------
+# -- training: first the autoencoder, then the diffusion -------------------------------------------
 
 
 def descend(f, params, update):

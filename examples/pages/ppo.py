@@ -1,6 +1,7 @@
 """Proximal policy optimization on one page: PPO (Schulman et al. 2017, arXiv:1707.06347).
 
-The policy π plays; then several steps of gradient descent on those rollouts, none of which may go far:
+The policy π_old plays a rollout. Several steps of gradient descent on it give the new policy π. The clipped
+objective gains nothing from a ratio ρ beyond 1 ± ε, so that π stays near π_old:
 
     δ_t = r_t + γ V(s_{t+1}) - V(s_t),    A_t = δ_t + γ λ A_{t+1}      eq. 11, 12 (GAE, arXiv:1506.02438)
     ρ = π(a|s)/π_old(a|s)
@@ -79,7 +80,7 @@ def ppo_loss(p, s, a, log_pi_old, A, R, eps, c_1, c_2):
 def train_step(
     params, rollout, update, rng, gamma=0.99, lam=0.95, eps=0.2, c_1=0.25, c_2=0.01, epochs=4, minibatches=4
 ):
-    """Some epochs, each in minibatches, on one rollout s, a, r, done."""
+    """Some epochs, each in minibatches, on one rollout s, a, r, done (see above)."""
     s, a, r, done = rollout  # (N, T + 1, D), (N, T), (N, T), (N, T)
     V = perceptron(params, "V", s)[..., 0]  # (N, T + 1)
     A, R = gae(r, V, done, gamma, lam)  # each (N, T)

@@ -185,7 +185,7 @@ VAE_NAMES = {"x": "encoder.fc", "mu": "encoder.mean", "logvar": "encoder.logvar"
 }
 
 
-def vae_and_params(D=6, H=5, J=3):
+def vae_and_params(D=8, H=8, J=4):
     params = load("vae").init(D, H, J, rng())
     model = VAE(D, H, J, rng=rng()).astype(np.float64)
     set_weights(
@@ -197,7 +197,7 @@ def vae_and_params(D=6, H=5, J=3):
 def test_vae():
     page = load("vae")
     model, params = vae_and_params()
-    x, eps = rng().random((4, 6)), rng().standard_normal((4, 3), np.float32)  # the library draws in float32
+    x, eps = rng().random((4, 8)), rng().standard_normal((4, 4), np.float32)  # the library draws in float32
     grads = {}
     value = page.train_step(params, x, Draws(eps.astype(np.float64)), lambda _, g: grads.update(g))
     loss = model(x, Draws(eps))
@@ -215,7 +215,7 @@ KINDS = (("W", "weight"), ("b", "bias"))
 
 def test_vae_samples():
     model, params = vae_and_params()
-    z = rng().standard_normal((5, 3))
+    z = rng().standard_normal((5, 4))
     assert difference(load("vae").sample(params, 5, Draws(z)), model.sample(5, Draws(z))) == 0.0
 
 
