@@ -19,15 +19,14 @@ class Tensor:
 
     def __init__(self, data, inputs=(), rules=()):
         self.data = np.asarray(data, np.float64)  # (...)
-        self.inputs, self.rules, self.grad = inputs, rules, None
+        self.inputs, self.rules, self.grad = inputs, rules, 0.0
 
     def backward(self):
         """Write ∂self/∂x into `x.grad` for every x that this number was computed from."""
         self.grad = np.ones_like(self.data)  # (...)
         for y in reversed(topological_order(self)):  # y.grad is complete: all that used y came before
             for x, rule in zip(y.inputs, y.rules, strict=True):
-                g = unbroadcast(rule(y.grad), x.data.shape)  # (...)
-                x.grad = g if x.grad is None else x.grad + g  # (...): used twice, the gradients add up
+                x.grad = x.grad + unbroadcast(rule(y.grad), x.data.shape)  # (...): all uses of x add up
 
 
 def topological_order(output):
@@ -86,7 +85,8 @@ def tanh(x):
 
 @op
 def log_softmax(x):
-    y = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))  # (B, K)
+    z = x - x.max(axis=-1, keepdims=True)  # (B, K): so that nothing overflows
+    y = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))  # (B, K)
     return y, lambda g: g - np.exp(y) * g.sum(axis=-1, keepdims=True)  # (B, K)
 
 
