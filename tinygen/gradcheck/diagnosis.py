@@ -13,8 +13,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinygen.gradcheck.evidence import Evidence, others, rearrangements
-from tinygen.gradcheck.influence import bottleneck, influence, not_summed, partly_summed, summed_twice
+from tinygen.gradcheck.influence import (
+    bottleneck,
+    influence,
+    not_summed,
+    of_one_index,
+    partly_summed,
+    summed_twice,
+)
 from tinygen.gradcheck.patterns import clearly_partial, partial
+from tinygen.gradcheck.places import misplaced, shifted_inside, wrong_axis
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
@@ -183,7 +191,7 @@ def operand(e: Evidence) -> Finding | None:
     """The right gradient, of transposed or reversed inputs."""
     for name, array, put in others(e):
         for r in rearrangements(array.shape):
-            if r.kind is Kind.SHIFTED or r.reshaped:
+            if r.reshaped:
                 continue
             subject, points = put(np.array(r.apply(array)))
             try:
@@ -232,16 +240,20 @@ GUESSES: Sequence[Guess] = (
     swapped,
     rearranged,
     not_summed,
+    wrong_axis,
+    shifted_inside,
+    operand,
+    forward,
+    misplaced,
     clearly_partial,
     partly_summed,
     summed_twice,
-    operand,
-    forward,
     missing_factor,
     missing_term,
     ones_only,
     bottleneck,
     influence,
+    of_one_index,
     partial,
     approximate,
     unexplained,

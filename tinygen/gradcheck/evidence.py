@@ -29,6 +29,7 @@ CLOSE = 1e-6
 FLOOR = 1e-12  # differences below that are nothing
 LIMIT = 2048  # entries: of larger arrays a sample is looked at,
 SAMPLE = 64  # as large as this
+JACOBIAN = 600  # inputs, and outputs: the two Jacobians have up to that many rows and columns
 
 
 class Evidence:
@@ -146,6 +147,18 @@ class Evidence:
         looked &= np.isfinite(right)
         right[np.abs(right) < 1e-9 * np.abs(right[looked]).max(initial=0.0)] = 0.0
         return looked.reshape(self.x.shape), right.reshape(self.x.shape)
+
+    @functools.cached_property
+    def jacobians(self) -> tuple[Array, Array] | None:
+        """(outputs..., inputs...) of the tape and in truth; None where they would be too large."""
+        if len(self.outputs) != 1 or max(self.outputs[0].size, self.x.size) > JACOBIAN:
+            return None
+        (y,) = self.outputs
+        units = np.eye(y.size).reshape(-1, *y.shape)
+        said = np.array([self.said([u]).ravel() for u in units]).reshape(y.shape + self.x.shape)
+        moves = np.eye(self.x.size).reshape(-1, *self.x.shape)
+        right = np.array([self.push(d)[0].ravel() for d in moves]).T.reshape(said.shape)
+        return (said, right) if np.isfinite(said).all() and np.isfinite(right).all() else None
 
     def halved(self) -> int:
         """An entry that is wrong (a flat index), by going into the more wrong half, again and again."""

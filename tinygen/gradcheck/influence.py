@@ -12,7 +12,7 @@ from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.evidence import Evidence, named
 from tinygen.gradcheck.report import Finding, Kind
 
-LIMIT = 600  # inputs, and outputs: the two Jacobians have up to that many rows and columns
+LIMIT = 600  # of so many indices along an axis each is looked at
 
 
 def not_summed(e: Evidence) -> Finding | None:
@@ -38,9 +38,13 @@ def only(e: Evidence, slices: Slices) -> Finding | None:
         if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
             continue  # the others do not matter
         if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
-            return Finding(
-                Kind.NOT_SUMMED, f"counts only {words} of what comes back: the others have to be added"
-            )
+            counted = f"counts only {words} of what comes back"
+            looked, right = e.entries
+            off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
+            if (looked & ~off & (right != 0)).any():  # a sum that is missing would be missing everywhere
+                places = f"is wrong at {int(off.sum())} of {int(looked.sum())} entries"
+                return Finding(Kind.PARTIAL, f"{places}: it {counted}, and the others reach these entries too")
+            return Finding(Kind.NOT_SUMMED, f"{counted}: the others have to be added")
     return None
 
 
@@ -90,22 +94,10 @@ def summed_twice(e: Evidence) -> Finding | None:
     return None
 
 
-def jacobians(e: Evidence) -> tuple[Array, Array] | None:
-    """(outputs..., inputs...) of the tape and in truth; None where they would be too large."""
-    if len(e.outputs) != 1 or e.outputs[0].size > LIMIT or e.x.size > LIMIT:
-        return None
-    shape = e.outputs[0].shape + e.x.shape
-    units = np.eye(e.outputs[0].size).reshape(-1, *e.outputs[0].shape)
-    said = np.array([e.said([u]).ravel() for u in units]).reshape(shape)
-    moves = np.eye(e.x.size).reshape(-1, *e.x.shape)
-    right = np.array([e.push(d)[0].ravel() for d in moves]).T.reshape(shape)
-    return (said, right) if np.isfinite(said).all() and np.isfinite(right).all() else None
-
-
 def bottleneck(e: Evidence) -> Finding | None:
     """What is missing passes through few numbers: a statistic (a mean, a norm) is taken for a constant. Then
     the missing part of the Jacobian falls into blocks of rank 1, one for each such number."""
-    both = jacobians(e)
+    both = e.jacobians
     if both is None:
         return None
     missed = (both[1] - both[0]).reshape(e.outputs[0].size, e.x.size)
@@ -142,7 +134,7 @@ def of_rank_1(block: Array) -> bool:
 
 def influence(e: Evidence) -> Finding | None:
     """Which indices of an output axis matter to which indices of an input axis: in truth, and to the tape."""
-    both = jacobians(e)
+    both = e.jacobians
     if both is None:
         return None
     said, right = both
@@ -176,6 +168,23 @@ def influence(e: Evidence) -> Finding | None:
             f"sums along axis {extra[0]} of what comes back, where axis {missing[0]} is needed",
         )
     return (missing or extra or (0, None))[1]
+
+
+def of_one_index(e: Evidence) -> Finding | None:
+    """One index of an output axis is heeded, where several matter; and for that one it is not right either."""
+    if e.jacobians is None or e.outputs[0].shape == e.x.shape:
+        return None
+    said, right = (np.abs(z) > 1e-6 * np.abs(e.jacobians[1]).max() for z in e.jacobians)
+    for axis, n in enumerate(e.outputs[0].shape):
+        over = tuple(a for a in range(said.ndim) if a != axis)
+        heeded = np.flatnonzero(said.any(axis=over))
+        if n > 2 and len(heeded) == 1 and right.any(axis=over).sum() > 2:
+            return Finding(
+                Kind.NOT_SUMMED,
+                f"heeds only index {heeded[0]} of axis {axis} of what comes back: what the others send has to "
+                "be added",
+            )
+    return None
 
 
 def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:

@@ -29,12 +29,20 @@ def missing_factor(e: Evidence) -> Finding | None:
 def of_one_axis(e: Evidence) -> Finding | None:
     """A factor that is the same all along the other axes: a constant for each channel, say."""
     looked, right = e.entries
-    if e.x.ndim < 2 or not looked.all() or not (np.all(right) and np.all(e.gradient)):
+    if e.x.ndim < 2 or not looked.all():
         return None
-    ratio = right / e.gradient
     for axis, n in enumerate(e.x.shape):
         rest = tuple(a for a in range(e.x.ndim) if a != axis)
-        if 1 < n < e.x.size and np.ptp(ratio, axis=rest).max() < 1e-6 * np.abs(ratio).max():
+        squares = (e.gradient * e.gradient).sum(axis=rest, keepdims=True)
+        if not 1 < n < e.x.size or not squares.any():
+            continue
+        factor = np.where(squares > 0, (right * e.gradient).sum(axis=rest, keepdims=True), 1.0)
+        factor = factor / np.where(squares > 0, squares, 1.0)
+        another = [g[(slice(None, None, -1),) * g.ndim] for g in e.g]  # a factor depends on no cotangent
+        for g in (e.g, another):
+            if not e.close(e.along(e.said(g) * factor), e.paired(g)):
+                break
+        else:
             return Finding(Kind.MISSING_FACTOR, f"lacks a factor, another one for each index of axis {axis}")
     return None
 
@@ -103,9 +111,10 @@ def missing_term(e: Evidence) -> Finding | None:
             if np.prod([shape[a] for a in axes]) <= len(group) + 1:
                 continue  # so few numbers are always a sum of these
             ds = [orthogonal(d, [v for _, v in group], axes) for d in e.directions]
-            if e.close(
-                np.array([(e.gradient * d).sum() for d in ds]), e.paired(e.g, [e.push(d) for d in ds])
-            ):
+            right = e.paired(e.g, [e.push(d) for d in ds])
+            if np.abs(right).max() <= 1e-6 * np.abs(e.right).max():
+                continue  # all of the gradient is a multiple of these: that explains nothing
+            if e.close(np.array([(e.gradient * d).sum() for d in ds]), right):
                 return Finding(
                     Kind.MISSING_TERM,
                     f"is off by {' and '.join(words for words, _ in group)} all along {named(axes)}: is a "

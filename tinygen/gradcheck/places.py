@@ -1,0 +1,158 @@
+"""The right numbers in the wrong places: what comes back at one output goes where another's belongs.
+
+The two Jacobians are laid side by side, the tape's and the true one. Both have a row for each output, with its
+weight at each input; a rule that sends, or takes, the right weights elsewhere has the same ones in another order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import Array
+from tinygen.gradcheck.evidence import Evidence, named
+from tinygen.gradcheck.report import Finding, Kind
+
+CLOSE = 1e-6
+DIGITS = 5  # factors at most into which the sizes of a shape are split: they have 120 orders
+
+
+def there(both: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+    """Masks: where the tape's is not zero, where the true one is not, and where they differ."""
+    said, right = both
+    least = CLOSE * float(np.abs(right).max(initial=0.0))
+    return np.abs(said) > least, np.abs(right) > least, np.abs(said - right) > least
+
+
+def wrong_axis(e: Evidence) -> Finding | None:
+    """In truth an output matters where its index along one axis is that of the input, say its row's; to the
+    tape, where another index is, as after a sum without keepdims of a square array."""
+    if e.jacobians is None:
+        return None
+    told, true, off = there(e.jacobians)
+    extra, missing = np.argwhere(told & ~true), np.argwhere(true & off)
+    if min(len(extra), len(missing)) < 3:
+        return None
+    n = e.outputs[0].ndim
+    pairs = [(a, b) for a in range(n) for b in range(e.x.ndim) if e.outputs[0].shape[a] == e.x.shape[b] > 1]
+    heeded, needed = (
+        [(a, b) for a, b in pairs if (places[:, a] == places[:, n + b]).all()] for places in (extra, missing)
+    )
+    wrong, right = [p for p in heeded if p not in needed], [p for p in needed if p not in heeded]
+    if not wrong or not right:
+        return None
+    if len({a for a, _ in wrong}) == n > 1 and len({b for _, b in wrong}) == e.x.ndim:
+        return Finding(Kind.TRANSPOSED, "takes the axes of what comes back in another order")
+    (a, i), (b, j) = wrong[0], right[0]
+    if a == i and b == j:
+        return Finding(Kind.WRONG_AXIS, f"sums along axis {b} of what comes back, where axis {a} is needed")
+    return Finding(
+        Kind.WRONG_AXIS,
+        f"takes axis {a} of what comes back for axis {i} of the input, where it is axis {b} for axis {j}: "
+        "a sum along the wrong axis, or one without keepdims?",
+    )
+
+
+def shifted_inside(e: Evidence) -> Finding | None:
+    """Shifted, as the cut of a padded gradient at the wrong place is: what comes in at the border may be
+    anything."""
+    if e.jacobians is None:
+        return None
+    said, right = e.jacobians
+    least = CLOSE * float(np.abs(right).max(initial=0.0))
+    n = e.outputs[0].ndim
+    for words, first, last in ((" is", n, right.ndim), (" is right for a cotangent", 0, n)):
+        axes = [a for a in range(first, last) if right.shape[a] > 2]
+        groups = [(a,) for a in axes] + ([tuple(axes[-2:])] if len(axes) > 1 else [])
+        for group, step in itertools.product(groups, (1, -1, 2, -2)):
+            if min(right.shape[a] for a in group) < abs(step) + 2:
+                continue
+            here, before = (cut(right.ndim, group, s) for s in (step, -step))
+            part = said[here]
+            if np.abs(part - right[before]).max() > least or np.abs(part - right[here]).max() <= least:
+                continue
+            where = named([a - first for a in group])
+            return Finding(Kind.SHIFTED, f"{words[1:]} shifted by {step:+d} along {where}, but for its border")
+    return None
+
+
+def cut(ndim: int, axes: Sequence[int], step: int) -> tuple[slice, ...]:
+    """What is left, of an array moved by `step` along each of the axes, of what was in it before."""
+    part = slice(step, None) if step > 0 else slice(None, step)
+    return tuple(part if a in axes else slice(None) for a in range(ndim))
+
+
+def misplaced(e: Evidence) -> Finding | None:
+    """Each output's weights are right but for their order, or each input's."""
+    if e.jacobians is None:
+        return None
+    rows, columns = e.outputs[0].size, e.x.size
+    said, right = (z.reshape(rows, columns) for z in e.jacobians)
+    for a, b, words in ((said, right, "sends each output's"), (said.T, right.T, "gives each entry its")):
+        if not reordered(a, b):
+            continue
+        told, true, off = there((a, b))
+        if a is not said and 2 * told.any(axis=0).sum() < true.any(axis=0).sum():
+            continue  # few outputs are heeded at all
+        wrong = off.any(axis=1)
+        if not np.array_equal(told[wrong], true[wrong]):
+            if any(np.allclose(said, z, 0, CLOSE * np.abs(right).max()) for z in in_other_orders(e, right)):
+                return Finding(Kind.TRANSPOSED, "is that of axes that are exchanged, as a reshape does")
+            return Finding(Kind.SHIFTED, f"{words} right numbers, but to the wrong places")
+        backwards = [(x[m], y[m][::-1]) for x, y, m in zip(a[wrong], b[wrong], true[wrong], strict=True)]
+        if any(len(x) > 2 for x, _ in backwards) and all(same(x, y) for x, y in backwards):
+            return Finding(Kind.FLIPPED, "has its numbers in the reverse order")
+        return Finding(Kind.SWAPPED, "has the right numbers, exchanged for each other")
+    return None
+
+
+def same(x: Array, y: Array) -> bool:
+    return bool(np.abs(x - y).max(initial=0.0) <= CLOSE * np.abs(y).max(initial=0.0))
+
+
+def reordered(said: Array, right: Array) -> bool:
+    """Whether most of the rows that are wrong have the right numbers in another order, and the others, which
+    a border may cut, some of them only."""
+    told, true, off = there((said, right))
+    least = CLOSE * float(np.abs(right).max(initial=0.0))
+    whole = wrong = 0
+    for i in np.flatnonzero(off.any(axis=1)):
+        few, many = sorted((np.sort(said[i][told[i]]), np.sort(right[i][true[i]])), key=len)
+        if not len(few) or not among(few, many, least):
+            return False
+        wrong += 1
+        whole += len(few) == len(many)
+    return whole > wrong / 2
+
+
+def among(few: Array, many: Array, least: float) -> bool:
+    """Whether each number of a sorted row is one of another, as often as it comes."""
+    rest = iter(many)
+    return all(any(abs(x - y) <= least for y in rest) for x in few)
+
+
+def in_other_orders(e: Evidence, right: Array) -> Iterator[Array]:
+    """The Jacobian with its rows or columns as a reshape puts them where axes have to be exchanged."""
+    for shape, turned in ((e.outputs[0].shape, rows_of), (e.x.shape, columns_of)):
+        sizes = [p for n in shape for p in primes(n)]
+        for order in itertools.permutations(range(len(sizes))) if len(sizes) <= DIGITS else ():
+            yield turned(right, np.arange(right.size and int(np.prod(shape))).reshape(sizes).transpose(order))
+
+
+def rows_of(z: Array, order: Array) -> Array:
+    return np.asarray(z[order.ravel()])
+
+
+def columns_of(z: Array, order: Array) -> Array:
+    return np.asarray(z[:, order.ravel()])
+
+
+def primes(n: int) -> Iterator[int]:
+    p = 2
+    while n > 1:
+        while n % p == 0:
+            yield p
+            n //= p
+        p += 1
