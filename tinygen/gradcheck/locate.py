@@ -47,11 +47,26 @@ def culprit(
         if found:
             again = " (second order)" * (order - 1)
             names = [subject.names[k] for k in found]
-            findings = [diagnose(subject, k, rng, f"{what} by its {subject.names[k]}{again}") for k in found]
+            findings = within(subject, step, rng, tolerance) if order == 2 else []
+            findings = findings or [
+                diagnose(subject, k, rng, f"{what} by its {subject.names[k]}{again}") for k in found
+            ]
             findings.sort(key=lambda f: VAGUE.index(f.kind) if f.kind in VAGUE else -1)
             result = closely(subject, step, found[0], rng, tolerance)
             return accused(step, names, result), [at(step, f) for f in findings]
     return None
+
+
+def within(subject: Gradient, step: Step, rng: np.random.Generator, tolerance: float) -> list[Finding]:
+    """What is wrong with the first wrong one of the ops that the rules of `step` are written in: its own
+    gradient is asked for at the second order only."""
+    for inner in steps_of(subject.on_tape(subject.points)[1]):
+        theirs = in_parts(inner)
+        what = f"in the rules of `{step.node.op.name}`, the gradient of `{inner.node.op.name}`"
+        found = where(theirs, inner, BAD, rng, tolerance)
+        if found:
+            return [diagnose(theirs, k, rng, f"{what} by its {theirs.names[k]}") for k in found]
+    return []
 
 
 def where(

@@ -230,17 +230,21 @@ class Gradient:
         gradients = self.base.record(points)[1]([np.array(g) for g in given])
         return [np.zeros_like(points[i]) if gradients[i] is None else gradients[i] for i in self.reached]  # type: ignore[misc]
 
-    def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+    def on_tape(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
+        """The variables, cotangents first, and the gradients, all of them on the tape."""
         given, points = self.split(arrays)
         variables, outputs = self.base.call(points)
         leaves = [self.base.leaf(g) for g in given]
         gradients = self.base.sent(outputs, leaves, variables, True)
-        gradients = [gradients[i] for i in self.reached]
+        return [*leaves, *variables], [gradients[i] for i in self.reached]
+
+    def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+        variables, gradients = self.on_tape(arrays)
         back = as_recorded(self.base)
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:
             back()
-            grads = self.base.sent(gradients, cotangents, [*leaves, *variables], False)
+            grads = self.base.sent(gradients, cotangents, variables, False)
             return [None if g is None else np.array(g) for g in grads]
 
         return [self.base.values(g) for g in gradients], pull
