@@ -15,18 +15,19 @@ import numpy as np
 from tinygen.gradcheck.evidence import Evidence, others, rearrangements
 from tinygen.gradcheck.influence import (
     bottleneck,
+    incomplete,
     influence,
     not_summed,
     of_one_index,
     partly_summed,
     summed_twice,
 )
-from tinygen.gradcheck.patterns import clearly_partial, partial
-from tinygen.gradcheck.places import misplaced, shifted_inside, wrong_axis
+from tinygen.gradcheck.patterns import clearly_partial, of_extremes, partial
+from tinygen.gradcheck.places import inner_transposed, misplaced, shifted_inside, tied_otherwise, wrong_axis
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
-from tinygen.gradcheck.terms import missing_factor, missing_term
+from tinygen.gradcheck.terms import missing_factor, missing_term, of_product
 
 Guess = Callable[[Evidence], Finding | None]
 VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
@@ -191,7 +192,7 @@ def operand(e: Evidence) -> Finding | None:
     """The right gradient, of transposed or reversed inputs."""
     for name, array, put in others(e):
         for r in rearrangements(array.shape):
-            if r.reshaped:
+            if r.reshaped or (r.kind is Kind.SHIFTED and array is e.x):
                 continue
             subject, points = put(np.array(r.apply(array)))
             try:
@@ -242,17 +243,22 @@ GUESSES: Sequence[Guess] = (
     not_summed,
     wrong_axis,
     shifted_inside,
+    of_extremes,
+    clearly_partial,
     operand,
     forward,
     misplaced,
-    clearly_partial,
+    inner_transposed,
     partly_summed,
     summed_twice,
     missing_factor,
     missing_term,
     ones_only,
     bottleneck,
+    of_product,
+    tied_otherwise,
     influence,
+    incomplete,
     of_one_index,
     partial,
     approximate,

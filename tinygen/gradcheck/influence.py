@@ -43,7 +43,9 @@ def only(e: Evidence, slices: Slices) -> Finding | None:
             off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
             if (looked & ~off & (right != 0)).any():  # a sum that is missing would be missing everywhere
                 places = f"is wrong at {int(off.sum())} of {int(looked.sum())} entries"
-                return Finding(Kind.PARTIAL, f"{places}: it {counted}, and the others reach these entries too")
+                return Finding(
+                    Kind.PARTIAL, f"{places}: it {counted}, and the others reach these entries too"
+                )
             return Finding(Kind.NOT_SUMMED, f"{counted}: the others have to be added")
     return None
 
@@ -170,8 +172,27 @@ def influence(e: Evidence) -> Finding | None:
     return (missing or extra or (0, None))[1]
 
 
+def incomplete(e: Evidence) -> Finding | None:
+    """Each output counts at an entry as it should, or not at all: `=` for `+=`."""
+    if e.jacobians is None:
+        return None
+    said, right = (z.reshape(e.outputs[0].size, -1) for z in e.jacobians)
+    least = 1e-6 * np.abs(right).max()
+    lost = (np.abs(said) <= least) & (np.abs(right) > least)
+    if not lost.any() or np.abs(said - right)[~lost].max(initial=0.0) > least:
+        return None
+    wrong = lost.any(axis=0)
+    if np.any(said[:, wrong], axis=0).mean() <= 0.5:
+        return None  # entries that get nothing
+    return Finding(
+        Kind.NOT_SUMMED,
+        f"counts only some of what comes back at {int(wrong.sum())} of {e.x.size} entries: all of it "
+        "has to be added",
+    )
+
+
 def of_one_index(e: Evidence) -> Finding | None:
-    """One index of an output axis is heeded, where several matter; and for that one it is not right either."""
+    """One index of an output axis is heeded, where several matter; for that one it is not right either."""
     if e.jacobians is None or e.outputs[0].shape == e.x.shape:
         return None
     said, right = (np.abs(z) > 1e-6 * np.abs(e.jacobians[1]).max() for z in e.jacobians)
@@ -181,8 +202,8 @@ def of_one_index(e: Evidence) -> Finding | None:
         if n > 2 and len(heeded) == 1 and right.any(axis=over).sum() > 2:
             return Finding(
                 Kind.NOT_SUMMED,
-                f"heeds only index {heeded[0]} of axis {axis} of what comes back: what the others send has to "
-                "be added",
+                f"heeds only index {heeded[0]} of axis {axis} of what comes back: what the others send has "
+                "to be added",
             )
     return None
 

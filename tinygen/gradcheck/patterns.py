@@ -30,6 +30,37 @@ def partial(e: Evidence) -> Finding | None:
     return partly(e, all_places)
 
 
+def of_extremes(e: Evidence) -> Finding | None:
+    """Wrong at the largest of a row, or at the smallest, because all of the row depends on those."""
+    if e.jacobians is None:
+        return None
+    said, right = (z.reshape(-1, *e.x.shape) for z in e.jacobians)
+    least = 1e-6 * np.abs(right).max()
+    off = (np.abs(said - right) > least).any(axis=0)
+    lost = (np.abs(said) <= least) & (np.abs(right) > least)
+    if e.outputs[0].shape == e.x.shape:
+        lost &= ~np.eye(e.x.size, dtype=bool).reshape(lost.shape)  # what passes to others, that is
+    if off.all() or not lost.any() or not (np.abs(right) > least).any(axis=0)[~off].any():
+        return None
+    for axis in range(e.x.ndim) if off.ndim else ():
+        if e.x.shape[axis] < 3:
+            continue
+        largest = e.x == e.x.max(axis=axis, keepdims=True)
+        smallest = e.x == e.x.min(axis=axis, keepdims=True)
+        for words, mask in (
+            ("the largest", largest),
+            ("the smallest", smallest),
+            ("the largest and the smallest", largest | smallest),
+        ):
+            if np.array_equal(mask, off):
+                return Finding(
+                    Kind.MISSING_TERM,
+                    f"lacks at {words} along axis {axis} what passes through them to the others: is a "
+                    "maximum or a minimum taken for a constant?",
+                )
+    return None
+
+
 def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Place]]) -> Finding | None:
     looked, right = e.entries
     size = np.abs(right).max()

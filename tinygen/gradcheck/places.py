@@ -1,18 +1,18 @@
 """The right numbers in the wrong places: what comes back at one output goes where another's belongs.
 
-The two Jacobians are laid side by side, the tape's and the true one. Both have a row for each output, with its
-weight at each input; a rule that sends, or takes, the right weights elsewhere has the same ones in another order.
+The two Jacobians are laid side by side, the tape's and the true one. Both have a row for each output, with
+its weight at each input; a rule that sends the right weights elsewhere has the same ones in another order.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.evidence import Evidence, named
+from tinygen.gradcheck.evidence import Evidence, named, others
 from tinygen.gradcheck.report import Finding, Kind
 
 CLOSE = 1e-6
@@ -35,11 +35,7 @@ def wrong_axis(e: Evidence) -> Finding | None:
     extra, missing = np.argwhere(told & ~true), np.argwhere(true & off)
     if min(len(extra), len(missing)) < 3:
         return None
-    n = e.outputs[0].ndim
-    pairs = [(a, b) for a in range(n) for b in range(e.x.ndim) if e.outputs[0].shape[a] == e.x.shape[b] > 1]
-    heeded, needed = (
-        [(a, b) for a, b in pairs if (places[:, a] == places[:, n + b]).all()] for places in (extra, missing)
-    )
+    heeded, needed, n = tied(e, extra), tied(e, missing), e.outputs[0].ndim
     wrong, right = [p for p in heeded if p not in needed], [p for p in needed if p not in heeded]
     if not wrong or not right:
         return None
@@ -53,6 +49,63 @@ def wrong_axis(e: Evidence) -> Finding | None:
         f"takes axis {a} of what comes back for axis {i} of the input, where it is axis {b} for axis {j}: "
         "a sum along the wrong axis, or one without keepdims?",
     )
+
+
+def tied_otherwise(e: Evidence) -> Finding | None:
+    """All that is missing ties an axis of the output to one of the input, and what is there ties others: of
+    x @ x, the gradient by the right factor is missing."""
+    if e.jacobians is None:
+        return None
+    told, true, off = there(e.jacobians)
+    if not told.any() or (told & ~true).any():
+        return None
+    ours, missing = (tied(e, np.argwhere(mask)) for mask in (told, true & off))
+    if not [p for p in missing if p not in ours] or not [p for p in ours if p not in missing]:
+        return None
+    return Finding(
+        Kind.MISSING_TERM,
+        "lacks a term in which axis {} of what comes back is axis {} of the input: is the input used "
+        "twice?".format(*missing[0]),
+    )
+
+
+def tied(e: Evidence, places: Array) -> list[tuple[int, int]]:
+    """The pairs of axes, of the output and of the input, along which the index is the same in all places."""
+    y, x = e.outputs[0].shape, e.x.shape
+    pairs = [(a, b) for a in range(len(y)) for b in range(len(x)) if y[a] == x[b] > 1]
+    return [(a, b) for a, b in pairs if (places[:, a] == places[:, len(y) + b]).all()]
+
+
+def inner_transposed(e: Evidence) -> Finding | None:
+    """s @ q where s.T @ q is needed, or the other way round, for an argument q and a matrix s that is not
+    seen: its rows come of the same rows of what comes back, as in attention."""
+    if e.jacobians is None or e.x.ndim < 2:
+        return None
+    *lead, n, m = e.x.shape
+    if list(e.outputs[0].shape[: e.x.ndim - 1]) != [*lead, n]:
+        return None
+    said, right = (z.reshape(*lead, n, -1, *lead, n, m) for z in e.jacobians)
+    for name, q, _ in others(e):
+        if q.shape != e.x.shape or name == e.name:
+            continue
+        blocks = [((*i, ..., *i, slice(None), slice(None)), q[i]) for i in np.ndindex(*lead)]
+        for a, b in ((said, right), (right, said)):
+            if all(crossed(a[block], b[block], part) for block, part in blocks):
+                return Finding(Kind.TRANSPOSED, f"multiplies {name} by a matrix that should be transposed")
+    return None
+
+
+def crossed(a: Array, b: Array, q: Array) -> bool:
+    """Whether a(g) = s(g).T @ q and b(g) = s(g) @ q for a matrix s whose rows come of the same rows of g.
+    Both are (rows, columns, *q.shape)."""
+    sizes = (q * q).sum(axis=1)
+    if not sizes.all():
+        return False
+    s = np.einsum("ocid,od->oci", a, q) / sizes[:, None, None]
+    theirs = np.zeros_like(b)
+    i = np.arange(len(q))
+    theirs[i, :, i] = s @ q
+    return same(np.einsum("oci,od->ocid", s, q), a) and same(theirs, b)
 
 
 def shifted_inside(e: Evidence) -> Finding | None:
@@ -74,7 +127,9 @@ def shifted_inside(e: Evidence) -> Finding | None:
             if np.abs(part - right[before]).max() > least or np.abs(part - right[here]).max() <= least:
                 continue
             where = named([a - first for a in group])
-            return Finding(Kind.SHIFTED, f"{words[1:]} shifted by {step:+d} along {where}, but for its border")
+            return Finding(
+                Kind.SHIFTED, f"{words[1:]} shifted by {step:+d} along {where}, but for its border"
+            )
     return None
 
 

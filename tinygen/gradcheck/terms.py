@@ -18,12 +18,25 @@ def missing_factor(e: Evidence) -> Finding | None:
         into_g = [fit(a, y.shape) for y in e.outputs]
         if all(f is not None for f in into_g):
             g = [np.asarray(y * f) for y, f in zip(e.g, into_g, strict=True)]
-            if e.close(e.along(e.said(g)), e.right):
-                return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {words}")
+            c = multiple(e, e.along(e.said(g)))
+            if c is not None:
+                return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {c}{words}")
         f = fit(a, e.x.shape)
-        if f is not None and e.close(e.along(e.gradient * f), e.right):
-            return Finding(Kind.MISSING_FACTOR, f"lacks the factor {words}")
+        c = None if f is None else multiple(e, e.along(e.gradient * f))
+        if c is not None:
+            return Finding(Kind.MISSING_FACTOR, f"lacks the factor {c}{words}")
     return of_one_axis(e)
+
+
+def multiple(e: Evidence, a: Array) -> str | None:
+    """The number by which `a` is the right gradient, in words: "" for 1; None where there is no such."""
+    size = float(a @ a)
+    if not np.isfinite(size) or size == 0:
+        return None
+    c = float(a @ e.right) / size
+    if not e.close(c * a, e.right):
+        return None
+    return "" if abs(c - 1) < 1e-5 else f"{c:.4g} "
 
 
 def of_one_axis(e: Evidence) -> Finding | None:
@@ -71,6 +84,8 @@ def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
     yield f"exp({name})", np.exp(np.minimum(a, 700))
     yield f"√{name}", np.sqrt(np.abs(a)) if np.all(a >= 0) else np.ones(1)
     yield f"|{name}|", np.abs(a)
+    yield f"(1 + |{name}|)", 1 + np.abs(a)
+    yield f"log({name})", np.log(a) if np.all(a > 0) else np.ones(1)
     yield f"sign({name})", np.sign(a)
     yield f"sigmoid({name})", sigmoid
     yield f"(1 - sigmoid({name}))", 1 - sigmoid
@@ -164,3 +179,43 @@ def of_cotangent(e: Evidence) -> Finding | None:
             said = f"{words} {more}"
             return Finding(Kind.MISSING_TERM, f"lacks a term: what comes back times {said}")
     return None
+
+
+def of_product(e: Evidence) -> Finding | None:
+    """The value is a product of two that both move with the input; one of them is taken for a constant."""
+    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
+        return None
+    (y,), (g,) = e.outputs, e.g
+    h = 1e-5 * np.maximum(1.0, np.abs(e.x))
+    ends = [dict(moving(e.x + step)) for step in (-h, h)]
+    for words, a in moving(e.x):
+        if not (np.isfinite(a).all() and a.all()):
+            continue
+        slope = (ends[1][words] - ends[0][words]) / (2 * h)
+        one = e.along(g * slope * y / a)  # where `a` moves
+        for said, lost in ((one, "the rest moves too"), (e.right - one, f"{words} moves too")):
+            if np.abs(e.tape - said).max() <= 1e-6 * max(np.abs(e.right).max(), np.abs(one).max()):
+                return Finding(
+                    Kind.MISSING_TERM, f"lacks a term of the product of {words} and the rest: {lost}"
+                )
+    return None
+
+
+def moving(x: Array) -> Iterator[tuple[str, Array]]:
+    """What may be one of two factors."""
+    sigmoid = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    yield "the input", x
+    yield "its square", x * x
+    yield "its sigmoid", sigmoid
+    yield "1 minus its sigmoid", 1 - sigmoid
+    yield "the logarithm of its sigmoid", np.log(sigmoid)
+    yield "its tanh", np.tanh(x)
+    yield "its exponential", np.exp(np.minimum(x, 700))
+    yield "its sine", np.sin(x)
+    yield "its cosine", np.cos(x)
+    if np.all(x > 0):
+        yield "its logarithm", np.log(x)
+        yield "its root", np.sqrt(x)
+    if np.all((x > 0) & (x < 1)):
+        yield "1 minus the input", 1 - x
+        yield "the logarithm of 1 minus the input", np.log(1 - x)
