@@ -1,4 +1,5 @@
-"""How the bugs in `bugs_users_*.py` are planted: mistakes that users make in ops and layers of their own.
+"""How the bugs in `bugs_users_*.py` and `bugs_second_*.py` are planted: mistakes that users make in ops and
+layers of their own.
 
 Each is like a `planting.Bug`, with all kinds that a person would accept, written down before the checker was
 asked (the first is the one expected; `Kind.UNEXPLAINED` where a mistake has no name), and the op to blame. A

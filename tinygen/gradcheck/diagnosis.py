@@ -27,7 +27,7 @@ from tinygen.gradcheck.places import inner_transposed, misplaced, shifted_inside
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
-from tinygen.gradcheck.terms import missing_factor, missing_term, of_product
+from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term, of_product
 
 Guess = Callable[[Evidence], Finding | None]
 VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
@@ -253,6 +253,7 @@ GUESSES: Sequence[Guess] = (
     summed_twice,
     missing_factor,
     missing_term,
+    half_of_symmetric,
     ones_only,
     bottleneck,
     of_product,

@@ -87,6 +87,10 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
             yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when what comes back lies {layout}")
             break
+        rules = step.ran([arranged(x) for x in step.points])[1]
+        if not all_same(kept, copies(step.raw_gradients(rules, step.packed(copies(given))))):
+            yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when its arguments lie {layout}")
+            break
 
 
 def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequence[Any]) -> Finding | None:

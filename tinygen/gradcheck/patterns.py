@@ -14,7 +14,8 @@ from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.evidence import Evidence
 from tinygen.gradcheck.report import Finding, Kind
 
-RARE = 500  # a threshold among the entries is a pattern if it comes by chance less often than one in so many
+RARE = 500  # a threshold among the entries is a pattern if it comes by chance less often than one in so many,
+LIKELY = 60  # and where nothing else explains them, one in so many
 
 Place = tuple[str, Array]
 """A set of entries that has a name, as a mask."""
@@ -75,7 +76,8 @@ def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Plac
     ratio = (e.gradient / right)[off & (np.abs(right) > 1e-6 * size)]
     alike = bool(ratio.size) and np.ptp(ratio) < 1e-5 * np.abs(ratio).max()
     untouched = not np.any(e.gradient[off]) or not right[off].any()
-    if places is all_places and off[telling].mean() > 0.5 and not (alike or untouched):
+    split = where is not None and " some number " in where
+    if places is all_places and off[telling].mean() > 0.5 and not (alike or untouched or split):
         return None  # right at a few entries, where the mistake does not come: it may be any
     counted = f"{int(off.sum())} of {int(looked.sum())} entries"
     what = f"is wrong at {counted}" + (" looked at" if looked.sum() < off.size else " only")
@@ -93,7 +95,7 @@ def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Plac
 
 
 def all_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
-    yield from clear_places(e, off, telling)
+    yield from clear_places(e, off, telling, LIKELY)
     for axis, n in enumerate(off.shape):
         at = np.indices(off.shape)[axis]
         for k in at[off].tolist()[:1]:
@@ -105,7 +107,7 @@ def all_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
             yield f"at every other index of axis {axis}", at % 2 == int(off[at % 2 == 1].any())
 
 
-def clear_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
+def clear_places(e: Evidence, off: Array, telling: Array, rare: int = RARE) -> Iterator[Place]:
     if off.sum() == 1:
         yield f"at {np.argwhere(off)[0].tolist()}", off
     yield from repeated(e, off)
@@ -120,16 +122,16 @@ def clear_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
         yield f"off {diagonal}", i != j
     for name, x in zip(e.subject.names, e.subject.points, strict=True):
         if x.shape == off.shape and (telling & ~off).sum() > 1:
-            yield from sides(name, x, x[off], x[telling & ~off])
+            yield from sides(name, x, x[off], x[telling & ~off], rare)
     yield "exactly where the right one is 0", e.entries[1] == 0
 
 
-def sides(name: str, x: Array, wrong: Array, right: Array) -> Iterator[Place]:
+def sides(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterator[Place]:
     """Where x is on one side of some number."""
     yield f"where {name} is negative", x < 0
     yield f"where {name} is positive", x > 0
     yield f"where {name} is 0", x == 0
-    if math.comb(wrong.size + right.size, right.size) < RARE:
+    if math.comb(wrong.size + right.size, right.size) < rare:
         return  # of a few numbers, some are always the largest
     if wrong.min() > right.max():
         yield (

@@ -82,6 +82,9 @@ def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
     yield f"(1 + {name}²)", 1 + a * a
     yield f"{name} (1 - {name})", a * (1 - a)
     yield f"exp({name})", np.exp(np.minimum(a, 700))
+    yield f"exp({name} / 2)", np.exp(np.minimum(a / 2, 700))
+    yield f"exp(-{name}² / 2)", np.exp(-a * a / 2)
+    yield f"√(1 - {name}²)", np.sqrt(np.maximum(1 - a * a, 0))
     yield f"√{name}", np.sqrt(np.abs(a)) if np.all(a >= 0) else np.ones(1)
     yield f"|{name}|", np.abs(a)
     yield f"(1 + |{name}|)", 1 + np.abs(a)
@@ -119,7 +122,8 @@ def missing_term(e: Evidence) -> Finding | None:
     arrays = [(f"a multiple of {name}", x) for name, x, _ in others(e) if x.shape == shape]
     alike = [y for y in e.outputs if y.shape == shape]
     arrays += [("a multiple of the value", y) for y in alike]
-    arrays += [("a multiple of exp(the value)", np.exp(y)) for y in alike if y.max(initial=0.0) < 100]
+    arrays += [("a multiple of exp(the value)", np.exp(y)) for y in alike if exponential(y, shape)]
+    arrays += [(f"a multiple of exp({name})", np.exp(x)) for name, x, _ in others(e) if exponential(x, shape)]
     candidates = [[ones], *([a] for a in arrays), *([ones, a] for a in arrays)]
     for axes in subsets([a for a, n in enumerate(shape) if n > 1]):
         for group in candidates:
@@ -136,6 +140,10 @@ def missing_term(e: Evidence) -> Finding | None:
                     "mean or a sum along it missing?",
                 )
     return of_cotangent(e)
+
+
+def exponential(x: Array, shape: tuple[int, ...]) -> bool:
+    return x.shape == shape and float(x.max(initial=0.0)) < 100
 
 
 def subsets(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -219,3 +227,36 @@ def moving(x: Array) -> Iterator[tuple[str, Array]]:
     if np.all((x > 0) & (x < 1)):
         yield "1 minus the input", 1 - x
         yield "the logarithm of 1 minus the input", np.log(1 - x)
+
+
+def half_of_symmetric(e: Evidence) -> Finding | None:
+    """The right gradient is the tape's and the same once more, transposed; or half of both, where a matrix
+    was taken for symmetric."""
+    for words, again in transposed(e):
+        both = e.tape + again
+        for c, text in ((1.0, "lacks a term, which is itself"), (0.5, "has to be averaged with itself")):
+            if e.close(c * both, e.right):
+                return Finding(Kind.MISSING_TERM, f"{text} {words}: is something symmetric, or used twice?")
+    return None
+
+
+def transposed(e: Evidence) -> Iterator[tuple[str, Array]]:
+    """The tape's gradient with two axes exchanged: its own, those of what comes back, or of an argument."""
+
+    def square(x: Array) -> bool:
+        return x.ndim > 1 and x.shape[-1] == x.shape[-2] > 1
+
+    if square(e.x):
+        yield "transposed", e.along(e.gradient.swapaxes(-1, -2))
+    if len(e.g) == 1 and square(e.g[0]):
+        yield "for what comes back transposed", e.along(e.said([e.g[0].swapaxes(-1, -2)]))
+    for name, x, put in others(e):
+        if square(x) and x is not e.x:
+            subject, points = put(np.array(x.swapaxes(-1, -2)))
+            try:
+                outputs, pull = subject.record(points)
+                found = pull([np.array(g) for g in e.g])[e.k]
+            except Exception:
+                continue
+            if len(outputs) == len(e.g) and found is not None:
+                yield f"for {name} transposed", e.along(found)
