@@ -23,7 +23,14 @@ from tinygen.gradcheck.influence import (
     summed_twice,
 )
 from tinygen.gradcheck.patterns import clearly_partial, of_extremes, partial
-from tinygen.gradcheck.places import inner_transposed, misplaced, shifted_inside, tied_otherwise, wrong_axis
+from tinygen.gradcheck.places import (
+    factor_along_the_wrong_axis,
+    inner_transposed,
+    misplaced,
+    shifted_inside,
+    tied_otherwise,
+    wrong_axis,
+)
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
@@ -242,6 +249,7 @@ GUESSES: Sequence[Guess] = (
     rearranged,
     not_summed,
     wrong_axis,
+    factor_along_the_wrong_axis,
     shifted_inside,
     of_extremes,
     clearly_partial,

@@ -75,7 +75,7 @@ def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Plac
         return None  # nearly right, and right at some entries by chance
     ratio = (e.gradient / right)[off & (np.abs(right) > 1e-6 * size)]
     alike = bool(ratio.size) and np.ptp(ratio) < 1e-5 * np.abs(ratio).max()
-    untouched = not np.any(e.gradient[off]) or not right[off].any()
+    untouched = not np.any(e.gradient[off] * right[off])
     split = where is not None and " some number " in where
     if places is all_places and off[telling].mean() > 0.5 and not (alike or untouched or split):
         return None  # right at a few entries, where the mistake does not come: it may be any
@@ -88,6 +88,8 @@ def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Plac
         what += f": there it is {float(ratio[0]):.6g} times what it should be"
     elif not right[off].any():
         what += ": there it should be 0. Is a mask missing?"
+    elif untouched:
+        what += ": there it is 0, or should be. Is it another mask?"
     return Finding(Kind.PARTIAL, what)
 
 

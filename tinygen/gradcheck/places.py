@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.evidence import Evidence, named, others
+from tinygen.gradcheck.evidence import Evidence, named, others, transpositions
 from tinygen.gradcheck.report import Finding, Kind
 
 CLOSE = 1e-6
@@ -49,6 +49,26 @@ def wrong_axis(e: Evidence) -> Finding | None:
         f"takes axis {a} of what comes back for axis {i} of the input, where it is axis {b} for axis {j}: "
         "a sum along the wrong axis, or one without keepdims?",
     )
+
+
+def factor_along_the_wrong_axis(e: Evidence) -> Finding | None:
+    """Each entry has an output of its own, and is multiplied by a number that belongs to another: the numbers
+    are right with axes exchanged, as after a broadcast along the wrong axis."""
+    if e.jacobians is None or e.outputs[0].shape != e.x.shape or e.x.ndim < 2:
+        return None
+    said, right = (z.reshape(e.x.size, e.x.size) for z in e.jacobians)
+    told, true, _ = there((said, right))
+    if (told | true)[~np.eye(e.x.size, dtype=bool)].any():
+        return None
+    mine, theirs = np.diag(said).reshape(e.x.shape), np.diag(right).reshape(e.x.shape)
+    for r in transpositions(e.x.shape):
+        if not r.reshaped and same(r.apply(mine), theirs):
+            broadcast = any(
+                np.ptp(theirs, axis=a).max() <= CLOSE * np.abs(theirs).max() for a in range(e.x.ndim)
+            )
+            kind = Kind.WRONG_AXIS if broadcast else Kind.TRANSPOSED
+            return Finding(kind, f"has a factor that is the right one {r.words}")
+    return None
 
 
 def tied_otherwise(e: Evidence) -> Finding | None:

@@ -28,13 +28,14 @@ def missing_factor(e: Evidence) -> Finding | None:
     return of_one_axis(e)
 
 
-def multiple(e: Evidence, a: Array) -> str | None:
-    """The number by which `a` is the right gradient, in words: "" for 1; None where there is no such."""
+def multiple(e: Evidence, a: Array, wanted: Array | None = None) -> str | None:
+    """The number that makes `a` what is wanted (the right gradient), in words: "" for 1; None: none does."""
+    wanted = e.right if wanted is None else wanted
     size = float(a @ a)
     if not np.isfinite(size) or size == 0:
         return None
-    c = float(a @ e.right) / size
-    if not e.close(c * a, e.right):
+    c = float(a @ wanted) / size
+    if not e.close(c * a, wanted):
         return None
     return "" if abs(c - 1) < 1e-5 else f"{c:.4g} "
 
@@ -182,9 +183,11 @@ def of_cotangent(e: Evidence) -> Finding | None:
         for words, a in derived(name, x)
         if a.shape == e.x.shape and np.isfinite(a).all()
     ]
+    pieces += [(f"{words}²", a * a) for words, a in pieces]
     for (words, a), (more, b) in itertools.combinations(pieces, 2):
-        if e.close(e.along(e.g[0] * a * b), missed):
-            said = f"{words} {more}"
+        number = multiple(e, e.along(e.g[0] * a * b), missed)
+        if number is not None:
+            said = f"{number}{words} {more}"
             return Finding(Kind.MISSING_TERM, f"lacks a term: what comes back times {said}")
     return None
 
