@@ -1,4 +1,5 @@
-"""Runs files of bugs as users make them (`bugs_users_*.py`): how many are found, and how many named right.
+"""Runs files of bugs as users make them (`bugs_users_*.py`, `bugs_second_*.py`): how many are found, and how
+many named right.
 
     python tests/gradcheck/users.py [FILE ...]
 
@@ -63,7 +64,10 @@ def load(path: Path) -> None:
 
 
 def main(files: list[str]) -> None:
-    for path in [Path(f) for f in files] or sorted(HERE.glob("bugs_users_*.py")):
+    for path in [Path(f) for f in files] or [
+        *sorted(HERE.glob("bugs_users_*.py")),
+        *sorted(HERE.glob("bugs_second_*.py")),
+    ]:
         load(path)
     wrong = [(bug, looked_at(bug)) for bug in WRONG]
     right = [(bug, looked_at(bug)) for bug in RIGHT]

@@ -12,7 +12,8 @@ The files, from the bottom: `report` (what is said), `reach`, `arguments`, `held
 (what is checked, and that every run starts from the same), `steps` and `parts` (the tape, op by op),
 `numeric` (differences), `compare` (verdicts), `structure` and `one_op` (checks without differences), `narrow`
 (what runs in float32), `declared` (gradients meant to differ), `bounded`, `evidence`, `patterns`, `terms`,
-`influence` and `diagnosis` (what a mistake looks like), `locate` (where it is), `examine` (the course of it).
+`places`, `influence` and `diagnosis` (what a mistake looks like), `locate` (where it is), `examine` (the
+course of it).
 """
 
 from __future__ import annotations

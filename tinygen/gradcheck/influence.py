@@ -172,8 +172,8 @@ def influence(e: Evidence) -> Finding | None:
     if missing and (np.abs(said - right) > 1e-6 * size)[told].any():
         return Finding(
             Kind.MISSING_TERM,
-            f"lacks a term: along axis {missing[0]} of what comes back not only the same index matters, and for "
-            "the same one it is not right either",
+            f"lacks a term: along axis {missing[0]} of what comes back not only the same index matters, and "
+            "for the same one it is not right either",
         )
     return (missing or extra or (0, None))[1]
 
