@@ -68,8 +68,10 @@ def factors(e: Evidence) -> Iterator[tuple[str, Array]]:
         for words, b in derived(name, a):
             if b.size > 1 and np.isfinite(b).all() and np.ptp(np.abs(b)) > 1e-6 * np.abs(b).max():
                 yield words, b
+                yield f"{words} squared", b * b
                 if np.all(b):
                     yield f"1 / {words}", 1 / b
+                    yield f"1 / {words} squared", 1 / (b * b)
 
 
 def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
@@ -84,7 +86,7 @@ def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
     yield f"{name} (1 - {name})", a * (1 - a)
     yield f"exp({name})", np.exp(np.minimum(a, 700))
     yield f"exp({name} / 2)", np.exp(np.minimum(a / 2, 700))
-    yield f"exp(-{name}² / 2)", np.exp(-a * a / 2)
+    yield f"exp(-{name}² / 2)", np.exp(-a * a / 2)  # its square is there as well
     yield f"√(1 - {name}²)", np.sqrt(np.maximum(1 - a * a, 0))
     yield f"√{name}", np.sqrt(np.abs(a)) if np.all(a >= 0) else np.ones(1)
     yield f"|{name}|", np.abs(a)
