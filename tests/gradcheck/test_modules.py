@@ -121,6 +121,20 @@ def test_a_zero_initialisation_hides_nothing():
     assert gradcheck(Gated(), X).culprit.op == "norm_without_weight"
 
 
+def test_a_buffer_that_is_written_and_used_is_named():
+    class Centered(nn.Module):
+        def __init__(self):
+            self.register_buffer("mean", np.zeros(3))
+
+        def forward(self, x):
+            self.mean.data = 0.5 * self.mean.data + 0.5 * x.numpy().mean(axis=0)
+            return x - self.mean
+
+    report = gradcheck(Centered(), rng(0).normal(size=(5, 3)))
+    assert report.kind is Kind.DETACHED
+    assert "argument b of `subtract`" in report.findings[0].sentence
+
+
 def test_buffers_are_the_same_in_every_run():
     """Power iteration moves its vector with every call."""
 

@@ -151,10 +151,12 @@ def severed(subject: Function, k: int) -> Finding | None:
     moved = list(subject.points)
     moved[k] = x + 1e3 * STEP * weights(x.shape, np.random.default_rng(0)) * np.maximum(1.0, np.abs(x))
     try:
-        here, there = subject.call(subject.points)[1], subject.call(moved)[1]
+        here = subject.call(subject.points)[1]
+        one = steps_of(here)  # before the next run writes into buffers
+        there = subject.call(moved)[1]
+        other = steps_of(there)
     except Exception:
         return None  # it is not made for other inputs
-    one, other = steps_of(here), steps_of(there)
     if [s.node.op for s in one] != [s.node.op for s in other]:
         return None
     advice = (
