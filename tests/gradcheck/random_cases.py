@@ -70,7 +70,10 @@ def elementwise(rng: Rng) -> Drawn:
         rng,
         [(f, normal) for f in smooth]
         + [(f, positive) for f in (np.log, np.log1p, np.sqrt, np.reciprocal, ops.rsqrt)]
-        + [(np.abs, off_zero), (lambda x: np.clip(x, -1.05, 1.05), lambda r, s: distinct(r, s) * 0.99)],
+        + [
+            (np.abs, off_zero),
+            (lambda x: np.clip(x, -1.05, 1.05), lambda r, s: np.asarray(distinct(r, s) * 0.99)),
+        ],
     )
     return f, (draw(rng, shape(rng)),)
 
