@@ -82,6 +82,13 @@ def scores_with_rows_for_columns(k, q):
     return p, lambda g: ds(g) @ q, lambda g: ds(g) @ k
 
 
+@seen_as(Kind.TRANSPOSED, "multiplies by argument w the wrong way round", A, SQUARE)
+@op
+def layer_back_through_its_weight_as_it_is(x, w):
+    y = np.tanh(x @ w)
+    return y, lambda g: g * (1 - y * y) @ w, lambda g: x.T @ (g * (1 - y * y))
+
+
 # -- places ----------------------------------------------------------------------------------------
 
 

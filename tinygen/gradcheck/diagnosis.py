@@ -29,6 +29,7 @@ from tinygen.gradcheck.places import (
     misplaced,
     shifted_inside,
     tied_otherwise,
+    weight_transposed,
     wrong_axis,
 )
 from tinygen.gradcheck.report import Finding, Kind, Verdict
@@ -257,6 +258,7 @@ GUESSES: Sequence[Guess] = (
     forward,
     misplaced,
     inner_transposed,
+    weight_transposed,
     partly_summed,
     summed_twice,
     missing_factor,

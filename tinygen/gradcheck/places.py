@@ -128,6 +128,26 @@ def crossed(a: Array, b: Array, q: Array) -> bool:
     return same(np.einsum("oci,od->ocid", s, q), a) and same(theirs, b)
 
 
+def weight_transposed(e: Evidence) -> Finding | None:
+    """s @ w where s @ w.T is needed, for a square argument w and an s that is not seen: what comes back times
+    the slope of an activation, say."""
+    n = e.x.shape[-1] if e.x.ndim else 0
+    if e.jacobians is None or n < 2 or e.outputs[0].shape != e.x.shape:
+        return None
+    rows = np.arange(e.x.size // n)
+    said, right = (z.reshape(len(rows), n, len(rows), n)[rows, :, rows] for z in e.jacobians)
+    for name, w, _ in others(e):
+        if w.shape != (n, n):
+            continue
+        for p in (w, w.T):
+            slopes = (right * p).sum(axis=-1, keepdims=True) / np.maximum((p * p).sum(axis=1), 1e-300)[
+                :, None
+            ]
+            if same(slopes * p, right) and same(slopes * p.T, said):
+                return Finding(Kind.TRANSPOSED, f"multiplies by {name} the wrong way round: transpose it")
+    return None
+
+
 def shifted_inside(e: Evidence) -> Finding | None:
     """Shifted, as the cut of a padded gradient at the wrong place is: what comes in at the border may be
     anything."""
