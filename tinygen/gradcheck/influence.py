@@ -24,7 +24,13 @@ def partly_summed(e: Evidence) -> Finding | None:
     """Only some indices of the output axes count, and for those the gradient is right."""
     if len(e.g) != 1 or e.g[0].shape == e.x.shape:
         return None  # with an output for each entry, what is not counted is a mask, and no sum
-    return only(e, used(e))
+    found = only(e, used(e))
+    looked, right = e.entries
+    off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
+    if found and (looked & ~off & (right != 0)).any():  # a sum that is missing would be missing everywhere
+        found.kind = Kind.PARTIAL
+        found.sentence = f"is wrong at {int(off.sum())} of {int(looked.sum())} entries: it {found.sentence}"
+    return found
 
 
 Slices = Iterator[tuple[str, Array]]
@@ -38,15 +44,9 @@ def only(e: Evidence, slices: Slices) -> Finding | None:
         if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
             continue  # the others do not matter
         if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
-            counted = f"counts only {words} of what comes back"
-            looked, right = e.entries
-            off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
-            if (looked & ~off & (right != 0)).any():  # a sum that is missing would be missing everywhere
-                places = f"is wrong at {int(off.sum())} of {int(looked.sum())} entries"
-                return Finding(
-                    Kind.PARTIAL, f"{places}: it {counted}, and the others reach these entries too"
-                )
-            return Finding(Kind.NOT_SUMMED, f"{counted}: the others have to be added")
+            return Finding(
+                Kind.NOT_SUMMED, f"counts only {words} of what comes back: the others have to be added"
+            )
     return None
 
 
