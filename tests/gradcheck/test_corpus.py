@@ -7,7 +7,7 @@ from corpus import CORPUS
 from models import IN_MODELS
 from random_cases import FAMILIES
 from users import found, located, looked_at, named
-from users_corpus import CONTROLS, USERS
+from users_corpus import CONTROLS, THIRD, USERS
 
 from tinygen import gradcheck
 from tinygen.gradcheck import Kind, Verdict
@@ -86,6 +86,12 @@ def test_every_bug_of_a_user_is_found(bug, named_right):
     assert found(report), report
     assert located(bug, report), report
     named_right[bug.name] = named(bug, report)
+
+
+@pytest.mark.parametrize("bug", THIRD, ids=[bug.name for bug in THIRD])
+def test_every_bug_of_the_third_set_is_found(bug):
+    report = looked_at(bug)
+    assert found(report), report
 
 
 def test_the_kinds_of_users_bugs_are_named_right(named_right):
