@@ -142,7 +142,7 @@ def test_equal_rewards_teach_exactly_nothing(reward, dtype):
 
 
 def test_rewards_with_a_large_offset():
-    """In float32, 1e6 + r has steps of 1/16: advantages are those of r."""
+    """In float32, 1e6 + r has steps of 1/16: the advantages must equal the advantages of r alone."""
     r = np.array([[0.0, 0.25, 0.5, 1.0]], np.float32)
     for method in (grpo.group_advantages, reinforce.leave_one_out):
         np.testing.assert_allclose(method(r + np.float32(1e6)), method(r), rtol=1e-6)
