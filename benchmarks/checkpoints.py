@@ -1,5 +1,6 @@
-"""Half a gigabyte of weights, as many as GPT-2's smallest has, written and read: by `tinygen.safetensors` and
-`tinygen.checkpoints`, and by the library that the format comes from, which is written in Rust.
+"""Half a gigabyte of weights, as many as GPT-2's smallest has, written and read: by
+`tinygen.storage.safetensors` and `tinygen.storage.checkpoints`, and by the library that the format comes
+from, which is written in Rust.
 
 In memory (a file system that is none of a disk's) the work itself is timed. On a disk both wait until it has
 the file (fsync of file and folder), which the library leaves to its user. A checkpoint has a SHA-256 of every
@@ -49,8 +50,8 @@ def build(side: str) -> dict[str, Callable[[], Any]]:
     checkpoint: Callable[[], Any]
     restored: Callable[[], Any]
     if side == "tinygen":
-        from tinygen.checkpoints import Checkpoints
-        from tinygen.safetensors import load_file, save_file
+        from tinygen.storage.checkpoints import Checkpoints
+        from tinygen.storage.safetensors import load_file, save_file
 
         checkpoints = Checkpoints(Path(disk.name, "checkpoints"), keep=1)
         save = lasting = lambda path: save_file(path, arrays)

@@ -77,7 +77,7 @@ def batches(size: Size) -> list[tuple[Any, Any]]:
 def tinygen_model(size: Size, **options: Any) -> Any:
     """Our GPT of this size, with `weights`."""
     from tinygen import DeviceGenerator
-    from tinygen.models.gpt import GPT, GPTConfig
+    from tinygen.models.language.gpt import GPT, GPTConfig
 
     config = GPTConfig(size.vocab, size.context, size.layers, size.heads, size.width, **options)
     model = GPT(config, DeviceGenerator(0))  # dropout is drawn where the model is

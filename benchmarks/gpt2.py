@@ -42,7 +42,7 @@ def prompt() -> Any:
 
 
 def tinygen_step(folder: str) -> Step:
-    from tinygen.models.gpt import GPT
+    from tinygen.models.language.gpt import GPT
 
     model, rng = GPT.from_pretrained(folder), np.random.default_rng(0)
     return lambda: model.generate(prompt(), TOKENS, rng, temperature=0)

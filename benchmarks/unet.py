@@ -71,7 +71,7 @@ def batches(size: int) -> list[tuple[Any, Any, Any]]:
 
 
 def tinygen_model() -> Any:
-    from tinygen.models.unet import UNet, UNetConfig
+    from tinygen.models.pictures.unet import UNet, UNetConfig
 
     config = UNetConfig(COLOURS, COLOURS, CHANNELS, MULTIPLIERS, BLOCKS, ATTENTION, HEADS, groups=GROUPS)
     model = UNet(config, rng=np.random.default_rng(0))

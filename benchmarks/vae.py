@@ -76,7 +76,7 @@ def draw(rng: np.random.Generator) -> Any:
 
 
 def tinygen_step() -> Step:
-    from tinygen.models.vae import VAE
+    from tinygen.models.pictures.vae import VAE
     from tinygen.optim import Adam
 
     model = VAE(DATA, HIDDEN, LATENT, rng=np.random.default_rng(0))

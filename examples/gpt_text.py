@@ -1,16 +1,16 @@
 """Train a small GPT on text, character by character, beside the n-gram models that it has to beat.
 
-    python examples/gpt_text.py             # English that comes with Python; some 100 seconds on 2 cores
+    python examples/gpt_text.py  # English that comes with Python; some 100 seconds on 2 cores
     python examples/gpt_text.py --data my.txt --out runs/mine
     python examples/gpt_text.py --data shakespeare --preset nanogpt-cpu
-    python examples/gpt_text.py --resume    # goes on after Ctrl-C, or a kill, as if nothing had been
+    python examples/gpt_text.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
 The preset is nanoGPT's recipe for a laptop's CPU, whose README reports a validation loss of 1.88.
 """
 
 from __future__ import annotations
 
-from endings import start
+from shared.endings import start
 
 import argparse
 import hashlib
@@ -20,14 +20,14 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from common import Flags, add_run_flags, generator, number, size
-from training_run import Run
+from shared.flags import Flags, add_run_flags, generator, number, size
+from shared.run import Run
 
 from tinygen import no_grad
 from tinygen.data import load_text, random_batch, train_val_split
-from tinygen.files import replace_file
-from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
+from tinygen.storage.files import replace_file
 from tinygen.text import CharTokenizer, NGram, perplexity
 
 PRESETS: dict[str, dict[str, Any]] = {

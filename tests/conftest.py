@@ -1,4 +1,4 @@
-"""What all tests share: the Hypothesis profile, the path to the helpers in this folder, Numba's CUDA
+"""What all tests share: the Hypothesis profile, the path to the helpers in tools/ and gpu/, Numba's CUDA
 simulator, and how the suite is shared out.
 
 Hypothesis draws the same examples in every run, and a slow machine fails no test. Numba decides when it is
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("tools", "gpu")]
 
 settings.register_profile(
     "tinygen",

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygen.models.gpt import END, GPT, GPTConfig
+from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.text import BPE
 
 DOCS = Path(__file__).parents[1] / "docs"

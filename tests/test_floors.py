@@ -6,6 +6,7 @@ those inside functions. Imports for type checkers only (`if TYPE_CHECKING:`) do 
 
 import ast
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import tinygen
 
 
 class Floor(NamedTuple):
-    rooms: str  # modules or packages of tinygen, side by side: they do not import each other
+    rooms: str  # modules or packages of tinygen (or of a package in it), side by side: no imports among them
     about: str
     only: str | None = None  # if given, it imports nothing else of tinygen than these
     needs: str = "numpy"  # the packages from outside that it may import at once
@@ -41,11 +42,17 @@ FLOORS = (
         "kernels", "Faster ways to compute the ops, which do not know of them.", "tensor summation tape ops"
     ),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
-    Floor("files", "Files that are whole or not there; the error for those that are not.", ""),
+    Floor("storage.files", "Files that are whole or not there; the error for those that are not.", ""),
     Floor(
-        "text data", "Text, tokens and tasks in plain NumPy: they can be read without the engine.", "files"
+        "text data",
+        "Text, tokens and tasks in plain NumPy: they can be read without the engine.",
+        "storage.files",
     ),
-    Floor("safetensors lock versions", "A format for arrays; one writer a folder; who computes.", "files"),
+    Floor(
+        "storage.safetensors storage.lock storage.versions",
+        "A format for arrays; one writer a folder; who computes.",
+        "storage.files",
+    ),
     Floor("gradcheck graph", "Two ways to look at what the engine does."),
     Floor(
         "testing",
@@ -56,11 +63,11 @@ FLOORS = (
     Floor("einops_backend", "Tensors for einops; imported by no one else.", "tensor", "numpy einops"),
     Floor("nn", "Modules: parameters, and layers made of ops.", "tensor tape backward ops kernels"),
     Floor("optim", "What moves the parameters of modules."),
-    Floor("state", "What changes in a run, as a tree; and a run put back.", "files nn"),
+    Floor("storage.state", "What changes in a run, as a tree; and a run put back.", "storage.files nn"),
     Floor(
-        "checkpoints",
+        "storage.checkpoints",
         "All of a run in a folder, whole or not there.",
-        "files safetensors lock versions state",
+        "storage.files storage.safetensors storage.lock storage.versions storage.state",
     ),
     Floor(
         "diffusion",
@@ -69,6 +76,11 @@ FLOORS = (
     ),
     Floor("align", "What people want, taught to a policy: any module called like GPT.", "tensor tape ops nn"),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
+    Floor(
+        "judges",
+        "They say how good drawings are: a network, parsers, distances.",
+        "modes tensor ops nn optim data",
+    ),
 )
 
 LATE = {"kernels.compiled": " numba llvmlite threadpoolctl"}
@@ -116,6 +128,16 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> list[Import]:
     return found
 
 
+def room_of(name: str, rooms: Collection[str]) -> str | None:
+    """The room of a module: `storage.files` where files of a package have floors of their own, else the
+    package. None for the front door, and for that of such a package."""
+    inside = name.split(".")[1:]
+    two = ".".join(inside[:2])
+    if two in rooms or not inside:
+        return two or None
+    return None if len(inside) == 1 and any(room.startswith(f"{two}.") for room in rooms) else inside[0]
+
+
 def complaints(root: Path, floors: tuple[Floor, ...]) -> list[str]:
     """Every import in the package that breaks the rules."""
     package = root.name
@@ -126,7 +148,7 @@ def complaints(root: Path, floors: tuple[Floor, ...]) -> list[str]:
     for name, path in known.items():
         if name.endswith(".__main__"):  # a program: nobody imports it, and it may use all of the house
             continue
-        room = name.split(".")[1] if "." in name else None
+        room = room_of(name, level)
         if room is not None and room not in level:
             found.append(f"{name} is on no floor: give `{room}` a place in FLOORS")
             continue
@@ -145,7 +167,7 @@ def complaints(root: Path, floors: tuple[Floor, ...]) -> list[str]:
             edges.setdefault(name, set()).add(target)
             if room is None:
                 continue  # the front door may import everything
-            to = target.split(".")[1] if "." in target else None
+            to = room_of(target, level)
             if to is None:
                 found.append(f"{at} imports the front door {package}: import from where it is made")
             elif to != room and level.get(to, len(floors)) >= level[room]:
@@ -173,7 +195,8 @@ def test_all_rooms_are_there():
     root = Path(tinygen.__file__).parent
     rooms = [room for floor in FLOORS for room in floor.rooms.split()]
     assert len(set(rooms)) == len(rooms)
-    assert [r for r in rooms if not (root / r).is_dir() and not (root / f"{r}.py").is_file()] == []
+    paths = [root / room.replace(".", "/") for room in rooms]
+    assert [p for p in paths if not p.is_dir() and not p.with_suffix(".py").is_file()] == []
 
 
 # -- the checker sees what is planted --------------------------------------------------------------
@@ -243,6 +266,22 @@ def test_a_circle_inside_a_room(house):
         "in a circle of imports, or above one: house.alone",
         "in a circle of imports, or above one: house.alone.other",
         "in a circle of imports, or above one: house.alone.part",
+    ]
+
+
+def test_files_of_a_package_with_floors_of_their_own(house):
+    floors = (*SMALL, Floor("store.low", "", ""), Floor("store.high", "", "store.low"))
+    inside = {
+        "store____init__": "",
+        "store__low": "import math",
+        "store__high": "from house.store import low",
+    }
+    assert house(floors, **inside) == []
+    assert house(floors, **{**inside, "store__low": "from house.store.high import x"})[0] == (
+        "house/store/low.py:1 imports upwards: store.low must not know of store.high"
+    )
+    assert house(floors, **inside, store__other="import math") == [
+        "house.store.other is on no floor: give `store` a place in FLOORS"
     ]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from tinygen import nn
 from tinygen.align.world import World
-from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
 
 
 class Table(nn.Module):

@@ -28,12 +28,12 @@ from tinygen.align.reinforce import reinforce_loss
 from tinygen.align.reward import RewardModel
 from tinygen.align.rollouts import log_probs, response_mask, rollout
 from tinygen.align.sft import sft_loss
-from tinygen.checkpoints import Checkpoints
-from tinygen.models.denoiser import Denoiser
-from tinygen.models.unet import UNet, UNetConfig
-from tinygen.models.vae import VAE
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vae import VAE
 from tinygen.optim import AdamW
-from tinygen.state import restore
+from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.state import restore
 
 X = np.random.default_rng(0).integers(0, 4, (5, 7))
 MASK = response_mask(X, 2)

@@ -10,15 +10,15 @@ from arguments.table import Row, learned, rng
 from golden.formula import filled, wave
 
 from tinygen.diffusion import Process, cosine
-from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from tinygen.models.denoiser import Denoiser
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.models.judge import Judge, bounds
-from tinygen.models.latent_diffusion import LatentDiffusion, TextDenoiser
-from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
-from tinygen.models.unet import UNet, UNetConfig
-from tinygen.models.vae import VAE, ConvVAE
-from tinygen.models.vqvae import VQVAE, VectorQuantizer
+from tinygen.judges.digits import Judge, bounds
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
+from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
+from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.text.ngram import NGram
 
 IDS = np.array([[0, 1, 2, 0], [2, 1, 0, 1]])
@@ -125,20 +125,24 @@ UNETS = {
 DRAW = {"temperature": 9.0, "top_k": 1, "top_p": 0.01}
 
 MODELS = {
-    "models.gpt.GPTConfig": Row(
+    "models.language.gpt.GPTConfig": Row(
         lambda **k: learned(gpt(**k), IDS),
         {"block_size": 7, "n_layer": 2, "n_head": 1, "n_embd": 6, "dropout": 0.5, "bias": False}
         | {"gelu": "tanh", "tie_weights": False, "norm_eps": 0.1},
     ),
-    "models.gpt.GPT.forward": Row(
+    "models.language.gpt.GPT.forward": Row(
         lambda **k: gpt()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
-    "models.gpt.GPT.generate": Row(lambda **k: gpt().generate(np.tile(IDS, (20, 1)), 4, rng(), **k), DRAW),
-    "models.gpt.GPT.stream": Row(lambda **k: next(gpt().stream(np.tile(IDS, (20, 1)), rng(), **k)), DRAW),
-    "models.text_encoder.TextEncoderConfig": Row(
+    "models.language.gpt.GPT.generate": Row(
+        lambda **k: gpt().generate(np.tile(IDS, (20, 1)), 4, rng(), **k), DRAW
+    ),
+    "models.language.gpt.GPT.stream": Row(
+        lambda **k: next(gpt().stream(np.tile(IDS, (20, 1)), rng(), **k)), DRAW
+    ),
+    "models.text_to_image.text_encoder.TextEncoderConfig": Row(
         read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}
     ),
-    "models.unet.UNet.forward": Row(
+    "models.pictures.unet.UNet.forward": Row(
         told,
         {
             "labels": np.array([3, 0]),
@@ -146,43 +150,43 @@ MODELS = {
             "mask": np.array([[True, True, False]] * 2),
         },
     ),
-    "models.autoencoder.AutoencoderConfig": Row(
+    "models.pictures.autoencoder.AutoencoderConfig": Row(
         autoencoder,
         {"in_channels": 1, "latent": 2, "channels": 8, "multipliers": (1, 2), "blocks": 2, "attention": False}
         | {"groups": 1, "reconstruction": "l1", "kl_weight": 0.5},
     ),
-    "models.denoiser.Denoiser": Row(denoised, {"dim": 3, "width": 5, "depth": 2, "waves": 2}),
-    "models.latent_diffusion.LatentDiffusion.draw": Row(
+    "models.pictures.denoiser.Denoiser": Row(denoised, {"dim": 3, "width": 5, "depth": 2, "waves": 2}),
+    "models.text_to_image.latent_diffusion.LatentDiffusion.draw": Row(
         lambda **k: painter().draw(["red square"], rng(), **k), {"guidance": 1.0, "steps": 5}
     ),
-    "models.latent_diffusion.LatentDiffusion.denoise": Row(
+    "models.text_to_image.latent_diffusion.LatentDiffusion.denoise": Row(
         lambda **k: list(painter().denoise(["red"], rng(), **k)), {"guidance": 1.0, "steps": 5}
     ),
-    "models.vae.VAE": Row(
+    "models.pictures.vae.VAE": Row(
         lambda **k: coded(VAE, **k),
         {"data": 9, "hidden": 5, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
     ),
-    "models.vae.ConvVAE": Row(
+    "models.pictures.vae.ConvVAE": Row(
         lambda **k: coded(ConvVAE, **k),
         {"channels": 2, "side": 4, "width": 4, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
     ),
-    "models.vqvae.VQVAE": Row(
+    "models.pictures.vqvae.VQVAE": Row(
         quantized,
         {"channels": 2, "width": 6, "dim": 3, "codes": 4, "beta": 0.5, "ema": True, "decay": 0.5},
     ),
-    "models.vqvae.VectorQuantizer": Row(quantizer, {"ema": True, "decay": 0.5}),
-    "models.vqvae.VectorQuantizer.restart": Row(
+    "models.pictures.vqvae.VectorQuantizer": Row(quantizer, {"ema": True, "decay": 0.5}),
+    "models.pictures.vqvae.VectorQuantizer.restart": Row(
         lambda **k: restarted(lambda: VectorQuantizer(5, 2, rng=rng()), wave(2, 2, 3, 3, k=97), **k),
         {"below": np.inf},
     ),
-    "models.vqvae.VQVAE.restart": Row(
+    "models.pictures.vqvae.VQVAE.restart": Row(
         lambda **k: restarted(lambda: VQVAE(1, 4, 2, 5, rng=rng()), DIGITS, **k), {"below": np.inf}
     ),
-    "models.judge.bounds": Row(judged, {"draws": 2}),
+    "judges.digits.bounds": Row(judged, {"draws": 2}),
     "text.ngram.NGram.sample": Row(
         lambda **k: NGram(3).fit(np.arange(40) % 3, 3).sample(5, rng(), **k),
         {"prompt": [1, 2]},
         {"prompt": [0, 1]},
     ),
-    "models.unet.UNetConfig": Row(unet, UNETS),
+    "models.pictures.unet.UNetConfig": Row(unet, UNETS),
 }

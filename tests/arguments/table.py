@@ -16,7 +16,7 @@ from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
 from tinygen.data import mixtures, shapes, shapes_pairs, text
 from tinygen.diffusion import bound, loss, process, sampling, schedule
 from tinygen.diffusion.inpaint import inpaint
-from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW
 from tinygen.text import decoding

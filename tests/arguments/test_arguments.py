@@ -11,27 +11,27 @@ import pytest
 from arguments import models, table
 
 from tinygen import Tensor, nn
-from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
-from tinygen.models.unet import UNet, UNetConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.nn.attention import Heads
 
 ROWS = table.ALIGN | table.DIFFUSION | table.OTHERS | table.NN | models.MODELS
-FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data")
+FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data", "judges")
 
 # What has no result that another value changes, or has its tests where files are.
 ELSEWHERE = {
     "align.lora": "tests/align/test_lora.py",
     "data.published_pictures": "tests/data/test_published_pictures.py",
-    "models.diffusers": "tests/models/test_diffusers.py",
-    "models.gpt2": "tests/models/test_gpt2.py",
-    "models.peft": "tests/models/test_peft.py",
-    "models.weights": "tests/models/test_diffusers.py",
-    "models.gpt.GPT.save_pretrained": "tests/models/test_gpt2.py",
-    "models.gpt.GPT.features": "caches change nothing but the time: tests/models/test_gpt.py",
-    "models.judge.Judge.look": "so does the batch: tests/models/test_judge.py",
-    "models.judge.train_judge": "tests/models/test_judge.py",
+    "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
+    "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",
+    "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
+    "models.huggingface.weights": "tests/models/huggingface/test_diffusers.py",
+    "models.language.gpt.GPT.save_pretrained": "tests/models/huggingface/test_gpt2.py",
+    "models.language.gpt.GPT.features": "caches change only the time: tests/models/language/test_gpt.py",
+    "judges.digits.Judge.look": "so does the batch: tests/judges/test_digits.py",
+    "judges.digits.train_judge": "tests/judges/test_digits.py",
     "nn.attention.MultiHeadAttention.forward cache": "tests/nn/test_attention.py",
     "nn.transformer.Block.forward cache": "tests/nn/test_transformer.py",
     "nn.conv.Conv": "the layers made of it have rows",
@@ -47,11 +47,11 @@ def arguments():
     """{"floor.file.function argument"} of all that has a default."""
     for floor in FLOORS:
         package = importlib.import_module(f"tinygen.{floor}")
-        for file in pkgutil.iter_modules(package.__path__):
-            module = importlib.import_module(f"tinygen.{floor}.{file.name}")
+        for file in pkgutil.walk_packages(package.__path__, f"tinygen.{floor}."):
+            module = importlib.import_module(file.name)
             for name, thing in vars(module).items():
                 if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__:
-                    yield from of(f"{floor}.{file.name}.{name}", thing)
+                    yield from of(f"{file.name.removeprefix('tinygen.')}.{name}", thing)
 
 
 def of(path, thing):

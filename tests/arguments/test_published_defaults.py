@@ -7,7 +7,9 @@ import pytest
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import inpaint, loss, sampling, schedule
-from tinygen.models import autoencoder, gpt, latent_diffusion, unet, vae, vqvae
+from tinygen.models.language import gpt
+from tinygen.models.pictures import autoencoder, unet, vae, vqvae
+from tinygen.models.text_to_image import latent_diffusion
 
 HO, NICHOL = "Ho et al. 2020, section 4", "Nichol & Dhariwal 2021"
 TORCH = "PyTorch"

@@ -27,10 +27,10 @@ def record(kernel, blocks, threads, *args):
 
 simt.launch = record
 
+from kernel_checks import CHECKS  # noqa: E402
 from kernels import KERNELS  # noqa: E402 (they take `launch` as they are imported)
 
 from tinygen.ops.window import Geometry  # noqa: E402
-from tinygen_cuda.checks import CHECKS  # noqa: E402
 
 GEOMETRY = Geometry((2, 1), (1, 0), (1, 2), 2)
 SIZES = {

@@ -16,7 +16,8 @@ collect_ignore_glob = [] if find_spec("numba") else ["test_*.py"]
 @pytest.fixture
 def stand_in(monkeypatch):
     """CuPy with a card of stand-in arrays, which PyTorch does not see."""
-    from tinygen_cuda import gpu_models, gpu_works
+    import gpu_models
+    import gpu_works
 
     pool = types.SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 3_000_000)
     device = types.SimpleNamespace(synchronize=lambda: None)

@@ -3,10 +3,9 @@ nothing, and none could be forgotten unseen. docs/gpu.md has the table."""
 
 import numpy as np
 import pytest
+from kernel_checks import CHECKS
 from kernels import FOLDER, KERNELS, barriers, without
 from schedule import ORDERS, scheduled
-
-from tinygen_cuda.checks import CHECKS
 
 CASES = {
     "reduce": [("reduce", (1, 9)), ("softmax", (2, 9)), ("layer_norm", (2, 9))],

@@ -12,7 +12,7 @@ from schedule import scheduled
 import tinygen
 from tinygen import Tensor, nn, ops
 from tinygen.kernels import kernels, registry
-from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.ops.random import DeviceGenerator, Seed, noise_like
 from tinygen.optim import AdamW
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kernel_checks import compare
 
 from tinygen import ops
 from tinygen.kernels import kernels
 from tinygen_cuda import entrywise
-from tinygen_cuda.checks import compare
 
 pytestmark = pytest.mark.skipif(which("g++") is None, reason="there is no g++")
 

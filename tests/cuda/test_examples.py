@@ -6,15 +6,13 @@ import subprocess
 import sys
 import types
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-from example_runs import module, run_here
+from example_runs import command, module, run_here
 from foreign import Foreign
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
-EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = {
     "diffusion_2d": ["--steps", 2, "--timesteps", 21, "--width", 8, "--batch", 8, "--samples", 100],
     "ddpm_digits": [
@@ -60,16 +58,14 @@ def cupy(monkeypatch):
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a card")
 @pytest.mark.parametrize("example", WITH_A_DEVICE)
 def test_it_ends_in_one_line(example):
-    command = [sys.executable, str(EXAMPLES / example), "--device", "cuda"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command(example, "--device", "cuda"), capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert 'error: argument --device: device "cuda" needs CuPy: pip install "tinygen[cuda13]"' in done.stderr
 
 
 def test_a_device_that_is_none():
-    command = [sys.executable, str(EXAMPLES / WITH_A_DEVICE[0]), "--device", "gpu"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command(WITH_A_DEVICE[0], "--device", "gpu"), capture_output=True, text=True)
     assert 'argument --device: unknown device \'gpu\': use "cpu" or "cuda"' in done.stderr
 
 

@@ -6,15 +6,17 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import gpu_check
+import gpu_models
+import gpu_parity
+import gpu_stage
 import pytest
-
-from tinygen_cuda import gpu_check, gpu_models, gpu_parity, gpu_stage
-from tinygen_cuda.gpu_check import Stage
-from tinygen_cuda.gpu_tables import problems, text
+from gpu_check import Stage
+from gpu_tables import problems, text
 
 STAGES = """
 import os, time
-from tinygen_cuda.gpu_stage import TF32, Skipped
+from gpu_stage import TF32, Skipped
 
 def good(device):
     yield "x", 1.5
@@ -105,7 +107,7 @@ def test_stages_by_name():
 
 
 def test_from_the_command_line(tmp_path):
-    command = [sys.executable, "-m", "tinygen_cuda.gpu_check", "--device", "cpu", "--stages"]
+    command = [sys.executable, gpu_check.__file__, "--device", "cpu", "--stages"]
     done = subprocess.run([*command, "versions", "--out", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith((tmp_path / "report.txt").read_text() + "\n")
@@ -115,7 +117,7 @@ def test_from_the_command_line(tmp_path):
 
 @pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a card")
 def test_without_a_card():
-    command = [sys.executable, "-m", "tinygen_cuda.gpu_check"]
+    command = [sys.executable, gpu_check.__file__]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == 'no card found: CuPy is missing (pip install "tinygen[cuda13]")\n'

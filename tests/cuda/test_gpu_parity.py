@@ -4,17 +4,19 @@ simulator, and on the stand-in array."""
 import contextlib
 import importlib
 
+import gpu_parity
+import gpu_stage
+import no_waiting
 import numpy as np
 import pytest
 from foreign import Foreign
+from gpu_tables import problems
+from kernel_checks import CHECKS
 from kernels import FILES, KERNELS
 from schedule import scheduled
 
 from tinygen import kernels, ops
 from tinygen.optim import clip_grad_norm
-from tinygen_cuda import gpu_parity, gpu_stage, no_waiting
-from tinygen_cuda.checks import CHECKS
-from tinygen_cuda.gpu_tables import problems
 
 
 def wrong(figures):

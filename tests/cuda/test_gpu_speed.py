@@ -4,15 +4,19 @@ are not looked at."""
 import importlib
 from importlib.util import find_spec
 
+import gpu_models
+import gpu_shakespeare
+import gpu_speed
+import gpu_stage
+import gpu_works
 import numpy as np
 import pytest
+from gpu_launches import launches
+from gpu_tables import problems
 from schedule import scheduled
 
 from tinygen import ops
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen_cuda import gpu_models, gpu_shakespeare, gpu_speed, gpu_stage, gpu_works
-from tinygen_cuda.gpu_launches import launches
-from tinygen_cuda.gpu_tables import problems
+from tinygen.models.language.gpt import GPT, GPTConfig
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from kernel_checks import CHECKS, compare
 from kernels import KERNELS
 from schedule import ORDERS, scheduled
 
 from tinygen import ops
 from tinygen.ops.loss import token_losses
 from tinygen.ops.window import Geometry
-from tinygen_cuda.checks import CHECKS, compare
 
 CLOSE = 3e-6  # of the largest entry: some thirty roundings of float32
 

@@ -3,11 +3,11 @@
 import sys
 import types
 
+import no_waiting as stage
 import pytest
 from foreign import Foreign, no_waiting
 
 from tinygen import optim
-from tinygen_cuda import no_waiting as stage
 
 
 @pytest.fixture

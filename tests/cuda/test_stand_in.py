@@ -14,10 +14,10 @@ import tinygen
 from tinygen import DeviceGenerator, Tensor, ops
 from tinygen.align import add_lora, merge, unload, without_adapters
 from tinygen.diffusion import Process, cosine, simple_loss
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.models.peft import load_adapters, save_adapters
-from tinygen.models.unet import UNet, UNetConfig
-from tinygen.models.vae import VAE, ConvVAE
+from tinygen.models.huggingface.peft import load_adapters, save_adapters
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.optim import EMA, Adam, AdamW, clip_grad_norm, decay_groups
 
 

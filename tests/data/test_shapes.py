@@ -21,7 +21,7 @@ from tinygen.data.shapes import (
     draw,
     parse_caption,
 )
-from tinygen.data.shapes_parser import accuracy
+from tinygen.judges.shapes_parser import accuracy
 
 both_sides = pytest.mark.parametrize("side", SIDES)
 every_shape = pytest.mark.parametrize("shape", SHAPES)

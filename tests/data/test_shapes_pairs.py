@@ -15,7 +15,6 @@ from tinygen.data.shapes_pairs import (
     THINGS,
     Pair,
     Thing,
-    accuracy,
     batch,
     caption,
     centres,
@@ -24,8 +23,8 @@ from tinygen.data.shapes_pairs import (
     meaning,
     paint,
     parse_caption,
-    read,
 )
+from tinygen.judges.pairs_parser import accuracy, read
 
 both_sides = pytest.mark.parametrize("side", SIDES)
 SOME = PAIRS[::7]  # 330, with every thing and relation on either side

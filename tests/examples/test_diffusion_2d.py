@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from example_runs import module, outcome, run
 
-from tinygen.checkpoints import Checkpoints
 from tinygen.data.mixtures import ring
 from tinygen.diffusion import Process, ddim, linear
-from tinygen.safetensors import load_file
+from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")

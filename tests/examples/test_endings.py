@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-from example_runs import ALONE, EXAMPLES, command, module
+from example_runs import ALONE, EXAMPLES, command, module, path_of
 
-from tinygen.checkpoints import Checkpoints
-from tinygen.safetensors import save_file
+from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.safetensors import save_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -58,14 +58,14 @@ def ended(monkeypatch, capsys, name, *flags):
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_model_is_saved_before_it_is_judged_and_results_before_they_are_shown(name):
     """In this order: the loop, the model; result.json, which then prints."""
-    text = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    text = path_of(f"{name}.py").read_text("utf-8")
     loop, model, result = (text.index(part) for part in ("run.loop(", "run.model(", "run.result("))
     assert loop < model < result
     assert "print(table" not in text[:result]
 
 
 def test_no_example_is_forgotten():
-    names = {path.stem for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text("utf-8")}
+    names = {path.stem for path in EXAMPLES.rglob("*.py") if "__main__" in path.read_text("utf-8")}
     assert names == {*TRAINED, *OTHERS}
 
 
@@ -144,7 +144,7 @@ def test_ctrl_c_before_and_after_the_run_is_one_line(capsys):
     assert end.value.code == 130
     assert capsys.readouterr().err.endswith(": stopped\n")
     for name in TRAINED + OTHERS:
-        tree = ast.parse((EXAMPLES / f"{name}.py").read_text("utf-8"))
+        tree = ast.parse(path_of(f"{name}.py").read_text("utf-8"))
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         assert [ast.unparse(node) for node in imports[:2]][1] == "from endings import start"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from example_runs import command, run
 
-from tinygen.models.gpt import END, GPT, GPTConfig
+from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.text import BPE
 
 pytest.importorskip("matplotlib")

@@ -8,8 +8,8 @@ import signal
 import pytest
 from example_runs import outcome, run, saved, stopped
 
-from tinygen.checkpoints import Checkpoints
-from tinygen.safetensors import load_file
+from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")

@@ -6,7 +6,7 @@ import signal
 import pytest
 from example_runs import outcome, run, saved, stopped
 
-from tinygen.checkpoints import Checkpoints
+from tinygen.storage.checkpoints import Checkpoints
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")

@@ -7,10 +7,10 @@ import pytest
 from example_runs import module, run_here
 
 from tinygen.data.reviews import Reviews, sentiment
-from tinygen.models.gpt import GPT
-from tinygen.models.peft import load_adapters
+from tinygen.models.huggingface.peft import load_adapters
+from tinygen.models.language.gpt import GPT
 from tinygen.optim import Adam
-from tinygen.safetensors import load_file
+from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")

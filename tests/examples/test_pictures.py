@@ -10,7 +10,7 @@ import pytest
 Image = pytest.importorskip("PIL.Image")
 
 spec = importlib.util.spec_from_file_location(
-    "pictures", Path(__file__).parents[2] / "examples" / "pictures.py"
+    "pictures", Path(__file__).parents[2] / "examples" / "shared" / "pictures.py"
 )
 pictures = importlib.util.module_from_spec(spec)
 sys.modules["pictures"] = pictures

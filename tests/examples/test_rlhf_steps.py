@@ -15,7 +15,7 @@ from example_runs import module
 from tinygen import Tensor, nn
 from tinygen.align import rollouts
 from tinygen.align.world import World
-from tinygen.models.gpt import GPTConfig
+from tinygen.models.language.gpt import GPTConfig
 from tinygen.optim import SGD
 
 pytest.importorskip("matplotlib")

@@ -9,7 +9,7 @@ from by_hand import Loop, Training, exact, flags, log_p, same, warmup_cosine
 from example_runs import module
 
 from tinygen.data.reviews import Reviews
-from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")

@@ -12,9 +12,9 @@ from example_runs import module
 from tinygen import no_grad
 from tinygen.data import shapes
 from tinygen.diffusion import Process, cosine, linear
-from tinygen.models.denoiser import Denoiser
-from tinygen.models.unet import UNet, UNetConfig
-from tinygen.models.vqvae import VQVAE
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.optim import EMA
 
 for package in ("matplotlib", "tqdm", "PIL"):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from example_runs import module, run
 
-from tinygen.checkpoints import Checkpoints
-from tinygen.safetensors import load_file
+from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.safetensors import load_file
 
 for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
     pytest.importorskip(package)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from example_runs import module, outcome, run
 
-from tinygen.checkpoints import Checkpoints
 from tinygen.data import shapes
-from tinygen.safetensors import load_file
+from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")

@@ -5,15 +5,15 @@ from golden.formula import Case, wave
 
 from tinygen import no_grad
 from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, linear, spread, sqrt_linear
-from tinygen.models.autoencoder import AutoencoderConfig, AutoencoderKL
-from tinygen.models.denoiser import Denoiser
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.models.judge import Judge
-from tinygen.models.latent_diffusion import TextDenoiser
-from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
-from tinygen.models.unet import UNet, UNetConfig
-from tinygen.models.vae import VAE, ConvVAE
-from tinygen.models.vqvae import VQVAE
+from tinygen.judges.digits import Judge
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vqvae import VQVAE
+from tinygen.models.text_to_image.latent_diffusion import TextDenoiser
+from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.optim import SGD, Adam, AdamW, clip_grad_norm
 from tinygen.tensor import Tensor
 

@@ -10,7 +10,7 @@ from golden import cases, models
 from torch.func import functional_call
 
 from tinygen import nn
-from tinygen.models.diffusers import sources
+from tinygen.models.huggingface.diffusers import sources
 
 Weights = dict[str, torch.Tensor]
 CASES = {**cases.CASES, **models.CASES}

@@ -8,7 +8,7 @@ import pytest
 
 from tinygen import Tensor, gradcheck, nn, op, ops
 from tinygen.gradcheck import Kind, Verdict
-from tinygen.models.gpt import GPT, GPTConfig
+from tinygen.models.language.gpt import GPT, GPTConfig
 
 X = np.random.default_rng(0).normal(size=(2, 3, 8))
 

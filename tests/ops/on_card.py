@@ -1,4 +1,4 @@
-"""Every op on a card beside the CPU, value and gradients, for `python -m tinygen_cuda.gpu_check`.
+"""Every op on a card beside the CPU, value and gradients, for `python tests/gpu/gpu_check.py`.
 
 The table of cases is that of `test_every_op.py`. The CPU computes the definitions; the card what it has: a
 kernel if it takes the case, or else the definition on CuPy. Inputs lie in memory on the card as here.

@@ -10,10 +10,10 @@ from philox_answers import ANSWERS
 import tinygen
 from tinygen import Tensor, nn, ops
 from tinygen.diffusion import Process, cosine, simple_loss
-from tinygen.models.vae import Posterior
+from tinygen.models.pictures.vae import Posterior
 from tinygen.ops import random
 from tinygen.ops.random import DeviceGenerator, Seed, kept_mask, new_seed, noise_like
-from tinygen.state import restore, state_of
+from tinygen.storage.state import restore, state_of
 
 X = np.zeros((3, 5), np.float32)
 

@@ -14,10 +14,10 @@ from tinygen.align import ppo as align_ppo
 from tinygen.align import rollouts
 from tinygen.diffusion import ancestral, schedule, simple_loss
 from tinygen.diffusion.process import Process
-from tinygen.models.autoencoder import AutoencoderKL
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.models.latent_diffusion import LatentDiffusion
-from tinygen.models.vae import VAE, Posterior
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.autoencoder import AutoencoderKL
+from tinygen.models.pictures.vae import VAE, Posterior
+from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion
 from tinygen.nn.timesteps import timestep_embedding
 from tinygen.optim import AdamW
 from tinygen.text.decoding import sample

@@ -9,15 +9,16 @@ import tinygen
 from tinygen import nn
 from tinygen.align.reward import RewardModel
 from tinygen.align.world import World
-from tinygen.data import algorithms, mixtures, shapes, shapes_pairs, shapes_parser
+from tinygen.data import algorithms, mixtures, shapes, shapes_pairs
 from tinygen.data.text import random_batch
-from tinygen.models import judge
-from tinygen.models.denoiser import Denoiser
-from tinygen.models.gpt import GPT, GPTConfig
-from tinygen.models.text_encoder import TextEncoder, TextEncoderConfig
-from tinygen.models.unet import UNet, UNetConfig
-from tinygen.models.vae import VAE, ConvVAE
-from tinygen.models.vqvae import VQVAE
+from tinygen.judges import digits as judge
+from tinygen.judges import pairs_parser, shapes_parser
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vqvae import VQVAE
+from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.text import decoding
 
 HOUSE = Path(tinygen.__file__).parent
@@ -50,7 +51,7 @@ def use_everything():
     for task in (algorithms.sorting(), algorithms.addition()):
         task.examples(task.train[:3])
     shapes_parser.read(shapes.batch(3, 16, rng)[0])
-    shapes_pairs.read(shapes_pairs.batch(3, 16, rng)[0])
+    pairs_parser.read(shapes_pairs.batch(3, 16, rng)[0])
     mixture = mixtures.lattice(3)
     mixture.score(normal(4, 2))
     mixture.x0(normal(4, 2), 0.8, 0.6)

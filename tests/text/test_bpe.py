@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen.data import DataError, load_text
-from tinygen.files import CheckpointError
+from tinygen.storage.files import CheckpointError
 from tinygen.text.bpe import BPE, Pair, learn_merges, merge, spell
 from tinygen.text.tokenizers import pretokenize
 

@@ -5,7 +5,7 @@ arXiv:2106.09685).
     add_lora(model, rank=8, alpha=16, rng=rng)                  # frozen but for the adapters
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad])
     ...
-    save_adapters(model, "adapters")                            # a hundredth of the model (models/peft.py)
+    save_adapters(model, "adapters")                            # a hundredth of the model
     merge(model)                                                # as fast as it was before
     model.save_pretrained("merged")                             # the whole model, adapters in its weights
     unload(model)                                               # plain layers again
@@ -229,8 +229,8 @@ def without_adapters(model: Module) -> Iterator[None]:
 
 
 def lora_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
-    """The adapters' matrices alone, by name. Rank and alpha are not in it: `models/peft.py` writes a folder
-    that has all."""
+    """The adapters' matrices alone, by name. Rank and alpha are not in it: a folder that `save_adapters` of
+    `models/huggingface/peft.py` writes has all."""
     return {name: x for name, x in model.state_dict().items() if name.endswith(ADAPTERS)}
 
 

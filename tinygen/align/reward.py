@@ -18,7 +18,7 @@ from tinygen.align.rollouts import Mask, evaluating, last
 from tinygen.tensor import Array
 
 if TYPE_CHECKING:
-    from tinygen.models.gpt import GPT
+    from tinygen.models.language.gpt import GPT
 
 
 class RewardModel(nn.Module):

@@ -22,7 +22,7 @@ from tinygen.nn import Module
 from tinygen.tensor import Array
 
 if TYPE_CHECKING:
-    from tinygen.models.gpt import GPT
+    from tinygen.models.language.gpt import GPT
 
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from tinygen.files import CheckpointError, make_folder, read_small, replace_file
+from tinygen.storage.files import CheckpointError, make_folder, read_small, replace_file
 
 TIMEOUT = 20  # seconds
 LIMIT = 300_000_000  # bytes of a published file: the largest has 170 million

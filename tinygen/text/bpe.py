@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from tinygen.files import (
+from tinygen.storage.files import (
     CheckpointError,
     disk_errors,
     make_folder,

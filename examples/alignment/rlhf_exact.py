@@ -1,0 +1,235 @@
+"""All of alignment in a world so small that the best policy is known: each method against the exact frontier.
+
+    python examples/alignment/rlhf_exact.py  # three seeds; some 8 minutes on 2 cores
+    python examples/alignment/rlhf_exact.py --seeds 1
+    python examples/alignment/rlhf_exact.py --resume  # goes on after Ctrl-C or a kill, to the same bits
+
+A prompt is one of six tokens, a response five of them, so there are 7,776 responses. A good one has the
+prompt's token often, but never a token twice in a row, the prompt's own included: +1 for each of the first,
+-1 for each of the second.
+A small GPT learns to answer from demonstrations, which like to repeat themselves (SFT), a reward model learns
+from comparisons of its answers, and then each method improves the GPT (rlhf_steps.py). What a policy pays for
+its reward is KL(policy ‖ SFT); at each divergence no policy has more than the frontier. frontier.png has it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
+
+from shared.endings import start
+
+import argparse
+from typing import Any
+
+import numpy as np
+from rlhf_steps import Steps, Task, due
+from shared.flags import Flags, add_run_flags, number, size
+from shared.run import Run
+
+from tinygen import no_grad
+from tinygen.align import rollouts, world
+from tinygen.align.best_of_n import best_of_n_log_probs
+from tinygen.models.language.gpt import GPT, GPTConfig
+
+VOCAB, LENGTH, GROUP = 6, 5, 8
+STAGES = ("SFT", "reward model", "REINFORCE", "PPO", "GRPO", "DPO")
+METHODS = (*STAGES[2:], "best of n")
+COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", "n", "accuracy", "bayes")
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__)
+    add = parser.add_argument
+    add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
+    add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
+    add("--layers", type=size(1, 1000), default=2, help="Transformer blocks")
+    add("--width", type=size(4), default=48, help="channels of the stream, a multiple of 4")
+    add("--batch", type=size(GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
+    add("--sft-steps", type=number(int, 1), default=300, help="on demonstrations, new ones each step")
+    add("--reward-steps", type=number(int, 1), default=2000, help="of the reward model")
+    add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
+    add("--dpo-steps", type=number(int, 1), default=1200, help="of DPO")
+    add("--pairs", type=size(1, 10_000_000), default=40_000, help="comparisons that were asked for")
+    add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
+    add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
+    add("--epochs", type=number(int, 1), default=4, help="PPO's and GRPO's steps on the same responses")
+    add("--eval-every", type=number(int, 1), default=25, help="steps between exact evaluations")
+    parser.set_defaults(save_every=100)
+    args = parser.parse_args()
+    if args.width % 4:
+        args.error(f"--width {args.width} is no multiple of 4, the number of attention heads")
+    return args
+
+
+def judge(prompt: Any, responses: Any) -> Any:
+    """The reward program: the prompt's tokens, less the repetitions."""
+    before = np.concatenate([np.full((len(responses), 1), prompt), responses[:, :-1]], axis=1)
+    return (responses == prompt).sum(axis=1) - (responses == before).sum(axis=1)
+
+
+def demonstrations(n: int, rng: np.random.Generator) -> Any:
+    """Texts (n, 1 + LENGTH): each token is the one before it with probability 0.4, else any."""
+    tokens = rng.integers(VOCAB, size=(n, 1 + LENGTH))
+    again = rng.random(tokens.shape) < 0.4
+    for t in range(1, 1 + LENGTH):
+        tokens[:, t] = np.where(again[:, t], tokens[:, t - 1], tokens[:, t])
+    return tokens
+
+
+class Lab:
+    """The world with its people, who compare answers, and what is known exactly about policies in it."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, judge)
+        task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
+        config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
+        options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
+        self.steps = Steps(config, task, np.random.default_rng(0), device=args.device, **options)
+        self.asked = -1
+
+    def ask(self, seed: int) -> None:
+        """Have answers of the reference compared: the numbers of prompts, of winners and of losers."""
+        self.asked, self.log_ref = seed, self.exact(self.steps.reference)
+        self.pairs = self.world.preferences(self.log_ref, self.args.pairs, np.random.default_rng(seed))
+        self.frontier = world.frontier(self.log_ref, self.world.rewards, np.geomspace(100, 0.01, 120))
+
+    def compared(self) -> Any:
+        """Some of the pairs as texts, with their mask: the winners, then the losers."""
+        some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
+        prompt, winner, loser = (numbers[some] for numbers in self.pairs)
+        texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
+        return texts, rollouts.response_mask(texts, 1)
+
+    def step(self, stage: str) -> float:
+        s = self.steps
+        if stage == "SFT":
+            texts = demonstrations(self.args.batch, s.rng)
+            return s.sft(texts, rollouts.response_mask(texts, 1))
+        if stage in ("reward model", "DPO"):
+            return (s.dpo if stage == "DPO" else s.rank)(*self.compared())
+        return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
+
+    @no_grad()
+    def exact(self, policy: GPT) -> Any:
+        """ln π of all responses, in float64."""
+        log_p = self.world.log_probs(policy).numpy().astype(np.float64)
+        if np.isnan(log_p).any():
+            raise FloatingPointError("the policy's probabilities are NaN")
+        return world.normalised(log_p)
+
+    def measure(self, log_p: Any) -> dict[str, float]:
+        """Where a policy is, the highest reward at its divergence, and how much of the way up it went."""
+        divergence, mean = world.kl(log_p, self.log_ref), world.expected(log_p, self.world.rewards)
+        best, start = np.interp(divergence, *self.frontier), world.expected(self.log_ref, self.world.rewards)
+        gain = (mean - start) / (best - start)
+        return {"kl": divergence, "reward": mean, "frontier": best, "gain": gain}
+
+    @no_grad()
+    def measure_reward_model(self, run: Run, step: int, seed: int) -> None:
+        """Its accuracy, and best-of-n by its scores; then it is normalised."""
+        model, rewards = self.steps.reward, self.world.rewards
+        numbers = np.arange(rewards.shape[1])
+        every = [self.world.tokens(np.full_like(numbers, n), numbers) for n in range(VOCAB)]
+        scores = np.stack([model(texts)[:, -1].numpy() for texts in every])
+        right, bayes = (world.accuracy(self.log_ref, rewards, x) for x in (scores, rewards))
+        run.log(step=step, seed=seed, stage=1, accuracy=right, bayes=bayes)
+        for n in (2, 4, 8, 16, 32, 64):
+            place = self.measure(best_of_n_log_probs(self.log_ref, scores, n))
+            run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
+        prompts = np.arange(VOCAB).repeat(200)
+        model.normalise(scores[prompts, world.draw(self.log_ref, prompts, self.steps.rng)])
+
+
+def lengths_of(args: argparse.Namespace) -> list[int]:
+    """The steps of each stage."""
+    return [args.sft_steps, args.reward_steps, *[args.rl_steps] * 3, args.dpo_steps]
+
+
+def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
+    """The loop: all stages, for each seed."""
+    lengths = lengths_of(args)
+    ends = np.cumsum(lengths * args.seeds)
+    with run:
+        for done in run.loop(lab.steps.things):
+            i = int(np.searchsorted(ends, done, side="right"))
+            seed, k = divmod(i, len(STAGES))
+            stage, here = STAGES[k], done - int(ends[i]) + lengths[k]
+            if here == 0 and stage == "SFT":
+                lab.steps.start_anew(seed)
+            elif here == 0:
+                (lab.steps.keep_reference if k == 1 else lab.steps.back_to_reference)()
+            if k > 0 and lab.asked != seed:
+                lab.ask(seed)
+            lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
+            loss, place = lab.step(stage), {}
+            if due(here + 1, args.eval_every, lengths[k]):
+                place = lab.measure(lab.exact(lab.steps.policy)) if k > 1 else {}
+                run.log(step=done + 1, seed=seed, stage=k, loss=loss, **place)
+            shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
+            run.show(loss, f", {stage}, seed {seed}{shown}")
+            if stage == "reward model" and here + 1 == lengths[k]:
+                lab.measure_reward_model(run, done + 1, seed)
+
+
+def draw(run: Run, frontier: Any, ends: dict[str, list[Any]]) -> None:
+    """frontier.png: the way of each method with the first seed, and the ends of all; and, enlarged, those of
+    them that are near the frontier."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (whole, part) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    shown = frontier[0] < 3.5
+    for axes in (whole, part):
+        axes.plot(frontier[0][shown], frontier[1][shown], "k", lw=1.2, label="the frontier")
+        for k, (name, rows) in enumerate(ends.items()):
+            way = [row for row in run.rows if row["stage"] == k + 2 and row["seed"] == 0]
+            x, y = ([frontier[i][0], *(row[what] for row in way)] for i, what in enumerate(("kl", "reward")))
+            axes.plot(x, y, ".--" if name == "best of n" else ".-", lw=0.9, ms=4, color=f"C{k}")
+            last = [x["kl"] for x in rows], [x["reward"] for x in rows]
+            axes.scatter(*last, color=f"C{k}", s=30, edgecolor="k", lw=0.5, zorder=3, label=name)
+        axes.set(xlabel="KL(policy ‖ SFT), nats a response", ylabel="mean reward")
+        axes.spines[["top", "right"]].set_visible(False)
+    near = [row for name in ("REINFORCE", "PPO", "DPO") for row in ends[name]]
+    for limits, what, room in ((part.set_xlim, "kl", 0.15), (part.set_ylim, "reward", 0.1)):
+        limits(min(row[what] for row in near) - room, max(row[what] for row in near) + room)
+    whole.set_title("Reward, and its price")
+    part.set_title("where they end")
+    whole.legend(frameon=False)
+    figure.savefig(run.path / "frontier.png", dpi=130)
+    plt.close(figure)
+
+
+def learn(args: argparse.Namespace) -> None:
+    lab = Lab(args)
+    run = Run(args, COLUMNS, steps=sum(lengths_of(args)) * args.seeds)
+    train(args, lab, run)
+    run.model(lab.steps.policy.state_dict())
+    if lab.asked < 0:  # resumed when all was done
+        lab.ask(args.seeds - 1)
+    last = {(row["seed"], row["stage"]): row for row in run.rows if "kl" in row}
+    ends = {name: [last[seed, k] for seed in range(args.seeds)] for k, name in enumerate(METHODS, 2)}
+    judged = [row for row in run.rows if "accuracy" in row]
+    right, bayes = (float(np.mean([row[name] for row in judged])) for name in ("accuracy", "bayes"))
+    lines = [
+        f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}",
+        f"means of {args.seeds} seeds      KL    reward  frontier     of it  of the gain",
+    ]
+    methods = {}
+    for name, rows in ends.items():
+        m = {key: float(np.mean([row[key] for row in rows])) for key in ("kl", "reward", "frontier", "gain")}
+        m["of_frontier"] = m["reward"] / m["frontier"]
+        methods[name] = m
+        places = "{kl:8.3f}{reward:10.3f}{frontier:10.3f}{of_frontier:10.1%}{gain:13.1%}".format(**m)
+        lines.append(f"{name:12}{places}")
+    draw(run, lab.frontier, ends)
+    run.result("\n".join(lines), methods=methods, accuracy=right, bayes=bayes)
+
+
+if __name__ == "__main__":
+    start(flags, learn)

@@ -1,0 +1,238 @@
+"""InstructGPT's pipeline, and DPO, on reviews of films: a language model is taught to praise.
+
+    python examples/alignment/rlhf_sentiment.py  # some 2 minutes on 2 cores
+    python examples/alignment/rlhf_sentiment.py --resume  # goes on after Ctrl-C or a kill, to the same bits
+
+A small GPT learns the language of tinygen/data/reviews.py, whose entropy is known; then to write reviews of
+one sentence (SFT); a reward model learns which of two reviews people like better; PPO, PPO with pretraining
+mixed in (PPO-ptx) and DPO start from there. The cheapest way to praise with probability q, when the SFT model
+does with probability p, is to throw some of the other reviews away: it costs KL(q ‖ p) nats, of two coins.
+What else was paid shows in the perplexity on texts of pretraining: the alignment tax.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
+
+from shared.endings import start
+
+import argparse
+from typing import Any
+
+import numpy as np
+from rlhf_steps import Steps, Task, due
+from shared.flags import Flags, add_run_flags, number, size
+from shared.run import Run
+
+from tinygen import no_grad
+from tinygen.align import kl, rollouts, world
+from tinygen.data.reviews import END, NUMBER, PROMPT, WORDS, Reviews, sentiment, text
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.storage.files import replace_file
+
+STAGES = ("pretraining", "SFT", "reward model", "PPO", "PPO-ptx", "DPO")
+COLUMNS = ("step", "stage", "loss", "positive", "kl", "cheapest", "grammatical", "perplexity", "accuracy")
+LENGTH, STOP = 24, NUMBER[END]  # words of a text, at most; the last of them
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__)
+    add = parser.add_argument
+    add_run_flags(parser, "runs/rlhf_sentiment", "every 100 steps")
+    add("--seed", type=number(int, 0), default=0, help="of everything")
+    add("--width", type=size(2), default=48, help="channels of the stream; even")
+    add("--batch", type=size(8), default=64, help="texts or pairs of a step; twice as many in PPO")
+    add("--pretraining-steps", type=number(int, 1), default=800, help="on reviews of any length")
+    add("--sft-steps", type=number(int, 1), default=150, help="on reviews of one sentence")
+    add("--reward-steps", type=number(int, 1), default=500, help="of the reward model")
+    add("--rl-steps", type=number(int, 1), default=150, help="of PPO, with and without pretraining")
+    add("--dpo-steps", type=number(int, 1), default=300, help="of DPO")
+    add("--pairs", type=size(1, 10_000_000), default=8000, help="comparisons that were asked for")
+    add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
+    add("--ptx", type=number(float, 0), default=0.2, help="weight of the pretraining loss in PPO-ptx")
+    add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
+    add("--align-lr", type=number(float, 0), default=5e-4, help="that of PPO and DPO")
+    add("--samples", type=size(4, 1_000_000), default=1000, help="reviews that are written at each look")
+    add("--eval-every", type=number(int, 1), default=25, help="steps between looks at what is written")
+    parser.set_defaults(save_every=100)
+    args = parser.parse_args()
+    if args.width % 2:
+        args.error(f"--width {args.width} is odd, and there are 2 attention heads")
+    return args
+
+
+def liked(texts: Any) -> Any:
+    """The reward: 2 for praise, -2 for blame, 0 where it is neither."""
+    return 2.0 * np.sign(sentiment(texts))
+
+
+def cheapest(q: float, p: float) -> float:
+    """The least divergence in nats of a policy that praises with probability q, from one that does with p;
+    infinite when that one never does."""
+    return float(sum(a * np.log(a / b) if b > 0 else np.inf for a, b in ((q, p), (1 - q, 1 - p)) if a > 0))
+
+
+class Lab:
+    """The texts, the people, and what is measured."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.reviews, self.asked = args, Reviews(), False
+        rng = np.random.default_rng(args.seed)
+        self.texts, self.held_out = (self.reviews.write(n, LENGTH, rng) for n in (40_000, 1000))
+        self.short = self.texts[(self.texts != NUMBER["i"]).all(axis=1)]  # one sentence
+        task = Task(lambda n, rng: self.reviews.write(n, PROMPT, rng), LENGTH - PROMPT, STOP)
+        config = GPTConfig(len(WORDS), LENGTH, 2, 2, args.width)
+        options = {"batch": 2 * args.batch, "beta": args.beta, "device": args.device}
+        self.steps = Steps(config, task, np.random.default_rng(0), **options)
+
+    def some(self, texts: Any, prompt: int) -> tuple[Any, Any]:
+        """A batch of texts with the mask of what follows the prompt."""
+        tokens = texts[self.steps.rng.integers(len(texts), size=self.args.batch)]
+        return tokens, rollouts.response_mask(tokens, prompt, STOP)
+
+    def write(self, model: GPT, prompts: Any, rng: np.random.Generator) -> tuple[Any, Any]:
+        return rollouts.rollout(model, prompts, LENGTH - PROMPT, rng, end=STOP)
+
+    def ask(self) -> None:
+        """Have reviews by the SFT model compared, two of each film."""
+        rng = np.random.default_rng(self.args.seed + 1)
+        prompts = self.steps.task.prompts(self.args.pairs, rng)
+        a, b = (self.write(self.steps.reference, prompts, rng)[0] for _ in range(2))
+        first = (rng.random(len(a)) < world.preference(liked(a), liked(b)))[:, None]
+        self.pairs = np.where(first, a, b), np.where(first, b, a)
+        self.before = float(np.mean(sentiment(np.concatenate([a, b])) > 0))
+        self.asked = True
+
+    def step(self, stage: str) -> float:
+        s = self.steps
+        if stage == "pretraining":
+            return s.sft(*self.some(self.texts, 1))
+        if stage == "SFT":
+            return s.sft(*self.some(self.short, PROMPT))
+        if stage in ("PPO", "PPO-ptx"):
+            return s.ppo(self.args.ptx if stage == "PPO-ptx" else 0.0, self.some(self.texts, 1))
+        some = s.rng.integers(self.args.pairs, size=self.args.batch)
+        texts = np.concatenate([x[some] for x in self.pairs])  # the winners, then the losers
+        return (s.dpo if stage == "DPO" else s.rank)(texts, rollouts.response_mask(texts, PROMPT, STOP))
+
+    def normalise(self) -> float:
+        """Set the reward model's scale on what was compared; returns how often it agrees with people."""
+        texts = np.concatenate(self.pairs)
+        with no_grad():
+            scores = self.steps.reward.score(texts, rollouts.response_mask(texts, PROMPT, STOP)).numpy()
+        self.steps.reward.normalise(scores)
+        return float(np.mean(scores[: self.args.pairs] > scores[self.args.pairs :]))
+
+    @no_grad()
+    def look(self) -> tuple[dict[str, float], list[str]]:
+        """What the policy writes now: how much of it praises, the divergence with that of the cheapest policy
+        which praises as much, how much is grammatical, the perplexity on held-out texts; and four reviews."""
+        s, rng = self.steps, np.random.default_rng(1)
+        prompts = s.task.prompts(self.args.samples, rng)
+        tokens, mask = self.write(s.policy, prompts, rng)
+        ours, theirs = (rollouts.log_probs(model, tokens).numpy() for model in (s.policy, s.reference))
+        praise = float(np.mean(sentiment(tokens) > 0))
+        counted = rollouts.response_mask(self.held_out, 1, STOP)
+        loss = -float(rollouts.log_probs(s.policy, self.held_out).numpy()[counted[:, 1:]].mean())
+        return {
+            "positive": praise,
+            "kl": float(np.where(mask[:, 1:], kl.k1(ours, theirs), 0).sum(axis=1).mean()),
+            "cheapest": cheapest(praise, self.before),
+            "grammatical": float(np.isfinite(self.reviews.log_probs(tokens)).all(axis=1).mean()),
+            "perplexity": float(np.exp(loss)),
+        }, [text(row) for row in tokens[:4]]
+
+    def floor(self) -> float:
+        """The perplexity of the grammar itself on the held-out texts."""
+        counted = rollouts.response_mask(self.held_out, 1, STOP)
+        return float(np.exp(-self.reviews.log_probs(self.held_out)[counted].mean()))
+
+
+def look(lab: Lab, run: Run, step: int, k: int) -> None:
+    """Measure the policy of stage k, and keep some of its reviews."""
+    place, lines = lab.look()
+    run.log(step=step, stage=k, **place)
+    replace_file(run.path / f"{STAGES[k]}.txt", ["".join(f"{line}\n" for line in lines).encode()])
+
+
+def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> None:
+    """The loop over all stages."""
+    s, ends = lab.steps, np.cumsum(lengths)
+    with run:
+        for done in run.loop(s.things):
+            k = int(np.searchsorted(ends, done, side="right"))
+            stage, here = STAGES[k], done - int(ends[k]) + lengths[k]
+            if here == 0 and k == 0:
+                s.start_anew(args.seed)
+            elif here == 0 and k == 2:
+                s.keep_reference()
+            elif here == 0 and k > 2:
+                s.back_to_reference()
+            if k > 1 and not lab.asked:
+                lab.ask()
+            if here == 0 and k == 2:
+                look(lab, run, done, 1)
+            s.optimizer.lr = (args.align_lr if k > 2 else args.lr) * (1 - here / lengths[k])
+            loss = lab.step(stage)
+            run.show(loss, f", {stage}")
+            if due(here + 1, args.eval_every, lengths[k]):
+                run.log(step=done + 1, stage=k, loss=loss)
+                if k > 2:
+                    look(lab, run, done + 1, k)
+            if k == 2 and here + 1 == lengths[k]:
+                run.log(step=done + 1, stage=k, accuracy=lab.normalise())
+
+
+def draw(run: Run, before: float, floor: float) -> None:
+    """tax.png: how much praise there is for the divergence, and what the language lost."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    rows = [row for row in run.rows if "kl" in row]
+    share = np.linspace(before, 1, 200)
+    left.plot([cheapest(q, before) for q in share], share, "k", lw=1.2, label="the cheapest way")
+    right.axhline(floor, color="k", lw=1.2, label="the grammar itself")
+    for k, stage in enumerate(STAGES[3:], 3):
+        way = [rows[0], *(row for row in rows if row["stage"] == k)]
+        for axes, y in ((left, "positive"), (right, "perplexity")):
+            axes.plot([x["kl"] for x in way], [x[y] for x in way], ".-", lw=0.9, label=stage)
+    for axes, what in ((left, "reviews that praise"), (right, "perplexity on held-out texts")):
+        axes.set(xlabel="KL(policy ‖ SFT), nats a review", ylabel=what)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(run.path / "tax.png", dpi=130)
+    plt.close(figure)
+
+
+def learn(args: argparse.Namespace) -> None:
+    lab = Lab(args)
+    rl = [args.rl_steps] * 2
+    lengths = [args.pretraining_steps, args.sft_steps, args.reward_steps, *rl, args.dpo_steps]
+    run = Run(args, COLUMNS, steps=sum(lengths))
+    train(args, lab, run, lengths)
+    run.model(lab.steps.policy.state_dict())
+    if not lab.asked:  # resumed when all was done
+        lab.ask()
+    last = {STAGES[int(row["stage"])]: row for row in run.rows if "kl" in row}
+    accuracy, floor = next(row["accuracy"] for row in run.rows if "accuracy" in row), lab.floor()
+    lines = [f"-- {stage}\n" + (run.path / f"{stage}.txt").read_text("utf-8").rstrip() for stage in last]
+    lines += [
+        f"\nreward model: agrees with {accuracy:.1%} of comparisons; the grammar's perplexity: {floor:.3f}",
+        "            praise     KL  cheapest  grammatical  perplexity",
+    ]
+    for stage, row in last.items():
+        line = "{positive:7.1%}{kl:7.2f}{cheapest:10.2f}{grammatical:13.1%}{perplexity:12.3f}".format(**row)
+        lines.append(f"{stage:11}{line}")
+    draw(run, lab.before, floor)
+    stages = {stage: dict(row) for stage, row in last.items()}
+    run.result("\n".join(lines), stages=stages, accuracy=accuracy, floor=floor)
+
+
+if __name__ == "__main__":
+    start(flags, learn)

@@ -1,0 +1,241 @@
+"""Train a diffusion on points in the plane whose best denoiser is known, and see how far from it one gets.
+
+    python examples/pictures/diffusion_2d.py  # a ring of eight; some 15 seconds on 2 cores
+    python examples/pictures/diffusion_2d.py --data moons
+    python examples/pictures/diffusion_2d.py --waves 0  # coordinates alone: blurred near the data
+    python examples/pictures/diffusion_2d.py --resume  # goes on after Ctrl-C or a kill, to the same bits
+
+The loss of a diffusion cannot reach 0, since much of the noise cannot be told from the data. For a mixture of
+Gaussians the least possible loss is known at every step, and what the model loses beside it is the mean
+squared distance between its prediction and the best one. The samplers are judged beside the exact score too:
+what they miss with it, no training can mend, only more steps.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
+
+from shared.endings import start
+
+import argparse
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from shared.flags import Flags, add_run_flags, asked, generator, number, size
+from shared.pictures import Figure, table
+from shared.run import Run
+
+from tinygen import no_grad
+from tinygen.data.mixtures import Mixture, lattice, moons, ring
+from tinygen.diffusion import Process, ancestral, ddim, ddim_step, linear, simple_loss, spread
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
+from tinygen.tensor import to_device
+
+DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__)
+    add = parser.add_argument
+    add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
+    add_run_flags(parser, "runs/diffusion_2d", "at every evaluation")
+    add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
+    add("--timesteps", type=size(21), default=200, help="steps of the diffusion")
+    add("--width", type=size(1), default=128, help="of the hidden layers")
+    add("--waves", type=number(int, 0, 20), default=4, help="frequencies at which coordinates are seen")
+    add("--steps", type=number(int, 1), default=4000, help="optimizer steps")
+    add("--batch", type=size(1), default=512, help="points per step")
+    add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate; it falls to a hundredth")
+    add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
+    add("--eval-every", type=number(int, 1), default=1000, help="steps between evaluations")
+    add(
+        "--samples",
+        type=size(100, 1_000_000),
+        default=5000,
+        help="points to sample, and to judge each step by",
+    )
+    add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short sampler")
+    args = parser.parse_args()
+    args.save_every = args.save_every or args.eval_every
+    if args.ddim_steps > args.timesteps:
+        parser.error(f"--ddim-steps {args.ddim_steps} is more than --timesteps {args.timesteps}")
+    return args
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def exact(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
+    """The best denoiser, as a model of x and t."""
+    s = process.schedule
+    return lambda x, t: data.eps(x, s.signal[t[0]], s.noise[t[0]])
+
+
+@no_grad()
+def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
+    """Three arrays (T,): what the loss is above the floor at each step, its standard error, and the loss,
+    each over n fresh points for a model of NumPy arrays. The seed fixes them."""
+    rng, best = np.random.default_rng(seed), exact(data, process)
+    rows = []
+    for t in range(len(process.schedule)):
+        x0, noise = data.sample(n, rng), rng.standard_normal((n, 2))
+        x, steps = process.diffuse(x0, t, noise), np.full(n, t)
+        prediction = model(x, steps)
+        above = np.mean((prediction - best(x, steps)) ** 2, axis=1)
+        loss = np.mean((prediction - noise) ** 2)
+        rows.append((above.mean(), above.std() / np.sqrt(n), loss))
+    above, error, loss = np.transpose(rows)
+    return above, error, loss
+
+
+def distance(x: Any, y: Any, directions: int = 64) -> float:
+    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): how far points of one must move to
+    become the other, on average, seen along many directions. Between two true samples it is not 0 either."""
+    angles = np.pi * np.arange(directions) / directions
+    along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
+    return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
+
+
+def judged(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
+    """Points beside as many true ones: their distance, the share of them within 3 stds of the nearest mean,
+    and the modes, components that get at least half of their share of such points."""
+    away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
+    nearest = away.argmin(axis=1)
+    near = away.min(axis=1) < 3 * data.stds[nearest]
+    counts = np.bincount(nearest[near], minlength=len(data.means))
+    modes = int(np.sum(counts >= data.weights * len(x) / 2))
+    return {"distance": distance(truth, x), "near a mean": float(near.mean()), "modes": modes}
+
+
+def paths(process: Process, model: Any, x: Any) -> Any:
+    """Where DDIM takes the points x (n, 2): (steps + 1, n, 2)."""
+    way = [x]
+    for t in reversed(range(len(process.schedule))):
+        way.append(ddim_step(process, model, way[-1], t))
+    return np.array(way)
+
+
+# -- training --------------------------------------------------------------------------------------
+
+
+def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run: Run) -> None:
+    """The loop. The average of the weights is in `ema`."""
+    rng, on = generator(args.seed + 1, args.device), args.device
+    optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
+    warmup = min(100, args.steps // 2)
+    with run:
+        for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
+            optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
+            x = to_device(data.sample(args.batch, rng).astype(np.float32), on)
+            loss = simple_loss(process, model, x, rng)
+            optimizer.zero_grad()
+            loss.backward()
+            clip_grad_norm(model.parameters(), 1.0)
+            optimizer.step()
+            ema.update()
+            run.log(step=step, batch_loss=loss.item())
+            run.show(loss.item())
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
+                with ema.swapped():
+                    above = excess(asked(model, on), data, process, 500, args.seed + 2)[0].mean()
+                run.log(step=step + 1, excess=above)
+                run.say(f"step {step + 1:5d}   loss above the floor {above:.5f}")
+
+
+# -- pictures --------------------------------------------------------------------------------------
+
+
+def picture_of_loss(run: Run, floor: Any, above: Any) -> None:
+    """floor.png: the loss at each step, the floor under it, and what is between them."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
+    axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
+    axes.plot(floor + above, lw=1.6, label="learned")
+    axes.plot(above, lw=1.2, label="learned, above the floor")
+    axes.set(title="What of the noise cannot be told from the data", yscale="log", ylim=(1e-5, 2))
+    axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(run.path / "floor.png", dpi=130)
+    plt.close(figure)
+
+
+def picture_of_samples(run: Run, points: dict[str, Any], paths: Any) -> None:
+    """samples.png: points beside the truth, and the ways (steps, n, 2) of some from noise to data."""
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, len(points) + 1, figsize=(14, 3.9), layout="constrained")
+    for axes, (name, x) in zip(panels, points.items(), strict=False):
+        axes.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)
+        axes.set_title(name)
+    panels[-1].plot(*paths.transpose(2, 0, 1), color="C0", lw=0.6, alpha=0.6)
+    panels[-1].scatter(*paths[0].T, s=4, color="0.6", zorder=3)
+    panels[-1].scatter(*paths[-1].T, s=6, color="C3", zorder=3)
+    panels[-1].set_title("from noise (grey) to data (red)")
+    for axes in panels:
+        axes.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
+    figure.savefig(run.path / "samples.png", dpi=110)
+    plt.close(figure)
+
+
+# -- all of it -------------------------------------------------------------------------------------
+
+
+def learn(args: argparse.Namespace) -> None:
+    data, process = DATA[args.data](), Process(linear(args.timesteps))
+    run = Run(args, ["step", "batch_loss", "excess"])
+    s = process.schedule
+    floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
+    model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed)).to(args.device)
+    ema = EMA(model, args.ema)
+    print(f"{args.data}: least possible loss {floor.mean():.4f}; {model.num_parameters():,} parameters")
+    train(model, ema, data, process, args, run)
+    ema.copy_to(model)
+    run.model(model.state_dict())
+    learned = asked(model, args.device)
+
+    above, error, sampled = excess(learned, data, process, args.samples, args.seed + 3)
+    least, percent = floor.mean(), 100 * above.mean() / floor.mean()
+    rng = np.random.default_rng(args.seed + 4)
+    truth, *others = (data.sample(args.samples, rng) for _ in range(11))
+    noise = rng.standard_normal((args.samples, 2))
+    short = process.respaced(spread(args.timesteps, args.ddim_steps))
+    ddpm = lambda m: ancestral(process, m, noise, np.random.default_rng(args.seed + 5), "large")
+    fast = lambda m: ddim(short, m, noise)
+    best, worst = judged(others[0], truth, data), judged(noise, truth, data)
+    best["distance"] = float(np.mean([distance(a, b) for a, b in pairwise(others)]))
+    points, quality = {"truth": truth}, {}
+    samplers: dict[str, Any] = {f"DDPM, {args.timesteps} steps": ddpm, f"DDIM, {args.ddim_steps} steps": fast}
+    for name, sampler in samplers.items():
+        points[name] = sampler(learned)
+        quality[name] = judged(points[name], truth, data)
+        quality[f"{name}, exact score"] = judged(sampler(exact(data, process)), truth, data)
+    figures = [Figure("loss, mean over the steps", least + above.mean(), f"≤ {1.03 * least:.4f}", least, 1.0)]
+    figures.append(Figure("  above the floor, %", percent, "≤ 3", 0.0))
+    for what in best:
+        figures += [Figure(f"{what}: {k}", q[what], "", best[what], worst[what]) for k, q in quality.items()]
+    run.curve({"batch_loss": "one batch"}, {"floor": least}, f"Diffusion of the {args.data}", "loss")
+    picture_of_loss(run, floor, above)
+    picture_of_samples(run, points, paths(short, learned, noise[:80]))
+    run.result(
+        table(figures),
+        loss=least + above.mean(),
+        floor=least,
+        excess_percent=percent,
+        excess_percent_error=100 * np.sqrt(np.sum(error**2)) / len(error) / least,
+        sampled_loss=sampled.mean(),
+        at_each_step={"floor": floor.tolist(), "loss": (floor + above).tolist()},
+        quality={**quality, "data": best, "noise": worst},
+        steps=run.steps,
+    )
+
+
+if __name__ == "__main__":
+    start(flags, learn)

@@ -1,0 +1,238 @@
+"""Train two VAEs on real digits of 8 × 8 pixels, with β = 1 and with next to none, beside PPCA.
+
+    python examples/pictures/vae_digits.py  # some 20 seconds on 2 cores
+    python examples/pictures/vae_digits.py --model conv --steps 2000  # some two minutes
+    python examples/pictures/vae_digits.py --pixels bernoulli --latent 2  # the plane of codes, in walk.png
+    python examples/pictures/vae_digits.py --resume  # goes on after Ctrl-C, or a kill
+
+At β = 1 the loss is the bound of ln p(x), and what is drawn from the prior is a digit, if a blurred one. With
+a small β the codes keep more of each picture but leave the prior, so that what is drawn from it is none: that
+is the first stage of latent diffusion, which needs a second model to draw codes.
+
+With Gaussian pixels PPCA is the same model but linear, and its ln p(x) is exact: the bound has to beat it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
+
+from shared.endings import start
+
+import argparse
+from typing import Any
+
+import numpy as np
+from shared.flags import Flags, add_run_flags, generator, number, size
+from shared.pictures import Figure, save_grid, table
+from shared.run import Run
+
+from tinygen import nn, no_grad
+from tinygen.data import digits
+from tinygen.judges.digits import bounds, train_judge
+from tinygen.judges.frechet import frechet
+from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.optim import Adam, warmup_cosine
+from tinygen.tensor import to_device
+
+PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
+
+
+def flags() -> argparse.Namespace:
+    parser = Flags(__doc__)
+    add = parser.add_argument
+    add_run_flags(parser, "runs/vae_digits", "at every evaluation")
+    add("--model", choices=["dense", "conv"], default="dense", help="perceptrons or convolutions")
+    add("--pixels", choices=["gaussian", "bernoulli"], default="gaussian", help="given a code")
+    add("--latent", type=number(int, 2, PIXELS - 1), default=16, help="numbers in a code")
+    add("--small-beta", type=number(float, 0, 1), default=1e-3, help="of the second model; the first has 1")
+    add("--seed", type=number(int, 0), default=1, help="of the weights, the batches and the samples")
+    add("--batch", type=size(1), default=64, help="pictures per step")
+    add("--steps", type=number(int, 1), default=4000, help="optimizer steps")
+    add("--lr", type=number(float, 0), default=2e-3, help="highest learning rate")
+    add("--eval-every", type=number(int, 1), default=400, help="steps between evaluations")
+    add("--draws", type=size(1), default=200, help="codes a picture for the closer bound of ln p(x)")
+    add("--judge-steps", type=number(int, 21), default=2000, help="training steps of the judge of samples")
+    args = parser.parse_args()
+    args.save_every = args.save_every or args.eval_every
+    if args.pixels == "gaussian" and args.latent > 60:
+        args.error(f"--latent {args.latent}: three pixels never have ink, so PPCA needs 60 at most")
+    return args
+
+
+# -- pictures (N, 1, 8, 8) in [-1, 1], and what a model sees ----------------------------------------
+
+
+def seen(pictures: Any, args: argparse.Namespace) -> Any:
+    """Bernoulli pixels are in [0, 1]; perceptrons want rows (N, 64)."""
+    x = (pictures + 1) / 2 if args.pixels == "bernoulli" else pictures
+    return x.reshape(len(x), PIXELS) if args.model == "dense" else x
+
+
+def shown(x: Any, args: argparse.Namespace) -> Any:
+    x = x.reshape(len(x), 1, digits.SIDE, digits.SIDE)
+    return 2 * x - 1 if args.pixels == "bernoulli" else x
+
+
+# -- what can be had without a network -------------------------------------------------------------
+
+
+def ppca(x: Any, latent: int) -> tuple[Any, Any]:
+    """Mean and covariance of the best p(x) = N(μ, WWᵀ + σ²) with W (D, latent), of pictures x (N, D): their
+    own covariance, its smaller eigenvalues all replaced by their mean (Tipping & Bishop 1999)."""
+    values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))  # ascending
+    values[: len(values) - latent] = values[: len(values) - latent].mean()
+    return x.mean(axis=0), (vectors * values) @ vectors.T
+
+
+def gaussian_log_p(x: Any, mean: Any, covariance: Any) -> float:
+    """The mean of ln N(x; mean, covariance), in nats a picture."""
+    _, logdet = np.linalg.slogdet(2 * np.pi * covariance)
+    distances = ((x - mean) * np.linalg.solve(covariance, (x - mean).T).T).sum(axis=1)
+    return float(-0.5 * (distances + logdet).mean())
+
+
+def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, float | None, float | None]:
+    """ln p of the test pictures, in nats: by the mean picture only; by PPCA with as many latent numbers; and
+    the most that any model can have. None where there is no such thing."""
+    x, y = (seen(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
+    if args.pixels == "gaussian":
+        return gaussian_log_p(y, *ppca(x, 0)), gaussian_log_p(y, *ppca(x, args.latent)), None
+    # Clipped, as a pixel that is never inked in training may be so in the test.
+    means = [np.clip(p, 1e-4, 1 - 1e-4) for p in (x.mean(axis=0), y)]
+    worst, best = [float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum(axis=1).mean()) for p in means]
+    return worst, None, best
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+
+def build(beta: float, args: argparse.Namespace) -> VAE:
+    """The same weights at first, whatever β."""
+    rng = np.random.default_rng(args.seed)
+    more: dict[str, Any] = {"latent": args.latent, "beta": beta, "pixels": args.pixels, "rng": rng}
+    return ConvVAE(1, digits.SIDE, 16, **more) if args.model == "conv" else VAE(PIXELS, 256, **more)
+
+
+@no_grad()
+def bound(model: VAE, x: Any, rng: np.random.Generator) -> float:
+    """The lower bound of ln p(x), in nats a picture, with one code each."""
+    reconstruction, kl = model.terms(x, rng)
+    return -float(reconstruction.item() + kl.item()) / len(x)
+
+
+@no_grad()
+def codes(model: VAE, x: Any) -> Any:
+    """The means of q(z|x), (N, Z)."""
+    return model.encoder(to_device(x, model.encoder.mean.weight.device)).mean.numpy()
+
+
+def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> None:
+    """The loop: each step, both models see the same pictures."""
+    optimizer, rng = Adam(models.parameters(), lr=args.lr), generator(args.seed + 1, args.device)
+    with run:
+        for step in run.loop({"models": models, "optimizer": optimizer, "rng": rng}):
+            optimizer.lr = warmup_cosine(step, args.lr, 0.0, min(50, args.steps // 2), args.steps)
+            batch = train[rng.integers(len(train), size=args.batch)]
+            loss = sum(model(batch, rng) for model in models)  # of no weight in common
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.show(loss.item())
+            if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
+                look = np.random.default_rng(args.seed + 2)  # the same noise at every evaluation
+                row = {name: -bound(models[0], x, look) for name, x in (("train", train), ("test", test))}
+                row["small_beta"] = -bound(models[1], test, look)
+                run.log(step=step + 1, **row)
+                found = "   ".join(f"{name} {value:.2f}" for name, value in row.items())
+                run.say(f"step {step + 1:5d}   {found} nats")
+
+
+# -- what came of it -------------------------------------------------------------------------------
+
+
+def walk(model: VAE, x: Any) -> Any:
+    """WALK × WALK pictures of a plane: the two numbers of the code that say most about the pictures x go from
+    the 2nd to the 98th percentile of the prior, ±2.05; the others are 0."""
+    first, second = np.argsort(codes(model, x).var(axis=0))[-2:]
+    z = np.zeros((WALK, WALK, model.latent), np.float32)
+    steps = np.linspace(-2.05, 2.05, WALK)
+    z[..., first], z[..., second] = steps[:, None], steps
+    return model.decode(z.reshape(WALK * WALK, model.latent))
+
+
+def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
+    """Samples and reconstructions before the judge; and their pictures, in the run's folder."""
+    judge = train_judge(train.pictures, train.labels, np.random.default_rng(args.seed), args.judge_steps)
+    rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
+    real = judge.look(test.pictures)
+    floor, ceiling = bounds(judge, train.pictures, test.pictures, rng)
+    mean, covariance = ppca(train.pictures.reshape(-1, PIXELS), args.latent)
+    covariance -= np.linalg.eigvalsh(covariance)[0] * np.eye(PIXELS)  # the pixels' means, as of the VAEs
+    linear = rng.multivariate_normal(mean, covariance, n, method="eigh").reshape(test.pictures.shape)
+
+    def away(pictures: Any) -> float:
+        return frechet(judge.look(pictures).features, real.features)
+
+    figures = [
+        Figure("the judge's accuracy on test digits", real.accuracy(test.labels), "≥ 0.98", 1.0, 0.1),
+        Figure("PPCA: samples' Fréchet distance", away(linear.astype(np.float32)), "", floor, ceiling),
+    ]
+    rows = [test.pictures[:16]]
+    for model, file in zip(models, ("samples", "samples_small_beta"), strict=True):
+        samples = shown(model.sample(n, rng), args)
+        again = shown(model.decode(codes(model, seen(test.pictures, args))), args)
+        rows.append(again[:16])
+        save_grid(run.path / f"{file}.png", samples[:64], 16)
+        name, confidence = f"β = {model.beta:g}", judge.look(samples).confidence()
+        wanted = "as PPCA's" if model.beta == 1 else "> 3× PPCA's"
+        figures += [
+            Figure(f"{name}: samples' Fréchet distance", away(samples), wanted, floor, ceiling),
+            Figure(f"{name}: reconstructions' Fréchet distance", away(again), "", floor, ceiling),
+            Figure(f"{name}: the judge's confidence in samples", confidence, "", real.confidence(), 0.1),
+        ]
+    save_grid(run.path / "reconstructions.png", np.concatenate(rows), 16)
+    save_grid(run.path / "walk.png", shown(walk(models[0], seen(train.pictures, args)), args), WALK)
+    return figures
+
+
+def learn(args: argparse.Namespace) -> None:
+    train, test = digits.load()
+    run = Run(args, ["step", "train", "test", "small_beta"])
+    mean_only, linear, best = baselines(train.pictures, test.pictures, args)
+    models = nn.ModuleList([build(beta, args) for beta in (1.0, args.small_beta)]).to(args.device)
+    print(f"1297 digits to learn from, 500 to test on; twice {models[0].num_parameters():,} parameters")
+    x, y = (to_device(seen(part.pictures, args), args.device) for part in (train, test))
+    learn_both(models, x, y, args, run)
+    run.model(models.state_dict())
+
+    rng = np.random.default_rng(args.seed + 4)
+    lower = float(np.mean([bound(models[0], y, rng) for _ in range(10)]))
+    closer = float(models[0].log_p(y, rng, args.draws).mean())
+    wanted = f"> {mean_only if linear is None else linear:.1f}"
+    figures = [
+        Figure("β = 1: bound of ln p, nats a test picture", lower, wanted, best, mean_only),
+        Figure(f"β = 1: the same by {args.draws} codes", closer, f"> {lower:.1f}", best, mean_only),
+        Figure(f"β = {args.small_beta:g}: bound of ln p", bound(models[1], y, rng), "", best, mean_only),
+        *judged(models, train, test, args, run),
+    ]
+    run.curve(
+        {"train": "β = 1, training digits", "test": "β = 1, test digits"},
+        {"the mean picture": -mean_only} | ({} if linear is None else {"PPCA": -linear}),
+        f"VAE on digits: {-lower:.1f} nats a picture",
+        "- bound of ln p (nats a picture)",
+    )
+    about = "worst: the mean picture only, or noise; best of the distances: as many other real digits"
+    run.result(
+        f"\n{table(figures)}\n\n{about}",
+        bound=lower,
+        ppca=linear,
+        figures={figure.name: figure._asdict() for figure in figures},
+        steps=run.steps,
+    )
+
+
+if __name__ == "__main__":
+    start(flags, learn)

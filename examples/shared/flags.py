@@ -1,0 +1,97 @@
+"""What the examples share besides their loops (run.py) and their ends (endings.py): flags that are
+checked before anything begins, and devices."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tinygen import DeviceGenerator
+from tinygen.tensor import to_device
+
+for package in ("matplotlib", "tqdm"):
+    if find_spec(package) is None:
+        sys.exit(f'{package} is missing: pip install -e ".[examples]"')
+
+
+class Flags(argparse.ArgumentParser):
+    """A parser whose errors are one line, with exit code 2; every flag shows its default in --help. Among the
+    arguments is `error`, for what is found to be wrong with them later."""
+
+    def __init__(self, doc: str | None) -> None:
+        super().__init__(
+            description=(doc or "").split("\n")[0],  # `python -OO` leaves no docstrings
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse_args(self, *given: Any) -> argparse.Namespace:  # type: ignore[override]
+        args: argparse.Namespace = super().parse_args(*given)
+        args.error = self.error
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (--help lists the flags)\n")
+
+
+def number(kind: type, low: float, high: float = math.inf, largest: float = 10**12) -> Callable[[str], Any]:
+    """A flag's type: an int or a float within [low, high]; `largest` is where numbers end that are meant."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        span = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        if value is not None and value > largest and high == math.inf:
+            value, span = None, f"at most {largest:,}"
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"must be {'an' if kind is int else 'a'} {kind.__name__} {span}, not {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def size(low: int, largest: int = 65_536) -> Callable[[str], Any]:
+    """A flag's type: the size of something that is kept in memory."""
+    return number(int, low, largest=largest)
+
+
+def add_run_flags(parser: Flags, out: str, often: str) -> None:
+    """The flags of a run that can be resumed, `often` being how often it saves by itself; and --device."""
+    add = parser.add_argument
+    add("--out", default=out, help="folder of the metrics, the curve, the result, the model, the checkpoints")
+    add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
+    add("--resume", action="store_true", help="go on from the last checkpoint in --out, with the same flags")
+    add_device_flag(parser)
+
+
+def device(text: str) -> str:
+    """A flag's type: "cpu", or "cuda" where there is a card."""
+    try:
+        to_device(np.zeros(0), text)
+    except (RuntimeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def add_device_flag(parser: Flags) -> None:
+    parser.add_argument("--device", type=device, default="cpu", help="where to compute: cpu or cuda")
+
+
+def generator(seed: int, device: str) -> np.random.Generator:
+    """NumPy's, or for a card one that makes masks and noise there; all else they draw alike."""
+    return np.random.default_rng(seed) if device == "cpu" else DeviceGenerator(seed)
+
+
+def asked(model: Any, device: str) -> Callable[..., Any]:
+    """A model on the device as a function of NumPy arrays, for samplers and judges on the CPU."""
+    return lambda x, *more: model(to_device(x, device), *more).numpy()

@@ -1,0 +1,189 @@
+"""The judge: closed forms of the Fréchet distance, and that it knows a digit when it sees one."""
+
+import numpy as np
+import pytest
+
+from tinygen.judges import digits as module
+from tinygen.judges.digits import Judge, Opinion, bounds, train_judge
+from tinygen.judges.frechet import frechet, frechet_of_gaussians
+
+
+def covariance(n, seed, rank=None):
+    half = np.random.default_rng(seed).standard_normal((n, rank or n))
+    return half @ half.T
+
+
+# -- the distance of two Gaussians -----------------------------------------------------------------
+
+
+def test_covariances_that_commute():
+    """In a common basis they are independent numbers: (√a - √b)² each."""
+    rng = np.random.default_rng(0)
+    basis, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    a, b = rng.uniform(0.1, 5, (2, 6))
+    expected = np.square(np.sqrt(a) - np.sqrt(b)).sum()
+    found = frechet_of_gaussians(np.zeros(6), (basis * a) @ basis.T, np.zeros(6), (basis * b) @ basis.T)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_by_two_that_do_not_commute(seed):
+    """With eigenvalues p and q of Σ₁Σ₂, (√p + √q)² = p + q + 2√(pq), that is trace + 2√det."""
+    a, b = covariance(2, seed), covariance(2, 100 + seed)
+    assert np.abs(a @ b - b @ a).max() > 0.1
+    root = np.sqrt(np.trace(a @ b) + 2 * np.sqrt(np.linalg.det(a @ b)))
+    expected = np.trace(a) + np.trace(b) - 2 * root
+    assert frechet_of_gaussians(np.zeros(2), a, np.zeros(2), b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_parity_with_a_square_root_of_the_product():
+    linalg = pytest.importorskip("scipy.linalg")
+    a, b = covariance(12, 0), covariance(12, 1)
+    expected = np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
+    assert frechet_of_gaussians(np.zeros(12), a, np.zeros(12), b) == pytest.approx(expected, rel=1e-10)
+
+
+def test_one_number():
+    assert frechet_of_gaussians([1.0], [[4.0]], [3.0], [[9.0]]) == pytest.approx(4 + 1)
+
+
+def test_lines_in_space():
+    """Rank one, u uᵀ and v vᵀ: the trace of the product's root is |u·v|."""
+    u, v = np.random.default_rng(0).standard_normal((2, 7))
+    expected = u @ u + v @ v - 2 * abs(u @ v)
+    found = frechet_of_gaussians(np.zeros(7), np.outer(u, u), np.zeros(7), np.outer(v, v))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_subspaces_that_do_not_meet():
+    a, b = np.diag([2.0, 3.0, 0.0, 0.0]), np.diag([0.0, 0.0, 4.0, 5.0])
+    assert frechet_of_gaussians(np.zeros(4), a, np.zeros(4), b) == pytest.approx(14, rel=1e-12)
+
+
+# -- the distance of two sets ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [500, 10])  # with 10, the covariances of 32 features are singular
+def test_of_a_set_and_itself_moved(n):
+    x = np.random.default_rng(0).standard_normal((n, 32)) @ np.random.default_rng(1).standard_normal((32, 32))
+    move = np.random.default_rng(2).standard_normal(32)
+    assert abs(frechet(x, x)) < 1e-11 * np.square(x).sum(axis=1).mean()
+    assert frechet(x, x + move) == pytest.approx(move @ move, rel=1e-9)
+
+
+def test_invariances():
+    """Symmetric; unchanged by a rotation; with features times 3, times 9; zeros beside add nothing."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 40, 5)) * [[[1]], [[2]]]
+    turn, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    d = frechet(a, b)
+    assert d > 1
+    for other in (frechet(b, a), frechet(a @ turn, b @ turn), frechet(3 * a, 3 * b) / 9):
+        assert other == pytest.approx(d, rel=1e-12)
+    zeros = np.zeros((40, 3))
+    assert frechet(np.hstack([a, zeros]), np.hstack([b, zeros])) == pytest.approx(d, rel=1e-12)
+
+
+def test_sets_are_their_means_and_covariances():
+    a, b = np.random.default_rng(0).standard_normal((2, 30, 4)) + np.array([[[0]], [[1]]])
+    expected = frechet_of_gaussians(a.mean(axis=0), np.cov(a.T), b.mean(axis=0), np.cov(b.T))
+    assert frechet(a, b) == expected
+    assert frechet(a.astype(np.float32), b) == pytest.approx(expected, rel=1e-6)
+    assert frechet([[0.0], [2.0]], [[5.0], [5.0]]) == pytest.approx(16 + 2)  # variances 2 and 0
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (5, 3), (5,)])
+def test_sets_that_cannot_be_compared(shape):
+    with pytest.raises(ValueError, match=r"got \(6, 4\), \("):
+        frechet(np.zeros((6, 4)), np.zeros(shape))
+
+
+# -- the judge -------------------------------------------------------------------------------------
+
+
+def test_the_last_layer_decides_from_the_features():
+    rng = np.random.default_rng(0)
+    judge = Judge(rng=rng)
+    x = rng.uniform(-1, 1, (7, 1, 8, 8)).astype(np.float32)
+    opinion = judge.look(x, batch=3)
+    assert opinion.features.shape == (7, 64)
+    logits = opinion.features @ judge.out.weight.data.T + judge.out.bias.data
+    np.testing.assert_allclose(judge(x).data, logits, atol=1e-6)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(opinion.probabilities, p, rtol=1e-5)
+    np.testing.assert_allclose(judge.look(x).features, opinion.features, atol=1e-6)
+
+
+def test_accuracy_and_confidence():
+    opinion = Opinion(np.zeros((3, 64)), np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2]]))
+    assert opinion.accuracy([0, 1, 1]) == pytest.approx(2 / 3)
+    assert opinion.confidence() == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("shape", [(3, 64), (3, 1, 16, 16), (0, 1, 8, 8)])
+def test_pictures_of_another_kind(shape):
+    with pytest.raises(ValueError, match=r"pictures must be \(N, 1, 8, 8\)"):
+        Judge(rng=np.random.default_rng(0)).look(np.zeros(shape, np.float32))
+
+
+def test_moved_pictures():
+    """Each is one of the nine shifts of itself, and all nine occur (each is missed by 300 with 5e-16)."""
+    x = np.random.default_rng(0).uniform(-1, 1, (300, 1, 8, 8)).astype(np.float32)
+    found = module.moved(x, np.random.default_rng(1))
+    assert found.shape == x.shape
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
+    shifts = [wide[:, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
+    same = np.array([(found == shift).all(axis=(1, 2, 3)) for shift in shifts])  # (9, N)
+    assert (same.sum(axis=0) == 1).all()
+    assert same.any(axis=1).all()
+
+
+@pytest.fixture(scope="module")
+def real():
+    pytest.importorskip("sklearn")
+    from tinygen.data import digits
+
+    return digits.load()
+
+
+@pytest.fixture(scope="module")
+def novice(real):
+    return train_judge(*real[0], np.random.default_rng(0), steps=200)
+
+
+def test_it_learns(novice, real):
+    """At a tenth of its training; by guessing it would be at 0.1."""
+    _, test = real
+    assert novice.look(test.pictures).accuracy(test.labels) > 0.9
+
+
+def test_the_same_seed_is_the_same_judge(real):
+    train, _ = real
+    a, b = (train_judge(*train, np.random.default_rng(3), steps=30) for _ in range(2))
+    np.testing.assert_array_equal(a.fc.weight.data, b.fc.weight.data)
+
+
+def test_a_distance_rises_with_the_noise(novice, real):
+    """Between the floor and the ceiling, in the order of how much is wrong with the pictures."""
+    train, test = real
+    floor, ceiling = bounds(novice, train.pictures, test.pictures, np.random.default_rng(0))
+    assert 0 < floor < ceiling / 20
+    noise = np.random.default_rng(1).uniform(-1, 1, test.pictures.shape).astype(np.float32)
+    features = novice.look(test.pictures).features
+    mixed = [novice.look((1 - a) * train.pictures[:500] + a * noise).features for a in (0.2, 0.4, 0.6)]
+    distances = [frechet(f, features) for f in mixed]
+    assert sorted([floor, *distances, ceiling]) == [floor, *distances, ceiling]
+
+
+def test_too_few_pictures_for_a_floor(novice):
+    with pytest.raises(ValueError, match="N = 6 needs as many training pictures, got 5"):
+        bounds(novice, np.zeros((5, 1, 8, 8)), np.zeros((6, 1, 8, 8)), np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_the_judge_knows_its_digits(real):
+    """Measured with five seeds: 0.986 to 0.994 of the test pictures."""
+    train, test = real
+    judge = train_judge(*train, np.random.default_rng(0))
+    assert judge.look(test.pictures).accuracy(test.labels) >= 0.98
+    assert judge.look(train.pictures).accuracy(train.labels) >= 0.995

@@ -1,0 +1,159 @@
+"""The parser of captioned shapes: every drawing read right, noise read through, and doubt where it is due."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from tinygen.data.shapes import (
+    BACKGROUND,
+    COLOURS,
+    SCENES,
+    SIDES,
+    Scene,
+    batch,
+    caption,
+    coverage,
+    draw,
+    paint,
+)
+from tinygen.judges import shapes_parser
+from tinygen.judges.shapes_parser import accuracy, read
+
+both_sides = pytest.mark.parametrize("side", SIDES)
+
+
+def wrong(side: int, copies: int, seed: int) -> tuple[list[tuple[str, str]], float]:
+    """Which of all scenes, `copies` times each, are misread (the two captions), and the least confidence."""
+    scenes = SCENES * copies
+    found, confidence = read(draw(scenes, side, np.random.default_rng(seed)))
+    return [(caption(a), caption(b)) for a, b in zip(scenes, found, strict=True) if a != b], confidence.min()
+
+
+@pytest.mark.parametrize(("side", "copies"), [(16, 4), (32, 2)])
+def test_every_drawing_is_read_right(side, copies):
+    misread, confidence = wrong(side, copies, 10)
+    assert misread == []
+    assert confidence > 0.98
+
+
+@pytest.mark.slow
+@both_sides
+@pytest.mark.parametrize("seed", range(4))
+def test_every_one_of_100_000_drawings_is_read_right(side, seed):
+    misread, confidence = wrong(side, 29, seed)  # 12,528 pictures, eight times
+    assert misread == []
+    assert confidence > 0.95
+
+
+def under_noise(side: int, strength: float, copies: int) -> dict[str, float]:
+    """The accuracy on all scenes with Gaussian noise of this standard deviation, at a fixed seed."""
+    rng = np.random.default_rng(11)
+    scenes = SCENES * copies
+    pictures = draw(scenes, side, rng)
+    return accuracy(pictures + strength * rng.standard_normal(pictures.shape), scenes)
+
+
+@pytest.mark.parametrize(
+    ("side", "strength", "shape", "all_four"),
+    [(16, 0.1, 1.0, 1.0), (16, 0.3, 0.96, 0.96), (16, 0.75, 0.75, 0.73), (32, 0.5, 0.99, 0.99)],
+)
+def test_noise_is_read_through(side, strength, shape, all_four):
+    found = under_noise(side, strength, 1)
+    assert found["shape"] >= shape
+    assert found["all"] >= all_four
+    assert min(found["colour"], found["size"], found["position"]) >= 0.95
+
+
+@pytest.mark.slow
+def test_the_table_of_noise_is_what_is_measured():
+    table = [line.split() for line in shapes_parser.__doc__.splitlines() if line.startswith("    ")]
+    strengths = [float(word) for word in table[0][1:]]
+    assert [int(row[0]) for row in table[1:]] == list(SIDES)
+    for side, *figures in table[1:]:
+        measured = [100 * under_noise(int(side), strength, 5)["all"] for strength in strengths]
+        np.testing.assert_allclose([float(figure) for figure in figures], measured, atol=0.3)
+
+
+def test_pictures_are_read_one_by_one():
+    pictures, _ = batch(300, 16, np.random.default_rng(12))
+    pictures += np.random.default_rng(13).normal(size=pictures.shape) * 0.1  # more than one chunk
+    scenes, confidence = read(pictures)
+    assert 256 == shapes_parser.CHUNK < len(scenes)
+    for i in (0, 255, 256, 299):
+        [scene], [sure] = read(pictures[i : i + 1])
+        assert scene == scenes[i]
+        assert sure == pytest.approx(confidence[i], abs=1e-6)
+    assert read(pictures[:0])[0] == []
+
+
+@both_sides
+def test_confidence_says_when_there_is_nothing_to_read(side):
+    rng = np.random.default_rng(14)
+    assert (read(np.full((3, 3, side, side), -0.8))[1] == 0).all()
+    assert read(rng.uniform(-1, 1, (50, 3, side, side)))[1].max() < 0.2
+    left, right = (
+        draw([Scene("square", "red", "large", place)] * 20, side, rng) for place in ("left", "right")
+    )
+    assert read(np.maximum(left, right))[1].max() < 0.75  # two shapes
+    assert read(-left)[1].max() < 0.2  # cyan on white
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("place", "ink", "paper", "low", "high"),
+    [
+        ((0.5, 0.5, 0.13), COLOURS["red"], BACKGROUND, 0.999, 1),
+        ((0.375, 0.5, 0.13), COLOURS["red"], BACKGROUND, 0, 0.9),  # between two places
+        ((0.5, 0.5, 0.165), COLOURS["red"], BACKGROUND, 0, 0.9),  # between two sizes
+        ((0.5, 0.5, 0.13), (0.5, 0.5, 0.5), BACKGROUND, 0, 0.9),  # grey
+        ((0.5, 0.5, 0.13), COLOURS["red"], (0.3, 0.3, 0.3), 0, 0.9),  # on grey
+    ],
+)
+def test_confidence_says_how_odd_a_picture_is(side, place, ink, paper, low, high):
+    covered = coverage("circle", np.array([place]), side)
+    [scene], [confidence] = read(paint(covered, np.array([ink]), np.array([paper])))
+    assert scene.shape == "circle"
+    assert low <= confidence <= high
+
+
+def test_accuracy_counts():
+    scenes = list(SCENES[::43])
+    pictures = draw(scenes, 16, np.random.default_rng(15))
+    said = list(scenes)
+    said[0] = dataclasses.replace(said[0], shape="cross")
+    said[1] = dataclasses.replace(
+        said[1], colour="white", size="large" if said[1].size == "small" else "small"
+    )
+    said[2] = dataclasses.replace(said[2], shape="cross", colour="white")
+    n = len(scenes)
+    assert scenes[:3] != said[:3]
+    assert accuracy(pictures, scenes) == dict.fromkeys(
+        ("shape", "colour", "size", "position", "shape and colour", "all"), 1.0
+    )
+    assert accuracy(pictures, said) == {
+        "shape": pytest.approx(1 - 2 / n),
+        "colour": pytest.approx(1 - 2 / n),
+        "size": pytest.approx(1 - 1 / n),
+        "position": 1.0,
+        "shape and colour": pytest.approx(1 - 3 / n),
+        "all": pytest.approx(1 - 3 / n),
+    }
+
+
+def test_errors_of_reading():
+    pictures, scenes = batch(3, 16, np.random.default_rng(16))
+    with pytest.raises(
+        ValueError, match=r"side in \(16, 32\), got \(3, 16, 16\): a single picture is pictures"
+    ):
+        read(pictures[0])
+    with pytest.raises(ValueError, match=r"pictures must be .* got \(3, 16, 16, 3\)"):
+        read(pictures.transpose(0, 2, 3, 1))
+    with pytest.raises(ValueError, match="one scene a picture, and at least one: got 3 pictures, 2 scenes"):
+        accuracy(pictures, scenes[:2])
+    with pytest.raises(ValueError, match="got 0 pictures, 0 scenes"):
+        accuracy(pictures[:0], [])
+    pictures[1, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=re.escape("1 pictures are not finite, the first is pictures[1]")):
+        read(pictures)

@@ -1,0 +1,105 @@
+"""The examples as people run them, in a process of their own; and as modules, in the test's process, where
+they start at once."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tinygen.storage.checkpoints import Checkpoints
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ALONE = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # at the tests' sizes threads only wait for one another
+AS_TEXT = {"encoding": "utf-8", "env": ALONE}
+
+
+def path_of(example):
+    """Where the file of this name is: examples are in folders by subject."""
+    (path,) = EXAMPLES.rglob(example)
+    return path
+
+
+def command(example, *flags):
+    return [sys.executable, str(path_of(example)), *map(str, flags)]
+
+
+def run(example, *flags):
+    """What a process prints, and how it ends."""
+    return subprocess.run(command(example, *flags), capture_output=True, timeout=300, check=False, **AS_TEXT)
+
+
+def stopped(kind, when, example, *flags):
+    """Start it, send the signal as soon as `when()`: what it has printed, and its exit code."""
+    process = subprocess.Popen(
+        command(example, *flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
+        **AS_TEXT,
+    )
+    deadline = time.monotonic() + 300
+    while not when():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(kind)
+    stdout, stderr = process.communicate(timeout=300)  # kernels may be compiled first
+    return stdout, stderr, process.returncode
+
+
+def saved(folder, step):
+    """Whether there is a checkpoint of this step, or of a later one."""
+    return any(int(p.name.split("-")[-1]) >= step for p in Checkpoints(folder / "checkpoints").paths())
+
+
+def outcome(out):
+    """What a run has left in its folder that must be the same to the last bit if it was stopped midway."""
+    result = json.loads((out / "result.json").read_text())
+    figures = {name: x for name, x in result.items() if "second" not in name and name != "flags"}
+    return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+# -- in this process -------------------------------------------------------------------------------
+
+
+def module(example):
+    """The script as a module, which finds its helpers: those beside it, and shared/."""
+    before, path = list(sys.path), path_of(example)
+    sys.path[:0] = [str(path.parent), str(EXAMPLES)]
+    try:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        found = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+    finally:
+        sys.path[:] = before
+    return found
+
+
+def run_here(monkeypatch, example, *flags, stop_after=None, at_step=None):
+    """The module from its command line: its exit code. After so many steps of its loop somebody presses
+    Ctrl-C; `at_step(run)` is called after each, and before the first."""
+    run_type = sys.modules["shared.run"].Run
+    remember = run_type.remember
+    steps = -1  # of this process
+
+    def watched(run):
+        nonlocal steps
+        steps += 1
+        if steps == stop_after:
+            run.stop.ask(signal.SIGINT, None)
+        if at_step:
+            at_step(run)
+        return remember(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_type, "remember", watched)
+        patch.setattr(sys, "argv", [f"{example.__name__}.py", *map(str, flags)])
+        try:
+            example.start(example.flags, example.learn)
+        except SystemExit as end:
+            return end.code
+    return 0

@@ -1,0 +1,39 @@
+"""The Fréchet distance between two sets of features (Heusel et al. 2017, arXiv:1706.08500, section 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def frechet(a: ArrayLike, b: ArrayLike) -> float:
+    """The Fréchet distance of two sets of features, (N, F) and (M, F), each taken for a Gaussian of its mean
+    and its covariance (with N - 1). In the features' units, squared.
+
+    ValueError when the sets have fewer than two rows or other numbers of features."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(f"features must be (N, F) and (M, F), N and M at least 2: got {a.shape}, {b.shape}")
+    cov_a, cov_b = (np.cov(x, rowvar=False).reshape(x.shape[1], -1) for x in (a, b))
+    return frechet_of_gaussians(a.mean(axis=0), cov_a, b.mean(axis=0), cov_b)
+
+
+def frechet_of_gaussians(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov_b: ArrayLike) -> float:
+    """The same from means (F,) and covariances (F, F), which may be singular.
+
+    (Σ₁Σ₂)^½ has the trace of (Σ₁^½ Σ₂ Σ₁^½)^½, which is symmetric. That is (M Mᵀ)^½ with M = Σ₁^½ Σ₂^½, and
+    its trace the sum of M's singular values: without a product of covariances, whose square root would turn
+    rounding errors of 1e-16 into 1e-8."""
+    cov_a, cov_b = np.asarray(cov_a, np.float64), np.asarray(cov_b, np.float64)
+    away = np.square(np.subtract(mean_a, mean_b)).sum()
+    shared = np.linalg.svd(square_root(cov_a) @ square_root(cov_b), compute_uv=False).sum()
+    return float(away + np.trace(cov_a) + np.trace(cov_b) - 2 * shared)
+
+
+def square_root(covariance: Floats) -> Floats:
+    """The symmetric square root, of the eigenvalues; those below zero by rounding count as zero."""
+    values, vectors = np.linalg.eigh(covariance)
+    root: Floats = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return root

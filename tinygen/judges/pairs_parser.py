@@ -1,0 +1,115 @@
+"""A reader of pictures of two shapes (`tinygen.data.shapes_pairs`): which shapes, which colours, which side.
+
+It has learned nothing, like `shapes_parser`, whose templates it uses on either half of the picture.
+
+Drawings are all read right. With Gaussian noise on top, this many per cent are right in all words (a drawing
+of every seventh pair), by side, and by the noise's standard deviation in units of the pictures' [-1, 1]:
+
+    noise  0.1    0.2    0.3    0.5    0.75   1.0
+    16     99.7   99.1   95.2   78.8   47.3   30.0
+    32     100.0  100.0  99.4   99.4   94.2   86.7
+
+Shapes fail first, the smallest ones. One core reads some 450 pictures a second of 16 pixels a side, and 170
+of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tinygen.data.shapes import BACKGROUND, COLOUR_JITTER, COLOURS, Floats
+from tinygen.data.shapes_pairs import LARGEST, SMALLEST, Pair, Thing, centres, coverages, meaning, paint
+from tinygen.judges import shapes_parser
+from tinygen.judges.shapes_parser import best_shape, best_templates, centred, explained, nearest, within
+
+
+def read(pictures: ArrayLike) -> tuple[list[Pair], Floats]:
+    """The `meaning` of each of N pictures (N, 3, side, side), values about [-1, 1]; a confidence each, (N,).
+
+    The confidence is the share of the picture's variance that is explained by the nearest picture that `draw`
+    could have made of those words.
+    """
+    return shapes_parser.in_chunks(read_chunk, pictures)
+
+
+def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
+    """The fraction of pictures (N, 3, side, side) that show what the pairs say: the two shapes, the two
+    colours, the two objects (each shape with its own colour), wherever they are; and all, with the relation.
+    """
+    found, _ = read(pictures)
+    if len(found) != len(pairs) or not found:
+        raise ValueError(f"one pair a picture, one at least: got {len(found)} pictures, {len(pairs)} pairs")
+    aspects: dict[str, Callable[[Pair], Any]] = {
+        "shapes": lambda pair: sorted((pair.first.shape, pair.second.shape)),
+        "colours": lambda pair: sorted((pair.first.colour, pair.second.colour)),
+        "objects": lambda pair: sorted((pair.first, pair.second)),
+        "all": meaning,
+    }
+    return {
+        name: float(np.mean([of(a) == of(b) for a, b in zip(found, pairs, strict=True)]))
+        for name, of in aspects.items()
+    }
+
+
+def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
+    """`read` without its checks, all pictures at once."""
+    n, side = len(pictures), pictures.shape[-1]
+    pixels = pictures.reshape(n, 3, -1)  # (N, 3, P)
+    halves, coarse = in_halves(pictures)
+    fits = [best_shape(halves[k].reshape(pixels.shape), coarse[k], side) for k in (0, 1)]
+    shape, place = np.array([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits])
+    way = place[1, :, :2] - place[0, :, :2]  # (N, 2), from one to the other
+    axis = abs(way).argmax(axis=1)
+    swap = way[np.arange(n), axis] < 0
+    shape = np.where(swap, shape[::-1], shape)  # (2, N): the first is left, or above
+    place = np.where(swap[:, None], place[::-1], place)  # (2, N, 3)
+    ink, paper = colours(coverages(shape, place, side), pixels)
+
+    colour = nearest(ink.reshape(-1, 3), np.array(list(COLOURS.values()))).reshape(n, 2)
+    relations = [("left of", "above")[a] for a in axis]
+    first, second = (
+        [Thing(str(name), list(COLOURS)[i]) for name, i in zip(shape[k], colour[:, k], strict=True)]
+        for k in (0, 1)
+    )
+    pairs = [Pair(*words) for words in zip(first, relations, second, strict=True)]
+
+    # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
+    middle, jitter = centres(relations)
+    centre = within(place[..., :2], middle.swapaxes(0, 1), jitter.swapaxes(0, 1))
+    r = np.clip(place[..., 2:], SMALLEST, LARGEST)
+    ink = within(ink, np.array(list(COLOURS.values()))[colour], COLOUR_JITTER)
+    paper = within(paper, [BACKGROUND] * n, COLOUR_JITTER)
+    covered = coverages(shape, np.concatenate([centre, r], axis=2), side)
+    return pairs, explained(pixels, paint(covered, ink, paper).reshape(pixels.shape))
+
+
+def in_halves(pictures: Floats) -> tuple[Floats, Floats]:
+    """The pictures cut in two between the shapes, left and right or top and bottom, and the other half filled
+    with paper: (2, N, 3, side, side). And for each the best places of every shape, (2, shapes, N, 3)."""
+    side = pictures.shape[-1]
+    paper = np.median(pictures, axis=(2, 3), keepdims=True)  # the shapes cover less than half
+    low = np.arange(side) < side / 2
+    cuts = []
+    for near in (low, low[:, None]):
+        halves = [np.where(mask, pictures, paper) for mask in (near, ~near)]
+        places, gains = zip(*(best_templates(half) for half in halves), strict=True)
+        cuts.append((np.stack(halves), np.stack(places), sum(gain.max(axis=0) for gain in gains)))
+    (beside, left_right, gain), (stacked, above_below, other) = cuts
+    better = (other > gain)[:, None]  # (N, 1): where the horizontal cut is
+    return np.where(better[..., None, None], stacked, beside), np.where(better, above_below, left_right)
+
+
+def colours(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
+    """Inks (N, 2, 3) and paper (N, 3) in units of [0, 1] that fit `pixels` (N, 3, P) best by least squares,
+    for coverages (N, 2, H, W)."""
+    flat = covered.reshape(len(covered), 2, -1)
+    c = centred(flat)
+    normal = c @ c.swapaxes(1, 2)
+    normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(2)  # both in one place?
+    slope = np.linalg.solve(normal, c @ pixels.swapaxes(1, 2))  # (N, 2, 3)
+    paper = pixels.mean(axis=2) - np.einsum("nkc,nk->nc", slope, flat.mean(axis=2))
+    return (paper[:, None] + slope + 1) / 2, (paper + 1) / 2

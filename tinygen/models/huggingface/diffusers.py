@@ -1,0 +1,186 @@
+"""Autoencoders and UNets as Hugging Face's `diffusers` keeps them: folders, read.
+
+    config.json                                  the class of the model, and its options
+    diffusion_pytorch_model.safetensors          the weights (or several files and an index, as in `gpt2.py`)
+
+`from_pretrained(folder)` makes an `AutoencoderKL` of their AutoencoderKL, and a `UNet` of their
+UNet2DConditionModel (a text to look at) or UNet2DModel (none), where the options in config.json allow it
+(`diffusers_config.py`).
+
+The layers are the same, and differ in their names: `NAMES` says how. Queries, keys and values are three
+matrices there and one here. Nothing but JSON and safetensors is ever read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from tinygen import nn
+from tinygen.models.huggingface.diffusers_config import read_config
+from tinygen.models.huggingface.weights import CONFIG, read_shards, require_floats, require_same
+from tinygen.models.pictures import autoencoder, unet
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.nn import spatial
+from tinygen.storage.files import Array, CheckpointError
+from tinygen.storage.safetensors import load_file
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+
+# -- names -----------------------------------------------------------------------------------------
+
+NAMES: dict[type[nn.Module], dict[str, str]] = {
+    nn.ResBlock: {"emb": "time_emb_proj", "skip": "conv_shortcut"},
+    nn.SpatialAttention: {"norm": "group_norm", "attn": ""},
+    nn.SpatialTransformer: {"blocks": "transformer_blocks"},
+    spatial.ContextBlock: {
+        "ln1": "norm1",
+        "attn": "attn1",
+        "ln2": "norm2",
+        "cross": "attn2",
+        "ln3": "norm3",
+        "mlp": "ff",
+    },
+    spatial.GEGLU: {"fc": "net.0.proj", "proj": "net.2"},
+    nn.MultiHeadAttention: {"qkv": "to_q to_k to_v", "proj": "to_out.0"},
+    nn.CrossAttention: {"q": "to_q", "kv": "to_k to_v", "proj": "to_out.0"},
+    AutoencoderKL: {"to_moments": "quant_conv", "from_code": "post_quant_conv"},
+    autoencoder.Encoder: {
+        "stem": "conv_in",
+        "levels": "down_blocks",
+        "middle": "mid_block",
+        "norm": "conv_norm_out",
+        "out": "conv_out",
+    },
+    autoencoder.Decoder: {
+        "stem": "conv_in",
+        "levels": "up_blocks",
+        "middle": "mid_block",
+        "norm": "conv_norm_out",
+        "out": "conv_out",
+    },
+    UNet: {
+        "steps": "time_embedding",
+        "labels": "class_embedding",
+        "down": "down_blocks",
+        "middle": "mid_block",
+        "up": "up_blocks",
+        "norm_out": "conv_norm_out",
+    },
+    unet.Steps: {"fc": "linear_1", "proj": "linear_2"},
+    unet.Down: {"downsample": "downsamplers.0"},
+    unet.Up: {"upsample": "upsamplers.0"},
+}
+"""What the parts of a module are called there, where it is not the same name. Several names are layers there
+whose weights stand one below the other here."""
+
+KINDS: dict[type, str] = {
+    nn.ResBlock: "resnets",
+    nn.SpatialAttention: "attentions",
+    autoencoder.Halve: "downsamplers",
+    nn.Upsample: "upsamplers",
+}
+"""The lists into which the steps of a Sequential are sorted there."""
+
+Names = tuple[str, ...]
+
+OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What attention's layers were called in older files."""
+
+
+def sources(module: nn.Module, paths: Names = ("",)) -> Iterator[tuple[nn.Parameter, Names]]:
+    """Every parameter below the module, and the names of the tensors there that it consists of, in order.
+    `paths` are the module's own names there."""
+    counts: Counter[str] = Counter()
+    for name, part in vars(module).items():
+        if not isinstance(part, nn.Parameter | nn.Module):
+            continue
+        theirs = NAMES.get(type(module), {}).get(name, name)
+        if isinstance(module, nn.Sequential):
+            kind = KINDS[type(part)]
+            theirs = f"{kind}.{counts[kind]}"
+            counts[kind] += 1
+        inner = tuple(f"{path}.{end}".strip(".") for path in paths for end in theirs.split(" "))
+        if isinstance(part, nn.Parameter):
+            yield part, inner
+        else:
+            yield from sources(part, inner)
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def from_pretrained(folder: str | Path, rng: np.random.Generator | None = None) -> AutoencoderKL | UNet:
+    """The model in a folder of diffusers' format, in float32 and evaluation mode.
+
+    An autoencoder's `scale` is the folder's scaling_factor. To train on, give the `rng` that draws the
+    dropout (default: one with seed 0). Raises CheckpointError for what is missing, damaged, or a model that
+    tinygen's blocks cannot express, naming files, options, tensors."""
+    folder = Path(folder)
+    config, scale = read_config(folder / CONFIG)
+    path, tensors = read_tensors(folder)
+    require_floats(path, tensors)
+    require_enough(path, config, tensors)
+    model = untrained(config, np.random.default_rng(0) if rng is None else rng)
+    parts = list(sources(model))
+    wanted = {name: (p.shape[0] // len(names), *p.shape[1:]) for p, names in parts for name in names}
+    tensors = {name: as_matrix(array, wanted.get(name)) for name, array in tensors.items()}
+    require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
+    for p, names in parts:
+        p.data = np.concatenate([tensors[name] for name in names], dtype=np.float32)
+    if isinstance(model, AutoencoderKL):
+        model.scale.data = np.asarray(scale, np.float32)
+    return model.eval()
+
+
+def untrained(config: AutoencoderConfig | UNetConfig, rng: np.random.Generator) -> AutoencoderKL | UNet:
+    return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng)
+
+
+def require_enough(path: Path, config: AutoencoderConfig | UNetConfig, tensors: dict[str, Array]) -> None:
+    """CheckpointError, before any array is made, where config.json describes a model far beyond the file:
+    some of its tensors, for each size that is in it, have more numbers together than all that are there."""
+    c = config
+    least = 9 * (c.channels * c.in_channels + c.blocks * sum((c.channels * m) ** 2 for m in c.multipliers))
+    if isinstance(c, UNetConfig):
+        least += c.channels * (9 * c.out_channels + 4 * (c.classes or 0) + (c.context or 0))
+    else:
+        least += 4 * c.latent**2
+    total = sum(array.size for array in tensors.values())
+    if least > total:
+        raise CheckpointError(path, "another model", f"at least {least} numbers by {CONFIG}", total)
+
+
+def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
+    """The file, or the index of several, and {name as of today: array} of all."""
+    single, index = folder / WEIGHTS, folder / INDEX
+    if single.exists():
+        path, tensors = single, load_file(single)
+    elif index.exists():
+        path, tensors = index, read_shards(index)
+    else:
+        others = ", ".join(sorted(p.name for p in folder.glob("*.bin"))) or "neither"
+        raise CheckpointError(folder, "no weights that are safe to read", f"{WEIGHTS} or {INDEX}", others)
+    renamed = {today(name): array for name, array in tensors.items()}
+    if len(renamed) < len(tensors):
+        twice = next(name for name in tensors if today(name) != name and today(name) in tensors)
+        raise CheckpointError(path, "an old name of another", "one of the two", today(twice), twice)
+    return path, renamed
+
+
+def today(name: str) -> str:
+    """The name that a tensor of an older file has now."""
+    path, _, kind = name.rpartition(".")
+    above, _, layer = path.rpartition(".")
+    return f"{above}.{OLDER[layer]}.{kind}" if ".attentions." in path and layer in OLDER else name
+
+
+def as_matrix(array: Array, wanted: tuple[int, ...] | None) -> Array:
+    """A 1×1 convolution's weight as that of a linear layer, where this is wanted."""
+    one_by_one = wanted is not None and array.shape == (*wanted, 1, 1)
+    return array[:, :, 0, 0] if one_by_one and array.ndim == 4 else array

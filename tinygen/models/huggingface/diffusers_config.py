@@ -1,0 +1,249 @@
+"""What `diffusers` calls the options of its models, and the models here that are the same.
+
+Their classes have many more options than there are here. What an option must be is written below, one by one;
+another value, and an option that is not known here, is refused by name: weights that fit by their shapes may
+still mean something else. Defaults are those of their classes, for what config.json leaves out. The weights
+are `diffusers.py`'s affair.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_no_quantization
+from tinygen.models.pictures.autoencoder import AutoencoderConfig
+from tinygen.models.pictures.unet import UNetConfig
+from tinygen.storage.files import CheckpointError, read_json, short
+
+UNETS = ["UNet2DConditionModel", "UNet2DModel"]
+
+
+class Options:
+    """A config.json, out of which the options are taken one by one, until none is left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left = read_json(path, CONFIG_LIMIT)
+        require_no_quantization(path, self.left)
+        self.kind = self.left.get("_class_name")
+
+    def refuse(self, name: str, expected: str, found: object) -> NoReturn:
+        raise CheckpointError(self.path, f"the option {name}", expected, short(found))
+
+    def choice(self, name: str, default: Any, *values: Any) -> Any:
+        """The option, which is one of the values; without any, it is the default."""
+        found = self.left.pop(name, default)
+        allowed = values or (default,)
+        if found not in allowed:
+            texts = " or ".join(json.dumps(value) for value in allowed)
+            self.refuse(name, f"{texts}: tinygen's blocks can do nothing else", found)
+        return found
+
+    def size(self, name: str, default: int) -> int:
+        """The option, a whole number from 1."""
+        return self.sizes(name, [self.left.pop(name, default)])[0]
+
+    def sizes(self, name: str, found: Any) -> list[int]:
+        """What was found, when it is a list of whole numbers from 1."""
+        if not isinstance(found, list) or not found:
+            self.refuse(name, "a list of whole numbers", found)
+        for n in found:
+            if type(n) is not int or not 1 <= n < 2**31:
+                self.refuse(name, "a whole number from 1", n)
+        return found
+
+    def rate(self, name: str, default: float) -> float:
+        """The option, a number from 0 and below 1."""
+        found = self.left.pop(name, default)
+        if type(found) not in (int, float) or not 0 <= found < 1:
+            self.refuse(name, "a number from 0, below 1", found)
+        return float(found)
+
+    def widths(self, default: list[int]) -> list[int]:
+        """block_out_channels, which the groups of the norms divide."""
+        name = "block_out_channels"
+        widths = self.sizes(name, self.left.pop(name, default))
+        groups = self.left.get("norm_num_groups", 32)
+        if type(groups) is int and groups > 0 and (odd := [n for n in widths if n % groups]):
+            self.refuse(name, f"multiples of norm_num_groups={groups}", odd[0])
+        return widths
+
+    def end(self) -> None:
+        """Raise for options that nobody has taken; those with an underscore are notes."""
+        for name, value in self.left.items():
+            if not name.startswith("_"):
+                self.refuse(name, "no such option: tinygen does not know what it means", value)
+
+
+def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
+    """The model that a config.json describes, and the scale of its codes (1 for a UNet).
+
+    Raises CheckpointError for the first option that tinygen's blocks cannot express."""
+    o = Options(path)
+    if o.kind == "AutoencoderKL":
+        return autoencoder_config(o)
+    if o.kind not in UNETS:
+        o.refuse("_class_name", f"one of {['AutoencoderKL', *UNETS]}", o.kind)
+    return unet_config(o), 1.0
+
+
+# -- AutoencoderKL ---------------------------------------------------------------------------------
+
+
+def autoencoder_config(o: Options) -> tuple[AutoencoderConfig, float]:
+    """The options of an AutoencoderKL as ours, and the scale of its codes."""
+    widths = o.widths([64])
+    unit = math.gcd(*widths)
+    config = AutoencoderConfig(
+        in_channels=o.size("in_channels", 3),
+        latent=o.size("latent_channels", 4),
+        channels=unit,
+        multipliers=tuple(n // unit for n in widths),
+        blocks=o.size("layers_per_block", 1),
+        attention=o.choice("mid_block_add_attention", True, True, False),
+        groups=o.size("norm_num_groups", 32),
+    )
+    o.choice("out_channels", 3, config.in_channels)
+    o.choice("down_block_types", ["DownEncoderBlock2D"], ["DownEncoderBlock2D"] * len(widths))
+    o.choice("up_block_types", ["UpDecoderBlock2D"], ["UpDecoderBlock2D"] * len(widths))
+    o.choice("act_fn", "silu", "silu", "swish")
+    for name in ("use_quant_conv", "use_post_quant_conv"):
+        o.choice(name, True)
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        o.choice(name, None)
+    scale = o.left.pop("scaling_factor", 0.18215)
+    if type(scale) not in (int, float) or not 1e-30 < scale < 1e30:  # what float32 can hold, and its inverse
+        o.refuse("scaling_factor", "a number above 0, and below 1e30", scale)
+    for name in ("sample_size", "force_upcast"):
+        o.left.pop(name, None)  # sizes of pictures; advice for half precision
+    o.end()
+    return config, float(scale)
+
+
+# -- UNet2DConditionModel, UNet2DModel -------------------------------------------------------------
+
+UNET_FIXED: dict[str, Any] = {
+    "act_fn": "silu",
+    "addition_embed_type": None,
+    "addition_time_embed_dim": None,
+    "attention_type": "default",
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "class_embeddings_concat": False,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_norm": None,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "dual_cross_attention": False,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-5,
+    "num_attention_heads": None,
+    "only_cross_attention": False,
+    "projection_class_embeddings_input_dim": None,
+    "resnet_out_scale_factor": 1.0,
+    "resnet_skip_time_act": False,
+    "reverse_transformer_layers_per_block": None,
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+    "transformer_layers_per_block": 1,
+    "upsample_type": "conv",
+}
+"""Options for which there is but one value here."""
+
+UNET_FREE = (
+    "sample_size",  # the UNet takes any
+    "upcast_attention",  # to float32, in which everything is here
+    "use_linear_projection",  # a 1×1 convolution, or the linear layer that is the same
+    "num_train_timesteps",
+    "addition_embed_type_num_heads",
+)
+"""Options that make no difference where the others have these values."""
+
+
+def unet_config(o: Options) -> UNetConfig:
+    """The options of a UNet2DConditionModel, or of a UNet2DModel, as ours."""
+    text = o.kind == "UNet2DConditionModel"
+    cross = "CrossAttn" if text else "Attn"
+    widths = o.widths([320, 640, 1280, 1280] if text else [224, 448, 672, 896])
+    if odd := [n for n in widths if n % widths[0]]:
+        o.refuse("block_out_channels", f"multiples of the first, {widths[0]}", odd[0])
+    attention = levels_of(o, len(widths), cross)
+    classes = o.left.pop("num_class_embeds", None)
+    config = UNetConfig(
+        in_channels=o.size("in_channels", 4 if text else 3),
+        out_channels=o.size("out_channels", 4 if text else 3),
+        channels=widths[0],
+        multipliers=tuple(n // widths[0] for n in widths),
+        blocks=o.size("layers_per_block", 2),
+        attention=attention,
+        classes=None if classes is None else o.sizes("num_class_embeds", [classes])[0] - 1,
+        context=o.size("cross_attention_dim", 1280) if text else None,
+        dropout=o.rate("dropout", 0.0),
+        scale_shift=o.choice("resnet_time_scale_shift", "default", "default", "scale_shift") == "scale_shift",
+        groups=o.size("norm_num_groups", 32),
+        **heads_of(o, widths, attention),
+    )
+    if text:
+        o.choice("mid_block_type", "UNetMidBlock2DCrossAttn")
+        o.choice("mid_block_only_cross_attention", None, None, False)
+    else:
+        o.choice("mid_block_type", "UNetMidBlock2D")
+        o.choice("add_attention", True)
+        # where it is left out, a mid block with scale and shift has an attention without a norm
+        o.choice("attn_norm_num_groups", None, config.groups, *[None] * (not config.scale_shift))
+    for name, value in UNET_FIXED.items():
+        o.choice(name, value)
+    for name in UNET_FREE:
+        o.left.pop(name, None)
+    o.end()
+    return config
+
+
+def levels_of(o: Options, levels: int, kind: str) -> tuple[bool, ...]:
+    """Which levels have attention: down_block_types, with up_block_types the other way round."""
+    plain, attending = "DownBlock2D", f"{kind}DownBlock2D"
+    default = [attending] * 3 + [plain] if kind == "CrossAttn" else [plain] + [attending] * 3
+    found = o.left.pop("down_block_types", default)
+    if not isinstance(found, list) or len(found) != levels or any(t not in (plain, attending) for t in found):
+        o.refuse("down_block_types", f"{levels} of {plain} and {attending}", found)
+    mirrored = [name.replace("Down", "Up") for name in reversed(found)]
+    o.choice("up_block_types", [name.replace("Down", "Up") for name in reversed(default)], mirrored)
+    return tuple(name == attending for name in found)
+
+
+def heads_of(o: Options, widths: list[int], attention: tuple[bool, ...]) -> dict[str, int]:
+    """`heads` or `head_channels` of a UNetConfig, from attention_head_dim.
+
+    In a UNet2DModel that is the width of a head, null meaning one head. In a UNet2DConditionModel it is the
+    number of heads, of all levels or level by level, by an old mistake that has become the format."""
+    name, text = "attention_head_dim", o.kind == "UNet2DConditionModel"
+    found = o.left.pop(name, 8)
+    if found is None and not text:
+        return {"heads": 1}
+    dims = o.sizes(name, found if text and isinstance(found, list) else [found])
+    if len(dims) not in (1, len(widths)):
+        o.refuse(name, f"one number, or {len(widths)}", found)
+    dims = dims * (len(widths) // len(dims))
+    attending = [*attention[:-1], True]  # the middle is as wide as the last level, and always has one
+    pairs = [(n, d) for n, d, yes in zip(widths, dims, attending, strict=True) if yes]
+    if any(n % d for n, d in pairs):
+        o.refuse(name, f"divisors of the attentions' widths {[n for n, _ in pairs]}", found)
+    if not text:
+        return {"head_channels": dims[0]}
+    if len({d for _, d in pairs}) == 1:
+        return {"heads": pairs[0][1]}
+    sizes = {n // d for n, d in pairs}
+    if len(sizes) > 1:
+        o.refuse(name, "as many heads at every level, or heads of one width", found)
+    return {"head_channels": sizes.pop()}

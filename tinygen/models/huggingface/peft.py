@@ -1,0 +1,207 @@
+"""Adapters (LoRA) as Hugging Face's `peft` keeps them: a folder, read and written.
+
+    adapter_config.json             r, lora_alpha, lora_dropout, which layers, and options of other methods
+    adapter_model.safetensors       two matrices a layer, A (r, in) and B (out, r), by the layer's name there:
+                                    base_model.model.transformer.h.0.attn.c_attn.lora_A.weight
+
+The weights of the model are not in it: `load_adapters` puts them beside those that the model has, which must
+be those that they were trained with. A GPT's layers go by the names of `transformers`; those of any other
+model by their own. GPT-2's matrices are (in, out) there, which `fan_in_fan_out` says; A and B are as here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygen.align.lora import LoRALinear, adaptable, attach
+from tinygen.models.huggingface.gpt2 import ADAPTERS as CONFIG
+from tinygen.models.huggingface.gpt2 import LAYERS
+from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_floats, require_same
+from tinygen.models.language.gpt import GPT
+from tinygen.nn import Linear, Module
+from tinygen.storage.files import (
+    Array,
+    CheckpointError,
+    disk_errors,
+    make_folder,
+    read_json,
+    replace_file,
+    short,
+)
+from tinygen.storage.safetensors import load_file, save_file
+from tinygen.tensor import to_device
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+FREE = (
+    "auto_mapping",  # notes
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+    "task_type",
+    "fan_in_fan_out",  # how the weight of the layer lies in its own file
+    "megatron_core",  # settings of what must be off
+    "qalora_group_size",
+    "runtime_config",
+)
+"""Options of `peft` that make no difference to what adapters compute."""
+
+STARTS = (True, False, "gaussian", "orthogonal")
+"""init_lora_weights: how A and B started, where the weight beside them was left as it was. The others (PiSSA,
+OLoRA, LoftQ, ...) change that too, and their adapters fit no other weight."""
+
+
+def their_name(model: Module, name: str) -> str:
+    """What a layer of the model is called by `transformers`."""
+    block = re.fullmatch(r"(h\.\d+)\.(.+)", name)
+    if isinstance(model, GPT) and block and block[2] in LAYERS:
+        return f"transformer.{block[1]}.{LAYERS[block[2]]}"
+    return name
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def save_adapters(model: Module, folder: str | Path, base_model: str | None = None) -> None:
+    """Write the adapters of the model, merged or not, as a folder that `load_adapters` and `peft` read.
+
+    `base_model` is a note for `peft`: the name, or the folder, of the model without them. ValueError when the
+    model has no adapters, or they have not all one rank, alpha and dropout; CheckpointError when the disk
+    refuses."""
+    found = {their_name(model, path): m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
+    settings = {(m.rank, number_of(m.alpha.numpy()), m.drop.p) for m in found.values()}
+    if len(settings) != 1:
+        has = sorted(settings) or "none: add_lora(model, ...) puts some beside its layers"
+        raise ValueError(f"adapters of one rank, alpha and dropout are needed, the model has {has}")
+    [(rank, alpha, dropout)] = settings
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM" if isinstance(model, GPT) else None,
+        "base_model_name_or_path": base_model,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "target_modules": list(found),
+        "fan_in_fan_out": any(name.startswith("transformer.h.") for name in found) and isinstance(model, GPT),
+        "bias": "none",
+        "use_dora": False,
+        "use_rslora": False,
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+    tensors = {}
+    for name, m in found.items():
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = m.lora_a.numpy()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = m.lora_b.numpy()
+    folder = Path(folder)
+    with disk_errors(folder):
+        make_folder(folder)
+    save_file(folder / WEIGHTS, tensors, {"format": "pt"})
+    with disk_errors(folder / CONFIG):
+        replace_file(folder / CONFIG, [f"{json.dumps(config, indent=2)}\n".encode()])
+
+
+def number_of(scalar: Any) -> int | float:
+    """The shortest number that is this one in its own precision: 0.1, not 0.10000000149."""
+    value = float(str(scalar))
+    return int(value) if value.is_integer() else value
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def load_adapters(model: Module, folder: str | Path, rng: np.random.Generator | None = None) -> list[str]:
+    """Put the adapters of a folder beside the layers of a model that has none; it is frozen but for them, as
+    after `add_lora`, and can be trained on. Returns the names of the layers.
+
+    The `rng` draws their dropout (default: one with seed 0). Raises CheckpointError, having changed nothing,
+    for what is missing, damaged, does not fit the model, or does more than LoRA here, naming options and
+    tensors; ValueError when the model has adapters already."""
+    folder, layers = Path(folder), adaptable(model)
+    config = read_config(folder / CONFIG)
+    tensors = read_tensors(folder)
+    names = {their_name(model, ours): ours for ours in layers}
+    if any(name.startswith(f"{PREFIX}h.") for name in tensors):  # they were a GPT-2's without its head
+        names = {theirs.removeprefix("transformer."): ours for theirs, ours in names.items()}
+    ends = tuple(f".{target}" for target in config["target_modules"])
+    chosen = {theirs: layers[ours] for theirs, ours in names.items() if f".{theirs}".endswith(ends)}
+    require_fit(folder, config, chosen, tensors)
+    beside, drawn = {names[theirs]: layer for theirs, layer in chosen.items()}, np.random.default_rng(0)
+    placed = attach(model, beside, config["r"], config["lora_alpha"], config["lora_dropout"], drawn)
+    for theirs in chosen:
+        adapter = placed[names[theirs]]
+        adapter.drop.rng = drawn if rng is None else rng  # of which nothing was drawn, so that a run goes on
+        for side, p in (("A", adapter.lora_a), ("B", adapter.lora_b)):
+            array = np.array(tensors[f"{PREFIX}{theirs}.lora_{side}.weight"], p.dtype, order="C")
+            p.data = to_device(array, p.device)
+    return list(placed)
+
+
+def read_tensors(folder: Path) -> dict[str, Array]:
+    pickle = folder / "adapter_model.bin"
+    if pickle.exists() and not (folder / WEIGHTS).exists():
+        problem = "a pickle, which can run any program when it is loaded, and is never read here"
+        raise CheckpointError(pickle, problem, WEIGHTS, pickle.name)
+    tensors = load_file(folder / WEIGHTS)
+    require_floats(folder / WEIGHTS, tensors)
+    return tensors
+
+
+def require_fit(
+    folder: Path, config: Mapping[str, Any], layers: Mapping[str, Linear], tensors: Mapping[str, Array]
+) -> None:
+    """CheckpointError unless the tensors are adapters of these layers (by their names there). The weight of
+    a head, which peft writes as well, must be the model's."""
+    path, rank, targets = folder / WEIGHTS, config["r"], short(config["target_modules"])
+    if not layers:
+        raise CheckpointError(folder / CONFIG, "the option target_modules", "layers of the model", targets)
+    wanted = {}
+    for name, layer in layers.items():
+        out_features, in_features = layer.weight.shape
+        wanted[f"{PREFIX}{name}.lora_A.weight"] = rank, in_features
+        wanted[f"{PREFIX}{name}.lora_B.weight"] = out_features, rank
+        if (base := f"{PREFIX}{name}.base_layer.weight") in tensors:
+            wanted[base] = out_features, in_features
+            if not np.array_equal(tensors[base].astype(layer.weight.dtype), layer.weight.numpy()):
+                raise CheckpointError(path, "beside another weight", "the model's own", "other numbers", base)
+    require_same(path, wanted, {name: array.shape for name, array in tensors.items()}, CONFIG)
+    most = min(min(layer.weight.shape) for layer in layers.values())
+    if rank > most:
+        raise CheckpointError(folder / CONFIG, "the option r", f"at most {most}, a side of a matrix", rank)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options of LoRA. CheckpointError names the first that is wrong, or asks for more than LoRA here."""
+    found = {"lora_dropout": 0.0, "bias": "none", "init_lora_weights": True, **read_json(path, CONFIG_LIMIT)}
+
+    def check(name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise CheckpointError(path, f"the option {name}", expected, short(found.get(name)))
+
+    numbers, targets = (int, float), found.get("target_modules")
+    check("peft_type", found.get("peft_type") == "LORA", "'LORA'")
+    check("r", type(found.get("r")) is int and 0 < found["r"] < 2**31, "a whole number from 1")
+    alpha: Any = found.get("lora_alpha")
+    dropout = found["lora_dropout"]
+    check("lora_alpha", type(alpha) in numbers and 1e-30 < alpha < 1e30, "a number above 0, below 1e30")
+    check("lora_dropout", type(dropout) in numbers and 0 <= dropout < 1, "a number from 0, below 1")
+    good = isinstance(targets, list) and targets and all(isinstance(name, str) and name for name in targets)
+    check("target_modules", bool(good), "a list of names; a regular expression is not run here")
+    check("bias", found["bias"] == "none", "'none': adapters here train no biases")
+    start = found["init_lora_weights"]
+    check("init_lora_weights", type(start) in (bool, str) and start in STARTS, f"one of {list(STARTS)}")
+    checked = ("peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "bias", "init_lora_weights")
+    for name, value in found.items():
+        if name not in (*FREE, *checked):
+            off = value is None or value is False or value == [] or value == {}  # 0 may be a layer's number
+            check(name, off, "off: LoRA here can do nothing of the kind")
+    return found

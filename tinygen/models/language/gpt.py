@@ -1,0 +1,207 @@
+"""GPT: a language model that reads from left to right and predicts the next token.
+
+Radford et al. 2018 and 2019 (GPT, GPT-2); the sizes and the initialisation follow GPT-2 and nanoGPT. Token
+and position embeddings, `n_layer` pre-norm Transformer blocks (`tinygen/nn/transformer.py`: causal
+self-attention, then a perceptron, each added to the stream), a last layer norm, and a projection to one
+logit per token of the vocabulary, which shares its weights with the token embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from tinygen import nn, ops
+from tinygen.align.lora import plain_state
+from tinygen.models.huggingface import gpt2
+from tinygen.modes import no_grad
+from tinygen.tensor import Tensor
+from tinygen.text.bpe import BPE
+from tinygen.text.decoding import greedy, sample
+
+END = "<|endoftext|>"
+"""The special token that GPT-2 puts between texts."""
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT; the defaults are nanoGPT's smallest model for the CPU."""
+
+    vocab_size: int
+    block_size: int = 64  # the longest context, T
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128  # the width of the stream, C
+    dropout: float = 0.0
+    bias: bool = True  # in the linear layers and layer norms, as in GPT-2; nanoGPT trains without
+    gelu: str = "none"  # "tanh" for GPT-2's weights
+    tie_weights: bool = True
+    norm_eps: float = 1e-5  # added to the variance in layer norms
+
+
+class GPT(nn.Module):
+    """`model(idx, targets)` -> logits and loss; `model.generate(idx, n, rng)` -> tokens."""
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator) -> None:
+        c = self.config = config
+        self.wte = nn.Embedding(c.vocab_size, c.n_embd, rng=rng)
+        self.lm_head = nn.Linear(c.n_embd, c.vocab_size, bias=False, rng=rng)
+        if c.tie_weights:
+            self.lm_head.weight = self.wte.weight  # before the rest is made: its own were as large
+        self.wpe = nn.Embedding(c.block_size, c.n_embd, rng=rng)
+        self.drop = nn.Dropout(c.dropout, rng=rng)
+        self.h = nn.ModuleList(
+            nn.Block(
+                c.n_embd, c.n_head, dropout=c.dropout, bias=c.bias, gelu=c.gelu, norm_eps=c.norm_eps, rng=rng
+            )
+            for _ in range(c.n_layer)
+        )
+        self.ln_f = nn.LayerNorm(c.n_embd, c.bias, c.norm_eps)
+        self.initialize(rng)
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """N(0, 0.02²) for weights, 0 for biases; the 2·n_layer projections that add into the stream get the
+        std 0.02/sqrt(2·n_layer), so that its variance does not grow with depth (GPT-2, section 2.3)."""
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                std = 0.02 / math.sqrt(2 * self.config.n_layer) if name.endswith("proj.weight") else 0.02
+                rng.standard_normal(p.shape, dtype=np.float32, out=p.data)
+                p.data *= std
+            elif name.endswith("bias"):
+                p.data = np.zeros_like(p.data)
+
+    def forward(self, idx: Any, targets: Any = None) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, T, V) for tokens idx (B, T), and with targets (B, T) the mean loss in nats:
+        targets[b, t] is the token after idx[b, t], or -1 where it does not count.
+
+        Raises ValueError for more than block_size tokens, IndexError for tokens outside the vocabulary."""
+        logits = self.lm_head(self.features(idx))
+        if targets is None:
+            return logits, None
+        return logits, ops.cross_entropy(logits, targets, ignore_index=-1)
+
+    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
+        """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
+        cached ones, and the caches grow by them."""
+        idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # on a card it stays there
+        start = caches[0].length if caches else 0
+        end = start + idx.shape[1]
+        if end > self.config.block_size:
+            raise ValueError(
+                f"{end} tokens are more than block_size={self.config.block_size}: crop the context"
+            )
+        x = self.drop(self.wte(idx) + self.wpe(np.arange(start, end)))  # (B, T, C)
+        for i, block in enumerate(self.h):
+            x = block(x, cache=caches[i] if caches else None)
+        return self.ln_f(x)  # type: ignore[no-any-return]
+
+    def generate(
+        self,
+        idx: Any,
+        n: int,
+        rng: np.random.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Any:
+        """Continue idx (B, T), T >= 1, by n tokens: (B, T + n). The rest is as in `stream`."""
+        idx = np.asarray(idx)
+        with closing(self.stream(idx, rng, temperature, top_k, top_p)) as tokens:
+            return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
+
+    def stream(
+        self,
+        idx: Any,
+        rng: np.random.Generator,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Generator[Any, None, None]:
+        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0
+        is greedy.
+
+        Keys and values are cached as long as everything fits into block_size; beyond that the context is
+        the last block_size tokens, whose positions change with every step, so that nothing can be kept.
+        The model is in evaluation mode until the generator is closed."""
+        idx = np.asarray(idx)
+        block_size = self.config.block_size
+        caches = [nn.KVCache(block_size) for _ in self.h]
+        training = self.training
+        self.eval()
+        try:
+            while True:
+                with no_grad():
+                    if idx.shape[1] <= block_size:
+                        x = self.features(idx[:, caches[0].length :], caches)
+                    else:
+                        x = self.features(idx[:, -block_size:])
+                    logits = self.lm_head(x[:, -1]).numpy()  # (B, V)
+                token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
+                yield token
+                idx = np.concatenate([idx, token[:, None]], axis=1)
+        finally:
+            self.train(training)
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of
+        every weight that is in a product, and of attention (Chowdhery et al. 2022, arXiv:2204.02311, appendix
+        B). Embeddings are looked up: they count only where the weight is the last projection's too."""
+        c = self.config
+        weights = self.num_parameters() - self.wpe.weight.size
+        if not c.tie_weights:
+            weights -= self.wte.weight.size
+        return 6 * weights + 12 * c.n_layer * c.n_embd * c.block_size
+
+    # -- GPT-2's files -----------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, rng: np.random.Generator | None = None, dropout: float | None = None
+    ) -> Self:
+        """The GPT-2 in a folder of Hugging Face's format (`gpt2.py`), in float32 and evaluation mode.
+
+        To train on, give the `rng` that draws the dropout (default: one with seed 0), and its rate (default:
+        the folder's). `BPE.load(folder, special=[END])` reads the tokenizer. Raises CheckpointError, naming
+        files, options, tensors, when the folder holds no such model."""
+        options, state = gpt2.read(folder)
+        rates = {name: options[name] for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
+        if dropout is None and len(set(rates.values())) > 1:
+            raise ValueError(f"GPT has one rate of dropout, {folder} has {rates}: pass dropout=")
+        config = GPTConfig(
+            vocab_size=options["vocab_size"],
+            block_size=options["n_positions"],
+            n_layer=options["n_layer"],
+            n_head=options["n_head"],
+            n_embd=options["n_embd"],
+            dropout=rates["attn_pdrop"] if dropout is None else dropout,
+            gelu=gpt2.GELU[options["activation_function"]],
+            tie_weights=options["tie_word_embeddings"],
+            norm_eps=options["layer_norm_epsilon"],
+        )
+        model = cls(config, np.random.default_rng(0) if rng is None else rng)
+        for name, p in model.named_parameters():
+            p.data = np.array(state[name], np.float32, order="C")
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, tokenizer: BPE | None = None) -> None:
+        """Write this model, and its tokenizer if it is given, as a folder that `from_pretrained` and Hugging
+        Face's `transformers` read (`gpt2.py`). Merged adapters (LoRA) go in as part of the weights.
+
+        Raises ValueError, having written nothing, for a tokenizer with more tokens than the model has, for
+        adapters that are not merged, and for a model that is not the GPT of its config; CheckpointError when
+        the disk refuses."""
+        end = None
+        if tokenizer is not None:
+            if tokenizer.vocab_size > self.config.vocab_size:
+                raise ValueError(
+                    f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.config.vocab_size}"
+                )
+            end = tokenizer.special.get(END)
+        gpt2.write(folder, self.config, plain_state(self), tokenizer, end)

@@ -1,0 +1,305 @@
+"""Checkpoints: all of a run in a folder, so that it goes on bit for bit wherever it was stopped.
+
+    runs/mine/checkpoints/
+        000003-step-750/
+            arrays.safetensors      the arrays of the state, by path: "model/tensors/wte.weight"
+            manifest.json           the rest of the state; shapes, dtypes, versions, checksums
+        000004-step-1000/ ...
+
+    things = {"model": model, "optimizer": optimizer, "batches": rng}     # see `tinygen/storage/state.py`
+    with Checkpoints("runs/mine/checkpoints") as checkpoints:   # until its end, nobody else writes there
+        ...
+        checkpoints.save(step, things, score=val_loss)
+
+    saved = checkpoints.load()                  # in another process, where `things` were made anew
+    restore(things, saved.state)
+
+A checkpoint is written under another name, file by file, each synced, and renamed when it is complete. So
+whatever has its final name is whole, after a kill and after a power cut; what is not is swept up by the next
+`save`. Checksums find what changes later. Two processes cannot write into one folder at a time (`lock.py`).
+Nothing is pickled: reading runs nothing of what is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import operator
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tinygen.storage.files import (
+    Array,
+    CheckpointError,
+    disk_errors,
+    hashed,
+    make_folder,
+    open_plain,
+    parse_json,
+    read_array,
+    read_small,
+    short,
+    size_of,
+    sync_folder,
+    write_synced,
+)
+from tinygen.storage.lock import FolderLock
+from tinygen.storage.safetensors import Entry, as_array, layout, parse_header, pieces, read_header
+from tinygen.storage.state import flatten, snapshot, unflatten
+from tinygen.storage.versions import changes, versions
+
+FORMAT = 1
+ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
+MANIFEST_LIMIT = 100_000_000
+"""Bytes; see `HEADER_LIMIT` in `tinygen/storage/safetensors.py`. What is large belongs into arrays."""
+
+WRITING, DELETING = ".writing", ".deleting"
+NAME = re.compile(r"(\d{6,})-step-(\d+)")
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read: `state` is what `state_of` made of the things that were saved."""
+
+    path: Path
+    step: int
+    score: float | None
+    state: Any
+    versions: Mapping[str, Any]
+
+
+# -- one checkpoint --------------------------------------------------------------------------------
+
+
+def write(path: Path, step: int, state: Any, score: float | None) -> None:
+    """Make the folder `path` with a checkpoint in it. When this returns, the disk has all of it."""
+    arrays: dict[str, Array] = {}
+    tree = flatten(state, "", arrays)
+    header, ordered = layout(path / ARRAYS, arrays)
+    size = sum(array.nbytes for array in ordered.values())
+    entries, _ = parse_header(path / ARRAYS, header[8:], size)
+    path.mkdir()
+    digests: list[str] = []
+    write_synced(path / ARRAYS, hashed(pieces(header, ordered), digests))
+    manifest = {
+        "format": FORMAT,
+        "step": step,
+        "score": score,
+        "versions": versions(),
+        "files": {ARRAYS: {"bytes": len(header) + size, "sha256": digests[-1]}},
+        "header": digests[0],
+        "arrays": {e.name: said(e, digest) for e, digest in zip(entries, digests[1:], strict=True)},
+        "state": tree,
+    }
+    content = sealed(manifest)
+    if len(content) > MANIFEST_LIMIT:
+        raise CheckpointError(path / MANIFEST, "too long", f"at most {MANIFEST_LIMIT} bytes", len(content))
+    write_synced(path / MANIFEST, [content])
+    sync_folder(path)
+
+
+def said(entry: Entry, digest: str) -> dict[str, Any]:
+    """What the manifest says of an array."""
+    return {"dtype": entry.dtype, "shape": list(entry.shape), "sha256_to_here": digest}
+
+
+def sealed(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as JSON, a field a line; the last, its seal, is the SHA-256 of what stands before it."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items()]
+    body = ("{\n" + ",\n".join(lines)).encode()
+    return body + seal(body)
+
+
+def seal(body: bytes) -> bytes:
+    return f',\n"seal": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def read(path: Path) -> Saved:
+    """Read a checkpoint and check every byte of it. CheckpointError says what is wrong where."""
+    manifest = read_manifest(path / MANIFEST)
+    try:
+        arrays = read_arrays(path / ARRAYS, manifest)
+        state = unflatten(manifest["state"], arrays)
+        step, score = operator.index(manifest["step"]), manifest["score"]
+        return Saved(path, step, score, state, dict(manifest["versions"]))
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise CheckpointError(path / MANIFEST, "no manifest", "the fields of one", found) from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    content = read_small(path, MANIFEST_LIMIT)
+    end = len(seal(b""))
+    body, found = content[:-end], content[-end:]
+    if found != seal(body):
+        raise CheckpointError(path, "damaged", seal(body).split()[-2].decode(), short(found))
+    try:
+        manifest = parse_json(path, content.decode(errors="replace"))
+    except CheckpointError as error:
+        raise CheckpointError(path, "no manifest", error.expected, error.found) from error
+    if "format" not in manifest:
+        raise CheckpointError(path, "no manifest", "a format", short(list(manifest)))
+    if manifest["format"] != FORMAT:
+        raise CheckpointError(path, "of another version", f"format {FORMAT}", short(manifest["format"]))
+    return manifest
+
+
+def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays by their paths, each checked against the manifest."""
+    if list(manifest["files"]) != [ARRAYS]:
+        raise CheckpointError(path.with_name(MANIFEST), "other files", ARRAYS, short(manifest["files"]))
+    with open_plain(path) as file:
+        whole, length = manifest["files"][ARRAYS]["bytes"], size_of(file)
+        if length != whole:
+            raise CheckpointError(path, "another size", f"{whole} bytes", length)
+        header, size = read_header(path, file)
+        sha = hashlib.sha256(len(header).to_bytes(8, "little") + header)
+        if sha.hexdigest() != manifest["header"]:
+            raise CheckpointError(path, "the header is damaged", manifest["header"], sha.hexdigest())
+        entries, _ = parse_header(path, header, size)
+        content = read_array(path, file, size)
+    arrays = {}
+    for entry in entries:
+        raw = content[entry.begin : entry.end]
+        sha.update(raw.data)
+        expected, found = manifest["arrays"][entry.name], said(entry, sha.hexdigest())
+        if expected != found:
+            raise CheckpointError(path, "damaged", expected, found, entry.name)
+        arrays[entry.name] = as_array(path, entry, raw)
+    return arrays
+
+
+# -- many of them ----------------------------------------------------------------------------------
+
+
+class Checkpoints:
+    """The checkpoints in a folder: the last `keep` and, of those with a score, the one with the lowest.
+
+    They are numbered as they are written. One process writes into a folder at a time: each `save` takes a
+    lock; `with Checkpoints(folder) as checkpoints:` holds it for all of a run. Where somebody else has it, a
+    CheckpointError says who."""
+
+    def __init__(self, folder: str | Path, keep: int = 3) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+        self.lock = FolderLock(self.folder)
+
+    def __enter__(self) -> Self:
+        """Take the folder, which is made where it is missing, and sweep it."""
+        with disk_errors(self.folder):
+            make_folder(self.folder)
+            with self.lock:
+                self.sweep()
+                self.lock.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.__exit__()
+
+    def paths(self) -> list[Path]:
+        """The checkpoints, in the order in which they were written."""
+        try:
+            names = [match for name in os.listdir(self.folder) if (match := NAME.fullmatch(name))]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise CheckpointError(self.folder, "cannot be read", "a readable folder", error) from error
+        return [self.folder / match[0] for match in sorted(names, key=lambda match: int(match[1]))]
+
+    def best(self) -> Path | None:
+        """The checkpoint with the lowest score, the first of equals; None when none has a score."""
+
+        def score(path: Path) -> float:
+            try:
+                value = read_manifest(path / MANIFEST).get("score")
+            except CheckpointError:
+                return math.inf  # it cannot be loaded either
+            return value if isinstance(value, int | float) and not math.isnan(value) else math.inf
+
+        scores = {path: score(path) for path in self.paths()}
+        path = min(scores, key=scores.__getitem__, default=None)
+        return path if path is not None and scores[path] < math.inf else None
+
+    def save(self, step: int, things: Mapping[str, Any], score: float | None = None) -> Path:
+        """Write a checkpoint and return its folder. Then remove those that need not be kept. `step` is an int
+        from 0, of Python or NumPy. What is written is a copy of `things`, as they are when this is called.
+
+        CheckpointError when the disk refuses, somebody else writes, or another thread goes on changing
+        `things`; TypeError and ValueError for another step; TypeError when something in `things` cannot be
+        saved. What was saved before is then there as before."""
+        number = whole(step)
+        score = None if score is None else float(score)
+        state = snapshot(things)
+        with disk_errors(self.folder):
+            make_folder(self.folder)
+            with self.lock.turn, self.lock:
+                return self.add(number, state, score)
+
+    def add(self, step: int, state: Any, score: float | None) -> Path:
+        aside = self.folder / WRITING
+        try:
+            self.sweep()
+            paths = self.paths()
+            number = int(paths[-1].name.split("-")[0]) + 1 if paths else 1
+            path = self.folder / f"{number:06d}-step-{step}"
+            write(aside, step, state, score)
+            os.rename(aside, path)
+            sync_folder(self.folder)
+            self.prune()
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return path
+
+    def sweep(self) -> None:
+        """Remove what a `save` that was killed has left."""
+        for name in WRITING, DELETING:
+            if (self.folder / name).exists():
+                shutil.rmtree(self.folder / name)
+
+    def prune(self) -> None:
+        """Remove all but the last and the best."""
+        for path in set(self.paths()[: -self.keep]) - {self.best()}:
+            self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a checkpoint, if it is still there. Its name is taken away before its files are."""
+        if path.exists():
+            os.rename(path, self.folder / DELETING)
+            sync_folder(self.folder)
+            shutil.rmtree(self.folder / DELETING)
+
+    def load(self, path: Path | None = None) -> Saved:
+        """Read a checkpoint, by default the last, and check all of it. CheckpointError says what is missing
+        or damaged; delete the folder that it names to go back to the one before. A line on stderr says with
+        what other versions or threads it was saved: a run that goes on from it then has other bits."""
+        if path is None:
+            paths = self.paths()
+            if not paths:
+                raise CheckpointError(self.folder, "no checkpoint", "one called 000001-step-...", "none")
+            path = paths[-1]
+        saved = read(path)
+        if changed := changes(saved.versions):
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one
+                print(f"tinygen: {saved.path} was saved with {changed}", file=sys.stderr, flush=True)
+        return saved
+
+
+def whole(step: Any) -> int:
+    """A step as an int. TypeError for what is no whole number, ValueError below 0."""
+    try:
+        number = operator.index(step) if not isinstance(step, bool) else None
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"step must be a whole number, an int, not {step!r} of type {type(step).__name__}")
+    if number < 0:
+        raise ValueError(f"step must be at least 0, got {number}")
+    return number

@@ -1,0 +1,57 @@
+"""What the bits of a result depend on besides the program: versions, processors, threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygen.storage.files import short
+
+
+def versions() -> dict[str, str]:
+    """{"numpy": "2.4.6", "threads": "2", ...} of this process. Products of matrices are added up in another
+    order by other versions, processors and numbers of threads."""
+    try:
+        numba = metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        numba = "none"
+    cpus = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    given = os.environ.get
+    return {
+        "tinygen": sys.modules["tinygen"].__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba,
+        "processor": processor(),
+        "processors": cpus,
+        "threads": given("NUMBA_NUM_THREADS") or cpus,
+        "threads of BLAS": given("OPENBLAS_NUM_THREADS") or given("OMP_NUM_THREADS") or cpus,
+    }
+
+
+def processor() -> str:
+    """Its model, where the system says it."""
+    with contextlib.suppress(OSError, StopIteration):
+        rows = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        return next(row.partition(":")[2].strip() for row in rows if row.startswith("model name"))
+    return platform.processor() or platform.machine()
+
+
+def changes(then: Mapping[str, Any]) -> str:
+    """What is different here from `versions()` of another process, in a few words; "" when nothing is. What
+    only one of the two says does not count."""
+    now = versions()
+    found = [
+        f"{name} {then[name] if type(then[name]) is str else short(then[name])} (now {now[name]})"
+        for name in now
+        if name in then and then[name] != now[name]
+    ]
+    return ", ".join(found)
