@@ -2,7 +2,7 @@
 
     python examples/text_to_image/latent_diffusion_shapes.py  # some 10 minutes on 2 cores
     python examples/text_to_image/latent_diffusion_shapes.py --resume  # goes on after Ctrl-C, or a kill
-    python examples/text_to_image/latent_diffusion_shapes.py --draw-only --prompt "a small red cross at the top"
+    python examples/text_to_image/latent_diffusion_shapes.py --draw-only --prompt "a red cross"
 
 First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3; then, beside a text
 encoder, a UNet learns to turn noise into codes as captions say. A parser without anything learned judges what
