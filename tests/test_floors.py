@@ -272,7 +272,6 @@ def test_a_circle_inside_a_room(house):
 def test_files_of_a_package_with_floors_of_their_own(house):
     floors = (*SMALL, Floor("store.low", "", ""), Floor("store.high", "", "store.low"))
     inside = {
-        "store____init__": "",
         "store__low": "import math",
         "store__high": "from house.store import low",
     }
