@@ -78,7 +78,11 @@ class Mixture:
         return parts / np.sum(parts, axis=1, keepdims=True)
 
     def score(self, x: Any) -> Any:
-        """∇ ln p(x), (N, D): each component pulls toward its mean, by its responsibility."""
+        """∇ ln p(x), (N, D): each component pulls toward its mean, by its responsibility.
+
+        Eq.: ∇ ln p(x) = Σ_k p(k | x) (m_k - x) / s_k²  (the gradient of ln Σ_k w_k N(x; m_k, s_k²))
+        Held by: tests/data/test_mixtures.py::test_the_score_is_the_gradient_of_the_log_density
+        """
         pull = self.responsibilities(x) / self.stds**2  # (N, K)
         return pull @ self.means - np.sum(pull, axis=1, keepdims=True) * x
 

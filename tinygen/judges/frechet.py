@@ -23,6 +23,10 @@ def frechet(a: ArrayLike, b: ArrayLike) -> float:
 def frechet_of_gaussians(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov_b: ArrayLike) -> float:
     """The same from means (F,) and covariances (F, F), which may be singular.
 
+    Eq.: d² = |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½)  (Dowson & Landau 1982; Heusel et al. 2017, eq. 6)
+    Held by: tests/judges/test_digits.py::test_covariances_that_commute,
+        tests/judges/test_digits.py::test_two_by_two_that_do_not_commute
+
     (Σ₁Σ₂)^½ has the trace of (Σ₁^½ Σ₂ Σ₁^½)^½, which is symmetric. That is (M Mᵀ)^½ with M = Σ₁^½ Σ₂^½, and
     its trace the sum of M's singular values: without a product of covariances, whose square root would turn
     rounding errors of 1e-16 into 1e-8."""

@@ -8,7 +8,8 @@ A model of order n predicts a token from the n-1 tokens before it, its context h
 often w followed h in training, c(h) their sum over w, T(h) the number of different tokens that
 followed h, and h' the context without its oldest token. Then
 
-    p(w | h) = (c(h, w) + T(h) p(w | h')) / (c(h) + T(h))
+    Eq.: p(w | h) = (c(h, w) + T(h) p(w | h')) / (c(h) + T(h))  (Chen & Goodman 1998, section 2.5)
+    Held by: tests/text/test_ngram.py::test_by_hand
 
 Each new kind of successor was once a surprise, so T(h) counts how often h surprised us: that much
 weight goes to the shorter context. The recursion ends below the empty context with p = 1 / V. In a
