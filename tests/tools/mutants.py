@@ -1,15 +1,17 @@
-"""Small faults to plant: what cosmic-ray's operators make of a file, and calls that lose one keyword.
+"""Small faults to plant: the results of cosmic-ray's operators on a file, and calls that lose one keyword.
 
 A mutant is known by its file, the function that it is in, the operator, and the lines that differ; not by
-their numbers, which change with every line above. Of mutants that are alike in all this, the order tells."""
+their numbers, which change with every line above. Of mutants that are alike in all this, the order tells.
+The file is mutated one function or statement at a time: to parse it as a whole for each mutant takes minutes."""
 
 import ast
-import random
+import contextlib
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [
@@ -27,51 +29,63 @@ OPERATORS = [
 DROP = "DropKeywordArgument"
 KEY = ("file", "function", "operator", "before", "after", "nth")
 
+Mutant = tuple[dict[str, Any], str]
+"""The change, and the whole mutated source."""
 
-def mutants(file: str, only: frozenset[str] | None = None) -> Iterator[tuple[dict[str, Any], str]]:
-    """What was changed, and the whole mutated source; of `only` these functions, if they are given. Left out:
-    what does not compile, what changes an annotation only, and what another operator has made already."""
+
+def mutants(file: str, only: frozenset[str] | None = None) -> Iterator[Mutant]:
+    """All mutants of a file; of `only` these functions, if they are given. Left out: mutants that do not
+    compile, that change an annotation only, and that another operator has made already."""
     source = (ROOT / file).read_text()
-    seen, alike = {behaviour(source)}, Counter[tuple[Any, ...]]()
-    for operator, mutated in [*by_cosmic_ray(source), *without_a_keyword(source)]:
-        try:
-            program = behaviour(mutated)
-        except SyntaxError:
-            continue
-        if program in seen:
-            continue
-        seen.add(program)
-        change = {"file": file, "operator": operator, **difference(source, mutated)}
-        alike[key := tuple(change[name] for name in KEY[:-1])] += 1
-        if only is None or change["function"].split(".")[0] in only or change["function"] in only:
-            yield {**change, "nth": alike[key]}, mutated
+    alike = Counter[tuple[Any, ...]]()
+    for piece in pieces(source):
+        seen = {behaviour(piece.alone())}
+        for operator, mutated in [*by_cosmic_ray(piece.alone()), *without_a_keyword(piece.alone())]:
+            try:
+                program = behaviour(mutated)
+            except SyntaxError:
+                continue
+            if program in seen:
+                continue
+            seen.add(program)
+            change = {"file": file, "operator": operator, **piece.difference(mutated)}
+            alike[key := tuple(change[name] for name in KEY[:-1])] += 1
+            if only is None or change["function"].split(".")[0] in only or change["function"] in only:
+                yield {**change, "nth": alike[key]}, piece.put_back(source, mutated)
 
 
-def sampled(
-    made: list[tuple[dict[str, Any], str]], n: int | None, seed: int
-) -> list[tuple[dict[str, Any], str]]:
-    """n of a file's mutants (None: all), the same for the same seed, and all that have lost a keyword."""
-    dropped = [m for m in made if m[0]["operator"] == DROP]
-    others = [m for m in made if m[0]["operator"] != DROP]
-    if n is not None and n < len(others):
-        others = random.Random(seed).sample(others, n)
-    return others + dropped
+def sampled(made: list[Mutant], n: int | None, seed: int) -> list[Mutant]:
+    """n of a file's mutants (None: all), and all that have lost a keyword, in an order that is random but the
+    same for the same seed. It depends on each mutant alone: a change elsewhere in the file replaces none."""
+    made = sorted(made, key=lambda m: draw(m[0], seed))
+    others = [m for m in made if m[0]["operator"] != DROP][:n]
+    return others + [m for m in made if m[0]["operator"] == DROP]
+
+
+def draw(change: dict[str, Any], seed: int) -> str:
+    """A number, in hexadecimal digits, that is uniform over mutants."""
+    return hashlib.sha256(json.dumps([seed, *key(change)]).encode()).hexdigest()
+
+
+def key(change: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(change[name] for name in KEY)
+
+
+# -- the operators -----------------------------------------------------------------------------------
 
 
 def by_cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
+    from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
+    nodes = list(ast_nodes(get_ast(source)))
     for name in OPERATORS:
         operator = get_operator(f"core/{name}")()
-        for occurrence in count():
-            try:
-                mutated = mutate_code(source, operator, occurrence)
-            except AttributeError:  # its ExceptionReplacer stumbles over dotted names
-                continue
-            if mutated is None:
-                break
-            yield name, mutated
+        for occurrence in range(sum(len(list(operator.mutation_positions(node))) for node in nodes)):
+            with contextlib.suppress(AttributeError):  # its ExceptionReplacer stumbles over dotted names
+                if (mutated := mutate_code(source, operator, occurrence)) is not None:
+                    yield name, mutated
 
 
 def without_a_keyword(source: str) -> Iterator[tuple[str, str]]:
@@ -106,17 +120,67 @@ def behaviour(source: str) -> str:
     return ast.dump(tree)
 
 
-def difference(source: str, mutated: str) -> dict[str, Any]:
-    before, after = source.splitlines(), mutated.splitlines()
-    same = 0
-    while before[same] == after[same]:
-        same += 1
-    end = 1
-    while before[-end] == after[-end] and end < min(len(before), len(after)) - same:
-        end += 1
-    old, new = (lines[same : len(lines) - end + 1] for lines in (before, after))
-    place = {"function": function_at(source, same + 1), "line": same + 1}
-    return {**place, "before": stripped(old), "after": stripped(new)}
+# -- pieces of a file --------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """Lines of a file that are a function, a statement, or the head of a class."""
+
+    text: str
+    start: int  # the number of its first line
+    path: str  # of the class that it is in
+    before: str = ""  # makes the text a program of its own, with `after`
+    after: str = ""
+
+    def alone(self) -> str:
+        return self.before + self.text + self.after
+
+    def put_back(self, source: str, mutated: str) -> str:
+        lines = source.splitlines(keepends=True)
+        stop = self.start - 1 + len(self.text.splitlines())
+        return "".join([*lines[: self.start - 1], self.inside(mutated), *lines[stop:]])
+
+    def inside(self, mutated: str) -> str:
+        assert mutated.startswith(self.before)
+        assert mutated.endswith(self.after)
+        return mutated[len(self.before) : len(mutated) - len(self.after)]
+
+    def difference(self, mutated: str) -> dict[str, Any]:
+        """The function or class, the number of the first line, and the lines of both that differ."""
+        before, after = self.text.splitlines(), self.inside(mutated).splitlines()
+        same = 0
+        while before[same : same + 1] == after[same : same + 1]:
+            same += 1
+        end = 1
+        while end <= min(len(before), len(after)) - same and before[-end] == after[-end]:
+            end += 1
+        old, new = (lines[same : len(lines) - end + 1] for lines in (before, after))
+        place = function_at(self.alone(), len(self.before.splitlines()) + same + 1)
+        path = ".".join(name for name in [*self.path.split("."), *place.split(".")] if name not in ("", "_"))
+        return {"function": path, "line": self.start + same, "before": stripped(old), "after": stripped(new)}
+
+
+def pieces(source: str) -> Iterator[Piece]:
+    lines = source.splitlines(keepends=True)
+
+    def inside(body: list[ast.stmt], path: str) -> Iterator[Piece]:
+        for node in body:
+            start, end = first_line(node), node.end_lineno or 0
+            around = ("class _:\n",) if path else ()
+            if isinstance(node, ast.ClassDef):
+                head = "".join(lines[start - 1 : first_line(node.body[0]) - 1])
+                indent = " " * (node.col_offset + 4)
+                yield Piece(head, start, path, "".join(around), f"{indent}pass\n")
+                yield from inside(node.body, f"{path}.{node.name}".strip("."))
+            else:
+                yield Piece("".join(lines[start - 1 : end]), start, path, *around)
+
+    return inside(ast.parse(source).body, "")
+
+
+def first_line(node: ast.AST) -> int:
+    """With the decorators."""
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])  # type: ignore[attr-defined]
 
 
 def stripped(lines: list[str]) -> str:
@@ -130,8 +194,7 @@ def function_at(source: str, line: int) -> str:
         for child in ast.iter_child_nodes(node):
             name = getattr(child, "name", None)
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
-                if first <= line <= (child.end_lineno or first):
+                if first_line(child) <= line <= (child.end_lineno or child.lineno):
                     return inside(child, f"{path}.{name}".strip("."))
             elif getattr(child, "lineno", line + 1) <= line <= getattr(child, "end_lineno", 0):
                 return inside(child, path)

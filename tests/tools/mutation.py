@@ -1,7 +1,7 @@
 """The mutation run of docs/mutation.md: small faults planted in the tape and the ops, one at a time.
 
     pip install cosmic-ray
-    python tests/tools/mutation.py run results.jsonl --jobs 2  # again: only what was not killed
+    python tests/tools/mutation.py run results.jsonl --jobs 2      # again: only what was not killed
     python tests/tools/mutation.py table results.jsonl
 
 and in the upper floors and the training steps of the examples, of each file a sample, and all calls that have
@@ -10,88 +10,46 @@ lost a keyword:
     python tests/tools/mutation.py run upper.jsonl --upper --sample 40
     python tests/tools/mutation.py table upper.jsonl --upper --sample 40
 
-`mutants.py` makes the mutants. They are written into a copy of the project; this process imports what all
-tests need (NumPy, torch, ...) once, and forks a child for each mutant, which imports the mutated tinygen
-and runs the tests that are most likely to notice; then, if they pass, the others.
+`mutants.py` makes the mutants, `selection.py` chooses the tests, `judging.py` runs them, in forks of a process that
+has imported everything and collected the tests. The mutants come in a random order, the same for the same seed:
+the part that is done, whenever one looks, is a fair sample. Nothing is written into the files, but nobody may
+edit them while the campaign runs.
 """
 
 import argparse
-import ast
-import contextlib
+import fcntl
 import gc
-import importlib
 import json
+import math
+import multiprocessing
 import os
-import shutil
-import signal
-import sys
-import tempfile
-import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import pytest
-from mutants import KEY, mutants, sampled
+import judging
+from judging import Judge, judge_afresh
+from mutants import DROP, Mutant, draw, key, mutants, sampled
+from selection import Order, read_notes
 
 ROOT = Path(__file__).parents[2]
 
-# -- the tests of a file, those that kill most first -------------------------------------------------
+# -- the tests that may judge a file -----------------------------------------------------------------
 
-ENGINE = "tape backward backward_safety checks memory modes tensor protocols recompute"
-TAPE = [f"tests/test_{name}.py" for name in ENGINE.split()]
-GRADCHECK = [f"tests/gradcheck/test_{name}.py" for name in ("gradcheck", "verdicts", "report", "modules")]
-OTHERS = ["tests/nn", "tests/kernels", "tests/test_transforms.py", "tests/test_backward_memory.py"]
-EVERY_OP = "tests/ops/test_every_op.py"
-
-
-def stages(file: str) -> list[tuple[list[str], list[str]]]:
-    """Files of tests, and which cases of `EVERY_OP`; each is run only if the ones before have passed."""
-    if file in upper_files():
-        return upper_stages(file)
-    if file == "tinygen/tape.py":
-        some = ["add", "matmul", "sum", "split", "astype", "attention", "conv2d", "layer_norm", "dropout"]
-        return [
-            (TAPE, []),
-            ([*OTHERS, "tests/test_graph.py", *GRADCHECK], []),
-            (["tests/ops/test_shape.py", EVERY_OP], some),
-        ]
-    if file == "tinygen/ops/__init__.py":
-        return [
-            (["tests/test_tensor.py", "tests/test_import.py"], []),
-            ([EVERY_OP], ["reshape", "transpose"]),
-        ]
-    family = Path(file).stem
-    own = {"activation": ["elementwise"], "window": ["conv", "pool"]}.get(family, [family])
-    others = ["tests/ops/test_properties.py", "tests/ops/test_kept.py", "tests/test_tensor.py", *OTHERS]
-    return [
-        ([EVERY_OP], own if family == "window" else public(file)),
-        ([f"tests/ops/test_{name}.py" for name in own], []),
-        (others, []),
-    ]
+ENGINE = "tape backward backward_safety backward_memory checks memory modes tensor protocols recompute"
+BESIDE = "transforms graph import"
+LOWER = [f"tests/test_{name}.py" for name in f"{ENGINE} {BESIDE}".split()]
+LOWER += [f"tests/{folder}/" for folder in ("ops", "nn", "kernels", "gradcheck")]
 
 
-class Only:
-    """Leaves the chosen cases, if some are. A `-k` does so too, but after making all of the 8,000 tests."""
-
-    def __init__(self, cases: list[str]) -> None:
-        self.cases = cases
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_generate_tests(self, metafunc: Any) -> None:
-        if self.cases and "case" in metafunc.fixturenames:
-            metafunc._calls = [c for c in metafunc._calls if any(name in c.id for name in self.cases)]
-
-
-def public(file: str) -> list[str]:
-    """The ops of a family: the cases in tests/ops are called after them."""
-    exported = (ROOT / "tinygen/ops/__init__.py").read_text()
-    tree = ast.parse((ROOT / file).read_text())
-    return [f.name for f in tree.body if isinstance(f, ast.FunctionDef) and f'"{f.name}"' in exported]
+def tests_of(file: str) -> list[str]:
+    """What the names of these tests begin with."""
+    return LOWER if file.startswith(("tinygen/tape", "tinygen/ops")) else upper_tests(file)
 
 
 # -- the upper floors --------------------------------------------------------------------------------
 
-FLOORS = ("diffusion", "align", "models", "nn", "optim", "text", "data")
+FLOORS = ("diffusion", "align", "models", "judges", "nn", "optim", "text", "data")
 GOLDEN = ["tests/golden/test_golden.py", "tests/golden/test_tokenizer.py", "tests/arguments"]
 LANGUAGE, PICTURES = (f"tests/examples/test_steps_of_{name}.py" for name in ("language_models", "pictures"))
 STAGES_OF_ALIGNMENT = "tests/examples/test_stages_of_alignment.py"
@@ -117,20 +75,17 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
 """Of each example, the functions that train, and the tests of their steps."""
 
 
-def upper_stages(file: str) -> list[tuple[list[str], list[str]]]:
-    """The tests of the file, then of its floor, then what holds all networks."""
-    floor, stem = Path(file).parts[-2:]
-    stem = Path(stem).stem
-    if floor == "examples":
-        return [(STEPS[stem][1], [])]
-    folder = ["tests/optim/test_optim.py"] if floor == "optim" else [f"tests/{floor}"]
-    own = [f"tests/{floor}/test_{stem}.py"]
-    return [(own, [])] * (ROOT / own[0]).exists() + [(GOLDEN, []), (folder, [])]
+def upper_tests(file: str) -> list[str]:
+    """The tests of its floor, and those that hold all networks."""
+    floor = Path(file).parts[1]
+    if file.startswith("examples"):
+        return STEPS[Path(file).stem][1]
+    return [f"tests/{floor}/", *GOLDEN]
 
 
 def upper_files() -> list[str]:
-    found = [path for floor in FLOORS for path in sorted((ROOT / "tinygen" / floor).glob("*.py"))]
-    found += [ROOT / "examples" / f"{name}.py" for name in STEPS]
+    found = [path for floor in FLOORS for path in sorted((ROOT / "tinygen" / floor).rglob("*.py"))]
+    found += [path for name in STEPS for path in (ROOT / "examples").rglob(f"{name}.py")]
     return [str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py"]
 
 
@@ -150,92 +105,63 @@ def files() -> list[str]:
 # -- running -----------------------------------------------------------------------------------------
 
 
-def outcome(copy: Path, file: str, limit: int) -> str:
-    """ "survived", or in which stage the tests failed; "timeout" when a stage took too long."""
-    for number, (paths, cases) in enumerate(stages(file), 1):
-        child = os.fork()
-        if child == 0:
-            run_pytest(copy, paths, cases, limit)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status == -signal.SIGALRM:
-            return "timeout"
-        if status != 0:
-            return f"killed by stage {number}"
-    return "survived"
-
-
-def run_pytest(copy: Path, paths: list[str], cases: list[str], limit: int) -> None:
-    signal.alarm(limit)
-    null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    os.chdir(copy)
-    sys.path.insert(0, str(copy))
-    os.environ["PYTHONPATH"] = str(copy)
-    status = 3
-    try:
-        import tinygen
-
-        assert Path(tinygen.__file__).is_relative_to(copy)
-        arguments = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *paths]
-        status = int(pytest.main(arguments, plugins=[Only(cases)]))
-    finally:
-        os._exit(status)
-
-
-def run(results: Path, work: list[tuple[dict[str, Any], str]], jobs: int, limit: int) -> None:
-    done = {name for name, r in read(results).items() if r["outcome"].startswith("killed")}
-    work = [m for m in work if key(m[0]) not in done]
-    print(f"{len(work)} mutants to run, {len(done)} killed before", flush=True)
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    for module in (
-        "pytest",
-        "numpy",
-        "hypothesis.extra.numpy",
-        "hypothesis.internal.entropy",
-        "torch",
-        "scipy.special",
-    ):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)
-    sys.dont_write_bytecode = True
+def run(results: Path, work: list[Mutant], jobs: int) -> None:
+    done = read(results)
+    work = [m for m in work if not done.get(key(m[0]), {"outcome": ""})["outcome"].startswith("killed")]
+    print(f"{len(work)} mutants to run, {len(done)} judged before", flush=True)
+    judging.prepare()
     gc.freeze()  # what is imported by now is walked by no collection in the children
     children = []
     for job in range(jobs):
         if (child := os.fork()) == 0:
-            worker(work[job::jobs], results, limit)
+            worker(work[job::jobs], results)
             os._exit(0)
         children.append(child)
     failed = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert not any(failed), "a worker has stopped; run again to go on"
 
 
-def worker(work: list[tuple[dict[str, Any], str]], results: Path, limit: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "project"
-        skipped = shutil.ignore_patterns(".git", "runs", ".hypothesis", ".*_cache")
-        shutil.copytree(ROOT, copy, ignore=skipped)
-        file = None
-        for change, mutated in work:
-            if change["file"] != file:
-                file = change["file"]
-                assert outcome(copy, file, limit) == "survived", f"{file}: the tests fail without a mutant"
-            path = copy / change["file"]
-            original = path.read_text()
-            path.write_text(mutated)
-            start = time.perf_counter()
-            change["outcome"] = outcome(copy, change["file"], limit)
-            change["seconds"] = round(time.perf_counter() - start, 1)
-            path.write_text(original)
-            with results.open("a") as f:
-                f.write(json.dumps(change) + "\n")
+def worker(work: list[Mutant], results: Path) -> None:
+    files = sorted({change["file"] for change, _ in work})
+    notes = results.with_suffix(".tests.json")
+    here, there = multiprocessing.Pipe()
+    if os.fork() == 0:
+        here.close()
+        serve(there, notes, files)
+        os._exit(0)
+    there.close()
+    assert here.recv() == "ready"
+    tests = read_notes(notes, files)
+    assert tests is not None
+    order = Order(tests, tests_of)
+    for change, mutated in work:
+        here.send((change, mutated, order.of(change)))
+        result = here.recv() or judge_afresh(change, mutated, order.all(change["file"]), tests)
+        change["outcome"], change["seconds"] = result[0], round(result[1], 2)
+        order.note(change["file"], change["outcome"])
+        with results.open("a") as f:
+            f.write(json.dumps(change) + "\n")
+    here.send(None)
+
+
+def serve(pipe: Connection, notes: Path, files: list[str]) -> None:
+    """Collect the tests, and judge what comes through the pipe."""
+
+    def answer(judge: Judge) -> None:
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        pipe.send("ready")
+        while (question := pipe.recv()) is not None:
+            pipe.send(judge.judge(*question))
+
+    judge = Judge(notes, files)
+    judge.answer = answer
+    with notes.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker watches the tests, the others read its notes
+        paths = sorted({path for file in files for path in tests_of(file)})
+        judging.collect(paths, judge)
 
 
 # -- reading -----------------------------------------------------------------------------------------
-
-
-def key(change: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(change[name] for name in KEY)
 
 
 def read(results: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -246,18 +172,36 @@ def read(results: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 def table(results: Path, rows: list[dict[str, Any]]) -> None:
     """Of these mutants, made of the files as they are now: how many were killed, and all others. A mutant
-    whose function or lines have changed since it was run counts as not killed."""
+    whose function or lines have changed since it was run has not been run."""
     latest = read(results)
     for change in rows:
         change["outcome"] = latest.get(key(change), {"outcome": "not run"})["outcome"]
+    made, rows = rows, [r for r in rows if r["outcome"] != "not run"]
     left = [r for r in rows if not r["outcome"].startswith("killed")]
-    print("| file | mutants | killed | others | score |\n|---|---|---|---|---|")
-    for file in [*dict.fromkeys(r["file"] for r in rows), "all"]:
-        total, other = (sum(file in (r["file"], "all") for r in some) for some in (rows, left))
-        print(f"| `{file}` | {total} | {total - other} | {other} | {100 * (1 - other / total):.1f} % |")
+    print(f"{len(rows)} of {len(made)} mutants were run\n")
+    print("| files | mutants | of them lost keywords | killed | others | score | 95 % interval |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    names = list(dict.fromkeys(r["file"] for r in made))
+    folders = list(dict.fromkeys(str(Path(name).parent) for name in names))
+    for name in [*names, *folders, ""]:
+        here = [r for r in rows if f"{r['file']}/".startswith(f"{name}/" if name else "")]
+        if not here:
+            continue
+        killed = len(here) - sum(r in left for r in here)
+        low, high = wilson(killed, len(here))
+        dropped = sum(r["operator"] == DROP for r in here)
+        score = f"{100 * killed / len(here):.1f} % | {100 * low:.1f} to {100 * high:.1f} %"
+        print(f"| `{name or 'all'}` | {len(here)} | {dropped} | {killed} | {len(here) - killed} | {score} |")
     for r in sorted(left, key=lambda r: (r["file"], r["line"])):
         print(f"\n{r['file']}:{r['line']} {r['function']}, {r['operator']}, {r['outcome']}")
         print(f"- {r['before']}\n+ {r['after']}")
+
+
+def wilson(killed: int, n: int) -> tuple[float, float]:
+    """The interval of a proportion, to 95 %: E. B. Wilson, JASA 22 (1927)."""
+    z, p = 1.96, killed / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 if __name__ == "__main__":
@@ -269,14 +213,14 @@ if __name__ == "__main__":
     parser.add_argument("--files", nargs="+", metavar="FILE")
     parser.add_argument("--upper", action="store_true", help="the upper floors and the examples' steps")
     parser.add_argument("--sample", type=int, help="so many mutants of each file; by default all")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample and the order")
     parser.add_argument("--at-most", type=int, help="run no more than this many in all")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--limit", type=int, default=600, help="seconds for each stage of the tests")
     args = parser.parse_args()
     names = args.files or (upper_files() if args.upper else files())
     every = [m for file in names for m in chosen(file, args.sample, args.seed)]
     if args.command == "run":
-        run(args.results, every[: args.at_most], args.jobs, args.limit)
+        every.sort(key=lambda m: draw(m[0], args.seed))
+        run(args.results.resolve(), every[: args.at_most], args.jobs)
     else:
         table(args.results, [change for change, _ in every])

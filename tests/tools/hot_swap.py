@@ -1,0 +1,119 @@
+"""A mutated file in a process that runs already: its functions get the mutant's code.
+
+Whoever holds a function, under whatever name, calls the mutant from then on; nothing is imported again. That
+holds for what a function does when it is called, and for its defaults. What a file computes when it is imported
+(a constant, a field of a class, a decorator) is not reached: `swap` says so, and the file must be imported anew.
+"""
+
+import gc
+import sys
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+Functions = dict[tuple[str, str], list[FunctionType]]
+"""By file and qualified name: a file can be loaded more than once."""
+
+
+def functions() -> Functions:
+    """All functions of this process."""
+    found: Functions = {}
+    for thing in gc.get_objects():
+        if type(thing) is FunctionType:
+            found.setdefault((thing.__code__.co_filename, thing.__code__.co_qualname), []).append(thing)
+    return found
+
+
+def import_as(path: str, source: str) -> None:
+    """Whoever imports the file from now on gets this source."""
+    get_code = SourceFileLoader.get_code
+
+    def get(loader: SourceFileLoader, name: str) -> CodeType | None:
+        return compile(source, path, "exec") if loader.path == path else get_code(loader, name)
+
+    SourceFileLoader.get_code = get  # type: ignore[method-assign]
+
+
+def swap(path: str, original: str, mutated: str, live: Functions) -> bool:
+    """Whether all that is different is now in the functions of this process."""
+    old, new = (compile(source, path, "exec", dont_inherit=True) for source in (original, mutated))
+    pairs = list(different(old, new))
+    if not all(is_function(a) and is_function(b) for a, b in pairs):
+        return swap_defaults(path, original, mutated, live)
+    if not any(same_code(f, a) for a, _ in pairs for f in live.get((path, a.co_qualname), [])):
+        return False
+    for a, b in pairs:
+        for function in live.get((path, a.co_qualname), []):
+            if same_code(function, a):
+                if a.co_freevars != b.co_freevars:
+                    return False
+                function.__code__ = b
+    return True
+
+
+def is_function(code: CodeType) -> bool:
+    return bool(code.co_flags & 2)  # CO_NEWLOCALS: not the body of a file or class
+
+
+def same_code(function: FunctionType, code: CodeType) -> bool:
+    return function.__code__.co_firstlineno == code.co_firstlineno and not any(
+        different(function.__code__, code)
+    )
+
+
+def different(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
+    """The functions that differ, and those that hold them; files and classes only for what they do
+    themselves."""
+    inner = nested(old), nested(new)
+    alike = flat(old) == flat(new) and len(inner[0]) == len(inner[1])
+    below = [pair for a, b in zip(*inner, strict=True) for pair in different(a, b)] if alike else []
+    if not alike or (below and is_function(old)):
+        yield old, new
+    yield from below
+
+
+def nested(code: CodeType) -> list[CodeType]:
+    return [c for c in code.co_consts if isinstance(c, CodeType)]
+
+
+def flat(code: CodeType) -> tuple[Any, ...]:
+    """All that the code does without the functions in it. 1 and 1.0 are equal, their texts are not."""
+    constants = [None if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    counts = (code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_name)
+    return (code.co_code, constants, *names, *counts, code.co_exceptiontable)
+
+
+def swap_defaults(path: str, original: str, mutated: str, live: Functions) -> bool:
+    """Whether the sources differ in nothing but the defaults of functions, which are replaced."""
+    loaded = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == path]
+    if not loaded:
+        return False
+    both = [defaults(original, loaded[0], path), defaults(mutated, loaded[0], path)]
+    if both[0] is None or both[1] is None or both[0][0] != both[1][0]:
+        return False
+    changed = {name for name, value in both[1][1].items() if repr(value) != repr(both[0][1].get(name))}
+    for name in changed:
+        for function in live.get((path, name), []):
+            function.__defaults__, function.__kwdefaults__ = both[1][1][name]
+    return bool(changed) and all((path, name) in live for name in changed)
+
+
+def defaults(source: str, module: ModuleType, path: str) -> tuple[str, dict[str, Any]] | None:
+    """The source without defaults, and those of its functions when it is run; None where running it fails."""
+    import ast
+
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arguments):
+            node.defaults = [ast.Constant(0)] * len(node.defaults)
+            node.kw_defaults = [d and ast.Constant(0) for d in node.kw_defaults]
+    again = ModuleType(module.__name__)
+    vars(again).update(__file__=path, __package__=module.__package__, __spec__=module.__spec__)
+    try:
+        exec(compile(source, path, "exec", dont_inherit=True), vars(again))
+    except Exception:
+        return None
+    made = [f for fs in functions().values() for f in fs if f.__globals__ is vars(again)]
+    return ast.dump(tree), {f.__code__.co_qualname: (f.__defaults__, f.__kwdefaults__) for f in made}

@@ -1,0 +1,165 @@
+"""Tests that judge mutants: each mutant gets a fork of one process in which the tests are collected already.
+
+`Judge` is a plugin of pytest. In the place of pytest's loop over the tests it takes one mutant after the other:
+a fork swaps the mutated function in and runs the tests that `selection.py` has chosen, until one fails. A mutant that
+`hot_swap` cannot swap in is judged in a fork of the process from before the collection, which imports everything anew.
+
+Limits are of CPU time, since the machine may be busy: ten times what the test takes without a mutant,
+and at least ten seconds. Real time ends only what waits forever, and that is no kill.
+"""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hot_swap
+import pytest
+from _pytest.runner import runtestprotocol
+from selection import CRASHED, FAILED, PASSED, ROOT, UNREACHED, Test, fork, read_notes, watch_all
+
+LEAST = 10.0  # CPU seconds that any test may take
+TIMES = 10.0  # and how many times its usual CPU seconds
+WAIT = 600  # real seconds
+PARITY = "torch transformers diffusers peft trl tokenizers tiktoken regex safetensors.numpy einops gymnasium"
+IMPORTS = [
+    "numpy",
+    "scipy.special",
+    "scipy.linalg",
+    "sklearn.datasets",
+    "matplotlib.pyplot",
+    "PIL.Image",
+    "tqdm",
+]
+IMPORTS += ["hypothesis.extra.numpy", "hypothesis.internal.entropy", *PARITY.split()]
+
+
+def prepare() -> None:
+    """Import what no mutant changes."""
+    os.environ.update(
+        OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_ENABLE_CUDASIM="1", MPLBACKEND="Agg"
+    )
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tools")]
+    sys.dont_write_bytecode = False
+    for name in IMPORTS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def collect(paths: list[str], plugin: Any) -> int:
+    os.chdir(ROOT)
+    options = ["-q", "-s", "--tb=no", "--assert=plain", "-W", "ignore"]
+    options += ["-p", "no:cacheprovider", "-p", "no:xdist"]
+    return int(pytest.main([*options, *paths], plugins=[plugin]))
+
+
+class Collected:
+    """What both kinds of process have in common: definitions and NumPy's kernels compute, and Hypothesis stops
+    at the first example that fails."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        from hypothesis import Phase, settings
+
+        import tinygen
+
+        tinygen.kernels("numpy")  # compiled ones would be loaded in each fork
+        phases = (Phase.explicit, Phase.generate)
+        settings.register_profile("mutants", settings.get_profile("tinygen"), phases=phases, database=None)
+        settings.load_profile("mutants")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise pytest.UsageError("tests that cannot be collected")
+        self.loop({item.nodeid: item for item in session.items})
+        return True
+
+    def loop(self, items: dict[str, pytest.Item]) -> None:
+        raise NotImplementedError
+
+
+class Judge(Collected):
+    """The process in which the tests are collected. `answer(judge)` is called when it is ready."""
+
+    def __init__(self, notes: Path, files: list[str]) -> None:
+        self.notes = notes  # a file for what is found out about the tests
+        self.files = files
+        self.answer: Callable[[Judge], None] = lambda judge: None
+
+    def loop(self, items: dict[str, pytest.Item]) -> None:
+        self.items = items
+        self.tests = read_notes(self.notes, self.files) or watch_all(items, self.files, self.notes)
+        self.live = hot_swap.functions()
+        self.answer(self)
+
+    def judge(self, change: dict[str, Any], mutated: str, order: list[str]) -> tuple[str, float] | None:
+        """None if the mutant cannot be judged here."""
+        path = str(ROOT / change["file"])
+        original = Path(path).read_text()
+
+        def child(say: Callable[[str], None]) -> int:
+            hot_swap.import_as(path, mutated)
+            if not hot_swap.swap(path, original, mutated, self.live):
+                return UNREACHED
+            return run_tests([self.items[name] for name in order if name in self.items], self.tests, say)
+
+        status, said, seconds = fork(child)
+        return None if status == UNREACHED else (outcome(status, said), seconds)
+
+
+class Afresh(Collected):
+    """Runs chosen tests, in order, in a process that has not imported the mutated file before."""
+
+    def __init__(self, order: list[str], tests: dict[str, Test], say: Callable[[str], None]) -> None:
+        self.order, self.tests, self.say = order, tests, say
+        self.status = CRASHED
+
+    def loop(self, items: dict[str, pytest.Item]) -> None:
+        self.status = run_tests([items[name] for name in self.order if name in items], self.tests, self.say)
+
+
+def judge_afresh(
+    change: dict[str, Any], mutated: str, order: list[str], tests: dict[str, Test]
+) -> tuple[str, float]:
+    files = list(dict.fromkeys(name.split("::")[0] for name in order))
+
+    def child(say: Callable[[str], None]) -> int:
+        hot_swap.import_as(str(ROOT / change["file"]), mutated)
+        say("the import")
+        plugin = Afresh(order, tests, say)
+        collect(files, plugin)
+        return FAILED if plugin.status == CRASHED else plugin.status
+
+    status, said, seconds = fork(child)
+    return outcome(status, said), seconds
+
+
+# -- in a fork ---------------------------------------------------------------------------------------
+
+
+def outcome(status: int, said: str) -> str:
+    """ "survived", "killed by TEST", "killed by the limit in TEST" or "waits in TEST"."""
+    if status == PASSED:
+        return "survived"
+    how = {-signal.SIGPROF: "killed by the limit in", -signal.SIGALRM: "waits in"}.get(status, "killed by")
+    return f"{how} {said}"
+
+
+def run_tests(items: list[pytest.Item], tests: dict[str, Test], say: Callable[[str], None]) -> int:
+    for item in items:
+        say(item.nodeid)
+        limit = max(LEAST, TIMES * tests[item.nodeid].seconds)
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.alarm(WAIT)
+        if not passes(item):
+            return FAILED
+    return PASSED
+
+
+def passes(item: pytest.Item) -> bool:
+    return not any(r.failed for r in runtestprotocol(item, log=False, nextitem=None))

@@ -1,0 +1,220 @@
+"""Which tests judge which mutant.
+
+Each test is run once without a mutant, in a fork, and it is noted which lines of the files under trial it
+executes and how long it takes. A mutant is judged by the tests that execute its lines. The notes are kept in a file
+beside the results, until a file of the project changes.
+"""
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+ROOT = Path(__file__).parents[2]
+MEMORY = 6 * 2**30  # bytes that a test may take beside what is there
+
+
+class Test(NamedTuple):
+    """A test without a mutant."""
+
+    seconds: float  # of CPU time
+    lines: dict[str, set[int]]  # of each file, those that it executes
+
+
+def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> dict[str, Test]:
+    """Each test in a fork: what it takes. Tests that do not pass, or are skipped, judge nothing. Packages
+    that a test was the first to import are imported here too, for the forks to come."""
+    watched = {str(ROOT / file): file for file in files}
+    tests, failed = {}, []
+    for number, (name, item) in enumerate(items.items()):
+
+        def child(say: Callable[[str], None], item: pytest.Item = item) -> int:
+            before = set(sys.modules)
+            lines, start = {}, time.process_time()
+            with watching(watched, lines):
+                reports = runtestprotocol(item, log=False, nextitem=None)
+            seconds = time.process_time() - start
+            new = [m for m in set(sys.modules) - before if is_package_of_others(m)]
+            if not all(r.passed for r in reports):
+                return FAILED
+            say(
+                json.dumps(
+                    {"seconds": seconds, "lines": {f: sorted(n) for f, n in lines.items()}, "new": new}
+                )
+            )
+            return PASSED
+
+        status, said, _ = fork(child)
+        if status == PASSED:
+            found = json.loads(said)
+            tests[name] = Test(found["seconds"], {f: set(n) for f, n in found["lines"].items()})
+            for module in sorted(found["new"]):
+                with contextlib.suppress(Exception):
+                    importlib.import_module(module)
+        else:
+            failed.append(name)
+        if number % 200 == 0:
+            print(f"{number} of {len(items)} tests watched", flush=True)
+    print(f"{len(tests)} tests judge, {len(failed)} fail or are skipped", flush=True)
+    as_lists = {name: [t.seconds, {f: sorted(n) for f, n in t.lines.items()}] for name, t in tests.items()}
+    notes.write_text(json.dumps({"of": state(files), "tests": as_lists, "failed": failed}))
+    return tests
+
+
+def is_package_of_others(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return "site-packages" in str(getattr(spec, "origin", ""))
+
+
+def read_notes(notes: Path, files: list[str]) -> dict[str, Test] | None:
+    """What was noted of tests and files that are the same today; else None."""
+    found = json.loads(notes.read_text()) if notes.exists() else {"of": {}}
+    if not state(files).items() <= found["of"].items():
+        return None
+    return {
+        n: Test(s, {f: set(there) for f, there in lines.items()}) for n, (s, lines) in found["tests"].items()
+    }
+
+
+def state(files: list[str]) -> dict[str, str]:
+    """A hash of each of these files, and one of all that the tests are made of."""
+    found = {file: digest([ROOT / file]) for file in files}
+    return {
+        **found,
+        "": digest(p for f in ("tinygen", "tests", "examples") for p in sorted((ROOT / f).rglob("*.py"))),
+    }
+
+
+def digest(paths: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+@contextlib.contextmanager
+def watching(files: dict[str, str], lines: dict[str, set[int]]) -> Iterator[None]:
+    """Notes the lines of these files that are executed."""
+
+    def entered(frame: FrameType, event: str, argument: Any) -> Any:
+        file = files.get(frame.f_code.co_filename)
+        if file is None:
+            return None
+        there = lines.setdefault(file, set())
+
+        def line(frame: FrameType, event: str, argument: Any) -> Any:
+            there.add(frame.f_lineno)
+            return line
+
+        there.add(frame.f_lineno)
+        return line
+
+    threading.settrace(entered)
+    sys.settrace(entered)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+
+
+# -- the order ---------------------------------------------------------------------------------------
+
+
+class Order:
+    """Which tests judge a mutant, and in which order."""
+
+    def __init__(self, tests: dict[str, Test], paths: Callable[[str], list[str]]) -> None:
+        self.tests = tests
+        self.paths = paths  # of a file: the tests that may judge it
+        self.kills: Counter[tuple[str, str]] = Counter()
+        self.statements: dict[str, list[tuple[int, int]]] = {}
+
+    def note(self, file: str, outcome: str) -> None:
+        if outcome.startswith("killed"):
+            self.kills[file, outcome.split(" ")[-1]] += 1
+
+    def of(self, change: dict[str, Any]) -> list[str]:
+        """The tests that execute a line of the statement that differs, those first that cost least for what
+        they are likely to find."""
+        file = change["file"]
+        first, last = self.statement(file, change["line"])
+        paths, own = tuple(self.paths(file)), Path(file).stem
+        chosen = [
+            name
+            for name, test in self.tests.items()
+            if name.startswith(paths) and any(first <= n <= last for n in test.lines.get(file, ()))
+        ]
+        return self.sorted(chosen, file, own)
+
+    def all(self, file: str) -> list[str]:
+        """All tests that have to do with a file, for what it does when it is imported."""
+        paths, own = tuple(self.paths(file)), Path(file).stem
+        chosen = [n for n, test in self.tests.items() if n.startswith(paths) and file in test.lines]
+        return self.sorted(chosen, file, own)
+
+    def sorted(self, names: list[str], file: str, own: str) -> list[str]:
+        def cost(name: str) -> float:
+            is_own = f"/test_{own}" in name
+            return self.tests[name].seconds / (1 + 3 * is_own + 10 * self.kills[file, name])
+
+        return sorted(names, key=cost)
+
+    def statement(self, file: str, line: int) -> tuple[int, int]:
+        """The lines of the smallest statement around a line; of one with a body, its head."""
+        if file not in self.statements:
+            tree = ast.parse((ROOT / file).read_text())
+            self.statements[file] = [span(n) for n in ast.walk(tree) if isinstance(n, ast.stmt)]
+        around = [s for s in self.statements[file] if s[0] <= line <= s[1]]
+        return min(around, key=lambda s: s[1] - s[0], default=(line, line))
+
+
+def span(node: ast.stmt) -> tuple[int, int]:
+    """Of a function it is the whole: its head has the defaults."""
+    body = None if isinstance(node, ast.FunctionDef) else getattr(node, "body", None)
+    last = body[0].lineno - 1 if body else node.end_lineno or 0
+    return node.lineno, max(node.lineno, last)
+
+
+# -- in a fork ---------------------------------------------------------------------------------------
+
+PASSED, FAILED, UNREACHED, CRASHED = 0, 1, 70, 71
+
+
+def fork(work: Callable[[Callable[[str], None]], int]) -> tuple[int, str, float]:
+    """How the work of a child ended, the last line that it said, and its CPU seconds."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = CRASHED
+        try:
+            os.close(reader)
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(null, stream)
+            size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+            status = work(lambda line: void(os.write(writer, f"{line}\n".encode())))
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        lines = stream.read().splitlines()
+    _, wait_status, usage = os.wait4(child, 0)
+    seconds = usage.ru_utime + usage.ru_stime
+    return os.waitstatus_to_exitcode(wait_status), lines[-1] if lines else "", seconds
+
+
+def void(_: Any) -> None:
+    """Nothing."""
