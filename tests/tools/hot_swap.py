@@ -1,8 +1,8 @@
 """A mutated file in a process that runs already: its functions get the mutant's code.
 
-Whoever holds a function, under whatever name, calls the mutant from then on; nothing is imported again. That
-holds for what a function does when it is called, and for its defaults. What a file computes when it is imported
-(a constant, a field of a class, a decorator) is not reached: `swap` says so, and the file must be imported anew.
+Every reference to a function, under any name, calls the mutant from then on; nothing is imported again. This
+covers the body of a function and its defaults. It does not cover what a file computes when it is imported (a
+constant, a field of a class, a decorator): then `swap` returns False, and the file must be imported anew.
 """
 
 import gc

@@ -1,8 +1,9 @@
 """Tests that judge mutants: each mutant gets a fork of one process in which the tests are collected already.
 
-`Judge` is a plugin of pytest. In the place of pytest's loop over the tests it takes one mutant after the other:
-a fork swaps the mutated function in and runs the tests that `selection.py` has chosen, until one fails. A mutant that
-`hot_swap` cannot swap in is judged in a fork of the process from before the collection, which imports everything anew.
+`Judge` is a plugin of pytest. Instead of pytest's loop over the tests it takes one mutant after the other: a
+fork swaps the mutated function in and runs the tests that `selection.py` has chosen, until one fails. A mutant
+that `hot_swap` cannot swap in is judged in a fork of a process that has collected nothing, and imports
+everything anew.
 
 Limits are of CPU time, since the machine may be busy: ten times what the test takes without a mutant,
 and at least ten seconds. Real time ends only what waits forever, and that is no kill.
@@ -58,8 +59,8 @@ def collect(paths: list[str], plugin: Any) -> int:
 
 
 class Collected:
-    """What both kinds of process have in common: definitions and NumPy's kernels compute, and Hypothesis stops
-    at the first example that fails."""
+    """What both kinds of process share: definitions and NumPy's kernels compute, and Hypothesis stops at the
+    first example that fails."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:

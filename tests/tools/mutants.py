@@ -2,7 +2,7 @@
 
 A mutant is known by its file, the function that it is in, the operator, and the lines that differ; not by
 their numbers, which change with every line above. Of mutants that are alike in all this, the order tells.
-The file is mutated one function or statement at a time: to parse it as a whole for each mutant takes minutes."""
+A file is mutated one function or statement at a time: parsing all of it for each mutant takes minutes."""
 
 import ast
 import contextlib

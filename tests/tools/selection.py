@@ -1,8 +1,8 @@
 """Which tests judge which mutant.
 
 Each test is run once without a mutant, in a fork, and it is noted which lines of the files under trial it
-executes and how long it takes. A mutant is judged by the tests that execute its lines. The notes are kept in a file
-beside the results, until a file of the project changes.
+executes and how long it takes. A mutant is judged by the tests that execute its lines. The notes are kept in
+a file beside the results, until a file of the project changes.
 """
 
 import ast
