@@ -5,6 +5,7 @@ covers the body of a function and its defaults. It does not cover what a file co
 constant, a field of a class, a decorator): then `swap` returns False, and the file must be imported anew.
 """
 
+import ast
 import gc
 import sys
 from collections.abc import Iterator
@@ -94,16 +95,15 @@ def swap_defaults(path: str, original: str, mutated: str, live: Functions) -> bo
     if both[0] is None or both[1] is None or both[0][0] != both[1][0]:
         return False
     changed = {name for name, value in both[1][1].items() if repr(value) != repr(both[0][1].get(name))}
-    for name in changed:
-        for function in live.get((path, name), []):
-            function.__defaults__, function.__kwdefaults__ = both[1][1][name]
-    return bool(changed) and all((path, name) in live for name in changed)
+    if len(changed) != 1 or (path, name := changed.pop()) not in live:
+        return False
+    for function in live[path, name]:
+        function.__defaults__, function.__kwdefaults__ = both[1][1][name]
+    return True
 
 
 def defaults(source: str, module: ModuleType, path: str) -> tuple[str, dict[str, Any]] | None:
     """The source without defaults, and those of its functions when it is run; None where running it fails."""
-    import ast
-
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.arguments):

@@ -1,8 +1,8 @@
 """Tests that judge mutants: each mutant gets a fork of one process in which the tests are collected already.
 
 `Judge` is a plugin of pytest. Instead of pytest's loop over the tests it takes one mutant after the other: a
-fork swaps the mutated function in and runs the tests that `selection.py` has chosen, until one fails. A mutant
-that `hot_swap` cannot swap in is judged in a fork of a process that has collected nothing, and imports
+fork swaps the mutated function in and runs the tests that `selection.py` has chosen, until one fails. A
+mutant that `hot_swap` cannot swap in is judged in a fork of a process that has collected nothing, and imports
 everything anew.
 
 Limits are of CPU time, since the machine may be busy: ten times what the test takes without a mutant,

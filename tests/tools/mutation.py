@@ -10,10 +10,10 @@ lost a keyword:
     python tests/tools/mutation.py run upper.jsonl --upper --sample 40
     python tests/tools/mutation.py table upper.jsonl --upper --sample 40
 
-`mutants.py` makes the mutants, `selection.py` chooses the tests, `judging.py` runs them, in forks of a process
-that has imported everything and collected the tests. The mutants come in a random order, the same for the same
-seed, so the part that is done is a fair sample at any time. Nothing is written into the files, but they must
-not be edited while the campaign runs.
+`mutants.py` makes the mutants, `selection.py` chooses the tests, `judging.py` runs them, in forks of a
+process that has imported everything and collected the tests. The mutants come in a random order, the same for
+the same seed, so the part that is done is a fair sample at any time. Nothing is written into the files, but
+they must not be edited while the campaign runs.
 """
 
 import argparse

@@ -1,0 +1,116 @@
+"""The tools of the mutation run: pieces of a file, samples, and functions that are swapped while they run."""
+
+import importlib.util
+import textwrap
+
+import hot_swap
+import mutants
+import pytest
+
+SOURCE = '''
+    """A file."""
+
+    LIMIT = 3
+
+    def area(width, height=2):
+        return width * height
+
+    class Box:
+        side = 4
+
+        @property
+        def volume(self):
+            return max(area(self.side) * self.side, 0)
+
+    def add(*numbers, start=0):
+        def total():
+            return sum(numbers) + start
+        return total()
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The file, and the module made of it."""
+    path = tmp_path / "boxes.py"
+    path.write_text(textwrap.dedent(SOURCE))
+    spec = importlib.util.spec_from_file_location("boxes", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return path, module
+
+
+def swapped(file, monkeypatch, old, new):
+    path, module = file
+    monkeypatch.setitem(hot_swap.sys.modules, "boxes", module)
+    source = path.read_text()
+    assert source.count(old) == 1
+    return hot_swap.swap(str(path), source, source.replace(old, new), hot_swap.functions())
+
+
+def test_who_holds_a_function_calls_the_mutant(file, monkeypatch):
+    area, box = file[1].area, file[1].Box()
+    assert swapped(file, monkeypatch, "width * height", "width + height")
+    assert area(5) == 7
+    assert box.volume == 6 * 4
+
+
+def test_a_method_and_a_function_in_a_function(file, monkeypatch):
+    assert swapped(file, monkeypatch, "* self.side, 0", "- self.side, 0")
+    assert file[1].Box().volume == 8 - 4
+    assert swapped(file, monkeypatch, "sum(numbers) + start", "sum(numbers) - start")
+    assert file[1].add(1, 2, start=1) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "call", "wanted"),
+    [
+        ("height=2", "height=3", lambda m: m.area(5), 15),
+        ("start=0", "start=1", lambda m: m.add(5), 6),
+    ],
+)
+def test_defaults(file, monkeypatch, old, new, call, wanted):
+    assert swapped(file, monkeypatch, old, new)
+    assert call(file[1]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("LIMIT = 3", "LIMIT = 4"), ("side = 4", "side = 5"), ("@property", "@staticmethod")]
+)
+def test_what_an_import_computes_is_not_swapped(file, monkeypatch, old, new):
+    assert not swapped(file, monkeypatch, old, new)
+
+
+def test_one_and_one_point_zero_differ(file, monkeypatch):
+    assert swapped(file, monkeypatch, "* self.side, 0", "* self.side, 0.0")
+
+
+def test_pieces_are_put_back_where_they_were(tmp_path, monkeypatch):
+    """Every mutant differs from the file in the lines that it names, and in no others."""
+    pytest.importorskip("cosmic_ray")
+    source = textwrap.dedent(SOURCE).lstrip()
+    (tmp_path / "boxes.py").write_text(source)
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    made = list(mutants.mutants("boxes.py"))
+    functions = {change["function"] for change, _ in made}
+    assert functions == {"", "area", "Box", "Box.volume", "add", "add.total"}
+    for change, mutated in made:
+        at = change["line"] - 1
+        before, after = (change[name].splitlines() for name in ("before", "after"))
+        old, new = (text.splitlines() for text in (source, mutated))
+        assert [line.strip() for line in old[at : at + len(before)]] == before
+        assert [line.strip() for line in new[at : at + len(after)]] == after
+        assert old[:at] == new[:at]
+        assert old[at + len(before) :] == new[at + len(after) :]
+    assert len({mutants.key(change) for change, _ in made}) == len(made)
+
+
+def test_a_sample_does_not_change_with_the_rest_of_the_file():
+    def made(numbers):
+        return [({**dict.fromkeys(mutants.KEY, ""), "function": str(i)}, "") for i in numbers]
+
+    before = {c["function"] for c, _ in mutants.sampled(made(range(100)), 10, seed=0)}
+    after = {c["function"] for c, _ in mutants.sampled(made(range(1, 101)), 10, seed=0)}
+    assert len(before) == len(after) == 10
+    assert len(before & after) >= 9
+    assert before != {c["function"] for c, _ in mutants.sampled(made(range(100)), 10, seed=1)}
