@@ -31,6 +31,7 @@ ACTIVATION = [
     *unary("gelu tanh", lambda x: ops.gelu(x, "tanh"), lambda x: F.gelu(x, approximate="tanh")),
     *unary("silu", ops.silu, lambda x: F.silu(x)),
     *unary("softplus", ops.softplus, lambda x: F.softplus(x), off_zero),
+    *unary("log_sigmoid", ops.log_sigmoid, lambda x: F.logsigmoid(x), off_zero),
     *[
         Case(f"{name}-{x.shape} {axis} {what}", lambda x, f=f, axis=axis: f(x, axis=axis), (x,), lambda x, g=g, axis=axis: getattr(torch, g)(x, axis))
         for name, f, g in [("softmax", ops.softmax, "softmax"), ("log_softmax", ops.log_softmax, "log_softmax")]

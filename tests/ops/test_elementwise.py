@@ -53,6 +53,7 @@ def test_nothing_overflows(dtype):
         for f, values, slopes in [
             (ops.sigmoid, [0, 0, 1, 1], [0, 0, 0, 0]),
             (ops.softplus, [0, 0, 100, 1e4], [0, 0, 1, 1]),
+            (ops.log_sigmoid, [-1e4, -100, 0, 0], [1, 1, 0, 0]),
             (np.tanh, [-1, -1, 1, 1], [0, 0, 0, 0]),
             (ops.erf, [-1, -1, 1, 1], [0, 0, 0, 0]),
             (ops.silu, [0, 0, 100, 1e4], [0, 0, 1, 1]),
@@ -74,6 +75,27 @@ def test_tails_keep_their_relative_accuracy():
     x = np.array([-30.0, -300.0])
     np.testing.assert_allclose(ops.sigmoid(x), np.exp(x), rtol=1e-12)
     np.testing.assert_allclose(ops.softplus(x), np.exp(x), rtol=1e-12)
+    np.testing.assert_allclose(ops.log_sigmoid(-x), -np.exp(x), rtol=1e-12)
+
+
+def test_log_sigmoid_of_1e8():
+    x = Tensor(np.array([-1e8, -1.0, 0.0, 1.0, 40.0, 1e8]), requires_grad=True)
+    y = ops.log_sigmoid(x)
+    middle = [math.log(1 / (1 + math.e)), -math.log(2), math.log(1 / (1 + 1 / math.e))]
+    np.testing.assert_allclose(y.numpy(), [-1e8, *middle, -np.exp(-40), 0], rtol=1e-15)
+    slopes = grad(lambda x: ops.log_sigmoid(x).sum())
+    np.testing.assert_allclose(
+        slopes(x).numpy(), [1, *1 / (1 + np.exp([-1.0, 0.0, 1.0, 40.0])), 0], rtol=1e-15
+    )
+    np.testing.assert_array_equal(ops.log_sigmoid(x.numpy()), -ops.softplus(-x.numpy()))
+
+
+def test_the_third_derivative_of_log_sigmoid_squared_at_0():
+    """Its definition has kinks there, the function has none: 6 σ(-x) d/dx σ(-x) = -3/4."""
+    f = lambda x: (ops.log_sigmoid(x) ** 2).sum()
+    third = grad(lambda x: grad(lambda x: grad(f)(x).sum())(x).sum())
+    x = Tensor(np.array([0.0]), requires_grad=True)
+    np.testing.assert_allclose(third(x).numpy(), [-0.75], rtol=1e-14)
 
 
 def test_where_keeps_nan_out_of_its_own_gradient():

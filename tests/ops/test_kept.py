@@ -66,6 +66,7 @@ KEPT = {  # how many arrays of N·N entries: (function of the inputs, kept)
         ("relu", ops.relu),
         ("leaky_relu", ops.leaky_relu),
         ("softplus", ops.softplus),
+        ("log_sigmoid", ops.log_sigmoid),
         ("softmax", ops.softmax),
         ("log_softmax", ops.log_softmax),
         ("logsumexp", lambda a: ops.logsumexp(a, -1)),

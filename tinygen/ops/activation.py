@@ -64,6 +64,15 @@ def softplus(x: Array) -> Any:
     return y, lambda g: g * sigmoid(x)
 
 
+@op
+def log_sigmoid(x: Array) -> Any:
+    """log σ(x) = -softplus(-x), without overflow; its derivative is σ(-x). -log_sigmoid(h) is the loss of a
+    preference of log-odds h (Bradley & Terry 1952)."""
+    y = np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
+    y = log_sigmoid(x) if isinstance(x, Tensor) else y
+    return y, lambda g: g * sigmoid(-x)
+
+
 # -- distributions along an axis -------------------------------------------------------------------
 
 
