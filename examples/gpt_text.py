@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add("--data", default="topics", help="topics (in Python's library), shakespeare, names, or a UTF-8 file")
@@ -174,7 +174,7 @@ def table(
     return "\n".join(lines)
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     text = load_text(args.data)
     if len(text) < 10 * (args.block + 1):
         args.error(
@@ -227,4 +227,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, asked, number, size
+from shared.flags import Flags, add_run_flags, number, numpy_function, size
 from shared.pictures import Figure, table
 from shared.run import Run
 
@@ -40,7 +40,7 @@ LIMIT = 500  # steps of an episode, and so the highest return
 PUBLISHED = 490.04  # CleanRL's documentation, the mean of 3 seeds
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/ppo_cartpole", "every 50 rounds")
@@ -166,7 +166,7 @@ class Batch(NamedTuple):
 def collect(agent: Agent, carts: CartPole, args: argparse.Namespace, rng: np.random.Generator) -> Batch:
     """Play a round: carts × horizon steps, as NumPy's arrays."""
     on = partial(to_device, device=args.device)
-    states, actions, ends = play(asked(agent.actor, args.device), carts, args.horizon, rng)
+    states, actions, ends = play(numpy_function(agent.actor, args.device), carts, args.horizon, rng)
     with no_grad():
         values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
         old = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()
@@ -252,11 +252,11 @@ def train(args: argparse.Namespace, run: Run, rounds: int) -> None:
             if (here + 1) % 10 == 0 or last:
                 run.log(step=steps, **{f"seed {seed}": mean}, **watched)
             if last:
-                run.log(step=steps, final=evaluate(asked(agent.actor, args.device), 1000 + seed))
+                run.log(step=steps, final=evaluate(numpy_function(agent.actor, args.device), 1000 + seed))
                 run.model(agent.state_dict())
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     names = [f"seed {seed}" for seed in range(args.seeds)]
     rounds = math.ceil(args.steps / (args.carts * args.horizon))
     columns = ["step", *names, "kl", "clipped", "explained", "final"]
@@ -283,4 +283,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

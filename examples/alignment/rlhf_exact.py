@@ -40,7 +40,7 @@ METHODS = (*STAGES[2:], "best of n")
 COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", "n", "accuracy", "bayes")
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
@@ -205,7 +205,7 @@ def draw(run: Run, frontier: Any, ends: dict[str, list[Any]]) -> None:
     plt.close(figure)
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     run = Run(args, COLUMNS, steps=sum(lengths_of(args)) * args.seeds)
     train(args, lab, run)
@@ -232,4 +232,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -38,7 +38,7 @@ COLUMNS = ("step", "stage", "loss", "positive", "kl", "cheapest", "grammatical",
 LENGTH, STOP = 24, NUMBER[END]  # words of a text, at most; the last of them
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_sentiment", "every 100 steps")
@@ -210,7 +210,7 @@ def draw(run: Run, before: float, floor: float) -> None:
     plt.close(figure)
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     rl = [args.rl_steps] * 2
     lengths = [args.pretraining_steps, args.sft_steps, args.reward_steps, *rl, args.dpo_steps]
@@ -235,4 +235,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -98,7 +98,7 @@ def trained(model: Model, x: np.ndarray, y: np.ndarray, steps: int) -> tuple[flo
     return losses[0], losses[-1]
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags("A custom layer with a planted mistake, the checker's report, and the fix.")
     parser.add_argument("--channels", type=size(2, 256), default=6, help="width of the layer")
     parser.add_argument("--batch", type=size(1, 256), default=3, help="rows in the batch that is checked")
@@ -106,7 +106,7 @@ def flags() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def show(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(args.seed)
     x = rng.normal(size=(args.batch, args.channels))
 
@@ -148,4 +148,4 @@ def print_report(report: Any) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, show)
+    start(parse_args, main)

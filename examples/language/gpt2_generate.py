@@ -35,7 +35,7 @@ WHERE = (
 )
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add("--model", help=FILES)
@@ -66,7 +66,7 @@ def flags() -> argparse.Namespace:
     return args
 
 
-def write(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     try:
         tokenizer = BPE.load(args.model, special=[END])
@@ -110,4 +110,4 @@ def write(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, write)
+    start(parse_args, main)

@@ -33,7 +33,7 @@ STEPS = {"sorting": 1000, "addition": 4000}
 EXPECTED = {"sorting": 1.0, "addition": 0.99}
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add("--task", choices=[*TASKS, "both"], default="both", help="what to learn")
@@ -119,7 +119,7 @@ def run_of(name: str, args: argparse.Namespace) -> Run:
     return Run(of_task, columns, folder, task=name, steps=args.steps or STEPS[name])
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     names = list(TASKS) if args.task == "both" else [args.task]
     for name in names:
         run_of(name, args)  # a folder that will not do is refused before the first task begins
@@ -129,4 +129,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

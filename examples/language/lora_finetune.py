@@ -38,7 +38,7 @@ LENGTH, STOP = 24, NUMBER[END]
 STAGES = ("pretraining", "full", "LoRA")
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/lora_finetune", "every 100 steps")
@@ -148,7 +148,7 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
                 run.log(step=here + 1, **{STAGES[k]: lab.held_out_loss(lab.models[k])})
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     lengths = [args.pretraining_steps, args.steps_each, args.steps_each]
     run = Run(args, ["step", *STAGES[1:]], steps=sum(lengths))
@@ -177,4 +177,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, asked, generator, number, size
+from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
 from shared.pictures import Figure, save_film, save_grid, table
 from shared.run import Run
 from tqdm import tqdm
@@ -50,7 +50,7 @@ LEVELS = digits.INK + 1  # a pixel has one of 17 values
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/ddpm_digits", "every 500 steps")
@@ -145,7 +145,7 @@ def sweep_plot(path: Any, sweep: dict[float, Drawn], floor: float) -> None:
     plt.close(figure)
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
     model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     train, test = digits.load()
@@ -167,7 +167,7 @@ def learn(args: argparse.Namespace) -> None:
     ema.copy_to(model)
     run.model(model.state_dict())
     model.eval()
-    learned = asked(model, args.device)
+    learned = numpy_function(model, args.device)
 
     rng = np.random.default_rng(args.seed + 4)
     noise = rng.standard_normal(test.pictures.shape, dtype=np.float32)
@@ -212,7 +212,11 @@ def learn(args: argparse.Namespace) -> None:
         for scale, drawn in sweep.items()
         for row in (
             Figure(
-                f"guidance {scale:g}: read as asked", drawn.accuracy, "≥ 0.95" * (scale == best), known, 0.1
+                f"guidance {scale:g}: read as the digit",
+                drawn.accuracy,
+                "≥ 0.95" * (scale == best),
+                known,
+                0.1,
             ),
             Figure(
                 f"guidance {scale:g}: Fréchet distance",
@@ -240,4 +244,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -26,7 +26,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, asked, generator, number, size
+from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
 from shared.pictures import Figure, table
 from shared.run import Run
 
@@ -40,7 +40,7 @@ from tinygen.tensor import to_device
 DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
@@ -143,7 +143,7 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
             run.show(loss.item())
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 with ema.swapped():
-                    above = excess(asked(model, on), data, process, 500, args.seed + 2)[0].mean()
+                    above = excess(numpy_function(model, on), data, process, 500, args.seed + 2)[0].mean()
                 run.log(step=step + 1, excess=above)
                 run.say(f"step {step + 1:5d}   loss above the floor {above:.5f}")
 
@@ -188,7 +188,7 @@ def picture_of_samples(run: Run, points: dict[str, Any], paths: Any) -> None:
 # -- all of it -------------------------------------------------------------------------------------
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     data, process = DATA[args.data](), Process(linear(args.timesteps))
     run = Run(args, ["step", "batch_loss", "excess"])
     s = process.schedule
@@ -199,7 +199,7 @@ def learn(args: argparse.Namespace) -> None:
     train(model, ema, data, process, args, run)
     ema.copy_to(model)
     run.model(model.state_dict())
-    learned = asked(model, args.device)
+    learned = numpy_function(model, args.device)
 
     above, error, sampled = excess(learned, data, process, args.samples, args.seed + 3)
     least, percent = floor.mean(), 100 * above.mean() / floor.mean()
@@ -238,4 +238,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

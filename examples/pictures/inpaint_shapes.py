@@ -28,7 +28,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, asked, generator, number, size
+from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
 from shared.pictures import Figure, save_grid, table
 from shared.run import Run
 from tqdm import tqdm
@@ -48,7 +48,7 @@ SURE = 0.8  # the share of a picture's variance that a drawing must explain
 EXPECTED = {"a quarter": "≥ 0.9", "a half": "≥ 0.75"}  # of RePaint: 0.98 and 0.86 with the flags' defaults
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/inpaint_shapes", "at every evaluation")
@@ -112,7 +112,7 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
 
         def counted(x: Any, t: Any) -> Any:
             bar.update()
-            return asked(model, args.device)(x, t)
+            return numpy_function(model, args.device)(x, t)
 
         return inpaint(process, counted, noise, truth, mask, rng, repeats, args.jump, clip=1.0)
 
@@ -150,7 +150,7 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
 # -- all of it -------------------------------------------------------------------------------------
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     process = Process(cosine(args.timesteps), "v")
     config = UNetConfig(3, 3, args.channels, (1, 2, 2), blocks=1, attention=(False, False, True))
     model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
@@ -207,4 +207,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -40,7 +40,7 @@ from tinygen.tensor import to_device
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/vae_digits", "at every evaluation")
@@ -198,7 +198,7 @@ def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Ru
     return figures
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     train, test = digits.load()
     run = Run(args, ["step", "train", "test", "small_beta"])
     mean_only, linear, best = baselines(train.pictures, test.pictures, args)
@@ -235,4 +235,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -39,7 +39,7 @@ MAP = SIDE // PATCH
 RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first three quarters of the run
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation")
@@ -194,7 +194,7 @@ def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
     return [*rows, Figure("    codes in use", found["codes in use"], "", k, 1)]
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     run = Run(args, ["step", "reconstruction", "commitment", "train", "held_out", "perplexity"])
     rng = np.random.default_rng(args.seed + 2)
     some, _ = shapes.batch(args.test, SIDE, rng)
@@ -228,4 +228,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

@@ -37,7 +37,7 @@ class Ended(Exception):
         self.code = code
 
 
-def signalled(number: int, where: str = "") -> Ended:
+def end_by_signal(number: int, where: str = "") -> Ended:
     """The end that signal `number` asked for."""
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     return Ended(128 + number, f"stopped{by}{where}")
@@ -48,7 +48,7 @@ def ending(error: BaseException) -> Ended | None:
     if isinstance(error, Ended):
         return error
     if isinstance(error, KeyboardInterrupt):  # nothing is imported here: it may have come from an import
-        return signalled(signal.SIGINT)
+        return end_by_signal(signal.SIGINT)
     if isinstance(error, BrokenPipeError):
         return Ended(PIPE, "nobody reads the output any more")
     if isinstance(error, MemoryError):
@@ -87,11 +87,11 @@ def prepare_console() -> None:
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
-def start(flags: Callable[[], Any], learn: Callable[[Any], None]) -> None:
-    """Run an example: its flags, which are wrong or right, and what it does with them."""
+def start(parse_args: Callable[[], Any], main: Callable[[Any], None]) -> None:
+    """Run an example: read its flags, then call `main` with them. However it ends, it ends in one line."""
     prepare_console()
     try:
-        learn(flags())
+        main(parse_args())
         sys.stdout.flush()
     except BaseException as error:
         end = ending(error)
@@ -103,7 +103,7 @@ def start(flags: Callable[[], Any], learn: Callable[[Any], None]) -> None:
 def last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Ctrl-C before `start`, or after it."""
     if issubclass(kind, KeyboardInterrupt):
-        finish(signalled(signal.SIGINT), [])
+        finish(end_by_signal(signal.SIGINT), [])
     sys.__excepthook__(kind, error, trace)
 
 

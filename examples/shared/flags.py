@@ -92,6 +92,6 @@ def generator(seed: int, device: str) -> np.random.Generator:
     return np.random.default_rng(seed) if device == "cpu" else DeviceGenerator(seed)
 
 
-def asked(model: Any, device: str) -> Callable[..., Any]:
+def numpy_function(model: Any, device: str) -> Callable[..., Any]:
     """A model on the device as a function of NumPy arrays, for samplers and judges on the CPU."""
     return lambda x, *more: model(to_device(x, device), *more).numpy()

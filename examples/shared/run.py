@@ -24,7 +24,7 @@ saved.
 
 from __future__ import annotations
 
-from shared.endings import DIVERGED, PIPE, USER, Ended, ending, signalled
+from shared.endings import DIVERGED, PIPE, USER, Ended, end_by_signal, ending
 
 import math
 import signal
@@ -63,7 +63,7 @@ class Stop:
     def ask(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = self.asked or signalled(number)
+        self.asked = self.asked or end_by_signal(number)
 
     def __exit__(self, *_: Any) -> None:
         for number, handler in self.before.items():
@@ -172,7 +172,7 @@ class Run(RunFolder):
 
     def stopped(self) -> Ended:
         """The end that was asked for, now that all is saved."""
-        asked = self.stop.asked or signalled(signal.SIGINT)
+        asked = self.stop.asked or end_by_signal(signal.SIGINT)
         return Ended(asked.code, f"{asked} at step {self.step}; {self.where()}")
 
     def where(self) -> str:

@@ -50,7 +50,7 @@ SPLITS = {"train": "pairs as in training", "held_out": "pairs never seen"}
 EXPECTED = {"train": "≥ 95", "held_out": "≥ 80"}  # of BOTH, in per cent
 
 
-def flags() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__)
     add = parser.add_argument
     add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500")
@@ -211,7 +211,7 @@ def report(found: dict[str, Any]) -> tuple[float, str]:
     return best, table(rows)
 
 
-def learn(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     model = build(args)
     try:
         model.denoiser.text_encoder.tokens(args.prompt or [])
@@ -247,4 +247,4 @@ def learn(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    start(flags, learn)
+    start(parse_args, main)

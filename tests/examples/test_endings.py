@@ -47,10 +47,9 @@ SMALL = {  # so that nothing takes long before the folder is looked at
 def ended(monkeypatch, capsys, name, *flags):
     """The exit code, and what stands on stderr."""
     example = module(f"{name}.py")
-    work = next(getattr(example, job) for job in ("learn", "write", "show") if hasattr(example, job))
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, flags)])
     with pytest.raises(SystemExit) as end:
-        example.start(example.flags, work)
+        example.start(example.parse_args, example.main)
     out, err = capsys.readouterr()
     return end.value.code, out, err
 
@@ -137,7 +136,7 @@ def test_weights_of_another_shape_are_one_line(tmp_path, monkeypatch, capsys):
 
 def test_ctrl_c_before_and_after_the_run_is_one_line(capsys):
     """While modules are imported, the hook that says it is there already."""
-    endings = sys.modules["endings"]
+    endings = sys.modules["shared.endings"]
     assert sys.excepthook is endings.last_words
     with pytest.raises(SystemExit) as end:
         endings.last_words(KeyboardInterrupt, KeyboardInterrupt(), None)
@@ -145,8 +144,9 @@ def test_ctrl_c_before_and_after_the_run_is_one_line(capsys):
     assert capsys.readouterr().err.endswith(": stopped\n")
     for name in TRAINED + OTHERS:
         tree = ast.parse(path_of(f"{name}.py").read_text("utf-8"))
-        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        assert [ast.unparse(node) for node in imports[:2]][1] == "from endings import start"
+        imports = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        before = {"from __future__ import annotations", "import sys", "from pathlib import Path"}
+        assert next(line for line in imports if line not in before) == "from shared.endings import start"
 
 
 # -- in a process ----------------------------------------------------------------------------------

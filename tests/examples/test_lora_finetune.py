@@ -51,7 +51,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeyp
 
 def lab_of(monkeypatch, *flags):
     monkeypatch.setattr("sys.argv", ["lora_finetune.py", *TINY, *flags])
-    return example.Lab(example.flags())
+    return example.Lab(example.parse_args())
 
 
 def test_what_it_leaves_is_loaded_elsewhere_and_goes_on(tmp_path, monkeypatch):

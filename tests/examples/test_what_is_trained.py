@@ -51,7 +51,7 @@ def learned(monkeypatch, tmp_path):
                 fake = {"train_judge": nothing, "bounds": (0, 1), "baselines": (0, 0, 0)}[name]
                 monkeypatch.setattr(example, name, lambda *_, fake=fake: fake)
         with pytest.raises(Done):
-            example.learn(args)
+            example.main(args)
         return example, seen["given"], seen["saved"]
 
     return learn

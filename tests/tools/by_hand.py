@@ -50,7 +50,7 @@ def flags(monkeypatch, example, **given):
     """The example's arguments from a command line."""
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     monkeypatch.setattr(sys, "argv", [f"{example.__name__}.py", *words])
-    return example.flags()
+    return example.parse_args()
 
 
 def exact(model):

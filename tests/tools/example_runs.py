@@ -99,7 +99,7 @@ def run_here(monkeypatch, example, *flags, stop_after=None, at_step=None):
         patch.setattr(run_type, "remember", watched)
         patch.setattr(sys, "argv", [f"{example.__name__}.py", *map(str, flags)])
         try:
-            example.start(example.flags, example.learn)
+            example.start(example.parse_args, example.main)
         except SystemExit as end:
             return end.code
     return 0
