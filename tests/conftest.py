@@ -1,5 +1,5 @@
-"""What all tests share: the Hypothesis profile, the path to the helpers in tools/ and gpu/, Numba's CUDA
-simulator, and how the suite is shared out.
+"""What all tests share: the Hypothesis profile, the paths to the helpers here, in tools/ and gpu/, Numba's
+CUDA simulator, and how the suite is shared out.
 
 Hypothesis draws the same examples in every run, and a slow machine fails no test. Numba decides when it is
 first imported whether its CUDA kernels run on a GPU or in its simulator: here in the simulator.
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
-sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("tools", "gpu")]
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("", "tools", "gpu")]
 
 settings.register_profile(
     "tinygen",
