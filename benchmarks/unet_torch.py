@@ -31,7 +31,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x))) + self.emb(F.silu(emb))[:, :, None, None]
         h = self.conv2(F.silu(self.norm2(h)))
-        return h + (x if self.skip is None else self.skip(x))  # type: ignore[no-any-return]
+        return h + (x if self.skip is None else self.skip(x))
 
 
 class Attention(nn.Module):
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         heads = self.attn["qkv"](tokens).view(b, h * w, 3, HEADS, c // HEADS)
         y = F.scaled_dot_product_attention(*heads.permute(2, 0, 3, 1, 4))  # (B, heads, T, d)
         y = self.attn["proj"](y.transpose(1, 2).reshape(b, h * w, c))
-        return x + y.transpose(1, 2).reshape(b, c, h, w)  # type: ignore[no-any-return]
+        return x + y.transpose(1, 2).reshape(b, c, h, w)
 
 
 def named_conv(channels: int, stride: int) -> nn.ModuleDict:
@@ -111,7 +111,7 @@ class UNet(nn.Module):
                 x = level.step(i, torch.cat([x, kept.pop()], dim=1), emb)
             if level.upsample is not None:
                 x = level.upsample["conv"](F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return self.conv_out(F.silu(self.norm_out(x)))  # type: ignore[no-any-return]
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 def model(nhwc: bool, device: str = "cpu") -> Any:

@@ -36,7 +36,7 @@ def to_complex(t: Tensor) -> complex:
 
 
 def to_index(t: Tensor) -> int:
-    return constant(t, "int").__index__()  # type: ignore[no-any-return]
+    return constant(t, "int").__index__()
 
 
 # -- copies ----------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def waiter(device: str) -> Callable[[], Any]:
         return lambda: None
     import cupy
 
-    return cupy.cuda.Device().synchronize  # type: ignore[no-any-return]
+    return cupy.cuda.Device().synchronize
 
 
 def on_cpu(x: Any) -> Array:

@@ -65,7 +65,7 @@ def cupy_forbids() -> AbstractContextManager[Any]:
     import cupyx
 
     warnings.filterwarnings("ignore", "cupyx.allow_synchronize", UserWarning)  # it cannot see everything
-    return cupyx.allow_synchronize(False)  # type: ignore[no-any-return]
+    return cupyx.allow_synchronize(False)
 
 
 def no_waiting(

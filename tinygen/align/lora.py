@@ -74,10 +74,10 @@ class LoRALinear(Module):
         x = cast(x, self.base.weight)
         y = self.base(x)
         if self.enabled == self.merged:
-            return y  # type: ignore[no-any-return]
+            return y
         if self.merged:  # switched off: taken out here, and not of the weight, which rounding would change
-            return y - self.product(x, self.lora_a.detach(), self.lora_b.detach())  # type: ignore[no-any-return]
-        return y + self.product(self.drop(x), self.lora_a, self.lora_b)  # type: ignore[no-any-return]
+            return y - self.product(x, self.lora_a.detach(), self.lora_b.detach())
+        return y + self.product(self.drop(x), self.lora_a, self.lora_b)
 
     def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
         """(alpha/rank) x Aᵀ Bᵀ."""

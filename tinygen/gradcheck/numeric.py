@@ -196,7 +196,7 @@ def uneven(phi: Phi, scale: float) -> Array:
 def heard(phi: Phi, s: float, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
     """(m,) How far φ is from a curve through its values at 0 and at s on either side: rounding."""
     curves = [middle + t * s * ((right + left) + t * (right - left)) / 2 for t in INSIDE]
-    return np.max([np.abs((phi(t * s) - y) @ matrix.T) for t, y in zip(INSIDE, curves, strict=True)], axis=0)  # type: ignore[no-any-return]
+    return np.max([np.abs((phi(t * s) - y) @ matrix.T) for t, y in zip(INSIDE, curves, strict=True)], axis=0)
 
 
 def kinked(jump: Array, rounding: Array) -> tuple[Array, Array]:

@@ -61,7 +61,7 @@ class Judge(nn.Module):
         return ops.relu(self.fc(h.reshape(len(x), -1)))
 
     def forward(self, x: Any) -> Tensor:
-        return self.out(self.features(x))  # type: ignore[no-any-return]
+        return self.out(self.features(x))
 
     @no_grad()
     def look(self, pictures: Any, batch: int = 500) -> Opinion:

@@ -40,4 +40,4 @@ def joined(pieces: Sequence[Array], axis: int) -> Array:
 
 
 def address(x: Array) -> int:
-    return x.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return x.__array_interface__["data"][0]

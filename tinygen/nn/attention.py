@@ -132,7 +132,7 @@ class MultiHeadAttention(Heads):
             q, k = rotary(q, start), rotary(k, start)
         if cache is not None:
             k, v = cache.append(k, v)
-        return self.proj(self.attend(q, k, v, mask, self.causal))  # type: ignore[no-any-return]
+        return self.proj(self.attend(q, k, v, mask, self.causal))
 
     def extra_repr(self) -> str:
         flags = (", causal" if self.causal else "") + (", rotary" if self.use_rotary else "")
@@ -163,4 +163,4 @@ class CrossAttention(Heads):
         """x (B, T, C), context (B, S, context_channels) -> (B, T, C); `mask` as in MultiHeadAttention."""
         q = split_heads(self.q(x), self.heads)
         k, v = (split_heads(part, self.heads) for part in ops.split(self.kv(context), 2, axis=-1))
-        return self.proj(self.attend(q, k, v, mask, causal=False))  # type: ignore[no-any-return]
+        return self.proj(self.attend(q, k, v, mask, causal=False))

@@ -95,7 +95,7 @@ class BatchNorm(Module):
         scale = self.weight * ops.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
         per_channel = (-1,) + (1,) * (x.ndim - 2)
-        return x * scale.reshape(per_channel) + shift.reshape(per_channel)  # type: ignore[no-any-return]
+        return x * scale.reshape(per_channel) + shift.reshape(per_channel)
 
     def record(self, x: Tensor | Array) -> None:
         """Move the running statistics towards those of this batch. A batch with a NaN or an infinity is left

@@ -100,7 +100,7 @@ class ResBlock(Module):
             else:
                 h = self.norm2(h + given)
         h = self.conv2(self.dropout(ops.silu(h)))
-        return h + (x if self.skip is None else self.skip(x))  # type: ignore[no-any-return]
+        return h + (x if self.skip is None else self.skip(x))
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.conv1.channels)) + (", scale_shift" if self.scale_shift else "")
@@ -113,7 +113,7 @@ class Downsample(Module):
         self.conv = Conv2d(channels, channels, 3, stride=2, padding=1, rng=rng)
 
     def forward(self, x: Any) -> Tensor:
-        return self.conv(x)  # type: ignore[no-any-return]
+        return self.conv(x)
 
 
 class Upsample(Module):
@@ -125,4 +125,4 @@ class Upsample(Module):
         self.conv = Conv2d(channels, channels, 3, padding=1, rng=rng)
 
     def forward(self, x: Any) -> Tensor:
-        return self.conv(ops.upsample_nearest(x, 2))  # type: ignore[no-any-return]
+        return self.conv(ops.upsample_nearest(x, 2))

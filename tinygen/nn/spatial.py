@@ -53,7 +53,7 @@ class SpatialAttention(Module):
 
     def forward(self, x: Any) -> Tensor:
         height, width = x.shape[2:]
-        return x + as_map(self.attn(as_tokens(self.norm(x))), height, width)  # type: ignore[no-any-return]
+        return x + as_map(self.attn(as_tokens(self.norm(x))), height, width)
 
 
 class GEGLU(Module):
@@ -66,7 +66,7 @@ class GEGLU(Module):
 
     def forward(self, x: Any) -> Tensor:
         value, gate = ops.split(self.fc(x), 2, axis=-1)
-        return self.proj(value * ops.gelu(gate))  # type: ignore[no-any-return]
+        return self.proj(value * ops.gelu(gate))
 
 
 class ContextBlock(Module):
@@ -86,7 +86,7 @@ class ContextBlock(Module):
         x = cast(x, self.ln1.weight)
         x = x + self.attn(self.ln1(x))
         x = x + self.cross(self.ln2(x), context, mask)
-        return x + self.mlp(self.ln3(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.ln3(x))
 
 
 class SpatialTransformer(Module):
@@ -130,4 +130,4 @@ class SpatialTransformer(Module):
         tokens = self.proj_in(as_tokens(self.norm(x)))
         for block in self.blocks:
             tokens = block(tokens, context, mask)
-        return x + as_map(self.proj_out(tokens), height, width)  # type: ignore[no-any-return]
+        return x + as_map(self.proj_out(tokens), height, width)

@@ -28,7 +28,7 @@ class MLP(Module):
         self.gelu = gelu
 
     def forward(self, x: Any) -> Tensor:
-        return self.proj(ops.gelu(self.fc(x), self.gelu))  # type: ignore[no-any-return]
+        return self.proj(ops.gelu(self.fc(x), self.gelu))
 
 
 class Block(Module):
@@ -57,4 +57,4 @@ class Block(Module):
     def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
         x = cast(x, self.ln1.weight)
         x = x + self.dropout(self.attn(self.ln1(x), mask, cache))
-        return x + self.dropout(self.mlp(self.ln2(x)))  # type: ignore[no-any-return]
+        return x + self.dropout(self.mlp(self.ln2(x)))

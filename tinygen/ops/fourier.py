@@ -25,7 +25,7 @@ OTHER: dict[Any, Any] = {None: "forward", "backward": "forward", "ortho": "ortho
 
 def length_of(x: Array, axis: int) -> int:
     """Raises AxisError for an axis that is not there."""
-    return x.shape[np.lib.array_utils.normalize_axis_index(axis, x.ndim)]  # type: ignore[no-any-return]
+    return x.shape[np.lib.array_utils.normalize_axis_index(axis, x.ndim)]
 
 
 def resized(x: Array, n: int, axis: int) -> Array:

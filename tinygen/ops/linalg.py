@@ -57,7 +57,7 @@ def dot(a: Any, b: Any) -> Tensor:
     """a @ b of vectors and matrices, a * b with a number; of larger arrays the sum over the last axis of
     a and the last but one of b."""
     if 0 in (np.ndim(a), np.ndim(b)):
-        return a * b  # type: ignore[no-any-return]
+        return a * b
     if np.ndim(a) > 2 or np.ndim(b) > 2:
         return np.tensordot(a, b, ((-1,), (-2 if np.ndim(b) > 1 else 0,)))  # type: ignore[return-value]
     return matmul(a, b)

@@ -40,12 +40,12 @@ def cast(
 
 def matrix_transposed(x: Any) -> Tensor:
     """The last two axes exchanged."""
-    return IMPLEMENTS[np.matrix_transpose](x)  # type: ignore[no-any-return]
+    return IMPLEMENTS[np.matrix_transpose](x)
 
 
 def flat_copy(x: Any, order: str = "C") -> Tensor:
     """One axis, in memory of its own."""
-    return IMPLEMENTS[np.copy](ravel(x, order))  # type: ignore[no-any-return]
+    return IMPLEMENTS[np.copy](ravel(x, order))
 
 
 def dotted(x: Any, b: Any) -> Any:

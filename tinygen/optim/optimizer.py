@@ -121,7 +121,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the first group. Assigning sets that of all groups."""
-        return self.groups[0]["lr"]  # type: ignore[no-any-return]
+        return self.groups[0]["lr"]
 
     @lr.setter
     def lr(self, value: float) -> None:

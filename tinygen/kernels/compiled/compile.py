@@ -74,7 +74,7 @@ def compiled(function: F, signature: str | None, **options: Any) -> F:
     if signature:
         made.compile(signature)
         made.disable_compile()
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def kernel(function: F) -> F:

@@ -100,7 +100,7 @@ class GPT(nn.Module):
         x = self.drop(self.wte(idx) + self.wpe(np.arange(start, end)))  # (B, T, C)
         for i, block in enumerate(self.h):
             x = block(x, cache=caches[i] if caches else None)
-        return self.ln_f(x)  # type: ignore[no-any-return]
+        return self.ln_f(x)
 
     def generate(
         self,

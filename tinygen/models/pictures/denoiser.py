@@ -46,4 +46,4 @@ class Denoiser(nn.Module):
         h = ops.silu(self.point(self.features(x)) + time)  # (B, W)
         for layer in self.hidden:
             h = ops.silu(layer(h))
-        return self.out(h)  # type: ignore[no-any-return]
+        return self.out(h)

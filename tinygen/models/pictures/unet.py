@@ -77,7 +77,7 @@ class Steps(nn.Module):
         weight = self.fc.weight
         waves = nn.timestep_embedding(t, self.channels)
         waves = np.asarray(waves, dtype=weight.dtype, like=weight.data)
-        return self.proj(ops.silu(self.fc(waves)))  # type: ignore[no-any-return]
+        return self.proj(ops.silu(self.fc(waves)))
 
 
 class Level(nn.Module):
@@ -107,8 +107,8 @@ class Level(nn.Module):
         """x after the i-th residual block, and the i-th attention if there is one."""
         x = self.resnets[i](x, given.emb)
         if i >= len(self.attentions):
-            return x  # type: ignore[no-any-return]
-        return self.attentions[i](x, *given.text)  # type: ignore[no-any-return]
+            return x
+        return self.attentions[i](x, *given.text)
 
 
 class Down(Level):
@@ -168,7 +168,7 @@ class Up(Level):
     def forward(self, x: Any, given: Given, kept: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.step(i, np.concatenate([x, kept.pop()], axis=1), given)
-        return x if self.upsample is None else self.upsample(x)  # type: ignore[no-any-return]
+        return x if self.upsample is None else self.upsample(x)
 
 
 class UNet(nn.Module):
@@ -224,7 +224,7 @@ class UNet(nn.Module):
         for up in self.up:
             x = up(x, given, kept)
         assert not kept
-        return self.conv_out(ops.silu(self.norm_out(x)))  # type: ignore[no-any-return]
+        return self.conv_out(ops.silu(self.norm_out(x)))
 
     def check(self, x: Any, t: Any, labels: Any, context: Any, mask: Any) -> None:
         c, batch = self.config, x.shape[:1]

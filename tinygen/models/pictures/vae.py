@@ -56,7 +56,7 @@ class Bernoulli(nn.Module):
 
     def nll(self, out: Any, x: Any, reduction: str) -> Tensor:
         """-ln p(x|z): "sum" over pixels and pictures, or "none", pixel by pixel."""
-        return ops.bce_with_logits(out, x, reduction)  # type: ignore[no-any-return]
+        return ops.bce_with_logits(out, x, reduction)
 
     def mean(self, out: Any) -> Any:
         return ops.sigmoid(out)
@@ -72,7 +72,7 @@ class Gaussian(nn.Module):
     def nll(self, out: Any, x: Any, reduction: str) -> Tensor:
         """-ln p(x|z): "sum" over pixels and pictures, or "none", pixel by pixel."""
         losses = -log_normal(x, out, self.logvar)
-        return np.sum(losses) if reduction == "sum" else losses  # type: ignore[no-any-return]
+        return np.sum(losses) if reduction == "sum" else losses
 
     def mean(self, out: Any) -> Any:
         return out
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
         self.out = nn.Linear(hidden, data, rng=rng)
 
     def forward(self, z: Any) -> Tensor:
-        return self.out(ops.relu(self.fc(z)))  # type: ignore[no-any-return]
+        return self.out(ops.relu(self.fc(z)))
 
 
 class VAE(nn.Module):
@@ -134,7 +134,7 @@ class VAE(nn.Module):
     def forward(self, x: Any, rng: np.random.Generator) -> Tensor:
         """-E_q[ln p(x|z)] + β KL for pictures x (B, D): summed over a picture, averaged over the batch."""
         reconstruction, kl = self.terms(x, rng)
-        return (reconstruction + self.beta * kl) / x.shape[0]  # type: ignore[no-any-return]
+        return (reconstruction + self.beta * kl) / x.shape[0]
 
     def terms(self, x: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """-ln p(x|z) and KL(q(z|x) ‖ p(z)), each summed over the batch, without β.
@@ -160,7 +160,7 @@ class VAE(nn.Module):
             codes = (log_normal(z, 0.0, 0.0) - log_normal(z, q.mean, q.logvar)).sum(axis=1)
             weights.append((codes - nll).numpy().astype(np.float64))
         highest = np.max(weights, axis=0)
-        return highest + np.log(np.mean(np.exp(weights - highest), axis=0))  # type: ignore[no-any-return]
+        return highest + np.log(np.mean(np.exp(weights - highest), axis=0))
 
     @no_grad()
     def decode(self, z: Any) -> Array:
@@ -218,7 +218,7 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Any) -> Tensor:
         h = ops.relu(self.fc(z)).reshape(len(z), *self.start)  # (B, 2W, S/4, S/4)
         h = ops.relu(self.up2(ops.relu(self.up1(h))))  # (B, W, S, S)
-        return self.out(h)  # type: ignore[no-any-return]
+        return self.out(h)
 
 
 class ConvVAE(VAE):

@@ -148,7 +148,7 @@ class Residual(nn.Module):
         self.mix = nn.Conv2d(channels, channels, 1, rng=rng)
 
     def forward(self, x: Any) -> Tensor:
-        return x + self.mix(ops.relu(self.near(ops.relu(x))))  # type: ignore[no-any-return]
+        return x + self.mix(ops.relu(self.near(ops.relu(x))))
 
 
 def encoder(channels: int, width: int, dim: int, rng: np.random.Generator) -> nn.Sequential:
@@ -221,7 +221,7 @@ class VQVAE(nn.Module):
         """z (B, dim, H, W) of pictures (B, C, 4H, 4W), not quantised."""
         if x.ndim != 4 or x.shape[2] % 4 or x.shape[3] % 4:
             raise ValueError(f"pictures must be (B, C, 4H, 4W), with sides in fours, got {x.shape}")
-        return self.encoder(x)  # type: ignore[no-any-return]
+        return self.encoder(x)
 
     @no_grad()
     def encode(self, x: Any) -> Array:

@@ -47,7 +47,7 @@ class TextDenoiser(nn.Module):
     def forward(self, x: Any, t: Any, context: Any, mask: Any) -> Tensor:
         """What the diffusion wants to know of noisy codes x (B, Z, h, w) at the steps t (B,), from what the
         text encoder made of their captions: (B, S, context) and (B, S)."""
-        return self.unet(x, t, context=context, mask=mask)  # type: ignore[no-any-return]
+        return self.unet(x, t, context=context, mask=mask)
 
 
 class LatentDiffusion(nn.Module):
@@ -93,7 +93,7 @@ class LatentDiffusion(nn.Module):
         kept = rng.random(len(captions)) >= DROPPED
         texts = [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
         context, mask = self.denoiser.text_encoder(texts)
-        return simple_loss(self.process, lambda x, t: self.denoiser(x, t, context, mask), codes, rng)  # type: ignore[no-any-return]
+        return simple_loss(self.process, lambda x, t: self.denoiser(x, t, context, mask), codes, rng)
 
     # -- drawing -----------------------------------------------------------------------------------
 

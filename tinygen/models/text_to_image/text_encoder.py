@@ -89,4 +89,4 @@ class TextEncoder(nn.Module):
         x = self.token(ids) + self.place(np.arange(ids.shape[1]))  # (B, S, C)
         for block in self.blocks:
             x = block(x, mask[:, None, None, :])
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
