@@ -25,7 +25,9 @@ from tinygen.tensor import Array, Tensor
 from tinygen.words import keyword_hint
 
 
-def accumulate(y: Tensor, gradient: Any = None, *, retain_graph: bool = False, **words: Any) -> None:
+def backward_into_leaves(
+    y: Tensor, gradient: Any = None, *, retain_graph: bool = False, **words: Any
+) -> None:
     """`y.backward()`: add the gradient of <y, gradient> to `.grad` of every leaf that requires grad.
 
     `gradient` has the shape of `y`; it may be left out for one number. The graph is freed on the way
@@ -53,7 +55,7 @@ def accumulate(y: Tensor, gradient: Any = None, *, retain_graph: bool = False, *
         leaf.grad = g
 
 
-Tensor.backward = accumulate  # type: ignore[assignment, method-assign]
+Tensor.backward = backward_into_leaves  # type: ignore[assignment, method-assign]
 
 
 def cotangent(y: Tensor, gradient: Any) -> Array:
@@ -77,7 +79,7 @@ def cotangent(y: Tensor, gradient: Any) -> Array:
     return gradient.astype(y.dtype)
 
 
-def program(outputs: Sequence[Tensor]) -> list[Node]:
+def topological_order(outputs: Sequence[Tensor]) -> list[Node]:
     """The nodes that `outputs` were computed by, oldest first.
 
     Raises RuntimeError when one was freed by an earlier backward, or when a tensor has been written
@@ -135,13 +137,13 @@ def backward(
     For a complex x + iy the gradient of a real L is ∂L/∂x + i ∂L/∂y, along which L grows. Between the rules
     flows its conjugate g, for which dL = Re(g dz): so the rule of an analytic op is the same for complex
     numbers as for real ones, and conjugates are taken only here, where gradients come in and go out."""
-    order = program(outputs)
-    live = None if wrt is None else reaching(order, wrt)
+    order = topological_order(outputs)
+    on_path = None if wrt is None else paths_to(order, wrt)
     keep = () if wrt is None else {t.node for t in wrt if t.node is not None}
     replayed = replay(order) if create_graph else None
     checked = MODE.get().anomaly
     grads: dict[Any, Any] = {}
-    ours: set[Any] = set()  # whose gradient is a sum allocated here: it may be added into
+    owned: set[Any] = set()  # whose gradient is a sum allocated here: it may be added into
 
     for y, g in zip(outputs, gradients, strict=True):
         start = y.node or y
@@ -157,7 +159,7 @@ def backward(
                 grads.setdefault(parent, [None] * len(parent.shape))[i] = g
                 continue
             if type(g) is list:
-                g = filled(g, node)
+                g = zeros_for_unused(g, node)
             if isinstance(node.rules, Segment):
                 node.rules.rebuild()
             rules: Any = node.rules if replayed is None else replayed[node]
@@ -166,7 +168,7 @@ def backward(
                 for i, x in enumerate(node.inputs):
                     if not (type(x) is Node or (isinstance(x, Tensor) and x.requires_grad)):
                         continue
-                    if live is not None and x not in live:
+                    if on_path is not None and x not in on_path:
                         continue
                     if together is None:
                         rule = rules[i] if i < len(rules) else None
@@ -180,19 +182,19 @@ def backward(
                             "the op return one more rule"
                         )
                     if getattr(gx, "shape", None) != x.shape or gx.dtype is not x.dtype:
-                        gx = fitted(gx, x)
+                        gx = unbroadcast(gx, x)
                     if checked:
                         check_finite(gx, f"the gradient of `{node.op.name}` for input {i}", node.where)
                     before = grads.get(x)
                     if before is None:
                         grads[x] = gx  # borrowed: rules may return one array twice, or a view
-                    elif x in ours:
+                    elif x in owned:
                         before += gx
                         grads[x] = before
                     else:
                         grads[x] = before + gx
                         if not create_graph:
-                            ours.add(x)
+                            owned.add(x)
             except Exception as error:
                 error.add_note(f"in the gradient of `{node.op.name}`, called at {node.where}")
                 raise
@@ -204,7 +206,7 @@ def backward(
     return grads
 
 
-def fitted(gx: Any, x: Node | Tensor) -> Any:
+def unbroadcast(gx: Any, x: Node | Tensor) -> Any:
     """`gx` in the shape and dtype of `x`: summed over the axes along which `x` was broadcast; its real part
     for a real x that came together with complex numbers."""
     if not hasattr(gx, "shape"):
@@ -221,7 +223,7 @@ def fitted(gx: Any, x: Node | Tensor) -> Any:
     return gx.astype(x.dtype) if gx.dtype != x.dtype else gx
 
 
-def filled(gradients: list[Any], node: Node) -> tuple[Any, ...]:
+def zeros_for_unused(gradients: list[Any], node: Node) -> tuple[Any, ...]:
     """The gradients of a tuple's elements, zeros for those that nobody used."""
     like = next(g for g in gradients if g is not None)
     return tuple(
@@ -230,13 +232,13 @@ def filled(gradients: list[Any], node: Node) -> tuple[Any, ...]:
     )
 
 
-def reaching(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[Any]:
+def paths_to(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[Any]:
     """Those of `wrt` and of the nodes in `order` through which a gradient can get to `wrt`."""
-    live: set[Any] = {t.node or t for t in wrt}
+    on_path: set[Any] = {t.node or t for t in wrt}
     for node in order:
-        if any((type(x) is Node or isinstance(x, Tensor)) and x in live for x in node.inputs):
-            live.add(node)
-    return live
+        if any((type(x) is Node or isinstance(x, Tensor)) and x in on_path for x in node.inputs):
+            on_path.add(node)
+    return on_path
 
 
 def replay(order: Sequence[Node]) -> dict[Node, Sequence[Rule]]:

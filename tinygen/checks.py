@@ -44,7 +44,7 @@ def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
         raise TypeError(f"{needed}. There are {len(rules)} rules for {most} inputs")
     asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
     if len(rules) > 1 and True in asked[len(rules) :]:
-        raise TypeError(too_few(op, len(rules), asked))
+        raise TypeError(too_few_rules(op, len(rules), asked))
     op.kind = tuple
 
 
@@ -65,7 +65,7 @@ def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
     )
 
 
-def too_few(op: Op, rules: int, asked: Sequence[bool]) -> str:
+def too_few_rules(op: Op, rules: int, asked: Sequence[bool]) -> str:
     missing = asked.index(True, rules)
     return (
         f"`{op.name}` has no gradient for its argument {missing}: it returned {rules} rules. Return one "
@@ -93,7 +93,7 @@ def signature(op: Op, arrays: Sequence[Any]) -> str:
     return f"{op.name}({', '.join(describe(x) for x in arrays)})"
 
 
-def explained(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[type[Exception], str] | None:
+def better_error(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[type[Exception], str] | None:
     """What to raise in the place of `error`, with the call that failed and its shapes; None for `error`
     itself, which has a note then."""
     devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backward import backward, program
+from tinygen.backward import backward, topological_order
 from tinygen.drawing import Box, Source, svg
 from tinygen.recompute import like_before
 from tinygen.tape import PICK, Node
@@ -39,7 +39,7 @@ def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any =
             f"gradients are those of one number, and this tensor has shape {y.shape}: "
             "draw the graph of its .sum() or .mean(), or leave gradients off"
         )
-    order = program([y])
+    order = topological_order([y])
     items = (
         names.items() if isinstance(names, Mapping) else names.named_parameters() if names is not None else ()
     )

@@ -51,15 +51,15 @@ def shallow_copy(t: Tensor) -> Tensor:
             "copy.copy of a leaf would share its values and not its gradient: copy.deepcopy(t) is another "
             "leaf, t.detach() a constant of the same values"
         )
-    return restored(t, state_of(t))
+    return restore(t, state_of(t))
 
 
 def deep_copy(t: Tensor, memo: dict[int, Any]) -> Tensor:
     """A leaf of its own; what was computed on the tape is its own copy."""
-    return t if t.node is not None else restored(t, copy.deepcopy(state_of(t), memo))
+    return t if t.node is not None else restore(t, copy.deepcopy(state_of(t), memo))
 
 
-def restored(t: Tensor, state: Any) -> Tensor:
+def restore(t: Tensor, state: Any) -> Tensor:
     new = type(t).__new__(type(t))
     for attributes in state:
         for name, value in (attributes or {}).items():

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from tinygen.checks import check_finite, check_result, explained, refuse_complex, signature, too_few
+from tinygen.checks import better_error, check_finite, check_result, refuse_complex, signature, too_few_rules
 from tinygen.memory import CLOCK, Memory, owner_of, share
 from tinygen.modes import MODE
 from tinygen.tensor import IMPLEMENTS, Array, Tensor
@@ -84,7 +84,7 @@ class Node:
         self.kwargs = kwargs
         self.rules: Sequence[Rule] | Segment | None = rules  # None once backward() has freed them
         self.seq = next(CLOCK)
-        self.code, self.offset = place(frame)
+        self.code, self.offset = caller_of(frame)
         self.out = None
         self.shared = ()
 
@@ -109,13 +109,13 @@ ENGINE = (
 
 
 @functools.cache
-def internal(filename: str) -> bool:
+def is_internal(filename: str) -> bool:
     return filename.startswith(tuple(HERE + name for name in ENGINE))
 
 
-def place(frame: FrameType) -> tuple[CodeType, int]:
+def caller_of(frame: FrameType) -> tuple[CodeType, int]:
     """Where `frame`'s caller outside the engine and its layers stands; `line_of` makes words of it."""
-    while internal(frame.f_code.co_filename) and frame.f_back is not None:
+    while is_internal(frame.f_code.co_filename) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
 
@@ -177,7 +177,7 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
         try:
             result = self.compute(*arrays, **kwargs)
         except Exception as error:
-            better = explained(error, signature(self, arrays), arrays)
+            better = better_error(error, signature(self, arrays), arrays)
             if better is None:
                 raise
             kind, message = better
@@ -186,19 +186,19 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             check_result(self, result, args)
         value, rules = result[0], result[1:]
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
-            value = settled(value, args, kwargs)
+            value = with_tensor_dtype(value, args, kwargs)
         record, anomaly, segment, _ = MODE.get()
         if anomaly:
-            where = line_of(*place(sys._getframe(1)))
+            where = line_of(*caller_of(sys._getframe(1)))
             check_finite(value, f"the value of {signature(self, arrays)}", where)
         if not (tracked and record and rules):
             if tracked and (type(value) is tuple or value.base is not None or value is arrays[0]):
                 share_views(args, value)
-            return wrapped(value)
+            return to_tensor(value)
         if 1 < len(rules) != tracked:  # nobody will ask the others, so let go of what they keep
             asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
             if True in asked[len(rules) :]:
-                raise TypeError(too_few(self, len(rules), asked))
+                raise TypeError(too_few_rules(self, len(rules), asked))
             asked += [False] * (len(rules) - len(args))  # arguments that were left out
             rules = tuple(rule if wanted else None for rule, wanted in zip(rules, asked, strict=False))
         if not self.complex:
@@ -206,7 +206,7 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
         node = Node(self, inputs, kwargs, rules, sys._getframe(1))
         if segment is not None:
             segment.record(node, args)
-        return wrapped(value, node)
+        return to_tensor(value, node)
 
     call.op = self  # type: ignore[attr-defined]
     return call
@@ -224,19 +224,19 @@ def implements(
     return register
 
 
-def detached(x: Array) -> Array:
+def detach(x: Array) -> Array:
     """`x` as a constant, for bodies: in a replay no gradient flows through it."""
     return x.detach() if isinstance(x, Tensor) else x
 
 
-def wrapped(value: Any, node: Node | None = None) -> Any:
+def to_tensor(value: Any, node: Node | None = None) -> Any:
     """The Tensor (or tuple of them) of an op's value, made by `node`."""
     if type(value) is tuple:
         if node is None:
-            return tuple(wrapped(v) for v in value)
+            return tuple(to_tensor(v) for v in value)
         node.shape, node.dtype = tuple(v.shape for v in value), tuple(v.dtype for v in value)
         frame = sys._getframe(1)
-        return tuple(wrapped(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
+        return tuple(to_tensor(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
     out = Tensor.__new__(Tensor)
     out._data = value
     out.grad = None
@@ -248,14 +248,14 @@ def wrapped(value: Any, node: Node | None = None) -> Any:
     return out
 
 
-def settled(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def with_tensor_dtype(value: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """`value` as an array (NumPy's reductions give scalars) of the dtype that the Tensors ask for.
 
     NumPy 2 promotes float32 with float64 constants, 0-d arrays or integer arrays to float64 (NEP 50);
     a Tensor keeps its dtype. Tensors of ints and bools have none to keep: then float arrays beside them
     decide, and float32 is what is left. Complex values come in that precision: complex64 for float32."""
     if type(value) is tuple:
-        return tuple(settled(v, args, kwargs) for v in value)
+        return tuple(with_tensor_dtype(v, args, kwargs) for v in value)
     if isinstance(value, Tensor):
         raise TypeError(
             "an op's value must be an array, not a Tensor: what its body closes over is an argument"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backward import backward, cotangent, program
+from tinygen.backward import backward, cotangent, topological_order
 from tinygen.modes import MODE, enable_grad, switch
 from tinygen.tape import op
 from tinygen.tensor import Tensor
@@ -30,7 +30,7 @@ def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
         value = f(*variables)
     if not isinstance(value, Tensor):
         raise TypeError(f"the function must return a Tensor, it returned {type(value).__name__}")
-    leaves = [x for node in program([value]) for x in node.inputs if isinstance(x, Tensor)]
+    leaves = [x for node in topological_order([value]) for x in node.inputs if isinstance(x, Tensor)]
     leaves = leaves or [value]  # which is then a leaf itself
     ours = {id(v) for v in variables}
     others = recording and any(x.requires_grad and id(x) not in ours for x in leaves)

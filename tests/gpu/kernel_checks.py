@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen import ops
-from tinygen.backward import fitted
+from tinygen.backward import unbroadcast
 from tinygen.kernels.registry import op_of
 from tinygen.ops.activation import dropped
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
@@ -106,7 +106,7 @@ def compare(
     results = [distance("value", value, expected)]
     for i, x in enumerate(args):
         if isinstance(x, np.ndarray) and x.dtype.kind == "f":
-            results.append(distance(f"gradient {i}", ours[i], fitted(theirs[i], Tensor(x))))
+            results.append(distance(f"gradient {i}", ours[i], unbroadcast(theirs[i], Tensor(x))))
     return results
 
 

@@ -10,7 +10,7 @@ import tinygen
 from tinygen import Tensor, nn, ops
 from tinygen.gradcheck import Kind
 from tinygen.nn import Parameter
-from tinygen.tape import detached
+from tinygen.tape import detach
 
 # -- memory ----------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class LayerScale(nn.Module):
 
 @wrong_op("square", Kind.DETACHED, normal(3, 4), order=2)
 def square_with_its_slope_as_a_constant(x):
-    return x * x, lambda g: 2 * g * detached(x)
+    return x * x, lambda g: 2 * g * detach(x)
 
 
 @wrong_op("exp", Kind.REPLAY, normal(3, 4), order=2)

@@ -7,7 +7,7 @@ import tinygen
 from tinygen import Tensor, nn, ops
 from tinygen.gradcheck import Kind
 from tinygen.nn import Parameter
-from tinygen.tape import detached
+from tinygen.tape import detach
 
 
 @wrong_op("power", (Kind.MUTATES, Kind.ALIASED), normal(3, 4))
@@ -52,13 +52,13 @@ def softplus_with_its_beta_twice(x):
 def softmax_whose_second_order_has_a_constant_value(x):
     """Its rule is right once; the value in it is a constant for whoever differentiates again."""
     y = ops.softmax(x)
-    kept = detached(y)
+    kept = detach(y)
     return y, lambda g: kept * (g - (g * kept).sum(axis=-1, keepdims=True))
 
 
 @wrong_op("relu", (Kind.DETACHED,), spread(3, 4), order=2)
 def square_above_zero_with_a_constant_slope(x):
-    slope = 2 * np.maximum(detached(x), 0)
+    slope = 2 * np.maximum(detach(x), 0)
     y = np.maximum(x, 0)
     return y * y, lambda g: g * slope
 

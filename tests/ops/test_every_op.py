@@ -94,17 +94,17 @@ def test_float32_stays_float32(case: Case, monkeypatch):
     """Not only what the tape returns (it casts): what the bodies and their rules return to it."""
     leaks = []
 
-    def settled(value, args, kwargs, original=tinygen.tape.settled):
+    def with_tensor_dtype(value, args, kwargs, original=tinygen.tape.with_tensor_dtype):
         leaks.extend(v.dtype for v in outputs(value) if isinstance(v, (np.ndarray, np.generic)))
         return original(value, args, kwargs)
 
-    def fitted(gx, x, original=tinygen.backward.fitted):
+    def unbroadcast(gx, x, original=tinygen.backward.unbroadcast):
         if hasattr(gx, "dtype"):
             leaks.append(gx.dtype)
         return original(gx, x)
 
-    monkeypatch.setattr(tinygen.tape, "settled", settled)
-    monkeypatch.setattr(tinygen.backward, "fitted", fitted)
+    monkeypatch.setattr(tinygen.tape, "with_tensor_dtype", with_tensor_dtype)
+    monkeypatch.setattr(tinygen.backward, "unbroadcast", unbroadcast)
     xs = tensors(case.inputs, np.float32)
     values = outputs(case.f(*xs))
     total(values, [w.astype(np.float32) for w in random_like(values)]).backward()
@@ -139,7 +139,7 @@ def test_rules_write_into_nothing(case: Case, dtype, kernels, at_every_size):
     tinygen.kernels(kernels)
     xs = tensors(case.inputs, dtype)  # read-only
     values = outputs(case.f(*xs))
-    for node in tinygen.backward.program([v for v in values if v.node]):
+    for node in tinygen.backward.topological_order([v for v in values if v.node]):
         node.rules = [guarded(rule) for rule in node.rules]
     total(values, [w.astype(dtype) for w in random_like(values)]).backward()
     assert all(x.grad is not None for x in xs if x.requires_grad and x.size)

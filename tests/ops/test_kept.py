@@ -9,7 +9,7 @@ import pytest
 
 import tinygen
 from tinygen import Tensor, ops
-from tinygen.backward import program
+from tinygen.backward import topological_order
 
 N = 32
 IDS = np.zeros(5, int)
@@ -105,7 +105,7 @@ CASES = [(name, f, kept) for kept, cases in enumerate(KEPT.values()) for name, f
 def big_arrays(value):
     """The arrays of at least N·N entries that the rules of the tape under `value` hold: those that own
     their memory, each once."""
-    found, seen, stack = {}, set(), [node.rules for node in program([value])]
+    found, seen, stack = {}, set(), [node.rules for node in topological_order([value])]
     while stack:
         x = stack.pop()
         if id(x) in seen or isinstance(x, (ModuleType, type, CodeType, dict)):

@@ -81,9 +81,9 @@ def test_linear_is_matmul_plus_bias():
 
 def test_the_gradient_of_one_matrix_for_many_rows_is_one_product():
     """It is summed over the batch inside the product, not afterwards: (3, 2) comes out at once."""
-    from tinygen.backward import program
+    from tinygen.backward import topological_order
 
     a, b = Tensor(rng.normal(size=(5, 4, 3))), Tensor(rng.normal(size=(3, 2)), requires_grad=True)
     y = a @ b
-    (node,) = program([y])
+    (node,) = topological_order([y])
     assert node.rules[1](np.ones(y.shape)).shape == (3, 2)

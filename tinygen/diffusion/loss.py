@@ -13,7 +13,7 @@ from tinygen.diffusion.bound import step_bits
 from tinygen.diffusion.process import Process, at, halves
 from tinygen.diffusion.schedule import Floats
 from tinygen.ops.random import noise_like
-from tinygen.tape import detached
+from tinygen.tape import detach
 from tinygen.tensor import Array
 
 
@@ -74,7 +74,7 @@ def hybrid_loss_at(
     The bound teaches the variances alone: to it the prediction is a constant. For `levels` see `bound`."""
     x = process.diffuse(x0, t, noise)
     prediction, between = halves(model(x, process.schedule.timesteps[t]), x, "learned")
-    guess, _ = process.split(detached(prediction), x, t)
+    guess, _ = process.split(detach(prediction), x, t)
     log_variance = process.log_variance("learned", x, t, between)
     bound = len(process.schedule) * np.mean(step_bits(process, x0, t, guess, log_variance, levels))
     return ops.mse(prediction, process.target(x0, noise, t)) + weight * bound

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygen.backward import fitted, program
+from tinygen.backward import topological_order, unbroadcast
 from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.report import nearby
 from tinygen.gradcheck.steps import Step
@@ -113,7 +113,7 @@ class Tangent:
             parts = zip(np.split(unit, ends), step.outputs, strict=True)
             g = step.packed([part.reshape(y.shape).astype(y.dtype) for part, y in parts])
             found = step.raw_gradients(step.rules, g)
-            rows.append([np.ravel(fitted(d, x)) for d, x in zip(found, step.points, strict=True)])
+            rows.append([np.ravel(unbroadcast(d, x)) for d, x in zip(found, step.points, strict=True)])
         self.jacobians = [np.array([row[i] for row in rows]) for i in range(len(step.points))]
         self.ends = ends
 
@@ -153,7 +153,7 @@ class Program:
         self.base = base
         self.variables, self.outputs = base.call([np.array(x) for x in base.points])
         tracked = [y for y in self.outputs if isinstance(y, Tensor) and y.requires_grad]
-        self.nodes = program(tracked)
+        self.nodes = topological_order(tracked)
         known = iter(tangents.values())  # by their order: this tape is another one, of the same program
         declared = {t.step.node.op for t in tangents.values()}
         self.tangents = {n: next(known) for n in self.nodes if n.op in declared}

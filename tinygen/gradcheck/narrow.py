@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.backward import fitted
+from tinygen.backward import unbroadcast
 from tinygen.gradcheck import one_op
 from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.bounded import bounded
@@ -118,7 +118,7 @@ def computed(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Array]
         values = value if type(value) is tuple else (value,)
         sent = [np.asarray(x, dtype=np.asarray(y).dtype) for x, y in zip(g, values, strict=True)]
         found = step.apply(rules, step.packed(sent))
-        fits = [np.asarray(fitted(d, arrays[i])) for d, i in zip(found, step.wanted, strict=True)]
+        fits = [np.asarray(unbroadcast(d, arrays[i])) for d, i in zip(found, step.wanted, strict=True)]
     return Both([widened(np.asarray(y)) for y in values], [widened(d) for d in fits])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.backward import fitted, program
+from tinygen.backward import topological_order, unbroadcast
 from tinygen.checks import signature
 from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.randomness import Randomness
@@ -28,7 +28,7 @@ def steps_of(outputs: Sequence[Any]) -> list[Step]:
     on_tape = [y for y in outputs if isinstance(y, Tensor) and y.requires_grad]
     values: dict[Node, Any] = {}
     steps = []
-    for node in program(on_tape):
+    for node in topological_order(on_tape):
         if node.op is PICK:
             values[node] = values[node.inputs[0]][node.kwargs["i"]]
             continue
@@ -115,7 +115,7 @@ class Step:
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:
             found = self.raw_gradients(rules, self.packed(cotangents))
-            return [np.array(fitted(g, x)) for g, x in zip(found, self.points, strict=True)]
+            return [np.array(unbroadcast(g, x)) for g, x in zip(found, self.points, strict=True)]
 
         return outputs, pull
 
@@ -162,7 +162,7 @@ class Step:
             return through_the_tape(outputs, cotangents, variables, again)
         with enable_grad():
             found = self.apply(outputs[0].rules, self.packed(cotangents))
-            return [fitted(g, x) for g, x in zip(found, variables, strict=True)]
+            return [unbroadcast(g, x) for g, x in zip(found, variables, strict=True)]
 
 
 class Replayed:

@@ -10,7 +10,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
-from tinygen.tape import detached
+from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
 
 
@@ -90,7 +90,7 @@ class BatchNorm(Module):
     def forward(self, x: Any) -> Tensor:
         x = cast(x, self.weight)
         if self.training:
-            self.record(detached(x))
+            self.record(detach(x))
             return ops.batch_norm(x, self.weight, self.bias, self.eps)
         scale = self.weight * ops.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen.ops.elementwise import erf, sigmoid
 from tinygen.ops.random import kept_mask, new_seed
-from tinygen.tape import detached, op
+from tinygen.tape import detach, op
 from tinygen.tensor import Array, Tensor
 
 # -- one number in, one number out -----------------------------------------------------------------
@@ -25,7 +25,7 @@ def relu(x: Array) -> Any:
 @op
 def leaky_relu(x: Array, slope: float = 0.01) -> Any:
     """x where x > 0, else slope·x (Maas et al. 2013)."""
-    steepness = np.where(detached(x) > 0, np.ones_like(x), slope)  # in x's dtype
+    steepness = np.where(detach(x) > 0, np.ones_like(x), slope)  # in x's dtype
     return x * steepness, lambda g: g * steepness
 
 
@@ -98,7 +98,7 @@ def log_softmax(x: Array, axis: int = -1) -> Any:
 
 def shifted(x: Array, axis: int) -> Array:
     """x minus its maximum along an axis; x itself where that is -inf, since -inf - -inf is NaN."""
-    top = detached(x).max(axis=axis, keepdims=True)
+    top = detach(x).max(axis=axis, keepdims=True)
     return x - np.where(top == -np.inf, 0.0, top).astype(x.dtype)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from tinygen.tape import settled
+from tinygen.tape import with_tensor_dtype
 from tinygen.tensor import IMPLEMENTS, Tensor, to_device
 from tinygen.words import keyword_hint
 
@@ -79,7 +79,7 @@ def constants(value: Any, args: tuple[Any, ...]) -> Any:
         return value
     if not isinstance(value, np.generic) and not hasattr(value, "__array_function__"):
         return value
-    return Tensor(settled(value, args, {}))
+    return Tensor(with_tensor_dtype(value, args, {}))
 
 
 # -- arguments -------------------------------------------------------------------------------------

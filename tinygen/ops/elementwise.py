@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import detached, implements, op
+from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array, Tensor
 
 # -- arithmetic ------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def cos(x: Array) -> Any:
 @op
 def sigmoid(x: Array) -> Any:
     """1 / (1 + exp(-x)), without overflow on either side."""
-    e = np.exp(-np.abs(detached(x)))
+    e = np.exp(-np.abs(detach(x)))
     y = sigmoid(x) if isinstance(x, Tensor) else np.where(x >= 0, 1, e) / (1 + e)
     return y, lambda g: g * (y * (1 - y))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.summation import sum_over
-from tinygen.tape import detached, implements, op
+from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
 
 Axis = int | tuple[int, ...] | None
@@ -98,7 +98,7 @@ def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def extreme(x: Array, y: Array, axis: Axis) -> Any:
     shape = kept(x.shape, axis)
-    hit = detached(x) == detached(y).reshape(shape)
+    hit = detach(x) == detach(y).reshape(shape)
     return y, lambda g: g.reshape(shape) * hit / hit.sum(axis=axis, keepdims=True).astype(g.dtype)
 
 
@@ -107,7 +107,7 @@ def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
     """log Σ exp(x), shifted by the maximum so that nothing overflows; its gradient is softmax(x), which is
     computed from the shifted x too, since x - logsumexp(x) loses its digits to a large common offset."""
     shape = kept(x.shape, axis)
-    top = detached(x).max(axis=axis, keepdims=True)
+    top = detach(x).max(axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0).astype(x.dtype)
     e = np.exp(x - top)
     total = e.sum(axis=axis, keepdims=True)

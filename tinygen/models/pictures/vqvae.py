@@ -21,7 +21,7 @@ import numpy as np
 from tinygen import nn, ops
 from tinygen.modes import no_grad
 from tinygen.nn import init
-from tinygen.tape import detached
+from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
 
 SMOOTHING = 1e-5  # of the counts (Laplace), so that no mean is over nothing
@@ -94,8 +94,8 @@ class VectorQuantizer(nn.Module):
         if self.training:
             self.record(rows, codes)
         # The value is e to the last bit, since z - z is 0; the gradient by z is 1.
-        through = detached(e) + (z - detached(z))
-        terms = ops.mse(e, detached(z)), ops.mse(z, detached(e))
+        through = detach(e) + (z - detach(z))
+        terms = ops.mse(e, detach(z)), ops.mse(z, detach(e))
         return Quantized(through, codes.reshape(z.shape[0], *z.shape[2:]), *terms)
 
     def lookup(self, codes: Any) -> Tensor:

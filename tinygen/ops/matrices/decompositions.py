@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.matrices.solve import H, conj, result_of, textbook
-from tinygen.tape import detached, implements, op
+from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
 
 # -- symmetric matrices ----------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def phase_kept(g: Array, v: Array) -> Array:
     entry that is real, v_k. So when the entry would turn by Im dv_k / v_k, the whole vector turns back."""
     if v.dtype.kind != "c":
         return g
-    size = np.where(np.imag(detached(v)) == 0, np.abs(detached(v)), 0)
+    size = np.where(np.imag(detach(v)) == 0, np.abs(detach(v)), 0)
     real = (size > 0) & (size == size.max(axis=-2, keepdims=True))
     turn = np.imag((conj(v) * g).sum(axis=-2, keepdims=True)) / real.sum(axis=-2, keepdims=True).clip(1)
     return g - 1j * np.where(real, turn / np.where(real, np.real(v), 1), 0)
@@ -94,13 +94,13 @@ def phase_kept(g: Array, v: Array) -> Array:
 def apart(x: Array, differences: Array) -> Array:
     """x divided by the differences of values, off the diagonal; 0 where x is: there it does not matter."""
     n = x.shape[-1]
-    used = (detached(x) != 0) & ~np.eye(n, dtype=bool, like=plain(x))
+    used = (detach(x) != 0) & ~np.eye(n, dtype=bool, like=plain(x))
     return np.where(used, x / np.where(used, differences, 1), 0)
 
 
 def over(x: Array, values: Array) -> Array:
     """x divided by values, 0 where x is."""
-    used = detached(x) != 0
+    used = detach(x) != 0
     return np.where(used, x / np.where(used, values, 1), 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import detached, implements, op
+from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array, Tensor, device_of
 
 # -- what the formulas are written in --------------------------------------------------------------
@@ -208,7 +208,7 @@ def lstsq(a: Array, b: Array, *, rcond: Any) -> Any:
 @op
 def matrix_rank(a: Array, *tol: Any, **options: Any) -> Any:
     """A plain number; no gradient."""
-    return (np.linalg.matrix_rank(detached(a), *tol, **options),)
+    return (np.linalg.matrix_rank(detach(a), *tol, **options),)
 
 
 @implements(np.linalg.multi_dot)
