@@ -353,7 +353,7 @@ def device_of(array: Array) -> str:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """`array` on "cpu" (NumPy) or "cuda" (CuPy). Raises RuntimeError when there is no CuPy or no card."""
+    """`array` on "cpu" (NumPy) or "cuda" (CuPy). Raises RuntimeError when there is no CuPy or no GPU."""
     if device == device_of(array):
         return array
     if device == "cpu":
@@ -368,6 +368,6 @@ def to_device(array: Array, device: str) -> Array:
         ) from error
     if not cupy.cuda.is_available():
         raise RuntimeError(
-            'device "cuda" needs an NVIDIA card and its driver: CuPy finds none (nvidia-smi lists them)'
+            'device "cuda" needs an NVIDIA GPU and its driver: CuPy finds none (nvidia-smi lists them)'
         )
     return cupy.asarray(array)

@@ -5,7 +5,7 @@ Read `simt.py` first (what blocks and threads are), then `reduce.py`, `softmax.p
 them: it takes the same arguments as an op's definition in `tinygen/ops/` and gives the same value and
 gradients.
 
-`tinygen.kernels` knows them by name and imports them at the first op on an array on the card:
+`tinygen.kernels` knows them by name and imports them at the first op on an array on the GPU:
 `model.to("cuda")` is all that it takes. Without Numba, or where a kernel does not take what it is given, the
 definition runs on CuPy.
 """

@@ -12,7 +12,7 @@ The definition goes through memory for every intermediate result, some three tim
 kernels where this launches one.
 
 A model has dozens of parameters, most of them small, for which a launch would take longer than the work. So
-on a card the optimizer keeps p, m and v of a group side by side in one array each, of which the parameters
+on a GPU the optimizer keeps p, m and v of a group side by side in one array each, of which the parameters
 are views (`tinygen.optim.optimizer.Flat`), and one launch updates all. Only gradients come as arrays of their
 own in every step: they are copied side by side first, 8 bytes a parameter more.
 """

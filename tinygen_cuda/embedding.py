@@ -54,7 +54,7 @@ def add_runs(x, places, order, table):
 
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
     """As `tinygen.ops.scatter_add`, for rows of a table. IndexError for an index outside of it, if that is a
-    NumPy array: to look into one on the card would wait for all that was launched before."""
+    NumPy array: to look into one on the GPU would wait for all that was launched before."""
     if len(shape) != 2 or x.shape[-1:] != shape[1:] or getattr(index, "ndim", 0) != x.ndim - 1:
         return NotImplemented
     if index.dtype.kind not in "iu":

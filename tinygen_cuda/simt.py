@@ -1,6 +1,6 @@
 """Numba's CUDA, imported here and nowhere else, and how many threads the kernels are written for.
 
-A kernel is a Python function that Numba compiles for the card. Thousands of threads run it at once. They come
+A kernel is a Python function that Numba compiles for the GPU. Thousands of threads run it at once. They come
 in **blocks**: the threads of a block share some 48 kB of fast memory and can wait for one another
 (`cuda.syncthreads()`); the blocks of a **grid** run in any order and know nothing of each other.
 
@@ -12,7 +12,7 @@ in **blocks**: the threads of a block share some 48 kB of fast memory and can wa
                  |              |              |
             =====global memory: the arrays, terabytes a second=====
 
-Without a card the kernels run in Numba's simulator, thread by thread in Python, when NUMBA_ENABLE_CUDASIM=1
+Without a GPU the kernels run in Numba's simulator, thread by thread in Python, when NUMBA_ENABLE_CUDASIM=1
 is in the environment before Numba is imported: then blocks are small, and arrays are NumPy's.
 """
 
@@ -41,7 +41,7 @@ TILE = 3 if SIMULATED else 16
 
 
 def launch(kernel: Any, blocks: Any, threads: Any, *args: Any) -> None:
-    """Run `kernel` with this grid. It returns before the card is done; what reads the results waits."""
+    """Run `kernel` with this grid. It returns before the GPU is done; what reads the results waits."""
     kernel[blocks, threads](*args)
 
 

@@ -14,7 +14,7 @@ The gradient is y·(g - <g, y>): one sum a row, and a walk that writes.
     operations    forward two exp, a maximum and a sum an entry; backward two products and two sums
 
 So it moves 2 or 3 floats for every handful of operations: the memory limits it. NumPy's definition, run as it
-stands on the card, goes over the matrix some ten times.
+stands on the GPU, goes over the matrix some ten times.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Compiles every kernel as its op launches it, without a card: `python compiled.py llvm`, or `ptx`.
+"""Compiles every kernel as its op launches it, without a GPU: `python compiled.py llvm`, or `ptx`.
 
 Launches are recorded instead of made; Numba types each kernel for the arguments that came, and compiles it
-for an sm_90 (H100, H200), to LLVM's language, for which Numba is enough, or with NVVM to that of the card.
+for an sm_90 (H100, H200), to LLVM's language, for which Numba is enough, or with NVVM to that of the GPU.
 Prints, as JSON, {kernel: float64 instructions in it}. Runs in a process of its own: no simulator, and parts
-of Numba that ask for a card are answered for it.
+of Numba that ask for a GPU are answered for it.
 """
 
 import json
@@ -58,7 +58,7 @@ def lines_of_float64(kernel, args, to):
     return [line.strip() for line in text.splitlines() if "double" in line]
 
 
-def without_a_card(to):
+def without_a_gpu(to):
     numba.cuda.dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=HOPPER)
     if to == "llvm":  # that library is asked for two facts only
         from numba.cuda.cudadrv import nvvm
@@ -76,7 +76,7 @@ def leaks(x, y):
 
 if __name__ == "__main__":
     to = sys.argv[1]
-    without_a_card(to)
+    without_a_gpu(to)
     for name, check in CHECKS.items():
         check(KERNELS, np.asarray, np.random.default_rng(0), *SIZES[name])
     record(leaks, 1, 1, *np.zeros((2, 3), np.float32))

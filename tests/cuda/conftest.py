@@ -15,7 +15,7 @@ collect_ignore_glob = [] if find_spec("numba") else ["test_*.py"]
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """CuPy with a card of stand-in arrays, which PyTorch does not see."""
+    """CuPy with a GPU of stand-in arrays, which PyTorch does not see."""
     import gpu_models
     import gpu_works
 

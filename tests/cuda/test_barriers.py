@@ -22,7 +22,7 @@ def wrong(kernels, order, name, sizes):
     with scheduled(order):
         try:
             results = CHECKS[name](kernels, np.asarray, np.random.default_rng(0), *sizes)
-        except (ValueError, ArithmeticError):  # of math.log and math.exp, which on a card give NaN or inf
+        except (ValueError, ArithmeticError):  # of math.log and math.exp, which on a GPU give NaN or inf
             return True
     return any(not r.error < 1e-4 for r in results)
 

@@ -1,4 +1,4 @@
-"""What CuPy itself does with Tensors, where it is installed; a card is not needed, since its arrays here are
+"""What CuPy itself does with Tensors, where it is installed; a GPU is not needed, since its arrays here are
 never looked at."""
 
 import operator

@@ -1,6 +1,6 @@
-"""Arrays on a card go to the kernels in `tinygen_cuda`, and a training step is the same through them.
+"""Arrays on a GPU go to the kernels in `tinygen_cuda`, and a training step is the same through them.
 
-Without a card: NumPy's arrays are taken for those of a card, and the kernels run in the simulator."""
+Without a GPU: NumPy's arrays are taken for those of a GPU, and the kernels run in the simulator."""
 
 import sys
 
@@ -18,7 +18,7 @@ from tinygen.optim import AdamW
 
 
 @pytest.fixture
-def on_a_card(monkeypatch):
+def on_a_gpu(monkeypatch):
     """NumPy's arrays count as CuPy's; returns the names of the kernels that are launched."""
     launched = []
 
@@ -43,11 +43,11 @@ def on_a_card(monkeypatch):
 
 
 def test_whose_array_it_is():
-    class Card:
+    class GPU:
         __module__ = "cupy"
 
     assert registry.place(np.ones(1)) == "cpu"
-    assert registry.place(Card()) == "cuda"
+    assert registry.place(GPU()) == "cuda"
     assert [registry.place(x) for x in (1.0, None, Tensor([1.0]))] == ["", "", ""]
 
 
@@ -65,15 +65,15 @@ def test_without_cupy_the_table_says_so(monkeypatch):
     assert "cupy" in later.missing
 
 
-def test_definitions_only(on_a_card):
+def test_definitions_only(on_a_gpu):
     with tinygen.kernels("off"):
         ops.softmax(Tensor(np.ones((2, 3), np.float32)))
-    assert on_a_card == []
+    assert on_a_gpu == []
 
 
-def test_float64_is_left_to_the_definition(on_a_card):
+def test_float64_is_left_to_the_definition(on_a_gpu):
     ops.softmax(Tensor(np.ones((2, 3))))
-    assert on_a_card == []
+    assert on_a_gpu == []
 
 
 def gpt_steps():
@@ -91,9 +91,9 @@ def gpt_steps():
     return losses, [p.data for p in model.parameters()]
 
 
-def test_training_gpt(on_a_card):
+def test_training_gpt(on_a_gpu):
     losses, parameters = gpt_steps()
-    assert set(on_a_card) == {
+    assert set(on_a_gpu) == {
         *("layer_norm_rows", "layer_norm_rows_backward", "layer_norm_columns_backward"),
         *("softmax_rows", "softmax_rows_backward", "gelu_tanh", "gelu_tanh_backward"),
         *("cross_entropy_rows", "cross_entropy_rows_backward", "add_runs", "adam_entries"),
@@ -105,10 +105,10 @@ def test_training_gpt(on_a_card):
         np.testing.assert_allclose(p, reference, atol=1e-5)
 
 
-def test_one_launch_for_all_parameters_of_a_group(on_a_card, monkeypatch):
+def test_one_launch_for_all_parameters_of_a_group(on_a_gpu, monkeypatch):
     monkeypatch.setattr("tinygen.optim.adam.device_of", lambda x: "cuda")
     losses, parameters = gpt_steps()
-    assert on_a_card.count("adam_entries") == 2  # in two steps
+    assert on_a_gpu.count("adam_entries") == 2  # in two steps
     with tinygen.kernels("off"):
         expected, references = gpt_steps()
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -137,26 +137,26 @@ def drawn(rng):
     return y.data, x.grad
 
 
-def test_masks_and_noise_of_a_device_generator(on_a_card):
+def test_masks_and_noise_of_a_device_generator(on_a_gpu):
     y, g = drawn(DeviceGenerator(1))
-    assert on_a_card.count("dropped_words") == 4  # two masks, each forward and backward
-    assert on_a_card.count("normal_words") == 1
+    assert on_a_gpu.count("dropped_words") == 4  # two masks, each forward and backward
+    assert on_a_gpu.count("normal_words") == 1
     with tinygen.kernels("off"):
         expected, reference = drawn(DeviceGenerator(1))
     np.testing.assert_allclose(y, expected, atol=1e-5)
     np.testing.assert_allclose(g, reference, atol=1e-5)
 
 
-def test_masks_with_a_mask(on_a_card):
-    """Attention's definition, whose dropout is drawn by the card too."""
+def test_masks_with_a_mask(on_a_gpu):
+    """Attention's definition, whose dropout is drawn by the GPU too."""
     x, seen = np.ones((1, 2, 3, 4), np.float32), np.ones((3, 3), bool)
     ops.attention(Tensor(x), x, x, seen, False, 0.5, Seed(1))
-    assert on_a_card == ["softmax_rows", "uniform_words"]
+    assert on_a_gpu == ["softmax_rows", "uniform_words"]
 
 
-def test_numpy_s_generators_draw_on_the_cpu(on_a_card):
+def test_numpy_s_generators_draw_on_the_cpu(on_a_gpu):
     drawn(np.random.default_rng(1))
-    assert not {"dropped_words", "uniform_words", "normal_words"} & set(on_a_card)
+    assert not {"dropped_words", "uniform_words", "normal_words"} & set(on_a_gpu)
 
 
 def pictures_gradients():
@@ -166,10 +166,10 @@ def pictures_gradients():
     return [p.grad for p in model.parameters()]
 
 
-def test_pictures(on_a_card):
+def test_pictures(on_a_gpu):
     gradients = pictures_gradients()
     assert {"unfold_entries", "fold_entries", "group_norm_rows", "group_norm_channels_backward"} <= set(
-        on_a_card
+        on_a_gpu
     )
     with tinygen.kernels("off"):
         expected = pictures_gradients()

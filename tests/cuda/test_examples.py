@@ -1,4 +1,4 @@
-"""`--device cuda` where there is no card; and the examples on an array type that stands in for CuPy's, from
+"""`--device cuda` where there is no GPU; and the examples on an array type that stands in for CuPy's, from
 their first step to their last figure."""
 
 import json
@@ -48,14 +48,14 @@ WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py", *(f"{na
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """A module that stands in for CuPy, with a card."""
+    """A module that stands in for CuPy, with a GPU."""
     there = types.ModuleType("cupy")
     there.asarray, there.cuda = Foreign, types.SimpleNamespace(is_available=lambda: True)
     monkeypatch.setitem(sys.modules, "cupy", there)
     return there
 
 
-@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a card")
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a GPU")
 @pytest.mark.parametrize("example", WITH_A_DEVICE)
 def test_it_ends_in_one_line(example):
     done = subprocess.run(command(example, "--device", "cuda"), capture_output=True, text=True)

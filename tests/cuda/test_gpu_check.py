@@ -35,7 +35,7 @@ def hangs(device):
     time.sleep(3600)
 
 def cannot(device):
-    raise Skipped("needs a card of gold")
+    raise Skipped("needs a GPU of gold")
     yield
 """
 
@@ -61,7 +61,7 @@ def test_what_fails_stops_no_other(run, tmp_path):
     assert report["fails"]["figures"] == {"before": {"error": 0.0, "limit": 1.0}}
     assert report["dies"]["failed"].startswith("exit code 7")
     assert report["dies"]["figures"] == {"before": 1}
-    assert report["cannot"]["skipped"] == "needs a card of gold"
+    assert report["cannot"]["skipped"] == "needs a GPU of gold"
     assert [line.split(":")[0] for line in problems(report)] == ["fails", "dies"]
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert (tmp_path / "report.txt").read_text() == text(report)
@@ -115,12 +115,12 @@ def test_from_the_command_line(tmp_path):
     assert "there is no version: choose from versions, kernels" in " ".join(done.stderr.split())
 
 
-@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a card")
-def test_without_a_card():
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is there, and so may be a GPU")
+def test_without_a_gpu():
     command = [sys.executable, gpu_check.__file__]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == 'no card found: CuPy is missing (pip install "tinygen[cuda13]")\n'
+    assert done.stderr == 'no GPU found: CuPy is missing (pip install "tinygen[cuda13]")\n'
 
 
 def test_outside_of_a_checkout(monkeypatch, tmp_path):
@@ -136,7 +136,7 @@ def test_outside_of_a_checkout(monkeypatch, tmp_path):
 def test_the_report_as_text():
     report = {
         "versions": {
-            "figures": {"card": "H200", "copy": {"GB/s": 4000.0}, "product of matrices": {"TFLOP/s": 50.0}},
+            "figures": {"GPU": "H200", "copy": {"GB/s": 4000.0}, "product of matrices": {"TFLOP/s": 50.0}},
             "seconds": 3.2,
         },
         "speed": {
@@ -155,7 +155,7 @@ def test_the_report_as_text():
         "  speed, Adam: ValueError('x')",
         "",
         "== versions, 3 s",
-        "card  H200",
+        "GPU  H200",
         "                     GB/s  of copy  TFLOP/s  of product",
         "copy                 4000     100%",
         "product of matrices                      50        100%",

@@ -55,7 +55,7 @@ def test_the_kernels_agree():
 
 def test_a_wrong_kernel_is_named_and_a_broken_one_stops_no_other(monkeypatch):
     def broken(x):
-        raise ValueError("no such card")
+        raise ValueError("no such GPU")
 
     monkeypatch.setattr(KERNELS.reduce, "sum_rows", lambda x: x[:, 0])
     monkeypatch.setattr(KERNELS.softmax, "softmax", broken)
@@ -63,7 +63,7 @@ def test_a_wrong_kernel_is_named_and_a_broken_one_stops_no_other(monkeypatch):
         first, second = wrong(dict(gpu_parity.agreement("cpu")))
     assert first.startswith("stage, reduce: off by ")
     assert first.endswith("1e-04 allowed sums (2,)")
-    assert second.startswith("stage, softmax: ValueError('no such card') (test_gpu_parity.py:")
+    assert second.startswith("stage, softmax: ValueError('no such GPU') (test_gpu_parity.py:")
 
 
 def test_kernels_that_cannot_be_loaded_are_named(monkeypatch):
@@ -85,15 +85,15 @@ def test_every_op_on_a_stand_in(stand_in, stage):
 
 def test_a_wrong_op_is_named(stand_in, monkeypatch):
     gpu_stage.of_checkout("tests/ops")
-    on_card = importlib.import_module("on_card")
-    cases = [case for case in on_card.EVERY if case.name in ("tanh-(3,)", "sin-(3,)", "equal", "argmax")]
-    monkeypatch.setattr(on_card, "EVERY", cases)
+    on_gpu = importlib.import_module("on_gpu")
+    cases = [case for case in on_gpu.EVERY if case.name in ("tanh-(3,)", "sin-(3,)", "equal", "argmax")]
+    monkeypatch.setattr(on_gpu, "EVERY", cases)
     with (
         planted(ops.tanh, doubled_gradient),
         planted(ops.sin, lambda x: (np.sin(x) + 1e-4, lambda g: g * np.cos(x))),
         planted(ops.equal, lambda x, y: (x != y,)),
     ):
-        said = wrong(dict(on_card.figures("cuda", "float32")))
+        said = wrong(dict(on_gpu.figures("cuda", "float32")))
     assert {(line.split()[1], line.split()[-1]) for line in said} == {
         *(("tanh:", "tanh-(3,)"), ("sin:", "sin-(3,)"), ("equal:", "equal"))
     }
@@ -107,12 +107,12 @@ def test_training_on_a_stand_in(stand_in, monkeypatch):
     assert wrong(figures) == []
 
 
-def test_a_step_that_waits_for_the_card_is_seen(stand_in, monkeypatch):
+def test_a_step_that_waits_for_the_gpu_is_seen(stand_in, monkeypatch):
     monkeypatch.setattr(gpu_parity, "COURSES", {})
     monkeypatch.setattr(no_waiting, "clip_grad_norm", lambda *args: float(clip_grad_norm(*args)))
     said = wrong(dict(gpu_parity.training("cuda")))
     assert len(said) == 4
-    assert all("a value was looked at, which waits for the card" in line for line in said)
+    assert all("a value was looked at, which waits for the GPU" in line for line in said)
 
 
 def test_a_gradient_that_is_too_long_is_seen(stand_in, monkeypatch):

@@ -55,9 +55,9 @@ def test_ops_agree_with_torch(at_once):
 
 
 def small_works(monkeypatch):
-    """The card gets the sizes for the CPU."""
+    """The GPU gets the sizes for the CPU."""
     for name, maker in gpu_works.WORKS.items():
-        monkeypatch.setitem(gpu_works.WORKS, name, maker._replace(card=maker.small))
+        monkeypatch.setitem(gpu_works.WORKS, name, maker._replace(gpu=maker.small))
 
 
 def test_with_tf32_only_products_are_timed(at_once, stand_in, monkeypatch):

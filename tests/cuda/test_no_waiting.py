@@ -1,4 +1,4 @@
-"""The steps that a card is asked for, on the stand-in that refuses to be looked at."""
+"""The steps that a GPU is asked for, on the stand-in that refuses to be looked at."""
 
 import sys
 import types
@@ -19,7 +19,7 @@ def cupy(monkeypatch):
 
 def test_nothing_waits(cupy):
     found = stage.no_waiting("cuda", no_waiting)
-    assert found == dict.fromkeys(["GPT", "GPT, text on the card", "UNet", "VAE"], "never waited")
+    assert found == dict.fromkeys(["GPT", "GPT, text on the GPU", "UNet", "VAE"], "never waited")
 
 
 def test_by_default_it_is_cupy_that_says_so(cupy, monkeypatch):
@@ -32,4 +32,4 @@ def test_by_default_it_is_cupy_that_says_so(cupy, monkeypatch):
 def test_a_look_is_named(cupy, monkeypatch):
     monkeypatch.setattr(stage, "clip_grad_norm", lambda *args: float(optim.clip_grad_norm(*args)))
     found = stage.no_waiting("cuda", no_waiting)
-    assert set(found.values()) == {"Waited: a value was looked at, which waits for the card"}
+    assert set(found.values()) == {"Waited: a value was looked at, which waits for the GPU"}

@@ -1,5 +1,5 @@
 """Whole models on arrays that refuse to mix with NumPy's, as CuPy's do, and to be looked at during a step:
-without a card, this shows that training stays on it, and never waits for it. (Every op by itself:
+without a GPU, this shows that training stays on it, and never waits for it. (Every op by itself:
 `test_arrays_that_refuse_numpy` in tests/ops/test_every_op.py.)"""
 
 import copy
@@ -23,7 +23,7 @@ from tinygen.optim import EMA, Adam, AdamW, clip_grad_norm, decay_groups
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """A module that stands in for CuPy, with a card."""
+    """A module that stands in for CuPy, with a GPU."""
     module = types.ModuleType("cupy")
     module.asarray = Foreign
     module.cuda = types.SimpleNamespace(is_available=lambda: True)
@@ -36,13 +36,13 @@ def rng(kind=np.random.default_rng):
 
 
 def gpt(model, device, step, rng):
-    """Tokens stay with NumPy, where they can be looked at without waiting for the card."""
+    """Tokens stay with NumPy, where they can be looked at without waiting for the GPU."""
     ids = np.random.default_rng(step).integers(7, size=(2, 6))
     logits, _ = model(ids[:, :-1])
     return ops.cross_entropy(logits, ids[:, 1:])
 
 
-def gpt_of_ids_on_the_card(model, device, step, rng):
+def gpt_of_ids_on_the_gpu(model, device, step, rng):
     ids = Tensor(np.random.default_rng(step).integers(7, size=(2, 6))).to(device)
     logits, _ = model(ids[:, :-1])
     return ops.cross_entropy(logits, ids[:, 1:])
@@ -69,7 +69,7 @@ def conv_vae(model, device, step, rng):
 UNET = UNetConfig(2, 2, channels=4, multipliers=(1, 1), blocks=1, classes=3, dropout=0.1)
 MODELS = {
     "gpt": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4, dropout=0.1), rng), gpt),
-    "gpt-ids": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng), gpt_of_ids_on_the_card),
+    "gpt-ids": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng), gpt_of_ids_on_the_gpu),
     "unet": (lambda rng: UNet(UNET, rng=rng), unet),
     "vae": (lambda rng: VAE(16, 5, 2, rng=rng), vae),
     "conv_vae": (lambda rng: ConvVAE(width=2, latent=2, pixels="gaussian", rng=rng), conv_vae),
@@ -98,7 +98,7 @@ def trained(name, device, kind, steps=2):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", [np.random.default_rng, DeviceGenerator])
 def test_training(cupy, name, kind):
-    """On the card as on the CPU, without waiting; what NumPy draws is copied over."""
+    """On the GPU as on the CPU, without waiting; what NumPy draws is copied over."""
     losses, norms, model, average = trained(name, "cpu", kind)
     Foreign.seen.clear()
     there, moved_norms, moved, moved_average = trained(name, "cuda", kind)
@@ -124,7 +124,7 @@ def test_waiting_is_seen(cupy):
         Tensor(x).item()
 
 
-def test_what_a_step_leaves_on_the_card(cupy):
+def test_what_a_step_leaves_on_the_gpu(cupy):
     """The optimizer's parameters, and its means, are parts of one array; a checkpoint has them one by one."""
     _, _, model, _ = trained("vae", "cuda", DeviceGenerator, steps=1)
     arrays = [p.data.inner for p in model.parameters()]
@@ -253,10 +253,10 @@ def test_adapters_stand_beside_their_weights(cupy, tmp_path):
         assert here.read_bytes() == (tmp_path / "there" / here.name).read_bytes()
 
 
-def test_without_a_card(cupy):
+def test_without_a_gpu(cupy):
     cupy.cuda.is_available = lambda: False
     with pytest.raises(
-        RuntimeError, match='device "cuda" needs an NVIDIA card and its driver: CuPy finds none'
+        RuntimeError, match='device "cuda" needs an NVIDIA GPU and its driver: CuPy finds none'
     ):
         MODELS["vae"][0](rng()).to("cuda")
 
@@ -270,7 +270,7 @@ def test_devices_that_do_not_mix(cupy):
         model(x, rng())
 
 
-def test_targets_on_the_card_and_logits_not(cupy):
+def test_targets_on_the_gpu_and_logits_not(cupy):
     targets = Tensor(np.array([0, 1])).to("cuda")
     with pytest.raises(TypeError, match="targets are on cuda, logits on cpu: move one"):
         ops.cross_entropy(Tensor(np.ones((2, 3), np.float32)), targets)
@@ -285,8 +285,8 @@ def test_ids_out_of_range(cupy):
         ops.cross_entropy(weight, np.array([0, 1, 3]))
 
 
-def test_ids_on_the_card_out_of_range(cupy):
-    """An error would have to wait for the card: NaN says it when somebody looks."""
+def test_ids_on_the_gpu_out_of_range(cupy):
+    """An error would have to wait for the GPU: NaN says it when somebody looks."""
     weight = Tensor(np.ones((3, 2), np.float32), requires_grad=True).to("cuda")
     with no_waiting():
         rows = ops.embedding(weight, Foreign(np.array([0, 3, -1])))

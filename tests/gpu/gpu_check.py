@@ -1,14 +1,14 @@
-"""Everything that can only be known on a card, in one run of at most nine minutes:
+"""Everything that can only be known on a GPU, in one run of at most nine minutes:
 
     python tests/gpu/gpu_check.py --out runs/gpu
     python tests/gpu/gpu_check.py --stages versions,kernels,ops,training,launches  # the first time
     python tests/gpu/gpu_check.py --stages shakespeare  # alone, it has all of the time
 
-Each stage runs in a process of its own, so that one that fails, hangs or spoils the card's state stops no
+Each stage runs in a process of its own, so that one that fails, hangs or spoils the GPU's state stops no
 other, and has a budget of seconds. What it has measured until then is kept: report.json in --out is written
 anew after each stage, report.txt is the same to be read. Nothing is downloaded.
 
-`--device cpu` tries the check itself: tiny sizes, NumPy in the card's place, the kernels in the simulator.
+`--device cpu` tries the check itself: tiny sizes, NumPy in the GPU's place, the kernels in the simulator.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def listed(names: str) -> list[str]:
     return [name for name in STAGES if name.partition(",")[0] in wanted]
 
 
-def without_card() -> str:
-    """Why there is no card to measure, or nothing."""
+def without_gpu() -> str:
+    """Why there is no GPU to measure, or nothing."""
     try:
         import cupy
     except ImportError:
@@ -144,19 +144,19 @@ def without_card() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="measure tinygen on a card", allow_abbrev=False)
+    parser = argparse.ArgumentParser(description="measure tinygen on a GPU", allow_abbrev=False)
     parser.add_argument("--out", default="runs/gpu", help="folder for report.json and report.txt")
     parser.add_argument("--stages", type=listed, default=list(STAGES), help="some of them: versions,kernels")
     parser.add_argument("--budget", type=float, default=520, help="seconds, of all stages")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: tiny, without a card")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: tiny, without a GPU")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.child:
         function, file = args.child
         child(function, args.device, Path(file))
         return
-    if args.device == "cuda" and (missing := without_card()):
-        sys.exit(f"no card found: {missing}")
+    if args.device == "cuda" and (missing := without_gpu()):
+        sys.exit(f"no GPU found: {missing}")
     report = run({name: STAGES[name] for name in args.stages}, args.device, Path(args.out), args.budget)
     print(text(report))
     sys.exit(1 if problems(report) else 0)

@@ -1,4 +1,4 @@
-"""Whole models beside PyTorch's on the same card: a step of nanoGPT's GPT for Shakespeare, a step of a UNet,
+"""Whole models beside PyTorch's on the same GPU: a step of nanoGPT's GPT for Shakespeare, a step of a UNet,
 a token of GPT-2.
 
 The models and their peers are those of `benchmarks/`, with equal weights: the first results must agree.
@@ -69,7 +69,7 @@ def models_beside_torch(device: str) -> Figures:
 
 
 def of_pair(pair: Pair, device: str) -> dict[str, Any]:
-    """Milliseconds a step, the ratio, and the most memory that each library has taken from the card."""
+    """Milliseconds a step, the ratio, and the most memory that each library has taken from the GPU."""
     torch = torch_here()
     release(device)
     figures: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def of_pair(pair: Pair, device: str) -> dict[str, Any]:
 
 
 def release(device: str) -> None:
-    """Give memory that nothing uses back to the card, so that what comes next is counted alone."""
+    """Give memory that nothing uses back to the GPU, so that what comes next is counted alone."""
     gc.collect()
     if device != "cpu":
         import cupy
@@ -100,7 +100,7 @@ def release(device: str) -> None:
 
 
 def memory(device: str) -> dict[str, float]:
-    """Megabytes that were taken from the card: CuPy's pool gives nothing back by itself."""
+    """Megabytes that were taken from the GPU: CuPy's pool gives nothing back by itself."""
     if device == "cpu":
         return {}
     import cupy

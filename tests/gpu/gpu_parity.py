@@ -1,4 +1,4 @@
-"""Whether a card computes what the CPU does: every kernel at real sizes, every op, ten steps of training."""
+"""Whether a GPU computes what the CPU does: every kernel at real sizes, every op, ten steps of training."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def compared(families: Any, device: str, name: str, sizes: list[tuple[Any, ...]]
 def every_op(device: str, dtype: str = "float32") -> Figures:
     """Every public op, forward and backward, by the table of cases that the tests have."""
     of_checkout("tests/ops")
-    yield from importlib.import_module("on_card").figures(device, dtype)
+    yield from importlib.import_module("on_gpu").figures(device, dtype)
 
 
 def every_definition(device: str) -> Figures:
@@ -140,7 +140,7 @@ COURSES = {
 
 
 def training(device: str) -> Figures:
-    """Ten steps on the card, and by the definitions on the CPU; and steps during which nothing may wait."""
+    """Ten steps on the GPU, and by the definitions on the CPU; and steps during which nothing may wait."""
     for name, course in COURSES.items():
         yield name, attempted(lambda course=course: beside_cpu(course, device))  # type: ignore[misc]
     if device != "cpu":

@@ -1,4 +1,4 @@
-"""How good a GPT gets on a card: tiny Shakespeare by nanoGPT's recipe for one GPU."""
+"""How good a GPT gets on a GPU: tiny Shakespeare by nanoGPT's recipe for one GPU."""
 
 from __future__ import annotations
 

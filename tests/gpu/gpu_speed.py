@@ -1,7 +1,7 @@
-"""How fast: the card's ceilings, and ops forward and backward beside PyTorch's.
+"""How fast: the GPU's ceilings, and ops forward and backward beside PyTorch's.
 
 The sides of a comparison take turns, block by block, and the median block counts. A block is some calls and
-then a wait for the card, so that what is timed is what a loop of training would see: the card's work or the
+then a wait for the GPU, so that what is timed is what a loop of training would see: the GPU's work or the
 CPU's, whichever takes longer.
 """
 
@@ -50,7 +50,7 @@ def timed(sides: dict[str, Side], wait: Call, rounds: int = 5, least: float = 0.
     return {name: float(np.median(seconds)) for name, seconds in found.items()}
 
 
-# -- the card --------------------------------------------------------------------------------------
+# -- the GPU --------------------------------------------------------------------------------------
 
 
 def versions(device: str) -> Figures:
@@ -63,7 +63,7 @@ def versions(device: str) -> Figures:
     if device != "cpu":
         import cupy
 
-        yield "card", cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        yield "GPU", cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
         yield "CUDA of the driver", cupy.cuda.runtime.driverGetVersion()
         yield "CUDA of CuPy", cupy.cuda.runtime.runtimeGetVersion()
     yield from ceilings(device)

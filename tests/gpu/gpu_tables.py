@@ -40,7 +40,7 @@ def text(report: Report) -> str:
 
 
 def peaks(report: Report, figures: dict[str, Any]) -> dict[str, float]:
-    """The card's ceilings: those of this stage, which may allow TF32, or else those measured first."""
+    """The GPU's ceilings: those of this stage, which may allow TF32, or else those measured first."""
     found: dict[str, float] = {}
     for source in (report.get("versions", {"figures": {}})["figures"], figures):
         for name, unit in [("copy", "GB/s"), ("product of matrices", "TFLOP/s")]:
@@ -51,7 +51,7 @@ def peaks(report: Report, figures: dict[str, Any]) -> dict[str, float]:
 
 def table(figures: dict[str, Any], peak: dict[str, float]) -> list[str]:
     """One row a figure; of many those that are nearest to their limits. Beside a rate stands how much of the
-    card's ceiling that is."""
+    GPU's ceiling that is."""
     lines = []
     if len(figures) > MOST:
         lines = [f"{len(figures)} figures, of which the least good:"]

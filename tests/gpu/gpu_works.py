@@ -30,21 +30,21 @@ class Work(NamedTuple):
 
 class Maker(NamedTuple):
     make: Callable[..., Work]  # of a device and sizes
-    card: tuple[int, ...]
+    gpu: tuple[int, ...]
     small: tuple[int, ...]  # for the CPU
 
     def __call__(self, device: str) -> Work:
-        return self.make(device, *(self.small if device == "cpu" else self.card))
+        return self.make(device, *(self.small if device == "cpu" else self.gpu))
 
 
 WORKS: dict[str, Maker] = {}
 
 
-def work(name: str, card: tuple[int, ...], small: tuple[int, ...]) -> Callable[..., Any]:
+def work(name: str, gpu: tuple[int, ...], small: tuple[int, ...]) -> Callable[..., Any]:
     """Decorate a function of a device and these sizes."""
 
     def add(make: Callable[..., Work]) -> Callable[..., Work]:
-        WORKS[name] = Maker(make, card, small)
+        WORKS[name] = Maker(make, gpu, small)
         return make
 
     return add
@@ -82,13 +82,13 @@ def both_ways(device: str, ours: Any, theirs: Any, *inputs: Array, **counts: flo
     return Work(call, torch_call, **counts)
 
 
-@work("layer norm", card=(16384, 384), small=(3, 4))
+@work("layer norm", gpu=(16384, 384), small=(3, 4))
 def layer_norm(device: str, n: int, c: int) -> Work:
     theirs = lambda f, x, w, b: f.layer_norm(x, (c,), w, b)
     return both_ways(device, ops.layer_norm, theirs, normal(n, c), *normal(2, c, seed=1), moved=28 * n * c)
 
 
-@work("group norm", card=(64, 128, 32), small=(2, 32, 2))
+@work("group norm", gpu=(64, 128, 32), small=(2, 32, 2))
 def group_norm(device: str, n: int, c: int, side: int) -> Work:
     ours = lambda x, w, b: ops.group_norm(x, 32, w, b)
     theirs = lambda f, x, w, b: f.group_norm(x, 32, w, b)
@@ -96,17 +96,17 @@ def group_norm(device: str, n: int, c: int, side: int) -> Work:
     return both_ways(device, ours, theirs, x, *normal(2, c, seed=1), moved=28 * x.size)
 
 
-@work("GELU", card=(16384, 1536), small=(3, 4))
+@work("GELU", gpu=(16384, 1536), small=(3, 4))
 def gelu(device: str, n: int, c: int) -> Work:
     return both_ways(device, ops.gelu, lambda f, x: f.gelu(x), normal(n, c), moved=20 * n * c)
 
 
-@work("softmax", card=(98304, 256), small=(3, 4))
+@work("softmax", gpu=(98304, 256), small=(3, 4))
 def softmax(device: str, n: int, c: int) -> Work:
     return both_ways(device, ops.softmax, lambda f, x: f.softmax(x, dim=-1), normal(n, c), moved=20 * n * c)
 
 
-@work("attention", card=(64, 6, 256, 64), small=(1, 2, 3, 4))
+@work("attention", gpu=(64, 6, 256, 64), small=(1, 2, 3, 4))
 def attention(device: str, batch: int, heads: int, t: int, d: int) -> Work:
     """As a GPT's: every token sees those before it."""
     ours = lambda q, k, v: ops.attention(q, k, v, causal=True)
@@ -126,11 +126,11 @@ def entropy(device: str, n: int, classes: int) -> Work:
     )
 
 
-work("cross-entropy, 50,257 classes", card=(2048, 50257), small=(3, 5))(entropy)
-work("cross-entropy, 65 classes", card=(16384, 65), small=(3, 5))(entropy)
+work("cross-entropy, 50,257 classes", gpu=(2048, 50257), small=(3, 5))(entropy)
+work("cross-entropy, 65 classes", gpu=(16384, 65), small=(3, 5))(entropy)
 
 
-@work("convolution 3×3", card=(64, 128, 32), small=(1, 2, 3))
+@work("convolution 3×3", gpu=(64, 128, 32), small=(1, 2, 3))
 def convolution(device: str, n: int, c: int, side: int) -> Work:
     """Also its columns are counted: written and read, forward and backward."""
     ours = lambda x, w: ops.conv2d(x, w, padding=1)
@@ -140,7 +140,7 @@ def convolution(device: str, n: int, c: int, side: int) -> Work:
     return both_ways(device, ours, theirs, x, weight, moved=4 * 6 * columns, flops=6 * c * columns)
 
 
-@work("linear", card=(16384, 384, 1536), small=(2, 3, 4))
+@work("linear", gpu=(16384, 384, 1536), small=(2, 3, 4))
 def linear(device: str, n: int, into: int, out: int) -> Work:
     theirs = lambda f, x, w, b: f.linear(x, w, b)
     inputs = normal(n, into), normal(out, into, seed=1) / math.sqrt(into), normal(out, seed=2)
@@ -156,11 +156,11 @@ def embedding(device: str, n: int, rows: int, c: int) -> Work:
     return both_ways(device, ours, theirs, normal(rows, c), moved=12 * n * c + 4 * rows * c)
 
 
-work("embedding, 50,257 rows", card=(16384, 50257, 768), small=(5, 3, 4))(embedding)
-work("embedding, 65 rows", card=(16384, 65, 384), small=(5, 3, 4))(embedding)
+work("embedding, 50,257 rows", gpu=(16384, 50257, 768), small=(5, 3, 4))(embedding)
+work("embedding, 65 rows", gpu=(16384, 65, 384), small=(5, 3, 4))(embedding)
 
 
-@work("Adam", card=(6, 384), small=(1, 4))
+@work("Adam", gpu=(6, 384), small=(1, 4))
 def adam(device: str, layers: int, c: int) -> Work:
     """A step for the parameters of a GPT of this shape."""
     each = [(3 * c, c), (3 * c,), (c, c), (c,), (4 * c, c), (4 * c,), (c, 4 * c), *[(c,)] * 5]

@@ -1,5 +1,5 @@
 """Every kernel beside the definition of its op: the same checks in the simulator, at tiny sizes, and on a
-card.
+GPU.
 
 The reference is the definition in float64 on NumPy arrays. A check says how far off value and gradients are:
 the largest difference, in units of the largest entry, or of 1 where all are smaller.

@@ -1,8 +1,8 @@
-"""Steps of training during which nothing may wait for the card.
+"""Steps of training during which nothing may wait for the GPU.
 
-The CPU launches kernels some microseconds apart and the card runs them one after the other, so that it is the
-card that decides how long a step takes, as long as the CPU is ahead. Looking at one number of an array waits
-until all that was launched before is done, and then the card waits for the CPU. `loss.item()` is such a look:
+The CPU launches kernels some microseconds apart and the GPU runs them one after the other, so that it is the
+GPU that decides how long a step takes, as long as the CPU is ahead. Looking at one number of an array waits
+until all that was launched before is done, and then the GPU waits for the CPU. `loss.item()` is such a look:
 take it every now and then, not in every step.
 
 CuPy reports most of them (`cupyx.allow_synchronize`; not those of Numba or of the driver).
@@ -45,7 +45,7 @@ def losses(device: str, rng: DeviceGenerator) -> dict[str, tuple[nn.Module, Loss
     some = lambda: pictures[rng.integers(16, size=4)]
     return {
         "GPT": (gpt, lambda: tokens(text)),
-        "GPT, text on the card": (gpt, lambda: tokens(text_there)),
+        "GPT, text on the GPU": (gpt, lambda: tokens(text_there)),
         "UNet": (unet, lambda: simple_loss(process, unet, 2 * some() - 1, rng)),
         "VAE": (vae, lambda: vae(some(), rng)),
     }

@@ -1,7 +1,7 @@
 """What a case is: one way of calling one op; and how to make inputs for it and how to run it.
 
 The cases themselves are in `cases_*.py`; `test_every_op.py` runs them all through the same checks, and
-`on_card.py` compares a card with the CPU. Inputs that are float64 arrays are differentiated; others (ints,
+`on_gpu.py` compares a GPU with the CPU. Inputs that are float64 arrays are differentiated; others (ints,
 bools) are passed as they are. They cover ranks 0 to 4, axes of size 0 and 1, broadcasting, and arrays that
 are transposed, reversed, cut out or repeated with stride 0; they stay away from kinks and from the ends of
 domains.
@@ -83,7 +83,7 @@ def in_dtype(x: Any, dtype: Any) -> Any:
 
 
 def strided_like(x: np.ndarray, values: Any) -> Any:
-    """A copy of `values`, which may be on a card, that steps through memory as x does: in x's order of axes,
+    """A copy of `values`, which may be on a GPU, that steps through memory as x does: in x's order of axes,
     backwards or on the spot (stride 0) where x does; twice as far where x is a cut-out."""
     if x.size == 0 or x.flags.c_contiguous:
         return values.copy(order="C").reshape(x.shape)

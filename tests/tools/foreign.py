@@ -44,7 +44,7 @@ class Foreign(NDArrayOperatorsMixin):
     """Wraps the NumPy array `inner`. Scalars and lists mix with it, NumPy arrays only as indices."""
 
     seen: ClassVar[set[np.dtype[Any]]] = set()  # of every result since it was last cleared
-    readable: ClassVar[bool] = True  # whether values may be looked at, for which a card must be waited for
+    readable: ClassVar[bool] = True  # whether values may be looked at, for which a GPU must be waited for
 
     def __init__(self, inner: Any) -> None:
         self.inner = np.asarray(inner)
@@ -93,7 +93,7 @@ class Foreign(NDArrayOperatorsMixin):
     def read(self) -> np.ndarray:
         """The values, on the CPU."""
         if not Foreign.readable:
-            raise Waited("a value was looked at, which waits for the card")
+            raise Waited("a value was looked at, which waits for the GPU")
         return self.inner
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from tinygen.tape import Op
 from tinygen.tensor import Array
 
 FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba", "cuda")}
-"""What the kernels may need that each mode takes. Those that need "cuda" are for arrays on a card, the others
+"""What the kernels may need that each mode takes. Those that need "cuda" are for arrays on a GPU, the others
 for NumPy's."""
 
 PACKAGES = {"numba": "tinygen.kernels.compiled", "cuda": "tinygen_cuda"}
@@ -68,7 +68,7 @@ def many_pairs(x: Array, g: Array, kernel: tuple[int, ...], *rest: Any) -> bool:
 
 
 def any_size(*args: Any) -> bool:
-    """On a card, one launch instead of several is always worth it."""
+    """On a GPU, one launch instead of several is always worth it."""
     return True
 
 
@@ -175,8 +175,8 @@ class Switch:
         arguments of which `worth` is true."""
         self.register(function, "numba")(Later(op_of(function), module, worth, "numba", self.troubles))
 
-    def on_card(self, function: Callable[..., Any] | Op, module: str) -> None:
-        """Let the op `function` have, for arrays on a card, the kernel of its name in
+    def on_gpu(self, function: Callable[..., Any] | Op, module: str) -> None:
+        """Let the op `function` have, for arrays on a GPU, the kernel of its name in
         `tinygen_cuda/MODULE.py`."""
         self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda", self.troubles))
 

@@ -43,7 +43,7 @@ def adam(
 
 ADAM = Op(adam)  # never on the tape, but a definition that has a kernel
 kernels.later(ADAM, "adam", worth=lambda *arrays: True)  # see `Adam.update_all`
-kernels.on_card(ADAM, "adam")
+kernels.on_gpu(ADAM, "adam")
 
 
 class Adam(Optimizer):

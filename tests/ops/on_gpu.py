@@ -1,7 +1,7 @@
-"""Every op on a card beside the CPU, value and gradients, for `python tests/gpu/gpu_check.py`.
+"""Every op on a GPU beside the CPU, value and gradients, for `python tests/gpu/gpu_check.py`.
 
-The table of cases is that of `test_every_op.py`. The CPU computes the definitions; the card what it has: a
-kernel if it takes the case, or else the definition on CuPy. Inputs lie in memory on the card as here.
+The table of cases is that of `test_every_op.py`. The CPU computes the definitions; the GPU what it has: a
+kernel if it takes the case, or else the definition on CuPy. Inputs lie in memory on the GPU as here.
 """
 
 from collections.abc import Iterator
