@@ -123,7 +123,7 @@ def perceptron(outputs: int, gain: float, rng: np.random.Generator) -> nn.Sequen
     sizes = ((4, 64), (64, 64), (64, outputs))
     first, second, last = (nn.Linear(*size, rng=rng) for size in sizes)
     for linear, scale in ((first, math.sqrt(2)), (second, math.sqrt(2)), (last, gain)):
-        linear.weight.data = nn.init.orthogonal(rng, linear.weight.shape, scale)
+        linear.weight.data = nn.init.orthogonal(linear.weight.shape, scale, rng=rng)
         linear.bias = nn.Parameter(nn.init.zeros(linear.weight.shape[:1]))
     return nn.Sequential(first, np.tanh, second, np.tanh, last)
 

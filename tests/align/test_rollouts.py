@@ -10,7 +10,7 @@ import pytest
 from policies import Table, gpt
 
 from tinygen import Tensor, align, no_grad, ops
-from tinygen.align.rollouts import evaluating, last, log_probs, masked_mean, response_mask, rollout
+from tinygen.align.rollouts import last, log_probs, masked_mean, response_mask, rollout
 from tinygen.align.sft import sft_loss, sft_targets
 
 
@@ -57,7 +57,7 @@ def test_no_dropout_in_a_policy_pass():
     assert policy.training
     np.testing.assert_array_equal(first, log_probs(policy.eval(), x).numpy())
     assert not policy.training
-    with evaluating(policy.train()):
+    with policy.train().evaluating():
         assert not any(module.training for _, module in policy.named_modules())
 
 

@@ -26,7 +26,10 @@ PICTURES, STEPS = wave(2, 3, 8, 8, k=90), np.array([1, 30])
 DIGITS = wave(6, 1, 8, 8, k=91).astype(np.float32)
 
 
-class Noise:
+class Noise(np.random.Generator):
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
     def standard_normal(self, shape: Any, dtype: Any = np.float64) -> Any:
         return wave(*shape, k=92).astype(dtype)
 

@@ -285,11 +285,13 @@ NN = {
         f"nn.conv.{kind.__name__}": Row(ran(kind, wave(2, 8, 9, 9, k=85)), CONV)
         for kind in (nn.Conv2d, nn.ConvTranspose2d)
     },
-    "nn.init.kaiming_normal": Row(lambda **k: init.kaiming_normal(rng(), (3, 4), **k), {"mode": "fan_out"}),
-    "nn.init.normal": Row(lambda **k: init.normal(rng(), (3, 4), **k), {"std": 2.0}),
-    "nn.init.orthogonal": Row(lambda **k: init.orthogonal(rng(), (3, 4), **k), {"gain": 2.0}),
-    "nn.init.xavier_normal": Row(lambda **k: init.xavier_normal(rng(), (3, 4), **k), {"gain": 2.0}),
-    "nn.init.xavier_uniform": Row(lambda **k: init.xavier_uniform(rng(), (3, 4), **k), {"gain": 2.0}),
+    "nn.init.kaiming_normal": Row(
+        lambda **k: init.kaiming_normal((3, 4), **k, rng=rng()), {"mode": "fan_out"}
+    ),
+    "nn.init.normal": Row(lambda **k: init.normal((3, 4), **k, rng=rng()), {"std": 2.0}),
+    "nn.init.orthogonal": Row(lambda **k: init.orthogonal((3, 4), **k, rng=rng()), {"gain": 2.0}),
+    "nn.init.xavier_normal": Row(lambda **k: init.xavier_normal((3, 4), **k, rng=rng()), {"gain": 2.0}),
+    "nn.init.xavier_uniform": Row(lambda **k: init.xavier_uniform((3, 4), **k, rng=rng()), {"gain": 2.0}),
     "nn.linear.Linear": Row(lambda **k: learned(nn.Linear(8, 3, **k, rng=rng()), ROWS), {"bias": False}),
     "nn.norm.BatchNorm": Row(
         lambda **k: [learned(m := nn.BatchNorm(8, **k), MAPS), m.running_mean, m.eval()(MAPS)],

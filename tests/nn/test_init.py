@@ -31,12 +31,12 @@ def test_fans_count_the_kernel():
 @pytest.mark.parametrize(
     ("draw", "variance"),
     [
-        (lambda: init.normal(rng(), SHAPE), 1),
-        (lambda: init.normal(rng(), SHAPE, 0.02), 0.02**2),
-        (lambda: init.xavier_normal(rng(), SHAPE), 2 / (FAN_IN + FAN_OUT)),
-        (lambda: init.xavier_normal(rng(), SHAPE, gain=3), 9 * 2 / (FAN_IN + FAN_OUT)),
-        (lambda: init.kaiming_normal(rng(), SHAPE), 2 / FAN_IN),
-        (lambda: init.kaiming_normal(rng(), SHAPE, "fan_out"), 2 / FAN_OUT),
+        (lambda: init.normal(SHAPE, rng=rng()), 1),
+        (lambda: init.normal(SHAPE, 0.02, rng=rng()), 0.02**2),
+        (lambda: init.xavier_normal(SHAPE, rng=rng()), 2 / (FAN_IN + FAN_OUT)),
+        (lambda: init.xavier_normal(SHAPE, gain=3, rng=rng()), 9 * 2 / (FAN_IN + FAN_OUT)),
+        (lambda: init.kaiming_normal(SHAPE, rng=rng()), 2 / FAN_IN),
+        (lambda: init.kaiming_normal(SHAPE, "fan_out", rng=rng()), 2 / FAN_OUT),
     ],
 )
 def test_normal_draws_have_their_variance(draw, variance):
@@ -52,11 +52,11 @@ def test_normal_draws_have_their_variance(draw, variance):
 @pytest.mark.parametrize(
     ("draw", "bound"),
     [
-        (lambda: init.uniform(rng(), SHAPE, 0.3), 0.3),
-        (lambda: init.xavier_uniform(rng(), SHAPE), math.sqrt(6 / (FAN_IN + FAN_OUT))),
-        (lambda: init.xavier_uniform(rng(), SHAPE, gain=2), 2 * math.sqrt(6 / (FAN_IN + FAN_OUT))),
-        (lambda: init.kaiming_uniform(rng(), SHAPE), math.sqrt(6 / FAN_IN)),
-        (lambda: init.fan_in_uniform(rng(), SHAPE, FAN_IN), 1 / math.sqrt(FAN_IN)),
+        (lambda: init.uniform(SHAPE, 0.3, rng=rng()), 0.3),
+        (lambda: init.xavier_uniform(SHAPE, rng=rng()), math.sqrt(6 / (FAN_IN + FAN_OUT))),
+        (lambda: init.xavier_uniform(SHAPE, gain=2, rng=rng()), 2 * math.sqrt(6 / (FAN_IN + FAN_OUT))),
+        (lambda: init.kaiming_uniform(SHAPE, rng=rng()), math.sqrt(6 / FAN_IN)),
+        (lambda: init.fan_in_uniform(SHAPE, FAN_IN, rng=rng()), 1 / math.sqrt(FAN_IN)),
     ],
 )
 def test_uniform_draws_have_their_range_and_variance(draw, bound):
@@ -72,7 +72,7 @@ def test_uniform_draws_have_their_range_and_variance(draw, bound):
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 9), (9, 5), (4, 3, 2, 2), (8, 2, 3), (1, 1)])
 def test_orthogonal_rows_or_columns(shape):
-    w = init.orthogonal(rng(), shape, gain=2.0)
+    w = init.orthogonal(shape, gain=2.0, rng=rng())
     assert w.dtype == np.float32
     assert w.shape == shape
     w = w.reshape(shape[0], -1).astype(np.float64) / 2
@@ -84,7 +84,7 @@ def test_orthogonal_is_uniform_over_the_group():
     """For a uniform (Haar) matrix the trace has mean 0 and variance 1; QR without its signs has mean far
     from 0 (LAPACK's R has a negative diagonal). 2,000 draws; bounds of 5 standard deviations."""
     generator = rng()
-    traces = np.array([np.trace(init.orthogonal(generator, (4, 4))) for _ in range(2000)])
+    traces = np.array([np.trace(init.orthogonal((4, 4), rng=generator)) for _ in range(2000)])
     assert abs(traces.mean()) < 5 / math.sqrt(2000)
     assert abs(traces.var() - 1) < 5 * math.sqrt(2 / 2000)
 
@@ -94,7 +94,7 @@ def test_kaiming_keeps_the_signal_through_relu_layers():
     generator = rng()
     x = generator.standard_normal((64, 512), dtype=np.float32)
     for _ in range(20):
-        x = np.maximum(x @ init.kaiming_normal(generator, (512, 512)).T, 0) * 1.0
+        x = np.maximum(x @ init.kaiming_normal((512, 512), rng=generator).T, 0) * 1.0
     # E[relu(z)²] = E[z²]/2 = E[x²]: each layer multiplies by 1 ± sqrt(5/512) at random, 20 of them by e^±0.44
     assert math.exp(-5 * 0.44) < 2 * np.square(x).mean() / 2 < math.exp(5 * 0.44)
 
@@ -139,4 +139,4 @@ def test_a_weight_can_be_drawn_anew():
 
 def test_kaiming_mode_is_checked():
     with pytest.raises(ValueError, match="fan_sideways"):
-        init.kaiming_normal(rng(), (2, 2), "fan_sideways")
+        init.kaiming_normal((2, 2), "fan_sideways", rng=rng())

@@ -12,7 +12,7 @@ from tinygen import Tensor, nn, ops
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.pictures.vae import Posterior
 from tinygen.ops import random
-from tinygen.ops.random import DeviceGenerator, Seed, kept_mask, new_seed, noise_like
+from tinygen.ops.random import DeviceGenerator, Seed, as_generator, kept_mask, new_seed, noise_like
 from tinygen.storage.state import restore, state_of
 
 X = np.zeros((3, 5), np.float32)
@@ -154,3 +154,29 @@ def test_noise_of_diffusion_and_of_a_vae():
     q = Posterior(Tensor(x), Tensor(x))
     expected = 1 + math.exp(0.5) * noise_like(x, DeviceGenerator(7))
     np.testing.assert_allclose(q.sample(DeviceGenerator(7)).data, expected, rtol=1e-6)
+
+
+# -- rng, or a seed --------------------------------------------------------------------------------
+
+
+def test_as_generator_takes_a_generator_as_it_is_and_an_int_as_a_seed():
+    for rng in (np.random.default_rng(3), DeviceGenerator(3)):
+        assert as_generator(rng) is rng
+    for seed in (3, np.int64(3)):
+        assert as_generator(seed).random() == np.random.default_rng(3).random()
+    assert as_generator(0).random() != as_generator(1).random()
+
+
+@pytest.mark.parametrize(
+    ("rng", "error", "text"),
+    [
+        (None, TypeError, "rng must be a np.random.Generator or an int, the seed of one, got NoneType"),
+        (True, TypeError, "got bool"),
+        (1.0, TypeError, "got float"),
+        (np.random.RandomState(0), TypeError, "got RandomState"),
+        (-1, ValueError, "a seed of 0 or more, got -1"),
+    ],
+)
+def test_as_generator_refuses_the_rest(rng, error, text):
+    with pytest.raises(error, match=text):
+        as_generator(rng)

@@ -18,10 +18,11 @@ def load(name):
     return module
 
 
-class Draws:
-    """In the place of a generator: gives these arrays, one after the other, whoever asks for noise."""
+class Draws(np.random.Generator):
+    """A generator that gives these arrays, one after the other, to whoever asks for noise."""
 
     def __init__(self, *arrays):
+        super().__init__(np.random.PCG64(0))
         self.arrays = list(arrays)
 
     def standard_normal(self, shape=None, dtype=None):

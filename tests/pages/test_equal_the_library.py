@@ -449,7 +449,7 @@ def test_ppo_acts():
 @pytest.mark.parametrize(("n", "m"), [(4, 6), (6, 4), (5, 5)])
 def test_orthogonal(n, m):
     draw = rng().standard_normal((max(n, m), min(n, m)))
-    theirs = nn.init.orthogonal(Draws(draw), (n, m), 3.0)
+    theirs = nn.init.orthogonal((n, m), 3.0, rng=Draws(draw))
     assert difference(load("ppo").orthogonal(n, m, 3.0, Draws(draw)), theirs) == 0.0
 
 

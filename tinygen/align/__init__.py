@@ -27,7 +27,7 @@ from tinygen.align.ppo import (
 )
 from tinygen.align.reinforce import leave_one_out, reinforce_loss
 from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
-from tinygen.align.rollouts import evaluating, last, log_probs, response_mask, rollout
+from tinygen.align.rollouts import last, log_probs, response_mask, rollout
 from tinygen.align.sft import sft_loss, sft_targets
 from tinygen.align.world import World
 
@@ -40,7 +40,6 @@ __all__ = [
     "best_of_n_log_probs",
     "clip_fraction",
     "dpo_loss",
-    "evaluating",
     "gae",
     "group_advantages",
     "grpo_loss",

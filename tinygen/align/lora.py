@@ -46,7 +46,7 @@ class LoRALinear(Module):
         require_possible(base, rank, alpha, dropout)
         self.base = base.freeze()
         (out_features, in_features), dtype = base.weight.shape, base.weight.dtype
-        self.lora_a = Parameter(init.fan_in_uniform(rng, (rank, in_features), in_features), dtype)
+        self.lora_a = Parameter(init.fan_in_uniform((rank, in_features), in_features, rng=rng), dtype)
         self.lora_b = Parameter(init.zeros((out_features, rank)), dtype)
         self.drop = Dropout(dropout, rng=rng)
         self.alpha = Buffer(np.array(alpha, dtype))  # what the adapters do depends on these two as well,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.align.rollouts import Mask, evaluating, last
+from tinygen.align.rollouts import Mask, last
 from tinygen.tensor import Array
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class RewardModel(nn.Module):
         self.body = copy.deepcopy(policy)
         channels = policy.config.n_embd
         self.head = nn.Linear(channels, 1, rng=rng)
-        self.head.weight = nn.Parameter(nn.init.normal(rng, (1, channels), 1 / math.sqrt(channels + 1)))
+        self.head.weight = nn.Parameter(nn.init.normal((1, channels), 1 / math.sqrt(channels + 1), rng=rng))
         self.head.bias = nn.Parameter(nn.init.zeros((1,)))
         self.gain = nn.Buffer(np.ones((), np.float32))
         self.bias = nn.Buffer(np.zeros((), np.float32))
 
     def forward(self, tokens: Any) -> Any:
         """(B, T) -> (B, T)."""
-        with evaluating(self.body):
+        with self.body.evaluating():
             features = self.body.features(tokens)  # (B, T, C)
         return self.head(features)[..., 0] * self.gain.data + self.bias.data
 

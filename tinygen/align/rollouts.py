@@ -10,8 +10,6 @@ A policy is any module that is called like GPT: `model(tokens)` -> (logits, _).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,18 +26,6 @@ Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """The model without dropout, and afterwards as it was. With dropout, the ratio of a policy to itself
-    would not be 1, nor its divergence from itself 0."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any:
     """ln π of each token but the first, given those before it: tokens (B, T) -> (B, T - 1), without dropout.
 
@@ -47,7 +33,7 @@ def log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any:
     logits / 0.7, and any other score of its samples is that of another policy (Huang et al. 2024, *The N
     implementation details of RLHF with PPO*)."""
     tokens = np.asarray(tokens)
-    with evaluating(model):
+    with model.evaluating():  # with dropout, the ratio of a policy to itself would not be 1
         logits, _ = model(tokens[:, :-1])
     return -ops.cross_entropy(logits / temperature, tokens[:, 1:], reduction="none")
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygen import ops
-from tinygen.align.rollouts import Ids, evaluating
+from tinygen.align.rollouts import Ids
 from tinygen.nn import Module
 
 Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ class World:
         stems = self.responses[:: self.vocab_size, :-1]  # (S, L - 1)
         prompts = np.repeat(self.prompts, len(stems), axis=0)
         tokens = np.concatenate([prompts, np.tile(stems, (n, 1))], axis=1)  # (N S, P + L - 1)
-        with evaluating(policy):
+        with policy.evaluating():
             logits, _ = policy(tokens)
         logp = ops.log_softmax(logits[:, -length:] / temperature)  # (N S, L, V)
         before = ops.take_along_axis(logp[:, :-1], np.tile(stems, (n, 1))[..., None], axis=-1)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinygen import nn, ops
 from tinygen.judges.frechet import frechet
 from tinygen.modes import no_grad
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.optim import Adam, warmup_cosine
 from tinygen.tensor import Tensor
 
@@ -48,7 +49,8 @@ class Opinion(NamedTuple):
 class Judge(nn.Module):
     """Pictures (N, 1, 8, 8) in [-1, 1] -> logits (N, 10)."""
 
-    def __init__(self, *, rng: np.random.Generator) -> None:
+    def __init__(self, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.conv1 = nn.Conv2d(1, 16, 3, padding=1, rng=rng)
         self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1, rng=rng)
         self.fc = nn.Linear(32 * 4 * 4, 64, rng=rng)

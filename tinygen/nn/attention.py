@@ -13,7 +13,7 @@ from tinygen import ops
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
-from tinygen.ops.random import new_seed
+from tinygen.ops.random import RNGLike, as_generator, new_seed
 from tinygen.tensor import Array, Tensor
 
 
@@ -71,7 +71,8 @@ class KVCache:
 class Heads(Module):
     """What self- and cross-attention share: the number of heads, and dropout on the weights."""
 
-    def __init__(self, channels: int, heads: int, dropout: float, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, heads: int, dropout: float, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         if channels % heads:
             raise ValueError(f"{channels} channels cannot be split into {heads} equal heads")
         if not 0 <= dropout < 1:
@@ -114,9 +115,10 @@ class MultiHeadAttention(Heads):
         use_rotary: bool = False,
         qkv_bias: bool = True,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
-        super().__init__(channels, heads, dropout, rng)
+        rng = as_generator(rng)
+        super().__init__(channels, heads, dropout, rng=rng)
         self.causal = causal
         self.use_rotary = use_rotary
         self.qkv = Linear(channels, 3 * channels, bias and qkv_bias, rng=rng)
@@ -152,9 +154,10 @@ class CrossAttention(Heads):
         bias: bool = True,
         qkv_bias: bool = True,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
-        super().__init__(channels, heads, dropout, rng)
+        rng = as_generator(rng)
+        super().__init__(channels, heads, dropout, rng=rng)
         self.q = Linear(channels, channels, bias and qkv_bias, rng=rng)
         self.kv = Linear(context_channels, 2 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 
 Size = int | tuple[int, ...]
@@ -37,8 +36,9 @@ class Conv(Module):
         groups: int = 1,
         bias: bool = True,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{in_channels} channels in and {out_channels} out cannot be split into {groups} equal groups"
@@ -49,8 +49,8 @@ class Conv(Module):
         a, b = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (a, b // groups, *kernel)
         fan_in, _ = init.fans(shape)
-        self.weight = Parameter(init.fan_in_uniform(rng, shape, fan_in))
-        self.bias = Parameter(init.fan_in_uniform(rng, (out_channels,), fan_in)) if bias else None
+        self.weight = Parameter(init.fan_in_uniform(shape, fan_in, rng=rng))
+        self.bias = Parameter(init.fan_in_uniform((out_channels,), fan_in, rng=rng)) if bias else None
         self.channels = (in_channels, out_channels)
         self.stride = stride
         self.padding = padding

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygen import ops
 from tinygen.nn.module import Module
+from tinygen.ops.random import RNGLike, as_generator
 
 
 class Dropout(Module):
     """In training, each entry becomes 0 with probability p and is scaled by 1/(1 - p) otherwise; in
     evaluation mode the identity. Raises ValueError unless 0 <= p < 1."""
 
-    def __init__(self, p: float, *, rng: np.random.Generator) -> None:
+    def __init__(self, p: float, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
         self.p = p

@@ -6,7 +6,7 @@ the nonlinear dynamics of learning in deep linear neural networks* (arXiv:1312.6
 
 `fan_in` is the number of inputs that one output is summed from, `fan_out` the number of outputs that one
 input goes to. Each scheme asks for a variance that keeps the size of signals, or of gradients, from
-layer to layer. To draw anew: `layer.weight.data = init.normal(rng, layer.weight.shape, std=0.02)`.
+layer to layer. To draw anew: `layer.weight.data = init.normal(layer.weight.shape, std=0.02, rng=rng)`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinygen.ops.random import RNGLike, as_generator
 
 Shape = tuple[int, ...]
 Floats = NDArray[np.float32]
@@ -29,52 +31,52 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
-def uniform(rng: np.random.Generator, shape: Shape, bound: float) -> Floats:
+def uniform(shape: Shape, bound: float, *, rng: RNGLike) -> Floats:
     """Uniform on [-bound, bound)."""
-    drawn = rng.random(shape, dtype=np.float32)
+    drawn = as_generator(rng).random(shape, dtype=np.float32)
     drawn *= np.float32(2 * bound)
     drawn -= np.float32(bound)
     return drawn
 
 
-def normal(rng: np.random.Generator, shape: Shape, std: float = 1.0) -> Floats:
+def normal(shape: Shape, std: float = 1.0, *, rng: RNGLike) -> Floats:
     """Normal with mean 0 and this standard deviation."""
-    drawn = rng.standard_normal(shape, dtype=np.float32)
+    drawn = as_generator(rng).standard_normal(shape, dtype=np.float32)
     drawn *= np.float32(std)
     return drawn
 
 
-def fan_in_uniform(rng: np.random.Generator, shape: Shape, fan_in: int) -> Floats:
+def fan_in_uniform(shape: Shape, fan_in: int, *, rng: RNGLike) -> Floats:
     """Uniform within ±1/sqrt(fan_in), the variance being 1/(3 fan_in): what PyTorch's Linear and
     convolutions start with, and Linear, Conv1d and Conv2d here; for weight and bias."""
-    return uniform(rng, shape, 1 / math.sqrt(fan_in) if fan_in else 0.0)
+    return uniform(shape, 1 / math.sqrt(fan_in) if fan_in else 0.0, rng=rng)
 
 
-def xavier_uniform(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:
+def xavier_uniform(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
     """Uniform within ±gain·sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
-    return uniform(rng, shape, gain * math.sqrt(6 / sum(fans(shape))))
+    return uniform(shape, gain * math.sqrt(6 / sum(fans(shape))), rng=rng)
 
 
-def xavier_normal(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:
+def xavier_normal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
     """Normal with variance gain²·2 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 12)."""
-    return normal(rng, shape, gain * math.sqrt(2 / sum(fans(shape))))
+    return normal(shape, gain * math.sqrt(2 / sum(fans(shape))), rng=rng)
 
 
-def kaiming_uniform(rng: np.random.Generator, shape: Shape) -> Floats:
+def kaiming_uniform(shape: Shape, *, rng: RNGLike) -> Floats:
     """Uniform within ±sqrt(6 / fan_in): the variance 2 / fan_in of He et al. 2015, eq. 10, for ReLU."""
-    return uniform(rng, shape, math.sqrt(6 / fans(shape)[0]))
+    return uniform(shape, math.sqrt(6 / fans(shape)[0]), rng=rng)
 
 
-def kaiming_normal(rng: np.random.Generator, shape: Shape, mode: str = "fan_in") -> Floats:
+def kaiming_normal(shape: Shape, mode: str = "fan_in", *, rng: RNGLike) -> Floats:
     """Normal with variance 2 / fan_in, which keeps signals through ReLUs (He et al. 2015, eq. 10), or
     2 / fan_out with `mode="fan_out"`, which keeps gradients (eq. 14)."""
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f'kaiming_normal: mode must be "fan_in" or "fan_out", got {mode!r}')
     fan_in, fan_out = fans(shape)
-    return normal(rng, shape, math.sqrt(2 / (fan_in if mode == "fan_in" else fan_out)))
+    return normal(shape, math.sqrt(2 / (fan_in if mode == "fan_in" else fan_out)), rng=rng)
 
 
-def orthogonal(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Floats:
+def orthogonal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
     """gain times a random matrix with orthonormal rows, or columns when there are fewer of those; the
     axes after the first count as one (Saxe et al. 2013, section 3). Uniform over all such matrices: the
     QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (Mezzadri 2007,
@@ -82,7 +84,7 @@ def orthogonal(rng: np.random.Generator, shape: Shape, gain: float = 1.0) -> Flo
     if len(shape) < 2:
         raise ValueError(f"orthogonal needs a weight of shape (out, in, ...), got {shape}")
     rows, columns = shape[0], math.prod(shape[1:])
-    draws = rng.standard_normal((max(rows, columns), min(rows, columns)), dtype=np.float32)
+    draws = as_generator(rng).standard_normal((max(rows, columns), min(rows, columns)), dtype=np.float32)
     q: Any
     q, r = np.linalg.qr(draws)
     q = q * np.sign(np.diagonal(r))

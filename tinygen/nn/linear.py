@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 
 
@@ -18,11 +17,10 @@ class Linear(Module):
 
     Weight and bias start uniform within ±1/sqrt(in_features), as PyTorch's do."""
 
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator
-    ) -> None:
-        self.weight = Parameter(init.fan_in_uniform(rng, (out_features, in_features), in_features))
-        self.bias = Parameter(init.fan_in_uniform(rng, (out_features,), in_features)) if bias else None
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
+        self.weight = Parameter(init.fan_in_uniform((out_features, in_features), in_features, rng=rng))
+        self.bias = Parameter(init.fan_in_uniform((out_features,), in_features, rng=rng)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
         return ops.linear(cast(x, self.weight), self.weight, self.bias)
@@ -38,8 +36,9 @@ class Embedding(Module):
 
     Raises IndexError for an id outside [0, num_embeddings)."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator) -> None:
-        self.weight = Parameter(init.normal(rng, (num_embeddings, embedding_dim)))
+    def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
+        self.weight = Parameter(init.normal((num_embeddings, embedding_dim), rng=rng))
 
     def forward(self, ids: Any) -> Tensor:
         return ops.embedding(self.weight, ids)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -118,8 +119,21 @@ class Module(Branch):
         """Evaluation mode: the same output for the same input, every time."""
         return self.train(False)
 
+    @contextmanager
+    def evaluating(self) -> Iterator[Self]:
+        """`with model.evaluating(): ...` runs in evaluation mode. At the end, also after an error, each
+        module returns to the mode in which it was."""
+        modes = [(module, module.training) for _, module in self.named_modules()]
+        self.eval()
+        try:
+            yield self
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
     def freeze(self) -> Self:
-        """Stop training these parameters: they take no gradient, and what they have is dropped."""
+        """Stop training these parameters: `requires_grad` becomes False, and existing gradients are
+        discarded."""
         for p in self.parameters():
             p.requires_grad, p.grad = False, None
         return self

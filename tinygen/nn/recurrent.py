@@ -18,6 +18,7 @@ from tinygen.nn.containers import ModuleList
 from tinygen.nn.dropout import Dropout
 from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.activation import beside
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 
 
@@ -31,16 +32,18 @@ class OneDirection(Module):
         shape: tuple[int, int, int],
         bias: bool,
         reverse: bool,
-        rng: np.random.Generator,
+        *,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         gates, hidden, channels = shape
         rows = gates * hidden
         self.op = op
         self.reverse = reverse
-        self.weight_ih = Parameter(init.fan_in_uniform(rng, (rows, channels), hidden))
-        self.weight_hh = Parameter(init.fan_in_uniform(rng, (rows, hidden), hidden))
-        self.bias_ih = Parameter(init.fan_in_uniform(rng, (rows,), hidden)) if bias else None
-        self.bias_hh = Parameter(init.fan_in_uniform(rng, (rows,), hidden)) if bias else None
+        self.weight_ih = Parameter(init.fan_in_uniform((rows, channels), hidden, rng=rng))
+        self.weight_hh = Parameter(init.fan_in_uniform((rows, hidden), hidden, rng=rng))
+        self.bias_ih = Parameter(init.fan_in_uniform((rows,), hidden, rng=rng)) if bias else None
+        self.bias_hh = Parameter(init.fan_in_uniform((rows,), hidden, rng=rng)) if bias else None
 
     def forward(self, x: Any, state: tuple[Any, ...], lengths: Array | None) -> Any:
         """x (B, T, C), each array of the state (B, H) -> every h (B, T, H), and the last state."""
@@ -76,8 +79,9 @@ class Recurrent(Module):
         dropout: float = 0.0,
         bias: bool = True,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         if layers < 1:
             raise ValueError(f"{type(self).__name__} needs at least one layer, got {layers}")
         self.input_size = input_size
@@ -88,7 +92,7 @@ class Recurrent(Module):
             channels = self.directions * hidden_size if i else input_size
             shape = (self.gates, hidden_size, channels)
             for reverse in (False, True)[: self.directions]:
-                self.layers.append(OneDirection(self.op, shape, bias, reverse, rng))
+                self.layers.append(OneDirection(self.op, shape, bias, reverse, rng=rng))
         self.dropout = Dropout(dropout, rng=rng)
 
     def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:

@@ -17,6 +17,7 @@ from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import GroupNorm
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 
 Layer = TypeVar("Layer", bound=Module)
@@ -63,8 +64,9 @@ class ResBlock(Module):
         groups: int | None = None,
         eps: float = 1e-5,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         if scale_shift and embedding is None:
             raise ValueError("scale and shift come from an embedding: give its width, or scale_shift=False")
         self.norm1 = norm_of(in_channels, groups, eps)
@@ -109,7 +111,8 @@ class ResBlock(Module):
 class Downsample(Module):
     """Half the resolution by a 3×3 convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2), rounded up."""
 
-    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.conv = Conv2d(channels, channels, 3, stride=2, padding=1, rng=rng)
 
     def forward(self, x: Any) -> Tensor:
@@ -121,7 +124,8 @@ class Upsample(Module):
     transposed convolution leaves a chequered pattern instead (Odena et al. 2016, *Deconvolution and
     checkerboard artifacts*)."""
 
-    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.conv = Conv2d(channels, channels, 3, padding=1, rng=rng)
 
     def forward(self, x: Any) -> Tensor:

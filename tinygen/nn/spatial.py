@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygen import ops
 from tinygen.nn.attention import CrossAttention, MultiHeadAttention
 from tinygen.nn.containers import ModuleList
@@ -17,6 +15,7 @@ from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
 from tinygen.nn.residual import norm_of, zeroed
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 
 
@@ -45,8 +44,9 @@ class SpatialAttention(Module):
         groups: int | None = None,
         eps: float = 1e-5,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         self.norm = norm_of(channels, groups, eps)
         self.attn = MultiHeadAttention(channels, heads, rng=rng)
         zeroed(self.attn.proj)
@@ -60,7 +60,8 @@ class GEGLU(Module):
     """One half of a linear layer, times GELU of its other half, then a linear layer; four times as wide
     inside: (..., C) -> (..., C) (Shazeer 2020, arXiv:2002.05202)."""
 
-    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.fc = Linear(channels, 8 * channels, rng=rng)
         self.proj = Linear(4 * channels, channels, rng=rng)
 
@@ -73,7 +74,8 @@ class ContextBlock(Module):
     """x += attn(ln1(x)); x += cross(ln2(x), context); x += mlp(ln3(x)): (B, T, C) -> (B, T, C). Queries, keys
     and values have no bias."""
 
-    def __init__(self, channels: int, heads: int, context_channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, heads: int, context_channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.ln1 = LayerNorm(channels)
         self.attn = MultiHeadAttention(channels, heads, qkv_bias=False, rng=rng)
         self.ln2 = LayerNorm(channels)
@@ -105,8 +107,9 @@ class SpatialTransformer(Module):
         layers: int = 1,
         groups: int | None = None,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         self.norm = norm_of(channels, groups, eps=1e-6)
         self.proj_in = Linear(channels, channels, rng=rng)
         self.blocks = ModuleList(

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygen import ops
 from tinygen.nn.attention import KVCache, MultiHeadAttention
 from tinygen.nn.dropout import Dropout
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 
 
@@ -20,9 +19,8 @@ class MLP(Module):
     """Linear, GELU, Linear, four times as wide inside: (..., C) -> (..., C). `gelu` is "tanh", the
     formula that GPT-2 uses, or "none", the exact one (`ops.gelu`)."""
 
-    def __init__(
-        self, channels: int, bias: bool = True, gelu: str = "tanh", *, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, channels: int, bias: bool = True, gelu: str = "tanh", *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.fc = Linear(channels, 4 * channels, bias, rng=rng)
         self.proj = Linear(4 * channels, channels, bias, rng=rng)
         self.gelu = gelu
@@ -46,8 +44,9 @@ class Block(Module):
         gelu: str = "tanh",
         norm_eps: float = 1e-5,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         self.ln1 = LayerNorm(channels, bias, norm_eps)
         self.attn = MultiHeadAttention(channels, heads, causal, dropout, bias, use_rotary, rng=rng)
         self.ln2 = LayerNorm(channels, bias, norm_eps)

@@ -59,6 +59,28 @@ class DeviceGenerator(np.random.Generator):
         return DeviceGenerator, (self.bit_generator,)  # NumPy's makes a plain Generator of a copy
 
 
+RNGLike = np.random.Generator | int
+"""What an argument `rng` may be: a generator, or an int as the seed of a new one."""
+
+
+def as_generator(rng: RNGLike) -> np.random.Generator:
+    """The generator to draw from: `rng` itself, or for an int `np.random.default_rng(rng)`.
+
+    A function that hands `rng` on to several others converts it first, once: each of them would start its
+    own generator from the same int, and all would draw the same numbers.
+    Raises TypeError for anything else (None too), ValueError for an int below 0."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
+        raise TypeError(
+            f"rng must be a np.random.Generator or an int, the seed of one, got {type(rng).__name__}: "
+            "pass rng=np.random.default_rng(0), or rng=0"
+        )
+    if rng < 0:
+        raise ValueError(f"rng must be a generator or a seed of 0 or more, got {rng}")
+    return np.random.default_rng(rng)
+
+
 def new_seed(rng: np.random.Generator) -> int:
     """A seed for `uniform`, which says by its type who is to draw."""
     seed = int(rng.integers(2**63))

@@ -133,9 +133,7 @@ class GPT(nn.Module):
         idx = np.asarray(idx)
         block_size = self.config.block_size
         caches = [nn.KVCache(block_size) for _ in self.h]
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             while True:
                 with no_grad():
                     if idx.shape[1] <= block_size:
@@ -146,8 +144,6 @@ class GPT(nn.Module):
                 token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
                 yield token
                 idx = np.concatenate([idx, token[:, None]], axis=1)
-        finally:
-            self.train(training)
 
     def flops_per_token(self) -> int:
         """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of

@@ -73,7 +73,7 @@ class VectorQuantizer(nn.Module):
     ) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
-        start = init.uniform(rng, (codes, dim), 1 / codes)
+        start = init.uniform((codes, dim), 1 / codes, rng=rng)
         self.ema = ema
         self.decay = decay
         self.register_buffer("count", init.ones((codes,)))  # N of appendix A.1
