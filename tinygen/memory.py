@@ -12,7 +12,7 @@ import itertools
 import weakref
 from typing import Any
 
-Array = Any
+from tinygen.types import Array
 
 CLOCK = itertools.count(1)
 """Gives the time, a number larger than all before, to recorded ops and to writes."""

@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygen.memory import CLOCK, share, write
+from tinygen.types import Array as Array
 
 if TYPE_CHECKING:
     from tinygen.tape import Node
-
-Array = Any
-"""What an op body works on: `np.ndarray` or `cupy.ndarray`; in a replay of the tape, a `Tensor`."""
 
 IMPLEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {}
 """NumPy function -> the tinygen function that stands in for it when an argument is a Tensor."""

@@ -29,8 +29,8 @@ from tinygen.gradcheck.diagnosis import VAGUE
 from tinygen.gradcheck.structure import same
 from tinygen.gradcheck.subject import flat
 from tinygen.tensor import Tensor
+from tinygen.types import Shape
 
-Shape = tuple[int, ...]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 EXAMPLES = 30
 

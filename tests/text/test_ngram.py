@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tinygen.data import DataError, load_text, train_val_split
 from tinygen.text import CharTokenizer, NGram
-from tinygen.text.tokenizers import Ids
+from tinygen.types import Ids
 
 # -- exact -----------------------------------------------------------------------------------------
 

@@ -14,11 +14,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygen.tensor import Array
-
-Floats = NDArray[np.float64]
+from tinygen.types import Floats
 
 
 def pick_best(candidates: Array, scores: Array) -> Array:

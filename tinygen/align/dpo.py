@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.align.rollouts import Mask, lengths, require_bools
+from tinygen.align.rollouts import lengths, require_bools
 from tinygen.tensor import Array
+from tinygen.types import Mask
 
 
 def response_log_probs(log_probs: Any, mask: Mask, length_normalise: bool = False) -> Any:

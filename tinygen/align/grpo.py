@@ -13,8 +13,9 @@ import numpy as np
 
 from tinygen.align.kl import k3
 from tinygen.align.ppo import surrogate
-from tinygen.align.rollouts import Mask, lengths
+from tinygen.align.rollouts import lengths
 from tinygen.tensor import Array
+from tinygen.types import Mask
 
 
 def group_advantages(rewards: Array) -> Array:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Mask, last
+from tinygen.align.rollouts import last
 from tinygen.tensor import Array
+from tinygen.types import Mask
 
 
 def k1(log_p: Any, log_q: Any) -> Any:

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Mask, masked_mean, require_bools
+from tinygen.align.rollouts import masked_mean, require_bools
 from tinygen.tensor import Array
+from tinygen.types import Mask
 
 
 def gae(

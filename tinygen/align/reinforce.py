@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Mask, require_bools
+from tinygen.align.rollouts import require_bools
 from tinygen.tensor import Array
+from tinygen.types import Mask
 
 
 def leave_one_out(rewards: Array) -> Array:

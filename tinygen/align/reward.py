@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.align.rollouts import Mask, last
+from tinygen.align.rollouts import last
 from tinygen.tensor import Array
+from tinygen.types import Mask
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT

@@ -13,17 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygen import ops
 from tinygen.nn import Module
 from tinygen.tensor import Array
+from tinygen.types import Ids, Mask
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT
-
-Ids = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 
 def log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any:

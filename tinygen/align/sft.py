@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Ids, Mask, require_bools
+from tinygen.align.rollouts import require_bools
 from tinygen.nn import Module
+from tinygen.types import Ids, Mask
 
 
 def sft_targets(tokens: Any, mask: Mask) -> Ids:

@@ -18,13 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygen import ops
-from tinygen.align.rollouts import Ids
 from tinygen.nn import Module
-
-Floats = NDArray[np.float64]
+from tinygen.types import Floats, Ids
 
 
 class World:

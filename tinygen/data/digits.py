@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinygen.data.published import DataError
-
-Pictures = NDArray[np.float32]  # (N, 1, 8, 8)
-Labels = NDArray[np.int64]
+from tinygen.types import Ids, Pictures
 
 SIDE = 8
 CLASSES = 10
@@ -27,7 +25,7 @@ class Digits(NamedTuple):
     labels (N,) from 0 to 9."""
 
     pictures: Pictures
-    labels: Labels
+    labels: Ids
 
 
 def load() -> tuple[Digits, Digits]:
@@ -49,7 +47,7 @@ def load() -> tuple[Digits, Digits]:
     return Digits(pictures[~test], labels[~test]), Digits(pictures[test], labels[test])
 
 
-def held_out(labels: Labels) -> NDArray[np.bool_]:
+def held_out(labels: Ids) -> NDArray[np.bool_]:
     """For each of `labels` (N,), whether the test has it: 50 of every class, evenly spaced in its order."""
     test = np.zeros(len(labels), bool)
     for digit in range(CLASSES):

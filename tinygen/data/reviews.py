@@ -13,10 +13,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from tinygen.types import Floats, Ids
 
 END = "<end>"
 NOUNS = ("film", "plot", "cast", "music", "story", "ending")

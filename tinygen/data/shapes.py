@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from tinygen.types import Floats, Pictures
 
 T = TypeVar("T")
-Floats = NDArray[np.float64]
-Pictures = NDArray[np.float32]  # (N, 3, side, side)
 
 SIDES = (16, 32)
 COLOURS = {

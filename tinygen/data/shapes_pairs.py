@@ -25,11 +25,10 @@ from tinygen.data.shapes import (
     HELD_OUT,
     SHAPES,
     SIDES,
-    Floats,
-    Pictures,
     chosen,
     coverage_of_each,
 )
+from tinygen.types import Floats, Pictures
 
 # The way from the first to the second: x to the right, y downwards.
 RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1)}

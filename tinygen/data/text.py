@@ -11,11 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygen.data.published import DataError, Published, read_data
-
-Ids = NDArray[np.int64]
+from tinygen.types import Ids
 
 # -- where texts come from -------------------------------------------------------------------------
 

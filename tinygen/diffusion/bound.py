@@ -22,9 +22,9 @@ import numpy as np
 from tinygen import ops
 from tinygen.diffusion.process import Process, Variance, at
 from tinygen.diffusion.sampling import Model, predict
-from tinygen.diffusion.schedule import Floats
 from tinygen.ops.random import noise_like
 from tinygen.tensor import Array
+from tinygen.types import Floats
 
 LEAST = 1e-12
 """Probabilities below are taken for this one: the difference of two numbers near 1 has no digits left there.

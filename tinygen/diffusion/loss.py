@@ -11,10 +11,10 @@ import numpy as np
 from tinygen import ops
 from tinygen.diffusion.bound import step_bits
 from tinygen.diffusion.process import Process, at, halves
-from tinygen.diffusion.schedule import Floats
 from tinygen.ops.random import noise_like
 from tinygen.tape import detach
 from tinygen.tensor import Array
+from tinygen.types import Floats
 
 
 def min_snr(process: Process, most: float = 5.0) -> Floats:

@@ -19,8 +19,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinygen.diffusion.schedule import Floats, Schedule
+from tinygen.diffusion.schedule import Schedule
 from tinygen.tensor import Array
+from tinygen.types import Floats
 
 Prediction = Literal["eps", "x0", "v"]
 Variance = Literal["small", "large", "learned"]

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+from tinygen.types import Floats, Ids
 
 TERMINAL_SIGNAL = 0.05
 """More than this part of the data left in the last x_t calls for a warning: samples start from pure noise."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tinygen import nn, ops
 from tinygen.judges.frechet import frechet
@@ -24,8 +24,7 @@ from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.optim import Adam, warmup_cosine
 from tinygen.tensor import Tensor
-
-Floats = NDArray[np.float64]
+from tinygen.types import Floats
 
 CLASSES = 10
 BATCH, LR, WARMUP = 64, 3e-3, 20

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinygen.data.shapes import BACKGROUND, COLOUR_JITTER, COLOURS, Floats
+from tinygen.data.shapes import BACKGROUND, COLOUR_JITTER, COLOURS
 from tinygen.data.shapes_pairs import LARGEST, SMALLEST, Pair, Thing, centres, coverages, meaning, paint
 from tinygen.judges import shapes_parser
 from tinygen.judges.shapes_parser import best_shape, best_templates, centred, explained, nearest, within
+from tinygen.types import Floats
 
 
 def read(pictures: ArrayLike) -> tuple[list[Pair], Floats]:

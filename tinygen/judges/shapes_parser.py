@@ -35,12 +35,12 @@ from tinygen.data.shapes import (
     SIDES,
     SIZE_JITTER,
     SIZES,
-    Floats,
     Scene,
     coverage,
     coverage_of_each,
     paint,
 )
+from tinygen.types import Floats
 
 T = TypeVar("T")
 GRID_SIDE = 16  # the templates are compared at this resolution

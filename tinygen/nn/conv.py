@@ -9,8 +9,7 @@ from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-
-Size = int | tuple[int, ...]
+from tinygen.types import Size
 
 
 class Conv(Module):

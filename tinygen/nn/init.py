@@ -15,12 +15,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygen.ops.random import RNGLike, as_generator
-
-Shape = tuple[int, ...]
-Floats = NDArray[np.float32]
+from tinygen.types import Float32s, Shape
 
 
 def fans(shape: Shape) -> tuple[int, int]:
@@ -31,7 +28,7 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
-def uniform(shape: Shape, bound: float, *, rng: RNGLike) -> Floats:
+def uniform(shape: Shape, bound: float, *, rng: RNGLike) -> Float32s:
     """Uniform on [-bound, bound)."""
     drawn = as_generator(rng).random(shape, dtype=np.float32)
     drawn *= np.float32(2 * bound)
@@ -39,35 +36,35 @@ def uniform(shape: Shape, bound: float, *, rng: RNGLike) -> Floats:
     return drawn
 
 
-def normal(shape: Shape, std: float = 1.0, *, rng: RNGLike) -> Floats:
+def normal(shape: Shape, std: float = 1.0, *, rng: RNGLike) -> Float32s:
     """Normal with mean 0 and this standard deviation."""
     drawn = as_generator(rng).standard_normal(shape, dtype=np.float32)
     drawn *= np.float32(std)
     return drawn
 
 
-def fan_in_uniform(shape: Shape, fan_in: int, *, rng: RNGLike) -> Floats:
+def fan_in_uniform(shape: Shape, fan_in: int, *, rng: RNGLike) -> Float32s:
     """Uniform within ±1/sqrt(fan_in), the variance being 1/(3 fan_in): what PyTorch's Linear and
     convolutions start with, and Linear, Conv1d and Conv2d here; for weight and bias."""
     return uniform(shape, 1 / math.sqrt(fan_in) if fan_in else 0.0, rng=rng)
 
 
-def xavier_uniform(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
+def xavier_uniform(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Float32s:
     """Uniform within ±gain·sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
     return uniform(shape, gain * math.sqrt(6 / sum(fans(shape))), rng=rng)
 
 
-def xavier_normal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
+def xavier_normal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Float32s:
     """Normal with variance gain²·2 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 12)."""
     return normal(shape, gain * math.sqrt(2 / sum(fans(shape))), rng=rng)
 
 
-def kaiming_uniform(shape: Shape, *, rng: RNGLike) -> Floats:
+def kaiming_uniform(shape: Shape, *, rng: RNGLike) -> Float32s:
     """Uniform within ±sqrt(6 / fan_in): the variance 2 / fan_in of He et al. 2015, eq. 10, for ReLU."""
     return uniform(shape, math.sqrt(6 / fans(shape)[0]), rng=rng)
 
 
-def kaiming_normal(shape: Shape, mode: str = "fan_in", *, rng: RNGLike) -> Floats:
+def kaiming_normal(shape: Shape, mode: str = "fan_in", *, rng: RNGLike) -> Float32s:
     """Normal with variance 2 / fan_in, which keeps signals through ReLUs (He et al. 2015, eq. 10), or
     2 / fan_out with `mode="fan_out"`, which keeps gradients (eq. 14)."""
     if mode not in ("fan_in", "fan_out"):
@@ -76,7 +73,7 @@ def kaiming_normal(shape: Shape, mode: str = "fan_in", *, rng: RNGLike) -> Float
     return normal(shape, math.sqrt(2 / (fan_in if mode == "fan_in" else fan_out)), rng=rng)
 
 
-def orthogonal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
+def orthogonal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Float32s:
     """gain times a random matrix with orthonormal rows, or columns when there are fewer of those; the
     axes after the first count as one (Saxe et al. 2013, section 3). Uniform over all such matrices: the
     QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (Mezzadri 2007,
@@ -92,9 +89,9 @@ def orthogonal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Floats:
     return np.ascontiguousarray(q.reshape(shape))
 
 
-def zeros(shape: Shape) -> Floats:
+def zeros(shape: Shape) -> Float32s:
     return np.zeros(shape, dtype=np.float32)
 
 
-def ones(shape: Shape) -> Floats:
+def ones(shape: Shape) -> Float32s:
     return np.ones(shape, dtype=np.float32)

@@ -20,10 +20,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinygen.ops.window import Geometry, Size, Sizes, check_fit, fold, geometry_of, per_axis, unfold
+from tinygen.ops.window import Geometry, Sizes, check_fit, fold, geometry_of, per_axis, unfold
 from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import Size
 
 
 def channel_rows(x: Array, groups: int) -> Array:

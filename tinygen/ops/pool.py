@@ -14,9 +14,10 @@ import numpy as np
 
 from tinygen.ops.conv import convolution
 from tinygen.ops.index import plain, scatter_add
-from tinygen.ops.window import Geometry, Size, Sizes, check_fit, geometry_of, per_axis, windows
+from tinygen.ops.window import Geometry, Sizes, check_fit, geometry_of, per_axis, windows
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import Size
 
 
 def avg_pool2d(x: Any, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:

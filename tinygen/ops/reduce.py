@@ -13,8 +13,7 @@ import numpy as np
 from tinygen.summation import sum_over
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
-
-Axis = int | tuple[int, ...] | None
+from tinygen.types import Axis
 
 
 def normalized(axis: Axis, ndim: int) -> tuple[int, ...]:

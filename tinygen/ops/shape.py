@@ -16,15 +16,14 @@ from tinygen.ops.compose import operands
 from tinygen.ops.index import axis_from_0, plain, scatter_add
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
-
-Shape = int | tuple[int, ...]
+from tinygen.types import Shape
 
 # -- the same entries, another shape ---------------------------------------------------------------
 
 
 @implements(np.reshape)
 @op
-def reshape(x: Array, shape: Shape, order: str = "C") -> Any:
+def reshape(x: Array, shape: int | Shape, order: str = "C") -> Any:
     """At most one entry of `shape` may be -1: what is left for it. `order` "F" goes by columns."""
     before = x.shape
     if order == "F":
@@ -94,7 +93,7 @@ def roll(x: Array, shift: Any, axis: Any = None) -> Any:
 
 @implements(np.broadcast_to)
 @op
-def broadcast_to(x: Array, shape: Shape) -> Any:
+def broadcast_to(x: Array, shape: int | Shape) -> Any:
     """x repeated along its axes of size 1 and along new leading axes; the tape sums the gradient back."""
     return np.broadcast_to(x, shape), lambda g: g
 

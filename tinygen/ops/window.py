@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygen.tensor import Array
+from tinygen.types import Size
 
-Size = int | tuple[int, ...]
 Sizes = tuple[int, ...]
 
 

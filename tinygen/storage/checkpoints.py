@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tinygen.storage.files import (
-    Array,
     CheckpointError,
     disk_errors,
     hashed,
@@ -54,6 +53,7 @@ from tinygen.storage.lock import FolderLock
 from tinygen.storage.safetensors import Entry, as_array, layout, parse_header, pieces, read_header
 from tinygen.storage.state import flatten, snapshot, unflatten
 from tinygen.storage.versions import changes, versions
+from tinygen.types import NumpyArray
 
 FORMAT = 1
 ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
@@ -79,7 +79,7 @@ class Saved(NamedTuple):
 
 def write(path: Path, step: int, state: Any, score: float | None) -> None:
     """Make the folder `path` with a checkpoint in it. When this returns, the disk has all of it."""
-    arrays: dict[str, Array] = {}
+    arrays: dict[str, NumpyArray] = {}
     tree = flatten(state, "", arrays)
     header, ordered = layout(path / ARRAYS, arrays)
     size = sum(array.nbytes for array in ordered.values())
@@ -150,7 +150,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:
+def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NumpyArray]:
     """The arrays by their paths, each checked against the manifest."""
     if list(manifest["files"]) != [ARRAYS]:
         raise CheckpointError(path.with_name(MANIFEST), "other files", ARRAYS, short(manifest["files"]))

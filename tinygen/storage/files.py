@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from tinygen.types import NumpyArray
 
 JSON_MEMORY = 500_000_000
 """Bytes that what is read from JSON may take."""
@@ -109,13 +109,13 @@ def size_of(file: BytesIO | FileIO) -> int:
     return size
 
 
-def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> Array:
+def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> NumpyArray:
     """The next `count` bytes of an open file: (count,) uint8. CheckpointError when there are fewer, or more
     than fit into memory; `path` is for the errors."""
     try:
         if count > memory():  # a system that promises more memory than it has would end the process later
             raise MemoryError
-        array: Array = np.empty(count, np.uint8)
+        array: NumpyArray = np.empty(count, np.uint8)
         left = array.data
         while left:  # the system gives at most two gigabytes at a time
             n = file.readinto(left)

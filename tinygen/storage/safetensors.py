@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen.storage.files import (
-    Array,
     CheckpointError,
     disk_errors,
     open_plain,
@@ -32,6 +31,7 @@ from tinygen.storage.files import (
     short,
     size_of,
 )
+from tinygen.types import NumpyArray
 
 DTYPES = {
     "F64": "<f8",
@@ -64,7 +64,7 @@ AXES_LIMIT = 64
 
 
 def save_file(
-    path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+    path: str | Path, arrays: Mapping[str, NumpyArray], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write arrays, of any strides and byte order, or Tensors, and metadata, as a safetensors file.
 
@@ -76,8 +76,8 @@ def save_file(
 
 
 def layout(
-    path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None
-) -> tuple[bytes, dict[str, Array]]:
+    path: str | Path, arrays: Mapping[str, NumpyArray], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, dict[str, NumpyArray]]:
     """The file up to the first array, and the arrays in the order of the file. Large items come first: then
     each array starts at a multiple of the size of its items. `path` is for the errors."""
     ordered = {name: np.asarray(a.numpy() if hasattr(a, "numpy") else a) for name, a in arrays.items()}
@@ -102,7 +102,7 @@ def layout(
     return len(text).to_bytes(8, "little") + text, ordered
 
 
-def pieces(header: bytes, ordered: Mapping[str, Array]) -> Iterator[Any]:
+def pieces(header: bytes, ordered: Mapping[str, NumpyArray]) -> Iterator[Any]:
     """The content of the file: the header, then the bytes of each array."""
     yield header
     for array in ordered.values():
@@ -131,7 +131,7 @@ class Entry(NamedTuple):
     end: int
 
 
-def load_file(path: str | Path) -> dict[str, Array]:
+def load_file(path: str | Path) -> dict[str, NumpyArray]:
     """{name: array} of a safetensors file, in the order of their bytes; they may share one buffer. F16 and
     BF16 are widened to float32, which is exact. CheckpointError for whatever is wrong with the file."""
     with open_plain(path) as file:
@@ -146,12 +146,12 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return parse_header(path, header, size)[1]
 
 
-def parse(path: str | Path, content: bytes) -> dict[str, Array]:
+def parse(path: str | Path, content: bytes) -> dict[str, NumpyArray]:
     """The arrays in the content of a file, as it was downloaded, say; `path` is what errors call it."""
     return read_arrays(path, BytesIO(content))
 
 
-def read_arrays(path: str | Path, file: BytesIO | FileIO) -> dict[str, Array]:
+def read_arrays(path: str | Path, file: BytesIO | FileIO) -> dict[str, NumpyArray]:
     """The arrays in an open file, as views of its bytes where that is possible."""
     header, size = read_header(path, file)
     entries, _ = parse_header(path, header, size)
@@ -167,7 +167,7 @@ def read_header(path: str | Path, file: BytesIO | FileIO) -> tuple[bytes, int]:
     return read_array(path, file, n).tobytes(), size - 8 - n
 
 
-def as_array(path: str | Path, entry: Entry, raw: Array) -> Array:
+def as_array(path: str | Path, entry: Entry, raw: NumpyArray) -> NumpyArray:
     """The array that `entry` describes, of its bytes."""
     if entry.dtype == "BOOL" and raw.size and raw.max() > 1:
         raise CheckpointError(path, "a bool is neither 0 nor 1", "0 or 1", raw.max(), entry.name)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from tinygen.nn.module import Module
-from tinygen.storage.files import Array, CheckpointError, short
+from tinygen.storage.files import CheckpointError, short
+from tinygen.types import NumpyArray
 
 ARRAY = "$array"
 """In a flattened tree, {ARRAY: path} stands for an array."""
@@ -135,7 +136,7 @@ def set_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
     rng.bit_generator.state = trial.state
 
 
-def flatten(value: Any, path: str, arrays: dict[str, Array]) -> Any:
+def flatten(value: Any, path: str, arrays: dict[str, NumpyArray]) -> Any:
     """`value` as JSON; its arrays go into `arrays` by their paths. Tuples become lists, NumPy's numbers
     Python's. Raises TypeError, with the path, for what has no place in a tree."""
     if isinstance(value, np.ndarray):
@@ -159,7 +160,7 @@ def flatten(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     )
 
 
-def unflatten(value: Any, arrays: Mapping[str, Array]) -> Any:
+def unflatten(value: Any, arrays: Mapping[str, NumpyArray]) -> Any:
     """The tree that was flattened into `value` and `arrays`."""
     if isinstance(value, dict):
         if ARRAY in value:

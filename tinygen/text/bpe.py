@@ -27,7 +27,8 @@ from tinygen.storage.files import (
     short,
 )
 from tinygen.text.merges import Pair, learn_merges, merge
-from tinygen.text.tokenizers import Ids, Tokens, checked_ids, pretokenize
+from tinygen.text.tokenizers import Tokens, checked_ids, pretokenize
+from tinygen.types import Ids
 
 
 def require_utf8(text: str) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
+from tinygen.types import Floats, Ids
+
 Logits = NDArray[np.floating[Any]]
 
 

@@ -21,11 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tinygen.text.tokenizers import Ids, Tokens, checked_ids
-
-Floats = NDArray[np.float64]
+from tinygen.text.tokenizers import Tokens, checked_ids
+from tinygen.types import Floats, Ids
 
 MISSING = -1  # the row of a context that training never saw; it reads the last row, all zeros
 

@@ -16,7 +16,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.int64]
+from tinygen.types import Ids
+
 Tokens = Sequence[int] | NDArray[np.integer]
 
 # -- characters ------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from tinygen.models.pictures import autoencoder, unet
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.nn import spatial
-from tinygen.storage.files import Array, CheckpointError
+from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file
+from tinygen.types import NumpyArray
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
@@ -142,7 +143,9 @@ def untrained(config: AutoencoderConfig | UNetConfig, rng: np.random.Generator) 
     return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng)
 
 
-def require_enough(path: Path, config: AutoencoderConfig | UNetConfig, tensors: dict[str, Array]) -> None:
+def require_enough(
+    path: Path, config: AutoencoderConfig | UNetConfig, tensors: dict[str, NumpyArray]
+) -> None:
     """CheckpointError, before any array is made, where config.json describes a model far beyond the file:
     some of its tensors, for each size that is in it, have more numbers together than all that are there."""
     c = config
@@ -156,7 +159,7 @@ def require_enough(path: Path, config: AutoencoderConfig | UNetConfig, tensors: 
         raise CheckpointError(path, "another model", f"at least {least} numbers by {CONFIG}", total)
 
 
-def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
+def read_tensors(folder: Path) -> tuple[Path, dict[str, NumpyArray]]:
     """The file, or the index of several, and {name as of today: array} of all."""
     single, index = folder / WEIGHTS, folder / INDEX
     if single.exists():
@@ -180,7 +183,7 @@ def today(name: str) -> str:
     return f"{above}.{OLDER[layer]}.{kind}" if ".attentions." in path and layer in OLDER else name
 
 
-def as_matrix(array: Array, wanted: tuple[int, ...] | None) -> Array:
+def as_matrix(array: NumpyArray, wanted: tuple[int, ...] | None) -> NumpyArray:
     """A 1×1 convolution's weight as that of a linear layer, where this is wanted."""
     one_by_one = wanted is not None and array.shape == (*wanted, 1, 1)
     return array[:, :, 0, 0] if one_by_one and array.ndim == 4 else array

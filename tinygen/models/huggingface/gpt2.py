@@ -29,7 +29,6 @@ from tinygen.models.huggingface.weights import (
     require_same,
 )
 from tinygen.storage.files import (
-    Array,
     CheckpointError,
     disk_errors,
     make_folder,
@@ -38,6 +37,7 @@ from tinygen.storage.files import (
     short,
 )
 from tinygen.storage.safetensors import load_file, save_file
+from tinygen.types import NumpyArray
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPTConfig
@@ -82,7 +82,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def turned(name: str, array: Array) -> Array:
+def turned(name: str, array: NumpyArray) -> NumpyArray:
     """A tensor of the other side: a block's matrices are (in, out) there and (out, in) here."""
     return array.T if name.startswith("h.") and array.ndim == 2 else array
 
@@ -152,7 +152,7 @@ def read_config(path: Path) -> dict[str, Any]:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
+def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
     """The options of config.json, and {name: array} of every parameter, named and shaped as in `GPT`.
 
     Raises CheckpointError for what is missing, damaged, or not a model that `GPT` can express."""
@@ -189,7 +189,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
     return config, {ours: turned(ours, tensors[theirs]) for ours, (theirs, _) in names.items()}
 
 
-def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
+def read_tensors(folder: Path) -> tuple[Path, dict[str, NumpyArray]]:
     """The file, or the index of several, and {name: array} of all."""
     single, index = folder / WEIGHTS, folder / INDEX
     if single.exists():
@@ -214,7 +214,7 @@ def read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
 def write(
     folder: str | Path,
     config: GPTConfig,
-    state: Mapping[str, Array],
+    state: Mapping[str, NumpyArray],
     tokenizer: BPE | None = None,
     end: int | None = None,
 ) -> None:
@@ -248,8 +248,8 @@ def write(
 
 
 def tensors_of(
-    config: GPTConfig, wanted: Mapping[str, tuple[str, tuple[int, ...]]], state: Mapping[str, Array]
-) -> dict[str, Array]:
+    config: GPTConfig, wanted: Mapping[str, tuple[str, tuple[int, ...]]], state: Mapping[str, NumpyArray]
+) -> dict[str, NumpyArray]:
     """The tensors of the file, of which each is in the state but for biases that the model does not have, and
     the head that it is tied to. ValueError when that is not so."""
     head = state.get("lm_head.weight")

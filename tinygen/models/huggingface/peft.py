@@ -26,7 +26,6 @@ from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_floats, req
 from tinygen.models.language.gpt import GPT
 from tinygen.nn import Linear, Module
 from tinygen.storage.files import (
-    Array,
     CheckpointError,
     disk_errors,
     make_folder,
@@ -36,6 +35,7 @@ from tinygen.storage.files import (
 )
 from tinygen.storage.safetensors import load_file, save_file
 from tinygen.tensor import to_device
+from tinygen.types import NumpyArray
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -146,7 +146,7 @@ def load_adapters(model: Module, folder: str | Path, rng: np.random.Generator | 
     return list(placed)
 
 
-def read_tensors(folder: Path) -> dict[str, Array]:
+def read_tensors(folder: Path) -> dict[str, NumpyArray]:
     pickle = folder / "adapter_model.bin"
     if pickle.exists() and not (folder / WEIGHTS).exists():
         problem = "a pickle, which can run any program when it is loaded, and is never read here"
@@ -157,7 +157,7 @@ def read_tensors(folder: Path) -> dict[str, Array]:
 
 
 def require_fit(
-    folder: Path, config: Mapping[str, Any], layers: Mapping[str, Linear], tensors: Mapping[str, Array]
+    folder: Path, config: Mapping[str, Any], layers: Mapping[str, Linear], tensors: Mapping[str, NumpyArray]
 ) -> None:
     """CheckpointError unless the tensors are adapters of these layers (by their names there). The weight of
     a head, which peft writes as well, must be the model's."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.storage.files import Array, CheckpointError, read_json, short
+from tinygen.storage.files import CheckpointError, read_json, short
 from tinygen.storage.safetensors import load_file
+from tinygen.types import NumpyArray
 
 CONFIG = "config.json"
 CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000
@@ -34,7 +35,7 @@ def require_no_quantization(path: Path, options: Mapping[str, Any]) -> None:
         raise CheckpointError(path, "the option quantization_config", f"none, and {FLOATS}", short(found))
 
 
-def require_floats(path: Path, tensors: Mapping[str, Array]) -> None:
+def require_floats(path: Path, tensors: Mapping[str, NumpyArray]) -> None:
     """CheckpointError for the first tensor of integers, or of float64 numbers that float32 cannot hold."""
     for name, array in tensors.items():
         if array.dtype.kind != "f":
@@ -69,11 +70,11 @@ def differences(
     return "".join(f"\n  {line}" for line in [*wrong[:LISTED], *more])
 
 
-def read_shards(index: Path) -> dict[str, Array]:
+def read_shards(index: Path) -> dict[str, NumpyArray]:
     places = read_json(index, INDEX_LIMIT).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(index, "no weight_map", "{tensor: file}", short(places))
-    tensors: dict[str, Array] = {}
+    tensors: dict[str, NumpyArray] = {}
     for name in sorted(set(places.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):  # nothing outside of the folder
             raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short(name))

@@ -17,13 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinygen import nn
 from tinygen.tensor import Tensor
-
-Ids = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from tinygen.types import Ids, Mask
 
 BEGIN, PADDING = 0, 1  # the ids before those of the words
 

@@ -1,0 +1,51 @@
+"""The types that signatures name, each defined once. They are for the reader and for mypy: nothing is checked
+when the program runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tinygen.tensor import Tensor
+
+# -- arrays of any library, and Tensors --------------------------------------------------------------
+
+Array: TypeAlias = Any
+"""What the body of an op computes on: `np.ndarray`, on a GPU `cupy.ndarray`, in a replay of the tape
+`Tensor`. No static type covers all three, so mypy sees Any."""
+
+TensorLike: TypeAlias = Union["Tensor", Array]
+"""What a layer, a loss or an op takes: a Tensor, or an array, which counts as a constant."""
+
+NumpyArray: TypeAlias = np.ndarray[Any, Any]
+"""An array of NumPy's, of any dtype."""
+
+# -- arrays of NumPy, by what they hold --------------------------------------------------------------
+
+Floats: TypeAlias = NDArray[np.float64]
+"""Probabilities, statistics, schedules: what is computed off the tape, in double precision."""
+
+Float32s: TypeAlias = NDArray[np.float32]
+"""Weights and data, in the precision of training."""
+
+Pictures: TypeAlias = NDArray[np.float32]
+"""Pictures (N, C, H, W)."""
+
+Ids: TypeAlias = NDArray[np.int64]
+"""Numbers of tokens, classes or time steps."""
+
+Mask: TypeAlias = NDArray[np.bool_]
+"""True where an entry counts."""
+
+# -- shapes ------------------------------------------------------------------------------------------
+
+Shape: TypeAlias = tuple[int, ...]
+
+Size: TypeAlias = int | tuple[int, ...]
+"""One number for every axis, or one for each: a kernel's size, a stride, a padding."""
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+"""The axes of a reduction; None is all of them."""
