@@ -13,7 +13,7 @@ kernels where this launches one.
 
 A model has dozens of parameters, most of them small, for which a launch would take longer than the work. So
 on a GPU the optimizer keeps p, m and v of a group side by side in one array each, of which the parameters
-are views (`tinygen.optim.optimizer.Flat`), and one launch updates all. Only gradients come as arrays of their
+are views (`tinygen.optim.fused.Flat`), and one launch updates all. Only gradients come as arrays of their
 own in every step: they are copied side by side first, 8 bytes a parameter more.
 """
 
@@ -50,7 +50,7 @@ def adam(
     decay: float,
     betas: tuple[float, float],
 ) -> Any:
-    """As `tinygen.optim.adam.adam`."""
+    """As `tinygen.optim.fused.adam`."""
     if not taken(*arrays):
         return NotImplemented
     shares = [

@@ -106,7 +106,7 @@ def test_training_gpt(on_a_gpu):
 
 
 def test_one_launch_for_all_parameters_of_a_group(on_a_gpu, monkeypatch):
-    monkeypatch.setattr("tinygen.optim.adam.device_of", lambda x: "cuda")
+    monkeypatch.setattr("tinygen.optim.fused.device_of", lambda x: "cuda")
     losses, parameters = gpt_steps()
     assert on_a_gpu.count("adam_entries") == 2  # in two steps
     with tinygen.kernels("off"):

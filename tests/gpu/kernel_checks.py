@@ -22,7 +22,7 @@ from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import token_losses
 from tinygen.ops.random import Seed, normal, uniform
 from tinygen.ops.window import Geometry, fold, unfold
-from tinygen.optim.adam import ADAM
+from tinygen.optim.fused import ADAM
 from tinygen.tensor import Array, Tensor
 
 Put = Callable[[np.ndarray[Any, Any]], Array]

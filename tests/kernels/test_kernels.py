@@ -15,7 +15,7 @@ import tinygen
 from tinygen import Tensor, ops
 from tinygen.kernels import registry
 from tinygen.ops.loss import binary_losses, token_losses
-from tinygen.optim.adam import ADAM
+from tinygen.optim.fused import ADAM
 
 FLOORS = ("numpy", "auto")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen.optim
-import tinygen.optim.optimizer
+import tinygen.optim.fused
 from tinygen import Tensor, nn, ops
 from tinygen.optim import EMA, SGD, Adam, AdamW, Optimizer, clip_grad_norm, decay_groups, warmup_cosine
 
@@ -174,7 +174,7 @@ def test_updates_are_in_place_and_float32(make):
 def test_large_arrays_go_by_pieces_to_the_same_bits(make, monkeypatch):
     results = []
     for piece in (1 << 15, 7):
-        monkeypatch.setattr(tinygen.optim.optimizer, "PIECE", piece)
+        monkeypatch.setattr(tinygen.optim.fused, "PIECE", piece)
         model = net()
         optimizer = make(model.parameters())
         train(model, optimizer, 3)

@@ -12,8 +12,9 @@ An optimizer is built on parameters, reads their `.grad` and writes their `.data
 """
 
 from tinygen.optim.adam import Adam, AdamW
+from tinygen.optim.clip import clip_grad_norm
 from tinygen.optim.ema import EMA
-from tinygen.optim.optimizer import Optimizer, clip_grad_norm, decay_groups
+from tinygen.optim.optimizer import Optimizer, decay_groups
 from tinygen.optim.schedule import warmup_cosine
 from tinygen.optim.sgd import SGD
 

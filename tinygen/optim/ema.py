@@ -1,4 +1,4 @@
-"""The average of the weights over the steps."""
+"""The exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from tinygen.nn.module import Module
-from tinygen.optim.optimizer import Flat, contiguous, pieces, require_count
-from tinygen.tensor import Array, device_of, to_device
+from tinygen.optim import fused
+from tinygen.optim.state import require_count
+from tinygen.tensor import Array, to_device
 
 
 class EMA:
     """The exponential moving average of a model's parameters: average = d·average + (1 - d)·p at each
-    update (Polyak & Juditsky 1992 averaged uniformly). It samples better than the last weights.
+    update (Polyak & Juditsky 1992 averaged uniformly). Models with these weights make better samples than
+    with the last ones.
 
     With `warmup`, d = min(decay, (1 + n)/(10 + n)) at the n-th update (n = 1, 2, ...), so that the initial
     weights are soon forgotten. Buffers are not averaged."""
@@ -28,27 +30,16 @@ class EMA:
         self.decay = decay
         self.warmup = warmup
         self.updates = 0
-        self.flat: Flat | None = None  # of the average on a card
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "flat": None}  # the copies of views would be no views
+        self.flats = fused.Flats()
 
     def update(self) -> None:
-        """Take in the model's present weights: call it after each `optimizer.step()`."""
-        self.updates += 1
-        n = self.updates
+        """Average the model's present weights in: call it after each `optimizer.step()`."""
+        self.updates = n = self.updates + 1
         d = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
-        averages = list(self.average.values())
-        if len({a.dtype for a in averages}) == 1 and device_of(averages[0]) == "cuda":
-            if self.flat is None or not self.flat.holds(averages):
-                self.flat = Flat(averages)
-                self.average = dict(zip(self.average, self.flat.parts, strict=True))
-            values = Flat([p.data for p in self.params.values()]).whole
-            self.flat.whole += (1 - d) * (values - self.flat.whole)
-            return
-        for name, p in self.params.items():
-            for average, value in pieces(self.average[name], contiguous(p.data)):
-                average += (1 - d) * (value - average)
+        averages, values = list(self.average.values()), [p.data for p in self.params.values()]
+        for average, p in fused.pairs(self.flats, averages, values):
+            average += (1 - d) * (p - average)  # = d·average + (1 - d)·p
+        self.average = dict(zip(self.average, averages, strict=True))
 
     def copy_to(self, model: Module) -> None:
         """Write the average into the parameters of `model`. Raises ValueError when its names or shapes are
