@@ -25,6 +25,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 ROOT = Path(__file__).parents[2]
+INSPECTING = "tests/arguments/"  # tests of defaults, which need not execute a function
 MEMORY = 6 * 2**30  # bytes that a test may take beside what is there
 
 
@@ -139,7 +140,7 @@ class Order:
         self.tests = tests
         self.paths = paths  # of a file: the tests that may judge it
         self.kills: Counter[tuple[str, str]] = Counter()
-        self.statements: dict[str, list[tuple[int, int]]] = {}
+        self.statements: dict[str, list[tuple[int, int, bool]]] = {}
 
     def note(self, file: str, outcome: str) -> None:
         if outcome.startswith("killed"):
@@ -147,44 +148,47 @@ class Order:
 
     def of(self, change: dict[str, Any]) -> list[str]:
         """The tests that execute a line of the statement that differs, those first that cost least for what
-        they are likely to find."""
+        they are likely to find. The head of a function can be inspected without executing any line."""
         file = change["file"]
-        first, last = self.statement(file, change["line"])
-        paths, own = tuple(self.paths(file)), Path(file).stem
-        chosen = [
-            name
-            for name, test in self.tests.items()
-            if name.startswith(paths) and any(first <= n <= last for n in test.lines.get(file, ()))
-        ]
-        return self.sorted(chosen, file, own)
+        first, last, is_head = self.statement(file, change["line"])
+
+        def meets(name: str, test: Test) -> bool:
+            return any(first <= n <= last for n in test.lines.get(file, ())) or (
+                is_head and name.startswith(INSPECTING)
+            )
+
+        return self.sorted(file, meets)
 
     def all(self, file: str) -> list[str]:
         """All tests that have to do with a file, for what it does when it is imported."""
-        paths, own = tuple(self.paths(file)), Path(file).stem
-        chosen = [n for n, test in self.tests.items() if n.startswith(paths) and file in test.lines]
-        return self.sorted(chosen, file, own)
+        own = f"/test_{Path(file).stem}"
+        return self.sorted(
+            file, lambda name, t: file in t.lines or own in name or name.startswith(INSPECTING)
+        )
 
-    def sorted(self, names: list[str], file: str, own: str) -> list[str]:
+    def sorted(self, file: str, meets: Callable[[str, Test], bool]) -> list[str]:
+        paths, own = tuple(self.paths(file)), f"/test_{Path(file).stem}"
+
         def cost(name: str) -> float:
-            is_own = f"/test_{own}" in name
-            return self.tests[name].seconds / (1 + 3 * is_own + 10 * self.kills[file, name])
+            return self.tests[name].seconds / (1 + 3 * (own in name) + 10 * self.kills[file, name])
 
-        return sorted(names, key=cost)
+        return sorted((n for n, t in self.tests.items() if n.startswith(paths) and meets(n, t)), key=cost)
 
-    def statement(self, file: str, line: int) -> tuple[int, int]:
-        """The lines of the smallest statement around a line; of one with a body, its head."""
+    def statement(self, file: str, line: int) -> tuple[int, int, bool]:
+        """The lines of the smallest statement around a line, and whether it is a function, whose head has the
+        defaults; of other statements with a body, the head alone."""
         if file not in self.statements:
             tree = ast.parse((ROOT / file).read_text())
             self.statements[file] = [span(n) for n in ast.walk(tree) if isinstance(n, ast.stmt)]
         around = [s for s in self.statements[file] if s[0] <= line <= s[1]]
-        return min(around, key=lambda s: s[1] - s[0], default=(line, line))
+        return min(around, key=lambda s: s[1] - s[0], default=(line, line, False))
 
 
-def span(node: ast.stmt) -> tuple[int, int]:
-    """Of a function it is the whole: its head has the defaults."""
-    body = None if isinstance(node, ast.FunctionDef) else getattr(node, "body", None)
+def span(node: ast.stmt) -> tuple[int, int, bool]:
+    is_function = isinstance(node, ast.FunctionDef)
+    body = None if is_function else getattr(node, "body", None)
     last = body[0].lineno - 1 if body else node.end_lineno or 0
-    return node.lineno, max(node.lineno, last)
+    return node.lineno, max(node.lineno, last), is_function
 
 
 # -- in a fork ---------------------------------------------------------------------------------------
