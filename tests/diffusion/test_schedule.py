@@ -133,6 +133,12 @@ def test_spread():
 # -- errors and warnings ---------------------------------------------------------------------------
 
 
+def test_the_warning_points_at_the_caller():
+    with pytest.warns(UserWarning, match="of the data is left") as caught:
+        Schedule(np.linspace(1e-4, 0.02, 100))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_a_warning_when_data_is_left():
     with pytest.warns(UserWarning, match=r"60\.3% of the data is left in the last step"):
         Schedule(np.linspace(1e-4, 0.02, 100))  # not rescaled
