@@ -64,11 +64,12 @@ def sampled(made: list[Mutant], n: int | None, seed: int) -> list[Mutant]:
 
 def draw(change: dict[str, Any], seed: int) -> str:
     """A number, in hexadecimal digits, that is uniform over mutants."""
-    return hashlib.sha256(json.dumps([seed, *key(change)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([seed, *(change[name] for name in KEY)]).encode()).hexdigest()
 
 
-def key(change: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(change[name] for name in KEY)
+def key(change: dict[str, Any]) -> str:
+    """A mutant's name in a file of results."""
+    return draw(change, 0)[:16]
 
 
 # -- the operators -----------------------------------------------------------------------------------

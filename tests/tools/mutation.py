@@ -1,14 +1,16 @@
 """The mutation run of docs/mutation.md: small faults planted in the tape and the ops, one at a time.
 
     pip install cosmic-ray
-    python tests/tools/mutation.py run results.jsonl --jobs 2      # again: only what was not killed
-    python tests/tools/mutation.py table results.jsonl
+    python tests/tools/mutation.py run results.txt --jobs 2      # again: only what was not killed
+    python tests/tools/mutation.py table results.txt
 
 and in the upper floors and the training steps of the examples, of each file a sample, and all calls that have
 lost a keyword:
 
-    python tests/tools/mutation.py run upper.jsonl --upper --sample 40
-    python tests/tools/mutation.py table upper.jsonl --upper --sample 40
+    python tests/tools/mutation.py run upper.txt --upper --sample 40
+    python tests/tools/mutation.py table upper.txt --upper --sample 40
+
+`mutation_results.txt` has the results so far, shortened: a later run goes on from a copy of it.
 
 `mutants.py` makes the mutants, `selection.py` chooses the tests, `judging.py` runs them, in forks of a
 process that has imported everything and collected the tests. The mutants come in a random order, the same for
@@ -19,10 +21,10 @@ they must not be edited while the campaign runs.
 import argparse
 import fcntl
 import gc
-import json
 import math
 import multiprocessing
 import os
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -107,7 +109,7 @@ def files() -> list[str]:
 
 def run(results: Path, work: list[Mutant], jobs: int) -> None:
     done = read(results)
-    work = [m for m in work if not done.get(key(m[0]), {"outcome": ""})["outcome"].startswith("killed")]
+    work = [m for m in work if not done.get(key(m[0]), "").startswith("killed")]
     print(f"{len(work)} mutants to run, {len(done)} judged before", flush=True)
     judging.prepare()
     gc.freeze()  # what is imported by now is walked by no collection in the children
@@ -137,10 +139,10 @@ def worker(work: list[Mutant], results: Path) -> None:
     for change, mutated in work:
         here.send((change, mutated, order.of(change)))
         result = here.recv() or judge_afresh(change, mutated, order.all(change["file"]), tests)
-        change["outcome"], change["seconds"] = result[0], round(result[1], 2)
-        order.note(change["file"], change["outcome"])
+        outcome, seconds = result
+        order.note(change["file"], outcome)
         with results.open("a") as f:
-            f.write(json.dumps(change) + "\n")
+            f.write(f"{key(change)}\t{outcome}\t{seconds:.2f}\n")
     here.send(None)
 
 
@@ -164,10 +166,16 @@ def serve(pipe: Connection, notes: Path, files: list[str]) -> None:
 # -- reading -----------------------------------------------------------------------------------------
 
 
-def read(results: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """The last result of each mutant."""
+def read(results: Path) -> dict[str, str]:
+    """The last outcome of each mutant, by its key."""
     lines = results.read_text().splitlines() if results.exists() else []
-    return {key(r): r for r in map(json.loads, lines)}
+    return {key: outcome for key, outcome, *_ in (line.split("\t") for line in lines)}
+
+
+def shorten(results: Path) -> None:
+    """The results without times and names of tests, sorted: what is kept in the repository."""
+    for mutant, outcome in sorted(read(results).items()):
+        print(mutant, outcome.split()[0], sep="\t")
 
 
 def table(results: Path, rows: list[dict[str, Any]]) -> None:
@@ -175,14 +183,16 @@ def table(results: Path, rows: list[dict[str, Any]]) -> None:
     whose function or lines have changed since it was run has not been run."""
     latest = read(results)
     for change in rows:
-        change["outcome"] = latest.get(key(change), {"outcome": "not run"})["outcome"]
+        change["outcome"] = latest.get(key(change), "not run")
     made, rows = rows, [r for r in rows if r["outcome"] != "not run"]
     left = [r for r in rows if not r["outcome"].startswith("killed")]
     print(f"{len(rows)} of {len(made)} mutants were run\n")
     print("| files | mutants | of them lost keywords | killed | others | score | 95 % interval |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     names = list(dict.fromkeys(r["file"] for r in made))
-    folders = list(dict.fromkeys(str(Path(name).parent) for name in names))
+    folders = list(
+        dict.fromkeys("/".join(name.split("/")[: 1 + name.startswith("tinygen")]) for name in names)
+    )
     for name in [*names, *folders, ""]:
         here = [r for r in rows if f"{r['file']}/".startswith(f"{name}/" if name else "")]
         if not here:
@@ -208,7 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["run", "table"])
+    parser.add_argument("command", choices=["run", "table", "shorten"])
     parser.add_argument("results", type=Path)
     parser.add_argument("--files", nargs="+", metavar="FILE")
     parser.add_argument("--upper", action="store_true", help="the upper floors and the examples' steps")
@@ -217,6 +227,9 @@ if __name__ == "__main__":
     parser.add_argument("--at-most", type=int, help="run no more than this many in all")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
+    if args.command == "shorten":
+        shorten(args.results)
+        sys.exit()
     names = args.files or (upper_files() if args.upper else files())
     every = [m for file in names for m in chosen(file, args.sample, args.seed)]
     if args.command == "run":
