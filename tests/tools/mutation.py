@@ -82,7 +82,8 @@ def upper_tests(file: str) -> list[str]:
     floor = Path(file).parts[1]
     if file.startswith("examples"):
         return STEPS[Path(file).stem][1]
-    return [f"tests/{floor}/", *GOLDEN]
+    folders = ("data", "judges") if floor in ("data", "judges") else (floor,)
+    return [*(f"tests/{folder}/" for folder in folders), *GOLDEN]
 
 
 def upper_files() -> list[str]:
