@@ -23,7 +23,7 @@ class Floor(NamedTuple):
 
 
 FLOORS = (
-    Floor("types", "The types that signatures name.", ""),
+    Floor("types lazy", "The types that signatures name; names that are imported late.", ""),
     Floor("words", "PyTorch's words and NumPy's: what errors say.", ""),
     Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("memory", "Which memory was written into, and when; the tape's clock.", ""),
@@ -173,8 +173,8 @@ def complaints(root: Path, floors: tuple[Floor, ...]) -> list[str]:
                 found.append(f"{at} imports the front door {package}: import from where it is made")
             elif to != room and level.get(to, len(floors)) >= level[room]:
                 found.append(f"{at} imports upwards: {room} must not know of {to}")
-            elif to in (room, "types"):
-                continue  # names for readers and type checkers, which every floor may use
+            elif to in (room, "types", "lazy"):
+                continue  # they are for every floor
             elif (only := floors[level[room]].only) is not None and to not in only.split():
                 found.append(f"{at} imports {to}: {room} may import {only or 'nothing'}")
     return found + circles(edges)

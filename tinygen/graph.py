@@ -21,6 +21,8 @@ from tinygen.recompute import like_before
 from tinygen.tape import PICK, Node
 from tinygen.tensor import Tensor, to_device
 
+__all__ = ["Graph", "graph"]
+
 
 def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any = None) -> Graph:
     """The graph that `y` was computed by; on request with values and with the gradients of `y` by each.
@@ -298,3 +300,6 @@ class Graph:
             for (u, _), port in box.arrows:
                 text.append(f"  {u} -> {v}" + (f' [taillabel="{quoted(port)}"]' if port else ""))
         return "\n".join([*text, "}"])
+
+
+graph.Graph = Graph  # type: ignore[attr-defined]  # also found on the function, which `tinygen.graph` is

@@ -1,9 +1,23 @@
 """Data to learn from: texts, and tasks made by a rule, which need no file and can be checked."""
 
+from typing import TYPE_CHECKING
+
 from tinygen.data.algorithms import IGNORED, Task, addition, sorting
 from tinygen.data.published import DataError
 from tinygen.data.reviews import Reviews, sentiment
 from tinygen.data.text import load_text, random_batch, train_val_split
+from tinygen.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tinygen.data import digits as digits
+    from tinygen.data import mixtures as mixtures
+    from tinygen.data import published_pictures as published_pictures
+    from tinygen.data import shapes as shapes
+    from tinygen.data import shapes_pairs as shapes_pairs
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__, ("digits", "mixtures", "published_pictures", "shapes", "shapes_pairs")
+    )[:2]
 
 __all__ = [
     "IGNORED",

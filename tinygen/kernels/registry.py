@@ -157,6 +157,12 @@ class Switch:
             self.connect(op)
         return Restore(self, before)
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"tinygen.kernels is the switch between kernels, which has no {name!r}; a module of that name: "
+            f"from tinygen.kernels import {name}"
+        )
+
     def register(self, function: Callable[..., Any] | Op, floor: str = "numpy") -> Callable[..., Any]:
         """Decorate a kernel of the op `function`; the latest that is registered is tried first."""
 

@@ -1,0 +1,23 @@
+"""Models of pictures: autoencoders and the networks of diffusion."""
+
+from typing import TYPE_CHECKING
+
+from tinygen.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tinygen.models.pictures import autoencoder as autoencoder
+    from tinygen.models.pictures import denoiser as denoiser
+    from tinygen.models.pictures import unet as unet
+    from tinygen.models.pictures import vae as vae
+    from tinygen.models.pictures import vqvae as vqvae
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        (
+            "autoencoder",
+            "denoiser",
+            "unet",
+            "vae",
+            "vqvae",
+        ),
+    )

@@ -1,0 +1,17 @@
+"""Pictures from captions."""
+
+from typing import TYPE_CHECKING
+
+from tinygen.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tinygen.models.text_to_image import latent_diffusion as latent_diffusion
+    from tinygen.models.text_to_image import text_encoder as text_encoder
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        (
+            "latent_diffusion",
+            "text_encoder",
+        ),
+    )
