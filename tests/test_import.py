@@ -106,6 +106,19 @@ def test_mypy_sees_the_names_that_are_imported_late(package, source):
             assert value.__module__ == origin == f"{package}.{late['home'][name]}"
 
 
+def test_ops_has_the_names_of_its_families_and_no_others():
+    """No loop variable, and no name that two families give."""
+    from tinygen import ops
+
+    families = [name for name in sys.modules if name.startswith("tinygen.ops.")]
+    names = [name for family in families for name in getattr(sys.modules[family], "__all__", [])]
+    names = [name for name in names if not inspect.ismodule(getattr(ops, name, None))]
+    assert sorted(ops.__all__) == ops.__all__
+    assert set(ops.__all__) == {name for name in names if hasattr(ops, name)}
+    others = {name for name in vars(ops) if name[0] != "_" and name not in ops.__all__}
+    assert {name for name in others if not inspect.ismodule(getattr(ops, name))} == {"Any", "FUNCTIONS"}
+
+
 def test_a_name_that_is_not_there():
     with pytest.raises(AttributeError, match="module 'tinygen' has no attribute 'modles'"):
         tinygen.modles  # noqa: B018

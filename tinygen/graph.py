@@ -259,6 +259,7 @@ class Graph:
         return "\n".join(text)
 
     def boxes(self) -> list[Box]:
+        """The boxes of the drawing, and from where arrows lead to each."""
         found = []
         for vertex, hint in zip(self.vertices, self.lines(), strict=True):
             lines = [("title", vertex.title), ("type", vertex.type("float32"))]

@@ -92,18 +92,22 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
         return self._data.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self._data.ndim
 
     @property
     def size(self) -> int:
+        """The number of entries."""
         return self._data.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of the entries, such as float32."""
         return self._data.dtype
 
     @property

@@ -56,6 +56,7 @@ class LoRALinear(Module):
 
     @property
     def rank(self) -> int:
+        """The number of rows of A and of columns of B."""
         return self.lora_a.shape[0]
 
     @property
@@ -71,6 +72,7 @@ class LoRALinear(Module):
         return self.known
 
     def forward(self, x: Any) -> Tensor:
+        """x Wᵀ + b + scale · (x Aᵀ) Bᵀ; without the last term if the adapter is switched off."""
         x = cast(x, self.base.weight)
         y = self.base(x)
         if self.enabled == self.merged:

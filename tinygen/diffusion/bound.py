@@ -39,6 +39,7 @@ class Bound(NamedTuple):
 
     @property
     def total(self) -> float:
+        """The sum of all terms."""
         return float(self.steps.sum()) + self.prior
 
 

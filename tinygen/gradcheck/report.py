@@ -27,6 +27,7 @@ class Verdict(Enum):
 
     @property
     def rank(self) -> int:
+        """Its place in the order above: a higher one is graver."""
         return list(Verdict).index(self)
 
 
@@ -115,6 +116,7 @@ class Result:
 
     @property
     def counted(self) -> str:
+        """How many entries or directions were checked, in words."""
         n, words = (
             (self.entries, "entr") if self.entries or not self.directions else (self.directions, "direction")
         )
@@ -123,6 +125,7 @@ class Result:
 
     @property
     def details(self) -> str:
+        """What was compared, and the worst difference, in words."""
         if self.idle:
             return f"{self.counted}, all 0: the value does not depend on it here"
         if self.worst is not None:
@@ -196,6 +199,7 @@ class Report:
 
     @property
     def headline(self) -> str:
+        """The report's first line: the verdict, and how many variables have another one than OK."""
         bad = [r for r in self.results if r.verdict is not Verdict.OK]
         if not bad and self.findings:
             return "gradcheck: WRONG, the numbers agree, but see below"
@@ -225,6 +229,7 @@ class Report:
 
     @property
     def accusation(self) -> str:
+        """The words before the culprit."""
         unsupported = self.verdict is Verdict.UNSUPPORTED
         return f"the first {'op without a second order' if unsupported else 'wrong op'} is"
 
@@ -236,6 +241,7 @@ class Report:
 
     @property
     def cost(self) -> str:
+        """Runs, seconds and the seed, in words."""
         return f"{self.runs:,} forward runs, {self.seconds:.2g} s, seed {self.seed}"
 
     def __str__(self) -> str:

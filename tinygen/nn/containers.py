@@ -16,11 +16,13 @@ class ModuleList(Module):
             self.append(module)
 
     def append(self, module: Any) -> None:
+        """Add a module at the end. Raises TypeError for anything else."""
         if not isinstance(module, Module):
             raise TypeError(f"a ModuleList holds modules, this is a {type(module).__name__}")
         setattr(self, str(len(self)), module)
 
     def items(self) -> list[Any]:
+        """The modules, in order."""
         return [value for name, value in vars(self).items() if name.isdigit()]
 
     def __len__(self) -> int:

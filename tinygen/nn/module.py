@@ -33,6 +33,7 @@ class Module(Branch):
     training: bool = True
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's output for its inputs. Every layer and model defines it; `layer(x)` calls it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -158,6 +159,7 @@ class Module(Branch):
         return self.convert(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
 
     def convert(self, function: Callable[[Array], Array]) -> Self:
+        """Replace the array of every parameter and buffer by `function(array)`; gradients are dropped."""
         for _, t in unique(self.named_tensors(Tensor)):
             if t.node is None:
                 t.replace(function(t.data))

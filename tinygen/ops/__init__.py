@@ -1,229 +1,39 @@
-"""Every differentiable operation, one family a file. What NumPy has goes by NumPy's name and is what
-`np.name` means on Tensors; the rest is called from here: `ops.softmax(x)`."""
+"""Every differentiable operation, one family a file; this is the table of contents. An op that NumPy has too
+is called by NumPy's name, `np.exp(x)`; the others are called from here, `ops.softmax(x)`."""
 
 from typing import Any
 
 import numpy as np
 
-from tinygen.ops import (  # noqa: F401 (they give Tensor its methods)
-    fourier,
-    methods,
-    missing,
-    operators,
-)
-from tinygen.ops.activation import (
-    dropout,
-    gelu,
-    leaky_relu,
-    log_sigmoid,
-    log_softmax,
-    relu,
-    silu,
-    softmax,
-    softplus,
-)
-from tinygen.ops.attention import attention
-from tinygen.ops.complex_numbers import angle, imag, real
-from tinygen.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d
-from tinygen.ops.einsum import einsum
-from tinygen.ops.elementwise import (
-    absolute,
-    add,
-    astype,
-    clip,
-    conjugate,
-    cos,
-    divide,
-    equal,
-    erf,
-    exp,
-    expm1,
-    greater,
-    greater_equal,
-    isfinite,
-    isnan,
-    less,
-    less_equal,
-    log,
-    log1p,
-    logical_and,
-    logical_not,
-    logical_or,
-    maximum,
-    minimum,
-    multiply,
-    negative,
-    not_equal,
-    power,
-    reciprocal,
-    rsqrt,
-    sigmoid,
-    sign,
-    sin,
-    sqrt,
-    square,
-    subtract,
-    tanh,
-    where,
-)
-from tinygen.ops.index import embedding, getitem, scatter_add, take, take_along_axis
-from tinygen.ops.linalg import dot, linear, matmul, outer, tensordot
-from tinygen.ops.loss import (
-    bce_with_logits,
-    cross_entropy,
-    entropy,
-    huber,
-    kl_categorical,
-    kl_gaussian,
-    l1,
-    mse,
-)
-from tinygen.ops.matrices import decompositions, norms, products, solve  # noqa: F401
-from tinygen.ops.norm import batch_norm, group_norm, layer_norm, rms_norm
-from tinygen.ops.numpy.join import pad
-from tinygen.ops.numpy.reduce import max, mean, min, std, sum, var
-from tinygen.ops.pool import avg_pool2d, max_pool1d, max_pool2d, upsample_nearest
-from tinygen.ops.recurrent import gru, lstm, rnn
-from tinygen.ops.reduce import argmax, argmin, cumsum, logsumexp
-from tinygen.ops.shape import (
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    flip,
-    moveaxis,
-    ravel,
-    repeat,
-    reshape,
-    roll,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    tile,
-    transpose,
-    tril,
-    triu,
-)
+from tinygen.ops import fourier, methods, missing, operators  # noqa: F401 (np.fft, x.sum(), x + y)
+from tinygen.ops.activation import *  # relu, gelu, softmax, dropout, ...
+from tinygen.ops.attention import *
+from tinygen.ops.choices import *  # absolute, maximum, clip, where, ...
+from tinygen.ops.complex_numbers import *  # real, imag, angle
+from tinygen.ops.conv import *  # convolutions and transposed ones
+from tinygen.ops.einsum import *
+from tinygen.ops.elementwise import *  # arithmetic, power, exp, log, tanh, ...
+from tinygen.ops.error_function import *  # erf
+from tinygen.ops.index import *  # getitem, scatter_add, take, embedding
+from tinygen.ops.linalg import *  # matmul, linear, ...
+from tinygen.ops.loss import *  # cross_entropy, mse, divergences, ...
+from tinygen.ops.matrices import decompositions, norms, products, solve  # noqa: F401 (np.linalg)
+from tinygen.ops.norm import *  # layer_norm, group_norm, ...
+from tinygen.ops.numpy.join import *  # pad
+from tinygen.ops.numpy.reduce import *  # sum, mean, max, var, ... with NumPy's arguments
+from tinygen.ops.pool import *
+from tinygen.ops.recurrent import *  # rnn, lstm, gru
+from tinygen.ops.reduce import *  # logsumexp, cumsum, argmax, ...
+from tinygen.ops.shape import *  # reshape, concatenate, ...
+from tinygen.ops.without_gradient import *  # equal, less, ...
 from tinygen.words import FUNCTIONS
 
-__all__ = [
-    "absolute",
-    "add",
-    "angle",
-    "argmax",
-    "argmin",
-    "astype",
-    "attention",
-    "avg_pool2d",
-    "batch_norm",
-    "bce_with_logits",
-    "broadcast_to",
-    "clip",
-    "concatenate",
-    "conjugate",
-    "conv1d",
-    "conv2d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "cos",
-    "cross_entropy",
-    "cumsum",
-    "divide",
-    "dot",
-    "dropout",
-    "einsum",
-    "embedding",
-    "entropy",
-    "equal",
-    "erf",
-    "exp",
-    "expand_dims",
-    "expm1",
-    "flip",
-    "gelu",
-    "getitem",
-    "greater",
-    "greater_equal",
-    "group_norm",
-    "gru",
-    "huber",
-    "imag",
-    "isfinite",
-    "isnan",
-    "kl_categorical",
-    "kl_gaussian",
-    "l1",
-    "layer_norm",
-    "leaky_relu",
-    "less",
-    "less_equal",
-    "linear",
-    "log",
-    "log1p",
-    "log_sigmoid",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logsumexp",
-    "lstm",
-    "matmul",
-    "max",
-    "max_pool1d",
-    "max_pool2d",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moveaxis",
-    "mse",
-    "multiply",
-    "negative",
-    "not_equal",
-    "outer",
-    "pad",
-    "power",
-    "ravel",
-    "real",
-    "reciprocal",
-    "relu",
-    "repeat",
-    "reshape",
-    "rms_norm",
-    "rnn",
-    "roll",
-    "rsqrt",
-    "scatter_add",
-    "sigmoid",
-    "sign",
-    "silu",
-    "sin",
-    "softmax",
-    "softplus",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "subtract",
-    "sum",
-    "swapaxes",
-    "take",
-    "take_along_axis",
-    "tanh",
-    "tensordot",
-    "tile",
-    "transpose",
-    "tril",
-    "triu",
-    "upsample_nearest",
-    "var",
-    "where",
-]
+__all__ = sorted(  # what the families have in theirs
+    name for name, value in vars().items() if callable(value) and value.__module__.startswith("tinygen.ops.")
+)
 
 
 def __getattr__(name: str) -> Any:
-    """Of a name that is not here, such as PyTorch's `cat`: an error that says the name here."""
+    """For a name that is not here, such as PyTorch's `cat`: an error that says the name here."""
     instead = FUNCTIONS.get(name) or (f"np.{name}" if callable(getattr(np, name, None)) else None)
     raise AttributeError(f"tinygen.ops has no {name}" + (f": the name here is {instead}" if instead else ""))

@@ -7,10 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.elementwise import erf, sigmoid
+from tinygen.ops.elementwise import sigmoid
+from tinygen.ops.error_function import erf
 from tinygen.ops.random import kept_mask, new_seed
 from tinygen.tape import detach, op
 from tinygen.tensor import Array, Tensor
+
+__all__ = [
+    "dropout",
+    "gelu",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "relu",
+    "silu",
+    "softmax",
+    "softplus",
+]
 
 # -- one number in, one number out -----------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from tinygen.ops.random import kept_mask
 from tinygen.tape import op
 from tinygen.tensor import Array
 
+__all__ = ["attention"]
+
 
 @op
 def attention(

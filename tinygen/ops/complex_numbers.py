@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops import elementwise, fourier, index, linalg, reduce, shape
+from tinygen.ops import choices, elementwise, fourier, index, linalg, reduce, shape
 from tinygen.ops.einsum import contract
 from tinygen.ops.elementwise import conjugate
 from tinygen.ops.matrices import decompositions, norms, solve
@@ -27,6 +27,8 @@ from tinygen.ops.numpy.order import ordered
 from tinygen.ops.numpy.shape import copied
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
+
+__all__ = ["angle", "imag", "real"]
 
 
 @implements(np.real)
@@ -66,7 +68,7 @@ ANALYTIC: tuple[Any, ...] = (
     *(elementwise.add, elementwise.subtract, elementwise.multiply, elementwise.divide, elementwise.negative),
     *(elementwise.positive, elementwise.square, elementwise.reciprocal, elementwise.power, elementwise.exp),
     *(elementwise.expm1, elementwise.log, elementwise.log1p, elementwise.sqrt, elementwise.rsqrt),
-    *(elementwise.tanh, elementwise.sin, elementwise.cos, elementwise.where, elementwise.astype),
+    *(elementwise.tanh, elementwise.sin, elementwise.cos, choices.where, elementwise.astype),
     *(trigonometry.log2, trigonometry.log10, trigonometry.exp2, trigonometry.tan, trigonometry.sinh),
     *(trigonometry.cosh, trigonometry.arcsin, trigonometry.arccos, trigonometry.arctan, trigonometry.arcsinh),
     *(trigonometry.arccosh, trigonometry.arctanh, running.product, running.running_product),
@@ -82,7 +84,7 @@ ANALYTIC: tuple[Any, ...] = (
 """Ops whose rule for real numbers is that for complex ones."""
 
 PARTS: tuple[Any, ...] = (
-    *(real, imag, angle, conjugate, elementwise.absolute, elementwise.sign, reduce.var),
+    *(real, imag, angle, conjugate, choices.absolute, choices.sign, reduce.var),
     *(norms.length, norms.power_norm, norms.nonzeros),
     *(solve.slogdet, solve.pinv, solve.lstsq),
     *(decompositions.cholesky, decompositions.eigh, decompositions.eigvalsh),

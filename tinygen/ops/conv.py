@@ -26,6 +26,8 @@ from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size
 
+__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+
 
 def channel_rows(x: Array, groups: int) -> Array:
     """One row per channel: (N, C, *size) -> (groups, C/groups, N · positions)."""

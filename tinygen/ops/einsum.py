@@ -20,6 +20,8 @@ from tinygen.ops.index import getitem
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
 
+__all__ = ["einsum"]
+
 LETTERS = string.ascii_uppercase + string.ascii_lowercase  # in the order of NumPy's numbers, 0 is "A"
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor, device_of
 
+__all__ = ["embedding", "getitem", "scatter_add", "take", "take_along_axis"]
+
 
 def plain(index: Any) -> Any:
     """An index with the arrays of the Tensors in it."""

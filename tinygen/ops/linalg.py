@@ -16,6 +16,8 @@ from tinygen.summation import sum_over
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
 
+__all__ = ["dot", "linear", "matmul", "outer", "tensordot"]
+
 
 @implements(np.matmul)
 @op

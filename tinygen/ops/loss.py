@@ -14,6 +14,17 @@ from tinygen.ops.elementwise import sigmoid
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor, device_of
 
+__all__ = [
+    "bce_with_logits",
+    "cross_entropy",
+    "entropy",
+    "huber",
+    "kl_categorical",
+    "kl_gaussian",
+    "l1",
+    "mse",
+]
+
 
 def reduced(loss: Any, reduction: str) -> Any:
     if reduction == "none":

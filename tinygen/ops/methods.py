@@ -49,23 +49,29 @@ def flat_copy(x: Any, order: str = "C") -> Tensor:
 
 
 def dotted(x: Any, b: Any) -> Any:
+    """The matrix product as in `np.dot`."""
     return np.dot(x, b)
 
 
 def chosen(x: Any, choices: Any, mode: Any = "raise") -> Any:
+    """For each entry i of x, the entry of choices[i] at its place: `np.choose`."""
     return np.choose(x, choices, mode=mode)
 
 
 def compressed(x: Any, condition: Any, axis: int | None = None) -> Any:
+    """The entries along an axis where the condition is True: `np.compress`."""
     return np.compress(condition, x, axis=axis)
 
 
 def in_place(name: str, instead: str) -> Callable[..., Any]:
+    """A method that raises, since NumPy's writes into its array, and says what to write."""
+
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
             f"x.{name}() would write into the tensor, and its gradient would be wrong: write {instead}"
         )
 
+    call.__doc__ = f"Raises TypeError: it would write into the tensor. Write {instead}."
     return call
 
 
@@ -75,11 +81,13 @@ def values_of(name: str) -> Callable[..., Any]:
     def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         return getattr(x.numpy(), name)(*args, **kwargs)
 
+    call.__doc__ = f"`{name}` of the values as a NumPy array, off the tape."
     return call
 
 
 def attribute_of(name: str) -> property:
-    return property(lambda x: getattr(x._data, name))
+    """The attribute of x's array."""
+    return property(lambda x: getattr(x._data, name), doc=f"`{name}` of the array.")
 
 
 METHODS: dict[str, Any] = {

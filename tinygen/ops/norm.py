@@ -16,6 +16,8 @@ from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array
 
+__all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
+
 
 def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Array], Array]]:
     """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,

@@ -12,18 +12,12 @@ from typing import Any
 import numpy as np
 
 import tinygen.ops.numpy  # noqa: F401 (it gives NumPy's functions their meaning)
+from tinygen.ops.choices import absolute
 from tinygen.ops.elementwise import (
-    absolute,
     add,
     divide,
-    equal,
-    greater,
-    greater_equal,
-    less,
-    less_equal,
     multiply,
     negative,
-    not_equal,
     positive,
     power,
     subtract,
@@ -31,6 +25,7 @@ from tinygen.ops.elementwise import (
 from tinygen.ops.index import getitem
 from tinygen.ops.linalg import matmul
 from tinygen.ops.numpy import elementwise
+from tinygen.ops.without_gradient import equal, greater, greater_equal, less, less_equal, not_equal
 from tinygen.tensor import IMPLEMENTS, Tensor
 
 

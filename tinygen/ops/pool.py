@@ -19,6 +19,8 @@ from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size
 
+__all__ = ["avg_pool2d", "max_pool1d", "max_pool2d", "upsample_nearest"]
+
 
 def avg_pool2d(x: Any, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The mean of each window: x (N, C, H, W) -> (N, C, H', W'), H' = (H + 2·padding - kh) // stride + 1.

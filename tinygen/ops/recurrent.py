@@ -24,6 +24,8 @@ from tinygen.ops.elementwise import sigmoid
 from tinygen.tape import op
 from tinygen.tensor import Array
 
+__all__ = ["gru", "lstm", "rnn"]
+
 State = tuple[Array, ...]
 Back = Callable[..., tuple[Any, ...]]
 """Takes the gradients of the new state; returns those of x, of u, and of each array of the old state, as far

@@ -15,6 +15,8 @@ from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
 from tinygen.types import Axis
 
+__all__ = ["argmax", "argmin", "cumsum", "logsumexp"]
+
 
 def normalized(axis: Axis, ndim: int) -> tuple[int, ...]:
     """The reduced axes, counted from 0. Raises np.exceptions.AxisError for one that is not there."""
@@ -43,6 +45,7 @@ def widened(x: Array) -> Array:
 @implements(np.sum)
 @op
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The sum over `axis`; its gradient is broadcast back."""
     shape = x.shape
     y = sum_over(x, axis, keepdims)
     return y, lambda g: np.broadcast_to(g.reshape(kept(shape, axis)), shape)
@@ -51,6 +54,7 @@ def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 @implements(np.mean)
 @op
 def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+    """The mean over `axis`; each of its n entries gets 1/n of the gradient."""
     shape = x.shape
     n = count(shape, axis)
     y = sum_over(widened(x), axis, keepdims) / n

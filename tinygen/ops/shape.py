@@ -18,6 +18,26 @@ from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Shape
 
+__all__ = [
+    "broadcast_to",
+    "concatenate",
+    "expand_dims",
+    "flip",
+    "moveaxis",
+    "ravel",
+    "repeat",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "tile",
+    "transpose",
+    "tril",
+    "triu",
+]
+
 # -- the same entries, another shape ---------------------------------------------------------------
 
 
@@ -33,6 +53,7 @@ def reshape(x: Array, shape: int | Shape, order: str = "C") -> Any:
 
 @implements(np.ravel)
 def ravel(x: Any, order: str = "C") -> Tensor:
+    """x as one axis."""
     return reshape(x, (x.size,), order)
 
 
@@ -66,24 +87,28 @@ def transpose(x: Array, axes: Sequence[int] | None = None) -> Any:
 @implements(np.swapaxes)
 @op
 def swapaxes(x: Array, axis1: int, axis2: int) -> Any:
+    """x with two axes exchanged."""
     return x.swapaxes(axis1, axis2), lambda g: g.swapaxes(axis1, axis2)
 
 
 @implements(np.moveaxis)
 @op
 def moveaxis(x: Array, source: Any, destination: Any) -> Any:
+    """x with the axes `source` moved to the positions `destination`."""
     return np.moveaxis(x, source, destination), lambda g: np.moveaxis(g, destination, source)
 
 
 @implements(np.flip)
 @op
 def flip(x: Array, axis: Any = None) -> Any:
+    """x in reverse order along `axis` (all axes for None)."""
     return np.flip(x, axis), lambda g: np.flip(g, axis)
 
 
 @implements(np.roll)
 @op
 def roll(x: Array, shift: Any, axis: Any = None) -> Any:
+    """x shifted along `axis` by `shift` places; entries that leave at one end come in at the other."""
     back = tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift
     return np.roll(x, shift, axis), lambda g: np.roll(g, back, axis)
 

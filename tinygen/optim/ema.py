@@ -84,6 +84,7 @@ class EMA:
         self.average.update(new)
 
     def check(self, values: Mapping[str, Any]) -> None:
+        """Raises ValueError unless `values` has the names and shapes of the average."""
         ours, theirs = ({(name, np.shape(a)) for name, a in d.items()} for d in (self.average, values))
         if ours != theirs:
             raise ValueError(

@@ -244,6 +244,7 @@ class Checkpoints:
                 return self.add(number, state, score)
 
     def add(self, step: int, state: Any, score: float | None) -> Path:
+        """Write a checkpoint, into a folder that gets its name once it is whole; returns that folder."""
         aside = self.folder / WRITING
         try:
             self.sweep()

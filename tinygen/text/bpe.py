@@ -149,6 +149,7 @@ class BPE:
 
     @property
     def vocab_size(self) -> int:
+        """The number of tokens: bytes, merges and special ones."""
         return len(self.tokens)
 
     def encode(self, text: str, allowed_special: Collection[str] | Literal["all"] = ()) -> Ids:

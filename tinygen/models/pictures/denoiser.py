@@ -42,6 +42,7 @@ class Denoiser(nn.Module):
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)
 
     def forward(self, x: Any, t: Any) -> Tensor:
+        """Points x (B, 2) at time steps t (B,) -> the prediction (B, 2)."""
         time = self.time(beside(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
         h = ops.silu(self.point(self.features(x)) + time)  # (B, W)
         for layer in self.hidden:

@@ -227,6 +227,7 @@ class UNet(nn.Module):
         return self.conv_out(ops.silu(self.norm_out(x)))
 
     def check(self, x: Any, t: Any, labels: Any, context: Any, mask: Any) -> None:
+        """Raises ValueError or TypeError where an input does not fit the configuration."""
         c, batch = self.config, x.shape[:1]
         if x.ndim != 4 or x.shape[1] != c.in_channels:
             raise ValueError(f"the UNet takes x (B, {c.in_channels}, H, W), got {x.shape}")

@@ -16,6 +16,8 @@ from tinygen.ops.compose import arrays, as_operand, composition, no_out, numbers
 from tinygen.ops.index import axis_from_0, getitem
 from tinygen.tensor import Tensor
 
+__all__ = ["pad"]
+
 # -- together --------------------------------------------------------------------------------------
 
 

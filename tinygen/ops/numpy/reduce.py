@@ -18,6 +18,8 @@ from tinygen.ops.compose import (
 )
 from tinygen.tensor import IMPLEMENTS, Tensor
 
+__all__ = ["max", "mean", "min", "std", "sum", "var"]
+
 # -- NumPy's keywords ------------------------------------------------------------------------------
 
 

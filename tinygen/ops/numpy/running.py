@@ -25,6 +25,7 @@ def prod(
     initial: Any = 1,
     where: Any = True,
 ) -> Any:
+    """The product over `axis` (of all entries for None)."""
     no_out(out)
     a = as_operand(a) if dtype is None else as_operand(a).astype(dtype)
     a = np.where(where, a, 1) if given(where) else a
@@ -75,6 +76,7 @@ def running_product(x: Array) -> Any:
 
 @composition("cumprod")
 def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    """The running product along an axis (of the flattened a for None)."""
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
     if axis is None:

@@ -1,0 +1,91 @@
+"""Elementwise ops with a kink or a choice: |x|, sign, maximum, clip, where.
+
+At a kink a rule gives one of the slopes between those on both sides, named at the op.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.tape import implements, op
+from tinygen.tensor import Array
+
+__all__ = ["absolute", "clip", "maximum", "minimum", "sign", "where"]
+
+
+@implements(np.absolute, np.fabs)
+@op
+def absolute(x: Array) -> Any:
+    """|x|; its slope at 0 is taken to be 0."""
+    if x.dtype.kind == "c":
+        return np.abs(x), lambda g: g * np.conj(np.sign(x))
+    return np.abs(x), lambda g: g * np.sign(x)
+
+
+@implements(np.sign)
+@op
+def sign(x: Array) -> Any:
+    """-1, 0 or 1, whose slope is 0; of a complex number x/|x|, and 0 at 0."""
+    y = np.sign(x)
+    if y.dtype.kind != "c":
+        return y, lambda g: np.zeros_like(g)
+
+    def dx(g: Array) -> Array:  # along the circle only: what goes away from the center changes nothing
+        size = np.abs(x)
+        return np.where(size > 0, (g - np.real(g * y) * np.conj(y)) / np.where(size > 0, size, 1), 0)
+
+    return y, dx
+
+
+@implements(np.maximum)
+@op
+def maximum(a: Array, b: Array) -> Any:
+    """The larger one; where both are equal, each gets half of the gradient."""
+    return np.maximum(a, b), lambda g: share(g, a, b), lambda g: share(g, b, a)
+
+
+@implements(np.minimum)
+@op
+def minimum(a: Array, b: Array) -> Any:
+    """The smaller one; where both are equal, each gets half of the gradient."""
+    return np.minimum(a, b), lambda g: share(g, b, a), lambda g: share(g, a, b)
+
+
+def share(g: Array, a: Array, b: Array) -> Array:
+    """g where a is the larger one, half of it where both are equal."""
+    return np.where(a == b, 0.5 * g, np.where(a > b, g, 0.0))
+
+
+@implements(np.clip)
+@op
+def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    """x kept within [a_min, a_max], either of which may be None, and which NumPy also calls min and max. The
+    gradient passes on the closed interval; outside, the limit that took x's place gets it."""
+    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    y = np.clip(x, low, high)
+
+    def of_high(g: Array) -> Array:
+        over = np.greater(x, high)
+        return np.where(over if low is None else np.logical_or(over, np.greater(low, high)), g, 0.0)
+
+    def of_low(g: Array) -> Array:
+        under = np.less(x, low)
+        return np.where(under if high is None else np.logical_and(under, np.less_equal(low, high)), g, 0.0)
+
+    return y, lambda g: np.where(y == x, g, 0.0), of_low, of_high
+
+
+@implements(np.where)
+@op
+def where(condition: Array, a: Any = None, b: Any = None) -> Any:
+    """a where the condition holds, else b; of the condition alone, the indices where it holds. A NaN on the
+    side that is not chosen stays out of the gradient of *this* op, but not of what computed that side: make
+    the argument harmless first."""
+    if a is None and b is None:
+        return (np.nonzero(condition),)
+    if a is None or b is None:
+        raise ValueError("either both or neither of the two choices should be given")
+    y = np.where(condition, a, b)
+    return y, None, lambda g: np.where(condition, g, 0.0), lambda g: np.where(condition, 0.0, g)
