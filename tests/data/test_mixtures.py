@@ -106,13 +106,13 @@ def test_moments_of_samples(mixture):
     assert moment_errors(x, mixture).max() < 6.2
 
 
-def test_diffused_is_signal_times_data_plus_noise():
+def test_diffused_is_alpha_times_data_plus_sigma_times_noise():
     """As above, with samples that are diffused by hand; another diffusion is noticed."""
     rng = np.random.default_rng(4)
-    for signal, noise in LEVELS:
-        x = signal * UNEVEN.sample(20_000, rng) + noise * rng.standard_normal((20_000, 2))
-        assert moment_errors(x, UNEVEN.diffused(signal, noise)).max() < 6.2
-        assert moment_errors(x, UNEVEN.diffused(0.9 * signal, 0.9 * noise)).max() > 7
+    for alpha, sigma in LEVELS:
+        x = alpha * UNEVEN.sample(20_000, rng) + sigma * rng.standard_normal((20_000, 2))
+        assert moment_errors(x, UNEVEN.diffused(alpha, sigma)).max() < 6.2
+        assert moment_errors(x, UNEVEN.diffused(0.9 * alpha, 0.9 * sigma)).max() > 7
 
 
 def test_the_seed_decides():
@@ -124,34 +124,34 @@ def test_the_seed_decides():
 # -- the best denoiser -----------------------------------------------------------------------------
 
 
-def conditional_means(mixture, x, signal, noise):
-    """E[x0 | x_t = x] and E[ε | x_t = x] by their definition: sums over all data, weighted by
-    p(x0) N(x; signal·x0, noise²)."""
+def conditional_means(mixture, x, alpha, sigma):
+    """E[x_0 | x_t = x] and E[ε | x_t = x] by their definition: sums over all data, weighted by
+    p(x_0) N(x; alpha·x_0, sigma²)."""
     x0, _ = plane(mixture)
-    eps = (x[:, None] - signal * x0) / noise  # (N, G, 2)
+    eps = (x[:, None] - alpha * x0) / sigma  # (N, G, 2)
     log = mixture.log_density(x0) - np.sum(eps**2, axis=2) / 2
     p = np.exp(log - log.max(axis=1, keepdims=True))[:, :, None]
     return [(p * y).sum(axis=1) / p.sum(axis=1) for y in (x0, eps)]
 
 
-@pytest.mark.parametrize(("signal", "noise"), LEVELS)
-def test_denoisers_are_conditional_means(signal, noise):
+@pytest.mark.parametrize(("alpha", "sigma"), LEVELS)
+def test_denoisers_are_conditional_means(alpha, sigma):
     x = points(10)
-    x0, eps = conditional_means(UNEVEN, x, signal, noise)
-    np.testing.assert_allclose(UNEVEN.x0(x, signal, noise), x0, atol=1e-7)
-    np.testing.assert_allclose(UNEVEN.eps(x, signal, noise), eps, atol=1e-7)
+    x0, eps = conditional_means(UNEVEN, x, alpha, sigma)
+    np.testing.assert_allclose(UNEVEN.x0(x, alpha, sigma), x0, atol=1e-7)
+    np.testing.assert_allclose(UNEVEN.eps(x, alpha, sigma), eps, atol=1e-7)
 
 
 @every
-@pytest.mark.parametrize(("signal", "noise"), [*LEVELS, (1.0, 1e-4)])
-def test_the_two_denoisers_make_up_x(mixture, signal, noise):
-    """x = signal·E[x0 | x] + noise·E[ε | x]."""
+@pytest.mark.parametrize(("alpha", "sigma"), [*LEVELS, (1.0, 1e-4)])
+def test_the_two_denoisers_make_up_x(mixture, alpha, sigma):
+    """x = alpha·E[x_0 | x] + sigma·E[ε | x]."""
     x = points()
-    there = signal * mixture.x0(x, signal, noise) + noise * mixture.eps(x, signal, noise)
+    there = alpha * mixture.x0(x, alpha, sigma) + sigma * mixture.eps(x, alpha, sigma)
     np.testing.assert_allclose(there, x, atol=1e-10)
 
 
-def test_without_signal_nothing_is_known():
+def test_without_data_nothing_is_known():
     x = points()
     np.testing.assert_allclose(UNEVEN.x0(x, 0.0, 1.0), np.tile(UNEVEN.weights @ UNEVEN.means, (40, 1)))
     np.testing.assert_allclose(UNEVEN.eps(x, 0.0, 1.0), x, rtol=1e-12)
@@ -160,32 +160,32 @@ def test_without_signal_nothing_is_known():
 # -- the floor of the loss -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("signal", "noise"), [*LEVELS, (1.0, 0.01), (0.0, 1.0)])
+@pytest.mark.parametrize(("alpha", "sigma"), [*LEVELS, (1.0, 0.01), (0.0, 1.0)])
 @pytest.mark.parametrize("dim", [1, 2])
-def test_the_floor_of_one_gaussian(signal, noise, dim):
+def test_the_floor_of_one_gaussian(alpha, sigma, dim):
     """ᾱs² / (ᾱs² + 1 - ᾱ): what is left of ε's variance when x_t is known."""
     s = 0.6
-    floor = Mixture([1.0], [[0.7] * dim], s).eps_floor(signal, noise)
-    assert floor == pytest.approx((signal * s) ** 2 / ((signal * s) ** 2 + noise**2), abs=1e-10)
+    floor = Mixture([1.0], [[0.7] * dim], s).eps_floor(alpha, sigma)
+    assert floor == pytest.approx((alpha * s) ** 2 / ((alpha * s) ** 2 + sigma**2), abs=1e-10)
 
 
 @every
 def test_the_grid_of_the_floor_is_fine_enough(mixture):
-    for signal, noise in LEVELS:
-        floor = mixture.eps_floor(signal, noise)
-        assert floor == pytest.approx(mixture.eps_floor(signal, noise, fineness=8), abs=1e-7)
+    for alpha, sigma in LEVELS:
+        floor = mixture.eps_floor(alpha, sigma)
+        assert floor == pytest.approx(mixture.eps_floor(alpha, sigma, fineness=8), abs=1e-7)
         assert 0 < floor < 1
 
 
 @every
-@pytest.mark.parametrize(("signal", "noise"), LEVELS)
-def test_the_floor_is_the_loss_of_the_best_denoiser(mixture, signal, noise):
+@pytest.mark.parametrize(("alpha", "sigma"), LEVELS)
+def test_the_floor_is_the_loss_of_the_best_denoiser(mixture, alpha, sigma):
     """Over 40,000 draws, within 6 standard deviations: false alarms 2e-9. A predictor that is 10 % too large
     is as much above the floor as it is away from the best one: the excess is its mean squared distance."""
     rng = np.random.default_rng(5)
     eps = rng.standard_normal((40_000, 2))
-    x = signal * mixture.sample(40_000, rng) + noise * eps
-    best, floor = mixture.eps(x, signal, noise), mixture.eps_floor(signal, noise)
+    x = alpha * mixture.sample(40_000, rng) + sigma * eps
+    best, floor = mixture.eps(x, alpha, sigma), mixture.eps_floor(alpha, sigma)
 
     def off(prediction, level):
         losses = np.mean((eps - prediction) ** 2, axis=1)
@@ -197,7 +197,7 @@ def test_the_floor_is_the_loss_of_the_best_denoiser(mixture, signal, noise):
 
 def test_wrong_formulas_are_seen():
     """The checks above notice mistakes that are easy to make."""
-    x, (signal, noise) = points(10), LEVELS[1]
+    x, (alpha, sigma) = points(10), LEVELS[1]
     no_shares = Mixture(np.ones(3), UNEVEN.means, UNEVEN.stds)
     assert np.abs(no_shares.score(x) - UNEVEN.score(x)).max() > 0.1
 
@@ -207,9 +207,9 @@ def test_wrong_formulas_are_seen():
             return pull @ self.means - np.sum(pull, axis=1, keepdims=True) * x
 
     assert score_error(Unsquared(UNEVEN.weights, UNEVEN.means, UNEVEN.stds), x) > 1
-    _, eps = conditional_means(UNEVEN, x, signal, noise)
-    assert np.abs(UNEVEN.eps(x, signal, noise**2) - eps).max() > 0.1
-    assert np.abs(UNEVEN.diffused(signal, noise).score(x) + eps).max() > 0.1  # noise forgotten
+    _, eps = conditional_means(UNEVEN, x, alpha, sigma)
+    assert np.abs(UNEVEN.eps(x, alpha, sigma**2) - eps).max() > 0.1
+    assert np.abs(UNEVEN.diffused(alpha, sigma).score(x) + eps).max() > 0.1  # sigma forgotten
 
 
 # -- presets, errors -------------------------------------------------------------------------------

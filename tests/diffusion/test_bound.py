@@ -9,8 +9,8 @@ import pytest
 
 from tinygen import Tensor, grad, gradcheck
 from tinygen.diffusion import Process, bits_per_dim, cosine, hybrid_loss, hybrid_loss_at, linear, loss_at
-from tinygen.diffusion.bound import LEAST, log_likelihood, step_bits, step_divergence
-from tinygen.diffusion.process import halves
+from tinygen.diffusion.bound import MIN_PROBABILITY, log_likelihood, step_bits, step_divergence
+from tinygen.diffusion.process import split_variance
 
 
 class Pairs:
@@ -24,14 +24,13 @@ class Pairs:
 
 def true_variance(schedule, s, t):
     """Of x_{t-1} given x_t, for data of variance s²: by Gaussian conditioning."""
-    bars = np.append(1.0, schedule.alpha_bars)
-    before, after = (bars[u] * s**2 + 1 - bars[u] for u in (t, t + 1))
-    return before - (1 - schedule.betas[t]) * before**2 / after
+    before, after = (schedule.alpha_bar[u] * s**2 + 1 - schedule.alpha_bar[u] for u in (t - 1, t))
+    return before - (1 - schedule.beta[t]) * before**2 / after
 
 
-def best_between(schedule, s, t):
+def best_fraction(schedule, s, t):
     """The number between -1 and 1 that says the true variance, where it does lie between."""
-    small, large = schedule.log_small[t], np.log(schedule.betas[t])
+    small, large = schedule.log_small[t], np.log(schedule.beta[t])
     return 2 * (np.log(true_variance(schedule, s, t)) - small) / (large - small) - 1
 
 
@@ -39,10 +38,11 @@ def exact(process, m, s, learned=False):
     """ε as the best model predicts it for data N(m, s²); if `learned`, the best variances as well."""
 
     def model(x, t):
-        a, n = process.schedule.signal[t][:, None], process.schedule.noise[t][:, None]
+        t = t + 1  # networks count from 0
+        a, n = process.schedule.alpha[t][:, None], process.schedule.sigma[t][:, None]
         eps = n * (x - a * m) / (a**2 * s**2 + n**2)
-        between = np.broadcast_to(best_between(process.schedule, s, t)[:, None], x.shape)
-        return np.concatenate([eps, between], axis=1) if learned else eps
+        fraction = np.broadcast_to(best_fraction(process.schedule, s, t)[:, None], x.shape)
+        return np.concatenate([eps, fraction], axis=1) if learned else eps
 
     return model
 
@@ -54,7 +54,7 @@ def density_bits(x, m, s):
 # -- the terms -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("t", [1, 10, 38])
+@pytest.mark.parametrize("t", [2, 11, 39])
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_divergence_is_the_integral(t, variance):
     """∫ q ln(q/p) over a fine grid, with the two normal densities written out."""
@@ -76,10 +76,10 @@ def test_levels_share_all_of_the_probability(levels, mean, sigma):
     x = np.linspace(-1, 1, levels)[:, None]
     log_variance = np.full_like(x, 2 * math.log(sigma))
     p = np.exp(log_likelihood(x, np.full_like(x, mean), log_variance, levels))
-    assert p.sum() == pytest.approx(1, abs=levels * LEAST + 1e-12)
+    assert p.sum() == pytest.approx(1, abs=levels * MIN_PROBABILITY + 1e-12)
     cdf = lambda z: 0.5 * math.erfc(-(z - mean) / (sigma * math.sqrt(2)))
     edges = [0.0, *(cdf(-1 + (2 * k + 1) / (levels - 1)) for k in range(levels - 1)), 1.0]
-    np.testing.assert_allclose(p[:, 0], np.diff(edges), rtol=1e-9, atol=2 * LEAST)
+    np.testing.assert_allclose(p[:, 0], np.diff(edges), rtol=1e-9, atol=2 * MIN_PROBABILITY)
 
 
 def test_fine_levels_are_a_density_times_their_width():
@@ -95,7 +95,7 @@ def test_against_torch():
     """A batch of several steps, with distributions as torch knows them."""
     torch = pytest.importorskip("torch")
     distributions = torch.distributions
-    process, t = Process(linear(100)), np.array([0, 0, 1, 50, 99])
+    process, t = Process(linear(100)), np.array([1, 1, 2, 51, 100])
     rng = np.random.default_rng(0)
     x0 = rng.integers(17, size=(5, 3, 2)) / 8 - 1.0
     x0[0] = [[-1, 1]] * 3
@@ -105,7 +105,7 @@ def test_against_torch():
     for i, step in enumerate(t):
         mean, _ = process.posterior(guess[i : i + 1], x[i : i + 1], step)
         back = distributions.Normal(torch.tensor(mean[0]), torch.tensor(np.exp(0.5 * log_variance[i])))
-        if step == 0:
+        if step == 1:
             below, above = (back.cdf(torch.tensor(x0[i] + d)) for d in (-1 / 16, 1 / 16))
             below[torch.tensor(x0[i] == -1)], above[torch.tensor(x0[i] == 1)] = 0, 1
             wanted = -torch.log2(above - below)
@@ -118,7 +118,7 @@ def test_against_torch():
 
 @pytest.mark.parametrize("levels", [None, 17])
 def test_terms_have_gradients(levels):
-    process, t = Process(cosine(40)), np.array([0, 1, 39])
+    process, t = Process(cosine(40)), np.array([1, 2, 40])
     x0 = np.array([[-1.0, 0.5], [0.125, 1.0], [0.25, -0.5]])
     guess = x0 + 0.05 * np.random.default_rng(0).standard_normal(x0.shape)
     f = lambda guess, log_variance: step_bits(process, x0, t, guess, log_variance, levels)
@@ -136,7 +136,7 @@ def test_the_bound_is_reached_by_an_exact_model(schedule, m, s, missed):
     process = Process(schedule)
     for value in (0.0, 0.7, -1.1):
         x0 = np.full((2, 3), value)
-        got = bits_per_dim(process, exact(process, m, s, learned=True), x0, Pairs(), None, "learned")
+        got = bits_per_dim(process, exact(process, m, s, learned=True), x0, rng=Pairs(), levels=None, variance="learned")
         assert got.total == pytest.approx(density_bits(value, m, s), abs=missed)
         assert got.steps.shape == (50,)
 
@@ -145,12 +145,12 @@ def samples_of(process, model, variance):
     """Mean and variance of what the model itself draws, noise of the last step included. Its steps are
     affine, so that is normal."""
     mean, var = 0.0, 1.0
-    for t in reversed(range(len(process.schedule))):
+    for t in range(len(process.schedule), 0, -1):
         x = np.array([[0.0], [1.0]])
-        prediction, between = halves(model(x, np.full(2, t)), x, variance)
-        guess, _ = process.split(prediction, x, t)
+        prediction, fraction = split_variance(model(x, np.full(2, t - 1)), x, variance)
+        guess, _ = process.x0_and_eps(prediction, x, t)
         shift, end = process.posterior(guess, x, t)[0][:, 0]
-        own = np.exp(process.log_variance(variance, x, t, between)).flat[0]
+        own = np.exp(process.log_variance(variance, x, t, fraction)).flat[0]
         mean, var = (end - shift) * mean + shift, (end - shift) ** 2 * var + own
     return mean, var
 
@@ -164,11 +164,11 @@ def test_the_bound_is_above_what_the_model_says(schedule, variance):
     model = exact(process, 0.3, 0.4)
     mean, var = samples_of(process, model, variance)
     for value in (-0.8, 0.3, 1.1):
-        bound = bits_per_dim(process, model, np.full((2, 1), value), Pairs(), None, variance).total
+        bound = bits_per_dim(process, model, np.full((2, 1), value), rng=Pairs(), levels=None, variance=variance).total
         assert bound > density_bits(value, mean, math.sqrt(var))
     x0 = 0.3 + 0.4 * np.array([[1.0], [-1], [1], [-1]])
     entropy = density_bits(x0, 0.3, 0.4).mean()
-    assert bits_per_dim(process, model, x0, Pairs(), None, variance).total > entropy
+    assert bits_per_dim(process, model, x0, rng=Pairs(), levels=None, variance=variance).total > entropy
 
 
 class Quantiles:
@@ -183,7 +183,7 @@ class Quantiles:
 @pytest.mark.parametrize("level", [0, 40, 64, 90, 128])
 def test_the_bound_is_nearly_reached_on_levels(level):
     """The same exact model of N(0, 1), read on 129 levels: its probability of a level is known too, for the
-    outermost with all that is beyond. The bound is above that by what x_0 does not tell of the rounding."""
+    outermost with all that is beyond. The bound is above that, since x_1 does not determine the rounding."""
     process = Process(linear(50))
     model, value = exact(process, 0, 1, learned=True), -1 + level / 64
     mean, var = samples_of(process, model, "learned")
@@ -191,7 +191,7 @@ def test_the_bound_is_nearly_reached_on_levels(level):
     normal = NormalDist()
     above = normal.cdf(value + 1 / 128) if level < 128 else 1
     below = normal.cdf(value - 1 / 128) if level > 0 else 0
-    got = bits_per_dim(process, model, np.full((801, 1), value), Quantiles(), 129, "learned").total
+    got = bits_per_dim(process, model, np.full((801, 1), value), rng=Quantiles(), levels=129, variance="learned").total
     gap = got + math.log2(above - below)
     assert 0 < gap < (0.01 if 0 < level < 128 else 4)
 
@@ -199,11 +199,11 @@ def test_the_bound_is_nearly_reached_on_levels(level):
 def test_a_model_that_knows_the_data_pays_for_the_prior_only():
     process = Process(linear(1000), "x0")
     x0 = np.array([[-1.0, 0.125, 1.0]] * 2)
-    got = bits_per_dim(process, lambda x, t: x0, x0, Pairs(), 17)
+    got = bits_per_dim(process, lambda x, t: x0, x0, rng=Pairs(), levels=17)
     assert np.abs(got.steps).max() < 1e-12
     s = process.schedule
-    variance = s.noise[-1] ** 2
-    wanted = 0.5 * (np.square(s.signal[-1] * x0).mean() + variance - 1 - math.log(variance))
+    variance = s.sigma[-1] ** 2
+    wanted = 0.5 * (np.square(s.alpha[-1] * x0).mean() + variance - 1 - math.log(variance))
     assert got.prior == pytest.approx(wanted / math.log(2), rel=1e-6)
     assert got.total == pytest.approx(got.prior, abs=1e-10)
 
@@ -212,19 +212,19 @@ def test_clip_is_for_the_guess():
     """A guess beyond the data costs more than one at its end."""
     process, x0 = Process(linear(1000), "x0"), np.ones((2, 3))
     beyond = lambda x, t: np.full_like(x, 1.5)
-    clipped = bits_per_dim(process, beyond, x0, Pairs(), 17, clip=1.0)
+    clipped = bits_per_dim(process, beyond, x0, rng=Pairs(), levels=17, clip=1.0)
     assert np.abs(clipped.steps).max() < 1e-12
-    assert bits_per_dim(process, beyond, x0, Pairs(), 17).total > 1
+    assert bits_per_dim(process, beyond, x0, rng=Pairs(), levels=17).total > 1
 
 
 def test_pictures_in_float32():
     process, rng = Process(cosine(20)), np.random.default_rng(0)
     x0 = (rng.integers(17, size=(4, 1, 8, 8)) / 8 - 1).astype(np.float32)
     model = lambda x, t: Tensor(0.5 * x)
-    got = bits_per_dim(process, model, x0, np.random.default_rng(1), 17, "large", 1.0)
+    got = bits_per_dim(process, model, x0, rng=np.random.default_rng(1), levels=17, variance="large", clip=1.0)
     assert got.steps.dtype == np.float64
     assert np.all(np.isfinite(got.steps))
-    again = bits_per_dim(process, model, x0, np.random.default_rng(1), 17, "large", 1.0)
+    again = bits_per_dim(process, model, x0, rng=np.random.default_rng(1), levels=17, variance="large", clip=1.0)
     np.testing.assert_array_equal(got.steps, again.steps)
 
 
@@ -233,52 +233,52 @@ def test_pictures_in_float32():
 
 def test_learned_lies_between():
     process, x = Process(linear(100)), np.zeros((3, 2))
-    s, t = process.schedule, np.array([0, 1, 70])
-    of = lambda between: process.log_variance("learned", x, t, np.full((3, 2), between))
-    small, large = s.posterior_variance[[1, 1, 70]], s.betas[t]  # at 0 the posterior's is that of 1
+    s, t = process.schedule, np.array([1, 2, 71])
+    of = lambda fraction: process.log_variance("learned", x, t, np.full((3, 2), fraction))
+    small, large = s.posterior_variance[[2, 2, 71]], s.beta[t]  # at 1 the posterior's is that of 2
     for got, wanted in ((of(-1.0), small), (of(1.0), large), (of(0.0), np.sqrt(small * large))):
         np.testing.assert_allclose(np.exp(got), np.repeat(wanted[:, None], 2, axis=1), rtol=1e-12)
     np.testing.assert_allclose(np.exp(process.log_variance("small", x, t))[:, 0], small, rtol=1e-12)
     np.testing.assert_allclose(
-        np.exp(process.log_variance("large", x, t))[:, 0], [small[0], *s.betas[[1, 70]]], rtol=1e-12
+        np.exp(process.log_variance("large", x, t))[:, 0], [small[0], *s.beta[[2, 71]]], rtol=1e-12
     )
-    assert np.isfinite(Process(cosine(1)).log_variance("learned", x, 0, x)).all()
+    assert np.isfinite(Process(cosine(1)).log_variance("learned", x, 1, x)).all()
 
 
-def test_halves():
+def test_split_variance():
     x, both = np.zeros((2, 3, 4)), np.arange(48.0).reshape(2, 6, 4)
-    prediction, between = halves(both, x, "learned")
-    np.testing.assert_array_equal(np.concatenate([prediction, between], axis=1), both)
-    assert halves(x, x, "small")[1] is None
+    prediction, fraction = split_variance(both, x, "learned")
+    np.testing.assert_array_equal(np.concatenate([prediction, fraction], axis=1), both)
+    assert split_variance(x, x, "small")[1] is None
     with pytest.raises(
         ValueError, match=r"made \(2, 3, 4\) of x \(2, 3, 4\): it must make twice the channels"
     ):
-        halves(x, x, "learned")
+        split_variance(x, x, "learned")
 
 
-@pytest.mark.parametrize("t", [1, 20, 38])
+@pytest.mark.parametrize("t", [2, 21, 39])
 def test_the_bound_is_least_at_the_true_variance(t):
     """For data N(0, s²) the variance of x_{t-1} given x_t is known: there the derivative of the term is 0,
     and on both sides of it the term is larger."""
     process, s = Process(cosine(40)), 0.5
-    best = best_between(process.schedule, s, t)
+    best = best_fraction(process.schedule, s, t)
     assert -1 < best < 1
     noise = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1.0]])  # of the data and of the step
 
-    def term(between):
+    def term(fraction):
         x0 = s * noise[:, :1]
         x = process.diffuse(x0, t, noise[:, 1:])
-        guess, _ = process.split(exact(process, 0, s)(x, np.full(4, t)), x, t)
-        log_variance = process.log_variance("learned", x, t, between * np.ones((4, 1)))
+        guess, _ = process.x0_and_eps(exact(process, 0, s)(x, np.full(4, t - 1)), x, t)
+        log_variance = process.log_variance("learned", x, t, fraction * np.ones((4, 1)))
         return np.mean(step_bits(process, x0, t, guess, log_variance, None))
 
     assert grad(term)(Tensor(best, dtype=np.float64)).item() == pytest.approx(0, abs=1e-12)
     assert min(term(best - 0.1), term(best + 0.1)) > term(best)
 
 
-def split_model(mean, between):
-    """One of both halves by hand: ε from a weight `mean`, the variance from a weight `between`."""
-    return lambda x, t: np.concatenate([np.tanh(x @ mean), np.tanh(x @ between)], axis=1)
+def split_model(mean, fraction):
+    """One of both split_variance by hand: ε from a weight `mean`, the variance from a weight `fraction`."""
+    return lambda x, t: np.concatenate([np.tanh(x @ mean), np.tanh(x @ fraction)], axis=1)
 
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
@@ -286,20 +286,20 @@ def test_hybrid_loss(kind):
     """It is the simple loss plus the weighted bound, and the bound moves the variances alone."""
     process, rng = Process(linear(50), kind), np.random.default_rng(0)
     x0, noise = rng.integers(17, size=(4, 2)) / 8 - 1.0, rng.standard_normal((4, 2))
-    mean, between = rng.standard_normal((2, 2, 2))
-    t = np.array([0, 1, 30, 49])
+    mean, fraction = rng.standard_normal((2, 2, 2))
+    t = np.array([1, 2, 31, 50])
     simple = lambda w: loss_at(process, lambda x, steps: np.tanh(x @ w), x0, t, noise)
     hybrid = lambda w, b: hybrid_loss_at(process, split_model(w, b), x0, t, noise, 17, 0.01)
 
     x = process.diffuse(x0, t, noise)
-    guess, _ = process.split(np.tanh(x @ mean), x, t)
-    log_variance = process.log_variance("learned", x, t, np.tanh(x @ between))
+    guess, _ = process.x0_and_eps(np.tanh(x @ mean), x, t)
+    log_variance = process.log_variance("learned", x, t, np.tanh(x @ fraction))
     bound = step_bits(process, x0, t, guess, log_variance, 17).mean()
-    assert hybrid(mean, between) == pytest.approx(simple(mean) + 0.01 * 50 * bound, rel=1e-12)
+    assert hybrid(mean, fraction) == pytest.approx(simple(mean) + 0.01 * 50 * bound, rel=1e-12)
 
-    np.testing.assert_array_equal(grad(hybrid)(mean, between).data, grad(simple)(mean).data)
-    assert gradcheck(lambda b: hybrid(mean, b), between)
-    assert np.all(grad(hybrid, 1)(mean, between).data != 0)
+    np.testing.assert_array_equal(grad(hybrid)(mean, fraction).data, grad(simple)(mean).data)
+    assert gradcheck(lambda b: hybrid(mean, b), fraction)
+    assert np.all(grad(hybrid, 1)(mean, fraction).data != 0)
 
 
 def test_hybrid_loss_draws_as_the_simple_one():
@@ -312,13 +312,13 @@ def test_hybrid_loss_draws_as_the_simple_one():
         seen.append(t)
         return model(x, t)
 
-    hybrid_loss(process, spy, x0, np.random.default_rng(3), None)
-    loss = hybrid_loss(process, spy, x0, np.random.default_rng(3), None, 0.0)
+    hybrid_loss(process, spy, x0, rng=np.random.default_rng(3), levels=None)
+    loss = hybrid_loss(process, spy, x0, rng=np.random.default_rng(3), levels=None, weight=0.0)
     assert loss == loss_at(
         process,
         lambda x, t: np.tanh(x),
         x0,
-        np.random.default_rng(3).integers(50, size=6),
+        1 + np.random.default_rng(3).integers(50, size=6),
         drawn_after_steps(x0),
     )
     np.testing.assert_array_equal(seen[0], seen[1])
@@ -337,8 +337,8 @@ def drawn_after_steps(x0):
 def test_errors():
     process, model = Process(linear(50)), lambda x, t: x
     with pytest.raises(ValueError, match=r"x0 must be on 17 levels from -1 to 1, got 0\.3 between them"):
-        bits_per_dim(process, model, np.array([[0.125, 0.3]]), Pairs(), 17)
+        bits_per_dim(process, model, np.array([[0.125, 0.3]]), rng=Pairs(), levels=17)
     with pytest.raises(ValueError, match=r"x0 must be on 17 levels from -1 to 1, got 1\.125"):
-        bits_per_dim(process, model, np.array([[0.125, 1.125]]), Pairs(), 17)
+        bits_per_dim(process, model, np.array([[0.125, 1.125]]), rng=Pairs(), levels=17)
     with pytest.raises(ValueError, match="at least 2 levels, -1 and 1, got 1"):
-        bits_per_dim(process, model, np.zeros((1, 2)), Pairs(), 1)
+        bits_per_dim(process, model, np.zeros((1, 2)), rng=Pairs(), levels=1)

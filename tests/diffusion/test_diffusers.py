@@ -1,10 +1,10 @@
-"""Parity with the schedulers of diffusers. They keep β and ᾱ in float32, in which 1 - ᾱ has few digits left
+"""Parity with the schedulers of diffusers, which count steps from 0. They keep β and ᾱ in float32, in which 1 - ᾱ has few digits left
 near the data; so the schedules are compared as they are, and the steps with ᾱ that was put in in float64."""
 
 import numpy as np
 import pytest
 
-from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, linear, spread, sqrt_linear
+from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, evenly_spaced, linear, sqrt_linear
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -26,8 +26,8 @@ def arrays(n):
 
 def in_float64(scheduler, schedule):
     """The scheduler with all of its coefficients made again from β in float64."""
-    np.testing.assert_allclose(schedule.betas, scheduler.betas.numpy(), rtol=1e-5)
-    scheduler.betas = torch.tensor(schedule.betas)
+    np.testing.assert_allclose(schedule.beta[1:], scheduler.betas.numpy(), rtol=1e-5)
+    scheduler.betas = torch.tensor(schedule.beta[1:])
     scheduler.alphas = 1 - scheduler.betas
     scheduler.alphas_cumprod = torch.cumprod(scheduler.alphas, dim=0)
     return scheduler
@@ -51,16 +51,16 @@ def close(got, wanted):
 @pytest.mark.parametrize(("schedule", "config"), CASES)
 def test_schedules(schedule, config):
     theirs = scheduling_ddpm.DDPMScheduler(num_train_timesteps=1000, **config)
-    np.testing.assert_allclose(schedule.betas, theirs.betas.numpy(), rtol=1e-5)
-    np.testing.assert_allclose(schedule.alpha_bars, theirs.alphas_cumprod.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(schedule.beta[1:], theirs.betas.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(schedule.alpha_bar[1:], theirs.alphas_cumprod.numpy(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("schedule", "config"), CASES)
 def test_forward(schedule, config):
     theirs = in_float64(scheduling_ddpm.DDPMScheduler(num_train_timesteps=1000, **config), schedule)
     x0, noise = arrays(2)
-    process, t = Process(schedule, "v"), np.array([3, 700])
-    a, b, u = torch.tensor(x0), torch.tensor(noise), torch.tensor(t)
+    process, t = Process(schedule, "v"), np.array([4, 701])
+    a, b, u = torch.tensor(x0), torch.tensor(noise), torch.tensor(t - 1)
     close(process.diffuse(x0, t, noise), theirs.add_noise(a, b, u))
     close(process.target(x0, noise, t), theirs.get_velocity(a, b, u))
 
@@ -80,11 +80,17 @@ def test_ancestral_step(schedule, config, kind, variance, clip, monkeypatch):
     in_float64(theirs, schedule)
     x, prediction, noise = arrays(3)
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: torch.tensor(noise))
-    for t in (0, 1, 500, 900):
+    for t in (1, 2, 501, 901):
         got = ancestral_step(
-            Process(schedule, kind), lambda x, t: prediction, x, t, Replay(noise), variance, clip
+            Process(schedule, kind),
+            lambda x, t: prediction,
+            x,
+            t,
+            rng=Replay(noise),
+            variance=variance,
+            clip=clip,
         )
-        close(got, theirs.step(torch.tensor(prediction), t, torch.tensor(x)).prev_sample)
+        close(got, theirs.step(torch.tensor(prediction), t - 1, torch.tensor(x)).prev_sample)
 
 
 @pytest.mark.parametrize(("schedule", "config"), CASES)
@@ -98,12 +104,12 @@ def test_ancestral_step_with_a_learned_variance(schedule, config, kind, monkeypa
         **config,
     )
     in_float64(theirs, schedule)
-    x, prediction, between, noise = arrays(4)
-    both = np.concatenate([prediction, between], axis=1)
+    x, prediction, fraction, noise = arrays(4)
+    both = np.concatenate([prediction, fraction], axis=1)
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: torch.tensor(noise))
-    for t in (0, 1, 500, 900):
-        got = ancestral_step(Process(schedule, kind), lambda x, t: both, x, t, Replay(noise), "learned")
-        close(got, theirs.step(torch.tensor(both), t, torch.tensor(x)).prev_sample)
+    for t in (1, 2, 501, 901):
+        got = ancestral_step(Process(schedule, kind), lambda x, t: both, x, t, rng=Replay(noise), variance="learned")
+        close(got, theirs.step(torch.tensor(both), t - 1, torch.tensor(x)).prev_sample)
 
 
 @pytest.mark.parametrize(("schedule", "config"), CASES)
@@ -121,10 +127,10 @@ def test_ddim_step(schedule, config, kind, eta, clip):
     )
     in_float64(theirs, schedule).set_timesteps(50)
     x, prediction, noise = arrays(3)
-    process = Process(schedule, kind).respaced(spread(1000, 50))
-    np.testing.assert_array_equal(process.schedule.timesteps[::-1], theirs.timesteps.numpy())
-    for i in (0, 1, 25, 45):
-        got = ddim_step(process, lambda x, t: prediction, x, i, eta, Replay(noise), clip)
+    process = Process(schedule, kind).respace(evenly_spaced(1000, 50))
+    np.testing.assert_array_equal(process.schedule.timesteps[:0:-1], theirs.timesteps.numpy())
+    for i in (1, 2, 26, 46):
+        got = ddim_step(process, lambda x, t: prediction, x, i, eta=eta, rng=Replay(noise), clip=clip)
         wanted = theirs.step(
             torch.tensor(prediction),
             int(process.schedule.timesteps[i]),

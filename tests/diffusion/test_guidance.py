@@ -7,35 +7,38 @@ from tinygen import Tensor, nn, no_grad, ops
 from tinygen.diffusion import (
     Process,
     ancestral_step,
-    classifier_free,
-    classifier_guided,
+    classifier_free_guidance,
+    classifier_guidance,
     cosine,
     ddim,
-    guided,
+    guide,
+    last_state,
+    rescale_guidance,
+    rescale_zero_terminal_snr,
 )
-from tinygen.diffusion.process import at
+from tinygen.diffusion.process import coefficient
 
 
 def exact(process, m):
-    """What the best model predicts when the data is N(m, 1): ε is noise·(x - signal·m)."""
+    """What the best model predicts when the data is N(m, 1): ε is σ(x - αm). Networks count from 0."""
     s = process.schedule
-    return lambda x, t: (s.noise[t][:, None] * (x - s.signal[t][:, None] * m)).astype(x.dtype)
+    return lambda x, t: (s.sigma[t + 1][:, None] * (x - s.alpha[t + 1][:, None] * m)).astype(x.dtype)
 
 
 # -- without a classifier --------------------------------------------------------------------------
 
 
-def test_guided():
+def test_guide():
     conditional, unconditional = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
-    np.testing.assert_array_equal(guided(conditional, unconditional, 1.0), conditional)
-    np.testing.assert_array_equal(guided(conditional, unconditional, 0.0), unconditional)
+    np.testing.assert_array_equal(guide(conditional, unconditional, 1.0), conditional)
+    np.testing.assert_array_equal(guide(conditional, unconditional, 0.0), unconditional)
     np.testing.assert_allclose(
-        guided(conditional, unconditional, 3.0),
+        guide(conditional, unconditional, 3.0),
         unconditional + 3 * (conditional - unconditional),
         rtol=0,
         atol=2e-6,
     )
-    assert guided(conditional, unconditional, 7.5).dtype == np.float32
+    assert guide(conditional, unconditional, 7.5).dtype == np.float32
 
 
 def test_guided_gaussians():
@@ -43,8 +46,8 @@ def test_guided_gaussians():
     process = Process(cosine(200))
     with_, without = exact(process, 0.7), exact(process, 0.0)
     x = np.array([[-1.0], [0.5]])
-    got = ddim(process, lambda x, t: guided(with_(x, t), without(x, t), 3.0), x)
-    np.testing.assert_allclose(got, ddim(process, exact(process, 2.1), x), rtol=1e-9)
+    got = last_state(ddim(process, lambda x, t: guide(with_(x, t), without(x, t), 3.0), x))
+    np.testing.assert_allclose(got, last_state(ddim(process, exact(process, 2.1), x)), rtol=1e-9)
 
 
 def labelled(process, asked):
@@ -62,8 +65,10 @@ def test_one_model_for_both(nothing):
     """Every class goes where its own guided Gaussian is, and the model is asked once a step."""
     process, asked = Process(cosine(50)), []
     labels, x = np.array([2, -1, 1]), np.random.default_rng(0).standard_normal((3, 2))
-    got = ddim(process, classifier_free(labelled(process, asked), (labels,), (nothing,), 3.0), x)
-    np.testing.assert_allclose(got, ddim(process, exact(process, 3.0 * labels[:, None]), x), atol=1e-8)
+    led = classifier_free_guidance(labelled(process, asked), (labels,), (nothing,), 3.0)
+    got = last_state(ddim(process, led, x))
+    wanted = last_state(ddim(process, exact(process, 3.0 * labels[:, None]), x))
+    np.testing.assert_allclose(got, wanted, atol=1e-8)
     assert len(asked) == 50
     xs, t, y = asked[0]
     np.testing.assert_array_equal(xs, np.concatenate([x, x]))
@@ -76,7 +81,7 @@ def test_one_end_is_asked_alone(scale, wanted):
     process, asked = Process(cosine(50)), []
     x, t = np.random.default_rng(0).standard_normal((3, 2)), np.full(3, 20)
     model = labelled(process, asked)
-    got = classifier_free(model, (np.array([2, -1, 1]),), (0,), scale)(x, t)
+    got = classifier_free_guidance(model, (np.array([2, -1, 1]),), (0,), scale)(x, t)
     np.testing.assert_array_equal(got, model(x, t, np.array(wanted)))
     np.testing.assert_array_equal(asked[0][2], wanted)
 
@@ -93,9 +98,10 @@ def test_a_context_and_its_mask():
 
     x, t = rng.standard_normal((3, 2)).astype(np.float32), np.full(3, 7)
     with no_grad():
-        got = classifier_free(model, (Tensor(context), mask), (Tensor(nothing[0]), nothing[1]), 5.0)(x, t)
+        none = Tensor(nothing[0]), nothing[1]
+        got = classifier_free_guidance(model, (Tensor(context), mask), none, 5.0)(x, t)
         rows = [np.broadcast_to(n, (3, *n.shape)) for n in nothing]
-        wanted = guided(model(x, t, context, mask), model(x, t, *rows), 5.0)
+        wanted = guide(model(x, t, context, mask), model(x, t, *rows), 5.0)
     assert isinstance(got, Tensor)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got.data, wanted.data, rtol=1e-5, atol=1e-5)
@@ -104,9 +110,50 @@ def test_a_context_and_its_mask():
 def test_learned_variances_are_those_of_the_condition():
     """Guidance is for the prediction: the second half of twice the channels stays as it is."""
     both = np.arange(24.0).reshape(4, 6)  # x and x again, 3 channels each, and as many for the variance
-    got = classifier_free(lambda x, t, y: both, (np.zeros(2),), (0,), 3.0)(np.zeros((2, 3)), np.zeros(2, int))
+    led = classifier_free_guidance(lambda x, t, y: both, (np.zeros(2),), (0,), 3.0)
+    got = led(np.zeros((2, 3)), np.zeros(2, int))
     np.testing.assert_array_equal(got[:, :3], 3 * both[:2, :3] - 2 * both[2:, :3])
     np.testing.assert_array_equal(got[:, 3:], both[:2, 3:])
+
+
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_rescaled_guidance(scale):
+    """phi = 1 gives each example the std of its conditional prediction, and changes nothing else but its length;
+    phi between is a mean of both; the rescaled prediction is what the guided model makes."""
+    rng = np.random.default_rng(0)
+    with_, without = rng.standard_normal((2, 4, 3, 5)) * np.array([1.0, 2, 3, 4])[:, None, None]
+    mixed = guide(with_, without, scale)
+    full = rescale_guidance(mixed, with_, 1.0)
+    np.testing.assert_allclose(full.std(axis=(1, 2)), with_.std(axis=(1, 2)), rtol=1e-12)
+    ratio = full / mixed
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], ratio.shape), rtol=1e-12)
+    np.testing.assert_array_equal(rescale_guidance(mixed, with_, 0.0), mixed)
+    np.testing.assert_allclose(rescale_guidance(mixed, with_, 0.7), 0.7 * full + 0.3 * mixed, rtol=1e-12)
+
+    model = lambda x, t, y: np.where(y[:, None, None] == 1, *(np.concatenate([p, p]) for p in (with_, without)))
+    led = classifier_free_guidance(model, (np.ones(4),), (0,), scale, rescale=0.7)
+    got = led(np.zeros((4, 3, 5)), np.zeros(4, int))
+    np.testing.assert_allclose(got, 0.7 * full + 0.3 * mixed, rtol=1e-12)
+
+
+def test_rescaled_guidance_of_a_module():
+    """In float32, and Tensors; at scale 1 there is nothing to rescale, and the model is asked once."""
+    layer, x = nn.Linear(3, 3, rng=np.random.default_rng(0)), np.ones((2, 3), np.float32)
+    sizes = []
+
+    def model(x, t, y):
+        sizes.append(len(x))
+        return layer(x * y[:, None])
+
+    labels, t = np.array([1, 2], np.float32), np.zeros(2, int)
+    with no_grad():
+        for scale in (1.0, 4.0):
+            got = classifier_free_guidance(model, (labels,), (np.float32(0.5),), scale, rescale=1.0)(x, t)
+            assert isinstance(got, Tensor)
+            assert got.dtype == np.float32
+            wanted = layer(x * labels[:, None]).data
+            np.testing.assert_allclose(got.data.std(axis=1), wanted.std(axis=1), rtol=1e-5)
+    assert sizes == [2, 4]
 
 
 # -- by a classifier -------------------------------------------------------------------------------
@@ -116,30 +163,30 @@ WIDTHS, SHARES = np.array([0.5, 0.3, 0.7]), np.array([0.2, 0.5, 0.3])
 
 
 def log_densities(process, x, t):
-    """ln of the share of each class k times its density N(signal·m_k, signal²·s_k² + noise²) at x (B, 2), but
-    for a constant: (B, 3), and on the tape if x is."""
-    a, n = process.schedule.signal[t][:, None], process.schedule.noise[t][:, None]  # (B, 1)
+    """ln of the share of each class k times its density N(α·m_k, α²·s_k² + σ²) at x (B, 2), but for a constant:
+    (B, 3), and on the tape if x is."""
+    a, n = process.schedule.alpha[t][:, None], process.schedule.sigma[t][:, None]  # (B, 1)
     variances = a**2 * WIDTHS**2 + n**2  # (B, 3)
     off = np.expand_dims(x, 1) - a[:, None] * MEANS  # (B, 3, 2)
     return np.log(SHARES) - np.log(variances) - 0.5 * np.sum(off * off, axis=-1) / variances
 
 
 def of_a_score(process, score, x, step):
-    """What the process predicts, by the score of x_t: the noise is -noise·score."""
-    eps = -at(process.schedule.noise, step, x) * score
-    return process.target(Process(process.schedule).split(eps, x, step)[0], eps, step)
+    """What the process predicts, by the score of x_t: ε is -σ·score."""
+    eps = -coefficient(process.schedule.sigma, step, x) * score
+    return process.target(Process(process.schedule).x0_and_eps(eps, x, step)[0], eps, step)
 
 
 def of_one_class(process, k, x, step):
     s = process.schedule
-    a, n = s.signal[step][:, None], s.noise[step][:, None]
+    a, n = s.alpha[step][:, None], s.sigma[step][:, None]
     return of_a_score(process, -(x - a * MEANS[k]) / (a**2 * WIDTHS[k] ** 2 + n**2), x, step)
 
 
 def of_all_classes(process, x, step):
     """By the mixture's score: those of the classes, by their shares at x (in closed form, no tape)."""
     s = process.schedule
-    a, n = s.signal[step][:, None], s.noise[step][:, None]
+    a, n = s.alpha[step][:, None], s.sigma[step][:, None]
     logs = log_densities(process, x, step)
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
@@ -148,11 +195,11 @@ def of_all_classes(process, x, step):
 
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
-@pytest.mark.parametrize("kept", [range(50), [3, 20, 49]])
+@pytest.mark.parametrize("kept", [range(1, 51), [4, 21, 50]])
 def test_the_exact_classifier_makes_a_model_of_one_class(kind, kept):
     """A mixture of three Gaussians: p(y | x_t) is their shares at x_t. Guided by that at scale 1, the model
     of all is the model of that Gaussian alone; at scale 2 its score is twice as far off."""
-    process = Process(cosine(50), kind).respaced(kept)
+    process = Process(cosine(50), kind).respace(kept)
     x = np.random.default_rng(0).standard_normal((6, 2))
     y = np.array([0, 1, 2, 0, 1, 2])
     numbers = process.schedule.timesteps
@@ -164,12 +211,12 @@ def test_the_exact_classifier_makes_a_model_of_one_class(kind, kept):
         logs = ops.log_softmax(log_densities(process, x, np.searchsorted(numbers, t)), axis=1)
         return logs[np.arange(6), y]
 
-    for step in range(len(numbers) - 1):  # in the last one, next to no signal, x0 has no digits left
+    for step in range(1, len(process.schedule)):  # in the last one, where α is tiny, x_0 has no digits left
         steps, t = np.full(6, step), np.full(6, numbers[step])
         one = np.concatenate([of_one_class(process, k, x[i : i + 1], steps[:1]) for i, k in enumerate(y)])
         plain = model(x, t)
         with no_grad():  # as the samplers call it
-            got, twice = (classifier_guided(process, model, log_probability, w)(x, t) for w in (1.0, 2.0))
+            got, twice = (classifier_guidance(process, model, log_probability, w)(x, t) for w in (1.0, 2.0))
         np.testing.assert_allclose(got, one, rtol=0, atol=1e-11)
         np.testing.assert_allclose(twice, 2 * one - plain, rtol=0, atol=1e-11)
 
@@ -177,10 +224,10 @@ def test_the_exact_classifier_makes_a_model_of_one_class(kind, kept):
 def test_algorithm_1():
     """But for the root, an ancestral step with the large variance is moved as there."""
     process, x = Process(cosine(50)), np.random.default_rng(0).standard_normal((4, 2))
-    direction, t = np.array([0.3, -1.2]), 20
-    model = classifier_guided(process, lambda x, t: 0.5 * x, lambda x, t: x @ direction, 1.5)
-    draw = lambda model: ancestral_step(process, model, x, t, np.random.default_rng(0), "large")
-    beta = process.schedule.betas[t]
+    direction, t = np.array([0.3, -1.2]), 21
+    model = classifier_guidance(process, lambda x, t: 0.5 * x, lambda x, t: x @ direction, 1.5)
+    draw = lambda model: ancestral_step(process, model, x, t, rng=np.random.default_rng(0), variance="large")
+    beta = process.schedule.beta[t]
     np.testing.assert_allclose(
         draw(model) - draw(lambda x, t: 0.5 * x), np.tile(1.5 * beta * direction / np.sqrt(1 - beta), (4, 1))
     )
@@ -192,20 +239,30 @@ def test_a_classifier_learns_nothing_from_guidance():
     process, x = Process(cosine(50)), np.ones((4, 2), np.float32)
     log_probability = lambda x, t: ops.log_softmax(layer(x), axis=1)[:, 1]
     model = lambda x, t: np.concatenate([x, 7 * x], axis=1)
-    got = classifier_guided(process, model, log_probability, 3.0)(x, np.full(4, 20))
+    got = classifier_guidance(process, model, log_probability, 3.0)(x, np.full(4, 20))
     assert layer.weight.grad is None
     assert got.dtype == np.float32
     assert np.all(got[:, :2] != x)
     np.testing.assert_array_equal(got[:, 2:], 7 * x)
 
 
+@pytest.mark.parametrize("kind", ["x0", "v"])
+def test_pure_noise_says_nothing_of_the_class(kind):
+    """Where α_T = 0 the model's prediction stays; a step before it does not."""
+    process, x = Process(rescale_zero_terminal_snr(cosine(50)), kind), np.ones((4, 2))
+    model = classifier_guidance(process, lambda x, t: 0.5 * x, lambda x, t: x.sum(axis=1), 2.0)
+    np.testing.assert_array_equal(model(x, np.full(4, 49)), 0.5 * x)
+    assert np.all(np.isfinite(model(x, np.full(4, 48))))
+    assert np.all(model(x, np.full(4, 48)) != 0.5 * x)
+
+
 def test_errors():
-    process = Process(cosine(50)).respaced([3, 20, 49])
+    process = Process(cosine(50)).respace([4, 21, 50])
     same, x = lambda x, t: x, np.ones((2, 3))
-    guided_model = classifier_guided(process, same, lambda x, t: x.sum(axis=1), 1.0)
+    guided_model = classifier_guidance(process, same, lambda x, t: x.sum(axis=1), 1.0)
     for t in (19, 50):
         with pytest.raises(ValueError, match=rf"those of the process, \[ 3 20 49\], got \[{t}"):
             guided_model(x, np.full(2, t))
     model = lambda x, t, *condition: x
     with pytest.raises(ValueError, match=r"must be as many arrays, got 3 and 1: a single one is \(labels,\)"):
-        classifier_free(model, np.array([1, 2, 3]), (0,), 2.0)
+        classifier_free_guidance(model, np.array([1, 2, 3]), (0,), 2.0)

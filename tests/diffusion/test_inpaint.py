@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from tinygen.diffusion import Process, ancestral, cosine, inpaint
-from tinygen.diffusion.inpaint import walk
+from tinygen.diffusion import Process, ancestral, cosine, inpaint, last_state
+from tinygen.diffusion.inpaint import visited_times
 
 MEAN = np.array([0.3, -0.5, 0.2])
 COVARIANCE = np.array([[1.0, 0.7, 0.3], [0.7, 0.8, -0.1], [0.3, -0.1, 0.5]])
@@ -16,10 +16,10 @@ MASK, KNOWN = np.array([True, False, False]), np.array([1.4, np.pi, -np.pi])  # 
 
 
 def exact(process):
-    """ε as the best model predicts it: x_t is N(signal·mean, signal²·covariance + noise²)."""
+    """ε as the best model predicts it: x_t is N(α·mean, α²·covariance + σ²). Networks count from 0."""
 
     def model(x, t):
-        a, n = process.schedule.signal[t[0]], process.schedule.noise[t[0]]
+        a, n = process.schedule.alpha[t[0] + 1], process.schedule.sigma[t[0] + 1]
         return n * np.linalg.solve(a**2 * COVARIANCE + n**2 * np.eye(3), (x - a * MEAN).T).T
 
     return model
@@ -47,19 +47,20 @@ def moments(sample, draws):
     rows = sample(rng.standard_normal(shape, float), rng)
     assert rng.drawn == 3 * draws
     assert np.all(rows[:, MASK] == KNOWN[MASK])
-    spread = rows[1:] - rows[0]
-    return rows[0], spread.T @ spread
+    response = rows[1:] - rows[0]
+    return rows[0], response.T @ response
 
 
 def painted(process, repeats=1, jump=1):
     """Mean (2,) and covariance (2, 2) of the two numbers that are filled in."""
-    visits = list(walk(len(process.schedule), repeats, jump))
+    visits = list(visited_times(len(process.schedule), repeats, jump))
     up, down = (int(np.sum(sign * np.diff(visits) > 0)) for sign in (1, -1))
     draws = 1 + up + 2 * down - 1  # x; in a step down the known part's noise and its own, but for the last
 
     def sample(x, rng):
         known = np.tile(KNOWN, (len(x), 1))
-        return inpaint(process, exact(process), x, known, MASK, rng, repeats, jump)
+        states = inpaint(process, exact(process), x, known, MASK, rng=rng, repeats=repeats, jump=jump)
+        return last_state(states)
 
     mean, covariance = moments(sample, draws)
     return mean[1:], covariance[1:, 1:]
@@ -86,14 +87,14 @@ def test_plain_inpainting_is_its_recursion():
     process, one = Process(cosine(40)), np.eye(3)
     s = process.schedule
     mean, covariance = np.zeros(3), one
-    for t in reversed(range(40)):
+    for t in range(40, 0, -1):
         mean, covariance = mean.copy(), covariance.copy()
-        mean[0], covariance[0], covariance[:, 0] = s.signal[t] * KNOWN[0], 0, 0
-        covariance[0, 0] = s.noise[t] ** 2
-        noisy = s.signal[t] ** 2 * COVARIANCE + s.noise[t] ** 2 * one
-        gain = s.signal[t] * COVARIANCE @ np.linalg.inv(noisy)  # of x0 by x_t
+        mean[0], covariance[0], covariance[:, 0] = s.alpha[t] * KNOWN[0], 0, 0
+        covariance[0, 0] = s.sigma[t] ** 2
+        noisy = s.alpha[t] ** 2 * COVARIANCE + s.sigma[t] ** 2 * one
+        gain = s.alpha[t] * COVARIANCE @ np.linalg.inv(noisy)  # of x0 by x_t
         slope = s.posterior_from_x0[t] * gain + s.posterior_from_x[t] * one
-        shift = s.posterior_from_x0[t] * (MEAN - s.signal[t] * gain @ MEAN)
+        shift = s.posterior_from_x0[t] * (MEAN - s.alpha[t] * gain @ MEAN)
         mean, covariance = slope @ mean + shift, slope @ covariance @ slope.T + s.posterior_variance[t] * one
     got = painted(process)
     np.testing.assert_allclose(got[0], mean[1:], atol=1e-11)
@@ -115,11 +116,13 @@ def test_all_known_or_nothing():
     """All known is the data back; with nothing known it is ancestral sampling, with other draws."""
     process, rng = Process(cosine(20)), np.random.default_rng(0)
     x, known = rng.standard_normal((2, 4, 3))
-    np.testing.assert_array_equal(inpaint(process, exact(process), x, known, True, rng, 3, 5), known)
+    np.testing.assert_array_equal(
+        last_state(inpaint(process, exact(process), x, known, True, rng=rng, repeats=3, jump=5)), known
+    )
     zero = OneByOne()
     zero.standard_normal = lambda shape, dtype: np.zeros(shape, dtype)
-    got = inpaint(process, exact(process), x, known, False, zero)
-    np.testing.assert_array_equal(got, ancestral(process, exact(process), x, zero))
+    got = list(inpaint(process, exact(process), x, known, False, rng=zero))
+    np.testing.assert_array_equal(got, list(ancestral(process, exact(process), x, rng=zero)))
 
 
 def test_pictures():
@@ -127,9 +130,12 @@ def test_pictures():
     rng = np.random.default_rng(0)
     x, known = rng.standard_normal((2, 2, 3, 4, 4)).astype(np.float32)
     mask = np.arange(4) < 2
-    draw = lambda seed: inpaint(
-        Process(cosine(20)), lambda x, t: x, x, known, mask, np.random.default_rng(seed), 2, 4, clip=1.0
-    )
+    options = {"repeats": 2, "jump": 4, "clip": 1.0}
+
+    def draw(seed):
+        rng = np.random.default_rng(seed)
+        return last_state(inpaint(Process(cosine(20)), lambda x, t: x, x, known, mask, rng=rng, **options))
+
     got = draw(1)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got[..., :2], known[..., :2])
@@ -138,16 +144,25 @@ def test_pictures():
     assert np.any(draw(2) != got)
 
 
-def test_walk():
-    """By hand: six steps, twice, jumps of two (from 0 to 2, and from 2 to 4)."""
-    assert list(walk(6, 2, 2)) == [5, 4, 3, 2, 3, 4, 3, 2, 1, 0, 1, 2, 1, 0, -1]
-    assert list(walk(4, 1, 2)) == [3, 2, 1, 0, -1]
-    assert list(walk(3, 3, 1)) == [2, 1, 2, 1, 2, 1, 0, 1, 0, 1, 0, -1]
-    assert list(walk(1, 5, 10)) == [0, -1]
+def test_visited_times():
+    """By hand: six steps, twice, jumps of two (from 1 to 3, and from 3 to 5)."""
+    assert list(visited_times(6, 2, 2)) == [6, 5, 4, 3, 4, 5, 4, 3, 2, 1, 2, 3, 2, 1, 0]
+    assert list(visited_times(4, 1, 2)) == [4, 3, 2, 1, 0]
+    assert list(visited_times(3, 3, 1)) == [3, 2, 3, 2, 3, 2, 1, 2, 1, 2, 1, 0]
+    assert list(visited_times(1, 5, 10)) == [1, 0]
+
+
+def test_all_states_are_yielded():
+    """One for each move of `visited_times`, up or down; only the last one has the known part without noise."""
+    process, rng = Process(cosine(6)), np.random.default_rng(0)
+    x, known = rng.standard_normal((2, 4, 3))
+    states = list(inpaint(process, exact(process), x, known, MASK, rng=rng, repeats=2, jump=2))
+    assert len(states) == len(list(visited_times(6, 2, 2))) - 1
+    assert [bool(np.all(state[:, MASK] == known[:, MASK])) for state in states] == [False] * 13 + [True]
 
 
 def test_errors():
-    process, x = Process(cosine(20)), np.zeros((2, 3))
+    process, x, rng = Process(cosine(20)), np.zeros((2, 3)), np.random.default_rng(0)
     for repeats, jump in ((0, 10), (2, 0)):
         with pytest.raises(ValueError, match=f"must be at least 1, got {repeats} and {jump}"):
-            inpaint(process, lambda x, t: x, x, x, True, np.random.default_rng(0), repeats, jump)
+            next(inpaint(process, lambda x, t: x, x, x, True, rng=rng, repeats=repeats, jump=jump))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinygen.data.mixtures import Mixture, ring
-from tinygen.diffusion import Process, ancestral, cosine, ddim, guided, linear
+from tinygen.diffusion import Process, ancestral, cosine, ddim, guide, last_state, linear
 
 N = 4000
 ALARM = 1e-8
@@ -20,20 +20,20 @@ FINITE_STEPS = 0.025
 """How far finite steps may move a distribution function; the schedules here move it by less."""
 
 
-def kept(steps, n):
-    """About n of the steps 0 .. steps - 1, finer toward the data, the last one among them."""
-    return np.unique(np.round(np.linspace(0, math.sqrt(steps - 1), n) ** 2).astype(int))
+def finer_toward_data(steps, n):
+    """About n of the steps 1 ... `steps`, the last one among them."""
+    return 1 + np.unique(np.round(np.linspace(0, math.sqrt(steps - 1), n) ** 2).astype(int))
 
 
 WHOLE = Process(cosine(1000))
-FINE = WHOLE.respaced(kept(1000, 200))  # 190 steps
+FINE = WHOLE.respace(finer_toward_data(1000, 200))  # 190 steps
 EVEN = Process(cosine(300))
 
 
 def exact(mixture, process=WHOLE):
-    """The best model for this data. It is asked by a step's number in the whole process, as a network is."""
+    """The best model for this data. It is given a step's number in the whole process, from 0, as a network is."""
     s = process.schedule
-    return lambda x, t: mixture.eps(x, s.signal[t[0]], s.noise[t[0]])
+    return lambda x, t: mixture.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
 
 
 # -- the checker -----------------------------------------------------------------------------------
@@ -94,10 +94,10 @@ def test_the_checker():
 def std_of_ddim(process, std, eta):
     """The std of what DDIM makes of noise when the data is N(0, std²): each step is linear in x."""
     s, variance = process.schedule, 1.0
-    for t in reversed(range(len(s))):
-        gain = s.signal[t] * std**2 / (s.signal[t] ** 2 * std**2 + s.noise[t] ** 2)  # x0 = gain·x
-        eps = (1 - s.signal[t] * gain) / s.noise[t]
-        left, new = s.alpha_bars_prev[t], eta**2 * s.posterior_variance[t]
+    for t in range(len(s), 0, -1):
+        gain = s.alpha[t] * std**2 / (s.alpha[t] ** 2 * std**2 + s.sigma[t] ** 2)  # x0 = gain·x
+        eps = (1 - s.alpha[t] * gain) / s.sigma[t]
+        left, new = s.alpha_bar[t - 1], eta**2 * s.posterior_variance[t]
         slope = math.sqrt(left) * gain + math.sqrt(1 - left - new) * eps
         variance = slope**2 * variance + new
     return math.sqrt(variance)
@@ -115,17 +115,17 @@ def test_what_finite_steps_cost(process, eta):
 # -- right samplers --------------------------------------------------------------------------------
 
 SAMPLERS = {
-    "ancestral": ancestral,
-    "ancestral, large variance": lambda *args: ancestral(*args, "large"),
-    "DDIM": lambda process, model, x, rng: ddim(process, model, x),
-    "DDIM, η = 1/2": lambda process, model, x, rng: ddim(process, model, x, 0.5, rng),
-    "DDIM, η = 1": lambda process, model, x, rng: ddim(process, model, x, 1.0, rng),
+    "ancestral": lambda *args, rng: ancestral(*args, rng=rng),
+    "ancestral, large variance": lambda *args, rng: ancestral(*args, rng=rng, variance="large"),
+    "DDIM": lambda *args, rng: ddim(*args),
+    "DDIM, η = 1/2": lambda *args, rng: ddim(*args, eta=0.5, rng=rng),
+    "DDIM, η = 1": lambda *args, rng: ddim(*args, eta=1.0, rng=rng),
 }
 
 
 def drawn(sampler, process, model, seed=1):
     rng = np.random.default_rng(seed)
-    return SAMPLERS[sampler](process, model, rng.standard_normal((N, 2)), rng)
+    return last_state(SAMPLERS[sampler](process, model, rng.standard_normal((N, 2)), rng=rng))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -145,7 +145,7 @@ def test_guidance_with_scale_1_is_the_conditional_density():
     with_, without = exact(half), exact(truth)
 
     def samples(scale, with_, without):
-        model = lambda x, t: guided(with_(x, t), without(x, t), scale)
+        model = lambda x, t: guide(with_(x, t), without(x, t), scale)
         return drawn("DDIM", FINE, model)
 
     assert complaints(samples(1.0, with_, without), half) == []
@@ -169,7 +169,7 @@ def variance_for_std(s):
 
 
 def variance_without_denominator(s):
-    s.log_small = s.log_small + np.log(1 - s.alpha_bars)
+    s.log_small = np.append(np.nan, s.log_small[1:] + np.log(1 - s.alpha_bar[1:]))
 
 
 def no_noise(s):
@@ -181,28 +181,29 @@ def coefficients_swapped(s):
 
 
 def alpha_for_its_root(s):
-    s.posterior_from_x = s.posterior_from_x * np.sqrt(s.alphas)
+    s.posterior_from_x = s.posterior_from_x * np.sqrt(1 - s.beta)
 
 
 def even_steps(s):
     """Each from t to t - T//n, though the list is another."""
-    before = s.timesteps - 1000 // len(s)
-    s.alpha_bars_prev = np.where(before < 0, 1.0, WHOLE.schedule.alpha_bars[before])
+    before = s.timesteps[1:] + 1 - 1000 // len(s)
+    s.alpha_bar = np.append(WHOLE.schedule.alpha_bar[np.maximum(before, 0)], np.nan)
 
 
 def no_respacing(s):
     """β of the steps in the list, as they were in the whole process."""
-    s.betas = WHOLE.schedule.betas[s.timesteps]
-    s.posterior_from_x0 = s.betas * np.sqrt(s.alpha_bars_prev) / (1 - s.alpha_bars)
-    s.posterior_from_x = (1 - s.alpha_bars_prev) / (1 - s.alpha_bars) * np.sqrt(1 - s.betas)
+    beta = WHOLE.schedule.beta[s.timesteps[1:] + 1]
+    before, after = s.alpha_bar[:-1], s.alpha_bar[1:]
+    s.posterior_from_x0 = np.append(np.nan, beta * np.sqrt(before) / (1 - after))
+    s.posterior_from_x = np.append(np.nan, (1 - before) / (1 - after) * np.sqrt(1 - beta))
 
 
 def places_for_steps(s):
-    s.timesteps = np.arange(len(s))
+    s.timesteps = np.arange(-1, len(s))
 
 
 def squares_for_roots(s):
-    s.signal, s.noise = s.alpha_bars, 1 - s.alpha_bars
+    s.alpha, s.sigma = s.alpha_bar, 1 - s.alpha_bar
 
 
 WRONG = [
@@ -227,11 +228,11 @@ def ddim_by_hand(room):
     """DDIM with η = 1; without `room` the new noise is added to all of the old, none of which it replaces."""
     s, model, rng = FINE.schedule, exact(ring()), np.random.default_rng(1)
     x = rng.standard_normal((N, 2))
-    for t in reversed(range(len(s))):
+    for t in range(len(s), 0, -1):
         eps = model(x, s.timesteps[[t]])
-        x0, new = (x - s.noise[t] * eps) / s.signal[t], s.posterior_variance[t]
-        left = math.sqrt(1 - s.alpha_bars_prev[t] - room * new)
-        x = math.sqrt(s.alpha_bars_prev[t]) * x0 + left * eps + math.sqrt(new) * rng.standard_normal(x.shape)
+        x0, new = (x - s.sigma[t] * eps) / s.alpha[t], s.posterior_variance[t]
+        left = math.sqrt(1 - s.alpha_bar[t - 1] - room * new)
+        x = math.sqrt(s.alpha_bar[t - 1]) * x0 + left * eps + math.sqrt(new) * rng.standard_normal(x.shape)
     return x
 
 
@@ -242,7 +243,7 @@ def test_new_noise_takes_the_place_of_old():
 
 def test_noise_after_the_last_step_is_seen():
     """For data that is nearly points: of the samples, at least as many as of the data (98.9 %) are within 3
-    stds of a mean. They may be too near, since steps are finite; noise of β_0 scatters them. False alarms:
+    stds of a mean. They may be too near, since steps are finite; noise of β_1 scatters them. False alarms:
     1e-8, by Chernoff's bound."""
     truth, process = ring(std=0.01), Process(linear(100))
     x = drawn("ancestral", process, exact(truth, process))
@@ -256,5 +257,5 @@ def test_noise_after_the_last_step_is_seen():
 
     assert not too_few(x)
     noise = np.random.default_rng(2).standard_normal(x.shape)
-    assert too_few(x + math.sqrt(process.schedule.betas[0]) * noise)
+    assert too_few(x + math.sqrt(process.schedule.beta[1]) * noise)
     assert not too_few(truth.sample(N, np.random.default_rng(3)))

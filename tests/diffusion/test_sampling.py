@@ -15,8 +15,9 @@ from tinygen.diffusion import (
     ddim,
     ddim_encode,
     ddim_step,
+    evenly_spaced,
+    last_state,
     linear,
-    spread,
     sqrt_linear,
 )
 
@@ -27,7 +28,7 @@ KINDS = ("eps", "x0", "v")
 def exact(process, m, s):
     """What the best model says when the data is N(m, s²): E[x0 | x_t] by Gaussian conditioning, put as the
     process wants it. It looks ᾱ up by the number of the step, as a network would."""
-    bars = dict(zip(process.schedule.timesteps.tolist(), process.schedule.alpha_bars.tolist(), strict=True))
+    bars = dict(zip(process.schedule.timesteps.tolist(), process.schedule.alpha_bar.tolist(), strict=True))
 
     def model(x, t):
         assert t.shape == (len(x),)
@@ -67,16 +68,16 @@ def carried(steps, mean=0.0, variance=1.0):
 def ancestral_steps(process, m, s, variance):
     model = exact(process, m, s)
     return [
-        affine(lambda x, rng, t=t: ancestral_step(process, model, x, t, rng, variance))
-        for t in reversed(range(len(process.schedule)))
+        affine(lambda x, rng, t=t: ancestral_step(process, model, x, t, rng=rng, variance=variance))
+        for t in range(len(process.schedule), 0, -1)
     ]
 
 
 def ddim_steps(process, m, s, eta):
     model = exact(process, m, s)
     return [
-        affine(lambda x, rng, t=t: ddim_step(process, model, x, t, eta, rng))
-        for t in reversed(range(len(process.schedule)))
+        affine(lambda x, rng, t=t: ddim_step(process, model, x, t, eta=eta, rng=rng))
+        for t in range(len(process.schedule), 0, -1)
     ]
 
 
@@ -88,30 +89,30 @@ def ddim_steps(process, m, s, eta):
 def test_ancestral_step_is_gaussian_conditioning(schedule, kind):
     """For data N(m, s²), x_{t-1} given x_t is normal. The step has its mean; and its variance when s = 0,
     where it is the small one, and when s = 1, where it is β."""
-    bars = np.append(1.0, schedule.alpha_bars)
+    bars = schedule.alpha_bar
     for m, s, variance in [(0.7, 0.0, "small"), (0.7, 1.0, "large"), (-1.5, 0.4, "small")]:
         steps = ancestral_steps(Process(schedule, kind), m, s, variance)[::-1]
-        for t, (slope, shift, sigma) in enumerate(steps):
-            before, after = (bars[u] * s**2 + 1 - bars[u] for u in (t, t + 1))  # Var x_{t-1}, Var x_t
-            covariance = math.sqrt(1 - schedule.betas[t]) * before
+        for t, (slope, shift, sigma) in enumerate(steps, 1):
+            before, after = (bars[u] * s**2 + 1 - bars[u] for u in (t - 1, t))  # Var x_{t-1}, Var x_t
+            covariance = math.sqrt(1 - schedule.beta[t]) * before
             wanted = covariance / after
             assert slope == pytest.approx(wanted, abs=1e-9)
             assert shift == pytest.approx(
-                math.sqrt(bars[t]) * m - wanted * math.sqrt(bars[t + 1]) * m, abs=1e-9
+                math.sqrt(bars[t - 1]) * m - wanted * math.sqrt(bars[t]) * m, abs=1e-9
             )
-            if t == 0:
+            if t == 1:
                 assert sigma == 0  # the last step adds no noise
             elif s in (0.0, 1.0):
                 assert sigma**2 == pytest.approx(before - covariance**2 / after, rel=1e-8)
 
 
-@pytest.mark.parametrize("schedule", [*SCHEDULES, linear(100).respaced([0, 3, 50, 98, 99])])
+@pytest.mark.parametrize("schedule", [*SCHEDULES, linear(100).respace([1, 4, 51, 99, 100])])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_with_eta_1_is_ancestral_sampling(schedule, kind):
     process = Process(schedule, kind)
     steps = np.array(ddim_steps(process, 0.7, 0.4, 1.0))
     np.testing.assert_allclose(steps, ancestral_steps(process, 0.7, 0.4, "small"), rtol=0, atol=1e-9)
-    variances = schedule.posterior_variance[::-1]
+    variances = schedule.posterior_variance[:0:-1]
     np.testing.assert_allclose(steps[:, 2] ** 2, variances, rtol=1e-9, atol=1e-20)
 
 
@@ -120,9 +121,9 @@ def test_ddim_with_eta_1_is_ancestral_sampling(schedule, kind):
 def test_ddim_step_is_the_exact_affine_map(eta, kind):
     """sqrt(ᾱ')·x0 + sqrt(1 - ᾱ' - σ²)·ε + σz with σ of eq. 16, for steps that are not evenly spaced; ᾱ' is
     that of the step before in the list, 1 before the first."""
-    whole, kept, m, s = cosine(100), [0, 3, 50, 98, 99], 0.7, 0.4
-    steps = ddim_steps(Process(whole.respaced(kept), kind), m, s, eta)[::-1]
-    bars = [1.0, *whole.alpha_bars[kept]]
+    whole, kept, m, s = cosine(100), [1, 4, 51, 99, 100], 0.7, 0.4
+    steps = ddim_steps(Process(whole.respace(kept), kind), m, s, eta)[::-1]
+    bars = [1.0, *whole.alpha_bar[kept]]
     for bar, after, (slope, shift, sigma) in zip(bars[:-1], bars[1:], steps, strict=True):
         a, variance = math.sqrt(after), after * s**2 + 1 - after
         gain = a * s**2 / variance  # of x0 by x
@@ -136,15 +137,15 @@ def test_ddim_step_is_the_exact_affine_map(eta, kind):
 
 def test_clip_bounds_the_data_and_gives_the_noise_that_fits():
     process, x = Process(linear(100)), np.array([[0.3, -4.0, 5.0]])
-    model = lambda x, t: np.zeros_like(x)  # x0 = x / signal
-    s, t = process.schedule, 60
-    x0 = np.clip(x / s.signal[t], -1, 1)
-    assert np.abs(x / s.signal[t]).max() > 1
-    eps = (x - s.signal[t] * x0) / s.noise[t]
+    model = lambda x, t: np.zeros_like(x)  # x0 = x / alpha
+    s, t = process.schedule, 61
+    x0 = np.clip(x / s.alpha[t], -1, 1)
+    assert np.abs(x / s.alpha[t]).max() > 1
+    eps = (x - s.alpha[t] * x0) / s.sigma[t]
     np.testing.assert_allclose(
-        ddim_step(process, model, x, t, clip=1.0), s.signal[t - 1] * x0 + s.noise[t - 1] * eps, rtol=1e-12
+        ddim_step(process, model, x, t, clip=1.0), s.alpha[t - 1] * x0 + s.sigma[t - 1] * eps, rtol=1e-12
     )
-    mean = ancestral_step(process, model, x, t, Constant(0.0), clip=1.0)
+    mean = ancestral_step(process, model, x, t, rng=Constant(0.0), clip=1.0)
     np.testing.assert_allclose(mean, process.posterior(x0, x, t)[0], rtol=1e-12)
 
 
@@ -155,19 +156,19 @@ def test_clip_bounds_the_data_and_gives_the_noise_that_fits():
 def test_ancestral_sampling_of_a_point_ends_there(kind):
     process = Process(linear(50), kind)
     x = np.random.default_rng(0).standard_normal((5, 2))
-    got = ancestral(process, exact(process, 0.7, 0.0), x, np.random.default_rng(1))
+    got = last_state(ancestral(process, exact(process, 0.7, 0.0), x, rng=np.random.default_rng(1)))
     np.testing.assert_allclose(got, 0.7, atol=1e-10)
 
 
 @pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
 def test_ancestral_sampling_of_unit_variance_ends_in_the_data(schedule):
-    """With the large variance each step is exact for N(m, 1), but for β_0 at the end, which is not added, and
+    """With the large variance each step is exact for N(m, 1), but for β_1 at the end, which is not added, and
     what x_T has of the mean, which noise has not."""
     steps = ancestral_steps(Process(schedule), 0.7, 1.0, "large")
-    mean, variance = carried(steps, mean=schedule.signal[-1] * 0.7)
+    mean, variance = carried(steps, mean=schedule.alpha[-1] * 0.7)
     assert mean == pytest.approx(0.7, abs=1e-9)
-    assert variance == pytest.approx(1 - schedule.betas[0], abs=1e-9)
-    assert carried(steps)[0] == pytest.approx(0.7, abs=schedule.signal[-1])
+    assert variance == pytest.approx(1 - schedule.beta[1], abs=1e-9)
+    assert carried(steps)[0] == pytest.approx(0.7, abs=schedule.alpha[-1])
 
 
 @pytest.mark.parametrize("schedule", [linear, sqrt_linear, cosine])
@@ -178,7 +179,7 @@ def test_ancestral_sampling_comes_to_the_data_with_more_steps(schedule, variance
     m, s = 0.7, 0.5
     schedules = [schedule(n) for n in (100, 400, 1600)]
     means, variances = np.transpose([carried(ancestral_steps(Process(c), m, s, variance)) for c in schedules])
-    assert np.all(np.abs(means - m) < [c.signal[-1] for c in schedules])
+    assert np.all(np.abs(means - m) < [c.alpha[-1] for c in schedules])
     errors = np.abs(variances - s**2)
     assert np.all(errors[1:] < 0.4 * errors[:-1])
 
@@ -191,7 +192,7 @@ def test_ddim_is_the_map_of_noise_to_the_data(schedule):
     assert math.sqrt(variance) == pytest.approx(0.5, abs=0.01)
     process = Process(schedule)
     x = np.array([[-2.0], [0.0], [1.0]])
-    got = ddim(process, exact(process, 0.7, 0.5), x)
+    got = last_state(ddim(process, exact(process, 0.7, 0.5), x))
     np.testing.assert_allclose(got, mean + math.sqrt(variance) * x, rtol=1e-10)
 
 
@@ -203,10 +204,11 @@ def test_moments_of_samples(sampler):
     rng = np.random.default_rng(7)
     x, model = rng.standard_normal((n, 1)), exact(process, m, s)
     if sampler == "eta 0.5":
-        got, steps = ddim(process, model, x, 0.5, rng), ddim_steps(process, m, s, 0.5)
+        states, steps = ddim(process, model, x, eta=0.5, rng=rng), ddim_steps(process, m, s, 0.5)
     else:
-        got, steps = ancestral(process, model, x, rng, sampler), ancestral_steps(process, m, s, sampler)
-    mean, variance = carried(steps)
+        states = ancestral(process, model, x, rng=rng, variance=sampler)
+        steps = ancestral_steps(process, m, s, sampler)
+    got, (mean, variance) = last_state(states), carried(steps)
     assert abs(got.mean() - mean) < 5.5 * math.sqrt(variance / n)
     assert abs(got.var() - variance) < 5.5 * variance * math.sqrt(2 / n)
 
@@ -221,10 +223,10 @@ def test_a_respaced_sampler_asks_about_the_steps_it_keeps():
         asked.append(t)
         return np.zeros_like(x)
 
-    process = Process(linear(100)).respaced([0, 41, 99])
-    ddim(process, model, np.ones((2, 3)))
-    ancestral(process, model, np.ones((2, 3)), np.random.default_rng(0))
-    np.testing.assert_array_equal(asked, [[99, 99], [41, 41], [0, 0]] * 2)
+    process = Process(linear(100)).respace([1, 42, 100])
+    list(ddim(process, model, np.ones((2, 3))))
+    list(ancestral(process, model, np.ones((2, 3)), rng=np.random.default_rng(0)))
+    np.testing.assert_array_equal(asked, [[99, 99], [41, 41], [0, 0]] * 2)  # networks count from 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -234,11 +236,12 @@ def test_encode_then_decode_returns(kind):
     model = exact(whole, 0.7, 0.5)
     errors = []
     for n in (50, 100, 200):
-        process = whole.respaced(spread(1000, n))
-        errors.append(np.abs(ddim(process, model, ddim_encode(process, model, x)) - x).max())
-    process = whole.respaced(spread(1000, 50))
+        process = whole.respace(evenly_spaced(1000, n))
+        there_and_back = last_state(ddim(process, model, ddim_encode(process, model, x)))
+        errors.append(np.abs(there_and_back - x).max())
+    process = whole.respace(evenly_spaced(1000, 50))
     solved = ddim_encode(process, model, x, iterations=60)
-    np.testing.assert_allclose(ddim(process, model, solved), x, atol=1e-9)
+    np.testing.assert_allclose(last_state(ddim(process, model, solved)), x, atol=1e-9)
     assert errors[0] < 0.1
     assert errors[1] < 0.6 * errors[0]
     assert errors[2] < 0.6 * errors[1]
@@ -248,7 +251,34 @@ def test_encode_of_noise_that_does_not_depend_on_x():
     """Then one iteration solves it."""
     process, x = Process(cosine(20)), np.array([[-0.5, 0.7]])
     model = lambda x, t: np.full_like(x, 0.3) + 0.01 * t[:, None]
-    np.testing.assert_allclose(ddim(process, model, ddim_encode(process, model, x)), x, rtol=1e-11)
+    got = last_state(ddim(process, model, ddim_encode(process, model, x)))
+    np.testing.assert_allclose(got, x, rtol=1e-11)
+
+
+# -- states ----------------------------------------------------------------------------------------
+
+
+def test_a_sampler_yields_its_states():
+    """One after every step, as its steps make them; nothing happens before the first is asked for."""
+    process, rng = Process(cosine(20)), np.random.default_rng
+    model, x = exact(process, 0.7, 0.5), rng(0).standard_normal((4, 3))
+    for states, step in (
+        (ddim(process, model, x), lambda x, t, _: ddim_step(process, model, x, t)),
+        (
+            ddim(process, model, x, eta=0.5, rng=rng(1), clip=1.0),
+            lambda x, t, draws: ddim_step(process, model, x, t, eta=0.5, rng=draws, clip=1.0),
+        ),
+        (
+            ancestral(process, model, x, rng=rng(1), variance="large"),
+            lambda x, t, draws: ancestral_step(process, model, x, t, rng=draws, variance="large"),
+        ),
+    ):
+        film, now, draws = list(states), x, rng(1)
+        assert len(film) == 20
+        for t, state in zip(range(20, 0, -1), film, strict=True):
+            now = step(now, t, draws)
+            np.testing.assert_array_equal(state, now)
+    np.testing.assert_array_equal(last_state(ddim(process, model, x)), list(ddim(process, model, x))[-1])
 
 
 # -- models, dtypes, seeds, errors -----------------------------------------------------------------
@@ -265,9 +295,9 @@ def test_a_module_is_a_model():
 
     process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
     for got in (
-        ancestral(process, model, x, np.random.default_rng(2)),
-        ancestral(process, model, x, np.random.default_rng(2), "large", clip=1.0),
-        ddim(process, model, x, 0.5, np.random.default_rng(2)),
+        last_state(ancestral(process, model, x, rng=np.random.default_rng(2))),
+        last_state(ancestral(process, model, x, rng=np.random.default_rng(2), variance="large", clip=1.0)),
+        last_state(ddim(process, model, x, eta=0.5, rng=np.random.default_rng(2))),
         ddim_encode(process, model, x),
     ):
         assert isinstance(got, np.ndarray)
@@ -278,24 +308,24 @@ def test_a_module_is_a_model():
 def test_the_seed_decides():
     process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3))
     model = exact(process, 0.7, 0.5)
-    draw = lambda seed: ancestral(process, model, x, np.random.default_rng(seed))
+    draw = lambda seed: last_state(ancestral(process, model, x, rng=np.random.default_rng(seed)))
     np.testing.assert_array_equal(draw(0), draw(0))
     assert np.any(draw(0) != draw(1))
-    np.testing.assert_array_equal(ddim(process, model, x), ddim(process, model, x))
+    np.testing.assert_array_equal(list(ddim(process, model, x)), list(ddim(process, model, x)))
 
 
 def test_errors():
     process, x = Process(linear(30)), np.zeros((4, 3))
     same = lambda x, t: x
     with pytest.raises(ValueError, match=r"the model made \(4, 6\) of x \(4, 3\): it must keep the shape"):
-        ddim(process, lambda x, t: np.zeros((4, 6)), x)
+        last_state(ddim(process, lambda x, t: np.zeros((4, 6)), x))
     with pytest.raises(ValueError, match=r"eta must be within \[0, 1\], got 1\.5"):
-        ddim(process, same, x, 1.5)
+        last_state(ddim(process, same, x, eta=1.5))
     with pytest.raises(ValueError, match=r"eta=0\.5 adds noise: pass a generator"):
-        ddim(process, same, x, 0.5)
+        last_state(ddim(process, same, x, eta=0.5))
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         ddim_encode(process, same, x, iterations=0)
     with pytest.raises(ValueError, match='variance must be "small", "large" or "learned", got \'medium\''):
-        ancestral(process, same, x, np.random.default_rng(0), "medium")
-    with pytest.raises(IndexError, match=r"t must be within 0 \.\. 29, got -1"):
-        ddim_step(process, same, x, -1)
+        last_state(ancestral(process, same, x, rng=np.random.default_rng(0), variance="medium"))
+    with pytest.raises(IndexError, match=r"t must be within 1 \.\. 30, got 0"):
+        ddim_step(process, same, x, 0)

@@ -1,7 +1,7 @@
 """Mixtures of Gaussians: data whose density, score and best denoiser are known exactly.
 
 A diffusion that learned from samples can be judged by them without another model, and a sampler can be tested
-with the exact score, without any learning. All of it follows from one fact: signal·x0 + noise·ε, with x0 from
+with the exact score, without any learning. All of it follows from one fact: alpha·x_0 + sigma·ε, with x_0 from
 a mixture and ε ~ N(0, 1), is a mixture again.
 
 Formulas are written with NumPy functions that `Tensor` answers too, so `tinygen.grad` goes through them.
@@ -88,30 +88,30 @@ class Mixture:
 
     # -- diffusion ---------------------------------------------------------------------------------
 
-    def diffused(self, signal: float, noise: float) -> Mixture:
-        """The mixture of x_t = signal·x0 + noise·ε, of which this is the mixture of x0; ε ~ N(0, 1)."""
-        return Mixture(self.weights, signal * self.means, np.hypot(signal * self.stds, noise))
+    def diffused(self, alpha: float, sigma: float) -> Mixture:
+        """The mixture of x_t = alpha·x_0 + sigma·ε, where x_0 is of this mixture; ε ~ N(0, 1)."""
+        return Mixture(self.weights, alpha * self.means, np.hypot(alpha * self.stds, sigma))
 
-    def eps(self, x: Any, signal: float, noise: float) -> Any:
+    def eps(self, x: Any, alpha: float, sigma: float) -> Any:
         """E[ε | x_t = x], (N, D): what the best model predicts of the noise in the points x (N, D). It is
-        -noise times the score of x_t (Tweedie's formula: Efron 2011)."""
-        return -noise * self.diffused(signal, noise).score(x)
+        -sigma times the score of x_t (Tweedie's formula: Efron 2011)."""
+        return -sigma * self.diffused(alpha, sigma).score(x)
 
-    def x0(self, x: Any, signal: float, noise: float) -> Any:
-        """E[x0 | x_t = x], (N, D): in each component the data is m + signal·s²/(signal²·s² + noise²)·
-        (x - signal·m) on average, by Gaussian conditioning."""
-        there = self.diffused(signal, noise)
+    def x0(self, x: Any, alpha: float, sigma: float) -> Any:
+        """E[x_0 | x_t = x], (N, D): in each component the data is m + alpha·s²/(alpha²·s² + sigma²)·
+        (x - alpha·m) on average, by Gaussian conditioning."""
+        there = self.diffused(alpha, sigma)
         chosen = there.responsibilities(x)  # (N, K)
-        gain = signal * self.stds**2 / there.stds**2  # (K,)
-        return chosen @ (self.means * (1 - gain * signal)[:, None]) + (chosen @ gain)[:, None] * x
+        gain = alpha * self.stds**2 / there.stds**2  # (K,)
+        return chosen @ (self.means * (1 - gain * alpha)[:, None]) + (chosen @ gain)[:, None] * x
 
-    def eps_floor(self, signal: float, noise: float, fineness: float = 5.0) -> float:
+    def eps_floor(self, alpha: float, sigma: float, fineness: float = 5.0) -> float:
         """The least possible E|ε - ε̂(x_t)|²/D, which ε̂ = E[ε | x_t] reaches: 1 - E|E[ε | x_t]|²/D.
 
         The expectation is a sum over a regular grid on the line or the plane, `fineness` points to the
         smallest std of x_t, up to 9 stds around all means. For such smooth functions that is as good as
         exact: off by less than 1e-7 unless stds differ widely. ValueError when D > 2."""
-        there = self.diffused(signal, noise)
+        there = self.diffused(alpha, sigma)
         dim = there.means.shape[1]
         if dim > 2:
             raise ValueError(f"a grid has too many points in {dim} dimensions: the floor is for D = 1 or 2")
@@ -119,7 +119,7 @@ class Mixture:
         low, high = there.means.min(axis=0) - margin, there.means.max(axis=0) + margin
         axes = [np.arange(a, b + step, step) for a, b in zip(low, high, strict=True)]
         x = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, dim)  # (N, D)
-        squares = np.sum(self.eps(x, signal, noise) ** 2, axis=1)
+        squares = np.sum(self.eps(x, alpha, sigma) ** 2, axis=1)
         return float(1 - step**dim * np.sum(np.exp(there.log_density(x)) * squares) / dim)
 
 

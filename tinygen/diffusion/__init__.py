@@ -1,34 +1,66 @@
-"""Diffusion: noise put into data step by step, and taken out again by a model that learned to see it."""
+"""Diffusion: noise is added to data step by step, and a model learns to remove it.
+
+x_0 is the data, t = 1 ... T are the steps (`schedule`). Read `schedule`, `process`, `loss`, `sampling`; then
+`dpm_solver`, `guidance`, `inpaint`, `bound`.
+"""
 
 from tinygen.diffusion.bound import Bound, bits_per_dim
-from tinygen.diffusion.guidance import classifier_free, classifier_guided, guided
+from tinygen.diffusion.guidance import (
+    classifier_free_guidance,
+    classifier_guidance,
+    guide,
+    rescale_guidance,
+)
 from tinygen.diffusion.inpaint import inpaint
 from tinygen.diffusion.loss import hybrid_loss, hybrid_loss_at, loss_at, min_snr, simple_loss
 from tinygen.diffusion.process import Process
-from tinygen.diffusion.sampling import ancestral, ancestral_step, ddim, ddim_encode, ddim_step
-from tinygen.diffusion.schedule import Schedule, cosine, linear, spread, sqrt_linear
+from tinygen.diffusion.sampling import (
+    Model,
+    Sampler,
+    ancestral,
+    ancestral_step,
+    ddim,
+    ddim_encode,
+    ddim_step,
+    last_state,
+    predict,
+)
+from tinygen.diffusion.schedule import (
+    Schedule,
+    cosine,
+    evenly_spaced,
+    linear,
+    rescale_zero_terminal_snr,
+    sqrt_linear,
+)
 
 __all__ = [
     "Bound",
+    "Model",
     "Process",
+    "Sampler",
     "Schedule",
     "ancestral",
     "ancestral_step",
     "bits_per_dim",
-    "classifier_free",
-    "classifier_guided",
+    "classifier_free_guidance",
+    "classifier_guidance",
     "cosine",
     "ddim",
     "ddim_encode",
     "ddim_step",
-    "guided",
+    "evenly_spaced",
+    "guide",
     "hybrid_loss",
     "hybrid_loss_at",
     "inpaint",
+    "last_state",
     "linear",
     "loss_at",
     "min_snr",
+    "predict",
+    "rescale_guidance",
+    "rescale_zero_terminal_snr",
     "simple_loss",
-    "spread",
     "sqrt_linear",
 ]

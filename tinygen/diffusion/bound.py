@@ -1,16 +1,16 @@
-"""How many bits does a diffusion spend on the data? The variational bound on -log p(x0), the sum of
+"""How many bits does a diffusion model need for the data? The variational bound on -log p(x_0) is the sum of
 
-    KL(q(x_{T-1} | x0) ‖ N(0, 1))                               what the last step still shows of the data,
-    E KL(q(x_{t-1} | x_t, x0) ‖ p(x_{t-1} | x_t)), t ≥ 1        what each step of the model is off by,
-    E -log p(x0 | x_0),                                         and its last step, to the data itself
+    L_T = KL(q(x_T | x_0) ‖ N(0, 1))                                   the prior: x_T still depends on x_0,
+    L_{t-1} = E KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)), t ≥ 2    the error of the model's step t,
+    L_0 = E -log p(x_0 | x_1)                                          the cost of the last step, to the data
 
-(Ho, Jain & Abbeel 2020, arXiv:2006.11239, eq. 5, with steps from 0 as in `schedule`). Divided by the entries
-of x0 it is in bits per dimension: a figure to compare models of the same data by, without looking at samples.
+(Ho, Jain & Abbeel 2020, arXiv:2006.11239, eq. 5). Divided by the number of entries of x_0 it is in bits per
+dimension: a figure that compares models of the same data, without looking at samples.
 
-The last step has to name one of the data's `levels`: numbers at even distances from -1 to 1, 256 of them for
-pictures of bytes. Its normal distribution gives each the interval around it, and the outermost two all that
-is beyond (eq. 13). Data without levels has densities in place of probabilities: `levels` is None.
-"""
+The last step chooses one of the data's `levels`: evenly spaced numbers from -1 to 1, 256 of them for pictures
+of bytes. A level's probability is the integral of the normal density over the interval around it; the two
+outermost intervals extend to infinity (eq. 13). Data without levels has densities in place of probabilities:
+`levels` is None. """
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen import ops
-from tinygen.diffusion.process import Process, Variance, at
+from tinygen.diffusion.process import Process, Variance, coefficient
 from tinygen.diffusion.sampling import Model, predict
 from tinygen.ops.random import noise_like
 from tinygen.tensor import Array
 from tinygen.types import Floats
 
-LEAST = 1e-12
-"""Probabilities below are taken for this one: the difference of two numbers near 1 has no digits left there.
-So a model that is sure of a wrong level is let off with 40 bits."""
+MIN_PROBABILITY = 1e-12
+"""Smaller probabilities are raised to this value: the difference of two numbers near 1 has lost all digits
+there. So a model that is sure of a wrong level pays at most 40 bits."""
 
 
 class Bound(NamedTuple):
-    """Bits per dimension: of each step (T,), that to the data being the first, and of the prior."""
+    """Bits per dimension: of the steps (T,), L_0 ... L_{T-1}, and of the prior, L_T."""
 
     steps: Floats
     prior: float
@@ -47,25 +47,26 @@ def bits_per_dim(
     process: Process,
     model: Model,
     x0: Array,
+    *,
     rng: np.random.Generator,
     levels: int | None,
     variance: Variance = "small",
     clip: float | None = None,
 ) -> Bound:
-    """The bound for data x0 (B, ...), the mean over the batch, with one draw of x_t for each x0 and t.
+    """The bound for data x0 (B, ...), the mean over the batch, with one draw of x_t for each x_0 and t.
 
-    The model, `variance` and `clip` are those of `ancestral`. Raises ValueError for data that is not on its
+    The model, `variance` and `clip` are as in `ancestral`. Raises ValueError for data that is not on its
     levels."""
     if levels is not None:
         check_levels(x0, levels)
-    steps = np.zeros(len(process.schedule))
+    s = process.schedule
+    steps = np.zeros(len(s))
     exact = x0.astype(np.float64)  # for the differences of numbers near 1
-    for t in range(len(process.schedule)):
+    for t in range(1, len(s) + 1):
         x = process.diffuse(x0, t, noise_like(x0, rng))
-        guess, _, log_variance = predict(process, model, x, t, clip, variance)
-        steps[t] = float(step_bits(process, exact, t, guess, log_variance, levels).mean())
-    signal, noise = process.schedule.signal[-1], process.schedule.noise[-1]
-    prior = ops.kl_gaussian(signal * exact, np.full_like(exact, 2 * math.log(noise)))
+        x0_hat, _, log_variance = predict(process, model, x, t, clip, variance)
+        steps[t - 1] = float(step_bits(process, exact, t, x0_hat, log_variance, levels).mean())
+    prior = ops.kl_gaussian(s.alpha[-1] * exact, np.full_like(exact, 2 * math.log(s.sigma[-1])))
     return Bound(steps, float(prior) / math.log(2))
 
 
@@ -81,32 +82,32 @@ def check_levels(x0: Array, levels: int) -> None:
         )
 
 
-def step_bits(process: Process, x0: Array, t: Any, guess: Any, log_variance: Any, levels: int | None) -> Any:
-    """What the step from x_t costs in each entry of x0 (B, ...), in bits, where the model takes `guess`
-    (B, ...) for the data, and gives its step back this logarithm of the variance. Differentiable by both."""
+def step_bits(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: Any, levels: int | None) -> Any:
+    """L_{t-1} in each entry of x0 (B, ...), in bits, for a model whose x_0 in x_t is x0_hat (B, ...) and
+    whose step back has this logarithm of the variance. Differentiable in both."""
     t = np.broadcast_to(t, len(x0))
-    back = step_divergence(process, x0, t, guess, log_variance)
-    last = -log_likelihood(x0, guess, log_variance, levels)
-    first_step = (t == 0).reshape(-1, *(1,) * (x0.ndim - 1))
-    return np.where(first_step, last, back) / math.log(2)
+    back = step_divergence(process, x0, t, x0_hat, log_variance)
+    last = -log_likelihood(x0, x0_hat, log_variance, levels)
+    is_last = (t == 1).reshape(-1, *(1,) * (x0.ndim - 1))
+    return np.where(is_last, last, back) / math.log(2)
 
 
-def step_divergence(process: Process, x0: Array, t: Any, guess: Any, log_variance: Any) -> Any:
-    """KL(q(x_{t-1} | x_t, x0) ‖ p(x_{t-1} | x_t)) in each entry (B, ...), in nats: both are normal, and their
-    means differ in nothing but what they have of the data."""
+def step_divergence(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: Any) -> Any:
+    """KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) in each entry (B, ...), in nats: of two normal
+    distributions whose means differ only by the difference of x_0 and the model's x_0."""
     s = process.schedule
-    ratio = at(s.log_small, t, x0) - log_variance
-    off = at(s.posterior_from_x0, t, x0) * (x0 - guess)
-    return 0.5 * (np.exp(ratio) - 1 - ratio + off * off * np.exp(-log_variance))
+    ratio = coefficient(s.log_small, t, x0) - log_variance
+    difference = coefficient(s.posterior_from_x0, t, x0) * (x0 - x0_hat)
+    return 0.5 * (np.exp(ratio) - 1 - ratio + difference * difference * np.exp(-log_variance))
 
 
 def log_likelihood(x: Array, mean: Any, log_variance: Any, levels: int | None) -> Any:
-    """ln of the density of N(mean, exp(log_variance)) at x (B, ...) for levels=None, else of what it gives
-    to the level that x is."""
-    narrow = np.exp(-0.5 * log_variance)
+    """ln of the density of N(mean, exp(log_variance)) at x (B, ...), where levels is None; else ln of the
+    probability of the level x."""
+    inverse_std = np.exp(-0.5 * log_variance)
     if levels is None:
-        return -0.5 * (np.square((x - mean) * narrow) + log_variance + math.log(2 * math.pi))
-    half = 1 / (levels - 1)  # of the interval of a level
-    below, above = (ops.erf((x + d - mean) * (narrow / math.sqrt(2))) for d in (-half, half))
+        return -0.5 * (np.square((x - mean) * inverse_std) + log_variance + math.log(2 * math.pi))
+    half = 1 / (levels - 1)  # of the interval around a level
+    below, above = (ops.erf((x + d - mean) * (inverse_std / math.sqrt(2))) for d in (-half, half))
     inside = np.where(x > 1 - half, 1.0, above) - np.where(x < half - 1, -1.0, below)
-    return np.log(np.maximum(0.5 * inside, LEAST))
+    return np.log(np.maximum(0.5 * inside, MIN_PROBABILITY))

@@ -1,11 +1,9 @@
-"""Inpainting: a model of whole pictures fills in the part that is missing, without being trained for that.
+"""Inpainting: a model of whole pictures fills in a missing part, without being trained for it.
 
-Before each step of ancestral sampling the known part of x_t is put in, with its own noise of that step, so
-that the model makes the rest to go with it. But the rest of x_t was made before the known part got this
-noise, and never quite fits. RePaint (Lugmayr et al. 2022, arXiv:2201.09865, section 4.2 and algorithm 1) goes
-some steps back into noise, and makes them again with the known part renewed: time after time the two grow
-together.
-"""
+Before each step of ancestral sampling the known part of x_t is put in, with noise of step t, so that the
+model makes the rest fit it. But the rest of x_t was made before this noise was drawn, and never fits quite
+well. RePaint (Lugmayr et al. 2022, arXiv:2201.09865, section 4.2 and algorithm 1) goes some steps back into
+noise and makes them again with the known part renewed: each time, the two parts fit better. """
 
 from __future__ import annotations
 
@@ -27,39 +25,43 @@ def inpaint(
     x: Array,
     known: Array,
     mask: Any,
+    *,
     rng: np.random.Generator,
     repeats: int = 1,
     jump: int = 10,
     variance: Variance = "small",
     clip: float | None = None,
-) -> Array:
-    """Data (B, ...) that is `known` (B, ...) where `mask` is true (bools that broadcast with it), and made
-    from noise x (B, ...) elsewhere.
+) -> Iterator[Array]:
+    """A sampler: yields every state (B, ...) on the way from noise x = x_T to data that is `known` (B, ...)
+    where `mask` is true (bools that broadcast with it), and made by the model elsewhere.
 
-    Every `jump` steps it goes that far back, `repeats` - 1 times: with 1 it never does, with r the model is
-    asked about r times as often. What `known` holds elsewhere does not matter, if it is finite. The model,
-    `variance` and `clip` are those of `ancestral`. Raises ValueError for repeats or jump below 1."""
+    Every `jump` steps it goes that far back into noise, `repeats` - 1 times: with repeats = 1 it never does,
+    with r the model is called about r times as often. The entries of `known` where the mask is false do not
+    matter, if they are finite. The model, `variance` and `clip` are as in `ancestral`. Raises ValueError for
+    repeats or jump below 1."""
     mask = np.broadcast_to(mask, x.shape)
-    for before, after in pairwise(walk(len(process.schedule), repeats, jump)):
-        if after > before:
-            x = process.step(x, after, noise_like(x, rng))
+    for t, following in pairwise(visited_times(len(process.schedule), repeats, jump)):
+        if following > t:
+            x = process.step(x, following, noise_like(x, rng))
         else:
-            x = np.where(mask, process.diffuse(known, before, noise_like(x, rng)), x)
-            x = ancestral_step(process, model, x, before, rng, variance, clip)
-    return np.where(mask, known, x)
+            x = np.where(mask, process.diffuse(known, t, noise_like(x, rng)), x)
+            x = ancestral_step(process, model, x, t, rng=rng, variance=variance, clip=clip)
+        yield x if following > 0 else np.where(mask, known, x)
 
 
-def walk(steps: int, repeats: int, jump: int) -> Iterator[int]:
-    """Which x_t RePaint comes by: from steps - 1 down to the data, -1, but at 0, jump, 2·jump, ... that far
-    up again, `repeats` - 1 times each."""
+def visited_times(steps: int, repeats: int, jump: int) -> Iterator[int]:
+    """The t of each x_t that RePaint visits: from `steps` down to 0, the data; but from 1, 1 + jump, 1 +
+    2·jump, ... it goes up by `jump` again, `repeats` - 1 times each.
+
+    Raises ValueError for repeats or jump below 1."""
     if repeats < 1 or jump < 1:
         raise ValueError(f"repeats and jump must be at least 1, got {repeats} and {jump}")
-    left = dict.fromkeys(range(0, steps - jump, jump), repeats - 1)
-    t = steps - 1
+    jumps_left = dict.fromkeys(range(1, steps - jump + 1, jump), repeats - 1)
+    t = steps
     yield t
-    while t >= 0:
-        if left.get(t, 0) > 0:
-            left[t] -= 1
+    while t > 0:
+        if jumps_left.get(t, 0) > 0:
+            jumps_left[t] -= 1
             for _ in range(jump):
                 t += 1
                 yield t

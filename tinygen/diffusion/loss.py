@@ -1,5 +1,5 @@
-"""What a diffusion model is trained by: the squared error of its prediction (Ho et al. 2020, eq. 14), and
-where it learns variances the variational bound (Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1)."""
+"""The loss of a diffusion model: the squared error of its prediction (Ho et al. 2020, eq. 14), and where it
+learns variances also the variational bound (Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.diffusion.bound import step_bits
-from tinygen.diffusion.process import Process, at, halves
+from tinygen.diffusion.process import Process, coefficient, split_variance
 from tinygen.ops.random import noise_like
 from tinygen.tape import detach
 from tinygen.tensor import Array
 from tinygen.types import Floats
 
 
-def min_snr(process: Process, most: float = 5.0) -> Floats:
-    """Weights (T,) for `loss_at` with which a step counts as the error of the data does, times its ratio of
-    signal to noise, signal²/noise², but no more than `most` (Hang et al. 2023, arXiv:2303.09556). The steps
-    next to the data, where that is thousands, don't outweigh the others then; nor do those next to the noise,
-    as they do in the error of ε."""
-    ratio: Floats = np.square(process.schedule.signal / process.schedule.noise)
-    of_data = {"eps": ratio, "x0": np.ones_like(ratio), "v": ratio + 1}  # error² of that, by error² of x0
-    weights: Floats = np.minimum(ratio, most) / of_data[process.predicts]
-    return weights
+def min_snr(process: Process, gamma: float = 5.0) -> Floats:
+    """Weights (T + 1,) for `loss_at`, entry 0 unused: step t counts as the squared error of x_0 times the
+    signal-to-noise ratio α_t²/σ_t², capped at `gamma` (Hang et al. 2023, arXiv:2303.09556).
+
+    Without the cap, steps near the data, where the ratio is in the thousands, would dominate; with the plain
+    loss of ε, steps near pure noise do."""
+    s = process.schedule
+    snr: Floats = np.square(s.alpha[1:] / s.sigma[1:])
+    error_ratio = {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}  # squared error of that, by that of x_0
+    weights: Floats = np.minimum(snr, gamma) / error_ratio[process.predicts]
+    return np.append(0.0, weights)
 
 
 def loss_at(
@@ -33,29 +35,36 @@ def loss_at(
     model: Callable[..., Any],
     x0: Array,
     t: Any,
-    noise: Array,
+    eps: Array,
     weights: Floats | None = None,
 ) -> Any:
-    """The mean of (model(x_t, t) - target)² over everything, for data x0 (B, ...), steps t (B,) and noise
-    (B, ...); times weights[t], if there are `weights` (T,). The model gets x_t as an array and the numbers of
-    the steps (B,); what it returns has the shape of x0, and if that is a Tensor, so is the loss."""
-    prediction = model(process.diffuse(x0, t, noise), process.schedule.timesteps[t])
-    target = process.target(x0, noise, t)
+    """The mean of (model(x_t, t) - target)² over everything, for data x0 (B, ...), steps t (B,) and noise eps
+    (B, ...); times weights[t], if there are `weights` (T + 1,). The model gets x_t as an array and the
+    numbers of the steps (B,); what it returns has the shape of x0, and if that is a Tensor, so is the
+    loss."""
+    prediction = model(process.diffuse(x0, t, eps), process.schedule.timesteps[t])
+    target = process.target(x0, eps, t)
     if weights is None:
         return ops.mse(prediction, target)
-    return np.mean(at(weights, t, x0) * ops.mse(prediction, target, "none"))
+    return np.mean(coefficient(weights, t, x0) * ops.mse(prediction, target, "none"))
+
+
+def random_steps(process: Process, n: int, rng: np.random.Generator) -> Any:
+    """n of the steps 1 ... T, all equally likely."""
+    return 1 + rng.integers(len(process.schedule), size=n)
 
 
 def simple_loss(
     process: Process,
     model: Callable[..., Any],
     x0: Array,
+    *,
     rng: np.random.Generator,
     weights: Floats | None = None,
 ) -> Any:
-    """`loss_at` for a step and noise drawn for each x0 (B, ...): all steps are equally likely. As the
-    prediction of ε, and without weights, it is the bound on -ln p(x0) with its own weights left out."""
-    t = rng.integers(len(process.schedule), size=len(x0))
+    """`loss_at` for a random step and noise for each x0 (B, ...) (algorithm 1). For a model of ε and without
+    weights it is the bound on -ln p(x_0), with the bound's own weights left out."""
+    t = random_steps(process, len(x0), rng)
     return loss_at(process, model, x0, t, noise_like(x0, rng), weights)
 
 
@@ -64,30 +73,32 @@ def hybrid_loss_at(
     model: Callable[..., Any],
     x0: Array,
     t: Any,
-    noise: Array,
+    eps: Array,
     levels: int | None,
     weight: float = 1e-3,
 ) -> Any:
-    """`loss_at` plus `weight` times the bound in bits per dimension, T times the mean of these steps' terms,
-    for a model that makes 2C channels of the C of x_t, the second half for the variance.
+    """`loss_at` plus `weight` times the bound in bits per dimension, for a model that makes 2C channels of
+    the C of x_t, the second half for the variance. The bound is estimated as T times the mean of the terms of
+    these steps.
 
-    The bound teaches the variances alone: to it the prediction is a constant. For `levels` see `bound`."""
-    x = process.diffuse(x0, t, noise)
-    prediction, between = halves(model(x, process.schedule.timesteps[t]), x, "learned")
-    guess, _ = process.split(detach(prediction), x, t)
-    log_variance = process.log_variance("learned", x, t, between)
-    bound = len(process.schedule) * np.mean(step_bits(process, x0, t, guess, log_variance, levels))
-    return ops.mse(prediction, process.target(x0, noise, t)) + weight * bound
+    The bound trains the variance alone: it takes the prediction as a constant. For `levels` see `bound`."""
+    x = process.diffuse(x0, t, eps)
+    prediction, fraction = split_variance(model(x, process.schedule.timesteps[t]), x, "learned")
+    x0_hat, _ = process.x0_and_eps(detach(prediction), x, t)
+    log_variance = process.log_variance("learned", x, t, fraction)
+    bound = len(process.schedule) * np.mean(step_bits(process, x0, t, x0_hat, log_variance, levels))
+    return ops.mse(prediction, process.target(x0, eps, t)) + weight * bound
 
 
 def hybrid_loss(
     process: Process,
     model: Callable[..., Any],
     x0: Array,
+    *,
     rng: np.random.Generator,
     levels: int | None,
     weight: float = 1e-3,
 ) -> Any:
-    """`hybrid_loss_at` for a step and noise drawn for each x0 (B, ...), as in `simple_loss`."""
-    t = rng.integers(len(process.schedule), size=len(x0))
+    """`hybrid_loss_at` for a random step and noise for each x0 (B, ...), as in `simple_loss`."""
+    t = random_steps(process, len(x0), rng)
     return hybrid_loss_at(process, model, x0, t, noise_like(x0, rng), levels, weight)

@@ -1,16 +1,16 @@
-"""The forward process: data is turned into noise, by a rule that nobody has to learn.
+"""The forward process: data is turned into noise by a fixed rule, without learning.
 
-One step is q(x_t | x_{t-1}) = N(sqrt(1 - β_t)·x_{t-1}, β_t). All of them together have the closed form
-q(x_t | x0) = N(sqrt(ᾱ_t)·x0, 1 - ᾱ_t), and a step back is known where x0 is: the posterior
-q(x_{t-1} | x_t, x0) (Ho, Jain & Abbeel 2020, arXiv:2006.11239, eq. 2, 4 and 6). So a model that sees x_t has
-only to say what it is made of. With
+One step is q(x_t | x_{t-1}) = N(sqrt(1 - β_t) x_{t-1}, β_t), where N(mean, variance). All steps up to t
+together have the closed form q(x_t | x_0) = N(α_t x_0, σ_t²), and one step back is known where x_0 is: the
+posterior q(x_{t-1} | x_t, x_0) (Ho, Jain & Abbeel 2020, arXiv:2006.11239, eq. 2, 4 and 6). So a model that
+sees x_t only has to predict what x_t consists of. With
 
-    x_t = signal·x0 + noise·ε,    signal² + noise² = 1,
+    x_t = α_t x_0 + σ_t ε,    α_t² + σ_t² = 1,
 
-it may predict ε, x0, or v = signal·ε - noise·x0 (Salimans & Ho 2022, arXiv:2202.00512, section 4); given x_t
-each of them gives the others, since (x_t, v) is (x0, ε) rotated.
+it may predict ε, x_0, or v = α_t ε - σ_t x_0 (Salimans & Ho 2022, arXiv:2202.00512, section 4). Given x_t
+each of them determines the others: (x_t, v) is (x_0, ε) rotated.
 
-Here x are arrays (B, ...), and t is one step for all of them or (B,), one for each.
+Here x are arrays (B, ...), and t = 1 ... T is one step for all of them or (B,), one for each.
 """
 
 from __future__ import annotations
@@ -28,87 +28,98 @@ Variance = Literal["small", "large", "learned"]
 
 
 class Process:
-    """The process of a schedule, and what its model predicts: "eps", "x0" or "v"."""
+    """The forward process of a schedule, and what its model predicts: "eps", "x0" or "v".
+
+    Raises ValueError for another word, and for "eps" where α_T = 0: x_T is then nothing but ε, which says
+    nothing about x_0."""
 
     def __init__(self, schedule: Schedule, predicts: Prediction = "eps") -> None:
         if predicts not in get_args(Prediction):
             raise ValueError(f'predicts must be "eps", "x0" or "v", got {predicts!r}')
+        if predicts == "eps" and schedule.alpha[-1] == 0:
+            raise ValueError(
+                'the schedule has zero-terminal SNR (α_T = 0), and predicts is "eps": x_0 cannot be told from ε '
+                'at step T, so let the model predict "v" (or "x0")'
+            )
         self.schedule = schedule
         self.predicts = predicts
 
-    def respaced(self, kept: Any) -> Process:
-        """The same with only the steps `kept`: what a sampler takes to go in fewer steps."""
-        return Process(self.schedule.respaced(kept), self.predicts)
+    def respace(self, steps: Any) -> Process:
+        """The same process with only these of the steps 1 ... T: for sampling in fewer steps."""
+        return Process(self.schedule.respace(steps), self.predicts)
 
     # -- into noise --------------------------------------------------------------------------------
 
-    def step(self, x: Array, t: Any, noise: Array) -> Array:
-        """x_t of x_{t-1}, with the noise N(0, 1) (B, ...) of this step; x_{-1} is the data."""
-        betas = self.schedule.betas
-        return at(np.sqrt(1 - betas), t, x) * x + at(np.sqrt(betas), t, x) * noise
+    def step(self, x: Array, t: Any, eps: Array) -> Array:
+        """x_t from x = x_{t-1}, with the standard normal noise eps (B, ...) of this step."""
+        beta = self.schedule.beta
+        return coefficient(np.sqrt(1 - beta), t, x) * x + coefficient(np.sqrt(beta), t, x) * eps
 
-    def diffuse(self, x0: Array, t: Any, noise: Array) -> Array:
-        """x_t of the data at once, with the sum of the noise of all steps up to t, as N(0, 1) (B, ...):
-        sqrt(ᾱ_t)·x0 + sqrt(1 - ᾱ_t)·ε. Both factors are roots: some slides have one without, and then the
-        variance of x_t is not 1 where that of x0 is."""
-        return at(self.schedule.signal, t, x0) * x0 + at(self.schedule.noise, t, x0) * noise
+    def diffuse(self, x0: Array, t: Any, eps: Array) -> Array:
+        """A sample of q(x_t | x_0) in one step: α_t x_0 + σ_t ε. `eps` (B, ...) is standard normal, the
+        combined noise of steps 1 ... t. Both factors are roots of ᾱ_t and 1 - ᾱ_t; some slides have one
+        without the root, and then the variance of x_t is not 1 where the variance of x_0 is."""
+        s = self.schedule
+        return coefficient(s.alpha, t, x0) * x0 + coefficient(s.sigma, t, x0) * eps
 
     # -- and back ----------------------------------------------------------------------------------
 
     def posterior(self, x0: Array, x: Array, t: Any) -> tuple[Array, Array]:
-        """Mean (B, ...) and variance, which broadcasts with it, of x_{t-1} given x = x_t and the data."""
+        """Mean (B, ...) and variance, which broadcasts with it, of x_{t-1} given x = x_t and x_0."""
         s = self.schedule
-        mean = at(s.posterior_from_x0, t, x) * x0 + at(s.posterior_from_x, t, x) * x
-        return mean, at(s.posterior_variance, t, x)
+        mean = coefficient(s.posterior_from_x0, t, x) * x0 + coefficient(s.posterior_from_x, t, x) * x
+        return mean, coefficient(s.posterior_variance, t, x)
 
-    def eps(self, x0: Array, x: Array, t: Any) -> Array:
-        """The noise in x = x_t, of which x0 is the data."""
-        return (x - at(self.schedule.signal, t, x) * x0) / at(self.schedule.noise, t, x)
+    def eps_of(self, x0: Array, x: Array, t: Any) -> Array:
+        """The noise ε in x = x_t whose data is x_0."""
+        return (x - coefficient(self.schedule.alpha, t, x) * x0) / coefficient(self.schedule.sigma, t, x)
 
-    def target(self, x0: Array, noise: Array, t: Any) -> Array:
-        """What the model should say about x_t = signal·x0 + noise·ε."""
+    def target(self, x0: Array, eps: Array, t: Any) -> Array:
+        """What the model should predict for x_t = α_t x_0 + σ_t ε."""
         if self.predicts == "eps":
-            return noise
+            return eps
         if self.predicts == "x0":
             return x0
-        return at(self.schedule.signal, t, x0) * noise - at(self.schedule.noise, t, x0) * x0
+        return coefficient(self.schedule.alpha, t, x0) * eps - coefficient(self.schedule.sigma, t, x0) * x0
 
-    def split(self, prediction: Array, x: Array, t: Any) -> tuple[Array, Array]:
-        """The data x0 and the noise ε that the model's prediction says are in x = x_t.
+    def x0_and_eps(self, prediction: Array, x: Array, t: Any) -> tuple[Array, Array]:
+        """The data x_0 and the noise ε in x = x_t by the model's prediction.
 
-        Toward the last steps, x0 of a predicted ε is divided by a small signal, and errors with it."""
+        Toward the last steps α_t is small: x_0 from a predicted ε is divided by it, and so are the errors."""
         if self.predicts == "x0":
-            return prediction, self.eps(prediction, x, t)
-        signal, noise = at(self.schedule.signal, t, x), at(self.schedule.noise, t, x)
+            return prediction, self.eps_of(prediction, x, t)
+        alpha, sigma = coefficient(self.schedule.alpha, t, x), coefficient(self.schedule.sigma, t, x)
         if self.predicts == "eps":
-            return (x - noise * prediction) / signal, prediction
-        return signal * x - noise * prediction, noise * x + signal * prediction
+            return (x - sigma * prediction) / alpha, prediction
+        return alpha * x - sigma * prediction, sigma * x + alpha * prediction
 
-    # -- the width of a model's step back ----------------------------------------------------------
+    # -- the variance of a model's step back -------------------------------------------------------
 
-    def log_variance(self, variance: Variance, x: Array, t: Any, between: Any = None) -> Any:
-        """The logarithm of the variance of a model's step back from x = x_t; it broadcasts with x.
+    def log_variance(self, variance: Variance, x: Array, t: Any, fraction: Any = None) -> Any:
+        """The logarithm of the variance of the model's step from x = x_t back to x_{t-1}; it broadcasts with
+        x.
 
-        It is the posterior's ("small") or β ("large"): the first is right for data that is one point, the
-        second for N(0, 1), and what is right for other data of variance 1 at most lies between (Ho et al.,
-        section 3.2). So "learned" is where the model says, by numbers `between` them (B, ...): -1 is the
-        posterior's, 1 is β, and evenly in the logarithm (Nichol & Dhariwal 2021, arXiv:2102.09672, section
-        3.1). At t = 0, where the posterior has no width, "small" and "large" are that of t = 1."""
-        small = at(self.schedule.log_small, t, x)
+        "small" is the variance of the posterior, right for data that is one point; "large" is β_t, right for
+        data N(0, 1). For other data of variance at most 1 the right one lies between (Ho et al., section
+        3.2). So with "learned" the model interpolates between the two logarithms by `fraction` (B, ...): -1
+        is the posterior's, 1 is β_t (Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1). At t = 1, where
+        the posterior has variance 0, "small" and "large" are the posterior's at t = 2."""
+        small = coefficient(self.schedule.log_small, t, x)
         if variance == "small":
             return small
         if variance == "large":
-            return at(self.schedule.log_large, t, x)
+            return coefficient(self.schedule.log_large, t, x)
         if variance == "learned":
-            return small + (0.5 * between + 0.5) * (at(np.log(self.schedule.betas), t, x) - small)
+            log_beta = np.append(np.nan, np.log(self.schedule.beta[1:]))
+            return small + (0.5 * fraction + 0.5) * (coefficient(log_beta, t, x) - small)
         raise ValueError(f'variance must be "small", "large" or "learned", got {variance!r}')
 
 
-def halves(prediction: Any, x: Array, variance: Variance) -> tuple[Any, Any]:
-    """What a model predicts of x (B, C, ...), and what it says of the variance: None, unless that is
-    "learned"; then the model makes 2C channels, the second half for that, and both are (B, C, ...).
+def split_variance(prediction: Any, x: Array, variance: Variance) -> tuple[Any, Any]:
+    """The model's prediction and its `fraction` for `log_variance`, both in the shape of x (B, C, ...).
 
-    Raises ValueError when the prediction has another shape."""
+    A model that learns its variance makes 2C channels, the second half for the fraction; otherwise the
+    fraction is None. Raises ValueError when the prediction has another shape."""
     c = x.shape[1]
     learned = variance == "learned"
     if prediction.shape != (len(x), 2 * c if learned else c, *x.shape[2:]):
@@ -117,17 +128,18 @@ def halves(prediction: Any, x: Array, variance: Variance) -> tuple[Any, Any]:
     return (prediction[:, :c], prediction[:, c:]) if learned else (prediction, None)
 
 
-def at(values: Floats, t: Any, x: Array) -> Array:
-    """values[t] in the dtype of x (B, ...), in a shape that broadcasts with it: () or (B, 1, ...).
+def coefficient(values: Floats, t: Any, x: Array) -> Array:
+    """values[t], of values (T + 1,), in the dtype of x (B, ...) and a shape that broadcasts with it: () or
+    (B, 1, ...).
 
-    Raises TypeError unless x is of floats, IndexError for t outside 0 .. T - 1, ValueError for t of another
-    shape than () and (B,)."""
+    Raises TypeError unless x is of floats, IndexError for t outside 1 ... T, ValueError for t of a shape
+    other than () and (B,)."""
     if x.dtype.kind != "f":
         raise TypeError(f"a diffusion is of floats, got {x.dtype}: scale the data, for pictures to [-1, 1]")
     t = np.asarray(t)
     if t.shape not in ((), x.shape[:1]):
         raise ValueError(f"t must be one step, or one for each of x {x.shape}, got shape {t.shape}")
-    if t.size and not 0 <= t.min() <= t.max() < len(values):  # -1 would be taken for the last step
-        raise IndexError(f"t must be within 0 .. {len(values) - 1}, got {t.min()} .. {t.max()}")
+    if t.size and not 1 <= t.min() <= t.max() < len(values):  # -1 would be taken for the last step
+        raise IndexError(f"t must be within 1 .. {len(values) - 1}, got {t.min()} .. {t.max()}")
     chosen = values[t].reshape(t.shape + (1,) * (x.ndim - 1) * t.ndim)
     return np.asarray(chosen, dtype=x.dtype, like=x)

@@ -1,47 +1,59 @@
-"""From noise to data: ancestral sampling (Ho, Jain & Abbeel 2020, arXiv:2006.11239, algorithm 2) and DDIM
-(Song, Meng & Ermon 2020, arXiv:2010.02502), with a model that says what x_t is made of.
+"""From noise to data with a model that predicts what x_t consists of: ancestral sampling (Ho, Jain & Abbeel
+2020, arXiv:2006.11239, algorithm 2) and DDIM (Song, Meng & Ermon 2020, arXiv:2010.02502).
 
-The model is any function of x (B, ...) and the numbers of the steps (B,) that returns what its process
-`predicts`, in the shape of x, as an array or a Tensor. Nothing is recorded; a module should be in evaluation
-mode. Both samplers go through all steps of the process; for fewer, pass `process.respaced(spread(steps, n))`.
-They start from x ~ N(0, 1).
+A sampler is a generator of its states: from x = x_T ~ N(0, 1) it yields x_{T-1}, ..., x_0, one after every
+step.
 
-`clip` bounds the x0 that the model sees to [-clip, clip] in every step: 1 for pictures in [-1, 1], None for
-data without bounds, such as latents.
-"""
+    x = last_state(ddim(process, model, x))        the data
+    film = [x, *ddim(process, model, x)]           all T + 1 states
+
+It goes through all steps of its process; for fewer, pass `process.respace(evenly_spaced(T, n))`. The model is
+any function of x (B, ...) and the numbers of the steps (B,) (`Schedule.timesteps`) that returns what its
+process `predicts`, in the shape of x, as an array or a Tensor. Nothing is recorded; a module should be in
+evaluation mode. A sampler of your own needs nothing but `predict`.
+
+`clip` bounds the predicted x_0 to [-clip, clip] in every step: 1 for pictures in [-1, 1], None for data
+without bounds, such as latents. """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygen.diffusion.process import Process, Variance, halves
+from tinygen.diffusion.process import Process, Variance, split_variance
 from tinygen.modes import no_grad
 from tinygen.ops.random import noise_like
 from tinygen.tensor import Array, Tensor
 
 Model = Callable[[Any, Any], Any]
+Sampler = Callable[[Process, Model, Array], Iterator[Array]]
 
 
 def predict(
     process: Process, model: Model, x: Array, t: int, clip: float | None, variance: Variance = "small"
 ) -> tuple[Array, Array, Array]:
-    """What the model takes for the data and the noise in x = x_t, both (B, ...), and the logarithm of the
-    variance of its step back."""
+    """The model's x_0 and ε in x = x_t, both (B, ...), and the logarithm of the variance of its step back."""
     with no_grad():
         prediction = model(x, np.full(len(x), process.schedule.timesteps[t]))
     if isinstance(prediction, Tensor):
         prediction = prediction.data
-    prediction, between = halves(prediction, x, variance)
-    log_variance = process.log_variance(variance, x, t, between)
-    x0, eps = process.split(prediction, x, t)
+    prediction, fraction = split_variance(prediction, x, variance)
+    log_variance = process.log_variance(variance, x, t, fraction)
+    x0, eps = process.x0_and_eps(prediction, x, t)
     if clip is None:
         return x0, eps, log_variance
     x0 = np.clip(x0, -clip, clip)
-    return x0, process.eps(x0, x, t), log_variance
+    return x0, process.eps_of(x0, x, t), log_variance
+
+
+def last_state(states: Iterable[Array]) -> Array:
+    """The last state that a sampler yields, the data; no other is kept."""
+    for x in states:  # noqa: B007
+        pass
+    return x
 
 
 # -- ancestral sampling ----------------------------------------------------------------------------
@@ -52,16 +64,17 @@ def ancestral_step(
     model: Model,
     x: Array,
     t: int,
+    *,
     rng: np.random.Generator,
     variance: Variance = "small",
     clip: float | None = None,
 ) -> Array:
-    """A draw of x_{t-1} given x = x_t: the posterior's mean at the model's x0, and noise of its variance
-    ("small"), of β ("large"), or of what the model says, which then makes 2C channels of the C of x
-    ("learned"; `Process.log_variance`). The last step, t = 0, adds no noise."""
+    """A draw of x_{t-1} given x = x_t: the mean of the posterior at the model's x_0, plus noise. Its variance
+    is the posterior's ("small"), β_t ("large"), or the model's, which then makes 2C channels of the C of x
+    ("learned"; `Process.log_variance`). The last step, t = 1, adds no noise."""
     x0, _, log_variance = predict(process, model, x, t, clip, variance)
     mean, _ = process.posterior(x0, x, t)
-    if t == 0:
+    if t == 1:
         return mean
     return mean + np.exp(0.5 * log_variance) * noise_like(x, rng)
 
@@ -70,14 +83,15 @@ def ancestral(
     process: Process,
     model: Model,
     x: Array,
+    *,
     rng: np.random.Generator,
     variance: Variance = "small",
     clip: float | None = None,
-) -> Array:
-    """Data (B, ...) from noise x (B, ...), by `ancestral_step` through all steps."""
-    for t in reversed(range(len(process.schedule))):
-        x = ancestral_step(process, model, x, t, rng, variance, clip)
-    return x
+) -> Iterator[Array]:
+    """Yields x_{T-1}, ..., x_0 (B, ...) from noise x = x_T, by `ancestral_step`."""
+    for t in range(len(process.schedule), 0, -1):
+        x = ancestral_step(process, model, x, t, rng=rng, variance=variance, clip=clip)
+        yield x
 
 
 # -- DDIM ------------------------------------------------------------------------------------------
@@ -88,19 +102,22 @@ def ddim_step(
     model: Model,
     x: Array,
     t: int,
+    *,
     eta: float = 0.0,
     rng: np.random.Generator | None = None,
     clip: float | None = None,
 ) -> Array:
-    """x_{t-1} of x = x_t: the model's x0 with less of the model's noise, a part of which new noise replaces;
-    the part grows with eta (eq. 12 and 16). At 0 nothing is drawn, at 1 this is `ancestral_step` with the
-    small variance. ValueError for eta outside [0, 1], or above 0 without a generator."""
+    """x_{t-1} from x = x_t: the model's x_0, with as much of the model's ε as belongs to step t - 1. New
+    noise replaces a part of that ε; its variance is η² times the posterior's (eq. 12 and 16). With eta = 0
+    nothing is drawn, with 1 this is `ancestral_step` with the small variance.
+
+    Raises ValueError for eta outside [0, 1], or above 0 without a generator."""
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be within [0, 1], got {eta}")
     x0, eps, _ = predict(process, model, x, t, clip)
-    left = process.schedule.alpha_bars_prev[t]
+    alpha_bar = process.schedule.alpha_bar[t - 1]
     new = eta**2 * process.schedule.posterior_variance[t]
-    x = math.sqrt(left) * x0 + math.sqrt(1 - left - new) * eps
+    x = math.sqrt(alpha_bar) * x0 + math.sqrt(1 - alpha_bar - new) * eps
     if new == 0:
         return x
     if rng is None:
@@ -112,30 +129,37 @@ def ddim(
     process: Process,
     model: Model,
     x: Array,
+    *,
     eta: float = 0.0,
     rng: np.random.Generator | None = None,
     clip: float | None = None,
-) -> Array:
-    """Data (B, ...) from noise x (B, ...), by `ddim_step` through all steps; with eta = 0 a function of x."""
-    for t in reversed(range(len(process.schedule))):
-        x = ddim_step(process, model, x, t, eta, rng, clip)
-    return x
+) -> Iterator[Array]:
+    """Yields x_{T-1}, ..., x_0 (B, ...) from noise x = x_T, by `ddim_step`; with eta = 0 a function of x."""
+    for t in range(len(process.schedule), 0, -1):
+        x = ddim_step(process, model, x, t, eta=eta, rng=rng, clip=clip)
+        yield x
 
 
 def ddim_encode(process: Process, model: Model, x: Array, iterations: int = 1) -> Array:
     """The noise (B, ...) from which `ddim` with eta = 0 makes the data x (B, ...).
 
-    x_t is what `ddim_step` takes to x_{t-1}; to solve for it, the model would have to be asked about x_t
-    itself. It is asked about x_{t-1} instead, which is as far off as one step is long (section 4.3), and
-    with more iterations about the solution so far: where that converges, `ddim` returns exactly."""
+    `ddim_step` takes x_t to the given x_{t-1}. To solve for x_t, the model would have to see x_t itself. It
+    sees x_{t-1} instead, which is off by the length of one step (section 4.3), and with more iterations the
+    solution so far: where that converges, `ddim` returns exactly.
+
+    Raises ValueError for less than 1 iteration, and where α_T = 0 (zero-terminal SNR): ε in x_T is x_T
+    itself."""
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     s = process.schedule
-    for t in range(len(s)):
-        before = x
-        kept = math.sqrt(s.alphas[t])
-        fresh = s.noise[t] - kept * math.sqrt(1 - s.alpha_bars_prev[t])
+    if s.alpha[-1] == 0:
+        raise ValueError(
+            "with zero-terminal SNR (α_T = 0) DDIM cannot be inverted: take a schedule with α_T > 0"
+        )
+    for t in range(1, len(s) + 1):
+        before, scale = x, math.sqrt(1 - s.beta[t])
+        added = float(s.sigma[t] - scale * s.sigma[t - 1])
         for _ in range(iterations):
             _, eps, _ = predict(process, model, x, t, None)
-            x = kept * before + float(fresh) * eps
+            x = scale * before + added * eps
     return x

@@ -1,8 +1,16 @@
-"""How much noise each step of a diffusion adds, and everything that follows from it.
+"""How much noise each step of a diffusion adds, and all the coefficients that follow from it.
 
-Step t = 0 .. T - 1 makes x_t of x_{t-1}: it keeps the part sqrt(1 - β_t) and adds noise of variance β_t. What
-is left of the data x_{-1} after step t is sqrt(ᾱ_t), with ᾱ_t the product of all 1 - β up to t. (Ho, Jain &
-Abbeel 2020, arXiv:2006.11239, section 2; there t = 1 .. T, and the data is x_0.)
+The data is x_0. Step t = 1 ... T makes x_t from x_{t-1}: it scales it by sqrt(1 - β_t) and adds noise of
+variance β_t (Ho, Jain & Abbeel 2020, arXiv:2006.11239, section 2). All steps up to t together are
+
+    x_t = α_t x_0 + σ_t ε,    α_t = sqrt(ᾱ_t),    σ_t = sqrt(1 - ᾱ_t),    ᾱ_t = (1 - β_1) ... (1 - β_t).
+
+α_t and σ_t are what multiplies data and noise, as in Kingma et al. 2021 (arXiv:2107.00630) and in DPM-Solver.
+(Ho et al. write α_t for 1 - β_t, which has no name of its own here.) ᾱ_0 = 1: the data has no noise.
+
+Time is counted so in the whole house: t = 1 ... T are the steps, and x_0 is the data. Only networks count
+from 0: at step t they are given the number t - 1 (`timesteps`), as in the code of the papers, so that weights
+trained elsewhere or earlier mean the same here.
 
 All is in float64: ᾱ is a product of up to thousands of factors, and 1 - ᾱ near the data is tiny.
 """
@@ -19,94 +27,111 @@ from numpy.typing import ArrayLike
 
 from tinygen.types import Floats, Ids
 
-TERMINAL_SIGNAL = 0.05
-"""More than this part of the data left in the last x_t calls for a warning: samples start from pure noise."""
+TERMINAL_ALPHA = 0.05
+"""A larger α_T calls for a warning: samples start from pure noise, but x_T still shows the data."""
 
 
 class Schedule:
-    """What the variances β of T steps imply; every attribute but `timesteps` is float64 (T,).
+    """The coefficients that the variances betas (T,), β_1 ... β_T, imply.
 
-    `timesteps` (T,) are the numbers by which the model knows the steps: 0 .. T - 1, or those of the longer
-    schedule from which this one was respaced.
+    Every attribute is (T + 1,) and float64: entry t belongs to step t, entry 0 to the data. `timesteps` (T +
+    1,) are whole numbers, those that the network is given: t - 1, or in a schedule of fewer steps the number
+    of the same noise in the one that it was trained with. Coefficients of a step that has no meaning at t = 0
+    are NaN there.
 
-    Raises ValueError when a β is not within (0, 1), or there is none. Warns (UserWarning) when more than 5 %
-    of the data is left in the end. The constants of Stable Diffusion do leave more: 6.8 %."""
+    Raises ValueError when there is no β, or one is not within (0, 1). The last one may be 1: no data is left
+    then (zero-terminal SNR). Warns (UserWarning) when α_T > 0.05. Stable Diffusion's constants leave more:
+    0.068."""
 
     def __init__(self, betas: ArrayLike, timesteps: Ids | None = None) -> None:
-        self.betas: Floats = np.array(betas, np.float64)
-        if self.betas.ndim != 1 or self.betas.size == 0:
-            raise ValueError(f"betas must be (T,) with T at least 1, got shape {self.betas.shape}")
-        if not np.all((self.betas > 0) & (self.betas < 1)):
+        steps = np.array(betas, np.float64)
+        if steps.ndim != 1 or steps.size == 0:
+            raise ValueError(f"betas must be (T,) with T at least 1, got shape {steps.shape}")
+        if not (np.all((steps > 0) & (steps <= 1)) and np.all(steps[:-1] < 1)):
             raise ValueError(
-                f"betas must be above 0 and below 1, got {self.betas.min():.3g} .. {self.betas.max():.3g}: "
-                "take more steps, or `cosine`, which works with any number"
+                f"betas must be above 0 and below 1, only the last one may be 1, got {steps.min():.3g} .. "
+                f"{steps.max():.3g}"
             )
-        self.timesteps: Ids = np.arange(self.betas.size) if timesteps is None else timesteps
-        self.alphas: Floats = 1 - self.betas
-        self.alpha_bars: Floats = np.cumprod(self.alphas, dtype=np.float64)
-        self.alpha_bars_prev: Floats = np.append(1.0, self.alpha_bars[:-1])  # the data itself has no noise
-        self.signal: Floats = np.sqrt(self.alpha_bars)  # x_t = signal·x0 + noise·ε
-        self.noise: Floats = np.sqrt(1 - self.alpha_bars)
-        # q(x_{t-1} | x_t, x0) is normal with mean from_x0·x0 + from_x·x_t and this variance (eq. 7). The root
-        # in from_x0 is of ᾱ_{t-1}; some slides have ᾱ_t, with which the mean at t = 0 is not x0.
-        noise_ratio = (1 - self.alpha_bars_prev) / (1 - self.alpha_bars)
-        self.posterior_from_x0: Floats = self.betas * np.sqrt(self.alpha_bars_prev) / (1 - self.alpha_bars)
-        self.posterior_from_x: Floats = noise_ratio * np.sqrt(self.alphas)
-        self.posterior_variance: Floats = noise_ratio * self.betas
-        # The posterior of the first step has no width, and no logarithm: a model gets that of the second.
-        first = self.posterior_variance[1] if self.betas.size > 1 else self.betas[0]
-        self.log_small: Floats = np.log(np.append(first, self.posterior_variance[1:]))
-        self.log_large: Floats = np.log(np.append(first, self.betas[1:]))
-        if self.signal[-1] > TERMINAL_SIGNAL:
+        numbers = np.arange(steps.size) if timesteps is None else timesteps
+        self.timesteps: Ids = np.append(-1, numbers)
+        self.beta: Floats = np.append(0.0, steps)
+        self.alpha_bar: Floats = np.cumprod(1 - self.beta, dtype=np.float64)
+        self.alpha: Floats = np.sqrt(self.alpha_bar)
+        self.sigma: Floats = np.sqrt(1 - self.alpha_bar)
+        # q(x_{t-1} | x_t, x_0) is normal with mean from_x0·x_0 + from_x·x_t and this variance (eq. 7). The root
+        # in from_x0 is of ᾱ_{t-1}; some slides have ᾱ_t, with which the mean at t = 1 is not x_0.
+        beta, before, after = self.beta[1:], self.alpha_bar[:-1], self.alpha_bar[1:]
+        noise_ratio = (1 - before) / (1 - after)
+        self.posterior_from_x0: Floats = np.append(np.nan, beta * np.sqrt(before) / (1 - after))
+        self.posterior_from_x: Floats = np.append(np.nan, noise_ratio * np.sqrt(1 - beta))
+        self.posterior_variance: Floats = np.append(np.nan, noise_ratio * beta)
+        # The posterior of step 1 has variance 0, which has no logarithm: a model gets the variance of step 2.
+        first = self.posterior_variance[2] if beta.size > 1 else beta[0]
+        self.log_small: Floats = np.log([np.nan, first, *self.posterior_variance[2:]])
+        self.log_large: Floats = np.log([np.nan, first, *beta[1:]])
+        if self.alpha[-1] > TERMINAL_ALPHA:
             warnings.warn(
-                f"{self.signal[-1]:.1%} of the data is left in the last step, but samples start from noise "
+                f"{self.alpha[-1]:.1%} of the data is left in the last step, but samples start from noise "
                 "alone: take more steps or larger betas, and keep the last step when respacing",
                 stacklevel=2,
             )
 
     def __len__(self) -> int:
-        return self.betas.size
+        """T, the number of steps."""
+        return self.beta.size - 1
 
-    def respaced(self, kept: Sequence[int] | Ids) -> Schedule:
-        """The schedule of only the steps `kept`, in rising order: each adds the noise of those left out
-        before it as well, so that ᾱ stays what it was (Nichol & Dhariwal 2021, arXiv:2102.09672,
+    def respace(self, steps: Sequence[int] | Ids) -> Schedule:
+        """The schedule of only these of the steps 1 ... T, in rising order: each also adds the noise of the
+        steps left out before it, so that its ᾱ stays the same (Nichol & Dhariwal 2021, arXiv:2102.09672,
         section 4)."""
-        ids = np.asarray(kept)
+        ids = np.asarray(steps)
         if ids.ndim != 1 or ids.size == 0 or ids.dtype.kind not in "iu" or np.any(np.diff(ids) <= 0):
-            raise ValueError(f"steps to keep must be whole numbers in rising order, got {kept}")
-        if ids[0] < 0 or ids[-1] >= len(self):
-            raise ValueError(f"steps to keep must be within 0 .. {len(self) - 1}, got {ids[0]} .. {ids[-1]}")
-        alpha_bars = self.alpha_bars[ids]
-        return Schedule(1 - alpha_bars / np.append(1.0, alpha_bars[:-1]), self.timesteps[ids])
+            raise ValueError(f"steps to keep must be whole numbers in rising order, got {steps}")
+        if ids[0] < 1 or ids[-1] > len(self):
+            raise ValueError(f"steps to keep must be within 1 .. {len(self)}, got {ids[0]} .. {ids[-1]}")
+        alpha_bar = self.alpha_bar[ids]
+        return Schedule(1 - alpha_bar / np.append(1.0, alpha_bar[:-1]), self.timesteps[ids])
 
 
-def spread(steps: int, n: int) -> Ids:
-    """n of the steps 0 .. steps - 1 at even distances, the last one among them: for `respaced`."""
+def evenly_spaced(steps: int, n: int) -> Ids:
+    """n of the steps 1 ... `steps` at even distances, the last one among them: for `respace`.
+
+    Raises ValueError unless 1 <= n <= steps."""
     if not 1 <= n <= steps:
         raise ValueError(f"n must be within 1 .. {steps}, the number of steps, got {n}")
-    return np.round(np.linspace(-1, steps - 1, n + 1)[1:]).astype(np.int64)
+    return np.round(np.linspace(0, steps, n + 1)[1:]).astype(np.int64)
 
 
-def checked(steps: int) -> int:
+def require_steps(steps: int) -> None:
     if steps < 1:
         raise ValueError(f"a schedule has at least 1 step, got {steps}")
-    return steps
+
+
+def scale_to(steps: int, first: float, last: float) -> tuple[float, float]:
+    """The first and the last β of a schedule of 1000 steps, scaled to another number of steps."""
+    require_steps(steps)
+    first, last = 1000 / steps * first, 1000 / steps * last
+    if last >= 1:
+        raise ValueError(
+            f"betas must be above 0 and below 1, got {first:.3g} .. {last:.3g}: take more steps, or `cosine`, "
+            "which works with any number"
+        )
+    return first, last
 
 
 def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:
     """β rises evenly from `first` to `last` (Ho et al. 2020, section 4). These are for 1000 steps; with
     another number both are multiplied by 1000/steps, so that about as little of the data is left in the end.
     With 20 steps or fewer the last β would reach 1: ValueError."""
-    scale = 1000 / checked(steps)
-    return Schedule(np.linspace(scale * first, scale * last, steps))
+    return Schedule(np.linspace(*scale_to(steps, first, last), steps))
 
 
 def sqrt_linear(steps: int, first: float = 0.0015, last: float = 0.0195) -> Schedule:
     """sqrt(β) rises evenly, as in latent diffusion (Rombach et al. 2022, arXiv:2112.10752), whose code calls
     that "linear", and diffusers "scaled_linear". The defaults are those of its models of ImageNet; Stable
     Diffusion has 0.00085 and 0.012. Both are rescaled to `steps` as in `linear`."""
-    scale = 1000 / checked(steps)
-    return Schedule(np.square(np.linspace(math.sqrt(scale * first), math.sqrt(scale * last), steps)))
+    first, last = scale_to(steps, first, last)
+    return Schedule(np.square(np.linspace(math.sqrt(first), math.sqrt(last), steps)))
 
 
 def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedule:
@@ -116,5 +141,20 @@ def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedul
     def f(time: Any) -> Any:
         return np.square(np.cos((time + offset) / (1 + offset) * (math.pi / 2)))
 
-    edges = f(np.arange(checked(steps) + 1) / steps)  # f(0) cancels in the ratio
+    require_steps(steps)
+    edges = f(np.arange(steps + 1) / steps)  # f(0) cancels in the ratio
     return Schedule(np.minimum(1 - edges[1:] / edges[:-1], largest))
+
+
+def rescale_zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """The schedule with α shifted and scaled so that α_T = 0 exactly and α_1 is unchanged: zero-terminal SNR
+    (Lin et al. 2024, arXiv:2305.08891, algorithm 1).
+
+    The last x_T is then pure noise, as that from which samples start. The noise in it says nothing about the
+    data, so the model must predict v or x_0 (`Process` raises ValueError for ε)."""
+    alpha = schedule.alpha[1:]
+    if len(alpha) < 2:
+        raise ValueError("zero-terminal SNR needs at least 2 steps: with 1 its α would be unchanged and 0")
+    alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))
+    alpha_bar = np.append(1.0, np.square(alpha))
+    return Schedule(1 - alpha_bar[1:] / alpha_bar[:-1], schedule.timesteps[1:])
