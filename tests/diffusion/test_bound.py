@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, grad, gradcheck
-from tinygen.diffusion import Process, bits_per_dim, cosine, hybrid_loss, hybrid_loss_at, linear, loss_at
+from tinygen.diffusion import Process, bits_per_dim, cosine, hybrid_loss, hybrid_loss_at, linear, loss_at, simple_loss
 from tinygen.diffusion.bound import MIN_PROBABILITY, log_likelihood, step_bits, step_divergence
 from tinygen.diffusion.process import split_variance
 
 
-class Pairs:
-    """In the place of a generator: +1 for the first half of the batch, -1 for the second. The mean of a
+class Pairs(np.random.Generator):
+    """Draws that are laid out by hand: +1 for the first half of the batch, -1 for the second. The mean of a
     quadratic function of that is its mean for N(0, 1)."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
 
     def standard_normal(self, shape, dtype):
         sign = np.where(np.arange(shape[0]) < shape[0] // 2, 1, -1)
@@ -171,8 +174,11 @@ def test_the_bound_is_above_what_the_model_says(schedule, variance):
     assert bits_per_dim(process, model, x0, rng=Pairs(), levels=None, variance=variance).total > entropy
 
 
-class Quantiles:
-    """In the place of a generator: a normal distribution laid out evenly over the batch, with variance 1."""
+class Quantiles(np.random.Generator):
+    """Draws that are laid out by hand: a normal distribution laid out evenly over the batch, with variance 1."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
 
     def standard_normal(self, shape, dtype):
         normal = NormalDist()
@@ -329,6 +335,18 @@ def drawn_after_steps(x0):
     rng = np.random.default_rng(3)
     rng.integers(50, size=len(x0))
     return rng.standard_normal(x0.shape, np.float32)
+
+
+def test_an_int_is_the_seed_of_one_generator():
+    """For the steps and their noise, and for all terms of the bound."""
+    process, x0 = Process(cosine(20)), np.zeros((6, 2))
+    model, twice = lambda x, t: np.tanh(x), split_model(np.eye(2), np.eye(2))
+    for f in (
+        lambda rng: bits_per_dim(process, model, x0, rng=rng, levels=None).total,
+        lambda rng: hybrid_loss(process, twice, x0, rng=rng, levels=None),
+        lambda rng: simple_loss(process, model, x0, rng=rng),
+    ):
+        assert f(5) == f(np.random.default_rng(5)) != f(6)
 
 
 # -- errors ----------------------------------------------------------------------------------------

@@ -33,10 +33,11 @@ def in_float64(scheduler, schedule):
     return scheduler
 
 
-class Replay:
+class Replay(np.random.Generator):
     """A generator that gives the noise it was made with."""
 
     def __init__(self, noise):
+        super().__init__(np.random.PCG64(0))
         self.noise = noise
 
     def standard_normal(self, shape, dtype):

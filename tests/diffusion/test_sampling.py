@@ -41,10 +41,11 @@ def exact(process, m, s):
     return model
 
 
-class Constant:
-    """In the place of a generator: every draw is `value`."""
+class Constant(np.random.Generator):
+    """A generator whose every draw is `value`."""
 
     def __init__(self, value):
+        super().__init__(np.random.PCG64(0))
         self.value = value
 
     def standard_normal(self, shape, dtype):
@@ -312,6 +313,18 @@ def test_the_seed_decides():
     np.testing.assert_array_equal(draw(0), draw(0))
     assert np.any(draw(0) != draw(1))
     np.testing.assert_array_equal(list(ddim(process, model, x)), list(ddim(process, model, x)))
+
+
+def test_an_int_is_the_seed_of_one_generator_for_all_steps():
+    process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3))
+    model = exact(process, 0.7, 0.5)
+    for sampler in (ancestral, lambda *args, rng: ddim(*args, eta=0.5, rng=rng)):
+        wanted = last_state(sampler(process, model, x, rng=np.random.default_rng(5)))
+        np.testing.assert_array_equal(last_state(sampler(process, model, x, rng=5)), wanted)
+    step = lambda rng: ancestral_step(process, model, x, 9, rng=rng)
+    np.testing.assert_array_equal(step(5), step(np.random.default_rng(5)))
+    step = lambda rng: ddim_step(process, model, x, 9, eta=0.5, rng=rng)
+    np.testing.assert_array_equal(step(5), step(np.random.default_rng(5)))
 
 
 def test_errors():

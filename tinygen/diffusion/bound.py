@@ -22,7 +22,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.diffusion.process import Process, Variance, coefficient
 from tinygen.diffusion.sampling import Model, predict
-from tinygen.ops.random import noise_like
+from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array
 from tinygen.types import Floats
 
@@ -48,7 +48,7 @@ def bits_per_dim(
     model: Model,
     x0: Array,
     *,
-    rng: np.random.Generator,
+    rng: RNGLike,
     levels: int | None,
     variance: Variance = "small",
     clip: float | None = None,
@@ -59,7 +59,7 @@ def bits_per_dim(
     levels."""
     if levels is not None:
         check_levels(x0, levels)
-    s = process.schedule
+    s, rng = process.schedule, as_generator(rng)
     steps = np.zeros(len(s))
     exact = x0.astype(np.float64)  # for the differences of numbers near 1
     for t in range(1, len(s) + 1):

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygen.diffusion.process import Process, Variance
 from tinygen.diffusion.sampling import Model, ancestral_step
-from tinygen.ops.random import noise_like
+from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array
 
 
@@ -26,7 +26,7 @@ def inpaint(
     known: Array,
     mask: Any,
     *,
-    rng: np.random.Generator,
+    rng: RNGLike,
     repeats: int = 1,
     jump: int = 10,
     variance: Variance = "small",
@@ -39,7 +39,7 @@ def inpaint(
     with r the model is called about r times as often. The entries of `known` where the mask is false do not
     matter, if they are finite. The model, `variance` and `clip` are as in `ancestral`. Raises ValueError for
     repeats or jump below 1."""
-    mask = np.broadcast_to(mask, x.shape)
+    mask, rng = np.broadcast_to(mask, x.shape), as_generator(rng)
     for t, following in pairwise(visited_times(len(process.schedule), repeats, jump)):
         if following > t:
             x = process.step(x, following, noise_like(x, rng))

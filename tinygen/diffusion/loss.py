@@ -11,7 +11,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.diffusion.bound import step_bits
 from tinygen.diffusion.process import Process, coefficient, split_variance
-from tinygen.ops.random import noise_like
+from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tape import detach
 from tinygen.tensor import Array
 from tinygen.types import Floats
@@ -59,11 +59,12 @@ def simple_loss(
     model: Callable[..., Any],
     x0: Array,
     *,
-    rng: np.random.Generator,
+    rng: RNGLike,
     weights: Floats | None = None,
 ) -> Any:
     """`loss_at` for a random step and noise for each x0 (B, ...) (algorithm 1). For a model of ε and without
     weights it is the bound on -ln p(x_0), with the bound's own weights left out."""
+    rng = as_generator(rng)
     t = random_steps(process, len(x0), rng)
     return loss_at(process, model, x0, t, noise_like(x0, rng), weights)
 
@@ -95,10 +96,11 @@ def hybrid_loss(
     model: Callable[..., Any],
     x0: Array,
     *,
-    rng: np.random.Generator,
+    rng: RNGLike,
     levels: int | None,
     weight: float = 1e-3,
 ) -> Any:
     """`hybrid_loss_at` for a random step and noise for each x0 (B, ...), as in `simple_loss`."""
+    rng = as_generator(rng)
     t = random_steps(process, len(x0), rng)
     return hybrid_loss_at(process, model, x0, t, noise_like(x0, rng), levels, weight)

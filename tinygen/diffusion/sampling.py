@@ -25,7 +25,7 @@ import numpy as np
 
 from tinygen.diffusion.process import Process, Variance, split_variance
 from tinygen.modes import no_grad
-from tinygen.ops.random import noise_like
+from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array, Tensor
 
 Model = Callable[[Any, Any], Any]
@@ -65,7 +65,7 @@ def ancestral_step(
     x: Array,
     t: int,
     *,
-    rng: np.random.Generator,
+    rng: RNGLike,
     variance: Variance = "small",
     clip: float | None = None,
 ) -> Array:
@@ -76,7 +76,7 @@ def ancestral_step(
     mean, _ = process.posterior(x0, x, t)
     if t == 1:
         return mean
-    return mean + np.exp(0.5 * log_variance) * noise_like(x, rng)
+    return mean + np.exp(0.5 * log_variance) * noise_like(x, as_generator(rng))
 
 
 def ancestral(
@@ -84,11 +84,12 @@ def ancestral(
     model: Model,
     x: Array,
     *,
-    rng: np.random.Generator,
+    rng: RNGLike,
     variance: Variance = "small",
     clip: float | None = None,
 ) -> Iterator[Array]:
     """Yields x_{T-1}, ..., x_0 (B, ...) from noise x = x_T, by `ancestral_step`."""
+    rng = as_generator(rng)
     for t in range(len(process.schedule), 0, -1):
         x = ancestral_step(process, model, x, t, rng=rng, variance=variance, clip=clip)
         yield x
@@ -104,7 +105,7 @@ def ddim_step(
     t: int,
     *,
     eta: float = 0.0,
-    rng: np.random.Generator | None = None,
+    rng: RNGLike | None = None,
     clip: float | None = None,
 ) -> Array:
     """x_{t-1} from x = x_t: the model's x_0, with as much of the model's ε as belongs to step t - 1. New
@@ -122,7 +123,7 @@ def ddim_step(
         return x
     if rng is None:
         raise ValueError(f"eta={eta} adds noise: pass a generator, or eta=0")
-    return x + math.sqrt(new) * noise_like(x, rng)
+    return x + math.sqrt(new) * noise_like(x, as_generator(rng))
 
 
 def ddim(
@@ -131,10 +132,11 @@ def ddim(
     x: Array,
     *,
     eta: float = 0.0,
-    rng: np.random.Generator | None = None,
+    rng: RNGLike | None = None,
     clip: float | None = None,
 ) -> Iterator[Array]:
     """Yields x_{T-1}, ..., x_0 (B, ...) from noise x = x_T, by `ddim_step`; with eta = 0 a function of x."""
+    rng = None if rng is None else as_generator(rng)
     for t in range(len(process.schedule), 0, -1):
         x = ddim_step(process, model, x, t, eta=eta, rng=rng, clip=clip)
         yield x
