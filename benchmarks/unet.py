@@ -58,7 +58,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
 
 
 def batches(size: int) -> list[tuple[Any, Any, Any]]:
-    """Pictures (B, 3, H, W), the steps that they are at (B,), and noise."""
+    """Pictures (B, 3, H, W), the numbers of their steps (B,), from 0, and noise."""
     rng, shape = np.random.default_rng(1), (BATCH, COLOURS, size, size)
     return [
         (
@@ -87,7 +87,7 @@ def tinygen_training(size: int, device: str = "cpu") -> Step:
     from tinygen.tensor import to_device
 
     model, process = tinygen_model().to(device), Process(linear(STEPS))
-    data = cycle([(to_device(x0, device), t, to_device(noise, device)) for x0, t, noise in batches(size)])
+    data = cycle([(to_device(x0, device), t + 1, to_device(eps, device)) for x0, t, eps in batches(size)])
     optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
 
     def step() -> Any:
@@ -101,8 +101,8 @@ def tinygen_training(size: int, device: str = "cpu") -> Step:
 
 
 def tinygen_sampling(size: int) -> Step:
-    from tinygen.diffusion import Process, ddim_step, linear, spread
+    from tinygen.diffusion import Process, ddim_step, evenly_spaced, linear
 
-    model, process = tinygen_model().eval(), Process(linear(STEPS)).respaced(spread(STEPS, JUMPS))
+    model, process = tinygen_model().eval(), Process(linear(STEPS)).respace(evenly_spaced(STEPS, JUMPS))
     x = batches(size)[0][2]
-    return lambda: ddim_step(process, model, x, AT)
+    return lambda: ddim_step(process, model, x, AT + 1)

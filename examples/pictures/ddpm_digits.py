@@ -31,13 +31,14 @@ from tqdm import tqdm
 from tinygen.data import digits
 from tinygen.diffusion import (
     Process,
-    ancestral_step,
+    ancestral,
     bits_per_dim,
-    classifier_free,
+    classifier_free_guidance,
     cosine,
     ddim,
+    evenly_spaced,
+    last_state,
     simple_loss,
-    spread,
 )
 from tinygen.judges.digits import bounds, train_judge
 from tinygen.judges.frechet import frechet
@@ -83,7 +84,7 @@ def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, r
             these = rng.integers(len(pictures), size=args.batch)
             withheld = rng.random(args.batch) < args.drop
             labels = np.where(withheld, NO_CLASS, data.labels[these])
-            loss = simple_loss(process, partial(model, labels=labels), pictures[these], rng)
+            loss = simple_loss(process, partial(model, labels=labels), pictures[these], rng=rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -120,12 +121,9 @@ def pixelwise_bits(train: Any, test: Any) -> float:
 
 def films(process: Process, model: Any, x: Any, rng: np.random.Generator) -> list[Any]:
     """x (B, 1, 8, 8) on its way from noise to a digit, by ancestral sampling: some thirty pictures of it."""
-    frames, every = [x], max(1, len(process.schedule) // 30)
-    for t in reversed(range(len(process.schedule))):
-        x = ancestral_step(process, model, x, t, rng, clip=1.0)
-        if t % every == 0:
-            frames.append(x)
-    return frames
+    every, steps = max(1, len(process.schedule) // 30), range(len(process.schedule) - 1, -1, -1)
+    states = ancestral(process, model, x, rng=rng, clip=1.0)  # x_{T-1}, ..., x_0
+    return [x, *(state for t, state in zip(steps, states, strict=True) if t % every == 0)]
 
 
 def sweep_plot(path: Any, sweep: dict[float, Drawn], floor: float) -> None:
@@ -171,12 +169,12 @@ def main(args: argparse.Namespace) -> None:
 
     rng = np.random.default_rng(args.seed + 4)
     noise = rng.standard_normal(test.pictures.shape, dtype=np.float32)
-    quick = process.respaced(spread(args.timesteps, min(args.sampler_steps, args.timesteps)))
+    quick = process.respace(evenly_spaced(args.timesteps, min(args.sampler_steps, args.timesteps)))
 
     def draw(scale: float) -> Drawn:
         """As many pictures of each class as the test has, from the same noise for all scales."""
-        guided = classifier_free(learned, (test.labels,), (np.array(NO_CLASS),), scale)
-        pictures = ddim(quick, guided, noise, clip=1.0)
+        guided = classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), scale)
+        pictures = last_state(ddim(quick, guided, noise, clip=1.0))
         seen = judge.look(pictures)
         return Drawn(
             pictures,
@@ -191,11 +189,11 @@ def main(args: argparse.Namespace) -> None:
     best = min((scale for scale in SCALES if scale), key=lambda scale: sweep[scale].distance)
     print(f"ten of each digit with guidance {best:g}, by all {args.timesteps} steps")
     labels = np.repeat(np.arange(digits.CLASSES), 10)
-    one_of_each = classifier_free(learned, (labels,), (np.array(NO_CLASS),), best)
+    one_of_each = classifier_free_guidance(learned, (labels,), (np.array(NO_CLASS),), best)
     frames = films(process, one_of_each, noise[: len(labels)], rng)
     print(f"the bound of ln p of {len(test.pictures)} test digits, {args.timesteps} steps for each")
-    told = classifier_free(learned, (test.labels,), (np.array(NO_CLASS),), 1)
-    bits = bits_per_dim(process, told, test.pictures, rng, LEVELS, clip=1.0).total
+    told = classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), 1)
+    bits = bits_per_dim(process, told, test.pictures, rng=rng, levels=LEVELS, clip=1.0).total
     blind = pixelwise_bits(train.pictures, test.pictures)
 
     run.curve(

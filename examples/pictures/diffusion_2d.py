@@ -32,7 +32,7 @@ from shared.run import Run
 
 from tinygen import no_grad
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
-from tinygen.diffusion import Process, ancestral, ddim, ddim_step, linear, simple_loss, spread
+from tinygen.diffusion import Process, ancestral, ddim, evenly_spaced, last_state, linear, simple_loss
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 from tinygen.tensor import to_device
@@ -72,9 +72,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def exact(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
-    """The best denoiser, as a model of x and t."""
+    """The best denoiser, as a model of x and the numbers of the steps, which count from 0."""
     s = process.schedule
-    return lambda x, t: data.eps(x, s.signal[t[0]], s.noise[t[0]])
+    return lambda x, t: data.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
 
 
 @no_grad()
@@ -83,12 +83,12 @@ def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tu
     each over n fresh points for a model of NumPy arrays. The seed fixes them."""
     rng, best = np.random.default_rng(seed), exact(data, process)
     rows = []
-    for t in range(len(process.schedule)):
-        x0, noise = data.sample(n, rng), rng.standard_normal((n, 2))
-        x, steps = process.diffuse(x0, t, noise), np.full(n, t)
-        prediction = model(x, steps)
-        above = np.mean((prediction - best(x, steps)) ** 2, axis=1)
-        loss = np.mean((prediction - noise) ** 2)
+    for t in range(1, len(process.schedule) + 1):
+        x0, eps = data.sample(n, rng), rng.standard_normal((n, 2))
+        x, numbers = process.diffuse(x0, t, eps), np.full(n, process.schedule.timesteps[t])
+        prediction = model(x, numbers)
+        above = np.mean((prediction - best(x, numbers)) ** 2, axis=1)
+        loss = np.mean((prediction - eps) ** 2)
         rows.append((above.mean(), above.std() / np.sqrt(n), loss))
     above, error, loss = np.transpose(rows)
     return above, error, loss
@@ -115,10 +115,7 @@ def judged(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
 
 def paths(process: Process, model: Any, x: Any) -> Any:
     """Where DDIM takes the points x (n, 2): (steps + 1, n, 2)."""
-    way = [x]
-    for t in reversed(range(len(process.schedule))):
-        way.append(ddim_step(process, model, way[-1], t))
-    return np.array(way)
+    return np.array([x, *ddim(process, model, x)])
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -133,7 +130,7 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
         for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
             x = to_device(data.sample(args.batch, rng).astype(np.float32), on)
-            loss = simple_loss(process, model, x, rng)
+            loss = simple_loss(process, model, x, rng=rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -192,7 +189,7 @@ def main(args: argparse.Namespace) -> None:
     data, process = DATA[args.data](), Process(linear(args.timesteps))
     run = Run(args, ["step", "batch_loss", "excess"])
     s = process.schedule
-    floor = np.array([data.eps_floor(*level) for level in zip(s.signal, s.noise, strict=True)])
+    floor = np.array([data.eps_floor(*level) for level in zip(s.alpha[1:], s.sigma[1:], strict=True)])
     model = Denoiser(2, args.width, waves=args.waves, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     print(f"{args.data}: least possible loss {floor.mean():.4f}; {model.num_parameters():,} parameters")
@@ -206,17 +203,17 @@ def main(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(args.seed + 4)
     truth, *others = (data.sample(args.samples, rng) for _ in range(11))
     noise = rng.standard_normal((args.samples, 2))
-    short = process.respaced(spread(args.timesteps, args.ddim_steps))
-    ddpm = lambda m: ancestral(process, m, noise, np.random.default_rng(args.seed + 5), "large")
+    short = process.respace(evenly_spaced(args.timesteps, args.ddim_steps))
+    ddpm = lambda m: ancestral(process, m, noise, rng=args.seed + 5, variance="large")
     fast = lambda m: ddim(short, m, noise)
     best, worst = judged(others[0], truth, data), judged(noise, truth, data)
     best["distance"] = float(np.mean([distance(a, b) for a, b in pairwise(others)]))
     points, quality = {"truth": truth}, {}
     samplers: dict[str, Any] = {f"DDPM, {args.timesteps} steps": ddpm, f"DDIM, {args.ddim_steps} steps": fast}
     for name, sampler in samplers.items():
-        points[name] = sampler(learned)
+        points[name] = last_state(sampler(learned))
         quality[name] = judged(points[name], truth, data)
-        quality[f"{name}, exact score"] = judged(sampler(exact(data, process)), truth, data)
+        quality[f"{name}, exact score"] = judged(last_state(sampler(exact(data, process))), truth, data)
     figures = [Figure("loss, mean over the steps", least + above.mean(), f"≤ {1.03 * least:.4f}", least, 1.0)]
     figures.append(Figure("  above the floor, %", percent, "≤ 3", 0.0))
     for what in best:

@@ -35,8 +35,8 @@ from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
-from tinygen.diffusion import Process, cosine, inpaint, loss_at, simple_loss, spread
-from tinygen.diffusion.inpaint import walk
+from tinygen.diffusion import Process, cosine, evenly_spaced, inpaint, last_state, loss_at, simple_loss
+from tinygen.diffusion.inpaint import visited_times
 from tinygen.judges.shapes_parser import read
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
@@ -107,14 +107,16 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
     """The pictures, with what is outside of the mask painted in."""
     rng = np.random.default_rng(args.seed + 3)
     noise = rng.standard_normal(truth.shape, np.float32)
-    down = sum(after < before for before, after in pairwise(walk(len(process.schedule), repeats, args.jump)))
+    times = visited_times(len(process.schedule), repeats, args.jump)
+    down = sum(after < before for before, after in pairwise(times))
     with tqdm(desc=name, total=down, unit="step", dynamic_ncols=True, leave=False) as bar:
 
         def counted(x: Any, t: Any) -> Any:
             bar.update()
             return numpy_function(model, args.device)(x, t)
 
-        return inpaint(process, counted, noise, truth, mask, rng, repeats, args.jump, clip=1.0)
+        options = {"repeats": repeats, "jump": args.jump, "clip": 1.0}
+        return last_state(inpaint(process, counted, noise, truth, mask, rng=rng, **options))
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -127,12 +129,12 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
     unseen = on(batch(256, SIDE, fixed)[0])
     noise = on(fixed.standard_normal(unseen.shape, np.float32))
-    t = np.arange(256) * args.timesteps // 256
+    t = 1 + np.arange(256) * args.timesteps // 256
     warmup = min(100, args.steps // 2)
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
-            loss = simple_loss(process, model, on(batch(args.batch, SIDE, rng)[0]), rng)
+            loss = simple_loss(process, model, on(batch(args.batch, SIDE, rng)[0]), rng=rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -164,7 +166,7 @@ def main(args: argparse.Namespace) -> None:
 
     truth, scenes = batch(args.pictures, SIDE, np.random.default_rng(args.seed + 4))
     masks = holes(scenes)
-    short = process.respaced(spread(args.timesteps, args.paint_steps))
+    short = process.respace(evenly_spaced(args.timesteps, args.paint_steps))
     whole, mask = np.tile(truth, (len(masks), 1, 1, 1)), np.concatenate(list(masks.values()))
     ways = {
         "as it is": np.where(mask, whole, np.float32(PAPER)),

@@ -132,7 +132,7 @@ def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
                 if codes is None:
                     codes, captions = make_codes(model, args)
                 chosen = rng.integers(len(codes), size=args.batch)
-                loss = model(codes[chosen], [captions[i] for i in chosen], rng)
+                loss = model.loss(codes[chosen], [captions[i] for i in chosen], rng=rng)
                 descend(loss, optimizer2, second, args.lr, step - args.ae_steps, args.diffusion_steps)
                 ema.update()
                 run.log(step=step, diffusion_loss=loss.item())
@@ -152,7 +152,8 @@ def judge(model: LatentDiffusion, args: argparse.Namespace) -> dict[str, Any]:
         for scale in tqdm(GUIDANCE, desc=f"judging {split}"):
             noise = np.random.default_rng(args.seed + 4)
             captions = [caption(scene) for scene in scenes]
-            drawn = to_device(model.draw(captions, noise, scale, args.sampler_steps), "cpu")
+            drawn = model.sample(captions, rng=noise, guidance=scale, steps=args.sampler_steps)
+            drawn = to_device(drawn, "cpu")
             read_as[f"{scale:g}"] = accuracy(drawn, scenes)
         found[split] = {"psnr": psnr, **read_as}
     return found
@@ -163,7 +164,7 @@ def show(model: LatentDiffusion, args: argparse.Namespace, folder: Path) -> None
     rest = cycle(product(SIZES, POSITIONS))
     prompts = args.prompt or [caption(Scene(*pair, *next(rest))) for pair in product(SHAPES, COLOURS)]
     rng = np.random.default_rng(args.seed + 5)
-    steps = model.denoise(prompts, rng, args.guidance, args.sampler_steps)
+    steps = model.denoise(prompts, rng=rng, guidance=args.guidance, steps=args.sampler_steps)
     frames = [to_device(model.decode(x), "cpu") for x in steps]
     save_grid(folder / "prompts.png", frames[-1], len(COLOURS))
     save_film(folder / "denoising.gif", frames, len(COLOURS), scale=2)

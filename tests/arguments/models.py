@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from arguments.table import Row, learned, rng
 from golden.formula import filled, wave
 
-from tinygen.diffusion import Process, cosine
+from tinygen.diffusion import Process, cosine, ddim
 from tinygen.judges.digits import Judge, bounds
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -125,6 +126,7 @@ UNETS = {
     "scale_shift": True,
     "groups": 4,
 }
+SAMPLING = {"guidance": 1.0, "rescale": 0.7, "steps": 5, "sampler": partial(ddim, clip=0.1)}
 DRAW = {"temperature": 9.0, "top_k": 1, "top_p": 0.01}
 
 MODELS = {
@@ -159,11 +161,11 @@ MODELS = {
         | {"groups": 1, "reconstruction": "l1", "kl_weight": 0.5},
     ),
     "models.pictures.denoiser.Denoiser": Row(denoised, {"dim": 3, "width": 5, "depth": 2, "waves": 2}),
-    "models.text_to_image.latent_diffusion.LatentDiffusion.draw": Row(
-        lambda **k: painter().draw(["red square"], rng(), **k), {"guidance": 1.0, "steps": 5}
+    "models.text_to_image.latent_diffusion.LatentDiffusion.sample": Row(
+        lambda **k: painter().sample(["red square"], rng=rng(), **k), SAMPLING
     ),
     "models.text_to_image.latent_diffusion.LatentDiffusion.denoise": Row(
-        lambda **k: list(painter().denoise(["red"], rng(), **k)), {"guidance": 1.0, "steps": 5}
+        lambda **k: list(painter().denoise(["red"], rng=rng(), **k)), SAMPLING
     ),
     "models.pictures.vae.VAE": Row(
         lambda **k: coded(VAE, **k),

@@ -14,7 +14,7 @@ from golden.formula import filled, wave
 from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
 from tinygen.data import mixtures, shapes, shapes_pairs, text
-from tinygen.diffusion import bound, loss, process, sampling, schedule
+from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
 from tinygen.diffusion.inpaint import inpaint
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
@@ -127,42 +127,50 @@ def says_twice(x: Any, t: Any) -> Any:
 
 def of_process(**given: Any) -> list[Any]:
     made = process.Process(schedule.cosine(20), **given)
-    return [made.target(X, SAID, 3), made.split(SAID, X, 3)]
+    return [made.target(X, SAID, 4), made.x0_and_eps(SAID, X, 4)]
 
 
 DIFFUSION = {
     "diffusion.bound.bits_per_dim": Row(
-        lambda **k: tuple(bound.bits_per_dim(P20, says, X, rng(), None, **k)), FAR
+        lambda **k: tuple(bound.bits_per_dim(P20, says, X, rng=rng(), levels=None, **k)), FAR
+    ),
+    "diffusion.guidance.classifier_free_guidance": Row(
+        lambda **k: guidance.classifier_free_guidance(
+            lambda x, t, y: SAID[[0, 1, 1, 0][: len(x)]] * y[:, None, None], (np.ones(2),), (0.5,), 3.0, **k
+        )(X, np.zeros(2, int)),
+        {"rescale": 0.7},
     ),
     "diffusion.inpaint.inpaint": Row(
-        lambda **k: inpaint(P20, says, X, 2 * X, X > 0, rng(), **k),
+        lambda **k: list(inpaint(P20, says, X, 2 * X, X > 0, rng=rng(), **k)),
         {"repeats": 3, "jump": 2, **FAR},
         {"repeats": 2},
     ),
     "diffusion.loss.hybrid_loss": Row(
-        lambda **k: loss.hybrid_loss(P20, says_twice, X, rng(), None, **k), {"weight": 0.5}
+        lambda **k: loss.hybrid_loss(P20, says_twice, X, rng=rng(), levels=None, **k), {"weight": 0.5}
     ),
     "diffusion.loss.hybrid_loss_at": Row(
-        lambda **k: loss.hybrid_loss_at(P20, says_twice, X, np.array([1, 9]), SAID, None, **k),
+        lambda **k: loss.hybrid_loss_at(P20, says_twice, X, np.array([2, 10]), SAID, None, **k),
         {"weight": 0.5},
     ),
     "diffusion.loss.loss_at": Row(
-        lambda **k: loss.loss_at(P20, says, X, np.array([1, 9]), X, **k), {"weights": np.arange(20.0)}
+        lambda **k: loss.loss_at(P20, says, X, np.array([2, 10]), X, **k), {"weights": np.arange(21.0)}
     ),
-    "diffusion.loss.min_snr": Row(lambda **k: loss.min_snr(P20, **k), {"most": 2.0}),
+    "diffusion.loss.min_snr": Row(lambda **k: loss.min_snr(P20, **k), {"gamma": 2.0}),
     "diffusion.loss.simple_loss": Row(
-        lambda **k: loss.simple_loss(P20, says, X, rng(), **k), {"weights": np.arange(20.0)}
+        lambda **k: loss.simple_loss(P20, says, X, rng=rng(), **k), {"weights": np.arange(21.0)}
     ),
     "diffusion.process.Process": Row(of_process, {"predicts": "v"}),
     "diffusion.process.Process.log_variance": Row(
-        lambda **k: P20.log_variance("learned", X, 3, **k), {"between": 0.5}, {"between": -0.5}
+        lambda **k: P20.log_variance("learned", X, 4, **k), {"fraction": 0.5}, {"fraction": -0.5}
     ),
-    "diffusion.sampling.ancestral": Row(lambda **k: sampling.ancestral(P20, says, X, rng(), **k), FAR),
+    "diffusion.sampling.ancestral": Row(
+        lambda **k: list(sampling.ancestral(P20, says, X, rng=rng(), **k)), FAR
+    ),
     "diffusion.sampling.ancestral_step": Row(
-        lambda **k: sampling.ancestral_step(P20, says, X, 9, rng(), **k), FAR
+        lambda **k: sampling.ancestral_step(P20, says, X, 10, rng=rng(), **k), FAR
     ),
     "diffusion.sampling.ddim": Row(
-        lambda **k: sampling.ddim(P20, says, X, **copy.deepcopy(k)),
+        lambda **k: list(sampling.ddim(P20, says, X, **copy.deepcopy(k))),
         {"eta": 0.2, "clip": 0.1, "rng": np.random.default_rng(5)},
         {"eta": 0.5, "rng": np.random.default_rng(4)},
     ),
@@ -170,24 +178,24 @@ DIFFUSION = {
         lambda **k: sampling.ddim_encode(P20, says, X, **k), {"iterations": 3}
     ),
     "diffusion.sampling.ddim_step": Row(
-        lambda **k: sampling.ddim_step(P20, says, X, 9, **copy.deepcopy(k)),
+        lambda **k: sampling.ddim_step(P20, says, X, 10, **copy.deepcopy(k)),
         {"eta": 0.2, "clip": 0.1, "rng": np.random.default_rng(5)},
         {"eta": 0.5, "rng": np.random.default_rng(4)},
     ),
     "diffusion.sampling.predict": Row(
-        lambda **k: sampling.predict(P20, says, X, 9, None, **k), {"variance": "large"}
+        lambda **k: sampling.predict(P20, says, X, 10, None, **k), {"variance": "large"}
     ),
     "diffusion.schedule.Schedule": Row(
         lambda **k: schedule.Schedule([0.5, 0.999], **k).timesteps, {"timesteps": np.array([3, 8])}
     ),
     "diffusion.schedule.cosine": Row(
-        lambda **k: schedule.cosine(30, **k).betas, {"offset": 0.1, "largest": 0.9}
+        lambda **k: schedule.cosine(30, **k).beta, {"offset": 0.1, "largest": 0.9}
     ),
     "diffusion.schedule.linear": Row(
-        lambda **k: schedule.linear(30, **k).betas, {"first": 0.001, "last": 0.025}
+        lambda **k: schedule.linear(30, **k).beta, {"first": 0.001, "last": 0.025}
     ),
     "diffusion.schedule.sqrt_linear": Row(
-        lambda **k: schedule.sqrt_linear(30, **k).betas, {"first": 0.01, "last": 0.025}
+        lambda **k: schedule.sqrt_linear(30, **k).beta, {"first": 0.01, "last": 0.025}
     ),
 }
 

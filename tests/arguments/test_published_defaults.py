@@ -6,7 +6,7 @@ import pytest
 
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
-from tinygen.diffusion import inpaint, loss, sampling, schedule
+from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
 from tinygen.models.language import gpt
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
 from tinygen.models.text_to_image import latent_diffusion
@@ -38,12 +38,13 @@ DEFAULTS = [
     (optim.AdamW, {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}, TORCH),
     (optim.SGD, {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}, TORCH),
     (optim.EMA, {"decay": 0.9999, "warmup": True}, "Ho et al. 2020, appendix B; TensorFlow's num_updates"),
+    (guidance.classifier_free_guidance, {"rescale": 0.0}, "Lin et al. 2024, section 3.4: 0 is no rescaling"),
     (schedule.linear, {"first": 1e-4, "last": 0.02}, HO),
     (schedule.sqrt_linear, {"first": 0.0015, "last": 0.0195}, "Rombach et al. 2022, ImageNet models"),
     (schedule.cosine, {"offset": 0.008, "largest": 0.999}, f"{NICHOL}, section 3.2"),
     (loss.hybrid_loss, {"weight": 1e-3}, f"{NICHOL}, section 3.1: λ"),
     (loss.hybrid_loss_at, {"weight": 1e-3}, f"{NICHOL}, section 3.1: λ"),
-    (loss.min_snr, {"most": 5.0}, "Hang et al. 2023: γ = 5"),
+    (loss.min_snr, {"gamma": 5.0}, "Hang et al. 2023: γ = 5"),
     (inpaint, {"repeats": 1, "jump": 10}, "Lugmayr et al. 2022: jumps of 10; 1 is plain blending"),
     (sampling.ddim, {"eta": 0.0, "clip": None}, "Song et al. 2020: DDIM is η = 0"),
     (sampling.ddim_step, {"eta": 0.0, "clip": None}, "Song et al. 2020"),
@@ -74,7 +75,7 @@ CONSTANTS = [
     (latent_diffusion.DROPPED, 0.1, "Ho & Salimans 2022: p_uncond"),
     (autoencoder.EPS, 1e-6, "latent diffusion's group norms"),
     (vqvae.SMOOTHING, 1e-5, "the usual ε of the running means"),
-    (schedule.TERMINAL_SIGNAL, 0.05, "a warning's bound"),
+    (schedule.TERMINAL_ALPHA, 0.05, "a warning's bound"),
 ]
 
 

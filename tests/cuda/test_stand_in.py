@@ -55,7 +55,7 @@ def pictures(device, step, *shape):
 def unet(model, device, step, rng):
     x = pictures(device, step, 2, 2, 4, 4).data
     denoiser = lambda noisy, t: model(noisy, t, np.array([0, 2]))
-    return simple_loss(Process(cosine(10)), denoiser, x, rng)
+    return simple_loss(Process(cosine(10)), denoiser, x, rng=rng)
 
 
 def vae(model, device, step, rng):

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, grad, gradcheck
-from tinygen.diffusion import Process, bits_per_dim, cosine, hybrid_loss, hybrid_loss_at, linear, loss_at, simple_loss
+from tinygen.diffusion import (
+    Process,
+    bits_per_dim,
+    cosine,
+    hybrid_loss,
+    hybrid_loss_at,
+    linear,
+    loss_at,
+    simple_loss,
+)
 from tinygen.diffusion.bound import MIN_PROBABILITY, log_likelihood, step_bits, step_divergence
 from tinygen.diffusion.process import split_variance
 
@@ -139,7 +148,9 @@ def test_the_bound_is_reached_by_an_exact_model(schedule, m, s, missed):
     process = Process(schedule)
     for value in (0.0, 0.7, -1.1):
         x0 = np.full((2, 3), value)
-        got = bits_per_dim(process, exact(process, m, s, learned=True), x0, rng=Pairs(), levels=None, variance="learned")
+        got = bits_per_dim(
+            process, exact(process, m, s, learned=True), x0, rng=Pairs(), levels=None, variance="learned"
+        )
         assert got.total == pytest.approx(density_bits(value, m, s), abs=missed)
         assert got.steps.shape == (50,)
 
@@ -167,7 +178,9 @@ def test_the_bound_is_above_what_the_model_says(schedule, variance):
     model = exact(process, 0.3, 0.4)
     mean, var = samples_of(process, model, variance)
     for value in (-0.8, 0.3, 1.1):
-        bound = bits_per_dim(process, model, np.full((2, 1), value), rng=Pairs(), levels=None, variance=variance).total
+        bound = bits_per_dim(
+            process, model, np.full((2, 1), value), rng=Pairs(), levels=None, variance=variance
+        ).total
         assert bound > density_bits(value, mean, math.sqrt(var))
     x0 = 0.3 + 0.4 * np.array([[1.0], [-1], [1], [-1]])
     entropy = density_bits(x0, 0.3, 0.4).mean()
@@ -175,7 +188,8 @@ def test_the_bound_is_above_what_the_model_says(schedule, variance):
 
 
 class Quantiles(np.random.Generator):
-    """Draws that are laid out by hand: a normal distribution laid out evenly over the batch, with variance 1."""
+    """Draws that are laid out by hand: a normal distribution laid out evenly over the batch, with variance
+    1."""
 
     def __init__(self):
         super().__init__(np.random.PCG64(0))
@@ -197,7 +211,9 @@ def test_the_bound_is_nearly_reached_on_levels(level):
     normal = NormalDist()
     above = normal.cdf(value + 1 / 128) if level < 128 else 1
     below = normal.cdf(value - 1 / 128) if level > 0 else 0
-    got = bits_per_dim(process, model, np.full((801, 1), value), rng=Quantiles(), levels=129, variance="learned").total
+    got = bits_per_dim(
+        process, model, np.full((801, 1), value), rng=Quantiles(), levels=129, variance="learned"
+    ).total
     gap = got + math.log2(above - below)
     assert 0 < gap < (0.01 if 0 < level < 128 else 4)
 
@@ -227,10 +243,14 @@ def test_pictures_in_float32():
     process, rng = Process(cosine(20)), np.random.default_rng(0)
     x0 = (rng.integers(17, size=(4, 1, 8, 8)) / 8 - 1).astype(np.float32)
     model = lambda x, t: Tensor(0.5 * x)
-    got = bits_per_dim(process, model, x0, rng=np.random.default_rng(1), levels=17, variance="large", clip=1.0)
+    got = bits_per_dim(
+        process, model, x0, rng=np.random.default_rng(1), levels=17, variance="large", clip=1.0
+    )
     assert got.steps.dtype == np.float64
     assert np.all(np.isfinite(got.steps))
-    again = bits_per_dim(process, model, x0, rng=np.random.default_rng(1), levels=17, variance="large", clip=1.0)
+    again = bits_per_dim(
+        process, model, x0, rng=np.random.default_rng(1), levels=17, variance="large", clip=1.0
+    )
     np.testing.assert_array_equal(got.steps, again.steps)
 
 

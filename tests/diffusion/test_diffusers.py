@@ -1,5 +1,6 @@
-"""Parity with the schedulers of diffusers, which count steps from 0. They keep β and ᾱ in float32, in which 1 - ᾱ has few digits left
-near the data; so the schedules are compared as they are, and the steps with ᾱ that was put in in float64."""
+"""Parity with the schedulers of diffusers, which count steps from 0. They keep β and ᾱ in float32, in which 1
+- ᾱ has few digits left near the data; so the schedules are compared as they are, and the steps with ᾱ that
+was put in in float64."""
 
 import numpy as np
 import pytest
@@ -109,7 +110,9 @@ def test_ancestral_step_with_a_learned_variance(schedule, config, kind, monkeypa
     both = np.concatenate([prediction, fraction], axis=1)
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: torch.tensor(noise))
     for t in (1, 2, 501, 901):
-        got = ancestral_step(Process(schedule, kind), lambda x, t: both, x, t, rng=Replay(noise), variance="learned")
+        got = ancestral_step(
+            Process(schedule, kind), lambda x, t: both, x, t, rng=Replay(noise), variance="learned"
+        )
         close(got, theirs.step(torch.tensor(both), t - 1, torch.tensor(x)).prev_sample)
 
 

@@ -118,8 +118,8 @@ def test_learned_variances_are_those_of_the_condition():
 
 @pytest.mark.parametrize("scale", [0.0, 3.0])
 def test_rescaled_guidance(scale):
-    """phi = 1 gives each example the std of its conditional prediction, and changes nothing else but its length;
-    phi between is a mean of both; the rescaled prediction is what the guided model makes."""
+    """phi = 1 gives each example the std of its conditional prediction, and changes nothing else but its
+    length; phi between is a mean of both; the rescaled prediction is what the guided model makes."""
     rng = np.random.default_rng(0)
     with_, without = rng.standard_normal((2, 4, 3, 5)) * np.array([1.0, 2, 3, 4])[:, None, None]
     mixed = guide(with_, without, scale)
@@ -130,7 +130,9 @@ def test_rescaled_guidance(scale):
     np.testing.assert_array_equal(rescale_guidance(mixed, with_, 0.0), mixed)
     np.testing.assert_allclose(rescale_guidance(mixed, with_, 0.7), 0.7 * full + 0.3 * mixed, rtol=1e-12)
 
-    model = lambda x, t, y: np.where(y[:, None, None] == 1, *(np.concatenate([p, p]) for p in (with_, without)))
+    model = lambda x, t, y: np.where(
+        y[:, None, None] == 1, *(np.concatenate([p, p]) for p in (with_, without))
+    )
     led = classifier_free_guidance(model, (np.ones(4),), (0,), scale, rescale=0.7)
     got = led(np.zeros((4, 3, 5)), np.zeros(4, int))
     np.testing.assert_allclose(got, 0.7 * full + 0.3 * mixed, rtol=1e-12)
@@ -163,8 +165,8 @@ WIDTHS, SHARES = np.array([0.5, 0.3, 0.7]), np.array([0.2, 0.5, 0.3])
 
 
 def log_densities(process, x, t):
-    """ln of the share of each class k times its density N(α·m_k, α²·s_k² + σ²) at x (B, 2), but for a constant:
-    (B, 3), and on the tape if x is."""
+    """ln of the share of each class k times its density N(α·m_k, α²·s_k² + σ²) at x (B, 2), but for a
+    constant: (B, 3), and on the tape if x is."""
     a, n = process.schedule.alpha[t][:, None], process.schedule.sigma[t][:, None]  # (B, 1)
     variances = a**2 * WIDTHS**2 + n**2  # (B, 3)
     off = np.expand_dims(x, 1) - a[:, None] * MEANS  # (B, 3, 2)

@@ -160,7 +160,8 @@ def test_visited_times():
 
 
 def test_all_states_are_yielded():
-    """One for each move of `visited_times`, up or down; only the last one has the known part without noise."""
+    """One for each move of `visited_times`, up or down; only the last one has the known part without
+    noise."""
     process, rng = Process(cosine(6)), np.random.default_rng(0)
     x, known = rng.standard_normal((2, 4, 3))
     states = list(inpaint(process, exact(process), x, known, MASK, rng=rng, repeats=2, jump=2))

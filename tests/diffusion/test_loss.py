@@ -86,7 +86,9 @@ def test_min_snr_is_one_loss_whatever_is_predicted(gamma):
     np.testing.assert_allclose(losses, losses[0], rtol=1e-9)
     s = cosine(50)
     ratio = s.alpha_bar[1:] / (1 - s.alpha_bar[1:])
-    np.testing.assert_allclose(min_snr(Process(s), gamma)[1:], np.where(ratio < gamma, 1, gamma / ratio), rtol=1e-12)
+    np.testing.assert_allclose(
+        min_snr(Process(s), gamma)[1:], np.where(ratio < gamma, 1, gamma / ratio), rtol=1e-12
+    )
     wanted = np.mean(np.minimum(ratio[t - 1], gamma) * np.mean((guess - x0) ** 2, axis=1))
     assert losses[1] == pytest.approx(wanted, rel=1e-12)
 

@@ -31,7 +31,8 @@ EVEN = Process(cosine(300))
 
 
 def exact(mixture, process=WHOLE):
-    """The best model for this data. It is given a step's number in the whole process, from 0, as a network is."""
+    """The best model for this data. It is given a step's number in the whole process, from 0, as a network
+    is."""
     s = process.schedule
     return lambda x, t: mixture.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
 

@@ -204,7 +204,9 @@ def test_a_schedule_without_steps_is_refused(make, steps):
 # -- zero-terminal SNR -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(250), cosine(50), linear(100).respace([1, 100])])
+@pytest.mark.parametrize(
+    "schedule", [linear(1000), sqrt_linear(250), cosine(50), linear(100).respace([1, 100])]
+)
 def test_rescaled_to_zero_terminal_snr(schedule):
     """α_T is 0 exactly and α_1 as before; between them the distances are all scaled alike."""
     s = rescale_zero_terminal_snr(schedule)

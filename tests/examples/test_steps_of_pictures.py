@@ -27,11 +27,12 @@ def like(x, values):
 
 
 def noisy(x, alpha_bar, rng):
-    """Steps, noise, and x_t = sqrt(ᾱ_t)·x + sqrt(1 - ᾱ_t)·noise, for data x (B, ...) in float32."""
+    """Steps as networks count them, from 0, noise, and x_t = sqrt(ᾱ_t)·x + sqrt(1 - ᾱ_t)·noise, for data x
+    (B, ...) in float32."""
     t = rng.integers(len(alpha_bar), size=len(x))
     noise = rng.standard_normal(x.shape, np.float32)
-    signal, sigma = like(x, np.sqrt(alpha_bar[t])), like(x, np.sqrt(1 - alpha_bar[t]))
-    return t, noise, signal * x + sigma * noise, signal, sigma
+    alpha, sigma = like(x, np.sqrt(alpha_bar[t])), like(x, np.sqrt(1 - alpha_bar[t]))
+    return t, noise, alpha * x + sigma * noise, alpha, sigma
 
 
 def alpha_bar_cosine(steps):
@@ -74,9 +75,9 @@ def test_what_diffusion_2d_measures(monkeypatch):
     alpha_bar = np.cumprod(1 - np.linspace(1e-4 * 40, 0.02 * 40, 25))
     for t in range(25):
         x0, noise = data.sample(7, rng), rng.standard_normal((7, 2))
-        signal, sigma = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
-        x = signal * x0 + sigma * noise
-        each = ((0.1 * x + t - data.eps(x, signal, sigma)) ** 2).mean(axis=1)
+        alpha, sigma = np.sqrt(alpha_bar[t]), np.sqrt(1 - alpha_bar[t])
+        x = alpha * x0 + sigma * noise
+        each = ((0.1 * x + t - data.eps(x, alpha, sigma)) ** 2).mean(axis=1)
         assert above[t] == pytest.approx(each.mean())
         assert error[t] == pytest.approx(each.std() / np.sqrt(7))
         assert loss[t] == pytest.approx(np.mean((0.1 * x + t - noise) ** 2))
@@ -125,8 +126,8 @@ def test_inpaint_shapes(monkeypatch):
     rng, training = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.2)
     for step in range(3):
         x = shapes.batch(2, 16, rng)[0]
-        t, noise, x_t, signal, sigma = noisy(x, alpha_bar_cosine(9), rng)
-        loss = np.mean((other(x_t, t) - (signal * noise - sigma * x)) ** 2)
+        t, noise, x_t, alpha, sigma = noisy(x, alpha_bar_cosine(9), rng)
+        loss = np.mean((other(x_t, t) - (alpha * noise - sigma * x)) ** 2)
         training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3))
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
@@ -172,9 +173,9 @@ def test_latent_diffusion_shapes(monkeypatch):
         t = rng.integers(500, size=12)
         noise = rng.standard_normal(z.shape)
         alpha_bar = alpha_bar_cosine(500)[t].reshape(-1, 1, 1, 1)
-        signal, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
-        v = second.unet(signal * z + sigma * noise, t, context=context, mask=mask)
-        loss = np.mean((v - (signal * noise - sigma * z)) ** 2)
+        alpha, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+        v = second.unet(alpha * z + sigma * noise, t, context=context, mask=mask)
+        loss = np.mean((v - (alpha * noise - sigma * z)) ** 2)
         training.step(loss, warmup_cosine(step, args.lr, args.lr / 50, 1, 3))
     assert dropped > 0
     same(model.autoencoder, first, 1e-5)

@@ -22,7 +22,7 @@ def scheduler(kind: str, schedule: str, **options: Any) -> Any:
     import diffusers
 
     made = getattr(diffusers, kind)(num_train_timesteps=1000, **BETAS[schedule], **options)
-    made.betas = torch.tensor(models.SCHEDULES[schedule].betas)
+    made.betas = torch.tensor(models.SCHEDULES[schedule].beta[1:])
     made.alphas = 1 - made.betas
     made.alphas_cumprod = torch.cumprod(made.alphas, dim=0)
     return made
@@ -38,7 +38,7 @@ def schedule_of(w: Weights, kind: str) -> Any:
 def ancestral(w: Weights, kind: str, variance: str, clip: float | None) -> Any:
     from diffusers.schedulers import scheduling_ddpm
 
-    said = [models.SAID, models.BETWEEN] if variance == "learned" else [models.SAID]
+    said = [models.SAID, models.FRACTION] if variance == "learned" else [models.SAID]
     x, said = torch.tensor(models.X), torch.tensor(np.concatenate(said, axis=1))
     called_there = "learned_range" if variance == "learned" else f"fixed_{variance}"
     scheduling_ddpm.randn_tensor = lambda *_, **__: noise(*x.shape)

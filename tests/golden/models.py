@@ -4,7 +4,7 @@ import numpy as np
 from golden.formula import Case, wave
 
 from tinygen import no_grad
-from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, linear, spread, sqrt_linear
+from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, evenly_spaced, linear, sqrt_linear
 from tinygen.judges.digits import Judge
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -101,31 +101,34 @@ MODELS = {
 
 # -- samplers --------------------------------------------------------------------------------------
 
-X, SAID, BETWEEN = (wave(2, 3, 4, k=k) for k in (46, 47, 48))
+X, SAID, FRACTION = (wave(2, 3, 4, k=k) for k in (46, 47, 48))
 SCHEDULES = {"linear": linear(1000), "sqrt_linear": sqrt_linear(1000), "cosine": cosine(1000)}
 
 
 def schedule(kind):
     s = SCHEDULES[kind]
-    return s.betas[[0, 1, 500, 998, 999]], s.alpha_bars[[0, 1, 500, 998]]
+    return s.beta[[1, 2, 501, 999, 1000]], s.alpha_bar[[1, 2, 501, 999]]
 
 
 def ancestral(kind, variance, clip):
     """Steps back from three places, with each kind of prediction."""
-    said = np.concatenate([SAID, BETWEEN], axis=1) if variance == "learned" else SAID
+    said = np.concatenate([SAID, FRACTION], axis=1) if variance == "learned" else SAID
     model = lambda x, t: said
     return [
-        ancestral_step(Process(SCHEDULES[kind], predicts), model, X, t, Noise(), variance, clip)
+        ancestral_step(
+            Process(SCHEDULES[kind], predicts), model, X, t, rng=Noise(), variance=variance, clip=clip
+        )
         for predicts in ("eps", "x0", "v")
-        for t in (0, 1, 500)
+        for t in (1, 2, 501)
     ]
 
 
 def implicit(eta, clip):
     """DDIM in 50 steps of 1000, from three places."""
-    short = [Process(SCHEDULES["linear"], kind).respaced(spread(1000, 50)) for kind in ("eps", "x0", "v")]
-    model = lambda x, t: SAID
-    return [ddim_step(process, model, X, t, eta, Noise(), clip) for process in short for t in (0, 1, 25)]
+    kept = evenly_spaced(1000, 50)
+    short = [Process(SCHEDULES["linear"], kind).respace(kept) for kind in ("eps", "x0", "v")]
+    options = {"eta": eta, "rng": Noise(), "clip": clip}
+    return [ddim_step(process, lambda x, t: SAID, X, t, **options) for process in short for t in (1, 2, 26)]
 
 
 SAMPLERS = {

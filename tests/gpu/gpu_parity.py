@@ -123,7 +123,7 @@ def of_noise(model: Any, device: str, rng: np.random.Generator) -> Tensor:
     """DDPM's, of pictures and a class each."""
     x = to_device(rng.standard_normal((4, 3, 16, 16), dtype=np.float32), device)
     labels = rng.integers(10, size=4)
-    return simple_loss(Process(cosine(1000)), lambda noisy, t: model(noisy, t, labels), x, rng)
+    return simple_loss(Process(cosine(1000)), lambda noisy, t: model(noisy, t, labels), x, rng=rng)
 
 
 def of_pixels(*shape: int) -> Loss:

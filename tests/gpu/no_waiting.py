@@ -46,7 +46,7 @@ def losses(device: str, rng: DeviceGenerator) -> dict[str, tuple[nn.Module, Loss
     return {
         "GPT": (gpt, lambda: tokens(text)),
         "GPT, text on the GPU": (gpt, lambda: tokens(text_there)),
-        "UNet": (unet, lambda: simple_loss(process, unet, 2 * some() - 1, rng)),
+        "UNet": (unet, lambda: simple_loss(process, unet, 2 * some() - 1, rng=rng)),
         "VAE": (vae, lambda: vae(some(), rng)),
     }
 

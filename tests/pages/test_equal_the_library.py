@@ -12,7 +12,7 @@ from tinygen import Tensor, nn, ops
 from tinygen.align import dpo as align_dpo
 from tinygen.align import ppo as align_ppo
 from tinygen.align import rollouts
-from tinygen.diffusion import ancestral, schedule, simple_loss
+from tinygen.diffusion import ancestral, last_state, schedule, simple_loss
 from tinygen.diffusion.process import Process
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.autoencoder import AutoencoderKL
@@ -238,7 +238,8 @@ def test_vae_starts_like_the_library():
 
 
 def eps_theta(p, x, t):
-    """A small network of x (B, D) and t = 1 ... T."""
+    """A small network of x (B, D) and t = 1 ... T. The library gives a network t - 1
+    (`Schedule.timesteps`)."""
     return np.tanh(np.concatenate([x, t[:, None] / 10], axis=1) @ p["W"]) @ p["V"]
 
 
@@ -249,11 +250,11 @@ def ddpm_case(T=12):
     return page, process, params
 
 
-def test_ddpm_counts_from_1():
+def test_ddpm_counts_as_the_library():
     page, library = load("ddpm").DDPM(1000), schedule.linear(1000)
-    assert page.alpha_bar[0] == 1.0
-    assert difference(page.beta[1:], library.betas) == 0.0
-    assert difference(page.alpha_bar[1:], library.alpha_bars) == 0.0
+    assert (page.beta[0], page.alpha_bar[0]) == (0.0, 1.0)
+    assert difference(page.beta, library.beta) == 0.0
+    assert difference(page.alpha_bar, library.alpha_bar) == 0.0
 
 
 def test_ddpm():
@@ -262,7 +263,7 @@ def test_ddpm():
     grads = {}
     value = page.train_step(eps_theta, params, x_0, rng(), lambda _, g: grads.update(g))
     theirs = value_and_grads(
-        lambda p: simple_loss(process, lambda x, t: eps_theta(p, x, t + 1), x_0, rng()), params
+        lambda p: simple_loss(process, lambda x, t: eps_theta(p, x, t + 1), x_0, rng=rng()), params
     )
     assert difference(value, theirs[0]) == 0.0
     assert difference(grads, theirs[1]) == 0.0
@@ -274,7 +275,7 @@ def test_ddpm_samples():
     ours = page.sample(eps_theta, params, (4, 3), rng())
     draw = rng()
     x = draw.standard_normal((4, 3))
-    theirs = ancestral(process, lambda x, t: eps_theta(params, x, t + 1), x, draw, "small")
+    theirs = last_state(ancestral(process, lambda x, t: eps_theta(params, x, t + 1), x, rng=draw))
     assert difference(ours, theirs) < 1e-14 * np.abs(theirs).max()
 
 
@@ -357,10 +358,10 @@ def test_latent_diffusion():
     """A whole training step: which texts are left out, the steps, the noise, the loss and its gradients."""
     page, _, params, model = latent_case()
     z_0, y = rng().standard_normal((16, 2, 4, 4)), rng().integers(1, 5, (16, 3))
-    assert difference(page.schedule(40)[1:], model.process.schedule.alpha_bars) < 1e-15
+    assert difference(page.schedule(40), model.process.schedule.alpha_bar) < 1e-15
     grads = {}
     value = page.train_diffusion(params, z_0, y, page.schedule(40), rng(), lambda _, g: grads.update(g))
-    loss = model(z_0, [" ".join(map(str, row)) for row in y], rng())
+    loss = model.loss(z_0, [" ".join(map(str, row)) for row in y], rng=rng())
     loss.backward()
     # The library's cosines and sines of t are in float32, which is the whole difference.
     assert difference(value, loss.item()) < 1e-7
@@ -373,7 +374,7 @@ def test_latent_diffusion_draws():
     y, z = rng().integers(1, 5, (6, 3)), rng().standard_normal((6, 2, 4, 4))
     ours = page.sample(params, first, 0.5, y, z.shape, page.schedule(40), Draws(z), steps=8, w=2.0)
     model.autoencoder.scale.data = np.array(0.5)
-    theirs = model.draw([" ".join(map(str, row)) for row in y], Draws(z), guidance=3.0, steps=8)
+    theirs = model.sample([" ".join(map(str, row)) for row in y], rng=Draws(z), guidance=3.0, steps=8)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
 
 

@@ -1,8 +1,8 @@
 """Mixtures of Gaussians: data whose density, score and best denoiser are known exactly.
 
 A diffusion that learned from samples can be judged by them without another model, and a sampler can be tested
-with the exact score, without any learning. All of it follows from one fact: alpha·x_0 + sigma·ε, with x_0 from
-a mixture and ε ~ N(0, 1), is a mixture again.
+with the exact score, without any learning. All of it follows from one fact: alpha·x_0 + sigma·ε, with x_0
+from a mixture and ε ~ N(0, 1), is a mixture again.
 
 Formulas are written with NumPy functions that `Tensor` answers too, so `tinygen.grad` goes through them.
 """

@@ -38,8 +38,8 @@ class Process:
             raise ValueError(f'predicts must be "eps", "x0" or "v", got {predicts!r}')
         if predicts == "eps" and schedule.alpha[-1] == 0:
             raise ValueError(
-                'the schedule has zero-terminal SNR (α_T = 0), and predicts is "eps": x_0 cannot be told from ε '
-                'at step T, so let the model predict "v" (or "x0")'
+                'the schedule has zero-terminal SNR (α_T = 0), and predicts is "eps": ε at step T does '
+                'not determine x_0, so let the model predict "v" (or "x0")'
             )
         self.schedule = schedule
         self.predicts = predicts

@@ -58,8 +58,8 @@ class Schedule:
         self.alpha_bar: Floats = np.cumprod(1 - self.beta, dtype=np.float64)
         self.alpha: Floats = np.sqrt(self.alpha_bar)
         self.sigma: Floats = np.sqrt(1 - self.alpha_bar)
-        # q(x_{t-1} | x_t, x_0) is normal with mean from_x0·x_0 + from_x·x_t and this variance (eq. 7). The root
-        # in from_x0 is of ᾱ_{t-1}; some slides have ᾱ_t, with which the mean at t = 1 is not x_0.
+        # q(x_{t-1} | x_t, x_0) is normal with mean from_x0·x_0 + from_x·x_t and this variance (eq. 7). The
+        # root in from_x0 is of ᾱ_{t-1}; some slides have ᾱ_t, with which the mean at t = 1 is not x_0.
         beta, before, after = self.beta[1:], self.alpha_bar[:-1], self.alpha_bar[1:]
         noise_ratio = (1 - before) / (1 - after)
         self.posterior_from_x0: Floats = np.append(np.nan, beta * np.sqrt(before) / (1 - after))
@@ -113,8 +113,8 @@ def scale_to(steps: int, first: float, last: float) -> tuple[float, float]:
     first, last = 1000 / steps * first, 1000 / steps * last
     if last >= 1:
         raise ValueError(
-            f"betas must be above 0 and below 1, got {first:.3g} .. {last:.3g}: take more steps, or `cosine`, "
-            "which works with any number"
+            f"betas must be above 0 and below 1, got {first:.3g} .. {last:.3g}: take more steps, or "
+            "`cosine`, which works with any number"
         )
     return first, last
 

@@ -1,13 +1,13 @@
 """Latent diffusion: pictures from text, by a diffusion of codes (Rombach et al. 2022, arXiv:2112.10752).
 
 Three networks. An autoencoder (`autoencoder.py`) makes small codes of pictures, and pictures of codes; it is
-trained first, and stays as it is from then on. A UNet (`unet.py`) takes noise out of codes, and looks at what
-a text encoder (`text_encoder.py`) made of the caption; these two are trained together. To draw, the UNet
-turns noise into a code, and the decoder the code into a picture.
+trained first, then frozen. A UNet (`unet.py`) learns to remove noise from codes, and sees the output of a
+text encoder (`text_encoder.py`) for the caption by cross-attention; these two are trained together. To sample
+a picture, the UNet turns noise into a code, and the decoder turns the code into a picture.
 
-In training some captions are replaced by the empty one, so that the same network also knows what codes look
-like if nothing is said. Drawing goes further from that than the caption alone would: classifier-free guidance
-(Ho & Salimans 2022, arXiv:2207.12598).
+In training some captions are replaced by the empty one, so that the same network also learns codes without a
+text. Sampling moves away from its prediction for the empty caption, through that for the caption and beyond:
+classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598).
 
 Shapes: B pictures (B, C, H, W), their codes (B, Z, h, w) with variance 1, captions a list of B texts.
 """
@@ -20,20 +20,30 @@ from typing import Any
 import numpy as np
 
 from tinygen import nn
-from tinygen.diffusion import Process, classifier_free, ddim_step, simple_loss, spread
+from tinygen.diffusion import (
+    Process,
+    Sampler,
+    classifier_free_guidance,
+    ddim,
+    evenly_spaced,
+    last_state,
+    simple_loss,
+)
 from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.unet import UNet
 from tinygen.models.text_to_image.text_encoder import TextEncoder
 from tinygen.modes import no_grad
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 
-DROPPED = 0.1  # of the captions, in training
+DROPPED = 0.1  # the share of captions that are replaced by the empty one in training
 
 
 class TextDenoiser(nn.Module):
-    """What is trained to take the noise out of codes: a UNet, and the text encoder that it listens to.
+    """The networks that are trained to remove noise from codes: a UNet, and the text encoder whose output it
+    sees.
 
-    Raises ValueError when the UNet's context is not as wide as what the text encoder makes."""
+    Raises ValueError when the UNet's context is not as wide as the text encoder's output."""
 
     def __init__(self, unet: UNet, text_encoder: TextEncoder) -> None:
         if unet.config.context != text_encoder.config.channels:
@@ -45,19 +55,19 @@ class TextDenoiser(nn.Module):
         self.text_encoder = text_encoder
 
     def forward(self, x: Any, t: Any, context: Any, mask: Any) -> Tensor:
-        """What the diffusion wants to know of noisy codes x (B, Z, h, w) at the steps t (B,), from what the
-        text encoder made of their captions: (B, S, context) and (B, S)."""
+        """The UNet's prediction (ε, x_0 or v) for noisy codes x (B, Z, h, w) at the steps t (B,), with the
+        text encoder's output for their captions: context (B, S, C) and mask (B, S)."""
         return self.unet(x, t, context=context, mask=mask)
 
 
 class LatentDiffusion(nn.Module):
-    """`model.encode(pictures)` -> codes; `model(codes, captions, rng)` -> the loss; `model.draw(captions,
-    rng)` -> pictures.
+    """`model.encode(pictures)` -> codes; `model.loss(codes, captions, rng=rng)`; `model.sample(captions,
+    rng=rng)` -> pictures.
 
     The autoencoder takes no part in the loss, and its `scale` makes the variance of the codes 1
-    (`latent_scale`). `process` is a diffusion of codes, `side` the height and width of what is drawn.
+    (`latent_scale`). `process` is the diffusion of codes, `side` the height and width of sampled pictures.
 
-    Raises ValueError when the UNet is not made for the autoencoder's codes."""
+    Raises ValueError when the UNet's channels are not those of the autoencoder's codes."""
 
     def __init__(
         self, autoencoder: AutoencoderKL, denoiser: TextDenoiser, process: Process, side: int
@@ -76,46 +86,77 @@ class LatentDiffusion(nn.Module):
     # -- codes -------------------------------------------------------------------------------------
 
     def encode(self, pictures: Any) -> Array:
-        """The means of the codes of pictures: (B, Z, h, w). Made once, they serve all of the training."""
+        """The means of the codes of pictures, (B, Z, h, w): computed once, they serve all of the training."""
         with no_grad():
             return (self.autoencoder.encode(pictures).mean * self.autoencoder.scale).data
 
     def decode(self, codes: Any) -> Array:
-        """Pictures (B, C, H, W) of codes, of which nothing says that they stay within [-1, 1]."""
+        """Pictures (B, C, H, W) of codes (B, Z, h, w), not clipped to [-1, 1]."""
         with no_grad():
             return self.autoencoder.decode(codes / self.autoencoder.scale).data
 
     # -- training ----------------------------------------------------------------------------------
 
-    def forward(self, codes: Array, captions: Sequence[str], rng: np.random.Generator) -> Tensor:
-        """The loss: the mean squared error of what the UNet says about codes with noise, a step and noise
-        drawn for each; a tenth of the captions is left out."""
+    def forward(self, codes: Any, t: Any, captions: Sequence[str]) -> Tensor:
+        """The prediction (ε, x_0 or v) for noisy codes (B, Z, h, w) at the steps t (B,) with these
+        captions."""
+        return self.denoiser(codes, t, *self.denoiser.text_encoder(captions))
+
+    def loss(self, codes: Array, captions: Sequence[str], *, rng: RNGLike) -> Tensor:
+        """The mean squared error of the UNet's prediction for codes with noise, a random step and noise for
+        each; a tenth of the captions is replaced by the empty one."""
+        rng = as_generator(rng)
         kept = rng.random(len(captions)) >= DROPPED
         texts = [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
         context, mask = self.denoiser.text_encoder(texts)
-        return simple_loss(self.process, lambda x, t: self.denoiser(x, t, context, mask), codes, rng)
+        return simple_loss(self.process, lambda x, t: self.denoiser(x, t, context, mask), codes, rng=rng)
 
-    # -- drawing -----------------------------------------------------------------------------------
+    # -- sampling ----------------------------------------------------------------------------------
 
-    def draw(
-        self, captions: Sequence[str], rng: np.random.Generator, guidance: float = 3.0, steps: int = 20
+    def sample(
+        self,
+        captions: Sequence[str],
+        *,
+        rng: RNGLike,
+        guidance: float = 3.0,
+        rescale: float = 0.0,
+        steps: int = 20,
+        sampler: Sampler = ddim,
     ) -> Array:
-        """A picture for each caption, as far as the noise from `rng` and the training allow. `guidance` 1 is
-        the model as it was trained, 0 takes no notice of the captions, and more than 1 exaggerates."""
-        *_, codes = self.denoise(captions, rng, guidance, steps)
-        return self.decode(codes)
+        """A picture (B, C, H, W) for each caption, from the noise that `rng` draws.
+
+        With `guidance` 1 the prediction is the model's own, with 0 it ignores the captions, and with more
+        than 1 it exaggerates them; `rescale` is the phi of `rescale_guidance`. `sampler` goes from noise to
+        codes in so many `steps`: any of `tinygen.diffusion`'s, or a function of (process, model, x) that
+        yields its states."""
+        return self.decode(
+            last_state(
+                self.denoise(
+                    captions, rng=rng, guidance=guidance, rescale=rescale, steps=steps, sampler=sampler
+                )
+            )
+        )
 
     def denoise(
-        self, captions: Sequence[str], rng: np.random.Generator, guidance: float = 3.0, steps: int = 20
+        self,
+        captions: Sequence[str],
+        *,
+        rng: RNGLike,
+        guidance: float = 3.0,
+        rescale: float = 0.0,
+        steps: int = 20,
+        sampler: Sampler = ddim,
     ) -> Iterator[Array]:
-        """The codes from which `draw` decodes, as DDIM makes them: noise, then what each step leaves."""
-        kept = self.process.respaced(spread(len(self.process.schedule), steps))
+        """The codes (B, Z, h, w) on the way to those that `sample` decodes: noise, then the state after each
+        step."""
+        process = self.process.respace(evenly_spaced(len(self.process.schedule), steps))
         with no_grad():
             context, mask = self.denoiser.text_encoder(captions)
-            no_context, no_mask = self.denoiser.text_encoder([""])
-        model = classifier_free(self.denoiser, (context.data, mask), (no_context.data, no_mask), guidance)
-        x = np.asarray(rng.standard_normal((len(captions), *self.code), np.float32), like=context.data)
+            empty, empty_mask = self.denoiser.text_encoder([""])
+        model = classifier_free_guidance(
+            self.denoiser, (context.data, mask), (empty.data, empty_mask), guidance, rescale
+        )
+        noise = as_generator(rng).standard_normal((len(captions), *self.code), np.float32)
+        x = np.asarray(noise, like=context.data)
         yield x
-        for t in reversed(range(steps)):
-            x = ddim_step(kept, model, x, t)
-            yield x
+        yield from sampler(process, model, x)
