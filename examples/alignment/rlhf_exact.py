@@ -6,10 +6,10 @@
 
 A prompt is one of six tokens, a response five of them, so there are 7,776 responses. A good one has the
 prompt's token often, but never a token twice in a row, the prompt's own included: +1 for each of the first,
--1 for each of the second.
-A small GPT learns to answer from demonstrations, which like to repeat themselves (SFT), a reward model learns
-from comparisons of its answers, and then each method improves the GPT (rlhf_steps.py). What a policy pays for
-its reward is KL(policy ‖ SFT); at each divergence no policy has more than the frontier. frontier.png has it.
+-1 for each of the second. A small GPT learns to answer from demonstrations, which like to repeat themselves
+(SFT), a reward model learns from comparisons of its answers, and then each method improves the GPT
+(shared/rlhf.py). What a policy pays for its reward is KL(policy ‖ SFT); at each divergence no policy has more
+than the frontier. frontier.png has it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import argparse
 from typing import Any
 
 import numpy as np
-from rlhf_steps import Steps, Task, due
 from shared.flags import Flags, add_run_flags, number, size
+from shared.rlhf import Steps, Task, due
 from shared.run import Run
 
 from tinygen import no_grad
-from tinygen.align import rollouts, world
+from tinygen.align import Responses, world
 from tinygen.align.best_of_n import best_of_n_log_probs
 from tinygen.models.language.gpt import GPT, GPTConfig
 
@@ -94,23 +94,23 @@ class Lab:
     def ask(self, seed: int) -> None:
         """Have answers of the reference compared: the numbers of prompts, of winners and of losers."""
         self.asked, self.log_ref = seed, self.exact(self.steps.reference)
-        self.pairs = self.world.preferences(self.log_ref, self.args.pairs, np.random.default_rng(seed))
+        self.pairs = self.world.preferences(self.log_ref, self.args.pairs, rng=seed)
         self.frontier = world.frontier(self.log_ref, self.world.rewards, np.geomspace(100, 0.01, 120))
 
-    def compared(self) -> Any:
+    def compared(self) -> Responses:
         """Some of the pairs as texts, with their mask: the winners, then the losers."""
         some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
         prompt, winner, loser = (numbers[some] for numbers in self.pairs)
         texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
-        return texts, rollouts.response_mask(texts, 1)
+        return Responses.from_tokens(texts, 1)
 
     def step(self, stage: str) -> float:
         s = self.steps
         if stage == "SFT":
             texts = demonstrations(self.args.batch, s.rng)
-            return s.sft(texts, rollouts.response_mask(texts, 1))
+            return s.sft(Responses.from_tokens(texts, 1))
         if stage in ("reward model", "DPO"):
-            return (s.dpo if stage == "DPO" else s.rank)(*self.compared())
+            return (s.dpo if stage == "DPO" else s.rank)(self.compared())
         return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
 
     @no_grad()
@@ -119,12 +119,13 @@ class Lab:
         log_p = self.world.log_probs(policy).numpy().astype(np.float64)
         if np.isnan(log_p).any():
             raise FloatingPointError("the policy's probabilities are NaN")
-        return world.normalised(log_p)
+        return world.log_normalize(log_p)
 
     def measure(self, log_p: Any) -> dict[str, float]:
         """Where a policy is, the highest reward at its divergence, and how much of the way up it went."""
-        divergence, mean = world.kl(log_p, self.log_ref), world.expected(log_p, self.world.rewards)
-        best, start = np.interp(divergence, *self.frontier), world.expected(self.log_ref, self.world.rewards)
+        divergence, rewards = world.kl(log_p, self.log_ref), self.world.rewards
+        mean, start = (world.expectation(p, rewards) for p in (log_p, self.log_ref))
+        best = np.interp(divergence, *self.frontier)
         gain = (mean - start) / (best - start)
         return {"kl": divergence, "reward": mean, "frontier": best, "gain": gain}
 
@@ -141,7 +142,7 @@ class Lab:
             place = self.measure(best_of_n_log_probs(self.log_ref, scores, n))
             run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
         prompts = np.arange(VOCAB).repeat(200)
-        model.normalise(scores[prompts, world.draw(self.log_ref, prompts, self.steps.rng)])
+        model.normalize(scores[prompts, world.draw_responses(self.log_ref, prompts, rng=self.steps.rng)])
 
 
 def lengths_of(args: argparse.Namespace) -> list[int]:

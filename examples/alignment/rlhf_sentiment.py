@@ -23,12 +23,12 @@ import argparse
 from typing import Any
 
 import numpy as np
-from rlhf_steps import Steps, Task, due
 from shared.flags import Flags, add_run_flags, number, size
+from shared.rlhf import Steps, Task, due
 from shared.run import Run
 
 from tinygen import no_grad
-from tinygen.align import kl, rollouts, world
+from tinygen.align import Responses, kl, rollouts, world
 from tinygen.data.reviews import END, NUMBER, PROMPT, WORDS, Reviews, sentiment, text
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.storage.files import replace_file
@@ -88,19 +88,19 @@ class Lab:
         options = {"batch": 2 * args.batch, "beta": args.beta, "device": args.device}
         self.steps = Steps(config, task, np.random.default_rng(0), **options)
 
-    def some(self, texts: Any, prompt: int) -> tuple[Any, Any]:
-        """A batch of texts with the mask of what follows the prompt."""
+    def some(self, texts: Any, prompt: int) -> Responses:
+        """A batch of texts; the first `prompt` words are prompts."""
         tokens = texts[self.steps.rng.integers(len(texts), size=self.args.batch)]
-        return tokens, rollouts.response_mask(tokens, prompt, STOP)
+        return Responses.from_tokens(tokens, prompt, STOP)
 
-    def write(self, model: GPT, prompts: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        return rollouts.rollout(model, prompts, LENGTH - PROMPT, rng, end=STOP)
+    def write(self, model: GPT, prompts: Any, rng: np.random.Generator) -> Responses:
+        return rollouts.rollout(model, prompts, LENGTH - PROMPT, end=STOP, rng=rng)
 
     def ask(self) -> None:
         """Have reviews by the SFT model compared, two of each film."""
         rng = np.random.default_rng(self.args.seed + 1)
         prompts = self.steps.task.prompts(self.args.pairs, rng)
-        a, b = (self.write(self.steps.reference, prompts, rng)[0] for _ in range(2))
+        a, b = (self.write(self.steps.reference, prompts, rng).tokens for _ in range(2))
         first = (rng.random(len(a)) < world.preference(liked(a), liked(b)))[:, None]
         self.pairs = np.where(first, a, b), np.where(first, b, a)
         self.before = float(np.mean(sentiment(np.concatenate([a, b])) > 0))
@@ -109,21 +109,21 @@ class Lab:
     def step(self, stage: str) -> float:
         s = self.steps
         if stage == "pretraining":
-            return s.sft(*self.some(self.texts, 1))
+            return s.sft(self.some(self.texts, 1))
         if stage == "SFT":
-            return s.sft(*self.some(self.short, PROMPT))
+            return s.sft(self.some(self.short, PROMPT))
         if stage in ("PPO", "PPO-ptx"):
             return s.ppo(self.args.ptx if stage == "PPO-ptx" else 0.0, self.some(self.texts, 1))
         some = s.rng.integers(self.args.pairs, size=self.args.batch)
         texts = np.concatenate([x[some] for x in self.pairs])  # the winners, then the losers
-        return (s.dpo if stage == "DPO" else s.rank)(texts, rollouts.response_mask(texts, PROMPT, STOP))
+        return (s.dpo if stage == "DPO" else s.rank)(Responses.from_tokens(texts, PROMPT, STOP))
 
-    def normalise(self) -> float:
+    def normalize(self) -> float:
         """Set the reward model's scale on what was compared; returns how often it agrees with people."""
         texts = np.concatenate(self.pairs)
         with no_grad():
-            scores = self.steps.reward.score(texts, rollouts.response_mask(texts, PROMPT, STOP)).numpy()
-        self.steps.reward.normalise(scores)
+            scores = self.steps.reward.score(Responses.from_tokens(texts, PROMPT, STOP)).numpy()
+        self.steps.reward.normalize(scores)
         return float(np.mean(scores[: self.args.pairs] > scores[self.args.pairs :]))
 
     @no_grad()
@@ -132,14 +132,15 @@ class Lab:
         which praises as much, how much is grammatical, the perplexity on held-out texts; and four reviews."""
         s, rng = self.steps, np.random.default_rng(1)
         prompts = s.task.prompts(self.args.samples, rng)
-        tokens, mask = self.write(s.policy, prompts, rng)
-        ours, theirs = (rollouts.log_probs(model, tokens).numpy() for model in (s.policy, s.reference))
+        responses = self.write(s.policy, prompts, rng)
+        tokens, action_mask = responses.tokens, responses.action_mask
+        ours, theirs = (responses.log_probs(model).numpy() for model in (s.policy, s.reference))
         praise = float(np.mean(sentiment(tokens) > 0))
         counted = rollouts.response_mask(self.held_out, 1, STOP)
-        loss = -float(rollouts.log_probs(s.policy, self.held_out).numpy()[counted[:, 1:]].mean())
+        loss = -float(rollouts.token_log_probs(s.policy, self.held_out).numpy()[counted[:, 1:]].mean())
         return {
             "positive": praise,
-            "kl": float(np.where(mask[:, 1:], kl.k1(ours, theirs), 0).sum(axis=1).mean()),
+            "kl": float(np.where(action_mask, kl.k1(ours, theirs), 0).sum(axis=1).mean()),
             "cheapest": cheapest(praise, self.before),
             "grammatical": float(np.isfinite(self.reviews.log_probs(tokens)).all(axis=1).mean()),
             "perplexity": float(np.exp(loss)),
@@ -183,7 +184,7 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
                 if k > 2:
                     look(lab, run, done + 1, k)
             if k == 2 and here + 1 == lengths[k]:
-                run.log(step=done + 1, stage=k, accuracy=lab.normalise())
+                run.log(step=done + 1, stage=k, accuracy=lab.normalize())
 
 
 def draw(run: Run, before: float, floor: float) -> None:

@@ -28,7 +28,7 @@ from shared.flags import Flags, add_run_flags, number, size
 from shared.run import Run
 
 from tinygen import no_grad
-from tinygen.align import add_lora, lora_state, merge, response_mask, sft_loss
+from tinygen.align import Responses, add_lora, lora_state, merge_lora, response_mask, sft_loss
 from tinygen.data.reviews import END, NUMBER, WORDS, Reviews, sentiment, text
 from tinygen.models.huggingface.peft import save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -99,7 +99,7 @@ class Lab:
         optimizer = self.optimizers[k]
         optimizer.lr = lr
         optimizer.zero_grad()
-        loss = sft_loss(self.models[k], tokens, response_mask(tokens, 1, STOP))
+        loss = sft_loss(self.models[k], Responses.from_tokens(tokens, 1, STOP))
         loss.backward()
         clip_grad_norm(optimizer.params, 1.0)
         optimizer.step()
@@ -108,7 +108,7 @@ class Lab:
     @no_grad()
     def held_out_loss(self, model: GPT) -> float:
         """In nats a word, on reviews that praise."""
-        return float(sft_loss(model, self.held_out, response_mask(self.held_out, 1, STOP)).item())
+        return float(sft_loss(model, Responses.from_tokens(self.held_out, 1, STOP)).item())
 
     def save(self, folder: Path) -> None:
         """base and merged for `GPT.from_pretrained`, adapters for `load_adapters` onto base. From here on the
@@ -116,7 +116,7 @@ class Lab:
         pretrained, _, adapted = self.models
         pretrained.save_pretrained(folder / "base")
         save_adapters(adapted, folder / "adapters", base_model=str(folder / "base"))
-        merge(adapted)
+        merge_lora(adapted)
         adapted.save_pretrained(folder / "merged")
 
     def floor(self) -> float:

@@ -26,7 +26,7 @@ def test_divergence_and_entropy_of_certain_distributions():
         assert world.kl(THIRDS, HALVES) == np.inf
         assert ops.entropy(HALVES) == pytest.approx(LN2, rel=1e-12)
         assert ops.entropy(np.array([[0.0, -np.inf]])) == 0
-        assert world.expected(HALVES, np.array([[1.0, 3.0, -np.inf]])) == 2
+        assert world.expectation(HALVES, np.array([[1.0, 3.0, -np.inf]])) == 2
 
 
 @pytest.mark.parametrize("of_logits", [False, True])
@@ -156,7 +156,7 @@ def test_empty_responses_are_refused():
     with pytest.raises(ValueError, match="no response"):
         grpo.grpo_loss(x, x, x, one, mask)
     with pytest.raises(ValueError, match="no response"):
-        dpo.response_log_probs(x, mask, length_normalise=True)
+        dpo.response_log_probs(x, mask, length_normalize=True)
     for mean in (rollouts.masked_mean, ppo.whiten):
         with pytest.raises(ValueError, match="False everywhere"):
             mean(x, np.zeros((2, 2), bool))

@@ -17,16 +17,16 @@ from tinygen.align.lora import (
     add_lora,
     load_lora_state,
     lora_state,
-    merge,
-    plain_state,
-    unload,
-    unmerge,
+    merge_lora,
+    merged_state,
+    unload_lora,
+    unmerge_lora,
     without_adapters,
 )
 from tinygen.align.ppo import policy_loss
 from tinygen.align.reinforce import reinforce_loss
 from tinygen.align.reward import RewardModel
-from tinygen.align.rollouts import log_probs, response_mask, rollout
+from tinygen.align.rollouts import Responses, response_mask, rollout, token_log_probs
 from tinygen.align.sft import sft_loss
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -51,7 +51,7 @@ def trained(steps=5):
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(steps):
         optimizer.zero_grad()
-        sft_loss(model, X, MASK).backward()
+        sft_loss(model, Responses(X, MASK)).backward()
         optimizer.step()
     return model, gpt()
 
@@ -83,11 +83,11 @@ def test_merged_is_unmerged():
     model, _ = trained()
     beside = model(X)[0].numpy()
     weights = {name: x for name, x in model.state_dict().items() if "base" in name}
-    merge(model)
+    merge_lora(model)
     np.testing.assert_allclose(model(X)[0].numpy(), beside, rtol=1e-9, atol=1e-12)
-    merge(model)  # a second time changes nothing
+    merge_lora(model)  # a second time changes nothing
     np.testing.assert_allclose(model(X)[0].numpy(), beside, rtol=1e-9, atol=1e-12)
-    unmerge(model)
+    unmerge_lora(model)
     np.testing.assert_allclose(model(X)[0].numpy(), beside, rtol=1e-9, atol=1e-12)
     for name, x in weights.items():
         np.testing.assert_allclose(model.state_dict()[name], x, rtol=1e-12, atol=1e-14)
@@ -178,20 +178,22 @@ def test_what_cannot_be_is_refused_and_nothing_is_changed(changes, message):
 def test_adapters_are_not_put_beside_adapters():
     """Again before, while and after they are merged; when they are out, yes."""
     model, _ = trained()
-    for change in (lambda: None, lambda: merge(model), lambda: unmerge(model)):
+    for change in (lambda: None, lambda: merge_lora(model), lambda: unmerge_lora(model)):
         change()
         before = model.state_dict()
-        with pytest.raises(ValueError, match=r"has adapters already: unload\(model\).*merge\(model\)"):
+        with pytest.raises(
+            ValueError, match=r"has adapters already: unload_lora\(model\).*merge_lora\(model\)"
+        ):
             add_lora(model, 2, 4, rng=np.random.default_rng(1))
         assert model.state_dict().keys() == before.keys()
     with pytest.raises(TypeError, match="stands beside a Linear, this is a LoRALinear"):
         LoRALinear(adapters(model)[0], 2, 4, rng=np.random.default_rng(1))
     with_them = model(X)[0].numpy()
-    merge(model)
-    unload(model)
+    merge_lora(model)
+    unload_lora(model)
     assert len(add_lora(model, 2, 4, rng=np.random.default_rng(1))) == 4
     np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
-    merge(model)
+    merge_lora(model)
     np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
 
 
@@ -201,20 +203,20 @@ def test_unloaded(merged):
     model, untouched = trained()
     with_them = model(X)[0].numpy()
     if merged:
-        merge(model)
-    assert unload(model) == ["h.0.attn.qkv", "h.0.attn.proj", "h.0.mlp.fc", "h.0.mlp.proj"]
+        merge_lora(model)
+    assert unload_lora(model) == ["h.0.attn.qkv", "h.0.attn.proj", "h.0.mlp.fc", "h.0.mlp.proj"]
     assert model.state_dict().keys() == untouched.state_dict().keys()
     assert repr(model) == repr(untouched)
     if merged:
         np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
     else:
         np.testing.assert_array_equal(model(X)[0].numpy(), untouched(X)[0].numpy())
-    assert unload(model) == []
+    assert unload_lora(model) == []
     model.unfreeze()
-    sft_loss(model, X, MASK).backward()
+    sft_loss(model, Responses(X, MASK)).backward()
     assert all(p.grad is not None for p in model.parameters())
     with pytest.raises(ValueError, match="take its `base`"):
-        unload(LoRALinear(nn.Linear(2, 2, rng=np.random.default_rng(0)), 1, 1, rng=np.random.default_rng(0)))
+        unload_lora(LoRALinear(nn.Linear(2, 2, rng=0), 1, 1, rng=np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("merged", [(False, True), (True, False), (True, True), (False, False)])
@@ -228,17 +230,17 @@ def test_the_state_says_whether_adapters_are_merged(tmp_path, merged, way):
     add_lora(other, rank=2, alpha=1, rng=np.random.default_rng(9))
     for each, yes in zip((model, other), merged, strict=True):
         if yes:
-            merge(each)
+            merge_lora(each)
     if way == "state_dict":
         other.load_state_dict(model.state_dict())
     else:
         Checkpoints(tmp_path).save(1, {"model": model})
         restore({"model": other}, Checkpoints(tmp_path).load().state)
     assert [adapter.merged for adapter in adapters(other)] == [merged[0]] * 4
-    for change in (lambda _: None, merge, unmerge):
+    for change in (lambda _: None, merge_lora, unmerge_lora):
         change(other)
         np.testing.assert_allclose(other(X)[0].numpy(), expected, rtol=1e-9, atol=1e-12)
-    unload(other)
+    unload_lora(other)
     np.testing.assert_allclose(other(X)[0].numpy(), untouched(X)[0].numpy(), rtol=1e-9, atol=1e-12)
 
 
@@ -275,7 +277,7 @@ def test_saved_and_loaded():
         load_lora_state(other, dict(list(state.items())[1:]))
     with pytest.raises(ValueError, match="unexpected: elsewhere"):
         load_lora_state(other, {**state, "elsewhere.lora_a": np.zeros(2)})
-    merge(other)
+    merge_lora(other)
     with pytest.raises(ValueError, match="unmerge"):
         load_lora_state(other, state)
 
@@ -285,15 +287,15 @@ def test_without_adapters_it_is_the_reference(merged):
     """To any depth, to the bit afterwards, and nothing is learned through it."""
     model, untouched = trained()
     if merged:
-        merge(model)
+        merge_lora(model)
     with_them, state = model(X)[0].numpy(), model.state_dict()
-    expected = log_probs(untouched, X).numpy()
+    expected = token_log_probs(untouched, X).numpy()
     with without_adapters(model):
         for _ in range(2):
             with without_adapters(model), suppress(KeyError), without_adapters(model):
-                np.testing.assert_allclose(log_probs(model, X).numpy(), expected, rtol=1e-9, atol=1e-12)
+                np.testing.assert_allclose(token_log_probs(model, X).numpy(), expected, rtol=1e-9, atol=1e-12)
                 raise KeyError
-        ref = log_probs(model, X)
+        ref = token_log_probs(model, X)
         np.testing.assert_allclose(ref.numpy(), expected, rtol=1e-9, atol=1e-12)
         assert not ref.requires_grad
     np.testing.assert_array_equal(model(X)[0].numpy(), with_them)
@@ -306,7 +308,7 @@ def test_merging_while_they_are_switched_off():
     model, untouched = trained()
     with_them = model(X)[0].numpy()
     with without_adapters(model):
-        merge(model)
+        merge_lora(model)
         np.testing.assert_allclose(model(X)[0].numpy(), untouched(X)[0].numpy(), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model(X)[0].numpy(), with_them, rtol=1e-9, atol=1e-12)
     assert all(adapter.merged for adapter in adapters(model))
@@ -316,14 +318,14 @@ def test_the_plain_state():
     """Of a model without adapters its state; of one with merged ones the state that unloading leaves."""
     model, untouched = trained()
     with pytest.raises(
-        ValueError, match=r"4 adapters are not merged .* beside h\.0\.attn\.qkv: merge\(model\)"
+        ValueError, match=r"4 adapters are not merged .* beside h\.0\.attn\.qkv: merge_lora\(model\)"
     ):
-        plain_state(model)
-    merge(model)
-    plain = plain_state(model)
-    unload(model)
+        merged_state(model)
+    merge_lora(model)
+    plain = merged_state(model)
+    unload_lora(model)
     assert plain.keys() == model.state_dict().keys() == untouched.state_dict().keys()
-    for name, x in plain_state(model).items():
+    for name, x in merged_state(model).items():
         np.testing.assert_array_equal(x, plain[name])
     assert np.any(plain["h.0.attn.qkv.weight"] != untouched.state_dict()["h.0.attn.qkv.weight"])
 
@@ -332,24 +334,26 @@ def test_under_every_method():
     """The reference is the model without its adapters, so DPO starts at ln 2, PPO and GRPO at ratio 1; and
     all gradients are the adapters'."""
     model = adapted()
-    tokens, mask = rollout(model, X[:, :2], 5, np.random.default_rng(0), end=0)
+    tokens, mask = rollout(model, X[:, :2], 5, end=0, rng=0)
     mask = mask[:, 1:]
     with no_grad():
-        old = log_probs(model, tokens).numpy()
+        old = token_log_probs(model, tokens).numpy()
         with without_adapters(model):
-            ref = log_probs(model, tokens).numpy()
+            ref = token_log_probs(model, tokens).numpy()
     np.testing.assert_array_equal(ref, old)
     whole = response_log_probs(ref, mask)
     advantages = np.arange(5.0) - 2
 
     def dpo():
-        new = response_log_probs(log_probs(model, tokens), mask)
+        new = response_log_probs(token_log_probs(model, tokens), mask)
         return dpo_loss(margins(new[:2], new[2:4], whole[:2], whole[2:4]))
 
     losses = {
-        "REINFORCE": lambda: reinforce_loss(log_probs(model, tokens), advantages, mask),
-        "PPO": lambda: policy_loss(log_probs(model, tokens), old, np.outer(advantages, np.ones(6)), mask),
-        "GRPO": lambda: grpo_loss(log_probs(model, tokens), old, ref, advantages, mask),
+        "REINFORCE": lambda: reinforce_loss(token_log_probs(model, tokens), advantages, mask),
+        "PPO": lambda: policy_loss(
+            token_log_probs(model, tokens), old, np.outer(advantages, np.ones(6)), mask
+        ),
+        "GRPO": lambda: grpo_loss(token_log_probs(model, tokens), old, ref, advantages, mask),
         "DPO": dpo,
     }
     for name, loss in losses.items():
@@ -377,7 +381,7 @@ MODELS = {  # a model, some outputs of it, and how many Linears it has
         lambda m: m(PICTURES, T, context=rng(2).random((2, 4, 5), dtype=np.float32)),
         None,
     ),
-    "reward model": (lambda: RewardModel(gpt(dtype=np.float32), rng()), lambda m: m(X), 5),
+    "reward model": (lambda: RewardModel(gpt(dtype=np.float32), rng=rng()), lambda m: m(X), 5),
     "GRU": (lambda: nn.GRU(12, 4, rng=rng()), lambda m: m(X32[None])[0], 0),
 }
 
@@ -409,7 +413,7 @@ def test_any_module(name):
     if isinstance(y, Tensor):
         y.sum().backward()
         assert {n for n, p in model.named_parameters() if p.grad is not None} == set(lora_state(model))
-    merge(model)
+    merge_lora(model)
     scale = np.abs(values(y)).max()
     np.testing.assert_allclose(values(outputs(model)), values(y), rtol=1e-4, atol=1e-5 * scale)
 
@@ -439,7 +443,7 @@ def test_float32_stays():
     model = adapted(dtype=np.float32)
     assert all(x.dtype == np.float32 for x in lora_state(model).values())
     assert model(X)[0].dtype == np.float32
-    merge(model)
+    merge_lora(model)
     assert all(p.dtype == np.float32 for p in model.parameters())
 
 
@@ -472,7 +476,7 @@ def test_peft():
     }
     with theirs.disable_adapter(), without_adapters(ours):
         np.testing.assert_allclose(ours(x).numpy(), theirs(torch.tensor(x)).detach().numpy(), rtol=1e-12)
-    merge(ours)
+    merge_lora(ours)
     merged = theirs.merge_and_unload()
     np.testing.assert_allclose(lora.base.weight.numpy(), merged[0].weight.detach().numpy(), rtol=1e-12)
 
@@ -494,6 +498,6 @@ def test_linears_in_lists_and_dicts_are_adapted_and_put_back():
     assert list(add_lora(model, rank=1, alpha=2, rng=np.random.default_rng(3))) == names
     np.testing.assert_array_equal(model(x).data, before)
     assert len([p for p in model.parameters() if p.requires_grad]) == 6
-    assert list(unload(model)) == names
+    assert list(unload_lora(model)) == names
     assert [type(b).__name__ for b in model.blocks] == ["Linear", "Linear"]
     np.testing.assert_array_equal(model(x).data, before)

@@ -13,15 +13,15 @@ from tinygen.align.kl import AdaptiveKL, k1, k2, k3, kl_rewards
 from tinygen.align.ppo import (
     clip_fraction,
     gae,
-    objective,
-    penalise_missing_end,
+    penalize_missing_end,
     policy_loss,
+    ppo_loss,
     value_loss,
     whiten,
 )
 from tinygen.align.reinforce import leave_one_out, reinforce_loss
-from tinygen.align.rollouts import last, log_probs, response_mask, rollout
-from tinygen.align.world import expected, kl
+from tinygen.align.rollouts import Responses, last_true, response_mask, rollout, token_log_probs
+from tinygen.align.world import expectation, kl
 
 WORLD = small_world(vocab_size=2, length=3, prompts=1)  # 8 responses
 ALL = WORLD.tokens(np.zeros(8, int), np.arange(8))
@@ -51,15 +51,15 @@ def arrays(*shape, n):
 def test_means_of_the_estimators():
     _, log_p, log_q = policies()
     exact = kl(log_p, log_q)
-    assert expected(log_p, k1(log_p, log_q)) == pytest.approx(exact, rel=1e-12)
-    assert expected(log_p, k3(log_p, log_q)) == pytest.approx(exact, rel=1e-12)
+    assert expectation(log_p, k1(log_p, log_q)) == pytest.approx(exact, rel=1e-12)
+    assert expectation(log_p, k3(log_p, log_q)) == pytest.approx(exact, rel=1e-12)
     assert np.any(k1(log_p, log_q) < 0)
     assert np.all(k2(log_p, log_q) >= 0)
     assert np.all(k3(log_p, log_q) >= 0)
     for step in (1e-1, 1e-2, 1e-3):  # k2 is off by third order
         near = np.log(np.exp(log_p) * (1 + step * np.array([[1, -1, 1, -1, 1, -1, 1, -1]])))
         near -= np.log(np.exp(near).sum())
-        assert abs(expected(log_p, k2(log_p, near)) - kl(log_p, near)) < step**3
+        assert abs(expectation(log_p, k2(log_p, near)) - kl(log_p, near)) < step**3
 
 
 @pytest.mark.parametrize(("estimator", "what"), [(k1, "nothing"), (k2, "p from q"), (k3, "q from p")])
@@ -108,7 +108,7 @@ def test_the_coefficient_follows_the_divergence():
 
 
 def exact_gradient(policy, rewards):
-    return gradient(policy, -expected(WORLD.log_probs(policy), rewards))
+    return gradient(policy, -expectation(WORLD.log_probs(policy), rewards))
 
 
 @pytest.mark.parametrize("baseline", [0.0, 3.0])
@@ -116,7 +116,7 @@ def test_the_mean_of_reinforce_is_the_gradient(baseline):
     """Over all 8 responses; a baseline changes nothing in the mean."""
     policy, log_p, _ = policies()
     weights = 8 * np.exp(log_p[0])  # the loss is a mean over 8 rows
-    loss = reinforce_loss(log_probs(policy, ALL), weights * (WORLD.rewards[0] - baseline), MASK)
+    loss = reinforce_loss(token_log_probs(policy, ALL), weights * (WORLD.rewards[0] - baseline), MASK)
     np.testing.assert_allclose(
         gradient(policy, loss), exact_gradient(policy, WORLD.rewards), rtol=1e-9, atol=1e-12
     )
@@ -133,7 +133,7 @@ def test_the_mean_with_leave_one_out_is_the_gradient():
     for advantages, share in ((leave_one_out(rewards), 1), (own_mean, 2 / 3)):
         weights = np.zeros(8)
         np.add.at(weights, triples, p * advantages / 3)
-        loss = reinforce_loss(log_probs(policy, ALL), 8 * weights, MASK)
+        loss = reinforce_loss(token_log_probs(policy, ALL), 8 * weights, MASK)
         np.testing.assert_allclose(gradient(policy, loss), share * exact, rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="K >= 2"):
         leave_one_out(np.ones((4, 1)))
@@ -148,13 +148,13 @@ def test_the_penalty_in_the_reward_is_the_divergence_in_the_objective(beta):
     """REINFORCE on score - β ln(π/π_ref), a number, has the gradient of E[r] - β KL in the mean."""
     policy, log_p, log_ref = policies()
     with no_grad():
-        ours = log_probs(policy, ALL).numpy()
-        theirs = log_probs(table_for(WORLD, seed=1), ALL).numpy()
+        ours = token_log_probs(policy, ALL).numpy()
+        theirs = token_log_probs(table_for(WORLD, seed=1), ALL).numpy()
     rewards = kl_rewards(WORLD.rewards[0], ours, theirs, MASK, beta).sum(axis=1)
-    loss = reinforce_loss(log_probs(policy, ALL), 8 * np.exp(log_p[0]) * rewards, MASK)
+    loss = reinforce_loss(token_log_probs(policy, ALL), 8 * np.exp(log_p[0]) * rewards, MASK)
     got = gradient(policy, loss)
     live = WORLD.log_probs(policy)
-    exact = gradient(policy, beta * kl(live, log_ref) - expected(live, WORLD.rewards))
+    exact = gradient(policy, beta * kl(live, log_ref) - expectation(live, WORLD.rewards))
     np.testing.assert_allclose(got, exact, rtol=1e-9, atol=1e-12)
 
 
@@ -225,11 +225,11 @@ def test_whitening():
 def test_the_ratio_is_one_before_the_first_step(dropout, temperature):
     """To the bit, in training mode too: so the surrogate is -mean(A), its gradient REINFORCE's."""
     policy = gpt(dropout=dropout, dtype=np.float32).train()
-    tokens, mask = rollout(policy, np.zeros((6, 1), int), 5, np.random.default_rng(0), temperature, end=0)
+    tokens, mask = rollout(policy, np.zeros((6, 1), int), 5, temperature, end=0, rng=0)
     mask = mask[:, 1:]
     with no_grad():
-        old = log_probs(policy, tokens, temperature).numpy()
-    live = log_probs(policy, tokens, temperature)
+        old = token_log_probs(policy, tokens, temperature).numpy()
+    live = token_log_probs(policy, tokens, temperature)
     np.testing.assert_array_equal(np.exp(live.numpy() - old), 1)
     assert clip_fraction(live.numpy(), old, mask) == 0
     advantages = np.random.default_rng(1).standard_normal(mask.shape).astype(np.float32)
@@ -238,7 +238,7 @@ def test_the_ratio_is_one_before_the_first_step(dropout, temperature):
     loss.backward()
     got = {name: p.grad for name, p in policy.named_parameters()}
     policy.zero_grad()
-    live = log_probs(policy, tokens, temperature)
+    live = token_log_probs(policy, tokens, temperature)
     (-np.where(mask, advantages * live, 0.0).sum() / mask.sum()).backward()
     for name, p in policy.named_parameters():
         np.testing.assert_allclose(got[name], p.grad, rtol=1e-4, atol=1e-6, err_msg=name)
@@ -297,7 +297,7 @@ def test_losses_against_torch():
     vf = 0.5 * torch.max((tv - t["r"]) ** 2, (clipped - t["r"]) ** 2)[torch.tensor(mask)].mean()
     (pg + 0.1 * vf).backward()
     ours, critic = Tensor(logp, requires_grad=True), Tensor(values, requires_grad=True)
-    loss = objective(policy_loss(ours, old, advantages, mask), value_loss(critic, before, returns, mask))
+    loss = ppo_loss(policy_loss(ours, old, advantages, mask), value_loss(critic, before, returns, mask))
     loss.backward()
     assert loss.item() == pytest.approx((pg + 0.1 * vf).item(), rel=1e-12)
     np.testing.assert_allclose(ours.grad, tl.grad.numpy(), rtol=1e-12)
@@ -305,14 +305,14 @@ def test_losses_against_torch():
 
 
 def test_the_objective_with_pretraining():
-    assert objective(1.0, 2.0, 3.0, value_weight=0.5, ptx=10.0) == 32.0
-    assert objective(1.0, 2.0) == pytest.approx(1.2)
+    assert ppo_loss(1.0, 2.0, 3.0, value_weight=0.5, ptx=10.0) == 32.0
+    assert ppo_loss(1.0, 2.0) == pytest.approx(1.2)
 
 
 def test_a_missing_end_costs():
     tokens = np.array([[9, 1, 2, 3], [9, 1, 9, 9], [9, 9, 1, 1], [9, 1, 1, 9]])
     mask = response_mask(tokens, 1, end=9)
-    got = penalise_missing_end(np.full(4, 5.0), tokens, mask, end=9, penalty=2.0)
+    got = penalize_missing_end(np.full(4, 5.0), Responses(tokens, mask), end=9, penalty=2.0)
     np.testing.assert_array_equal(got, [3, 5, 5, 5])  # the prompt's 9 is no end
 
 
@@ -320,9 +320,11 @@ def test_float32_stays():
     """What is made of float32 is float32: with a loss in float64, all that is behind it would be too."""
     logp, old, ref, values = (x.astype(np.float32) for x in arrays(4, 6, n=4))
     mask = np.arange(6) < np.array([[6], [3], [1], [4]])
-    scores = penalise_missing_end(old[:, 0], np.zeros((4, 6), int), mask, end=1)
+    scores = penalize_missing_end(old[:, 0], Responses(np.zeros((4, 6), int), mask), end=1)
     rewards = kl_rewards(scores, old, ref, mask, beta=0.1)
-    advantages, returns = gae(rewards, np.pad(values, ((0, 0), (0, 1))), np.arange(6) == last(mask)[:, None])
+    advantages, returns = gae(
+        rewards, np.pad(values, ((0, 0), (0, 1))), np.arange(6) == last_true(mask)[:, None]
+    )
     white, each = whiten(advantages, mask), group_advantages(scores.reshape(2, 2)).ravel()
     made = [scores, rewards, advantages, returns, white, each, leave_one_out(scores.reshape(2, 2))]
     live = Tensor(logp, requires_grad=True)
@@ -363,8 +365,8 @@ def test_grpo_at_the_start_has_the_gradient_of_reinforce():
     """Where the policy is the old one and the reference, and all responses are of one length L: 1/L of it."""
     policy, _, _ = policies()
     with no_grad():
-        old = log_probs(policy, ALL).numpy()
+        old = token_log_probs(policy, ALL).numpy()
     advantages = WORLD.rewards[0]
-    ours = gradient(policy, grpo_loss(log_probs(policy, ALL), old, old, advantages, MASK))
-    theirs = gradient(policy, reinforce_loss(log_probs(policy, ALL), advantages, MASK))
+    ours = gradient(policy, grpo_loss(token_log_probs(policy, ALL), old, old, advantages, MASK))
+    theirs = gradient(policy, reinforce_loss(token_log_probs(policy, ALL), advantages, MASK))
     np.testing.assert_allclose(ours, theirs / 3, rtol=1e-9, atol=1e-12)

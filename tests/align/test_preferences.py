@@ -12,7 +12,7 @@ from policies import gpt, small_world, table_for
 from tinygen import Tensor, gradcheck, no_grad
 from tinygen.align.dpo import dpo_loss, implicit_rewards, ipo_loss, margins, response_log_probs
 from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
-from tinygen.align.rollouts import log_probs, response_mask
+from tinygen.align.rollouts import Responses, response_mask, token_log_probs
 from tinygen.align.world import kl, optimum, preference, total_variation
 from tinygen.optim import Adam
 
@@ -46,21 +46,21 @@ def test_a_ranking_is_the_mean_of_its_pairs():
 
 def test_the_score_is_read_at_the_last_token():
     rng = np.random.default_rng(0)
-    model = RewardModel(gpt(), rng).astype(np.float64)
+    model = RewardModel(gpt(), rng=rng).astype(np.float64)
     x = tokens(6, 7)
     mask = response_mask(x, 2, end=0)
-    score = model.score(x, mask).numpy()
+    score = model.score(Responses(x, mask)).numpy()
     for b in range(6):
         end = int(np.flatnonzero(mask[b])[-1])
         assert score[b] == pytest.approx(model(x[b : b + 1, : end + 1]).numpy()[0, -1], rel=1e-12)
     other = np.where(mask | (np.arange(7) < 2), x, 3)  # other padding
-    np.testing.assert_array_equal(model.score(other, mask).numpy(), score)
+    np.testing.assert_array_equal(model.score(Responses(other, mask)).numpy(), score)
 
 
 def test_the_reward_model_is_a_copy():
     """It starts with the policy's features, shares nothing with it, and has no dropout."""
     policy = gpt(dropout=0.5)
-    model = RewardModel(policy, np.random.default_rng(0))
+    model = RewardModel(policy, rng=np.random.default_rng(0))
     x = tokens(3, 5)
     np.testing.assert_array_equal(model(x).numpy(), model(x).numpy())
     before = model(x).numpy()
@@ -76,28 +76,28 @@ def test_the_reward_model_is_a_copy():
 def test_the_head_starts_with_variance_one_over_channels_plus_one():
     """16,384 draws: their variance within 6 standard deviations sqrt(2/n) of it."""
     policy = gpt(n_embd=16384, n_head=1, n_layer=0, vocab_size=2, block_size=1)
-    head = RewardModel(policy, np.random.default_rng(0)).head
+    head = RewardModel(policy, rng=np.random.default_rng(0)).head
     assert abs(np.var(head.weight.numpy()) * 16385 - 1) < 6 * math.sqrt(2 / 16384)
     assert head.bias.numpy() == 0
 
 
 def test_normalising():
-    model = RewardModel(gpt(), np.random.default_rng(0))
+    model = RewardModel(gpt(), rng=np.random.default_rng(0))
     x = tokens(50, 6)
     mask = response_mask(x, 2)
-    first = model.score(x, mask).numpy()
-    for gain, bias in ((1.0, 0.0), (3.0, 5.0)):  # also on top of another scale
-        model.gain.data[...], model.bias.data[...] = gain, bias
-        model.normalise(model.score(x, mask).numpy())
-        scores = model.score(x, mask).numpy()
+    first = model.score(Responses(x, mask)).numpy()
+    for scale, shift in ((1.0, 0.0), (3.0, 5.0)):  # also on top of another scale
+        model.scale.data[...], model.shift.data[...] = scale, shift
+        model.normalize(model.score(Responses(x, mask)).numpy())
+        scores = model.score(Responses(x, mask)).numpy()
         assert scores.mean() == pytest.approx(0, abs=1e-5)
         assert scores.std() == pytest.approx(1, rel=1e-5)
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(first))
-    copy = RewardModel(gpt(), np.random.default_rng(1))
+    copy = RewardModel(gpt(), rng=np.random.default_rng(1))
     copy.load_state_dict(model.state_dict())  # the scale is saved with it
-    np.testing.assert_array_equal(copy.score(x, mask).numpy(), scores)
+    np.testing.assert_array_equal(copy.score(Responses(x, mask)).numpy(), scores)
     with pytest.raises(ValueError, match="cannot be scaled"):
-        model.normalise(np.ones(3))
+        model.normalize(np.ones(3))
 
 
 # -- DPO and IPO -----------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_the_start_is_ln_two_with_slope_minus_half_beta(beta):
     """A policy that is its reference, on texts: margins 0, the loss ln 2; the slope by each pair's margin."""
     policy = gpt()
     chosen, rejected = tokens(5, 7), tokens(5, 7, seed=1)
-    scored = lambda x: response_log_probs(log_probs(policy, x), response_mask(x, 2)[:, 1:])
+    scored = lambda x: response_log_probs(token_log_probs(policy, x), response_mask(x, 2)[:, 1:])
     with no_grad():
         ref = [scored(x).numpy() for x in (chosen, rejected)]
     h = margins(scored(chosen), scored(rejected), *ref)
@@ -125,7 +125,7 @@ def test_the_sum_and_the_mean_over_tokens():
     mask = np.arange(5) < np.array([[5], [2], [3]])
     for b, n in enumerate((5, 2, 3)):
         assert response_log_probs(logp, mask)[b] == pytest.approx(logp[b, :n].sum())
-        assert response_log_probs(logp, mask, length_normalise=True)[b] == pytest.approx(logp[b, :n].mean())
+        assert response_log_probs(logp, mask, length_normalize=True)[b] == pytest.approx(logp[b, :n].mean())
 
 
 def test_losses_by_hand():

@@ -10,7 +10,7 @@ import pytest
 from policies import Table, gpt
 
 from tinygen import Tensor, align, no_grad, ops
-from tinygen.align.rollouts import last, log_probs, masked_mean, response_mask, rollout
+from tinygen.align.rollouts import Responses, last_true, masked_mean, response_mask, rollout, token_log_probs
 from tinygen.align.sft import sft_loss, sft_targets
 
 
@@ -29,7 +29,7 @@ def test_log_probs_by_hand(temperature):
         logits = policy(x)[0].numpy() / temperature
     p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     by_hand = [[math.log(p[b, t, x[b, t + 1]]) for t in range(5)] for b in range(3)]
-    np.testing.assert_allclose(log_probs(policy, x, temperature).numpy(), by_hand, rtol=1e-12)
+    np.testing.assert_allclose(token_log_probs(policy, x, temperature).numpy(), by_hand, rtol=1e-12)
 
 
 def test_scores_are_of_the_policy_that_was_sampled():
@@ -37,25 +37,25 @@ def test_scores_are_of_the_policy_that_was_sampled():
     standard deviations, 4 · 2e-9; and not with those at 1."""
     policy, n = gpt(), 20_000
     prompts = np.zeros((n, 1), np.int64)
-    drawn, _ = rollout(policy, prompts, 1, np.random.default_rng(0), temperature=0.5)
+    drawn, _ = rollout(policy, prompts, 1, rng=0, temperature=0.5)
     counts = np.bincount(drawn[:, 1], minlength=4)
     every = np.stack([np.zeros(4, np.int64), np.arange(4)], axis=1)
-    p = np.exp(log_probs(policy, every, 0.5).numpy()[:, 0])
+    p = np.exp(token_log_probs(policy, every, 0.5).numpy()[:, 0])
     assert np.all(np.abs(counts - n * p) < 6 * np.sqrt(n * p * (1 - p)))
-    p = np.exp(log_probs(policy, every, 1.0).numpy()[:, 0])
+    p = np.exp(token_log_probs(policy, every, 1.0).numpy()[:, 0])
     assert np.any(np.abs(counts - n * p) > 20 * np.sqrt(n * p * (1 - p)))
 
 
 def test_no_dropout_in_a_policy_pass():
     """The same twice, as in evaluation mode; and the model is as it was, also after an error."""
     policy, x = gpt(dropout=0.5).train(), tokens(3, 6)
-    first = log_probs(policy, x).numpy()
-    np.testing.assert_array_equal(first, log_probs(policy, x).numpy())
+    first = token_log_probs(policy, x).numpy()
+    np.testing.assert_array_equal(first, token_log_probs(policy, x).numpy())
     assert all(module.training for _, module in policy.named_modules())
     with pytest.raises(IndexError):
-        log_probs(policy, x + 4)
+        token_log_probs(policy, x + 4)
     assert policy.training
-    np.testing.assert_array_equal(first, log_probs(policy.eval(), x).numpy())
+    np.testing.assert_array_equal(first, token_log_probs(policy.eval(), x).numpy())
     assert not policy.training
     with policy.train().evaluating():
         assert not any(module.training for _, module in policy.named_modules())
@@ -69,9 +69,9 @@ def test_the_mask_by_hand():
     wanted = [[0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]
     np.testing.assert_array_equal(response_mask(x, 2, end=9), np.array(wanted, bool))
     np.testing.assert_array_equal(response_mask(x, 2), np.arange(6) >= np.full((3, 1), 2))
-    np.testing.assert_array_equal(last(response_mask(x, 2, end=9)), [3, 2, 5])
+    np.testing.assert_array_equal(last_true(response_mask(x, 2, end=9)), [3, 2, 5])
     with pytest.raises(ValueError, match="no response"):
-        last(np.zeros((2, 3), bool))
+        last_true(np.zeros((2, 3), bool))
 
 
 def test_responses_with_an_end_are_a_distribution():
@@ -80,7 +80,7 @@ def test_responses_with_an_end_are_a_distribution():
     x = np.array([(1, *rest) for rest in itertools.product(range(3), repeat=4)])
     mask = response_mask(x, 1, end=0)
     _, one_of_each = np.unique(np.where(mask, x, -1), axis=0, return_index=True)
-    logp = np.where(mask[:, 1:], log_probs(policy, x).numpy(), 0).sum(axis=1)
+    logp = np.where(mask[:, 1:], token_log_probs(policy, x).numpy(), 0).sum(axis=1)
     assert len(one_of_each) == 1 + 2 + 4 + 8 + 16
     assert np.exp(logp[one_of_each]).sum() == pytest.approx(1, rel=1e-12)
     assert np.exp(logp).sum() > 1.1  # with the padding that follows an end counted as texts of their own
@@ -88,14 +88,14 @@ def test_responses_with_an_end_are_a_distribution():
 
 def test_a_rollout():
     policy, prompts = gpt(), tokens(50, 2)
-    x, mask = rollout(policy, prompts, 6, np.random.default_rng(0), end=0)
+    x, mask = rollout(policy, prompts, 6, rng=0, end=0)
     np.testing.assert_array_equal(x[:, :2], prompts)
     np.testing.assert_array_equal(mask, response_mask(x, 2, end=0))
     assert np.all(x[:, 2:][~mask[:, 2:]] == 0)
     assert 0 < mask[:, -1].sum() < 50  # some were cut off, some ended
-    again, _ = rollout(policy, prompts, 6, np.random.default_rng(0), end=0)
+    again, _ = rollout(policy, prompts, 6, rng=0, end=0)
     np.testing.assert_array_equal(x, again)
-    _, whole = rollout(policy, prompts, 6, np.random.default_rng(0))
+    _, whole = rollout(policy, prompts, 6, rng=0)
     assert whole[:, 2:].all()
     assert not whole[:, :2].any()
 
@@ -105,7 +105,7 @@ def test_padding_changes_nothing():
     policy, x = gpt(), tokens(5, 7)
     mask = response_mask(x, 2, end=0)
     other = np.where(mask | (np.arange(7) < 2), x, 3)
-    a, b = (log_probs(policy, y).numpy()[mask[:, 1:]] for y in (x, other))
+    a, b = (token_log_probs(policy, y).numpy()[mask[:, 1:]] for y in (x, other))
     np.testing.assert_array_equal(a, b)
 
 
@@ -123,9 +123,9 @@ def test_masked_mean():
 def test_sft_counts_the_response_only():
     policy, x = gpt(), tokens(5, 7)
     mask = response_mask(x, 2, end=0)
-    wanted = -log_probs(policy, x).numpy()[mask[:, 1:]].mean()
-    assert sft_loss(policy, x, mask).item() == pytest.approx(wanted, rel=1e-12)
-    targets = sft_targets(x, mask)
+    wanted = -token_log_probs(policy, x).numpy()[mask[:, 1:]].mean()
+    assert sft_loss(policy, Responses(x, mask)).item() == pytest.approx(wanted, rel=1e-12)
+    targets = sft_targets(Responses(x, mask))
     assert targets.shape == (5, 6)
     assert np.all((targets == -1) == ~mask[:, 1:])
     np.testing.assert_array_equal(targets[mask[:, 1:]], x[:, 1:][mask[:, 1:]])
@@ -136,7 +136,7 @@ def test_sft_is_the_likelihood_of_the_response_given_the_prompt():
     read, though it is not predicted."""
     policy, x = gpt(), tokens(2, 6)
     mask = response_mask(x, 3)
-    sft_loss(policy, x, mask).backward()
+    sft_loss(policy, Responses(x, mask)).backward()
     got = {name: p.grad for name, p in policy.named_parameters()}
     policy.zero_grad()
     logits, _ = policy(x)

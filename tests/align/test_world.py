@@ -10,18 +10,18 @@ from policies import gpt, small_world, table_for
 
 from tinygen import no_grad
 from tinygen.align.best_of_n import best_of_n_log_probs, kl_bound, pick_best
-from tinygen.align.rollouts import log_probs
+from tinygen.align.rollouts import token_log_probs
 from tinygen.align.world import (
     World,
     accuracy,
-    draw,
+    draw_responses,
     every_sequence,
-    expected,
+    expectation,
     frontier,
     kl,
-    normalised,
+    log_normalize,
     optimum,
-    optimum_at,
+    optimum_of_divergence,
     preference,
     total_variation,
 )
@@ -51,7 +51,7 @@ def test_log_probs_are_those_of_each_text_on_its_own(length, temperature):
     with no_grad():
         every = world.log_probs(policy, temperature).numpy()
         n, r = np.indices(every.shape).reshape(2, -1)
-        single = log_probs(policy, world.tokens(n, r), temperature).numpy()[:, 1:].sum(axis=1)
+        single = token_log_probs(policy, world.tokens(n, r), temperature).numpy()[:, 1:].sum(axis=1)
     np.testing.assert_allclose(every.ravel(), single, rtol=1e-12)
     np.testing.assert_allclose(np.exp(every).sum(axis=1), 1, rtol=1e-12)
 
@@ -60,7 +60,7 @@ def test_draws_have_their_frequencies():
     """Counts of 200,000 draws, each within 7 standard deviations and 1: the rarest is expected
     90 times, for which that is less than 1e-9."""
     log_p, n = reference(), 200_000
-    drawn = draw(log_p, np.repeat([0, 1], n // 2), np.random.default_rng(0))
+    drawn = draw_responses(log_p, np.repeat([0, 1], n // 2), rng=0)
     for i, half in enumerate((drawn[: n // 2], drawn[n // 2 :])):
         p = np.exp(log_p[i])
         off = np.abs(np.bincount(half, minlength=27) - n / 2 * p)
@@ -73,7 +73,7 @@ def test_what_has_no_probability_is_never_drawn(value, wanted):
     log_p = np.log(np.array([[1e-300, 0.25, 0.75, 1e-300], [0.5, 0.5, 1e-300, 1e-300]]))
     log_p[log_p < -600] = -np.inf
     ends = SimpleNamespace(random=lambda n: np.full(n, value))
-    np.testing.assert_array_equal(draw(log_p, np.array([0, 1]), ends), wanted)
+    np.testing.assert_array_equal(draw_responses(log_p, np.array([0, 1]), ends), wanted)
 
 
 def test_the_odds_by_hand():
@@ -84,7 +84,7 @@ def test_the_odds_by_hand():
 def test_preferences_are_bradley_terry():
     """Of 100,000 comparisons, how often the higher reward wins: within 5.5 standard deviations, 4e-8."""
     log_p, n = reference(), 100_000
-    prompt, winner, loser = WORLD.preferences(log_p, n, np.random.default_rng(0), temperature=0.5)
+    prompt, winner, loser = WORLD.preferences(log_p, n, temperature=0.5, rng=0)
     won, lost = WORLD.rewards[prompt, winner], WORLD.rewards[prompt, loser]
     share = np.mean((won > lost) + 0.5 * (won == lost))
     bayes = accuracy(log_p, WORLD.rewards, WORLD.rewards, temperature=0.5)
@@ -100,10 +100,10 @@ def test_no_policy_beats_the_optimum(beta):
     ref, rewards = reference(), WORLD.rewards
     best = optimum(ref, rewards, beta)
     log_z = np.log((np.exp(ref + rewards / beta)).sum(axis=1)).mean()
-    assert expected(best, rewards) - beta * kl(best, ref) == pytest.approx(beta * log_z, rel=1e-12)
+    assert expectation(best, rewards) - beta * kl(best, ref) == pytest.approx(beta * log_z, rel=1e-12)
     for seed in range(1, 6):
         other = reference(seed=seed)
-        objective = expected(other, rewards) - beta * kl(other, ref)
+        objective = expectation(other, rewards) - beta * kl(other, ref)
         assert objective == pytest.approx(beta * log_z - beta * kl(other, best), rel=1e-9)
 
 
@@ -114,18 +114,18 @@ def test_the_frontier_is_above_everyone():
     assert np.all(np.diff(gained) > 0)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        policy = normalised(ref + rng.standard_normal(ref.shape) + 0.3 * rewards)
+        policy = log_normalize(ref + rng.standard_normal(ref.shape) + 0.3 * rewards)
         divergence = kl(policy, ref)
-        _, best = optimum_at(ref, rewards, divergence)
+        _, best = optimum_of_divergence(ref, rewards, divergence)
         assert kl(best, ref) == pytest.approx(divergence, rel=1e-9)
-        assert expected(best, rewards) > expected(policy, rewards)
+        assert expectation(best, rewards) > expectation(policy, rewards)
 
 
 def test_a_divergence_that_is_not_there():
     with pytest.raises(ValueError, match="divergence must be above 0 and below"):
-        optimum_at(reference(), WORLD.rewards, 100.0)
+        optimum_of_divergence(reference(), WORLD.rewards, 100.0)
     with pytest.raises(ValueError, match="divergence must be above 0 and below"):
-        optimum_at(reference(), WORLD.rewards, 0.0)
+        optimum_of_divergence(reference(), WORLD.rewards, 0.0)
 
 
 def test_total_variation():

@@ -69,7 +69,7 @@ ALIGN = {
     "align.dpo.dpo_loss": Row(lambda **k: dpo.dpo_loss(A[0], **k), {"beta": 0.3, "smoothing": 0.2}),
     "align.dpo.ipo_loss": Row(lambda **k: dpo.ipo_loss(A[0], **k), {"tau": 0.3}),
     "align.dpo.response_log_probs": Row(
-        lambda **k: dpo.response_log_probs(A, MASK, **k), {"length_normalise": True}
+        lambda **k: dpo.response_log_probs(A, MASK, **k), {"length_normalize": True}
     ),
     "align.grpo.grpo_loss": Row(
         lambda **k: grpo.grpo_loss(A, B, C, A[:, 0], MASK, **k), {"clip": 0.1, "beta": 0.3}
@@ -77,30 +77,37 @@ ALIGN = {
     "align.kl.AdaptiveKL": Row(adapted, {"beta": 0.3, "target": 5.5, "horizon": 500}),
     "align.ppo.clip_fraction": Row(lambda **k: ppo.clip_fraction(A, B, MASK, **k), {"clip": 0.7}),
     "align.ppo.gae": Row(lambda **k: ppo.gae(A[:, :3], B, ~MASK[:, 1:], **k), {"gamma": 0.5, "lam": 0.5}),
-    "align.ppo.objective": Row(
-        lambda **k: ppo.objective(1.0, 2.0, **k),
+    "align.ppo.ppo_loss": Row(
+        lambda **k: ppo.ppo_loss(1.0, 2.0, **k),
         {"pretraining": 4.0, "value_weight": 0.5, "ptx": 0.5},
         {"pretraining": 3.0, "ptx": 0.1},
     ),
-    "align.ppo.penalise_missing_end": Row(
-        lambda **k: ppo.penalise_missing_end(A[:, 0], TOKENS, MASK, 9, **k), {"penalty": 2.0}
+    "align.ppo.penalize_missing_end": Row(
+        lambda **k: ppo.penalize_missing_end(A[:, 0], rollouts.Responses(TOKENS, MASK), 9, **k),
+        {"penalty": 2.0},
     ),
     "align.ppo.policy_loss": Row(lambda **k: ppo.policy_loss(A, B, C, MASK, **k), {"clip": 0.1}),
     "align.ppo.value_loss": Row(lambda **k: ppo.value_loss(A, B, C, MASK, **k), {"clip": 0.9}),
     "align.ppo.whiten": Row(lambda **k: ppo.whiten(A, MASK, **k), {"shift_mean": False}),
-    "align.rollouts.log_probs": Row(
-        lambda **k: rollouts.log_probs(small_gpt(), TOKENS, **k), {"temperature": 0.5}
+    "align.rollouts.token_log_probs": Row(
+        lambda **k: rollouts.token_log_probs(small_gpt(), TOKENS, **k), {"temperature": 0.5}
+    ),
+    "align.rollouts.Responses.from_tokens": Row(
+        lambda **k: rollouts.Responses.from_tokens(TOKENS, 1, **k).mask, {"end": 1}
+    ),
+    "align.rollouts.Responses.log_probs": Row(
+        lambda **k: rollouts.Responses(TOKENS, MASK).log_probs(small_gpt(), **k), {"temperature": 0.5}
     ),
     "align.rollouts.response_mask": Row(lambda **k: rollouts.response_mask(TOKENS, 1, **k), {"end": 1}),
     "align.rollouts.rollout": Row(
-        lambda **k: rollouts.rollout(small_gpt(), TOKENS[:, :1], 5, rng(), **k),
+        lambda **k: rollouts.rollout(small_gpt(), TOKENS[:, :1], 5, rng=rng(), **k),
         {"temperature": 0.05, "end": 1},
     ),
     "align.world.World.log_probs": Row(
         lambda **k: small_world().log_probs(small_gpt(), **k), {"temperature": 0.5}
     ),
     "align.world.World.preferences": Row(
-        lambda **k: small_world().preferences(np.full((3, 9), np.log(1 / 9)), 200, rng(), **k),
+        lambda **k: small_world().preferences(np.full((3, 9), np.log(1 / 9)), 200, rng=rng(), **k),
         {"temperature": 9.0},
     ),
     "align.world.accuracy": Row(

@@ -17,7 +17,7 @@ TORCH = "PyTorch"
 DEFAULTS = [
     (dpo.dpo_loss, {"beta": 0.1, "smoothing": 0.0}, "Rafailov et al. 2023, appendix B; trl"),
     (dpo.ipo_loss, {"tau": 0.1}, "trl's beta, which IPO takes for τ"),
-    (dpo.response_log_probs, {"length_normalise": False}, "Rafailov et al. 2023, eq. 7: the sum"),
+    (dpo.response_log_probs, {"length_normalize": False}, "Rafailov et al. 2023, eq. 7: the sum"),
     (grpo.grpo_loss, {"clip": 0.2, "beta": 0.04}, "Shao et al. 2024, section 4.2; PPO's ε"),
     (
         kl.AdaptiveKL,
@@ -29,7 +29,7 @@ DEFAULTS = [
     (ppo.value_loss, {"clip": 0.2}, "lm-human-preferences: cliprange_value"),
     (ppo.gae, {"gamma": 1.0, "lam": 0.95}, "lm-human-preferences: gamma, lam"),
     (
-        ppo.objective,
+        ppo.ppo_loss,
         {"value_weight": 0.1, "ptx": 0.0, "pretraining": 0.0},
         "lm-human-preferences: vf_coef 0.1",
     ),

@@ -12,7 +12,7 @@ from foreign import Foreign, Waited, no_waiting
 
 import tinygen
 from tinygen import DeviceGenerator, Tensor, ops
-from tinygen.align import add_lora, merge, unload, without_adapters
+from tinygen.align import add_lora, merge_lora, unload_lora, without_adapters
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -242,9 +242,9 @@ def test_adapters_stand_beside_their_weights(cupy, tmp_path):
     np.testing.assert_allclose(there(ids)[0].numpy(), model(ids)[0].numpy(), rtol=1e-5, atol=1e-6)
     for name, each in (("here", model), ("there", there)):
         save_adapters(each, tmp_path / name)
-        unload(each)
+        unload_lora(each)
         load_adapters(each, tmp_path / name)
-        merge(each)
+        merge_lora(each)
         each(ids)
         each.save_pretrained(tmp_path / name)
     with no_waiting(), without_adapters(there):

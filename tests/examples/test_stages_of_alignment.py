@@ -1,11 +1,12 @@
 """What the examples of alignment hand to their steps, stage by stage: which texts, who won, what is counted,
-the learning rate, and what begins anew. The steps themselves are in test_rlhf_steps.py."""
+the learning rate, and what begins anew. The steps themselves are in test_rlhf.py."""
 
 import numpy as np
 import pytest
 from by_hand import Loop, flags, log_p
 from example_runs import module
 
+from tinygen.align import Responses
 from tinygen.data.reviews import Reviews
 
 pytest.importorskip("matplotlib")
@@ -68,7 +69,7 @@ def test_stages_of_rlhf_exact(lab):
     assert rates == {"sft": [0.4, 0.2], "ppo": [0.4, 0.2], "dpo": pytest.approx([0.4, 0.3, 0.2, 0.1])}
     assert {row["seed"] for row in run.rows} == {0, 1}
     # After the reward model its scores have mean 0 and variance 1 on responses of the reference.
-    assert steps.reward.gain.data != 1
+    assert steps.reward.scale.data != 1
     prompts = np.arange(3).repeat(27)
     texts = np.concatenate([prompts[:, None], np.tile(lab.world.responses, (3, 1))], axis=1)
     p = np.exp(log_p(steps.reference(texts[:, :-1])[0].data, texts[:, 1:]).sum(axis=1)) / 3
@@ -150,12 +151,12 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     assert spy.names() == [*wanted, *method("ppo"), *method("ppo"), *method("dpo")]
     made = [call for call in spy.asked if len(call) == 3]
     assert [call[1] for call in made] == [0.4, 0.2] * 3 + [0.2, 0.1] * 3
-    assert [call[2] for call in made[:4]] == [("texts", 1)] * 2 + [("texts", 3)] * 2
+    assert [call[2] for call in made[:4]] == [(("texts", 1),)] * 2 + [(("texts", 3),)] * 2
     assert [call[2] for call in made[6:10]] == [(w, ("texts", 1)) for w in (0.0, 0.0, 0.3, 0.3)]
     assert [texts is lab.texts for texts, _ in counted] == [True] * 2 + [False] * 2 + [True] * 4
     assert looks == [6, 10, 11, 13, 14, 16, 17]  # at the SFT model, and at each method's first and last step
-    assert steps.reward.gain.data != 1
-    for texts, mask in (call[2] for call in made if call[0] in ("rank", "dpo")):
+    assert steps.reward.scale.data != 1
+    for ((texts, mask),) in (call[2] for call in made if call[0] in ("rank", "dpo")):
         assert texts.shape == (16, 24)
         np.testing.assert_array_equal(texts[:8, :3], texts[8:, :3])
         pairs = {(a.tobytes(), b.tobytes()) for a, b in zip(*lab.pairs, strict=True)}
@@ -170,7 +171,7 @@ def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     praise, blame = (lab.texts[np.sign(example.sentiment(lab.texts)) == sign][0] for sign in (1, -1))
     np.testing.assert_array_equal(example.liked(np.stack([praise, blame])), [2, -2])
     sides = iter([np.tile(praise, (200, 1)), np.tile(blame, (200, 1))])
-    lab.write = lambda model, prompts, rng: (next(sides), None)
+    lab.write = lambda model, prompts, rng: Responses(next(sides), None)
     lab.ask()
     won = (lab.pairs[0] == praise).all(axis=1)
     assert abs(won.sum() - 200 / (1 + np.exp(-4))) < 5 * np.sqrt(200 * 0.982 * 0.018)
@@ -187,7 +188,7 @@ def test_what_rlhf_sentiment_measures(reviews):
         p.data += rng.standard_normal(p.shape).astype(p.dtype) * 0.2
     tokens = lab.texts[:40]
     mask = example.rollouts.response_mask(tokens, 3, example.STOP)
-    lab.write = lambda model, prompts, rng: (tokens, mask)
+    lab.write = lambda model, prompts, rng: Responses(tokens, mask)
     found, lines = lab.look()
     ours, theirs = (
         log_p(m(tokens[:, :-1])[0].data, tokens[:, 1:]) for m in (lab.steps.policy, lab.steps.reference)

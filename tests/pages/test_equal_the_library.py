@@ -402,7 +402,7 @@ def library_ppo_loss(page, p, s, a, old, A, R):
     new = -ops.cross_entropy(page.perceptron(p, "pi", s), a, reduction="none")
     policy = align_ppo.policy_loss(new, old, A, mask, clip=0.2)
     value = align_ppo.value_loss(page.perceptron(p, "V", s)[:, 0], R, R, mask, clip=None)
-    return align_ppo.objective(policy, value, value_weight=0.5) - 0.01 * ops.entropy(log_p)
+    return align_ppo.ppo_loss(policy, value, value_weight=0.5) - 0.01 * ops.entropy(log_p)
 
 
 def test_ppo():
@@ -468,7 +468,7 @@ def test_dpo():
     value = page.train_step(*args, 0.1, lambda _, g: grads.update(g))
 
     def log_pi(model, tokens):
-        return align_dpo.response_log_probs(rollouts.log_probs(model, tokens), mask[:, 1:])
+        return align_dpo.response_log_probs(rollouts.token_log_probs(model, tokens), mask[:, 1:])
 
     reference, _ = gpt_and_params()
     set_weights_of_gpt(reference, params_ref)

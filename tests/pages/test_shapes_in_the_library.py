@@ -31,7 +31,7 @@ def use_everything():
     gpt = GPT(GPTConfig(5, 8, n_layer=1, n_head=2, n_embd=8), rng)
     gpt(rng.integers(0, 5, (2, 8)), rng.integers(0, 5, (2, 8)))[1].backward()
     gpt.generate(np.zeros((2, 1), int), 10, rng, top_k=3)
-    RewardModel(gpt, rng)(rng.integers(0, 5, (2, 6)))
+    RewardModel(gpt, rng=rng)(rng.integers(0, 5, (2, 6)))
     World([[2, 0], [1, 3]], 5, 2, lambda prompt, responses: np.zeros(len(responses))).log_probs(gpt)
     decoding.keep_top_k(rng.random((2, 5)), 2)
     decoding.sequence_log_prob(normal(2, 3, 5), rng.integers(0, 5, (2, 3)))

@@ -70,7 +70,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         frozenset(["learn_round", "train", "play"]),
         ["tests/examples/test_steps_of_cartpole.py"],
     ),
-    "rlhf_steps": (frozenset(["Steps"]), ["tests/examples/test_rlhf_steps.py"]),
+    "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py"]),
     "rlhf_exact": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_sentiment": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
 }

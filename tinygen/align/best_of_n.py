@@ -1,11 +1,11 @@
-"""Best of n: draw n responses, keep the one with the highest score. Nothing is trained; what others cost in
-training, this costs at each use. The baseline for everything else here.
+"""Best of n: draw n responses, keep the one with the highest score. Nothing is trained; the cost comes at
+each use. It is the baseline for all other methods here.
 
-Its distribution can be written down, and so can its KL divergence from the policy that it draws from: at most
+Its distribution is known, and so is its KL divergence from the policy that it draws from: at most
 ln n - (n - 1)/n nats (a formula much used since Stiennon et al. 2020, arXiv:2009.01325; Beirami et al. 2024,
 arXiv:2401.01879, prove the bound). The bound is reached where scores are continuous. It is loose where single
 responses are probable: with two responses of probability 1/2 and n = 64 the divergence is ln 2 = 0.693 at
-most, and the formula says 3.175.
+most, and the bound is 3.175.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ def pick_best(candidates: Array, scores: Array) -> Array:
 
 
 def kl_bound(n: int) -> float:
-    """ln n - (n - 1)/n: an upper bound of the divergence of best-of-n from its policy, in nats."""
+    """ln n - (n - 1)/n: an upper bound of KL(best of n ‖ policy), in nats."""
     return math.log(n) - (n - 1) / n
 
 
-def best_of_n_log_probs(log_p: Any, scores: Any, n: int) -> Floats:
-    """The logarithm of best-of-n's probability of each of R responses, from that of the policy: log_p and
-    scores (N, R), each row all responses to one prompt -> (N, R).
+def best_of_n_log_probs(log_probs: Any, scores: Any, n: int) -> Floats:
+    """The log-probabilities of best-of-n from the policy's: log_probs and scores (N, R), each row all R
+    responses to one prompt -> (N, R).
 
-    The best of n draws has the score s with probability F(s)^n - F(s-)^n, where F(s) is the probability of
-    one draw to have at most s, and F(s-) to have less; among equal scores it is distributed as the policy.
-    All of it is computed in logarithms, as n ln F + ln(1 - (F(s-)/F(s))^n): F^n is 0 in float64 soon. A
+    The best of n draws has the score s with probability F(s)^n - F(s-)^n, where F(s) is the probability that
+    one draw has at most s, and F(s-) that it has less; among equal scores it is distributed as the policy.
+    It is computed in logarithms, as n ln F + ln(1 - (F(s-)/F(s))^n), since F^n soon underflows in float64. A
     response of probability 0 keeps it. Raises ValueError for n below 1."""
     if n < 1:
         raise ValueError(f"best of n draws needs n of at least 1, got {n}")
-    result = np.empty(np.shape(log_p))
-    for i, (row, score) in enumerate(zip(np.asarray(log_p, np.float64), scores, strict=True)):
+    result = np.empty(np.shape(log_probs))
+    for i, (row, score) in enumerate(zip(np.asarray(log_probs, np.float64), scores, strict=True)):
         possible = row > -np.inf
         values, level = np.unique(np.asarray(score)[possible], return_inverse=True)
         mass = np.full(len(values), -np.inf)  # ln of the probability of each score

@@ -1,10 +1,11 @@
 """DPO: preferences without a reward model or sampling (Rafailov et al. 2023, arXiv:2305.18290).
 
-The policy that is best for E[r] - β KL(π ‖ π_ref) is π* ∝ π_ref exp(r/β). Solved for r, a policy says what
-rewards it is the best for: β ln(π/π_ref), up to a constant for each prompt. Put into the probability of a
-preference, the constant falls out, and the likelihood of preferences becomes a loss for the policy itself.
+The policy that maximizes E[r] - β KL(π ‖ π_ref) is π* ∝ π_ref exp(r/β). Solved for r: a policy π is optimal
+for the reward β ln(π/π_ref), up to a constant for each prompt. In Bradley and Terry's probability of a
+preference, σ(r(chosen) - r(rejected)), the constant cancels; so the likelihood of preferences is a loss for
+the policy itself, with no reward model.
 
-All functions are of ln π(response | prompt), summed over tokens by `response_log_probs`.
+All functions take ln π(response | prompt), summed over tokens by `response_log_probs`.
 """
 
 from __future__ import annotations
@@ -19,36 +20,43 @@ from tinygen.tensor import Array
 from tinygen.types import Mask
 
 
-def response_log_probs(log_probs: Any, mask: Mask, length_normalise: bool = False) -> Any:
-    """ln π of whole responses: the sum over the mask (B, T) -> (B,). DPO's derivation asks for the sum;
-    with `length_normalise` it is the mean over the tokens, with which IPO is often trained, since its loss
-    sets a number for the margin whatever the length."""
-    require_bools(mask)
-    total = np.where(mask, log_probs, 0.0).sum(axis=1)
-    return total / lengths(mask) if length_normalise else total
+def response_log_probs(log_probs: Any, action_mask: Mask, length_normalize: bool = False) -> Any:
+    """ln π of whole responses: the sum of the tokens' log_probs (B, T - 1) -> (B,), as in DPO's derivation.
+    With `length_normalize` it is the mean over the response's tokens, which is common for IPO: its loss has
+    one target for the margin, whatever the length."""
+    require_bools(action_mask)
+    total = np.where(action_mask, log_probs, 0.0).sum(axis=1)
+    return total / lengths(action_mask) if length_normalize else total
 
 
-def margins(chosen: Any, rejected: Any, ref_chosen: Array, ref_rejected: Array) -> Any:
-    """h = ln π/π_ref of the chosen response minus that of the rejected one: all (B,). 0 where the policy is
-    the reference. β h is the difference of their implicit rewards."""
-    return (chosen - rejected) - (ref_chosen - ref_rejected)
+def margins(
+    chosen_log_probs: Any,
+    rejected_log_probs: Any,
+    ref_chosen_log_probs: Array,
+    ref_rejected_log_probs: Array,
+) -> Any:
+    """h = ln π(chosen)/π_ref(chosen) - ln π(rejected)/π_ref(rejected): all (B,), 0 where the policy is the
+    reference. β h is the difference of the implicit rewards."""
+    return (chosen_log_probs - rejected_log_probs) - (ref_chosen_log_probs - ref_rejected_log_probs)
 
 
 def dpo_loss(h: Any, beta: float = 0.1, smoothing: Any = 0.0) -> Any:
-    """-ln σ(βh), the mean over pairs with margins h; ln 2 where h = 0, with the slope -β/2.
+    """-ln σ(βh), the mean over pairs with margins h (eq. 7). At h = 0 it is ln 2, with the slope -β/2.
 
-    `smoothing` (a number, or one for each pair) is the probability that a label is wrong: the conservative
-    loss of E. Mitchell, *A note on DPO with noisy preferences* (2023),
-    -(1 - ε) ln σ(βh) - ε ln σ(-βh)."""
-    return np.mean((1 - smoothing) * ops.softplus(-beta * h) + smoothing * ops.softplus(beta * h))
+    `smoothing` ε (a number, or one for each pair) is the probability that a label is wrong. It gives the
+    conservative loss -(1 - ε) ln σ(βh) - ε ln σ(-βh) (E. Mitchell, *A note on DPO with noisy preferences*,
+    2023)."""
+    right, wrong = ops.log_sigmoid(beta * h), ops.log_sigmoid(-beta * h)
+    return -np.mean((1 - smoothing) * right + smoothing * wrong)
 
 
 def ipo_loss(h: Any, tau: float = 0.1) -> Any:
-    """(h - 1/(2τ))², the mean over pairs: IPO, which stops at a margin where DPO's loss pushes on for ever
-    when a preference is certain (Azar et al. 2023, arXiv:2310.12036)."""
+    """IPO's (h - 1/(2τ))², the mean over pairs. It has a finite target for the margin; DPO's loss grows the
+    margin without end when a preference is certain (Azar et al. 2023, arXiv:2310.12036)."""
     return np.mean(np.square(h - 1 / (2 * tau)))
 
 
-def implicit_rewards(log_pi: Any, log_ref: Any, beta: float) -> Any:
-    """β ln(π/π_ref): the rewards that the policy is the best for, up to a constant for each prompt."""
-    return beta * (log_pi - log_ref)
+def implicit_rewards(log_probs: Any, ref_log_probs: Any, beta: float) -> Any:
+    """β ln(π/π_ref): the rewards for which the policy is optimal, up to a constant for each prompt (eq.
+    5)."""
+    return beta * (log_probs - ref_log_probs)

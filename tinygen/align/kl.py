@@ -1,4 +1,4 @@
-"""How far a policy is from the one it started at, and what that costs.
+"""The KL divergence of a policy from its reference: estimates of it, and the penalty for it.
 
 Estimators of KL(p ‖ q) from draws of p: J. Schulman, *Approximating KL divergence* (2020). The penalty on
 each token and its adaptive coefficient: Ziegler et al. 2019, arXiv:1909.08593.
@@ -11,48 +11,49 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import last
+from tinygen.align.rollouts import last_true
 from tinygen.tensor import Array
 from tinygen.types import Mask
 
 
 def k1(log_p: Any, log_q: Any) -> Any:
-    """ln p/q: right in the mean, but negative for about half of the draws."""
+    """ln p/q: unbiased, but negative for about half of the draws."""
     return log_p - log_q
 
 
 def k2(log_p: Any, log_q: Any) -> Any:
-    """(ln p/q)² / 2: never negative, and off by third order in the difference. The mean of its gradient is
-    the gradient of KL(p ‖ q), which those of k1 and k3 are not."""
+    """(ln p/q)² / 2: never negative; its bias is of third order in the difference of p and q. Its mean
+    gradient is the gradient of KL(p ‖ q); that does not hold for k1 and k3."""
     return 0.5 * np.square(log_p - log_q)
 
 
 def k3(log_p: Any, log_q: Any) -> Any:
-    """q/p - 1 - ln q/p: right in the mean, and never negative. The mean of its gradient by p's parameters is
-    that of KL(q ‖ p), the divergence the other way round."""
+    """q/p - 1 - ln q/p: unbiased, and never negative. Its mean gradient by p's parameters is the gradient of
+    KL(q ‖ p), the divergence the other way round."""
     log_ratio = log_q - log_p
     return np.expm1(log_ratio) - log_ratio
 
 
-def kl_rewards(scores: Array, log_p: Array, log_ref: Array, mask: Mask, beta: float) -> Array:
-    """The reward of each token: -β (ln π - ln π_ref), and the score (B,) of the whole response on its last
-    one. The divergence is a price: what is maximised is E[score] - β KL (Ouyang et al. 2022, eq. 2). Some
-    slides have + β, which would pay the policy for leaving the reference.
+def kl_rewards(
+    scores: Array, log_probs: Array, ref_log_probs: Array, action_mask: Mask, beta: float
+) -> Array:
+    """The reward of each token: -β (ln π - ln π_ref), plus the score (B,) of the response at its last token.
+    The divergence is a cost: PPO maximizes E[score] - β KL (Ouyang et al. 2022, eq. 2). Some slides have + β,
+    which would reward the policy for leaving the reference.
 
-    log_p, log_ref and mask are (B, T), and so is the result; it is 0 outside the mask.
-
-    The sum over a row is a draw of score - β KL(π ‖ π_ref)."""
-    rewards = np.where(mask, -beta * k1(log_p, log_ref), 0.0)
-    rewards[np.arange(len(rewards)), last(mask)] += scores
+    The arguments but the scores are (B, T), and so is the result, which is 0 outside the mask. The mean of a
+    row's sum is E[score] - β KL(π ‖ π_ref)."""
+    rewards = np.where(action_mask, -beta * k1(log_probs, ref_log_probs), 0.0)
+    rewards[np.arange(len(rewards)), last_true(action_mask)] += scores
     return rewards
 
 
 class AdaptiveKL:
-    """The coefficient β, moved after each batch so that the divergence comes to `target` nats a response.
+    """The coefficient β, adapted after each batch so that the divergence approaches `target` nats a response.
 
-    It is multiplied by 1 + e·n/horizon, where e = KL/target - 1, cut to ±0.2, and n is how many responses
-    were seen. The defaults are the settings of Ziegler et al.'s experiments, as the script that launches
-    them has them; another policy wants another target."""
+    It is multiplied by 1 + e·n/horizon, where e = KL/target - 1, clipped to ±0.2, and n is the number of
+    responses. The defaults are from the script that launches Ziegler et al.'s experiments; another policy
+    needs another target."""
 
     def __init__(self, beta: float = 0.15, target: float = 6.0, horizon: float = 10_000) -> None:
         self.beta = beta
@@ -60,8 +61,8 @@ class AdaptiveKL:
         self.horizon = horizon
 
     def update(self, kl: float, n: int) -> None:
-        """After n responses whose mean divergence was `kl`. ValueError for one that is not a finite number: β
-        would be NaN from then on."""
+        """Adapt β after n responses whose mean divergence was `kl`. ValueError unless it is finite: β would
+        stay NaN for ever."""
         if not math.isfinite(kl):
             raise ValueError(f"the divergence of {n} responses is {kl}: β stays {self.beta:g}")
         error = min(max(kl / self.target - 1, -0.2), 0.2)

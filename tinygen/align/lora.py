@@ -6,9 +6,9 @@ arXiv:2106.09685).
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad])
     ...
     save_adapters(model, "adapters")                            # a hundredth of the model
-    merge(model)                                                # as fast as it was before
+    merge_lora(model)                                                # as fast as it was before
     model.save_pretrained("merged")                             # the whole model, adapters in its weights
-    unload(model)                                               # plain layers again
+    unload_lora(model)                                               # plain layers again
 
 With the adapters switched off, the model is what it was: the reference policy of every method here comes
 free (`without_adapters`).
@@ -146,8 +146,8 @@ def adaptable(model: Module) -> dict[str, Linear]:
     """All Linears with a weight of their own, by name. ValueError when the model has adapters."""
     if any(adapters(model)):
         raise ValueError(
-            "the model has adapters already: unload(model) takes them out, and what they have learned "
-            "with them unless merge(model) comes first"
+            "the model has adapters already: unload_lora(model) takes them out, and what they have learned "
+            "with them unless merge_lora(model) comes first"
         )
     uses = Counter(id(t) for _, t in model.named_tensors(Parameter))
     return {
@@ -185,21 +185,21 @@ def adapters(model: Module) -> list[LoRALinear]:
     return [module for _, module in model.named_modules() if isinstance(module, LoRALinear)]
 
 
-def merge(model: Module) -> None:
+def merge_lora(model: Module) -> None:
     """Merge all adapters into their weights."""
     for adapter in adapters(model):
         adapter.merge()
 
 
-def unmerge(model: Module) -> None:
+def unmerge_lora(model: Module) -> None:
     """Take all adapters out of the weights again."""
     for adapter in adapters(model):
         adapter.unmerge()
 
 
-def unload(model: Module) -> list[str]:
+def unload_lora(model: Module) -> list[str]:
     """Put the Linears back in the place of their adapters, with their weights as they are now: after
-    `merge(model)` with all that was learned, else as before `add_lora`. Returns their names.
+    `merge_lora(model)` with all that was learned, else as before `add_lora`. Returns their names.
 
     The parameters stay frozen; `model.unfreeze()` to train them."""
     if isinstance(model, LoRALinear):
@@ -241,22 +241,22 @@ def load_lora_state(model: Module, state: Mapping[str, Any]) -> None:
     name or a shape does not fit, or adapters are merged (their weights hold the old ones), having changed
     nothing."""
     if any(adapter.merged for adapter in adapters(model)):
-        raise ValueError("adapters are merged into the weights: unmerge(model) before others are loaded")
+        raise ValueError("adapters are merged into the weights: unmerge_lora(model) before others are loaded")
     ours = model.state_dict()
     if missing := [name for name in ours if name.endswith(ADAPTERS) and name not in state]:
         raise ValueError(f"the state lacks adapters that the model has: {missing}")
     model.load_state_dict({**ours, **state})
 
 
-def plain_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
-    """{name: array} of parameters and buffers as `unload` would leave them, for files that know no adapters;
-    arrays on the CPU are the model's own. Raises ValueError when adapters are not merged."""
+def merged_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
+    """{name: array} of parameters and buffers as `unload_lora` would leave them, for files that know no
+    adapters; arrays on the CPU are the model's own. Raises ValueError when adapters are not merged."""
     places = {path: m for path, m in model.paths() if isinstance(m, LoRALinear)}
     if left := [path for path, adapter in places.items() if not adapter.merged]:
         raise ValueError(
             f"{len(left)} adapters are not merged and would be lost, the first beside {left[0]}: "
-            "merge(model) to save them in the weights, unload(model) to save the model without them, or "
-            "save_adapters(model, folder) to save them alone"
+            "merge_lora(model) to save them in the weights, unload_lora(model) to save the model without "
+            "them, or save_adapters(model, folder) to save them alone"
         )
     state = {}
     for name, t in model.named_tensors(Parameter, Buffer):

@@ -1,9 +1,9 @@
-"""REINFORCE: make what was rewarded more probable (Williams 1992, *Simple statistical gradient-following
-algorithms for connectionist reinforcement learning*).
+"""REINFORCE: make responses with a high reward more probable (Williams 1992, *Simple statistical
+gradient-following algorithms for connectionist reinforcement learning*).
 
-The gradient of E_π[R] is E_π[(R - b) ∇ ln π], for every baseline b that the response has no part in. A good
-one takes away most of the noise; here the mean reward of the other responses to the same prompt (Kool et al.
-2019, *Buy 4 REINFORCE samples, get a baseline for free!*; for language models Ahmadian et al. 2024,
+The gradient of E_π[R] is E_π[(R - b) ∇ ln π], for every baseline b that does not depend on the response. A
+good baseline reduces the variance; here it is the mean reward of the other responses to the same prompt (Kool
+et al. 2019, *Buy 4 REINFORCE samples, get a baseline for free!*; for language models Ahmadian et al. 2024,
 arXiv:2402.14740).
 """
 
@@ -21,7 +21,7 @@ from tinygen.types import Mask
 def leave_one_out(rewards: Array) -> Array:
     """The advantages R - b of K responses to each prompt: rewards (B, K) -> (B, K).
 
-    Raises ValueError for K = 1, where nobody else is there to compare with."""
+    Raises ValueError for K = 1: there is no other response to compare with."""
     k = rewards.shape[1]
     if k < 2:
         raise ValueError("leave_one_out compares a response with others to its prompt: rewards need K >= 2")
@@ -29,11 +29,11 @@ def leave_one_out(rewards: Array) -> Array:
     return rewards - (rewards.sum(axis=1, keepdims=True) - rewards) / (k - 1)
 
 
-def reinforce_loss(log_probs: Any, advantages: Array, mask: Mask) -> Any:
-    """-A Σ_t ln π(token t), the mean over responses: log_probs and mask (B, T), advantages (B,).
+def reinforce_loss(log_probs: Any, advantages: Array, action_mask: Mask) -> Any:
+    """-A Σ_t ln π(token t), the mean over responses: log_probs and action_mask (B, T), advantages (B,).
 
-    Its gradient is minus an estimate of that of E_π[R]; its value means nothing. For the objective with the
-    penalty, R = score - β ln(π / π_ref), taken as a number: the part of the gradient that goes through the
-    logarithm is 0 in the mean."""
-    require_bools(mask)
-    return -np.mean(advantages * np.where(mask, log_probs, 0.0).sum(axis=1))
+    Minus its gradient is an unbiased estimate of the gradient of E_π[R]; its value has no meaning. For the
+    objective with a KL penalty, R = score - β ln(π/π_ref) is a constant here: the gradient through its
+    logarithm has mean 0."""
+    require_bools(action_mask)
+    return -np.mean(advantages * np.where(action_mask, log_probs, 0.0).sum(axis=1))

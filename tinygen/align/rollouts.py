@@ -1,21 +1,22 @@
-"""Responses to prompts: drawn from a policy, and what the policy says about them.
+"""Responses to prompts: drawn from a policy, and their log-probabilities under it.
 
-A batch is tokens (B, T), prompts and responses one after the other, with a mask (B, T) that is True where a
-token is of the response. What is said about single tokens (log-probabilities, rewards, values, advantages) is
-(B, T - 1): column t is about token t + 1, the one that the policy chose having read up to t. `mask[:, 1:]`
-belongs to it. Padding stands on the right, where a causal model does not see it.
+A batch is `Responses`: tokens (B, T), each row a prompt and then a response, and a mask (B, T), True where a
+token belongs to the response. Values of single tokens (log-probabilities, rewards, values, advantages) are
+(B, T - 1): column t belongs to token t + 1, the action that the policy took after reading tokens 0 ... t.
+`action_mask` (B, T - 1) is the mask for them. Padding is on the right, where a causal model does not see it.
 
 A policy is any module that is called like GPT: `model(tokens)` -> (logits, _).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from tinygen import ops
 from tinygen.nn import Module
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array
 from tinygen.types import Ids, Mask
 
@@ -23,12 +24,34 @@ if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT
 
 
-def log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any:
-    """ln π of each token but the first, given those before it: tokens (B, T) -> (B, T - 1), without dropout.
+class Responses(NamedTuple):
+    """A batch of prompts with their responses."""
 
-    `temperature` is the one that the tokens were drawn at: a policy that is sampled at 0.7 is the softmax of
-    logits / 0.7, and any other score of its samples is that of another policy (Huang et al. 2024, *The N
-    implementation details of RLHF with PPO*)."""
+    tokens: Ids  # (B, T)
+    mask: Mask  # (B, T), True where a token belongs to the response
+
+    @classmethod
+    def from_tokens(cls, tokens: Any, prompt_length: int, end: int | None = None) -> Self:
+        """Tokens (B, T) whose first `prompt_length` columns are the prompt; a response ends with `end`."""
+        tokens = np.asarray(tokens)
+        return cls(tokens, response_mask(tokens, prompt_length, end))
+
+    @property
+    def action_mask(self) -> Mask:
+        """The mask for values of single tokens, (B, T - 1)."""
+        require_bools(self.mask)
+        return self.mask[:, 1:]
+
+    def log_probs(self, model: Module, temperature: float = 1.0) -> Any:
+        """`token_log_probs` of the tokens: (B, T - 1)."""
+        return token_log_probs(model, self.tokens, temperature)
+
+
+def token_log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any:
+    """ln π of each token but the first, given the tokens before it: (B, T) -> (B, T - 1), without dropout.
+
+    `temperature` must be the one that the tokens were drawn at: a policy that is sampled at 0.7 is the
+    softmax of logits / 0.7 (Huang et al. 2024, *The N implementation details of RLHF with PPO*)."""
     tokens = np.asarray(tokens)
     with model.evaluating():  # with dropout, the ratio of a policy to itself would not be 1
         logits, _ = model(tokens[:, :-1])
@@ -39,25 +62,27 @@ def rollout(
     model: GPT,
     prompts: Any,
     length: int,
-    rng: np.random.Generator,
     temperature: float = 1.0,
     end: int | None = None,
-) -> tuple[Ids, Mask]:
-    """Draw a response of up to `length` tokens to each of the prompts (B, P): tokens (B, P + length), mask.
+    *,
+    rng: RNGLike,
+) -> Responses:
+    """Draw a response of up to `length` tokens to each of the prompts (B, P): tokens and mask (B, P +
+    length).
 
     A response ends with the token `end`, if it comes; the rest of the row is filled with `end`, outside the
-    mask. Tokens are drawn from all of the distribution: with the improbable ones cut off (top-k, top-p), they
-    would come from another policy than the one that scores them, and its divergence could seem negative."""
+    mask. Tokens are drawn from the whole distribution: without the improbable ones (top-k, top-p), they would
+    come from another policy than the one that scores them, and its divergence could seem negative."""
     prompts = np.asarray(prompts)
-    tokens: Ids = model.generate(prompts, length, rng, temperature)
+    tokens: Ids = model.generate(prompts, length, rng=as_generator(rng), temperature=temperature)
     mask = response_mask(tokens, prompts.shape[1], end)
     if end is not None:
         tokens[:, prompts.shape[1] :][~mask[:, prompts.shape[1] :]] = end
-    return tokens, mask
+    return Responses(tokens, mask)
 
 
 def response_mask(tokens: Any, prompt_length: int, end: int | None = None) -> Mask:
-    """True for the tokens (B, T) after the prompt, up to and with the first `end` among them."""
+    """True for the tokens (B, T) after the prompt, up to and including the first `end` among them."""
     mask = np.ones(tokens.shape, bool)
     mask[:, :prompt_length] = False
     if end is not None:
@@ -67,7 +92,7 @@ def response_mask(tokens: Any, prompt_length: int, end: int | None = None) -> Ma
 
 
 def require_bools(mask: Any) -> None:
-    """Raise TypeError for a mask of numbers, which as an index, or under ~, would mean something else."""
+    """Raise TypeError for a mask of numbers, which would mean something else as an index or under ~."""
     if getattr(mask, "dtype", None) != np.dtype(bool):
         kind = getattr(mask, "dtype", type(mask).__name__)
         raise TypeError(
@@ -76,7 +101,7 @@ def require_bools(mask: Any) -> None:
         )
 
 
-def last(mask: Mask) -> Ids:
+def last_true(mask: Mask) -> Ids:
     """The column of each row's last True: (B, T) -> (B,). ValueError for a row without one."""
     require_bools(mask)
     if not mask.any(axis=1).all():
@@ -95,8 +120,8 @@ def lengths(mask: Mask) -> Array:
 
 
 def masked_mean(x: Any, mask: Mask) -> Any:
-    """The mean over the entries of x that the mask lets through; what the others hold does not matter.
-    ValueError for a mask without a True."""
+    """The mean over the entries of x where the mask is True; the others may be NaN. ValueError for a mask
+    without a True."""
     require_bools(mask)
     count = int(mask.sum())
     if count == 0:

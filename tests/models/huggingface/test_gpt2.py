@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen import nn
-from tinygen.align.lora import adapters, add_lora, merge, unload
+from tinygen.align.lora import adapters, add_lora, merge_lora, unload_lora
 from tinygen.data import load_text
 from tinygen.models.huggingface.gpt2 import DEFAULTS, FIXED
 from tinygen.models.language.gpt import END, GPT, GPTConfig
@@ -102,14 +102,14 @@ def test_merged_adapters_are_saved_and_others_are_not_lost(tmp_path):
     for adapter in adapters(model):
         adapter.lora_b.data = np.random.default_rng(1).standard_normal(adapter.lora_b.shape, dtype=np.float32)
     expected = model(tokens(2, 8))[0].numpy()
-    with pytest.raises(ValueError, match=r"9 adapters are not merged.*unload\(model\).*save_adapters\("):
+    with pytest.raises(ValueError, match=r"9 adapters are not merged.*unload_lora\(model\).*save_adapters\("):
         model.save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    merge(model)
+    merge_lora(model)
     model.save_pretrained(tmp_path)
     loaded = GPT.from_pretrained(tmp_path)
     np.testing.assert_allclose(loaded(tokens(2, 8))[0].numpy(), expected, rtol=1e-4, atol=1e-5)
-    unload(model)
+    unload_lora(model)
     for name, array in model.state_dict().items():
         assert loaded.state_dict()[name].tobytes() == array.tobytes(), name
         assert np.any(array != plain[name]) == (name.removesuffix(".weight") in names), name

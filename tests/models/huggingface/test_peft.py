@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen import nn
-from tinygen.align import add_lora, load_lora_state, lora_state, merge, sft_loss, unload
+from tinygen.align import Responses, add_lora, load_lora_state, lora_state, merge_lora, sft_loss, unload_lora
 from tinygen.align.lora import adapters
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -99,7 +99,7 @@ def test_its_product_is_what_merging_adds_to_gpt2s_matrices(folder, tmp_path):
     """(in, out) there: transposed. So a program that knows only the two formats finds the merged weights."""
     model = adapted()
     small().save_pretrained(tmp_path / "base")
-    merge(model)
+    merge_lora(model)
     model.save_pretrained(tmp_path / "merged")
     added, base, merged = (
         load_file(path)
@@ -130,7 +130,7 @@ def test_what_is_written_comes_back_bit_for_bit(tmp_path, dtype):
     assert {adapter.drop.p for adapter in adapters(fresh)} == {0.5}
     assert not any(m.training for _, m in fresh.named_modules())
     assert {n for n, p in fresh.named_parameters() if p.requires_grad} == set(lora_state(fresh))
-    merge(model)
+    merge_lora(model)
     save_adapters(model, tmp_path / "b")
     for name in (CONFIG, WEIGHTS):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -147,7 +147,7 @@ def test_any_module_goes_by_its_own_names(tmp_path):
     assert config["lora_alpha"] == 2.5
     assert set(load_file(tmp_path / WEIGHTS)) == {f"{START}2.lora_A.weight", f"{START}2.lora_B.weight"}
     state = lora_state(model)
-    unload(model)
+    unload_lora(model)
     assert load_adapters(model, tmp_path) == ["2"]
     for name, array in lora_state(model).items():
         np.testing.assert_array_equal(array, state[name])
@@ -349,7 +349,7 @@ def run(model, optimizer, batches, steps):
     for _ in range(steps):
         texts = batches.integers(0, 11, (4, 8))
         optimizer.zero_grad()
-        sft_loss(model, texts, np.ones((4, 8), bool)).backward()
+        sft_loss(model, Responses(texts, np.ones((4, 8), bool))).backward()
         optimizer.step()
     model.eval()
 
@@ -392,13 +392,15 @@ def test_train_merge_save_load_elsewhere_and_go_on(tmp_path):
         run(model, optimizer_of(model), batches, 5)
         trained = logits(model)
         assert np.abs(trained - before).max() > 0.05
-        merge(model)
+        merge_lora(model)
         model.save_pretrained(tmp_path / str(i + 1))
         np.testing.assert_allclose(logits(GPT.from_pretrained(tmp_path / str(i + 1))), trained, atol=1e-4)
         losses.append(
-            sft_loss(model, np.random.default_rng(1).integers(0, 11, (64, 8)), np.ones((64, 8), bool)).item()
+            sft_loss(
+                model, Responses.from_tokens(np.random.default_rng(1).integers(0, 11, (64, 8)), 0)
+            ).item()
         )
-    unload(model)
+    unload_lora(model)
     model.unfreeze()
     before = {name: p.numpy().copy() for name, p in model.named_parameters()}
     run(model, AdamW(list(model.parameters()), lr=0.01), batches, 1)
@@ -480,7 +482,7 @@ def test_their_adapters_run_here_as_there(peft, tmp_path, options, changes, laye
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("adapters", "back"))
     assert {name for name in first if "base_layer" not in name} == second.keys()  # lm_head's own comes along
     assert all(first[name].tobytes() == array.tobytes() for name, array in second.items())
-    merge(model)
+    merge_lora(model)
     model.save_pretrained(tmp_path / "merged")
     merged = other.merge_and_unload()
     np.testing.assert_allclose(

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.align.lora import plain_state
+from tinygen.align.lora import merged_state
 from tinygen.models.huggingface import gpt2
 from tinygen.modes import no_grad
 from tinygen.tensor import Tensor
@@ -200,4 +200,4 @@ class GPT(nn.Module):
                     f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.config.vocab_size}"
                 )
             end = tokenizer.special.get(END)
-        gpt2.write(folder, self.config, plain_state(self), tokenizer, end)
+        gpt2.write(folder, self.config, merged_state(self), tokenizer, end)

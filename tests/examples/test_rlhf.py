@@ -13,7 +13,7 @@ from by_hand import Training, exact, log_p, same
 from example_runs import module
 
 from tinygen import Tensor, nn
-from tinygen.align import rollouts
+from tinygen.align import Responses, rollouts
 from tinygen.align.world import World
 from tinygen.models.language.gpt import GPTConfig
 from tinygen.optim import SGD
@@ -21,7 +21,7 @@ from tinygen.optim import SGD
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
-example = module("rlhf_steps.py")
+example = module("rlhf.py")
 
 RATE, BETA, GAIN = 8.0, 0.5, 0.6
 PRICE = BETA * GAIN
@@ -56,13 +56,13 @@ class Critic(Table):
 
 
 class Judge(nn.Module):
-    """In the place of a reward model whose `gain` is not 1 any more."""
+    """In the place of a reward model whose `scale` is not 1 any more."""
 
     def __init__(self, scores):
-        self.scores, self.gain = scores, nn.Buffer(np.array(GAIN))
+        self.scores, self.scale = scores, nn.Buffer(np.array(GAIN))
 
-    def score(self, tokens, mask):
-        return Tensor(self.scores(tokens, mask))
+    def score(self, responses):
+        return Tensor(self.scores(*responses))
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def setting(monkeypatch):
         steps.reward = Judge(lambda tokens, _: world.rewards[tokens[:, 0], world.number(tokens[:, 1:])])
         steps.optimizer = SGD([*steps.policy.parameters(), *steps.critic.parameters()], RATE)
 
-        def every(policy, prompts, n_tokens, rng, end=None):
+        def every(policy, prompts, n_tokens, end=None, rng=None):
             assert policy is steps.policy
             assert n_tokens == length
             tokens = np.concatenate([prompts, np.tile(world.responses, (3, 1))], axis=1)
-            return tokens, rollouts.response_mask(tokens, 1, end)
+            return Responses.from_tokens(tokens, 1, end)
 
         monkeypatch.setattr(rollouts, "rollout", every)
         return steps, copy.deepcopy((steps.policy, steps.critic)), world
@@ -199,7 +199,7 @@ def test_ppo_on_the_same_responses_again(setting, end, ptx):
     texts = np.random.default_rng(2).integers(3, size=(5, 4))
     counts = rollouts.response_mask(texts, 2, 0)
     tokens, mask, old, ref, scores = said(policy, steps.reference, world, end)
-    steps.ppo(ptx, (texts, counts))
+    steps.ppo(ptx, Responses(texts, counts))
 
     values = critic(tokens).data
     rewards = -PRICE * (old - ref) * mask
@@ -265,7 +265,7 @@ def test_dpo(setting):
         )
         ratio = ours - theirs.data
         loss = np.log(1 + np.exp(-BETA * (ratio[:20] - ratio[20:]))).mean()
-        assert steps.dpo(tokens, mask) == pytest.approx(loss.item())
+        assert steps.dpo(Responses(tokens, mask)) == pytest.approx(loss.item())
         descend([policy], loss)
         same(steps.policy, policy)
 
@@ -291,14 +291,14 @@ def test_demonstrations_and_the_optimizer():
     for _ in range(2):
         of_texts = log_p(other(texts[:, :-1])[0], texts[:, 1:])
         loss = -(of_texts * mask[:, 1:]).sum() / mask.sum()
-        assert steps.sft(texts, mask) == pytest.approx(training.step(loss, 0.01))
+        assert steps.sft(Responses(texts, mask)) == pytest.approx(training.step(loss, 0.01))
         same(steps.policy, other)
 
 
 def test_the_reward_model():
     """-ln σ(winner's score - loser's), read at the last token of each."""
     steps = real_steps()
-    steps.reward.gain.data[...] = 1.5
+    steps.reward.scale.data[...] = 1.5
     _, other = exact(steps.reward)
     texts = np.random.default_rng(2).integers(3, size=(10, 4))
     mask = rollouts.response_mask(texts, 1, 0)
@@ -307,7 +307,7 @@ def test_the_reward_model():
     for _ in range(2):
         scores = other(texts)[np.arange(10), ends]
         loss = np.log(1 + np.exp(scores[5:] - scores[:5])).mean()
-        assert steps.rank(texts, mask) == pytest.approx(training.step(loss, 0.01))
+        assert steps.rank(Responses(texts, mask)) == pytest.approx(training.step(loss, 0.01))
         same(steps.reward, other)
 
 
@@ -315,17 +315,18 @@ def test_what_is_said_of_responses(monkeypatch):
     """By the policy, the reference and the reward model, of the responses of the policy; a response without
     its end loses a point."""
     steps = real_steps()
-    tokens, mask, old, ref, scores = steps.respond(4)
+    responses, old, ref, scores = steps.respond(4)
+    tokens = responses.tokens
     assert tokens.shape == (8, 4)
     np.testing.assert_array_equal(tokens[:4, 0], tokens[0, 0])  # four to a prompt
     whole = rollouts.response_mask(tokens, 1, 0)
-    np.testing.assert_array_equal(mask, whole[:, 1:])
+    np.testing.assert_array_equal(responses.action_mask, whole[:, 1:])
     for got, model in ((old, steps.policy), (ref, steps.reference)):
         np.testing.assert_allclose(got, log_p(model(tokens[:, :-1])[0].data, tokens[:, 1:]), rtol=1e-9)
     ends = np.where(whole, np.arange(4), -1).max(axis=1)
     wanted = steps.reward(tokens).data[np.arange(8), ends] - (tokens[:, 1:] != 0).all(axis=1)
     np.testing.assert_allclose(scores, wanted, rtol=1e-9)
-    steps.reward.gain.data[...] = 3.0
+    steps.reward.scale.data[...] = 3.0
     assert steps.price == pytest.approx(3 * BETA)
 
 
@@ -342,20 +343,20 @@ def test_before_a_stage():
     equal = lambda a, b: all(np.array_equal(a[name], b[name]) for name in a)
     steps.start_anew(5)
     first = steps.policy.state_dict()
-    steps.sft(texts, mask)
+    steps.sft(Responses(texts, mask))
     assert not equal(first, steps.policy.state_dict())
     steps.start_anew(5)
     assert equal(first, steps.policy.state_dict())
     assert not steps.optimizer.state
-    steps.sft(texts, mask)
+    steps.sft(Responses(texts, mask))
 
     steps.keep_reference()
     assert not steps.optimizer.state
     now = states()
     assert equal(now["policy"], now["reference"])
     assert equal({f"body.{name}": x for name, x in now["policy"].items()}, now["reward"])
-    steps.rank(texts, mask)
-    steps.dpo(texts, mask)
+    steps.rank(Responses(texts, mask))
+    steps.dpo(Responses(texts, mask))
     steps.back_to_reference()
     assert not steps.optimizer.state
     after = states()

@@ -1,0 +1,176 @@
+"""One step of every method of alignment, on any GPT and any task: shared by the rlhf examples.
+
+Each step draws what it needs, updates the weights once (PPO and GRPO: `epochs` times), and returns its loss.
+The models may be on a GPU. Their outputs for new responses are copied to the CPU, where rewards and
+advantages are computed; `to_models` copies the inputs of the losses back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygen import no_grad
+from tinygen.align import dpo, grpo, kl, ppo, reinforce, reward, rollouts, sft
+from tinygen.align.rollouts import Responses
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.optim import Adam, clip_grad_norm
+from tinygen.tensor import to_device
+
+
+def halves(x: Any) -> tuple[Any, Any]:
+    return x[: len(x) // 2], x[len(x) // 2 :]
+
+
+def due(here: int, every: int, last: int) -> bool:
+    """Whether to evaluate a policy after so many steps of a stage: often at first, when it changes most."""
+    return here in (1, 2, 4, 8, 16) or here % every == 0 or here == last
+
+
+class Task(NamedTuple):
+    """The task of the policy: `prompts(n, rng)` draws (n, P); a response has up to `length` tokens, or ends
+    with the token `end`."""
+
+    prompts: Callable[[int, np.random.Generator], Any]
+    length: int
+    end: int | None = None
+
+
+class Steps:
+    """The policy and the models around it: the reference from which it started, the reward model, the critic.
+
+    A step draws `batch` responses, in groups of `group` for one prompt where they are compared. `beta` is the
+    price of a nat of divergence from the reference, in units of the reward model before it was normalized,
+    which are also the units of DPO."""
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        task: Task,
+        rng: np.random.Generator,
+        *,
+        batch: int,
+        beta: float,
+        group: int = 8,
+        epochs: int = 4,
+        device: str = "cpu",
+    ) -> None:
+        self.task, self.rng, self.device = task, rng, device
+        self.batch, self.beta, self.group, self.epochs = batch, beta, group, epochs
+        self.policy, self.reference = GPT(config, rng=rng).to(device), GPT(config, rng=rng).to(device)
+        self.reward = reward.RewardModel(self.policy, rng=rng).to(device)
+        self.critic = self.reward.critic()
+        models = {"policy": self.policy, "reward": self.reward, "critic": self.critic}
+        self.optimizer = Adam([p for model in models.values() for p in model.parameters()], eps=1e-5)
+        self.things = {**models, "reference": self.reference, "optimizer": self.optimizer, "rng": rng}
+
+    # -- before a stage ----------------------------------------------------------------------------
+
+    def start_anew(self, seed: int) -> None:
+        """New weights for SFT; everything that is drawn from here on follows from the seed."""
+        self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        self.policy.load_state_dict(GPT(self.policy.config, rng=self.rng).state_dict())
+        self.optimizer.state.clear()
+
+    def keep_reference(self) -> None:
+        """The policy as it is now becomes the reference, and the start of the reward model."""
+        self.reference.load_state_dict(self.policy.state_dict())
+        self.reward.load_state_dict(reward.RewardModel(self.policy, rng=self.rng).state_dict())
+        self.optimizer.state.clear()
+
+    def back_to_reference(self) -> None:
+        """Before each method: the policy is the reference again, the critic the reward model."""
+        self.policy.load_state_dict(self.reference.state_dict())
+        self.critic.load_state_dict(self.reward.state_dict())
+        self.optimizer.state.clear()
+
+    # -- learning from texts -----------------------------------------------------------------------
+
+    def sft(self, demonstrations: Responses) -> float:
+        return self.descend(sft.sft_loss(self.policy, demonstrations))
+
+    def rank(self, pairs: Responses) -> float:
+        """The reward model learns from pairs: first all chosen responses, then the rejected ones."""
+        chosen, rejected = halves(self.reward.score(pairs))
+        return self.descend(reward.pairwise_loss(chosen, rejected))
+
+    def dpo(self, pairs: Responses) -> float:
+        """The policy learns from the same pairs."""
+        (action_mask,) = self.to_models(pairs.action_mask)
+        with no_grad():
+            ref_log_probs = dpo.response_log_probs(pairs.log_probs(self.reference), action_mask)
+        log_probs = dpo.response_log_probs(pairs.log_probs(self.policy), action_mask)
+        h = dpo.margins(*halves(log_probs), *halves(ref_log_probs))
+        return self.descend(dpo.dpo_loss(h, self.beta))
+
+    # -- learning from the policy's own responses --------------------------------------------------
+
+    def respond(self, each: int) -> tuple[Responses, Any, Any, Any]:
+        """Responses of the policy, `each` to a prompt; their log_probs under the policy and the reference;
+        and their scores."""
+        prompts = self.task.prompts(self.batch // each, self.rng).repeat(each, axis=0)
+        length, end = self.task.length, self.task.end
+        responses = rollouts.rollout(self.policy, prompts, length, end=end, rng=self.rng)
+        with no_grad():
+            log_probs, ref_log_probs = (responses.log_probs(m).numpy() for m in (self.policy, self.reference))
+            scores = self.reward.score(responses).numpy()
+        if end is not None:
+            scores = ppo.penalize_missing_end(scores, responses, end)
+        return responses, log_probs, ref_log_probs, scores
+
+    @property
+    def price(self) -> float:
+        """β in the units of the normalized reward model."""
+        return float(self.beta * self.reward.scale.numpy())
+
+    def reinforce(self) -> float:
+        responses, log_probs, ref_log_probs, scores = self.respond(self.group)
+        rewards = kl.kl_rewards(scores, log_probs, ref_log_probs, responses.action_mask, self.price)
+        returns = rewards.sum(axis=1).reshape(-1, self.group)
+        advantages = reinforce.leave_one_out(returns).ravel()
+        advantages, action_mask = self.to_models(advantages, responses.action_mask)
+        log_probs = responses.log_probs(self.policy)
+        return self.descend(reinforce.reinforce_loss(log_probs, advantages, action_mask))
+
+    def ppo(self, ptx: float = 0.0, texts: Any = None) -> float:
+        """With `ptx` above 0 it is PPO-ptx, and `texts` (Responses) are a batch of pretraining."""
+        responses, old_log_probs, ref_log_probs, scores = self.respond(1)
+        action_mask = responses.action_mask
+        with no_grad():
+            old_values = self.critic(responses.tokens).numpy()  # (B, T): of each state, and of the last
+        rewards = kl.kl_rewards(scores, old_log_probs, ref_log_probs, action_mask, self.price)
+        ends = np.arange(action_mask.shape[1]) == rollouts.last_true(action_mask)[:, None]
+        advantages, returns = ppo.gae(rewards, old_values, ends)
+        advantages = ppo.whiten(advantages, action_mask)
+        old_log_probs, old_values, advantages, returns, action_mask = self.to_models(
+            old_log_probs, old_values[:, :-1], advantages, returns, action_mask
+        )
+        for _ in range(self.epochs):
+            log_probs, values = responses.log_probs(self.policy), self.critic(responses.tokens)[:, :-1]
+            policy_loss = ppo.policy_loss(log_probs, old_log_probs, advantages, action_mask)
+            value_loss = ppo.value_loss(values, old_values, returns, action_mask)
+            pretraining = sft.sft_loss(self.policy, texts) if ptx else 0.0
+            loss = self.descend(ppo.ppo_loss(policy_loss, value_loss, pretraining, ptx=ptx))
+        return loss
+
+    def grpo(self) -> float:
+        responses, old_log_probs, ref_log_probs, scores = self.respond(self.group)
+        advantages = grpo.group_advantages(scores.reshape(-1, self.group)).ravel()
+        rest = self.to_models(old_log_probs, ref_log_probs, advantages, responses.action_mask)
+        for _ in range(self.epochs):
+            log_probs = responses.log_probs(self.policy)
+            loss = self.descend(grpo.grpo_loss(log_probs, *rest, beta=self.price))
+        return loss
+
+    def to_models(self, *arrays: Any) -> tuple[Any, ...]:
+        """NumPy arrays on the device of the models."""
+        return tuple(to_device(array, self.device) for array in arrays)
+
+    def descend(self, loss: Any) -> float:
+        self.optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm(self.optimizer.params, 1.0)
+        self.optimizer.step()
+        return float(loss.item())
