@@ -151,3 +151,15 @@ def test_no_function_hides_a_file():
     """`from tinygen.align import ppo` is the file; a function of the same name would take its place."""
     for path in Path(align.__file__).parent.glob("[!_]*.py"):
         assert isinstance(getattr(align, path.stem), ModuleType), path.stem
+
+
+def test_responses_hold_tokens_and_their_masks():
+    """`action_mask` belongs to the log_probs: column t is about token t + 1."""
+    policy, x = gpt(), tokens(5, 7)
+    responses = Responses.from_tokens(x.tolist(), 2, end=0)
+    np.testing.assert_array_equal(responses.tokens, x)
+    np.testing.assert_array_equal(responses.mask, response_mask(x, 2, end=0))
+    np.testing.assert_array_equal(responses.action_mask, responses.mask[:, 1:])
+    np.testing.assert_array_equal(
+        responses.log_probs(policy, 0.5).numpy(), token_log_probs(policy, x, 0.5).numpy()
+    )

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,8 +71,13 @@ def test_what_has_no_probability_is_never_drawn(value, wanted):
     """Not even at the ends, where the number that decides is 0, or almost 1."""
     log_p = np.log(np.array([[1e-300, 0.25, 0.75, 1e-300], [0.5, 0.5, 1e-300, 1e-300]]))
     log_p[log_p < -600] = -np.inf
-    ends = SimpleNamespace(random=lambda n: np.full(n, value))
-    np.testing.assert_array_equal(draw_responses(log_p, np.array([0, 1]), ends), wanted)
+
+    class Ends(np.random.Generator):
+        def random(self, n):
+            return np.full(n, value)
+
+    drawn = draw_responses(log_p, np.array([0, 1]), rng=Ends(np.random.PCG64(0)))
+    np.testing.assert_array_equal(drawn, wanted)
 
 
 def test_the_odds_by_hand():

@@ -92,9 +92,6 @@ ALIGN = {
     "align.rollouts.token_log_probs": Row(
         lambda **k: rollouts.token_log_probs(small_gpt(), TOKENS, **k), {"temperature": 0.5}
     ),
-    "align.rollouts.Responses.from_tokens": Row(
-        lambda **k: rollouts.Responses.from_tokens(TOKENS, 1, **k).mask, {"end": 1}
-    ),
     "align.rollouts.Responses.log_probs": Row(
         lambda **k: rollouts.Responses(TOKENS, MASK).log_probs(small_gpt(), **k), {"temperature": 0.5}
     ),
