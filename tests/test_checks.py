@@ -17,7 +17,7 @@ def leaf(*shape):
 
 def wrong(body):
     f = op(body)
-    f.op.name = "f"
+    f.op.shown = "f"
     return f
 
 

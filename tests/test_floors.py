@@ -28,19 +28,22 @@ FLOORS = (
     Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("memory", "Which memory was written into, and when; the tape's clock.", ""),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
+    Floor("callers", "Which line of the user's code called an op.", ""),
     Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
+    Floor("node", "What is on the tape: an op that was executed.", "callers memory"),
     Floor("protocols checks", "Numbers, copies, in-place operators; what ops are held to, and its words."),
     Floor("tape", "How an op is made and recorded."),
+    Floor("rerun", "The recorded program, run again."),
     Floor("recompute", "What is not kept but computed again: checkpoints."),
     Floor("backward", "The walk over the tape: gradients and their replay."),
     Floor("transforms", "Functions of functions, all on the walk: grad, vjp, jvp, hessian."),
     Floor(
         "ops",
         "Values and gradient rules: they are recorded, and know nothing of the walk.",
-        "words tensor summation tape",
+        "words tensor summation node tape",
     ),
     Floor(
-        "kernels", "Faster ways to compute the ops, which do not know of them.", "tensor summation tape ops"
+        "kernels", "Faster ways to compute the ops, which do not know of them.", "tensor summation node ops"
     ),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
     Floor("storage.files", "Files that are whole or not there; the error for those that are not.", ""),

@@ -169,17 +169,21 @@ def test_ten_thousand_random_graphs(capsys):
 
 BUGS = {
     "a borrowed gradient is added into": (
-        *(walk.backward, "grads[x] = gx  # borrowed", "owned.add(x); grads[x] = gx  # borrowed"),
+        *(walk.accumulate, "            sums[x] = g\n", "            owned.add(x); sums[x] = g\n"),
     ),
     "oldest node first": (walk.backward, "reversed(order)", "order"),
-    "the second use is forgotten": (walk.backward, "grads[x] = before + gx", "pass"),
-    "the third use is forgotten": (walk.backward, "before += gx", "pass"),
+    "the second use is forgotten": (walk.accumulate, "sums[x] = before + g", "pass"),
+    "the third use is forgotten": (walk.accumulate, "before += g", "pass"),
     "retain_graph frees": (walk.backward, "(retain_graph or create_graph)", "create_graph"),
-    "broadcast axes are not summed": (walk.unbroadcast, "if gx.shape != x.shape", "if False"),
+    "broadcast axes are not summed": (walk.unbroadcast, "if g.shape != x.shape", "if False"),
     "unused outputs send ones": (walk.zeros_for_unused, "np.zeros_like", "np.ones_like"),
     "a replay computes held tensors again": (walk.replay, "value if held is None else held", "value"),
     "a replay takes dropped values for constants": (
-        *(walk.replay, "] = value if", "] = (value.detach() if isinstance(value, Tensor) else value) if"),
+        *(
+            walk.replay,
+            "return value if",
+            "return (value.detach() if isinstance(value, Tensor) else value) if",
+        ),
     ),
     "entries that are read twice are overwritten": (index.may_repeat, "!=", "=="),
 }

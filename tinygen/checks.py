@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygen.memory import last_write
 from tinygen.tensor import Tensor, device_of
 from tinygen.words import keyword_hint
 
 if TYPE_CHECKING:
-    from tinygen.tape import Op
+    from tinygen.node import Node, Op
 
 # -- what an op has to return ----------------------------------------------------------------------
 
 
 def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
     """Raise TypeError unless `result` is `value, rule, rule, ...`, as `op` has it."""
+    name = op.name_for(args)
     needed = (
-        f"`{op.name}` is an @op: it returns a tuple `value, rule, ...`, for each input one small function "
+        f"`{name}` is an @op: it returns a tuple `value, rule, ...`, for each input one small function "
         "that sends the gradient back (`value,` if there are none)"
     )
     if type(result) is not tuple or not result:
@@ -42,9 +44,9 @@ def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
     most = len(args) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(inputs)
     if len(rules) > most:
         raise TypeError(f"{needed}. There are {len(rules)} rules for {most} inputs")
-    asked = [isinstance(x, Tensor) and x.requires_grad for x in args]
-    if len(rules) > 1 and True in asked[len(rules) :]:
-        raise TypeError(too_few_rules(op, len(rules), asked))
+    wants = [isinstance(x, Tensor) and x.requires_grad for x in args]
+    if len(rules) > 1 and True in wants[len(rules) :]:
+        raise TypeError(too_few_rules(op, len(rules), args, wants))
     op.kind = tuple
 
 
@@ -59,16 +61,17 @@ def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
     else:
         if (value[-1] if type(value) is tuple else value).dtype not in COMPLEX:
             return
+    name = op.name_for(args)
     raise TypeError(
-        f"`{op.name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "
+        f"`{name}` has no gradient for complex numbers: take np.abs, np.real or np.imag first, or, if it "
         "is your own op, see docs/arrays.md on complex numbers"
     )
 
 
-def too_few_rules(op: Op, rules: int, asked: Sequence[bool]) -> str:
-    missing = asked.index(True, rules)
+def too_few_rules(op: Op, rules: int, args: Sequence[Any], wants: Sequence[bool]) -> str:
+    name, missing = op.name_for(args), wants.index(True, rules)
     return (
-        f"`{op.name}` has no gradient for its argument {missing}: it returned {rules} rules. Return one "
+        f"`{name}` has no gradient for its argument {missing}: it returned {rules} rules. Return one "
         "more, or one joint rule for all inputs; or detach() the argument"
     )
 
@@ -78,6 +81,48 @@ def kind_of(x: Any) -> str:
     if isinstance(x, np.ndarray):
         return f"a {x.dtype} array of shape {x.shape}"
     return "an empty tuple" if x == () else f"a {type(x).__name__}"
+
+
+# -- what the walk needs ---------------------------------------------------------------------------
+
+
+def check_graph(order: Sequence[Node]) -> None:
+    """Raise where gradients through the nodes in `order` would be missing or wrong.
+
+    RuntimeError when a node was freed by an earlier backward, or a tensor has been written into since an op
+    used it; TypeError when a leaf of integers is to have a gradient."""
+    written: dict[Tensor, int] = {}  # when each leaf and each constant was, last
+    for node in order:
+        if node.rules is None:
+            raise RuntimeError(
+                f"backward went through `{node.name}` ({node.where}) before, and that freed the graph. "
+                "Compute the value again, or pass retain_graph=True the first time"
+            )
+        for x in node.inputs:
+            if not isinstance(x, Tensor):
+                continue
+            last = written.get(x)
+            if last is None:
+                last = written[x] = max(x.version, last_write(x._data))
+                check_leaf_dtype(x, node)
+            if last > node.seq:
+                raise RuntimeError(
+                    f"an input of `{node.name}` ({node.where}) was written into between forward and "
+                    "backward: call backward() before the update, or compute the value again"
+                )
+        if node.shared and any(memory.written > node.seq for memory in node.shared):
+            raise RuntimeError(
+                f"the value of `{node.name}` ({node.where}) was written into between forward and "
+                "backward, by way of a detached tensor or a view, which share its memory: write into a copy"
+            )
+
+
+def check_leaf_dtype(x: Tensor, node: Node) -> None:
+    if x.requires_grad and x.dtype.kind not in "fc":
+        raise TypeError(
+            f"a leaf of `{node.name}` ({node.where}) is of {x.dtype}, which has no gradient, and was told to "
+            "require one: make it with dtype=np.float32"
+        )
 
 
 # -- what errors say -------------------------------------------------------------------------------
@@ -90,7 +135,7 @@ def signature(op: Op, arrays: Sequence[Any]) -> str:
         array = hasattr(x, "dtype") and isinstance(getattr(x, "shape", None), tuple)  # not a dtype
         return f"{x.dtype} {x.shape}" if array else repr(x)[:40]
 
-    return f"{op.name}({', '.join(describe(x) for x in arrays)})"
+    return f"{op.name_for(arrays)}({', '.join(describe(x) for x in arrays)})"
 
 
 def better_error(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[type[Exception], str] | None:

@@ -17,8 +17,8 @@ import numpy as np
 
 from tinygen.backward import backward, topological_order
 from tinygen.drawing import Box, Source, svg
-from tinygen.recompute import like_before
-from tinygen.tape import PICK, Node
+from tinygen.node import PICK, Node
+from tinygen.rerun import rerun, run_on_arrays
 from tinygen.tensor import Tensor, to_device
 
 __all__ = ["Graph", "graph"]
@@ -52,24 +52,13 @@ def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any =
             known[id(x._data)] = known[id(x.node or x)] = name
     reader = Reader(
         known,
-        computed(order) if values else None,
+        rerun(order, lambda node, inputs: run_on_arrays(node, inputs)[0]) if values else None,
         gradients_of(y, order) if gradients else {},
     )
     for node in order:
         reader.read(node)
     reader.source(y.node or y)
     return Graph(reader.vertices)
-
-
-def computed(order: Sequence[Node]) -> dict[Node, Any]:
-    """The value of each node."""
-    values: dict[Node, Any] = {}
-    for node in order:
-        inputs = [
-            values[x] if type(x) is Node else x._data if isinstance(x, Tensor) else x for x in node.inputs
-        ]
-        values[node] = like_before(node.op.compute(*inputs, **node.kwargs)[0], node.dtype)
-    return values
 
 
 def gradients_of(y: Tensor, order: Sequence[Node]) -> dict[Any, Any]:
@@ -143,7 +132,7 @@ class Reader:
             return
         several = type(node.dtype) is tuple
         types = list(zip(node.dtype, node.shape, strict=True)) if several else [(node.dtype, node.shape)]
-        v = self.add(node, "op", node.op.name, self.arguments(node), types)
+        v = self.add(node, "op", node.name, self.arguments(node), types)
         self.vertices[v].where = os.path.basename(node.where)
         if self.values is not None:
             for i, value in enumerate(self.values[node] if several else (self.values[node],)):

@@ -9,10 +9,9 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from tinygen.modes import switch
-from tinygen.tape import PICK, Node
+from tinygen.node import PICK, Node
+from tinygen.rerun import rerun, run_on_arrays
 from tinygen.tensor import Array, Tensor
 
 
@@ -20,13 +19,16 @@ class Segment:
     """The nodes recorded inside one `checkpoint()`: they keep the program and no arrays.
 
     When backward reaches one of them, all that are still there are computed again, from the values that
-    entered. Nodes hold their segment, and it does not hold them: a graph that nobody wants is freed."""
+    entered. Nodes hold their segment, and the segment does not hold them: a graph that nobody uses any more
+    is freed."""
 
     def __init__(self) -> None:
         self.nodes: list[weakref.ref[Node]] = []
         self.entered: weakref.WeakKeyDictionary[Node, Array] = weakref.WeakKeyDictionary()
 
     def record(self, node: Node, args: Sequence[Any]) -> None:
+        """Put `node` into the segment in place of its rules, and keep those of its `args` that come from
+        outside."""
         node.rules = self
         self.nodes.append(weakref.ref(node))
         for x in args:
@@ -35,35 +37,34 @@ class Segment:
                 if maker.rules is not self:
                     self.entered[x.node] = x._data
 
-    def rebuild(self) -> None:
-        values: dict[Node, Any] = dict(self.entered)
+    def rules_of(self, node: Node) -> Any:
+        """The rules of `node`, from computing the segment again: now all its nodes have their rules."""
 
-        def value_of(x: Any) -> Any:
-            if type(x) is not Node:
-                return x._data if isinstance(x, Tensor) else x
-            if x.op is PICK and x not in values:
-                return values[x.inputs[0]][x.kwargs["i"]]
-            return values[x]
+        def run(node: Node, inputs: list[Any]) -> Any:
+            value, rules = run_on_arrays(node, inputs)
+            if node.op is not PICK:
+                node.rules = rules
+            return value
 
-        for held in self.nodes:
-            node = held()
-            if node is not None:
-                value, *node.rules = node.op.compute(*map(value_of, node.inputs), **node.kwargs)
-                values[node] = like_before(value, node.dtype)
+        rerun(self.order(), run, self.entered)
         self.nodes.clear()
         self.entered.clear()
+        return node.rules
 
-
-def like_before(value: Any, dtype: Any) -> Any:
-    if type(value) is tuple:
-        return tuple(like_before(v, d) for v, d in zip(value, dtype, strict=True))
-    return (value if hasattr(value, "__array_function__") else np.asarray(value)).astype(dtype, copy=False)
+    def order(self) -> list[Node]:
+        """The nodes that are still there, inputs first, with the PICKs of outputs that they use."""
+        order: list[Node] = []
+        for held in self.nodes:
+            if (node := held()) is not None:
+                uses = [x for x in node.inputs if type(x) is Node and x.op is PICK and x not in self.entered]
+                order += [*uses, node]
+        return order
 
 
 def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)`, keeping only its inputs: backward computes the inside again.
 
-    The function must do the same when run twice; the ops here do, `dropout` too, since each is given its
+    The function must do the same when run twice. The ops here do, `dropout` too, since each is given its
     seed."""
     with switch(segment=Segment()):
         return function(*args)

@@ -20,7 +20,7 @@ from tinygen.memory import CLOCK, share, write
 from tinygen.types import Array as Array
 
 if TYPE_CHECKING:
-    from tinygen.tape import Node
+    from tinygen.node import Node
 
 IMPLEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {}
 """NumPy function -> the tinygen function that stands in for it when an argument is a Tensor."""

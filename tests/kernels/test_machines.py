@@ -14,7 +14,7 @@ import pytest
 
 from tinygen import Tensor
 from tinygen.kernels import registry
-from tinygen.tape import Op
+from tinygen.node import Op
 
 pytest.importorskip("numba")
 compile_ = pytest.importorskip("tinygen.kernels.compiled.compile")

@@ -26,7 +26,8 @@ from tinygen.gradcheck.report import nearby
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Function
 from tinygen.modes import no_grad
-from tinygen.tape import PICK, Node, Op
+from tinygen.node import Node, Op
+from tinygen.rerun import array_of, rerun
 from tinygen.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -162,21 +163,15 @@ class Program:
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         self.base.runs += 1
-        values: dict[Node, Any] = {}
+
+        def run(node: Node, inputs: list[Any]) -> Any:
+            places = self.leaves[node]
+            given = [array_of(x) if k is None else arrays[k] for x, k in zip(inputs, places, strict=True)]
+            tangent = self.tangents.get(node)
+            return node.op.compute(*given, **node.kwargs)[0] if tangent is None else tangent.value(given)
+
         with no_grad(), self.base.randomness.rewound():
-            for node in self.nodes:
-                if node.op is PICK:
-                    values[node] = values[node.inputs[0]][node.kwargs["i"]]
-                    continue
-                given = [
-                    arrays[k] if k is not None else values[x] if type(x) is Node else getattr(x, "_data", x)
-                    for x, k in zip(node.inputs, self.leaves[node], strict=True)
-                ]
-                tangent = self.tangents.get(node)
-                if tangent is not None:
-                    values[node] = tangent.value(given)
-                else:
-                    values[node] = node.op.compute(*given, **node.kwargs)[0]
+            values = rerun(self.nodes, run)
         return [np.asarray(self.output(y, arrays, values)) for y in self.outputs]
 
     def output(self, y: Any, arrays: Sequence[Array], values: dict[Node, Any]) -> Any:

@@ -18,27 +18,24 @@ from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.randomness import Randomness
 from tinygen.gradcheck.subject import Function, Pull, through_the_tape
 from tinygen.modes import enable_grad, no_grad
-from tinygen.recompute import like_before
-from tinygen.tape import PICK, Node
+from tinygen.node import PICK, Node
+from tinygen.rerun import array_of, rerun, with_recorded_dtype
 from tinygen.tensor import Tensor
 
 
 def steps_of(outputs: Sequence[Any]) -> list[Step]:
     """The ops that `outputs` were computed by, in the order in which they were executed."""
     on_tape = [y for y in outputs if isinstance(y, Tensor) and y.requires_grad]
-    values: dict[Node, Any] = {}
-    steps = []
-    for node in topological_order(on_tape):
+    steps: list[Step] = []
+
+    def run(node: Node, inputs: list[Any]) -> Any:
         if node.op is PICK:
-            values[node] = values[node.inputs[0]][node.kwargs["i"]]
-            continue
-        arrays = [value_of(x, values) for x in node.inputs]
-        wanted = [
-            i for i, x in enumerate(node.inputs) if type(x) is Node or getattr(x, "requires_grad", False)
-        ]
-        step = Step(node, arrays, wanted)
-        values[node] = step.output
-        steps.append(step)
+            return inputs[0][node.kwargs["i"]]
+        wanted = [i for i, x in enumerate(node.inputs) if getattr(x, "requires_grad", False)]
+        steps.append(Step(node, list(map(array_of, inputs)), wanted))
+        return steps[-1].output
+
+    rerun(topological_order(on_tape), run)
     return steps
 
 
@@ -48,10 +45,6 @@ def steps_at(base: Function, points: Sequence[Array]) -> list[Step]:
     for v, x in zip(variables, points, strict=True):
         v._data = np.array(x)
     return steps_of(outputs)
-
-
-def value_of(x: Any, values: dict[Node, Any]) -> Any:
-    return values[x] if type(x) is Node else x._data if isinstance(x, Tensor) else x
 
 
 class Step:
@@ -68,7 +61,7 @@ class Step:
         pairs = [(x, y) for x, y in zip(arrays, before, strict=True) if isinstance(x, np.ndarray)]
         self.mutates = not all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs)
         self.raw = value
-        self.output = like_before(value, node.dtype)
+        self.output = with_recorded_dtype(value, node)
         self.outputs = list(self.output) if type(self.output) is tuple else [self.output]
         self.arguments = names_of(node)
         self.names = [f"argument {self.arguments[i]}" for i in wanted]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygen.tape import Op
+from tinygen.node import Op
 from tinygen.tensor import Array
 
 FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba", "cuda")}

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import Op
+from tinygen.node import Op
 from tinygen.tensor import Array, Tensor
 
 # In uint64, so that a product keeps its upper half; NumPy's scalars, so that Numba takes them as they are.

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygen.kernels import kernels
 from tinygen.kernels.registry import LEAST
-from tinygen.tape import Op
+from tinygen.node import Op
 from tinygen.tensor import Array, Tensor, device_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,102 @@
+"""What the tape is made of: `Node`, an op that was executed, and `Op`, which op it was."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tinygen.callers import INTERNAL, line_of
+from tinygen.memory import CLOCK, Memory
+
+if TYPE_CHECKING:
+    from tinygen.recompute import Segment
+    from tinygen.tensor import Tensor
+
+Rule = Callable[[Any], Any]
+"""Takes the gradient of an op's value; returns the gradient of one input, or a tuple: of every input."""
+
+
+class Op:
+    """An op: its `body` is the definition, `compute` is what runs on arrays. That is the body itself, unless
+    `tinygen.kernels` has put a faster kernel there, for which `name` is the key."""
+
+    __slots__ = ("body", "complex", "compute", "intended", "kind", "name", "shown")
+
+    def __init__(self, body: Callable[..., Any]) -> None:
+        self.name = body.__name__
+        self.shown: str | Callable[..., str] = self.name  # see `shown_as`
+        self.complex = False  # whether its rules are right for complex numbers: `ops/complex_numbers.py`
+        self.body = body
+        self.compute = body
+        self.intended = ""  # why its gradient is meant to be another than the derivative; see gradcheck
+        self.kind: type | None = None  # the type of its results: a tuple, once one has been checked
+
+    def name_for(self, inputs: Sequence[Any]) -> str:
+        """The name that the user called to have the op run on `inputs`."""
+        return self.shown if isinstance(self.shown, str) else self.shown(*inputs)
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+
+class Node:
+    """One op that was executed: an entry of the tape.
+
+    A node keeps no arrays; a rule that needs one holds it in its closure. So in `inputs` a Tensor that was
+    itself computed on the tape is represented by its Node. Leaves and constants are there as Tensors, and
+    arrays, numbers, axes as they are."""
+
+    __slots__ = (
+        *("op", "inputs", "kwargs", "rules", "seq", "code", "offset"),
+        *("shape", "dtype", "out", "shared", "__weakref__"),
+    )  # fmt: skip
+
+    requires_grad = True  # like a Tensor's: only what requires grad has a Node
+
+    shape: Any
+    """The value's shape, and in `dtype` its dtype; tuples of them when the value is a tuple."""
+    dtype: Any
+    out: weakref.ref[Tensor] | None
+    """The output, as long as somebody holds it; None when the value is a tuple."""
+    shared: tuple[Memory, ...]
+    """The memory of the value, where others can write into it: `share` knows."""
+
+    def __init__(
+        self,
+        op: Op,
+        inputs: Sequence[Any],
+        kwargs: dict[str, Any],
+        rules: Any,
+        frame: FrameType,
+    ) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.kwargs = kwargs
+        self.rules: Sequence[Rule] | Segment | None = rules  # None once backward() has freed them
+        self.seq = next(CLOCK)
+        while INTERNAL[frame.f_code.co_filename] and frame.f_back is not None:  # as `caller_of`, written out:
+            frame = frame.f_back  # every op comes here
+        self.code = frame.f_code
+        self.offset = frame.f_lasti
+        self.shared = ()
+
+    @property
+    def name(self) -> str:
+        """The op, by the name that the user called."""
+        return self.op.name_for(self.inputs)
+
+    @property
+    def where(self) -> str:
+        """The line that called the op, as "file:line"."""
+        return line_of(self.code, self.offset)
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {self.dtype} {self.shape}, called at {self.where}>"
+
+
+PICK = Op(lambda values, i: (values[i],))
+"""An op with several outputs has one Node, whose value is a tuple. Each output is a Tensor with a Node of
+its own, which picks element `i` of the tuple. It has no rule: see `Sums.add_output` in `backward.py`."""
+PICK.name = PICK.shown = "pick"
