@@ -20,6 +20,10 @@ Array: TypeAlias = Any
 TensorLike: TypeAlias = Union["Tensor", Array]
 """What a layer, a loss or an op takes: a Tensor, or an array, which counts as a constant."""
 
+ValueAndRules: TypeAlias = tuple[Any, ...]
+"""What the body of an op returns: `value, rule, rule, ...`, one rule for each positional argument. A rule
+takes the gradient of the value and returns the gradient of its argument; see `tinygen.op`."""
+
 NumpyArray: TypeAlias = np.ndarray[Any, Any]
 """An array of NumPy's, of any dtype."""
 

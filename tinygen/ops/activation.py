@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tinygen.ops.error_function import erf
 from tinygen.ops.random import kept_mask, new_seed
 from tinygen.tape import detach, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 __all__ = [
     "dropout",
@@ -29,21 +29,21 @@ __all__ = [
 
 
 @op
-def relu(x: Array) -> Any:
+def relu(x: Array) -> ValueAndRules:
     """max(x, 0); its slope at 0 is taken to be 0."""
     y = np.maximum(x, 0.0)
     return y, lambda g: np.where(y > 0, g, 0.0)
 
 
 @op
-def leaky_relu(x: Array, slope: float = 0.01) -> Any:
+def leaky_relu(x: Array, slope: float = 0.01) -> ValueAndRules:
     """x where x > 0, else slope·x (Maas et al. 2013)."""
     steepness = np.where(detach(x) > 0, np.ones_like(x), slope)  # in x's dtype
     return x * steepness, lambda g: g * steepness
 
 
 @op
-def gelu(x: Array, approximate: str = "none") -> Any:
+def gelu(x: Array, approximate: str = "none") -> ValueAndRules:
     """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 
     `approximate="tanh"` is their formula with tanh, which GPT-2 uses; it differs by up to 5e-4."""
@@ -63,14 +63,14 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 
 @op
-def silu(x: Array) -> Any:
+def silu(x: Array) -> ValueAndRules:
     """x σ(x), also called swish (Elfwing et al. 2017, arXiv:1702.03118)."""
     s = sigmoid(x)
     return x * s, lambda g: g * (s * (1 + x * (1 - s)))
 
 
 @op
-def softplus(x: Array) -> Any:
+def softplus(x: Array) -> ValueAndRules:
     """log(1 + exp(x)), without overflow; its derivative is sigmoid(x)."""
     y = np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
     y = softplus(x) if isinstance(x, Tensor) else y
@@ -78,7 +78,7 @@ def softplus(x: Array) -> Any:
 
 
 @op
-def log_sigmoid(x: Array) -> Any:
+def log_sigmoid(x: Array) -> ValueAndRules:
     """log σ(x) = -softplus(-x), without overflow; its derivative is σ(-x). -log_sigmoid(h) is the loss of a
     preference of log-odds h (Bradley & Terry 1952)."""
     y = np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
@@ -90,7 +90,7 @@ def log_sigmoid(x: Array) -> Any:
 
 
 @op
-def softmax(x: Array, axis: int = -1) -> Any:
+def softmax(x: Array, axis: int = -1) -> ValueAndRules:
     """exp(x) / Σ exp(x) along an axis, shifted by the maximum first, so that nothing overflows and a common
     offset costs no digits. Where all entries are -inf the result is 0; beside a +inf it is NaN."""
     e = np.exp(shifted(x, axis))
@@ -100,7 +100,7 @@ def softmax(x: Array, axis: int = -1) -> Any:
 
 
 @op
-def log_softmax(x: Array, axis: int = -1) -> Any:
+def log_softmax(x: Array, axis: int = -1) -> ValueAndRules:
     """log of softmax, as (x - max x) - log Σ exp(x - max x): exact where softmax underflows, and where all
     entries share a large offset. Where all entries are -inf the result is -inf; beside a +inf it is NaN."""
     z = shifted(x, axis)
@@ -124,12 +124,12 @@ def beside(x: Array, array: Array) -> Array:
 
 
 @op
-def dropped(x: Array, p: float, seed: int) -> Any:
+def dropped(x: Array, p: float, seed: int) -> ValueAndRules:
     mask = kept_mask(x, x.shape, p, seed)
     return x * mask, lambda g: g * mask
 
 
-def dropout(x: Any, p: float, rng: np.random.Generator) -> Any:
+def dropout(x: TensorLike, p: float, rng: np.random.Generator) -> Tensor:
     """x with each entry set to 0 with probability p, the others scaled by 1/(1 - p), so that the mean
     stays (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
     if not 0 <= p < 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from tinygen.ops.activation import beside, softmax
 from tinygen.ops.random import kept_mask
 from tinygen.tape import op
 from tinygen.tensor import Array
+from tinygen.types import ValueAndRules
 
 __all__ = ["attention"]
 
@@ -24,7 +24,7 @@ def attention(
     causal: bool = False,
     dropout: float = 0.0,
     seed: int = 0,
-) -> Any:
+) -> ValueAndRules:
     """softmax(q kᵀ / sqrt(d)) v: each query's average of the values, weighted by how well the keys fit.
 
     q (..., T, d), k (..., S, d), v (..., S, e) -> (..., T, e). `mask` is True where a query may look,

@@ -11,13 +11,14 @@ import numpy as np
 
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
+from tinygen.types import ValueAndRules
 
 __all__ = ["absolute", "clip", "maximum", "minimum", "sign", "where"]
 
 
 @implements(np.absolute, np.fabs)
 @op
-def absolute(x: Array) -> Any:
+def absolute(x: Array) -> ValueAndRules:
     """|x|; its slope at 0 is taken to be 0."""
     if x.dtype.kind == "c":
         return np.abs(x), lambda g: g * np.conj(np.sign(x))
@@ -26,7 +27,7 @@ def absolute(x: Array) -> Any:
 
 @implements(np.sign)
 @op
-def sign(x: Array) -> Any:
+def sign(x: Array) -> ValueAndRules:
     """-1, 0 or 1, whose slope is 0; of a complex number x/|x|, and 0 at 0."""
     y = np.sign(x)
     if y.dtype.kind != "c":
@@ -41,14 +42,14 @@ def sign(x: Array) -> Any:
 
 @implements(np.maximum)
 @op
-def maximum(a: Array, b: Array) -> Any:
+def maximum(a: Array, b: Array) -> ValueAndRules:
     """The larger one; where both are equal, each gets half of the gradient."""
     return np.maximum(a, b), lambda g: share(g, a, b), lambda g: share(g, b, a)
 
 
 @implements(np.minimum)
 @op
-def minimum(a: Array, b: Array) -> Any:
+def minimum(a: Array, b: Array) -> ValueAndRules:
     """The smaller one; where both are equal, each gets half of the gradient."""
     return np.minimum(a, b), lambda g: share(g, b, a), lambda g: share(g, a, b)
 
@@ -60,7 +61,9 @@ def share(g: Array, a: Array, b: Array) -> Array:
 
 @implements(np.clip)
 @op
-def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+def clip(
+    x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None
+) -> ValueAndRules:
     """x kept within [a_min, a_max], either of which may be None, and which NumPy also calls min and max. The
     gradient passes on the closed interval; outside, the limit that took x's place gets it."""
     low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
@@ -79,7 +82,7 @@ def clip(x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max
 
 @implements(np.where)
 @op
-def where(condition: Array, a: Any = None, b: Any = None) -> Any:
+def where(condition: Array, a: Any = None, b: Any = None) -> ValueAndRules:
     """a where the condition holds, else b; of the condition alone, the indices where it holds. A NaN on the
     side that is not chosen stays out of the gradient of *this* op, but not of what computed that side: make
     the argument harmless first."""

@@ -27,20 +27,21 @@ from tinygen.ops.numpy.order import ordered
 from tinygen.ops.numpy.shape import copied
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
+from tinygen.types import ValueAndRules
 
 __all__ = ["angle", "imag", "real"]
 
 
 @implements(np.real)
 @op
-def real(z: Array) -> Any:
+def real(z: Array) -> ValueAndRules:
     """The real part; z itself where it is real. Re(g dz) for d Re z: the rule passes g."""
     return np.real(z), lambda g: g
 
 
 @implements(np.imag)
 @op
-def imag(z: Array) -> Any:
+def imag(z: Array) -> ValueAndRules:
     """The imaginary part; zeros of a real z. g Im dz = Re(-i g dz)."""
     if z.dtype.kind != "c":
         return np.zeros_like(z), lambda g: np.zeros_like(g)
@@ -49,7 +50,7 @@ def imag(z: Array) -> Any:
 
 @implements(np.angle)
 @op
-def angle(z: Array, deg: bool = False) -> Any:
+def angle(z: Array, deg: bool = False) -> ValueAndRules:
     """The angle to the positive real axis in (-π, π], or in degrees: Im log z. Its slope at 0
     is taken to be 0."""
     y = np.angle(z, deg)

@@ -10,6 +10,7 @@ import numpy as np
 
 from tinygen.tape import with_tensor_dtype
 from tinygen.tensor import IMPLEMENTS, Tensor, to_device
+from tinygen.types import TensorLike
 from tinygen.words import keyword_hint
 
 P = ParamSpec("P")
@@ -58,7 +59,7 @@ def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def arrays(x: Any) -> Any:
+def arrays(x: TensorLike) -> Any:
     """The arrays in place of the Tensors, within lists, tuples and dicts too."""
     if isinstance(x, Tensor):
         return x._data
@@ -85,7 +86,7 @@ def constants(value: Any, args: tuple[Any, ...]) -> Any:
 # -- arguments -------------------------------------------------------------------------------------
 
 
-def as_operand(x: Any, like: Any = None) -> Any:
+def as_operand(x: TensorLike, like: Any = None) -> Any:
     """`x` as it is if it is an array or a Tensor, else (a number, a list) as an array on the device of the
     Tensor `like`. Tensors in lists are stacked."""
     if hasattr(x, "__array_function__"):
@@ -95,29 +96,29 @@ def as_operand(x: Any, like: Any = None) -> Any:
     return np.asarray(x, like=like._data) if isinstance(like, Tensor) else np.asarray(x)
 
 
-def operands(*xs: Any) -> list[Any]:
+def operands(*xs: TensorLike) -> list[Any]:
     """All of them as arrays or Tensors, on one device."""
     first = next((x for x in xs if isinstance(x, Tensor)), None)
     return [as_operand(x, first) for x in xs]
 
 
-def numbers_like(x: Any, values: Any) -> Any:
+def numbers_like(x: TensorLike, values: Any) -> Any:
     """The constants `values` (an array of NumPy's) in x's dtype, if that has fractions, on x's device."""
     dtype = x.dtype if x.dtype.kind in "fc" else None
     return np.asarray(values, dtype=dtype, like=x._data if isinstance(x, Tensor) else None)
 
 
-def on_cpu(x: Any) -> Any:
+def on_cpu(x: TensorLike) -> Any:
     """The values of `x` as NumPy's array."""
     x = arrays(x)
     return to_device(x, "cpu") if hasattr(x, "__array_function__") else np.asarray(x)
 
 
-def has_tensor(x: Any) -> bool:
+def has_tensor(x: TensorLike) -> bool:
     return isinstance(x, Tensor) or (isinstance(x, (list, tuple)) and any(map(has_tensor, x)))
 
 
-def constant(x: Any, what: str) -> Any:
+def constant(x: TensorLike, what: str) -> Any:
     """The array of `x`, by which there is no derivative. Raises TypeError rather than lose a graph."""
     if isinstance(x, Tensor) and x.requires_grad:
         raise TypeError(f"there is no derivative by {what}: pass a constant, as {what}.detach()")

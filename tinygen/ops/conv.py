@@ -18,13 +18,12 @@ so they are not kept: backward makes them again.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from tinygen.ops.window import Geometry, Sizes, check_fit, fold, geometry_of, per_axis, unfold
 from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Size
+from tinygen.types import Size, TensorLike, ValueAndRules
 
 __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
 
@@ -44,7 +43,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
 
 
 @op
-def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Any:
+def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> ValueAndRules:
     """x (N, in, *size), weight (out, in/groups, *kernel), bias (out) -> (N, out, *positions)."""
     size, kernel, groups = x.shape[2:], weight.shape[2:], geometry.groups
     if replayed(x, weight, bias):
@@ -66,7 +65,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
 @op
 def transposed_convolution(
     y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
-) -> Any:
+) -> ValueAndRules:
     """The kernel, times each entry of y (N, out, *positions), added where `convolution` sees it there:
     -> (N, in, *size). The weight is laid out as there, (out, in/groups, *kernel); bias (in)."""
     kernel, groups = weight.shape[2:], geometry.groups
@@ -86,7 +85,7 @@ def transposed_convolution(
 
 
 @op
-def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
+def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> ValueAndRules:
     """What x (N, in, *size) shows to each tap times y (N, out, *positions), summed over all positions:
     -> (out, in/groups, *kernel)."""
     size, groups = x.shape[2:], geometry.groups
@@ -102,7 +101,7 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
     )
 
 
-def replayed(*xs: Any) -> bool:
+def replayed(*xs: TensorLike) -> bool:
     """Whether a body runs on Tensors: then the op itself stands for its value."""
     return any(isinstance(x, Tensor) for x in xs)
 
@@ -116,9 +115,9 @@ def over_positions(g: Array) -> Array:
 
 
 def conv1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     dilation: Size = 1,
@@ -129,9 +128,9 @@ def conv1d(
 
 
 def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     dilation: Size = 1,
@@ -148,9 +147,9 @@ def conv2d(
 
 
 def conv_transpose1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
@@ -164,9 +163,9 @@ def conv_transpose1d(
 
 
 def conv_transpose2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
     stride: Size = 1,
     padding: Size = 0,
     output_padding: Size = 0,
@@ -184,7 +183,7 @@ def conv_transpose2d(
     return conv_transpose_nd("conv_transpose2d", x, weight, bias, geometry, output_padding)
 
 
-def conv_nd(name: str, x: Any, weight: Any, bias: Any, geometry: Geometry) -> Tensor:
+def conv_nd(name: str, x: TensorLike, weight: TensorLike, bias: TensorLike, geometry: Geometry) -> Tensor:
     check_shapes(name, x, weight, bias, geometry, "out, in/groups")
     what = f"{name}: x has shape {x.shape}, weight {weight.shape}"
     check_fit(what, x.shape[2:], weight.shape[2:], geometry)
@@ -192,7 +191,7 @@ def conv_nd(name: str, x: Any, weight: Any, bias: Any, geometry: Geometry) -> Te
 
 
 def conv_transpose_nd(
-    name: str, x: Any, weight: Any, bias: Any, geometry: Geometry, output_padding: Size
+    name: str, x: TensorLike, weight: TensorLike, bias: TensorLike, geometry: Geometry, output_padding: Size
 ) -> Tensor:
     check_shapes(name, x, weight, bias, geometry, "in, out/groups")
     extra = per_axis(name, "output_padding", output_padding, x.ndim - 2, 0)
@@ -207,7 +206,9 @@ def conv_transpose_nd(
     return transposed_convolution(x, weight, bias, size, geometry)
 
 
-def check_shapes(name: str, x: Any, weight: Any, bias: Any, geometry: Geometry, names: str) -> None:
+def check_shapes(
+    name: str, x: TensorLike, weight: TensorLike, bias: TensorLike, geometry: Geometry, names: str
+) -> None:
     """`names` are those of the weight's first two axes: "in, out/groups" when it is transposed."""
     shapes = f"{name}: x has shape {x.shape}, weight {weight.shape}"
     ndim, groups = len(geometry.stride) + 2, geometry.groups

@@ -19,6 +19,7 @@ import numpy as np
 from tinygen.ops.index import getitem
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 __all__ = ["einsum"]
 
@@ -53,7 +54,7 @@ def einsum(
 
 
 @op
-def contract(*xs: Array, terms: tuple[str, ...], output: str) -> Any:
+def contract(*xs: Array, terms: tuple[str, ...], output: str) -> ValueAndRules:
     """Einstein's summation where no letter comes twice in a term."""
     y = np.einsum(f"{','.join(terms)}->{output}", *xs, optimize=True)
     size: dict[str, int] = {}
@@ -78,7 +79,7 @@ def contract(*xs: Array, terms: tuple[str, ...], output: str) -> Any:
     return y, *[gradient(i) for i in range(len(xs))]
 
 
-def diagonal(x: Any, term: str) -> Any:
+def diagonal(x: TensorLike, term: str) -> Any:
     """x with one axis for each letter: "iji" reads x[i, j, i]."""
     letters = list(dict.fromkeys(term))
     sizes = [x.shape[term.index(c)] for c in letters]

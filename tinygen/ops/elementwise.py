@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import ValueAndRules
 
 __all__ = [
     "add",
@@ -41,28 +42,28 @@ __all__ = [
 
 @implements(np.add)
 @op
-def add(a: Array, b: Array) -> Any:
+def add(a: Array, b: Array) -> ValueAndRules:
     """a + b."""
     return a + b, lambda g: g, lambda g: g
 
 
 @implements(np.subtract)
 @op
-def subtract(a: Array, b: Array) -> Any:
+def subtract(a: Array, b: Array) -> ValueAndRules:
     """a - b."""
     return a - b, lambda g: g, lambda g: -g
 
 
 @implements(np.multiply)
 @op
-def multiply(a: Array, b: Array) -> Any:
+def multiply(a: Array, b: Array) -> ValueAndRules:
     """a b, entry by entry."""
     return a * b, lambda g: g * b, lambda g: g * a
 
 
 @implements(np.divide, np.true_divide)
 @op
-def divide(a: Array, b: Array) -> Any:
+def divide(a: Array, b: Array) -> ValueAndRules:
     """a / b."""
     y = a / b
     return y, lambda g: g / b, lambda g: -g * y / b
@@ -70,28 +71,28 @@ def divide(a: Array, b: Array) -> Any:
 
 @implements(np.negative)
 @op
-def negative(x: Array) -> Any:
+def negative(x: Array) -> ValueAndRules:
     """-x."""
     return -x, lambda g: -g
 
 
 @implements(np.positive)
 @op
-def positive(x: Array) -> Any:
+def positive(x: Array) -> ValueAndRules:
     """+x, which is x."""
     return x, lambda g: g
 
 
 @implements(np.square)
 @op
-def square(x: Array) -> Any:
+def square(x: Array) -> ValueAndRules:
     """x²."""
     return x * x, lambda g: g * (2 * x)
 
 
 @implements(np.reciprocal)
 @op
-def reciprocal(x: Array) -> Any:
+def reciprocal(x: Array) -> ValueAndRules:
     """1 / x."""
     y = 1 / x
     return y, lambda g: -g * y * y
@@ -99,7 +100,7 @@ def reciprocal(x: Array) -> Any:
 
 @implements(np.power)
 @op
-def power(x: Array, p: Array) -> Any:
+def power(x: Array, p: Array) -> ValueAndRules:
     """x to the p. An integer exponent is done by multiplications: `np.power` is tens of times slower.
 
     The gradient by p is that of real powers, y log x; it is 0 where x <= 0."""
@@ -134,13 +135,13 @@ def integer_power(x: Array, n: int) -> Array:
 
 @implements(np.conjugate)
 @op
-def conjugate(x: Array) -> Any:
+def conjugate(x: Array) -> ValueAndRules:
     """The complex conjugate; x itself where it is real."""
     return np.conj(x), lambda g: np.conj(g)
 
 
 @op
-def astype(x: Array, *, dtype: Any) -> Any:
+def astype(x: Array, *, dtype: Any) -> ValueAndRules:
     """x in another dtype; the gradient comes back in x's own. Ints and bools pass none."""
     rules = (lambda g: g,) if np.dtype(dtype).kind in "fc" else ()
     return x.astype(dtype), *rules
@@ -151,7 +152,7 @@ def astype(x: Array, *, dtype: Any) -> Any:
 
 @implements(np.exp)
 @op
-def exp(x: Array) -> Any:
+def exp(x: Array) -> ValueAndRules:
     """e to the x; it is its own derivative."""
     y = np.exp(x)
     return y, lambda g: g * y
@@ -159,7 +160,7 @@ def exp(x: Array) -> Any:
 
 @implements(np.expm1)
 @op
-def expm1(x: Array) -> Any:
+def expm1(x: Array) -> ValueAndRules:
     """exp(x) - 1, without loss of digits near 0."""
     y = np.expm1(x)
     return y, lambda g: g * (y + 1)
@@ -167,28 +168,28 @@ def expm1(x: Array) -> Any:
 
 @implements(np.log)
 @op
-def log(x: Array) -> Any:
+def log(x: Array) -> ValueAndRules:
     """The natural logarithm; its derivative is 1/x."""
     return np.log(x), lambda g: g / x
 
 
 @implements(np.log1p)
 @op
-def log1p(x: Array) -> Any:
+def log1p(x: Array) -> ValueAndRules:
     """log(1 + x), without loss of digits near 0."""
     return np.log1p(x), lambda g: g / (1 + x)
 
 
 @implements(np.sqrt)
 @op
-def sqrt(x: Array) -> Any:
+def sqrt(x: Array) -> ValueAndRules:
     """The square root; its derivative 1 / (2 sqrt(x)) is infinite at 0."""
     y = np.sqrt(x)
     return y, lambda g: g / (2 * y)
 
 
 @op
-def rsqrt(x: Array) -> Any:
+def rsqrt(x: Array) -> ValueAndRules:
     """1 / sqrt(x)."""
     y = 1 / np.sqrt(x)
     return y, lambda g: g * (-0.5 * y / x)
@@ -196,7 +197,7 @@ def rsqrt(x: Array) -> Any:
 
 @implements(np.tanh)
 @op
-def tanh(x: Array) -> Any:
+def tanh(x: Array) -> ValueAndRules:
     """The hyperbolic tangent; its derivative is 1 - tanh²."""
     y = np.tanh(x)
     return y, lambda g: g * (1 - y * y)
@@ -204,20 +205,20 @@ def tanh(x: Array) -> Any:
 
 @implements(np.sin)
 @op
-def sin(x: Array) -> Any:
+def sin(x: Array) -> ValueAndRules:
     """The sine, of radians."""
     return np.sin(x), lambda g: g * np.cos(x)
 
 
 @implements(np.cos)
 @op
-def cos(x: Array) -> Any:
+def cos(x: Array) -> ValueAndRules:
     """The cosine, of radians."""
     return np.cos(x), lambda g: -g * np.sin(x)
 
 
 @op
-def sigmoid(x: Array) -> Any:
+def sigmoid(x: Array) -> ValueAndRules:
     """1 / (1 + exp(-x)), without overflow on either side."""
     e = np.exp(-np.abs(detach(x)))
     y = sigmoid(x) if isinstance(x, Tensor) else np.where(x >= 0, 1, e) / (1 + e)

@@ -6,18 +6,18 @@ Cody, *Rational Chebyshev approximations for the error function* (Mathematics of
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import ValueAndRules
 
 __all__ = ["erf"]
 
 
 @op
-def erf(x: Array) -> Any:
+def erf(x: Array) -> ValueAndRules:
     """The error function, 2/sqrt(π) times the integral of exp(-t²) from 0 to x."""
     y = erf(x) if isinstance(x, Tensor) else erf_of_array(x)
     return y, lambda g: g * (2 / math.sqrt(math.pi) * np.exp(-(x * x)))

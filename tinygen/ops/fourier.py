@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
+from tinygen.types import TensorLike, ValueAndRules
 
 OTHER: dict[Any, Any] = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
 """The norm by which an inverse divides as the transform does by this one, and the reverse."""
@@ -42,21 +43,21 @@ def resized(x: Array, n: int, axis: int) -> Array:
 
 @implements(np.fft.fft)
 @op
-def fft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def fft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     size = length_of(a, axis)
     return np.fft.fft(a, n, axis, norm), lambda g: resized(np.fft.fft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.ifft)
 @op
-def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     size = length_of(a, axis)
     return np.fft.ifft(a, n, axis, norm), lambda g: resized(np.fft.ifft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.rfft)
 @op
-def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     """The numbers 0 to n//2 of the transform of a real a. What it sends back is the transform of g, with
     zeros for the numbers that were not given."""
     if a.dtype.kind == "c":
@@ -71,7 +72,7 @@ def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> An
 
 @implements(np.fft.irfft)
 @op
-def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     """n real numbers (2 (size - 1) unless n is given) of the numbers 0 to n//2 of their transform. The
     imaginary parts of those that are their own partners are not looked at."""
     size = length_of(a, axis)
@@ -90,13 +91,13 @@ def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> A
 
 
 @implements(np.fft.hfft)
-def hfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def hfft(a: TensorLike, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
     """The real transform of numbers that are the first half of a Hermitian sequence."""
     return np.fft.irfft(np.conj(a), n, axis, other_norm(norm))
 
 
 @implements(np.fft.ihfft)
-def ihfft(a: Any, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def ihfft(a: TensorLike, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
     """The inverse of hfft."""
     return np.conj(np.fft.rfft(a, n, axis, other_norm(norm)))
 
@@ -111,7 +112,7 @@ def other_norm(norm: Any) -> Any:
 
 
 def axes_and_sizes(
-    a: Any, s: Sequence[int] | None, axes: Sequence[int] | None
+    a: TensorLike, s: Sequence[int] | None, axes: Sequence[int] | None
 ) -> tuple[list[int], list[Any]]:
     """The axes, and for each the size to which it is cut or filled (None: as it is)."""
     if axes is None:
@@ -122,31 +123,31 @@ def axes_and_sizes(
     return list(axes), sizes
 
 
-def along(f: Callable[..., Any], a: Any, axes: Sequence[int], sizes: Sequence[Any], norm: Any) -> Any:
+def along(f: Callable[..., Any], a: TensorLike, axes: Sequence[int], sizes: Sequence[Any], norm: Any) -> Any:
     for axis, n in list(zip(axes, sizes, strict=True))[::-1]:
         a = f(a, n, axis, norm)
     return a
 
 
 @implements(np.fft.fftn)
-def fftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def fftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
     return along(np.fft.fft, a, *axes_and_sizes(a, s, axes), norm)
 
 
 @implements(np.fft.ifftn)
-def ifftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def ifftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
     return along(np.fft.ifft, a, *axes_and_sizes(a, s, axes), norm)
 
 
 @implements(np.fft.rfftn)
-def rfftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def rfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
     """Real along the last of the axes, then complex along the others."""
     axes, sizes = axes_and_sizes(a, s, axes)
     return along(np.fft.fft, np.fft.rfft(a, sizes[-1], axes[-1], norm), axes[:-1], sizes[:-1], norm)
 
 
 @implements(np.fft.irfftn)
-def irfftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def irfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
     """Complex along all axes but the last one, then real along that."""
     axes, sizes = axes_and_sizes(a, s, axes)
     first = along(np.fft.ifft, a, axes[:-1][::-1], sizes[:-1][::-1], norm)
@@ -154,40 +155,40 @@ def irfftn(a: Any, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
 
 
 @implements(np.fft.fft2)
-def fft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def fft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
     return fftn(a, s, axes, norm)
 
 
 @implements(np.fft.ifft2)
-def ifft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def ifft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
     return ifftn(a, s, axes, norm)
 
 
 @implements(np.fft.rfft2)
-def rfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def rfft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
     return rfftn(a, s, axes, norm)
 
 
 @implements(np.fft.irfft2)
-def irfft2(a: Any, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def irfft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
     return irfftn(a, s, axes, norm)
 
 
 # -- the order of the frequencies ------------------------------------------------------------------
 
 
-def shifted(x: Any, axes: Any, share: Callable[[int], int]) -> Any:
+def shifted(x: TensorLike, axes: Any, share: Callable[[int], int]) -> Any:
     axes = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
     return np.roll(x, tuple(share(length_of(x, i)) for i in axes), tuple(axes))
 
 
 @implements(np.fft.fftshift)
-def fftshift(x: Any, axes: Any = None) -> Any:
+def fftshift(x: TensorLike, axes: Any = None) -> Any:
     """Frequency 0 in the middle."""
     return shifted(x, axes, lambda n: n // 2)
 
 
 @implements(np.fft.ifftshift)
-def ifftshift(x: Any, axes: Any = None) -> Any:
+def ifftshift(x: TensorLike, axes: Any = None) -> Any:
     """Frequency 0 in front again."""
     return shifted(x, axes, lambda n: -(n // 2))

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor, device_of
+from tinygen.types import TensorLike, ValueAndRules
 
 __all__ = ["embedding", "getitem", "scatter_add", "take", "take_along_axis"]
 
@@ -28,7 +29,7 @@ def axis_from_0(axis: int, ndim: int) -> int:
     return int(np.lib.array_utils.normalize_axis_index(axis, ndim))
 
 
-def getitem(x: Any, index: Any) -> Tensor:
+def getitem(x: TensorLike, index: Any) -> Tensor:
     """x[index], NumPy's basic and advanced indexing; Tensors of ints or bools may be indices."""
     return entries(x, plain(index), *tensors(index))
 
@@ -38,14 +39,14 @@ def tensors(index: Any) -> list[Tensor]:
 
 
 @op
-def entries(x: Array, index: Any, *held: Array) -> Any:
+def entries(x: Array, index: Any, *held: Array) -> ValueAndRules:
     """x[index]. `held` are the Tensors whose arrays the index has: so the tape sees writes into them."""
     shape = x.shape
     return x[index], lambda g: scatter_add(g, index, shape)
 
 
 @op
-def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
+def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> ValueAndRules:
     """Zeros of `shape`, into whose entries [index] x has been added, repeatedly where they repeat."""
     y = scatter_add(x, index, shape) if isinstance(x, Tensor) else added(x, index, shape)
     return y, lambda g: g[index]
@@ -73,7 +74,7 @@ def require_integers(name: str, indices: Any) -> None:
 
 
 @implements(np.take)
-def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
+def take(x: TensorLike, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
     """The entries at `indices` along an axis (of the flattened x for None). Indices outside are an error, or
     are brought inside, with `mode` "wrap" or "clip"."""
     indices = np.asarray(indices) if isinstance(indices, (tuple, list)) else indices
@@ -88,7 +89,7 @@ def take(x: Any, indices: Any, axis: int | None = None, *, mode: str = "raise") 
 
 
 @implements(np.take_along_axis)
-def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
+def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tensor:
     """For each position of `indices`, the entry of x at that index along `axis`: one logit a row. Along the
     other axes x and `indices` are broadcast."""
     indices = indices if hasattr(indices, "ndim") else np.asarray(indices)
@@ -107,7 +108,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
 
 
 @op
-def embedding(weight: Array, ids: Array) -> Any:
+def embedding(weight: Array, ids: Array) -> ValueAndRules:
     """Rows of `weight` (V, C) for integer `ids` (...): (..., C).
 
     Raises IndexError for an id outside [0, V): NumPy would read -1 as the last row, CuPy wraps all. Of ids on

@@ -15,13 +15,14 @@ from tinygen.ops.index import axis_from_0
 from tinygen.summation import sum_over
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 __all__ = ["dot", "linear", "matmul", "outer", "tensordot"]
 
 
 @implements(np.matmul)
 @op
-def matmul(a: Array, b: Array) -> Any:
+def matmul(a: Array, b: Array) -> ValueAndRules:
     """a @ b: (..., n, k) @ (..., k, m) -> (..., n, m); a vector (k,) counts as a row on the left and as a
     column on the right."""
     if isinstance(a, (list, tuple)) or isinstance(b, (list, tuple)):
@@ -55,7 +56,7 @@ def rows(x: Array) -> Array:
 
 
 @implements(np.dot)
-def dot(a: Any, b: Any) -> Tensor:
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
     """a @ b of vectors and matrices, a * b with a number; of larger arrays the sum over the last axis of
     a and the last but one of b."""
     if 0 in (np.ndim(a), np.ndim(b)):
@@ -66,7 +67,7 @@ def dot(a: Any, b: Any) -> Tensor:
 
 
 @op
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
+def linear(x: Array, weight: Array, bias: Array | None = None) -> ValueAndRules:
     """x Wᵀ + b for x (..., in), weight (out, in), bias (out): (..., out). One GEMM over all rows of x."""
     flat = rows(x)  # (N, in)
     shape, out = x.shape, weight.shape[0]
@@ -82,7 +83,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
 
 @implements(np.tensordot)
-def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Any:
     """The sum over pairs of axes: `axes` = n (the last n of a with the first n of b), or two sequences."""
     a, b = operands(a, b)
     if isinstance(axes, (int, np.integer)):
@@ -102,6 +103,6 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
 
 
 @implements(np.outer)
-def outer(a: Any, b: Any) -> Any:
+def outer(a: TensorLike, b: TensorLike) -> Any:
     """Every entry of a times every entry of b: (a.size, b.size)."""
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))

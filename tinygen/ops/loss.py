@@ -13,6 +13,7 @@ from tinygen.ops.activation import beside, log_softmax, softplus
 from tinygen.ops.elementwise import sigmoid
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor, device_of
+from tinygen.types import TensorLike, ValueAndRules
 
 __all__ = [
     "bce_with_logits",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def reduced(loss: Any, reduction: str) -> Any:
+def reduced(loss: Any, reduction: str) -> Tensor:
     if reduction == "none":
         return loss
     if reduction not in ("mean", "sum"):
@@ -34,7 +35,7 @@ def reduced(loss: Any, reduction: str) -> Any:
     return np.mean(loss) if reduction == "mean" else np.sum(loss)
 
 
-def same_shape(x: Any, y: Any) -> None:
+def same_shape(x: TensorLike, y: TensorLike) -> None:
     if np.shape(x) != np.shape(y):
         raise ValueError(f"prediction {np.shape(x)} and target {np.shape(y)} must have one shape")
 
@@ -43,7 +44,7 @@ def same_shape(x: Any, y: Any) -> None:
 
 
 @op
-def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> Any:
+def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> ValueAndRules:
     """-Σ_v q_v log softmax(logits)_v per row; q is (1 - smoothing) on the target plus smoothing/V on all.
     Rows whose target is `ignore_index` get 0. The gradient by the logits is softmax - q."""
     logp = log_softmax(logits)
@@ -56,13 +57,13 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
 
 
 def cross_entropy(
-    logits: Any,
-    targets: Any,
+    logits: TensorLike,
+    targets: TensorLike,
     *,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
-) -> Any:
+) -> Tensor:
     """The negative log-likelihood of integer `targets` (...) under softmax of `logits` (..., V), in nats.
 
     The mean is over the targets that are not `ignore_index`. Label smoothing: Szegedy et al. 2015,
@@ -104,13 +105,13 @@ def cross_entropy(
 
 
 @op
-def binary_losses(logits: Array, targets: Array) -> Any:
+def binary_losses(logits: Array, targets: Array) -> ValueAndRules:
     """-[y log σ(x) + (1 - y) log(1 - σ(x))], as softplus(x) - x y."""
     losses = softplus(logits) - logits * targets
     return losses, lambda g: g * (sigmoid(logits) - targets), lambda g: -g * logits
 
 
-def bce_with_logits(logits: Any, targets: Any, reduction: str = "mean") -> Any:
+def bce_with_logits(logits: TensorLike, targets: TensorLike, reduction: str = "mean") -> Tensor:
     """Binary cross-entropy: the negative log-likelihood of targets y in [0, 1] under σ(logits), in nats."""
     same_shape(logits, targets)
     return reduced(binary_losses(logits, targets), reduction)
@@ -119,19 +120,19 @@ def bce_with_logits(logits: Any, targets: Any, reduction: str = "mean") -> Any:
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-def mse(x: Any, y: Any, reduction: str = "mean") -> Any:
+def mse(x: TensorLike, y: TensorLike, reduction: str = "mean") -> Tensor:
     """(x - y)²."""
     same_shape(x, y)
     return reduced(np.square(x - y), reduction)
 
 
-def l1(x: Any, y: Any, reduction: str = "mean") -> Any:
+def l1(x: TensorLike, y: TensorLike, reduction: str = "mean") -> Tensor:
     """|x - y|."""
     same_shape(x, y)
     return reduced(np.abs(x - y), reduction)
 
 
-def huber(x: Any, y: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
+def huber(x: TensorLike, y: TensorLike, delta: float = 1.0, reduction: str = "mean") -> Tensor:
     """d²/2 for |d| <= delta, beyond it the tangent delta (|d| - delta/2), d = x - y (Huber 1964)."""
     same_shape(x, y)
     d = np.abs(x - y)
@@ -142,7 +143,7 @@ def huber(x: Any, y: Any, delta: float = 1.0, reduction: str = "mean") -> Any:
 # -- divergences -----------------------------------------------------------------------------------
 
 
-def kl_categorical(log_p: Any, log_q: Any, reduction: str = "mean") -> Any:
+def kl_categorical(log_p: TensorLike, log_q: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(p ‖ q) = Σ p (log p - log q) over the last axis, from log-probabilities (..., V).
 
     0 log 0 is 0, its limit: a term with p = 0 (log p = -inf) counts nothing, whatever q is, and has no
@@ -153,21 +154,21 @@ def kl_categorical(log_p: Any, log_q: Any, reduction: str = "mean") -> Any:
     return reduced(np.sum(p * log_ratio, axis=-1), reduction)
 
 
-def entropy(log_p: Any, reduction: str = "mean") -> Any:
+def entropy(log_p: TensorLike, reduction: str = "mean") -> Tensor:
     """-Σ p log p over the last axis, from log-probabilities (..., V), in nats; 0 log 0 is 0."""
     p = np.exp(log_p)
     return reduced(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1), reduction)
 
 
 @op
-def gaussian_divergences(mean: Array, logvar: Array) -> Any:
+def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
     """(μ² + σ² - 1 - log σ²)/2."""
     variance = np.exp(logvar)
     divergences = 0.5 * (mean * mean + variance - 1 - logvar)
     return divergences, lambda g: g * mean, lambda g: 0.5 * g * (variance - 1)
 
 
-def kl_gaussian(mean: Any, logvar: Any, reduction: str = "mean") -> Any:
+def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(N(mean, exp(logvar)) ‖ N(0, 1)) per entry (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
     same_shape(mean, logvar)
     return reduced(gaussian_divergences(mean, logvar), reduction)

@@ -12,6 +12,7 @@ from tinygen.ops.complex_numbers import imag, real
 from tinygen.ops.elementwise import astype, conjugate
 from tinygen.ops.shape import ravel, reshape, swapaxes, transpose
 from tinygen.tensor import IMPLEMENTS, Tensor
+from tinygen.types import TensorLike
 from tinygen.words import IN_PLACE
 
 
@@ -20,45 +21,50 @@ def method_of(function: Callable[..., Any]) -> Any:
     return IMPLEMENTS[function]
 
 
-def flattened(x: Any, *shape: Any, order: str = "C", copy: Any = None) -> Tensor:
+def flattened(x: TensorLike, *shape: Any, order: str = "C", copy: Any = None) -> Tensor:
     """x.reshape(2, 3) or x.reshape((2, 3))."""
     shape = shape[0] if len(shape) == 1 else shape
     return reshape(x, shape) if order == "C" else reshape(x, shape, order)
 
 
-def permuted(x: Any, *axes: Any) -> Tensor:
+def permuted(x: TensorLike, *axes: Any) -> Tensor:
     """x.transpose(1, 0, 2), x.transpose((1, 0, 2)) or, reversed, x.transpose()."""
     return transpose(x, axes[0] if len(axes) == 1 else axes or None)
 
 
 def cast(
-    x: Any, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+    x: TensorLike,
+    dtype: Any,
+    order: str = "K",
+    casting: str = "unsafe",
+    subok: bool = True,
+    copy: bool = True,
 ) -> Tensor:
     """x in another dtype; the gradient comes back in x's own."""
     return astype(x, dtype=dtype)
 
 
-def matrix_transposed(x: Any) -> Tensor:
+def matrix_transposed(x: TensorLike) -> Tensor:
     """The last two axes exchanged."""
     return IMPLEMENTS[np.matrix_transpose](x)
 
 
-def flat_copy(x: Any, order: str = "C") -> Tensor:
+def flat_copy(x: TensorLike, order: str = "C") -> Tensor:
     """One axis, in memory of its own."""
     return IMPLEMENTS[np.copy](ravel(x, order))
 
 
-def dotted(x: Any, b: Any) -> Any:
+def dotted(x: TensorLike, b: TensorLike) -> Any:
     """The matrix product as in `np.dot`."""
     return np.dot(x, b)
 
 
-def chosen(x: Any, choices: Any, mode: Any = "raise") -> Any:
+def chosen(x: TensorLike, choices: TensorLike, mode: Any = "raise") -> Any:
     """For each entry i of x, the entry of choices[i] at its place: `np.choose`."""
     return np.choose(x, choices, mode=mode)
 
 
-def compressed(x: Any, condition: Any, axis: int | None = None) -> Any:
+def compressed(x: TensorLike, condition: TensorLike, axis: int | None = None) -> Any:
     """The entries along an axis where the condition is True: `np.compress`."""
     return np.compress(condition, x, axis=axis)
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 from tinygen.words import METHODS, attribute_hint
 
 
@@ -21,7 +22,7 @@ class Missing:
     def __init__(self, name: str, hint: str) -> None:
         self.name, self.hint = name, hint
 
-    def __get__(self, x: Any, kind: Any = None) -> NoReturn:
+    def __get__(self, x: TensorLike, kind: Any = None) -> NoReturn:
         raise AttributeError(self.hint, name=self.name, obj=x)
 
 

@@ -15,6 +15,7 @@ from tinygen.ops.reduce import widened
 from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array
+from tinygen.types import ValueAndRules
 
 __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
@@ -34,7 +35,7 @@ def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Arra
 
 
 @op
-def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> Any:
+def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> ValueAndRules:
     """Over the last axis (Ba et al. 2016, arXiv:1607.06450): x (..., C), weight and bias (C)."""
     xhat, dx = standardized(x, -1, eps)
     y = xhat * weight if bias is None else xhat * weight + bias
@@ -42,7 +43,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
 
 
 @op
-def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> Any:
+def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> ValueAndRules:
     """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C)."""
     x = widened(x)
     inv = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
@@ -56,7 +57,7 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> Any:
 
 
 @op
-def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
+def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> ValueAndRules:
     """Over `groups` groups of channels and all positions (Wu & He 2018, arXiv:1803.08494):
     x (N, C, ...), weight and bias (C)."""
     n, channels = x.shape[:2]
@@ -78,7 +79,7 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
 
 
 @op
-def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
+def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> ValueAndRules:
     """Over the batch and all positions (Ioffe & Szegedy 2015, arXiv:1502.03167), with this batch's
     statistics: x (N, C, ...), weight and bias (C)."""
     over = (0, *range(2, x.ndim))

@@ -27,13 +27,14 @@ from tinygen.ops.linalg import matmul
 from tinygen.ops.numpy import elementwise
 from tinygen.ops.without_gradient import equal, greater, greater_equal, less, less_equal, not_equal
 from tinygen.tensor import IMPLEMENTS, Tensor
+from tinygen.types import TensorLike
 
 
 def reflected(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda b, a: function(a, b)
 
 
-def power_of(x: Any, p: Any, modulus: Any = None) -> Any:
+def power_of(x: TensorLike, p: TensorLike, modulus: Any = None) -> Any:
     """x ** p; Python's pow(x, p, modulus) is for whole numbers only."""
     if modulus is not None:
         raise TypeError("pow(x, p, modulus) is for Python's whole numbers: write x ** p % modulus")

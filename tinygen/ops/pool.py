@@ -8,7 +8,6 @@ learning applied to document recognition*, its subsampling layers); max pooling 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,12 @@ from tinygen.ops.index import plain, scatter_add
 from tinygen.ops.window import Geometry, Sizes, check_fit, geometry_of, per_axis, windows
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Size
+from tinygen.types import Size, TensorLike, ValueAndRules
 
 __all__ = ["avg_pool2d", "max_pool1d", "max_pool2d", "upsample_nearest"]
 
 
-def avg_pool2d(x: Any, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+def avg_pool2d(x: TensorLike, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The mean of each window: x (N, C, H, W) -> (N, C, H', W'), H' = (H + 2·padding - kh) // stride + 1.
 
     `kernel`, `stride` (the kernel's size when it is None) and `padding` are one number, or one for each axis.
@@ -34,13 +33,13 @@ def avg_pool2d(x: Any, kernel: Size, stride: Size | None = None, padding: Size =
     return y.reshape(n, channels, *y.shape[2:])
 
 
-def max_pool1d(x: Any, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+def max_pool1d(x: TensorLike, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """x (N, C, L) -> (N, C, L'): `max_pool2d` along one axis."""
     kernel, geometry = pooling("max_pool1d", 1, x, kernel, stride, padding)
     return max_pool(x, kernel, geometry)
 
 
-def max_pool2d(x: Any, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+def max_pool2d(x: TensorLike, kernel: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The largest entry of each window, arguments and shapes as in `avg_pool2d`. The padding never wins.
 
     The gradient goes to the entry that was read: of equals the first, row by row."""
@@ -49,7 +48,7 @@ def max_pool2d(x: Any, kernel: Size, stride: Size | None = None, padding: Size =
 
 
 @op
-def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
+def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> ValueAndRules:
     """x (N, C, *size) -> (N, C, *positions)."""
     shape, flat = x.shape, (math.prod(x.shape),)
     winners = first_maxima(plain(x), kernel, geometry)
@@ -73,7 +72,7 @@ def first_maxima(x: Array, kernel: Sizes, geometry: Geometry) -> Array:
 
 
 def pooling(
-    name: str, axes: int, x: Any, kernel: Size, stride: Size | None, padding: Size
+    name: str, axes: int, x: TensorLike, kernel: Size, stride: Size | None, padding: Size
 ) -> tuple[Sizes, Geometry]:
     """What pooling is asked for, checked."""
     kernel = per_axis(name, "kernel", kernel, axes, 1)
@@ -92,7 +91,7 @@ def pooling(
 
 
 @op
-def upsample_nearest(x: Array, scale: int) -> Any:
+def upsample_nearest(x: Array, scale: int) -> ValueAndRules:
     """Every entry becomes a block of scale by scale: x (N, C, H, W) -> (N, C, scale·H, scale·W)."""
     if x.ndim != 4 or scale < 1:
         raise ValueError(

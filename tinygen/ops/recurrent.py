@@ -23,6 +23,7 @@ import numpy as np
 from tinygen.ops.elementwise import sigmoid
 from tinygen.tape import op
 from tinygen.tensor import Array
+from tinygen.types import ValueAndRules
 
 __all__ = ["gru", "lstm", "rnn"]
 
@@ -151,7 +152,7 @@ def check_shapes(gates: int, x: Array, weight: Array, state: State) -> None:
 @op
 def rnn(
     x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
-) -> Any:
+) -> ValueAndRules:
     """h_t = tanh(x_t + W h_{t-1} + b) for x (B, T, H), the projected input; weight (H, H), bias (H), and the
     state before, h (B, H). Returns every h (B, T, H), and the last one (B, H).
 
@@ -170,7 +171,7 @@ def lstm(
     c: Array,
     lengths: Array | None = None,
     reverse: bool = False,
-) -> Any:
+) -> ValueAndRules:
     """As `rnn`, with `lstm_cell`: x (B, T, 4H), weight (4H, H), bias (4H) in the order i, f, g, o; the state
     is h and c. Returns every h (B, T, H), the last h and the last c."""
     return over_time(lstm_cell, 4, x, weight, bias, (h, c), lengths, reverse)
@@ -179,6 +180,6 @@ def lstm(
 @op
 def gru(
     x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
-) -> Any:
+) -> ValueAndRules:
     """As `rnn`, with `gru_cell`: x (B, T, 3H), weight (3H, H), bias (3H) in the order r, z, n."""
     return over_time(gru_cell, 3, x, weight, bias, (h,), lengths, reverse)

@@ -13,7 +13,7 @@ import numpy as np
 from tinygen.summation import sum_over
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
-from tinygen.types import Axis
+from tinygen.types import Axis, TensorLike, ValueAndRules
 
 __all__ = ["argmax", "argmin", "cumsum", "logsumexp"]
 
@@ -44,7 +44,7 @@ def widened(x: Array) -> Array:
 
 @implements(np.sum)
 @op
-def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The sum over `axis`; its gradient is broadcast back."""
     shape = x.shape
     y = sum_over(x, axis, keepdims)
@@ -53,7 +53,7 @@ def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @implements(np.mean)
 @op
-def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The mean over `axis`; each of its n entries gets 1/n of the gradient."""
     shape = x.shape
     n = count(shape, axis)
@@ -63,7 +63,7 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @implements(np.var)
 @op
-def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
+def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> ValueAndRules:
     """The mean squared distance from the mean (|x - mean|² for complex numbers); `ddof=1` divides by n - 1,
     the unbiased estimate."""
     x = widened(x)
@@ -80,21 +80,21 @@ def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A
 
 
 @implements(np.std)
-def std(x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
+def std(x: TensorLike, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """The square root of `var`; its gradient is infinite where all entries are equal."""
     return np.sqrt(var(x, axis, ddof, keepdims))
 
 
 @implements(np.max, np.amax)
 @op
-def max(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+def max(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The largest entry; entries that share the maximum share its gradient equally."""
     return extreme(x, x.max(axis=axis, keepdims=keepdims), axis)
 
 
 @implements(np.min, np.amin)
 @op
-def min(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+def min(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The smallest entry; entries that share the minimum share its gradient equally."""
     return extreme(x, x.min(axis=axis, keepdims=keepdims), axis)
 
@@ -106,7 +106,7 @@ def extreme(x: Array, y: Array, axis: Axis) -> Any:
 
 
 @op
-def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
+def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """log Σ exp(x), shifted by the maximum so that nothing overflows; its gradient is softmax(x), which is
     computed from the shifted x too, since x - logsumexp(x) loses its digits to a large common offset."""
     shape = kept(x.shape, axis)
@@ -122,7 +122,7 @@ def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Any:
 
 @implements(np.cumsum)
 @op
-def cumsum(x: Array, axis: int | None = None, dtype: Any = None) -> Any:
+def cumsum(x: Array, axis: int | None = None, dtype: Any = None) -> ValueAndRules:
     """The running sum along an axis (of the flattened x for None); back: the running sum from the end."""
     shape = x.shape
 
@@ -136,13 +136,13 @@ def cumsum(x: Array, axis: int | None = None, dtype: Any = None) -> Any:
 
 @implements(np.argmax)
 @op
-def argmax(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Any:
+def argmax(x: Array, axis: int | None = None, *, keepdims: bool = False) -> ValueAndRules:
     """Where the largest entry is (the first of equals); no gradient."""
     return (np.argmax(x, axis, keepdims=keepdims),)
 
 
 @implements(np.argmin)
 @op
-def argmin(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Any:
+def argmin(x: Array, axis: int | None = None, *, keepdims: bool = False) -> ValueAndRules:
     """Where the smallest entry is (the first of equals); no gradient."""
     return (np.argmin(x, axis, keepdims=keepdims),)

@@ -16,7 +16,7 @@ from tinygen.ops.compose import operands
 from tinygen.ops.index import axis_from_0, plain, scatter_add
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Shape
+from tinygen.types import Shape, TensorLike, ValueAndRules
 
 __all__ = [
     "broadcast_to",
@@ -43,7 +43,7 @@ __all__ = [
 
 @implements(np.reshape)
 @op
-def reshape(x: Array, shape: int | Shape, order: str = "C") -> Any:
+def reshape(x: Array, shape: int | Shape, order: str = "C") -> ValueAndRules:
     """At most one entry of `shape` may be -1: what is left for it. `order` "F" goes by columns."""
     before = x.shape
     if order == "F":
@@ -52,13 +52,13 @@ def reshape(x: Array, shape: int | Shape, order: str = "C") -> Any:
 
 
 @implements(np.ravel)
-def ravel(x: Any, order: str = "C") -> Tensor:
+def ravel(x: TensorLike, order: str = "C") -> Tensor:
     """x as one axis."""
     return reshape(x, (x.size,), order)
 
 
 @implements(np.squeeze)
-def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
+def squeeze(x: TensorLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Without the axes of size 1, or without the given ones (which must have size 1)."""
     drop = range(x.ndim) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
     wrong = [i for i in drop if x.shape[i] != 1]
@@ -68,7 +68,7 @@ def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 
 @implements(np.expand_dims)
-def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
     """With new axes of size 1, at these positions of the result."""
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     new = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim + len(axes))
@@ -78,7 +78,7 @@ def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
 
 @implements(np.transpose, np.permute_dims)
 @op
-def transpose(x: Array, axes: Sequence[int] | None = None) -> Any:
+def transpose(x: Array, axes: Sequence[int] | None = None) -> ValueAndRules:
     """The axes in another order, reversed for None."""
     back = None if axes is None else sorted(range(x.ndim), key=[a % x.ndim for a in axes].__getitem__)
     return x.transpose(axes), lambda g: g.transpose(back)
@@ -86,28 +86,28 @@ def transpose(x: Array, axes: Sequence[int] | None = None) -> Any:
 
 @implements(np.swapaxes)
 @op
-def swapaxes(x: Array, axis1: int, axis2: int) -> Any:
+def swapaxes(x: Array, axis1: int, axis2: int) -> ValueAndRules:
     """x with two axes exchanged."""
     return x.swapaxes(axis1, axis2), lambda g: g.swapaxes(axis1, axis2)
 
 
 @implements(np.moveaxis)
 @op
-def moveaxis(x: Array, source: Any, destination: Any) -> Any:
+def moveaxis(x: Array, source: Any, destination: Any) -> ValueAndRules:
     """x with the axes `source` moved to the positions `destination`."""
     return np.moveaxis(x, source, destination), lambda g: np.moveaxis(g, destination, source)
 
 
 @implements(np.flip)
 @op
-def flip(x: Array, axis: Any = None) -> Any:
+def flip(x: Array, axis: Any = None) -> ValueAndRules:
     """x in reverse order along `axis` (all axes for None)."""
     return np.flip(x, axis), lambda g: np.flip(g, axis)
 
 
 @implements(np.roll)
 @op
-def roll(x: Array, shift: Any, axis: Any = None) -> Any:
+def roll(x: Array, shift: Any, axis: Any = None) -> ValueAndRules:
     """x shifted along `axis` by `shift` places; entries that leave at one end come in at the other."""
     back = tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift
     return np.roll(x, shift, axis), lambda g: np.roll(g, back, axis)
@@ -118,7 +118,7 @@ def roll(x: Array, shift: Any, axis: Any = None) -> Any:
 
 @implements(np.broadcast_to)
 @op
-def broadcast_to(x: Array, shape: int | Shape) -> Any:
+def broadcast_to(x: Array, shape: int | Shape) -> ValueAndRules:
     """x repeated along its axes of size 1 and along new leading axes; the tape sums the gradient back."""
     return np.broadcast_to(x, shape), lambda g: g
 
@@ -138,7 +138,7 @@ def concatenate(
 
 
 @op
-def joined(*xs: Array, axis: int) -> Any:
+def joined(*xs: Array, axis: int) -> ValueAndRules:
     """The arrays one after the other along an axis."""
     ends = np.cumsum([x.shape[axis] for x in xs])
 
@@ -161,14 +161,14 @@ def stack(tensors: Sequence[Any], axis: int = 0, *, dtype: Any = None, casting: 
 
 @implements(np.split)
 @op
-def split(x: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+def split(x: Array, indices_or_sections: Any, axis: int = 0) -> ValueAndRules:
     """A tuple of pieces: so many equal ones (an int), or cut at these positions (a sequence)."""
     return tuple(np.split(x, indices_or_sections, axis)), lambda gs: np.concatenate(gs, axis)
 
 
 @implements(np.pad)
 @op
-def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> Any:
+def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: float = 0.0) -> ValueAndRules:
     """x with a constant around it: `pad_width` is ((before, after), ...) per axis, or one int for all."""
     if mode != "constant":
         raise ValueError(f'pad: mode {mode!r} has no gradient rule, use "constant"')
@@ -179,7 +179,7 @@ def pad(x: Array, pad_width: Any, mode: str = "constant", constant_values: float
 
 @implements(np.repeat)
 @op
-def repeat(x: Array, repeats: Any, axis: int | None = None) -> Any:
+def repeat(x: Array, repeats: Any, axis: int | None = None) -> ValueAndRules:
     """Every entry `repeats` times in a row along an axis (of the flattened x for None); `repeats` is one
     number for all, or one for each."""
     shape = x.shape
@@ -197,7 +197,7 @@ def repeat(x: Array, repeats: Any, axis: int | None = None) -> Any:
 
 @implements(np.tile)
 @op
-def tile(x: Array, reps: Any) -> Any:
+def tile(x: Array, reps: Any) -> ValueAndRules:
     """The whole array `reps` times along each axis; new axes come in front."""
     reps = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
     ndim = max(x.ndim, len(reps))
@@ -210,13 +210,13 @@ def tile(x: Array, reps: Any) -> Any:
 
 @implements(np.tril)
 @op
-def tril(x: Array, k: int = 0) -> Any:
+def tril(x: Array, k: int = 0) -> ValueAndRules:
     """Zeros above the k-th diagonal of the last two axes."""
     return np.tril(x, k), lambda g: np.tril(g, k)
 
 
 @implements(np.triu)
 @op
-def triu(x: Array, k: int = 0) -> Any:
+def triu(x: Array, k: int = 0) -> ValueAndRules:
     """Zeros below the k-th diagonal of the last two axes."""
     return np.triu(x, k), lambda g: np.triu(g, k)

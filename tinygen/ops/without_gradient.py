@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 __all__ = [
     "equal",
@@ -55,7 +56,13 @@ isfinite = without_gradient(np.isfinite)
 
 @implements(np.zeros_like)
 def zeros_like(
-    x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+    x: TensorLike,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
 ) -> Tensor:
     """A constant: zeros of x's shape, dtype and device, or of the given ones."""
     return Tensor(np.zeros_like(x._data, dtype=dtype, shape=shape))
@@ -63,19 +70,25 @@ def zeros_like(
 
 @implements(np.ones_like)
 def ones_like(
-    x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+    x: TensorLike,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
 ) -> Tensor:
     """A constant: ones of x's shape, dtype and device, or of the given ones."""
     return Tensor(np.ones_like(x._data, dtype=dtype, shape=shape))
 
 
 @implements(np.shape)
-def shape(x: Any) -> Any:
+def shape(x: TensorLike) -> Any:
     """The length of each axis."""
     return x.shape
 
 
 @implements(np.ndim)
-def ndim(x: Any) -> Any:
+def ndim(x: TensorLike) -> Any:
     """The number of axes."""
     return x.ndim

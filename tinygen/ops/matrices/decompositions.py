@@ -19,6 +19,7 @@ import numpy as np
 from tinygen.ops.matrices.solve import H, conj, result_of, textbook
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
+from tinygen.types import TensorLike, ValueAndRules
 
 # -- symmetric matrices ----------------------------------------------------------------------------
 
@@ -31,14 +32,14 @@ def read(g: Array, triangle: str) -> Array:
 
 
 @implements(np.linalg.cholesky)
-def linalg_cholesky(a: Any, /, *, upper: bool = False) -> Any:
+def linalg_cholesky(a: TensorLike, /, *, upper: bool = False) -> Any:
     """The lower triangular L of A = L Lᴴ, or the upper one of A = Uᴴ U. Raises LinAlgError for a matrix
     that is not positive definite."""
     return H(cholesky(H(a))) if upper else cholesky(a)
 
 
 @op
-def cholesky(a: Array) -> Any:
+def cholesky(a: Array) -> ValueAndRules:
     """Murray, *Differentiation of the Cholesky decomposition* (arXiv:1602.07527, 2016), section 3."""
     L = np.linalg.cholesky(a)
 
@@ -51,13 +52,13 @@ def cholesky(a: Array) -> Any:
 
 
 @implements(np.linalg.eigh)
-def linalg_eigh(a: Any, UPLO: Any = "L") -> Any:
+def linalg_eigh(a: TensorLike, UPLO: Any = "L") -> Any:
     """(eigenvalues, eigenvectors) of a symmetric (Hermitian) matrix, of which one triangle is read."""
     return result_of(np.linalg.eigh)(*eigh(a, UPLO=UPLO))
 
 
 @op
-def eigh(a: Array, *, UPLO: Any) -> Any:
+def eigh(a: Array, *, UPLO: Any) -> ValueAndRules:
     """Giles 2008, section 3.1."""
     w, v = np.linalg.eigh(a, UPLO)
 
@@ -70,7 +71,7 @@ def eigh(a: Array, *, UPLO: Any) -> Any:
 
 @implements(np.linalg.eigvalsh)
 @op
-def eigvalsh(a: Array, UPLO: Any = "L") -> Any:
+def eigvalsh(a: Array, UPLO: Any = "L") -> ValueAndRules:
     """dw = vᴴ dA v for each eigenvalue and its eigenvector."""
 
     def da(gw: Array) -> Array:
@@ -104,7 +105,7 @@ def over(x: Array, values: Array) -> Array:
     return np.where(used, x / np.where(used, values, 1), 0)
 
 
-def plain(x: Any) -> Any:
+def plain(x: TensorLike) -> Any:
     """The array of a Tensor."""
     return getattr(x, "_data", x)
 
@@ -118,13 +119,13 @@ def on_diagonal(x: Array) -> Array:
 
 
 @implements(np.linalg.eig)
-def linalg_eig(a: Any) -> Any:
+def linalg_eig(a: TensorLike) -> Any:
     """(eigenvalues, eigenvectors) of a square matrix: complex, unless all eigenvalues are real."""
     return result_of(np.linalg.eig)(*eig(a))
 
 
 @op
-def eig(a: Array) -> Any:
+def eig(a: Array) -> ValueAndRules:
     """Boeddeker et al., *On the computation of complex-valued gradients with application to statistically
     optimum beamforming* (arXiv:1701.00392, 2017), section 4.4; the vectors have the length 1."""
     w, v = np.linalg.eig(a)
@@ -139,7 +140,7 @@ def eig(a: Array) -> Any:
 
 
 @implements(np.linalg.eigvals)
-def eigvals(a: Any) -> Any:
+def eigvals(a: TensorLike) -> Any:
     return eig(a)[0]
 
 
@@ -147,7 +148,7 @@ def eigvals(a: Any) -> Any:
 
 
 @implements(np.linalg.qr)
-def linalg_qr(a: Any, mode: str = "reduced") -> Any:
+def linalg_qr(a: TensorLike, mode: str = "reduced") -> Any:
     """(Q, R) with Q (..., m, k) and R (..., k, n) for k = min(m, n); `mode="r"` gives R alone. The columns of
     Q beyond that, which `mode="complete"` gives for m > n, are no function of A."""
     if a.ndim < 2:
@@ -167,13 +168,13 @@ def linalg_qr(a: Any, mode: str = "reduced") -> Any:
 
 
 @op
-def complete(a: Array) -> Any:
+def complete(a: Array) -> ValueAndRules:
     """Every column of Q, of which the last have no gradient."""
     return (tuple(np.linalg.qr(a, "complete")),)
 
 
 @op
-def qr(a: Array) -> Any:
+def qr(a: Array) -> ValueAndRules:
     """Walter & Lehmann, *Algorithmic differentiation of linear algebra functions with application in optimum
     experimental design* (arXiv:1001.1654, 2010), for a tall A of full rank. Of a wide one, [X, Y] = Q [U, V],
     U is the R of X, and V = Qᴴ Y."""
@@ -197,7 +198,9 @@ def qr(a: Array) -> Any:
 
 
 @implements(np.linalg.svd)
-def linalg_svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
+def linalg_svd(
+    a: TensorLike, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False
+) -> Any:
     """(U, s, Vᴴ) with A = U diag(s) Vᴴ, or s alone. With `full_matrices`, NumPy's default, a matrix that is
     not square has more columns in U or rows in Vᴴ. They are no function of A: their use raises ValueError
     when the gradient is computed."""
@@ -209,7 +212,7 @@ def linalg_svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, herm
 
 
 @op
-def svd(a: Array, *, full: bool) -> Any:
+def svd(a: Array, *, full: bool) -> ValueAndRules:
     """Townsend, *Differentiating the singular value decomposition* (2016); the phases of complex vectors as
     in Wan & Zhang, *Automatic differentiation for complex valued SVD* (arXiv:1909.02659, 2019)."""
     value = np.linalg.svd(a, full)
@@ -249,7 +252,7 @@ def check_unused(*gradients: Array) -> None:
 
 @implements(np.linalg.svdvals)
 @op
-def svdvals(a: Array) -> Any:
+def svdvals(a: Array) -> ValueAndRules:
     """ds = Re(uᴴ dA v) for each singular value and its vectors."""
 
     def da(gs: Array) -> Array:

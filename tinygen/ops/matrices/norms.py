@@ -15,10 +15,11 @@ from tinygen.ops.matrices.solve import conj
 from tinygen.ops.reduce import kept, normalized
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 
 @implements(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+def norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """As `np.linalg.norm`: of vectors along an axis, of matrices in two axes; of all entries for None. `ord`
     is None, "fro", "nuc", inf, -inf, 0, or a number."""
     if axis is None and (ord is None or (x.ndim == 1 and ord == 2) or (x.ndim == 2 and ord == "fro")):
@@ -34,18 +35,18 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 @implements(np.linalg.vector_norm)
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+def vector_norm(x: TensorLike, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
     """The norm of all entries along the axes (one, several, or None for all), taken as one vector."""
     return of_vectors(x, ord, axis, keepdims)
 
 
 @implements(np.linalg.matrix_norm)
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     """The norm of the matrices in the last two axes."""
     return of_matrices(x, ord, normalized((-2, -1), x.ndim), keepdims)
 
 
-def of_vectors(x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
+def of_vectors(x: TensorLike, ord: Any, axis: Any, keepdims: bool) -> Any:
     if isinstance(ord, str):
         raise ValueError(f"norm: ord {ord!r} is for matrices; of a vector it is a number, inf or -inf")
     if ord == 2:
@@ -60,7 +61,7 @@ def of_vectors(x: Any, ord: Any, axis: Any, keepdims: bool) -> Any:
     return size.sum(axis=axis, keepdims=keepdims) if ord == 1 else power_norm(x, float(ord), axis, keepdims)
 
 
-def of_matrices(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def of_matrices(x: TensorLike, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     row, column = axes
     if ord in (None, "fro", "f"):
         return length(x, axes, keepdims)
@@ -77,12 +78,12 @@ def of_matrices(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     return y if keepdims else np.squeeze(y, axes)
 
 
-def as_float(x: Any) -> Any:
+def as_float(x: TensorLike) -> Any:
     return x if x.dtype.kind in "fc" else x.astype(np.float32)
 
 
 @op
-def length(x: Array, axis: Any, keepdims: bool) -> Any:
+def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
     """√Σ|x|²: back goes the unit vector, 0 for a vector of zeros."""
     shape = kept(x.shape, axis)
     y: Any
@@ -102,7 +103,7 @@ def length(x: Array, axis: Any, keepdims: bool) -> Any:
 
 
 @op
-def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> Any:
+def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> ValueAndRules:
     """(Σ|x|^p)^(1/p): back goes sign(x) (|x| / norm)^(p - 1)."""
     shape = kept(x.shape, axis)
     y = power_norm(x, p, axis, keepdims) if isinstance(x, Tensor) else power_mean(x, p, axis, keepdims)
@@ -122,14 +123,14 @@ def power_mean(x: Array, p: float, axis: Any, keepdims: bool) -> Array:
 
 
 @op
-def nonzeros(x: Array, axis: Any, keepdims: bool) -> Any:
+def nonzeros(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
     """How many entries are not 0; no small step changes that."""
     dtype = np.abs(x).dtype if x.dtype.kind in "fc" else np.float32
     return (x != 0).astype(dtype).sum(axis=axis, keepdims=keepdims), lambda g: np.zeros_like(x)
 
 
 @implements(np.linalg.cond)
-def cond(x: Any, p: Any = None) -> Any:
+def cond(x: TensorLike, p: Any = None) -> Any:
     """The condition number ‖A‖ ‖A⁻¹‖ in the norm p; for None and 2, largest by smallest singular value."""
     if p in (None, 2, -2):
         values = np.linalg.svdvals(x)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array, Tensor, device_of
+from tinygen.types import TensorLike, ValueAndRules
 
 # -- what the formulas are written in --------------------------------------------------------------
 
@@ -43,7 +44,7 @@ def result_of(function: Callable[..., Any]) -> Any:
     return type(function(np.eye(1)))
 
 
-def column(x: Any) -> Any:
+def column(x: TensorLike) -> Any:
     """(..., n) as (..., n, 1)."""
     return x[..., None]
 
@@ -53,20 +54,20 @@ def column(x: Any) -> Any:
 
 @implements(np.linalg.inv)
 @op
-def inv(a: Array) -> Any:
+def inv(a: Array) -> ValueAndRules:
     """d(A⁻¹) = -A⁻¹ dA A⁻¹. Raises LinAlgError for a singular matrix."""
     y = np.linalg.inv(a)
     return y, lambda g: -(transposed(y) @ g @ transposed(y))
 
 
 @implements(np.linalg.solve)
-def linalg_solve(a: Any, b: Any) -> Any:
+def linalg_solve(a: TensorLike, b: TensorLike) -> Any:
     """The x of a x = b for a (..., n, n) and b (n,) or (..., n, k). Raises LinAlgError for a singular a."""
     return solve(a, column(b))[..., 0] if np.ndim(b) == 1 else solve(a, b)
 
 
 @op
-def solve(a: Array, b: Array) -> Any:
+def solve(a: Array, b: Array) -> ValueAndRules:
     x = np.linalg.solve(a, b)
 
     def da(g: Array) -> Array:
@@ -77,7 +78,7 @@ def solve(a: Array, b: Array) -> Any:
 
 @implements(np.linalg.det)
 @op
-def det(a: Array) -> Any:
+def det(a: Array) -> ValueAndRules:
     """The determinant. Its gradient are the cofactors, det(A) A⁻ᵀ: of a singular matrix too, where they are
     computed as determinants of minors (on a GPU, which nobody waits for, they are NaN there)."""
     y = np.linalg.det(a)
@@ -103,14 +104,14 @@ def minors(a: Array) -> Array:
 
 
 @implements(np.linalg.slogdet)
-def linalg_slogdet(a: Any) -> Any:
+def linalg_slogdet(a: TensorLike) -> Any:
     """The sign of the determinant and the log of its absolute value: (sign, logabsdet). The gradient raises
     LinAlgError for a singular matrix, whose logarithm is -inf."""
     return result_of(np.linalg.slogdet)(*slogdet(a))
 
 
 @op
-def slogdet(a: Array) -> Any:
+def slogdet(a: Array) -> ValueAndRules:
     """d log|det A| = Re tr(A⁻¹ dA); the sign of a complex determinant turns by Im tr(A⁻¹ dA)."""
     sign, log = np.linalg.slogdet(a)
 
@@ -122,7 +123,7 @@ def slogdet(a: Array) -> Any:
 
 
 @implements(np.linalg.tensorinv)
-def tensorinv(a: Any, ind: int = 2) -> Any:
+def tensorinv(a: TensorLike, ind: int = 2) -> Any:
     """The inverse of a as a matrix from its last axes to its first `ind`."""
     if ind <= 0:
         raise ValueError(f"tensorinv: ind must be positive, got {ind}")
@@ -131,7 +132,7 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
 
 
 @implements(np.linalg.tensorsolve)
-def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
+def tensorsolve(a: TensorLike, b: TensorLike, axes: Any = None) -> Any:
     """The x of tensordot(a, x, x.ndim) = b, after the given axes of a have gone to its end."""
     if axes is not None:
         axes = [i % a.ndim for i in axes]
@@ -146,7 +147,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
 
 
 @implements(np.linalg.matrix_power)
-def matrix_power(a: Any, n: int) -> Any:
+def matrix_power(a: TensorLike, n: int) -> Any:
     """A multiplied n times by itself, by repeated squaring; of a negative n, the inverse."""
     n = operator.index(n)
     if n < 0:
@@ -171,14 +172,14 @@ def d_pinv(a: Array, p: Array, g: Array) -> Array:
 
 @implements(np.linalg.pinv)
 @op
-def pinv(a: Array, *rcond: Any, **options: Any) -> Any:
+def pinv(a: Array, *rcond: Any, **options: Any) -> ValueAndRules:
     """The pseudoinverse (Moore, Penrose). Its gradient holds where the rank does not change nearby."""
     p = np.linalg.pinv(a, *rcond, **options)
     return p, textbook(lambda g: d_pinv(a, p, g))
 
 
 @implements(np.linalg.lstsq)
-def linalg_lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
+def linalg_lstsq(a: TensorLike, b: TensorLike, rcond: Any = None) -> Any:
     """Least squares, as NumPy: (x, residuals, rank, singular values) for a (m, n) and b (m,) or (m, k). The
     gradient holds where the rank does not change nearby."""
     x = lstsq(a, b, rcond=rcond) if np.ndim(b) == 2 else lstsq(a, column(b), rcond=rcond)[:, 0]
@@ -190,7 +191,7 @@ def linalg_lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
 
 
 @op
-def lstsq(a: Array, b: Array, *, rcond: Any) -> Any:
+def lstsq(a: Array, b: Array, *, rcond: Any) -> ValueAndRules:
     """x = P b for the pseudoinverse P."""
     x = np.linalg.lstsq(a, b, rcond)[0]
 
@@ -206,7 +207,7 @@ def lstsq(a: Array, b: Array, *, rcond: Any) -> Any:
 
 @implements(np.linalg.matrix_rank)
 @op
-def matrix_rank(a: Array, *tol: Any, **options: Any) -> Any:
+def matrix_rank(a: Array, *tol: Any, **options: Any) -> ValueAndRules:
     """A plain number; no gradient."""
     return (np.linalg.matrix_rank(detach(a), *tol, **options),)
 

@@ -19,9 +19,10 @@ from tinygen.ops.compose import (
 from tinygen.ops.index import axis_from_0
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 
-def part(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
+def part(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
     """x[..., start:stop, ...] along an axis."""
     return x[(*[slice(None)] * axis_from_0(axis, x.ndim), slice(start, stop))]
 
@@ -30,7 +31,7 @@ def part(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
 
 
 @composition("diff")
-def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+def diff(a: TensorLike, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
     """x[i+1] - x[i], n times; `prepend` and `append` are put around a first."""
     a = as_operand(a)
     if n < 0:
@@ -56,7 +57,7 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 
 
 @composition("gradient")
-def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+def gradient(f: TensorLike, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
     """Central differences inside, one-sided ones at the edges; along each axis, or those asked for. `varargs`
     are distances, or the coordinates along each axis."""
     f = as_operand(f)
@@ -73,7 +74,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     return results[0] if len(axes) == 1 else tuple(results)
 
 
-def slopes(f: Any, h: Any, axis: int, edge_order: int) -> Any:
+def slopes(f: TensorLike, h: Any, axis: int, edge_order: int) -> Any:
     n = f.shape[axis]
     if n < edge_order + 1:
         raise ValueError(f"axis {axis} of shape {f.shape} is too short: {edge_order + 1} entries are needed")
@@ -93,7 +94,7 @@ def slopes(f: Any, h: Any, axis: int, edge_order: int) -> Any:
     return np.concatenate([ends[0], inner, ends[1]], axis=axis)
 
 
-def edge(f: Any, axis: int, widths: list[Any], order: int) -> Any:
+def edge(f: TensorLike, axis: int, widths: list[Any], order: int) -> Any:
     """The slope at the first entry, by 2 or 3 points."""
     x0, x1 = part(f, axis, 0, 1), part(f, axis, 1, 2)
     if order == 1:
@@ -107,7 +108,7 @@ def edge(f: Any, axis: int, widths: list[Any], order: int) -> Any:
 
 
 @composition("trapezoid", "trapz")
-def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: Any = 1.0, axis: int = -1) -> Any:
     """The integral by trapezoids: of each two neighbors the mean, times their distance."""
     y = as_operand(y)
     if x is not None:
@@ -118,7 +119,9 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
 
 
 @composition("interp")
-def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+def interp(
+    x: TensorLike, xp: TensorLike, fp: TensorLike, left: Any = None, right: Any = None, period: Any = None
+) -> Any:
     """The line through the points (xp, fp) at x; beyond them `left` and `right`, or the outermost values."""
     x, xp, fp = operands(x, xp, fp)
     if xp.ndim != 1 or xp.shape != fp.shape or not len(xp):
@@ -147,14 +150,14 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 
 
 @op
-def convolved(a: Array, v: Array) -> Any:
+def convolved(a: Array, v: Array) -> ValueAndRules:
     """Σ_i a[i] v[k - i], where both overlap at all: n + m - 1 entries. Back: correlations."""
     y = np.convolve(a, v)
     return y, lambda g: np.correlate(g, np.conj(v), "valid"), lambda g: np.correlate(g, np.conj(a), "valid")
 
 
 @composition("convolve")
-def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
+def convolve(a: TensorLike, v: TensorLike, mode: Any = "full") -> Any:
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if 0 in (a.size, v.size) or a.ndim > 1 or v.ndim > 1:
         raise ValueError(f"two vectors with entries are needed, got shapes {a.shape} and {v.shape}")
@@ -169,7 +172,7 @@ def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
 
 
 @composition("correlate")
-def correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
+def correlate(a: TensorLike, v: TensorLike, mode: Any = "valid") -> Any:
     """Σ_i a[i + k] conj(v[i]): the convolution with v turned round."""
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if len(a) < len(v):

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygen.ops.compose import as_operand, composition, constant, no_out, on_cpu
 from tinygen.ops.index import axis_from_0, scatter_add
+from tinygen.types import TensorLike
 
 
 @composition("select")
@@ -23,7 +24,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 
 @composition("choose")
-def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "raise") -> Any:
     """For each entry the choice whose number stands in a."""
     no_out(out)
     index = np.asarray(constant(a, "the choice"))
@@ -38,7 +39,7 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
 
 
 @composition("piecewise")
-def piecewise(x: Any, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
+def piecewise(x: TensorLike, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
     """Each function of the entries where its condition holds; one function more is for all the rest."""
     conditions = [on_cpu(c) for c in condlist] if isinstance(condlist, (list, tuple)) else on_cpu(condlist)
     if not isinstance(conditions, (list, tuple)) or np.ndim(conditions[0]) < np.ndim(x):
@@ -76,7 +77,7 @@ def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any
 
 
 @composition("apply_over_axes")
-def apply_over_axes(func: Callable[..., Any], a: Any, axes: Any) -> Any:
+def apply_over_axes(func: Callable[..., Any], a: TensorLike, axes: Any) -> Any:
     """func(a, axis) for one axis after the other; reduced axes stay, with size 1."""
     for axis in (axes,) if np.ndim(axes) == 0 else axes:
         axis = axis_from_0(axis, a.ndim)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygen.ops.compose import arrays, composition, numbers_like, of_arrays, on_cpu
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 
 def histogram_of(dimensions: Any, sample: Any, bins: Any, range: Any, density: Any, weights: Any) -> Any:
@@ -36,7 +37,9 @@ def graphed(weights: Any) -> bool:
 
 
 @composition("histogram")
-def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+def histogram(
+    a: TensorLike, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
+) -> Any:
     if not graphed(weights):
         return of_arrays(np.histogram)(a, bins, range, density, weights)
     edges = np.histogram_bin_edges(np.ravel(arrays(a)), arrays(bins), range)
@@ -46,7 +49,7 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, we
 
 @composition("histogram2d")
 def histogram2d(
-    x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
+    x: TensorLike, y: TensorLike, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
     if not graphed(weights):
         return of_arrays(np.histogram2d)(x, y, bins, range, density, weights)

@@ -15,13 +15,14 @@ from tinygen.ops import shape as moves
 from tinygen.ops.compose import arrays, as_operand, composition, no_out, numbers_like, operands
 from tinygen.ops.index import axis_from_0, getitem
 from tinygen.tensor import Tensor
+from tinygen.types import Array, TensorLike
 
 __all__ = ["pad"]
 
 # -- together --------------------------------------------------------------------------------------
 
 
-def cast(x: Any, dtype: Any) -> Any:
+def cast(x: TensorLike, dtype: Any) -> Any:
     return x if dtype is None else x.astype(dtype)
 
 
@@ -52,19 +53,19 @@ def column_stack(tup: Sequence[Any]) -> Any:
 def block(arrays: Any) -> Any:
     """Nested lists: the innermost are joined along the last axis, the next along the one before, ..."""
 
-    def depth(x: Any) -> int:
+    def depth(x: TensorLike) -> int:
         return 1 + depth(x[0]) if isinstance(x, list) else 0
 
-    def rank(x: Any) -> int:
+    def rank(x: TensorLike) -> int:
         return max(map(rank, x), default=0) if isinstance(x, list) else int(np.ndim(x))
 
-    def joined(x: Any, level: int) -> Any:
+    def joined(x: TensorLike, level: int) -> Any:
         if level == 0:
             x = as_operand(x, first)
             return np.reshape(x, (1,) * (ndim - x.ndim) + x.shape)
         return np.concatenate([joined(item, level - 1) for item in x], axis=-level)
 
-    def leaves(x: Any) -> list[Any]:
+    def leaves(x: TensorLike) -> list[Any]:
         return [leaf for item in x for leaf in leaves(item)] if isinstance(x, list) else [x]
 
     first = next((x for x in leaves(arrays) if isinstance(x, Tensor)), None)
@@ -123,7 +124,7 @@ in_pieces("dsplit", 3, lambda ndim: 2)
 
 
 @composition("unstack")
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+def unstack(x: Array, /, *, axis: int = 0) -> tuple[Any, ...]:
     return tuple(np.moveaxis(x, axis, 0))
 
 
@@ -134,7 +135,7 @@ def moved_by_index(*names: str) -> None:
     """NumPy's function of the positions is the index of the result."""
     for name in names:
 
-        def body(a: Any, *args: Any, name: str = name, **kwargs: Any) -> Any:
+        def body(a: TensorLike, *args: Any, name: str = name, **kwargs: Any) -> Any:
             a = as_operand(a)
             positions = np.arange(a.size).reshape(a.shape)
             return getitem(np.ravel(a), getattr(np, name)(positions, *arrays(args), **arrays(kwargs)))
@@ -146,7 +147,7 @@ moved_by_index("resize", "delete")
 
 
 @composition("compress")
-def compress(condition: Any, a: Any, axis: int | None = None, out: Any = None) -> Any:
+def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: Any = None) -> Any:
     """The slices of a where the condition holds."""
     no_out(out)
     a = np.ravel(as_operand(a)) if axis is None else as_operand(a)
@@ -156,7 +157,7 @@ def compress(condition: Any, a: Any, axis: int | None = None, out: Any = None) -
 
 
 @composition("extract")
-def extract(condition: Any, arr: Any) -> Any:
+def extract(condition: TensorLike, arr: Any) -> Any:
     return np.ravel(as_operand(arr))[np.flatnonzero(np.asarray(arrays(condition)))]
 
 
@@ -213,7 +214,7 @@ def pairs(values: Any, ndim: int) -> list[tuple[Any, Any]]:
     return [tuple(pair) for pair in np.broadcast_to(np.asarray(values), (ndim, 2)).tolist()]
 
 
-def axis_by_axis(x: Any, widths: Any, options: Any, edge: Callable[..., Any]) -> Any:
+def axis_by_axis(x: TensorLike, widths: Any, options: Any, edge: Callable[..., Any]) -> Any:
     """Each axis padded in turn: `edge(x, axis, n, option)` is what comes before x; behind it, the same of x
     turned round."""
     for axis, ((before, after), (first, last)) in enumerate(zip(widths, options, strict=True)):
@@ -223,30 +224,30 @@ def axis_by_axis(x: Any, widths: Any, options: Any, edge: Callable[..., Any]) ->
     return x
 
 
-def slab(x: Any, axis: int, start: int | None, stop: int | None) -> Any:
+def slab(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
     return x[(*[slice(None)] * axis, slice(start, stop))]
 
 
-def sized(x: Any, axis: int, n: int) -> tuple[int, ...]:
+def sized(x: TensorLike, axis: int, n: int) -> tuple[int, ...]:
     return (*x.shape[:axis], n, *x.shape[axis + 1 :])
 
 
-def constant_edge(x: Any, axis: int, n: int, value: Any) -> Any:
+def constant_edge(x: TensorLike, axis: int, n: int, value: Any) -> Any:
     return np.full_like(x, value, shape=sized(x, axis, n))
 
 
-def ramp_edge(x: Any, axis: int, n: int, end: Any) -> Any:
+def ramp_edge(x: TensorLike, axis: int, n: int, end: Any) -> Any:
     t = np.linspace(0, 1, n, endpoint=False).reshape([n if i == axis else 1 for i in range(x.ndim)])
     return end + (slab(x, axis, 0, 1) - end) * numbers_like(x, t)
 
 
-def statistic_edge(x: Any, axis: int, n: int, option: Any) -> Any:
+def statistic_edge(x: TensorLike, axis: int, n: int, option: Any) -> Any:
     name, length = option
     value = STATISTICS[name](slab(x, axis, 0, length), axis=axis, keepdims=True)
     return np.broadcast_to(value, sized(x, axis, n))
 
 
-def odd_edge(x: Any, axis: int, n: int, mode: str) -> Any:
+def odd_edge(x: TensorLike, axis: int, n: int, mode: str) -> Any:
     """2 · edge - the reflection, again and again until there is enough."""
     skip = 1 if mode == "reflect" else 0
     front, whole = slab(x, axis, 0, 0), x

@@ -10,12 +10,13 @@ import numpy as np
 
 from tinygen.ops.compose import composition
 from tinygen.ops.numpy.reduce import given
+from tinygen.types import TensorLike
 
 
 def without_nan(fill: float, function: Callable[..., Any], *names: str) -> None:
     """np.nansum and others: `function` with `fill` in the place of nan."""
 
-    def body(a: Any, *args: Any, **kwargs: Any) -> Any:
+    def body(a: TensorLike, *args: Any, **kwargs: Any) -> Any:
         return function(np.where(np.isnan(a), fill, a), *args, **kwargs)
 
     composition(*names)(body)
@@ -28,7 +29,7 @@ without_nan(1.0, np.cumprod, "nancumprod")
 
 
 def extreme_without_nan(fill: float, function: Callable[..., Any], name: str) -> None:
-    def body(a: Any, axis: Any = None, out: Any = None, keepdims: bool = False, **rest: Any) -> Any:
+    def body(a: TensorLike, axis: Any = None, out: Any = None, keepdims: bool = False, **rest: Any) -> Any:
         y = function(np.where(np.isnan(a), fill, a), axis=axis, out=out, keepdims=keepdims, **rest)
         return np.where(np.all(np.isnan(a), axis=axis, keepdims=keepdims), math.nan, y)
 
@@ -39,21 +40,27 @@ extreme_without_nan(-math.inf, np.max, "nanmax")
 extreme_without_nan(math.inf, np.min, "nanmin")
 
 
-def numbers(a: Any, where: Any) -> Any:
+def numbers(a: TensorLike, where: Any) -> Any:
     """Where there is a number, and `where` holds."""
     return ~np.isnan(a) if not given(where) else np.logical_and(~np.isnan(a), where)
 
 
 @composition("nanmean")
 def nanmean(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
+    a: TensorLike,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
 ) -> Any:
     return np.mean(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=numbers(a, where))
 
 
 @composition("nanvar")
 def nanvar(
-    a: Any,
+    a: TensorLike,
     axis: Any = None,
     dtype: Any = None,
     out: Any = None,

@@ -23,10 +23,11 @@ from tinygen.ops.compose import (
 from tinygen.ops.reduce import kept
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 
 @op
-def ordered(x: Array, order: Array, axis: int) -> Any:
+def ordered(x: Array, order: Array, axis: int) -> ValueAndRules:
     """x's entries along an axis in this order, a permutation; back: in the inverse one."""
     order = arrays(order)
     y = np.take_along_axis(x, order, axis)
@@ -34,7 +35,9 @@ def ordered(x: Array, order: Array, axis: int) -> Any:
 
 
 @composition("sort")
-def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+def sort(
+    a: TensorLike, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
+) -> Any:
     """Equal entries stay in their order, whatever `kind` says."""
     if order is not None:
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
@@ -43,13 +46,15 @@ def sort(a: Any, axis: int | None = -1, kind: Any = None, order: Any = None, *, 
 
 
 @composition("sort_complex")
-def sort_complex(a: Any) -> Any:
+def sort_complex(a: TensorLike) -> Any:
     """Sorted by the real parts, then the imaginary ones; real numbers become complex."""
     return np.sort(a).astype(np.complex64 if a.dtype.itemsize <= 4 else np.complex128)
 
 
 @composition("partition")
-def partition(a: Any, kth: Any, axis: int | None = -1, kind: str = "introselect", order: Any = None) -> Any:
+def partition(
+    a: TensorLike, kth: Any, axis: int | None = -1, kind: str = "introselect", order: Any = None
+) -> Any:
     """The kth entry is where sorting would put it; smaller ones stand before it, larger ones after."""
     if order is not None:
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
@@ -60,13 +65,15 @@ def partition(a: Any, kth: Any, axis: int | None = -1, kind: str = "introselect"
 # -- quantiles -------------------------------------------------------------------------------------
 
 
-def places(n: int, q: Any, method: Any) -> Any:
+def places(n: int, q: TensorLike, method: Any) -> Any:
     """Where in n sorted entries the quantiles q lie: 1.25 is a quarter of the way from the second to the
     third. NumPy says it, for each of its methods, as the quantile of 0, 1, ..., n - 1."""
     return np.quantile(np.arange(n, dtype=float), q, method=method) if n else np.full(np.shape(q), np.nan)
 
 
-def weighted_places(a: Any, q: Any, axis: Any, method: Any, weights: Any, skip_nan: bool) -> Any:
+def weighted_places(
+    a: TensorLike, q: TensorLike, axis: Any, method: Any, weights: Any, skip_nan: bool
+) -> Any:
     """The same of entries that count by their weights: as the quantiles of the ranks."""
     values = on_cpu(a)
     flat, along = (values.reshape(-1), 0) if axis is None else (values, axis)
@@ -77,7 +84,7 @@ def weighted_places(a: Any, q: Any, axis: Any, method: Any, weights: Any, skip_n
 
 
 def quantiles(
-    a: Any, q: Any, axis: Any, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
+    a: TensorLike, q: TensorLike, axis: Any, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
 ) -> Any:
     a = as_operand(a)
     a = a.astype(np.float64) if a.dtype.kind in "iub" else a
@@ -112,7 +119,7 @@ def quantiles(
     return np.reshape(y, (*q.shape, *kept(a.shape, axis))) if keepdims else y
 
 
-def check_q(q: Any, top: float) -> Any:
+def check_q(q: TensorLike, top: float) -> Any:
     values = np.asarray(constant(q, "q"), dtype=float)
     if not ((values >= 0) & (values <= top)).all():
         raise ValueError(f"q must lie in [0, {top:g}], got {q}")
@@ -131,8 +138,8 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
 
     def of_unit(top: float) -> Any:
         def body(
-            a: Any,
-            q: Any,
+            a: TensorLike,
+            q: TensorLike,
             axis: Any = None,
             out: Any = None,
             overwrite_input: bool = False,
@@ -147,7 +154,11 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
         return body
 
     def median(
-        a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False
+        a: TensorLike,
+        axis: Any = None,
+        out: Any = None,
+        overwrite_input: bool = False,
+        keepdims: bool = False,
     ) -> Any:
         unsupported(out, overwrite_input)
         return quantiles(a, 0.5, axis, "linear", keepdims, skip_nan)
@@ -186,7 +197,7 @@ def unique(
 def unique_results(name: str) -> None:
     """The array API's named tuples: the values have a gradient, indices and counts are constants."""
 
-    def body(x: Any, /) -> Any:
+    def body(x: TensorLike, /) -> Any:
         result = getattr(np, name)(arrays(x))
         index = np.unique(arrays(x), return_index=True, equal_nan=False)[1]
         return constants(result, (x,))._replace(values=np.ravel(x)[index])
@@ -200,7 +211,7 @@ for name in ("unique_all", "unique_counts", "unique_inverse"):
 
 
 @composition("unique_values")
-def unique_values(x: Any, /) -> Any:
+def unique_values(x: TensorLike, /) -> Any:
     return unique(x, equal_nan=False)
 
 

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import arrays, as_operand, composition, constant, numbers_like, on_cpu
+from tinygen.types import TensorLike
 
 
-def coefficients(p: Any) -> Any:
+def coefficients(p: TensorLike) -> Any:
     return np.atleast_1d(as_operand(p))
 
 
 @composition("polyval")
-def polyval(p: Any, x: Any) -> Any:
+def polyval(p: TensorLike, x: TensorLike) -> Any:
     """By Horner's rule."""
     x = as_operand(x)
     y = np.zeros_like(x)
@@ -23,7 +24,7 @@ def polyval(p: Any, x: Any) -> Any:
     return y
 
 
-def padded(a: Any, n: int) -> Any:
+def padded(a: TensorLike, n: int) -> Any:
     return np.pad(a, ((n - len(a), 0),)) if len(a) < n else a
 
 
@@ -45,7 +46,7 @@ def polymul(a1: Any, a2: Any) -> Any:
 
 
 @composition("polydiv")
-def polydiv(u: Any, v: Any) -> Any:
+def polydiv(u: TensorLike, v: TensorLike) -> Any:
     """The quotient and the remainder, by long division."""
     u, v = coefficients(u), coefficients(v)
     m, n = len(u) - 1, len(v) - 1
@@ -60,7 +61,7 @@ def polydiv(u: Any, v: Any) -> Any:
 
 
 @composition("polyder")
-def polyder(p: Any, m: int = 1) -> Any:
+def polyder(p: TensorLike, m: int = 1) -> Any:
     p = coefficients(p)
     for _ in range(int(m)):
         p = p[:-1] * numbers_like(p, np.arange(len(p) - 1, 0, -1))
@@ -68,7 +69,7 @@ def polyder(p: Any, m: int = 1) -> Any:
 
 
 @composition("polyint")
-def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+def polyint(p: TensorLike, m: int = 1, k: TensorLike | None = None) -> Any:
     """m times the antiderivative, with the constants k."""
     p = coefficients(p)
     k = [0] * m if k is None else [k] * m if np.ndim(k) == 0 else k
@@ -93,7 +94,7 @@ def poly(seq_of_zeros: Any) -> Any:
 
 
 @composition("roots")
-def roots(p: Any) -> Any:
+def roots(p: TensorLike) -> Any:
     """The zeros: the eigenvalues of the companion matrix. They are smooth where no two are equal."""
     p = coefficients(p)
     if p.ndim != 1:
@@ -113,7 +114,13 @@ def roots(p: Any) -> Any:
 
 @composition("polyfit")
 def polyfit(
-    x: Any, y: Any, deg: int, rcond: Any = None, full: bool = False, w: Any = None, cov: bool | str = False
+    x: TensorLike,
+    y: TensorLike,
+    deg: int,
+    rcond: Any = None,
+    full: bool = False,
+    w: Any = None,
+    cov: bool | str = False,
 ) -> Any:
     """The least-squares polynomial of degree `deg`: V c = y for the powers V of x, in columns of length 1."""
     if full or cov:

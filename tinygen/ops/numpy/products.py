@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import as_operand, composition
+from tinygen.types import TensorLike
 
 
 @composition("inner")
-def inner(a: Any, b: Any, /) -> Any:
+def inner(a: TensorLike, b: TensorLike, /) -> Any:
     """The sum over the last axes of both."""
     if 0 in (np.ndim(a), np.ndim(b)):
         return a * b
@@ -19,7 +20,7 @@ def inner(a: Any, b: Any, /) -> Any:
 
 
 @composition("vdot")
-def vdot(a: Any, b: Any, /) -> Any:
+def vdot(a: TensorLike, b: TensorLike, /) -> Any:
     """The sum of the products of all entries, with the conjugates of a's."""
     a, b = np.ravel(conjugated(a)), np.ravel(as_operand(b))
     if a.shape != b.shape:
@@ -27,13 +28,13 @@ def vdot(a: Any, b: Any, /) -> Any:
     return np.sum(a * b)
 
 
-def conjugated(x: Any) -> Any:
+def conjugated(x: TensorLike) -> Any:
     x = as_operand(x)
     return np.conj(x) if x.dtype.kind == "c" else x
 
 
 @composition("kron")
-def kron(a: Any, b: Any) -> Any:
+def kron(a: TensorLike, b: TensorLike) -> Any:
     """Every entry of a times the whole b, block by block."""
     a, b = as_operand(a), as_operand(b)
     n = max(a.ndim, b.ndim)
@@ -46,7 +47,9 @@ def kron(a: Any, b: Any) -> Any:
 
 
 @composition("cross")
-def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
+def cross(
+    a: TensorLike, b: TensorLike, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
+) -> Any:
     """The vector product of vectors with 3 entries along an axis; of 2 entries, the third is 0."""
     if axis is not None:
         axisa = axisb = axisc = axis
@@ -62,7 +65,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 
 
 @composition("vecdot")
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Any:
     x1, x2 = np.moveaxis(conjugated(x1), axis, -1), np.moveaxis(as_operand(x2), axis, -1)
     if x1.shape[-1] != x2.shape[-1]:
         raise ValueError(f"vectors of one length are needed, got {x1.shape[-1]} and {x2.shape[-1]}")
@@ -70,10 +73,10 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 
 @composition("matvec")
-def matvec(x1: Any, x2: Any, /) -> Any:
+def matvec(x1: TensorLike, x2: TensorLike, /) -> Any:
     return np.matmul(as_operand(x1), as_operand(x2)[..., None])[..., 0]
 
 
 @composition("vecmat")
-def vecmat(x1: Any, x2: Any, /) -> Any:
+def vecmat(x1: TensorLike, x2: TensorLike, /) -> Any:
     return np.matmul(conjugated(x1)[..., None, :], as_operand(x2))[..., 0, :]

@@ -17,6 +17,7 @@ from tinygen.ops.compose import (
     no_out,
 )
 from tinygen.tensor import IMPLEMENTS, Tensor
+from tinygen.types import TensorLike
 
 __all__ = ["max", "mean", "min", "std", "sum", "var"]
 
@@ -29,7 +30,7 @@ def with_keywords(axis_only: Callable[..., Any], full: Callable[..., Any], *name
     full = composition(*names)(full)
 
     @functools.wraps(axis_only)
-    def call(a: Any, axis: Any = None, *more: Any, keepdims: bool = False, **rest: Any) -> Any:
+    def call(a: TensorLike, axis: Any = None, *more: Any, keepdims: bool = False, **rest: Any) -> Any:
         if not more and not rest:
             if keepdims:
                 return axis_only(a, axis, keepdims=keepdims)
@@ -47,7 +48,7 @@ def given(where: Any) -> bool:
 
 
 def sum_full(
-    a: Any,
+    a: TensorLike,
     axis: Any = None,
     dtype: Any = None,
     out: Any = None,
@@ -62,7 +63,13 @@ def sum_full(
 
 
 def mean_full(
-    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
+    a: TensorLike,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: bool = False,
+    *,
+    where: Any = True,
 ) -> Any:
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
@@ -71,14 +78,14 @@ def mean_full(
     return sum_full(a, axis, None, None, keepdims, 0, where) / entries(a, axis, keepdims, where)
 
 
-def entries(a: Any, axis: Any, keepdims: bool, where: Any) -> Any:
+def entries(a: TensorLike, axis: Any, keepdims: bool, where: Any) -> Any:
     """How many entries `where` leaves, as floating-point numbers."""
     here = np.broadcast_to(as_operand(where), a.shape)
     return np.sum(here, axis=axis, keepdims=bool(keepdims)).astype(a.dtype)
 
 
 def var_full(
-    a: Any,
+    a: TensorLike,
     axis: Any = None,
     dtype: Any = None,
     out: Any = None,
@@ -86,7 +93,7 @@ def var_full(
     keepdims: bool = False,
     *,
     where: Any = True,
-    mean: Any = None,
+    mean: TensorLike | None = None,
     correction: Any = None,
 ) -> Any:
     """`mean` may be given, with its axes kept; `correction` is the array API's word for ddof."""
@@ -109,7 +116,7 @@ def std_full(*args: Any, **kwargs: Any) -> Any:
 
 def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., Any]:
     def full(
-        a: Any,
+        a: TensorLike,
         axis: Any = None,
         out: Any = None,
         keepdims: bool = False,
@@ -143,7 +150,7 @@ min = with_keywords(reduce.min, extreme_full(reduce.min, np.minimum), "min", "am
 
 
 @composition("ptp")
-def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+def ptp(a: TensorLike, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
     """The largest minus the smallest: peak to peak."""
     no_out(out)
     return reduce.max(a, axis, keepdims=bool(keepdims)) - reduce.min(a, axis, keepdims=bool(keepdims))

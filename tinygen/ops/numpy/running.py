@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from tinygen.ops.index import axis_from_0
 from tinygen.ops.numpy.reduce import given
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 
 @composition("prod")
 def prod(
-    a: Any,
+    a: TensorLike,
     axis: Any = None,
     dtype: Any = None,
     out: Any = None,
@@ -38,7 +40,7 @@ def prod(
 
 
 @op
-def product(x: Array) -> Any:
+def product(x: Array) -> ValueAndRules:
     """Over the last axis. The gradient by an entry is the product of the others, from the left and from the
     right of it: nothing is divided, so zeros are exact."""
 
@@ -58,7 +60,7 @@ def before(x: Array) -> Array:
 
 
 @op
-def running_product(x: Array) -> Any:
+def running_product(x: Array) -> ValueAndRules:
     """Along the last axis. The gradient by x_i is Σ_k≥i g_k Π_j≤k, j≠i x_j: the product before i, times
     s_i = g_i + x_i+1 s_i+1."""
 
@@ -75,7 +77,7 @@ def running_product(x: Array) -> Any:
 
 
 @composition("cumprod")
-def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+def cumprod(a: Array, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
     """The running product along an axis (of the flattened a for None)."""
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
@@ -87,19 +89,21 @@ def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any
 
 @composition("cumulative_sum")
 def cumulative_sum(
-    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    x: TensorLike, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
 ) -> Any:
     return cumulative(np.cumsum, 0, x, axis, dtype, out, include_initial)
 
 
 @composition("cumulative_prod")
 def cumulative_prod(
-    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    x: TensorLike, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
 ) -> Any:
     return cumulative(np.cumprod, 1, x, axis, dtype, out, include_initial)
 
 
-def cumulative(f: Any, start: int, x: Any, axis: Any, dtype: Any, out: Any, include_initial: bool) -> Any:
+def cumulative(
+    f: Callable[..., Any], start: int, x: TensorLike, axis: Any, dtype: Any, out: Any, include_initial: bool
+) -> Any:
     no_out(out)
     if axis is None and x.ndim > 1:
         raise ValueError("an array of more than one axis needs axis=")

@@ -10,22 +10,23 @@ from tinygen.ops.compose import as_operand, axes_of, composition, no_out
 from tinygen.ops.index import axis_from_0, scatter_add
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
 # -- axes ------------------------------------------------------------------------------------------
 
 
 @composition("flipud")
-def flipud(m: Any) -> Any:
+def flipud(m: TensorLike) -> Any:
     return np.flip(m, 0)
 
 
 @composition("fliplr")
-def fliplr(m: Any) -> Any:
+def fliplr(m: TensorLike) -> Any:
     return np.flip(m, 1)
 
 
 @composition("rot90")
-def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+def rot90(m: TensorLike, k: int = 1, axes: Any = (0, 1)) -> Any:
     """By k quarter turns, from the first of the axes towards the second."""
     i, j = axes_of(tuple(axes), m.ndim)
     k = int(k) % 4
@@ -34,14 +35,14 @@ def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
 
 
 @composition("rollaxis")
-def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+def rollaxis(a: Array, axis: int, start: int = 0) -> Any:
     axis = axis_from_0(axis, a.ndim)
     start = start + a.ndim if start < 0 else start
     return np.moveaxis(a, axis, start - 1 if start > axis else start)
 
 
 @composition("matrix_transpose")
-def matrix_transpose(x: Any, /) -> Any:
+def matrix_transpose(x: TensorLike, /) -> Any:
     if x.ndim < 2:
         raise ValueError(f"a matrix is needed, got shape {x.shape}")
     return np.swapaxes(x, -1, -2)
@@ -95,7 +96,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
 
 
 @composition("diagonal")
-def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The entries [..., i, i + offset] of two axes, as the last axis of the rest."""
     if a.ndim < 2:
         raise ValueError(
@@ -112,14 +113,16 @@ def diagonal_index(n: int, m: int, offset: int) -> tuple[Any, Any]:
 
 
 @composition("trace")
-def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
+def trace(
+    a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+) -> Any:
     """The sum of a diagonal."""
     no_out(out)
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 
 @composition("diag")
-def diag(v: Any, k: int = 0) -> Any:
+def diag(v: TensorLike, k: int = 0) -> Any:
     """The k-th diagonal of a matrix; of a vector, the matrix with it on the k-th diagonal."""
     if v.ndim == 1:
         n = len(v) + abs(k)
@@ -130,12 +133,12 @@ def diag(v: Any, k: int = 0) -> Any:
 
 
 @composition("diagflat")
-def diagflat(v: Any, k: int = 0) -> Any:
+def diagflat(v: TensorLike, k: int = 0) -> Any:
     return diag(np.ravel(v), k)
 
 
 @composition("vander")
-def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
+def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Any:
     """Columns of powers: x**(N-1), ..., x, 1."""
     if x.ndim != 1:
         raise ValueError(f"a vector is needed, got shape {x.shape}")
@@ -152,17 +155,17 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
 
 
 @op
-def copied(x: Array) -> Any:
+def copied(x: Array) -> ValueAndRules:
     return x.copy(), lambda g: g
 
 
 @composition("copy")
-def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
+def copy(a: TensorLike, order: str = "K", subok: bool = False) -> Any:
     """The same values in memory of their own, still on the tape."""
     return copied(a)
 
 
-def like(function: Any, a: Any, dtype: Any, shape: Any) -> Tensor:
+def like(function: Any, a: TensorLike, dtype: Any, shape: Any) -> Tensor:
     return Tensor(function(a._data, dtype=dtype, shape=shape))
 
 
@@ -182,7 +185,7 @@ def empty_like(
 
 @composition("full_like")
 def full_like(
-    a: Any,
+    a: TensorLike,
     fill_value: Any,
     dtype: Any = None,
     order: str = "K",
@@ -201,7 +204,7 @@ def full_like(
 
 
 @composition("astype")
-def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+def astype(x: TensorLike, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
     from tinygen.ops.elementwise import astype as cast
 
     return cast(x, dtype=dtype)

@@ -9,11 +9,12 @@ import numpy as np
 
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import ValueAndRules
 
 
 @implements(np.sinc)
 @op
-def sinc(x: Array) -> Any:
+def sinc(x: Array) -> ValueAndRules:
     """sin(pi x) / (pi x), and 1 at 0."""
     return np.sinc(x), lambda g: g * slope_of_sinc(x)
 
@@ -31,13 +32,13 @@ def slope_of_sinc(x: Array) -> Array:
 
 @implements(np.i0)
 @op
-def i0(x: Array) -> Any:
+def i0(x: Array) -> ValueAndRules:
     """The modified Bessel function of the first kind of order 0; its slope is the one of order 1."""
     return np.i0(x), lambda g: g * i1(x)
 
 
 @op
-def i1(x: Array) -> Any:
+def i1(x: Array) -> ValueAndRules:
     """Of order 1: I1' = I0 - I1 / x."""
     y = i1(x) if isinstance(x, Tensor) else i1_of_array(x)
 

@@ -10,11 +10,12 @@ import numpy as np
 from tinygen.ops.compose import arrays, as_operand, axes_of, composition, constant, numbers_like, on_cpu
 from tinygen.ops.index import scatter_add
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 
 @composition("average")
 def average(
-    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
+    a: TensorLike, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
 ) -> Any:
     """Σ w a / Σ w; with `returned`, Σ w as well. 1-D weights count along `axis`."""
     a = as_operand(a)
@@ -41,8 +42,8 @@ def average(
 
 @composition("cov")
 def cov(
-    m: Any,
-    y: Any = None,
+    m: TensorLike,
+    y: TensorLike | None = None,
     rowvar: bool = True,
     bias: bool = False,
     ddof: int | None = None,
@@ -53,7 +54,7 @@ def cov(
 ) -> Any:
     """The covariance matrix of variables in rows (in columns with rowvar=False)."""
 
-    def in_rows(x: Any) -> Any:
+    def in_rows(x: TensorLike) -> Any:
         x = np.atleast_2d(as_operand(x))
         return x if rowvar or x.shape[0] == 1 else x.T
 
@@ -78,7 +79,7 @@ def cov(
 
 
 @composition("corrcoef")
-def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
+def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
     """The covariances over both standard deviations."""
     c = np.cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
@@ -89,7 +90,7 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
 
 
 @composition("bincount")
-def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
+def bincount(x: TensorLike, /, weights: Any = None, minlength: int = 0) -> Any:
     """How often each integer comes; with weights, the sum of theirs, which has a gradient."""
     index = arrays(x)
     if weights is None:

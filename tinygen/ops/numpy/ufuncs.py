@@ -13,6 +13,7 @@ import numpy as np
 from tinygen.ops.compose import arrays, as_operand, axes_of, no_out
 from tinygen.ops.reduce import logsumexp
 from tinygen.tape import implements
+from tinygen.types import TensorLike
 
 REDUCED: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
@@ -90,7 +91,7 @@ def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, ou
 
 
 @implements(np.ufunc.outer)
-def outer(ufunc: np.ufunc, a: Any, b: Any, /, **kwargs: Any) -> Any:
+def outer(ufunc: np.ufunc, a: TensorLike, b: TensorLike, /, **kwargs: Any) -> Any:
     """The ufunc of every entry of a with every entry of b."""
     a, b = as_operand(a), as_operand(b)
     return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)

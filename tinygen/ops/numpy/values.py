@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygen.ops.compose import arrays, composition, plain
 from tinygen.tensor import IMPLEMENTS
+from tinygen.types import TensorLike
 
 STEPS = "floor ceil trunc rint floor_divide"
 TESTS = """isinf isposinf isneginf signbit isclose allclose array_equal array_equiv all any iscomplex isreal
@@ -25,14 +26,14 @@ for names in (STEPS, TESTS, BITS, PLACES, FLOATS, TEXTS):
 
 
 @composition("size")
-def size(a: Any, axis: Any = None) -> int:
+def size(a: TensorLike, axis: Any = None) -> int:
     if axis is None:
         return int(a.size)
     return int(np.prod([a.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))]))
 
 
 @composition("real_if_close")
-def real_if_close(a: Any, tol: float = 100) -> Any:
+def real_if_close(a: TensorLike, tol: float = 100) -> Any:
     """The real part where the imaginary one is rounding error, else a itself."""
     near = np.isrealobj(np.real_if_close(arrays(a), tol))
     return np.real(a) if near else a
