@@ -11,12 +11,11 @@ most, and the bound is 3.175.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from tinygen.tensor import Array
-from tinygen.types import Floats
+from tinygen.types import Floats, TensorLike
 
 
 def pick_best(candidates: Array, scores: Array) -> Array:
@@ -29,7 +28,7 @@ def kl_bound(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def best_of_n_log_probs(log_probs: Any, scores: Any, n: int) -> Floats:
+def best_of_n_log_probs(log_probs: TensorLike, scores: TensorLike, n: int) -> Floats:
     """The log-probabilities of best-of-n from the policy's: log_probs and scores (N, R), each row all R
     responses to one prompt -> (N, R).
 

@@ -14,7 +14,7 @@ from tinygen.align.kl import k3
 from tinygen.align.ppo import surrogate
 from tinygen.align.rollouts import lengths
 from tinygen.tensor import Array
-from tinygen.types import Mask
+from tinygen.types import Mask, TensorLike
 
 
 def group_advantages(rewards: Array) -> Array:
@@ -29,7 +29,7 @@ def group_advantages(rewards: Array) -> Array:
 
 
 def grpo_loss(
-    log_probs: Any,
+    log_probs: TensorLike,
     old_log_probs: Array,
     ref_log_probs: Array,
     advantages: Array,

@@ -13,21 +13,21 @@ import numpy as np
 
 from tinygen.align.rollouts import last_true
 from tinygen.tensor import Array
-from tinygen.types import Mask
+from tinygen.types import Mask, TensorLike
 
 
-def k1(log_p: Any, log_q: Any) -> Any:
+def k1(log_p: TensorLike, log_q: TensorLike) -> Any:
     """ln p/q: unbiased, but negative for about half of the draws."""
     return log_p - log_q
 
 
-def k2(log_p: Any, log_q: Any) -> Any:
+def k2(log_p: TensorLike, log_q: TensorLike) -> Any:
     """(ln p/q)² / 2: never negative; its bias is of third order in the difference of p and q. Its mean
     gradient is the gradient of KL(p ‖ q); that does not hold for k1 and k3."""
     return 0.5 * np.square(log_p - log_q)
 
 
-def k3(log_p: Any, log_q: Any) -> Any:
+def k3(log_p: TensorLike, log_q: TensorLike) -> Any:
     """q/p - 1 - ln q/p: unbiased, and never negative. Its mean gradient by p's parameters is the gradient of
     KL(q ‖ p), the divergence the other way round."""
     log_ratio = log_q - log_p

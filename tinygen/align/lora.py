@@ -27,6 +27,7 @@ from tinygen import ops
 from tinygen.nn import Buffer, Dropout, Linear, Module, Parameter, init
 from tinygen.nn.module import cast
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 ADAPTERS = ("lora_a", "lora_b")
 
@@ -71,7 +72,7 @@ class LoRALinear(Module):
             self.seen, self.known = self.lora_merged.data, bool(self.lora_merged.item())
         return self.known
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x Wᵀ + b + scale · (x Aᵀ) Bᵀ; without the last term if the adapter is switched off."""
         x = cast(x, self.base.weight)
         y = self.base(x)
@@ -81,7 +82,7 @@ class LoRALinear(Module):
             return y - self.product(x, self.lora_a.detach(), self.lora_b.detach())
         return y + self.product(self.drop(x), self.lora_a, self.lora_b)
 
-    def product(self, x: Any, a: Tensor, b: Tensor) -> Tensor:
+    def product(self, x: TensorLike, a: Tensor, b: Tensor) -> Tensor:
         """(alpha/rank) x Aᵀ Bᵀ."""
         return self.alpha / self.rank * ops.linear(ops.linear(x, a), b)
 

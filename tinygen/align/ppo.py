@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygen.align.rollouts import Responses, masked_mean, require_bools
 from tinygen.tensor import Array
-from tinygen.types import Mask
+from tinygen.types import Mask, TensorLike
 
 
 def gae(
@@ -67,7 +67,7 @@ def surrogate(log_ratio: Any, advantages: Array, clip: float) -> Any:
 
 
 def policy_loss(
-    log_probs: Any, old_log_probs: Array, advantages: Array, action_mask: Mask, clip: float = 0.2
+    log_probs: TensorLike, old_log_probs: Array, advantages: Array, action_mask: Mask, clip: float = 0.2
 ) -> Any:
     """Minus the clipped surrogate, eq. 7, the mean over the mask (all B, T). `old_log_probs` are of the
     policy that made the rollout. Beyond 1 ± clip, a change of the ratio π/π_old gains nothing."""
@@ -76,7 +76,7 @@ def policy_loss(
 
 
 def value_loss(
-    values: Any, old_values: Array, returns: Array, action_mask: Mask, clip: float | None = 0.2
+    values: TensorLike, old_values: Array, returns: Array, action_mask: Mask, clip: float | None = 0.2
 ) -> Any:
     """(V - return)² / 2, the mean over the mask (all B, T). With `clip`, the larger of two errors counts: of
     V, and of V clipped to its old value ± clip. So moving further gains nothing. This is not in the paper,

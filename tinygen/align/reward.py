@@ -17,6 +17,7 @@ from tinygen import nn, ops
 from tinygen.align.rollouts import Responses, last_true
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array
+from tinygen.types import TensorLike
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT
@@ -65,12 +66,12 @@ class RewardModel(nn.Module):
         return copy.deepcopy(self)
 
 
-def pairwise_loss(chosen: Any, rejected: Any) -> Any:
+def pairwise_loss(chosen: TensorLike, rejected: TensorLike) -> Any:
     """-ln σ(r(chosen) - r(rejected)), the mean over pairs (B,)."""
     return -np.mean(ops.log_sigmoid(chosen - rejected))
 
 
-def ranking_loss(scores: Any) -> Any:
+def ranking_loss(scores: TensorLike) -> Any:
     """The mean of `pairwise_loss` over all K(K - 1)/2 pairs of each ranking: scores (B, K), best first.
 
     Each response is scored once, for the K - 1 pairs that it is in."""

@@ -18,7 +18,7 @@ from tinygen import ops
 from tinygen.nn import Module
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array
-from tinygen.types import Ids, Mask
+from tinygen.types import Ids, Mask, TensorLike
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT
@@ -119,7 +119,7 @@ def lengths(mask: Mask) -> Array:
     return counts
 
 
-def masked_mean(x: Any, mask: Mask) -> Any:
+def masked_mean(x: TensorLike, mask: Mask) -> Any:
     """The mean over the entries of x where the mask is True; the others may be NaN. ValueError for a mask
     without a True."""
     require_bools(mask)

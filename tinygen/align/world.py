@@ -22,7 +22,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn import Module
 from tinygen.ops.random import RNGLike, as_generator
-from tinygen.types import Floats, Ids
+from tinygen.types import Floats, Ids, TensorLike
 
 
 class World:
@@ -98,19 +98,19 @@ def preference(a: Any, b: Any, temperature: float = 1.0) -> Any:
 # -- expectations and divergences ------------------------------------------------------------------
 
 
-def expectation(log_probs: Any, values: Any) -> Any:
+def expectation(log_probs: TensorLike, values: TensorLike) -> Any:
     """E_π[values], the mean over prompts; both (N, R). The value of a response of probability 0 does not
     count, even if it is infinite."""
     p = np.exp(log_probs)
     return (p * np.where(p > 0, values, 0.0)).sum(axis=1).mean()
 
 
-def kl(log_p: Any, log_q: Any) -> Any:
+def kl(log_p: TensorLike, log_q: TensorLike) -> Any:
     """KL(p ‖ q), the mean over prompts; both (N, R)."""
     return ops.kl_categorical(log_p, log_q)
 
 
-def total_variation(log_p: Any, log_q: Any) -> float:
+def total_variation(log_p: TensorLike, log_q: TensorLike) -> float:
     """Half the sum of |p - q|, from 0 to 1, the mean over prompts."""
     return float(0.5 * np.abs(np.exp(log_p) - np.exp(log_q)).sum(axis=1).mean())
 
@@ -118,13 +118,13 @@ def total_variation(log_p: Any, log_q: Any) -> float:
 # -- the optimum -----------------------------------------------------------------------------------
 
 
-def optimum(ref_log_probs: Any, rewards: Any, beta: float) -> Floats:
+def optimum(ref_log_probs: Any, rewards: TensorLike, beta: float) -> Floats:
     """ln π*, the best policy for E[r] - β KL(π ‖ π_ref): (N, R). It also minimizes DPO's loss, if preferences
     follow these rewards and every pair is compared often enough."""
     return log_normalize(np.asarray(ref_log_probs, np.float64) + np.asarray(rewards) / beta)
 
 
-def optimum_of_divergence(ref_log_probs: Any, rewards: Any, divergence: float) -> tuple[float, Floats]:
+def optimum_of_divergence(ref_log_probs: Any, rewards: TensorLike, divergence: float) -> tuple[float, Floats]:
     """(β, ln π*) with KL(π* ‖ π_ref) = divergence, by bisection: the divergence falls as β grows.
 
     Raises ValueError unless it is above 0 and below the divergence of the policy that gives only the best
@@ -143,7 +143,7 @@ def optimum_of_divergence(ref_log_probs: Any, rewards: Any, divergence: float) -
     return beta, optimum(ref_log_probs, rewards, beta)
 
 
-def frontier(ref_log_probs: Any, rewards: Any, betas: Any) -> tuple[Floats, Floats]:
+def frontier(ref_log_probs: Any, rewards: TensorLike, betas: Any) -> tuple[Floats, Floats]:
     """The divergences and rewards of π* at each of the betas (K,): (K,) both."""
     best = [optimum(ref_log_probs, rewards, beta) for beta in betas]
     return np.array([kl(p, ref_log_probs) for p in best]), np.array([expectation(p, rewards) for p in best])
@@ -156,7 +156,7 @@ def log_normalize(log_weights: Floats) -> Floats:
     return result
 
 
-def accuracy(log_probs: Any, rewards: Floats, scores: Any, temperature: float = 1.0) -> float:
+def accuracy(log_probs: TensorLike, rewards: Floats, scores: TensorLike, temperature: float = 1.0) -> float:
     """The probability that the response with the higher score is the preferred one, for two independent draws
     from a policy, with `preference` of their rewards. Equal scores are right half of the time. All (N, R).
 

@@ -13,6 +13,7 @@ import numpy as np
 from tinygen.diffusion.process import Process, coefficient
 from tinygen.diffusion.sampling import Model
 from tinygen.transforms import grad
+from tinygen.types import TensorLike
 
 # -- without a classifier --------------------------------------------------------------------------
 
@@ -58,7 +59,7 @@ def classifier_free_guidance(
         return lambda x, t: model(x, t, *needed)
     both = [np.concatenate([c, n]) for c, n in zip(condition, nothing, strict=True)]
 
-    def guided_model(x: Any, t: Any) -> Any:
+    def guided_model(x: TensorLike, t: Any) -> Any:
         prediction = model(np.concatenate([x, x]), np.concatenate([t, t]), *both)
         c = x.shape[1]
         conditional, unconditional = prediction[: len(x), :c], prediction[len(x) :, :c]
@@ -90,7 +91,7 @@ def classifier_guidance(
     it does not have."""
     numbers = process.schedule.timesteps
 
-    def guided_model(x: Any, t: Any) -> Any:
+    def guided_model(x: TensorLike, t: Any) -> Any:
         step = np.searchsorted(numbers, t)
         if not np.array_equal(numbers.take(step, mode="clip"), t):
             raise ValueError(f"steps must be among those of the process, {numbers[1:]}, got {t}")

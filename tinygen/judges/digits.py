@@ -24,7 +24,7 @@ from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.optim import Adam, warmup_cosine
 from tinygen.tensor import Tensor
-from tinygen.types import Floats
+from tinygen.types import Floats, TensorLike
 
 CLASSES = 10
 BATCH, LR, WARMUP = 64, 3e-3, 20
@@ -55,17 +55,17 @@ class Judge(nn.Module):
         self.fc = nn.Linear(32 * 4 * 4, 64, rng=rng)
         self.out = nn.Linear(64, CLASSES, rng=rng)
 
-    def features(self, x: Any) -> Tensor:
+    def features(self, x: TensorLike) -> Tensor:
         """What the last layer decides from: (N, 64)."""
         h = ops.relu(self.conv1(x))  # (N, 16, 8, 8)
         h = ops.relu(self.conv2(h))  # (N, 32, 4, 4)
         return ops.relu(self.fc(h.reshape(len(x), -1)))
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return self.out(self.features(x))
 
     @no_grad()
-    def look(self, pictures: Any, batch: int = 500) -> Opinion:
+    def look(self, pictures: TensorLike, batch: int = 500) -> Opinion:
         """Features and probabilities of pictures (N, 1, 8, 8), computed `batch` at a time."""
         if pictures.ndim != 4 or pictures.shape[1:] != (1, 8, 8) or not len(pictures):
             raise ValueError(f"pictures must be (N, 1, 8, 8) with N at least 1, got {pictures.shape}")
@@ -77,7 +77,7 @@ class Judge(nn.Module):
         )
 
 
-def train_judge(pictures: Any, labels: Any, rng: np.random.Generator, steps: int = 2000) -> Judge:
+def train_judge(pictures: TensorLike, labels: Any, rng: np.random.Generator, steps: int = 2000) -> Judge:
     """A judge that has learned from pictures (N, 1, 8, 8) in [-1, 1] and labels (N,), in some seconds.
 
     Each time it sees a picture, that is moved by up to one pixel in each direction. Of the test pictures of
@@ -94,7 +94,7 @@ def train_judge(pictures: Any, labels: Any, rng: np.random.Generator, steps: int
     return judge
 
 
-def moved(pictures: Any, rng: np.random.Generator) -> Any:
+def moved(pictures: TensorLike, rng: np.random.Generator) -> Any:
     """Each of N pictures moved by -1, 0 or 1 pixel down and across, with paper (-1) where it was not."""
     n, _, h, w = pictures.shape
     wide = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)

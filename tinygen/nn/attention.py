@@ -15,6 +15,7 @@ from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
 from tinygen.ops.random import RNGLike, as_generator, new_seed
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -124,7 +125,7 @@ class MultiHeadAttention(Heads):
         self.qkv = Linear(channels, 3 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
-    def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: TensorLike, mask: Any = None, cache: KVCache | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C). `mask` is True where a query may look, broadcastable to (B, H, T, S).
 
         With a `cache`, x holds the positions that come after those in it, and S counts both."""
@@ -162,7 +163,7 @@ class CrossAttention(Heads):
         self.kv = Linear(context_channels, 2 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
-    def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
         """x (B, T, C), context (B, S, context_channels) -> (B, T, C); `mask` as in MultiHeadAttention."""
         q = split_heads(self.q(x), self.heads)
         k, v = (split_heads(part, self.heads) for part in ops.split(self.kv(context), 2, axis=-1))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tinygen.nn.module import Module
+from tinygen.types import TensorLike
 
 
 class ModuleList(Module):
@@ -50,7 +51,7 @@ class Sequential(ModuleList):
             raise TypeError(f"a Sequential holds modules and functions, this is a {type(step).__name__}")
         setattr(self, str(len(self)), step)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: TensorLike) -> Any:
         for step in self:
             x = step(x)
         return x

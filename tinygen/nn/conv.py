@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Size
+from tinygen.types import Size, TensorLike
 
 
 class Conv(Module):
@@ -73,7 +71,7 @@ class Conv1d(Conv):
 
     axes = 1
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         x = cast(x, self.weight)
         return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
@@ -84,7 +82,7 @@ class Conv2d(Conv):
 
     axes = 2
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         x = cast(x, self.weight)
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
@@ -96,7 +94,7 @@ class ConvTranspose1d(Conv):
     axes = 1
     transposed = True
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         x = cast(x, self.weight)
         return ops.conv_transpose1d(
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
@@ -110,7 +108,7 @@ class ConvTranspose2d(Conv):
     axes = 2
     transposed = True
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         x = cast(x, self.weight)
         return ops.conv_transpose2d(
             x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation

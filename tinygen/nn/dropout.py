@@ -8,6 +8,7 @@ from typing import Any
 from tinygen import ops
 from tinygen.nn.module import Module
 from tinygen.ops.random import RNGLike, as_generator
+from tinygen.types import TensorLike
 
 
 class Dropout(Module):
@@ -21,7 +22,7 @@ class Dropout(Module):
         self.p = p
         self.rng = rng
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: TensorLike) -> Any:
         return ops.dropout(x, self.p, self.rng) if self.training else x
 
     def extra_repr(self) -> str:

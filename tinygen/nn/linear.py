@@ -9,6 +9,7 @@ from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 
 class Linear(Module):
@@ -22,7 +23,7 @@ class Linear(Module):
         self.weight = Parameter(init.fan_in_uniform((out_features, in_features), in_features, rng=rng))
         self.bias = Parameter(init.fan_in_uniform((out_features,), in_features, rng=rng)) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return ops.linear(cast(x, self.weight), self.weight, self.bias)
 
     def extra_repr(self) -> str:

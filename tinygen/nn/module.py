@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygen.nn.tree import Branch, Buffer, Parameter, check, held, joined, put, refuse_raw, walk
 from tinygen.tensor import Array, Tensor, to_device
+from tinygen.types import TensorLike
 
 __all__ = ["Buffer", "Module", "Parameter"]
 
@@ -254,7 +255,7 @@ class Module(Branch):
         return rows
 
 
-def cast(x: Any, weight: Tensor) -> Any:
+def cast(x: TensorLike, weight: Tensor) -> Any:
     """`x` in the dtype of a layer's weight, whatever comes in: NumPy makes float64 of most, in which all that
     follows would take several times as long. Only complex numbers stay (gradcheck steps through them)."""
     dtype = getattr(x, "dtype", weight.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 
 class LayerNorm(Module):
@@ -23,7 +23,7 @@ class LayerNorm(Module):
         self.bias = Parameter(init.zeros((channels,))) if bias else None
         self.eps = eps
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return ops.layer_norm(cast(x, self.weight), self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -38,7 +38,7 @@ class RMSNorm(Module):
         self.weight = Parameter(init.ones((channels,)))
         self.eps = eps
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return ops.rms_norm(cast(x, self.weight), self.weight, self.eps)
 
     def extra_repr(self) -> str:
@@ -59,7 +59,7 @@ class GroupNorm(Module):
         self.groups = groups
         self.eps = eps
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return ops.group_norm(cast(x, self.weight), self.groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -87,7 +87,7 @@ class BatchNorm(Module):
         self.eps = eps
         self.momentum = momentum
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         x = cast(x, self.weight)
         if self.training:
             self.record(detach(x))

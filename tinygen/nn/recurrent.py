@@ -20,6 +20,7 @@ from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.activation import beside
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 
 class OneDirection(Module):
@@ -45,7 +46,7 @@ class OneDirection(Module):
         self.bias_ih = Parameter(init.fan_in_uniform((rows,), hidden, rng=rng)) if bias else None
         self.bias_hh = Parameter(init.fan_in_uniform((rows,), hidden, rng=rng)) if bias else None
 
-    def forward(self, x: Any, state: tuple[Any, ...], lengths: Array | None) -> Any:
+    def forward(self, x: TensorLike, state: tuple[Any, ...], lengths: Array | None) -> Any:
         """x (B, T, C), each array of the state (B, H) -> every h (B, T, H), and the last state."""
         outside: Tensor | None = self.bias_ih
         inside: Tensor | None = self.bias_hh
@@ -95,7 +96,7 @@ class Recurrent(Module):
                 self.layers.append(OneDirection(self.op, shape, bias, reverse, rng=rng))
         self.dropout = Dropout(dropout, rng=rng)
 
-    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: TensorLike, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         """x (B, T, C) -> the last layer's output (B, T, D·H), and the last state of all layers: an array
         (L·D, B, H), of an LSTM two, (h, c).
 
@@ -108,18 +109,19 @@ class Recurrent(Module):
         first = self.first_state(x, state)
         lengths = None if lengths is None else beside(x, checked(lengths, x.shape))
         last: list[list[Any]] = []
+        h: Any = x  # (B, T, C), then the output of each layer (B, T, D·H)
         for i in range(0, len(self.layers), self.directions):
-            x = self.dropout(x) if i else x
+            h = self.dropout(h) if i else h
             ys = []
             for layer in self.layers.items()[i : i + self.directions]:
-                y, *end = layer(x, tuple(s[len(last)] for s in first), lengths)
+                y, *end = layer(h, tuple(s[len(last)] for s in first), lengths)
                 ys.append(y)
                 last.append(end)
-            x = np.concatenate(ys, axis=-1) if len(ys) > 1 else ys[0]
+            h = np.concatenate(ys, axis=-1) if len(ys) > 1 else ys[0]
         after = tuple(np.stack(arrays) for arrays in zip(*last, strict=True))
-        return x, after if self.states > 1 else after[0]
+        return h, after if self.states > 1 else after[0]
 
-    def first_state(self, x: Any, state: Any) -> tuple[Any, ...]:
+    def first_state(self, x: TensorLike, state: Any) -> tuple[Any, ...]:
         """The arrays of the state (L·D, B, H), zeros for None."""
         shape = (len(self.layers), x.shape[0], self.hidden_size)
         if state is None:

@@ -19,6 +19,7 @@ from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import GroupNorm
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 Layer = TypeVar("Layer", bound=Module)
 
@@ -79,7 +80,7 @@ class ResBlock(Module):
         self.skip = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1, rng=rng)
         self.scale_shift = scale_shift
 
-    def forward(self, x: Any, emb: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, emb: Any = None) -> Tensor:
         """x (B, in, H, W), emb (B, embedding) -> (B, out, H, W). Raises ValueError for other channels, and
         for an embedding that is missing or that the block was not made for."""
         if x.shape[1] != self.conv1.channels[0]:
@@ -115,7 +116,7 @@ class Downsample(Module):
         rng = as_generator(rng)
         self.conv = Conv2d(channels, channels, 3, stride=2, padding=1, rng=rng)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return self.conv(x)
 
 
@@ -128,5 +129,5 @@ class Upsample(Module):
         rng = as_generator(rng)
         self.conv = Conv2d(channels, channels, 3, padding=1, rng=rng)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return self.conv(ops.upsample_nearest(x, 2))

@@ -10,12 +10,11 @@ the entries, which a trained projection takes up.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.tape import op
 from tinygen.tensor import Array, Tensor
+from tinygen.types import ValueAndRules
 
 
 def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
@@ -31,7 +30,7 @@ def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
 
 
 @op
-def turned(x: Array, cos: Array, sin: Array) -> Any:
+def turned(x: Array, cos: Array, sin: Array) -> ValueAndRules:
     """Each pair turned by its angle. The gradient of a rotation is the rotation back."""
     a, b = np.split(x, 2, axis=-1)
     y = np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

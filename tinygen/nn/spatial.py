@@ -17,9 +17,10 @@ from tinygen.nn.norm import LayerNorm
 from tinygen.nn.residual import norm_of, zeroed
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 
-def as_tokens(x: Any) -> Any:
+def as_tokens(x: TensorLike) -> Any:
     """(B, C, H, W) -> (B, H·W, C): the pixels row by row."""
     b, c, h, w = x.shape
     return x.reshape(b, c, h * w).swapaxes(1, 2)
@@ -51,7 +52,7 @@ class SpatialAttention(Module):
         self.attn = MultiHeadAttention(channels, heads, rng=rng)
         zeroed(self.attn.proj)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         height, width = x.shape[2:]
         return x + as_map(self.attn(as_tokens(self.norm(x))), height, width)
 
@@ -65,7 +66,7 @@ class GEGLU(Module):
         self.fc = Linear(channels, 8 * channels, rng=rng)
         self.proj = Linear(4 * channels, channels, rng=rng)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         value, gate = ops.split(self.fc(x), 2, axis=-1)
         return self.proj(value * ops.gelu(gate))
 
@@ -83,7 +84,7 @@ class ContextBlock(Module):
         self.ln3 = LayerNorm(channels)
         self.mlp = GEGLU(channels, rng=rng)
 
-    def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
         """context (B, S, context_channels); `mask` as in MultiHeadAttention, for the context."""
         x = cast(x, self.ln1.weight)
         x = x + self.attn(self.ln1(x))
@@ -117,7 +118,7 @@ class SpatialTransformer(Module):
         )
         self.proj_out = zeroed(Linear(channels, channels, rng=rng))
 
-    def forward(self, x: Any, context: Any, mask: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
         """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens;
         what the others hold is without effect, as long as it is finite. Raises ValueError for a mask of
         another shape, TypeError for one of another dtype."""

@@ -13,6 +13,7 @@ from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 
 class MLP(Module):
@@ -25,7 +26,7 @@ class MLP(Module):
         self.proj = Linear(4 * channels, channels, bias, rng=rng)
         self.gelu = gelu
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return self.proj(ops.gelu(self.fc(x), self.gelu))
 
 
@@ -53,7 +54,7 @@ class Block(Module):
         self.mlp = MLP(channels, bias, gelu, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 
-    def forward(self, x: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: TensorLike, mask: Any = None, cache: KVCache | None = None) -> Tensor:
         x = cast(x, self.ln1.weight)
         x = x + self.dropout(self.attn(self.ln1(x), mask, cache))
         return x + self.dropout(self.mlp(self.ln2(x)))

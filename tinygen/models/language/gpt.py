@@ -25,6 +25,7 @@ from tinygen.modes import no_grad
 from tinygen.tensor import Tensor
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import greedy, sample
+from tinygen.types import TensorLike
 
 END = "<|endoftext|>"
 """The special token that GPT-2 puts between texts."""
@@ -77,7 +78,7 @@ class GPT(nn.Module):
             elif name.endswith("bias"):
                 p.data = np.zeros_like(p.data)
 
-    def forward(self, idx: Any, targets: Any = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, idx: Any, targets: TensorLike | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits (B, T, V) for tokens idx (B, T), and with targets (B, T) the mean loss in nats:
         targets[b, t] is the token after idx[b, t], or -1 where it does not count.
 

@@ -21,7 +21,6 @@ perceptual and an adversarial term, which need other networks and are not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from tinygen import nn, ops
 from tinygen.models.pictures.vae import Posterior
 from tinygen.nn.residual import norm_of, zeroed
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 EPS = 1e-6  # added to the variance in group norms
 START_LOGVAR = -6.0  # of the codes: a std of 0.05
@@ -63,7 +63,7 @@ class Halve(nn.Module):
     def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, rng=rng)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return self.conv(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1))))
 
 
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         self.norm = norm_of(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], 2 * c.latent, 3, padding=1, rng=rng)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         h = self.stem(x)
         for level in self.levels:
             h = level(h)
@@ -128,7 +128,7 @@ class Decoder(nn.Module):
         self.norm = norm_of(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], c.in_channels, 3, padding=1, rng=rng)
 
-    def forward(self, z: Any) -> Tensor:
+    def forward(self, z: TensorLike) -> Tensor:
         h = self.middle(self.stem(z))
         for level in self.levels:
             h = level(h)
@@ -160,7 +160,7 @@ class AutoencoderKL(nn.Module):
         self.decoder = Decoder(config, rng=rng)
         self.register_buffer("scale", np.ones((), np.float32))
 
-    def encode(self, x: Any) -> Posterior:
+    def encode(self, x: TensorLike) -> Posterior:
         """q(z|x) of pictures x (B, C, H, W), H and W multiples of `config.factor`. Logarithms of variances
         beyond [-30, 20] are set to the bounds: they overflow no exp, and a variance of 1e-13 is exact enough.
 
@@ -174,16 +174,16 @@ class AutoencoderKL(nn.Module):
         mean, logvar = ops.split(self.to_moments(self.encoder(x)), 2, axis=1)
         return Posterior(mean, ops.clip(logvar, -30.0, 20.0))
 
-    def decode(self, z: Any) -> Tensor:
+    def decode(self, z: TensorLike) -> Tensor:
         """Codes (B, Z, h, w), not scaled -> pictures (B, C, f h, f w), in the range of the training's."""
         return self.decoder(self.from_code(z))
 
-    def forward(self, x: Any, rng: np.random.Generator) -> Tensor:
+    def forward(self, x: TensorLike, rng: np.random.Generator) -> Tensor:
         """The loss: the two `terms`, the second weighted by `config.kl_weight`, the mean over the batch."""
         reconstruction, kl = self.terms(x, rng)
         return (reconstruction + self.config.kl_weight * kl) / x.shape[0]
 
-    def terms(self, x: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def terms(self, x: TensorLike, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """The error of the pictures x (B, C, H, W), summed over their pixels, and the divergence KL(q(z|x) ‖
         N(0, 1)) in nats, summed over the entries of their codes; both summed over the batch.
 
@@ -194,7 +194,7 @@ class AutoencoderKL(nn.Module):
         return error, ops.kl_gaussian(posterior.mean, posterior.logvar, "sum")
 
 
-def latent_scale(z: Any) -> Array:
+def latent_scale(z: TensorLike) -> Array:
     """1 / (the standard deviation of all entries of z together): a float32 array of shape ().
 
     Times this, codes have the variance that a diffusion expects. Rombach et al. 2022, appendix G; measured

@@ -15,6 +15,7 @@ from tinygen import nn, ops
 from tinygen.nn.timesteps import timestep_embedding
 from tinygen.ops.activation import beside
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 TIME_CHANNELS = 64
 
@@ -36,12 +37,12 @@ class Denoiser(nn.Module):
         self.hidden = nn.ModuleList([nn.Linear(width, width, rng=rng) for _ in range(depth - 1)])
         self.out = nn.Linear(width, dim, rng=rng)
 
-    def features(self, x: Any) -> Any:
+    def features(self, x: TensorLike) -> Any:
         """x (B, D) with its sines and cosines, (B, D·(1 + 2·waves)), in the dtype of the weights."""
         angles = (x[:, :, None] * beside(x, self.frequencies)).reshape(len(x), -1)  # (B, D·waves)
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)
 
-    def forward(self, x: Any, t: Any) -> Tensor:
+    def forward(self, x: TensorLike, t: Any) -> Tensor:
         """Points x (B, 2) at time steps t (B,) -> the prediction (B, 2)."""
         time = self.time(beside(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
         h = ops.silu(self.point(self.features(x)) + time)  # (B, W)

@@ -19,6 +19,7 @@ import numpy as np
 from tinygen import nn, ops
 from tinygen.nn.residual import norm_of, zeroed
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Level(nn.Module):
             for n in attentions
         )
 
-    def step(self, i: int, x: Any, given: Given) -> Tensor:
+    def step(self, i: int, x: TensorLike, given: Given) -> Tensor:
         """x after the i-th residual block, and the i-th attention if there is one."""
         x = self.resnets[i](x, given.emb)
         if i >= len(self.attentions):
@@ -128,7 +129,7 @@ class Down(Level):
         super().__init__(config, blocks, widths * attention, rng=rng)
         self.downsample = nn.Downsample(widths[-1], rng=rng) if downsample else None
 
-    def forward(self, x: Any, given: Given) -> list[Tensor]:
+    def forward(self, x: TensorLike, given: Given) -> list[Tensor]:
         made = []
         for i in range(len(self.resnets)):
             x = self.step(i, x, given)
@@ -144,7 +145,7 @@ class Middle(Level):
     def __init__(self, config: UNetConfig, channels: int, *, rng: np.random.Generator) -> None:
         super().__init__(config, [(channels, channels)] * 2, [channels], rng=rng)
 
-    def forward(self, x: Any, given: Given) -> Tensor:
+    def forward(self, x: TensorLike, given: Given) -> Tensor:
         return self.step(1, self.step(0, x, given), given)
 
 
@@ -165,7 +166,7 @@ class Up(Level):
         super().__init__(config, blocks, widths * attention, rng=rng)
         self.upsample = nn.Upsample(widths[-1], rng=rng) if upsample else None
 
-    def forward(self, x: Any, given: Given, kept: list[Tensor]) -> Tensor:
+    def forward(self, x: TensorLike, given: Given, kept: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.step(i, np.concatenate([x, kept.pop()], axis=1), given)
         return x if self.upsample is None else self.upsample(x)
@@ -201,7 +202,9 @@ class UNet(nn.Module):
         self.norm_out = norm_of(now, c.groups, eps=1e-5)
         self.conv_out = zeroed(nn.Conv2d(now, c.out_channels, 3, padding=1, rng=rng))
 
-    def forward(self, x: Any, t: Any, labels: Any = None, context: Any = None, mask: Any = None) -> Tensor:
+    def forward(
+        self, x: TensorLike, t: Any, labels: Any = None, context: Any = None, mask: Any = None
+    ) -> Tensor:
         """Pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels, H, W).
 
         `labels` (B,) are the classes 0 ... classes - 1, or `classes` for none, as classifier-free guidance
@@ -226,7 +229,7 @@ class UNet(nn.Module):
         assert not kept
         return self.conv_out(ops.silu(self.norm_out(x)))
 
-    def check(self, x: Any, t: Any, labels: Any, context: Any, mask: Any) -> None:
+    def check(self, x: TensorLike, t: Any, labels: Any, context: Any, mask: Any) -> None:
         """Raises ValueError or TypeError where an input does not fit the configuration."""
         c, batch = self.config, x.shape[:1]
         if x.ndim != 4 or x.shape[1] != c.in_channels:

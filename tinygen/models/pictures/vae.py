@@ -23,15 +23,16 @@ from tinygen import nn, ops
 from tinygen.modes import no_grad
 from tinygen.ops.random import noise_like
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 
-def reparameterize(mean: Any, logvar: Any, rng: np.random.Generator) -> Any:
+def reparameterize(mean: TensorLike, logvar: TensorLike, rng: np.random.Generator) -> Any:
     """A draw from N(mean, exp(logvar)) that is differentiable by both: mean + exp(logvar/2)·noise."""
     noise = noise_like(mean.data.astype(np.float32, copy=False), rng).astype(mean.dtype, copy=False)
     return mean + np.exp(0.5 * logvar) * noise
 
 
-def log_normal(x: Any, mean: Any, logvar: Any) -> Any:
+def log_normal(x: TensorLike, mean: TensorLike, logvar: TensorLike) -> Any:
     """ln N(x; mean, exp(logvar)), entry by entry."""
     return -0.5 * (np.square(x - mean) * np.exp(-logvar) + logvar + math.log(2 * math.pi))
 
@@ -54,7 +55,7 @@ class Bernoulli(nn.Module):
     """Pixels in [0, 1]: the decoder puts out the logits of their means. A likelihood where they are 0 or 1;
     for greys between, the expected one of pixels drawn with these means."""
 
-    def nll(self, out: Any, x: Any, reduction: str) -> Tensor:
+    def nll(self, out: Any, x: TensorLike, reduction: str) -> Tensor:
         """-ln p(x|z): "sum" over pixels and pictures, or "none", pixel by pixel."""
         return ops.bce_with_logits(out, x, reduction)
 
@@ -69,7 +70,7 @@ class Gaussian(nn.Module):
     def __init__(self) -> None:
         self.logvar = nn.Parameter(nn.init.zeros(()))
 
-    def nll(self, out: Any, x: Any, reduction: str) -> Tensor:
+    def nll(self, out: Any, x: TensorLike, reduction: str) -> Tensor:
         """-ln p(x|z): "sum" over pixels and pictures, or "none", pixel by pixel."""
         losses = -log_normal(x, out, self.logvar)
         return np.sum(losses) if reduction == "sum" else losses
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(hidden, latent, rng=rng)
         self.logvar = nn.Linear(hidden, latent, rng=rng)
 
-    def forward(self, x: Any) -> Posterior:
+    def forward(self, x: TensorLike) -> Posterior:
         h = ops.relu(self.fc(x))  # (B, H)
         return Posterior(self.mean(h), self.logvar(h))
 
@@ -104,7 +105,7 @@ class Decoder(nn.Module):
         self.fc = nn.Linear(latent, hidden, rng=rng)
         self.out = nn.Linear(hidden, data, rng=rng)
 
-    def forward(self, z: Any) -> Tensor:
+    def forward(self, z: TensorLike) -> Tensor:
         return self.out(ops.relu(self.fc(z)))
 
 
@@ -131,12 +132,12 @@ class VAE(nn.Module):
         self.decoder: Decoder | ConvDecoder = Decoder(data, hidden, latent, rng=rng)
         self.pixels = pixels_called(pixels)
 
-    def forward(self, x: Any, rng: np.random.Generator) -> Tensor:
+    def forward(self, x: TensorLike, rng: np.random.Generator) -> Tensor:
         """-E_q[ln p(x|z)] + β KL for pictures x (B, D): summed over a picture, averaged over the batch."""
         reconstruction, kl = self.terms(x, rng)
         return (reconstruction + self.beta * kl) / x.shape[0]
 
-    def terms(self, x: Any, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def terms(self, x: TensorLike, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """-ln p(x|z) and KL(q(z|x) ‖ p(z)), each summed over the batch, without β.
 
         Raises ValueError when the pictures' size is another than `data`."""
@@ -145,7 +146,7 @@ class VAE(nn.Module):
         return reconstruction, ops.kl_gaussian(q.mean, q.logvar, "sum")
 
     @no_grad()
-    def log_p(self, x: Any, rng: np.random.Generator, draws: int) -> NDArray[np.float64]:
+    def log_p(self, x: TensorLike, rng: np.random.Generator, draws: int) -> NDArray[np.float64]:
         """A lower bound of ln p(x) for each of the pictures x (B, D), (B,), with `draws` codes each:
 
             ln 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k from q(z|x)
@@ -163,7 +164,7 @@ class VAE(nn.Module):
         return highest + np.log(np.mean(np.exp(weights - highest), axis=0))
 
     @no_grad()
-    def decode(self, z: Any) -> Array:
+    def decode(self, z: TensorLike) -> Array:
         """The means of the pixels of the pictures with codes z (B, Z): (B, D)."""
         z = np.asarray(z, like=self.decoder.fc.weight.data)
         return self.pixels.mean(self.decoder(z)).numpy()
@@ -195,7 +196,7 @@ class ConvEncoder(nn.Module):
         self.mean = nn.Linear(features, latent, rng=rng)
         self.logvar = nn.Linear(features, latent, rng=rng)
 
-    def forward(self, x: Any) -> Posterior:
+    def forward(self, x: TensorLike) -> Posterior:
         h = ops.relu(self.conv1(x))  # (B, W, S, S)
         h = ops.relu(self.conv2(h))  # (B, 2W, S/2, S/2)
         h = ops.relu(self.conv3(h)).reshape(len(x), -1)  # (B, 2W·S²/16)
@@ -215,7 +216,7 @@ class ConvDecoder(nn.Module):
         self.up2 = nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1, rng=rng)
         self.out = nn.Conv2d(width, channels, 3, padding=1, rng=rng)
 
-    def forward(self, z: Any) -> Tensor:
+    def forward(self, z: TensorLike) -> Tensor:
         h = ops.relu(self.fc(z)).reshape(len(z), *self.start)  # (B, 2W, S/4, S/4)
         h = ops.relu(self.up2(ops.relu(self.up1(h))))  # (B, W, S, S)
         return self.out(h)

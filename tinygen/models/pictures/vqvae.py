@@ -23,6 +23,7 @@ from tinygen.modes import no_grad
 from tinygen.nn import init
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 SMOOTHING = 1e-5  # of the counts (Laplace), so that no mean is over nothing
 
@@ -83,7 +84,7 @@ class VectorQuantizer(nn.Module):
         else:
             self.codebook = nn.Parameter(start)
 
-    def forward(self, z: Any) -> Quantized:
+    def forward(self, z: TensorLike) -> Quantized:
         """Raises ValueError when z has another number of channels than the codes."""
         if z.ndim != 4 or z.shape[1] != self.codebook.shape[1]:
             dim = self.codebook.shape[1]
@@ -116,7 +117,7 @@ class VectorQuantizer(nn.Module):
             smooth = (self.count.data + SMOOTHING) * (n / (n + k * SMOOTHING))
             self.codebook.data = self.total.data / smooth[:, None]
 
-    def restart(self, z: Any, rng: np.random.Generator, below: float = 1.0) -> int:
+    def restart(self, z: TensorLike, rng: np.random.Generator, below: float = 1.0) -> int:
         """Put codes that batches choose less than `below` times, on average, in the places of random vectors
         of z (B, C, H, W), where there is something to choose them for (Dhariwal et al. 2020,
         arXiv:2005.00341, section 3.1). They then count as chosen by their share of z. Returns how many.
@@ -134,7 +135,7 @@ class VectorQuantizer(nn.Module):
         return n
 
 
-def channels_last(z: Any) -> Array:
+def channels_last(z: TensorLike) -> Array:
     """The vectors (B·H·W, C) of a map (B, C, H, W), off the tape."""
     array = z.data if isinstance(z, Tensor) else z
     return array.transpose(0, 2, 3, 1).reshape(-1, array.shape[1])
@@ -147,7 +148,7 @@ class Residual(nn.Module):
         self.near = nn.Conv2d(channels, channels, 3, padding=1, rng=rng)
         self.mix = nn.Conv2d(channels, channels, 1, rng=rng)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return x + self.mix(ops.relu(self.near(ops.relu(x))))
 
 
@@ -207,7 +208,7 @@ class VQVAE(nn.Module):
         self.quantizer = VectorQuantizer(codes, dim, ema, decay, rng=rng)
         self.decoder = decoder(channels, width, dim, rng)
 
-    def forward(self, x: Any) -> Losses:
+    def forward(self, x: TensorLike) -> Losses:
         """The terms of eq. 3, each the mean of squares over all entries; with `ema` the codebook term is
         reported, and no part of the total. Raises ValueError when x is no (B, C, 4H, 4W)."""
         z, codes, codebook, commitment = self.quantizer(self.latents(x))
@@ -217,14 +218,14 @@ class VQVAE(nn.Module):
             total = total + codebook
         return Losses(total, reconstruction, codebook, commitment, codes)
 
-    def latents(self, x: Any) -> Tensor:
+    def latents(self, x: TensorLike) -> Tensor:
         """z (B, dim, H, W) of pictures (B, C, 4H, 4W), not quantised."""
         if x.ndim != 4 or x.shape[2] % 4 or x.shape[3] % 4:
             raise ValueError(f"pictures must be (B, C, 4H, 4W), with sides in fours, got {x.shape}")
         return self.encoder(x)
 
     @no_grad()
-    def encode(self, x: Any) -> Array:
+    def encode(self, x: TensorLike) -> Array:
         """The codes (B, H, W) of pictures (B, C, 4H, 4W)."""
         z = self.latents(x)
         codes = nearest(channels_last(z), self.quantizer.codebook.data)
@@ -236,6 +237,6 @@ class VQVAE(nn.Module):
         return self.decoder(self.quantizer.lookup(codes)).data
 
     @no_grad()
-    def restart(self, x: Any, rng: np.random.Generator, below: float = 1.0) -> int:
+    def restart(self, x: TensorLike, rng: np.random.Generator, below: float = 1.0) -> int:
         """`VectorQuantizer.restart` with the vectors of pictures x."""
         return self.quantizer.restart(self.latents(x), rng, below)

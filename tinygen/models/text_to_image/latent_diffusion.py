@@ -35,6 +35,7 @@ from tinygen.models.text_to_image.text_encoder import TextEncoder
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 
 DROPPED = 0.1  # the share of captions that are replaced by the empty one in training
 
@@ -54,7 +55,7 @@ class TextDenoiser(nn.Module):
         self.unet = unet
         self.text_encoder = text_encoder
 
-    def forward(self, x: Any, t: Any, context: Any, mask: Any) -> Tensor:
+    def forward(self, x: TensorLike, t: Any, context: Any, mask: Any) -> Tensor:
         """The UNet's prediction (ε, x_0 or v) for noisy codes x (B, Z, h, w) at the steps t (B,), with the
         text encoder's output for their captions: context (B, S, C) and mask (B, S)."""
         return self.unet(x, t, context=context, mask=mask)
@@ -85,7 +86,7 @@ class LatentDiffusion(nn.Module):
 
     # -- codes -------------------------------------------------------------------------------------
 
-    def encode(self, pictures: Any) -> Array:
+    def encode(self, pictures: TensorLike) -> Array:
         """The means of the codes of pictures, (B, Z, h, w): computed once, they serve all of the training."""
         with no_grad():
             return (self.autoencoder.encode(pictures).mean * self.autoencoder.scale).data
