@@ -25,6 +25,7 @@ class Floor(NamedTuple):
 FLOORS = (
     Floor("types lazy", "The types that signatures name; names that are imported late.", ""),
     Floor("words", "PyTorch's words and NumPy's: what errors say.", ""),
+    Floor("random", "Draws from a categorical distribution.", ""),
     Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("memory", "Which memory was written into, and when; the tape's clock.", ""),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
@@ -50,7 +51,7 @@ FLOORS = (
     Floor(
         "text data",
         "Text, tokens and tasks in plain NumPy: they can be read without the engine.",
-        "storage.files",
+        "random storage.files",
     ),
     Floor(
         "storage.safetensors storage.lock storage.versions",

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, number, size
-from shared.rlhf import Steps, Task, due
+from shared.rlhf import Steps, Task, is_evaluation_step
 from shared.run import Run
 
 from tinygen import no_grad
@@ -167,7 +167,7 @@ def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
                 lab.ask(seed)
             lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
             loss, place = lab.step(stage), {}
-            if due(here + 1, args.eval_every, lengths[k]):
+            if is_evaluation_step(here + 1, args.eval_every, lengths[k]):
                 place = lab.measure(lab.exact(lab.steps.policy)) if k > 1 else {}
                 run.log(step=done + 1, seed=seed, stage=k, loss=loss, **place)
             shown = "".join(f", {name} {x:.2f}" for name, x in place.items())

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, number, size
-from shared.rlhf import Steps, Task, due
+from shared.rlhf import Steps, Task, is_evaluation_step
 from shared.run import Run
 
 from tinygen import no_grad
@@ -179,7 +179,7 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
             s.optimizer.lr = (args.align_lr if k > 2 else args.lr) * (1 - here / lengths[k])
             loss = lab.step(stage)
             run.show(loss, f", {stage}")
-            if due(here + 1, args.eval_every, lengths[k]):
+            if is_evaluation_step(here + 1, args.eval_every, lengths[k]):
                 run.log(step=done + 1, stage=k, loss=loss)
                 if k > 2:
                     look(lab, run, done + 1, k)

@@ -2,7 +2,7 @@
 
 Each step draws what it needs, updates the weights once (PPO and GRPO: `epochs` times), and returns its loss.
 The models may be on a GPU. Their outputs for new responses are copied to the CPU, where rewards and
-advantages are computed; `to_models` copies the inputs of the losses back.
+advantages are computed; `put_on_device` copies the inputs of the losses back.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tinygen.optim import Adam, clip_grad_norm
 from tinygen.tensor import to_device
 
 
-def halves(x: Any) -> tuple[Any, Any]:
+def split_pairs(x: Any) -> tuple[Any, Any]:
     return x[: len(x) // 2], x[len(x) // 2 :]
 
 
-def due(here: int, every: int, last: int) -> bool:
+def is_evaluation_step(here: int, every: int, last: int) -> bool:
     """Whether to evaluate a policy after so many steps of a stage: often at first, when it changes most."""
     return here in (1, 2, 4, 8, 16) or here % every == 0 or here == last
 
@@ -93,16 +93,16 @@ class Steps:
 
     def rank(self, pairs: Responses) -> float:
         """The reward model learns from pairs: first all chosen responses, then the rejected ones."""
-        chosen, rejected = halves(self.reward.score(pairs))
+        chosen, rejected = split_pairs(self.reward.score(pairs))
         return self.descend(reward.pairwise_loss(chosen, rejected))
 
     def dpo(self, pairs: Responses) -> float:
         """The policy learns from the same pairs."""
-        (action_mask,) = self.to_models(pairs.action_mask)
+        (action_mask,) = self.put_on_device(pairs.action_mask)
         with no_grad():
             ref_log_probs = dpo.response_log_probs(pairs.log_probs(self.reference), action_mask)
         log_probs = dpo.response_log_probs(pairs.log_probs(self.policy), action_mask)
-        h = dpo.margins(*halves(log_probs), *halves(ref_log_probs))
+        h = dpo.margins(*split_pairs(log_probs), *split_pairs(ref_log_probs))
         return self.descend(dpo.dpo_loss(h, self.beta))
 
     # -- learning from the policy's own responses --------------------------------------------------
@@ -130,7 +130,7 @@ class Steps:
         rewards = kl.kl_rewards(scores, log_probs, ref_log_probs, responses.action_mask, self.price)
         returns = rewards.sum(axis=1).reshape(-1, self.group)
         advantages = reinforce.leave_one_out(returns).ravel()
-        advantages, action_mask = self.to_models(advantages, responses.action_mask)
+        advantages, action_mask = self.put_on_device(advantages, responses.action_mask)
         log_probs = responses.log_probs(self.policy)
         return self.descend(reinforce.reinforce_loss(log_probs, advantages, action_mask))
 
@@ -144,7 +144,7 @@ class Steps:
         ends = np.arange(action_mask.shape[1]) == rollouts.last_true(action_mask)[:, None]
         advantages, returns = ppo.gae(rewards, old_values, ends)
         advantages = ppo.whiten(advantages, action_mask)
-        old_log_probs, old_values, advantages, returns, action_mask = self.to_models(
+        old_log_probs, old_values, advantages, returns, action_mask = self.put_on_device(
             old_log_probs, old_values[:, :-1], advantages, returns, action_mask
         )
         for _ in range(self.epochs):
@@ -158,13 +158,13 @@ class Steps:
     def grpo(self) -> float:
         responses, old_log_probs, ref_log_probs, scores = self.respond(self.group)
         advantages = grpo.group_advantages(scores.reshape(-1, self.group)).ravel()
-        rest = self.to_models(old_log_probs, ref_log_probs, advantages, responses.action_mask)
+        rest = self.put_on_device(old_log_probs, ref_log_probs, advantages, responses.action_mask)
         for _ in range(self.epochs):
             log_probs = responses.log_probs(self.policy)
             loss = self.descend(grpo.grpo_loss(log_probs, *rest, beta=self.price))
         return loss
 
-    def to_models(self, *arrays: Any) -> tuple[Any, ...]:
+    def put_on_device(self, *arrays: Any) -> tuple[Any, ...]:
         """NumPy arrays on the device of the models."""
         return tuple(to_device(array, self.device) for array in arrays)
 

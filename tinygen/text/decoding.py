@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinygen.random import categorical
 from tinygen.types import Floats, Ids
 
 Logits = NDArray[np.floating[Any]]
@@ -36,14 +37,7 @@ def sample(
     top_p: float | None = None,
 ) -> Ids:
     """Draw one token from each row of `filtered_probs`: (..., V) -> (...)."""
-    probs = filtered_probs(logits, temperature, top_k, top_p)
-    possible = np.flatnonzero(probs.any(axis=tuple(range(probs.ndim - 1))))  # few, of all V
-    cdf = probs[..., possible].cumsum(axis=-1)
-    cdf /= cdf[..., -1:]  # exactly 1 at the end, so that every u < 1 lies below some step
-    u = rng.random((*cdf.shape[:-1], 1))
-    # The first step above u; `<=`, so that a token of probability 0 never comes, even at u = 0.
-    tokens: Ids = possible[np.count_nonzero(cdf <= u, axis=-1)]
-    return tokens
+    return categorical(filtered_probs(logits, temperature, top_k, top_p), rng=rng)
 
 
 def filtered_probs(
