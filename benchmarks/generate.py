@@ -43,7 +43,7 @@ def text() -> Iterator[tuple[int, Any]]:
 
 
 def tinygen_step(device: str = "cpu") -> Step:
-    """What `GPT.generate` does for a token, except that the next one is given."""
+    """What `GPT.sample` does for a token, except that the next one is given."""
     from tinygen import nn, no_grad
     from tinygen.text.decoding import sample
 

@@ -80,7 +80,7 @@ def tinygen_model(size: Size, **options: Any) -> Any:
     from tinygen.models.language.gpt import GPT, GPTConfig
 
     config = GPTConfig(size.vocab, size.context, size.layers, size.heads, size.width, **options)
-    model = GPT(config, DeviceGenerator(0))  # dropout is drawn where the model is
+    model = GPT(config, rng=DeviceGenerator(0))  # dropout is drawn where the model is
     parameters = dict(model.named_parameters())
     for name, array in weights({name: p.shape for name, p in parameters.items()}):
         parameters[name].data = array

@@ -45,7 +45,7 @@ def tinygen_step(folder: str) -> Step:
     from tinygen.models.language.gpt import GPT
 
     model, rng = GPT.from_pretrained(folder), np.random.default_rng(0)
-    return lambda: model.generate(prompt(), TOKENS, rng, temperature=0)
+    return lambda: model.sample(prompt(), TOKENS, temperature=0, rng=rng)
 
 
 def transformers_step(folder: str) -> Step:

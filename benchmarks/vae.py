@@ -86,7 +86,7 @@ def tinygen_step() -> Step:
     data, rng = cycle(batches()), noises()
 
     def step() -> Any:
-        loss = model(next(data), rng)
+        loss = model.loss(next(data), rng=rng)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -186,7 +186,7 @@ def main(args: argparse.Namespace) -> None:
     config = GPTConfig(
         tokenizer.vocab_size, args.block, args.layers, args.heads, args.width, args.dropout, bias=False
     )
-    model = GPT(config, generator(args.seed, args.device)).to(args.device)
+    model = GPT(config, rng=generator(args.seed, args.device)).to(args.device)
     train, val = train_val_split(tokenizer.encode(text))
     print(f"{args.data}: {len(train):,} characters to learn from, {len(val):,} to validate on, ", end="")
     print(f"{tokenizer.vocab_size} different ones")
@@ -204,7 +204,7 @@ def main(args: argparse.Namespace) -> None:
         model.eval()
         whole = whole_loss(model, val, args.block)
     prompt = tokenizer.encode("\n" if "\n" in tokenizer.chars else text[0])
-    ids = model.generate(prompt[None], args.sample, np.random.default_rng(args.seed + 3), args.temperature)
+    ids = model.sample(prompt[None], args.sample, args.temperature, rng=np.random.default_rng(args.seed + 3))
     sample = tokenizer.decode(ids[0])
     run.curve(
         {"batch_loss": "one batch", "train_loss": "training text", "val_loss": "validation text"},

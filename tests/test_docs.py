@@ -20,7 +20,7 @@ def test_gpt2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     tokenizer = BPE.train("Once upon a time", 262, special=[END])
     config = GPTConfig(262, 64, n_layer=1, n_head=2, n_embd=8, gelu="tanh")
-    GPT(config, np.random.default_rng(0)).save_pretrained("gpt2", tokenizer)
+    GPT(config, rng=np.random.default_rng(0)).save_pretrained("gpt2", tokenizer)
     [code] = blocks("gpt2.md")
     exec(code, names := {})
     assert capsys.readouterr().out.startswith("Once upon a time")
@@ -35,7 +35,7 @@ def test_gpt2(tmp_path, monkeypatch, capsys):
 
 def test_alignment(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    GPT(GPTConfig(9, 8, n_layer=1, n_head=2, n_embd=8), np.random.default_rng(0)).save_pretrained("base")
+    GPT(GPTConfig(9, 8, n_layer=1, n_head=2, n_embd=8), rng=np.random.default_rng(0)).save_pretrained("base")
     [code] = blocks("alignment.md")
     exec(code, names := {})
     assert sorted(path.name for path in Path().glob("*/*")) == [

@@ -94,7 +94,7 @@ def test_right_ops_pass():
 
 
 def test_right_layers_pass():
-    make = lambda: nn.Block(4, 2, rng=np.random.default_rng(0))
+    make = lambda: nn.Block(4, 2, causal=True, rng=np.random.default_rng(0))
     check_layer(make, ("B", "T", 4), max_examples=5, max_entries=100)
     cross = lambda: nn.CrossAttention(4, 2, 3, rng=np.random.default_rng(0))
     check_layer(cross, ("B", "T", 4), ("B", "S", 3), max_examples=5, max_entries=100)

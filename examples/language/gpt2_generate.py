@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
     end = tokenizer.special[END]
     prompt = tokenizer.encode(args.prompt).tolist() or [end]  # after the end of a text a new one begins
     rng = np.random.default_rng(args.seed)
-    stream = model.stream([prompt], rng, args.temperature, args.top_k, args.top_p)
+    stream = model.sample_steps([prompt], args.temperature, args.top_k, args.top_p, rng=rng)
     times = [time.perf_counter()]
 
     def tokens() -> Iterator[int]:

@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 
 def accuracy(model: GPT, task: Task, prompts: np.ndarray) -> float:
     """The fraction of prompts whose greedy answer is right in every digit."""
-    ids = model.generate(prompts, task.answer_size, np.random.default_rng(0), temperature=0)
+    ids = model.sample(prompts, task.answer_size, temperature=0, rng=np.random.default_rng(0))
     return task.accuracy(prompts, ids[:, prompts.shape[1] :])
 
 
@@ -85,7 +85,7 @@ def learn_one(name: str, args: argparse.Namespace) -> list[Figure]:
     """One task, and its rows of the final table."""
     task = TASKS[name]()
     config = GPTConfig(task.vocab_size, task.block_size, args.layers, args.heads, args.width, args.dropout)
-    model = GPT(config, np.random.default_rng(args.seed)).to(args.device)
+    model = GPT(config, rng=np.random.default_rng(args.seed)).to(args.device)
     run = run_of(name, args)
     train(model, task, args, run)
     run.model(model.state_dict())

@@ -68,7 +68,7 @@ class Lab:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.rng = args, np.random.default_rng(args.seed)
         config = GPTConfig(len(WORDS), LENGTH, 2, 2, args.width)
-        self.models = [GPT(config, self.rng) for _ in STAGES]
+        self.models = [GPT(config, rng=self.rng) for _ in STAGES]
         add_lora(self.models[2], args.rank, args.alpha, rng=self.rng)
         for model in self.models:
             model.to(args.device)
@@ -128,7 +128,7 @@ class Lab:
     def praise(self, model: GPT, n: int = 4000) -> tuple[float, str]:
         """How many of the model's reviews praise, and one of them."""
         start = np.full((n, 1), NUMBER["the"])
-        tokens = model.generate(start, LENGTH - 1, np.random.default_rng(2))
+        tokens = model.sample(start, LENGTH - 1, rng=np.random.default_rng(2))
         return float(np.mean(sentiment(tokens) > 0)), text(tokens[0])
 
 

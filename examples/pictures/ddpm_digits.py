@@ -149,10 +149,10 @@ def main(args: argparse.Namespace) -> None:
     train, test = digits.load()
     run = Run(args, ["step", "loss"])
     print(f"a judge learns from real digits, {args.judge_steps} steps")
-    judge = train_judge(train.pictures, train.labels, np.random.default_rng(args.seed + 2), args.judge_steps)
+    judge = train_judge(train.pictures, train.labels, args.judge_steps, rng=args.seed + 2)
     real = judge.look(test.pictures)
     known = real.accuracy(test.labels)
-    floor, ceiling = bounds(judge, train.pictures, test.pictures, np.random.default_rng(args.seed + 3))
+    floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=args.seed + 3)
     print(
         f"the judge knows {known:.1%} of the test digits; Fréchet distance of real digits {floor:.1f}, "
         f"of noise {ceiling:.0f}"

@@ -119,14 +119,13 @@ def build(beta: float, args: argparse.Namespace) -> VAE:
 @no_grad()
 def bound(model: VAE, x: Any, rng: np.random.Generator) -> float:
     """The lower bound of ln p(x), in nats a picture, with one code each."""
-    reconstruction, kl = model.terms(x, rng)
-    return -float(reconstruction.item() + kl.item()) / len(x)
+    _, reconstruction, kl = model.losses(x, rng=rng)
+    return -float(reconstruction.item() + kl.item())
 
 
-@no_grad()
 def codes(model: VAE, x: Any) -> Any:
-    """The means of q(z|x), (N, Z)."""
-    return model.encoder(to_device(x, model.encoder.mean.weight.device)).mean.numpy()
+    """The means of q(z|x), (N, Z), on the CPU."""
+    return to_device(model.encode(to_device(x, model.encoder.mean.weight.device)), "cpu")
 
 
 def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> None:
@@ -136,7 +135,7 @@ def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run
         for step in run.loop({"models": models, "optimizer": optimizer, "rng": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, 0.0, min(50, args.steps // 2), args.steps)
             batch = train[rng.integers(len(train), size=args.batch)]
-            loss = sum(model(batch, rng) for model in models)  # of no weight in common
+            loss = sum(model.loss(batch, rng=rng) for model in models)  # of no weight in common
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -160,15 +159,15 @@ def walk(model: VAE, x: Any) -> Any:
     z = np.zeros((WALK, WALK, model.latent), np.float32)
     steps = np.linspace(-2.05, 2.05, WALK)
     z[..., first], z[..., second] = steps[:, None], steps
-    return model.decode(z.reshape(WALK * WALK, model.latent))
+    return to_device(model.decode(z.reshape(WALK * WALK, model.latent)), "cpu")
 
 
 def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
     """Samples and reconstructions before the judge; and their pictures, in the run's folder."""
-    judge = train_judge(train.pictures, train.labels, np.random.default_rng(args.seed), args.judge_steps)
+    judge = train_judge(train.pictures, train.labels, args.judge_steps, rng=args.seed)
     rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
     real = judge.look(test.pictures)
-    floor, ceiling = bounds(judge, train.pictures, test.pictures, rng)
+    floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=rng)
     mean, covariance = ppca(train.pictures.reshape(-1, PIXELS), args.latent)
     covariance -= np.linalg.eigvalsh(covariance)[0] * np.eye(PIXELS)  # the pixels' means, as of the VAEs
     linear = rng.multivariate_normal(mean, covariance, n, method="eigh").reshape(test.pictures.shape)
@@ -182,8 +181,9 @@ def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Ru
     ]
     rows = [test.pictures[:16]]
     for model, file in zip(models, ("samples", "samples_small_beta"), strict=True):
-        samples = shown(model.sample(n, rng), args)
-        again = shown(model.decode(codes(model, seen(test.pictures, args))), args)
+        samples = shown(to_device(model.sample(n, rng=rng), "cpu"), args)
+        again = model.decode(codes(model, seen(test.pictures, args)))
+        again = shown(to_device(again, "cpu"), args)
         rows.append(again[:16])
         save_grid(run.path / f"{file}.png", samples[:64], 16)
         name, confidence = f"β = {model.beta:g}", judge.look(samples).confidence()
@@ -210,7 +210,7 @@ def main(args: argparse.Namespace) -> None:
 
     rng = np.random.default_rng(args.seed + 4)
     lower = float(np.mean([bound(models[0], y, rng) for _ in range(10)]))
-    closer = float(models[0].log_p(y, rng, args.draws).mean())
+    closer = float(models[0].log_p(y, args.draws, rng=rng).mean())
     wanted = f"> {mean_only if linear is None else linear:.1f}"
     figures = [
         Figure("β = 1: bound of ln p, nats a test picture", lower, wanted, best, mean_only),

@@ -85,11 +85,11 @@ def k_means(pictures: Any, codes: int, rng: np.random.Generator) -> VectorQuanti
     with all pictures in that batch."""
     quantizer = VectorQuantizer(codes, 3 * PATCH * PATCH, ema=True, decay=0.0, rng=rng)
     maps = patches(pictures)
-    quantizer.restart(maps, rng, below=np.inf)
+    quantizer.restart(maps, below=np.inf, rng=rng)
     for round in range(30):
         quantizer(maps)
         if round < 20:
-            quantizer.restart(maps, rng)
+            quantizer.restart(maps, rng=rng)
     return quantizer.eval()
 
 
@@ -148,7 +148,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
         for step in run.loop({"model": model, "optimizer": optimizer, "rng": rng}):
             if step == 0:
                 model.restart(
-                    to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device), rng, below=np.inf
+                    to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device), below=np.inf, rng=rng
                 )
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 20, min(100, args.steps // 2), args.steps)
             pictures = to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device)
@@ -157,7 +157,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
             losses.total.backward()
             optimizer.step()
             if step % RESTART_EVERY == 0 and step < 0.75 * args.steps:
-                model.restart(pictures, rng)
+                model.restart(pictures, rng=rng)
             error, commitment = losses.reconstruction.item(), losses.commitment.item()
             run.log(step=step + 1, reconstruction=error, commitment=commitment)
             run.show(losses.total.item())

@@ -122,7 +122,7 @@ def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
         for step in run.loop(things):
             if step < args.ae_steps:
                 pictures = on(batch(args.batch // 2, SIDE, rng)[0])
-                loss = first(pictures, rng) / pictures[0].size
+                loss = first.loss(pictures, rng=rng) / pictures[0].size
                 descend(loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
                 run.log(step=step, autoencoder_loss=loss.item())
                 if step + 1 == args.ae_steps:
@@ -164,7 +164,7 @@ def show(model: LatentDiffusion, args: argparse.Namespace, folder: Path) -> None
     rest = cycle(product(SIZES, POSITIONS))
     prompts = args.prompt or [caption(Scene(*pair, *next(rest))) for pair in product(SHAPES, COLOURS)]
     rng = np.random.default_rng(args.seed + 5)
-    steps = model.denoise(prompts, rng=rng, guidance=args.guidance, steps=args.sampler_steps)
+    steps = model.sample_steps(prompts, rng=rng, guidance=args.guidance, steps=args.sampler_steps)
     frames = [to_device(model.decode(x), "cpu") for x in steps]
     save_grid(folder / "prompts.png", frames[-1], len(COLOURS))
     save_film(folder / "denoising.gif", frames, len(COLOURS), scale=2)

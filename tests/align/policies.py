@@ -29,7 +29,7 @@ def gpt(vocab_size=4, block_size=8, seed=0, dtype=np.float64, **changes):
     """A small GPT whose distributions are far from uniform."""
     config = GPTConfig(vocab_size, block_size, **{"n_layer": 1, "n_head": 2, "n_embd": 8, **changes})
     rng = np.random.default_rng(seed)
-    model = GPT(config, rng).astype(dtype)
+    model = GPT(config, rng=rng).astype(dtype)
     for p in model.parameters():
         p.data = p.data + rng.standard_normal(p.shape).astype(dtype) * 0.3
     return model

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from arguments.table import Row, learned, rng
+from arguments.table import Row, learned, loss_of, rng
 from golden.formula import filled, wave
 
 from tinygen.diffusion import Process, cosine, ddim
@@ -38,7 +38,7 @@ class Noise(np.random.Generator):
 def gpt(**given: Any) -> GPT:
     """Whose weights matter."""
     return filled(
-        GPT(GPTConfig(**{"vocab_size": 5, "block_size": 6, "n_embd": 4, "n_head": 2, **given}), rng())
+        GPT(GPTConfig(**{"vocab_size": 5, "block_size": 6, "n_embd": 4, "n_head": 2, **given}), rng=rng())
     )
 
 
@@ -64,14 +64,14 @@ def told(**given: Any) -> Any:
 def autoencoder(**given: Any) -> Any:
     config = AutoencoderConfig(**{"channels": 4, "groups": 2, **given})
     x = wave(2, config.in_channels, 8, 8, k=90)
-    return learned(AutoencoderKL(config, rng()), x, Noise())
+    return loss_of(AutoencoderKL(config, rng=rng()), x, rng=Noise())
 
 
 def painter() -> Any:
     config = UNetConfig(2, 2, 4, blocks=1, groups=2, context=4)
     words = TextEncoderConfig(("red", "square"), 2, heads=2, channels=4)
     denoiser = TextDenoiser(UNet(config, rng=rng()), TextEncoder(words, rng=rng()))
-    coder = AutoencoderKL(AutoencoderConfig(1, 2, 4, (1, 2), groups=2), rng())
+    coder = AutoencoderKL(AutoencoderConfig(1, 2, 4, (1, 2), groups=2), rng=rng())
     return filled(LatentDiffusion(coder, denoiser, Process(cosine(30), "v"), 8), 0.1)
 
 
@@ -89,15 +89,15 @@ def read(**given: Any) -> Any:
 def coded(kind: type, **given: Any) -> Any:
     """A VAE's loss, and the means of what it draws."""
     model = kind(**given, rng=rng())
-    shape = (2, given.get("channels", 1), given.get("side", 8), given.get("side", 8))
+    shape = (2, given.get("in_channels", 1), given.get("side", 8), given.get("side", 8))
     if kind is VAE:
         shape = (2, given.get("data", 784))
-    return learned(model, (wave(*shape, k=95) + 1) / 2, Noise())
+    return loss_of(model, (wave(*shape, k=95) + 1) / 2, rng=Noise())
 
 
 def quantized(**given: Any) -> Any:
-    model = VQVAE(**{"channels": 1, "width": 4, "dim": 2, "codes": 5, **given}, rng=rng())
-    done = learned(model, wave(2, given.get("channels", 1), 8, 8, k=96))
+    model = VQVAE(**{"in_channels": 1, "channels": 4, "dim": 2, "num_codes": 5, **given}, rng=rng())
+    done = loss_of(model, wave(2, given.get("in_channels", 1), 8, 8, k=96))
     return [done, model.quantizer.count]
 
 
@@ -108,12 +108,12 @@ def quantizer(**given: Any) -> Any:
 
 def restarted(make: Callable[[], Any], x: Any, **given: Any) -> Any:
     module = make()
-    return module.restart(x, rng(), **given)
+    return module.restart(x, **given, rng=rng())
 
 
 def judged(**given: Any) -> Any:
     judge = Judge(rng=rng())
-    return tuple(bounds(judge, DIGITS, DIGITS[:3], rng(), **given))
+    return tuple(bounds(judge, DIGITS, DIGITS[:3], **given, rng=rng()))
 
 
 SIZES = {"channels": 8, "multipliers": (1, 3), "blocks": 2, "attention": (True, True), "heads": 2}
@@ -138,11 +138,11 @@ MODELS = {
     "models.language.gpt.GPT.forward": Row(
         lambda **k: gpt()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
-    "models.language.gpt.GPT.generate": Row(
-        lambda **k: gpt().generate(np.tile(IDS, (20, 1)), 4, rng(), **k), DRAW
+    "models.language.gpt.GPT.sample": Row(
+        lambda **k: gpt().sample(np.tile(IDS, (20, 1)), 4, **k, rng=rng()), DRAW
     ),
-    "models.language.gpt.GPT.stream": Row(
-        lambda **k: next(gpt().stream(np.tile(IDS, (20, 1)), rng(), **k)), DRAW
+    "models.language.gpt.GPT.sample_steps": Row(
+        lambda **k: next(gpt().sample_steps(np.tile(IDS, (20, 1)), **k, rng=rng())), DRAW
     ),
     "models.text_to_image.text_encoder.TextEncoderConfig": Row(
         read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}
@@ -164,8 +164,8 @@ MODELS = {
     "models.text_to_image.latent_diffusion.LatentDiffusion.sample": Row(
         lambda **k: painter().sample(["red square"], rng=rng(), **k), SAMPLING
     ),
-    "models.text_to_image.latent_diffusion.LatentDiffusion.denoise": Row(
-        lambda **k: list(painter().denoise(["red"], rng=rng(), **k)), SAMPLING
+    "models.text_to_image.latent_diffusion.LatentDiffusion.sample_steps": Row(
+        lambda **k: list(painter().sample_steps(["red"], rng=rng(), **k)), SAMPLING
     ),
     "models.pictures.vae.VAE": Row(
         lambda **k: coded(VAE, **k),
@@ -173,11 +173,11 @@ MODELS = {
     ),
     "models.pictures.vae.ConvVAE": Row(
         lambda **k: coded(ConvVAE, **k),
-        {"channels": 2, "side": 4, "width": 4, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
+        {"in_channels": 2, "side": 4, "channels": 4, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
     ),
     "models.pictures.vqvae.VQVAE": Row(
         quantized,
-        {"channels": 2, "width": 6, "dim": 3, "codes": 4, "beta": 0.5, "ema": True, "decay": 0.5},
+        {"in_channels": 2, "channels": 6, "dim": 3, "num_codes": 4, "beta": 0.5, "ema": True, "decay": 0.5},
     ),
     "models.pictures.vqvae.VectorQuantizer": Row(quantizer, {"ema": True, "decay": 0.5}),
     "models.pictures.vqvae.VectorQuantizer.restart": Row(

@@ -40,6 +40,13 @@ def learned(module: nn.Module, *inputs: Any) -> list[Any]:
     return [shapes, module(*inputs)]
 
 
+def loss_of(model: Any, x: Any, **given: Any) -> list[Any]:
+    """What a model has, and its loss."""
+    filled(model)
+    shapes = [p.shape for p in model.parameters()]
+    return [shapes, model.loss(x, **given)]
+
+
 def made(module: nn.Module, *inputs: Any) -> list[Any]:
     """The same with the values that it starts with."""
     return [[p.data for p in module.parameters()], module(*inputs)]
@@ -52,7 +59,7 @@ ROWS, MAPS, TEXT = wave(2, 5, 8, k=73), wave(2, 8, 4, 4, k=74), wave(2, 3, 6, k=
 
 
 def small_gpt() -> GPT:
-    return filled(GPT(GPTConfig(3, 6, 1, 2, 4), rng()))
+    return filled(GPT(GPTConfig(3, 6, 1, 2, 4), rng=rng()))
 
 
 def small_world() -> world.World:
@@ -342,10 +349,12 @@ NN = {
         lambda **k: nn.timestep_embedding(np.arange(3), 6, **k), {"max_period": 50.0}
     ),
     "nn.transformer.Block": Row(
-        lambda **k: learned(nn.Block(8, 2, **k, rng=rng()), ROWS),
+        lambda **k: learned(nn.Block(8, 2, **{"causal": True, **k}, rng=rng()), ROWS),
         {"causal": False, "dropout": 0.5, "bias": False, "use_rotary": True, "gelu": "none", "norm_eps": 0.1},
     ),
-    "nn.transformer.Block.forward": Row(forward(nn.Block(8, 2, rng=rng()), ROWS), {"mask": SEEN}),
+    "nn.transformer.Block.forward": Row(
+        forward(nn.Block(8, 2, causal=True, rng=rng()), ROWS), {"mask": SEEN}
+    ),
     "nn.transformer.MLP": Row(
         lambda **k: learned(nn.MLP(8, **k, rng=rng()), ROWS), {"bias": False, "gelu": "none"}
     ),

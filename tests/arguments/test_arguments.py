@@ -134,9 +134,9 @@ def rates(module):
 @pytest.mark.parametrize(
     ("make", "places"),
     [
-        (lambda rng: GPT(GPTS, rng), 1 + 3 * 2),  # the embeddings; attention's weights and both branches
+        (lambda rng: GPT(GPTS, rng=rng), 1 + 3 * 2),  # the embeddings; attention's weights and both branches
         (lambda rng: TextEncoder(TEXTS, rng=rng), 2 * 2),
-        (lambda rng: nn.Block(8, 2, dropout=P, rng=rng), 2),
+        (lambda rng: nn.Block(8, 2, causal=True, dropout=P, rng=rng), 2),
         (lambda rng: nn.ResBlock(8, 8, dropout=P, rng=rng), 1),
         (lambda rng: nn.LSTM(4, 4, 2, dropout=P, rng=rng), 1),
     ],
@@ -160,7 +160,7 @@ def test_dropout_is_in_every_residual_block_of_a_unet_and_nowhere_else():
 def test_dropout_falls_on_both_branches_of_a_block(branch):
     """With the other branch silent, and no dropout of attention's weights, a draw still matters: entries of
     what the branch adds are 0, the others are 1/(1 - p) times as large."""
-    block = table.filled(nn.Block(8, 2, dropout=P, rng=np.random.default_rng(0)))
+    block = table.filled(nn.Block(8, 2, causal=True, dropout=P, rng=np.random.default_rng(0)))
     block.attn.dropout = 0.0
     for p in (block.mlp if branch == "attn" else block.attn).proj.parameters():
         p.data = np.zeros_like(p.data)
@@ -184,7 +184,7 @@ def test_groups_and_heads_are_those_of_every_norm_and_attention():
     for module in (
         UNet(unet, rng=np.random.default_rng(0)),
         UNet(dataclasses.replace(unet, context=None), rng=np.random.default_rng(0)),
-        AutoencoderKL(AutoencoderConfig(**sizes), np.random.default_rng(0)),
+        AutoencoderKL(AutoencoderConfig(**sizes), rng=np.random.default_rng(0)),
         nn.SpatialTransformer(8, 2, 5, groups=4, rng=np.random.default_rng(0)),
     ):
         assert {norm.groups for norm in below(module, nn.GroupNorm)} == {4}
@@ -197,8 +197,8 @@ def test_groups_and_heads_are_those_of_every_norm_and_attention():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda rng: GPT(dataclasses.replace(GPTS, bias=False), rng),
-        lambda rng: nn.Block(8, 2, bias=False, rng=rng),
+        lambda rng: GPT(dataclasses.replace(GPTS, bias=False), rng=rng),
+        lambda rng: nn.Block(8, 2, causal=True, bias=False, rng=rng),
         lambda rng: nn.MultiHeadAttention(8, 2, bias=False, rng=rng),
         lambda rng: nn.CrossAttention(8, 2, 5, bias=False, rng=rng),
         lambda rng: nn.LSTM(4, 4, 2, True, bias=False, rng=rng),
@@ -210,6 +210,6 @@ def test_without_bias_nothing_has_one(make):
 
 def test_gelu_and_eps_are_those_of_every_block():
     config = dataclasses.replace(GPTS, gelu="tanh", norm_eps=0.25)
-    model = GPT(config, np.random.default_rng(0))
+    model = GPT(config, rng=np.random.default_rng(0))
     assert [mlp.gelu for mlp in below(model, nn.MLP)] == ["tanh"] * 3
     assert [norm.eps for norm in below(model, nn.LayerNorm)] == [0.25] * 7

@@ -158,7 +158,7 @@ def test_shakespeare(monkeypatch, tmp_path):
 
 
 def test_the_loss_held_back_is_that_of_all_pieces():
-    model, ids = GPT(GPTConfig(5, 4, 1, 2, 8, dropout=0.5), np.random.default_rng(0)), np.arange(15) % 5
+    model, ids = GPT(GPTConfig(5, 4, 1, 2, 8, dropout=0.5), rng=np.random.default_rng(0)), np.arange(15) % 5
     found = gpu_shakespeare.held_back_loss(model, ids, at_once=2)
     assert model.training
     pieces = [(ids[i : i + 4][None], ids[i + 1 : i + 5][None]) for i in (0, 4, 8)]

@@ -59,20 +59,23 @@ def unet(model, device, step, rng):
 
 
 def vae(model, device, step, rng):
-    return model(pictures(device, step, 3, 16), rng)
+    return model.loss(pictures(device, step, 3, 16), rng=rng)
 
 
 def conv_vae(model, device, step, rng):
-    return model(pictures(device, step, 2, 1, 8, 8), rng)
+    return model.loss(pictures(device, step, 2, 1, 8, 8), rng=rng)
 
 
 UNET = UNetConfig(2, 2, channels=4, multipliers=(1, 1), blocks=1, classes=3, dropout=0.1)
 MODELS = {
-    "gpt": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4, dropout=0.1), rng), gpt),
-    "gpt-ids": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng), gpt_of_ids_on_the_gpu),
+    "gpt": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4, dropout=0.1), rng=rng), gpt),
+    "gpt-ids": (
+        lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng=rng),
+        gpt_of_ids_on_the_gpu,
+    ),
     "unet": (lambda rng: UNet(UNET, rng=rng), unet),
     "vae": (lambda rng: VAE(16, 5, 2, rng=rng), vae),
-    "conv_vae": (lambda rng: ConvVAE(width=2, latent=2, pixels="gaussian", rng=rng), conv_vae),
+    "conv_vae": (lambda rng: ConvVAE(channels=2, latent=2, pixels="gaussian", rng=rng), conv_vae),
 }
 
 
@@ -212,9 +215,9 @@ def test_an_array_to_the_left(cupy):
 
 def test_writing(cupy):
     model = MODELS["gpt-ids"][0](rng())
-    expected = model.generate(np.array([[1, 2]]), 3, rng(), temperature=0)
+    expected = model.sample(np.array([[1, 2]]), 3, temperature=0, rng=rng())
     np.testing.assert_array_equal(
-        model.to("cuda").generate(np.array([[1, 2]]), 3, rng(), temperature=0), expected
+        model.to("cuda").sample(np.array([[1, 2]]), 3, temperature=0, rng=rng()), expected
     )
 
 
@@ -233,7 +236,7 @@ def test_a_whole_model_there_and_back(cupy):
 
 def test_adapters_stand_beside_their_weights(cupy, tmp_path):
     """Whether they are merged is looked at once; and their files are those of the CPU."""
-    model = GPT(GPTConfig(7, 6, n_layer=1, n_head=2, n_embd=8), rng())
+    model = GPT(GPTConfig(7, 6, n_layer=1, n_head=2, n_embd=8), rng=rng())
     there = copy.deepcopy(model).to("cuda")
     for each in (model, there):
         add_lora(each, 2, 4.0, rng=rng())
@@ -267,7 +270,7 @@ def test_devices_that_do_not_mix(cupy):
     with pytest.raises(
         TypeError, match=r"^linear\(.*arrays on cpu and on cuda do not mix; move one with \.to"
     ):
-        model(x, rng())
+        model.loss(x, rng=rng())
 
 
 def test_targets_on_the_gpu_and_logits_not(cupy):

@@ -22,7 +22,7 @@ RATE = r"\n\n(\d+) tokens(, [\d.]+ a second; the first, with the prompt of \d+, 
 
 def random_model():
     rng = np.random.default_rng(0)
-    model = GPT(GPTConfig(300, 64, n_layer=1, n_head=2, n_embd=16, gelu="tanh"), rng)
+    model = GPT(GPTConfig(300, 64, n_layer=1, n_head=2, n_embd=16, gelu="tanh"), rng=rng)
     for p in model.parameters():
         p.data = p.data + 0.5 * rng.standard_normal(p.shape, dtype=np.float32)
     return model
@@ -47,7 +47,7 @@ def test_it_writes_what_the_model_generates(tmp_path, prompt, begin):
     head, text = done.stdout.split("\n\n", 1)
     assert head.startswith(f"{model.num_parameters():,} parameters, read in ")
     ids = TOKENIZER.encode(begin + prompt, "all")
-    ids = model.generate(ids[None], 40, np.random.default_rng(0), temperature=0)[0]
+    ids = model.sample(ids[None], 40, temperature=0, rng=np.random.default_rng(0))[0]
     written = TOKENIZER.decode(ids[ids < 280]).removeprefix(begin)
     assert END not in written
     assert text[: re.search(RATE, text).start()] == written

@@ -30,7 +30,7 @@ def test_gpt_text(monkeypatch):
     example = module("gpt_text.py")
     args = flags(monkeypatch, example, **TEXT)
     ids = np.random.default_rng(0).integers(7, size=60)
-    model, other = exact(GPT(GPTConfig(7, 5, 1, 2, 8, bias=False), np.random.default_rng(1)))
+    model, other = exact(GPT(GPTConfig(7, 5, 1, 2, 8, bias=False), rng=np.random.default_rng(1)))
     run = Loop(args.steps)
     example.train_model(model, ids[:50], ids[50:], args, run)
 
@@ -51,7 +51,7 @@ def test_the_losses_that_gpt_text_reports(monkeypatch):
     example = module("gpt_text.py")
     args = flags(monkeypatch, example, **TEXT, eval_batches=2)
     ids = np.random.default_rng(0).integers(7, size=340)  # 67 pieces: two batches of 64 at most
-    model, _ = exact(GPT(GPTConfig(7, 5, 1, 2, 8), np.random.default_rng(1)))
+    model, _ = exact(GPT(GPTConfig(7, 5, 1, 2, 8), rng=np.random.default_rng(1)))
     pieces = np.arange(67 * 5).reshape(67, 5)
     wanted = -np.mean(log_p(model(ids[pieces])[0].data, ids[pieces + 1]))
     assert example.whole_loss(model, ids, 5) == pytest.approx(wanted, rel=1e-12)
@@ -79,7 +79,7 @@ def test_gpt_algorithms(monkeypatch, name):
     args = flags(monkeypatch, example, task=name, batch=3, steps=4, lr=0.02)
     task = example.TASKS[name]()
     config = GPTConfig(task.vocab_size, task.block_size, 1, 2, 8)
-    model, other = exact(GPT(config, np.random.default_rng(1)))
+    model, other = exact(GPT(config, rng=np.random.default_rng(1)))
     example.train(model, task, args, Loop(4))
 
     rng = np.random.default_rng(args.seed + 1)

@@ -150,17 +150,17 @@ def test_latent_diffusion_shapes(monkeypatch):
     assert (kept.reconstruction, kept.kl_weight) == ("l2", 1e-6)
     for step in range(2):
         x = shapes.batch(6, 32, rng)[0]
-        q = first.encode(x)
+        q = first.posterior(x)
         noise = rng.standard_normal(q.mean.shape, np.float32)
-        picture = first.decode(q.mean + np.exp(q.logvar / 2) * noise)
+        picture = first.to_pictures(q.mean + np.exp(q.logvar / 2) * noise)
         loss = (((picture - x) ** 2).sum() + 1e-6 * kl_to_standard(*q)) / 6 / (3 * 32 * 32)
         training.step(loss, warmup_cosine(step, args.ae_lr, args.ae_lr / 50, 1, 2))
-    codes = first.encode(shapes.batch(8, 32, rng)[0]).mean.data
+    codes = first.encode(shapes.batch(8, 32, rng)[0])
     first.scale.data = np.asarray(1 / codes.std(), np.float32)
     assert model.autoencoder.scale.data == pytest.approx(1 / codes.std(), rel=1e-6)
 
     drawings, scenes = shapes.batch(8, 32, np.random.default_rng(args.seed + 1))
-    codes = first.encode(drawings).mean.data * first.scale.data
+    codes = first.encode(drawings) * first.scale.data
     captions = [shapes.caption(scene) for scene in scenes]
     training, dropped = Training(second, betas=(0.9, 0.99), clip=1.0, average=0.999), 0
     for step in range(3):
@@ -258,7 +258,7 @@ def test_vqvae_shapes(monkeypatch, codebook):
     example.train_model(model, tests, args, run)
 
     rng, training = np.random.default_rng(args.seed + 1), Training(other)
-    other.restart(shapes.batch(2, 16, rng)[0], rng, below=np.inf)
+    other.restart(shapes.batch(2, 16, rng)[0], below=np.inf, rng=rng)
     quantizer, told = other.quantizer, []
     for step in range(3):
         x = shapes.batch(2, 16, rng)[0]
@@ -283,7 +283,7 @@ def test_vqvae_shapes(monkeypatch, codebook):
         quantizer.count.data = 0.6 * quantizer.count.data + 0.4 * np.bincount(codes, minlength=40)
         training.step(loss, warmup_cosine(step, 0.01, 0.0005, 1, 3))
         if step == 0:  # and every 50 steps
-            assert other.restart(x, rng) > 0
+            assert other.restart(x, rng=rng) > 0
         told.append((error.item(), commitment.item()))
     same(model, other, 1e-7)
     for name in ("codebook", "count"):

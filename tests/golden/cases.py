@@ -82,7 +82,9 @@ LAYERS = {
         (wave(2, 3, 6, k=30), wave(2, 4, 5, k=31)),
         lambda m, x, context: m(x, context, REAL[:, None, None]),
     ),
-    "block": Case(lambda: nn.Block(6, 2, gelu="none", norm_eps=0.1, rng=RNG), (wave(2, 4, 6, k=28),)),
+    "block": Case(
+        lambda: nn.Block(6, 2, causal=True, gelu="none", norm_eps=0.1, rng=RNG), (wave(2, 4, 6, k=28),)
+    ),
     "block-everywhere": Case(
         lambda: nn.Block(6, 2, causal=False, gelu="none", rng=RNG), (wave(2, 4, 6, k=28),)
     ),

@@ -37,7 +37,7 @@ class Noise(np.random.Generator):
 
 
 def gpt(**changes):
-    return lambda: GPT(GPTConfig(5, 6, 2, 2, 8, **changes), RNG)
+    return lambda: GPT(GPTConfig(5, 6, 2, 2, 8, **changes), rng=RNG)
 
 
 def text_encoder():
@@ -50,13 +50,18 @@ def unet(**options):
 
 
 def autoencoder():
-    return AutoencoderKL(AutoencoderConfig(3, 2, 4, (1, 2), groups=2), RNG)
+    return AutoencoderKL(AutoencoderConfig(3, 2, 4, (1, 2), groups=2), rng=RNG)
+
+
+def sums(losses, x):
+    """The parts of a VAE's loss, summed over the batch."""
+    return losses.reconstruction * len(x), losses.kl * len(x)
 
 
 def losses_and_code(model, x):
-    """The two terms, and the moments of the code."""
+    """The two parts of the loss, and the moments of the code."""
     q = model.encoder(x)
-    return *model.terms(x, Noise()), q.mean, q.logvar
+    return *sums(model.losses(x, rng=Noise()), x), q.mean, q.logvar
 
 
 def texts_to_codes(model, x):
@@ -83,16 +88,20 @@ MODELS = {
     "latent_diffusion": Case(
         lambda: TextDenoiser(unet(context=6), text_encoder()), (PICTURES,), texts_to_codes, 1e-5
     ),
-    "autoencoder": Case(autoencoder, (PICTURES,), lambda m, x: (*m.encode(x), *m.terms(x, Noise()))),
-    "autoencoder-decoder": Case(autoencoder, (wave(2, 2, 3, 4, k=42),), lambda m, z: m.decode(z)),
+    "autoencoder": Case(
+        autoencoder, (PICTURES,), lambda m, x: (*m.posterior(x), *sums(m.losses(x, rng=Noise()), x))
+    ),
+    "autoencoder-decoder": Case(autoencoder, (wave(2, 2, 3, 4, k=42),), lambda m, z: m.to_pictures(z)),
     "vae": Case(lambda: VAE(6, 5, 2, rng=RNG), ((wave(3, 6, k=43) + 1) / 2,), losses_and_code),
     "vae-gaussian": Case(
         lambda: VAE(6, 5, 2, pixels="gaussian", beta=0.3, rng=RNG),
         (wave(3, 6, k=43),),
-        lambda m, x: m(x, Noise()),
+        lambda m, x: m.loss(x, rng=Noise()),
     ),
-    "conv_vae": Case(lambda: ConvVAE(1, 8, 2, 3, beta=0.3, rng=RNG), (DIGITS,), lambda m, x: m(x, Noise())),
-    "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m(x)[:4]),
+    "conv_vae": Case(
+        lambda: ConvVAE(1, 8, 2, 3, beta=0.3, rng=RNG), (DIGITS,), lambda m, x: m.loss(x, rng=Noise())
+    ),
+    "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m.losses(x)[:4]),
     "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),
     "denoiser": Case(
         lambda: Denoiser(2, 6, waves=3, rng=RNG), (wave(2, 2, k=45),), lambda m, x: m(x, STEPS), 1e-6

@@ -127,12 +127,14 @@ def of_noise(model: Any, device: str, rng: np.random.Generator) -> Tensor:
 
 
 def of_pixels(*shape: int) -> Loss:
-    return lambda model, device, rng: model(to_device(rng.random(shape, dtype=np.float32), device), rng)
+    return lambda model, device, rng: model.loss(
+        to_device(rng.random(shape, dtype=np.float32), device), rng=rng
+    )
 
 
 PICTURES = UNetConfig(3, 3, channels=32, multipliers=(1, 2), blocks=1, classes=10)
 COURSES = {
-    "GPT": Course(lambda rng: GPT(GPTConfig(65, 64, n_layer=2, n_head=2, n_embd=64), rng), of_text),
+    "GPT": Course(lambda rng: GPT(GPTConfig(65, 64, n_layer=2, n_head=2, n_embd=64), rng=rng), of_text),
     "UNet": Course(lambda rng: UNet(PICTURES, rng=rng), of_noise),
     "VAE": Course(lambda rng: VAE(rng=rng), of_pixels(16, 784)),
     "convolutional VAE": Course(lambda rng: ConvVAE(rng=rng), of_pixels(16, 1, 8, 8)),

@@ -35,7 +35,7 @@ def shakespeare(device: str) -> Figures:
     train, held_back = train_val_split(tokenizer.encode(text))
     config = GPTConfig(tokenizer.vocab_size, CONTEXT, LAYERS, HEADS, WIDTH, dropout=0.2, bias=False)
     rng = DeviceGenerator(1337)
-    model = GPT(config, rng).to(device)
+    model = GPT(config, rng=rng).to(device)
     optimizer = AdamW(decay_groups(model, 0.1), lr=1e-3, betas=(0.9, 0.99))
     best, start = math.inf, time.perf_counter()
     for step in range(STEPS):

@@ -30,9 +30,9 @@ NEVER = "never waited"
 
 def losses(device: str, rng: DeviceGenerator) -> dict[str, tuple[nn.Module, Loss]]:
     """Models on the device and the losses of batches drawn for them, by names."""
-    gpt = GPT(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=16, dropout=0.1), rng).to(device)
+    gpt = GPT(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=16, dropout=0.1), rng=rng).to(device)
     unet = UNet(UNetConfig(1, 1, channels=8, multipliers=(1, 2), blocks=1, dropout=0.1), rng=rng).to(device)
-    vae = ConvVAE(width=4, latent=2, rng=rng).to(device)
+    vae = ConvVAE(channels=4, latent=2, rng=rng).to(device)
     process, text = Process(cosine(10)), rng.integers(11, size=64)
     text_there = Tensor(text).to(device)
     pictures = Tensor(rng.random((16, 1, 8, 8), dtype=np.float32)).to(device).data
@@ -47,7 +47,7 @@ def losses(device: str, rng: DeviceGenerator) -> dict[str, tuple[nn.Module, Loss
         "GPT": (gpt, lambda: tokens(text)),
         "GPT, text on the GPU": (gpt, lambda: tokens(text_there)),
         "UNet": (unet, lambda: simple_loss(process, unet, 2 * some() - 1, rng=rng)),
-        "VAE": (vae, lambda: vae(some(), rng)),
+        "VAE": (vae, lambda: vae.loss(some(), rng=rng)),
     }
 
 

@@ -42,7 +42,7 @@ class UNetBlock(nn.Module):
 
 
 def gpt_block() -> tuple[nn.Module, np.ndarray]:
-    return nn.Block(4, 2, rng=np.random.default_rng(2)), normal(2, 3, 4)
+    return nn.Block(4, 2, causal=True, rng=np.random.default_rng(2)), normal(2, 3, 4)
 
 
 def unet_block() -> tuple[nn.Module, np.ndarray]:

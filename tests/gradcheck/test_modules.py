@@ -60,7 +60,7 @@ def test_a_method_of_a_module():
 
 
 def test_tied_weights_stay_tied_and_are_one_variable():
-    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4), rng())
+    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4), rng=rng())
     report = gradcheck(model, np.array([[0, 3, 2]]))
     assert report
     assert [r.name for r in report.results].count("parameter wte.weight") == 1
@@ -219,7 +219,7 @@ class Attention(nn.MultiHeadAttention):
 
 
 def gpt(**parts):
-    model = GPT(GPTConfig(vocab_size=7, block_size=4, n_layer=2, n_head=2, n_embd=8), rng())
+    model = GPT(GPTConfig(vocab_size=7, block_size=4, n_layer=2, n_head=2, n_embd=8), rng=rng())
     for p in model.parameters():
         p.data = p.data + 0.3 * rng(p.size).standard_normal(p.shape, dtype=np.float32)
     for name, part in parts.items():
@@ -254,7 +254,7 @@ def test_the_gpt_itself_is_right():
 
 
 def test_the_first_of_two_culprits_is_named():
-    block = nn.Block(8, 2, rng=rng())
+    block = nn.Block(8, 2, causal=True, rng=rng())
     block.attn, block.mlp = Attention(8, 2, True, rng=rng()), MLP(8, rng=rng())
     assert gradcheck(block, X).culprit.op == "unscaled_attention"
 

@@ -129,7 +129,7 @@ def test_of_many_variables_those_that_are_wrong_are_shown():
     class Layer(nn.Module):
         def __init__(self):
             self.first, self.last = (
-                nn.Block(4, 1, rng=np.random.default_rng(0)),
+                nn.Block(4, 1, causal=True, rng=np.random.default_rng(0)),
                 nn.Linear(4, 2, rng=np.random.default_rng(1)),
             )
 
@@ -142,7 +142,8 @@ def test_of_many_variables_those_that_are_wrong_are_shown():
     assert "\n  3 more: 1 WRONG, 2 OK\n" in words
     assert "\n  13 variables: 13 OK\n" in str(
         gradcheck(
-            nn.Block(4, 1, rng=np.random.default_rng(0)), np.random.default_rng(0).normal(size=(2, 3, 4))
+            nn.Block(4, 1, causal=True, rng=np.random.default_rng(0)),
+            np.random.default_rng(0).normal(size=(2, 3, 4)),
         )
     )
 

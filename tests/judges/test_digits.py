@@ -129,7 +129,7 @@ def test_pictures_of_another_kind(shape):
 def test_moved_pictures():
     """Each is one of the nine shifts of itself, and all nine occur (each is missed by 300 with 5e-16)."""
     x = np.random.default_rng(0).uniform(-1, 1, (300, 1, 8, 8)).astype(np.float32)
-    found = module.moved(x, np.random.default_rng(1))
+    found = module.shift_at_random(x, rng=np.random.default_rng(1))
     assert found.shape == x.shape
     wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
     shifts = [wide[:, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
@@ -148,7 +148,7 @@ def real():
 
 @pytest.fixture(scope="module")
 def novice(real):
-    return train_judge(*real[0], np.random.default_rng(0), steps=200)
+    return train_judge(*real[0], steps=200, rng=0)
 
 
 def test_it_learns(novice, real):
@@ -159,14 +159,14 @@ def test_it_learns(novice, real):
 
 def test_the_same_seed_is_the_same_judge(real):
     train, _ = real
-    a, b = (train_judge(*train, np.random.default_rng(3), steps=30) for _ in range(2))
+    a, b = (train_judge(*train, steps=30, rng=3) for _ in range(2))
     np.testing.assert_array_equal(a.fc.weight.data, b.fc.weight.data)
 
 
 def test_a_distance_rises_with_the_noise(novice, real):
     """Between the floor and the ceiling, in the order of how much is wrong with the pictures."""
     train, test = real
-    floor, ceiling = bounds(novice, train.pictures, test.pictures, np.random.default_rng(0))
+    floor, ceiling = bounds(novice, train.pictures, test.pictures, rng=0)
     assert 0 < floor < ceiling / 20
     noise = np.random.default_rng(1).uniform(-1, 1, test.pictures.shape).astype(np.float32)
     features = novice.look(test.pictures).features
@@ -177,13 +177,13 @@ def test_a_distance_rises_with_the_noise(novice, real):
 
 def test_too_few_pictures_for_a_floor(novice):
     with pytest.raises(ValueError, match="N = 6 needs as many training pictures, got 5"):
-        bounds(novice, np.zeros((5, 1, 8, 8)), np.zeros((6, 1, 8, 8)), np.random.default_rng(0))
+        bounds(novice, np.zeros((5, 1, 8, 8)), np.zeros((6, 1, 8, 8)), rng=0)
 
 
 @pytest.mark.slow
 def test_the_judge_knows_its_digits(real):
     """Measured with five seeds: 0.986 to 0.994 of the test pictures."""
     train, test = real
-    judge = train_judge(*train, np.random.default_rng(0))
+    judge = train_judge(*train, rng=0)
     assert judge.look(test.pictures).accuracy(test.labels) >= 0.98
     assert judge.look(train.pictures).accuracy(train.labels) >= 0.995

@@ -23,7 +23,7 @@ LAYERS = {
     "BatchNorm": (lambda: nn.BatchNorm(4), (5, 4)),
     "BatchNorm, evaluated": (lambda: nn.BatchNorm(4).eval(), (5, 4)),
     "MultiHeadAttention": (lambda: nn.MultiHeadAttention(4, 2, use_rotary=True, rng=rng()), (2, 3, 4)),
-    "Block": (lambda: nn.Block(4, 2, rng=rng()), (2, 3, 4)),
+    "Block": (lambda: nn.Block(4, 2, causal=True, rng=rng()), (2, 3, 4)),
     "ResBlock": (lambda: nn.ResBlock(4, 8, rng=rng()), (2, 4, 3, 3)),
     "ResBlock, the identity": (lambda: nn.ResBlock(4, 4, rng=rng()), (2, 4, 3, 3)),
     "RNN": (lambda: nn.RNN(4, 3, rng=rng()), (2, 3, 4)),

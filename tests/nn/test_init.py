@@ -124,7 +124,7 @@ def test_embeddings_start_standard_normal():
 
 
 def test_the_same_seed_draws_the_same_weights():
-    a, b = nn.Block(8, 2, rng=rng()), nn.Block(8, 2, rng=rng())
+    a, b = nn.Block(8, 2, causal=True, rng=rng()), nn.Block(8, 2, causal=True, rng=rng())
     for name, array in a.state_dict().items():
         np.testing.assert_array_equal(array, b.state_dict()[name])
     assert (a.attn.qkv.weight.data[:8] != a.attn.proj.weight.data).any()

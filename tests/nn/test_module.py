@@ -469,7 +469,7 @@ def test_repr_is_the_tree_with_arguments_and_counts():
             rng = np.random.default_rng(0)
             self.wte = nn.Embedding(10, 8, rng=rng)
             self.position = nn.Parameter(np.zeros((4, 8)))
-            self.blocks = nn.ModuleList(nn.Block(8, 2, dropout=0.1, rng=rng) for _ in range(3))
+            self.blocks = nn.ModuleList(nn.Block(8, 2, causal=True, dropout=0.1, rng=rng) for _ in range(3))
             self.net = nn.Sequential(nn.Linear(8, 8, bias=False, rng=rng), ops.silu, nn.GroupNorm(2, 8))
             self.conv = nn.Conv2d(8, 4, 3, stride=2, padding=1, rng=rng)
             self.head = nn.Linear(8, 10, bias=False, rng=rng)

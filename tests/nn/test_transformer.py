@@ -37,7 +37,7 @@ def as_function_of_parameters(module):
 
 
 def test_block_is_its_formula():
-    block, x = nn.Block(C, H, rng=rng()).astype(np.float64), tokens()
+    block, x = nn.Block(C, H, causal=True, rng=rng()).astype(np.float64), tokens()
     for i, p in enumerate(block.parameters()):  # no two of its norms alike
         p.data += rng(i).standard_normal(p.shape)
     y = x + block.attn(block.ln1(x)).data
@@ -49,7 +49,7 @@ def test_block_is_its_formula():
 
 
 def test_block_with_zero_projections_is_the_identity():
-    block, x = nn.Block(C, H, rng=rng()).astype(np.float64), tokens()
+    block, x = nn.Block(C, H, causal=True, rng=rng()).astype(np.float64), tokens()
     for name, p in block.named_parameters():
         if "proj" in name:
             p.data = np.zeros_like(p.data)
@@ -64,7 +64,7 @@ def test_gelu_is_exact_or_by_tanh():
 
 
 def test_without_bias_there_is_none():
-    names = [name for name, _ in nn.Block(C, H, bias=False, rng=rng()).named_parameters()]
+    names = [name for name, _ in nn.Block(C, H, causal=True, bias=False, rng=rng()).named_parameters()]
     assert names == [
         *("ln1.weight", "attn.qkv.weight", "attn.proj.weight"),
         *("ln2.weight", "mlp.fc.weight", "mlp.proj.weight"),
@@ -72,27 +72,27 @@ def test_without_bias_there_is_none():
 
 
 def test_the_number_of_parameters_is_12_c_squared_and_13_c():
-    assert nn.Block(C, H, rng=rng()).num_parameters() == 12 * C * C + 13 * C
+    assert nn.Block(C, H, causal=True, rng=rng()).num_parameters() == 12 * C * C + 13 * C
 
 
 @pytest.mark.parametrize(
     "kwargs", [{}, {"causal": False, "gelu": "none"}, {"use_rotary": True, "bias": False}]
 )
 def test_gradients_of_all_parameters(kwargs):
-    block = nn.Block(C, H, rng=rng(), **kwargs).astype(np.float64)
+    block = nn.Block(C, H, **{"causal": True, **kwargs}, rng=rng()).astype(np.float64)
     # Norm weights away from 1, biases away from 0, and weights large enough for attention to be uneven.
     values = [p.data + 0.5 * rng(i).standard_normal(p.shape) for i, p in enumerate(block.parameters())]
     assert gradcheck(as_function_of_parameters(block), tokens(), *values)
 
 
 def test_second_derivatives_of_all_parameters():
-    block = nn.Block(2, 1, bias=False, use_rotary=True, rng=rng()).astype(np.float64)
+    block = nn.Block(2, 1, causal=True, bias=False, use_rotary=True, rng=rng()).astype(np.float64)
     values = [p.data + 0.5 * rng(i).standard_normal(p.shape) for i, p in enumerate(block.parameters())]
     assert gradcheck(as_function_of_parameters(block), tokens(2, 2), *values, order=2)
 
 
 def test_gradients_with_dropout_go_through_the_same_mask():
-    block = nn.Block(C, H, dropout=0.3, rng=rng()).astype(np.float64)
+    block = nn.Block(C, H, causal=True, dropout=0.3, rng=rng()).astype(np.float64)
     state = rng(5).bit_generator.state
 
     def f(x):
@@ -109,7 +109,7 @@ def test_gradients_with_dropout_go_through_the_same_mask():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_stack_of_blocks_with_caches_equals_the_full_pass(dtype, use_rotary):
     t, c = 16, 32
-    blocks = [nn.Block(c, 4, use_rotary=use_rotary, rng=rng(i)).astype(dtype) for i in range(3)]
+    blocks = [nn.Block(c, 4, causal=True, use_rotary=use_rotary, rng=rng(i)).astype(dtype) for i in range(3)]
     x = tokens(t, c, dtype)
     caches = [nn.KVCache(t) for _ in blocks]
 
@@ -130,7 +130,7 @@ def test_a_checkpointed_block_has_the_same_gradients_with_dropout_too():
     x = tokens(dtype=np.float32)
     gradients = []
     for run in (lambda block: block(x), lambda block: checkpoint(block, x)):
-        block = nn.Block(C, H, dropout=0.2, rng=rng())
+        block = nn.Block(C, H, causal=True, dropout=0.2, rng=rng())
         (run(block) * 1.0).sum().backward()
         gradients.append([p.grad for p in block.parameters()])
     for a, b in zip(*gradients, strict=True):
@@ -141,7 +141,9 @@ def test_training_and_sampling_with_another_array_type_make_no_numpy_arrays():
     """As on a GPU, with `Foreign` in the place of CuPy's arrays: everything here in one model."""
 
     def run(convert):
-        model = nn.ModuleList(nn.Block(C, H, dropout=0.1, use_rotary=True, rng=rng(i)) for i in range(2))
+        model = nn.ModuleList(
+            nn.Block(C, H, causal=True, dropout=0.1, use_rotary=True, rng=rng(i)) for i in range(2)
+        )
         model.append(nn.BatchNorm(T))
         model.astype(np.float64).convert(convert)
         optimizers = [AdamW(decay_groups(model, 0.1), lr=0.1), SGD(model.parameters(), 0.1, momentum=0.9)]
@@ -168,7 +170,7 @@ def test_training_and_sampling_with_another_array_type_make_no_numpy_arrays():
 def test_parity_with_torch(dtype):
     torch = pytest.importorskip("torch")
     t, c = 5, 8
-    block = nn.Block(c, H, gelu="none", rng=rng()).astype(dtype)
+    block = nn.Block(c, H, causal=True, gelu="none", rng=rng()).astype(dtype)
     theirs = torch.nn.TransformerEncoderLayer(
         c, H, 4 * c, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     ).to(getattr(torch, dtype.__name__))

@@ -153,7 +153,7 @@ def test_noise_of_diffusion_and_of_a_vae():
     np.testing.assert_array_equal(seen[0], Process(cosine(10)).diffuse(x, t, noise))
     q = Posterior(Tensor(x), Tensor(x))
     expected = 1 + math.exp(0.5) * noise_like(x, DeviceGenerator(7))
-    np.testing.assert_allclose(q.sample(DeviceGenerator(7)).data, expected, rtol=1e-6)
+    np.testing.assert_allclose(q.sample(rng=DeviceGenerator(7)).data, expected, rtol=1e-6)
 
 
 # -- rng, or a seed --------------------------------------------------------------------------------

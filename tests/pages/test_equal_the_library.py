@@ -118,7 +118,7 @@ def test_a_step_of_the_engine():
 def gpt_and_params(V=11, block_size=8, n_layer=2, H=2, C=8):
     params = load("gpt").init(V, block_size, n_layer, C, rng())
     config = GPTConfig(V, block_size, n_layer=n_layer, n_head=H, n_embd=C, bias=False)
-    model = GPT(config, rng()).astype(np.float64)
+    model = GPT(config, rng=rng()).astype(np.float64)
     set_weights_of_gpt(model, params)
     return model, params
 
@@ -171,12 +171,12 @@ def test_gpt_samples(temperature):
     tokens = rng().integers(0, 11, (3, 2))
     ours = load("gpt").sample(params, tokens, 10, 2, 2, rng(), temperature)
     assert ours.shape == (3, 12)
-    np.testing.assert_array_equal(ours, model.generate(tokens, 10, rng(), temperature))
+    np.testing.assert_array_equal(ours, model.sample(tokens, 10, temperature, rng=rng()))
 
 
 def test_gpt_starts_like_the_library():
     params = load("gpt").init(300, 200, 2, 64, rng())
-    model = GPT(GPTConfig(300, 200, n_layer=2, n_head=2, n_embd=64, bias=False), rng())
+    model = GPT(GPTConfig(300, 200, n_layer=2, n_head=2, n_embd=64, bias=False), rng=rng())
     assert {gpt_name(name) for name in params} == {name for name, _ in model.named_parameters()}
     for name, w in model.named_parameters():
         ours = next(p for key, p in params.items() if gpt_name(key) == name)
@@ -206,7 +206,7 @@ def test_vae():
     x, eps = rng().random((4, 8)), rng().standard_normal((4, 4), np.float32)  # the library draws in float32
     grads = {}
     value = page.train_step(params, x, Draws(eps.astype(np.float64)), lambda _, g: grads.update(g))
-    loss = model(x, Draws(eps))
+    loss = model.loss(x, rng=Draws(eps))
     loss.backward()
     theirs = dict(model.named_parameters())
     theirs = {
@@ -222,7 +222,7 @@ KINDS = (("W", "weight"), ("b", "bias"))
 def test_vae_samples():
     model, params = vae_and_params()
     z = rng().standard_normal((5, 4))
-    assert difference(load("vae").sample(params, 5, Draws(z)), model.sample(5, Draws(z))) == 0.0
+    assert difference(load("vae").sample(params, 5, Draws(z)), model.sample(5, rng=Draws(z))) == 0.0
 
 
 def test_vae_starts_like_the_library():
@@ -299,11 +299,11 @@ class Autoencoder(AutoencoderKL):
         self.f = f
         self.register_buffer("scale", np.ones(()))
 
-    def encode(self, x):
+    def posterior(self, x):
         h = ops.silu(ops.conv2d(x, self.p["E1"], stride=self.f))
         return Posterior(*ops.split(ops.conv2d(h, self.p["E2"]), 2, axis=1))
 
-    def decode(self, z):
+    def to_pictures(self, z):
         return ops.conv_transpose2d(ops.silu(ops.conv2d(z, self.p["D1"])), self.p["D2"], stride=self.f)
 
 
@@ -348,7 +348,7 @@ def test_the_autoencoder_of_latent_diffusion():
     page, first, _, model = latent_case()
     x, eps = rng().standard_normal((3, 3, 8, 8)), rng().standard_normal((3, 2, 4, 4), np.float32)
     value, grads = value_and_grads(lambda p: page.autoencoder_loss(p, x, eps.astype(np.float64)), first)
-    loss = model.autoencoder(x, Draws(eps))
+    loss = model.autoencoder.loss(x, rng=Draws(eps))
     loss.backward()
     assert difference(value, loss.item()) == 0.0
     assert difference(grads, grads_of(model.autoencoder)) == 0.0

@@ -82,7 +82,7 @@ class Shuffled:
 
 def things():
     rng = np.random.default_rng(0)
-    model = GPT(GPTConfig(vocab_size=8, block_size=6, n_layer=2, n_head=2, n_embd=8, dropout=0.2), rng)
+    model = GPT(GPTConfig(vocab_size=8, block_size=6, n_layer=2, n_head=2, n_embd=8, dropout=0.2), rng=rng)
     return {
         "model": model,
         "optimizer": AdamW(model.parameters(), lr=0.01),

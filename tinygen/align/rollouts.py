@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import Module
-from tinygen.ops.random import RNGLike, as_generator
+from tinygen.ops.random import RNGLike
 from tinygen.tensor import Array
 from tinygen.types import Ids, Mask, TensorLike
 
@@ -74,7 +74,7 @@ def rollout(
     mask. Tokens are drawn from the whole distribution: without the improbable ones (top-k, top-p), they would
     come from another policy than the one that scores them, and its divergence could seem negative."""
     prompts = np.asarray(prompts)
-    tokens: Ids = model.generate(prompts, length, rng=as_generator(rng), temperature=temperature)
+    tokens: Ids = model.sample(prompts, length, temperature, rng=rng)
     mask = response_mask(tokens, prompts.shape[1], end)
     if end is not None:
         tokens[:, prompts.shape[1] :][~mask[:, prompts.shape[1] :]] = end

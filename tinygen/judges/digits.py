@@ -77,28 +77,29 @@ class Judge(nn.Module):
         )
 
 
-def train_judge(pictures: TensorLike, labels: Any, rng: np.random.Generator, steps: int = 2000) -> Judge:
+def train_judge(pictures: TensorLike, labels: Any, steps: int = 2000, *, rng: RNGLike) -> Judge:
     """A judge that has learned from pictures (N, 1, 8, 8) in [-1, 1] and labels (N,), in some seconds.
 
     Each time it sees a picture, that is moved by up to one pixel in each direction. Of the test pictures of
     `digits.load()` it knows 99 %, of those it learned from all. `steps` must be above 20."""
+    rng = as_generator(rng)
     judge = Judge(rng=rng)
     optimizer = Adam(judge.parameters(), lr=LR)
     for step in range(steps):
         optimizer.lr = warmup_cosine(step, LR, 0.0, WARMUP, steps)
         these = rng.integers(len(pictures), size=BATCH)
-        loss = ops.cross_entropy(judge(moved(pictures[these], rng)), labels[these])
+        loss = ops.cross_entropy(judge(shift_at_random(pictures[these], rng=rng)), labels[these])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return judge
 
 
-def moved(pictures: TensorLike, rng: np.random.Generator) -> Any:
+def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> Any:
     """Each of N pictures moved by -1, 0 or 1 pixel down and across, with paper (-1) where it was not."""
     n, _, h, w = pictures.shape
     wide = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
-    down, across = rng.integers(3, size=(2, n, 1, 1))
+    down, across = as_generator(rng).integers(3, size=(2, n, 1, 1))
     rows, columns = down + np.arange(h)[:, None], across + np.arange(w)  # (N, H, 1), (N, 1, W)
     return wide[np.arange(n)[:, None, None], 0, rows, columns][:, None]
 
@@ -113,15 +114,16 @@ class Bounds(NamedTuple):
     ceiling: float  # of as many pictures of noise
 
 
-def bounds(judge: Judge, train: Any, test: Any, rng: np.random.Generator, draws: int = 5) -> Bounds:
+def bounds(judge: Judge, train: Any, test: Any, draws: int = 5, *, rng: RNGLike) -> Bounds:
     """Distances to N pictures `test` at N: the mean for `draws` choices of N of the pictures `train`, and for
     pixels uniform in [-1, 1]. A model's samples are to be compared with `test` at this N too."""
     if len(train) < len(test):
         raise ValueError(f"the floor at N = {len(test)} needs as many training pictures, got {len(train)}")
-    real, seen = judge.look(test).features, judge.look(train).features
-    chosen = [rng.choice(len(seen), len(real), replace=False) for _ in range(draws)]
+    rng = as_generator(rng)
+    real, of_train = judge.look(test).features, judge.look(train).features
+    chosen = [rng.choice(len(of_train), len(real), replace=False) for _ in range(draws)]
     noise = rng.uniform(-1, 1, test.shape).astype(np.float32)
     return Bounds(
-        float(np.mean([frechet(seen[these], real) for these in chosen])),
+        float(np.mean([frechet(of_train[these], real) for these in chosen])),
         frechet(judge.look(noise).features, real),
     )

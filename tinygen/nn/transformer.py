@@ -31,20 +31,21 @@ class MLP(Module):
 
 
 class Block(Module):
-    """x += attn(ln1(x)); x += mlp(ln2(x)): (B, T, C) -> (B, T, C). `dropout` falls on the attention
-    weights and on what each branch adds. The weights that write into x are `attn.proj` and `mlp.proj`."""
+    """x += attn(ln1(x)); x += mlp(ln2(x)): (B, T, C) -> (B, T, C). With `causal`, position t attends to
+    positions 0 ... t only (`ops.attention`); without, to all. `dropout` is for the attention weights and for
+    the output of both branches. The weights that write into x are `attn.proj` and `mlp.proj`."""
 
     def __init__(
         self,
         channels: int,
         heads: int,
-        causal: bool = True,
+        *,
+        causal: bool,
         dropout: float = 0.0,
         bias: bool = True,
         use_rotary: bool = False,
         gelu: str = "tanh",
         norm_eps: float = 1e-5,
-        *,
         rng: RNGLike,
     ) -> None:
         rng = as_generator(rng)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,13 @@ def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
     return divergences, lambda g: g * mean, lambda g: 0.5 * g * (variance - 1)
 
 
-def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Tensor:
-    """KL(N(mean, exp(logvar)) ‖ N(0, 1)) per entry (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
+def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Any:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - ln σ²)/2 per entry, with μ = mean and ln σ² = logvar
+    (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
     same_shape(mean, logvar)
     return reduced(gaussian_divergences(mean, logvar), reduction)
+
+
+def log_normal(x: TensorLike, mean: TensorLike, logvar: TensorLike) -> Any:
+    """ln N(x; mean, exp(logvar)), the logarithm of the normal density, entry by entry."""
+    return -0.5 * (np.square(x - mean) * np.exp(-logvar) + logvar + math.log(2 * math.pi))

@@ -25,7 +25,7 @@ def small(seed=0, **changes):
     """Weights far larger than at the start of training, and biases, so that all of them matter."""
     sizes = {"vocab_size": 11, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, "gelu": "tanh"}
     rng = np.random.default_rng(seed)
-    model = GPT(GPTConfig(**{**sizes, **changes}), rng).eval()
+    model = GPT(GPTConfig(**{**sizes, **changes}), rng=rng).eval()
     for p in model.parameters():
         p.data = p.data + 0.3 * rng.standard_normal(p.shape, dtype=np.float32)
     return model
@@ -132,7 +132,7 @@ def with_more_tokens(model):
 
 
 def with_a_block_more(model):
-    model.h.append(nn.Block(8, 2, rng=np.random.default_rng(0)))
+    model.h.append(nn.Block(8, 2, causal=True, rng=np.random.default_rng(0)))
 
 
 def with_a_head_of_its_own(model):
@@ -515,7 +515,7 @@ def require_equal(ours, other, text):
     assert math.isclose(perplexity(mean.item()), math.exp(loss.item()), rel_tol=1e-5)
     prompt, n = x[:, :5], min(length - 5, 40)
     continued = other.generate(torch.tensor(prompt), do_sample=False, max_new_tokens=n, pad_token_id=0)
-    found = ours.generate(prompt, n, np.random.default_rng(0), temperature=0)
+    found = ours.sample(prompt, n, temperature=0, rng=np.random.default_rng(0))
     np.testing.assert_array_equal(found, continued.numpy())
     assert len(np.unique(found)) > 5
 

@@ -28,7 +28,7 @@ def small(seed=0, **changes):
     """Weights far larger than at the start of training, so that all of them matter."""
     sizes = {"vocab_size": 11, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, "gelu": "tanh"}
     rng = np.random.default_rng(seed)
-    model = GPT(GPTConfig(**{**sizes, **changes}), rng).eval()
+    model = GPT(GPTConfig(**{**sizes, **changes}), rng=rng).eval()
     for p in model.parameters():
         p.data = p.data + 0.3 * rng.standard_normal(p.shape, dtype=np.float32)
     return model
@@ -373,7 +373,7 @@ def test_train_save_load_onto_a_fresh_model_and_go_on_as_if_nothing_had_been(tmp
     rng, batches = np.random.default_rng(7), np.random.default_rng(8)
     restore({"rng": rng, "batches": batches}, saved[0])
     other = GPT.from_pretrained(tmp_path / "base")
-    load_adapters(other, tmp_path / "adapters", rng)
+    load_adapters(other, tmp_path / "adapters", rng=rng)
     again = optimizer_of(other)
     restore(again, saved[1])
     run(other, again, batches, 3)

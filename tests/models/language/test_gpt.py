@@ -16,7 +16,7 @@ def small(seed=0, **changes):
     config = GPTConfig(
         **{"vocab_size": 11, "block_size": 8, "n_layer": 2, "n_head": 2, "n_embd": 8, **changes}
     )
-    return GPT(config, np.random.default_rng(seed))
+    return GPT(config, rng=np.random.default_rng(seed))
 
 
 def tokens(*shape, vocab_size=11, seed=0):
@@ -91,7 +91,7 @@ def test_generation_is_that_of_the_full_pass():
     for p in model.parameters():
         p.data = p.data * 8  # sharp, so that the argmax is not a matter of rounding
     idx = tokens(3, 2)
-    found = model.generate(idx, 12, rng(0), temperature=0)
+    found = model.sample(idx, 12, temperature=0, rng=rng(0))
     with no_grad():
         for _ in range(12):
             logits = model(idx[:, -8:])[0].numpy()
@@ -101,27 +101,27 @@ def test_generation_is_that_of_the_full_pass():
 
 def test_generation_repeats_with_the_seed_and_leaves_the_mode_alone():
     model = small(dropout=0.5)
-    first = model.generate(tokens(1, 2), 9, np.random.default_rng(5), top_k=4)
-    np.testing.assert_array_equal(first, model.generate(tokens(1, 2), 9, np.random.default_rng(5), top_k=4))
+    first = model.sample(tokens(1, 2), 9, top_k=4, rng=np.random.default_rng(5))
+    np.testing.assert_array_equal(first, model.sample(tokens(1, 2), 9, top_k=4, rng=np.random.default_rng(5)))
     assert first.shape == (1, 11)
     assert model.training
     with pytest.raises(ValueError, match="temperature"):
-        model.generate(tokens(1, 2), 1, np.random.default_rng(0), temperature=-1)
+        model.sample(tokens(1, 2), 1, temperature=-1, rng=np.random.default_rng(0))
     assert model.training
 
 
 def test_a_stream_is_what_generate_gives():
     model, rng = small(dropout=0.5), np.random.default_rng
-    whole = model.generate(tokens(2, 3), 9, rng(5), 0.7, top_k=4)
-    stream = model.stream(tokens(2, 3), rng(5), 0.7, top_k=4)
+    whole = model.sample(tokens(2, 3), 9, 0.7, top_k=4, rng=rng(5))
+    stream = model.sample_steps(tokens(2, 3), 0.7, top_k=4, rng=rng(5))
     np.testing.assert_array_equal(np.stack(list(islice(stream, 9)), axis=1), whole[:, 3:])
-    np.testing.assert_array_equal(model.generate(tokens(2, 3), 0, rng(5)), tokens(2, 3))
+    np.testing.assert_array_equal(model.sample(tokens(2, 3), 0, rng=rng(5)), tokens(2, 3))
 
 
 def test_between_two_tokens_of_a_stream_gradients_flow():
     """And the model is in evaluation mode until the stream is closed."""
     model = small(dropout=0.5)
-    stream = model.stream(tokens(1, 3), np.random.default_rng(0))
+    stream = model.sample_steps(tokens(1, 3), rng=np.random.default_rng(0))
     for _ in range(2):
         next(stream)
         assert not model.training

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, gradcheck, nn, ops
-from tinygen.models.pictures.vae import VAE, ConvVAE, Posterior, log_normal, reparameterize
+from tinygen.models.pictures.vae import VAE, ConvVAE, Posterior, reparameterize
+from tinygen.ops.loss import log_normal
 from tinygen.optim import Adam
 
 
@@ -38,10 +39,12 @@ def test_weights_of_the_usual_sizes():
 def test_a_model_that_knows_nothing_pays_ln_2_a_pixel():
     model = small()
     clear(model)
-    reconstruction, kl = model.terms(pictures(), np.random.default_rng(0))
+    _, reconstruction, kl = model.losses(pictures(), rng=np.random.default_rng(0))
     assert kl.item() == 0  # q is the prior
-    assert reconstruction.item() == pytest.approx(4 * 6 * math.log(2), rel=1e-6)
-    assert model(pictures(), np.random.default_rng(0)).item() == pytest.approx(6 * math.log(2), rel=1e-6)
+    assert reconstruction.item() == pytest.approx(6 * math.log(2), rel=1e-6)
+    assert model.loss(pictures(), rng=np.random.default_rng(0)).item() == pytest.approx(
+        6 * math.log(2), rel=1e-6
+    )
 
 
 def test_constant_encoder_and_decoder():
@@ -54,7 +57,7 @@ def test_constant_encoder_and_decoder():
     p = 1 / (1 + np.exp(-logits.astype(float)))
     cross_entropy = -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum(axis=1).mean()
     kl = 0.5 * (mean**2 + np.exp(logvar) - 1 - logvar).sum()
-    assert model(x, rng).item() == pytest.approx(cross_entropy + kl, rel=1e-5)
+    assert model.loss(x, rng=rng).item() == pytest.approx(cross_entropy + kl, rel=1e-5)
 
 
 def test_a_code_that_is_copied():
@@ -64,9 +67,9 @@ def test_a_code_that_is_copied():
     for layer in (model.encoder.fc, model.encoder.mean, model.decoder.fc, model.decoder.out):
         layer.weight.data = np.eye(3, dtype=np.float32)
     model.encoder.logvar.bias.data = np.full(3, -30.0, np.float32)
-    reconstruction, kl = model.terms(x, np.random.default_rng(0))
-    assert reconstruction.item() == pytest.approx((np.log1p(np.exp(x)) - x * x).sum(), rel=1e-5)
-    assert kl.item() == pytest.approx(0.5 * (np.square(x) + math.exp(-30) - 1 + 30).sum(), rel=1e-6)
+    _, reconstruction, kl = model.losses(x, rng=np.random.default_rng(0))
+    assert reconstruction.item() == pytest.approx((np.log1p(np.exp(x)) - x * x).sum() / 4, rel=1e-5)
+    assert kl.item() == pytest.approx(0.5 * (np.square(x) + math.exp(-30) - 1 + 30).sum() / 4, rel=1e-6)
 
 
 # -- the draw --------------------------------------------------------------------------------------
@@ -77,7 +80,7 @@ def test_moments_of_the_draw():
     distribution, false alarms of 6e-7 for each of the four."""
     n, mean, logvar = 200_000, np.array([0.5, -2.0]), np.array([0.7, -1.5])
     z = reparameterize(
-        Tensor(np.tile(mean, (n, 1))), Tensor(np.tile(logvar, (n, 1))), np.random.default_rng(0)
+        Tensor(np.tile(mean, (n, 1))), Tensor(np.tile(logvar, (n, 1))), rng=np.random.default_rng(0)
     )
     variance = np.exp(logvar)
     assert np.all(np.abs(z.data.mean(axis=0) - mean) < 5 * np.sqrt(variance / n))
@@ -86,7 +89,7 @@ def test_moments_of_the_draw():
 
 def test_the_draw_is_differentiable():
     mean, logvar = (Tensor(a, requires_grad=True) for a in np.random.default_rng(0).normal(size=(2, 4, 3)))
-    z = reparameterize(mean, logvar, np.random.default_rng(5))
+    z = reparameterize(mean, logvar, rng=np.random.default_rng(5))
     assert z.dtype == np.float64
     z.sum().backward()
     noise = np.random.default_rng(5).standard_normal((4, 3), dtype=np.float32)
@@ -97,7 +100,9 @@ def test_the_draw_is_differentiable():
 def test_the_divergence_is_its_expectation():
     """ln q(z) - ln p(z), the mean of 100,000 draws within 5.4 standard errors: a false alarm of 7e-8."""
     q = Posterior(Tensor(np.array([[0.5, -2.0, 0.0]])), Tensor(np.array([[0.7, -1.5, 0.0]])))
-    z = Posterior(*(Tensor(np.repeat(t.data, 100_000, axis=0)) for t in q)).sample(np.random.default_rng(0))
+    z = Posterior(*(Tensor(np.repeat(t.data, 100_000, axis=0)) for t in q)).sample(
+        rng=np.random.default_rng(0)
+    )
     ratios = (log_normal(z, *q) - log_normal(z, 0.0, 0.0)).data.sum(axis=1)
     closed = ops.kl_gaussian(q.mean, q.logvar, "sum").item()
     assert closed > 1
@@ -122,7 +127,7 @@ def test_the_bound_is_ln_p_less_the_encoder_s_divergence():
     assert divergence > 0.01
     rng = np.random.default_rng(0)
     draws = 20_000
-    losses = np.array([model(np.repeat(x, 100, axis=0), rng).item() for _ in range(draws // 100)])
+    losses = np.array([model.loss(np.repeat(x, 100, axis=0), rng=rng).item() for _ in range(draws // 100)])
     assert abs(losses.mean() - (divergence - log_p)) < 5 * losses.std(ddof=1) / math.sqrt(len(losses))
 
 
@@ -140,7 +145,7 @@ def test_parity_with_torch():
     kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum()
     expected = (F.binary_cross_entropy_with_logits(logits, target, reduction="sum") + kl) / 5
     expected.backward()
-    loss = model(x, np.random.default_rng(5))
+    loss = model.loss(x, rng=np.random.default_rng(5))
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     for name, p in model.named_parameters():
@@ -158,29 +163,29 @@ def test_more_draws_come_closer_to_ln_p():
     log_joint = (x * logits - np.log1p(np.exp(logits))).sum(axis=1) + log_normal(z, 0.0, 0.0)
     log_p = math.log(np.exp(log_joint).sum() * dz)
     rng = np.random.default_rng(0)
-    one, four, many = (model.log_p(np.repeat(x, 20_000 // k, axis=0), rng, k) for k in (1, 4, 500))
+    one, four, many = (model.log_p(np.repeat(x, 20_000 // k, axis=0), k, rng=rng) for k in (1, 4, 500))
     assert one.shape == (20_000,)
     error = lambda bounds: 5.4 * bounds.std(ddof=1) / math.sqrt(len(bounds))
-    reconstruction, kl = model.terms(np.repeat(x, 20_000, axis=0), rng)
-    assert abs(one.mean() + (reconstruction + kl).item() / 20_000) < 2 * error(one)
+    _, reconstruction, kl = model.losses(np.repeat(x, 20_000, axis=0), rng=rng)
+    assert abs(one.mean() + (reconstruction + kl).item()) < 2 * error(one)
     assert four.mean() - one.mean() > error(one) + error(four)
     assert abs(many.mean() - log_p) < error(many) + 0.001
 
 
 def test_beta_weighs_the_divergence():
     x = pictures()
-    reconstruction, kl = small().terms(x, np.random.default_rng(0))
+    _, reconstruction, kl = small().losses(x, rng=np.random.default_rng(0))
     for beta in (0.0, 0.01, 1.0, 4.0):
         model = VAE(6, 5, 3, beta=beta, rng=np.random.default_rng(0))
-        expected = (reconstruction.item() + beta * kl.item()) / 4
-        assert model(x, np.random.default_rng(0)).item() == pytest.approx(expected, rel=1e-6)
+        expected = reconstruction.item() + beta * kl.item()
+        assert model.loss(x, rng=np.random.default_rng(0)).item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("pixels", ["bernoulli", "gaussian"])
 def test_gradcheck_of_the_loss(pixels):
     """By the pictures and by every weight; the generator is rewound before each run."""
     model = VAE(6, 5, 3, beta=0.7, pixels=pixels, rng=np.random.default_rng(0))
-    gradcheck(model, pictures(), np.random.default_rng(0)).raise_if_failed()
+    gradcheck(model.loss, pictures(), kwargs={"rng": np.random.default_rng(0)}).raise_if_failed()
 
 
 def test_pixels_that_are_neither():
@@ -196,11 +201,11 @@ def test_gaussian_pixels_by_hand():
     clear(model)
     model.decoder.out.bias.data = np.full(6, 0.25, np.float32)
     model.pixels.logvar.data = np.float32(math.log(0.5))
-    reconstruction, kl = model.terms(x, np.random.default_rng(0))
+    _, reconstruction, kl = model.losses(x, rng=np.random.default_rng(0))
     expected = (np.square(x - 0.25) / (2 * 0.5) + 0.5 * math.log(2 * math.pi * 0.5)).sum()
     assert kl.item() == 0
-    assert reconstruction.item() == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_array_equal(model.sample(2, np.random.default_rng(0)), np.full((2, 6), 0.25))
+    assert reconstruction.item() == pytest.approx(expected / 4, rel=1e-6)
+    np.testing.assert_array_equal(model.sample(2, rng=np.random.default_rng(0)), np.full((2, 6), 0.25))
 
 
 class LinearEncoder(nn.Module):
@@ -221,9 +226,12 @@ def linear_vae(data, latent):
     return model.astype(np.float64)
 
 
-class SigmaPoints:
-    """In place of a generator: noise ±√Z along each axis in turn, over 2Z rows. Its mean is 0 and its
+class SigmaPoints(np.random.Generator):
+    """Noise ±√Z along each axis in turn, over 2Z rows. Its mean is 0 and its
     covariance 1, so that for each picture 2Z times the mean of what is quadratic in the noise is exact."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
 
     def standard_normal(self, shape, dtype):
         rows, latent = shape
@@ -261,13 +269,13 @@ def test_a_linear_vae_at_ppca_s_optimum():
     model.encoder.mean.bias.data = -np.linalg.solve(m, w.T @ mean)
     model.encoder.logvar.data = np.log(variance / np.diag(m))
     model.pixels.logvar.data = np.array(math.log(variance))
-    loss = model(np.repeat(x, 8, axis=0), SigmaPoints())
+    loss = model.loss(np.repeat(x, 8, axis=0), rng=SigmaPoints())
     assert loss.item() == pytest.approx(-log_p, rel=1e-12)
     loss.backward()
     for name, p in model.named_parameters():
         np.testing.assert_allclose(p.grad, 0, atol=1e-10, err_msg=name)
     # With the true posterior every weight p(x|z) p(z) / q(z|x) is p(x): any draw will do.
-    found = model.log_p(x, np.random.default_rng(0), 1)
+    found = model.log_p(x, 1, rng=np.random.default_rng(0))
     assert found.mean() == pytest.approx(log_p, rel=1e-12)
 
 
@@ -282,7 +290,7 @@ def test_a_linear_vae_learns_ppca():
     losses, steps = [], 800
     for step in range(steps):
         optimizer.lr = 0.05 * (1 - step / steps)
-        loss = model(rows, SigmaPoints())
+        loss = model.loss(rows, rng=SigmaPoints())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -298,16 +306,16 @@ def test_a_linear_vae_learns_ppca():
 
 
 def conv(pixels="bernoulli", seed=0):
-    return ConvVAE(width=4, latent=3, pixels=pixels, rng=np.random.default_rng(seed))
+    return ConvVAE(channels=4, latent=3, pixels=pixels, rng=np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 16), (2, 4)])
 def test_shapes_of_convolutions(channels, side):
-    model = ConvVAE(channels, side, width=4, latent=3, rng=np.random.default_rng(0))
+    model = ConvVAE(channels, side, channels=4, latent=3, rng=np.random.default_rng(0))
     x = np.random.default_rng(1).random((5, channels, side, side), dtype=np.float32)
-    assert model(x, np.random.default_rng(0)).shape == ()
-    assert model.sample(2, np.random.default_rng(0)).shape == (2, channels, side, side)
-    assert model.log_p(x, np.random.default_rng(0), 2).shape == (5,)
+    assert model.loss(x, rng=np.random.default_rng(0)).shape == ()
+    assert model.sample(2, rng=np.random.default_rng(0)).shape == (2, channels, side, side)
+    assert model.log_p(x, 2, rng=np.random.default_rng(0)).shape == (5,)
 
 
 def test_the_loss_of_convolutions_is_that_of_a_picture():
@@ -315,8 +323,8 @@ def test_the_loss_of_convolutions_is_that_of_a_picture():
     model = conv("gaussian")
     x = np.random.default_rng(1).random((4, 1, 8, 8), dtype=np.float32)
     rng = np.random.default_rng(2)
-    one_by_one = [model(x[i : i + 1], rng).item() for i in range(4)]
-    assert model(x, np.random.default_rng(2)).item() == pytest.approx(np.mean(one_by_one), rel=1e-5)
+    one_by_one = [model.loss(x[i : i + 1], rng=rng).item() for i in range(4)]
+    assert model.loss(x, rng=np.random.default_rng(2)).item() == pytest.approx(np.mean(one_by_one), rel=1e-5)
 
 
 def test_every_pixel_and_every_number_of_the_code_counts():
@@ -327,7 +335,7 @@ def test_every_pixel_and_every_number_of_the_code_counts():
     z = Tensor(np.random.default_rng(1).standard_normal((1, 3)), requires_grad=True)
     model.decoder(z).sum().backward()
     assert (z.grad != 0).all()
-    model(x, np.random.default_rng(0)).backward()
+    model.loss(x, rng=np.random.default_rng(0)).backward()
     assert [name for name, p in model.named_parameters() if not np.any(p.grad)] == []
 
 
@@ -341,20 +349,20 @@ def test_a_side_that_cannot_be_halved_twice():
 
 def test_samples():
     model = small()
-    x = model.sample(50, np.random.default_rng(0))
+    x = model.sample(50, rng=np.random.default_rng(0))
     assert x.shape == (50, 6)
     assert x.dtype == np.float32
     assert ((x > 0) & (x < 1)).all()
-    np.testing.assert_array_equal(x, model.sample(50, np.random.default_rng(0)))
-    assert (x != model.sample(50, np.random.default_rng(1))).any()
+    np.testing.assert_array_equal(x, model.sample(50, rng=np.random.default_rng(0)))
+    assert (x != model.sample(50, rng=np.random.default_rng(1))).any()
     z = np.random.default_rng(0).standard_normal((50, 3), dtype=np.float32)
     np.testing.assert_allclose(x, 1 / (1 + np.exp(-model.decoder(z).data)), rtol=1e-6)
-    assert model.sample(0, np.random.default_rng(0)).shape == (0, 6)
+    assert model.sample(0, rng=np.random.default_rng(0)).shape == (0, 6)
 
 
 def test_pictures_of_another_size():
     with pytest.raises(ValueError, match="7"):
-        small()(pictures(data=7), np.random.default_rng(0))
+        small().loss(pictures(data=7), rng=np.random.default_rng(0))
 
 
 def test_it_learns_four_pictures():
@@ -365,7 +373,7 @@ def test_it_learns_four_pictures():
     optimizer = Adam(model.parameters(), lr=1e-2)
     for _ in range(300):
         optimizer.zero_grad()
-        model(patterns[rng.integers(4, size=32)], rng).backward()
+        model.loss(patterns[rng.integers(4, size=32)], rng=rng).backward()
         optimizer.step()
-    loss = model(np.repeat(patterns, 100, axis=0), rng).item()
+    loss = model.loss(np.repeat(patterns, 100, axis=0), rng=rng).item()
     assert math.log(4) < loss < 16 * math.log(2) / 3

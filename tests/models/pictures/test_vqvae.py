@@ -12,9 +12,9 @@ from tinygen.models.pictures.vqvae import (
     Residual,
     VectorQuantizer,
     channels_last,
-    decoder,
-    encoder,
-    nearest,
+    make_decoder,
+    make_encoder,
+    nearest_codes,
     perplexity,
 )
 from tinygen.optim import Adam
@@ -34,7 +34,7 @@ def quantizer(codes=7, dim=3, seed=1, **options):
 
 
 def small(seed=0, **options):
-    options = {"width": 6, "dim": 3, "codes": 7, **options}
+    options = {"channels": 6, "dim": 3, "num_codes": 7, **options}
     return VQVAE(2, rng=np.random.default_rng(seed), **options).astype(np.float64)
 
 
@@ -45,12 +45,14 @@ def small(seed=0, **options):
 def test_the_nearest_code_is_that_of_brute_force(dtype):
     z, codebook = some(500, 5).astype(dtype), some(40, 5, seed=1).astype(dtype)
     squares = ((z[:, None].astype(float) - codebook) ** 2).sum(axis=-1)
-    assert_array_equal(nearest(z, codebook), squares.argmin(axis=1))
+    assert_array_equal(nearest_codes(z, codebook), squares.argmin(axis=1))
 
 
 def test_of_equally_near_codes_it_is_the_first():
     codebook = np.array([[5.0, 5], [1, 0], [-1, 0], [0, 1], [1, 0]])
-    assert_array_equal(nearest(np.array([[0.0, 0], [1, 0], [-2, 0], [0.5, 0.5]]), codebook), [1, 1, 2, 1])
+    assert_array_equal(
+        nearest_codes(np.array([[0.0, 0], [1, 0], [-2, 0], [0.5, 0.5]]), codebook), [1, 1, 2, 1]
+    )
 
 
 def test_the_quantised_map():
@@ -111,9 +113,9 @@ def test_beta_is_the_weight_of_the_commitment(beta):
     """The codes' gradient does not know β; the encoder's is that of the reconstruction, straight through,
     and β times the commitment's."""
     model, x = small(beta=beta), some(2, 2, 8, 8)
-    model.restart(x, np.random.default_rng(5), below=np.inf)
+    model.restart(x, below=np.inf, rng=np.random.default_rng(5))
     model.quantizer.codebook.data = model.quantizer.codebook.data + 0.1 * some(7, 3)
-    losses = model(x)
+    losses = model.losses(x)
     losses.total.backward()
     assert losses.total.item() == pytest.approx(
         losses.reconstruction.item() + losses.codebook.item() + beta * losses.commitment.item(), rel=1e-12
@@ -148,16 +150,16 @@ def test_gradcheck_of_what_has_a_derivative():
     q, z, rng = quantizer(), some(1, 3, 2, 3), np.random.default_rng(3)
     gradcheck(CodebookTerm(q, z)).raise_if_failed()
     gradcheck(lambda z: q(z).commitment, z).raise_if_failed()
-    gradcheck(encoder(1, 2, 2, rng), some(1, 1, 8, 4)).raise_if_failed()
-    gradcheck(decoder(1, 2, 2, rng), some(1, 2, 2, 1)).raise_if_failed()
+    gradcheck(make_encoder(1, 2, 2, rng=rng), some(1, 1, 8, 4)).raise_if_failed()
+    gradcheck(make_decoder(1, 2, 2, rng=rng), some(1, 2, 2, 1)).raise_if_failed()
 
 
 def test_parity_with_torch():
     """The loss as its authors wrote it, on the maps and codes of this model, and every gradient of it."""
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
-    model, x = small(width=8, dim=4), some(3, 2, 8, 12)
-    model.restart(x, np.random.default_rng(5), below=np.inf)
+    model, x = small(channels=8, dim=4), some(3, 2, 8, 12)
+    model.restart(x, below=np.inf, rng=np.random.default_rng(5))
     model.quantizer.codebook.data = model.quantizer.codebook.data + 0.1 * some(7, 4)
     w = {name: torch.tensor(p.data, requires_grad=True) for name, p in model.named_parameters()}
 
@@ -182,7 +184,7 @@ def test_parity_with_torch():
     expected = F.mse_loss(h, target) + F.mse_loss(e, z.detach()) + 0.25 * F.mse_loss(z, e.detach())
     expected.backward()
 
-    losses = model(x)
+    losses = model.losses(x)
     losses.total.backward()
     assert_array_equal(losses.codes.ravel(), codes.numpy())
     assert losses.total.item() == pytest.approx(expected.item(), rel=1e-10)
@@ -246,7 +248,7 @@ def test_nothing_moves_in_evaluation():
 
 def test_with_means_the_codebook_term_is_not_in_the_total():
     model, x = small(ema=True), some(2, 2, 8, 8)
-    losses = model(x)
+    losses = model.losses(x)
     assert losses.codebook.item() == pytest.approx(losses.commitment.item())
     expected = losses.reconstruction.item() + 0.25 * losses.commitment.item()
     assert losses.total.item() == pytest.approx(expected, rel=1e-12)
@@ -266,13 +268,13 @@ def test_codes_that_nobody_chooses_are_put_where_vectors_are(ema):
         q(z)
     assert_array_equal(q.count.data < 1, [False] * 2 + [True] * 5)
     alive = q.codebook.data[:2].copy()
-    assert q.restart(z, np.random.default_rng(0)) == 5
+    assert q.restart(z, rng=np.random.default_rng(0)) == 5
     assert_array_equal(q.codebook.data[:2], alive)
     rows = channels_last(z).tolist()
     taken = [rows.index(code) for code in q.codebook.data[2:].tolist()]
     assert len(set(taken)) == 5
     assert_array_equal(q.count.data[2:], 32 / 7)
-    assert q.restart(z, np.random.default_rng(0)) == 0
+    assert q.restart(z, rng=np.random.default_rng(0)) == 0
     codes = q(z).codes.ravel()
     assert_array_equal(codes[taken], range(2, 7))  # each has its vector at least
     if ema:  # which moves on to the mean, from N = 32/7 and m = N·e
@@ -283,10 +285,12 @@ def test_codes_that_nobody_chooses_are_put_where_vectors_are(ema):
 
 def test_all_codes_from_the_pictures():
     model, x = small(), some(2, 2, 8, 8)
-    assert model.restart(x, np.random.default_rng(0), below=np.inf) == 7
+    assert model.restart(x, below=np.inf, rng=np.random.default_rng(0)) == 7
     rows = channels_last(model.latents(x))
     assert (abs(model.quantizer.codebook.data[:, None] - rows).sum(axis=-1).min(axis=1) == 0).all()
-    assert model.restart(x[:1, :, :4, :4], np.random.default_rng(0), below=np.inf) == 7  # one vector for all
+    assert (
+        model.restart(x[:1, :, :4, :4], below=np.inf, rng=np.random.default_rng(0)) == 7
+    )  # one vector for all
     assert np.ptp(model.quantizer.codebook.data, axis=0).max() == 0
 
 
@@ -320,7 +324,7 @@ def test_a_residual_block():
 
 def test_encoding_and_decoding_is_what_the_loss_sees():
     model, x = small(), some(3, 2, 8, 8)
-    losses = model(x)
+    losses = model.losses(x)
     before = model.state_dict()
     assert_array_equal(model.encode(x), losses.codes)
     error = np.mean((model.decode(losses.codes) - x) ** 2)
@@ -334,20 +338,20 @@ def test_it_learns_four_pictures(ema):
     rng = np.random.default_rng(0)
     pictures = rng.uniform(-1, 1, (4, 1, 8, 8)).astype(np.float32)
     model = VQVAE(1, 8, 4, 8, ema=ema, rng=rng)
-    model.restart(pictures, rng, below=np.inf)
+    model.restart(pictures, below=np.inf, rng=rng)
     optimizer = Adam(model.parameters(), lr=5e-3)
     for _ in range(200):
-        losses = model(pictures)
+        losses = model.losses(pictures)
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
     with no_grad():
-        assert model.eval()(pictures).reconstruction.item() < 0.25 * np.mean(pictures**2)
+        assert model.eval().losses(pictures).reconstruction.item() < 0.25 * np.mean(pictures**2)
 
 
 def test_errors():
     model = small()
-    with pytest.raises(ValueError, match=r"sides in fours, got \(2, 2, 8, 6\)"):
+    with pytest.raises(ValueError, match=r"sides divisible by 4, got \(2, 2, 8, 6\)"):
         model(some(2, 2, 8, 6))
     with pytest.raises(ValueError, match=r"with the 3 channels of the codes, got \(1, 4, 2, 2\)"):
         model.quantizer(some(1, 4, 2, 2))
@@ -362,7 +366,7 @@ def test_nearest_far_from_zero():
     rng = np.random.default_rng(0)
     z, codes = (100 + 0.05 * rng.standard_normal((n, 32)) for n in (500, 64))
     exact = ((z[:, None] - codes) ** 2).sum(axis=-1).argmin(axis=1)
-    found = nearest(z.astype(np.float32), codes.astype(np.float32))
+    found = nearest_codes(z.astype(np.float32), codes.astype(np.float32))
     assert np.mean(found == exact) > 0.99  # float32 has z itself to 1e-4 of the distances
 
 

@@ -52,10 +52,9 @@ def test_codes_have_the_variance_1_and_come_back():
     plain = model.encode(PICTURES)
     model.autoencoder.scale.data = latent_scale(plain)
     codes = model.encode(PICTURES)
-    assert codes.shape == (3, *model.code) == (3, 4, 4, 4)
+    assert codes.shape == (3, *model.code_shape) == (3, 4, 4, 4)
     assert abs(codes.std() - 1) < 1e-5
-    with no_grad():
-        wanted = model.autoencoder.decode(plain).data
+    wanted = model.autoencoder.decode(plain)
     np.testing.assert_allclose(model.decode(codes), wanted, atol=1e-5)
 
 
@@ -122,7 +121,7 @@ def test_sampling_is_ddim_with_guidance_decoded():
         drawn = model.sample(CAPTIONS, rng=7, **options)
         assert drawn.shape == PICTURES.shape
         np.testing.assert_allclose(drawn, model.decode(codes), atol=1e-4)
-        frames = list(model.denoise(CAPTIONS, rng=rng(7), **options))
+        frames = list(model.sample_steps(CAPTIONS, rng=rng(7), **options))
         assert len(frames) == 6
         np.testing.assert_array_equal(frames[0], noise)
         np.testing.assert_array_equal(model.decode(frames[-1]), drawn)
@@ -141,7 +140,7 @@ def test_any_sampler_serves():
         got = model.sample(CAPTIONS, sampler=sampler, **options)
         np.testing.assert_allclose(got, model.decode(wanted), atol=1e-5)
     by_hand = lambda process, model, x: (x / t for t in range(1, len(process.schedule) + 1))
-    frames = list(model.denoise(CAPTIONS, sampler=by_hand, **options))
+    frames = list(model.sample_steps(CAPTIONS, sampler=by_hand, **options))
     np.testing.assert_array_equal(frames[-1], noise / 5)
 
 

@@ -26,6 +26,7 @@ from tinygen.models.pictures import autoencoder, unet
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.nn import spatial
+from tinygen.ops.random import RNGLike
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file
 from tinygen.types import NumpyArray
@@ -116,18 +117,18 @@ def sources(module: nn.Module, paths: Names = ("",)) -> Iterator[tuple[nn.Parame
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def from_pretrained(folder: str | Path, rng: np.random.Generator | None = None) -> AutoencoderKL | UNet:
+def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | UNet:
     """The model in a folder of diffusers' format, in float32 and evaluation mode.
 
-    An autoencoder's `scale` is the folder's scaling_factor. To train on, give the `rng` that draws the
-    dropout (default: one with seed 0). Raises CheckpointError for what is missing, damaged, or a model that
+    An autoencoder's `scale` is the folder's scaling_factor. To train on, give the `rng` from which
+    dropout draws. Raises CheckpointError for what is missing, damaged, or a model that
     tinygen's blocks cannot express, naming files, options, tensors."""
     folder = Path(folder)
     config, scale = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder)
     require_floats(path, tensors)
     require_enough(path, config, tensors)
-    model = untrained(config, np.random.default_rng(0) if rng is None else rng)
+    model = untrained(config, rng=rng)
     parts = list(sources(model))
     wanted = {name: (p.shape[0] // len(names), *p.shape[1:]) for p, names in parts for name in names}
     tensors = {name: as_matrix(array, wanted.get(name)) for name, array in tensors.items()}
@@ -139,8 +140,8 @@ def from_pretrained(folder: str | Path, rng: np.random.Generator | None = None) 
     return model.eval()
 
 
-def untrained(config: AutoencoderConfig | UNetConfig, rng: np.random.Generator) -> AutoencoderKL | UNet:
-    return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng)
+def untrained(config: AutoencoderConfig | UNetConfig, *, rng: RNGLike) -> AutoencoderKL | UNet:
+    return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng=rng)
 
 
 def require_enough(

@@ -25,6 +25,7 @@ from tinygen.models.huggingface.gpt2 import LAYERS
 from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_floats, require_same
 from tinygen.models.language.gpt import GPT
 from tinygen.nn import Linear, Module
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.storage.files import (
     CheckpointError,
     disk_errors,
@@ -119,11 +120,11 @@ def number_of(scalar: Any) -> int | float:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def load_adapters(model: Module, folder: str | Path, rng: np.random.Generator | None = None) -> list[str]:
+def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> list[str]:
     """Put the adapters of a folder beside the layers of a model that has none; it is frozen but for them, as
     after `add_lora`, and can be trained on. Returns the names of the layers.
 
-    The `rng` draws their dropout (default: one with seed 0). Raises CheckpointError, having changed nothing,
+    Their dropout draws from `rng`. Raises CheckpointError, having changed nothing,
     for what is missing, damaged, does not fit the model, or does more than LoRA here, naming options and
     tensors; ValueError when the model has adapters already."""
     folder, layers = Path(folder), adaptable(model)
@@ -135,11 +136,12 @@ def load_adapters(model: Module, folder: str | Path, rng: np.random.Generator | 
     ends = tuple(f".{target}" for target in config["target_modules"])
     chosen = {theirs: layers[ours] for theirs, ours in names.items() if f".{theirs}".endswith(ends)}
     require_fit(folder, config, chosen, tensors)
-    beside, drawn = {names[theirs]: layer for theirs, layer in chosen.items()}, np.random.default_rng(0)
-    placed = attach(model, beside, config["r"], config["lora_alpha"], config["lora_dropout"], drawn)
+    beside, rng = {names[theirs]: layer for theirs, layer in chosen.items()}, as_generator(rng)
+    start = np.random.default_rng(0)  # of matrices that are replaced below; nothing of `rng` is used up
+    placed = attach(model, beside, config["r"], config["lora_alpha"], config["lora_dropout"], start)
     for theirs in chosen:
         adapter = placed[names[theirs]]
-        adapter.drop.rng = drawn if rng is None else rng  # of which nothing was drawn, so that a run goes on
+        adapter.drop.rng = rng
         for side, p in (("A", adapter.lora_a), ("B", adapter.lora_b)):
             array = np.array(tensors[f"{PREFIX}{theirs}.lora_{side}.weight"], p.dtype, order="C")
             p.data = to_device(array, p.device)

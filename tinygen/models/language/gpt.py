@@ -22,6 +22,7 @@ from tinygen import nn, ops
 from tinygen.align.lora import merged_state
 from tinygen.models.huggingface import gpt2
 from tinygen.modes import no_grad
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import greedy, sample
@@ -33,7 +34,8 @@ END = "<|endoftext|>"
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a GPT; the defaults are nanoGPT's smallest model for the CPU."""
+    """The shape of a GPT; the defaults are nanoGPT's smallest model for the CPU. The names are nanoGPT's and
+    those in GPT-2's config.json: in the rest of tinygen they are `layers`, `heads` and `channels`."""
 
     vocab_size: int
     block_size: int = 64  # the longest context, T
@@ -48,9 +50,10 @@ class GPTConfig:
 
 
 class GPT(nn.Module):
-    """`model(idx, targets)` -> logits and loss; `model.generate(idx, n, rng)` -> tokens."""
+    """`model(idx, targets)` -> logits and loss, as in nanoGPT; `model.sample(idx, n, rng=rng)` -> tokens."""
 
-    def __init__(self, config: GPTConfig, rng: np.random.Generator) -> None:
+    def __init__(self, config: GPTConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         c = self.config = config
         self.wte = nn.Embedding(c.vocab_size, c.n_embd, rng=rng)
         self.lm_head = nn.Linear(c.n_embd, c.vocab_size, bias=False, rng=rng)
@@ -60,16 +63,24 @@ class GPT(nn.Module):
         self.drop = nn.Dropout(c.dropout, rng=rng)
         self.h = nn.ModuleList(
             nn.Block(
-                c.n_embd, c.n_head, dropout=c.dropout, bias=c.bias, gelu=c.gelu, norm_eps=c.norm_eps, rng=rng
+                c.n_embd,
+                c.n_head,
+                causal=True,  # position t sees positions 0 ... t: the mask is in `ops/attention.py`
+                dropout=c.dropout,
+                bias=c.bias,
+                gelu=c.gelu,
+                norm_eps=c.norm_eps,
+                rng=rng,
             )
             for _ in range(c.n_layer)
         )
         self.ln_f = nn.LayerNorm(c.n_embd, c.bias, c.norm_eps)
-        self.initialize(rng)
+        self.initialize(rng=rng)
 
-    def initialize(self, rng: np.random.Generator) -> None:
+    def initialize(self, *, rng: RNGLike) -> None:
         """N(0, 0.02²) for weights, 0 for biases; the 2·n_layer projections that add into the stream get the
         std 0.02/sqrt(2·n_layer), so that its variance does not grow with depth (GPT-2, section 2.3)."""
+        rng = as_generator(rng)
         for name, p in self.named_parameters():
             if p.ndim == 2:
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if name.endswith("proj.weight") else 0.02
@@ -103,34 +114,38 @@ class GPT(nn.Module):
             x = block(x, cache=caches[i] if caches else None)
         return self.ln_f(x)
 
-    def generate(
+    def sample(
         self,
         idx: Any,
         n: int,
-        rng: np.random.Generator,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        *,
+        rng: RNGLike,
     ) -> Any:
-        """Continue idx (B, T), T >= 1, by n tokens: (B, T + n). The rest is as in `stream`."""
+        """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n). The rest is as in
+        `sample_steps`."""
         idx = np.asarray(idx)
-        with closing(self.stream(idx, rng, temperature, top_k, top_p)) as tokens:
+        with closing(self.sample_steps(idx, temperature, top_k, top_p, rng=rng)) as tokens:
             return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
 
-    def stream(
+    def sample_steps(
         self,
         idx: Any,
-        rng: np.random.Generator,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        *,
+        rng: RNGLike,
     ) -> Generator[Any, None, None]:
-        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0
-        is greedy.
+        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0 takes the
+        most probable token; `top_k` and `top_p` are as in `text.decoding.sample`.
 
-        Keys and values are cached as long as everything fits into block_size; beyond that the context is
-        the last block_size tokens, whose positions change with every step, so that nothing can be kept.
+        Keys and values are cached as long as everything fits into block_size. Beyond that the context is
+        the last block_size tokens; their positions change with every step, so nothing can be cached.
         The model is in evaluation mode until the generator is closed."""
+        rng = as_generator(rng)
         idx = np.asarray(idx)
         block_size = self.config.block_size
         caches = [nn.KVCache(block_size) for _ in self.h]
@@ -159,13 +174,11 @@ class GPT(nn.Module):
     # -- GPT-2's files -----------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, rng: np.random.Generator | None = None, dropout: float | None = None
-    ) -> Self:
+    def from_pretrained(cls, folder: str | Path, dropout: float | None = None, *, rng: RNGLike = 0) -> Self:
         """The GPT-2 in a folder of Hugging Face's format (`gpt2.py`), in float32 and evaluation mode.
 
-        To train on, give the `rng` that draws the dropout (default: one with seed 0), and its rate (default:
-        the folder's). `BPE.load(folder, special=[END])` reads the tokenizer. Raises CheckpointError, naming
+        To train on, give the `rng` from which dropout draws, and the rate of dropout (default: the
+        folder's). `BPE.load(folder, special=[END])` reads the tokenizer. Raises CheckpointError, naming
         files, options, tensors, when the folder holds no such model."""
         options, state = gpt2.read(folder)
         rates = {name: options[name] for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
@@ -182,7 +195,7 @@ class GPT(nn.Module):
             tie_weights=options["tie_word_embeddings"],
             norm_eps=options["layer_norm_epsilon"],
         )
-        model = cls(config, np.random.default_rng(0) if rng is None else rng)
+        model = cls(config, rng=rng)
         for name, p in model.named_parameters():
             p.data = np.array(state[name], np.float32, order="C")
         return model.eval()

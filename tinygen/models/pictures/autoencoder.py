@@ -1,21 +1,22 @@
 """The KL autoencoder of latent diffusion: a picture as a smaller picture, whose every pixel is a Gaussian
 (Rombach et al. 2022, arXiv:2112.10752, section 3.1 and appendix G).
 
-An encoder halves the picture once less than there are `multipliers`, by residual blocks with convolutions
-between them; a decoder doubles it as often. Nothing goes around the code in the middle: there are no skip
-connections. The loss is that of a VAE (`vae.py`), an error of reconstruction and the divergence of the codes
-from N(0, 1), and the weight of the second makes two kinds of model of it:
+The encoder consists of residual blocks; between each two of its levels (one for each of the `multipliers`) a
+convolution halves the picture. The decoder doubles it as often. There are no skip connections around the
+code. The loss is a VAE's (`vae.py`): an error of reconstruction plus a weight times the KL divergence of the
+codes from N(0, 1). The weight decides which of two kinds of model this is:
 
-    2σ²     a generative VAE. With "l2" this weight makes the loss, but for a constant, 2σ² times the negative
-            bound in nats, for pixels from N(decoded, σ²): 1 is for pixels known to 0.7, 0.02 for 0.1. The
-            codes fill N(0, 1), so that what is drawn from it decodes to pictures, if blurred ones.
-    1e-6    the first stage of latent diffusion. The codes keep nearly all of the picture, and the divergence
-            merely holds them in bounds. What is drawn from N(0, 1) decodes to *noise*: to make pictures, a
-            second model, a diffusion, must learn where the codes lie.
+    2σ²     a generative VAE. With "l2" this weight makes the loss, except for a constant, 2σ² times the
+            negative evidence lower bound in nats, for pixels from N(decoded, σ²): a weight of 1 is for σ =
+            0.7, 0.02 for σ = 0.1. The codes fill N(0, 1), so that a draw from it decodes to a picture, if a
+            blurred one.
+    1e-6    the first stage of latent diffusion. The codes keep nearly all of the picture, and the KL only
+            keeps them bounded. A draw from N(0, 1) decodes to *noise*: to make pictures, a second model, a
+            diffusion model, must learn the distribution of the codes.
 
-Weights of the divergence can be compared only where the reductions are the same: here, as in latent
-diffusion, both terms are summed over a picture and averaged over the batch. Latent diffusion adds a
-perceptual and an adversarial term, which need other networks and are not here.
+Weights of the KL can be compared only where the reductions are the same: here, as in latent diffusion, both
+terms are summed over a picture and averaged over the batch. Latent diffusion adds a perceptual and an
+adversarial term, which need other networks and are not here.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.models.pictures.vae import Posterior
+from tinygen.models.pictures.vae import Losses, Posterior
+from tinygen.modes import no_grad
 from tinygen.nn.residual import norm_of, zeroed
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
 
@@ -52,35 +55,37 @@ class AutoencoderConfig:
 
     @property
     def factor(self) -> int:
-        """f: a picture is as many times as high and as wide as its code."""
+        """The downsampling factor f: a picture is f times as high and as wide as its code."""
         return 1 << (len(self.multipliers) - 1)
 
 
 class Halve(nn.Module):
-    """(B, C, H, W) -> (B, C, H/2, W/2) by a convolution of step 2. The zeros that it needs stand below and to
-    the right only, as in latent diffusion: with zeros all around, other pixels would be the centres."""
+    """(B, C, H, W) -> (B, C, H/2, W/2) by a convolution of stride 2. It is padded with zeros below and on the
+    right only, as in latent diffusion: with zeros on all sides, the kernel would be centered on other
+    pixels."""
 
-    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, rng=rng)
 
     def forward(self, x: TensorLike) -> Tensor:
         return self.conv(np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1))))
 
 
-def middle(channels: int, config: AutoencoderConfig, rng: np.random.Generator) -> nn.Sequential:
-    """Two residual blocks, and between them every position looks at all: (B, C, h, w) -> (B, C, h, w)."""
-    steps: list[nn.Module] = [residual(channels, channels, config, rng) for _ in range(2)]
+def middle(channels: int, config: AutoencoderConfig, *, rng: np.random.Generator) -> nn.Sequential:
+    """Two residual blocks, self-attention among all positions between them: (B, C, h, w) -> (B, C, h, w)."""
+    steps: list[nn.Module] = [residual(channels, channels, config, rng=rng) for _ in range(2)]
     if config.attention:
         steps.insert(1, nn.SpatialAttention(channels, 1, config.groups, EPS, rng=rng))
     return nn.Sequential(*steps)
 
 
-def residual(a: int, b: int, config: AutoencoderConfig, rng: np.random.Generator) -> nn.ResBlock:
-    """Without an embedding: nothing of the autoencoder depends on a step."""
+def residual(a: int, b: int, config: AutoencoderConfig, *, rng: np.random.Generator) -> nn.ResBlock:
+    """A residual block without an embedding: the autoencoder depends on no timestep."""
     return nn.ResBlock(a, b, groups=config.groups, eps=EPS, rng=rng)
 
 
-def identity(channels: int, rng: np.random.Generator) -> nn.Conv2d:
+def identity(channels: int, *, rng: np.random.Generator) -> nn.Conv2d:
     """A 1×1 convolution that starts as the identity."""
     layer = zeroed(nn.Conv2d(channels, channels, 1, rng=rng))
     layer.weight.data = np.eye(channels, dtype=np.float32)[:, :, None, None]
@@ -88,19 +93,20 @@ def identity(channels: int, rng: np.random.Generator) -> nn.Conv2d:
 
 
 class Encoder(nn.Module):
-    """x (B, C, H, W) -> the code's moments (B, 2Z, H/f, W/f): means, then logarithms of variances."""
+    """x (B, C, H, W) -> the moments of q(z|x), (B, 2Z, H/f, W/f): the means, then ln of the variances."""
 
-    def __init__(self, config: AutoencoderConfig, *, rng: np.random.Generator) -> None:
+    def __init__(self, config: AutoencoderConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         c = config
         widths = [c.channels * m for m in c.multipliers]
         self.stem = nn.Conv2d(c.in_channels, widths[0], 3, padding=1, rng=rng)
         self.levels = nn.ModuleList()
         for a, b in zip([widths[0], *widths], widths, strict=False):
-            steps: list[nn.Module] = [residual(b if i else a, b, c, rng) for i in range(c.blocks)]
+            steps: list[nn.Module] = [residual(b if i else a, b, c, rng=rng) for i in range(c.blocks)]
             if len(self.levels) < len(widths) - 1:
                 steps.append(Halve(b, rng=rng))
             self.levels.append(nn.Sequential(*steps))
-        self.middle = middle(widths[-1], c, rng)
+        self.middle = middle(widths[-1], c, rng=rng)
         self.norm = norm_of(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], 2 * c.latent, 3, padding=1, rng=rng)
 
@@ -114,14 +120,15 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """z (B, Z, h, w) -> pictures (B, C, f h, f w)."""
 
-    def __init__(self, config: AutoencoderConfig, *, rng: np.random.Generator) -> None:
+    def __init__(self, config: AutoencoderConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         c = config
         widths = [c.channels * m for m in reversed(c.multipliers)]
         self.stem = nn.Conv2d(c.latent, widths[0], 3, padding=1, rng=rng)
-        self.middle = middle(widths[0], c, rng)
+        self.middle = middle(widths[0], c, rng=rng)
         self.levels = nn.ModuleList()
         for a, b in zip([widths[0], *widths], widths, strict=False):
-            steps: list[nn.Module] = [residual(b if i else a, b, c, rng) for i in range(c.blocks + 1)]
+            steps: list[nn.Module] = [residual(b if i else a, b, c, rng=rng) for i in range(c.blocks + 1)]
             if len(self.levels) < len(widths) - 1:
                 steps.append(nn.Upsample(b, rng=rng))
             self.levels.append(nn.Sequential(*steps))
@@ -136,18 +143,20 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """`model(x, rng)` -> the loss of a picture; `model.encode(x)` -> q(z|x); `model.decode(z)` -> pictures.
+    """`model.loss(x, rng=rng)` -> what is minimized; `model.encode(x)` -> codes; `model.decode(z)` ->
+    pictures.
 
-    A diffusion wants codes with variance 1: it is trained on `z * model.scale`, and what it makes is decoded
-    by `model.decode(z / model.scale)`. The scale is 1 until `model.scale.data = latent_scale(z)` is set; it
-    is saved with the weights.
+    A diffusion model needs codes of variance 1: it is trained on `z * model.scale`, and its samples are
+    decoded by `model.decode(z / model.scale)`. The scale is 1 until `model.scale.data = latent_scale(z)` is
+    set; it is saved with the weights.
 
-    It learns much sooner from a simple start: residual blocks and attention as their shortcuts, the 1×1
-    convolutions around the code as the identity, and codes with little noise."""
+    It learns much sooner from a simple start: residual blocks and attention start as their skip connections,
+    the 1×1 convolutions around the code as the identity, and the codes with little noise."""
 
     scale: Tensor
 
-    def __init__(self, config: AutoencoderConfig, rng: np.random.Generator) -> None:
+    def __init__(self, config: AutoencoderConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         if config.reconstruction not in RECONSTRUCTION:
             raise ValueError(
                 f"reconstruction is one of {list(RECONSTRUCTION)}, got {config.reconstruction!r}"
@@ -155,14 +164,34 @@ class AutoencoderKL(nn.Module):
         z = config.latent
         self.config = config
         self.encoder = Encoder(config, rng=rng)
-        self.to_moments, self.from_code = (identity(channels, rng) for channels in (2 * z, z))
+        self.to_moments, self.from_code = (identity(channels, rng=rng) for channels in (2 * z, z))
         self.to_moments.bias = nn.Parameter(np.repeat(np.array([0, START_LOGVAR], np.float32), z))
         self.decoder = Decoder(config, rng=rng)
         self.register_buffer("scale", np.ones((), np.float32))
 
-    def encode(self, x: TensorLike) -> Posterior:
-        """q(z|x) of pictures x (B, C, H, W), H and W multiples of `config.factor`. Logarithms of variances
-        beyond [-30, 20] are set to the bounds: they overflow no exp, and a variance of 1e-13 is exact enough.
+    def forward(self, x: TensorLike) -> Tensor:
+        """The reconstruction of pictures x (B, C, H, W), decoded from the means of their codes: (B, C, H,
+        W)."""
+        return self.to_pictures(self.posterior(x).mean)
+
+    def loss(self, x: TensorLike, *, rng: RNGLike) -> Tensor:
+        """Reconstruction error + `config.kl_weight` · KL, summed over a picture, averaged over the batch: a
+        Tensor of shape (). Raises ValueError as `posterior` does."""
+        return self.losses(x, rng=rng).total
+
+    def losses(self, x: TensorLike, *, rng: RNGLike) -> Losses:
+        """The loss and its two parts: the error of the pictures decoded from one draw of each code, summed
+        over the pixels, and KL(q(z|x) ‖ N(0, 1)) in nats, summed over the entries of a code."""
+        q = self.posterior(x)
+        decoded = self.to_pictures(q.sample(rng=rng))
+        error = RECONSTRUCTION[self.config.reconstruction](decoded, x, "sum")
+        kl = ops.kl_gaussian(q.mean, q.logvar, "sum")
+        b = x.shape[0]
+        return Losses((error + self.config.kl_weight * kl) / b, error / b, kl / b)
+
+    def posterior(self, x: TensorLike) -> Posterior:
+        """q(z|x) of pictures x (B, C, H, W), H and W multiples of `config.factor`: mean and logvar (B, Z,
+        H/f, W/f). logvar is clipped to [-30, 20]: no exp overflows, and a variance of 1e-13 is exact enough.
 
         Raises ValueError for pictures of another shape."""
         f, channels = self.config.factor, self.config.in_channels
@@ -174,32 +203,27 @@ class AutoencoderKL(nn.Module):
         mean, logvar = ops.split(self.to_moments(self.encoder(x)), 2, axis=1)
         return Posterior(mean, ops.clip(logvar, -30.0, 20.0))
 
-    def decode(self, z: TensorLike) -> Tensor:
-        """Codes (B, Z, h, w), not scaled -> pictures (B, C, f h, f w), in the range of the training's."""
+    def to_pictures(self, z: TensorLike) -> Tensor:
+        """Pictures (B, C, f h, f w) of codes z (B, Z, h, w), not scaled: `decode`, but differentiable."""
         return self.decoder(self.from_code(z))
 
-    def forward(self, x: TensorLike, rng: np.random.Generator) -> Tensor:
-        """The loss: the two `terms`, the second weighted by `config.kl_weight`, the mean over the batch."""
-        reconstruction, kl = self.terms(x, rng)
-        return (reconstruction + self.config.kl_weight * kl) / x.shape[0]
+    @no_grad()
+    def encode(self, x: TensorLike) -> Array:
+        """The codes of pictures x (B, C, H, W): the means of q(z|x), (B, Z, H/f, W/f), not scaled."""
+        return self.posterior(x).mean.data
 
-    def terms(self, x: TensorLike, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """The error of the pictures x (B, C, H, W), summed over their pixels, and the divergence KL(q(z|x) ‖
-        N(0, 1)) in nats, summed over the entries of their codes; both summed over the batch.
-
-        Raises ValueError as `encode` does."""
-        posterior = self.encode(x)
-        decoded = self.decode(posterior.sample(rng))
-        error = RECONSTRUCTION[self.config.reconstruction](decoded, x, "sum")
-        return error, ops.kl_gaussian(posterior.mean, posterior.logvar, "sum")
+    @no_grad()
+    def decode(self, z: TensorLike) -> Array:
+        """Pictures (B, C, f h, f w) of codes z (B, Z, h, w), not scaled, in the range of the training's."""
+        return self.to_pictures(z).data
 
 
 def latent_scale(z: TensorLike) -> Array:
-    """1 / (the standard deviation of all entries of z together): a float32 array of shape ().
+    """1 / (the standard deviation of all entries of the codes z together): a float32 array of shape ().
 
-    Times this, codes have the variance that a diffusion expects. Rombach et al. 2022, appendix G; measured
-    there on the first batch. It is the *reciprocal*, though diffusers' documentation of `scaling_factor`
-    calls it the standard deviation.
+    Codes times this have variance 1, which a diffusion model expects (Rombach et al. 2022, appendix G, where
+    it is measured on the first batch). It is the *reciprocal* of the standard deviation, though diffusers'
+    documentation of `scaling_factor` calls it the standard deviation.
 
     Raises ValueError where the standard deviation is 0 or not finite."""
     std = float(np.std(np.asarray(z, np.float64)))

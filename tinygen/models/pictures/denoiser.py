@@ -14,6 +14,7 @@ import numpy as np
 from tinygen import nn, ops
 from tinygen.nn.timesteps import timestep_embedding
 from tinygen.ops.activation import beside
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
@@ -27,8 +28,9 @@ class Denoiser(nn.Module):
     besides the coordinate itself. The step enters the first layer."""
 
     def __init__(
-        self, dim: int = 2, width: int = 128, depth: int = 3, waves: int = 4, *, rng: np.random.Generator
+        self, dim: int = 2, width: int = 128, depth: int = 3, waves: int = 4, *, rng: RNGLike
     ) -> None:
+        rng = as_generator(rng)
         if depth < 1:
             raise ValueError(f"depth must be at least 1 hidden layer, got {depth}")
         self.frequencies = 2.0 ** np.arange(waves)

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.nn.residual import norm_of, zeroed
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
@@ -69,7 +70,8 @@ class Given(NamedTuple):
 class Steps(nn.Module):
     """The steps t (B,) as vectors (B, 4·channels): sinusoids, then a perceptron."""
 
-    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.channels = channels
         self.fc = nn.Linear(channels, 4 * channels, rng=rng)
         self.proj = nn.Linear(4 * channels, 4 * channels, rng=rng)
@@ -90,8 +92,9 @@ class Level(nn.Module):
         blocks: list[tuple[int, int]],
         attentions: list[int],
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         c = config
         self.resnets = nn.ModuleList(
             nn.ResBlock(into, out, 4 * c.channels, c.scale_shift, c.dropout, c.groups, rng=rng)
@@ -123,8 +126,9 @@ class Down(Level):
         attention: bool,
         downsample: bool,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         widths = [out for _, out in blocks]
         super().__init__(config, blocks, widths * attention, rng=rng)
         self.downsample = nn.Downsample(widths[-1], rng=rng) if downsample else None
@@ -142,7 +146,8 @@ class Down(Level):
 class Middle(Level):
     """Block, attention, block: (B, C, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, config: UNetConfig, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, config: UNetConfig, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         super().__init__(config, [(channels, channels)] * 2, [channels], rng=rng)
 
     def forward(self, x: TensorLike, given: Given) -> Tensor:
@@ -160,8 +165,9 @@ class Up(Level):
         attention: bool,
         upsample: bool,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         widths = [out for _, out in blocks]
         super().__init__(config, blocks, widths * attention, rng=rng)
         self.upsample = nn.Upsample(widths[-1], rng=rng) if upsample else None
@@ -177,7 +183,8 @@ class UNet(nn.Module):
 
     `model(x, t, labels)` with `classes`, `model(x, t, context=tokens, mask=real)` with `context`."""
 
-    def __init__(self, config: UNetConfig, *, rng: np.random.Generator) -> None:
+    def __init__(self, config: UNetConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         c = self.config = config
         widths = [c.channels * m for m in c.multipliers]
         last = len(widths) - 1

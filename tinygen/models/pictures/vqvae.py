@@ -1,15 +1,16 @@
 """VQ-VAE: a picture as a small map of code numbers, and back (van den Oord et al. 2017, arXiv:1711.00937).
 
-The encoder gives a map of vectors z; each is replaced by the nearest of K vectors e, the codebook, and the
-decoder makes the picture of those. Choosing the nearest has no gradient. Three terms train the parts (eq. 3):
+The encoder makes a map of vectors z. Each is replaced by the nearest of K vectors e, the codebook, and the
+decoder makes the picture from these. Choosing the nearest has no gradient, so three terms train the parts
+(eq. 3):
 
     reconstruction   (x - decoder(e))²   the decoder, and the encoder as if e were z ("straight through")
-    codebook         (sg[z] - e)²        the codes only: they move to the vectors that chose them
-    commitment       β (z - sg[e])²      the encoder only: its vectors stay near their codes
+    codebook         (sg[z] - e)²        the codebook only: its vectors move to the z that chose them
+    commitment       β (z - sg[e])²      the encoder only: its z stay near the vectors that they chose
 
-where sg, stop gradient, makes a constant. β belongs to the commitment. Each square here is the mean over all
-its entries, also over channels. The second term is that of k-means; instead of its gradient steps the codes
-may be running means of the vectors that chose them (appendix A.1).
+where sg, stop gradient, makes a constant of its argument. β weighs the commitment. Each square here is the
+mean over all its entries, also over channels. The second term is the objective of k-means; instead of
+following its gradient, the codebook may be running means of the z that chose each vector (appendix A.1).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from tinygen import nn, ops
 from tinygen.modes import no_grad
 from tinygen.nn import init
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
@@ -28,12 +30,13 @@ from tinygen.types import TensorLike
 SMOOTHING = 1e-5  # of the counts (Laplace), so that no mean is over nothing
 
 
-def nearest(z: Array, codebook: Array) -> Array:
-    """For each of N vectors z (N, C) the number of the nearest of K codes (K, C), (N,); of equals the first.
+def nearest_codes(z: Array, codebook: Array) -> Array:
+    """For each of N vectors z (N, C) the number of the nearest of the K vectors of the codebook (K, C): (N,).
+    Of equally near ones it is the first.
 
-    Of ‖z - e‖² = ‖z‖² - 2 z·e + ‖e‖² the first part is the same for all codes; the rest takes one matrix
-    product, and (N, K) numbers. Both are moved so that the middle of the codes is 0: far from there, z·e and
-    ‖e‖² would be large, and their difference would have no digits."""
+    In ‖z - e‖² = ‖z‖² - 2 z·e + ‖e‖² the first part is the same for all e; the rest takes one matrix product,
+    and (N, K) numbers. Both are shifted so that the center of the codebook is 0: far from 0, z·e and ‖e‖²
+    would be large, and their difference would lose its digits."""
     center = (codebook.min(axis=0) + codebook.max(axis=0)) / 2
     z, codebook = z - center, codebook - center
     distance: Array = ops.matmul(z, -2 * codebook.T)
@@ -42,42 +45,43 @@ def nearest(z: Array, codebook: Array) -> Array:
 
 
 def perplexity(codes: Array, k: int) -> float:
-    """How many of k codes are in use, exp of the entropy of their frequencies: 1 if all of `codes` are the
-    same, k if each code comes as often as any other."""
+    """How many of k codes are in use: exp of the entropy of their frequencies in `codes`. It is 1 if all are
+    the same, k if each code is as frequent as any other."""
     p = np.bincount(codes.ravel(), minlength=k) / codes.size
     p = p[p > 0]
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
 class Quantized(NamedTuple):
-    """What `VectorQuantizer` makes of z (B, C, H, W)."""
+    """The output of `VectorQuantizer` for z (B, C, H, W)."""
 
-    z: Tensor  # (B, C, H, W), the chosen codes; its gradient is passed on to z as it is
-    codes: Array  # (B, H, W), their numbers
+    z: Tensor  # (B, C, H, W), the chosen vectors of the codebook; its gradient goes to z unchanged
+    codes: Array  # (B, H, W), their numbers, 0 ... K - 1
     codebook: Tensor  # the mean of (sg[z] - e)²
     commitment: Tensor  # the mean of (z - sg[e])²; β is not in it
 
 
 class VectorQuantizer(nn.Module):
-    """z (B, C, H, W) -> the nearest of K codes at every place, and the two terms that keep both together.
+    """z (B, C, H, W) -> the nearest of K vectors at every place, and the two terms that keep both together.
 
-    The codes start uniform within ±1/K. They are a parameter; or with `ema`, for which the codebook term is
-    not needed, running means: each forward pass in training mode takes in its batch. `decay` is that of the
-    means, and of the count of how often a batch chooses each code, which `restart` looks at."""
+    K is `num_codes`, C is `dim`. The codebook starts uniform within ±1/K. It is a parameter; with `ema` it is
+    running means instead, updated in each forward pass in training mode, and the codebook term is not needed.
+    `decay` is for these means, and for the mean number of times that a batch chooses each code
+    (`restart`)."""
 
     codebook: Tensor
     count: Tensor
     total: Tensor
 
     def __init__(
-        self, codes: int, dim: int, ema: bool = False, decay: float = 0.99, *, rng: np.random.Generator
+        self, num_codes: int, dim: int, ema: bool = False, decay: float = 0.99, *, rng: RNGLike
     ) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
-        start = init.uniform((codes, dim), 1 / codes, rng=rng)
+        start = init.uniform((num_codes, dim), 1 / num_codes, rng=rng)
         self.ema = ema
         self.decay = decay
-        self.register_buffer("count", init.ones((codes,)))  # N of appendix A.1
+        self.register_buffer("count", init.ones((num_codes,)))  # N of appendix A.1
         if ema:
             self.register_buffer("codebook", start)
             self.register_buffer("total", start.copy())  # m, whose e is m / N
@@ -90,7 +94,7 @@ class VectorQuantizer(nn.Module):
             dim = self.codebook.shape[1]
             raise ValueError(f"z must be (B, C, H, W) with the {dim} channels of the codes, got {z.shape}")
         rows = channels_last(z)  # (B·H·W, C)
-        codes = nearest(rows, self.codebook.data)
+        codes = nearest_codes(rows, self.codebook.data)
         e = self.lookup(codes.reshape(z.shape[0], *z.shape[2:]))  # (B, C, H, W)
         if self.training:
             self.record(rows, codes)
@@ -117,21 +121,21 @@ class VectorQuantizer(nn.Module):
             smooth = (self.count.data + SMOOTHING) * (n / (n + k * SMOOTHING))
             self.codebook.data = self.total.data / smooth[:, None]
 
-    def restart(self, z: TensorLike, rng: np.random.Generator, below: float = 1.0) -> int:
-        """Put codes that batches choose less than `below` times, on average, in the places of random vectors
-        of z (B, C, H, W), where there is something to choose them for (Dhariwal et al. 2020,
-        arXiv:2005.00341, section 3.1). They then count as chosen by their share of z. Returns how many.
+    def restart(self, z: TensorLike, below: float = 1.0, *, rng: RNGLike) -> int:
+        """Move codes that a batch chooses less than `below` times, on average, to random vectors of z (B, C,
+        H, W), so that they are chosen again (Dhariwal et al. 2020, arXiv:2005.00341, section 3.1). Each then
+        counts as chosen by an equal share of z. Returns how many codes were moved.
 
-        `below=np.inf` takes all codes from z: a better start than near 0 where z is not there."""
+        `below=np.inf` moves all codes: a better start than near 0 when z is far from there."""
         rows = channels_last(z)
         dead = self.count.data < below  # (K,)
         n, share = int(dead.sum()), len(rows) / len(dead)
-        found = np.zeros_like(self.codebook.data)
-        found[dead] = rows[rng.choice(len(rows), n, replace=n > len(rows))]
-        self.codebook.data = np.where(dead[:, None], found, self.codebook.data)
+        drawn = np.zeros_like(self.codebook.data)
+        drawn[dead] = rows[as_generator(rng).choice(len(rows), n, replace=n > len(rows))]
+        self.codebook.data = np.where(dead[:, None], drawn, self.codebook.data)
         self.count.data = np.where(dead, self.count.data.dtype.type(share), self.count.data)
         if self.ema:
-            self.total.data = np.where(dead[:, None], share * found, self.total.data)
+            self.total.data = np.where(dead[:, None], share * drawn, self.total.data)
         return n
 
 
@@ -144,7 +148,8 @@ def channels_last(z: TensorLike) -> Array:
 class Residual(nn.Module):
     """x (B, C, H, W) -> x + conv1×1(ReLU(conv3×3(ReLU(x)))) (section 4.1)."""
 
-    def __init__(self, channels: int, *, rng: np.random.Generator) -> None:
+    def __init__(self, channels: int, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         self.near = nn.Conv2d(channels, channels, 3, padding=1, rng=rng)
         self.mix = nn.Conv2d(channels, channels, 1, rng=rng)
 
@@ -152,34 +157,34 @@ class Residual(nn.Module):
         return x + self.mix(ops.relu(self.near(ops.relu(x))))
 
 
-def encoder(channels: int, width: int, dim: int, rng: np.random.Generator) -> nn.Sequential:
-    """x (B, channels, 4H, 4W) -> z (B, dim, H, W)."""
+def make_encoder(in_channels: int, channels: int, dim: int, *, rng: np.random.Generator) -> nn.Sequential:
+    """x (B, in_channels, 4H, 4W) -> z (B, dim, H, W)."""
     return nn.Sequential(
-        nn.Conv2d(channels, width // 2, 4, stride=2, padding=1, rng=rng),
+        nn.Conv2d(in_channels, channels // 2, 4, stride=2, padding=1, rng=rng),
         ops.relu,
-        nn.Conv2d(width // 2, width, 4, stride=2, padding=1, rng=rng),
-        Residual(width, rng=rng),
-        Residual(width, rng=rng),
+        nn.Conv2d(channels // 2, channels, 4, stride=2, padding=1, rng=rng),
+        Residual(channels, rng=rng),
+        Residual(channels, rng=rng),
         ops.relu,
-        nn.Conv2d(width, dim, 1, rng=rng),
+        nn.Conv2d(channels, dim, 1, rng=rng),
     )
 
 
-def decoder(channels: int, width: int, dim: int, rng: np.random.Generator) -> nn.Sequential:
-    """z (B, dim, H, W) -> x (B, channels, 4H, 4W)."""
+def make_decoder(in_channels: int, channels: int, dim: int, *, rng: np.random.Generator) -> nn.Sequential:
+    """z (B, dim, H, W) -> x (B, in_channels, 4H, 4W)."""
     return nn.Sequential(
-        nn.Conv2d(dim, width, 3, padding=1, rng=rng),
-        Residual(width, rng=rng),
-        Residual(width, rng=rng),
+        nn.Conv2d(dim, channels, 3, padding=1, rng=rng),
+        Residual(channels, rng=rng),
+        Residual(channels, rng=rng),
         ops.relu,
-        nn.ConvTranspose2d(width, width // 2, 4, stride=2, padding=1, rng=rng),
+        nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1, rng=rng),
         ops.relu,
-        nn.ConvTranspose2d(width // 2, channels, 4, stride=2, padding=1, rng=rng),
+        nn.ConvTranspose2d(channels // 2, in_channels, 4, stride=2, padding=1, rng=rng),
     )
 
 
 class Losses(NamedTuple):
-    total: Tensor  # what to minimise
+    total: Tensor  # to be minimized: reconstruction + β·commitment, and without `ema` + codebook
     reconstruction: Tensor
     codebook: Tensor
     commitment: Tensor  # without β
@@ -187,30 +192,40 @@ class Losses(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """Pictures (B, channels, 4H, 4W) as codes (B, H, W) from 0 to K - 1.
+    """`model.loss(x)` -> what is minimized; `model.encode(x)` -> codes; `model.decode(codes)` -> pictures.
 
-    `width` is the number of channels inside, `dim` that of the codes' vectors."""
+    Pictures are (B, in_channels, 4H, 4W), codes (B, H, W) from 0 to `num_codes` - 1. `channels` is the width
+    of the network, `dim` the length of the codebook's vectors."""
 
     def __init__(
         self,
-        channels: int = 3,
-        width: int = 64,
+        in_channels: int = 3,
+        channels: int = 64,
         dim: int = 16,
-        codes: int = 128,
+        num_codes: int = 128,
         beta: float = 0.25,
         ema: bool = False,
         decay: float = 0.99,
         *,
-        rng: np.random.Generator,
+        rng: RNGLike,
     ) -> None:
+        rng = as_generator(rng)
         self.beta = beta
-        self.encoder = encoder(channels, width, dim, rng)
-        self.quantizer = VectorQuantizer(codes, dim, ema, decay, rng=rng)
-        self.decoder = decoder(channels, width, dim, rng)
+        self.encoder = make_encoder(in_channels, channels, dim, rng=rng)
+        self.quantizer = VectorQuantizer(num_codes, dim, ema, decay, rng=rng)
+        self.decoder = make_decoder(in_channels, channels, dim, rng=rng)
 
-    def forward(self, x: TensorLike) -> Losses:
-        """The terms of eq. 3, each the mean of squares over all entries; with `ema` the codebook term is
-        reported, and no part of the total. Raises ValueError when x is no (B, C, 4H, 4W)."""
+    def forward(self, x: TensorLike) -> Tensor:
+        """The reconstruction of pictures x (B, C, 4H, 4W) from their codes: (B, C, 4H, 4W)."""
+        return self.decoder(self.quantizer(self.latents(x)).z)
+
+    def loss(self, x: TensorLike) -> Tensor:
+        """Eq. 3 for pictures x (B, C, 4H, 4W), each term the mean of squares over all entries: a Tensor of
+        shape (). Nothing is drawn. Raises ValueError when x is no (B, C, 4H, 4W)."""
+        return self.losses(x).total
+
+    def losses(self, x: TensorLike) -> Losses:
+        """The loss, its parts, and the codes; with `ema` the codebook term is no part of the total."""
         z, codes, codebook, commitment = self.quantizer(self.latents(x))
         reconstruction = ops.mse(self.decoder(z), x)
         total = reconstruction + self.beta * commitment
@@ -219,24 +234,24 @@ class VQVAE(nn.Module):
         return Losses(total, reconstruction, codebook, commitment, codes)
 
     def latents(self, x: TensorLike) -> Tensor:
-        """z (B, dim, H, W) of pictures (B, C, 4H, 4W), not quantised."""
+        """z (B, dim, H, W) of pictures x (B, C, 4H, 4W), before quantization."""
         if x.ndim != 4 or x.shape[2] % 4 or x.shape[3] % 4:
-            raise ValueError(f"pictures must be (B, C, 4H, 4W), with sides in fours, got {x.shape}")
+            raise ValueError(f"pictures must be (B, C, 4H, 4W), with sides divisible by 4, got {x.shape}")
         return self.encoder(x)
 
     @no_grad()
     def encode(self, x: TensorLike) -> Array:
-        """The codes (B, H, W) of pictures (B, C, 4H, 4W)."""
+        """The codes (B, H, W) of pictures x (B, C, 4H, 4W): integers from 0 to K - 1."""
         z = self.latents(x)
-        codes = nearest(channels_last(z), self.quantizer.codebook.data)
+        codes = nearest_codes(channels_last(z), self.quantizer.codebook.data)
         return codes.reshape(z.shape[0], *z.shape[2:])
 
     @no_grad()
-    def decode(self, codes: Array) -> Array:
-        """The pictures (B, C, 4H, 4W) of codes (B, H, W)."""
+    def decode(self, codes: Any) -> Array:
+        """The pictures (B, C, 4H, 4W) of codes (B, H, W). IndexError for a code outside [0, K)."""
         return self.decoder(self.quantizer.lookup(codes)).data
 
     @no_grad()
-    def restart(self, x: TensorLike, rng: np.random.Generator, below: float = 1.0) -> int:
+    def restart(self, x: TensorLike, below: float = 1.0, *, rng: RNGLike) -> int:
         """`VectorQuantizer.restart` with the vectors of pictures x."""
-        return self.quantizer.restart(self.latents(x), rng, below)
+        return self.quantizer.restart(self.latents(x), below, rng=rng)

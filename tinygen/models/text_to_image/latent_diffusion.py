@@ -62,7 +62,8 @@ class TextDenoiser(nn.Module):
 
 
 class LatentDiffusion(nn.Module):
-    """`model.encode(pictures)` -> codes; `model.loss(codes, captions, rng=rng)`; `model.sample(captions,
+    """`model.encode(pictures)` -> codes; `model.loss(codes, captions, rng=rng)` -> a
+    number; `model.sample(captions,
     rng=rng)` -> pictures.
 
     The autoencoder takes no part in the loss, and its `scale` makes the variance of the codes 1
@@ -82,19 +83,19 @@ class LatentDiffusion(nn.Module):
         self.autoencoder = autoencoder
         self.denoiser = denoiser
         self.process = process
-        self.code = (c.latent, side // c.factor, side // c.factor)
+        self.code_shape = (c.latent, side // c.factor, side // c.factor)
 
     # -- codes -------------------------------------------------------------------------------------
 
     def encode(self, pictures: TensorLike) -> Array:
         """The means of the codes of pictures, (B, Z, h, w): computed once, they serve all of the training."""
         with no_grad():
-            return (self.autoencoder.encode(pictures).mean * self.autoencoder.scale).data
+            return self.autoencoder.encode(pictures) * self.autoencoder.scale.data
 
     def decode(self, codes: Any) -> Array:
         """Pictures (B, C, H, W) of codes (B, Z, h, w), not clipped to [-1, 1]."""
         with no_grad():
-            return self.autoencoder.decode(codes / self.autoencoder.scale).data
+            return self.autoencoder.decode(codes / self.autoencoder.scale.data)
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -132,13 +133,13 @@ class LatentDiffusion(nn.Module):
         yields its states."""
         return self.decode(
             last_state(
-                self.denoise(
+                self.sample_steps(
                     captions, rng=rng, guidance=guidance, rescale=rescale, steps=steps, sampler=sampler
                 )
             )
         )
 
-    def denoise(
+    def sample_steps(
         self,
         captions: Sequence[str],
         *,
@@ -157,7 +158,7 @@ class LatentDiffusion(nn.Module):
         model = classifier_free_guidance(
             self.denoiser, (context.data, mask), (empty.data, empty_mask), guidance, rescale
         )
-        noise = as_generator(rng).standard_normal((len(captions), *self.code), np.float32)
+        noise = as_generator(rng).standard_normal((len(captions), *self.code_shape), np.float32)
         x = np.asarray(noise, like=context.data)
         yield x
         yield from sampler(process, model, x)

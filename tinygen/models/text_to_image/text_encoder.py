@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import nn
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import Ids, Mask
 
@@ -43,7 +44,8 @@ class TextEncoder(nn.Module):
 
     Raises ValueError when a word comes twice in the configuration."""
 
-    def __init__(self, config: TextEncoderConfig, *, rng: np.random.Generator) -> None:
+    def __init__(self, config: TextEncoderConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
         c = self.config = config
         self.ids = {word: i for i, word in enumerate(c.words, PADDING + 1)}
         if len(self.ids) != len(c.words):

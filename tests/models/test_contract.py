@@ -1,0 +1,197 @@
+"""The contract of models (`tinygen/models/__init__.py`), checked of every model that there is.
+
+`forward` is the network's output; `loss` a Tensor of shape (), what is minimized; `losses` the same with its
+parts, named; `encode`, `decode` and `sample` take and return arrays; `sample_steps` yields what `sample` goes
+through; `rng` is keyword-only, and a generator or an int."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+
+from tinygen import Tensor, models, nn
+from tinygen.diffusion import Process, cosine
+from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vqvae import VQVAE
+from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
+from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
+
+PARTS = ["encode", "decode", "sample", "sample_steps", "loss", "losses"]
+"""The methods of the contract besides `forward`; a model has those that make sense for it."""
+
+OTHER_NAMES = ["generate", "stream", "draw", "denoise", "reconstruct", "nll_loss", "compute_loss", "terms"]
+"""What other libraries, or this one before, call them."""
+
+IDS = np.array([[0, 1, 2], [2, 1, 0]])
+PICTURES = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
+DIGITS = PICTURES[:, :1]
+FLAT = PICTURES.reshape(2, -1)
+CAPTIONS = ["red square", "red"]
+T = np.array([1, 5])
+
+
+def autoencoder(rng):
+    return AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2)), rng=rng)
+
+
+def unet(rng, **given):
+    return UNet(UNetConfig(2, 2, 8, (1, 2), 1, groups=2, **given), rng=rng)
+
+
+def text_encoder(rng):
+    return TextEncoder(TextEncoderConfig(("red", "square"), 2, heads=2, channels=8), rng=rng)
+
+
+def latent_diffusion(rng):
+    rng = np.random.default_rng(rng)
+    denoiser = TextDenoiser(unet(rng, context=8), text_encoder(rng))
+    return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine(10)), 8)
+
+
+CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
+
+MODELS = {  # how it is made, the inputs of forward, the batch of loss, the arguments of sample
+    GPT: (lambda rng: GPT(GPTConfig(3, 8, 1, 2, 8), rng=rng), (IDS,), None, (IDS, 2)),
+    VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
+    ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
+    VQVAE: (lambda rng: VQVAE(3, 8, 2, 5, rng=rng), (PICTURES,), (PICTURES,), None),
+    AutoencoderKL: (autoencoder, (PICTURES,), (PICTURES,), None),
+    Denoiser: (lambda rng: Denoiser(2, rng=rng), (FLAT[:, :2], T), None, None),
+    UNet: (unet, (CODES, T), None, None),
+    TextEncoder: (text_encoder, (CAPTIONS,), None, None),
+    LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS, 1.0, 2)),
+}
+
+PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
+PARTS_OF_MODELS |= {"VectorQuantizer", "Halve", "TextDenoiser", "Steps", "Level", "Down", "Middle", "Up"}
+
+
+def classes_of_models():
+    """Every Module that is defined under tinygen.models."""
+    for info in pkgutil.walk_packages(models.__path__, "tinygen.models."):
+        for _, found in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
+            if issubclass(found, nn.Module) and found.__module__ == info.name:
+                yield found
+
+
+def test_every_model_is_in_the_table():
+    found = {kind.__name__ for kind in classes_of_models()}
+    assert found - PARTS_OF_MODELS == {kind.__name__ for kind in MODELS}
+
+
+def functions_with_rng():
+    """Every public function and method under tinygen.models and tinygen.judges that takes `rng`."""
+    for package in ("models", "judges"):
+        root = importlib.import_module(f"tinygen.{package}")
+        for info in pkgutil.walk_packages(root.__path__, f"tinygen.{package}."):
+            module = importlib.import_module(info.name)
+            for name, x in vars(module).items():
+                if getattr(x, "__module__", None) != info.name or name.startswith("_"):
+                    continue
+                methods = vars(x).items() if inspect.isclass(x) else [("", x)]
+                for method, f in methods:
+                    f = getattr(f, "__func__", f)
+                    if inspect.isfunction(f) and "rng" in inspect.signature(f).parameters:
+                        yield (
+                            f"{info.name}.{name}.{method}".strip("."),
+                            inspect.signature(f).parameters["rng"],
+                        )
+
+
+def test_rng_is_keyword_only():
+    found = dict(functions_with_rng())
+    assert len(found) > 30
+    wrong = [name for name, p in found.items() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert not wrong
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_names(kind):
+    """The methods are called as in the contract, and have no second name."""
+    assert "forward" in vars(kind) or issubclass(kind, VAE)
+    assert not [name for name in OTHER_NAMES if hasattr(kind, name)]
+    assert hasattr(kind, "encode") == hasattr(kind, "decode")
+    assert not hasattr(kind, "losses") or hasattr(kind, "loss")
+    assert not hasattr(kind, "sample_steps") or hasattr(kind, "sample")
+    for name in PARTS:
+        if hasattr(kind, name):
+            parameters = inspect.signature(getattr(kind, name)).parameters
+            assert getattr(kind, name).__doc__, f"{kind.__name__}.{name} says what it takes and returns"
+            assert "rng" not in parameters or parameters["rng"].default is inspect.Parameter.empty
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_an_int_is_a_seed(kind):
+    """A whole model from one int: the same as from a generator with this seed."""
+    make = MODELS[kind][0]
+    ours, theirs = make(3).state_dict(), make(np.random.default_rng(3)).state_dict()
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_forward_is_the_output_and_loss_a_number(kind):
+    make, inputs, batch, _ = MODELS[kind]
+    model = make(0)
+    out = model(*inputs)
+    if kind is GPT:  # (logits, loss), as in nanoGPT
+        assert [type(x) for x in model(*inputs, IDS)] == [Tensor, Tensor]
+        out, loss = out
+        assert loss is None
+    if kind is TextEncoder:
+        out, mask = out
+        assert mask.dtype == bool
+    assert isinstance(out, Tensor)
+    assert out.ndim >= 2
+    assert len(out) == 2  # the batch
+    assert hasattr(kind, "loss") == (batch is not None)
+    if batch is None:
+        return
+    given = {"rng": 0} if "rng" in inspect.signature(model.loss).parameters else {}
+    loss = model.loss(*batch, **given)
+    assert isinstance(loss, Tensor)
+    assert loss.shape == ()
+    assert loss.requires_grad
+    if hasattr(kind, "losses"):
+        parts = model.losses(*batch, **given)
+        assert parts._fields[0] == "total"
+        assert parts.total.item() == loss.item()
+    if hasattr(kind, "encode"):
+        assert out.shape == inputs[0].shape  # a reconstruction, or a prediction for codes
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "encode")])
+def test_encode_and_decode_are_of_arrays(kind):
+    make, inputs, *_ = MODELS[kind]
+    model = make(0)
+    x = PICTURES if kind is LatentDiffusion else inputs[0]
+    codes = model.encode(x)
+    pictures = model.decode(codes)
+    for array in (codes, pictures):
+        assert type(array) is np.ndarray
+    assert len(codes) == len(x)
+    assert pictures.shape == x.shape
+    if kind is not LatentDiffusion:
+        np.testing.assert_allclose(model.eval()(x).data, pictures, rtol=1e-6)  # the reconstruction
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "sample")])
+def test_sample_is_of_arrays_and_repeats_with_its_seed(kind):
+    make, _, _, arguments = MODELS[kind]
+    model = make(0)
+    one, same, other = (model.sample(*arguments, rng=seed) for seed in (0, 0, 1))
+    assert type(one) is np.ndarray
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(one, model.sample(*arguments, rng=np.random.default_rng(0)))
+    assert kind is GPT or (one != other).any()
+    if hasattr(kind, "sample_steps"):
+        given = arguments[:1] if kind is GPT else arguments
+        step = next(iter(model.sample_steps(*given, rng=0)))
+        assert type(step) is np.ndarray
+        assert len(step) == len(one)
