@@ -349,8 +349,8 @@ NN = {
         lambda **k: nn.timestep_embedding(np.arange(3), 6, **k), {"max_period": 50.0}
     ),
     "nn.transformer.Block": Row(
-        lambda **k: learned(nn.Block(8, 2, **{"causal": True, **k}, rng=rng()), ROWS),
-        {"causal": False, "dropout": 0.5, "bias": False, "use_rotary": True, "gelu": "none", "norm_eps": 0.1},
+        lambda **k: learned(nn.Block(8, 2, causal=True, **k, rng=rng()), ROWS),
+        {"dropout": 0.5, "bias": False, "use_rotary": True, "gelu": "none", "norm_eps": 0.1},
     ),
     "nn.transformer.Block.forward": Row(
         forward(nn.Block(8, 2, causal=True, rng=rng()), ROWS), {"mask": SEEN}

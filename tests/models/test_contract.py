@@ -65,7 +65,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     Denoiser: (lambda rng: Denoiser(2, rng=rng), (FLAT[:, :2], T), None, None),
     UNet: (unet, (CODES, T), None, None),
     TextEncoder: (text_encoder, (CAPTIONS,), None, None),
-    LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS, 1.0, 2)),
+    LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
 }
 
 PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}

@@ -45,7 +45,7 @@ def use_everything():
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)
     unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), mask=np.ones((3, 4), bool))
     nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))
-    judge.moved(normal(3, 1, 8, 8), rng)
+    judge.shift_at_random(normal(3, 1, 8, 8), rng=rng)
     judge.Judge(rng=rng)(normal(3, 1, 8, 8))
     random_batch(np.arange(50), 8, 4, rng)
     for task in (algorithms.sorting(), algorithms.addition()):

@@ -169,7 +169,7 @@ def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
     return divergences, lambda g: g * mean, lambda g: 0.5 * g * (variance - 1)
 
 
-def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Any:
+def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - ln σ²)/2 per entry, with μ = mean and ln σ² = logvar
     (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
     same_shape(mean, logvar)

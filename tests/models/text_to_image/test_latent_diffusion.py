@@ -30,7 +30,7 @@ def rng(seed=0):
 
 
 def small(latent=4, made=4, context=8, side=8):
-    autoencoder = AutoencoderKL(AutoencoderConfig(latent=latent, channels=8, multipliers=(1, 1)), rng())
+    autoencoder = AutoencoderKL(AutoencoderConfig(latent=latent, channels=8, multipliers=(1, 1)), rng=rng())
     unet = UNet(UNetConfig(4, made, 8, (1, 1), 1, (False, True), 2, context=context), rng=rng(1))
     text = TextEncoder(TextEncoderConfig(WORDS, 4, heads=2, channels=8), rng=rng(2))
     return LatentDiffusion(autoencoder, TextDenoiser(unet, text), Process(cosine(50), "v"), side)
