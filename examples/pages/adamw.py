@@ -1,10 +1,10 @@
-"""AdamW on one page: Adam with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101, alg. 2).
+"""AdamW on one page: Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101, alg. 2).
 
     m_t = β_1 m_{t-1} + (1 - β_1) g_t           m̂_t = m_t / (1 - β_1ᵗ)
     v_t = β_2 v_{t-1} + (1 - β_2) g_t²          v̂_t = v_t / (1 - β_2ᵗ)
     θ_t = θ_{t-1} - η_t (α m̂_t / (√v̂_t + ε) + λ θ_{t-1})
 
-m and v are running means of the gradient g and of its square. Both start at 0; m̂ and v̂ make up for that.
+m and v are running means of the gradient g and of its square. Both start at 0; m̂ and v̂ correct for that.
 η_t is the schedule of the learning rate. PyTorch and `tinygen.optim.AdamW` are the same with lr = η_t α and
 weight_decay = λ/α.
 """

@@ -8,7 +8,7 @@ reward model, and stays near a reference policy π_ref, from which it started:
 
 The policy is an argument: model(params, tokens) gives the logits (B, T, V) of the token that follows each of
 tokens (B, T), as `gpt.py` does. A response is its tokens (B, T), with the prompt in front, and a mask (B, T),
-True where a token is of the response.
+True where a token belongs to the response.
 `params` is a dict of NumPy arrays; `update(params, grads)` changes it: gradient descent, or `adamw.py`.
 Letters in shapes: B pairs, T tokens, V vocabulary.
 """
@@ -25,19 +25,14 @@ def log_pi(model, p, tokens, mask):
     return np.sum(np.where(mask[:, 1:], log_p, 0.0), axis=1)  # (B,)
 
 
-def log_sigmoid(x):
-    """log σ(x) = -log(1 + exp(-x))."""
-    return -ops.softplus(-x)  # (...)
-
-
 def dpo_loss(log_pi_w, log_pi_l, log_ref_w, log_ref_l, beta):
     """-log σ(β h), the mean over pairs, whose arguments are (B,)."""
     h = (log_pi_w - log_pi_l) - (log_ref_w - log_ref_l)  # (B,)
-    return -np.mean(log_sigmoid(beta * h))  # ()
+    return -np.mean(ops.log_sigmoid(beta * h))  # ()
 
 
 def implicit_reward(model, p, p_ref, tokens, mask, beta):
-    """β log π/π_ref (B,): the reward that π is best for, up to a constant for each prompt (eq. 5)."""
+    """β log π/π_ref (B,): the reward for which π is optimal, up to a constant for each prompt (eq. 5)."""
     log_ratio = log_pi(model, p, tokens, mask) - log_pi(model, p_ref, tokens, mask)  # (B,)
     return beta * log_ratio  # (B,)
 

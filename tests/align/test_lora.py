@@ -186,7 +186,7 @@ def test_adapters_are_not_put_beside_adapters():
         ):
             add_lora(model, 2, 4, rng=np.random.default_rng(1))
         assert model.state_dict().keys() == before.keys()
-    with pytest.raises(TypeError, match="stands beside a Linear, this is a LoRALinear"):
+    with pytest.raises(TypeError, match="are for Linear layers, this is a LoRALinear"):
         LoRALinear(adapters(model)[0], 2, 4, rng=np.random.default_rng(1))
     with_them = model(X)[0].numpy()
     merge_lora(model)

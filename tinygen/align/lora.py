@@ -1,17 +1,17 @@
-"""LoRA: fine-tune a model by adding to its matrices small products of two narrow ones (Hu et al. 2021,
-arXiv:2106.09685).
+"""LoRA: low-rank adaptation. Fine-tune a model by adding a product of two narrow matrices to each of its
+weight matrices (Hu et al. 2021, arXiv:2106.09685).
 
     model = GPT.from_pretrained(folder)
-    add_lora(model, rank=8, alpha=16, rng=rng)                  # frozen but for the adapters
+    add_lora(model, rank=8, alpha=16, rng=0)                    # all but the adapters is frozen
     optimizer = AdamW([p for p in model.parameters() if p.requires_grad])
     ...
     save_adapters(model, "adapters")                            # a hundredth of the model
-    merge_lora(model)                                                # as fast as it was before
+    merge_lora(model)                                           # as fast as without adapters
     model.save_pretrained("merged")                             # the whole model, adapters in its weights
-    unload_lora(model)                                               # plain layers again
+    unload_lora(model)                                          # plain layers again
 
-With the adapters switched off, the model is what it was: the reference policy of every method here comes
-free (`without_adapters`).
+With the adapters switched off, the model is as it was before. So every method here has its reference policy
+without a second model (`without_adapters`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn import Buffer, Dropout, Linear, Module, Parameter, init
 from tinygen.nn.module import cast
+from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
@@ -33,25 +34,23 @@ ADAPTERS = ("lora_a", "lora_b")
 
 
 class LoRALinear(Module):
-    """x (W + (alpha/rank) B A)ᵀ + b around a Linear: A is (rank, in), B is (out, rank) and starts at 0, so
-    that the sum starts as the Linear alone. The Linear is frozen, A and B are trained.
+    """A Linear with an adapter: x (W + (alpha/rank) B A)ᵀ + b, with A (rank, in) and B (out, rank). B starts
+    at 0, so that the sum starts as the Linear alone. The Linear is frozen, A and B are trained.
 
     A starts uniform within ±1/sqrt(in), as in peft and in the authors' code; section 4.1 has a normal
-    distribution, of no stated width. `dropout` is a rate, of the entries of x on their way to A.
+    distribution of no stated width. `dropout` is the dropout rate of the adapter's input.
 
-    Raises ValueError for a rank, alpha or dropout that cannot be."""
+    Raises ValueError for an impossible rank, alpha or dropout."""
 
-    def __init__(
-        self, base: Linear, rank: int, alpha: float, dropout: float = 0.0, *, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, base: Linear, rank: int, alpha: float, dropout: float = 0.0, *, rng: RNGLike) -> None:
         require_possible(base, rank, alpha, dropout)
-        self.base = base.freeze()
+        self.base, rng = base.freeze(), as_generator(rng)
         (out_features, in_features), dtype = base.weight.shape, base.weight.dtype
         self.lora_a = Parameter(init.fan_in_uniform((rank, in_features), in_features, rng=rng), dtype)
         self.lora_b = Parameter(init.zeros((out_features, rank)), dtype)
         self.drop = Dropout(dropout, rng=rng)
-        self.alpha = Buffer(np.array(alpha, dtype))  # what the adapters do depends on these two as well,
-        self.lora_merged = Buffer(np.array(False))  # so they are part of the state
+        self.alpha = Buffer(np.array(alpha, dtype))  # buffers, since the output depends on both:
+        self.lora_merged = Buffer(np.array(False))  # they belong to the state
         self.enabled = True
         self.seen, self.known = self.lora_merged.data, False
 
@@ -62,13 +61,13 @@ class LoRALinear(Module):
 
     @property
     def weight(self) -> Parameter:
-        """The Linear's, for those who ask for its shape, dtype or device."""
+        """The Linear's weight, for callers that need its shape, dtype or device."""
         return self.base.weight
 
     @property
     def merged(self) -> bool:
         """Whether the weight of the Linear holds the adapter."""
-        if self.lora_merged.data is not self.seen:  # looked at once: on a GPU every look would wait
+        if self.lora_merged.data is not self.seen:  # read once: on a GPU each read would synchronize
             self.seen, self.known = self.lora_merged.data, bool(self.lora_merged.item())
         return self.known
 
@@ -78,7 +77,7 @@ class LoRALinear(Module):
         y = self.base(x)
         if self.enabled == self.merged:
             return y
-        if self.merged:  # switched off: taken out here, and not of the weight, which rounding would change
+        if self.merged:  # switched off: subtract it from y, since subtracting from the weight would round
             return y - self.product(x, self.lora_a.detach(), self.lora_b.detach())
         return y + self.product(self.drop(x), self.lora_a, self.lora_b)
 
@@ -87,19 +86,19 @@ class LoRALinear(Module):
         return self.alpha / self.rank * ops.linear(ops.linear(x, a), b)
 
     def merge(self) -> None:
-        """Add the adapter into the weight, after which it costs nothing, and nothing can be learned."""
+        """Add the adapter into the weight. It then costs no time, and cannot be trained."""
         if not self.merged:
             self.base.weight.data = self.base.weight.data + self.change()
             self.lora_merged.data = np.full_like(self.lora_merged.data, True)
 
     def unmerge(self) -> None:
-        """Take it out again; the weight is what it was, up to rounding."""
+        """Subtract the adapter from the weight again, which is then as before up to rounding."""
         if self.merged:
             self.base.weight.data = self.base.weight.data - self.change()
             self.lora_merged.data = np.full_like(self.lora_merged.data, False)
 
     def change(self) -> Any:
-        """(alpha/rank) B A, (out, in): what the adapter adds to the weight."""
+        """(alpha/rank) B A (out, in), the adapter's change of the weight."""
         return self.alpha.data / self.rank * (self.lora_b.data @ self.lora_a.data)
 
     def extra_repr(self) -> str:
@@ -107,9 +106,9 @@ class LoRALinear(Module):
 
 
 def require_possible(layer: Any, rank: int, alpha: float, dropout: float) -> None:
-    """ValueError or TypeError, naming what is wrong, before anything has been changed."""
+    """ValueError or TypeError unless `layer` can have an adapter of this rank, alpha and dropout."""
     if not isinstance(layer, Linear):
-        raise TypeError(f"an adapter stands beside a Linear, this is a {type(layer).__name__}")
+        raise TypeError(f"adapters are for Linear layers, this is a {type(layer).__name__}")
     most = min(layer.weight.shape)
     if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
         raise ValueError(f"rank must be from 1 to {most}, got {rank}")
@@ -126,24 +125,25 @@ def add_lora(
     *,
     targets: str | Sequence[str] = "",
     dropout: float = 0.0,
-    rng: np.random.Generator,
+    rng: RNGLike,
 ) -> list[str]:
-    """Freeze the model, and put adapters beside every Linear whose name ends with one of `targets`: all of
-    them, or "qkv", or ["attn.proj", "mlp.fc"]. Returns the names.
+    """Freeze the model, and add an adapter to every Linear whose name ends with one of `targets`: "" for all,
+    or "qkv", or ["attn.proj", "mlp.fc"]. Returns the names.
 
-    A Linear whose weight is used elsewhere (GPT's head, tied to the embedding) is left alone: merging would
-    change the other use. Raises ValueError, having changed nothing, when a target fits no Linear, and when
-    the model has adapters already; TypeError for a Linear in a tuple, which nothing can be put into."""
+    A Linear whose weight is used elsewhere (GPT's head, tied to the embedding) gets none: merging would
+    change the other use. Raises ValueError when no Linear ends with a target, and when the model has adapters
+    already; TypeError for a Linear in a tuple, which cannot be replaced. After an error, nothing has
+    changed."""
     targets = (targets,) if isinstance(targets, str) else tuple(targets)
-    layers = adaptable(model)
+    layers = adaptable_layers(model)
     lost = [end for end in targets if not any(name.endswith(end) for name in layers)]
     if lost or not targets:
         raise ValueError(f"no Linear with a weight of its own ends with one of {lost}; targets={targets}")
     chosen = {name: layer for name, layer in layers.items() if name.endswith(targets)}
-    return list(attach(model, chosen, rank, alpha, dropout, rng))
+    return list(attach(model, chosen, rank, alpha, dropout, as_generator(rng)))
 
 
-def adaptable(model: Module) -> dict[str, Linear]:
+def adaptable_layers(model: Module) -> dict[str, Linear]:
     """All Linears with a weight of their own, by name. ValueError when the model has adapters."""
     if any(adapters(model)):
         raise ValueError(
@@ -167,11 +167,11 @@ def attach(
     dropout: float,
     rng: np.random.Generator,
 ) -> dict[str, LoRALinear]:
-    """Freeze the model and put adapters beside these Linears of it: {name: adapter}. ValueError or TypeError,
-    having changed nothing, when one cannot be."""
+    """Freeze the model and add adapters to these Linears of it: {name: adapter}. ValueError or TypeError,
+    with nothing changed, when one of them is impossible."""
     for name, layer in layers.items():
         require_possible(layer, rank, alpha, dropout)
-        model.replace_module(name, layer)  # by itself: in a tuple nothing can be replaced
+        model.replace_module(name, layer)  # by itself, as a check: in a tuple nothing can be replaced
     model.freeze()
     placed = {}
     for name, layer in layers.items():
@@ -193,16 +193,16 @@ def merge_lora(model: Module) -> None:
 
 
 def unmerge_lora(model: Module) -> None:
-    """Take all adapters out of the weights again."""
+    """Subtract all adapters from the weights again."""
     for adapter in adapters(model):
         adapter.unmerge()
 
 
 def unload_lora(model: Module) -> list[str]:
-    """Put the Linears back in the place of their adapters, with their weights as they are now: after
-    `merge_lora(model)` with all that was learned, else as before `add_lora`. Returns their names.
+    """Replace each LoRALinear by its Linear, with the weight that it has now: after `merge_lora(model)` the
+    fine-tuned one, otherwise the one before `add_lora`. Returns their names.
 
-    The parameters stay frozen; `model.unfreeze()` to train them."""
+    The parameters stay frozen; `model.unfreeze()` makes them trainable."""
     if isinstance(model, LoRALinear):
         raise ValueError("this is an adapter itself, not a model that holds some: take its `base`")
     names = []
@@ -216,8 +216,8 @@ def unload_lora(model: Module) -> list[str]:
 
 @contextmanager
 def without_adapters(model: Module) -> Iterator[None]:
-    """The model as it was before the adapters, merged or not: they are switched off. Weights stay as they
-    are, and such blocks may stand in one another."""
+    """Switch all adapters off, merged or not: the model computes what it did before `add_lora`. Weights do
+    not change. Such blocks can be nested."""
     before = [(adapter, adapter.enabled) for adapter in adapters(model)]
     try:
         for adapter, _ in before:
@@ -228,19 +228,19 @@ def without_adapters(model: Module) -> Iterator[None]:
             adapter.enabled = enabled
 
 
-# -- what is kept ----------------------------------------------------------------------------------
+# -- saving and loading ----------------------------------------------------------------------------
 
 
 def lora_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
-    """The adapters' matrices alone, by name. Rank and alpha are not in it: a folder that `save_adapters` of
-    `models/huggingface/peft.py` writes has all."""
+    """The adapters' matrices alone, by name, without rank and alpha. `save_adapters` of
+    `models/huggingface/peft.py` writes a folder with everything."""
     return {name: x for name, x in model.state_dict().items() if name.endswith(ADAPTERS)}
 
 
 def load_lora_state(model: Module, state: Mapping[str, Any]) -> None:
-    """Take adapters from `lora_state` of a model of the same shape, rank and alpha. Raises ValueError when a
-    name or a shape does not fit, or adapters are merged (their weights hold the old ones), having changed
-    nothing."""
+    """Load adapters from `lora_state` of a model of the same shape, rank and alpha. Raises ValueError, with
+    nothing changed, when a name or a shape does not fit, or when adapters are merged (the weights hold the
+    old ones)."""
     if any(adapter.merged for adapter in adapters(model)):
         raise ValueError("adapters are merged into the weights: unmerge_lora(model) before others are loaded")
     ours = model.state_dict()
@@ -250,8 +250,8 @@ def load_lora_state(model: Module, state: Mapping[str, Any]) -> None:
 
 
 def merged_state(model: Module) -> dict[str, np.ndarray[Any, Any]]:
-    """{name: array} of parameters and buffers as `unload_lora` would leave them, for files that know no
-    adapters; arrays on the CPU are the model's own. Raises ValueError when adapters are not merged."""
+    """{name: array} of parameters and buffers as after `unload_lora`, for files without adapters. Arrays on
+    the CPU are the model's own. Raises ValueError when adapters are not merged."""
     places = {path: m for path, m in model.paths() if isinstance(m, LoRALinear)}
     if left := [path for path, adapter in places.items() if not adapter.merged]:
         raise ValueError(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.lora import LoRALinear, adaptable, attach
+from tinygen.align.lora import LoRALinear, adaptable_layers, attach
 from tinygen.models.huggingface.gpt2 import ADAPTERS as CONFIG
 from tinygen.models.huggingface.gpt2 import LAYERS
 from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_floats, require_same
@@ -127,7 +127,7 @@ def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> lis
     Their dropout draws from `rng`. Raises CheckpointError, having changed nothing,
     for what is missing, damaged, does not fit the model, or does more than LoRA here, naming options and
     tensors; ValueError when the model has adapters already."""
-    folder, layers = Path(folder), adaptable(model)
+    folder, layers = Path(folder), adaptable_layers(model)
     config = read_config(folder / CONFIG)
     tensors = read_tensors(folder)
     names = {their_name(model, ours): ours for ours in layers}
