@@ -15,6 +15,7 @@ from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
 from tinygen.data import mixtures, shapes, shapes_pairs, text
 from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
+from tinygen.diffusion.dpm_solver import dpm_solver
 from tinygen.diffusion.inpaint import inpaint
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
@@ -144,6 +145,10 @@ def of_process(**given: Any) -> list[Any]:
 DIFFUSION = {
     "diffusion.bound.bits_per_dim": Row(
         lambda **k: tuple(bound.bits_per_dim(P20, says, X, rng=rng(), levels=None, **k)), FAR
+    ),
+    "diffusion.dpm_solver.dpm_solver": Row(
+        lambda **k: list(dpm_solver(P20, says, X, **k)),
+        {"clip": 0.1},
     ),
     "diffusion.guidance.classifier_free_guidance": Row(
         lambda **k: guidance.classifier_free_guidance(

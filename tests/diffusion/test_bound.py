@@ -16,6 +16,7 @@ from tinygen.diffusion import (
     hybrid_loss_at,
     linear,
     loss_at,
+    rescale_zero_terminal_snr,
     simple_loss,
 )
 from tinygen.diffusion.bound import MIN_PROBABILITY, log_likelihood, step_bits, step_divergence
@@ -228,6 +229,14 @@ def test_a_model_that_knows_the_data_pays_for_the_prior_only():
     wanted = 0.5 * (np.square(s.alpha[-1] * x0).mean() + variance - 1 - math.log(variance))
     assert got.prior == pytest.approx(wanted / math.log(2), rel=1e-6)
     assert got.total == pytest.approx(got.prior, abs=1e-10)
+
+
+def test_the_prior_is_free_where_no_data_is_left():
+    """Zero-terminal SNR: x_T is N(0, 1) itself."""
+    process, x0 = Process(rescale_zero_terminal_snr(linear(50)), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
+    got = bits_per_dim(process, lambda x, t: x0, x0, rng=Pairs(), levels=17)
+    assert got.prior == 0
+    assert np.abs(got.steps).max() < 1e-12
 
 
 def test_clip_is_for_the_guess():

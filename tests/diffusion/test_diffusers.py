@@ -5,7 +5,18 @@ was put in in float64."""
 import numpy as np
 import pytest
 
-from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, evenly_spaced, linear, sqrt_linear
+from tinygen.diffusion import (
+    Process,
+    ancestral_step,
+    cosine,
+    ddim_step,
+    evenly_spaced,
+    guide,
+    linear,
+    rescale_guidance,
+    rescale_zero_terminal_snr,
+    sqrt_linear,
+)
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -144,3 +155,72 @@ def test_ddim_step(schedule, config, kind, eta, clip):
             variance_noise=torch.tensor(noise),
         )
         close(got, wanted.prev_sample)
+
+
+# -- zero-terminal SNR, rescaled guidance ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+def test_zero_terminal_snr(schedule):
+    """Near α = 0 a β is 1 minus a quotient of two small numbers: hence the absolute tolerance."""
+    theirs = scheduling_ddim.rescale_zero_terminal_snr(torch.tensor(schedule.beta[1:])).numpy()
+    ours = rescale_zero_terminal_snr(schedule)
+    np.testing.assert_allclose(ours.beta[1:], theirs, rtol=1e-9, atol=1e-12)
+    assert ours.beta[-1] == theirs[-1] == 1
+
+
+def zero_terminal(kind, predicts, **options):
+    """Their scheduler, and our process."""
+    made = kind(
+        num_train_timesteps=1000,
+        prediction_type=KINDS[predicts],
+        beta_start=1e-4,
+        beta_end=0.02,
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+        timestep_spacing="trailing",
+        **options,
+    )
+    schedule = rescale_zero_terminal_snr(linear(1000))
+    return in_float64(made, schedule), Process(schedule, predicts)
+
+
+@pytest.mark.parametrize("kind", ["x0", "v"])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_step_from_pure_noise(kind, eta):
+    """Step 50 starts where α is 0."""
+    theirs, process = zero_terminal(scheduling_ddim.DDIMScheduler, kind)
+    theirs.set_timesteps(50)
+    process = process.respace(evenly_spaced(1000, 50))
+    x, prediction, noise = arrays(3)
+    for i in (50, 49, 1):
+        got = ddim_step(process, lambda x, t: prediction, x, i, eta=eta, rng=Replay(noise))
+        wanted = theirs.step(
+            torch.tensor(prediction),
+            int(process.schedule.timesteps[i]),
+            torch.tensor(x),
+            eta,
+            variance_noise=torch.tensor(noise),
+        )
+        close(got, wanted.prev_sample)
+
+
+@pytest.mark.parametrize("kind", ["x0", "v"])
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_ancestral_step_from_pure_noise(kind, variance, monkeypatch):
+    theirs, process = zero_terminal(scheduling_ddpm.DDPMScheduler, kind, variance_type=f"fixed_{variance}")
+    x, prediction, noise = arrays(3)
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, **kwargs: torch.tensor(noise))
+    for t in (1000, 999, 2):
+        got = ancestral_step(process, lambda x, t: prediction, x, t, rng=Replay(noise), variance=variance)
+        close(got, theirs.step(torch.tensor(prediction), t - 1, torch.tensor(x)).prev_sample)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.7, 1.0])
+def test_rescaled_guidance(phi):
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    conditional, unconditional = arrays(2)
+    guided = guide(conditional, unconditional, 7.5)
+    wanted = rescale_noise_cfg(torch.tensor(guided), torch.tensor(conditional), phi)
+    close(rescale_guidance(guided, conditional, phi), wanted)

@@ -18,6 +18,7 @@ from tinygen.diffusion import (
     evenly_spaced,
     last_state,
     linear,
+    rescale_zero_terminal_snr,
     sqrt_linear,
 )
 
@@ -254,6 +255,28 @@ def test_encode_of_noise_that_does_not_depend_on_x():
     model = lambda x, t: np.full_like(x, 0.3) + 0.01 * t[:, None]
     got = last_state(ddim(process, model, ddim_encode(process, model, x)))
     np.testing.assert_allclose(got, x, rtol=1e-11)
+
+
+# -- zero-terminal SNR -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["x0", "v"])
+def test_samplers_start_from_pure_noise(kind):
+    """Where α_T = 0 nothing is divided by 0, and samples start from exactly x_T: DDIM is the map of noise to
+    the data, and ancestral sampling ends in a point."""
+    process, x = Process(rescale_zero_terminal_snr(cosine(1000)), kind), np.array([[-2.0], [0.0], [1.0]])
+    with np.errstate(all="raise"):
+        mean, variance = carried(ddim_steps(process, 0.7, 0.5, 0.0))
+        assert mean == pytest.approx(0.7, abs=0.002)
+        assert math.sqrt(variance) == pytest.approx(0.5, abs=0.005)
+        got = last_state(ancestral(process, exact(process, 0.7, 0.0), x, rng=1))
+    np.testing.assert_allclose(got, 0.7, atol=1e-10)
+
+
+def test_pure_noise_cannot_be_encoded():
+    process, x = Process(rescale_zero_terminal_snr(cosine(20)), "v"), np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"zero-terminal SNR \(α_T = 0\) DDIM cannot be inverted"):
+        ddim_encode(process, lambda x, t: x, x)
 
 
 # -- states ----------------------------------------------------------------------------------------

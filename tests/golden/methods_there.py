@@ -1,6 +1,7 @@
 """The references of samplers, diffusers' schedulers; and of optimizers, torch's."""
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ BETAS = {
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
 }
 PREDICTS = ("epsilon", "sample", "v_prediction")
+MULTISTEP = {
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "timestep_spacing": "trailing",
+    "final_sigmas_type": "zero",
+}
 
 
 def scheduler(kind: str, schedule: str, **options: Any) -> Any:
@@ -59,6 +67,35 @@ def implicit(w: Weights, eta: float, clip: float | None) -> Any:
         yield from (made.step(said, int(steps[i]), x, eta, **more).prev_sample for i in (0, 1, 25))
 
 
+def multistep(w: Weights, predicts: str) -> Any:
+    """Coefficients and states in float64: the scheduler keeps them in float32."""
+    from diffusers.schedulers import scheduling_dpmsolver_multistep as there
+
+    there.torch = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
+    made = scheduler("DPMSolverMultistepScheduler", "linear", **MULTISTEP, prediction_type=predicts)
+    made.set_timesteps(10)
+    alpha_bar = made.alphas_cumprod[made.timesteps]
+    made.sigmas = torch.cat([((1 - alpha_bar) / alpha_bar) ** 0.5, torch.zeros(1)])
+    states, said = [torch.tensor(models.X)], torch.tensor(models.SAID)
+    for t in made.timesteps:
+        states.append(made.step(0.3 * states[-1] + said, t, states[-1]).prev_sample)
+    return [states[1 + i] for i in (0, 1, 5, 9)]
+
+
+def zero_terminal(w: Weights, kind: str) -> Any:
+    from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+
+    betas = rescale_zero_terminal_snr(torch.tensor(models.SCHEDULES[kind].beta[1:]))
+    return betas[[0, 1, 500, 998, 999]]
+
+
+def rescaled(w: Weights, phi: float) -> Any:
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    with_, without = torch.tensor(models.X), torch.tensor(models.SAID)
+    return rescale_noise_cfg(without + 7.5 * (with_ - without), with_, phi)
+
+
 for name in models.SAMPLERS:
     what, *given = name.split("-")
     number = lambda word: None if word == "None" else float(word)
@@ -66,6 +103,13 @@ for name in models.SAMPLERS:
         REFERENCES[name] = partial(schedule_of, kind=given[0])
     elif what == "ancestral":
         REFERENCES[name] = partial(ancestral, kind=given[0], variance=given[1], clip=number(given[2]))
+    elif what == "dpm_solver":
+        predicts = dict(zip(("eps", "x0", "v"), PREDICTS, strict=True))[given[0]]
+        REFERENCES[name] = partial(multistep, predicts=predicts)
+    elif what == "zero_terminal":
+        REFERENCES[name] = partial(zero_terminal, kind=given[0])
+    elif what == "rescaled":
+        REFERENCES[name] = partial(rescaled, phi=float(given[0]))
     else:
         REFERENCES[name] = partial(implicit, eta=number(given[0]), clip=number(given[1]))
 

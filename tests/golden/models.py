@@ -4,7 +4,19 @@ import numpy as np
 from golden.formula import Case, wave
 
 from tinygen import no_grad
-from tinygen.diffusion import Process, ancestral_step, cosine, ddim_step, evenly_spaced, linear, sqrt_linear
+from tinygen.diffusion import (
+    Process,
+    ancestral_step,
+    cosine,
+    ddim_step,
+    dpm_solver,
+    evenly_spaced,
+    guide,
+    linear,
+    rescale_guidance,
+    rescale_zero_terminal_snr,
+    sqrt_linear,
+)
 from tinygen.judges.digits import Judge
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -119,6 +131,10 @@ def schedule(kind):
     return s.beta[[1, 2, 501, 999, 1000]], s.alpha_bar[[1, 2, 501, 999]]
 
 
+def zero_terminal(kind):
+    return rescale_zero_terminal_snr(SCHEDULES[kind]).beta[[1, 2, 501, 999, 1000]]
+
+
 def ancestral(kind, variance, clip):
     """Steps back from three places, with each kind of prediction."""
     said = np.concatenate([SAID, FRACTION], axis=1) if variance == "learned" else SAID
@@ -140,6 +156,17 @@ def implicit(eta, clip):
     return [ddim_step(process, lambda x, t: SAID, X, t, **options) for process in short for t in (1, 2, 26)]
 
 
+def multistep(predicts):
+    """Four states of DPM-Solver++ in 10 steps of 1000, with a model that is linear in x."""
+    process = Process(SCHEDULES["linear"], predicts).respace(evenly_spaced(1000, 10))
+    states = list(dpm_solver(process, lambda x, t: 0.3 * x + SAID, X))
+    return [states[i] for i in (0, 1, 5, 9)]
+
+
+def rescaled(phi):
+    return rescale_guidance(guide(X, SAID, 7.5), X, phi)
+
+
 SAMPLERS = {
     **{f"schedule-{kind}": Case(None, (), lambda kind=kind: schedule(kind), 1e-5) for kind in SCHEDULES},
     **{
@@ -157,6 +184,14 @@ SAMPLERS = {
         f"ddim-{eta}-{clip}": Case(None, (), lambda eta=eta, clip=clip: implicit(eta, clip))
         for eta, clip in ((0.0, None), (0.5, None), (1.0, None), (0.5, 1.0))
     },
+    **{
+        f"dpm_solver-{kind}": Case(None, (), lambda kind=kind: multistep(kind)) for kind in ("eps", "x0", "v")
+    },
+    **{
+        f"zero_terminal-{kind}": Case(None, (), lambda kind=kind: zero_terminal(kind), 1e-8)
+        for kind in SCHEDULES
+    },
+    **{f"rescaled-{phi}": Case(None, (), lambda phi=phi: rescaled(phi)) for phi in (0.7, 1.0)},
 }
 
 # -- optimizers ------------------------------------------------------------------------------------

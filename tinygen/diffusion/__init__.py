@@ -5,6 +5,7 @@ x_0 is the data, t = 1 ... T are the steps (`schedule`). Read `schedule`, `proce
 """
 
 from tinygen.diffusion.bound import Bound, bits_per_dim
+from tinygen.diffusion.dpm_solver import dpm_solver
 from tinygen.diffusion.guidance import (
     classifier_free_guidance,
     classifier_guidance,
@@ -49,6 +50,7 @@ __all__ = [
     "ddim",
     "ddim_encode",
     "ddim_step",
+    "dpm_solver",
     "evenly_spaced",
     "guide",
     "hybrid_loss",

@@ -10,7 +10,8 @@ dimension: a figure that compares models of the same data, without looking at sa
 The last step chooses one of the data's `levels`: evenly spaced numbers from -1 to 1, 256 of them for pictures
 of bytes. A level's probability is the integral of the normal density over the interval around it; the two
 outermost intervals extend to infinity (eq. 13). Data without levels has densities in place of probabilities:
-`levels` is None."""
+`levels` is None.
+"""
 
 from __future__ import annotations
 

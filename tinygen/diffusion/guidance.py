@@ -1,7 +1,8 @@
 """Guidance: a sampler is led toward a condition more strongly than the data alone would lead it.
 
 Each function here makes a model again, a function of x (B, ...) and the numbers of the steps (B,), for any
-sampler."""
+sampler.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Before each step of ancestral sampling the known part of x_t is put in, with noise of step t, so that the
 model makes the rest fit it. But the rest of x_t was made before this noise was drawn, and never fits quite
 well. RePaint (Lugmayr et al. 2022, arXiv:2201.09865, section 4.2 and algorithm 1) goes some steps back into
-noise and makes them again with the known part renewed: each time, the two parts fit better."""
+noise and makes them again with the known part renewed: each time, the two parts fit better.
+"""
 
 from __future__ import annotations
 

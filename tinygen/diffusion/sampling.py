@@ -13,7 +13,8 @@ process `predicts`, in the shape of x, as an array or a Tensor. Nothing is recor
 evaluation mode. A sampler of your own needs nothing but `predict`.
 
 `clip` bounds the predicted x_0 to [-clip, clip] in every step: 1 for pictures in [-1, 1], None for data
-without bounds, such as latents."""
+without bounds, such as latents.
+"""
 
 from __future__ import annotations
 
