@@ -233,7 +233,7 @@ def test_a_model_that_knows_the_data_pays_for_the_prior_only():
 
 def test_the_prior_is_free_where_no_data_is_left():
     """Zero-terminal SNR: x_T is N(0, 1) itself."""
-    process, x0 = Process(rescale_zero_terminal_snr(linear(50)), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
+    process, x0 = Process(rescale_zero_terminal_snr(linear(1000)), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
     got = bits_per_dim(process, lambda x, t: x0, x0, rng=Pairs(), levels=17)
     assert got.prior == 0
     assert np.abs(got.steps).max() < 1e-12
