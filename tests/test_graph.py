@@ -77,7 +77,7 @@ def test_arguments_that_are_no_tensors_are_written_out():
     calls = [line.split("  ")[0] for line in body(tg.graph(y, names={"x": x}))]
     assert calls[1:] == [
         "%1 = reshape(x, shape=(4, 3))",
-        "%2 = entries(%1, index=(1:, ::2))",
+        "%2 = getitem(%1, index=(1:, ::2))",
         "%3 = multiply(2, %2)",
         "%4 = sum(%3, axis=0, keepdims=True)",
     ]

@@ -26,16 +26,16 @@ class Op:
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.name = body.__name__
-        self.shown: str | Callable[..., str] = self.name  # see `shown_as`
+        self.shown: str | Callable[[Any], str] = self.name  # see `shown_as`
         self.complex = False  # whether its rules are right for complex numbers: `ops/complex_numbers.py`
         self.body = body
         self.compute = body
         self.intended = ""  # why its gradient is meant to be another than the derivative; see gradcheck
         self.kind: type | None = None  # the type of its results: a tuple, once one has been checked
 
-    def name_for(self, inputs: Sequence[Any]) -> str:
-        """The name that the user called to have the op run on `inputs`."""
-        return self.shown if isinstance(self.shown, str) else self.shown(*inputs)
+    def name_for(self, args: Sequence[Any]) -> str:
+        """The name that the user called to have the op run on `args`."""
+        return self.shown if isinstance(self.shown, str) else self.shown(args[0])
 
     def __repr__(self) -> str:
         return f"<Op {self.name}>"
@@ -85,7 +85,7 @@ class Node:
     @property
     def name(self) -> str:
         """The op, by the name that the user called."""
-        return self.op.name_for(self.inputs)
+        return self.op.name_for([self])  # the inputs may have been freed; the value has as many axes as they
 
     @property
     def where(self) -> str:

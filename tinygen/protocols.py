@@ -71,7 +71,7 @@ def state_of(t: Tensor) -> Any:
     """For pickle."""
     if t.node is not None:
         raise TypeError(
-            f"a tensor computed on the tape, from {t.node.op.name}, cannot be pickled with its graph: pickle "
+            f"a tensor computed on the tape, from {t.node.name}, cannot be pickled with its graph: pickle "
             "t.detach() or t.numpy()"
         )
     return object.__getstate__(t)

@@ -189,11 +189,11 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
     return call
 
 
-def shown_as(name: str | Callable[..., str]) -> Callable[[F], F]:
+def shown_as(name: str | Callable[[Any], str]) -> Callable[[F], F]:
     """Decorate an op whose own name no user calls: errors, `graph` and `gradcheck` show `name` instead.
 
-    `name` may be a function of the op's arguments: `convolution` is shown as conv1d or conv2d. These may be
-    arrays, Tensors or Nodes, of which all have a `shape`."""
+    `name` may depend on the number of axes, so that `convolution` is shown as conv1d or conv2d: then it is a
+    function of something that has the `shape` of the op's first argument, or of its value."""
 
     def register(function: F) -> F:
         function.op.shown = name  # type: ignore[attr-defined]

@@ -220,7 +220,7 @@ class Tensor:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
         extra = f", shape={self.shape}" if self.size > 100 else ""  # where some of them are left out
         extra += "" if self.dtype == np.float32 else f", dtype={self.dtype}"
-        origin = f", from {self.node.op.name}" if self.node else ", requires_grad=True"
+        origin = f", from {self.node.name}" if self.node else ", requires_grad=True"
         return f"Tensor({values}{extra}{origin if self.requires_grad else ''})"
 
     if TYPE_CHECKING:  # bound from above: in tinygen/protocols.py, tinygen/backward.py and tinygen/ops

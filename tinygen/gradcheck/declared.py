@@ -60,9 +60,9 @@ class Declared:
                 raise TypeError(f'gradcheck: intended= takes ops, names of ops and "detach", not {x!r}')
             names[name] = "declared in this call"
         names.pop(DETACH, None)
-        self.why = {s: s.node.op.intended or names.get(s.node.op.name, "") for s in steps}
+        self.why = {s: s.node.op.intended or names.get(s.node.name, "") for s in steps}
         self.steps = [s for s in steps if self.why[s]]
-        self.missing = set(names) - {s.node.op.name for s in self.steps}
+        self.missing = set(names) - {s.node.name for s in self.steps}
 
     def __bool__(self) -> bool:
         return self.detach or bool(self.steps)
@@ -70,7 +70,7 @@ class Declared:
     def notes(self) -> Iterator[str]:
         seen = set()
         for s in self.steps:
-            place = (s.node.op.name, nearby(s.node.where))
+            place = (s.node.name, nearby(s.node.where))
             if place not in seen:
                 seen.add(place)
                 yield (
@@ -105,7 +105,7 @@ class Tangent:
         size = sum(y.size for y in step.outputs)
         if size > LARGEST:
             raise ValueError(
-                f"gradcheck: `{step.node.op.name}`, whose gradient is declared as intended, has {size:,} "
+                f"gradcheck: `{step.node.name}`, whose gradient is declared as intended, has {size:,} "
                 f"outputs here, more than {LARGEST:,}: check at smaller shapes"
             )
         ends = np.cumsum([y.size for y in step.outputs])[:-1]

@@ -79,7 +79,7 @@ def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Findin
             for finding in one_op.of_step(step, rng):
                 yield at(step, finding)
         except Exception as error:
-            yield raised(error, f"the gradient of `{step.node.op.name}`", step)
+            yield raised(error, f"the gradient of `{step.node.name}`", step)
 
 
 def unchecked(base: Function, steps: Sequence[Step]) -> Iterator[str]:

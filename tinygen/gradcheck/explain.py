@@ -59,7 +59,7 @@ def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Findi
 def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
     """Why a variable is neither right nor wrong, and what to do."""
     place = f"{r.name} at {list(r.worst.index)}" if r.worst and r.worst.index is not None else r.name
-    by = f" (`{step.node.op.name}`, called at {nearby(step.node.where)})" if step else ""
+    by = f" (`{step.node.name}`, called at {nearby(step.node.where)})" if step else ""
     if r.verdict is Verdict.KINK:
         text = f"the slopes on the two sides of {place} differ{by}: check at inputs that are not on the kink"
     elif r.verdict is Verdict.DOMAIN:
@@ -72,7 +72,7 @@ def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
         why = "the function may be noisy, change very fast here, or compute in float32 inside"
         if narrow is not None:
             where = nearby(narrow.node.where)
-            why = f"`{narrow.node.op.name}`, called at {where}, computes in {digits(narrow)}"
+            why = f"`{narrow.node.name}`, called at {where}, computes in {digits(narrow)}"
         text = f"the differences themselves are off by more than the tolerance at {place}: {why}"
     finding = Finding(Kind[r.verdict.name], text, r.verdict, r.name)
     return locate.at(step, finding) if step else finding
@@ -95,7 +95,7 @@ def to_blame(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind
     """The op with the first finding, where the numbers have blamed none."""
     findings = [f for f in findings if counts(f, whole)]
     for f in sorted(findings, key=lambda f: f.kind is Kind.DTYPE):
-        step = next((s for s in steps if (s.node.op.name, s.node.where) == (f.op, f.where)), None)
+        step = next((s for s in steps if (s.node.name, s.node.where) == (f.op, f.where)), None)
         if step is None:  # in float32 the function may take another way
             continue
         return locate.accused(step, [f.variable] if f.variable else [])

@@ -32,7 +32,7 @@ def culprit(
 ) -> tuple[Culprit, list[Finding]] | None:
     """The first step whose gradient is wrong, and what is wrong with it; None when all are right."""
     for step in steps:
-        what = f"the gradient of `{step.node.op.name}`"
+        what = f"the gradient of `{step.node.name}`"
         subject: Any = step if order == 2 else in_parts(step)
         if order == 2 and in_parts(step) is not step:
             continue  # a second order in parts is not known here
@@ -62,7 +62,7 @@ def within(subject: Gradient, step: Step, rng: np.random.Generator, tolerance: f
     gradient is asked for at the second order only."""
     for inner in steps_of(subject.on_tape(subject.points)[1]):
         theirs = in_parts(inner)
-        what = f"in the rules of `{step.node.op.name}`, the gradient of `{inner.node.op.name}`"
+        what = f"in the rules of `{step.node.name}`, the gradient of `{inner.node.name}`"
         found = where(theirs, inner, BAD, rng, tolerance)
         if found:
             return [diagnose(theirs, k, rng, f"{what} by its {theirs.names[k]}") for k in found]
@@ -104,7 +104,7 @@ def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tol
 
 def accused(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:
     return Culprit(
-        step.node.op.name,
+        step.node.name,
         step.node.where,
         step.call_text,
         [name.removeprefix("argument ") for name in arguments],
@@ -113,7 +113,7 @@ def accused(step: Step, arguments: Sequence[str], result: Result | None = None) 
 
 
 def at(step: Step, finding: Finding) -> Finding:
-    finding.op, finding.where = step.node.op.name, step.node.where
+    finding.op, finding.where = step.node.name, step.node.where
     return finding
 
 
@@ -135,7 +135,7 @@ def replayed(step: Step) -> Finding:
         step,
         Finding(
             Kind.REPLAY,
-            f"`{step.node.op.name}` gives another gradient when it is replayed for the second order: its "
+            f"`{step.node.name}` gives another gradient when it is replayed for the second order: its "
             "body does one thing on arrays and another on Tensors",
         ),
     )
@@ -167,7 +167,7 @@ def severed(subject: Function, k: int) -> Finding | None:
         for i, (u, v) in enumerate(zip(a.arrays, b.arrays, strict=True)):
             if i not in a.wanted and is_number(u) and not same(u, v):
                 name, place = subject.names[k], f"called at {nearby(a.node.where)}"
-                text = f"argument {a.arguments[i]} of `{a.node.op.name}`, {place}, depends on {name}"
+                text = f"argument {a.arguments[i]} of `{a.node.name}`, {place}, depends on {name}"
                 said = f"{text}, but is a constant to the tape: {advice}"
                 return at(a, Finding(Kind.DETACHED, said, variable=name))
     for i, (y, z) in enumerate(zip(here, there, strict=True)):

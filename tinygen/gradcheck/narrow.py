@@ -54,7 +54,7 @@ def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) 
         alike = [s.node.op for s in steps] == [s.node.op for s in known]
         for i, step in enumerate(steps):
             notes += one_op.of_dtypes(step, rng)
-            ran.setdefault(step.node.op.name, set()).add(implementation(step))
+            ran.setdefault(step.node.name, set()).add(implementation(step))
             for words, error, limit, certain in comparisons(step, rng):
                 off = max(off, error)
                 if error > limit and certain:
@@ -93,7 +93,7 @@ def summary(ran: dict[str, set[str]], off: float) -> str:
 
 
 def finding(step: Step, words: str, error: float) -> Finding:
-    name = step.node.op.name
+    name = step.node.name
     how = implementation(step)
     return Finding(
         Kind.DTYPE,

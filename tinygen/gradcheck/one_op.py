@@ -21,7 +21,7 @@ from tinygen.modes import no_grad
 
 def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     """Of one op, at its actual inputs, calling its rules as they are."""
-    name = f"`{step.node.op.name}`"
+    name = f"`{step.node.name}`"
     arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
     before = copies(arrays)
     if step.mutates:
@@ -185,7 +185,7 @@ def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
         dtypes = " and ".join(sorted({str(dtype) for _, dtype in off}))
         hint = " (np.sqrt(2) and np.eye(3) are float64, math.sqrt(2) is not)" if "float64" in dtypes else ""
         yield (
-            f"`{step.node.op.name}` computes {', '.join(words for words, _ in off)} in {dtypes}, although "
+            f"`{step.node.name}` computes {', '.join(words for words, _ in off)} in {dtypes}, although "
             f"all that comes in is {ours}{hint}: the tape casts that"
         )
 

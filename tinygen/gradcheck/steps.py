@@ -129,7 +129,7 @@ class Step:
             found = [rules[i](g) if i < len(rules) and rules[i] is not None else None for i in self.wanted]
         for i, gx in zip(self.wanted, found, strict=True):
             if gx is None:
-                raise TypeError(f"`{self.node.op.name}` has no gradient for its argument {i}")
+                raise TypeError(f"`{self.node.name}` has no gradient for its argument {i}")
         return found
 
     # -- with Tensors, for the second order --------------------------------------------------------

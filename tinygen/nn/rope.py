@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import ValueAndRules
 
@@ -29,6 +29,7 @@ def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
     return turned(x, cos, sin)
 
 
+@shown_as("rotary")
 @op
 def turned(x: Array, cos: Array, sin: Array) -> ValueAndRules:
     """Each pair turned by its angle. The gradient of a rotation is the rotation back."""

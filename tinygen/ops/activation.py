@@ -9,7 +9,7 @@ import numpy as np
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.error_function import erf
 from tinygen.ops.random import kept_mask, new_seed
-from tinygen.tape import detach, op
+from tinygen.tape import detach, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -123,6 +123,7 @@ def beside(x: Array, array: Array) -> Array:
     return np.asarray(array, like=x._data if isinstance(x, Tensor) else x)
 
 
+@shown_as("dropout")
 @op
 def dropped(x: Array, p: float, seed: int) -> ValueAndRules:
     mask = kept_mask(x, x.shape, p, seed)

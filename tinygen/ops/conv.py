@@ -21,7 +21,7 @@ import math
 
 from tinygen.ops.window import Geometry, Sizes, check_fit, fold, geometry_of, per_axis, unfold
 from tinygen.summation import sum_over
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size, TensorLike, ValueAndRules
 
@@ -42,6 +42,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
 # -- the three ops ---------------------------------------------------------------------------------
 
 
+@shown_as(lambda x: f"conv{len(x.shape) - 2}d")
 @op
 def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> ValueAndRules:
     """x (N, in, *size), weight (out, in/groups, *kernel), bias (out) -> (N, out, *positions)."""
@@ -62,6 +63,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
     )
 
 
+@shown_as(lambda y: f"conv_transpose{len(y.shape) - 2}d")
 @op
 def transposed_convolution(
     y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.index import getitem
-from tinygen.tape import implements, op
+from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -53,6 +53,7 @@ def einsum(
     return contract(*operands, terms=singles, output=output)
 
 
+@shown_as("einsum")
 @op
 def contract(*xs: Array, terms: tuple[str, ...], output: str) -> ValueAndRules:
     """Einstein's summation where no letter comes twice in a term."""

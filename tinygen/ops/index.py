@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import implements, op
+from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor, device_of
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -38,6 +38,7 @@ def tensors(index: Any) -> list[Tensor]:
     return [i for i in (index if isinstance(index, tuple) else (index,)) if isinstance(i, Tensor)]
 
 
+@shown_as("getitem")
 @op
 def entries(x: Array, index: Any, *held: Array) -> ValueAndRules:
     """x[index]. `held` are the Tensors whose arrays the index has: so the tape sees writes into them."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygen.ops.activation import beside, log_softmax, softplus
 from tinygen.ops.elementwise import sigmoid
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor, device_of
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -44,6 +44,7 @@ def same_shape(x: TensorLike, y: TensorLike) -> None:
 # -- classes ---------------------------------------------------------------------------------------
 
 
+@shown_as("cross_entropy")
 @op
 def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> ValueAndRules:
     """-Σ_v q_v log softmax(logits)_v per row; q is (1 - smoothing) on the target plus smoothing/V on all.
@@ -105,6 +106,7 @@ def cross_entropy(
     return np.sum(losses) / int(counted.sum())
 
 
+@shown_as("bce_with_logits")
 @op
 def binary_losses(logits: Array, targets: Array) -> ValueAndRules:
     """-[y log σ(x) + (1 - y) log(1 - σ(x))], as softplus(x) - x y."""
@@ -161,6 +163,7 @@ def entropy(log_p: TensorLike, reduction: str = "mean") -> Tensor:
     return reduced(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1), reduction)
 
 
+@shown_as("kl_gaussian")
 @op
 def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
     """(μ² + σ² - 1 - log σ²)/2."""

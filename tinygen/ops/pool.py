@@ -14,7 +14,7 @@ import numpy as np
 from tinygen.ops.conv import convolution
 from tinygen.ops.index import plain, scatter_add
 from tinygen.ops.window import Geometry, Sizes, check_fit, geometry_of, per_axis, windows
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size, TensorLike, ValueAndRules
 
@@ -47,6 +47,7 @@ def max_pool2d(x: TensorLike, kernel: Size, stride: Size | None = None, padding:
     return max_pool(x, kernel, geometry)
 
 
+@shown_as(lambda x: f"max_pool{len(x.shape) - 2}d")
 @op
 def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> ValueAndRules:
     """x (N, C, *size) -> (N, C, *positions)."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygen.ops.compose import operands
 from tinygen.ops.index import axis_from_0, plain, scatter_add
-from tinygen.tape import implements, op
+from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Shape, TensorLike, ValueAndRules
 
@@ -137,6 +137,7 @@ def concatenate(
     return y if dtype is None else y.astype(dtype)
 
 
+@shown_as("concatenate")
 @op
 def joined(*xs: Array, axis: int) -> ValueAndRules:
     """The arrays one after the other along an axis."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.matrices.solve import H, conj, result_of, textbook
-from tinygen.tape import detach, implements, op
+from tinygen.tape import detach, implements, op, shown_as
 from tinygen.tensor import Array
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -167,6 +167,7 @@ def linalg_qr(a: TensorLike, mode: str = "reduced") -> Any:
     return r if mode == "r" else result_of(np.linalg.qr)(q, r)
 
 
+@shown_as("qr")
 @op
 def complete(a: Array) -> ValueAndRules:
     """Every column of Q, of which the last have no gradient."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygen.ops.matrices.solve import conj
 from tinygen.ops.reduce import kept, normalized
-from tinygen.tape import implements, op
+from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -82,6 +82,7 @@ def as_float(x: TensorLike) -> Any:
     return x if x.dtype.kind in "fc" else x.astype(np.float32)
 
 
+@shown_as("norm")
 @op
 def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
     """√Σ|x|²: back goes the unit vector, 0 for a vector of zeros."""
@@ -102,6 +103,7 @@ def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
     return y, dx
 
 
+@shown_as("norm")
 @op
 def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> ValueAndRules:
     """(Σ|x|^p)^(1/p): back goes sign(x) (|x| / norm)^(p - 1)."""
@@ -122,6 +124,7 @@ def power_mean(x: Array, p: float, axis: Any, keepdims: bool) -> Array:
     return y if keepdims else np.squeeze(y, axis)
 
 
+@shown_as("norm")
 @op
 def nonzeros(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
     """How many entries are not 0; no small step changes that."""

@@ -17,7 +17,7 @@ from tinygen.ops.compose import (
     operands,
 )
 from tinygen.ops.index import axis_from_0
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -149,6 +149,7 @@ def interp(
 # -- convolution -----------------------------------------------------------------------------------
 
 
+@shown_as("convolve")
 @op
 def convolved(a: Array, v: Array) -> ValueAndRules:
     """Σ_i a[i] v[k - i], where both overlap at all: n + m - 1 entries. Back: correlations."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.ops.compose import composition, no_out
 from tinygen.ops.elementwise import power, sigmoid
-from tinygen.tape import implements, op
+from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -230,6 +230,7 @@ def divmod(a: TensorLike, b: TensorLike) -> Any:
     return np.floor_divide(a, b), remainder(a, b)
 
 
+@shown_as("modf")
 @op
 def fraction(x: Array) -> ValueAndRules:
     return np.modf(x)[0], lambda g: g
@@ -241,6 +242,7 @@ def modf(x: TensorLike) -> Any:
     return fraction(x), np.trunc(x)
 
 
+@shown_as("frexp")
 @op
 def mantissa(x: Array) -> ValueAndRules:
     y, exponent = np.frexp(x)

@@ -21,11 +21,12 @@ from tinygen.ops.compose import (
     on_cpu,
 )
 from tinygen.ops.reduce import kept
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
 
+@shown_as("sort")
 @op
 def ordered(x: Array, order: Array, axis: int) -> ValueAndRules:
     """x's entries along an axis in this order, a permutation; back: in the inverse one."""

@@ -12,7 +12,7 @@ from tinygen.ops import reduce
 from tinygen.ops.compose import as_operand, axes_of, composition, no_out
 from tinygen.ops.index import axis_from_0
 from tinygen.ops.numpy.reduce import given
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -39,6 +39,7 @@ def prod(
     return y if not isinstance(initial, Tensor) and initial == 1 else y * initial
 
 
+@shown_as("prod")
 @op
 def product(x: Array) -> ValueAndRules:
     """Over the last axis. The gradient by an entry is the product of the others, from the left and from the
@@ -59,6 +60,7 @@ def before(x: Array) -> Array:
     return np.cumprod(np.concatenate([np.ones_like(x[..., :1]), x[..., :-1]], axis=-1), axis=-1)
 
 
+@shown_as("cumprod")
 @op
 def running_product(x: Array) -> ValueAndRules:
     """Along the last axis. The gradient by x_i is Σ_k≥i g_k Π_j≤k, j≠i x_j: the product before i, times

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygen.ops.compose import as_operand, axes_of, composition, no_out
 from tinygen.ops.index import axis_from_0, scatter_add
-from tinygen.tape import op
+from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -154,6 +154,7 @@ def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Any
 # -- new arrays ------------------------------------------------------------------------------------
 
 
+@shown_as("copy")
 @op
 def copied(x: Array) -> ValueAndRules:
     return x.copy(), lambda g: g
