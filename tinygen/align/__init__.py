@@ -1,5 +1,6 @@
-"""Alignment: a language model is taught what people want of it. Every method is a file with its losses, as
-functions of log-probabilities, rewards and masks; `world.py` has the exact answers to hold them against."""
+"""Alignment: a language model learns from demonstrations and human preferences. Every method is a file with
+its losses, which are functions of log-probabilities, rewards and masks; `world.py` has exact optima to
+compare with."""
 
 from tinygen.align.best_of_n import best_of_n_log_probs, kl_bound, pick_best
 from tinygen.align.dpo import dpo_loss, implicit_rewards, ipo_loss, margins, response_log_probs

@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedule, gradient clipping, and the average of the weights.
+"""Optimizers, learning-rate schedule, gradient clipping, and the moving average of the weights.
 
 An optimizer is built on parameters, reads their `.grad` and writes their `.data`:
 

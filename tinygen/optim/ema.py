@@ -42,8 +42,8 @@ class EMA:
         self.average = dict(zip(self.average, averages, strict=True))
 
     def copy_to(self, model: Module) -> None:
-        """Write the average into the parameters of `model`. Raises ValueError when its names or shapes are
-        others, and has then changed nothing."""
+        """Write the average into the parameters of `model`. Raises ValueError, with nothing changed, when
+        names or shapes differ."""
         targets = dict(model.named_parameters())
         self.check(targets)
         for name, p in targets.items():
@@ -51,7 +51,7 @@ class EMA:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """`with ema.swapped():` the model has the averaged weights; after it, its own again."""
+        """A context in which the model has the averaged weights; after it, the model has its own again."""
         own = {name: p.data for name, p in self.params.items()}
         for name, p in self.params.items():
             p.data = self.average[name].copy()
@@ -67,8 +67,8 @@ class EMA:
         return {"updates": self.updates, "average": average}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`. Raises ValueError when something is missing, or names, shapes or
-        kinds of numbers are others, and has then changed nothing."""
+        """Continue from `state_dict()`. Raises ValueError, with nothing changed, when something is missing,
+        or names, shapes or kinds of numbers differ."""
         if lost := {"updates", "average"} - saved.keys():
             raise ValueError(f"this is no state of an EMA: {sorted(lost)} is missing, it has {list(saved)}")
         require_count("updates", saved["updates"], 0)

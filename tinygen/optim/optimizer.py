@@ -44,8 +44,8 @@ class Optimizer:
         self.size = sum(p.size for p in self.params)
 
     def step(self) -> None:
-        """Update, in place, every parameter that has a gradient. Raises RuntimeError when none has, and
-        ValueError for a gradient of another shape; then nothing has changed."""
+        """Update, in place, every parameter that has a gradient. Raises RuntimeError when none has one, and
+        ValueError for a gradient of the wrong shape; in both cases nothing has changed."""
         if all(p.grad is None for p in self.params):
             raise RuntimeError("no parameter has a gradient: call backward() on the loss before step()")
         for p in self.params:
@@ -112,8 +112,7 @@ class Optimizer:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from `state_dict()` of an optimizer of this kind with the same groups and shapes; arrays
-        are cast to the dtype of their parameters. Raises ValueError on any other, and has then changed
-        nothing."""
+        are cast to the dtype of their parameters. Raises ValueError, with nothing changed, for any other."""
         load_state(self, saved)
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
