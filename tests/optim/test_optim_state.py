@@ -123,7 +123,7 @@ def test_what_came_through_json_is_as_it_was():
         (changed("updates", -1), "updates must be a whole number from 0, got -1"),
         (changed("updates", 0.5), "updates must be a whole number from 0"),
         (changed("average/w", None), "the average has"),
-        (changed("average/w", 1.0), "and there stand"),
+        (changed("average/w", 1.0), "but got"),
         (changed("average/w", np.array([1])), "the average w is of int64"),
         (changed("average/w", np.array([1j])), "the average w is of complex128"),
         (changed("average/w", np.array(["x"])), "the average w is of <U1"),

@@ -87,6 +87,4 @@ class EMA:
         """Raises ValueError unless `values` has the names and shapes of the average."""
         ours, theirs = ({(name, np.shape(a)) for name, a in d.items()} for d in (self.average, values))
         if ours != theirs:
-            raise ValueError(
-                f"the average has {sorted(ours - theirs)}, and there stand {sorted(theirs - ours)}"
-            )
+            raise ValueError(f"the average has {sorted(ours - theirs)}, but got {sorted(theirs - ours)}")
