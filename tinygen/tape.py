@@ -217,3 +217,15 @@ def implements(
 def detach(x: Array) -> Array:
     """`x` as a constant, for the body of an op: in a replay no gradient flows through it."""
     return x.detach() if isinstance(x, Tensor) else x
+
+
+def in_replay(*xs: Any) -> bool:
+    """Whether the body of an op runs on Tensors, as it does when the program is run again for higher orders.
+
+    Some bodies compute their value in a way that cannot be differentiated as it is: NumPy writes in place, or
+    the formula has a kink where the function has none. In a replay such a body calls its own op, which is
+    recorded as one step with its rule:
+
+        y = erf(x) if in_replay(x) else erf_of_array(x)
+    """
+    return any(isinstance(x, Tensor) for x in xs)

@@ -12,7 +12,7 @@ from tinygen import Tensor, nn, ops
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.pictures.vae import Posterior
 from tinygen.ops import random
-from tinygen.ops.random import DeviceGenerator, Seed, as_generator, kept_mask, new_seed, noise_like
+from tinygen.ops.random import DeviceGenerator, Seed, as_generator, dropout_mask, new_seed, noise_like
 from tinygen.storage.state import restore, state_of
 
 X = np.zeros((3, 5), np.float32)
@@ -112,7 +112,7 @@ def test_it_goes_on_where_it_was():
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_dtypes(dtype):
     x = np.zeros((3, 5), dtype)
-    noise, mask = noise_like(x, DeviceGenerator(0)), kept_mask(x, (2, 3), 0.5, Seed(1))
+    noise, mask = noise_like(x, DeviceGenerator(0)), dropout_mask(x, (2, 3), 0.5, Seed(1))
     assert noise.dtype == mask.dtype == dtype
     assert (noise.shape, mask.shape) == ((3, 5), (2, 3))
     np.testing.assert_array_equal(noise, noise_like(X, DeviceGenerator(0)).astype(dtype))
@@ -124,7 +124,7 @@ def test_empty():
 
 def test_a_mask_keeps_as_many_as_it_should():
     """Of 100,000, each with probability 0.7; within 5.5 standard deviations, a false alarm of 4e-8."""
-    mask = kept_mask(X, (100_000,), 0.3, Seed(5))
+    mask = dropout_mask(X, (100_000,), 0.3, Seed(5))
     np.testing.assert_array_equal(np.unique(mask), np.float32([0, 1 / 0.7]))
     assert abs((mask > 0).mean() - 0.7) < 5.5 * math.sqrt(0.3 * 0.7 / 100_000)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.kernels.registry import float32, kernels
-from tinygen.ops.random import kept_mask
+from tinygen.ops.random import dropout_mask
 from tinygen.tensor import Array
 
 ONE_THREAD = 2**18  # multiplications in a product, up to which OpenBLAS does not share it out
@@ -41,7 +41,7 @@ def attention(
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return NotImplemented
     shapes = q.shape, k.shape, v.shape
-    keep = in_heads(kept_mask(q, (*q.shape[:-1], k.shape[-2]), dropout, seed)) if dropout else None
+    keep = in_heads(dropout_mask(q, (*q.shape[:-1], k.shape[-2]), dropout, seed)) if dropout else None
     q, k, v = in_heads(q), in_heads(k), in_heads(v)
     (b, h, t, d), s, e = q.shape, k.shape[2], v.shape[3]
     scale = np.float32(1 / math.sqrt(d))

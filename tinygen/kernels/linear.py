@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.kernels.registry import float32, kernels
-from tinygen.ops.linalg import rows
+from tinygen.ops.linalg import as_matrix
 from tinygen.tensor import Array
 
 
@@ -16,13 +16,13 @@ from tinygen.tensor import Array
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
     if not float32(weight, bias):
         return NotImplemented
-    flat, shape = rows(x), x.shape
+    flat, shape = as_matrix(x), x.shape
     y = flat @ weight.T
     if bias is not None:
         y += bias
     return (
         y.reshape(*shape[:-1], len(weight)),
-        lambda g: (rows(g) @ weight).reshape(shape),
-        lambda g: rows(g).T @ flat,
-        lambda g: np.ones(len(flat), np.float32) @ rows(g),
+        lambda g: (as_matrix(g) @ weight).reshape(shape),
+        lambda g: as_matrix(g).T @ flat,
+        lambda g: np.ones(len(flat), np.float32) @ as_matrix(g),
     )

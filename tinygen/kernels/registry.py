@@ -186,20 +186,20 @@ class Switch:
         `tinygen_cuda/MODULE.py`."""
         self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda", self.troubles))
 
-    def live(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
+    def enabled(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
         """The kernels that need one of `floors` and that the mode allows for `op`, best first."""
         allowed = [floor for floor in floors if floor in FLOORS[self.mode]]
         return [e.compute for e in self.entries if e.op is op and e.floor in allowed][::-1]
 
     def connect(self, op: Op) -> None:
-        found = {"cpu": self.live(op, "numpy", "numba"), "cuda": self.live(op, "cuda")}
-        op.compute = tried(found, op.body) if any(found.values()) else op.body
+        found = {"cpu": self.enabled(op, "numpy", "numba"), "cuda": self.enabled(op, "cuda")}
+        op.compute = dispatch(found, op.body) if any(found.values()) else op.body
 
     def table(self) -> str:
         """One line per kernel: the op, what it needs, where it stands, whether it is in use."""
         rows = [("op", "needs", "kernel", "in use")]
         for e in sorted(self.entries, key=lambda e: e.op.name):
-            used = "yes" if e.compute in self.live(e.op, e.floor) else "no"
+            used = "yes" if e.compute in self.enabled(e.op, e.floor) else "no"
             if used == "yes" and isinstance(e.compute, Later) and not e.compute.load():
                 used = f"no: {e.compute.missing}"
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
@@ -227,7 +227,7 @@ class Restore:
         self.switch(self.before)
 
 
-def tried(
+def dispatch(
     found: Mapping[str, Sequence[Callable[..., Any]]], definition: Callable[..., Any]
 ) -> Callable[..., Any]:
     """The first kernel for the first argument's device that takes the arguments, else the definition. Kernels

@@ -17,7 +17,7 @@ from tinygen.nn import init
 from tinygen.nn.containers import ModuleList
 from tinygen.nn.dropout import Dropout
 from tinygen.nn.module import Module, Parameter, cast
-from tinygen.ops.activation import beside
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
@@ -107,7 +107,7 @@ class Recurrent(Module):
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), got {x.shape}")
         first = self.first_state(x, state)
-        lengths = None if lengths is None else beside(x, checked(lengths, x.shape))
+        lengths = None if lengths is None else on_device_of(x, checked(lengths, x.shape))
         last: list[list[Any]] = []
         h: Any = x  # (B, T, C), then the output of each layer (B, T, D·H)
         for i in range(0, len(self.layers), self.directions):

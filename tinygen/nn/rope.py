@@ -26,13 +26,13 @@ def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
     frequencies = base ** (-np.arange(0, d, 2) / d)  # (d/2,)
     angles = np.arange(start, start + t)[:, None] * frequencies  # (T, d/2), in float64: t may be large
     cos, sin = (np.asarray(f(angles).astype(x.dtype), like=x.data) for f in (np.cos, np.sin))
-    return turned(x, cos, sin)
+    return rotate_pairs(x, cos, sin)
 
 
 @shown_as("rotary")
 @op
-def turned(x: Array, cos: Array, sin: Array) -> ValueAndRules:
+def rotate_pairs(x: Array, cos: Array, sin: Array) -> ValueAndRules:
     """Each pair turned by its angle. The gradient of a rotation is the rotation back."""
     a, b = np.split(x, 2, axis=-1)
     y = np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-    return y, lambda g: turned(g, cos, -sin)
+    return y, lambda g: rotate_pairs(g, cos, -sin)

@@ -8,8 +8,8 @@ import numpy as np
 
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.error_function import erf
-from tinygen.ops.random import kept_mask, new_seed
-from tinygen.tape import detach, op, shown_as
+from tinygen.ops.random import dropout_mask, new_seed
+from tinygen.tape import detach, in_replay, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -72,8 +72,7 @@ def silu(x: Array) -> ValueAndRules:
 @op
 def softplus(x: Array) -> ValueAndRules:
     """log(1 + exp(x)), without overflow; its derivative is sigmoid(x)."""
-    y = np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
-    y = softplus(x) if isinstance(x, Tensor) else y
+    y = softplus(x) if in_replay(x) else np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
     return y, lambda g: g * sigmoid(x)
 
 
@@ -81,8 +80,7 @@ def softplus(x: Array) -> ValueAndRules:
 def log_sigmoid(x: Array) -> ValueAndRules:
     """log σ(x) = -softplus(-x), without overflow; its derivative is σ(-x). -log_sigmoid(h) is the loss of a
     preference of log-odds h (Bradley & Terry 1952)."""
-    y = np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
-    y = log_sigmoid(x) if isinstance(x, Tensor) else y
+    y = log_sigmoid(x) if in_replay(x) else np.minimum(x, 0.0) - np.log1p(np.exp(-np.abs(x)))
     return y, lambda g: g * sigmoid(-x)
 
 
@@ -93,7 +91,7 @@ def log_sigmoid(x: Array) -> ValueAndRules:
 def softmax(x: Array, axis: int = -1) -> ValueAndRules:
     """exp(x) / Σ exp(x) along an axis, shifted by the maximum first, so that nothing overflows and a common
     offset costs no digits. Where all entries are -inf the result is 0; beside a +inf it is NaN."""
-    e = np.exp(shifted(x, axis))
+    e = np.exp(minus_max(x, axis))
     total = e.sum(axis=axis, keepdims=True)
     y = e / np.where(total == 0, 1.0, total)
     return y, lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True))
@@ -103,13 +101,13 @@ def softmax(x: Array, axis: int = -1) -> ValueAndRules:
 def log_softmax(x: Array, axis: int = -1) -> ValueAndRules:
     """log of softmax, as (x - max x) - log Σ exp(x - max x): exact where softmax underflows, and where all
     entries share a large offset. Where all entries are -inf the result is -inf; beside a +inf it is NaN."""
-    z = shifted(x, axis)
+    z = minus_max(x, axis)
     total = np.exp(z).sum(axis=axis, keepdims=True)
     y = z - np.log(np.where(total == 0, 1.0, total))
     return y, lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True)
 
 
-def shifted(x: Array, axis: int) -> Array:
+def minus_max(x: Array, axis: int) -> Array:
     """x minus its maximum along an axis; x itself where that is -inf, since -inf - -inf is NaN."""
     top = detach(x).max(axis=axis, keepdims=True)
     return x - np.where(top == -np.inf, 0.0, top).astype(x.dtype)
@@ -118,15 +116,10 @@ def shifted(x: Array, axis: int) -> Array:
 # -- noise -----------------------------------------------------------------------------------------
 
 
-def beside(x: Array, array: Array) -> Array:
-    """`array`, which NumPy has made, on x's device."""
-    return np.asarray(array, like=x._data if isinstance(x, Tensor) else x)
-
-
 @shown_as("dropout")
 @op
 def dropped(x: Array, p: float, seed: int) -> ValueAndRules:
-    mask = kept_mask(x, x.shape, p, seed)
+    mask = dropout_mask(x, x.shape, p, seed)
     return x * mask, lambda g: g * mask
 
 

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from tinygen.ops.activation import beside, softmax
-from tinygen.ops.random import kept_mask
+from tinygen.ops.activation import softmax
+from tinygen.ops.compose import on_device_of
+from tinygen.ops.random import dropout_mask
 from tinygen.tape import op
 from tinygen.tensor import Array
 from tinygen.types import ValueAndRules
@@ -47,9 +48,9 @@ def attention(
         seen = np.tril(np.ones_like(scores, dtype=bool, shape=(t, s)), s - t)
         scores = np.where(seen, scores, -np.inf)
     if mask is not None:
-        scores = np.where(beside(q, mask) if isinstance(mask, np.ndarray) else mask, scores, -np.inf)
+        scores = np.where(on_device_of(q, mask) if isinstance(mask, np.ndarray) else mask, scores, -np.inf)
     p = softmax(scores)
-    keep = kept_mask(p, p.shape, dropout, seed) if dropout else 1.0
+    keep = dropout_mask(p, p.shape, dropout, seed) if dropout else 1.0
     dropped = p * keep if dropout else p
 
     def backward(g: Array) -> tuple[Array | None, ...]:

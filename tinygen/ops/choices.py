@@ -44,17 +44,17 @@ def sign(x: Array) -> ValueAndRules:
 @op
 def maximum(a: Array, b: Array) -> ValueAndRules:
     """The larger one; where both are equal, each gets half of the gradient."""
-    return np.maximum(a, b), lambda g: share(g, a, b), lambda g: share(g, b, a)
+    return np.maximum(a, b), lambda g: share_of_larger(g, a, b), lambda g: share_of_larger(g, b, a)
 
 
 @implements(np.minimum)
 @op
 def minimum(a: Array, b: Array) -> ValueAndRules:
     """The smaller one; where both are equal, each gets half of the gradient."""
-    return np.minimum(a, b), lambda g: share(g, b, a), lambda g: share(g, a, b)
+    return np.minimum(a, b), lambda g: share_of_larger(g, b, a), lambda g: share_of_larger(g, a, b)
 
 
-def share(g: Array, a: Array, b: Array) -> Array:
+def share_of_larger(g: Array, a: Array, b: Array) -> Array:
     """g where a is the larger one, half of it where both are equal."""
     return np.where(a == b, 0.5 * g, np.where(a > b, g, 0.0))
 

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from tinygen.tape import with_tensor_dtype
-from tinygen.tensor import IMPLEMENTS, Tensor, to_device
+from tinygen.tensor import IMPLEMENTS, Tensor, device_of, to_device
 from tinygen.types import TensorLike
 from tinygen.words import keyword_hint
 
@@ -42,7 +42,7 @@ def composition(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 # -- plain values ----------------------------------------------------------------------------------
 
 
-def plain(*names: str) -> None:
+def register_constants(*names: str) -> None:
     """np.argsort(x) and the like have no derivative: on Tensors they give constants."""
     for name in names:
         if hasattr(np, name):
@@ -54,18 +54,18 @@ def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return constants(function(*arrays(args), **arrays(kwargs)), args)
+        return constants(function(*arrays_in(args), **arrays_in(kwargs)), args)
 
     return call
 
 
-def arrays(x: TensorLike) -> Any:
+def arrays_in(x: TensorLike) -> Any:
     """The arrays in place of the Tensors, within lists, tuples and dicts too."""
     if isinstance(x, Tensor):
         return x._data
     if type(x) in (list, tuple):
-        return type(x)(map(arrays, x))
-    return {key: arrays(value) for key, value in x.items()} if type(x) is dict else x
+        return type(x)(map(arrays_in, x))
+    return {key: arrays_in(value) for key, value in x.items()} if type(x) is dict else x
 
 
 def constants(value: Any, args: tuple[Any, ...]) -> Any:
@@ -108,9 +108,15 @@ def numbers_like(x: TensorLike, values: Any) -> Any:
     return np.asarray(values, dtype=dtype, like=x._data if isinstance(x, Tensor) else None)
 
 
+def on_device_of(x: TensorLike, values: TensorLike) -> TensorLike:
+    """`values` on x's device: arrays of NumPy's are copied to a GPU if x is there."""
+    array, like = arrays_in(values), arrays_in(x)
+    return values if device_of(array) == device_of(like) else np.asarray(array, like=like)
+
+
 def on_cpu(x: TensorLike) -> Any:
     """The values of `x` as NumPy's array."""
-    x = arrays(x)
+    x = arrays_in(x)
     return to_device(x, "cpu") if hasattr(x, "__array_function__") else np.asarray(x)
 
 
@@ -122,7 +128,7 @@ def constant(x: TensorLike, what: str) -> Any:
     """The array of `x`, by which there is no derivative. Raises TypeError rather than lose a graph."""
     if isinstance(x, Tensor) and x.requires_grad:
         raise TypeError(f"there is no derivative by {what}: pass a constant, as {what}.detach()")
-    return arrays(x)
+    return arrays_in(x)
 
 
 def no_out(out: Any) -> None:

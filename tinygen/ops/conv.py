@@ -21,7 +21,7 @@ import math
 
 from tinygen.ops.window import Geometry, Sizes, check_fit, fold, geometry_of, per_axis, unfold
 from tinygen.summation import sum_over
-from tinygen.tape import op, shown_as
+from tinygen.tape import in_replay, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size, TensorLike, ValueAndRules
 
@@ -47,7 +47,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
 def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> ValueAndRules:
     """x (N, in, *size), weight (out, in/groups, *kernel), bias (out) -> (N, out, *positions)."""
     size, kernel, groups = x.shape[2:], weight.shape[2:], geometry.groups
-    if replayed(x, weight, bias):
+    if in_replay(x, weight, bias):
         y = convolution(x, weight, bias, geometry)
     else:
         y = kernel_rows(weight, groups) @ unfold(x, kernel, geometry)  # (groups, out/groups, N · positions)
@@ -71,7 +71,7 @@ def transposed_convolution(
     """The kernel, times each entry of y (N, out, *positions), added where `convolution` sees it there:
     -> (N, in, *size). The weight is laid out as there, (out, in/groups, *kernel); bias (in)."""
     kernel, groups = weight.shape[2:], geometry.groups
-    if replayed(y, weight, bias):
+    if in_replay(y, weight, bias):
         x = transposed_convolution(y, weight, bias, size, geometry)
     else:
         columns = kernel_rows(weight, groups).swapaxes(-1, -2) @ channel_rows(y, groups)
@@ -91,7 +91,7 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> ValueA
     """What x (N, in, *size) shows to each tap times y (N, out, *positions), summed over all positions:
     -> (out, in/groups, *kernel)."""
     size, groups = x.shape[2:], geometry.groups
-    if replayed(x, y):
+    if in_replay(x, y):
         weight = correlation(x, y, kernel, geometry)
     else:
         weight = channel_rows(y, groups) @ unfold(x, kernel, geometry).swapaxes(-1, -2)
@@ -101,11 +101,6 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> ValueA
         lambda g: transposed_convolution(y, g, None, size, geometry),
         lambda g: convolution(x, g, None, geometry),
     )
-
-
-def replayed(*xs: TensorLike) -> bool:
-    """Whether a body runs on Tensors: then the op itself stands for its value."""
-    return any(isinstance(x, Tensor) for x in xs)
 
 
 def over_positions(g: Array) -> Array:

@@ -42,7 +42,7 @@ def einsum(
 
     Raises ValueError, with the subscripts, where they do not fit the operands."""
     if not isinstance(subscripts, str):
-        subscripts, operands = written((subscripts, *operands))
+        subscripts, operands = subscripts_of((subscripts, *operands))
     operands = tuple(x if hasattr(x, "shape") else np.asarray(x) for x in operands)
     if dtype is not None:
         operands = tuple(x.astype(dtype) for x in operands)
@@ -91,7 +91,7 @@ def diagonal(x: TensorLike, term: str) -> Any:
 # -- reading the subscripts ------------------------------------------------------------------------
 
 
-def written(arguments: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+def subscripts_of(arguments: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
     """The subscripts as a string, of operands and lists of numbers in turn, and the operands."""
     operands, lists = arguments[0::2], list(arguments[1::2])
     result = ""
@@ -115,12 +115,12 @@ def letters_of(numbers: Any) -> str:
 @functools.lru_cache
 def plan(subscripts: str, *shapes: tuple[int, ...]) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """A term for each operand, the terms with each letter once, and the output's."""
-    terms, output = parsed(subscripts, [len(shape) for shape in shapes])
+    terms, output = parse_subscripts(subscripts, [len(shape) for shape in shapes])
     check_sizes(subscripts, terms, shapes)
     return tuple(terms), tuple("".join(dict.fromkeys(t)) for t in terms), output
 
 
-def parsed(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
+def parse_subscripts(subscripts: str, ndims: Sequence[int]) -> tuple[list[str], str]:
     """A string of letters for each operand and one for the result; `...` has become letters of its own."""
 
     def wrong(what: str) -> ValueError:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import detach, implements, op
-from tinygen.tensor import Array, Tensor
+from tinygen.tape import detach, implements, in_replay, op
+from tinygen.tensor import Array
 from tinygen.types import ValueAndRules
 
 __all__ = [
@@ -221,5 +221,5 @@ def cos(x: Array) -> ValueAndRules:
 def sigmoid(x: Array) -> ValueAndRules:
     """1 / (1 + exp(-x)), without overflow on either side."""
     e = np.exp(-np.abs(detach(x)))
-    y = sigmoid(x) if isinstance(x, Tensor) else np.where(x >= 0, 1, e) / (1 + e)
+    y = sigmoid(x) if in_replay(x) else np.where(x >= 0, 1, e) / (1 + e)
     return y, lambda g: g * (y * (1 - y))

@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from tinygen.tape import op
-from tinygen.tensor import Array, Tensor
+from tinygen.tape import in_replay, op
+from tinygen.tensor import Array
 from tinygen.types import ValueAndRules
 
 __all__ = ["erf"]
@@ -19,7 +19,7 @@ __all__ = ["erf"]
 @op
 def erf(x: Array) -> ValueAndRules:
     """The error function, 2/sqrt(π) times the integral of exp(-t²) from 0 to x."""
-    y = erf(x) if isinstance(x, Tensor) else erf_of_array(x)
+    y = erf(x) if in_replay(x) else erf_of_array(x)
     return y, lambda g: g * (2 / math.sqrt(math.pi) * np.exp(-(x * x)))
 
 

@@ -177,7 +177,7 @@ def irfft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None)
 # -- the order of the frequencies ------------------------------------------------------------------
 
 
-def shifted(x: TensorLike, axes: Any, share: Callable[[int], int]) -> Any:
+def roll_by(x: TensorLike, axes: Any, share: Callable[[int], int]) -> Any:
     axes = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
     return np.roll(x, tuple(share(length_of(x, i)) for i in axes), tuple(axes))
 
@@ -185,10 +185,10 @@ def shifted(x: TensorLike, axes: Any, share: Callable[[int], int]) -> Any:
 @implements(np.fft.fftshift)
 def fftshift(x: TensorLike, axes: Any = None) -> Any:
     """Frequency 0 in the middle."""
-    return shifted(x, axes, lambda n: n // 2)
+    return roll_by(x, axes, lambda n: n // 2)
 
 
 @implements(np.fft.ifftshift)
 def ifftshift(x: TensorLike, axes: Any = None) -> Any:
     """Frequency 0 in front again."""
-    return shifted(x, axes, lambda n: -(n // 2))
+    return roll_by(x, axes, lambda n: -(n // 2))

@@ -1,7 +1,6 @@
 """Indexing: reading entries, and its transpose, adding into entries.
 
-Reading the same entry twice gives it two gradients, which must be added, not overwritten: that is
-what `scatter_add` is for.
+An entry that is read twice gets two gradients, which must be added, not overwritten. `scatter_add` does that.
 """
 
 from __future__ import annotations
@@ -10,18 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import implements, op, shown_as
+from tinygen.ops.compose import arrays_in
+from tinygen.tape import implements, in_replay, op, shown_as
 from tinygen.tensor import Array, Tensor, device_of
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import Shape, TensorLike, ValueAndRules
 
 __all__ = ["embedding", "getitem", "scatter_add", "take", "take_along_axis"]
-
-
-def plain(index: Any) -> Any:
-    """An index with the arrays of the Tensors in it."""
-    if isinstance(index, tuple):
-        return tuple(plain(i) for i in index)
-    return index._data if isinstance(index, Tensor) else index
 
 
 def axis_from_0(axis: int, ndim: int) -> int:
@@ -31,29 +24,33 @@ def axis_from_0(axis: int, ndim: int) -> int:
 
 def getitem(x: TensorLike, index: Any) -> Tensor:
     """x[index], NumPy's basic and advanced indexing; Tensors of ints or bools may be indices."""
-    return entries(x, plain(index), *tensors(index))
+    return entries(x, arrays_in(index), *tensors_in(index))
 
 
-def tensors(index: Any) -> list[Tensor]:
+def tensors_in(index: Any) -> list[Tensor]:
+    """The Tensors of an index, which is one of them or a tuple."""
     return [i for i in (index if isinstance(index, tuple) else (index,)) if isinstance(i, Tensor)]
 
 
 @shown_as("getitem")
 @op
 def entries(x: Array, index: Any, *held: Array) -> ValueAndRules:
-    """x[index]. `held` are the Tensors whose arrays the index has: so the tape sees writes into them."""
+    """x[index]. `held` are the Tensors in the index: they are arguments so that the tape sees later writes
+    into their memory."""
     shape = x.shape
     return x[index], lambda g: scatter_add(g, index, shape)
 
 
 @op
-def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> ValueAndRules:
-    """Zeros of `shape`, into whose entries [index] x has been added, repeatedly where they repeat."""
-    y = scatter_add(x, index, shape) if isinstance(x, Tensor) else added(x, index, shape)
+def scatter_add(x: Array, index: Any, shape: Shape) -> ValueAndRules:
+    """Zeros of `shape` with x added at `index`; an entry that is indexed twice receives both. It is the
+    transpose of `x[index]`, and its gradient is g[index]."""
+    y = scatter_add(x, index, shape) if in_replay(x) else scatter_into_zeros(x, index, shape)
     return y, lambda g: g[index]
 
 
-def added(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
+def scatter_into_zeros(x: Array, index: Any, shape: Shape) -> Array:
+    """Zeros of `shape` with x added at `index`."""
     y = np.zeros_like(x, shape=shape)
     if any(may_repeat(i) for i in (index if isinstance(index, tuple) else (index,))):
         np.add.at(y, index, x)
@@ -63,12 +60,13 @@ def added(x: Array, index: Any, shape: tuple[int, ...]) -> Array:
 
 
 def may_repeat(index: Any) -> bool:
-    """Whether it may name an entry twice: lists and arrays of ints do; slices, ints and masks never."""
+    """Whether an index may name an entry twice: lists and arrays of ints may; slices and masks cannot."""
     array = np.asarray(index) if isinstance(index, list) else index
     return getattr(array, "dtype", np.dtype(bool)).kind != "b"
 
 
 def require_integers(name: str, indices: Any) -> None:
+    """Raises TypeError for indices of another kind, such as masks."""
     kind = getattr(indices, "dtype", np.dtype(int))
     if kind.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers, got {kind}; where a mask is True: x[mask]")
@@ -76,12 +74,12 @@ def require_integers(name: str, indices: Any) -> None:
 
 @implements(np.take)
 def take(x: TensorLike, indices: Any, axis: int | None = None, *, mode: str = "raise") -> Tensor:
-    """The entries at `indices` along an axis (of the flattened x for None). Indices outside are an error, or
-    are brought inside, with `mode` "wrap" or "clip"."""
+    """The entries at `indices` along an axis (of the flattened x for None). An index outside raises
+    IndexError; with `mode` "wrap" it counts modulo the length, with "clip" it is the nearest one inside."""
     indices = np.asarray(indices) if isinstance(indices, (tuple, list)) else indices
     require_integers("take", indices)
     if mode != "raise":
-        indices = plain(indices)
+        indices = arrays_in(indices)
         n = x.size if axis is None else x.shape[axis]
         indices = np.mod(indices, n) if mode == "wrap" else np.clip(indices, 0, n - 1)
     if axis is None:
@@ -97,8 +95,8 @@ def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tenso
     require_integers("take_along_axis", indices)
     if axis is None:
         return getitem(np.ravel(x), indices)
-    held = tensors(indices)
-    indices = plain(indices)
+    held = tensors_in(indices)
+    indices = arrays_in(indices)
     if indices.ndim != x.ndim:
         raise ValueError(
             f"take_along_axis: indices have shape {indices.shape}, x {x.shape}: same ndim needed"
@@ -108,19 +106,46 @@ def take_along_axis(x: TensorLike, indices: Any, axis: int | None = -1) -> Tenso
     return entries(x, tuple(grid), *held)
 
 
+# -- rows of a table -------------------------------------------------------------------------------
+
+
 @op
 def embedding(weight: Array, ids: Array) -> ValueAndRules:
     """Rows of `weight` (V, C) for integer `ids` (...): (..., C).
 
-    Raises IndexError for an id outside [0, V): NumPy would read -1 as the last row, CuPy wraps all. Of ids on
-    a card such a one has a row of NaN: an error would have to wait for the card, in every step."""
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"embedding ids must be integers, got {ids.dtype}")
+    An id outside [0, V) raises IndexError; on a GPU, where a check would synchronize, its row is NaN."""
+    ids, invalid = checked_ids("embedding ids", ids, len(weight))
     shape = weight.shape
-    if device_of(ids) == "cuda":
-        there = (ids >= 0) & (ids < len(weight))
-        ids = np.where(there, ids, 0)
-        return np.where(there[..., None], weight[ids], np.nan), lambda g: scatter_add(g, ids, shape)
-    if ids.size and not (ids.min() >= 0 and ids.max() < len(weight)):
-        raise IndexError(f"ids must be in [0, {len(weight)}), got {int(ids.min())} to {int(ids.max())}")
-    return weight[ids], lambda g: scatter_add(g, ids, shape)
+    return nan_where(invalid, weight[ids]), lambda g: scatter_add(g, ids, shape)
+
+
+def checked_ids(
+    name: str, ids: TensorLike, upper: int, ignore: int | None = None
+) -> tuple[TensorLike, Array | None]:
+    """`ids`, and where they are invalid: not in [0, upper) and not `ignore`.
+
+    On the CPU an invalid id raises IndexError (NumPy would read -1 as the last row), and the second result
+    is None. On a GPU an error would need a synchronization at every step: there invalid ids are replaced by
+    `ignore` or 0 (CuPy would wrap them around), and the second result is a mask of them, for `nan_where`.
+    Raises TypeError unless the ids are integers."""
+    array = arrays_in(ids)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    if device_of(array) == "cuda":
+        invalid = (array < 0) | (array >= upper)
+        invalid = invalid if ignore is None else invalid & (array != ignore)
+        return np.where(invalid, ignore or 0, array), invalid
+    counted = array if ignore is None else array[array != ignore]
+    if counted.size and not (counted.min() >= 0 and counted.max() < upper):
+        besides = "" if ignore is None else f" or {ignore}, which is ignored"
+        raise IndexError(
+            f"{name} must be in [0, {upper}){besides}; got {int(counted.min())} to {int(counted.max())}"
+        )
+    return ids, None
+
+
+def nan_where(invalid: Array | None, x: TensorLike) -> TensorLike:
+    """x (..., *rest) with NaN where `invalid` (...) is True; x itself for None."""
+    if invalid is None:
+        return x
+    return np.where(invalid.reshape(invalid.shape + (1,) * (x.ndim - invalid.ndim)), np.nan, x)

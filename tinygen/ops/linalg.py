@@ -33,24 +33,27 @@ def matmul(a: Array, b: Array) -> ValueAndRules:
     row, column = a.ndim == 1, b.ndim == 1
     shared = b.ndim == 2 and not row  # one matrix for all of a's rows
 
-    def full(g: Array) -> Array:  # (..., n, m), with the axes that the vectors dropped
-        g = g[..., None, :] if row and not column else g
-        return g[..., None] if column and not row else g[..., None, None] if column else g
+    def with_all_axes(g: Array) -> Array:  # (..., n, m): the axes that vectors do not have are put back
+        if column:
+            g = g[..., None]
+        if row:
+            g = g[..., None, :]
+        return g
 
     def da(g: Array) -> Array:
-        d = full(g) @ (b[None, :] if column else b.swapaxes(-1, -2))
+        d = with_all_axes(g) @ (b[None, :] if column else b.swapaxes(-1, -2))
         return d[..., 0, :] if row else d
 
     def db(g: Array) -> Array:
         if shared:  # one large product instead of many that are then summed
-            return rows(a).T @ rows(g)
-        d = (a[:, None] if row else a.swapaxes(-1, -2)) @ full(g)
+            return as_matrix(a).T @ as_matrix(g)
+        d = (a[:, None] if row else a.swapaxes(-1, -2)) @ with_all_axes(g)
         return d[..., 0] if column else d
 
     return y, da, db
 
 
-def rows(x: Array) -> Array:
+def as_matrix(x: Array) -> Array:
     """(..., n) as one matrix (N, n). A -1 in its shape would be ambiguous when n is 0."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
@@ -69,16 +72,16 @@ def dot(a: TensorLike, b: TensorLike) -> Tensor:
 @op
 def linear(x: Array, weight: Array, bias: Array | None = None) -> ValueAndRules:
     """x Wᵀ + b for x (..., in), weight (out, in), bias (out): (..., out). One GEMM over all rows of x."""
-    flat = rows(x)  # (N, in)
+    flat = as_matrix(x)  # (N, in)
     shape, out = x.shape, weight.shape[0]
     y = flat @ weight.T
     if bias is not None:
         y = y + bias
     return (
         y.reshape(*shape[:-1], out),
-        lambda g: (rows(g) @ weight).reshape(shape),
-        lambda g: rows(g).T @ flat,
-        lambda g: sum_over(rows(g), 0),
+        lambda g: (as_matrix(g) @ weight).reshape(shape),
+        lambda g: as_matrix(g).T @ flat,
+        lambda g: sum_over(as_matrix(g), 0),
     )
 
 
@@ -94,12 +97,12 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Any:
         raise ValueError(f"tensordot: axes {left} of {a.shape} do not fit axes {right} of {b.shape}")
     keep_a = [i for i in range(a.ndim) if i not in left]
     keep_b = [i for i in range(b.ndim) if i not in right]
-    rows = tuple(a.shape[i] for i in keep_a)
-    columns = tuple(b.shape[i] for i in keep_b)
+    shape_a = tuple(a.shape[i] for i in keep_a)
+    shape_b = tuple(b.shape[i] for i in keep_b)
     summed = int(np.prod([a.shape[i] for i in left]))
-    flat_a = np.reshape(np.transpose(a, keep_a + left), (int(np.prod(rows)), summed))
-    flat_b = np.reshape(np.transpose(b, right + keep_b), (summed, int(np.prod(columns))))
-    return np.reshape(flat_a @ flat_b, rows + columns)
+    flat_a = np.reshape(np.transpose(a, keep_a + left), (int(np.prod(shape_a)), summed))
+    flat_b = np.reshape(np.transpose(b, right + keep_b), (summed, int(np.prod(shape_b))))
+    return np.reshape(flat_a @ flat_b, shape_a + shape_b)
 
 
 @implements(np.outer)

@@ -1,6 +1,6 @@
 """Losses and divergences.
 
-`reduction` is "mean" (over everything that counts), "sum" or "none".
+`reduction` is "mean" (over all entries, or over the targets that count), "sum" or "none".
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.activation import beside, log_softmax, softplus
+from tinygen.ops.activation import log_softmax, softplus
+from tinygen.ops.compose import arrays_in, on_device_of
 from tinygen.ops.elementwise import sigmoid
+from tinygen.ops.index import checked_ids, nan_where
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor, device_of
 from tinygen.types import TensorLike, ValueAndRules
@@ -28,34 +30,22 @@ __all__ = [
 ]
 
 
-def reduced(loss: Any, reduction: str) -> Tensor:
+def reduce_loss(losses: TensorLike, reduction: str) -> Tensor:
+    """The mean or the sum of all losses, or all of them for "none"."""
     if reduction == "none":
-        return loss
+        return losses
     if reduction not in ("mean", "sum"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
-    return np.mean(loss) if reduction == "mean" else np.sum(loss)
+    return np.mean(losses) if reduction == "mean" else np.sum(losses)  # type: ignore[return-value]
 
 
-def same_shape(x: TensorLike, y: TensorLike) -> None:
+def require_same_shape(x: TensorLike, y: TensorLike) -> None:
+    """Raises ValueError where a loss would be broadcast."""
     if np.shape(x) != np.shape(y):
         raise ValueError(f"prediction {np.shape(x)} and target {np.shape(y)} must have one shape")
 
 
 # -- classes ---------------------------------------------------------------------------------------
-
-
-@shown_as("cross_entropy")
-@op
-def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> ValueAndRules:
-    """-Σ_v q_v log softmax(logits)_v per row; q is (1 - smoothing) on the target plus smoothing/V on all.
-    Rows whose target is `ignore_index` get 0. The gradient by the logits is softmax - q."""
-    logp = log_softmax(logits)
-    counted = targets != ignore_index
-    onehot = np.equal(np.arange(logits.shape[-1], like=targets), np.where(counted, targets, -1)[..., None])
-    onehot, kept = (x.astype(logits.dtype) for x in (onehot, counted[..., None]))
-    q = onehot * (1 - smoothing) + kept * (smoothing / logits.shape[-1])
-    losses = -(q * np.where(q > 0, logp, 0.0)).sum(axis=-1)  # no 0 · -inf for classes ruled out by -inf
-    return losses, lambda g: g[..., None] * (np.exp(logp) * kept - q)
 
 
 def cross_entropy(
@@ -69,41 +59,48 @@ def cross_entropy(
     """The negative log-likelihood of integer `targets` (...) under softmax of `logits` (..., V), in nats.
 
     The mean is over the targets that are not `ignore_index`. Label smoothing: Szegedy et al. 2015,
-    arXiv:1512.00567, section 7. Targets may be NumPy's where logits are on a card. Raises IndexError for a
-    target outside [0, V), ValueError when the shapes do not match or nothing is left to count, TypeError for
-    targets on a card where logits are not. Of targets on a card nothing is looked at, as that would wait for
-    it: one outside [0, V) has the loss NaN, and so has a mean of nothing."""
-    ids = targets._data if isinstance(targets, Tensor) else targets
-    ids = ids if hasattr(ids, "__array_function__") else np.asarray(ids)
-    array = logits._data if isinstance(logits, Tensor) else logits
-    if device_of(array) == "cpu" != device_of(ids):
+    arXiv:1512.00567, section 7. `targets` may be a NumPy array where logits are on a GPU.
+
+    Raises IndexError for a target outside [0, V), ValueError when the shapes do not match or no target
+    counts, TypeError for targets that are not integers. Targets on a GPU are not checked, since that would
+    synchronize: there a target outside [0, V), or a mean over no targets, gives NaN."""
+    ids = class_ids(logits, targets)  # (...)
+    ids, invalid = checked_ids("targets", ids, logits.shape[-1], ignore_index)
+    losses = token_losses(logits, on_device_of(logits, ids), ignore_index, label_smoothing)  # (...)
+    losses = nan_where(invalid, losses)
+    if reduction != "mean":
+        return reduce_loss(losses, reduction)
+    count = (arrays_in(ids) != ignore_index).sum()
+    if invalid is None and count == 0:
+        raise ValueError(f"every target is ignore_index={ignore_index}: there is nothing to average")
+    return np.sum(losses) / count.astype(losses.dtype)
+
+
+@shown_as("cross_entropy")
+@op
+def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> ValueAndRules:
+    """-Σ_v q_v log softmax(logits)_v per row; q is (1 - smoothing) on the target plus smoothing/V on every
+    class. Rows whose target is `ignore_index` get 0. The gradient by the logits is softmax - q."""
+    classes = logits.shape[-1]
+    counted = (targets != ignore_index)[..., None]  # (..., 1)
+    onehot = np.equal(np.arange(classes, like=targets), targets[..., None]) & counted  # (..., V)
+    onehot, counted = onehot.astype(logits.dtype), counted.astype(logits.dtype)
+    q = onehot * (1 - smoothing) + counted * (smoothing / classes)
+    log_p = log_softmax(logits)
+    losses = -(q * np.where(q > 0, log_p, 0.0)).sum(axis=-1)  # no 0 · -inf for classes ruled out by -inf
+    return losses, lambda g: g[..., None] * (np.exp(log_p) * counted - q)
+
+
+def class_ids(logits: TensorLike, targets: TensorLike) -> TensorLike:
+    """`targets`, also from a list; raises an error unless they fit the logits."""
+    ids = targets if hasattr(targets, "__array_function__") else np.asarray(targets)
+    if device_of(arrays_in(logits)) == "cpu" != device_of(arrays_in(ids)):
         raise TypeError("targets are on cuda, logits on cpu: move one with .to(device)")
     if ids.shape != logits.shape[:-1]:
         raise ValueError(
             f"targets {ids.shape} must have the shape of logits {logits.shape} without the last axis"
         )
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"targets must be integer class numbers, got {ids.dtype}")
-    counted = ids != ignore_index
-    wrong = counted & ((ids < 0) | (ids >= logits.shape[-1]))
-    if device_of(ids) == "cuda":
-        known = np.where(wrong, ignore_index, ids)
-        losses: Any = token_losses(logits, known, ignore_index, label_smoothing)
-        losses = np.where(wrong, np.nan, losses)
-        total = counted.sum().astype(array.dtype)
-        return np.sum(losses) / total if reduction == "mean" else reduced(losses, reduction)
-    if wrong.any():
-        raise IndexError(
-            f"target {int(ids[wrong][0])} is outside [0, {logits.shape[-1]}) "
-            f"and not ignore_index={ignore_index}"
-        )
-    here = targets if isinstance(targets, Tensor) and device_of(array) == "cpu" else beside(array, ids)
-    losses = token_losses(logits, here, ignore_index, label_smoothing)
-    if reduction != "mean":
-        return reduced(losses, reduction)
-    if not counted.any():
-        raise ValueError(f"every target is ignore_index={ignore_index}: there is nothing to average")
-    return np.sum(losses) / int(counted.sum())
+    return ids
 
 
 @shown_as("bce_with_logits")
@@ -116,8 +113,8 @@ def binary_losses(logits: Array, targets: Array) -> ValueAndRules:
 
 def bce_with_logits(logits: TensorLike, targets: TensorLike, reduction: str = "mean") -> Tensor:
     """Binary cross-entropy: the negative log-likelihood of targets y in [0, 1] under σ(logits), in nats."""
-    same_shape(logits, targets)
-    return reduced(binary_losses(logits, targets), reduction)
+    require_same_shape(logits, targets)
+    return reduce_loss(binary_losses(logits, targets), reduction)
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -125,22 +122,22 @@ def bce_with_logits(logits: TensorLike, targets: TensorLike, reduction: str = "m
 
 def mse(x: TensorLike, y: TensorLike, reduction: str = "mean") -> Tensor:
     """(x - y)²."""
-    same_shape(x, y)
-    return reduced(np.square(x - y), reduction)
+    require_same_shape(x, y)
+    return reduce_loss(np.square(x - y), reduction)
 
 
 def l1(x: TensorLike, y: TensorLike, reduction: str = "mean") -> Tensor:
     """|x - y|."""
-    same_shape(x, y)
-    return reduced(np.abs(x - y), reduction)
+    require_same_shape(x, y)
+    return reduce_loss(np.abs(x - y), reduction)
 
 
 def huber(x: TensorLike, y: TensorLike, delta: float = 1.0, reduction: str = "mean") -> Tensor:
     """d²/2 for |d| <= delta, beyond it the tangent delta (|d| - delta/2), d = x - y (Huber 1964)."""
-    same_shape(x, y)
+    require_same_shape(x, y)
     d = np.abs(x - y)
     near = np.minimum(d, delta)
-    return reduced(near * (d - 0.5 * near), reduction)
+    return reduce_loss(near * (d - 0.5 * near), reduction)
 
 
 # -- divergences -----------------------------------------------------------------------------------
@@ -151,16 +148,16 @@ def kl_categorical(log_p: TensorLike, log_q: TensorLike, reduction: str = "mean"
 
     0 log 0 is 0, its limit: a term with p = 0 (log p = -inf) counts nothing, whatever q is, and has no
     gradient. The divergence is inf where p > 0 and q = 0."""
-    same_shape(log_p, log_q)
+    require_same_shape(log_p, log_q)
     p = np.exp(log_p)
     log_ratio = np.where(p > 0, log_p, 0.0) - np.where(p > 0, log_q, 0.0)
-    return reduced(np.sum(p * log_ratio, axis=-1), reduction)
+    return reduce_loss(np.sum(p * log_ratio, axis=-1), reduction)
 
 
 def entropy(log_p: TensorLike, reduction: str = "mean") -> Tensor:
     """-Σ p log p over the last axis, from log-probabilities (..., V), in nats; 0 log 0 is 0."""
     p = np.exp(log_p)
-    return reduced(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1), reduction)
+    return reduce_loss(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1), reduction)
 
 
 @shown_as("kl_gaussian")
@@ -175,8 +172,8 @@ def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
 def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - ln σ²)/2 per entry, with μ = mean and ln σ² = logvar
     (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
-    same_shape(mean, logvar)
-    return reduced(gaussian_divergences(mean, logvar), reduction)
+    require_same_shape(mean, logvar)
+    return reduce_loss(gaussian_divergences(mean, logvar), reduction)
 
 
 def log_normal(x: TensorLike, mean: TensorLike, logvar: TensorLike) -> Any:

@@ -21,13 +21,13 @@ def method_of(function: Callable[..., Any]) -> Any:
     return IMPLEMENTS[function]
 
 
-def flattened(x: TensorLike, *shape: Any, order: str = "C", copy: Any = None) -> Tensor:
+def reshape_to(x: TensorLike, *shape: Any, order: str = "C", copy: Any = None) -> Tensor:
     """x.reshape(2, 3) or x.reshape((2, 3))."""
     shape = shape[0] if len(shape) == 1 else shape
     return reshape(x, shape) if order == "C" else reshape(x, shape, order)
 
 
-def permuted(x: TensorLike, *axes: Any) -> Tensor:
+def transpose_to(x: TensorLike, *axes: Any) -> Tensor:
     """x.transpose(1, 0, 2), x.transpose((1, 0, 2)) or, reversed, x.transpose()."""
     return transpose(x, axes[0] if len(axes) == 1 else axes or None)
 
@@ -44,27 +44,27 @@ def cast(
     return astype(x, dtype=dtype)
 
 
-def matrix_transposed(x: TensorLike) -> Tensor:
+def swap_last_axes(x: TensorLike) -> Tensor:
     """The last two axes exchanged."""
     return IMPLEMENTS[np.matrix_transpose](x)
 
 
-def flat_copy(x: TensorLike, order: str = "C") -> Tensor:
+def flatten(x: TensorLike, order: str = "C") -> Tensor:
     """One axis, in memory of its own."""
     return IMPLEMENTS[np.copy](ravel(x, order))
 
 
-def dotted(x: TensorLike, b: TensorLike) -> Any:
+def dot_with(x: TensorLike, b: TensorLike) -> Any:
     """The matrix product as in `np.dot`."""
     return np.dot(x, b)
 
 
-def chosen(x: TensorLike, choices: TensorLike, mode: Any = "raise") -> Any:
+def choose_from(x: TensorLike, choices: TensorLike, mode: Any = "raise") -> Any:
     """For each entry i of x, the entry of choices[i] at its place: `np.choose`."""
     return np.choose(x, choices, mode=mode)
 
 
-def compressed(x: TensorLike, condition: TensorLike, axis: int | None = None) -> Any:
+def compress_by(x: TensorLike, condition: TensorLike, axis: int | None = None) -> Any:
     """The entries along an axis where the condition is True: `np.compress`."""
     return np.compress(condition, x, axis=axis)
 
@@ -98,17 +98,17 @@ def attribute_of(name: str) -> property:
 
 METHODS: dict[str, Any] = {
     "T": property(transpose),
-    "mT": property(matrix_transposed),
+    "mT": property(swap_last_axes),
     "real": property(real),
     "imag": property(imag),
     "conj": conjugate,
     "conjugate": conjugate,
-    "reshape": flattened,
-    "transpose": permuted,
+    "reshape": reshape_to,
+    "transpose": transpose_to,
     "swapaxes": swapaxes,
     "squeeze": method_of(np.squeeze),
     "ravel": ravel,
-    "flatten": flat_copy,
+    "flatten": flatten,
     "copy": method_of(np.copy),
     "astype": cast,
     "sum": method_of(np.sum),
@@ -122,13 +122,13 @@ METHODS: dict[str, Any] = {
     "cumprod": method_of(np.cumprod),
     "trace": method_of(np.trace),
     "diagonal": method_of(np.diagonal),
-    "dot": dotted,
+    "dot": dot_with,
     "clip": method_of(np.clip),
     "round": method_of(np.round),
     "repeat": method_of(np.repeat),
     "take": method_of(np.take),
-    "choose": chosen,
-    "compress": compressed,
+    "choose": choose_from,
+    "compress": compress_by,
     "all": method_of(np.all),
     "any": method_of(np.any),
     "argmax": method_of(np.argmax),

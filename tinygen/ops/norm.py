@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.reduce import widened
+from tinygen.ops.reduce import at_least_float32
 from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array
@@ -23,7 +23,7 @@ __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Array], Array]]:
     """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,
     section 3, simplified): (g - mean(g) - x̂ mean(g x̂)) / sqrt(var + eps)."""
-    x = widened(x)
+    x = at_least_float32(x)
     centered = x - x.mean(axis=axis, keepdims=True)
     inv = 1 / np.sqrt((centered * centered).mean(axis=axis, keepdims=True) + eps)
     xhat = centered * inv
@@ -45,7 +45,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
 @op
 def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> ValueAndRules:
     """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C)."""
-    x = widened(x)
+    x = at_least_float32(x)
     inv = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     xhat = x * inv
 

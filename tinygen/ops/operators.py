@@ -41,7 +41,7 @@ def power_of(x: TensorLike, p: TensorLike, modulus: Any = None) -> Any:
     return power(x, p)
 
 
-def formatted(x: Tensor, spec: str) -> str:
+def format_tensor(x: Tensor, spec: str) -> str:
     """f"{loss:.4f}" of a tensor of size 1; without a format, any tensor as str() has it."""
     if not spec:
         return str(x)
@@ -52,7 +52,7 @@ def formatted(x: Tensor, spec: str) -> str:
     return format(x.item(), spec)
 
 
-def rounded(x: Tensor, decimals: int | None = None) -> Any:
+def round_tensor(x: Tensor, decimals: int | None = None) -> Any:
     """round(x) of a tensor of size 1 is a Python number, as round(loss, 3); of others a tensor."""
     if x.size == 1:
         return round(x.item(), decimals)
@@ -105,8 +105,8 @@ OPERATORS: dict[str, Any] = {
     "__ge__": greater_equal,
     "__getitem__": getitem,
     "__contains__": contains,
-    "__format__": formatted,
-    "__round__": rounded,
+    "__format__": format_tensor,
+    "__round__": round_tensor,
 }
 for name, function in OPERATORS.items():
     setattr(Tensor, name, function)

@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
+from tinygen.ops.compose import arrays_in
 from tinygen.ops.conv import convolution
-from tinygen.ops.index import plain, scatter_add
+from tinygen.ops.index import scatter_add
 from tinygen.ops.window import Geometry, Sizes, check_fit, geometry_of, per_axis, windows
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
@@ -52,7 +53,7 @@ def max_pool2d(x: TensorLike, kernel: Size, stride: Size | None = None, padding:
 def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> ValueAndRules:
     """x (N, C, *size) -> (N, C, *positions)."""
     shape, flat = x.shape, (math.prod(x.shape),)
-    winners = first_maxima(plain(x), kernel, geometry)
+    winners = first_maxima(arrays_in(x), kernel, geometry)
     return x.reshape(flat)[winners], lambda g: scatter_add(g, winners, flat).reshape(shape)
 
 

@@ -121,7 +121,7 @@ def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
 UNIFORM, NORMAL = Op(uniform), Op(normal)  # never on the tape, but definitions that have kernels
 
 
-def kept_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Array:
+def dropout_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Array:
     """1/(1 - p) with probability 1 - p, else 0, in the dtype and on the device of `like`: the same for the
     same seed, so that the tape can be run again (checkpoint, replay) without storing it. Raises ValueError
     unless 0 <= p < 1."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.compose import axes_of
 from tinygen.summation import sum_over
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
@@ -18,26 +19,18 @@ from tinygen.types import Axis, TensorLike, ValueAndRules
 __all__ = ["argmax", "argmin", "cumsum", "logsumexp"]
 
 
-def normalized(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The reduced axes, counted from 0. Raises np.exceptions.AxisError for one that is not there."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    return np.lib.array_utils.normalize_axis_tuple(axes, ndim)
-
-
-def kept(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+def keepdims_shape(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """`shape` with size 1 at the reduced axes."""
-    axes = normalized(axis, len(shape))
+    axes = axes_of(axis, len(shape))
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def count(shape: tuple[int, ...], axis: Axis) -> int:
     """How many entries each reduced value is made of."""
-    return math.prod(shape[i] for i in normalized(axis, len(shape)))
+    return math.prod(shape[i] for i in axes_of(axis, len(shape)))
 
 
-def widened(x: Array) -> Array:
+def at_least_float32(x: Array) -> Array:
     """x, in float32 if it is in float16, whose squares overflow from 256 on."""
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
@@ -48,7 +41,7 @@ def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The sum over `axis`; its gradient is broadcast back."""
     shape = x.shape
     y = sum_over(x, axis, keepdims)
-    return y, lambda g: np.broadcast_to(g.reshape(kept(shape, axis)), shape)
+    return y, lambda g: np.broadcast_to(g.reshape(keepdims_shape(shape, axis)), shape)
 
 
 @implements(np.mean)
@@ -57,8 +50,8 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The mean over `axis`; each of its n entries gets 1/n of the gradient."""
     shape = x.shape
     n = count(shape, axis)
-    y = sum_over(widened(x), axis, keepdims) / n
-    return y, lambda g: np.broadcast_to((g / (n or 1)).reshape(kept(shape, axis)), shape)
+    y = sum_over(at_least_float32(x), axis, keepdims) / n
+    return y, lambda g: np.broadcast_to((g / (n or 1)).reshape(keepdims_shape(shape, axis)), shape)
 
 
 @implements(np.var)
@@ -66,12 +59,12 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
 def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> ValueAndRules:
     """The mean squared distance from the mean (|x - mean|² for complex numbers); `ddof=1` divides by n - 1,
     the unbiased estimate."""
-    x = widened(x)
+    x = at_least_float32(x)
     centered = x - sum_over(x, axis, True) / (count(x.shape, axis) or 1)
     n = count(x.shape, axis) - ddof
     if n <= 0:
         raise ValueError(f"var over {n + ddof} entries with ddof={ddof} divides by {n}")
-    shape = kept(x.shape, axis)
+    shape = keepdims_shape(x.shape, axis)
     if x.dtype.kind == "c":
         y = np.real(centered * np.conj(centered)).sum(axis=axis, keepdims=keepdims) / n
         return y, lambda g: (g.reshape(shape) * (2 / n)) * np.conj(centered)
@@ -100,7 +93,7 @@ def min(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
 
 
 def extreme(x: Array, y: Array, axis: Axis) -> Any:
-    shape = kept(x.shape, axis)
+    shape = keepdims_shape(x.shape, axis)
     hit = detach(x) == detach(y).reshape(shape)
     return y, lambda g: g.reshape(shape) * hit / hit.sum(axis=axis, keepdims=True).astype(g.dtype)
 
@@ -109,13 +102,13 @@ def extreme(x: Array, y: Array, axis: Axis) -> Any:
 def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """log Σ exp(x), shifted by the maximum so that nothing overflows; its gradient is softmax(x), which is
     computed from the shifted x too, since x - logsumexp(x) loses its digits to a large common offset."""
-    shape = kept(x.shape, axis)
+    shape = keepdims_shape(x.shape, axis)
     top = detach(x).max(axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0).astype(x.dtype)
     e = np.exp(x - top)
     total = e.sum(axis=axis, keepdims=True)
     y = np.log(total) + top
-    reduced = tuple(n for i, n in enumerate(x.shape) if i not in normalized(axis, x.ndim))
+    reduced = tuple(n for i, n in enumerate(x.shape) if i not in axes_of(axis, x.ndim))
     p = e / np.where(total == 0, 1.0, total)
     return y if keepdims else y.reshape(reduced), lambda g: g.reshape(shape) * p
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import operands
-from tinygen.ops.index import axis_from_0, plain, scatter_add
+from tinygen.ops.compose import arrays_in, operands
+from tinygen.ops.index import axis_from_0, scatter_add
 from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Shape, TensorLike, ValueAndRules
@@ -187,7 +187,7 @@ def repeat(x: Array, repeats: Any, axis: int | None = None) -> ValueAndRules:
     if not isinstance(repeats, (int, np.integer)):
         flat, along = (x.reshape(math.prod(shape)), 0) if axis is None else (x, axis)
         along = axis_from_0(along, flat.ndim)
-        rows = np.repeat(np.arange(flat.shape[along]), plain(repeats))
+        rows = np.repeat(np.arange(flat.shape[along]), arrays_in(repeats))
         index = (*[slice(None)] * along, rows)
         return flat[index], lambda g: scatter_add(g, index, flat.shape).reshape(shape)
     i = 0 if axis is None else axis_from_0(axis, x.ndim)

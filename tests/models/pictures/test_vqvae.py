@@ -357,7 +357,7 @@ def test_errors():
         model.quantizer(some(1, 4, 2, 2))
     with pytest.raises(ValueError, match=r"decay must be in \[0, 1\), got 1"):
         VectorQuantizer(4, 2, decay=1, rng=np.random.default_rng(0))
-    with pytest.raises(IndexError, match=r"ids must be in \[0, 7\), got 7 to 7"):
+    with pytest.raises(IndexError, match=r"ids must be in \[0, 7\); got 7 to 7"):
         model.decode(np.full((1, 2, 2), 7))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.nn.timesteps import timestep_embedding
-from tinygen.ops.activation import beside
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
@@ -41,12 +41,12 @@ class Denoiser(nn.Module):
 
     def features(self, x: TensorLike) -> Any:
         """x (B, D) with its sines and cosines, (B, D·(1 + 2·waves)), in the dtype of the weights."""
-        angles = (x[:, :, None] * beside(x, self.frequencies)).reshape(len(x), -1)  # (B, D·waves)
+        angles = (x[:, :, None] * on_device_of(x, self.frequencies)).reshape(len(x), -1)  # (B, D·waves)
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)
 
     def forward(self, x: TensorLike, t: Any) -> Tensor:
         """Points x (B, 2) at time steps t (B,) -> the prediction (B, 2)."""
-        time = self.time(beside(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
+        time = self.time(on_device_of(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
         h = ops.silu(self.point(self.features(x)) + time)  # (B, W)
         for layer in self.hidden:
             h = ops.silu(layer(h))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.compose import arrays_in
 from tinygen.ops.matrices.solve import H, conj, result_of, textbook
 from tinygen.tape import detach, implements, op, shown_as
 from tinygen.tensor import Array
@@ -95,7 +96,7 @@ def phase_kept(g: Array, v: Array) -> Array:
 def apart(x: Array, differences: Array) -> Array:
     """x divided by the differences of values, off the diagonal; 0 where x is: there it does not matter."""
     n = x.shape[-1]
-    used = (detach(x) != 0) & ~np.eye(n, dtype=bool, like=plain(x))
+    used = (detach(x) != 0) & ~np.eye(n, dtype=bool, like=arrays_in(x))
     return np.where(used, x / np.where(used, differences, 1), 0)
 
 
@@ -105,14 +106,9 @@ def over(x: Array, values: Array) -> Array:
     return np.where(used, x / np.where(used, values, 1), 0)
 
 
-def plain(x: TensorLike) -> Any:
-    """The array of a Tensor."""
-    return getattr(x, "_data", x)
-
-
 def on_diagonal(x: Array) -> Array:
     """(..., n) on the diagonals of (..., n, n)."""
-    return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype, like=plain(x))
+    return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype, like=arrays_in(x))
 
 
 # -- square matrices -------------------------------------------------------------------------------
@@ -244,7 +240,7 @@ def svd(a: Array, *, full: bool) -> ValueAndRules:
 
 def check_unused(*gradients: Array) -> None:
     for g in gradients:
-        if g.size and np.any(plain(g)):
+        if g.size and np.any(arrays_in(g)):
             raise ValueError(
                 "svd: columns of U or rows of V beyond the smaller size are no function of the matrix, so "
                 "that they have no gradient: pass full_matrices=False"

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.ops.compose import axes_of
 from tinygen.ops.matrices.solve import conj
-from tinygen.ops.reduce import kept, normalized
-from tinygen.tape import implements, op, shown_as
-from tinygen.tensor import Array, Tensor
+from tinygen.ops.reduce import keepdims_shape
+from tinygen.tape import implements, in_replay, op, shown_as
+from tinygen.tensor import Array
 from tinygen.types import TensorLike, ValueAndRules
 
 
@@ -24,7 +25,7 @@ def norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = Fals
     is None, "fro", "nuc", inf, -inf, 0, or a number."""
     if axis is None and (ord is None or (x.ndim == 1 and ord == 2) or (x.ndim == 2 and ord == "fro")):
         return length(x, None, keepdims)
-    axes = normalized(axis, x.ndim)
+    axes = axes_of(axis, x.ndim)
     if len(axes) == 1:
         return of_vectors(x, 2 if ord is None else ord, axes[0], keepdims)
     if len(axes) == 2:
@@ -43,7 +44,7 @@ def vector_norm(x: TensorLike, /, *, axis: Any = None, keepdims: bool = False, o
 @implements(np.linalg.matrix_norm)
 def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     """The norm of the matrices in the last two axes."""
-    return of_matrices(x, ord, normalized((-2, -1), x.ndim), keepdims)
+    return of_matrices(x, ord, axes_of((-2, -1), x.ndim), keepdims)
 
 
 def of_vectors(x: TensorLike, ord: Any, axis: Any, keepdims: bool) -> Any:
@@ -72,7 +73,7 @@ def of_matrices(x: TensorLike, ord: Any, axes: tuple[int, ...], keepdims: bool) 
     elif ord in (2, -2, "nuc"):
         values = np.linalg.svdvals(np.moveaxis(as_float(x), axes, (-2, -1)))
         y = values.sum(axis=-1) if ord == "nuc" else values[..., 0 if ord == 2 else -1]
-        y = y.reshape(kept(x.shape, axes))
+        y = y.reshape(keepdims_shape(x.shape, axes))
     else:
         raise ValueError(f'norm: ord {ord!r} is for vectors; of a matrix it is "fro", "nuc", ±1, ±2 or ±inf')
     return y if keepdims else np.squeeze(y, axes)
@@ -86,9 +87,9 @@ def as_float(x: TensorLike) -> Any:
 @op
 def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
     """√Σ|x|²: back goes the unit vector, 0 for a vector of zeros."""
-    shape = kept(x.shape, axis)
+    shape = keepdims_shape(x.shape, axis)
     y: Any
-    if isinstance(x, Tensor):
+    if in_replay(x):
         y = length(x, axis, keepdims)
     elif axis is None:
         y = np.linalg.norm(x).reshape(shape if keepdims else ())
@@ -107,8 +108,8 @@ def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
 @op
 def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> ValueAndRules:
     """(Σ|x|^p)^(1/p): back goes sign(x) (|x| / norm)^(p - 1)."""
-    shape = kept(x.shape, axis)
-    y = power_norm(x, p, axis, keepdims) if isinstance(x, Tensor) else power_mean(x, p, axis, keepdims)
+    shape = keepdims_shape(x.shape, axis)
+    y = power_norm(x, p, axis, keepdims) if in_replay(x) else power_mean(x, p, axis, keepdims)
 
     def dx(g: Array) -> Array:
         size = y.reshape(shape)

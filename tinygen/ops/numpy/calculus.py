@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import (
-    arrays,
+    arrays_in,
     as_operand,
     axes_of,
     composition,
@@ -239,9 +239,9 @@ def geomspace(
         factor = np.log(stop / start)
         y = np.expand_dims(start, axis) * np.exp(np.linspace(0 * factor, factor, num, endpoint, axis=axis))
         return y if dtype is None else np.astype(y, dtype)
-    if np.any(arrays(start) * arrays(stop) <= 0):
+    if np.any(arrays_in(start) * arrays_in(stop) <= 0):
         raise ValueError("start and stop must have the same sign, and not be 0")
-    sign = np.sign(arrays(start))
+    sign = np.sign(arrays_in(start))
     y = np.exp(np.linspace(np.log(start * sign), np.log(stop * sign), num, endpoint, axis=axis))
     y = y * np.expand_dims(sign, axis)
     return y if dtype is None else y.astype(dtype)

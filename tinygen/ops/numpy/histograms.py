@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays, composition, numbers_like, of_arrays, on_cpu
+from tinygen.ops.compose import arrays_in, composition, numbers_like, of_arrays, on_cpu
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
@@ -42,8 +42,8 @@ def histogram(
 ) -> Any:
     if not graphed(weights):
         return of_arrays(np.histogram)(a, bins, range, density, weights)
-    edges = np.histogram_bin_edges(np.ravel(arrays(a)), arrays(bins), range)
-    total, _ = histogram_of(lambda x: [np.ravel(arrays(x))], a, [edges], None, density, weights)
+    edges = np.histogram_bin_edges(np.ravel(arrays_in(a)), arrays_in(bins), range)
+    total, _ = histogram_of(lambda x: [np.ravel(arrays_in(x))], a, [edges], None, density, weights)
     return total, Tensor(edges)
 
 
@@ -53,7 +53,7 @@ def histogram2d(
 ) -> Any:
     if not graphed(weights):
         return of_arrays(np.histogram2d)(x, y, bins, range, density, weights)
-    _, *edges = np.histogram2d(arrays(x), arrays(y), arrays(bins), range)
+    _, *edges = np.histogram2d(arrays_in(x), arrays_in(y), arrays_in(bins), range)
     total, _ = histogram_of(list, [x, y], edges, None, density, weights)
     return total, *map(Tensor, edges)
 
@@ -64,8 +64,8 @@ def histogramdd(
 ) -> Any:
     if not graphed(weights):
         return of_arrays(np.histogramdd)(sample, bins, range, density, weights)
-    _, edges = np.histogramdd(arrays(sample), arrays(bins), range)
+    _, edges = np.histogramdd(arrays_in(sample), arrays_in(bins), range)
     total, _ = histogram_of(
-        lambda s: list(s.T), np.asarray(arrays(sample)), list(edges), None, density, weights
+        lambda s: list(s.T), np.asarray(arrays_in(sample)), list(edges), None, density, weights
     )
     return total, tuple(map(Tensor, edges))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops import shape as moves
-from tinygen.ops.compose import arrays, as_operand, composition, no_out, numbers_like, operands
+from tinygen.ops.compose import arrays_in, as_operand, composition, no_out, numbers_like, operands
 from tinygen.ops.index import axis_from_0, getitem
 from tinygen.tensor import Tensor
 from tinygen.types import Array, TensorLike
@@ -85,7 +85,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     arr, values = operands(arr, values)
     positions = np.arange(arr.size).reshape(arr.shape)
     new = arr.size + np.arange(values.size).reshape(values.shape)
-    index = np.insert(positions, arrays(obj), new, axis)
+    index = np.insert(positions, arrays_in(obj), new, axis)
     return np.concatenate([np.ravel(arr), np.ravel(values)])[index]
 
 
@@ -104,7 +104,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
         small, larger = divmod(n, k)
         cuts = np.cumsum([small + 1] * larger + [small] * (k - larger))[:-1].tolist()
     else:
-        cuts = list(arrays(indices_or_sections))
+        cuts = list(arrays_in(indices_or_sections))
     before = (slice(None),) * axis
     return [ary[(*before, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
 
@@ -138,7 +138,7 @@ def moved_by_index(*names: str) -> None:
         def body(a: TensorLike, *args: Any, name: str = name, **kwargs: Any) -> Any:
             a = as_operand(a)
             positions = np.arange(a.size).reshape(a.shape)
-            return getitem(np.ravel(a), getattr(np, name)(positions, *arrays(args), **arrays(kwargs)))
+            return getitem(np.ravel(a), getattr(np, name)(positions, *arrays_in(args), **arrays_in(kwargs)))
 
         composition(name)(body)
 
@@ -151,14 +151,14 @@ def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out:
     """The slices of a where the condition holds."""
     no_out(out)
     a = np.ravel(as_operand(a)) if axis is None else as_operand(a)
-    if np.ndim(arrays(condition)) != 1:
-        raise ValueError(f"the condition must be a vector, got shape {np.shape(arrays(condition))}")
-    return np.take(a, np.flatnonzero(np.asarray(arrays(condition))), axis=axis or 0)
+    if np.ndim(arrays_in(condition)) != 1:
+        raise ValueError(f"the condition must be a vector, got shape {np.shape(arrays_in(condition))}")
+    return np.take(a, np.flatnonzero(np.asarray(arrays_in(condition))), axis=axis or 0)
 
 
 @composition("extract")
 def extract(condition: TensorLike, arr: Any) -> Any:
-    return np.ravel(as_operand(arr))[np.flatnonzero(np.asarray(arrays(condition)))]
+    return np.ravel(as_operand(arr))[np.flatnonzero(np.asarray(arrays_in(condition)))]
 
 
 # -- around ----------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> An
         widths = pairs(pad_width, x.ndim)
     if mode == "constant":
         values = kwargs.pop("constant_values", 0.0)
-        if not kwargs and np.ndim(arrays(values)) == 0 and not hasattr(values, "_data"):
+        if not kwargs and np.ndim(arrays_in(values)) == 0 and not hasattr(values, "_data"):
             return moves.pad(x, widths, constant_values=values)
         return axis_by_axis(x, widths, pairs(values, x.ndim), constant_edge)
     if mode in MOVED and kwargs.get("reflect_type", "even") == "even":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import (
-    arrays,
+    arrays_in,
     as_operand,
     axes_of,
     composition,
@@ -20,7 +20,7 @@ from tinygen.ops.compose import (
     numbers_like,
     on_cpu,
 )
-from tinygen.ops.reduce import kept
+from tinygen.ops.reduce import keepdims_shape
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
@@ -30,7 +30,7 @@ from tinygen.types import TensorLike, ValueAndRules
 @op
 def ordered(x: Array, order: Array, axis: int) -> ValueAndRules:
     """x's entries along an axis in this order, a permutation; back: in the inverse one."""
-    order = arrays(order)
+    order = arrays_in(order)
     y = np.take_along_axis(x, order, axis)
     return y, lambda g: ordered(g, np.argsort(order, axis=axis), axis)
 
@@ -95,7 +95,9 @@ def quantiles(
     last = np.moveaxis(a, axes, range(len(rest), a.ndim))
     x = np.sort(np.reshape(last, (*rest, int(np.prod([a.shape[i] for i in axes])))), axis=-1)
     if x.shape[-1] == 0:
-        return np.full_like(x, np.nan, shape=(*q.shape, *(kept(a.shape, axis) if keepdims else rest)))
+        return np.full_like(
+            x, np.nan, shape=(*q.shape, *(keepdims_shape(a.shape, axis) if keepdims else rest))
+        )
     missing = np.isnan(x).sum(axis=-1)  # they are sorted last
     if weights is not None:
         place = weighted_places(a, q, axis, method, weights, skip_nan)
@@ -117,7 +119,7 @@ def quantiles(
     y = low * (1 - t) + np.where(t > 0, high, 0) * t  # not low + t (high - low): infinities may be among them
     if not skip_nan:
         y = np.where(missing > 0, np.nan, y)
-    return np.reshape(y, (*q.shape, *kept(a.shape, axis))) if keepdims else y
+    return np.reshape(y, (*q.shape, *keepdims_shape(a.shape, axis))) if keepdims else y
 
 
 def check_q(q: TensorLike, top: float) -> Any:
@@ -187,7 +189,7 @@ def unique(
 ) -> Any:
     """The first entry of each value takes the gradient; indices and counts are constants."""
     _, index, inverse, counts = np.unique(
-        arrays(ar), return_index=True, return_inverse=True, return_counts=True, axis=axis, **kwargs
+        arrays_in(ar), return_index=True, return_inverse=True, return_counts=True, axis=axis, **kwargs
     )
     y = np.ravel(ar)[index] if axis is None else np.take(ar, index, axis)
     asked = [(return_index, index), (return_inverse, inverse), (return_counts, counts)]
@@ -199,8 +201,8 @@ def unique_results(name: str) -> None:
     """The array API's named tuples: the values have a gradient, indices and counts are constants."""
 
     def body(x: TensorLike, /) -> Any:
-        result = getattr(np, name)(arrays(x))
-        index = np.unique(arrays(x), return_index=True, equal_nan=False)[1]
+        result = getattr(np, name)(arrays_in(x))
+        index = np.unique(arrays_in(x), return_index=True, equal_nan=False)[1]
         return constants(result, (x,))._replace(values=np.ravel(x)[index])
 
     if hasattr(np, name):
@@ -246,7 +248,7 @@ def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
 @composition("trim_zeros")
 def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
     """Without the zeros at the front ("f") and the back ("b") of each axis."""
-    there = np.argwhere(arrays(filt) != 0)
+    there = np.argwhere(arrays_in(filt) != 0)
     low, high = (there.min(axis=0), there.max(axis=0) + 1) if len(there) else (np.zeros(filt.ndim, int),) * 2
     cut = [slice(None)] * filt.ndim
     for i in axes_of(axis, filt.ndim):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays, as_operand, composition, constant, numbers_like, on_cpu
+from tinygen.ops.compose import arrays_in, as_operand, composition, constant, numbers_like, on_cpu
 from tinygen.types import TensorLike
 
 
@@ -55,7 +55,7 @@ def polydiv(u: TensorLike, v: TensorLike) -> Any:
         q.append(r[k] / v[0])
         r = r - np.pad(q[-1] * v, (k, m - n - k))
     start = 0
-    while start < len(r) - 1 and abs(float(arrays(r)[start])) <= 1e-14:
+    while start < len(r) - 1 and abs(float(arrays_in(r)[start])) <= 1e-14:
         start += 1
     return (np.stack(q) if q else np.zeros_like(u[:1])), r[start:]
 

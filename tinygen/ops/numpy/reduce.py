@@ -132,7 +132,7 @@ def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., A
         if y is None:
             shape = tuple(
                 n
-                for i, n in enumerate(reduce.kept(a.shape, axis))
+                for i, n in enumerate(reduce.keepdims_shape(a.shape, axis))
                 if keepdims or i not in axes_of(axis, a.ndim)
             )
             return np.full_like(a, initial, shape=shape)

@@ -35,7 +35,7 @@ def prod(
     rest = tuple(n for i, n in enumerate(a.shape) if i not in axes)
     last = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim))
     y: Any = product(np.reshape(last, (*rest, math.prod(a.shape[i] for i in axes))))
-    y = np.reshape(y, reduce.kept(a.shape, axis)) if keepdims else y
+    y = np.reshape(y, reduce.keepdims_shape(a.shape, axis)) if keepdims else y
     return y if not isinstance(initial, Tensor) and initial == 1 else y * initial
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tape import implements, op
-from tinygen.tensor import Array, Tensor
+from tinygen.tape import implements, in_replay, op
+from tinygen.tensor import Array
 from tinygen.types import ValueAndRules
 
 
@@ -40,7 +40,7 @@ def i0(x: Array) -> ValueAndRules:
 @op
 def i1(x: Array) -> ValueAndRules:
     """Of order 1: I1' = I0 - I1 / x."""
-    y = i1(x) if isinstance(x, Tensor) else i1_of_array(x)
+    y = i1(x) if in_replay(x) else i1_of_array(x)
 
     def dx(g: Array) -> Array:
         zero = np.equal(x, 0)

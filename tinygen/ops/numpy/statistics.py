@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays, as_operand, axes_of, composition, constant, numbers_like, on_cpu
+from tinygen.ops.compose import arrays_in, as_operand, axes_of, composition, constant, numbers_like, on_cpu
 from tinygen.ops.index import scatter_add
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
@@ -92,7 +92,7 @@ def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *,
 @composition("bincount")
 def bincount(x: TensorLike, /, weights: Any = None, minlength: int = 0) -> Any:
     """How often each integer comes; with weights, the sum of theirs, which has a gradient."""
-    index = arrays(x)
+    index = arrays_in(x)
     if weights is None:
         return Tensor(np.bincount(index, minlength=minlength))
     size = int(np.max(index)) + 1 if len(index) else 0

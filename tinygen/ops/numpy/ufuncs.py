@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays, as_operand, axes_of, no_out
+from tinygen.ops.compose import arrays_in, as_operand, axes_of, no_out
 from tinygen.ops.reduce import logsumexp
 from tinygen.tape import implements
 from tinygen.types import TensorLike
@@ -104,7 +104,7 @@ def reduceat(
     """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
     no_out(out)
     array = array if dtype is None else array.astype(dtype)
-    starts = np.asarray(arrays(indices)).tolist()
+    starts = np.asarray(arrays_in(indices)).tolist()
     rows = np.moveaxis(array, axis, 0)
     stops = [*starts[1:], len(rows)]
     parts = [rows[a] if b <= a else reduce(ufunc, rows[a:b]) for a, b in zip(starts, stops, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays, composition, plain
+from tinygen.ops.compose import arrays_in, composition, register_constants
 from tinygen.tensor import IMPLEMENTS
 from tinygen.types import TensorLike
 
@@ -22,7 +22,7 @@ histogram_bin_edges"""
 FLOATS = "nextafter spacing"
 TEXTS = "array2string array_repr array_str save savez savez_compressed savetxt"
 for names in (STEPS, TESTS, BITS, PLACES, FLOATS, TEXTS):
-    plain(*names.split())
+    register_constants(*names.split())
 
 
 @composition("size")
@@ -35,14 +35,14 @@ def size(a: TensorLike, axis: Any = None) -> int:
 @composition("real_if_close")
 def real_if_close(a: TensorLike, tol: float = 100) -> Any:
     """The real part where the imaginary one is rounding error, else a itself."""
-    near = np.isrealobj(np.real_if_close(arrays(a), tol))
+    near = np.isrealobj(np.real_if_close(arrays_in(a), tol))
     return np.real(a) if near else a
 
 
 def of_dtypes(name: str) -> None:
     """Functions of dtypes: a Tensor stands for its array."""
     function = getattr(np, name)
-    IMPLEMENTS[function] = lambda *args, **kwargs: function(*arrays(args), **arrays(kwargs))
+    IMPLEMENTS[function] = lambda *args, **kwargs: function(*arrays_in(args), **arrays_in(kwargs))
 
 
 for name in ("result_type", "can_cast", "common_type", "min_scalar_type"):
