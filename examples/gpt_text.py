@@ -21,17 +21,19 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, generator, number, size
+from shared.language import evaluate, whole_loss
 from shared.run import Run
+from shared.table import Figure, below
 
 from tinygen import no_grad
 from tinygen.data import load_text, random_batch, train_val_split
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
 from tinygen.storage.files import replace_file
-from tinygen.text import CharTokenizer, NGram, perplexity
+from tinygen.text import CharTokenizer, NGram
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {},
+    "plain": {},
     # nanoGPT's README, "I only have a macbook": config/train_shakespeare_char.py with --block_size=64
     # --batch_size=12 --n_layer=4 --n_head=4 --n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0
     "nanogpt-cpu": {
@@ -43,13 +45,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "expected": 1.88,
     },
 }
+SIZES = {
+    "quick": {"steps": 60, "eval_every": 60, "layers": 2, "width": 64, "block": 64, "eval_batches": 4},
+    "full": {},
+}
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add("--data", default="topics", help="topics (in Python's library), shakespeare, names, or a UTF-8 file")
-    add("--preset", choices=PRESETS, default="quick", help="a recipe; flags that are given win over it")
+    add("--preset", choices=PRESETS, default="plain", help="a recipe; flags that are given win over it")
     add_run_flags(parser, "runs/gpt_text", "at every evaluation")
     add("--seed", type=number(int, 0), default=1337, help="of the weights, the batches and the samples")
     add("--layers", type=size(1, 1000), default=4, help="Transformer blocks")
@@ -61,28 +67,13 @@ def parse_args() -> argparse.Namespace:
     add("--steps", type=number(int, 1), default=1300, help="optimizer steps")
     add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate")
     add("--min-lr", type=number(float, 0), default=1e-4, help="learning rate at the end of the cosine")
-    add(
-        "--warmup",
-        type=number(int, 0),
-        default=100,
-        help="steps up to the highest learning rate; at most half",
-    )
+    add("--warmup", type=number(int, 0), default=100, help="steps to the highest rate; at most half of all")
     add("--beta2", type=number(float, 0, 0.9999), default=0.99, help="AdamW's memory for squared gradients")
     add("--weight-decay", type=number(float, 0), default=0.1, help="of all matrices")
     add("--clip", type=number(float, 0), default=1.0, help="largest norm of the gradient")
     add("--eval-every", type=number(int, 1), default=250, help="steps between evaluations")
-    add(
-        "--eval-batches",
-        type=number(int, 0),
-        default=0,
-        help="random batches of an evaluation; 0: all the text",
-    )
-    add(
-        "--expected",
-        type=number(float, 0, 100),
-        default=None,
-        help="a published validation loss to print beside",
-    )
+    add("--eval-batches", type=number(int, 0), default=0, help="batches of an evaluation; 0: all the text")
+    add("--expected", type=number(float, 0, 100), help="a published validation loss to compare with")
     add("--sample", type=number(int, 0), default=500, help="characters to write at the end")
     add("--temperature", type=number(float, 0), default=0.8, help="of the samples; 0 is greedy")
     chosen, _ = parser.parse_known_args()
@@ -94,36 +85,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def batch_loss(model: GPT, ids: Any, args: argparse.Namespace, rng: np.random.Generator) -> float:
-    """The mean loss of `eval_batches` random batches: nanoGPT's estimate."""
-    batches = [random_batch(ids, args.block, args.batch, rng) for _ in range(args.eval_batches)]
-    return float(np.mean([model(x, y)[1].item() for x, y in batches]))
-
-
-def whole_loss(model: GPT, ids: Any, block: int) -> float:
-    """The loss over all of `ids`, cut into pieces of `block`; each piece starts without a context."""
-    pieces = (len(ids) - 1) // block
-    x = ids[: pieces * block].reshape(pieces, block)
-    y = ids[1 : pieces * block + 1].reshape(pieces, block)
-    losses = [
-        model(x[i : i + 64], y[i : i + 64])[1].item() * len(x[i : i + 64]) for i in range(0, pieces, 64)
-    ]
-    return float(sum(losses)) / pieces
-
-
-@no_grad()
-def evaluate(
-    model: GPT, train: Any, val: Any, args: argparse.Namespace, rng: np.random.Generator
-) -> list[float]:
-    model.eval()
-    if args.eval_batches:
-        losses = [batch_loss(model, ids, args, rng) for ids in (train, val)]
-    else:  # of the training text, a piece as long as the validation text
-        losses = [whole_loss(model, ids, args.block) for ids in (train[: len(val)], val)]
-    model.train()
-    return losses
-
-
 def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run: Run) -> float:
     """The loop. Returns tokens per second."""
     batch_rng, eval_rng = np.random.default_rng(args.seed + 1), np.random.default_rng(args.seed + 2)
@@ -131,18 +92,17 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
     warmup = min(args.warmup, args.steps // 2)
     seconds, tokens = 1e-9, 0
 
-    def look(step: int) -> Any:
+    def log_evaluation(step: int) -> float:
         train_loss, val_loss = evaluate(model, train, val, args, eval_rng)
         run.log(step=step, train_loss=train_loss, val_loss=val_loss)
         run.say(f"step {step:5d}   train {train_loss:.4f}   validation {val_loss:.4f} nats")
         return val_loss
 
+    things = {"model": model, "optimizer": optimizer, "batches": batch_rng, "evaluation": eval_rng}
     with run:
-        for step in run.loop(
-            {"model": model, "optimizer": optimizer, "batches": batch_rng, "evaluation": eval_rng}
-        ):
+        for step in run.loop(things):
             if step == 0:
-                look(step)
+                log_evaluation(step)
             began = time.perf_counter()
             optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
             x, y = random_batch(train, args.block, args.batch, batch_rng)
@@ -155,47 +115,37 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
             run.log(step=step, batch_loss=loss.item())
             run.show(loss.item(), f", {tokens / seconds:,.0f} tokens/s")
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
-                run.score = look(step + 1)
+                run.score = log_evaluation(step + 1)
     return float(tokens / seconds)
 
 
-def table(
-    orders: dict[int, float], vocab_size: int, val_loss: float, whole: float, args: argparse.Namespace
-) -> str:
-    rows = {"uniform": float(np.log(vocab_size)), **{f"{n}-gram": loss for n, loss in orders.items()}}
-    rows["GPT, all of the validation text"] = whole
-    if args.eval_batches:
-        rows[f"GPT, {args.eval_batches} random batches"] = val_loss
-    if args.expected is not None:
-        rows["published"] = args.expected
-    lines = [f"{'validation loss':34}{'nats':>8}{'bits':>8}{'perplexity':>12}"]
-    for name, loss in sorted(rows.items(), key=lambda row: -row[1]):
-        lines.append(f"{name:34}{loss:8.3f}{loss / np.log(2):8.3f}{perplexity(loss):12.2f}")
-    return "\n".join(lines)
+def figures_of(orders: dict[int, float], size: int, whole: float, published: float | None) -> list[Figure]:
+    """The rows of the final table: validation losses in nats a character, the highest first."""
+    gpt = Figure("GPT, all of the validation text", whole, below(orders[3]), baseline=orders[1])
+    rows = [Figure("uniform", float(np.log(size))), gpt]
+    rows += [Figure(f"{n}-gram", loss) for n, loss in orders.items()]
+    if published is not None:
+        rows.append(Figure("published", published))
+    return sorted(rows, key=lambda row: -row.measured)
 
 
 def main(args: argparse.Namespace) -> None:
     text = load_text(args.data)
     if len(text) < 10 * (args.block + 1):
-        args.error(
-            f"{args.data!r} has {len(text)} characters; --block {args.block} needs {10 * (args.block + 1)}"
-        )
+        need = f"--block {args.block} needs {10 * (args.block + 1)}"
+        args.error(f"{args.data!r} has {len(text)} characters; {need}")
     digest = hashlib.sha256(text.encode()).hexdigest()
     run = Run(args, ["step", "batch_loss", "train_loss", "val_loss"], text_sha256=digest)
     tokenizer = CharTokenizer(text)
-    config = GPTConfig(
-        tokenizer.vocab_size, args.block, args.layers, args.heads, args.width, args.dropout, bias=False
-    )
+    sizes = (args.block, args.layers, args.heads, args.width, args.dropout)
+    config = GPTConfig(tokenizer.vocab_size, *sizes, bias=False)
     model = GPT(config, rng=generator(args.seed, args.device)).to(args.device)
     train, val = train_val_split(tokenizer.encode(text))
     print(f"{args.data}: {len(train):,} characters to learn from, {len(val):,} to validate on, ", end="")
-    print(f"{tokenizer.vocab_size} different ones")
+    print(f"{tokenizer.vocab_size} different ones; GPT with {model.num_parameters():,} parameters")
     orders = {n: NGram(n).fit(train, tokenizer.vocab_size).cross_entropy(val) for n in range(1, 7)}
-    print("n-grams, orders 1 to 6, validation loss in nats: ", *(f"{loss:.3f}" for loss in orders.values()))
-    print(f"GPT with {model.num_parameters():,} parameters")
     speed = train_model(model, train, val, args, run)
     last = run.rows[-1]
-    val_loss = last["val_loss"]
     run.model(model.state_dict())
     about = json.dumps({**asdict(config), "chars": tokenizer.chars}, indent=2)
     replace_file(run.path / "config.json", [about.encode()])
@@ -209,13 +159,15 @@ def main(args: argparse.Namespace) -> None:
     run.curve(
         {"batch_loss": "one batch", "train_loss": "training text", "val_loss": "validation text"},
         {f"{n}-gram": orders[n] for n in (2, 3, 4, 5)},
-        f"GPT on {args.data}: {val_loss:.3f} nats a character on unseen text",
+        f"GPT on {args.data}: {last['val_loss']:.3f} nats a character on unseen text",
         "cross-entropy (nats per character)",
     )
     line = "-" * 80
     run.result(
-        f"\n{line}{sample}\n{line}\n" + table(orders, tokenizer.vocab_size, val_loss, whole, args),
-        val_loss=val_loss,
+        figures_of(orders, tokenizer.vocab_size, whole, args.expected),
+        f"\n{line}{sample}\n{line}\n",
+        f"validation loss in nats a character; the GPT's in bits is {whole / np.log(2):.3f}",
+        val_loss=last["val_loss"],
         val_loss_whole=whole,
         expected=args.expected,
         train_loss=last["train_loss"],

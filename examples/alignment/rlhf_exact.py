@@ -27,7 +27,9 @@ from typing import Any
 import numpy as np
 from shared.flags import Flags, add_run_flags, number, size
 from shared.rlhf import Steps, Task, is_evaluation_step
+from shared.rlhf_plots import draw_frontier
 from shared.run import Run
+from shared.table import Figure, at_least
 
 from tinygen import no_grad
 from tinygen.align import Responses, world
@@ -37,11 +39,16 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 VOCAB, LENGTH, GROUP = 6, 5, 8
 STAGES = ("SFT", "reward model", "REINFORCE", "PPO", "GRPO", "DPO")
 METHODS = (*STAGES[2:], "best of n")
+EXPECTED = {"PPO": at_least(95), "DPO": at_least(95)}  # per cent of the highest reward at its divergence
+SIZES = {
+    "quick": {"seeds": 1, "sft_steps": 60, "reward_steps": 40, "rl_steps": 4, "dpo_steps": 60, "pairs": 5000},
+    "full": {},
+}
 COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", "n", "accuracy", "bayes")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
     add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
@@ -155,10 +162,11 @@ def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
     lengths = lengths_of(args)
     ends = np.cumsum(lengths * args.seeds)
     with run:
-        for done in run.loop(lab.steps.things):
+        for done in run.loop(lab.steps.things, STAGES[0]):
             i = int(np.searchsorted(ends, done, side="right"))
             seed, k = divmod(i, len(STAGES))
             stage, here = STAGES[k], done - int(ends[i]) + lengths[k]
+            run.enter(stage)
             if here == 0 and stage == "SFT":
                 lab.steps.start_anew(seed)
             elif here == 0:
@@ -176,36 +184,6 @@ def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
                 lab.measure_reward_model(run, done + 1, seed)
 
 
-def draw(run: Run, frontier: Any, ends: dict[str, list[Any]]) -> None:
-    """frontier.png: the way of each method with the first seed, and the ends of all; and, enlarged, those of
-    them that are near the frontier."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (whole, part) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    shown = frontier[0] < 3.5
-    for axes in (whole, part):
-        axes.plot(frontier[0][shown], frontier[1][shown], "k", lw=1.2, label="the frontier")
-        for k, (name, rows) in enumerate(ends.items()):
-            way = [row for row in run.rows if row["stage"] == k + 2 and row["seed"] == 0]
-            x, y = ([frontier[i][0], *(row[what] for row in way)] for i, what in enumerate(("kl", "reward")))
-            axes.plot(x, y, ".--" if name == "best of n" else ".-", lw=0.9, ms=4, color=f"C{k}")
-            last = [x["kl"] for x in rows], [x["reward"] for x in rows]
-            axes.scatter(*last, color=f"C{k}", s=30, edgecolor="k", lw=0.5, zorder=3, label=name)
-        axes.set(xlabel="KL(policy ‖ SFT), nats a response", ylabel="mean reward")
-        axes.spines[["top", "right"]].set_visible(False)
-    near = [row for name in ("REINFORCE", "PPO", "DPO") for row in ends[name]]
-    for limits, what, room in ((part.set_xlim, "kl", 0.15), (part.set_ylim, "reward", 0.1)):
-        limits(min(row[what] for row in near) - room, max(row[what] for row in near) + room)
-    whole.set_title("Reward, and its price")
-    part.set_title("where they end")
-    whole.legend(frameon=False)
-    figure.savefig(run.path / "frontier.png", dpi=130)
-    plt.close(figure)
-
-
 def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     run = Run(args, COLUMNS, steps=sum(lengths_of(args)) * args.seeds)
@@ -217,19 +195,20 @@ def main(args: argparse.Namespace) -> None:
     ends = {name: [last[seed, k] for seed in range(args.seeds)] for k, name in enumerate(METHODS, 2)}
     judged = [row for row in run.rows if "accuracy" in row]
     right, bayes = (float(np.mean([row[name] for row in judged])) for name in ("accuracy", "bayes"))
-    lines = [
-        f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}",
-        f"means of {args.seeds} seeds      KL    reward  frontier     of it  of the gain",
-    ]
-    methods = {}
-    for name, rows in ends.items():
-        m = {key: float(np.mean([row[key] for row in rows])) for key in ("kl", "reward", "frontier", "gain")}
-        m["of_frontier"] = m["reward"] / m["frontier"]
-        methods[name] = m
-        places = "{kl:8.3f}{reward:10.3f}{frontier:10.3f}{of_frontier:10.1%}{gain:13.1%}".format(**m)
-        lines.append(f"{name:12}{places}")
-    draw(run, lab.frontier, ends)
-    run.result("\n".join(lines), methods=methods, accuracy=right, bayes=bayes)
+    methods, figures = {}, []
+    start_reward = world.expectation(lab.log_ref, lab.world.rewards)  # SFT's, with the last seed
+    for name in ("DPO", "PPO", "REINFORCE", "GRPO", "best of n"):
+        keys = ("kl", "reward", "frontier", "gain")
+        m = {key: float(np.mean([row[key] for row in ends[name]])) for key in keys}
+        methods[name] = m | {"of_frontier": m["reward"] / m["frontier"]}
+        share, none = 100 * m["reward"] / m["frontier"], 100 * start_reward / m["frontier"]
+        figures.append(Figure(f"{name}: reward, % of the frontier", share, EXPECTED.get(name), 100, none))
+        figures.append(Figure(f"{name}: gain, % of what is possible", 100 * m["gain"], None, 100, 0))
+        figures.append(Figure(f"{name}: KL to SFT, nats a response", m["kl"]))
+    draw_frontier(run.path / "frontier.png", run.rows, lab.frontier, ends)
+    head = f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}"
+    foot = f"means of {args.seeds} seeds; baseline: the SFT policy"
+    run.result(figures, head, foot, methods=methods, accuracy=right, bayes=bayes)
 
 
 if __name__ == "__main__":

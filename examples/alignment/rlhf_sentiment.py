@@ -1,6 +1,7 @@
 """InstructGPT's pipeline, and DPO, on reviews of films: a language model is taught to praise.
 
     python examples/alignment/rlhf_sentiment.py  # some 2 minutes on 2 cores
+    python examples/alignment/rlhf_sentiment.py --from runs/rlhf_sentiment --beta 1 --out runs/beta1
     python examples/alignment/rlhf_sentiment.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
 A small GPT learns the language of tinygen/data/reviews.py, whose entropy is known; then to write reviews of
@@ -23,9 +24,12 @@ import argparse
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, number, size
+from shared.flags import Flags, add_from_flag, add_run_flags, number, size
+from shared.folder import load_stage
 from shared.rlhf import Steps, Task, is_evaluation_step
+from shared.rlhf_plots import draw_tax
 from shared.run import Run
+from shared.table import Figure, at_least, at_most
 
 from tinygen import no_grad
 from tinygen.align import Responses, kl, rollouts, world
@@ -35,13 +39,21 @@ from tinygen.storage.files import replace_file
 
 STAGES = ("pretraining", "SFT", "reward model", "PPO", "PPO-ptx", "DPO")
 COLUMNS = ("step", "stage", "loss", "positive", "kl", "cheapest", "grammatical", "perplexity", "accuracy")
+GOOD = at_least(0.9)
+EXPECTED = {"DPO": GOOD, "PPO": GOOD, "PPO-ptx": GOOD, "SFT": at_most(0.6)}  # shares that praise
+SIZES = {
+    "quick": {"pretraining_steps": 100, "sft_steps": 30, "reward_steps": 30, "rl_steps": 3, "dpo_steps": 40}
+    | {"pairs": 500, "samples": 200},
+    "full": {},
+}
 LENGTH, STOP = 24, NUMBER[END]  # words of a text, at most; the last of them
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_sentiment", "every 100 steps")
+    add_from_flag(parser, "pretraining")
     add("--seed", type=number(int, 0), default=0, help="of everything")
     add("--width", type=size(2), default=48, help="channels of the stream; even")
     add("--batch", type=size(8), default=64, help="texts or pairs of a step; twice as many in PPO")
@@ -61,6 +73,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.width % 2:
         args.error(f"--width {args.width} is odd, and there are 2 attention heads")
+    args.pretraining_steps = 0 if args.source else args.pretraining_steps
     return args
 
 
@@ -163,11 +176,16 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
     """The loop over all stages."""
     s, ends = lab.steps, np.cumsum(lengths)
     with run:
-        for done in run.loop(s.things):
+        for done in run.loop(s.things, STAGES[0]):
             k = int(np.searchsorted(ends, done, side="right"))
             stage, here = STAGES[k], done - int(ends[k]) + lengths[k]
-            if here == 0 and k == 0:
+            run.enter(stage)
+            if done == 0:
                 s.start_anew(args.seed)
+                if args.source:
+                    load_stage(STAGES[0], s.policy, args)
+            if here == 0 and k == 1:
+                run.model(s.policy.state_dict(), STAGES[0])
             elif here == 0 and k == 2:
                 s.keep_reference()
             elif here == 0 and k > 2:
@@ -187,30 +205,6 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
                 run.log(step=done + 1, stage=k, accuracy=lab.normalize())
 
 
-def draw(run: Run, before: float, floor: float) -> None:
-    """tax.png: how much praise there is for the divergence, and what the language lost."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    rows = [row for row in run.rows if "kl" in row]
-    share = np.linspace(before, 1, 200)
-    left.plot([cheapest(q, before) for q in share], share, "k", lw=1.2, label="the cheapest way")
-    right.axhline(floor, color="k", lw=1.2, label="the grammar itself")
-    for k, stage in enumerate(STAGES[3:], 3):
-        way = [rows[0], *(row for row in rows if row["stage"] == k)]
-        for axes, y in ((left, "positive"), (right, "perplexity")):
-            axes.plot([x["kl"] for x in way], [x[y] for x in way], ".-", lw=0.9, label=stage)
-    for axes, what in ((left, "reviews that praise"), (right, "perplexity on held-out texts")):
-        axes.set(xlabel="KL(policy ‖ SFT), nats a review", ylabel=what)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(run.path / "tax.png", dpi=130)
-    plt.close(figure)
-
-
 def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     rl = [args.rl_steps] * 2
@@ -223,16 +217,18 @@ def main(args: argparse.Namespace) -> None:
     last = {STAGES[int(row["stage"])]: row for row in run.rows if "kl" in row}
     accuracy, floor = next(row["accuracy"] for row in run.rows if "accuracy" in row), lab.floor()
     lines = [f"-- {stage}\n" + (run.path / f"{stage}.txt").read_text("utf-8").rstrip() for stage in last]
-    lines += [
-        f"\nreward model: agrees with {accuracy:.1%} of comparisons; the grammar's perplexity: {floor:.3f}",
-        "            praise     KL  cheapest  grammatical  perplexity",
-    ]
-    for stage, row in last.items():
-        line = "{positive:7.1%}{kl:7.2f}{cheapest:10.2f}{grammatical:13.1%}{perplexity:12.3f}".format(**row)
-        lines.append(f"{stage:11}{line}")
-    draw(run, lab.before, floor)
+    lines.append(f"\nreward model: agrees with {accuracy:.1%} of comparisons")
+    figures = []
+    for stage in ("DPO", "PPO", "PPO-ptx", "SFT"):
+        row, before = last[stage], last["SFT"]["positive"]
+        praise = Figure(f"{stage}: share that praises", row["positive"], EXPECTED[stage], 1.0, before)
+        figures += [praise, Figure(f"{stage}: KL to SFT, nats a review", row["kl"], None, row["cheapest"])]
+        figures.append(Figure(f"{stage}: share that is grammatical", row["grammatical"], None, 1.0))
+        figures.append(Figure(f"{stage}: perplexity, held-out texts", row["perplexity"], None, floor))
+    rows = [row for row in run.rows if "kl" in row]
+    draw_tax(run.path / "tax.png", rows, STAGES, lambda q: cheapest(q, lab.before), floor)
     stages = {stage: dict(row) for stage, row in last.items()}
-    run.result("\n".join(lines), stages=stages, accuracy=accuracy, floor=floor)
+    run.result(figures, "\n".join(lines), stages=stages, accuracy=accuracy, floor=floor)
 
 
 if __name__ == "__main__":

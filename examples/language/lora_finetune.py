@@ -1,6 +1,7 @@
 """Fine-tune a language model with LoRA and in full, side by side: quality, and how much had to be trained.
 
     python examples/language/lora_finetune.py  # some 4 minutes on 2 cores
+    python examples/language/lora_finetune.py --from runs/lora_finetune --rank 2 --out runs/rank2
     python examples/language/lora_finetune.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
 A small GPT learns to write the film reviews of tinygen/data/reviews.py, of which some 40 % praise, and is
@@ -24,8 +25,10 @@ import argparse
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, number, size
+from shared.flags import Flags, add_from_flag, add_run_flags, number, size
+from shared.folder import load_stage
 from shared.run import Run
+from shared.table import Figure, at_least, below
 
 from tinygen import no_grad
 from tinygen.align import Responses, add_lora, lora_state, merge_lora, response_mask, sft_loss
@@ -36,12 +39,14 @@ from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
 
 LENGTH, STOP = 24, NUMBER[END]
 STAGES = ("pretraining", "full", "LoRA")
+SIZES = {"quick": {"width": 64, "rank": 2, "pretraining_steps": 120, "steps_each": 40}, "full": {}}
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/lora_finetune", "every 100 steps")
+    add_from_flag(parser, "pretraining")
     add("--seed", type=number(int, 0), default=0, help="of everything")
     add("--width", type=size(2), default=256, help="channels of the stream; even")
     add("--rank", type=size(1), default=9, help="of the adapters")
@@ -59,6 +64,8 @@ def parse_args() -> argparse.Namespace:
         args.error(f"--width {args.width} is odd, and there are 2 attention heads")
     if args.rank > args.width:
         args.error(f"--rank {args.rank} is above --width {args.width}: no matrix has a higher one")
+    if args.source:
+        args.pretraining_steps = 0
     return args
 
 
@@ -70,6 +77,8 @@ class Lab:
         config = GPTConfig(len(WORDS), LENGTH, 2, 2, args.width)
         self.models = [GPT(config, rng=self.rng) for _ in STAGES]
         add_lora(self.models[2], args.rank, args.alpha, rng=self.rng)
+        if args.source and not args.resume:
+            load_stage("pretraining", self.models[0], args)
         for model in self.models:
             model.to(args.device)
         self.optimizers = [
@@ -136,10 +145,13 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
     """The loop over the stages."""
     ends, rates = np.cumsum(lengths), (args.lr, args.full_lr, args.lora_lr)
     with run:
-        for done in run.loop(lab.things):
+        for done in run.loop(lab.things, STAGES[0]):
             k = int(np.searchsorted(ends, done, side="right"))
             here = done - int(ends[k]) + lengths[k]
+            run.enter(STAGES[k])
             if here == 0 and k > 0:
+                if k == 1:
+                    run.model(lab.models[0].state_dict(), STAGES[0])
                 lab.begin(k)
                 run.log(step=0, **{STAGES[k]: lab.held_out_loss(lab.models[k])})
             loss = lab.step(k, warmup_cosine(here, rates[k], 0.1 * rates[k], lengths[k] // 20, lengths[k]))
@@ -159,21 +171,25 @@ def main(args: argparse.Namespace) -> None:
     adapters = lora_state(lab.models[2])
     floor, whole = lab.floor(), lab.models[0].num_parameters()
     counts = {"pretraining": whole, "full": whole, "LoRA": sum(x.size for x in adapters.values())}
-    lines = [
-        f"held-out reviews that praise; the grammar's own loss is {floor:.4f} nats a word",
-        "                 loss   praise     trained",
-    ]
-    rows = {}
+    rows, figures, reviews = {}, [], []
     for stage, model in zip(STAGES, lab.models, strict=True):
         praise, review = lab.praise(model)
-        row = {"loss": lab.held_out_loss(model), "praise": praise, "trained": counts[stage]}
-        rows[stage] = {**row, "part": counts[stage] / whole}
-        numbers = "{loss:10.4f}{praise:9.1%}{trained:9,}{part:8.1%}".format(**rows[stage])
-        lines.append(f"{stage:11}{numbers}   {review}")
+        loss, part = lab.held_out_loss(model), counts[stage] / whole
+        rows[stage] = {"loss": loss, "praise": praise, "trained": counts[stage], "part": part}
+        reviews.append(f"{stage:11}  {review}")
+        before = rows[STAGES[0]]
+        better = None if stage == STAGES[0] else below(before["loss"])
+        as_good = at_least(rows["full"]["praise"] - 0.02) if stage == "LoRA" else None
+        figures += [
+            Figure(f"{stage}: loss, nats a word", loss, better, floor, before["loss"]),
+            Figure(f"{stage}: share of reviews that praise", praise, as_good, 1.0, before["praise"]),
+            Figure(f"{stage}: share of the parameters that are trained", part),
+        ]
     curves = {"full": f"in full, {whole:,} parameters", "LoRA": f"LoRA, {counts['LoRA']:,}"}
     title = f"Fine-tuning: LoRA trains {rows['LoRA']['part']:.1%} of the parameters"
     run.curve(curves, {"grammar": floor}, title, "loss on held-out reviews that praise")
-    run.result("\n".join(lines), stages=rows, floor=floor)
+    head = [f"the loss is of held-out reviews that praise; that of the grammar is {floor:.4f}", *reviews]
+    run.result(figures, "\n".join(head), stages=rows, floor=floor)
 
 
 if __name__ == "__main__":

@@ -24,22 +24,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
-from shared.pictures import Figure, save_film, save_grid, table
+from shared.measures import LEVELS, distance_to_nearest, pixelwise_bits
+from shared.pictures import save_film, save_grid
+from shared.plots import save_two_scales
 from shared.run import Run
+from shared.table import Figure, at_least, at_most
 from tqdm import tqdm
 
+from tinygen import diffusion
 from tinygen.data import digits
-from tinygen.diffusion import (
-    Process,
-    ancestral,
-    bits_per_dim,
-    classifier_free_guidance,
-    cosine,
-    ddim,
-    evenly_spaced,
-    last_state,
-    simple_loss,
-)
 from tinygen.judges.digits import bounds, train_judge
 from tinygen.judges.frechet import frechet
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -47,12 +40,12 @@ from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 from tinygen.tensor import to_device
 
 NO_CLASS = digits.CLASSES
-LEVELS = digits.INK + 1  # a pixel has one of 17 values
+SIZES = {"quick": {"steps": 60, "timesteps": 50, "sampler_steps": 5, "judge_steps": 150}, "full": {}}
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/ddpm_digits", "every 500 steps")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the batches and the samples")
@@ -68,13 +61,11 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.save_every = args.save_every or 500
     if args.channels % 2:
-        args.error(
-            f"--channels {args.channels} is odd: of the numbers for a step, half are cosines, half sines"
-        )
+        args.error(f"--channels {args.channels} is odd: half of a step's numbers are cosines, half sines")
     return args
 
 
-def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, run: Run) -> None:
+def train_model(model: UNet, ema: EMA, process: diffusion.Process, data: Any, args: Any, run: Run) -> None:
     """The loop. The average of the weights is in `ema`."""
     rng, pictures = generator(args.seed + 1, args.device), to_device(data.pictures, args.device)
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.01)
@@ -84,7 +75,7 @@ def train_model(model: UNet, ema: EMA, process: Process, data: Any, args: Any, r
             these = rng.integers(len(pictures), size=args.batch)
             withheld = rng.random(args.batch) < args.drop
             labels = np.where(withheld, NO_CLASS, data.labels[these])
-            loss = simple_loss(process, partial(model, labels=labels), pictures[these], rng=rng)
+            loss = diffusion.simple_loss(process, partial(model, labels=labels), pictures[these], rng=rng)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(model.parameters(), 1.0)
@@ -103,44 +94,11 @@ class Drawn(NamedTuple):
     nearest: float  # to a training picture
 
 
-def nearest(pictures: Any, others: Any) -> float:
-    """The median distance of pictures (N, ...) to the nearest of `others` (M, ...): 0 for copies."""
-    x, y = (np.asarray(p, np.float64).reshape(len(p), -1) for p in (pictures, others))
-    squared = np.square(x).sum(1)[:, None] - 2 * x @ y.T + np.square(y).sum(1)  # (N, M)
-    return float(np.median(np.sqrt(np.maximum(squared.min(axis=1), 0))))
-
-
-def pixelwise_bits(train: Any, test: Any) -> float:
-    """Bits a pixel of a model that knows how often each pixel has each level, and nothing else."""
-    x, y = (np.rint((p.reshape(len(p), -1) + 1) * (LEVELS - 1) / 2).astype(int) for p in (train, test))
-    counts = np.ones((x.shape[1], LEVELS))  # each level once before anything was seen
-    np.add.at(counts, (np.arange(x.shape[1]), x), 1)
-    p = counts / counts.sum(axis=1, keepdims=True)
-    return float(-np.log2(p[np.arange(x.shape[1]), y]).mean())
-
-
-def films(process: Process, model: Any, x: Any, rng: np.random.Generator) -> list[Any]:
+def denoising_frames(process: diffusion.Process, model: Any, x: Any, rng: np.random.Generator) -> list[Any]:
     """x (B, 1, 8, 8) on its way from noise to a digit, by ancestral sampling: some thirty pictures of it."""
     every, steps = max(1, len(process.schedule) // 30), range(len(process.schedule) - 1, -1, -1)
-    states = ancestral(process, model, x, rng=rng, clip=1.0)  # x_{T-1}, ..., x_0
+    states = diffusion.ancestral(process, model, x, rng=rng, clip=1.0)  # x_{T-1}, ..., x_0
     return [x, *(state for t, state in zip(steps, states, strict=True) if t % every == 0)]
-
-
-def sweep_plot(path: Any, sweep: dict[float, Drawn], floor: float) -> None:
-    """guidance.png: what each scale of guidance gives."""
-    import matplotlib.pyplot as plt
-
-    figure, left = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    left.plot(list(sweep), [100 * drawn.accuracy for drawn in sweep.values()], "o-", color="C0")
-    left.set(xlabel="guidance scale", title="What guidance buys, and what it costs")
-    left.set_ylabel("read as what they were to be, %", color="C0")
-    right = left.twinx()
-    right.plot(list(sweep), [drawn.distance for drawn in sweep.values()], "s-", color="C1")
-    right.axhline(floor, color="0.45", lw=0.8, ls="--")
-    right.set_ylabel("Fréchet distance (dashed: of real digits)", color="C1")
-    right.set_ylim(bottom=0)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -153,13 +111,10 @@ def main(args: argparse.Namespace) -> None:
     real = judge.look(test.pictures)
     known = real.accuracy(test.labels)
     floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=args.seed + 3)
-    print(
-        f"the judge knows {known:.1%} of the test digits; Fréchet distance of real digits {floor:.1f}, "
-        f"of noise {ceiling:.0f}"
-    )
+    print(f"the judge knows {known:.1%} of the test digits; Fréchet distance of real digits {floor:.1f}")
 
     ema = EMA(model, args.ema)
-    process = Process(cosine(args.timesteps))
+    process = diffusion.Process(diffusion.cosine(args.timesteps))
     print(f"UNet with {model.num_parameters():,} parameters")
     train_model(model, ema, process, train, args, run)
     ema.copy_to(model)
@@ -169,19 +124,15 @@ def main(args: argparse.Namespace) -> None:
 
     rng = np.random.default_rng(args.seed + 4)
     noise = rng.standard_normal(test.pictures.shape, dtype=np.float32)
-    quick = process.respace(evenly_spaced(args.timesteps, min(args.sampler_steps, args.timesteps)))
+    quick = process.respace(diffusion.evenly_spaced(args.timesteps, min(args.sampler_steps, args.timesteps)))
 
     def draw(scale: float) -> Drawn:
         """As many pictures of each class as the test has, from the same noise for all scales."""
-        guided = classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), scale)
-        pictures = last_state(ddim(quick, guided, noise, clip=1.0))
-        seen = judge.look(pictures)
-        return Drawn(
-            pictures,
-            seen.accuracy(test.labels),
-            frechet(seen.features, real.features),
-            nearest(pictures, train.pictures),
-        )
+        guided = diffusion.classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), scale)
+        pictures = diffusion.last_state(diffusion.ddim(quick, guided, noise, clip=1.0))
+        seen, nearest = judge.look(pictures), distance_to_nearest(pictures, train.pictures)
+        distance = frechet(seen.features, real.features)
+        return Drawn(pictures, seen.accuracy(test.labels), distance, nearest)
 
     sweep = {}
     for scale in tqdm(SCALES, unit="scale", desc="guidance", dynamic_ncols=True):
@@ -189,46 +140,38 @@ def main(args: argparse.Namespace) -> None:
     best = min((scale for scale in SCALES if scale), key=lambda scale: sweep[scale].distance)
     print(f"ten of each digit with guidance {best:g}, by all {args.timesteps} steps")
     labels = np.repeat(np.arange(digits.CLASSES), 10)
-    one_of_each = classifier_free_guidance(learned, (labels,), (np.array(NO_CLASS),), best)
-    frames = films(process, one_of_each, noise[: len(labels)], rng)
+    one_of_each = diffusion.classifier_free_guidance(learned, (labels,), (np.array(NO_CLASS),), best)
+    frames = denoising_frames(process, one_of_each, noise[: len(labels)], rng)
     print(f"the bound of ln p of {len(test.pictures)} test digits, {args.timesteps} steps for each")
-    told = classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), 1)
-    bits = bits_per_dim(process, told, test.pictures, rng=rng, levels=LEVELS, clip=1.0).total
+    told = diffusion.classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), 1)
+    bits = diffusion.bits_per_dim(process, told, test.pictures, rng=rng, levels=LEVELS, clip=1.0).total
     blind = pixelwise_bits(train.pictures, test.pictures)
 
-    run.curve(
-        {"loss": "a batch"}, {"all noise is 0": 1.0}, "DDPM on digits", "mean squared error of the noise"
-    )
-    sweep_plot(run.path / "guidance.png", sweep, floor)
-    save_grid(run.path / "digits.png", frames[-1], 10)
-    save_grid(run.path / "real.png", test.pictures[np.argsort(test.labels, kind="stable")][::5], 10)
+    levels = {"all noise is 0": 1.0}
+    run.curve({"loss": "a batch"}, levels, "DDPM on digits", "mean squared error of the noise")
+    accuracies = [100 * drawn.accuracy for drawn in sweep.values()]
+    distances = [drawn.distance for drawn in sweep.values()]
+    words = {"title": "What guidance buys, and what it costs", "xlabel": "guidance scale"}
+    words |= {"left": "read as the digit, %", "right": "Fréchet distance (dashed: of real digits)"}
+    save_two_scales(run.path / "guidance.png", SCALES, accuracies, distances, floor, **words)
+    classes = [str(label) for label in range(digits.CLASSES)]
+    title = f"Digits drawn with guidance {best:g}, a class a row"
+    save_grid(run.path / "digits.png", frames[-1], 10, title=title, row_labels=classes)
+    some = test.pictures[np.argsort(test.labels, kind="stable")][::5]
+    save_grid(run.path / "real.png", some, 10, title="Real digits of the test set, in order of their class")
     save_film(run.path / "denoising.gif", frames, 10)
 
-    copies = nearest(test.pictures, train.pictures)
-    rows = [
-        row
-        for scale, drawn in sweep.items()
-        for row in (
-            Figure(
-                f"guidance {scale:g}: read as the digit",
-                drawn.accuracy,
-                "≥ 0.95" * (scale == best),
-                known,
-                0.1,
-            ),
-            Figure(
-                f"guidance {scale:g}: Fréchet distance",
-                drawn.distance,
-                "≤ 3 × best" * (scale == best),
-                floor,
-                ceiling,
-            ),
-        )
-    ]
-    rows.append(Figure("bits a pixel of test digits", bits, "", None, blind))
-    rows.append(Figure("distance to the nearest training digit", sweep[best].nearest, "", copies, 0.0))
+    copies = distance_to_nearest(test.pictures, train.pictures)
+    rows = []
+    for scale, drawn in sweep.items():
+        right, near = (at_least(0.95), at_most(3 * floor)) if scale == best else (None, None)
+        name = f"guidance {scale:g}" + ", the best" * (scale == best)
+        rows.append(Figure(f"{name}: Fréchet distance", drawn.distance, near, floor, ceiling))
+        rows.append(Figure(f"{name}: read as the digit", drawn.accuracy, right, known, 0.1))
+    rows.append(Figure("bits a pixel of test digits", bits, baseline=blind))
+    rows.append(Figure("distance to the nearest training digit", sweep[best].nearest, None, copies))
     run.result(
-        table(rows),
+        rows,
         sweep={str(scale): drawn._replace(pictures=None)._asdict() for scale, drawn in sweep.items()},
         best_scale=best,
         judge_accuracy=known,

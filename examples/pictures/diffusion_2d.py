@@ -27,8 +27,10 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
-from shared.pictures import Figure, table
+from shared.measures import sliced_wasserstein
+from shared.plots import panels, save_points
 from shared.run import Run
+from shared.table import Figure, at_most
 
 from tinygen import no_grad
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
@@ -38,10 +40,11 @@ from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 from tinygen.tensor import to_device
 
 DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
+SIZES = {"quick": {"steps": 300, "batch": 256, "samples": 1000, "timesteps": 100}, "full": {}}
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add("--data", choices=DATA, default="ring", help="a mixture of Gaussians")
     add_run_flags(parser, "runs/diffusion_2d", "at every evaluation")
@@ -54,12 +57,7 @@ def parse_args() -> argparse.Namespace:
     add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate; it falls to a hundredth")
     add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
     add("--eval-every", type=number(int, 1), default=1000, help="steps between evaluations")
-    add(
-        "--samples",
-        type=size(100, 1_000_000),
-        default=5000,
-        help="points to sample, and to judge each step by",
-    )
+    add("--samples", type=size(100, 1_000_000), default=5000, help="points to sample and to measure with")
     add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short sampler")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
@@ -94,15 +92,7 @@ def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tu
     return above, error, loss
 
 
-def distance(x: Any, y: Any, directions: int = 64) -> float:
-    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): how far points of one must move to
-    become the other, on average, seen along many directions. Between two true samples it is not 0 either."""
-    angles = np.pi * np.arange(directions) / directions
-    along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
-    return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
-
-
-def judged(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
+def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
     """Points beside as many true ones: their distance, the share of them within 3 stds of the nearest mean,
     and the modes, components that get at least half of their share of such points."""
     away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
@@ -110,7 +100,7 @@ def judged(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
     near = away.min(axis=1) < 3 * data.stds[nearest]
     counts = np.bincount(nearest[near], minlength=len(data.means))
     modes = int(np.sum(counts >= data.weights * len(x) / 2))
-    return {"distance": distance(truth, x), "near a mean": float(near.mean()), "modes": modes}
+    return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
 
 
 def paths(process: Process, model: Any, x: Any) -> Any:
@@ -123,13 +113,12 @@ def paths(process: Process, model: Any, x: Any) -> Any:
 
 def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run: Run) -> None:
     """The loop. The average of the weights is in `ema`."""
-    rng, on = generator(args.seed + 1, args.device), args.device
+    rng, learned = generator(args.seed + 1, args.device), numpy_function(model, args.device)
     optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
-    warmup = min(100, args.steps // 2)
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
-            optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, warmup, args.steps)
-            x = to_device(data.sample(args.batch, rng).astype(np.float32), on)
+            optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, min(100, args.steps // 2), args.steps)
+            x = to_device(data.sample(args.batch, rng).astype(np.float32), args.device)
             loss = simple_loss(process, model, x, rng=rng)
             optimizer.zero_grad()
             loss.backward()
@@ -140,7 +129,7 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
             run.show(loss.item())
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 with ema.swapped():
-                    above = excess(numpy_function(model, on), data, process, 500, args.seed + 2)[0].mean()
+                    above = excess(learned, data, process, 500, args.seed + 2)[0].mean()
                 run.log(step=step + 1, excess=above)
                 run.say(f"step {step + 1:5d}   loss above the floor {above:.5f}")
 
@@ -148,38 +137,15 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
 # -- pictures --------------------------------------------------------------------------------------
 
 
-def picture_of_loss(run: Run, floor: Any, above: Any) -> None:
+def draw_loss(path: Path, floor: Any, above: Any) -> None:
     """floor.png: the loss at each step, the floor under it, and what is between them."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
-    axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
-    axes.plot(floor + above, lw=1.6, label="learned")
-    axes.plot(above, lw=1.2, label="learned, above the floor")
-    axes.set(title="What of the noise cannot be told from the data", yscale="log", ylim=(1e-5, 2))
-    axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(run.path / "floor.png", dpi=130)
-    plt.close(figure)
-
-
-def picture_of_samples(run: Run, points: dict[str, Any], paths: Any) -> None:
-    """samples.png: points beside the truth, and the ways (steps, n, 2) of some from noise to data."""
-    import matplotlib.pyplot as plt
-
-    figure, panels = plt.subplots(1, len(points) + 1, figsize=(14, 3.9), layout="constrained")
-    for axes, (name, x) in zip(panels, points.items(), strict=False):
-        axes.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)
-        axes.set_title(name)
-    panels[-1].plot(*paths.transpose(2, 0, 1), color="C0", lw=0.6, alpha=0.6)
-    panels[-1].scatter(*paths[0].T, s=4, color="0.6", zorder=3)
-    panels[-1].scatter(*paths[-1].T, s=6, color="C3", zorder=3)
-    panels[-1].set_title("from noise (grey) to data (red)")
-    for axes in panels:
-        axes.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
-    figure.savefig(run.path / "samples.png", dpi=110)
-    plt.close(figure)
+    with panels(path) as (axes,):
+        axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
+        axes.plot(floor + above, lw=1.6, label="learned")
+        axes.plot(above, lw=1.2, label="learned, above the floor")
+        axes.set(title="The part of the noise that no model can tell", yscale="log", ylim=(1e-5, 2))
+        axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
+        axes.legend(frameon=False)
 
 
 # -- all of it -------------------------------------------------------------------------------------
@@ -206,24 +172,25 @@ def main(args: argparse.Namespace) -> None:
     short = process.respace(evenly_spaced(args.timesteps, args.ddim_steps))
     ddpm = lambda m: ancestral(process, m, noise, rng=args.seed + 5, variance="large")
     fast = lambda m: ddim(short, m, noise)
-    best, worst = judged(others[0], truth, data), judged(noise, truth, data)
-    best["distance"] = float(np.mean([distance(a, b) for a, b in pairwise(others)]))
+    best, worst = quality_of(others[0], truth, data), quality_of(noise, truth, data)
+    best["distance"] = float(np.mean([sliced_wasserstein(a, b) for a, b in pairwise(others)]))
     points, quality = {"truth": truth}, {}
     samplers: dict[str, Any] = {f"DDPM, {args.timesteps} steps": ddpm, f"DDIM, {args.ddim_steps} steps": fast}
     for name, sampler in samplers.items():
         points[name] = last_state(sampler(learned))
-        quality[name] = judged(points[name], truth, data)
-        quality[f"{name}, exact score"] = judged(last_state(sampler(exact(data, process))), truth, data)
-    figures = [Figure("loss, mean over the steps", least + above.mean(), f"≤ {1.03 * least:.4f}", least, 1.0)]
-    figures.append(Figure("  above the floor, %", percent, "≤ 3", 0.0))
-    for what in best:
-        figures += [Figure(f"{what}: {k}", q[what], "", best[what], worst[what]) for k, q in quality.items()]
+        quality[name] = quality_of(points[name], truth, data)
+        quality[f"{name}, exact score"] = quality_of(last_state(sampler(exact(data, process))), truth, data)
+    loss = least + above.mean()
+    figures = [Figure("loss, mean over the steps", loss, at_most(1.03 * least), least, 1.0)]
+    figures.append(Figure("loss above the floor, %", percent, at_most(3), 0.0, 100 * (1 / least - 1)))
+    for n in best:
+        figures += [Figure(f"{n}: {k}", q[n], None, best[n], worst[n]) for k, q in quality.items()]
     run.curve({"batch_loss": "one batch"}, {"floor": least}, f"Diffusion of the {args.data}", "loss")
-    picture_of_loss(run, floor, above)
-    picture_of_samples(run, points, paths(short, learned, noise[:80]))
+    draw_loss(run.path / "floor.png", floor, above)
+    save_points(run.path / "samples.png", points, paths(short, learned, noise[:80]))
     run.result(
-        table(figures),
-        loss=least + above.mean(),
+        figures,
+        loss=loss,
         floor=least,
         excess_percent=percent,
         excess_percent_error=100 * np.sqrt(np.sum(error**2)) / len(error) / least,

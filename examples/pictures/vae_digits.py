@@ -26,8 +26,10 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, generator, number, size
-from shared.pictures import Figure, save_grid, table
+from shared.measures import gaussian_log_p, ppca
+from shared.pictures import save_grid
 from shared.run import Run
+from shared.table import Figure, above, at_least, at_most
 
 from tinygen import nn, no_grad
 from tinygen.data import digits
@@ -38,10 +40,11 @@ from tinygen.optim import Adam, warmup_cosine
 from tinygen.tensor import to_device
 
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
+SIZES = {"quick": {"steps": 400, "eval_every": 200, "judge_steps": 150, "draws": 10}, "full": {}}
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/vae_digits", "at every evaluation")
     add("--model", choices=["dense", "conv"], default="dense", help="perceptrons or convolutions")
@@ -65,13 +68,13 @@ def parse_args() -> argparse.Namespace:
 # -- pictures (N, 1, 8, 8) in [-1, 1], and what a model sees ----------------------------------------
 
 
-def seen(pictures: Any, args: argparse.Namespace) -> Any:
+def as_inputs(pictures: Any, args: argparse.Namespace) -> Any:
     """Bernoulli pixels are in [0, 1]; perceptrons want rows (N, 64)."""
     x = (pictures + 1) / 2 if args.pixels == "bernoulli" else pictures
     return x.reshape(len(x), PIXELS) if args.model == "dense" else x
 
 
-def shown(x: Any, args: argparse.Namespace) -> Any:
+def as_pictures(x: Any, args: argparse.Namespace) -> Any:
     x = x.reshape(len(x), 1, digits.SIDE, digits.SIDE)
     return 2 * x - 1 if args.pixels == "bernoulli" else x
 
@@ -79,25 +82,10 @@ def shown(x: Any, args: argparse.Namespace) -> Any:
 # -- what can be had without a network -------------------------------------------------------------
 
 
-def ppca(x: Any, latent: int) -> tuple[Any, Any]:
-    """Mean and covariance of the best p(x) = N(μ, WWᵀ + σ²) with W (D, latent), of pictures x (N, D): their
-    own covariance, its smaller eigenvalues all replaced by their mean (Tipping & Bishop 1999)."""
-    values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))  # ascending
-    values[: len(values) - latent] = values[: len(values) - latent].mean()
-    return x.mean(axis=0), (vectors * values) @ vectors.T
-
-
-def gaussian_log_p(x: Any, mean: Any, covariance: Any) -> float:
-    """The mean of ln N(x; mean, covariance), in nats a picture."""
-    _, logdet = np.linalg.slogdet(2 * np.pi * covariance)
-    distances = ((x - mean) * np.linalg.solve(covariance, (x - mean).T).T).sum(axis=1)
-    return float(-0.5 * (distances + logdet).mean())
-
-
 def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, float | None, float | None]:
     """ln p of the test pictures, in nats: by the mean picture only; by PPCA with as many latent numbers; and
     the most that any model can have. None where there is no such thing."""
-    x, y = (seen(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
+    x, y = (as_inputs(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
     if args.pixels == "gaussian":
         return gaussian_log_p(y, *ppca(x, 0)), gaussian_log_p(y, *ppca(x, args.latent)), None
     # Clipped, as a pixel that is never inked in training may be so in the test.
@@ -145,8 +133,7 @@ def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run
                 row = {name: -bound(models[0], x, look) for name, x in (("train", train), ("test", test))}
                 row["small_beta"] = -bound(models[1], test, look)
                 run.log(step=step + 1, **row)
-                found = "   ".join(f"{name} {value:.2f}" for name, value in row.items())
-                run.say(f"step {step + 1:5d}   {found} nats")
+                run.say(f"step {step + 1:5d}   {'   '.join(f'{k} {v:.2f}' for k, v in row.items())} nats")
 
 
 # -- what came of it -------------------------------------------------------------------------------
@@ -156,13 +143,12 @@ def walk(model: VAE, x: Any) -> Any:
     """WALK × WALK pictures of a plane: the two numbers of the code that say most about the pictures x go from
     the 2nd to the 98th percentile of the prior, ±2.05; the others are 0."""
     first, second = np.argsort(codes(model, x).var(axis=0))[-2:]
-    z = np.zeros((WALK, WALK, model.latent), np.float32)
-    steps = np.linspace(-2.05, 2.05, WALK)
+    z, steps = np.zeros((WALK, WALK, model.latent), np.float32), np.linspace(-2.05, 2.05, WALK)
     z[..., first], z[..., second] = steps[:, None], steps
     return to_device(model.decode(z.reshape(WALK * WALK, model.latent)), "cpu")
 
 
-def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
+def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
     """Samples and reconstructions before the judge; and their pictures, in the run's folder."""
     judge = train_judge(train.pictures, train.labels, args.judge_steps, rng=args.seed)
     rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
@@ -172,29 +158,32 @@ def judged(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Ru
     covariance -= np.linalg.eigvalsh(covariance)[0] * np.eye(PIXELS)  # the pixels' means, as of the VAEs
     linear = rng.multivariate_normal(mean, covariance, n, method="eigh").reshape(test.pictures.shape)
 
-    def away(pictures: Any) -> float:
+    def distance(pictures: Any) -> float:
         return frechet(judge.look(pictures).features, real.features)
 
+    by_ppca = distance(linear.astype(np.float32))
     figures = [
-        Figure("the judge's accuracy on test digits", real.accuracy(test.labels), "≥ 0.98", 1.0, 0.1),
-        Figure("PPCA: samples' Fréchet distance", away(linear.astype(np.float32)), "", floor, ceiling),
+        Figure("the judge's accuracy on test digits", real.accuracy(test.labels), at_least(0.98), 1.0, 0.1),
+        Figure("PPCA: samples' Fréchet distance", by_ppca, None, floor, ceiling),
     ]
     rows = [test.pictures[:16]]
     for model, file in zip(models, ("samples", "samples_small_beta"), strict=True):
-        samples = shown(to_device(model.sample(n, rng=rng), "cpu"), args)
-        again = model.decode(codes(model, seen(test.pictures, args)))
-        again = shown(to_device(again, "cpu"), args)
+        samples = as_pictures(to_device(model.sample(n, rng=rng), "cpu"), args)
+        again = to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu")
+        again = as_pictures(again, args)
         rows.append(again[:16])
-        save_grid(run.path / f"{file}.png", samples[:64], 16)
         name, confidence = f"β = {model.beta:g}", judge.look(samples).confidence()
-        wanted = "as PPCA's" if model.beta == 1 else "> 3× PPCA's"
+        save_grid(run.path / f"{file}.png", samples[:64], 16, title=f"Samples of the VAE with {name}")
+        expected = at_most(1.2 * by_ppca) if model.beta == 1 else None
         figures += [
-            Figure(f"{name}: samples' Fréchet distance", away(samples), wanted, floor, ceiling),
-            Figure(f"{name}: reconstructions' Fréchet distance", away(again), "", floor, ceiling),
-            Figure(f"{name}: the judge's confidence in samples", confidence, "", real.confidence(), 0.1),
+            Figure(f"{name}: samples' Fréchet distance", distance(samples), expected, floor, ceiling),
+            Figure(f"{name}: reconstructions' Fréchet distance", distance(again), None, floor, ceiling),
+            Figure(f"{name}: the judge's confidence in samples", confidence, None, real.confidence(), 0.1),
         ]
-    save_grid(run.path / "reconstructions.png", np.concatenate(rows), 16)
-    save_grid(run.path / "walk.png", shown(walk(models[0], seen(train.pictures, args)), args), WALK)
+    labels = ["test digits", *(f"with β = {model.beta:g}" for model in models)]
+    save_grid(run.path / "reconstructions.png", np.concatenate(rows), 16, 4, "Reconstructions", labels)
+    plane = as_pictures(walk(models[0], as_inputs(train.pictures, args)), args)
+    save_grid(run.path / "walk.png", plane, WALK, title="A walk through the plane of two numbers of the code")
     return figures
 
 
@@ -204,19 +193,19 @@ def main(args: argparse.Namespace) -> None:
     mean_only, linear, best = baselines(train.pictures, test.pictures, args)
     models = nn.ModuleList([build(beta, args) for beta in (1.0, args.small_beta)]).to(args.device)
     print(f"1297 digits to learn from, 500 to test on; twice {models[0].num_parameters():,} parameters")
-    x, y = (to_device(seen(part.pictures, args), args.device) for part in (train, test))
+    x, y = (to_device(as_inputs(part.pictures, args), args.device) for part in (train, test))
     learn_both(models, x, y, args, run)
     run.model(models.state_dict())
 
     rng = np.random.default_rng(args.seed + 4)
     lower = float(np.mean([bound(models[0], y, rng) for _ in range(10)]))
     closer = float(models[0].log_p(y, args.draws, rng=rng).mean())
-    wanted = f"> {mean_only if linear is None else linear:.1f}"
+    bar = above(mean_only if linear is None else linear)
     figures = [
-        Figure("β = 1: bound of ln p, nats a test picture", lower, wanted, best, mean_only),
-        Figure(f"β = 1: the same by {args.draws} codes", closer, f"> {lower:.1f}", best, mean_only),
-        Figure(f"β = {args.small_beta:g}: bound of ln p", bound(models[1], y, rng), "", best, mean_only),
-        *judged(models, train, test, args, run),
+        Figure("β = 1: bound of ln p, nats a test picture", lower, bar, best, mean_only),
+        Figure(f"β = 1: the same by {args.draws} codes", closer, above(lower), best, mean_only),
+        Figure(f"β = {args.small_beta:g}: bound of ln p", bound(models[1], y, rng), None, best, mean_only),
+        *judge_samples(models, train, test, args, run),
     ]
     run.curve(
         {"train": "β = 1, training digits", "test": "β = 1, test digits"},
@@ -224,14 +213,8 @@ def main(args: argparse.Namespace) -> None:
         f"VAE on digits: {-lower:.1f} nats a picture",
         "- bound of ln p (nats a picture)",
     )
-    about = "worst: the mean picture only, or noise; best of the distances: as many other real digits"
-    run.result(
-        f"\n{table(figures)}\n\n{about}",
-        bound=lower,
-        ppca=linear,
-        figures={figure.name: figure._asdict() for figure in figures},
-        steps=run.steps,
-    )
+    about = "baseline: the mean picture, or noise; best of the distances: that of as many other real digits"
+    run.result(figures, "", about, bound=lower, ppca=linear, steps=run.steps)
 
 
 if __name__ == "__main__":

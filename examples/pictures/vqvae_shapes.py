@@ -24,23 +24,26 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, number, size
-from shared.pictures import Figure, save_grid, table
+from shared.measures import join_patches, k_means, patches, pca, psnr
+from shared.pictures import save_grid
 from shared.run import Run
+from shared.table import Figure, above
 
 from tinygen import no_grad
 from tinygen.data import shapes
 from tinygen.judges import shapes_parser
-from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer, perplexity
+from tinygen.models.pictures.vqvae import VQVAE, perplexity
 from tinygen.optim import Adam, warmup_cosine
 from tinygen.tensor import to_device
 
 SIDE, PATCH = 32, 4
 MAP = SIDE // PATCH
+SIZES = {"quick": {"steps": 60, "width": 16, "codes": 64, "test": 100, "eval_every": 60}, "full": {}}
 RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first three quarters of the run
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Flags(__doc__)
+    parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/vqvae_shapes", "at every evaluation")
     add("--seed", type=number(int, 0), default=0, help="of the weights and the pictures")
@@ -60,57 +63,19 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def psnr(pictures: Any, others: Any) -> float:
-    """The peak signal-to-noise ratio in dB: that of the mean square, for values in [-1, 1]."""
-    return float(10 * np.log10(4 / np.mean((pictures - others) ** 2, dtype=np.float64)))
-
-
 # -- what it is compared with ----------------------------------------------------------------------
-
-
-def patches(pictures: Any) -> Any:
-    """(N, 3, 32, 32) -> a map of their patches, (N, 48, 8, 8)."""
-    split = pictures.reshape(-1, 3, MAP, PATCH, MAP, PATCH).transpose(0, 1, 3, 5, 2, 4)
-    return split.reshape(-1, 3 * PATCH * PATCH, MAP, MAP)
-
-
-def whole(maps: Any) -> Any:
-    """`patches` undone."""
-    return maps.reshape(-1, 3, PATCH, PATCH, MAP, MAP).transpose(0, 1, 4, 2, 5, 3).reshape(-1, 3, SIDE, SIDE)
-
-
-@no_grad()
-def k_means(pictures: Any, codes: int, rng: np.random.Generator) -> VectorQuantizer:
-    """The codebook of patches by Lloyd's algorithm: a quantiser whose codes forget all but the last batch,
-    with all pictures in that batch."""
-    quantizer = VectorQuantizer(codes, 3 * PATCH * PATCH, ema=True, decay=0.0, rng=rng)
-    maps = patches(pictures)
-    quantizer.restart(maps, below=np.inf, rng=rng)
-    for round in range(30):
-        quantizer(maps)
-        if round < 20:
-            quantizer.restart(maps, rng=rng)
-    return quantizer.eval()
-
-
-def pca(pictures: Any, numbers: int) -> tuple[Any, Any]:
-    """The mean picture (3072,) and the first principal components (numbers, 3072)."""
-    flat = pictures.reshape(len(pictures), -1)
-    mean = flat.mean(axis=0)
-    _, _, components = np.linalg.svd(flat - mean, full_matrices=False)
-    return mean, components[:numbers]
 
 
 @no_grad()
 def baselines(train: Any, tests: dict[str, Any], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What can be made of the pictures in `tests` without a network, by what pictures `train` teach."""
     mean, components = pca(train, MAP * MAP)
-    quantizer = k_means(train, args.codes, np.random.default_rng(args.seed + 4))
+    quantizer = k_means(patches(train, PATCH), args.codes, np.random.default_rng(args.seed + 4))
     found = {}
     for split, test in tests.items():
         flat = test.reshape(len(test), -1)
         found[split] = {
-            "k-means": whole(quantizer(patches(test)).z.data),
+            "k-means": join_patches(quantizer(patches(test, PATCH)).z.data, PATCH),
             "PCA": (mean + (flat - mean) @ components.T @ components).reshape(test.shape),
             "mean picture": np.broadcast_to(mean.reshape(test.shape[1:]), test.shape),
         }
@@ -135,7 +100,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
     rng = np.random.default_rng(args.seed + 1)
     optimizer = Adam(model.parameters(), lr=args.lr)
 
-    def look(step: int) -> None:
+    def log_evaluation(step: int) -> None:
         seen: dict[str, float] = {}
         for split, pictures in tests.items():
             made, codes = reconstruct(model, pictures[:200])
@@ -152,7 +117,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
                 )
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 20, min(100, args.steps // 2), args.steps)
             pictures = to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device)
-            losses = model(pictures)
+            losses = model.losses(pictures)
             optimizer.zero_grad()
             losses.total.backward()
             optimizer.step()
@@ -162,7 +127,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
             run.log(step=step + 1, reconstruction=error, commitment=commitment)
             run.show(losses.total.item())
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
-                look(step + 1)
+                log_evaluation(step + 1)
 
 
 def judge(made: Any, codes: Any, others: dict[str, Any], truth: Any, scenes: Any, k: int) -> dict[str, Any]:
@@ -179,19 +144,16 @@ def judge(made: Any, codes: Any, others: dict[str, Any], truth: Any, scenes: Any
 
 def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
     """The rows of the final table for one split."""
-    rows = [Figure(f"PSNR in dB, {which}", found["psnr"], "> k-means", None, found["psnr of mean picture"])]
+    better, mean = above(found["psnr of k-means"]), found["psnr of mean picture"]
+    rows = [Figure(f"PSNR in dB, {which}", found["psnr"], better, None, mean)]
     rows += [Figure(f"    of {name}", found[f"psnr of {name}"]) for name in ("k-means", "PCA")]
-    for name, words in (
-        ("shape", shapes.SHAPES),
-        ("colour", shapes.COLOURS),
-        ("size", shapes.SIZES),
-        ("position", shapes.POSITIONS),
-        ("all", shapes.SCENES),
-    ):
-        rows.append(Figure(f"{name} read right, {which}", found["read"][name], "", 1.0, 1 / len(words)))
-    rows.append(Figure("    of k-means", found["read of k-means"]["all"], "", 1.0))
-    rows.append(Figure(f"perplexity of the codes, {which}", found["perplexity"], "", k, 1))
-    return [*rows, Figure("    codes in use", found["codes in use"], "", k, 1)]
+    kinds: tuple[Any, ...] = (shapes.SHAPES, shapes.COLOURS, shapes.SIZES, shapes.POSITIONS, shapes.SCENES)
+    counts = [len(kind) for kind in kinds]
+    for name, count in zip(("shape", "colour", "size", "position", "all"), counts, strict=True):
+        rows.append(Figure(f"{name} read right, {which}", found["read"][name], None, 1.0, 1 / count))
+    rows.append(Figure("    of k-means", found["read of k-means"]["all"], None, 1.0))
+    rows.append(Figure(f"perplexity of the codes, {which}", found["perplexity"], None, k, 1))
+    return [*rows, Figure("    codes in use", found["codes in use"], None, k, 1)]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -215,7 +177,8 @@ def main(args: argparse.Namespace) -> None:
         result[split] = judge(made, codes, others[split], pictures, scenes, args.codes)
         rows += figures(result[split], f"{split.replace('_', ' ')} pairs", args.codes)
         shown = (pictures, made, others[split]["k-means"], others[split]["PCA"])
-        save_grid(run.path / f"{split}.png", np.concatenate([p[:12] for p in shown]), 12, 3)
+        some, title = np.concatenate([p[:12] for p in shown]), f"Pictures of {split.replace('_', ' ')} pairs"
+        save_grid(run.path / f"{split}.png", some, 12, 3, title, ["truth", "VQ-VAE", "k-means", "PCA"])
     found = result["held_out"]
     run.curve(
         {"train": "training pairs", "held_out": "held-out pairs"},
@@ -223,8 +186,7 @@ def main(args: argparse.Namespace) -> None:
         f"VQ-VAE: {found['psnr']:.1f} dB on pairs of shape and colour never seen",
         "PSNR (dB)",
     )
-    about = "Rows of the pictures are the truth, then what VQ-VAE, k-means and PCA make of it."
-    run.result(f"{table(rows)}\n{about}", **result, steps=run.steps, bits=bits)
+    run.result(rows, **result, steps=run.steps, bits=bits)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
@@ -20,18 +20,37 @@ for package in ("matplotlib", "tqdm"):
         sys.exit(f'{package} is missing: pip install -e ".[examples]"')
 
 
+SIZES = {
+    "quick": "seconds, for a first look and for CI; the expectation is to beat the trivial baseline",
+    "full": "the figures of README",
+}
+
+
 class Flags(argparse.ArgumentParser):
     """A parser whose errors are one line, with exit code 2; every flag shows its default in --help. Among the
-    arguments is `error`, for what is found to be wrong with them later."""
+    arguments is `error`, for what is found to be wrong with them later, and `size`.
 
-    def __init__(self, doc: str | None) -> None:
+    With `sizes` the example has three: --quick, the default, and --full. `sizes["quick"]` and `sizes["full"]`
+    are the values that take the place of the defaults then; flags that are given win over them."""
+
+    def __init__(self, doc: str | None, sizes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         super().__init__(
             description=(doc or "").split("\n")[0],  # `python -OO` leaves no docstrings
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             allow_abbrev=False,
         )
+        self.sizes = sizes or {}
+        self.set_defaults(size="default")
+        group = self.add_mutually_exclusive_group()
+        for size, values in self.sizes.items():
+            flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+            text = f"{SIZES[size]}: {flags or 'the default size'}"
+            always: dict[str, Any] = {"dest": "size", "action": "store_const", "default": argparse.SUPPRESS}
+            group.add_argument(f"--{size}", const=size, help=text, **always)
 
     def parse_args(self, *given: Any) -> argparse.Namespace:  # type: ignore[override]
+        chosen, _ = self.parse_known_args(*given)
+        self.set_defaults(**self.sizes.get(chosen.size, {}))
         args: argparse.Namespace = super().parse_args(*given)
         args.error = self.error
         return args
@@ -72,6 +91,12 @@ def add_run_flags(parser: Flags, out: str, often: str) -> None:
     add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
     add("--resume", action="store_true", help="go on from the last checkpoint in --out, with the same flags")
     add_device_flag(parser)
+
+
+def add_from_flag(parser: Flags, stage: str) -> None:
+    """--from, as `args.source`: for an example whose first stage another run has done already."""
+    text = f"folder of a run whose {stage} this one takes, instead of training its own"
+    parser.add_argument("--from", dest="source", metavar="RUN", help=text)
 
 
 def device(text: str) -> str:

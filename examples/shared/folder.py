@@ -8,19 +8,26 @@ import errno
 import io
 import json
 import os
+import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shared.clock import Clock, peak_memory, processor
+from shared.plots import save_curves
+from shared.table import Figure, quick_figures, table
+
+from tinygen.nn import Module
 from tinygen.storage.checkpoints import Checkpoints, Saved
 from tinygen.storage.files import CheckpointError, replace_file
-from tinygen.storage.safetensors import save_file
+from tinygen.storage.safetensors import load_file, save_file
 
 
 def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """The flags that a resumed run must share with the run it goes on, and what else must be the same."""
-    free = {"out", "save_every", "resume", "device"}
+    free = {"out", "save_every", "resume", "device", "size", "source"}
     return {**{name: value for name, value in flags_of(args).items() if name not in free}, **more}
 
 
@@ -41,6 +48,24 @@ def check_folder(path: Path) -> None:
             return
 
 
+def load_weights(path: Path, module: Module, args: argparse.Namespace) -> None:
+    """Put the weights of another run into `module`. OSError when there are none. Weights of other sizes end
+    the program with one line."""
+    try:
+        module.load_state_dict(load_file(path))
+    except ValueError as error:
+        first = " ".join(str(error).splitlines()[:2])
+        args.error(f"{path} is of a run with other flags: {first}, and so on")
+
+
+def load_stage(stage: str, module: Module, args: argparse.Namespace) -> None:
+    """Put a stage of the run in --from into `module`. It wants no more training."""
+    path = Path(args.source) / f"{stage}.safetensors"
+    if not path.is_file():
+        args.error(f"--from {args.source}: a finished run has {path.name} in its folder, and here is none")
+    load_weights(path, module, args)
+
+
 class RunFolder:
     """A folder, by default --out, and what is in it. `more` is what else must be the same when the run is
     resumed; its length is `steps` in `more`, or the flag.
@@ -52,7 +77,7 @@ class RunFolder:
     def __init__(
         self, args: argparse.Namespace, columns: Sequence[str], folder: Path | None = None, **more: Any
     ) -> None:
-        self.began = time.perf_counter()
+        self.clock = Clock("preparation")
         self.args, self.columns = args, list(columns)
         self.path = Path(args.out) if folder is None else folder
         self.settings = settings_of(args, **more)
@@ -96,6 +121,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         saved, self.saved = self.saved, None
         self.rows = saved.state["rows"] if saved else []
+        if saved:
+            self.clock.seconds.update(saved.state.get("seconds", {}))
         self.write_metrics()
         return saved.state["things"] if saved else None
 
@@ -115,6 +142,7 @@ class RunFolder:
     def write_checkpoint(self, step: int, rows: int, state: Mapping[str, Any], score: float | None) -> None:
         """A checkpoint with so many rows of the metrics. The last three are kept, and the lowest score's."""
         content = {"settings": self.settings, "rows": self.rows[:rows], "things": state}
+        content["seconds"] = self.clock.read()
         self.checkpoints.save(step, content, score)
         self.saved_step = step
         while self.old:
@@ -122,36 +150,49 @@ class RunFolder:
 
     # -- at the end --------------------------------------------------------------------------------
 
-    def model(self, state: Mapping[str, Any]) -> None:
-        """model.safetensors: the parameters by name."""
-        save_file(self.path / "model.safetensors", state)
+    def model(self, state: Mapping[str, Any], name: str = "model") -> None:
+        """model.safetensors: the parameters by name. Under the name of a stage, as "autoencoder", it is what
+        `--from` takes from this folder."""
+        save_file(self.path / f"{name}.safetensors", state)
 
     def curve(self, columns: Mapping[str, str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
         """loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
-        import matplotlib  # a second of its own, spared to those who only ask for --help
+        save_curves(self.path / "loss.png", self.rows, columns, levels, title, ylabel)
 
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
-
-        figure, axes = plt.subplots(figsize=(7.4, 4.2), layout="constrained")
-        for column, label in columns.items():
-            points = [(row["step"], row[column]) for row in self.rows if column in row]
-            style = {"lw": 0.7, "alpha": 0.5} if len(points) > 200 else {"lw": 1.6, "marker": "o", "ms": 4}
-            axes.plot(*zip(*points, strict=True), label=label, **style)
-        for name, level in levels.items():
-            axes.axhline(level, color="0.45", lw=0.8, ls="--", zorder=0)
-            axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-        axes.set(title=title, xlabel="step", ylabel=ylabel)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(self.path / "loss.png", dpi=130)
-        plt.close(figure)
-
-    def result(self, text: str, **figures: Any) -> None:
-        """result.json: every figure, how long the run took, and its flags. Then prints `text`, the final
-        table, and where everything is."""
-        seconds = time.perf_counter() - self.began
-        found = {**figures, "seconds": seconds, "flags": flags_of(self.args)}
+    def result(self, figures: Sequence[Figure], head: str = "", foot: str = "", **values: Any) -> None:
+        """result.json: `values`, the final table, how long each stage took and with how much memory, the
+        command and its flags. Then prints the table between `head` and `foot`."""
+        if self.args.size == "quick":
+            figures = quick_figures(figures)
+        seconds, memory = self.clock.read(), peak_memory()
+        expected = [figure.is_met() for figure in figures if figure.expected]
+        found = {
+            **values,
+            "table": [figure.as_data() for figure in figures],
+            "met": all(expected),
+            "seconds": sum(seconds.values()),
+            "run": {
+                "command": command(),
+                "date": time.strftime("%Y-%m-%d"),
+                "processor": processor(),
+                "size": self.args.size,
+                "seconds_of_stages": seconds,
+                "peak_memory_mb": memory,
+            },
+            "flags": flags_of(self.args),
+        }
         replace_file(self.path / "result.json", [(json.dumps(found, indent=2) + "\n").encode()])
-        print(text)
-        print(f"{seconds:.0f} s in all; metrics, pictures and the model are in {self.path}/")
+        print(*filter(None, [head, table(figures), foot]), sep="\n")
+        print(f"expectations met: {sum(expected)} of {len(expected)}")
+        stages = ", ".join(f"{stage} {each:.1f} s" for stage, each in seconds.items())
+        peak = f"; peak memory {memory:.0f} MB" if memory else ""
+        print(f"{stages}; together {found['seconds']:.0f} s{peak}")
+        print(f"metrics, pictures and the model are in {self.path}/")
+
+
+def command() -> str:
+    """The command line of this process, with the script's place in the repository."""
+    script = Path(sys.argv[0]).absolute()
+    root = Path(__file__).parents[2]
+    name = script.relative_to(root) if script.is_relative_to(root) else Path(script.name)
+    return shlex.join(["python", name.as_posix(), *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What the examples that make pictures share: grids of them as PNG, films as GIF, and the final table.
+"""What the examples that make pictures share: grids of them as PNG, and films as GIF.
 
 Pictures are (N, C, H, W) with values in [-1, 1], of one channel (grey) or three (RGB).
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 GAP = 2  # pixels between pictures
-PAPER = 255
+PAPER, INK = 255, (60, 60, 60)
+LINE = 20  # pixels, of a line of text
 
 
 def grid(pictures: Any, columns: int, scale: int = 4) -> NDArray[np.uint8]:
@@ -34,11 +35,48 @@ def grid(pictures: Any, columns: int, scale: int = 4) -> NDArray[np.uint8]:
     return whole
 
 
-def save_grid(path: Path, pictures: Any, columns: int, scale: int = 4) -> None:
-    """`grid` as a PNG."""
+def add_labels(
+    whole: NDArray[np.uint8], title: str, rows: Sequence[str], columns: Sequence[str], foot: str
+) -> NDArray[np.uint8]:
+    """A grid with a title above it, labels beside its rows and above its columns, and a line below."""
+    from matplotlib.font_manager import findfont
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    left = max([0, *(round(font.getlength(label)) + 10 for label in rows)])
+    top = LINE * (bool(title) + bool(columns))
+    height, width = whole.shape[:2]
+    wide = max(left + width, *(round(font.getlength(text)) + 8 for text in (title, foot)))
+    image = Image.new("RGB", (wide, top + height + (LINE if foot else 0)), (PAPER,) * 3)
+    image.paste(Image.fromarray(whole), (left, top))
+    draw = ImageDraw.Draw(image)
+    draw.text((4, 2), title, INK, font)
+    draw.text((4, top + height + 2), foot, INK, font)
+    for i, label in enumerate(columns):
+        draw.text((left + (i + 0.5) * width / len(columns), top - 3), label, INK, font, anchor="md")
+    for i, label in enumerate(rows):
+        draw.text((left - 6, top + (i + 0.5) * height / len(rows)), label, INK, font, anchor="rm")
+    return np.asarray(image)
+
+
+def save_grid(
+    path: Path,
+    pictures: Any,
+    columns: int,
+    scale: int = 4,
+    title: str = "",
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+) -> None:
+    """`grid` as a PNG. With a title or labels it also has a line below that says the scale."""
     from PIL import Image
 
-    Image.fromarray(grid(pictures, columns, scale)).save(path)
+    whole = grid(pictures, columns, scale)
+    if title or row_labels or column_labels:
+        h, w = pictures.shape[2:]
+        foot = f"{len(pictures)} pictures of {h} × {w} pixels, a pixel drawn as {scale} × {scale}"
+        whole = add_labels(whole, title, row_labels, column_labels, foot)
+    Image.fromarray(whole).save(path)
 
 
 def save_film(path: Path, frames: Sequence[Any], columns: int, scale: int = 4) -> None:
@@ -48,28 +86,3 @@ def save_film(path: Path, frames: Sequence[Any], columns: int, scale: int = 4) -
     pictures = [Image.fromarray(grid(frame, columns, scale)).quantize(64) for frame in frames]
     durations = [83] * (len(pictures) - 1) + [1500]  # ms
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-
-
-class Figure(NamedTuple):
-    """A row of the final table: what was measured, what to expect of it ("≥ 95 %"), and between what it may
-    lie: the best that is possible or known, and what knowing nothing gives."""
-
-    name: str
-    measured: float
-    expected: str = ""
-    best: float | None = None
-    worst: float | None = None
-
-
-def table(figures: Sequence[Figure]) -> str:
-    """The final table, a row a figure."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}"
-
-    lines = [f"{'':44}{'measured':>10}{'expected':>12}{'best':>10}{'worst':>10}"]
-    for name, measured, expected, best, worst in figures:
-        lines.append(
-            f"{name:44}{number(measured):>10}{expected:>12}{number(best):>10}{number(worst):>10}".rstrip()
-        )
-    return "\n".join(lines)

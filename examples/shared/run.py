@@ -123,15 +123,17 @@ class Run(RunFolder):
             elif self.stop.asked:  # at the last moment
                 raise self.stopped()
 
-    def loop(self, things: Mapping[str, Any]) -> Iterator[int]:
+    def loop(self, things: Mapping[str, Any], stage: str = "training") -> Iterator[int]:
         """The steps still to do, one after the other. `things` is what changes in a step; first it is put
-        back to where the last checkpoint left it."""
+        back to where the last checkpoint left it. The time of the steps belongs to `stage`, until a step
+        enters another one; that after the loop to "evaluation"."""
         self.things, self.step = dict(things), self.saved_step or 0
         self.stack.enter_context(self.checkpoints)  # nobody else writes there meanwhile
         if state := self.begin():
             restore(self.things, state)
         self.remember()
         copy_each = self.args.device == "cpu"
+        self.clock.enter(stage)
         self.bar = tqdm(total=self.steps, initial=self.step, unit="step", dynamic_ncols=True)
         while self.step < self.steps and not self.stop.asked:
             yield self.step
@@ -152,6 +154,7 @@ class Run(RunFolder):
             self.remember()
             self.save()
             raise self.stopped()
+        self.clock.enter("evaluation")
 
     def remember(self) -> bool:
         """Copy all of the run. False, and the copy stays as it was, when a module has a NaN or infinity."""
@@ -243,6 +246,10 @@ class Run(RunFolder):
         """A row of metrics.csv."""
         with self.console():
             super().log(**row)
+
+    def enter(self, stage: str) -> None:
+        """From this step on the time belongs to `stage`."""
+        self.clock.enter(stage)
 
     def show(self, loss: float, note: str = "") -> None:
         """The loss, and a note, beside the progress bar. A loss that is not finite ends the run."""

@@ -27,14 +27,14 @@ def example():
 # -- what is measured ------------------------------------------------------------------------------
 
 
-def test_nearest(example):
+def test_distance_to_nearest(example):
     """The median over the pictures, each to its nearest: 0, 3 and 5 here."""
     others = np.zeros((2, 1, 1, 2))
     others[1] = [6, 0]
     pictures = np.array([[6.0, 0], [0, 3], [3, 4]]).reshape(3, 1, 1, 2)
-    assert example.nearest(pictures, others) == pytest.approx(3)
-    assert example.nearest(pictures[:1], others) == pytest.approx(0, abs=1e-6)
-    assert example.nearest(pictures[2:], others) == pytest.approx(5)
+    assert example.distance_to_nearest(pictures, others) == pytest.approx(3)
+    assert example.distance_to_nearest(pictures[:1], others) == pytest.approx(0, abs=1e-6)
+    assert example.distance_to_nearest(pictures[2:], others) == pytest.approx(5)
 
 
 def test_pixelwise_bits(example):

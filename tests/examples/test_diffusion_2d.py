@@ -46,24 +46,26 @@ def test_distance(example):
     """A move by d has the length d·|cos| of its angle to a direction, 2d/π on average. The order of points
     does not matter."""
     x = ring().sample(500, np.random.default_rng(0))
-    assert example.distance(x, x[::-1]) == 0
-    assert example.distance(x, x + np.array([0.3, 0.4])) == pytest.approx(0.5 * 2 / math.pi, rel=1e-3)
+    assert example.sliced_wasserstein(x, x[::-1]) == 0
+    assert example.sliced_wasserstein(x, x + np.array([0.3, 0.4])) == pytest.approx(
+        0.5 * 2 / math.pi, rel=1e-3
+    )
     along = x @ np.stack([np.cos(np.arange(64) * math.pi / 64), np.sin(np.arange(64) * math.pi / 64)])
-    assert example.distance(x, 1.5 * x) == pytest.approx(0.5 * np.mean(np.abs(along)))
+    assert example.sliced_wasserstein(x, 1.5 * x) == pytest.approx(0.5 * np.mean(np.abs(along)))
 
 
 def test_judged(example):
     """Of 8000 true points, 98.9 % are within 3 stds of a mean: 6 standard deviations are 0.7 %."""
     data, rng = ring(), np.random.default_rng(0)
     truth = data.sample(8000, rng)
-    got = example.judged(truth, truth, data)
+    got = example.quality_of(truth, truth, data)
     assert got["distance"] == 0
     assert got["near a mean"] == pytest.approx(1 - math.exp(-9 / 2), abs=0.007)
     assert got["modes"] == 8
-    three = example.judged(data.part([0, 3, 4]).sample(8000, rng), truth, data)
+    three = example.quality_of(data.part([0, 3, 4]).sample(8000, rng), truth, data)
     assert three["modes"] == 3
     assert three["distance"] > 0.2
-    outside = example.judged(1.3 * data.means, data.means, data)
+    outside = example.quality_of(1.3 * data.means, data.means, data)
     assert (outside["near a mean"], outside["modes"]) == (0.0, 0)
 
 

@@ -46,11 +46,11 @@ def test_what_is_right(example):
     """Drawings are, whatever their words; those of another size, or with much noise or half away, are not."""
     scenes, rng = SCENES[::5], np.random.default_rng(0)
     pictures = draw(scenes, 16, rng)
-    assert example.rights(pictures, scenes) == 1
-    assert example.rights(pictures, scenes[::-1]) < 0.1
-    assert example.rights(pictures + rng.standard_normal(pictures.shape), scenes) < 0.1
+    assert example.share_read_right(pictures, scenes) == 1
+    assert example.share_read_right(pictures, scenes[::-1]) < 0.1
+    assert example.share_read_right(pictures + rng.standard_normal(pictures.shape), scenes) < 0.1
     half = np.where(example.holes(scenes)["a half"], pictures, example.PAPER)
-    assert example.rights(half, scenes) < 0.1
+    assert example.share_read_right(half, scenes) < 0.1
 
 
 def test_error_in_the_hole(example):

@@ -52,12 +52,17 @@ def test_files(tmp_path):
     assert film.size == pictures.grid(frames[0], 2).shape[1::-1]
 
 
-def test_the_table():
-    rows = [
-        pictures.Figure("accuracy", 0.9712, "≥ 0.95", 0.995, 0.1),
-        pictures.Figure("PSNR", 23.456),
-    ]
-    head, first, second = pictures.table(rows).splitlines()
-    assert head.split() == ["measured", "expected", "best", "worst"]
-    assert first.split() == ["accuracy", "0.9712", "≥", "0.95", "0.995", "0.1"]
-    assert second.split() == ["PSNR", "23.46"]
+def test_labels_move_no_pixel(tmp_path):
+    """With a title, labels and the line that says the scale, the pictures are the same, further in."""
+    x = np.random.default_rng(0).uniform(-1, 1, (6, 1, 8, 8))
+    pictures.save_grid(tmp_path / "a.png", x, 3, 4, "β = 1", ["truth", "copies"], ["0", "1", "2"])
+    whole, plain = np.array(Image.open(tmp_path / "a.png")), pictures.grid(x, 3, 4)
+    height, width = plain.shape[:2]
+    top = 2 * pictures.LINE
+    left = next(
+        i for i in range(whole.shape[1]) if np.array_equal(whole[top:][:height, i:][:, :width], plain)
+    )
+    assert left > 0
+    assert (whole[:top] < 255).any()
+    assert (whole[top : top + height, :left] < 255).any()
+    assert (whole[top + height :] < 255).any()

@@ -56,10 +56,10 @@ class Toy:
         class Halfway(AdamW):
             """Its update has a middle, in which one parameter has moved and the others have not."""
 
-            def update_all(self, params, grads, states, group):
-                super().update_all(params[:1], grads[:1], states[:1], group)
+            def update_group(self, params, grads, states, group):
+                super().update_group(params[:1], grads[:1], states[:1], group)
                 toy.at("in the update", step, toy)
-                super().update_all(params[1:], grads[1:], states[1:], group)
+                super().update_group(params[1:], grads[1:], states[1:], group)
 
         optimizer, ema = Halfway(model.parameters()), EMA(model, 0.9)
         self.run = run = Run(args, ["step", "loss", "look"])
@@ -87,7 +87,7 @@ class Toy:
                 self.at("looked", step, self)
                 self.at("last", step, self)
         run.model(model.state_dict())
-        run.result("done", loss=run.rows[-1]["step"], steps=run.steps)
+        run.result([], "done", loss=run.rows[-1]["step"], steps=run.steps)
 
 
 def play(monkeypatch, toy, out, *flags):

@@ -1,6 +1,8 @@
 """PPO on carts, step by step, beside the same written out by hand: advantages by their definition, the
 clipped surrogate, the critic's loss, the entropy, and what is handed on from round to round."""
 
+import sys
+
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, log_p, log_softmax, same
@@ -89,7 +91,7 @@ def test_the_mean_return(monkeypatch):
             self.t += 1
             return self.t >= lengths
 
-    monkeypatch.setattr(example, "CartPole", Falls)
+    monkeypatch.setattr(sys.modules["shared.cartpole"], "CartPole", Falls)
     assert example.evaluate(lambda states: np.zeros((len(states), 2)), 0) == lengths.mean()
 
 

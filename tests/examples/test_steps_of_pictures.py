@@ -204,7 +204,7 @@ def test_vae_digits(monkeypatch, kind, pixels):
     build = lambda: [example.build(beta, args) for beta in (1.0, args.small_beta)]
     models, others = exact(example.nn.ModuleList(build()))
     x, y = np.random.default_rng(0).random((2, 9, 1, 8, 8)).astype(np.float32)
-    train, test = (example.seen(2 * part - 1, args) for part in (x, y))
+    train, test = (example.as_inputs(2 * part - 1, args) for part in (x, y))
     run = Loop(3)
     example.learn_both(models, train, test, args, run)
 

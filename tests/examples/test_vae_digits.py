@@ -31,8 +31,8 @@ def test_a_short_run_and_the_same_resumed(tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
     assert result["steps"] == 40
-    for name, figure in result["figures"].items():
-        assert name in done.stdout
+    for figure in result["table"]:
+        assert figure["name"] in done.stdout
         assert math.isfinite(figure["measured"])
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["20", "40"]
@@ -41,7 +41,7 @@ def test_a_short_run_and_the_same_resumed(tmp_path):
     weights = load_file(out / "model.safetensors")
     assert weights["0.encoder.mean.weight"].shape == weights["1.encoder.mean.weight"].shape == (16, 256)
 
-    whole = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["figures"]
+    whole = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["table"]
     checkpoints = Checkpoints(out / "checkpoints")
     last = checkpoints.load()
     assert last.step == 40
@@ -52,7 +52,7 @@ def test_a_short_run_and_the_same_resumed(tmp_path):
     done = run(EXAMPLE, "--out", out, "--resume", *TINY)
     assert done.returncode == 0, done.stderr
     result = json.loads((out / "result.json").read_text())
-    again = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["figures"]
+    again = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["table"]
     assert again == whole
 
 
@@ -81,10 +81,10 @@ def test_ppca(example):
 def test_pixels_there_and_back(example, model, shape):
     args = argparse.Namespace(model=model, pixels="bernoulli")
     x = np.array([-1.0, 0.0, 1.0, 0.5]).repeat(16).reshape(1, 1, 8, 8)
-    seen = example.seen(x, args)
+    seen = example.as_inputs(x, args)
     assert seen.shape == shape
     np.testing.assert_array_equal(seen.ravel(), np.array([0.0, 0.5, 1.0, 0.75]).repeat(16))
-    np.testing.assert_array_equal(example.shown(seen, args), x)
+    np.testing.assert_array_equal(example.as_pictures(seen, args), x)
 
 
 @pytest.mark.parametrize("model", ["dense", "conv"])
@@ -95,7 +95,12 @@ def test_every_kind_of_model(example, model, pixels):
     train, test = (part.pictures for part in example.digits.load())
     mean_only, linear, best = example.baselines(train, test, args)
     vae = example.build(1.0, args)
-    assert example.bound(vae, example.seen(test, args), np.random.default_rng(0)) < mean_only
-    assert example.shown(example.walk(vae, example.seen(train, args)), args).shape == (144, 1, 8, 8)
+    assert example.bound(vae, example.as_inputs(test, args), np.random.default_rng(0)) < mean_only
+    assert example.as_pictures(example.walk(vae, example.as_inputs(train, args)), args).shape == (
+        144,
+        1,
+        8,
+        8,
+    )
     assert (linear is None) == (pixels == "bernoulli") != (best is None)
     assert mean_only < (linear or best) < 0

@@ -36,17 +36,17 @@ def test_psnr(example):
 
 def test_patches(example):
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32))
-    maps = example.patches(x)
+    maps = example.patches(x, 4)
     np.testing.assert_array_equal(maps[1, :, 5, 2].reshape(3, 4, 4), x[1, :, 20:24, 8:12])
-    np.testing.assert_array_equal(example.whole(maps), x)
+    np.testing.assert_array_equal(example.join_patches(maps, 4), x)
 
 
 def test_k_means_has_come_to_rest(example):
     """Each code is the mean of the patches that it is nearest to, with as little error as scikit-learn's."""
     cluster = pytest.importorskip("sklearn.cluster")
     pictures, _ = shapes.batch(60, 32, np.random.default_rng(1))
-    quantizer = example.k_means(pictures, 8, np.random.default_rng(2))
-    maps = example.patches(pictures)
+    maps = example.patches(pictures, 4)
+    quantizer = example.k_means(maps, 8, np.random.default_rng(2))
     rows = maps.transpose(0, 2, 3, 1).reshape(-1, 48)
     _, codes, error, _ = quantizer(maps)
     means = [rows[codes.ravel() == k].mean(axis=0) for k in range(8)]

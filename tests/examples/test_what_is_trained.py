@@ -49,7 +49,7 @@ def learned(monkeypatch, tmp_path):
             if hasattr(example, name):
                 nothing = SimpleNamespace(look=lambda x: SimpleNamespace(accuracy=lambda labels: 0.0))
                 fake = {"train_judge": nothing, "bounds": (0, 1), "baselines": (0, 0, 0)}[name]
-                monkeypatch.setattr(example, name, lambda *_, fake=fake: fake)
+                monkeypatch.setattr(example, name, lambda *_, fake=fake, **__: fake)
         with pytest.raises(Done):
             example.main(args)
         return example, seen["given"], seen["saved"]

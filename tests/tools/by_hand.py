@@ -26,9 +26,12 @@ class Loop:
     def __exit__(self, *_):
         pass
 
-    def loop(self, things):
+    def loop(self, things, stage="training"):
         self.things = things
         yield from range(self.steps)
+
+    def enter(self, stage):
+        pass
 
     def log(self, **row):
         self.rows.append(row)
@@ -39,7 +42,7 @@ class Loop:
     def say(self, line):
         pass
 
-    def model(self, state):
+    def model(self, state, name="model"):
         pass
 
     def column(self, name):

@@ -59,7 +59,7 @@ def saved(folder, step):
 def outcome(out):
     """What a run has left in its folder that must be the same to the last bit if it was stopped midway."""
     result = json.loads((out / "result.json").read_text())
-    figures = {name: x for name, x in result.items() if "second" not in name and name != "flags"}
+    figures = {name: x for name, x in result.items() if name not in ("seconds", "run", "flags")}
     return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
 
 

@@ -1,0 +1,97 @@
+"""What the examples share that draw `tinygen.data.shapes` from captions: a parser without anything learned
+reads the drawings, for every scale of the guidance; and pictures of what was drawn, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shared.measures import psnr
+from shared.pictures import save_film, save_grid
+from shared.plots import panels
+from shared.table import Figure, at_least
+from tqdm import tqdm
+
+from tinygen.data import shapes
+from tinygen.data.shapes import Scene, batch, caption
+from tinygen.judges.shapes_parser import accuracy, read
+
+SIDE = 32  # pixels
+GUIDANCE = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)
+BOTH = "shape and colour"
+SPLITS = {"train": "pairs as in training", "held_out": "pairs never seen"}
+EXPECTED = {"train": at_least(95), "held_out": at_least(80)}  # of BOTH, in per cent
+
+
+def judge_drawings(
+    draw: Callable[[list[str], float], Any], copy: Callable[[Any], Any], count: int, seed: int
+) -> dict[str, Any]:
+    """How the parser reads what `draw(captions, scale)` draws, for both splits and every guidance scale; and
+    beside it real pictures and what the autoencoder makes of them, `copy(pictures)`."""
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        pictures, scenes = batch(count, SIDE, np.random.default_rng(seed), split)
+        copies, captions = copy(pictures), [caption(scene) for scene in scenes]
+        found[split] = {
+            "psnr": psnr(copies, pictures),
+            "psnr of mean picture": psnr(pictures.mean(axis=0), pictures),
+            "drawings": accuracy(pictures, scenes),
+            "copies": accuracy(copies, scenes),
+        }
+        for scale in tqdm(GUIDANCE, desc=f"judging {split}"):
+            found[split][f"{scale:g}"] = accuracy(draw(captions, scale), scenes)
+    return found
+
+
+def figures_of(found: dict[str, Any]) -> tuple[float, list[Figure]]:
+    """The best guidance scale, of those that the sweep tried, and the final table for it. The baseline of
+    what is read is a drawing without guidance, which does not look at its caption."""
+    best = max(GUIDANCE, key=lambda s: sum(found[split][f"{s:g}"][BOTH] for split in SPLITS))
+    unseen, mean = (found["held_out"][name] for name in ("psnr", "psnr of mean picture"))
+    rows = [Figure("autoencoder: PSNR of unseen pictures, dB", unseen, at_least(30), None, mean)]
+    for split, title in SPLITS.items():
+        for name in (BOTH, "shape", "colour", "size", "position", "all"):
+            expected = EXPECTED[split] if name == BOTH else None
+            shares = [100 * found[split][row][name] for row in (f"{best:g}", "copies", "0")]
+            rows.append(Figure(f"{title}: {name} (%)", shares[0], expected, *shares[1:]))
+    return best, rows
+
+
+def draw_sweep(path: Path, found: dict[str, Any]) -> None:
+    """The shares that are right, over the scale of the guidance, a panel for each split."""
+    with panels(path, len(SPLITS), (9, 3.6), sharey=True) as both:
+        for axes, (split, title) in zip(both, SPLITS.items(), strict=True):
+            for name in ("shape", "colour", "size", "position", BOTH):
+                style = {"lw": 2.4, "color": "black"} if name == BOTH else {"lw": 1.2}
+                shares = [found[split][f"{s:g}"][name] for s in GUIDANCE]
+                axes.plot(GUIDANCE, shares, "o-", ms=3, label=name, **style)
+            axes.set(title=title, xlabel="guidance scale", ylim=(0, 1.02))
+        both[0].set_ylabel("share of pictures read as in the caption")
+        both[0].legend(frameon=False)
+
+
+def all_pairs() -> list[str]:
+    """A caption for every shape in every color, with sizes and positions in turn."""
+    rest = cycle(product(shapes.SIZES, shapes.POSITIONS))
+    return [caption(Scene(*pair, *next(rest))) for pair in product(shapes.SHAPES, shapes.COLOURS)]
+
+
+def save_drawings(folder: Path, prompts: list[str], frames: Sequence[Any], title: str) -> None:
+    """prompts.png, a grid; denoising.gif, how it came to be; denoising.png, the same of four prompts. Prints
+    how the parser reads each. `frames` are pictures (N, 3, H, W) of all prompts, from noise on."""
+    columns = len(shapes.COLOURS)
+    names = [tuple(shapes.SHAPES), tuple(shapes.COLOURS)] if prompts == all_pairs() else []
+    save_grid(folder / "prompts.png", frames[-1], columns, 4, title, *names)
+    save_film(folder / "denoising.gif", frames, columns, scale=2)
+    times = np.linspace(0, len(frames) - 1, 8).astype(int)
+    some = np.linspace(0, len(prompts) - 1, min(4, len(prompts))).astype(int)
+    strip = np.stack(frames, axis=1)[some][:, times].reshape(-1, *frames[0].shape[1:])
+    labels = ([prompts[i] for i in some], [f"step {t}" for t in times])
+    save_grid(folder / "denoising.png", strip, len(times), 4, "From noise to a picture", *labels)
+    scenes, sure = read(frames[-1])
+    for prompt, scene, confidence in zip(prompts, scenes, sure, strict=True):
+        print(f"{prompt:44} is read as {caption(scene)!r}, {confidence:.0%} sure")
+    print(f"the pictures are in {folder}/: prompts.png, denoising.gif, denoising.png")

@@ -1,0 +1,85 @@
+"""CartPole-v1 in NumPy, many carts side by side; and how a policy plays it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygen import no_grad
+from tinygen.text.decoding import sample
+
+LIMIT = 500  # steps of an episode, and so the highest return
+
+
+class CartPole:
+    """n carts, each with a pole that a push to the left (0) or right (1) at each step should keep upright
+    (Barto, Sutton & Anderson 1983), with the constants, and Euler's steps, of Gymnasium's CartPole-v1.
+
+    A state is the cart's place and velocity, and the pole's angle and angular velocity: (n, 4). An episode
+    ends when the cart is 2.4 m or the pole 12° away, or after 500 steps; the next one begins at once."""
+
+    GRAVITY, FORCE, TAU = 9.8, 10.0, 0.02
+    POLE, HALF_LENGTH, TOTAL = 0.1, 0.5, 1.1  # masses in kg of the pole, and of both; in m
+    FAR = np.array([2.4, np.inf, 12 * 2 * math.pi / 360, np.inf])
+
+    def __init__(self, n: int, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.state = rng.uniform(-0.05, 0.05, (n, 4))
+        self.age = np.zeros(n, np.int64)
+        self.returns: list[int] = []  # of the last 100 episodes
+
+    def step(self, action: Any) -> Any:
+        """Push each cart; True for those whose episode has ended (n,). The reward is 1 for all."""
+        _, velocity, angle, spin = self.state.T
+        force = np.where(action == 1, self.FORCE, -self.FORCE)
+        sin, cos = np.sin(angle), np.cos(angle)
+        push = (force + self.POLE * self.HALF_LENGTH * spin**2 * sin) / self.TOTAL
+        inertia = self.HALF_LENGTH * (4 / 3 - self.POLE * cos**2 / self.TOTAL)
+        turn = (self.GRAVITY * sin - cos * push) / inertia
+        pull = push - self.POLE * self.HALF_LENGTH * turn * cos / self.TOTAL
+        self.state = self.state + self.TAU * np.stack([velocity, pull, spin, turn], axis=1)
+        self.age += 1
+        ended = (np.abs(self.state) > self.FAR).any(axis=1) | (self.age == LIMIT)
+        for cart in np.flatnonzero(ended):
+            self.returns = [*self.returns[-99:], int(self.age[cart])]
+            self.state[cart], self.age[cart] = self.rng.uniform(-0.05, 0.05, 4), 0
+        return ended
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.state.copy(), "age": self.age.copy(), "returns": self.returns}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        state, age = saved["state"], saved["age"]
+        if state.shape != self.state.shape or age.shape != self.age.shape:
+            raise ValueError(f"{len(self.age)} carts here, and {state.shape} and {age.shape} in the state")
+        self.state, self.age, self.returns = state.copy(), age.copy(), list(saved["returns"])
+
+
+@no_grad()
+def play(
+    actor: Callable[[Any], Any], carts: CartPole, horizon: int, rng: np.random.Generator
+) -> tuple[Any, ...]:
+    """`horizon` steps of all carts: states (n, T + 1, 4), actions and ends (n, T)."""
+    n = len(carts.state)
+    states = np.empty((n, horizon + 1, 4), np.float32)
+    actions, ends = np.empty((n, horizon), np.int64), np.empty((n, horizon), bool)
+    for t in range(horizon):
+        states[:, t] = carts.state
+        actions[:, t] = sample(actor(states[:, t]), rng)
+        ends[:, t] = carts.step(actions[:, t])
+    states[:, horizon] = carts.state
+    return states, actions, ends
+
+
+@no_grad()
+def evaluate(actor: Callable[[Any], Any], seed: int) -> float:
+    """The mean return of 100 episodes from fresh starts."""
+    rng = np.random.default_rng(seed)
+    carts, running, total = CartPole(100, rng), np.ones(100, bool), 0
+    while running.any():
+        total += int(running.sum())
+        running &= ~carts.step(sample(actor(carts.state.astype(np.float32)), rng))
+    return total / 100

@@ -1,0 +1,95 @@
+"""What the examples of pictures measure: distances between pictures, and baselines that need no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen import no_grad
+from tinygen.data import digits
+from tinygen.models.pictures.vqvae import VectorQuantizer
+
+LEVELS = digits.INK + 1  # a pixel of a digit has one of 17 values
+
+
+def psnr(pictures: Any, others: Any) -> float:
+    """The peak signal-to-noise ratio in dB of pictures with values in [-1, 1]: 10 log10(2² / mean square)."""
+    return float(10 * np.log10(4 / np.mean((pictures - others) ** 2, dtype=np.float64)))
+
+
+def distance_to_nearest(pictures: Any, others: Any) -> float:
+    """The median distance of pictures (N, ...) to the nearest of `others` (M, ...): 0 for copies."""
+    x, y = (np.asarray(p, np.float64).reshape(len(p), -1) for p in (pictures, others))
+    squared = np.square(x).sum(1)[:, None] - 2 * x @ y.T + np.square(y).sum(1)  # (N, M)
+    return float(np.median(np.sqrt(np.maximum(squared.min(axis=1), 0))))
+
+
+def pixelwise_bits(train: Any, test: Any) -> float:
+    """Bits a pixel of a model that knows how often each pixel has each level, and nothing else."""
+    x, y = (np.rint((p.reshape(len(p), -1) + 1) * (LEVELS - 1) / 2).astype(int) for p in (train, test))
+    counts = np.ones((x.shape[1], LEVELS))  # each level once before anything was seen
+    np.add.at(counts, (np.arange(x.shape[1]), x), 1)
+    p = counts / counts.sum(axis=1, keepdims=True)
+    return float(-np.log2(p[np.arange(x.shape[1]), y]).mean())
+
+
+def sliced_wasserstein(x: Any, y: Any, directions: int = 64) -> float:
+    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): how far points of one must move to
+    become the other, on average, seen along many directions. Between two true samples it is not 0 either."""
+    angles = np.pi * np.arange(directions) / directions
+    along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
+    return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
+
+
+def ppca(x: Any, latent: int) -> tuple[Any, Any]:
+    """Mean and covariance of the best p(x) = N(μ, WWᵀ + σ²) with W (D, latent), of pictures x (N, D): their
+    own covariance, its smaller eigenvalues all replaced by their mean (Tipping & Bishop 1999)."""
+    values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))  # ascending
+    values[: len(values) - latent] = values[: len(values) - latent].mean()
+    return x.mean(axis=0), (vectors * values) @ vectors.T
+
+
+def gaussian_log_p(x: Any, mean: Any, covariance: Any) -> float:
+    """The mean of ln N(x; mean, covariance), in nats a picture."""
+    _, logdet = np.linalg.slogdet(2 * np.pi * covariance)
+    distances = ((x - mean) * np.linalg.solve(covariance, (x - mean).T).T).sum(axis=1)
+    return float(-0.5 * (distances + logdet).mean())
+
+
+def pca(pictures: Any, numbers: int) -> tuple[Any, Any]:
+    """The mean picture (D,) and the first principal components (numbers, D) of pictures (N, ...)."""
+    flat = pictures.reshape(len(pictures), -1)
+    mean = flat.mean(axis=0)
+    _, _, components = np.linalg.svd(flat - mean, full_matrices=False)
+    return mean, components[:numbers]
+
+
+# -- k-means of patches: a code for every square of a picture ----------------------------------------
+
+
+def patches(pictures: Any, side: int) -> Any:
+    """Pictures (N, C, H, W) -> a map of their patches, (N, C·side², H/side, W/side)."""
+    n, c, h, w = pictures.shape
+    split = pictures.reshape(n, c, h // side, side, w // side, side).transpose(0, 1, 3, 5, 2, 4)
+    return split.reshape(n, c * side * side, h // side, w // side)
+
+
+def join_patches(maps: Any, side: int) -> Any:
+    """`patches` undone."""
+    n, d, h, w = maps.shape
+    split = maps.reshape(n, -1, side, side, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return split.reshape(n, d // side**2, h * side, w * side)
+
+
+@no_grad()
+def k_means(maps: Any, codes: int, rng: np.random.Generator) -> VectorQuantizer:
+    """The codebook of the vectors in maps (N, D, H, W) by Lloyd's algorithm: a quantizer whose codes forget
+    all but the last batch, with all maps in that batch."""
+    quantizer = VectorQuantizer(codes, maps.shape[1], ema=True, decay=0.0, rng=rng)
+    quantizer.restart(maps, below=np.inf, rng=rng)
+    for round in range(30):
+        quantizer(maps)
+        if round < 20:
+            quantizer.restart(maps, rng=rng)
+    return quantizer.eval()

@@ -1,0 +1,81 @@
+"""Drawing with matplotlib: one figure, one or more panels side by side, saved as a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def panels(path: Path, count: int = 1, size: tuple[float, float] = (7.4, 4.2), **more: Any) -> Iterator[Any]:
+    """`count` axes to draw on; the figure is saved at `path` after the block. `more`: of `plt.subplots`."""
+    import matplotlib  # a second of its own, spared to those who only ask for --help
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, count, figsize=size, layout="constrained", squeeze=False, **more)
+    for each in axes[0]:
+        each.spines[["top", "right"]].set_visible(False)
+    try:
+        yield axes[0]
+        figure.savefig(path, dpi=130)
+    finally:
+        plt.close(figure)
+
+
+def save_curves(
+    path: Path,
+    rows: Sequence[Mapping[str, float]],
+    columns: Mapping[str, str],
+    levels: Mapping[str, float],
+    title: str,
+    ylabel: str,
+) -> None:
+    """Columns of the metrics over the steps, by their labels, and horizontal lines to compare with."""
+    with panels(path) as (axes,):
+        for column, label in columns.items():
+            points = [(row["step"], row[column]) for row in rows if column in row]
+            if points:
+                style = (
+                    {"lw": 0.7, "alpha": 0.5} if len(points) > 200 else {"lw": 1.6, "marker": "o", "ms": 4}
+                )
+                axes.plot(*zip(*points, strict=True), label=label, **style)
+        for name, level in levels.items():
+            axes.axhline(level, color="0.45", lw=0.8, ls="--", zorder=0)
+            axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        axes.set(title=title, xlabel="step", ylabel=ylabel)
+        axes.legend(frameon=False)
+
+
+def save_two_scales(
+    path: Path, x: Sequence[float], left: Sequence[float], right: Sequence[float], level: float, **words: str
+) -> None:
+    """Two figures over the same x, each with its axis; `level` is a dashed line to compare `right` with.
+    `words` are `title`, `xlabel`, `left` and `right`."""
+    with panels(path, size=(6.4, 3.8)) as (axes,):
+        axes.plot(x, left, "o-", color="C0")
+        axes.set(xlabel=words["xlabel"], title=words["title"])
+        axes.set_ylabel(words["left"], color="C0")
+        other = axes.twinx()
+        other.plot(x, right, "s-", color="C1")
+        other.axhline(level, color="0.45", lw=0.8, ls="--")
+        other.set_ylabel(words["right"], color="C1")
+        other.set_ylim(bottom=0)
+
+
+def save_points(path: Path, points: Mapping[str, Any], ways: Any) -> None:
+    """Points (n, 2), a panel for each name; in the last panel the ways (steps, n, 2) of some from noise to
+    data."""
+    with panels(path, len(points) + 1, (14, 3.9)) as axes:
+        for each, (name, x) in zip(axes, points.items(), strict=False):
+            each.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)
+            each.set_title(name)
+        axes[-1].plot(*ways.transpose(2, 0, 1), color="C0", lw=0.6, alpha=0.6)
+        axes[-1].scatter(*ways[0].T, s=4, color="0.6", zorder=3)
+        axes[-1].scatter(*ways[-1].T, s=6, color="C3", zorder=3)
+        axes[-1].set_title("from noise (gray) to data (red)")
+        for each in axes:
+            each.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")

@@ -1,0 +1,95 @@
+"""The final table: marks, and what is expected in the quick size. And how long examples are."""
+
+import ast
+import sys
+import tokenize
+from io import StringIO
+
+import pytest
+from example_runs import EXAMPLES
+
+sys.path.insert(0, str(EXAMPLES))
+from shared.table import Figure, above, at_least, at_most, below, quick_figures, table
+
+sys.path.remove(str(EXAMPLES))
+
+LONGEST = 150  # lines of code of an example
+LONGER = {"rlhf_exact": 161, "rlhf_sentiment": 179}  # to become shorter
+
+
+@pytest.mark.parametrize(
+    ("expected", "met"),
+    [
+        (at_least(2), (False, True, True)),
+        (above(2), (False, False, True)),
+        (at_most(2), (True, True, False)),
+        (below(2), (True, False, False)),
+    ],
+    ids=str,
+)
+def test_an_expectation(expected, met):
+    assert tuple(expected.is_met(x) for x in (1.0, 2.0, 3.0)) == met
+    assert not expected.is_met(float("nan"))
+
+
+ROWS = [
+    Figure("accuracy", 0.9712, at_least(0.95), 0.995, 0.1),
+    Figure("PSNR", 23.456),
+    Figure("loss", 2.0, at_most(1.5), None, 3.0),
+]
+
+
+def test_the_table():
+    head, *rows = (line.split() for line in table(ROWS).splitlines())
+    assert head == ["measured", "expected", "met", "best", "baseline"]
+    assert rows[0] == ["accuracy", "0.9712", "≥", "0.95", "yes", "0.995", "0.1"]
+    assert rows[1] == ["PSNR", "23.46"]
+    assert rows[2] == ["loss", "2", "≤", "1.5", "NO", "3"]
+
+
+def test_rows_as_data():
+    assert ROWS[1].as_data() == {"name": "PSNR", "measured": 23.456}
+    wanted = {"name": "loss", "measured": 2.0, "expected": "≤ 1.5", "baseline": 3.0, "met": False}
+    assert ROWS[2].as_data() == wanted
+
+
+def test_in_the_quick_size_the_first_expected_figure_must_beat_its_baseline():
+    free = Figure("without a baseline", 5.0, at_least(4))
+    quick = quick_figures([ROWS[1], free, ROWS[2], ROWS[0]])
+    assert [figure.expected for figure in quick] == [None, None, below(3.0), None]
+    assert quick_figures([ROWS[0]])[0].expected == above(0.1)
+    assert quick_figures([]) == []
+
+
+# -- the examples ----------------------------------------------------------------------------------
+
+
+def code_lines(text):
+    """How many lines hold code: no docstrings, comments or blanks."""
+    docstrings, lines = set(), set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docstrings.update(range(node.lineno, node.end_lineno + 1))
+    empty = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    for token in tokenize.generate_tokens(StringIO(text).readline):
+        if token.type not in {*empty, tokenize.ENDMARKER}:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - docstrings)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_short(path):
+    text = path.read_text("utf-8")
+    assert code_lines(text) <= LONGER.get(path.stem, LONGEST) or path.parent.name == "shared"
+    assert len(text.splitlines()) <= 300
+
+
+TRAINED = [path for path in sorted(EXAMPLES.rglob("*.py")) if "Run(args" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", [p for p in TRAINED if p.parent.name != "shared"], ids=lambda p: p.stem)
+def test_every_example_that_trains_has_three_sizes(path):
+    text = path.read_text("utf-8")
+    assert "Flags(__doc__, SIZES)" in text
+    assert '"quick": ' in text
+    assert '"full": ' in text
