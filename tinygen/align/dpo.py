@@ -45,18 +45,33 @@ def dpo_loss(h: TensorLike, beta: float = 0.1, smoothing: Any = 0.0) -> Any:
 
     `smoothing` ε (a number, or one for each pair) is the probability that a label is wrong. It gives the
     conservative loss -(1 - ε) ln σ(βh) - ε ln σ(-βh) (E. Mitchell, *A note on DPO with noisy preferences*,
-    2023)."""
+    2023).
+
+    Eq.: L = -E ln σ(β h),  h = ln π(y_w|x)/π_ref(y_w|x) - ln π(y_l|x)/π_ref(y_l|x)
+        (Rafailov et al. 2023, eq. 7)
+    Held by: tests/align/test_preferences.py::test_losses_by_hand,
+        tests/align/test_preferences.py::test_the_optimum_of_dpo_is_the_optimum
+    """
     right, wrong = ops.log_sigmoid(beta * h), ops.log_sigmoid(-beta * h)
     return -np.mean((1 - smoothing) * right + smoothing * wrong)
 
 
 def ipo_loss(h: TensorLike, tau: float = 0.1) -> Any:
     """IPO's (h - 1/(2τ))², the mean over pairs. It has a finite target for the margin; DPO's loss grows the
-    margin without end when a preference is certain (Azar et al. 2023, arXiv:2310.12036)."""
+    margin without end when a preference is certain (Azar et al. 2023, arXiv:2310.12036).
+
+    Eq.: L = E (h - 1/(2β))²  (Azar et al. 2023, eq. 17)
+    Held by: tests/align/test_preferences.py::test_losses_by_hand,
+        tests/align/test_preferences.py::test_where_each_loss_is_smallest
+    """
     return np.mean(np.square(h - 1 / (2 * tau)))
 
 
 def implicit_rewards(log_probs: TensorLike, ref_log_probs: Any, beta: float) -> Any:
     """β ln(π/π_ref): the rewards for which the policy is optimal, up to a constant for each prompt (eq.
-    5)."""
+    5).
+
+    Eq.: r(x, y) = β ln π(y|x)/π_ref(y|x)  (Rafailov et al. 2023, section 4)
+    Held by: tests/align/test_preferences.py::test_the_optimum_of_dpo_is_the_optimum
+    """
     return beta * (log_probs - ref_log_probs)

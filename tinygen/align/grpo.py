@@ -22,7 +22,11 @@ def group_advantages(rewards: Array) -> Array:
     agrees teaches nothing: its advantages are exactly 0.
 
     The standard deviation divides by G; trl's is the unbiased one, which divides by G - 1. The 1e-4, as in
-    trl, is not in the paper: without it, a group that almost agrees would get huge advantages."""
+    trl, is not in the paper: without it, a group that almost agrees would get huge advantages.
+
+    Eq.: A_i = (r_i - mean(r)) / std(r)  (Shao et al. 2024, section 4.1.2)
+    Held by: tests/align/test_policy_gradient.py::test_group_advantages
+    """
     rewards = rewards - rewards[:, :1]  # equal rewards are 0 now, where r - mean(r) need not be
     centered = rewards - rewards.mean(axis=1, keepdims=True)
     return centered / (rewards.std(axis=1, keepdims=True) + 1e-4)
@@ -41,7 +45,12 @@ def grpo_loss(
     of each response, then over responses, so that each counts the same whatever its length (eq. 3).
 
     advantages (B,) has one for each response, all others are (B, T). ValueError for a response without a
-    token."""
+    token.
+
+    Eq.: J = mean over responses and tokens of min(ρ A, clip(ρ, 1-ε, 1+ε) A) - β KL
+        (Shao et al. 2024, eq. 3)
+    Held by: tests/align/test_policy_gradient.py::test_grpo_by_hand
+    """
     log_ratio = np.where(action_mask, log_probs - old_log_probs, 0.0)
     objective = surrogate(log_ratio, advantages[:, None], clip)
     penalty = k3(np.where(action_mask, log_probs, 0.0), np.where(action_mask, ref_log_probs, 0.0))

@@ -29,7 +29,11 @@ def k2(log_p: TensorLike, log_q: TensorLike) -> Any:
 
 def k3(log_p: TensorLike, log_q: TensorLike) -> Any:
     """q/p - 1 - ln q/p: unbiased, and never negative. Its mean gradient by p's parameters is the gradient of
-    KL(q ‖ p), the divergence the other way round."""
+    KL(q ‖ p), the divergence the other way round.
+
+    Eq.: k3 = (r - 1) - ln r,  r = π_ref/π  (Schulman 2020, Approximating KL divergence)
+    Held by: tests/align/test_policy_gradient.py::test_means_of_the_estimators
+    """
     log_ratio = log_q - log_p
     return np.expm1(log_ratio) - log_ratio
 
@@ -42,7 +46,11 @@ def kl_rewards(
     which would reward the policy for leaving the reference.
 
     The arguments but the scores are (B, T), and so is the result, which is 0 outside the mask. The mean of a
-    row's sum is E[score] - β KL(π ‖ π_ref)."""
+    row's sum is E[score] - β KL(π ‖ π_ref).
+
+    Eq.: R = r(x, y) - β ln π(y|x)/π_ref(y|x)  (Ouyang et al. 2022, eq. 2)
+    Held by: tests/align/test_policy_gradient.py::test_the_penalty_in_the_reward_is_the_divergence_in_the_objective
+    """
     rewards = np.where(action_mask, -beta * k1(log_probs, ref_log_probs), 0.0)
     rewards[np.arange(len(rewards)), last_true(action_mask)] += scores
     return rewards

@@ -40,7 +40,11 @@ class LoRALinear(Module):
     A starts uniform within ±1/sqrt(in), as in peft and in the authors' code; section 4.1 has a normal
     distribution of no stated width. `dropout` is the dropout rate of the adapter's input.
 
-    Raises ValueError for an impossible rank, alpha or dropout."""
+    Raises ValueError for an impossible rank, alpha or dropout.
+
+    Eq.: h = W x + (alpha / r) B A x  (Hu et al. 2021, section 4.1)
+    Held by: tests/align/test_lora.py::test_the_definition
+    """
 
     def __init__(self, base: Linear, rank: int, alpha: float, dropout: float = 0.0, *, rng: RNGLike) -> None:
         require_possible(base, rank, alpha, dropout)

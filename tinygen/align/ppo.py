@@ -32,7 +32,12 @@ def gae(
 
         δ_t = r_t + γ V_{t+1} - V_t,    A_t = Σ_k (γλ)^k δ_{t+k},    the return is A_t + V_t
 
-    With λ = 1, A_t is the discounted sum of all rewards from r_t on, minus V_t; with λ = 0, it is δ_t."""
+    With λ = 1, A_t is the discounted sum of all rewards from r_t on, minus V_t; with λ = 0, it is δ_t.
+
+    Eq.: A_t = Σ_l (γλ)^l δ_{t+l},  δ_t = r_t + γ V_{t+1} - V_t  (Schulman et al. 2016, eq. 16)
+    Held by: tests/align/test_policy_gradient.py::test_gae_is_its_definition,
+        tests/align/test_policy_gradient.py::test_the_two_ends_of_lambda
+    """
     delta = rewards + gamma * np.where(ends, 0.0, values[:, 1:]) - values[:, :-1]
     advantages = np.zeros_like(delta)
     advantage = np.zeros_like(delta[:, 0])
@@ -60,7 +65,12 @@ def surrogate(log_ratio: Any, advantages: Array, clip: float) -> Any:
     A min(ρ, 1 + ε) where A >= 0, and A max(ρ, 1 - ε) where A < 0.
 
     The bounds apply to ln ρ: ρ itself may exceed float32's range, and where it is clipped its gradient must
-    be 0, not inf · 0 = NaN."""
+    be 0, not inf · 0 = NaN.
+
+    Eq.: L_CLIP = min(ρ A, clip(ρ, 1 - ε, 1 + ε) A),  ρ = π/π_old  (Schulman et al. 2017, eq. 7)
+    Held by: tests/align/test_edges.py::test_surrogate_is_the_papers,
+        tests/align/test_policy_gradient.py::test_the_clip_by_hand
+    """
     low = math.log1p(-clip) if clip < 1 else -math.inf
     upper, lower = np.minimum(log_ratio, math.log1p(clip)), np.maximum(log_ratio, low)
     return advantages * np.exp(np.where(advantages >= 0, upper, lower))

@@ -21,7 +21,12 @@ from tinygen.types import Mask, TensorLike
 def leave_one_out(rewards: Array) -> Array:
     """The advantages R - b of K responses to each prompt: rewards (B, K) -> (B, K).
 
-    Raises ValueError for K = 1: there is no other response to compare with."""
+    Raises ValueError for K = 1: there is no other response to compare with.
+
+    Eq.: b_i = Σ_{j ≠ i} r_j / (k - 1)  (Kool et al. 2019, section 3)
+    Held by: tests/align/test_policy_gradient.py::test_leave_one_out_by_hand,
+        tests/align/test_policy_gradient.py::test_the_mean_with_leave_one_out_is_the_gradient
+    """
     k = rewards.shape[1]
     if k < 2:
         raise ValueError("leave_one_out compares a response with others to its prompt: rewards need K >= 2")
@@ -34,6 +39,10 @@ def reinforce_loss(log_probs: TensorLike, advantages: Array, action_mask: Mask) 
 
     Minus its gradient is an unbiased estimate of the gradient of E_π[R]; its value has no meaning. For the
     objective with a KL penalty, R = score - β ln(π/π_ref) is a constant here: the gradient through its
-    logarithm has mean 0."""
+    logarithm has mean 0.
+
+    Eq.: ∇J = E[(r - b) ∇ ln π(y|x)]  (Williams 1992, theorem 1)
+    Held by: tests/align/test_policy_gradient.py::test_the_mean_of_reinforce_is_the_gradient
+    """
     require_bools(action_mask)
     return -np.mean(advantages * np.where(action_mask, log_probs, 0.0).sum(axis=1))

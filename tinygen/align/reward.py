@@ -67,7 +67,11 @@ class RewardModel(nn.Module):
 
 
 def pairwise_loss(chosen: TensorLike, rejected: TensorLike) -> Any:
-    """-ln σ(r(chosen) - r(rejected)), the mean over pairs (B,)."""
+    """-ln σ(r(chosen) - r(rejected)), the mean over pairs (B,).
+
+    Eq.: L = -E ln σ(r(x, y_w) - r(x, y_l))  (Ouyang et al. 2022, eq. 1)
+    Held by: tests/align/test_preferences.py::test_the_loss_of_a_pair_by_hand
+    """
     return -np.mean(ops.log_sigmoid(chosen - rejected))
 
 

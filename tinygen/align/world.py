@@ -91,7 +91,11 @@ def draw_responses(log_probs: Floats, prompt: Ids, *, rng: RNGLike) -> Ids:
 
 def preference(a: Any, b: Any, temperature: float = 1.0) -> Any:
     """Bradley & Terry's probability that a response of reward a is preferred to one of reward b:
-    σ((a - b)/temperature)."""
+    σ((a - b)/temperature).
+
+    Eq.: p(y_w ≻ y_l | x) = σ(r(x, y_w) - r(x, y_l))  (Rafailov et al. 2023, eq. 1)
+    Held by: tests/align/test_world.py::test_preferences_are_bradley_terry
+    """
     return 1 / (1 + np.exp((np.asarray(b) - a) / temperature))
 
 
@@ -120,7 +124,11 @@ def total_variation(log_p: TensorLike, log_q: TensorLike) -> float:
 
 def optimum(ref_log_probs: Any, rewards: TensorLike, beta: float) -> Floats:
     """ln π*, the best policy for E[r] - β KL(π ‖ π_ref): (N, R). It also minimizes DPO's loss, if preferences
-    follow these rewards and every pair is compared often enough."""
+    follow these rewards and every pair is compared often enough.
+
+    Eq.: π*(y|x) = π_ref(y|x) exp(r(x, y)/β) / Z(x)  (Rafailov et al. 2023, eq. 4)
+    Held by: tests/align/test_world.py::test_no_policy_beats_the_optimum
+    """
     return log_normalize(np.asarray(ref_log_probs, np.float64) + np.asarray(rewards) / beta)
 
 

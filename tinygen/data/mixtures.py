@@ -94,7 +94,11 @@ class Mixture:
 
     def eps(self, x: Any, alpha: float, sigma: float) -> Any:
         """E[ε | x_t = x], (N, D): what the best model predicts of the noise in the points x (N, D). It is
-        -sigma times the score of x_t (Tweedie's formula: Efron 2011)."""
+        -sigma times the score of x_t (Tweedie's formula: Efron 2011).
+
+        Eq.: E[ε | x_t] = -σ_t ∇ ln p(x_t)  (Efron 2011, section 1)
+        Held by: tests/data/test_mixtures.py::test_denoisers_are_conditional_means
+        """
         return -sigma * self.diffused(alpha, sigma).score(x)
 
     def x0(self, x: Any, alpha: float, sigma: float) -> Any:

@@ -95,7 +95,12 @@ def step_bits(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: An
 
 def step_divergence(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: Any) -> Any:
     """KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) in each entry (B, ...), in nats: of two normal
-    distributions whose means differ only by the difference of x_0 and the model's x_0."""
+    distributions whose means differ only by the difference of x_0 and the model's x_0.
+
+    Eq.: KL(N(μ, σ²) ‖ N(m, s²)) = ln(s/σ) + (σ² + (μ - m)²) / (2 s²) - 1/2
+        (Ho et al. 2020, eq. 5, the terms L_{t-1})
+    Held by: tests/diffusion/test_bound.py::test_divergence_is_the_integral
+    """
     s = process.schedule
     ratio = coefficient(s.log_small, t, x0) - log_variance
     difference = coefficient(s.posterior_from_x0, t, x0) * (x0 - x0_hat)
@@ -104,7 +109,11 @@ def step_divergence(process: Process, x0: Array, t: Any, x0_hat: Any, log_varian
 
 def log_likelihood(x: Array, mean: Any, log_variance: Any, levels: int | None) -> Any:
     """ln of the density of N(mean, exp(log_variance)) at x (B, ...), where levels is None; else ln of the
-    probability of the level x."""
+    probability of the level x.
+
+    Eq.: p(x_0 | x_1) = ∫ N(x; μ, σ²) dx over the interval around the level x_0  (Ho et al. 2020, eq. 13)
+    Held by: tests/diffusion/test_bound.py::test_levels_share_all_of_the_probability
+    """
     inverse_std = np.exp(-0.5 * log_variance)
     if levels is None:
         return -0.5 * (np.square((x - mean) * inverse_std) + log_variance + math.log(2 * math.pi))

@@ -22,14 +22,23 @@ from tinygen.types import TensorLike
 def guide(conditional: Any, unconditional: Any, scale: float) -> Any:
     """Classifier-free guidance: from the prediction without the condition through the one with it, and beyond
     (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, where the weight w is scale - 1). Scale 1 is `conditional`
-    and 0 is `unconditional`, to the bit."""
+    and 0 is `unconditional`, to the bit.
+
+    Eq.: ε̂ = ε(x_t) + scale · (ε(x_t, y) - ε(x_t))  (Ho & Salimans 2022, eq. 6, with w = scale - 1)
+    Held by: tests/diffusion/test_guidance.py::test_guide,
+        tests/diffusion/test_guidance.py::test_guided_gaussians
+    """
     return scale * conditional + (1 - scale) * unconditional
 
 
 def rescale_guidance(guided: Any, conditional: Any, phi: float) -> Any:
     """The guided prediction (B, ...), with the standard deviation of each example brought back toward that of
     the conditional one: all the way at phi = 1, not at all at 0 (Lin et al. 2024, arXiv:2305.08891, eq. 15
-    and 16). Large guidance scales make predictions too large, and pictures overexposed."""
+    and 16). Large guidance scales make predictions too large, and pictures overexposed.
+
+    Eq.: ε̂' = φ ε̂ · std(ε(x_t, y)) / std(ε̂) + (1 - φ) ε̂  (Lin et al. 2024, eq. 15 and 16)
+    Held by: tests/diffusion/test_guidance.py::test_rescaled_guidance
+    """
     axes = tuple(range(1, guided.ndim))
     wanted, present = (np.std(p, axis=axes, keepdims=True) for p in (conditional, guided))
     return phi * (guided * (wanted / present)) + (1 - phi) * guided
@@ -89,7 +98,11 @@ def classifier_guidance(
     root. Where α_t = 0, x_t says nothing of y, and the prediction stays as it is.
 
     The process is the one that is sampled, respaced or not. Raises ValueError for the number of a step that
-    it does not have."""
+    it does not have.
+
+    Eq.: ε̂ = ε - scale · σ_t ∇ ln p(y | x_t)  (Dhariwal & Nichol 2021, algorithm 2)
+    Held by: tests/diffusion/test_guidance.py::test_the_exact_classifier_makes_a_model_of_one_class
+    """
     numbers = process.schedule.timesteps
 
     def guided_model(x: TensorLike, t: Any) -> Any:

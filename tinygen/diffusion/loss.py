@@ -22,7 +22,11 @@ def min_snr(process: Process, gamma: float = 5.0) -> Floats:
     signal-to-noise ratio α_t²/σ_t², capped at `gamma` (Hang et al. 2023, arXiv:2303.09556).
 
     Without the cap, steps near the data, where the ratio is in the thousands, would dominate; with the plain
-    loss of ε, steps near pure noise do."""
+    loss of ε, steps near pure noise do.
+
+    Eq.: w_t = min(α_t²/σ_t², γ) of the error of x_0  (Hang et al. 2023, arXiv:2303.09556)
+    Held by: tests/diffusion/test_loss.py::test_min_snr_is_one_loss_whatever_is_predicted
+    """
     s = process.schedule
     snr: Floats = np.square(s.alpha[1:] / s.sigma[1:])
     error_ratio = {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}  # squared error of that, by that of x_0
@@ -41,7 +45,12 @@ def loss_at(
     """The mean of (model(x_t, t) - target)² over everything, for data x0 (B, ...), steps t (B,) and noise eps
     (B, ...); times weights[t], if there are `weights` (T + 1,). The model gets x_t as an array and the
     numbers of the steps (B,); what it returns has the shape of x0, and if that is a Tensor, so is the
-    loss."""
+    loss.
+
+    Eq.: L = E |ε - ε_θ(α_t x_0 + σ_t ε, t)|²  (Ho et al. 2020, eq. 14)
+    Held by: tests/diffusion/test_loss.py::test_by_hand,
+        tests/diffusion/test_loss.py::test_floor_for_gaussian_data
+    """
     prediction = model(process.diffuse(x0, t, eps), process.schedule.timesteps[t])
     target = process.target(x0, eps, t)
     if weights is None:
@@ -82,7 +91,11 @@ def hybrid_loss_at(
     the C of x_t, the second half for the variance. The bound is estimated as T times the mean of the terms of
     these steps.
 
-    The bound trains the variance alone: it takes the prediction as a constant. For `levels` see `bound`."""
+    The bound trains the variance alone: it takes the prediction as a constant. For `levels` see `bound`.
+
+    Eq.: L_hybrid = L_simple + λ L_vlb  (Nichol & Dhariwal 2021, eq. 16)
+    Held by: tests/diffusion/test_bound.py::test_hybrid_loss
+    """
     x = process.diffuse(x0, t, eps)
     prediction, fraction = split_variance(model(x, process.schedule.timesteps[t]), x, "learned")
     x0_hat, _ = process.x0_and_eps(detach(prediction), x, t)

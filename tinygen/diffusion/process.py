@@ -51,21 +51,35 @@ class Process:
     # -- into noise --------------------------------------------------------------------------------
 
     def step(self, x: Array, t: Any, eps: Array) -> Array:
-        """x_t from x = x_{t-1}, with the standard normal noise eps (B, ...) of this step."""
+        """x_t from x = x_{t-1}, with the standard normal noise eps (B, ...) of this step.
+
+        Eq.: q(x_t | x_{t-1}) = N(√(1 - β_t) x_{t-1}, β_t)  (Ho et al. 2020, eq. 2)
+        Held by: tests/diffusion/test_process.py::test_one_step_of_hand
+        """
         beta = self.schedule.beta
         return coefficient(np.sqrt(1 - beta), t, x) * x + coefficient(np.sqrt(beta), t, x) * eps
 
     def diffuse(self, x0: Array, t: Any, eps: Array) -> Array:
         """A sample of q(x_t | x_0) in one step: α_t x_0 + σ_t ε. `eps` (B, ...) is standard normal, the
         combined noise of steps 1 ... t. Both factors are roots of ᾱ_t and 1 - ᾱ_t; some slides have one
-        without the root, and then the variance of x_t is not 1 where the variance of x_0 is."""
+        without the root, and then the variance of x_t is not 1 where the variance of x_0 is.
+
+        Eq.: q(x_t | x_0) = N(√ᾱ_t x_0, 1 - ᾱ_t)  (Ho et al. 2020, eq. 4)
+        Held by: tests/diffusion/test_process.py::test_step_by_step_is_one_shot
+        """
         s = self.schedule
         return coefficient(s.alpha, t, x0) * x0 + coefficient(s.sigma, t, x0) * eps
 
     # -- and back ----------------------------------------------------------------------------------
 
     def posterior(self, x0: Array, x: Array, t: Any) -> tuple[Array, Array]:
-        """Mean (B, ...) and variance, which broadcasts with it, of x_{t-1} given x = x_t and x_0."""
+        """Mean (B, ...) and variance, which broadcasts with it, of x_{t-1} given x = x_t and x_0.
+
+        Eq.: q(x_{t-1} | x_t, x_0) = N(√ᾱ_{t-1} β_t/(1-ᾱ_t) x_0 + √(1-β_t) (1-ᾱ_{t-1})/(1-ᾱ_t) x_t,
+            (1-ᾱ_{t-1})/(1-ᾱ_t) β_t)  (Ho et al. 2020, eq. 6 and 7)
+        Held by: tests/diffusion/test_process.py::test_posterior_is_gaussian_conditioning,
+            tests/diffusion/test_process.py::test_posterior_is_bayes_rule
+        """
         s = self.schedule
         mean = coefficient(s.posterior_from_x0, t, x) * x0 + coefficient(s.posterior_from_x, t, x) * x
         return mean, coefficient(s.posterior_variance, t, x)
@@ -75,7 +89,12 @@ class Process:
         return (x - coefficient(self.schedule.alpha, t, x) * x0) / coefficient(self.schedule.sigma, t, x)
 
     def target(self, x0: Array, eps: Array, t: Any) -> Array:
-        """What the model should predict for x_t = α_t x_0 + σ_t ε."""
+        """What the model should predict for x_t = α_t x_0 + σ_t ε.
+
+        Eq.: v = α_t ε - σ_t x_0  (Salimans & Ho 2022, section 4)
+        Held by: tests/diffusion/test_process.py::test_v_is_a_rotation,
+            tests/diffusion/test_process.py::test_x0_and_eps_undo_target
+        """
         if self.predicts == "eps":
             return eps
         if self.predicts == "x0":
@@ -103,7 +122,11 @@ class Process:
         data N(0, 1). For other data of variance at most 1 the right one lies between (Ho et al., section
         3.2). So with "learned" the model interpolates between the two logarithms by `fraction` (B, ...): -1
         is the posterior's, 1 is β_t (Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.1). At t = 1, where
-        the posterior has variance 0, "small" and "large" are the posterior's at t = 2."""
+        the posterior has variance 0, "small" and "large" are the posterior's at t = 2.
+
+        Eq.: ln Σ = f ln β_t + (1 - f) ln β̃_t,  f = (fraction + 1) / 2  (Nichol & Dhariwal 2021, eq. 15)
+        Held by: tests/diffusion/test_bound.py::test_learned_lies_between
+        """
         small = coefficient(self.schedule.log_small, t, x)
         if variance == "small":
             return small

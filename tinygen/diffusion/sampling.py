@@ -72,7 +72,11 @@ def ancestral_step(
 ) -> Array:
     """A draw of x_{t-1} given x = x_t: the mean of the posterior at the model's x_0, plus noise. Its variance
     is the posterior's ("small"), β_t ("large"), or the model's, which then makes 2C channels of the C of x
-    ("learned"; `Process.log_variance`). The last step, t = 1, adds no noise."""
+    ("learned"; `Process.log_variance`). The last step, t = 1, adds no noise.
+
+    Eq.: x_{t-1} = μ̃_t(x_t, x̂_0) + √Σ_t z,  z ~ N(0, 1)  (Ho et al. 2020, algorithm 2)
+    Held by: tests/diffusion/test_sampling.py::test_ancestral_step_is_gaussian_conditioning
+    """
     x0, _, log_variance = predict(process, model, x, t, clip, variance)
     mean, _ = process.posterior(x0, x, t)
     if t == 1:
@@ -113,7 +117,12 @@ def ddim_step(
     noise replaces a part of that ε; its variance is η² times the posterior's (eq. 12 and 16). With eta = 0
     nothing is drawn, with 1 this is `ancestral_step` with the small variance.
 
-    Raises ValueError for eta outside [0, 1], or above 0 without a generator."""
+    Raises ValueError for eta outside [0, 1], or above 0 without a generator.
+
+    Eq.: x_{t-1} = α_{t-1} x̂_0 + √(σ_{t-1}² - η² β̃_t) ε̂ + η √β̃_t z  (Song et al. 2020, eq. 12 and 16)
+    Held by: tests/diffusion/test_sampling.py::test_ddim_step_is_the_exact_affine_map,
+        tests/diffusion/test_sampling.py::test_ddim_with_eta_1_is_ancestral_sampling
+    """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be within [0, 1], got {eta}")
     x0, eps, _ = predict(process, model, x, t, clip)

@@ -13,6 +13,11 @@ from 0: at step t they are given the number t - 1 (`timesteps`), as in the code 
 trained elsewhere or earlier mean the same here.
 
 All is in float64: ᾱ is a product of up to thousands of factors, and 1 - ᾱ near the data is tiny.
+
+Eq.: x_t = α_t x_0 + σ_t ε,  α_t = √ᾱ_t,  σ_t = √(1 - ᾱ_t),  ᾱ_t = (1 - β_1) … (1 - β_t)
+    (Ho et al. 2020, eq. 4)
+Held by: tests/diffusion/test_schedule.py::test_what_follows_from_beta,
+    tests/diffusion/test_process.py::test_step_by_step_is_one_shot
 """
 
 from __future__ import annotations
@@ -136,7 +141,11 @@ def sqrt_linear(steps: int, first: float = 0.0015, last: float = 0.0195) -> Sche
 
 def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedule:
     """ᾱ falls as a squared cosine, slowly at both ends (Nichol & Dhariwal 2021, eq. 17). `offset` keeps the
-    first β from being too small to matter; β is at most `largest`, which the last step would exceed."""
+    first β from being too small to matter; β is at most `largest`, which the last step would exceed.
+
+    Eq.: ᾱ_t = f(t) / f(0),  f(t) = cos²(π/2 · (t/T + s) / (1 + s))  (Nichol & Dhariwal 2021, eq. 17)
+    Held by: tests/diffusion/test_schedule.py::test_cosine_is_the_papers_formula
+    """
 
     def f(time: Any) -> Any:
         return np.square(np.cos((time + offset) / (1 + offset) * (math.pi / 2)))

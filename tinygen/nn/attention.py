@@ -104,7 +104,12 @@ class MultiHeadAttention(Heads):
     One projection gives queries, keys and values side by side, as in GPT-2; a second one mixes the heads.
     `dropout` drops attention weights in training; `use_rotary` turns queries and keys by their positions
     (`rope.py`); with `bias`, all linear layers have one, or without `qkv_bias` the last one only. Raises
-    ValueError when the heads do not divide the channels."""
+    ValueError when the heads do not divide the channels.
+
+    Eq.: MultiHead(x) = Concat(head_1, …, head_h) W_O,  head_i = Attention(x W_Q, x W_K, x W_V)
+        (Vaswani et al. 2017, section 3.2.2)
+    Held by: tests/nn/test_attention.py::test_self_attention_by_hand
+    """
 
     def __init__(
         self,

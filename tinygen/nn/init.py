@@ -50,7 +50,11 @@ def fan_in_uniform(shape: Shape, fan_in: int, *, rng: RNGLike) -> Float32s:
 
 
 def xavier_uniform(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Float32s:
-    """Uniform within ±gain·sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16)."""
+    """Uniform within ±gain·sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16).
+
+    Eq.: W ~ U(-a, a),  a = gain √(6 / (fan_in + fan_out))  (Glorot & Bengio 2010, eq. 16)
+    Held by: tests/nn/test_init.py::test_uniform_draws_have_their_range_and_variance
+    """
     return uniform(shape, gain * math.sqrt(6 / sum(fans(shape))), rng=rng)
 
 
@@ -66,7 +70,12 @@ def kaiming_uniform(shape: Shape, *, rng: RNGLike) -> Float32s:
 
 def kaiming_normal(shape: Shape, mode: str = "fan_in", *, rng: RNGLike) -> Float32s:
     """Normal with variance 2 / fan_in, which keeps signals through ReLUs (He et al. 2015, eq. 10), or
-    2 / fan_out with `mode="fan_out"`, which keeps gradients (eq. 14)."""
+    2 / fan_out with `mode="fan_out"`, which keeps gradients (eq. 14).
+
+    Eq.: W ~ N(0, 2 / fan_in)  (He et al. 2015, eq. 10)
+    Held by: tests/nn/test_init.py::test_normal_draws_have_their_variance,
+        tests/nn/test_init.py::test_kaiming_keeps_the_signal_through_relu_layers
+    """
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f'kaiming_normal: mode must be "fan_in" or "fan_out", got {mode!r}')
     fan_in, fan_out = fans(shape)

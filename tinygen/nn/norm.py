@@ -74,7 +74,12 @@ class BatchNorm(Module):
     convention: running = (1 - momentum)·running + momentum·batch, with the unbiased variance.
     Evaluation uses the running ones (Algorithm 2).
 
-    Raises ValueError in training when there is only one value per channel: its variance is 0."""
+    Raises ValueError in training when there is only one value per channel: its variance is 0.
+
+    Eq.: running ← (1 - momentum) running + momentum · batch
+        (Ioffe & Szegedy 2015, algorithm 2, as PyTorch counts momentum)
+    Held by: tests/nn/test_layers.py::test_batch_norm_keeps_unbiased_running_statistics_by_torch_s_momentum
+    """
 
     running_mean: Tensor
     running_var: Tensor

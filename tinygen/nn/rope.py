@@ -19,7 +19,12 @@ from tinygen.types import ValueAndRules
 
 def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
     """x (..., T, d), d even, at positions start, start + 1, ...: pair i at position t is turned by the
-    angle t·base^(-2i/d) (eq. 34, with eq. 15 for the angles)."""
+    angle t·base^(-2i/d) (eq. 34, with eq. 15 for the angles).
+
+    Eq.: (x_{2i}, x_{2i+1}) is turned by the angle t · base^(-2i/d)  (Su et al. 2021, eq. 34 and 15)
+    Held by: tests/nn/test_attention.py::test_rotary_turns_pair_i_by_t_times_base_to_the_minus_2i_over_d,
+        tests/nn/test_attention.py::test_rotary_products_depend_on_the_distance_only
+    """
     t, d = x.shape[-2:]
     if d % 2:
         raise ValueError(f"rotary positions turn pairs of entries: an even head size is needed, got {d}")

@@ -46,7 +46,12 @@ def leaky_relu(x: Array, slope: float = 0.01) -> ValueAndRules:
 def gelu(x: Array, approximate: str = "none") -> ValueAndRules:
     """x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 
-    `approximate="tanh"` is their formula with tanh, which GPT-2 uses; it differs by up to 5e-4."""
+    `approximate="tanh"` is their formula with tanh, which GPT-2 uses; it differs by up to 5e-4.
+
+    Eq.: gelu(x) = x Φ(x), or x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))  (Hendrycks & Gimpel 2016, section 2)
+    Held by: tests/ops/test_elementwise.py::test_gelu_and_silu_are_x_times_a_distribution_function,
+        tests/ops/test_elementwise.py::test_the_two_gelus_differ_by_at_most_5e_4
+    """
     if approximate == "none":
         cdf = 0.5 * (1 + erf(x * math.sqrt(0.5)))
         return x * cdf, lambda g: g * (cdf + x * (np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))

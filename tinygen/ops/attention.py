@@ -34,7 +34,12 @@ def attention(
     look nowhere gets 0. `dropout` is the probability of dropping a weight, by `seed`.
 
     Raises TypeError for a mask that is not of bools: elsewhere masks are added to the scores, 0 where a query
-    may look and -inf where not, which as bools say the opposite."""
+    may look and -inf where not, which as bools say the opposite.
+
+    Eq.: Attention(q, k, v) = softmax(q kᵀ / √d) v  (Vaswani et al. 2017, eq. 1)
+    Held by: tests/nn/test_attention.py::test_self_attention_by_hand,
+        tests/ops/test_attention.py::test_no_gradient_reaches_the_future
+    """
     if mask is not None and getattr(mask, "dtype", None) != np.dtype(bool):
         kind = getattr(mask, "dtype", type(mask).__name__)
         raise TypeError(

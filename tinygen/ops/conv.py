@@ -139,7 +139,12 @@ def conv2d(
 
     `stride`, `padding` (zeros on both sides) and `dilation` are one number, or one for each axis. The
     channels are cut into `groups`, each convolved by itself. Raises ValueError when shapes and numbers do
-    not fit."""
+    not fit.
+
+    Eq.: y[n, o, i, j] = Σ_{c, k, l} w[o, c, k, l] x[n, c, i·s + k·d - p, j·s + l·d - p] + b[o]
+        (Goodfellow et al. 2016, eq. 9.6 and 9.8)
+    Held by: tests/ops/test_conv.py::test_the_definition
+    """
     return conv_nd("conv2d", x, weight, bias, geometry_of("conv2d", 2, stride, padding, dilation, groups))
 
 

@@ -173,7 +173,12 @@ def lstm(
     reverse: bool = False,
 ) -> ValueAndRules:
     """As `rnn`, with `lstm_cell`: x (B, T, 4H), weight (4H, H), bias (4H) in the order i, f, g, o; the state
-    is h and c. Returns every h (B, T, H), the last h and the last c."""
+    is h and c. Returns every h (B, T, H), the last h and the last c.
+
+    Eq.: c' = f c + i g,  h' = o tanh(c'),  i, f, o = σ(W x + U h + b),  g = tanh(W x + U h + b)
+        (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
+    Held by: tests/ops/test_recurrent.py::test_lstm_by_hand
+    """
     return over_time(lstm_cell, 4, x, weight, bias, (h, c), lengths, reverse)
 
 
@@ -181,5 +186,10 @@ def lstm(
 def gru(
     x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
 ) -> ValueAndRules:
-    """As `rnn`, with `gru_cell`: x (B, T, 3H), weight (3H, H), bias (3H) in the order r, z, n."""
+    """As `rnn`, with `gru_cell`: x (B, T, 3H), weight (3H, H), bias (3H) in the order r, z, n.
+
+    Eq.: h' = (1 - z) n + z h,  n = tanh(W x + b + r (U h + c)),  r, z = σ(W x + U h + b)
+        (Cho et al. 2014, in PyTorch's form)
+    Held by: tests/ops/test_recurrent.py::test_gru_by_hand
+    """
     return over_time(gru_cell, 3, x, weight, bias, (h,), lengths, reverse)

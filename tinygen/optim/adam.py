@@ -21,7 +21,12 @@ class Adam(Optimizer):
 
     m and v are running means of the gradient g and of g². Both start at 0; m_hat and v_hat correct for that.
     t counts the steps in which this parameter had a gradient. `weight_decay` adds weight_decay·p to the
-    gradient, which Adam then rescales: see `AdamW`."""
+    gradient, which Adam then rescales: see `AdamW`.
+
+    Eq.: p ← p - lr m̂ / (√v̂ + eps),  m̂ = m / (1 - β1^t),  v̂ = v / (1 - β2^t)
+        (Kingma & Ba 2015, algorithm 1)
+    Held by: tests/optim/test_optim.py::test_two_adam_steps_by_hand
+    """
 
     decoupled = False  # whether the weight decay is AdamW's
 
@@ -76,7 +81,11 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: p shrinks by the factor 1 - lr·weight_decay at each step, whatever
     the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2, with lr = η_t α and
-    weight_decay = λ/α, as in PyTorch)."""
+    weight_decay = λ/α, as in PyTorch).
+
+    Eq.: p ← (1 - lr λ) p - lr m̂ / (√v̂ + eps)  (Loshchilov & Hutter 2019, algorithm 2)
+    Held by: tests/optim/test_optim.py::test_adamw_decay_is_a_factor_whatever_the_gradient
+    """
 
     decoupled = True
 

@@ -17,7 +17,11 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float | Tensor:
 
     Returns the norm before clipping. A norm that is NaN or infinite changes nothing: the caller should look
     at it and not take the step. On a GPU the norm is a Tensor there, so that nothing waits for it until
-    float(norm) does."""
+    float(norm) does.
+
+    Eq.: g ← g · max_norm / |g| where |g| > max_norm  (Pascanu et al. 2013, algorithm 1)
+    Held by: tests/optim/test_optim.py::test_clipping_scales_all_gradients_by_the_same_factor
+    """
     params = [p for p in params if p.grad is not None]
     if fused.are_on_gpu([p.grad for p in params]):
         return fused.clip_on_gpu(params, max_norm)

@@ -20,7 +20,11 @@ class EMA:
     with the last ones.
 
     With `warmup`, d = min(decay, (1 + n)/(10 + n)) at the n-th update (n = 1, 2, ...), so that the initial
-    weights are soon forgotten. Buffers are not averaged."""
+    weights are soon forgotten. Buffers are not averaged.
+
+    Eq.: θ̄ ← d θ̄ + (1 - d) θ  (Polyak & Juditsky 1992; Tarvainen & Valpola 2017, section 2)
+    Held by: tests/optim/test_optim.py::test_ema_without_warmup_is_a_geometric_sum
+    """
 
     def __init__(self, model: Module, decay: float = 0.9999, warmup: bool = True) -> None:
         if not 0 <= decay <= 1:

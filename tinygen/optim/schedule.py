@@ -8,7 +8,11 @@ import math
 def warmup_cosine(step: int, lr: float, min_lr: float, warmup: int, decay_steps: int) -> float:
     """The learning rate at `step` (0, 1, ...): lr·(step + 1)/(warmup + 1) during the first `warmup` steps,
     then half a cosine down to `min_lr` at `decay_steps` (Loshchilov & Hutter 2016, arXiv:1608.03983,
-    eq. 5), and `min_lr` from there on."""
+    eq. 5), and `min_lr` from there on.
+
+    Eq.: lr_t = lr_min + (lr - lr_min) (1 + cos(π t/T)) / 2  (Loshchilov & Hutter 2017, eq. 5)
+    Held by: tests/optim/test_optim.py::test_warmup_cosine_at_its_corners
+    """
     if not 0 <= warmup < decay_steps:
         raise ValueError(f"warmup must be in [0, decay_steps), got {warmup} and {decay_steps}")
     if step < warmup:

@@ -15,7 +15,11 @@ from tinygen.tensor import Array, Tensor
 
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's momentum (Sutskever et al. 2013,
-    section 2), in PyTorch's form: m is the momentum buffer, and starts at 0."""
+    section 2), in PyTorch's form: m is the momentum buffer, and starts at 0.
+
+    Eq.: v ← μ v + g,  p ← p - lr v  (Sutskever et al. 2013, eq. 1 and 2, as PyTorch writes it)
+    Held by: tests/optim/test_optim.py::test_sgd_momentum_and_nesterov_by_hand
+    """
 
     def __init__(
         self,

@@ -56,6 +56,9 @@ def filtered_probs(
 
     They apply in this order, as in the usual libraries. ValueError outside these ranges, and for
     logits with NaN or +inf, or a row of nothing but -inf.
+
+    Eq.: p_i ∝ exp(x_i / temperature)  (Ackley, Hinton & Sejnowski 1985)
+    Held by: tests/text/test_decoding.py::test_temperature_is_a_power
     """
     if not 0 < temperature < math.inf:
         advice = "; for the most probable token use greedy(logits)" if temperature == 0 else ""
@@ -129,6 +132,9 @@ def perplexity(nll_mean: float) -> float:
     they mean that.
 
     V for a model that knows nothing, 1 for one that knows everything; ValueError below 0.
+
+    Eq.: PPL = exp(-1/T Σ_t ln p(w_t | w_<t))  (Jelinek et al. 1977)
+    Held by: tests/text/test_decoding.py::test_perplexity
     """
     if not nll_mean >= 0:
         raise ValueError(

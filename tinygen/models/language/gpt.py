@@ -164,7 +164,11 @@ class GPT(nn.Module):
     def flops_per_token(self) -> int:
         """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of
         every weight that is in a product, and of attention (Chowdhery et al. 2022, arXiv:2204.02311, appendix
-        B). Embeddings are looked up: they count only where the weight is the last projection's too."""
+        B). Embeddings are looked up: they count only where the weight is the last projection's too.
+
+        Eq.: 6 N + 12 L T C, forward and backward  (Chowdhery et al. 2022, appendix B)
+        Held by: tests/models/language/test_gpt.py::test_flops_per_token
+        """
         c = self.config
         weights = self.num_parameters() - self.wpe.weight.size
         if not c.tie_weights:

@@ -33,7 +33,12 @@ from tinygen.types import TensorLike
 
 
 def reparameterize(mean: TensorLike, logvar: TensorLike, *, rng: RNGLike) -> Any:
-    """A draw from N(mean, exp(logvar)), differentiable in both: mean + exp(logvar/2)·ε."""
+    """A draw from N(mean, exp(logvar)), differentiable in both: mean + exp(logvar/2)·ε.
+
+    Eq.: z = μ + σ ε,  ε ~ N(0, 1)  (Kingma & Welling 2014, eq. 4)
+    Held by: tests/models/pictures/test_vae.py::test_moments_of_the_draw,
+        tests/models/pictures/test_vae.py::test_the_draw_is_differentiable
+    """
     like = mean.data.astype(np.float32, copy=False)
     eps = noise_like(like, as_generator(rng)).astype(mean.dtype, copy=False)
     return mean + np.exp(0.5 * logvar) * eps
@@ -128,7 +133,12 @@ class VAE(nn.Module):
     `data` is the number of pixels D, `hidden` the width of the hidden layers, `latent` the numbers of a code,
     Z. `pixels` is "bernoulli" or "gaussian". `beta` is the weight of the KL (Higgins et al. 2017, β-VAE): at
     1 the loss is the negative lower bound. Far below 1 the codes keep more of the picture, but no longer fill
-    p(z), so that a code drawn from p(z) decodes to no picture."""
+    p(z), so that a code drawn from p(z) decodes to no picture.
+
+    Eq.: L = -E ln p(x|z) + β KL(q(z|x) ‖ p(z))  (Kingma & Welling 2014, eq. 3; β: Higgins et al. 2017)
+    Held by: tests/models/pictures/test_vae.py::test_the_bound_is_ln_p_less_the_encoder_s_divergence,
+        tests/models/pictures/test_vae.py::test_a_linear_vae_at_ppca_s_optimum
+    """
 
     def __init__(
         self,
@@ -175,7 +185,11 @@ class VAE(nn.Module):
             ln 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x),  z_k from q(z|x)
 
         (Burda et al. 2015, arXiv:1509.00519, eq. 8). With one draw its expectation is the evidence lower
-        bound; with more it rises, on average, up to ln p(x)."""
+        bound; with more it rises, on average, up to ln p(x).
+
+        Eq.: ln p(x) ≥ E ln 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x)  (Burda et al. 2015, eq. 8)
+        Held by: tests/models/pictures/test_vae.py::test_more_draws_come_closer_to_ln_p
+        """
         rng = as_generator(rng)
         q: Posterior = self.encoder(x)
         weights = []

@@ -195,7 +195,12 @@ class VQVAE(nn.Module):
     """`model.loss(x)` -> what is minimized; `model.encode(x)` -> codes; `model.decode(codes)` -> pictures.
 
     Pictures are (B, in_channels, 4H, 4W), codes (B, H, W) from 0 to `num_codes` - 1. `channels` is the width
-    of the network, `dim` the length of the codebook's vectors."""
+    of the network, `dim` the length of the codebook's vectors.
+
+    Eq.: L = -ln p(x|z_q) + |sg(z_e) - e|² + β |z_e - sg(e)|²  (van den Oord et al. 2017, eq. 3)
+    Held by: tests/models/pictures/test_vqvae.py::test_the_codebook_term_moves_codes_only,
+        tests/models/pictures/test_vqvae.py::test_the_commitment_term_moves_the_encoder_only
+    """
 
     def __init__(
         self,
