@@ -144,7 +144,7 @@ def test_leave_one_out_by_hand():
 
 
 @pytest.mark.parametrize("beta", [0.3])
-def test_the_penalty_in_the_reward_is_the_divergence_in_the_objective(beta):
+def test_the_penalty_in_the_reward_is_the_divergence(beta):
     """REINFORCE on score - β ln(π/π_ref), a number, has the gradient of E[r] - β KL in the mean."""
     policy, log_p, log_ref = policies()
     with no_grad():

@@ -49,7 +49,7 @@ def kl_rewards(
     row's sum is E[score] - β KL(π ‖ π_ref).
 
     Eq.: R = r(x, y) - β ln π(y|x)/π_ref(y|x)  (Ouyang et al. 2022, eq. 2)
-    Held by: tests/align/test_policy_gradient.py::test_the_penalty_in_the_reward_is_the_divergence_in_the_objective
+    Held by: tests/align/test_policy_gradient.py::test_the_penalty_in_the_reward_is_the_divergence
     """
     rewards = np.where(action_mask, -beta * k1(log_probs, ref_log_probs), 0.0)
     rewards[np.arange(len(rewards)), last_true(action_mask)] += scores
