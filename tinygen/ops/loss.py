@@ -63,7 +63,12 @@ def cross_entropy(
 
     Raises IndexError for a target outside [0, V), ValueError when the shapes do not match or no target
     counts, TypeError for targets that are not integers. Targets on a GPU are not checked, since that would
-    synchronize: there a target outside [0, V), or a mean over no targets, gives NaN."""
+    synchronize: there a target outside [0, V), or a mean over no targets, gives NaN.
+
+    Eq.: L = -ln softmax(x)_target = ln Σ_j exp(x_j) - x_target  (Bishop 2006, eq. 4.108)
+    Held by: tests/ops/test_loss.py::test_equal_logits_cost_ln_v,
+        tests/ops/test_loss.py::test_the_gradient_is_softmax_minus_one_hot
+    """
     ids = class_ids(logits, targets)  # (...)
     ids, invalid = checked_ids("targets", ids, logits.shape[-1], ignore_index)
     losses = token_losses(logits, on_device_of(logits, ids), ignore_index, label_smoothing)  # (...)
@@ -133,7 +138,11 @@ def l1(x: TensorLike, y: TensorLike, reduction: str = "mean") -> Tensor:
 
 
 def huber(x: TensorLike, y: TensorLike, delta: float = 1.0, reduction: str = "mean") -> Tensor:
-    """d²/2 for |d| <= delta, beyond it the tangent delta (|d| - delta/2), d = x - y (Huber 1964)."""
+    """d²/2 for |d| <= delta, beyond it the tangent delta (|d| - delta/2), d = x - y (Huber 1964).
+
+    Eq.: x²/2 for |x| ≤ δ, δ (|x| - δ/2) beyond  (Huber 1964)
+    Held by: tests/ops/test_loss.py::test_huber_is_a_parabola_within_delta_and_a_line_beyond
+    """
     require_same_shape(x, y)
     d = np.abs(x - y)
     near = np.minimum(d, delta)
@@ -171,7 +180,12 @@ def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
 
 def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -> Tensor:
     """KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - ln σ²)/2 per entry, with μ = mean and ln σ² = logvar
-    (Kingma & Welling 2013, arXiv:1312.6114, appendix B)."""
+    (Kingma & Welling 2013, arXiv:1312.6114, appendix B).
+
+    Eq.: KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² - 1 - ln σ²) / 2  (Kingma & Welling 2014, appendix B)
+    Held by: tests/ops/test_loss.py::test_kl_gaussian,
+        tests/ops/test_loss.py::test_kl_gaussian_is_the_mean_of_the_log_ratio
+    """
     require_same_shape(mean, logvar)
     return reduce_loss(gaussian_divergences(mean, logvar), reduction)
 

@@ -36,7 +36,11 @@ def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Arra
 
 @op
 def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> ValueAndRules:
-    """Over the last axis (Ba et al. 2016, arXiv:1607.06450): x (..., C), weight and bias (C)."""
+    """Over the last axis (Ba et al. 2016, arXiv:1607.06450): x (..., C), weight and bias (C).
+
+    Eq.: y = (x - mean) / √(variance + eps) · weight + bias  (Ba et al. 2016, eq. 4)
+    Held by: tests/ops/test_norm.py::test_each_normalises_over_its_axes
+    """
     xhat, dx = standardized(x, -1, eps)
     y = xhat * weight if bias is None else xhat * weight + bias
     return y, lambda g: dx(g * weight), lambda g: g * xhat, lambda g: g
@@ -44,7 +48,11 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
 
 @op
 def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> ValueAndRules:
-    """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C)."""
+    """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C).
+
+    Eq.: y = x / √(mean(x²) + eps) · weight  (Zhang & Sennrich 2019, eq. 4)
+    Held by: tests/ops/test_norm.py::test_each_normalises_over_its_axes
+    """
     x = at_least_float32(x)
     inv = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     xhat = x * inv
