@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from tinygen.tensor import Tensor
 
-# -- arrays of any library, and Tensors --------------------------------------------------------------
+# -- arrays of any library, and Tensors ------------------------------------------------------------
 
 Array: TypeAlias = Any
 """What the body of an op computes on: `np.ndarray`, on a GPU `cupy.ndarray`, in a replay of the tape
@@ -27,7 +27,7 @@ takes the gradient of the value and returns the gradient of its argument; see `t
 NumpyArray: TypeAlias = np.ndarray[Any, Any]
 """An array of NumPy's, of any dtype."""
 
-# -- arrays of NumPy, by what they hold --------------------------------------------------------------
+# -- arrays of NumPy, by what they hold ------------------------------------------------------------
 
 Floats: TypeAlias = NDArray[np.float64]
 """Probabilities, statistics, schedules: what is computed off the tape, in double precision."""
@@ -44,7 +44,7 @@ Ids: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 """True where an entry counts."""
 
-# -- shapes ------------------------------------------------------------------------------------------
+# -- shapes ----------------------------------------------------------------------------------------
 
 Shape: TypeAlias = tuple[int, ...]
 

@@ -28,7 +28,7 @@ from tinygen.ops.shape import *  # reshape, concatenate, ...
 from tinygen.ops.without_gradient import *  # equal, less, ...
 from tinygen.words import FUNCTIONS
 
-__all__ = sorted(  # what the families have in theirs
+__all__ = sorted(  # the names in the families' own lists
     name for name, value in vars().items() if callable(value) and value.__module__.startswith("tinygen.ops.")
 )
 

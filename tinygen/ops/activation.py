@@ -30,7 +30,7 @@ __all__ = [
 
 @op
 def relu(x: Array) -> ValueAndRules:
-    """max(x, 0); its slope at 0 is taken to be 0."""
+    """max(x, 0). The slope at 0 is defined as 0."""
     y = np.maximum(x, 0.0)
     return y, lambda g: np.where(y > 0, g, 0.0)
 
@@ -61,7 +61,7 @@ def gelu(x: Array, approximate: str = "none") -> ValueAndRules:
     t = np.tanh(c * (x + a * (x * x * x)))
 
     def dx(g: Array) -> Array:
-        slope = c * (1 + 3 * a * (x * x))  # of what stands in tanh
+        slope = c * (1 + 3 * a * (x * x))  # of the argument of tanh
         return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
 
     return 0.5 * x * (1 + t), dx
@@ -94,8 +94,8 @@ def log_sigmoid(x: Array) -> ValueAndRules:
 
 @op
 def softmax(x: Array, axis: int = -1) -> ValueAndRules:
-    """exp(x) / Σ exp(x) along an axis, shifted by the maximum first, so that nothing overflows and a common
-    offset costs no digits. Where all entries are -inf the result is 0; beside a +inf it is NaN."""
+    """exp(x) / Σ exp(x) along an axis. The maximum is subtracted first, so that nothing overflows and a large
+    common offset costs no precision. If all entries are -inf the result is 0; with a +inf it is NaN."""
     e = np.exp(minus_max(x, axis))
     total = e.sum(axis=axis, keepdims=True)
     y = e / np.where(total == 0, 1.0, total)
@@ -104,8 +104,8 @@ def softmax(x: Array, axis: int = -1) -> ValueAndRules:
 
 @op
 def log_softmax(x: Array, axis: int = -1) -> ValueAndRules:
-    """log of softmax, as (x - max x) - log Σ exp(x - max x): exact where softmax underflows, and where all
-    entries share a large offset. Where all entries are -inf the result is -inf; beside a +inf it is NaN."""
+    """log of softmax, as (x - max x) - log Σ exp(x - max x): precise where softmax underflows, and with a
+    large common offset. If all entries are -inf the result is -inf; with a +inf it is NaN."""
     z = minus_max(x, axis)
     total = np.exp(z).sum(axis=axis, keepdims=True)
     y = z - np.log(np.where(total == 0, 1.0, total))
@@ -113,7 +113,7 @@ def log_softmax(x: Array, axis: int = -1) -> ValueAndRules:
 
 
 def minus_max(x: Array, axis: int) -> Array:
-    """x minus its maximum along an axis; x itself where that is -inf, since -inf - -inf is NaN."""
+    """x minus its maximum along an axis; x itself if the maximum is -inf, since -inf - -inf is NaN."""
     top = detach(x).max(axis=axis, keepdims=True)
     return x - np.where(top == -np.inf, 0.0, top).astype(x.dtype)
 
@@ -129,8 +129,8 @@ def dropped(x: Array, p: float, seed: int) -> ValueAndRules:
 
 
 def dropout(x: TensorLike, p: float, rng: np.random.Generator) -> Tensor:
-    """x with each entry set to 0 with probability p, the others scaled by 1/(1 - p), so that the mean
-    stays (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
+    """x with each entry set to 0 with probability p, and the others scaled by 1/(1 - p), which keeps the mean
+    (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
     return dropped(x, p, new_seed(rng)) if p > 0 else x

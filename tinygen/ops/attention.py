@@ -29,12 +29,13 @@ def attention(
     """softmax(q kᵀ / sqrt(d)) v: each query's average of the values, weighted by how well the keys fit.
 
     q (..., T, d), k (..., S, d), v (..., S, e) -> (..., T, e). `mask` is True where a query may look,
-    broadcastable to (..., T, S), and may be NumPy's where q is on a card; `causal` lets query i of T look at
-    keys up to S - T + i, so that the last query always sees all keys (as with a KV cache). A query that may
-    look nowhere gets 0. `dropout` is the probability of dropping a weight, by `seed`.
+    broadcastable to (..., T, S); it may be a NumPy array where q is on a GPU. `causal` is the causal mask:
+    query i of T may look at keys up to S - T + i, so that the last query sees all keys (as with a KV cache).
+    A query that may look at no key gets 0. `dropout` is the probability of dropping a weight, drawn from
+    `seed`.
 
-    Raises TypeError for a mask that is not of bools: elsewhere masks are added to the scores, 0 where a query
-    may look and -inf where not, which as bools say the opposite.
+    Raises TypeError for a mask of another dtype than bool: some libraries add the mask to the scores, 0 where
+    a query may look and -inf elsewhere, which would mean the opposite here.
 
     Eq.: Attention(q, k, v) = softmax(q kᵀ / √d) v  (Vaswani et al. 2017, eq. 1)
     Held by: tests/nn/test_attention.py::test_self_attention_by_hand,

@@ -64,8 +64,8 @@ def share_of_larger(g: Array, a: Array, b: Array) -> Array:
 def clip(
     x: Array, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None
 ) -> ValueAndRules:
-    """x kept within [a_min, a_max], either of which may be None, and which NumPy also calls min and max. The
-    gradient passes on the closed interval; outside, the limit that took x's place gets it."""
+    """x limited to [a_min, a_max]. Either limit may be None; NumPy also calls them min and max. The
+    gradient goes to x inside the closed interval; outside, it goes to the limit that replaced x."""
     low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
     y = np.clip(x, low, high)
 
@@ -83,9 +83,9 @@ def clip(
 @implements(np.where)
 @op
 def where(condition: Array, a: Any = None, b: Any = None) -> ValueAndRules:
-    """a where the condition holds, else b; of the condition alone, the indices where it holds. A NaN on the
-    side that is not chosen stays out of the gradient of *this* op, but not of what computed that side: make
-    the argument harmless first."""
+    """a where the condition holds, else b; of the condition alone, the indices where it holds. This op passes
+    no NaN from the side that is not chosen, but the ops that computed that side may: make their argument
+    harmless first."""
     if a is None and b is None:
         return (np.nonzero(condition),)
     if a is None or b is None:

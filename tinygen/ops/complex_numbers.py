@@ -2,12 +2,12 @@
 
 A real L changes by dL = Re(g dz) when a complex z changes by dz. The rules pass this g = ∂L/∂x - i ∂L/∂y on
 (z = x + iy): for an analytic op w = f(z) it is g f'(z), the rule that is written for real numbers, with no
-conjugate anywhere. What the user sees (`.grad`, `tinygen.grad`) is its conjugate ∂L/∂x + i ∂L/∂y, as in
-PyTorch: a step against it makes L smaller. `backward.py` conjugates at both ends, and takes the real part
-for real inputs. Kreutz-Delgado, *The Complex Gradient Operator and the CR-Calculus* (arXiv:0906.4835, 2009).
+conjugate anywhere. The user sees its conjugate ∂L/∂x + i ∂L/∂y (`.grad`, `tinygen.grad`), as in PyTorch: a
+step against it makes L smaller. `backward.py` conjugates at both ends, and takes the real part for real
+inputs. Kreutz-Delgado, *The Complex Gradient Operator and the CR-Calculus* (arXiv:0906.4835, 2009).
 
-The parts below are not analytic, and their rules are the real functions of dz that they are. An op that is
-not on the list at the end refuses complex numbers when a gradient is wanted.
+The parts below are not analytic; their rules follow from dL = Re(g dz). An op that is not in the lists at the
+end refuses complex numbers when a gradient is wanted.
 """
 
 from __future__ import annotations

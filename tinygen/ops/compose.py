@@ -1,4 +1,4 @@
-"""How NumPy's functions are given their meaning on Tensors: as compositions of others, as plain values."""
+"""How NumPy's functions work on Tensors: as compositions of functions that do, or as constants."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ R = TypeVar("R")
 
 
 def composition(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`@composition("vstack")`: the function below, written in NumPy, is what np.vstack means on Tensors.
+    """`@composition("vstack")`: np.vstack calls the function below for Tensors. It is written in NumPy's
+    functions, so it needs no rule.
     Names that this NumPy does not have are skipped. Errors begin with the name that was called."""
 
     def register(body: Callable[P, R]) -> Callable[P, R]:
@@ -39,11 +40,11 @@ def composition(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return register
 
 
-# -- plain values ----------------------------------------------------------------------------------
+# -- constants -------------------------------------------------------------------------------------
 
 
 def register_constants(*names: str) -> None:
-    """np.argsort(x) and the like have no derivative: on Tensors they give constants."""
+    """Register functions that have no derivative, as np.argsort: for Tensors they return constants."""
     for name in names:
         if hasattr(np, name):
             IMPLEMENTS[getattr(np, name)] = of_arrays(getattr(np, name))
@@ -60,7 +61,7 @@ def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def arrays_in(x: TensorLike) -> Any:
-    """The arrays in place of the Tensors, within lists, tuples and dicts too."""
+    """x with the arrays of the Tensors in it, also in lists, tuples and dicts."""
     if isinstance(x, Tensor):
         return x._data
     if type(x) in (list, tuple):
@@ -69,7 +70,8 @@ def arrays_in(x: TensorLike) -> Any:
 
 
 def constants(value: Any, args: tuple[Any, ...]) -> Any:
-    """Tensors in place of arrays and NumPy's scalars, in the dtype that the Tensors among `args` ask for."""
+    """`value` with Tensors in place of arrays and NumPy's scalars, in the common dtype of the Tensors in
+    `args`."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(constants(v, args) for v in value))
     if type(value) in (list, tuple):
@@ -103,7 +105,7 @@ def operands(*xs: TensorLike) -> list[Any]:
 
 
 def numbers_like(x: TensorLike, values: Any) -> Any:
-    """The constants `values` (an array of NumPy's) in x's dtype, if that has fractions, on x's device."""
+    """The constants `values` (a NumPy array) on x's device, in x's dtype if it is a floating-point one."""
     dtype = x.dtype if x.dtype.kind in "fc" else None
     return np.asarray(values, dtype=dtype, like=x._data if isinstance(x, Tensor) else None)
 
@@ -125,7 +127,7 @@ def has_tensor(x: TensorLike) -> bool:
 
 
 def constant(x: TensorLike, what: str) -> Any:
-    """The array of `x`, by which there is no derivative. Raises TypeError rather than lose a graph."""
+    """The array of `x`, an argument without a derivative. Raises TypeError where its graph would be lost."""
     if isinstance(x, Tensor) and x.requires_grad:
         raise TypeError(f"there is no derivative by {what}: pass a constant, as {what}.detach()")
     return arrays_in(x)

@@ -1,18 +1,18 @@
 """Convolution over maps of one or two axes, and its transpose.
 
 LeCun et al. 1989, *Backpropagation applied to handwritten zip code recognition*; Dumoulin & Visin 2016
-(arXiv:1603.07285) for the sizes. As usual, what is called convolution is a cross-correlation: the kernel is
-not flipped.
+(arXiv:1603.07285) for the sizes. As usual in deep learning, "convolution" means cross-correlation: the kernel
+is not flipped.
 
     y[n, o, i] = Σ_{c, t} weight[o, c, t] · x[n, c, i · stride + t · dilation - padding]
 
-Entries of x outside of the map are 0; i and t run over the positions of the kernel and its taps, which are
-pairs in 2-D. <y, convolution(x, weight)> is linear in each of the three arrays, and its gradient by each is
-an op of the other two: `convolution` by y, `transposed_convolution` by x, `correlation` by the weight. Their
-own gradients are one another, which gives derivatives of all orders.
+Entries of x outside of the map are 0; i runs over the positions of the kernel and t over its taps (entries),
+which are pairs in 2-D. <y, convolution(x, weight)> is linear in each of the three arrays, and its gradient by
+each one is an op of the other two: `convolution` by y, `transposed_convolution` by x, `correlation` by the
+weight. The gradients of these three ops are these three ops again, which gives derivatives of all orders.
 
-On arrays each is one matrix product with the columns of `unfold`. These are as large as prod(kernel) maps,
-so they are not kept: backward makes them again.
+On arrays each of them is one matrix product with the columns of `unfold` (im2col). The columns need the
+memory of prod(kernel) maps, so backward computes them again instead of keeping them.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
 def transposed_convolution(
     y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
 ) -> ValueAndRules:
-    """The kernel, times each entry of y (N, out, *positions), added where `convolution` sees it there:
-    -> (N, in, *size). The weight is laid out as there, (out, in/groups, *kernel); bias (in)."""
+    """For each entry of y (N, out, *positions), the kernel scaled by it is added where `convolution` read its
+    input: -> (N, in, *size). The weight has the layout of `convolution`, (out, in/groups, *kernel); bias
+    (in)."""
     kernel, groups = weight.shape[2:], geometry.groups
     if in_replay(y, weight, bias):
         x = transposed_convolution(y, weight, bias, size, geometry)
@@ -88,8 +89,8 @@ def transposed_convolution(
 
 @op
 def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> ValueAndRules:
-    """What x (N, in, *size) shows to each tap times y (N, out, *positions), summed over all positions:
-    -> (out, in/groups, *kernel)."""
+    """The weight's gradient: for each tap, the entries of x (N, in, *size) that it read, times y (N, out,
+    *positions), summed over the batch and all positions: -> (out, in/groups, *kernel)."""
     size, groups = x.shape[2:], geometry.groups
     if in_replay(x, y):
         weight = correlation(x, y, kernel, geometry)
@@ -108,7 +109,7 @@ def over_positions(g: Array) -> Array:
     return sum_over(g, (0, *range(2, g.ndim)))
 
 
-# -- what is called --------------------------------------------------------------------------------
+# -- the functions to call -------------------------------------------------------------------------
 
 
 def conv1d(
@@ -138,8 +139,8 @@ def conv2d(
         H' = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1, and W' likewise.
 
     `stride`, `padding` (zeros on both sides) and `dilation` are one number, or one for each axis. The
-    channels are cut into `groups`, each convolved by itself. Raises ValueError when shapes and numbers do
-    not fit.
+    channels are split into `groups`, and each group is convolved separately. Raises ValueError when shapes
+    and numbers do not fit.
 
     Eq.: y[n, o, i, j] = Σ_{c, k, l} w[o, c, k, l] x[n, c, i·s + k·d - p, j·s + l·d - p] + b[o]
         (Goodfellow et al. 2016, eq. 9.6 and 9.8)
@@ -178,9 +179,9 @@ def conv_transpose2d(
 
         H' = (H - 1)·stride - 2·padding + dilation·(kh - 1) + 1 + output_padding, and W' likewise:
 
-    `conv2d` with the same weight and numbers, transposed as a linear map. With a stride, `conv2d` makes H of
-    several H'; `output_padding`, less than the stride, chooses among them. Raises ValueError when shapes and
-    numbers do not fit."""
+    `conv2d` with the same weight and numbers, transposed as a linear map. With a stride, several input sizes
+    H' give the same output size H; `output_padding` (less than the stride) selects one.
+    Raises ValueError when shapes and numbers do not fit."""
     geometry = geometry_of("conv_transpose2d", 2, stride, padding, dilation, groups)
     return conv_transpose_nd("conv_transpose2d", x, weight, bias, geometry, output_padding)
 
@@ -211,7 +212,8 @@ def conv_transpose_nd(
 def check_shapes(
     name: str, x: TensorLike, weight: TensorLike, bias: TensorLike, geometry: Geometry, names: str
 ) -> None:
-    """`names` are those of the weight's first two axes: "in, out/groups" when it is transposed."""
+    """Raises ValueError unless the arrays fit. `names` are the weight's first two axes: "in, out/groups" when
+    it is transposed."""
     shapes = f"{name}: x has shape {x.shape}, weight {weight.shape}"
     ndim, groups = len(geometry.stride) + 2, geometry.groups
     if not x.ndim == weight.ndim == ndim:

@@ -1,9 +1,9 @@
-"""Einstein's summation, `np.einsum` as NumPy has it: letters that stand in several operands are multiplied,
-letters that do not stand in the result are summed over.
+"""Einstein's summation, with NumPy's notation: operands are multiplied along the letters that they share, and
+letters that are missing in the result are summed over.
 
 The gradient of a product by one factor is the product of the gradient with the other factors: einsum again,
-with the letters of the result in the place of the factor's own. A letter that comes twice in one operand
-("ii->i") reads a diagonal first, and `...` stands for letters that nobody has named.
+with the letters of the result in the place of the factor's own. An operand with the same letter twice
+("ii->i") is replaced by its diagonal first, and `...` is replaced by letters that are not in use.
 """
 
 from __future__ import annotations

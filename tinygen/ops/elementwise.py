@@ -103,7 +103,7 @@ def reciprocal(x: Array) -> ValueAndRules:
 def power(x: Array, p: Array) -> ValueAndRules:
     """x to the p. An integer exponent is done by multiplications: `np.power` is tens of times slower.
 
-    The gradient by p is that of real powers, y log x; it is 0 where x <= 0."""
+    The gradient by p is y log x, as for real powers; it is 0 where x <= 0."""
     if isinstance(p, (int, np.integer)):
         y = integer_power(x, int(p))
         return y, lambda g: g * (p * integer_power(x, int(p) - 1)) if p else np.zeros_like(g)
@@ -147,7 +147,7 @@ def astype(x: Array, *, dtype: Any) -> ValueAndRules:
     return x.astype(dtype), *rules
 
 
-# -- exp and its kin -------------------------------------------------------------------------------
+# -- exp and its relatives -------------------------------------------------------------------------
 
 
 @implements(np.exp)

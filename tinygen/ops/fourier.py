@@ -2,9 +2,9 @@
 
 The discrete Fourier transform of n numbers is y_j = Σ_k x_k w^(jk) with w = exp(-2πi/n). Its matrix is
 symmetric, so the rule of a transform is the same transform once more (rules pass g without conjugates, see
-`complex_numbers.py`); entries that were cut off, for an `n` below the size of x, have the gradient 0. Of a
-real x, `rfft` gives half of the numbers, since y_(n-j) is the conjugate of y_j. `irfft` counts each of that
-half twice, but for j = 0 and, of an even n, j = n/2, which are their own partners.
+`complex_numbers.py`). If `n` is smaller than x, the entries that are cut off have the gradient 0. For a real
+x, `rfft` returns half of the numbers, since y_(n-j) is the conjugate of y_j. `irfft` counts each number of
+that half twice, except j = 0 and, for an even n, j = n/2: each of these is its own partner.
 
 `norm` is "backward" (the inverse divides by n), "ortho" (both by √n) or "forward" (the transform does).
 """
@@ -30,7 +30,7 @@ def length_of(x: Array, axis: int) -> int:
 
 
 def resized(x: Array, n: int, axis: int) -> Array:
-    """The first n entries along an axis, with zeros behind where there are fewer."""
+    """The first n entries along an axis, with zeros after them if there are fewer."""
     size = x.shape[axis]
     axis %= x.ndim
     if n <= size:
@@ -58,8 +58,8 @@ def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Va
 @implements(np.fft.rfft)
 @op
 def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
-    """The numbers 0 to n//2 of the transform of a real a. What it sends back is the transform of g, with
-    zeros for the numbers that were not given."""
+    """The numbers 0 to n//2 of the transform of a real a. Its rule is the transform of g, filled with zeros
+    for the numbers that `rfft` leaves out."""
     if a.dtype.kind == "c":
         raise TypeError("rfft is of real numbers, these are complex: use np.fft.fft")
     size = length_of(a, axis)
@@ -74,7 +74,7 @@ def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Va
 @op
 def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     """n real numbers (2 (size - 1) unless n is given) of the numbers 0 to n//2 of their transform. The
-    imaginary parts of those that are their own partners are not looked at."""
+    imaginary parts of numbers that are their own partners are ignored."""
     size = length_of(a, axis)
     whole = 2 * (size - 1) if n is None else n
 

@@ -1,4 +1,5 @@
-"""ndarray's methods on Tensors, a line each. Those that write in place raise, and say what to use."""
+"""ndarray's methods on Tensors, a line each. Methods that write in place raise an error that says what to
+use."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tinygen.words import IN_PLACE
 
 
 def method_of(function: Callable[..., Any]) -> Any:
-    """The method that does what NumPy's function does, x.sort() excepted."""
+    """The function that NumPy's function calls for Tensors."""
     return IMPLEMENTS[function]
 
 
@@ -82,7 +83,7 @@ def in_place(name: str, instead: str) -> Callable[..., Any]:
 
 
 def values_of(name: str) -> Callable[..., Any]:
-    """The method of x's array: what it gives is no part of the tape (lists, bytes, files)."""
+    """The method of x's array; its results are not on the tape (lists, bytes, files)."""
 
     def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         return getattr(x.numpy(), name)(*args, **kwargs)

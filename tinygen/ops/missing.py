@@ -1,7 +1,7 @@
 """Names that a Tensor does not have, each with what to write instead: PyTorch's methods, NumPy's functions.
 
-They are descriptors that raise, one a name. A `__getattr__` would be shorter, and would make every attribute
-that *is* there slower (CPython's shortcut for slots is off in classes that have one): 7 % of each op.
+Each name is a descriptor that raises. A `__getattr__` would be shorter, but would slow down every attribute
+that exists (CPython's shortcut for slots is off in a class that has one), by 7 % of each op.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def first_maxima(x: Array, kernel: Sizes, geometry: Geometry) -> Array:
         offset = taps // math.prod(kernel[axis + 1 :]) % kernel[axis]
         corner = np.arange(positions[axis], like=x) * geometry.stride[axis] - geometry.padding[axis]
         place = corner.reshape(-1, *[1] * (len(size) - axis - 1)) + offset
-        # Where all is -inf, the first may lie in the padding before the map: the first entry stands for it.
+        # If all entries are -inf, argmax may point into the padding before the map: take the first entry.
         index = index * size[axis] + np.maximum(place, 0)
     return index
 
@@ -76,7 +76,7 @@ def first_maxima(x: Array, kernel: Sizes, geometry: Geometry) -> Array:
 def pooling(
     name: str, axes: int, x: TensorLike, kernel: Size, stride: Size | None, padding: Size
 ) -> tuple[Sizes, Geometry]:
-    """What pooling is asked for, checked."""
+    """The kernel and the geometry of a pooling; raises ValueError unless they fit x."""
     kernel = per_axis(name, "kernel", kernel, axes, 1)
     geometry = geometry_of(name, axes, kernel if stride is None else stride, padding)
     shapes = f"{name}: x has shape {x.shape}, kernel {kernel}"
@@ -94,7 +94,8 @@ def pooling(
 
 @op
 def upsample_nearest(x: Array, scale: int) -> ValueAndRules:
-    """Every entry becomes a block of scale by scale: x (N, C, H, W) -> (N, C, scale·H, scale·W)."""
+    """Each entry is repeated in a block of scale by scale entries:
+    x (N, C, H, W) -> (N, C, scale·H, scale·W)."""
     if x.ndim != 4 or scale < 1:
         raise ValueError(
             f"upsample_nearest takes x (N, C, H, W) and a scale of at least 1, got {x.shape} and {scale}"

@@ -1,14 +1,15 @@
 """Random numbers for masks and noise, on the device of the arrays that they are for.
 
-NumPy's generators draw on the CPU, and what they drew is copied to a card. A `DeviceGenerator` is a NumPy
-generator too, but masks and noise it has drawn where they are needed. That takes numbers that can be computed
-one by one, in any order: those of Philox4x32-10 (Salmon et al. 2011, *Parallel random numbers: as easy as 1,
-2, 3*, section 3.3), a function of a counter and a key,
+NumPy's generators draw on the CPU, and their numbers are copied to a GPU. A `DeviceGenerator` is a NumPy
+generator, but draws masks and noise on the device that needs them. For that, each number must be computable
+by itself, in any order. The generator Philox4x32-10
+(Salmon et al. 2011, *Parallel random numbers: as easy as 1, 2, 3*, section 3.3) is a function of a counter
+and a key,
 
     word = philox(counter, key)        counter 0, 1, 2, ...: four words of 32 bits each
 
-where ten rounds mix the counter with the key, each by two products of 32 bits by 32. Thread 5 of a card asks
-for counter 5, and no thread waits for another. `tinygen_cuda/philox.py` compiles the same function.
+where ten rounds mix the counter with the key, each by two products of 32 bits by 32. Thread 5 of a GPU uses
+counter 5, and no thread waits for another. `tinygen_cuda/philox.py` compiles the same function.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tinygen.tensor import Array, Tensor
 # In uint64, so that a product keeps its upper half; NumPy's scalars, so that Numba takes them as they are.
 LOW, HALF, ZERO = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(0)
 FIRST, SECOND = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # the factors
-GOLDEN, ROOT = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # what the key grows by, round by round
+GOLDEN, ROOT = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)  # added to the key after each round
 
 
 def philox(a: Any, b: Any, c: Any, d: Any, key0: Any, key1: Any) -> Any:
@@ -45,12 +46,12 @@ class Seed(int):
 
 
 class DeviceGenerator(np.random.Generator):
-    """`np.random.default_rng(seed)`, but masks and noise for arrays are made on their device, by Philox: for
-    those on a card nothing is copied. Weights, batches and steps are drawn as by NumPy's.
+    """`np.random.default_rng(seed)`, but masks and noise for arrays are drawn on their device, by Philox:
+    nothing is copied to a GPU. Weights, batches and steps are drawn as by NumPy's generator.
 
     It is used, saved and restored like NumPy's generators. Each mask takes one seed of 64 bits, so that
-    drawing never waits for the card; the same seed makes the same mask on every device, and noise that
-    differs in its last digit at most. On the CPU, NumPy's own generators are faster."""
+    drawing never synchronizes with the GPU. The same seed gives the same mask on every device, and noise that
+    differs in the last digit at most. On the CPU, NumPy's own generators are faster."""
 
     def __init__(self, seed: Any) -> None:
         super().__init__(np.random.default_rng(seed).bit_generator)
@@ -60,7 +61,7 @@ class DeviceGenerator(np.random.Generator):
 
 
 RNGLike = np.random.Generator | int
-"""What an argument `rng` may be: a generator, or an int as the seed of a new one."""
+"""The type of an argument `rng`: a generator, or an int, which is the seed of a new one."""
 
 
 def as_generator(rng: RNGLike) -> np.random.Generator:
@@ -82,7 +83,7 @@ def as_generator(rng: RNGLike) -> np.random.Generator:
 
 
 def new_seed(rng: np.random.Generator) -> int:
-    """A seed for `uniform`, which says by its type who is to draw."""
+    """A seed for `uniform`; its type says which generator draws."""
     seed = int(rng.integers(2**63))
     return Seed(seed) if isinstance(rng, DeviceGenerator) else seed
 
@@ -94,20 +95,21 @@ def words(like: Array, n: int, seed: Seed) -> list[Array]:
 
 
 def fraction(word: Array) -> Array:
-    """Within [0, 1): the upper 24 bits, as many as float32 has just below 1."""
+    """A number in [0, 1) from the upper 24 bits of a word: float32 has as many just below 1."""
     return (word >> np.uint64(8)).astype(np.float32) * 2**-24
 
 
 def uniform(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
-    """From [0, 1), float32, on the device of `like`: the first words of all counters, the second ones, ..."""
+    """Uniform on [0, 1), float32, on the device of `like`: the first words of all counters, then the second
+    ones, ..."""
     size = math.prod(shape)
     numbers = [fraction(word) for word in words(like, -(-size // 4), seed)]
     return (np.concatenate(numbers)[:size].reshape(shape),)
 
 
 def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
-    """N(0, 1), float32, on the device of `like`: of two uniform numbers, one is the angle of a point in the
-    plane and one says how far out it is (Box & Muller 1958). None is beyond 6.8."""
+    """N(0, 1), float32, on the device of `like`, by Box & Muller 1958: two uniform numbers give the angle and
+    the radius of a point in the plane, whose coordinates are normal. None is beyond 6.8."""
     size = math.prod(shape)
     numbers = []
     w = words(like, -(-size // 4), seed)

@@ -3,14 +3,13 @@
 Elman 1990, *Finding structure in time*; Hochreiter & Schmidhuber 1997, *Long short-term memory*, with the
 forget gates of Gers, Schmidhuber & Cummins 2000, *Learning to forget*; Cho et al. 2014 (arXiv:1406.1078).
 
-What the three do at one time step is a **cell**. It is given the two projections that meet there, x of the
-input and u of the state, and the state; it returns the new state and, beside it, the rule that sends the
-gradient of the new state back. `over_time` runs a cell along a sequence, and its rules back in time
-(backpropagation through time: Werbos 1990). The input is projected for all time steps at once, by one
-`linear` before the op.
+The computation of one time step is a **cell**. It takes the projection x of the input, the projection u of
+the state, and the state. It returns the new state and the rule that sends the gradient of the new state
+back. `over_time` runs a cell along a sequence, and its rules back in time (backpropagation through time:
+Werbos 1990). The input is projected for all time steps at once, by one `linear` before the op.
 
-Shapes: B batch, T time steps, H hidden units, G numbers that a cell needs for each: 1, 4 and 3. These stand
-side by side in PyTorch's order, so that weights can be exchanged.
+Shapes: B batch, T time steps, H hidden units, G numbers for each unit: 1, 4 and 3. They are side by side in
+PyTorch's order, so that weights can be exchanged.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ __all__ = ["gru", "lstm", "rnn"]
 
 State = tuple[Array, ...]
 Back = Callable[..., tuple[Any, ...]]
-"""Takes the gradients of the new state; returns those of x, of u, and of each array of the old state, as far
-as it does not go through u."""
+"""Takes the gradients of the new state; returns the gradients of x, of u, and of each array of the old state,
+without the part that flows through u."""
 
 # -- one time step ---------------------------------------------------------------------------------
 
@@ -157,8 +156,8 @@ def rnn(
     state before, h (B, H). Returns every h (B, T, H), and the last one (B, H).
 
     `lengths` (B) says how many time steps each sequence has, for batches padded at the end: after its end a
-    sequence gives zeros, and its last state is that at its end; what stands in the padding plays no part.
-    `reverse` goes from the last time step to the first."""
+    sequence gives zeros and keeps its state, and the padding has no influence. With `reverse` time runs from
+    the last step to the first."""
     return over_time(simple_cell, 1, x, weight, bias, (h,), lengths, reverse)
 
 

@@ -1,7 +1,7 @@
 """Shapes: moving, joining, cutting and repeating entries.
 
-Each of these is linear, and its gradient is its transpose: what was moved moves back, what was repeated
-is summed, what was cut off is filled with zeros.
+Each of these ops is linear, and its gradient is its transpose: entries that moved move back, repeated entries
+are summed, and zeros fill the places of entries that were cut off.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ __all__ = [
 @implements(np.reshape)
 @op
 def reshape(x: Array, shape: int | Shape, order: str = "C") -> ValueAndRules:
-    """At most one entry of `shape` may be -1: what is left for it. `order` "F" goes by columns."""
+    """x with its entries in another shape. One entry of `shape` may be -1: it is computed from the others.
+    With `order` "F" the entries are read and written by columns."""
     before = x.shape
     if order == "F":
         return x.reshape(shape, order="F"), lambda g: np.reshape(g, before, order="F")
@@ -59,7 +60,7 @@ def ravel(x: TensorLike, order: str = "C") -> Tensor:
 
 @implements(np.squeeze)
 def squeeze(x: TensorLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
-    """Without the axes of size 1, or without the given ones (which must have size 1)."""
+    """x without its axes of size 1, or without the given ones, which must have size 1."""
     drop = range(x.ndim) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
     wrong = [i for i in drop if x.shape[i] != 1]
     if axis is not None and wrong:
@@ -69,7 +70,7 @@ def squeeze(x: TensorLike, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 @implements(np.expand_dims)
 def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
-    """With new axes of size 1, at these positions of the result."""
+    """x with new axes of size 1 at these positions of the result."""
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     new = np.lib.array_utils.normalize_axis_tuple(axes, x.ndim + len(axes))
     old = iter(x.shape)
@@ -79,7 +80,7 @@ def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
 @implements(np.transpose, np.permute_dims)
 @op
 def transpose(x: Array, axes: Sequence[int] | None = None) -> ValueAndRules:
-    """The axes in another order, reversed for None."""
+    """x with its axes in another order; in reverse order for None."""
     back = None if axes is None else sorted(range(x.ndim), key=[a % x.ndim for a in axes].__getitem__)
     return x.transpose(axes), lambda g: g.transpose(back)
 
@@ -127,7 +128,7 @@ def broadcast_to(x: Array, shape: int | Shape) -> ValueAndRules:
 def concatenate(
     tensors: Sequence[Any], axis: int | None = 0, *, dtype: Any = None, casting: str = "same_kind"
 ) -> Tensor:
-    """The arrays one after the other along an axis, flattened before for None."""
+    """The arrays one after the other along an axis; for None they are flattened first."""
     if not isinstance(tensors, (list, tuple)):
         tensors = list(tensors)
     tensors = operands(*tensors)

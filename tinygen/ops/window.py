@@ -1,9 +1,9 @@
-"""The windows of a map: where a kernel lies on it, and what it sees there.
+"""The windows of a map: the positions of a kernel, and the entries that it reads there.
 
 Dumoulin & Visin 2016, *A guide to convolution arithmetic for deep learning* (arXiv:1603.07285).
 
-`unfold` copies every patch that a kernel sees into a column, so that one matrix product makes a convolution
-of them: Chellapilla et al. 2006, *High performance convolutional neural networks for document processing*,
+`unfold` copies every patch that a kernel reads into a column, so that a convolution becomes one matrix
+product: Chellapilla et al. 2006, *High performance convolutional neural networks for document processing*,
 who call it unrolling; known as im2col. `fold` is its transpose.
 """
 
@@ -33,18 +33,19 @@ class Geometry(NamedTuple):
         return tuple(d * (k - 1) + 1 for k, d in zip(kernel, self.dilation, strict=True))
 
     def positions(self, size: Sizes, kernel: Sizes) -> Sizes:
-        """How often the kernel fits on a map of `size`: the size of the map that comes out."""
+        """How often the kernel fits on a map of `size`: the size of the output."""
         axes = zip(size, self.span(kernel), self.stride, self.padding, strict=True)
         return tuple((n + 2 * p - span) // s + 1 for n, span, s, p in axes)
 
     def size(self, positions: Sizes, kernel: Sizes, extra: Sizes) -> Sizes:
-        """The size of a map on which it fits so often: the least one, and `extra` entries."""
+        """The smallest input size at which the kernel fits `positions` times, plus `extra`."""
         axes = zip(positions, self.span(kernel), self.stride, self.padding, extra, strict=True)
         return tuple((m - 1) * s + span - 2 * p + e for m, span, s, p, e in axes)
 
 
 def windows(x: Array, kernel: Sizes, geometry: Geometry, outside: float = 0.0) -> Array:
-    """A view of what the kernel sees at each position: x (N, C, *size) -> (N, C, *positions, *kernel)."""
+    """A view of the entries that the kernel reads at each position:
+    x (N, C, *size) -> (N, C, *positions, *kernel)."""
     if any(geometry.padding):
         widths = ((0, 0), (0, 0), *((p, p) for p in geometry.padding))
         x = np.pad(x, widths, constant_values=outside)
@@ -64,7 +65,7 @@ def unfold(x: Array, kernel: Sizes, geometry: Geometry) -> Array:
 
 
 def fold(columns: Array, batch: int, size: Sizes, kernel: Sizes, geometry: Geometry) -> Array:
-    """`unfold`'s transpose: each entry of a patch is added where it was taken: -> (N, C, *size)."""
+    """The transpose of `unfold`: each entry of a patch is added where `unfold` read it: -> (N, C, *size)."""
     stride, padding, dilation, groups = geometry
     channels = groups * columns.shape[1] // math.prod(kernel)
     positions = geometry.positions(size, kernel)
@@ -79,7 +80,7 @@ def fold(columns: Array, batch: int, size: Sizes, kernel: Sizes, geometry: Geome
     return x[:, :, *inside].swapaxes(0, 1).copy()
 
 
-# -- what is asked for, checked --------------------------------------------------------------------
+# -- checks of the arguments -----------------------------------------------------------------------
 
 
 def geometry_of(

@@ -1,4 +1,4 @@
-"""Ops that have no gradient: comparisons and tests, which give bools; constants; what a tensor's shape is."""
+"""Ops that have no gradient: comparisons and tests, which give bools; constants; the shape of a tensor."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 The sign of an eigenvector or singular vector is arbitrary (its phase, if it is complex; a rotation, where
 values are equal). Gradients are right for functions that do not depend on it, such as the projection v vᵀ,
 and for LAPACK's phase where it keeps one entry of a vector real.
-Where values are equal, the gradient of a single vector is infinite, and the gradient by the values is one of
-several that are as good.
+Where values are equal, the gradient of a single vector is infinite, and the gradient of the values is one of
+several valid ones.
 
 `cholesky`, `eigh` and `eigvalsh` read one triangle of a symmetric (Hermitian) matrix, as NumPy's do. The
-entries of the other triangle, which are not looked at, have the gradient 0.
+entries of the other triangle are ignored and have the gradient 0.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tinygen.types import TensorLike, ValueAndRules
 
 
 def read(g: Array, triangle: str) -> Array:
-    """The gradient by the triangle that was read, for a gradient by all entries: those of the other one
-    are the same numbers (conjugated)."""
+    """The gradient by the triangle that was read, from a gradient by all entries: the entries of the other
+    triangle are the same numbers (conjugated)."""
     g = (g + H(g)) / 2
     return np.tril(g) + np.tril(g, -1) if triangle == "L" else np.triu(g) + np.triu(g, 1)
 
@@ -83,8 +83,8 @@ def eigvalsh(a: Array, UPLO: Any = "L") -> ValueAndRules:
 
 
 def phase_kept(g: Array, v: Array) -> Array:
-    """The gradient by vectors (in columns) whose phase is free, for the gradient by LAPACK's: those have one
-    entry that is real, v_k. So when the entry would turn by Im dv_k / v_k, the whole vector turns back."""
+    """The gradient by vectors (in columns) of free phase, from the gradient by LAPACK's vectors, which keep
+    one entry v_k real. So if the entry would rotate by Im dv_k / v_k, the whole vector rotates back by it."""
     if v.dtype.kind != "c":
         return g
     size = np.where(np.imag(detach(v)) == 0, np.abs(detach(v)), 0)
@@ -94,14 +94,14 @@ def phase_kept(g: Array, v: Array) -> Array:
 
 
 def apart(x: Array, differences: Array) -> Array:
-    """x divided by the differences of values, off the diagonal; 0 where x is: there it does not matter."""
+    """x divided by the differences of values, off the diagonal; 0 where x is 0."""
     n = x.shape[-1]
     used = (detach(x) != 0) & ~np.eye(n, dtype=bool, like=arrays_in(x))
     return np.where(used, x / np.where(used, differences, 1), 0)
 
 
 def over(x: Array, values: Array) -> Array:
-    """x divided by values, 0 where x is."""
+    """x divided by values; 0 where x is 0."""
     used = detach(x) != 0
     return np.where(used, x / np.where(used, values, 1), 0)
 

@@ -1,6 +1,7 @@
 """Norms of vectors and matrices, and the condition number.
 
-At a vector of zeros, where norms have a kink, the gradient is taken to be 0; so it is for entries that are 0.
+At a vector of zeros, where norms have a kink, the gradient is defined as 0, and so it is for entries that are
+0.
 Entries that share the largest absolute value share the gradient of the maximum norm.
 """
 
@@ -86,7 +87,7 @@ def as_float(x: TensorLike) -> Any:
 @shown_as("norm")
 @op
 def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
-    """√Σ|x|²: back goes the unit vector, 0 for a vector of zeros."""
+    """√Σ|x|². Its gradient is the unit vector; 0 for a vector of zeros."""
     shape = keepdims_shape(x.shape, axis)
     y: Any
     if in_replay(x):
@@ -107,7 +108,7 @@ def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
 @shown_as("norm")
 @op
 def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> ValueAndRules:
-    """(Σ|x|^p)^(1/p): back goes sign(x) (|x| / norm)^(p - 1)."""
+    """(Σ|x|^p)^(1/p). Its gradient is sign(x) (|x| / norm)^(p - 1)."""
     shape = keepdims_shape(x.shape, axis)
     y = power_norm(x, p, axis, keepdims) if in_replay(x) else power_mean(x, p, axis, keepdims)
 

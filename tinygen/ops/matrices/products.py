@@ -1,4 +1,5 @@
-"""np.linalg's names for what np has, too: products, diagonals and transposes of the last two axes."""
+"""Functions of np.linalg that NumPy has elsewhere too: products, diagonals and transposes of the last two
+axes."""
 
 from __future__ import annotations
 

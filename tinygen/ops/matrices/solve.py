@@ -13,7 +13,7 @@ from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array, Tensor, device_of
 from tinygen.types import TensorLike, ValueAndRules
 
-# -- what the formulas are written in --------------------------------------------------------------
+# -- the notation of the formulas ------------------------------------------------------------------
 
 
 def transposed(x: Array) -> Array:
@@ -30,7 +30,8 @@ def H(x: Array) -> Array:
 
 
 def textbook(formula: Callable[..., Array]) -> Callable[[Any], Array]:
-    """The rule for a formula that takes and gives gradients as books have them (of each output its own)."""
+    """The rule for a formula that takes and returns gradients in the form of textbooks, one for each
+    output."""
 
     def rule(g: Any) -> Array:
         return conj(formula(*(conj(each) for each in (g if type(g) is tuple else (g,)))))
@@ -79,8 +80,9 @@ def solve(a: Array, b: Array) -> ValueAndRules:
 @implements(np.linalg.det)
 @op
 def det(a: Array) -> ValueAndRules:
-    """The determinant. Its gradient are the cofactors, det(A) A⁻ᵀ: of a singular matrix too, where they are
-    computed as determinants of minors (on a GPU, which nobody waits for, they are NaN there)."""
+    """The determinant. Its gradient is the matrix of cofactors, det(A) A⁻ᵀ. For a singular matrix the
+    cofactors are determinants of minors (on a GPU they are NaN: to find out that a matrix is singular would
+    synchronize)."""
     y = np.linalg.det(a)
 
     def da(g: Array) -> Array:

@@ -1,8 +1,8 @@
-"""NumPy's other functions on Tensors: all that `tinygen/ops/` does not need for itself. They are called by
-NumPy's names, `np.sort(x)`; `table.py` lists every function, with what becomes of it.
+"""NumPy's other functions on Tensors: those that `tinygen/ops/` does not need itself. They are called by
+NumPy's names, `np.sort(x)`; `table.py` lists every function and how it behaves.
 
-Most are compositions: a few lines of NumPy, which is what runs on Tensors. Their gradients are right because
-those of the functions inside are.
+Most are compositions: a few lines of NumPy that run on Tensors. Their gradients are right because the
+gradients of the functions inside are.
 """
 
 from tinygen.ops.numpy import (

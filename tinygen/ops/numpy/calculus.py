@@ -58,7 +58,7 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 
 @composition("gradient")
 def gradient(f: TensorLike, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
-    """Central differences inside, one-sided ones at the edges; along each axis, or those asked for. `varargs`
+    """Central differences inside, one-sided ones at the edges, along each axis or the given ones. `varargs`
     are distances, or the coordinates along each axis."""
     f = as_operand(f)
     axes = axes_of(axis, f.ndim)
@@ -174,7 +174,7 @@ def convolve(a: TensorLike, v: TensorLike, mode: Any = "full") -> Any:
 
 @composition("correlate")
 def correlate(a: TensorLike, v: TensorLike, mode: Any = "valid") -> Any:
-    """Σ_i a[i + k] conj(v[i]): the convolution with v turned round."""
+    """Σ_i a[i + k] conj(v[i]): the convolution with v reversed."""
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if len(a) < len(v):
         return np.flip(np.conj(correlate(v, a, mode)))

@@ -25,7 +25,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 @composition("choose")
 def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "raise") -> Any:
-    """For each entry the choice whose number stands in a."""
+    """For each entry i of a, the entry of choices[i] at its place."""
     no_out(out)
     index = np.asarray(constant(a, "the choice"))
     xs = np.broadcast_arrays(index, *[as_operand(x) for x in choices])[1:]

@@ -1,7 +1,7 @@
 """Arrays put together and taken apart: stacks, blocks, pieces; entries put in, left out, repeated, padded.
 
-Where NumPy only moves entries, it is asked once, with the positions 0, 1, 2, ... in the array's place: its
-answer is an index, and x[index] has a gradient.
+Where NumPy only moves entries, its function is called with the positions 0, 1, 2, ... in place of the
+entries: the result is an index, and x[index] has a gradient.
 """
 
 from __future__ import annotations
@@ -208,15 +208,15 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> An
 
 
 def pairs(values: Any, ndim: int) -> list[tuple[Any, Any]]:
-    """((before, after), ...) for each axis, of what NumPy lets one write shorter."""
+    """((before, after), ...) for each axis, from NumPy's shorter notations."""
     if hasattr(values, "_data"):
         return [(values, values)] * ndim
     return [tuple(pair) for pair in np.broadcast_to(np.asarray(values), (ndim, 2)).tolist()]
 
 
 def axis_by_axis(x: TensorLike, widths: Any, options: Any, edge: Callable[..., Any]) -> Any:
-    """Each axis padded in turn: `edge(x, axis, n, option)` is what comes before x; behind it, the same of x
-    turned round."""
+    """Each axis is padded in turn: `edge(x, axis, n, option)` is put before x, and the edge of the reversed x
+    after it."""
     for axis, ((before, after), (first, last)) in enumerate(zip(widths, options, strict=True)):
         front = edge(x, axis, before, first)
         back = np.flip(edge(np.flip(x, axis), axis, after, last), axis)

@@ -1,4 +1,4 @@
-"""Reductions that leave nan out: each is the one without nan in its name, of what is left."""
+"""Reductions that leave nan out: each is the reduction without "nan" in its name, of the other entries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ extreme_without_nan(math.inf, np.min, "nanmin")
 
 
 def numbers(a: TensorLike, where: Any) -> Any:
-    """Where there is a number, and `where` holds."""
+    """The entries that are numbers and where `where` holds."""
     return ~np.isnan(a) if not given(where) else np.logical_and(~np.isnan(a), where)
 
 

@@ -56,7 +56,8 @@ def sort_complex(a: TensorLike) -> Any:
 def partition(
     a: TensorLike, kth: Any, axis: int | None = -1, kind: str = "introselect", order: Any = None
 ) -> Any:
-    """The kth entry is where sorting would put it; smaller ones stand before it, larger ones after."""
+    """The kth entry is where sorting would put it, with the smaller ones before it and the larger ones after
+    it."""
     if order is not None:
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)

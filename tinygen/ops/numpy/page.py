@@ -19,14 +19,14 @@ arrays, and return Tensors. This page lists every function of NumPy's main names
 function does what its row says.
 
 - **has gradients**: of every order, to all arguments that are Tensors. Every function that has a derivative
-  is among them, except what NumPy does not hand over to a Tensor: `np.array` of a list (use `np.stack`), and
-  `np.full` (`np.full_like`).
-- **plain value**: what does not change when its argument moves a little has no derivative: whole numbers,
-  truth values, indices, texts, steps. These answer with constants (Tensors off the tape, or Python's
-  numbers), as `argmax` does. `sign` and `heaviside` stay on the tape with the slope 0, as the second
+  is among them, except two that NumPy does not pass on to a Tensor: `np.array` of a list (use `np.stack`),
+  and `np.full` (use `np.full_like`).
+- **plain value**: a result that does not change when its argument moves a little has no derivative: whole
+  numbers, truth values, indices, texts, steps. These functions return constants (Tensors off the tape, or
+  Python's numbers), as `argmax` does. `sign` and `heaviside` stay on the tape with the slope 0, as the second
   derivatives of |x| and max(x, 0) need them.
-- **refused**: a TypeError says why and what to write instead: only for what writes in place, works on
-  Python's objects, or makes arrays outside of the tape.
+- **refused**: a TypeError says why, and what to write instead. Only functions are refused that write in
+  place, work on Python's objects, or make arrays outside of the tape.
 - **takes no Tensor**: makes arrays of numbers, or is about dtypes, files and settings.
 
 A Tensor keeps its dtype: float32 stays float32 where NumPy would go to float64. `out=` is refused everywhere,

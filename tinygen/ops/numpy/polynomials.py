@@ -1,4 +1,4 @@
-"""Polynomials by their coefficients, the highest power first: np.polyval and its kin."""
+"""Polynomials by their coefficients, the highest power first: np.polyval and its relatives."""
 
 from __future__ import annotations
 

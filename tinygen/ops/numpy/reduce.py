@@ -1,5 +1,5 @@
-"""Reductions: products, running sums and products, those that leave nan out, averages; and NumPy's keywords
-`dtype=`, `initial=` and `where=`, which the ops in `tinygen/ops/reduce.py` do without."""
+"""Reductions with NumPy's keywords `dtype=`, `initial=` and `where=`, which the ops in
+`tinygen/ops/reduce.py` do not have."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["max", "mean", "min", "std", "sum", "var"]
 
 
 def with_keywords(axis_only: Callable[..., Any], full: Callable[..., Any], *names: str) -> Callable[..., Any]:
-    """The op `axis_only` when no more than `axis` and `keepdims` are given, else the function `full`, whose
-    arguments stand in NumPy's order. It is what the functions `names`, and the method, mean."""
+    """A function that calls the op `axis_only` if only `axis` and `keepdims` are given, and else `full`,
+    whose arguments are in NumPy's order. NumPy's functions `names`, and the method, call it for Tensors."""
     full = composition(*names)(full)
 
     @functools.wraps(axis_only)

@@ -1,4 +1,4 @@
-"""Shapes and diagonals: axes turned, added and moved; what stands on a diagonal, or is put there."""
+"""Shapes and diagonals: axes flipped, added and moved; diagonals read and written."""
 
 from __future__ import annotations
 

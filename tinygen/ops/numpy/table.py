@@ -1,5 +1,5 @@
-"""Every function of NumPy's main namespace, `numpy.linalg` and `numpy.fft`, and every method of ndarray, with
-what becomes of it on Tensors. `page.py` makes docs/numpy.md from it.
+"""Every function of NumPy's main namespace, `numpy.linalg` and `numpy.fft`, and every method of ndarray, and
+how it behaves on Tensors. `page.py` makes docs/numpy.md from it.
 
 A function is
 - "gradient": it has a derivative, and gradients of every order;
@@ -234,7 +234,7 @@ FAMILIES: dict[str, tuple[Row, ...]] = {
         ),
     ),
 }
-"""Family -> its rows. Names stand as one writes them after `np.`; not every NumPy 2 has all of them."""
+"""Family -> its rows. Names are written as after `np.`; not every version of NumPy 2 has all of them."""
 
 METHODS: tuple[Row, ...] = (
     Row("gradient", "sum mean var std max min prod cumsum cumprod trace dot clip"),

@@ -1,5 +1,5 @@
-"""Plain values: what has no derivative, since it does not change when its argument moves a little (whole
-numbers, truth values, indices, counts), gives constants and never an error."""
+"""Plain values: functions that have no derivative, since their result does not change when the argument moves
+a little (whole numbers, truth values, indices, counts). They return constants and raise no error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def real_if_close(a: TensorLike, tol: float = 100) -> Any:
 
 
 def of_dtypes(name: str) -> None:
-    """Functions of dtypes: a Tensor stands for its array."""
+    """Functions of dtypes: a Tensor counts as its array."""
     function = getattr(np, name)
     IMPLEMENTS[function] = lambda *args, **kwargs: function(*arrays_in(args), **arrays_in(kwargs))
 
