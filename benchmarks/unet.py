@@ -82,9 +82,9 @@ def tinygen_model() -> Any:
 
 
 def tinygen_training(size: int, device: str = "cpu") -> Step:
+    from tinygen.arrays import to_device
     from tinygen.diffusion import Process, linear, loss_at
     from tinygen.optim import AdamW
-    from tinygen.tensor import to_device
 
     model, process = tinygen_model().to(device), Process(linear(STEPS))
     data = cycle([(to_device(x0, device), t + 1, to_device(eps, device)) for x0, t, eps in batches(size)])

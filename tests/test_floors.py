@@ -29,6 +29,7 @@ FLOORS = (
     Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("memory", "Which memory was written into, and when; the tape's clock.", ""),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
+    Floor("arrays", "Which device an array is on, and to another.", "types"),
     Floor("callers", "Which line of the user's code called an op.", ""),
     Floor("tensor", "An array and its place on the tape; every NumPy function finds its op from here."),
     Floor("node", "What is on the tape: an op that was executed.", "callers memory"),
@@ -41,10 +42,12 @@ FLOORS = (
     Floor(
         "ops",
         "Values and gradient rules: they are recorded, and know nothing of the walk.",
-        "words tensor summation node tape",
+        "words arrays tensor summation node tape",
     ),
     Floor(
-        "kernels", "Faster ways to compute the ops, which do not know of them.", "tensor summation node ops"
+        "kernels",
+        "Faster ways to compute the ops, which do not know of them.",
+        "arrays tensor summation node ops",
     ),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
     Floor("storage.files", "Files that are whole or not there; the error for those that are not.", ""),
@@ -66,7 +69,7 @@ FLOORS = (
         "numpy hypothesis",
     ),
     Floor("einops_backend", "Tensors for einops; imported by no one else.", "tensor", "numpy einops"),
-    Floor("nn", "Modules: parameters, and layers made of ops.", "tensor tape backward ops kernels"),
+    Floor("nn", "Modules: parameters, and layers made of ops.", "arrays tensor tape backward ops kernels"),
     Floor("optim", "What moves the parameters of modules."),
     Floor("storage.state", "What changes in a run, as a tree; and a run put back.", "storage.files nn"),
     Floor(
@@ -77,7 +80,7 @@ FLOORS = (
     Floor(
         "diffusion",
         "Noise put in and taken out; the model is any function.",
-        "tensor modes tape transforms ops",
+        "arrays tensor modes tape transforms ops",
     ),
     Floor("align", "What people want, taught to a policy: any module called like GPT.", "tensor tape ops nn"),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),

@@ -9,7 +9,7 @@ import pytest
 from foreign import Foreign
 
 from tinygen import Tensor, no_grad
-from tinygen.tensor import device_of, to_device
+from tinygen.arrays import device_of, to_device
 
 
 def leaf(*shape):

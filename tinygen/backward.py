@@ -280,4 +280,4 @@ def add_to_grad(leaf: Tensor, g: Array) -> None:
         leaf.grad += g
 
 
-Tensor.backward = backward_into_leaves  # type: ignore[assignment, method-assign]
+Tensor.backward = backward_into_leaves

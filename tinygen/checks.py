@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygen.arrays import device_of
 from tinygen.memory import last_write
-from tinygen.tensor import Tensor, device_of
+from tinygen.tensor import Tensor
 from tinygen.words import keyword_hint
 
 if TYPE_CHECKING:

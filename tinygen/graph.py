@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.arrays import to_device
 from tinygen.backward import backward, topological_order
 from tinygen.drawing import Box, Source, svg
 from tinygen.node import PICK, Node
 from tinygen.rerun import rerun, run_on_arrays
-from tinygen.tensor import Tensor, to_device
+from tinygen.tensor import Tensor
 
 __all__ = ["Graph", "graph"]
 

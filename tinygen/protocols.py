@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tinygen.tensor import Array, Tensor
+from tinygen.tensor import Array, Tensor, bind_to_tensor
 
 # -- numbers ---------------------------------------------------------------------------------------
 
@@ -90,30 +90,19 @@ def in_place(t: Tensor, other: Any) -> Any:
     return NotImplemented
 
 
-IN_PLACE = [
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "xor",
-    "lshift",
-    "rshift",
-]
-METHODS: dict[str, Any] = {
-    "__float__": to_float,
-    "__int__": to_int,
-    "__complex__": to_complex,
-    "__index__": to_index,
-    "__copy__": shallow_copy,
-    "__deepcopy__": deep_copy,
-    "__getstate__": state_of,
-    **{f"__i{name}__": in_place for name in IN_PLACE},
-}
-for name, method in METHODS.items():
-    setattr(Tensor, name, method)
+@bind_to_tensor
+class Protocols:
+    """What Python calls for float(x), copy.copy(x), pickle.dumps(x), and the function that answers."""
+
+    __float__ = to_float
+    __int__ = to_int
+    __complex__ = to_complex
+    __index__ = to_index
+    __copy__ = shallow_copy
+    __deepcopy__ = deep_copy
+    __getstate__ = state_of
+
+
+IN_PLACE = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift"
+for name in IN_PLACE.split():
+    setattr(Tensor, f"__i{name}__", in_place)

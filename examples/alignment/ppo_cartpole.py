@@ -32,8 +32,8 @@ from shared.table import Figure, at_least
 from tinygen import nn, no_grad, ops
 from tinygen.align.kl import k3
 from tinygen.align.ppo import clip_fraction, gae, policy_loss, value_loss, whiten
+from tinygen.arrays import to_device
 from tinygen.optim import Adam, clip_grad_norm
-from tinygen.tensor import to_device
 
 SIZES = {"quick": {"seeds": 1, "steps": 10_000}, "full": {}}
 PUBLISHED = 490.04  # CleanRL's documentation, the mean of 3 seeds

@@ -32,12 +32,12 @@ from shared.table import Figure, at_least, at_most
 from tqdm import tqdm
 
 from tinygen import diffusion
+from tinygen.arrays import to_device
 from tinygen.data import digits
 from tinygen.judges.digits import bounds, train_judge
 from tinygen.judges.frechet import frechet
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
-from tinygen.tensor import to_device
 
 NO_CLASS = digits.CLASSES
 SIZES = {"quick": {"steps": 60, "timesteps": 50, "sampler_steps": 5, "judge_steps": 150}, "full": {}}

@@ -33,11 +33,11 @@ from shared.run import Run
 from shared.table import Figure, at_most
 
 from tinygen import no_grad
+from tinygen.arrays import to_device
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
 from tinygen.diffusion import Process, ancestral, ddim, evenly_spaced, last_state, linear, simple_loss
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
-from tinygen.tensor import to_device
 
 DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
 SIZES = {"quick": {"steps": 300, "batch": 256, "samples": 1000, "timesteps": 100}, "full": {}}

@@ -35,13 +35,13 @@ from shared.table import Figure, at_least, below
 from tqdm import tqdm
 
 from tinygen import no_grad
+from tinygen.arrays import to_device
 from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
 from tinygen.diffusion import Process, cosine, evenly_spaced, inpaint, last_state, loss_at, simple_loss
 from tinygen.diffusion.inpaint import visited_times
 from tinygen.judges.shapes_parser import read
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
-from tinygen.tensor import to_device
 
 SIDE = 16  # pixels
 PAPER = 2 * BACKGROUND[0] - 1

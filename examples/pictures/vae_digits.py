@@ -32,12 +32,12 @@ from shared.run import Run
 from shared.table import Figure, above, at_least, at_most
 
 from tinygen import nn, no_grad
+from tinygen.arrays import to_device
 from tinygen.data import digits
 from tinygen.judges.digits import bounds, train_judge
 from tinygen.judges.frechet import frechet
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
-from tinygen.tensor import to_device
 
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
 SIZES = {"quick": {"steps": 400, "eval_every": 200, "judge_steps": 150, "draws": 10}, "full": {}}

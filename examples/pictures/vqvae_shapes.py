@@ -30,11 +30,11 @@ from shared.run import Run
 from shared.table import Figure, above
 
 from tinygen import no_grad
+from tinygen.arrays import to_device
 from tinygen.data import shapes
 from tinygen.judges import shapes_parser
 from tinygen.models.pictures.vqvae import VQVAE, perplexity
 from tinygen.optim import Adam, warmup_cosine
-from tinygen.tensor import to_device
 
 SIDE, PATCH = 32, 4
 MAP = SIDE // PATCH

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tinygen import DeviceGenerator
-from tinygen.tensor import to_device
+from tinygen.arrays import to_device
 
 for package in ("matplotlib", "tqdm"):
     if find_spec(package) is None:

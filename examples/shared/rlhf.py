@@ -15,9 +15,9 @@ import numpy as np
 from tinygen import no_grad
 from tinygen.align import dpo, grpo, kl, ppo, reinforce, reward, rollouts, sft
 from tinygen.align.rollouts import Responses
+from tinygen.arrays import to_device
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.optim import Adam, clip_grad_norm
-from tinygen.tensor import to_device
 
 
 def split_pairs(x: Any) -> tuple[Any, Any]:

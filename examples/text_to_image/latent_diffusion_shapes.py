@@ -29,6 +29,7 @@ from shared.flags import Flags, add_from_flag, add_run_flags, generator, number,
 from shared.folder import load_stage, load_weights
 from shared.run import Run
 
+from tinygen.arrays import to_device
 from tinygen.data.shapes import SCENES, batch, caption
 from tinygen.diffusion import Process, cosine
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
@@ -36,7 +37,6 @@ from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
-from tinygen.tensor import to_device
 
 SENTENCES = [caption(scene) for scene in SCENES]
 WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gpu_stage import Figures, attempted, torch_here, waiter
 
-from tinygen.tensor import to_device
+from tinygen.arrays import to_device
 from tinygen_cuda.simt import cuda, launch
 
 

@@ -14,6 +14,7 @@ from kernel_checks import CHECKS
 from no_waiting import NEVER, no_waiting
 
 from tinygen import Tensor, kernels
+from tinygen.arrays import to_device
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -21,7 +22,6 @@ from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.nn import Module
 from tinygen.ops.window import Geometry
 from tinygen.optim import AdamW
-from tinygen.tensor import to_device
 
 # -- kernels ---------------------------------------------------------------------------------------
 

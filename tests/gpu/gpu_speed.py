@@ -17,7 +17,7 @@ from gpu_stage import TF32, Figures, attempted, on_cpu, waiter
 from gpu_works import WORKS, Call, Work
 
 from tinygen import kernels
-from tinygen.tensor import to_device
+from tinygen.arrays import to_device
 
 ROUNDED = 3e-2 if TF32 else 1e-3
 """How far two libraries' results may be apart, in units of the largest entry."""

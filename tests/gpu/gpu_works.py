@@ -13,8 +13,9 @@ import numpy as np
 from gpu_stage import torch_here
 
 from tinygen import Tensor, ops
+from tinygen.arrays import to_device
 from tinygen.optim import AdamW
-from tinygen.tensor import Array, to_device
+from tinygen.tensor import Array
 
 Call = Callable[[], Any]
 

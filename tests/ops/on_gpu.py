@@ -18,7 +18,7 @@ from parts import Case as Whole
 from parts import joined, parts
 
 from tinygen import Tensor, kernels, ops
-from tinygen.tensor import to_device
+from tinygen.arrays import to_device
 
 LIMITS = {"float32": 3e-5, "float64": 1e-11}
 """Of an error, in units of the largest entry, or of 1 where all are smaller."""

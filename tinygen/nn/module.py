@@ -16,8 +16,9 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from tinygen.arrays import to_device
 from tinygen.nn.tree import Branch, Buffer, Parameter, check, held, joined, put, refuse_raw, walk
-from tinygen.tensor import Array, Tensor, to_device
+from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
 
 __all__ = ["Buffer", "Module", "Parameter"]

@@ -8,8 +8,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from tinygen.arrays import device_of, to_device
 from tinygen.tape import with_tensor_dtype
-from tinygen.tensor import IMPLEMENTS, Tensor, device_of, to_device
+from tinygen.tensor import IMPLEMENTS, Tensor
 from tinygen.types import TensorLike
 from tinygen.words import keyword_hint
 

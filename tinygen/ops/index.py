@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.arrays import device_of
 from tinygen.ops.compose import arrays_in
 from tinygen.tape import implements, in_replay, op, shown_as
-from tinygen.tensor import Array, Tensor, device_of
+from tinygen.tensor import Array, Tensor
 from tinygen.types import Shape, TensorLike, ValueAndRules
 
 __all__ = ["embedding", "getitem", "scatter_add", "take", "take_along_axis"]

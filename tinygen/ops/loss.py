@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.arrays import device_of
 from tinygen.ops.activation import log_softmax, softplus
 from tinygen.ops.compose import arrays_in, on_device_of
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.index import checked_ids, nan_where
 from tinygen.tape import op, shown_as
-from tinygen.tensor import Array, Tensor, device_of
+from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
 __all__ = [

@@ -12,12 +12,12 @@ import tinygen.ops.numpy  # noqa: F401 (it gives NumPy's functions their meaning
 from tinygen.ops.complex_numbers import imag, real
 from tinygen.ops.elementwise import astype, conjugate
 from tinygen.ops.shape import ravel, reshape, swapaxes, transpose
-from tinygen.tensor import IMPLEMENTS, Tensor
+from tinygen.tensor import IMPLEMENTS, Tensor, bind_to_tensor
 from tinygen.types import TensorLike
 from tinygen.words import IN_PLACE
 
 
-def method_of(function: Callable[..., Any]) -> Any:
+def method_of(function: Callable[..., Any]) -> Callable[..., Tensor]:
     """The function that NumPy's function calls for Tensors."""
     return IMPLEMENTS[function]
 
@@ -97,55 +97,70 @@ def attribute_of(name: str) -> property:
     return property(lambda x: getattr(x._data, name), doc=f"`{name}` of the array.")
 
 
-METHODS: dict[str, Any] = {
-    "T": property(transpose),
-    "mT": property(swap_last_axes),
-    "real": property(real),
-    "imag": property(imag),
-    "conj": conjugate,
-    "conjugate": conjugate,
-    "reshape": reshape_to,
-    "transpose": transpose_to,
-    "swapaxes": swapaxes,
-    "squeeze": method_of(np.squeeze),
-    "ravel": ravel,
-    "flatten": flatten,
-    "copy": method_of(np.copy),
-    "astype": cast,
-    "sum": method_of(np.sum),
-    "mean": method_of(np.mean),
-    "var": method_of(np.var),
-    "std": method_of(np.std),
-    "max": method_of(np.max),
-    "min": method_of(np.min),
-    "prod": method_of(np.prod),
-    "cumsum": method_of(np.cumsum),
-    "cumprod": method_of(np.cumprod),
-    "trace": method_of(np.trace),
-    "diagonal": method_of(np.diagonal),
-    "dot": dot_with,
-    "clip": method_of(np.clip),
-    "round": method_of(np.round),
-    "repeat": method_of(np.repeat),
-    "take": method_of(np.take),
-    "choose": choose_from,
-    "compress": compress_by,
-    "all": method_of(np.all),
-    "any": method_of(np.any),
-    "argmax": method_of(np.argmax),
-    "argmin": method_of(np.argmin),
-    "argsort": method_of(np.argsort),
-    "argpartition": method_of(np.argpartition),
-    "nonzero": method_of(np.nonzero),
-    "searchsorted": method_of(np.searchsorted),
-    "tolist": values_of("tolist"),
-    "tobytes": values_of("tobytes"),
-    "tofile": values_of("tofile"),
-    "nbytes": attribute_of("nbytes"),
-    "itemsize": attribute_of("itemsize"),
-    "strides": attribute_of("strides"),
-    "flags": attribute_of("flags"),
-    **{name: in_place(name, instead) for name, instead in IN_PLACE.items()},
-}
-for name, function in METHODS.items():
-    setattr(Tensor, name, function)
+@bind_to_tensor
+class Methods:
+    """`x.sum()` is np.sum(x): each method and attribute of ndarray, and the function that it calls."""
+
+    @property
+    def T(self) -> Tensor:
+        return transpose(self)
+
+    @property
+    def mT(self) -> Tensor:
+        return swap_last_axes(self)
+
+    @property
+    def real(self) -> Tensor:
+        return real(self)
+
+    @property
+    def imag(self) -> Tensor:
+        return imag(self)
+
+    conj = conjugate
+    conjugate = conjugate
+    reshape = reshape_to
+    transpose = transpose_to
+    swapaxes = swapaxes
+    squeeze = method_of(np.squeeze)
+    ravel = ravel
+    flatten = flatten
+    copy = method_of(np.copy)
+    astype = cast
+    sum = method_of(np.sum)
+    mean = method_of(np.mean)
+    var = method_of(np.var)
+    std = method_of(np.std)
+    max = method_of(np.max)
+    min = method_of(np.min)
+    prod = method_of(np.prod)
+    cumsum = method_of(np.cumsum)
+    cumprod = method_of(np.cumprod)
+    trace = method_of(np.trace)
+    diagonal = method_of(np.diagonal)
+    dot = dot_with
+    clip = method_of(np.clip)
+    round = method_of(np.round)
+    repeat = method_of(np.repeat)
+    take = method_of(np.take)
+    choose = choose_from
+    compress = compress_by
+    all = method_of(np.all)
+    any = method_of(np.any)
+    argmax = method_of(np.argmax)
+    argmin = method_of(np.argmin)
+    argsort = method_of(np.argsort)
+    argpartition = method_of(np.argpartition)
+    nonzero = IMPLEMENTS[np.nonzero]  # a tuple
+    searchsorted = method_of(np.searchsorted)
+    tolist = values_of("tolist")
+    tobytes = values_of("tobytes")
+    tofile = values_of("tofile")
+    nbytes = attribute_of("nbytes")
+    itemsize = attribute_of("itemsize")
+    strides = attribute_of("strides")
+    flags = attribute_of("flags")
+
+
+for name, instead in IN_PLACE.items():
+    setattr(Tensor, name, in_place(name, instead))

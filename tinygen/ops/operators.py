@@ -26,7 +26,7 @@ from tinygen.ops.index import getitem
 from tinygen.ops.linalg import matmul
 from tinygen.ops.numpy import elementwise
 from tinygen.ops.without_gradient import equal, greater, greater_equal, less, less_equal, not_equal
-from tinygen.tensor import IMPLEMENTS, Tensor
+from tinygen.tensor import IMPLEMENTS, Tensor, bind_to_tensor
 from tinygen.types import TensorLike
 
 
@@ -64,49 +64,49 @@ def contains(x: Tensor, value: Any) -> bool:
     return bool((x == value).any())
 
 
-OPERATORS: dict[str, Any] = {
-    "__add__": add,
-    "__radd__": reflected(add),
-    "__sub__": subtract,
-    "__rsub__": reflected(subtract),
-    "__mul__": multiply,
-    "__rmul__": reflected(multiply),
-    "__truediv__": divide,
-    "__rtruediv__": reflected(divide),
-    "__floordiv__": IMPLEMENTS[np.floor_divide],
-    "__rfloordiv__": reflected(IMPLEMENTS[np.floor_divide]),
-    "__mod__": elementwise.remainder,
-    "__rmod__": reflected(elementwise.remainder),
-    "__divmod__": elementwise.divmod,
-    "__rdivmod__": reflected(elementwise.divmod),
-    "__pow__": power_of,
-    "__rpow__": reflected(power_of),
-    "__matmul__": matmul,
-    "__rmatmul__": reflected(matmul),
-    "__and__": IMPLEMENTS[np.bitwise_and],
-    "__rand__": reflected(IMPLEMENTS[np.bitwise_and]),
-    "__or__": IMPLEMENTS[np.bitwise_or],
-    "__ror__": reflected(IMPLEMENTS[np.bitwise_or]),
-    "__xor__": IMPLEMENTS[np.bitwise_xor],
-    "__rxor__": reflected(IMPLEMENTS[np.bitwise_xor]),
-    "__lshift__": IMPLEMENTS[np.left_shift],
-    "__rlshift__": reflected(IMPLEMENTS[np.left_shift]),
-    "__rshift__": IMPLEMENTS[np.right_shift],
-    "__rrshift__": reflected(IMPLEMENTS[np.right_shift]),
-    "__neg__": negative,
-    "__pos__": positive,
-    "__abs__": absolute,
-    "__invert__": IMPLEMENTS[np.invert],
-    "__eq__": equal,
-    "__ne__": not_equal,
-    "__lt__": less,
-    "__le__": less_equal,
-    "__gt__": greater,
-    "__ge__": greater_equal,
-    "__getitem__": getitem,
-    "__contains__": contains,
-    "__format__": format_tensor,
-    "__round__": round_tensor,
-}
-for name, function in OPERATORS.items():
-    setattr(Tensor, name, function)
+@bind_to_tensor
+class Operators:
+    """`a + b` is `add(a, b)`: each operator, and the function that it calls."""
+
+    __add__ = add
+    __radd__ = reflected(add)
+    __sub__ = subtract
+    __rsub__ = reflected(subtract)
+    __mul__ = multiply
+    __rmul__ = reflected(multiply)
+    __truediv__ = divide
+    __rtruediv__ = reflected(divide)
+    __floordiv__ = IMPLEMENTS[np.floor_divide]
+    __rfloordiv__ = reflected(IMPLEMENTS[np.floor_divide])
+    __mod__ = elementwise.remainder
+    __rmod__ = reflected(elementwise.remainder)
+    __divmod__ = elementwise.divmod
+    __rdivmod__ = reflected(elementwise.divmod)
+    __pow__ = power_of
+    __rpow__ = reflected(power_of)
+    __matmul__ = matmul
+    __rmatmul__ = reflected(matmul)
+    __and__ = IMPLEMENTS[np.bitwise_and]
+    __rand__ = reflected(IMPLEMENTS[np.bitwise_and])
+    __or__ = IMPLEMENTS[np.bitwise_or]
+    __ror__ = reflected(IMPLEMENTS[np.bitwise_or])
+    __xor__ = IMPLEMENTS[np.bitwise_xor]
+    __rxor__ = reflected(IMPLEMENTS[np.bitwise_xor])
+    __lshift__ = IMPLEMENTS[np.left_shift]
+    __rlshift__ = reflected(IMPLEMENTS[np.left_shift])
+    __rshift__ = IMPLEMENTS[np.right_shift]
+    __rrshift__ = reflected(IMPLEMENTS[np.right_shift])
+    __neg__ = negative
+    __pos__ = positive
+    __abs__ = absolute
+    __invert__ = IMPLEMENTS[np.invert]
+    __eq__ = equal
+    __ne__ = not_equal
+    __lt__ = less
+    __le__ = less_equal
+    __gt__ = greater
+    __ge__ = greater_equal
+    __getitem__ = getitem
+    __contains__ = contains
+    __format__ = format_tensor
+    __round__ = round_tensor

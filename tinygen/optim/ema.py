@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.arrays import to_device
 from tinygen.nn.module import Module
 from tinygen.optim import fused
 from tinygen.optim.state import require_count
-from tinygen.tensor import Array, to_device
+from tinygen.tensor import Array
 
 
 class EMA:

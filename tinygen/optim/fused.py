@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygen.arrays import device_of
 from tinygen.kernels import kernels
 from tinygen.kernels.registry import LEAST
 from tinygen.node import Op
-from tinygen.tensor import Array, Tensor, device_of
+from tinygen.tensor import Array, Tensor
 
 if TYPE_CHECKING:
     from tinygen.optim.adam import Adam

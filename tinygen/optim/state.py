@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygen.tensor import Tensor, to_device
+from tinygen.arrays import to_device
+from tinygen.tensor import Tensor
 
 if TYPE_CHECKING:
     from tinygen.optim.optimizer import Optimizer, State

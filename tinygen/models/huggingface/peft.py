@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.align.lora import LoRALinear, adaptable_layers, attach
+from tinygen.arrays import to_device
 from tinygen.models.huggingface.gpt2 import ADAPTERS as CONFIG
 from tinygen.models.huggingface.gpt2 import LAYERS
 from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_floats, require_same
@@ -35,7 +36,6 @@ from tinygen.storage.files import (
     short,
 )
 from tinygen.storage.safetensors import load_file, save_file
-from tinygen.tensor import to_device
 from tinygen.types import NumpyArray
 
 WEIGHTS = "adapter_model.safetensors"

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.arrays import device_of
 from tinygen.tape import detach, implements, op
-from tinygen.tensor import Array, Tensor, device_of
+from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
 # -- the notation of the formulas ------------------------------------------------------------------
