@@ -396,7 +396,7 @@ SHAPES = {
     "multiply": lambda: B * A.data,
     "maximum": lambda: np.maximum(A, B),
     "linear": lambda: ops.linear(A, B),
-    "joined": lambda: np.concatenate([A, B]),
+    "concatenate": lambda: np.concatenate([A, B]),
     "where": lambda: np.where(np.ones((7,), bool), A, B),
     "layer_norm": lambda: ops.layer_norm(A, B),
     "attention": lambda: ops.attention(A, B, B),
@@ -431,7 +431,7 @@ def test_other_errors_keep_their_type_and_get_a_note():
 
 
 def test_index_and_type_errors():
-    with pytest.raises(IndexError, match=r"^entries\(float64 \(2, 3\), 5\): index 5 is out of bounds"):
+    with pytest.raises(IndexError, match=r"^getitem\(float64 \(2, 3\), 5\): index 5 is out of bounds"):
         A[5]
     with pytest.raises(TypeError, match=r"^embedding\(.*\): embedding ids must be integers, got float64"):
         ops.embedding(A, A)
