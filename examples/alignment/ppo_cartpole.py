@@ -1,12 +1,12 @@
-"""PPO learns to balance a pole on a cart, from nothing but how long it stood.
+"""PPO learns to balance a pole on a cart. The only reward is 1 for every step.
 
     python examples/alignment/ppo_cartpole.py  # three seeds; some 2 minutes on 2 cores
     python examples/alignment/ppo_cartpole.py --seeds 1
     python examples/alignment/ppo_cartpole.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-The task is CartPole-v1 of Gymnasium; an episode pays 1 a step, and ends after 500. The hyper-parameters are
-those of CleanRL's ppo.py (Huang et al. 2022, *The 37 implementation details of PPO*), whose documentation
-reports a mean return of 490. The losses are those that align language models: tinygen/align/ppo.py.
+The task is CartPole-v1 of Gymnasium; an episode ends after 500 steps at the latest. The hyperparameters are
+from CleanRL's ppo.py (Huang et al. 2022, *The 37 implementation details of PPO*); its documentation reports a
+mean return of 490. The losses are the same as for language models: tinygen/align/ppo.py.
 """
 
 from __future__ import annotations
@@ -43,18 +43,23 @@ def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/ppo_cartpole", "every 50 rounds")
-    add("--seeds", type=number(int, 1), default=3, help="how often it learns, from the start")
-    add("--steps", type=number(int, 1), default=500_000, help="steps of all carts, for each seed")
-    add("--carts", type=size(1), default=4, help="side by side")
+    add("--seeds", type=number(int, 1), default=3, help="number of runs, each from the start")
+    add("--steps", type=number(int, 1), default=500_000, help="steps of all carts together, for each seed")
+    add("--carts", type=size(1), default=4, help="carts side by side")
     add("--horizon", type=size(1), default=128, help="steps of each cart in a round")
     add("--epochs", type=number(int, 1), default=4, help="passes over the steps of a round")
     add("--minibatches", type=size(1), default=4, help="parts of a pass, a step of Adam each")
-    add("--lr", type=number(float, 0), default=2.5e-4, help="learning rate; it falls to 0 on a line")
-    add("--gamma", type=number(float, 0, 1), default=0.99, help="what a reward is worth one step later")
-    add("--lam", type=number(float, 0, 1), default=0.95, help="of generalised advantage estimation")
-    add("--clip", type=number(float, 0), default=0.2, help="of the ratio, and of the change of values")
-    add("--entropy", type=number(float, 0), default=0.01, help="weight of the bonus for entropy")
-    add("--value", type=number(float, 0), default=0.5, help="weight of the critic's loss")
+    add("--lr", type=number(float, 0), default=2.5e-4, help="learning rate; it falls linearly to 0")
+    add("--gamma", type=number(float, 0, 1), default=0.99, help="discount factor γ of a reward for each step")
+    add("--lam", type=number(float, 0, 1), default=0.95, help="λ of generalized advantage estimation")
+    add(
+        "--clip",
+        type=number(float, 0),
+        default=0.2,
+        help="ε of the clips of ratios and values",
+    )
+    add("--entropy", type=number(float, 0), default=0.01, help="weight of the entropy bonus, c₂")
+    add("--value", type=number(float, 0), default=0.5, help="weight of the critic's loss, c₁")
     add("--max-norm", type=number(float, 0), default=0.5, help="largest norm of the gradient")
     parser.set_defaults(save_every=50)
     args = parser.parse_args()
@@ -65,7 +70,8 @@ def parse_args() -> argparse.Namespace:
 
 
 class Agent(nn.Module):
-    """Two perceptrons of the state: the logits of the two pushes, near 0 at the start, and the value."""
+    """Two perceptrons on the state: the actor gives logits of the two pushes, near 0 at first; the critic
+    gives the value."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.actor = perceptron(2, 0.01, rng)
@@ -86,73 +92,74 @@ def log_prob(logits: Any, actions: Any) -> Any:
 
 
 class Batch(NamedTuple):
-    """Steps of a round, in any order: what was seen and done, and what it was worth. All are (N,), but states
-    (N, 4)."""
+    """Steps of a rollout, in any order: NumPy arrays (N,), but states (N, 4)."""
 
     states: Any
     actions: Any
-    log_probs: Any  # of the actions, when they were done
-    values: Any  # of the states, then
+    old_log_probs: Any  # of the actions, under the policy that took them
+    old_values: Any  # of the states, by the critic at that time
     advantages: Any
     returns: Any
 
-    def part(self, which: Any) -> Batch:
-        return Batch(*(x[which] for x in self))
+    def select(self, index: Any) -> Batch:
+        return Batch(*(x[index] for x in self))
 
 
 def collect(agent: Agent, carts: CartPole, args: argparse.Namespace, rng: np.random.Generator) -> Batch:
-    """Play a round: carts × horizon steps, as NumPy's arrays."""
+    """A rollout of carts × horizon steps, with advantages and returns."""
     on = partial(to_device, device=args.device)
     states, actions, ends = play(numpy_function(agent.actor, args.device), carts, args.horizon, rng)
     with no_grad():
-        values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
-        old = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()
-    advantages, returns = gae(np.ones_like(old), values, ends, args.gamma, args.lam)
-    flat = (x.ravel() for x in (actions, old, values[:, :-1], advantages, returns))
+        old_values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
+        old_log_probs = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()  # (n, T)
+    rewards = np.ones_like(old_log_probs)
+    advantages, returns = gae(rewards, old_values, ends, args.gamma, args.lam)
+    flat = (x.ravel() for x in (actions, old_log_probs, old_values[:, :-1], advantages, returns))
     return Batch(states[:, :-1].reshape(-1, 4), *flat)
 
 
 def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any, Any]:
-    """The loss of a minibatch, whose advantages are whitened here; and ln π of its actions now (N,).
+    """The loss of a minibatch, and the log-probabilities of its actions (N,) under the policy as it is now.
 
     L = policy + c₁ · value - c₂ · entropy (Schulman et al. 2017, arXiv:1707.06347, equation 9)."""
-    every = np.ones(len(batch.states), bool)
-    whitened = whiten(batch.advantages, every)
-    arrays = (batch.states, batch.log_probs, whitened, batch.values, batch.returns, every)
-    states, before, advantages, values, returns, mask = (to_device(x, args.device) for x in arrays)
-    logits = agent.actor(states)
-    logp = ops.log_softmax(logits)
-    entropy = ops.entropy(logp)
-    new = log_prob(logits, batch.actions)
-    policy = policy_loss(new, before, advantages, mask, args.clip)
-    value = value_loss(agent.critic(states)[:, 0], values, returns, mask, args.clip)
-    return policy + args.value * value - args.entropy * entropy, new
+    mask = np.ones(len(batch.states), bool)
+    whitened = whiten(batch.advantages, mask)
+    arrays = (batch.states, batch.old_log_probs, batch.old_values, whitened, batch.returns, mask)
+    states, old_log_probs, old_values, advantages, returns, mask = (to_device(x, args.device) for x in arrays)
+    logits, values = agent.actor(states), agent.critic(states)[:, 0]
+    log_probs = log_prob(logits, batch.actions)
+    policy = policy_loss(log_probs, old_log_probs, advantages, mask, args.clip)
+    value = value_loss(values, old_values, returns, mask, args.clip)
+    entropy = ops.entropy(ops.log_softmax(logits))
+    return policy + args.value * value - args.entropy * entropy, log_probs
 
 
-def learn_round(
+def ppo_round(
     agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Play, and learn from it. Returns the last minibatch's loss, and what is worth watching."""
-    steps = collect(agent, carts, args, rng)
+    """A rollout, and some epochs of minibatches on it. Returns the last minibatch's loss, and diagnostics."""
+    rollout = collect(agent, carts, args, rng)
     for _ in range(args.epochs):
-        for which in np.array_split(rng.permutation(len(steps.states)), args.minibatches):
-            batch = steps.part(which)
-            loss, new = ppo_loss(agent, batch, args)
+        for index in np.array_split(rng.permutation(len(rollout.states)), args.minibatches):
+            batch = rollout.select(index)
+            loss, log_probs = ppo_loss(agent, batch, args)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm(agent.parameters(), args.max_norm)
             optimizer.step()
-    new = new.numpy()  # of the last part, before the last step
+    log_probs = log_probs.numpy()  # of the last minibatch, before its step
+    mask = np.ones(len(log_probs), bool)
+    unexplained = np.var(rollout.returns - rollout.old_values) / np.var(rollout.returns)
     return {
         "loss": float(loss.item()),
-        "kl": float(k3(batch.log_probs, new).mean()),
-        "clipped": clip_fraction(new, batch.log_probs, np.ones(len(new), bool), args.clip),
-        "explained": float(1 - np.var(steps.returns - steps.values) / np.var(steps.returns)),
+        "kl": float(k3(batch.old_log_probs, log_probs).mean()),
+        "clipped": clip_fraction(log_probs, batch.old_log_probs, mask, args.clip),
+        "explained": float(1 - unexplained),
     }
 
 
 def train(args: argparse.Namespace, run: Run, rounds: int) -> None:
-    """The loop: `rounds` for each seed, one after the other."""
+    """`rounds` of PPO for each seed, one seed after the other."""
     rng = np.random.default_rng(0)
     agent, carts = Agent(rng).to(args.device), CartPole(args.carts, rng)
     optimizer = Adam(agent.parameters(), eps=1e-5)
@@ -165,12 +172,12 @@ def train(args: argparse.Namespace, run: Run, rounds: int) -> None:
                 carts.load_state_dict(CartPole(args.carts, rng).state_dict())
                 optimizer.state.clear()
             optimizer.lr = args.lr * (1 - here / rounds)
-            watched = learn_round(agent, carts, optimizer, args, rng)
+            diagnostics = ppo_round(agent, carts, optimizer, args, rng)
             mean = float(np.mean(carts.returns or carts.age))
-            run.show(watched.pop("loss"), f", seed {seed}: {mean:.0f} steps")
+            run.show(diagnostics.pop("loss"), f", seed {seed}: {mean:.0f} steps")
             steps, last = (here + 1) * args.carts * args.horizon, here + 1 == rounds
             if (here + 1) % 10 == 0 or last:
-                run.log(step=steps, **{f"seed {seed}": mean}, **watched)
+                run.log(step=steps, **{f"seed {seed}": mean}, **diagnostics)
             if last:
                 run.log(step=steps, final=evaluate(numpy_function(agent.actor, args.device), 1000 + seed))
                 run.model(agent.state_dict())

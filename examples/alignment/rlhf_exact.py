@@ -1,15 +1,15 @@
-"""All of alignment in a world so small that the best policy is known: each method against the exact frontier.
+"""Methods of alignment in a world so small that the best policy is known: each is measured against it.
 
     python examples/alignment/rlhf_exact.py  # three seeds; some 8 minutes on 2 cores
     python examples/alignment/rlhf_exact.py --seeds 1
     python examples/alignment/rlhf_exact.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-A prompt is one of six tokens, a response five of them, so there are 7,776 responses. A good one has the
-prompt's token often, but never a token twice in a row, the prompt's own included: +1 for each of the first,
--1 for each of the second. A small GPT learns to answer from demonstrations, which like to repeat themselves
-(SFT), a reward model learns from comparisons of its answers, and then each method improves the GPT
-(shared/rlhf.py). What a policy pays for its reward is KL(policy ‖ SFT); at each divergence no policy has more
-than the frontier. frontier.png has it.
+A prompt is one of six tokens, a response is five tokens, so there are 7,776 responses. The reward is +1 for
+each token that is the prompt's, and -1 for each token that repeats the one before it (the prompt counts as
+the first). A small GPT learns from demonstrations, which often repeat tokens (SFT). A reward model learns
+from comparisons of its responses. Then each method improves the GPT (shared/rlhf.py). A policy pays for its
+reward with the divergence KL(policy ‖ SFT). The frontier is the highest possible reward at each divergence;
+see frontier.png.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__, SIZES)
     add = parser.add_argument
     add_run_flags(parser, "runs/rlhf_exact", "every 100 steps")
-    add("--seeds", type=number(int, 1), default=3, help="how often everything is done, from the start")
+    add("--seeds", type=number(int, 1), default=3, help="number of runs, each from the start")
     add("--layers", type=size(1, 1000), default=2, help="Transformer blocks")
     add("--width", type=size(4), default=48, help="channels of the stream, a multiple of 4")
     add("--batch", type=size(GROUP), default=256, help=f"texts a step: groups of {GROUP}, or pairs")
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     add("--reward-steps", type=number(int, 1), default=2000, help="of the reward model")
     add("--rl-steps", type=number(int, 1), default=300, help="of REINFORCE, of PPO and of GRPO")
     add("--dpo-steps", type=number(int, 1), default=1200, help="of DPO")
-    add("--pairs", type=size(1, 10_000_000), default=40_000, help="comparisons that were asked for")
+    add("--pairs", type=size(1, 10_000_000), default=40_000, help="number of comparisons")
     add("--beta", type=number(float, 1e-3), default=0.5, help="price of a nat of divergence, in rewards")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start of each stage")
     add("--epochs", type=number(int, 1), default=4, help="PPO's and GRPO's steps on the same responses")
@@ -71,14 +71,15 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def judge(prompt: Any, responses: Any) -> Any:
-    """The reward program: the prompt's tokens, less the repetitions."""
+def reward_program(prompt: Any, responses: Any) -> Any:
+    """The reward (n,) of responses (n, L): the number of prompt tokens minus the number of repetitions."""
     before = np.concatenate([np.full((len(responses), 1), prompt), responses[:, :-1]], axis=1)
     return (responses == prompt).sum(axis=1) - (responses == before).sum(axis=1)
 
 
 def demonstrations(n: int, rng: np.random.Generator) -> Any:
-    """Texts (n, 1 + LENGTH): each token is the one before it with probability 0.4, else any."""
+    """Texts (n, 1 + LENGTH): each token repeats the one before it with probability 0.4, else it is
+    uniform."""
     tokens = rng.integers(VOCAB, size=(n, 1 + LENGTH))
     again = rng.random(tokens.shape) < 0.4
     for t in range(1, 1 + LENGTH):
@@ -87,11 +88,11 @@ def demonstrations(n: int, rng: np.random.Generator) -> Any:
 
 
 class Lab:
-    """The world with its people, who compare answers, and what is known exactly about policies in it."""
+    """The world, people who compare responses in it, and exact measurements of policies."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
-        self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, judge)
+        self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, reward_program)
         task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
         config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
         options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
@@ -99,13 +100,13 @@ class Lab:
         self.asked = -1
 
     def ask(self, seed: int) -> None:
-        """Have answers of the reference compared: the numbers of prompts, of winners and of losers."""
-        self.asked, self.log_ref = seed, self.exact(self.steps.reference)
-        self.pairs = self.world.preferences(self.log_ref, self.args.pairs, rng=seed)
-        self.frontier = world.frontier(self.log_ref, self.world.rewards, np.geomspace(100, 0.01, 120))
+        """Let people compare responses of the reference: the numbers of prompts, winners and losers."""
+        self.asked, self.ref_log_probs = seed, self.exact_log_probs(self.steps.reference)
+        self.pairs = self.world.preferences(self.ref_log_probs, self.args.pairs, rng=seed)
+        self.frontier = world.frontier(self.ref_log_probs, self.world.rewards, np.geomspace(100, 0.01, 120))
 
-    def compared(self) -> Responses:
-        """Some of the pairs as texts, with their mask: the winners, then the losers."""
+    def sample_pairs(self) -> Responses:
+        """A batch of pairs: first the winners, then the losers."""
         some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
         prompt, winner, loser = (numbers[some] for numbers in self.pairs)
         texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
@@ -117,39 +118,42 @@ class Lab:
             texts = demonstrations(self.args.batch, s.rng)
             return s.sft(Responses.from_tokens(texts, 1))
         if stage in ("reward model", "DPO"):
-            return (s.dpo if stage == "DPO" else s.rank)(self.compared())
+            return (s.dpo if stage == "DPO" else s.rank)(self.sample_pairs())
         return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
 
     @no_grad()
-    def exact(self, policy: GPT) -> Any:
+    def exact_log_probs(self, policy: GPT) -> Any:
         """ln π of all responses, in float64."""
-        log_p = self.world.log_probs(policy).numpy().astype(np.float64)
-        if np.isnan(log_p).any():
+        log_probs = self.world.log_probs(policy).numpy().astype(np.float64)
+        if np.isnan(log_probs).any():
             raise FloatingPointError("the policy's probabilities are NaN")
-        return world.log_normalize(log_p)
+        return world.log_normalize(log_probs)
 
-    def measure(self, log_p: Any) -> dict[str, float]:
-        """Where a policy is, the highest reward at its divergence, and how much of the way up it went."""
-        divergence, rewards = world.kl(log_p, self.log_ref), self.world.rewards
-        mean, start = (world.expectation(p, rewards) for p in (log_p, self.log_ref))
+    def measure(self, log_probs: Any) -> dict[str, float]:
+        """A policy's divergence and reward, the frontier at this divergence, and the gain in reward over the
+        reference as a share of the frontier's gain."""
+        divergence, rewards = world.kl(log_probs, self.ref_log_probs), self.world.rewards
+        mean, start = (world.expectation(p, rewards) for p in (log_probs, self.ref_log_probs))
         best = np.interp(divergence, *self.frontier)
         gain = (mean - start) / (best - start)
         return {"kl": divergence, "reward": mean, "frontier": best, "gain": gain}
 
     @no_grad()
     def measure_reward_model(self, run: Run, step: int, seed: int) -> None:
-        """Its accuracy, and best-of-n by its scores; then it is normalised."""
+        """Log the reward model's accuracy, and best-of-n by its scores; then normalize it."""
         model, rewards = self.steps.reward, self.world.rewards
         numbers = np.arange(rewards.shape[1])
         every = [self.world.tokens(np.full_like(numbers, n), numbers) for n in range(VOCAB)]
         scores = np.stack([model(texts)[:, -1].numpy() for texts in every])
-        right, bayes = (world.accuracy(self.log_ref, rewards, x) for x in (scores, rewards))
+        right, bayes = (world.accuracy(self.ref_log_probs, rewards, x) for x in (scores, rewards))
         run.log(step=step, seed=seed, stage=1, accuracy=right, bayes=bayes)
         for n in (2, 4, 8, 16, 32, 64):
-            place = self.measure(best_of_n_log_probs(self.log_ref, scores, n))
+            place = self.measure(best_of_n_log_probs(self.ref_log_probs, scores, n))
             run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
         prompts = np.arange(VOCAB).repeat(200)
-        model.normalize(scores[prompts, world.draw_responses(self.log_ref, prompts, rng=self.steps.rng)])
+        model.normalize(
+            scores[prompts, world.draw_responses(self.ref_log_probs, prompts, rng=self.steps.rng)]
+        )
 
 
 def lengths_of(args: argparse.Namespace) -> list[int]:
@@ -158,7 +162,7 @@ def lengths_of(args: argparse.Namespace) -> list[int]:
 
 
 def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
-    """The loop: all stages, for each seed."""
+    """All stages, for each seed."""
     lengths = lengths_of(args)
     ends = np.cumsum(lengths * args.seeds)
     with run:
@@ -176,7 +180,7 @@ def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
             lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
             loss, place = lab.step(stage), {}
             if is_evaluation_step(here + 1, args.eval_every, lengths[k]):
-                place = lab.measure(lab.exact(lab.steps.policy)) if k > 1 else {}
+                place = lab.measure(lab.exact_log_probs(lab.steps.policy)) if k > 1 else {}
                 run.log(step=done + 1, seed=seed, stage=k, loss=loss, **place)
             shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
             run.show(loss, f", {stage}, seed {seed}{shown}")
@@ -196,7 +200,7 @@ def main(args: argparse.Namespace) -> None:
     judged = [row for row in run.rows if "accuracy" in row]
     right, bayes = (float(np.mean([row[name] for row in judged])) for name in ("accuracy", "bayes"))
     methods, figures = {}, []
-    start_reward = world.expectation(lab.log_ref, lab.world.rewards)  # SFT's, with the last seed
+    start_reward = world.expectation(lab.ref_log_probs, lab.world.rewards)  # SFT's, with the last seed
     for name in ("DPO", "PPO", "REINFORCE", "GRPO", "best of n"):
         keys = ("kl", "reward", "frontier", "gain")
         m = {key: float(np.mean([row[key] for row in ends[name]])) for key in keys}

@@ -1,4 +1,4 @@
-"""CartPole-v1 in NumPy, many carts side by side; and how a policy plays it."""
+"""CartPole-v1 in NumPy, many carts side by side; rollouts of a policy in it, and its mean return."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from tinygen import no_grad
-from tinygen.text.decoding import sample
+from tinygen import no_grad, ops
+from tinygen.random import categorical
 
 LIMIT = 500  # steps of an episode, and so the highest return
 
 
 class CartPole:
-    """n carts, each with a pole that a push to the left (0) or right (1) at each step should keep upright
-    (Barto, Sutton & Anderson 1983), with the constants, and Euler's steps, of Gymnasium's CartPole-v1.
+    """n carts, each with a pole. At every step a cart is pushed to the left (0) or to the right (1), to keep
+    its pole upright (Barto, Sutton & Anderson 1983). Constants and Euler steps are those of Gymnasium's
+    CartPole-v1.
 
-    A state is the cart's place and velocity, and the pole's angle and angular velocity: (n, 4). An episode
-    ends when the cart is 2.4 m or the pole 12° away, or after 500 steps; the next one begins at once."""
+    A state is the position and velocity of the cart, and the angle and angular velocity of the pole: (n, 4).
+    An episode ends when the cart is 2.4 m off or the pole 12°, or after 500 steps; then the next one
+    begins."""
 
     GRAVITY, FORCE, TAU = 9.8, 10.0, 0.02
     POLE, HALF_LENGTH, TOTAL = 0.1, 0.5, 1.1  # masses in kg of the pole, and of both; in m
@@ -32,7 +34,8 @@ class CartPole:
         self.returns: list[int] = []  # of the last 100 episodes
 
     def step(self, action: Any) -> Any:
-        """Push each cart; True for those whose episode has ended (n,). The reward is 1 for all."""
+        """Push each cart, with the actions (n,). Returns True where an episode has ended (n,). Each reward is
+        1."""
         _, velocity, angle, spin = self.state.T
         force = np.where(action == 1, self.FORCE, -self.FORCE)
         sin, cos = np.sin(angle), np.cos(angle)
@@ -58,17 +61,23 @@ class CartPole:
         self.state, self.age, self.returns = state.copy(), age.copy(), list(saved["returns"])
 
 
+def act(actor: Callable[[Any], Any], states: Any, rng: np.random.Generator) -> Any:
+    """An action for each of the states (n, 4), drawn from the policy, whose logits the actor gives (n, 2)."""
+    probs = ops.softmax(np.asarray(actor(states), np.float64))
+    return categorical(probs, rng=rng)
+
+
 @no_grad()
 def play(
     actor: Callable[[Any], Any], carts: CartPole, horizon: int, rng: np.random.Generator
 ) -> tuple[Any, ...]:
-    """`horizon` steps of all carts: states (n, T + 1, 4), actions and ends (n, T)."""
+    """A rollout of T = `horizon` steps of all carts: states (n, T + 1, 4), actions and ends (n, T)."""
     n = len(carts.state)
     states = np.empty((n, horizon + 1, 4), np.float32)
     actions, ends = np.empty((n, horizon), np.int64), np.empty((n, horizon), bool)
     for t in range(horizon):
         states[:, t] = carts.state
-        actions[:, t] = sample(actor(states[:, t]), rng)
+        actions[:, t] = act(actor, states[:, t], rng)
         ends[:, t] = carts.step(actions[:, t])
     states[:, horizon] = carts.state
     return states, actions, ends
@@ -81,5 +90,5 @@ def evaluate(actor: Callable[[Any], Any], seed: int) -> float:
     carts, running, total = CartPole(100, rng), np.ones(100, bool), 0
     while running.any():
         total += int(running.sum())
-        running &= ~carts.step(sample(actor(carts.state.astype(np.float32)), rng))
+        running &= ~carts.step(act(actor, carts.state.astype(np.float32), rng))
     return total / 100

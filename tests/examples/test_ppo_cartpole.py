@@ -96,7 +96,7 @@ TINY = ["--seeds", "2", "--steps", "2048", "--horizon", "64", "--save-every", "3
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys):
     run_here(monkeypatch, example, "--out", tmp_path / "whole", *TINY)
-    assert "mean of the seeds" in capsys.readouterr().out
+    assert "mean return of the seeds" in capsys.readouterr().out
     parts = ("--out", tmp_path / "parts", *TINY)
     assert run_here(monkeypatch, example, *parts, stop_after=5) == 130  # of 8 rounds a seed
     assert "--resume" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_people_of_rlhf_exact(lab):
         better, worse = np.sum(gap == points), np.sum(gap == -points)
         n, p = better + worse, 1 / (1 + np.exp(-points))
         assert abs(better - n * p) < 5 * np.sqrt(n * p * (1 - p))
-    texts, mask = lab.compared()
+    texts, mask = lab.sample_pairs()
     assert texts.shape == (16, 4)  # as many winners as losers
     np.testing.assert_array_equal(texts[:8, 0], texts[8:, 0])
     np.testing.assert_array_equal(mask, [[False, True, True, True]] * 16)
@@ -102,7 +102,7 @@ def test_what_rlhf_exact_measures(lab):
     _, _, lab = lab
     lab.ask(0)
     p, q = np.random.default_rng(0).dirichlet(np.ones(27), (2, 3))
-    lab.log_ref = np.log(q)
+    lab.ref_log_probs = np.log(q)
     found = lab.measure(np.log(p))
     divergence, reward = (p * np.log(p / q)).sum(axis=1).mean(), (p * lab.world.rewards).sum(axis=1).mean()
     best, start = np.interp(divergence, *lab.frontier), (q * lab.world.rewards).sum(axis=1).mean()
@@ -141,9 +141,9 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     assert example.PROMPT == 3
     spy, counted = Spy(steps), []
     lab.steps = spy
-    lab.some = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
+    lab.sample_texts = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
     looks = []
-    lab.look = lambda: (looks.append(len(spy.asked)) or {}, [])
+    lab.evaluate = lambda: (looks.append(len(spy.asked)) or {}, [])
     run = Loop(12, tmp_path)
     example.train(args, lab, run, [2] * 6)
     method = lambda name: ["back_to_reference", name, name]
@@ -169,33 +169,33 @@ def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     """Praise wins over blame with probability σ(4), blame is worth -2."""
     example, _, lab = reviews
     praise, blame = (lab.texts[np.sign(example.sentiment(lab.texts)) == sign][0] for sign in (1, -1))
-    np.testing.assert_array_equal(example.liked(np.stack([praise, blame])), [2, -2])
+    np.testing.assert_array_equal(example.reward_program(np.stack([praise, blame])), [2, -2])
     sides = iter([np.tile(praise, (200, 1)), np.tile(blame, (200, 1))])
     lab.write = lambda model, prompts, rng: Responses(next(sides), None)
     lab.ask()
     won = (lab.pairs[0] == praise).all(axis=1)
     assert abs(won.sum() - 200 / (1 + np.exp(-4))) < 5 * np.sqrt(200 * 0.982 * 0.018)
     np.testing.assert_array_equal((lab.pairs[1] == praise).all(axis=1), ~won)
-    assert lab.before == 0.5
+    assert lab.praise_before == 0.5
 
 
 def test_what_rlhf_sentiment_measures(reviews):
     """Praise, divergence and grammar of what the policy writes; perplexity on held-out texts."""
     example, _, lab = reviews
-    lab.before = 0.4
+    lab.praise_before = 0.4
     rng = np.random.default_rng(3)
     for p in lab.steps.policy.parameters():
         p.data += rng.standard_normal(p.shape).astype(p.dtype) * 0.2
     tokens = lab.texts[:40]
     mask = example.rollouts.response_mask(tokens, 3, example.STOP)
     lab.write = lambda model, prompts, rng: Responses(tokens, mask)
-    found, lines = lab.look()
+    found, lines = lab.evaluate()
     ours, theirs = (
         log_p(m(tokens[:, :-1])[0].data, tokens[:, 1:]) for m in (lab.steps.policy, lab.steps.reference)
     )
     assert found["kl"] == pytest.approx(((ours - theirs) * mask[:, 1:]).sum(axis=1).mean(), rel=1e-4)
     assert found["positive"] == np.mean(example.sentiment(tokens) > 0)
-    assert found["cheapest"] == pytest.approx(example.cheapest(found["positive"], 0.4))
+    assert found["cheapest"] == pytest.approx(example.least_kl(found["positive"], 0.4))
     assert found["grammatical"] == 1
     held = lab.held_out
     counts = example.rollouts.response_mask(held, 1, example.STOP)[:, 1:]

@@ -103,7 +103,7 @@ def test_what_is_watched_before_the_first_step(monkeypatch):
     for p in agent.critic.parameters():
         p.data = 0 * p.data
     optimizer = example.Adam(agent.parameters(), lr=0.0)
-    watched = example.learn_round(agent, carts, optimizer, args, rng)
+    watched = example.ppo_round(agent, carts, optimizer, args, rng)
     assert {name: watched[name] for name in ("kl", "clipped", "explained")} == {
         "kl": 0.0,
         "clipped": 0.0,

@@ -67,7 +67,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE]),
     "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE]),
     "ppo_cartpole": (
-        frozenset(["learn_round", "train", "play"]),
+        frozenset(["ppo_round", "train", "play"]),
         ["tests/examples/test_steps_of_cartpole.py"],
     ),
     "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py"]),
