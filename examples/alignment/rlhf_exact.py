@@ -41,7 +41,7 @@ STAGES = ("SFT", "reward model", "REINFORCE", "PPO", "GRPO", "DPO")
 METHODS = (*STAGES[2:], "best of n")
 EXPECTED = {"PPO": at_least(95), "DPO": at_least(95)}  # per cent of the highest reward at its divergence
 SIZES = {
-    "quick": {"seeds": 1, "sft_steps": 60, "reward_steps": 40, "rl_steps": 4, "dpo_steps": 60, "pairs": 5000},
+    "quick": {"seeds": 1, "sft_steps": 40, "reward_steps": 20, "rl_steps": 3, "dpo_steps": 40, "pairs": 5000},
     "full": {},
 }
 COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", "n", "accuracy", "bayes")

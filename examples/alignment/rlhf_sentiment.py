@@ -42,7 +42,7 @@ COLUMNS = ("step", "stage", "loss", "positive", "kl", "cheapest", "grammatical",
 GOOD = at_least(0.9)
 EXPECTED = {"DPO": GOOD, "PPO": GOOD, "PPO-ptx": GOOD, "SFT": at_most(0.6)}  # shares that praise
 SIZES = {
-    "quick": {"pretraining_steps": 100, "sft_steps": 30, "reward_steps": 30, "rl_steps": 3, "dpo_steps": 40}
+    "quick": {"pretraining_steps": 80, "sft_steps": 20, "reward_steps": 20, "rl_steps": 2, "dpo_steps": 30}
     | {"pairs": 500, "samples": 200},
     "full": {},
 }
@@ -180,11 +180,9 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
             k = int(np.searchsorted(ends, done, side="right"))
             stage, here = STAGES[k], done - int(ends[k]) + lengths[k]
             run.enter(stage)
-            if done == 0:
+            if here == 0 and k == 0:
                 s.start_anew(args.seed)
-                if args.source:
-                    load_stage(STAGES[0], s.policy, args)
-            if here == 0 and k == 1:
+            elif here == 0 and k == 1:
                 run.model(s.policy.state_dict(), STAGES[0])
             elif here == 0 and k == 2:
                 s.keep_reference()
@@ -210,6 +208,9 @@ def main(args: argparse.Namespace) -> None:
     rl = [args.rl_steps] * 2
     lengths = [args.pretraining_steps, args.sft_steps, args.reward_steps, *rl, args.dpo_steps]
     run = Run(args, COLUMNS, steps=sum(lengths))
+    if args.source and not args.resume:
+        lab.steps.start_anew(args.seed)
+        load_stage(STAGES[0], lab.steps.policy, args)
     train(args, lab, run, lengths)
     run.model(lab.steps.policy.state_dict())
     if not lab.asked:  # resumed when all was done

@@ -39,7 +39,8 @@ from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
 
 LENGTH, STOP = 24, NUMBER[END]
 STAGES = ("pretraining", "full", "LoRA")
-SIZES = {"quick": {"width": 64, "rank": 2, "pretraining_steps": 120, "steps_each": 40}, "full": {}}
+QUICK = {"width": 64, "rank": 2, "pretraining_steps": 80, "steps_each": 25, "samples": 500}
+SIZES = {"quick": QUICK, "full": {}}
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +58,7 @@ def parse_args() -> argparse.Namespace:
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate of pretraining")
     add("--full-lr", type=number(float, 0), default=5e-4, help="of fine-tuning in full")
     add("--lora-lr", type=number(float, 0), default=3e-3, help="of the adapters")
+    add("--samples", type=size(1, 1_000_000), default=4000, help="reviews that each model writes at the end")
     add("--eval-every", type=number(int, 1), default=50, help="steps between evaluations")
     parser.set_defaults(save_every=100)
     args = parser.parse_args()
@@ -134,9 +136,9 @@ class Lab:
         nats = -self.reviews.log_probs(self.held_out).sum() + len(self.held_out) * np.log(self.share)
         return float(nats / words)
 
-    def praise(self, model: GPT, n: int = 4000) -> tuple[float, str]:
+    def praise(self, model: GPT) -> tuple[float, str]:
         """How many of the model's reviews praise, and one of them."""
-        start = np.full((n, 1), NUMBER["the"])
+        start = np.full((self.args.samples, 1), NUMBER["the"])
         tokens = model.sample(start, LENGTH - 1, rng=np.random.default_rng(2))
         return float(np.mean(sentiment(tokens) > 0)), text(tokens[0])
 
