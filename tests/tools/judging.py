@@ -14,6 +14,7 @@ import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from selection import CRASHED, FAILED, PASSED, ROOT, UNREACHED, Test, fork, read
 LEAST = 10.0  # CPU seconds that any test may take
 TIMES = 10.0  # and how many times its usual CPU seconds
 WAIT = 600  # real seconds
+BUDGET = 60.0  # CPU seconds after which no further test is begun: the mutant has survived
 PARITY = "torch transformers diffusers peft trl tokenizers tiktoken regex safetensors.numpy einops gymnasium"
 IMPORTS = [
     "numpy",
@@ -152,7 +154,10 @@ def outcome(status: int, said: str) -> str:
 
 
 def run_tests(items: list[pytest.Item], tests: dict[str, Test], say: Callable[[str], None]) -> int:
+    start = time.process_time()
     for item in items:
+        if time.process_time() - start > BUDGET:
+            break
         say(item.nodeid)
         limit = max(LEAST, TIMES * tests[item.nodeid].seconds)
         signal.setitimer(signal.ITIMER_PROF, limit)
