@@ -79,6 +79,19 @@ def test_best_of_none_is_refused():
         best_of_n.best_of_n_log_probs(HALVES, np.zeros((1, 3)), 0)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda scores: best_of_n.best_of_n_log_probs(HALVES, scores, 2),
+        lambda scores: world.accuracy(HALVES, np.zeros((1, 3)), scores),
+        lambda scores: world.accuracy(HALVES, scores, np.zeros((1, 3))),
+    ],
+)
+def test_scores_of_more_prompts_are_refused(f):
+    with pytest.raises(ValueError, match="longer than"):
+        f(np.zeros((2, 3)))
+
+
 # -- ratios beyond float32 -----------------------------------------------------------------------------
 
 
