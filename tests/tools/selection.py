@@ -40,39 +40,34 @@ def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> d
     """Each test in a fork: what it takes. Tests that do not pass, or are skipped, judge nothing. Packages
     that a test was the first to import are imported here too, for the forks to come."""
     watched = {str(ROOT / file): file for file in files}
-    tests, failed = {}, []
-    for number, (name, item) in enumerate(items.items()):
+    if read_notes(notes, files) is None:
+        notes.write_text(json.dumps(state(files)) + "\n")
+    known = {json.loads(line)[0] for line in notes.read_text().splitlines()[1:]}
+    for number, name in enumerate(name for name in items if name not in known):
 
-        def child(say: Callable[[str], None], item: pytest.Item = item) -> int:
+        def child(say: Callable[[str], None], item: pytest.Item = items[name]) -> int:
             before = set(sys.modules)
-            lines, start = {}, time.process_time()
+            lines: dict[str, set[int]] = {}
+            start = time.process_time()
             with watching(watched, lines):
                 reports = runtestprotocol(item, log=False, nextitem=None)
             seconds = time.process_time() - start
             new = [m for m in set(sys.modules) - before if is_package_of_others(m)]
-            if not all(r.passed for r in reports):
-                return FAILED
-            say(
-                json.dumps(
-                    {"seconds": seconds, "lines": {f: sorted(n) for f, n in lines.items()}, "new": new}
-                )
-            )
-            return PASSED
+            say(json.dumps([seconds, {file: sorted(there) for file, there in lines.items()}, sorted(new)]))
+            return PASSED if all(r.passed for r in reports) else FAILED
 
         status, said, _ = fork(child)
-        if status == PASSED:
-            found = json.loads(said)
-            tests[name] = Test(found["seconds"], {f: set(n) for f, n in found["lines"].items()})
-            for module in sorted(found["new"]):
-                with contextlib.suppress(Exception):
-                    importlib.import_module(module)
-        else:
-            failed.append(name)
+        seconds, lines, new = json.loads(said) if status == PASSED else (None, {}, [])
+        with notes.open("a") as f:
+            f.write(json.dumps([name, seconds, lines]) + "\n")
+        for module in new:
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)
         if number % 200 == 0:
-            print(f"{number} of {len(items)} tests watched", flush=True)
-    print(f"{len(tests)} tests judge, {len(failed)} fail or are skipped", flush=True)
-    as_lists = {name: [t.seconds, {f: sorted(n) for f, n in t.lines.items()}] for name, t in tests.items()}
-    notes.write_text(json.dumps({"of": state(files), "tests": as_lists, "failed": failed}))
+            print(f"{number} of {len(items) - len(known)} tests watched", flush=True)
+    tests = read_notes(notes, files)
+    assert tests is not None
+    print(f"{len(tests)} of {len(items)} tests judge, the others fail or are skipped", flush=True)
     return tests
 
 
@@ -82,12 +77,13 @@ def is_package_of_others(module: str) -> bool:
 
 
 def read_notes(notes: Path, files: list[str]) -> dict[str, Test] | None:
-    """What was noted of tests and files that are the same today; else None."""
-    found = json.loads(notes.read_text()) if notes.exists() else {"of": {}}
-    if not state(files).items() <= found["of"].items():
+    """What was noted of tests and files that are the same today; else None. The first line says of which
+    files, each other line is of a test."""
+    first, *rows = map(json.loads, notes.read_text().splitlines()) if notes.exists() else [{}]
+    if not state(files).items() <= first.items():
         return None
     return {
-        n: Test(s, {f: set(there) for f, there in lines.items()}) for n, (s, lines) in found["tests"].items()
+        n: Test(s, {f: set(there) for f, there in lines.items()}) for n, s, lines in rows if s is not None
     }
 
 
