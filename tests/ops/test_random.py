@@ -64,13 +64,13 @@ def test_moments():
 
 
 def test_wrong_samplers_are_seen(monkeypatch):
-    right = random.fraction
+    right = random.unit_interval
     for name, wrong in {
         "uniform: mean": lambda word: right(word) * np.float32(0.98),
         "uniform: square": lambda word: (right(word) + right(word[::-1])) / 2,  # the mean stays
         "normal: the two of a point": lambda word: right(word) / 4,  # a quarter of the angles
     }.items():
-        monkeypatch.setattr(random, "fraction", wrong)
+        monkeypatch.setattr(random, "unit_interval", wrong)
         assert deviations(1)[name] > FAR, name
 
 

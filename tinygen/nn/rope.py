@@ -37,7 +37,7 @@ def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
 @shown_as("rotary")
 @op
 def rotate_pairs(x: Array, cos: Array, sin: Array) -> ValueAndRules:
-    """Each pair turned by its angle. The gradient of a rotation is the rotation back."""
+    """Each pair rotated by its angle. The gradient of a rotation is the rotation back."""
     a, b = np.split(x, 2, axis=-1)
     y = np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
     return y, lambda g: rotate_pairs(g, cos, -sin)

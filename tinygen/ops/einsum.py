@@ -49,7 +49,7 @@ def einsum(
     terms, singles, output = plan(subscripts, *[x.shape for x in operands])
     if terms != singles:
         pairs = zip(operands, terms, singles, strict=True)
-        operands = tuple(x if term == once else diagonal(x, term) for x, term, once in pairs)
+        operands = tuple(x if term == once else read_diagonal(x, term) for x, term, once in pairs)
     return contract(*operands, terms=singles, output=output)
 
 
@@ -80,7 +80,7 @@ def contract(*xs: Array, terms: tuple[str, ...], output: str) -> ValueAndRules:
     return y, *[gradient(i) for i in range(len(xs))]
 
 
-def diagonal(x: TensorLike, term: str) -> Any:
+def read_diagonal(x: TensorLike, term: str) -> Any:
     """x with one axis for each letter: "iji" reads x[i, j, i]."""
     letters = list(dict.fromkeys(term))
     sizes = [x.shape[term.index(c)] for c in letters]

@@ -33,7 +33,7 @@ def transpose_to(x: TensorLike, *axes: Any) -> Tensor:
     return transpose(x, axes[0] if len(axes) == 1 else axes or None)
 
 
-def cast(
+def to_dtype(
     x: TensorLike,
     dtype: Any,
     order: str = "K",
@@ -126,7 +126,7 @@ class Methods:
     ravel = ravel
     flatten = flatten
     copy = method_of(np.copy)
-    astype = cast
+    astype = to_dtype
     sum = method_of(np.sum)
     mean = method_of(np.mean)
     var = method_of(np.var)

@@ -88,13 +88,13 @@ def new_seed(rng: np.random.Generator) -> int:
     return Seed(seed) if isinstance(rng, DeviceGenerator) else seed
 
 
-def words(like: Array, n: int, seed: Seed) -> list[Array]:
+def random_words(like: Array, n: int, seed: Seed) -> list[Array]:
     """The four words of each of the first n counters, each (n,), on the device of `like`."""
     counters = np.arange(n, dtype=np.uint64, like=like)
     return list(philox(counters & LOW, counters >> HALF, counters & ZERO, counters & ZERO, *seed.words()))
 
 
-def fraction(word: Array) -> Array:
+def unit_interval(word: Array) -> Array:
     """A number in [0, 1) from the upper 24 bits of a word: float32 has as many just below 1."""
     return (word >> np.uint64(8)).astype(np.float32) * 2**-24
 
@@ -103,7 +103,7 @@ def uniform(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
     """Uniform on [0, 1), float32, on the device of `like`: the first words of all counters, then the second
     ones, ..."""
     size = math.prod(shape)
-    numbers = [fraction(word) for word in words(like, -(-size // 4), seed)]
+    numbers = [unit_interval(word) for word in random_words(like, -(-size // 4), seed)]
     return (np.concatenate(numbers)[:size].reshape(shape),)
 
 
@@ -112,10 +112,10 @@ def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
     the radius of a point in the plane, whose coordinates are normal. None is beyond 6.8."""
     size = math.prod(shape)
     numbers = []
-    w = words(like, -(-size // 4), seed)
+    w = random_words(like, -(-size // 4), seed)
     for far, around in ((w[0], w[1]), (w[2], w[3])):
         radius = np.sqrt(-2 * np.log(far.astype(np.float32) * 2**-32 + 2**-33))  # of a number in (0, 1]
-        angle = 2 * math.pi * fraction(around)
+        angle = 2 * math.pi * unit_interval(around)
         numbers += [radius * np.cos(angle), radius * np.sin(angle)]
     return (np.concatenate(numbers)[:size].reshape(shape),)
 

@@ -26,7 +26,7 @@ from tinygen.types import ValueAndRules
 
 __all__ = ["gru", "lstm", "rnn"]
 
-State = tuple[Array, ...]
+CellState = tuple[Array, ...]
 Back = Callable[..., tuple[Any, ...]]
 """Takes the gradients of the new state; returns the gradients of x, of u, and of each array of the old state,
 without the part that flows through u."""
@@ -34,7 +34,7 @@ without the part that flows through u."""
 # -- one time step ---------------------------------------------------------------------------------
 
 
-def simple_cell(x: Array, u: Array, h: Array) -> tuple[State, Back]:
+def simple_cell(x: Array, u: Array, h: Array) -> tuple[CellState, Back]:
     """h' = tanh(x + u)."""
     new = np.tanh(x + u)
 
@@ -45,7 +45,7 @@ def simple_cell(x: Array, u: Array, h: Array) -> tuple[State, Back]:
     return (new,), back
 
 
-def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[State, Back]:
+def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[CellState, Back]:
     """Input gate i, forget gate f, candidate g, output gate o: c' = f c + i g, h' = o tanh(c')."""
     ai, af, ag, ao = np.split(x + u, 4, axis=-1)
     i, f, g, o = sigmoid(ai), sigmoid(af), np.tanh(ag), sigmoid(ao)
@@ -64,7 +64,7 @@ def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[State, Back]:
     return (o * seen, new), back
 
 
-def gru_cell(x: Array, u: Array, h: Array) -> tuple[State, Back]:
+def gru_cell(x: Array, u: Array, h: Array) -> tuple[CellState, Back]:
     """Reset gate r, update gate z, candidate n = tanh(xₙ + r uₙ): h' = (1 - z) n + z h.
 
     This is PyTorch's (and cuDNN's) variant: r acts on the product u = U h. In Cho et al. 2014 it acts on the
@@ -87,17 +87,17 @@ def gru_cell(x: Array, u: Array, h: Array) -> tuple[State, Back]:
 
 
 def over_time(
-    cell: Callable[..., tuple[State, Back]],
+    cell: Callable[..., tuple[CellState, Back]],
     gates: int,
     x: Array,
     weight: Array,
     bias: Array | None,
-    state: State,
+    state: CellState,
     lengths: Array | None,
     reverse: bool,
-) -> tuple[State, Callable[[Sequence[Array]], tuple[Any, ...]]]:
+) -> tuple[CellState, Callable[[Sequence[Array]], tuple[Any, ...]]]:
     """(every h, the last state), and the rule for the gradients of x, weight, bias and the first state."""
-    check_shapes(gates, x, weight, state)
+    require_shapes(gates, x, weight, state)
     order = range(x.shape[1])[:: -1 if reverse else 1]
     ys, hs, backs = [], [], []  # in the order in which they are computed
     for t in order:
@@ -135,7 +135,7 @@ def over_time(
     return (np.stack(ys[:: -1 if reverse else 1], axis=1), *state), backward
 
 
-def check_shapes(gates: int, x: Array, weight: Array, state: State) -> None:
+def require_shapes(gates: int, x: Array, weight: Array, state: CellState) -> None:
     width, hidden = weight.shape
     if width != gates * hidden or x.ndim != 3 or x.shape[2] != width:
         raise ValueError(

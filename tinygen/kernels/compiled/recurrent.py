@@ -17,7 +17,7 @@ from tinygen.kernels.compiled.linear import matrix, product
 from tinygen.kernels.compiled.math import ONE, ZERO, sigmoid, tanh
 from tinygen.kernels.compiled.tile import ROWS, panels_of, rows_times
 from tinygen.kernels.registry import float32
-from tinygen.ops.recurrent import check_shapes
+from tinygen.ops.recurrent import require_shapes
 from tinygen.tensor import Array
 
 FEW = 32  # time steps of all sequences together, below which the panels are not worth making
@@ -236,7 +236,7 @@ def over_time(
     lengths: Array | None,
     reverse: bool,
 ) -> Any:
-    check_shapes(CELLS[name].gates, x, weight, state)
+    require_shapes(CELLS[name].gates, x, weight, state)
     batch, steps, width = x.shape
     hidden = weight.shape[1]
     ends = np.full(batch, steps) if lengths is None else np.array(lengths, np.int64)

@@ -25,7 +25,7 @@ from tinygen.types import TensorLike, ValueAndRules
 # -- symmetric matrices ----------------------------------------------------------------------------
 
 
-def read(g: Array, triangle: str) -> Array:
+def triangle_gradient(g: Array, triangle: str) -> Array:
     """The gradient by the triangle that was read, from a gradient by all entries: the entries of the other
     triangle are the same numbers (conjugated)."""
     g = (g + H(g)) / 2
@@ -47,7 +47,7 @@ def cholesky(a: Array) -> ValueAndRules:
     def da(g: Array) -> Array:
         p = H(L) @ np.tril(g)
         p = (np.tril(p) + np.tril(p, -1)) / 2
-        return read(H(np.linalg.solve(H(L), H(np.linalg.solve(H(L), p)))), "L")
+        return triangle_gradient(H(np.linalg.solve(H(L), H(np.linalg.solve(H(L), p)))), "L")
 
     return L, textbook(da)
 
@@ -64,8 +64,8 @@ def eigh(a: Array, *, UPLO: Any) -> ValueAndRules:
     w, v = np.linalg.eigh(a, UPLO)
 
     def da(gw: Array, gv: Array) -> Array:
-        inner = apart(H(v) @ phase_kept(gv, v), w[..., None, :] - w[..., :, None])
-        return read(v @ (on_diagonal(gw) + inner) @ H(v), UPLO.upper())
+        inner = divide_by_differences(H(v) @ free_phase_gradient(gv, v), w[..., None, :] - w[..., :, None])
+        return triangle_gradient(v @ (on_diagonal(gw) + inner) @ H(v), UPLO.upper())
 
     return (w, v), textbook(da)
 
@@ -77,12 +77,12 @@ def eigvalsh(a: Array, UPLO: Any = "L") -> ValueAndRules:
 
     def da(gw: Array) -> Array:
         v = np.linalg.eigh(a, UPLO)[1]
-        return read((v * gw[..., None, :]) @ H(v), UPLO.upper())
+        return triangle_gradient((v * gw[..., None, :]) @ H(v), UPLO.upper())
 
     return np.linalg.eigvalsh(a, UPLO), textbook(da)
 
 
-def phase_kept(g: Array, v: Array) -> Array:
+def free_phase_gradient(g: Array, v: Array) -> Array:
     """The gradient by vectors (in columns) of free phase, from the gradient by LAPACK's vectors, which keep
     one entry v_k real. So if the entry would rotate by Im dv_k / v_k, the whole vector rotates back by it."""
     if v.dtype.kind != "c":
@@ -93,14 +93,14 @@ def phase_kept(g: Array, v: Array) -> Array:
     return g - 1j * np.where(real, turn / np.where(real, np.real(v), 1), 0)
 
 
-def apart(x: Array, differences: Array) -> Array:
+def divide_by_differences(x: Array, differences: Array) -> Array:
     """x divided by the differences of values, off the diagonal; 0 where x is 0."""
     n = x.shape[-1]
     used = (detach(x) != 0) & ~np.eye(n, dtype=bool, like=arrays_in(x))
     return np.where(used, x / np.where(used, differences, 1), 0)
 
 
-def over(x: Array, values: Array) -> Array:
+def divide_safely(x: Array, values: Array) -> Array:
     """x divided by values; 0 where x is 0."""
     used = detach(x) != 0
     return np.where(used, x / np.where(used, values, 1), 0)
@@ -127,9 +127,10 @@ def eig(a: Array) -> ValueAndRules:
     w, v = np.linalg.eig(a)
 
     def da(gw: Array, gv: Array) -> Array:
-        inner = H(v) @ phase_kept(gv, v)
+        inner = H(v) @ free_phase_gradient(gv, v)
         along = np.real(np.einsum("...ii->...i", inner))  # a vector does not grow
-        inner = apart(inner - (H(v) @ v) * along[..., None, :], conj(w[..., None, :] - w[..., :, None]))
+        inner = inner - (H(v) @ v) * along[..., None, :]
+        inner = divide_by_differences(inner, conj(w[..., None, :] - w[..., :, None]))
         return np.linalg.solve(H(v), (on_diagonal(gw) + inner) @ H(v))
 
     return (w, v), textbook(da)
@@ -219,20 +220,21 @@ def svd(a: Array, *, full: bool) -> ValueAndRules:
     def da(gu: Array, gs: Array, gvh: Array) -> Array:
         check_unused(gu[..., k:], gvh[..., k:, :])
         both = np.concatenate([gu[..., :k], H(gvh[..., :k, :])], -2)  # they turn together
-        both = phase_kept(both, np.concatenate([u, H(vh)], -2))
+        both = free_phase_gradient(both, np.concatenate([u, H(vh)], -2))
         gu, gv = both[..., : u.shape[-2], :], both[..., u.shape[-2] :, :]
         rows, columns = s[..., :, None], s[..., None, :]
         squares = (columns - rows) * (columns + rows)
         of_u, of_v = H(u) @ gu, vh @ gv
-        inner = apart(of_u - H(of_u), squares) * columns + rows * apart(of_v - H(of_v), squares)
+        from_u = divide_by_differences(of_u - H(of_u), squares) * columns
+        inner = from_u + rows * divide_by_differences(of_v - H(of_v), squares)
         values = gs
         if a.dtype.kind == "c":
-            values = values + over(1j * np.imag(np.einsum("...ii->...i", of_u)), s)
+            values = values + divide_safely(1j * np.imag(np.einsum("...ii->...i", of_u)), s)
         d = u @ (inner + on_diagonal(values)) @ vh
         if a.shape[-2] > k:
-            d = d + over(gu - u @ of_u, columns) @ vh
+            d = d + divide_safely(gu - u @ of_u, columns) @ vh
         if a.shape[-1] > k:
-            d = d + u @ over(H(gv - H(vh) @ of_v), rows)
+            d = d + u @ divide_safely(H(gv - H(vh) @ of_v), rows)
         return d
 
     return tuple(value), textbook(da)

@@ -17,7 +17,7 @@ from tinygen.types import TensorLike, ValueAndRules
 # -- the notation of the formulas ------------------------------------------------------------------
 
 
-def transposed(x: Array) -> Array:
+def swap_last(x: Array) -> Array:
     return x.swapaxes(-1, -2)
 
 
@@ -59,7 +59,7 @@ def column(x: TensorLike) -> Any:
 def inv(a: Array) -> ValueAndRules:
     """d(A⁻¹) = -A⁻¹ dA A⁻¹. Raises LinAlgError for a singular matrix."""
     y = np.linalg.inv(a)
-    return y, lambda g: -(transposed(y) @ g @ transposed(y))
+    return y, lambda g: -(swap_last(y) @ g @ swap_last(y))
 
 
 @implements(np.linalg.solve)
@@ -73,9 +73,9 @@ def solve(a: Array, b: Array) -> ValueAndRules:
     x = np.linalg.solve(a, b)
 
     def da(g: Array) -> Array:
-        return -(np.linalg.solve(transposed(a), g) @ transposed(x))
+        return -(np.linalg.solve(swap_last(a), g) @ swap_last(x))
 
-    return x, da, lambda g: np.linalg.solve(transposed(a), g)
+    return x, da, lambda g: np.linalg.solve(swap_last(a), g)
 
 
 @implements(np.linalg.det)
@@ -87,7 +87,7 @@ def det(a: Array) -> ValueAndRules:
     y = np.linalg.det(a)
 
     def da(g: Array) -> Array:
-        cofactors = minors(a) if singular(y) else y[..., None, None] * transposed(np.linalg.inv(a))
+        cofactors = minors(a) if singular(y) else y[..., None, None] * swap_last(np.linalg.inv(a))
         return g[..., None, None] * cofactors
 
     return y, da
@@ -120,7 +120,7 @@ def slogdet(a: Array) -> ValueAndRules:
 
     def da(gs: Any) -> Array:
         g = gs[1] if sign.dtype.kind != "c" else gs[1] + 1j * np.imag(gs[0] * sign)
-        return g[..., None, None] * transposed(np.linalg.inv(a))
+        return g[..., None, None] * swap_last(np.linalg.inv(a))
 
     return (sign, log), da
 
@@ -226,7 +226,7 @@ def multi_dot(arrays: Any) -> Any:
     first, last = arrays[0], arrays[-1]
     chain = [first[None] if np.ndim(first) == 1 else first, *arrays[1:-1]]
     chain.append(column(last) if np.ndim(last) == 1 else last)
-    y = product(chain, cheapest([x.shape[0] for x in chain] + [chain[-1].shape[1]]), 0, len(chain) - 1)
+    y = chain_product(chain, cheapest([x.shape[0] for x in chain] + [chain[-1].shape[1]]), 0, len(chain) - 1)
     shape = (() if np.ndim(first) == 1 else (first.shape[0],)) + (
         () if np.ndim(last) == 1 else (last.shape[1],)
     )
@@ -249,8 +249,8 @@ def cheapest(sizes: list[int]) -> dict[tuple[int, int], int]:
     return cut
 
 
-def product(chain: list[Any], cut: dict[tuple[int, int], int], i: int, j: int) -> Any:
+def chain_product(chain: list[Any], cut: dict[tuple[int, int], int], i: int, j: int) -> Any:
     if i == j:
         return chain[i]
     k = cut[i, j]
-    return product(chain, cut, i, k) @ product(chain, cut, k + 1, j)
+    return chain_product(chain, cut, i, k) @ chain_product(chain, cut, k + 1, j)

@@ -185,7 +185,7 @@ def copysign(x: Array, s: Array) -> ValueAndRules:
 def fmax(a: Array, b: Array) -> ValueAndRules:
     """The larger one, or the one that is not nan; where both are equal, each gets half of the gradient."""
     y = np.fmax(a, b)
-    return y, lambda g: chosen(g, a, b, y), lambda g: chosen(g, b, a, y)
+    return y, lambda g: gradient_of_chosen(g, a, b, y), lambda g: gradient_of_chosen(g, b, a, y)
 
 
 @implements(np.fmin)
@@ -193,10 +193,10 @@ def fmax(a: Array, b: Array) -> ValueAndRules:
 def fmin(a: Array, b: Array) -> ValueAndRules:
     """The smaller one, or the one that is not nan; where both are equal, each gets half of the gradient."""
     y = np.fmin(a, b)
-    return y, lambda g: chosen(g, a, b, y), lambda g: chosen(g, b, a, y)
+    return y, lambda g: gradient_of_chosen(g, a, b, y), lambda g: gradient_of_chosen(g, b, a, y)
 
 
-def chosen(g: Array, a: Array, b: Array, y: Array) -> Array:
+def gradient_of_chosen(g: Array, a: Array, b: Array, y: Array) -> Array:
     """g where y is a, half of it where it is b as well."""
     return np.where(np.equal(a, y), np.where(np.equal(b, y), 0.5 * g, g), 0.0)
 

@@ -22,19 +22,19 @@ __all__ = ["pad"]
 # -- together --------------------------------------------------------------------------------------
 
 
-def cast(x: TensorLike, dtype: Any) -> Any:
+def as_dtype(x: TensorLike, dtype: Any) -> Any:
     return x if dtype is None else x.astype(dtype)
 
 
 @composition("vstack", "row_stack")
 def vstack(tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
-    return cast(np.concatenate([np.atleast_2d(x) for x in operands(*tup)]), dtype)
+    return as_dtype(np.concatenate([np.atleast_2d(x) for x in operands(*tup)]), dtype)
 
 
 @composition("hstack")
 def hstack(tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
     xs = [np.atleast_1d(x) for x in operands(*tup)]
-    return cast(np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1), dtype)
+    return as_dtype(np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1), dtype)
 
 
 @composition("dstack")

@@ -40,7 +40,7 @@ extreme_without_nan(-math.inf, np.max, "nanmax")
 extreme_without_nan(math.inf, np.min, "nanmin")
 
 
-def numbers(a: TensorLike, where: Any) -> Any:
+def number_mask(a: TensorLike, where: Any) -> Any:
     """The entries that are numbers and where `where` holds."""
     return ~np.isnan(a) if not given(where) else np.logical_and(~np.isnan(a), where)
 
@@ -55,7 +55,7 @@ def nanmean(
     *,
     where: Any = True,
 ) -> Any:
-    return np.mean(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=numbers(a, where))
+    return np.mean(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=number_mask(a, where))
 
 
 @composition("nanvar")
@@ -71,7 +71,7 @@ def nanvar(
     **rest: Any,
 ) -> Any:
     return np.var(
-        a, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=numbers(a, where), **rest
+        a, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=number_mask(a, where), **rest
     )
 
 

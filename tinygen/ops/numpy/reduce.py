@@ -75,10 +75,10 @@ def mean_full(
     a = a if dtype is None else a.astype(dtype)
     if not given(where):
         return reduce.mean(a, axis, keepdims=bool(keepdims))
-    return sum_full(a, axis, None, None, keepdims, 0, where) / entries(a, axis, keepdims, where)
+    return sum_full(a, axis, None, None, keepdims, 0, where) / count_where(a, axis, keepdims, where)
 
 
-def entries(a: TensorLike, axis: Any, keepdims: bool, where: Any) -> Any:
+def count_where(a: TensorLike, axis: Any, keepdims: bool, where: Any) -> Any:
     """How many entries `where` leaves, as floating-point numbers."""
     here = np.broadcast_to(as_operand(where), a.shape)
     return np.sum(here, axis=axis, keepdims=bool(keepdims)).astype(a.dtype)
@@ -102,7 +102,7 @@ def var_full(
     ddof = ddof if correction is None else correction
     if not given(where) and mean is None:
         return reduce.var(a, axis, ddof=ddof, keepdims=bool(keepdims))
-    n = entries(a, axis, keepdims, where)
+    n = count_where(a, axis, keepdims, where)
     centered = np.where(
         where, a - (mean_full(a, axis, keepdims=True, where=where) if mean is None else mean), 0
     )
