@@ -82,7 +82,7 @@ def test_stopped_in_either_training_and_resumed_it_is_the_same_run(whole, tmp_pa
             ["--prompt", "a pink circle"],
             "unknown word 'pink' in 'a pink circle': the words are a, small, ",
         ),
-        (["--prompt", "a " * 9], "has 9 words, and 8 are the most"),
+        (["--prompt", "a " * 9], "has 9 words: at most 8 are allowed"),
         (["--channels", 4], "argument --channels: must be an int at least 8, not '4'"),
         (["--draw-only"], "model.safetensors"),
         (["--resume"], "no checkpoint"),

@@ -206,7 +206,7 @@ REFUSED = [
     (TINY, (X, T, LABELS), "made without classes: pass no labels, or set classes"),
     (TINY, (X, T, None, CONTEXT), "made without texts: pass no context, or set context"),
     (TINY, (X, T, None, None, MASK), "the mask is for the context's tokens"),
-    (LABELLED, (X, T), "has 3 classes: pass labels, with 3 for none"),
+    (LABELLED, (X, T), "has 3 classes: pass labels, 3 for no class"),
     (LABELLED, (X, T, MANY), r"labels have shape \(3, 3\): one for each"),
     (TEXT, (X, T), r"made for texts: pass context \(B, S, 5\)"),
     (TEXT, (X, T, None, CONTEXT[..., :4]), r"context has shape \(3, 4, 4\): \(3, S, 5\) is needed"),

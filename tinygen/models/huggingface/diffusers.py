@@ -74,7 +74,7 @@ NAMES: dict[type[nn.Module], dict[str, str]] = {
         "up": "up_blocks",
         "norm_out": "conv_norm_out",
     },
-    unet.Steps: {"fc": "linear_1", "proj": "linear_2"},
+    unet.TimestepEmbedding: {"fc": "linear_1", "proj": "linear_2"},
     unet.Down: {"downsample": "downsamplers.0"},
     unet.Up: {"upsample": "upsamplers.0"},
 }

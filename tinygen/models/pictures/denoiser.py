@@ -1,9 +1,8 @@
-"""Denoiser: a perceptron that says what is in a noisy point, for diffusion in a few dimensions.
+"""Denoiser: a perceptron that predicts the noise in noisy points, for diffusion in a few dimensions.
 
-A perceptron of plain coordinates learns smooth functions first, and what it should say near the data is not
-smooth: it turns within one std of the data. Sines and cosines of the coordinates at rising frequencies bring
-the fine scales within reach (Tancik et al. 2020, "Fourier features", arXiv:2006.10739).
-"""
+A perceptron of plain coordinates learns smooth functions first. But near the data the best prediction changes
+within one standard deviation of the data. Sines and cosines of the coordinates at rising frequencies make
+such fine scales easy to learn (Tancik et al. 2020, "Fourier features", arXiv:2006.10739)."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ TIME_CHANNELS = 64
 class Denoiser(nn.Module):
     """Points x (B, D) at steps t (B,) -> a prediction (B, D), by `depth` hidden layers.
 
-    `waves` is the number of frequencies 1, 2, 4, ... (radians per unit) at which it sees each coordinate,
-    besides the coordinate itself. The step enters the first layer."""
+    Besides each coordinate it sees its sines and cosines at `waves` frequencies 1, 2, 4, ... (radians per
+    unit). The timestep embedding is added in the first layer. Raises ValueError for a depth below 1."""
 
     def __init__(
         self, dim: int = 2, width: int = 128, depth: int = 3, waves: int = 4, *, rng: RNGLike
@@ -45,7 +44,7 @@ class Denoiser(nn.Module):
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)
 
     def forward(self, x: TensorLike, t: Any) -> Tensor:
-        """Points x (B, 2) at time steps t (B,) -> the prediction (B, 2)."""
+        """Points x (B, D) and the numbers of their steps t (B,) -> the prediction (B, D)."""
         time = self.time(on_device_of(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
         h = ops.silu(self.point(self.features(x)) + time)  # (B, W)
         for layer in self.hidden:

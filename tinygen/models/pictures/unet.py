@@ -1,12 +1,14 @@
-"""UNet: the network of diffusion models, which sees a noisy picture and says what the noise in it is.
+"""UNet: the network of diffusion models, which sees a noisy picture x_t and predicts the noise in it.
 
 Ho, Jain & Abbeel 2020 (arXiv:2006.11239, appendix B), after Ronneberger et al. 2015 (arXiv:1505.04597); with
-a text to look at, as in latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3). The way down
-halves the resolution level by level and keeps every map that it has made; the way up takes them back, the
-last one first, each beside its own. Every residual block is told the step of the diffusion.
+cross-attention to a text, as in latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
 
-The last convolution starts as 0, and so does the output: predicting noise of variance 1, the loss is 1 then.
-"""
+The way down halves the resolution level by level, the way up doubles it again. Skip connections join the two:
+every feature map of the way down is concatenated to the input of a block of the way up at the same
+resolution, the last one first. Every residual block also receives the timestep embedding.
+
+The last convolution starts as 0, and so does the output: the loss of predicting noise of variance 1 starts at
+1."""
 
 from __future__ import annotations
 
@@ -25,24 +27,27 @@ from tinygen.types import TensorLike
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The shape of a UNet. It has as many levels as `multipliers`, the first at the pictures' resolution.
+    """The shape of a UNet. It has one resolution level for each of `multipliers`, the first at the pictures'
+    own resolution.
 
-    Raises ValueError when `attention` has not one bool for each level, and, asked for its heads, for an
-    attention that cannot be split into heads of `head_channels`."""
+    Raises ValueError unless `attention` has one bool per level."""
 
     in_channels: int
     out_channels: int
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 2)  # of `channels`, level by level
     blocks: int = 2  # residual blocks a level on the way down; on the way up there is one more
-    attention: tuple[bool, ...] = (False, True)  # after each block of the level; the middle always has it
+    attention: tuple[bool, ...] = (
+        False,
+        True,
+    )  # whether a level has one after each block; the middle always has
     heads: int = 1  # of every attention
-    head_channels: int | None = None  # if given, this is the width of a head, and `heads` does not count
+    head_channels: int | None = None  # the width of a head; if given, it replaces `heads`
     classes: int | None = None
-    context: int | None = None  # the width of a text's tokens
+    context: int | None = None  # the width of the text encoder's vectors
     dropout: float = 0.0
-    scale_shift: bool = False  # how the step is told to the blocks (nn.ResBlock)
-    groups: int | None = None  # of the group norms; None is what nn.ResBlock takes then
+    scale_shift: bool = False  # how blocks use the timestep embedding (nn.ResBlock)
+    groups: int | None = None  # of the group norms; None is nn.ResBlock's default
 
     def __post_init__(self) -> None:
         if len(self.attention) != len(self.multipliers):
@@ -52,7 +57,8 @@ class UNetConfig:
             )
 
     def heads_of(self, channels: int) -> int:
-        """How many heads an attention of this width has."""
+        """The number of heads of an attention of this width. Raises ValueError when `head_channels` does not
+        divide it."""
         if self.head_channels is None:
             return self.heads
         if channels % self.head_channels:
@@ -60,15 +66,15 @@ class UNetConfig:
         return channels // self.head_channels
 
 
-class Given(NamedTuple):
-    """What all levels are told besides the map."""
+class Conditioning(NamedTuple):
+    """The inputs of all levels besides the feature map."""
 
-    emb: Tensor  # (B, 4·channels): the step, and the class if there is one
+    embedding: Tensor  # (B, 4·channels): of the timestep, plus that of the class if there is one
     text: tuple[Any, ...]  # context (B, S, context) and mask (B, S); or nothing
 
 
-class Steps(nn.Module):
-    """The steps t (B,) as vectors (B, 4·channels): sinusoids, then a perceptron."""
+class TimestepEmbedding(nn.Module):
+    """Timesteps t (B,) -> vectors (B, 4·channels): sinusoids, then two linear layers."""
 
     def __init__(self, channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -78,13 +84,14 @@ class Steps(nn.Module):
 
     def forward(self, t: Any) -> Tensor:
         weight = self.fc.weight
-        waves = nn.timestep_embedding(t, self.channels)
-        waves = np.asarray(waves, dtype=weight.dtype, like=weight.data)
-        return self.proj(ops.silu(self.fc(waves)))
+        sinusoids = nn.timestep_embedding(t, self.channels)
+        sinusoids = np.asarray(sinusoids, dtype=weight.dtype, like=weight.data)
+        return self.proj(ops.silu(self.fc(sinusoids)))
 
 
 class Level(nn.Module):
-    """Residual blocks, of these numbers of channels in and out, and attentions, of these numbers."""
+    """One resolution level: residual blocks, `blocks` gives their channels (in, out), and the attentions that
+    follow the first of them, `attentions` gives their channels."""
 
     def __init__(
         self,
@@ -97,8 +104,10 @@ class Level(nn.Module):
         rng = as_generator(rng)
         c = config
         self.resnets = nn.ModuleList(
-            nn.ResBlock(into, out, 4 * c.channels, c.scale_shift, c.dropout, c.groups, rng=rng)
-            for into, out in blocks
+            nn.ResBlock(
+                in_channels, out_channels, 4 * c.channels, c.scale_shift, c.dropout, c.groups, rng=rng
+            )
+            for in_channels, out_channels in blocks
         )
         self.attentions = nn.ModuleList(
             nn.SpatialAttention(n, c.heads_of(n), c.groups, rng=rng)
@@ -107,17 +116,17 @@ class Level(nn.Module):
             for n in attentions
         )
 
-    def step(self, i: int, x: TensorLike, given: Given) -> Tensor:
-        """x after the i-th residual block, and the i-th attention if there is one."""
-        x = self.resnets[i](x, given.emb)
+    def apply_block(self, i: int, x: TensorLike, conditioning: Conditioning) -> Tensor:
+        """The i-th residual block, then the i-th attention if there is one."""
+        x = self.resnets[i](x, conditioning.embedding)
         if i >= len(self.attentions):
             return x
-        return self.attentions[i](x, *given.text)
+        return self.attentions[i](x, *conditioning.text)
 
 
 class Down(Level):
-    """A level of the way down: (B, in, H, W) -> all that it makes, in turn. The last one is (B, out, H/2,
-    W/2), or without `downsample` (B, out, H, W)."""
+    """A level of the way down: (B, in, H, W) -> its feature maps in order, for the skip connections. The last
+    one is (B, out, H/2, W/2), or without `downsample` (B, out, H, W)."""
 
     def __init__(
         self,
@@ -133,14 +142,14 @@ class Down(Level):
         super().__init__(config, blocks, widths * attention, rng=rng)
         self.downsample = nn.Downsample(widths[-1], rng=rng) if downsample else None
 
-    def forward(self, x: TensorLike, given: Given) -> list[Tensor]:
-        made = []
+    def forward(self, x: TensorLike, conditioning: Conditioning) -> list[Tensor]:
+        maps = []
         for i in range(len(self.resnets)):
-            x = self.step(i, x, given)
-            made.append(x)
+            x = self.apply_block(i, x, conditioning)
+            maps.append(x)
         if self.downsample is not None:
-            made.append(self.downsample(x))
-        return made
+            maps.append(self.downsample(x))
+        return maps
 
 
 class Middle(Level):
@@ -150,13 +159,14 @@ class Middle(Level):
         rng = as_generator(rng)
         super().__init__(config, [(channels, channels)] * 2, [channels], rng=rng)
 
-    def forward(self, x: TensorLike, given: Given) -> Tensor:
-        return self.step(1, self.step(0, x, given), given)
+    def forward(self, x: TensorLike, conditioning: Conditioning) -> Tensor:
+        return self.apply_block(1, self.apply_block(0, x, conditioning), conditioning)
 
 
 class Up(Level):
-    """A level of the way up, whose blocks each take the last of the `kept` maps: (B, in, H, W) ->
-    (B, out, 2H, 2W), or without `upsample` (B, out, H, W)."""
+    """A level of the way up: (B, in, H, W) -> (B, out, 2H, 2W), or without `upsample` (B, out, H, W). Each
+    block takes the last of the `skips` off the list: a feature map of the way down, concatenated to its
+    input."""
 
     def __init__(
         self,
@@ -172,16 +182,16 @@ class Up(Level):
         super().__init__(config, blocks, widths * attention, rng=rng)
         self.upsample = nn.Upsample(widths[-1], rng=rng) if upsample else None
 
-    def forward(self, x: TensorLike, given: Given, kept: list[Tensor]) -> Tensor:
+    def forward(self, x: TensorLike, conditioning: Conditioning, skips: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
-            x = self.step(i, np.concatenate([x, kept.pop()], axis=1), given)
+            x = self.apply_block(i, np.concatenate([x, skips.pop()], axis=1), conditioning)
         return x if self.upsample is None else self.upsample(x)
 
 
 class UNet(nn.Module):
-    """`model(x, t)` -> what the process predicts, in the resolution of x: the noise, for one.
+    """`model(x, t)` -> the prediction (ε, x_0 or v) for noisy pictures, in their resolution.
 
-    `model(x, t, labels)` with `classes`, `model(x, t, context=tokens, mask=real)` with `context`."""
+    `model(x, t, labels)` with `classes`, `model(x, t, context=context, mask=mask)` with `context`."""
 
     def __init__(self, config: UNetConfig, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -189,51 +199,52 @@ class UNet(nn.Module):
         widths = [c.channels * m for m in c.multipliers]
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(c.in_channels, c.channels, 3, padding=1, rng=rng)
-        self.steps = Steps(c.channels, rng=rng)
+        self.steps = TimestepEmbedding(c.channels, rng=rng)
         self.labels = None if c.classes is None else nn.Embedding(c.classes + 1, 4 * c.channels, rng=rng)
 
-        kept, now = [c.channels], c.channels  # the channels of the maps that are kept, and of the last one
+        channels, skips = c.channels, [c.channels]  # channels of the feature map, and of the skip connections
         self.down = nn.ModuleList()
         for i, out in enumerate(widths):
-            blocks = list(pairwise([now] + [out] * c.blocks))
-            self.down.append(Down(c, blocks, c.attention[i], i < last, rng=rng))
-            kept += [out] * (c.blocks + (i < last))
-            now = out
-        self.middle = Middle(c, now, rng=rng)
+            blocks = list(pairwise([channels] + [out] * c.blocks))
+            self.down.append(Down(c, blocks, c.attention[i], downsample=i < last, rng=rng))
+            skips += [out] * (c.blocks + (i < last))
+            channels = out
+        self.middle = Middle(c, channels, rng=rng)
         self.up = nn.ModuleList()
         for i, out in reversed(list(enumerate(widths))):
-            blocks = [(into + kept.pop(), out) for into in [now] + [out] * c.blocks]
-            self.up.append(Up(c, blocks, c.attention[i], i > 0, rng=rng))
-            now = out
+            blocks = [(below + skips.pop(), out) for below in [channels] + [out] * c.blocks]
+            self.up.append(Up(c, blocks, c.attention[i], upsample=i > 0, rng=rng))
+            channels = out
 
-        self.norm_out = norm_of(now, c.groups, eps=1e-5)
-        self.conv_out = zeroed(nn.Conv2d(now, c.out_channels, 3, padding=1, rng=rng))
+        self.norm_out = norm_of(channels, c.groups, eps=1e-5)
+        self.conv_out = zeroed(nn.Conv2d(channels, c.out_channels, 3, padding=1, rng=rng))
 
     def forward(
         self, x: TensorLike, t: Any, labels: Any = None, context: Any = None, mask: Any = None
     ) -> Tensor:
-        """Pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels, H, W).
+        """Noisy pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels,
+        H, W).
 
-        `labels` (B,) are the classes 0 ... classes - 1, or `classes` for none, as classifier-free guidance
-        needs it; `context` (B, S, context) are the tokens of texts, and `mask` (B, S) is True where they are
-        real.
+        `labels` (B,) are classes from 0 to classes - 1, or `classes` for none, as classifier-free guidance
+        needs it; `context` (B, S, context) are a text encoder's vectors, and `mask` (B, S) is True for those
+        of real tokens.
 
-        Raises ValueError for sides that cannot be halved often enough, and for what is missing, superfluous
-        or of another shape; IndexError for labels beyond `classes`."""
+        Raises ValueError when a side cannot be halved at every level, and for an argument that is missing,
+        superfluous or of another shape; IndexError for labels beyond `classes`."""
         self.check(x, t, labels, context, mask)
-        emb = self.steps(t)
+        embedding = self.steps(t)  # (B, 4·channels)
         if self.labels is not None:
-            emb = emb + self.labels(labels)
-        given = Given(emb, () if context is None else (context, mask))
+            embedding = embedding + self.labels(labels)
+        conditioning = Conditioning(embedding, () if context is None else (context, mask))
         x = self.conv_in(x)
-        kept = [x]
+        skips = [x]
         for down in self.down:
-            kept += down(x, given)
-            x = kept[-1]
-        x = self.middle(x, given)
+            skips += down(x, conditioning)
+            x = skips[-1]
+        x = self.middle(x, conditioning)
         for up in self.up:
-            x = up(x, given, kept)
-        assert not kept
+            x = up(x, conditioning, skips)
+        assert not skips
         return self.conv_out(ops.silu(self.norm_out(x)))
 
     def check(self, x: TensorLike, t: Any, labels: Any, context: Any, mask: Any) -> None:
@@ -250,7 +261,7 @@ class UNet(nn.Module):
             raise ValueError(f"t has shape {np.shape(t)}: one number for each of x {x.shape} is needed")
         if (labels is None) != (c.classes is None):
             raise ValueError(
-                f"the UNet has {c.classes} classes: pass labels, with {c.classes} for none"
+                f"the UNet has {c.classes} classes: pass labels, {c.classes} for no class"
                 if labels is None
                 else "the UNet was made without classes: pass no labels, or set classes in its config"
             )

@@ -130,13 +130,10 @@ class LatentDiffusion(nn.Module):
         than 1 it exaggerates them; `rescale` is the phi of `rescale_guidance`. `sampler` goes from noise to
         codes in so many `steps`: any of `tinygen.diffusion`'s, or a function of (process, model, x) that
         yields its states."""
-        return self.decode(
-            last_state(
-                self.sample_steps(
-                    captions, rng=rng, guidance=guidance, rescale=rescale, steps=steps, sampler=sampler
-                )
-            )
+        states = self.sample_steps(
+            captions, rng=rng, guidance=guidance, rescale=rescale, steps=steps, sampler=sampler
         )
+        return self.decode(last_state(states))
 
     def sample_steps(
         self,

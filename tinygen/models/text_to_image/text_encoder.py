@@ -1,13 +1,13 @@
-"""A small Transformer that reads captions, for a model that draws what they say.
+"""A small Transformer that encodes captions, for text-to-image models.
 
-Every word is a token: its embedding and that of its place go through Transformer blocks in which each word
-sees all others, as in BERT (Devlin et al. 2018, arXiv:1810.04805), and through a last layer norm. What comes
-out, one vector a word, is what a UNet's cross-attention looks at. In latent diffusion both are trained
-together, from nothing (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
+Every word is a token. The sum of its embedding and its position's goes through Transformer blocks in which
+each word sees all others, as in BERT (Devlin et al. 2018, arXiv:1810.04805), and through a last layer norm. A
+UNet's cross-attention sees the outputs, one vector per token. In latent diffusion both are trained together,
+from random weights (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
 
-Each caption begins with a token of its own, so that the empty caption, which stands for "no text" in
-classifier-free guidance, has one vector as well. After its words a caption is padded to a fixed length; the
-mask says which tokens are real, and nothing that stands in the padding reaches a real token.
+Each caption begins with a special token, so that the empty caption, which means "no text" in classifier-free
+guidance, has one vector as well. After its words a caption is padded to a fixed length. The mask says which
+tokens are real: these never see the padding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEGIN, PADDING = 0, 1  # the ids before those of the words
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """The words that there are, and the shape of the Transformer that reads them."""
+    """The vocabulary, and the shape of the Transformer."""
 
     words: tuple[str, ...]
     max_words: int  # in a caption
@@ -39,10 +39,10 @@ class TextEncoderConfig:
 
 
 class TextEncoder(nn.Module):
-    """`encoder(captions)` -> context (B, S, C) and mask (B, S), with S = max_words + 1; the arguments
+    """`encoder(captions)` -> context (B, S, C) and mask (B, S), with S = max_words + 1: the arguments
     `context` and `mask` of a UNet.
 
-    Raises ValueError when a word comes twice in the configuration."""
+    Raises ValueError when a word occurs twice in the configuration."""
 
     def __init__(self, config: TextEncoderConfig, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -58,15 +58,15 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(c.channels)
 
     def forward(self, captions: Sequence[str]) -> tuple[Tensor, Mask]:
-        """As `tokens`, then `read`."""
+        """`tokens`, then `encode`: context (B, S, C) and mask (B, S)."""
         ids, mask = self.tokens(captions)
-        return self.read(ids, mask), mask
+        return self.encode(ids, mask), mask
 
     def tokens(self, captions: Sequence[str]) -> tuple[Ids, Mask]:
-        """The ids of B captions, (B, S), and which of them are no padding, bools (B, S).
+        """The ids of B captions, (B, S), and their mask (B, S), False at padding.
 
-        Raises ValueError for a word that is unknown, naming those that are known, and for a caption that
-        is too long; TypeError for a single string in place of a list of them."""
+        Raises ValueError for an unknown word, with a list of the known ones, and for a caption that is too
+        long; TypeError for a single string in place of a list."""
         if isinstance(captions, str):
             raise TypeError(f"captions must be a list of texts, got the text {captions!r}: put it in a list")
         ids = np.full((len(captions), self.config.max_words + 1), PADDING)
@@ -78,13 +78,13 @@ class TextEncoder(nn.Module):
                 )
             if len(words) > self.config.max_words:
                 raise ValueError(
-                    f"{caption!r} has {len(words)} words, and {self.config.max_words} are the most"
+                    f"{caption!r} has {len(words)} words: at most {self.config.max_words} are allowed"
                 )
             row[: len(words) + 1] = [BEGIN, *(self.ids[word] for word in words)]
         return ids, ids != PADDING
 
-    def read(self, ids: Any, mask: Any) -> Tensor:
-        """The vectors (B, S, C) of the tokens ids (B, S); what comes out at padding means nothing."""
+    def encode(self, ids: Any, mask: Any) -> Tensor:
+        """The vectors (B, S, C) of the tokens ids (B, S); those at padding are meaningless."""
         x = self.token(ids) + self.place(np.arange(ids.shape[1]))  # (B, S, C)
         for block in self.blocks:
             x = block(x, mask[:, None, None, :])
