@@ -5,8 +5,10 @@ learns to predict the noise in x_t. With it, one goes back step by step, from no
 
     q(x_t|x_0) = N(√ᾱ_t x_0, (1 - ᾱ_t) I)                                           eq. 4
     loss = ‖ε - ε_θ(√ᾱ_t x_0 + √(1 - ᾱ_t) ε, t)‖²                                   eq. 14
-    x_{t-1} = (x_t - β_t/√(1 - ᾱ_t) ε_θ(x_t, t)) / √α_t + σ_t z                      algorithm 2
-    σ_t² = β̃_t = (1 - ᾱ_{t-1})/(1 - ᾱ_t) β_t, the variance of q(x_{t-1}|x_t, x_0)    eq. 7
+    x_{t-1} = (x_t - β_t/√(1 - ᾱ_t) ε_θ(x_t, t)) / √(1 - β_t) + √β̃_t z               algorithm 2
+    β̃_t = (1 - ᾱ_{t-1})/(1 - ᾱ_t) β_t, the variance of q(x_{t-1}|x_t, x_0)           eq. 7
+
+Here N(mean, variance) and ᾱ_t = (1 - β_1) … (1 - β_t); the paper writes α_t for 1 - β_t.
 
 The model is an argument: eps_theta(params, x, t), from x (B, D) and t (B,) to (B, D).
 `params` is a dict of NumPy arrays; `update(params, grads)` changes it: gradient descent, or `adamw.py`.
@@ -23,8 +25,7 @@ class DDPM:
         """β rises linearly; entry t belongs to step t, and entry 0 to the data: β_0 = 0, ᾱ_0 = 1."""
         self.T = T
         self.beta = np.append(0.0, np.linspace(beta_1, beta_T, T))  # (T + 1,)
-        self.alpha = 1 - self.beta  # (T + 1,)
-        self.alpha_bar = np.cumprod(self.alpha)  # (T + 1,)
+        self.alpha_bar = np.cumprod(1 - self.beta)  # (T + 1,)
 
     def q_sample(self, x_0, t, eps):
         """x_t for data x_0 (B, D), steps t (B,) and noise eps (B, D)."""
@@ -50,9 +51,9 @@ class DDPM:
         """Algorithm 2: data of this shape from noise."""
         x = rng.standard_normal(shape)  # (B, D)
         for t in range(self.T, 0, -1):
-            beta, alpha, alpha_bar = self.beta[t], self.alpha[t], self.alpha_bar[t]  # each ()
+            beta, alpha_bar = self.beta[t], self.alpha_bar[t]  # each ()
             eps = eps_theta(p, x, np.full(len(x), t))  # (B, D)
-            x = (x - beta / np.sqrt(1 - alpha_bar) * eps) / np.sqrt(alpha)  # (B, D): the mean of x_{t-1}
-            sigma = np.sqrt((1 - self.alpha_bar[t - 1]) / (1 - alpha_bar) * beta)  # (), σ_1 = 0
-            x = x + sigma * rng.standard_normal(shape)  # (B, D)
+            x = (x - beta / np.sqrt(1 - alpha_bar) * eps) / np.sqrt(1 - beta)  # (B, D): mean
+            beta_tilde = (1 - self.alpha_bar[t - 1]) / (1 - alpha_bar) * beta  # (): variance, β̃_1 = 0
+            x = x + np.sqrt(beta_tilde) * rng.standard_normal(shape)  # (B, D)
         return x

@@ -35,7 +35,16 @@ from shared.table import Figure, at_most
 from tinygen import no_grad
 from tinygen.arrays import to_device
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
-from tinygen.diffusion import Process, ancestral, ddim, evenly_spaced, last_state, linear, simple_loss
+from tinygen.diffusion import (
+    Process,
+    ancestral,
+    ddim,
+    dpm_solver,
+    evenly_spaced,
+    last_state,
+    linear,
+    simple_loss,
+)
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
@@ -58,7 +67,7 @@ def parse_args() -> argparse.Namespace:
     add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
     add("--eval-every", type=number(int, 1), default=1000, help="steps between evaluations")
     add("--samples", type=size(100, 1_000_000), default=5000, help="points to sample and to measure with")
-    add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short sampler")
+    add("--ddim-steps", type=number(int, 1), default=20, help="steps of the short samplers")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
     if args.ddim_steps > args.timesteps:
@@ -171,11 +180,14 @@ def main(args: argparse.Namespace) -> None:
     noise = rng.standard_normal((args.samples, 2))
     short = process.respace(evenly_spaced(args.timesteps, args.ddim_steps))
     ddpm = lambda m: ancestral(process, m, noise, rng=args.seed + 5, variance="large")
-    fast = lambda m: ddim(short, m, noise)
     best, worst = quality_of(others[0], truth, data), quality_of(noise, truth, data)
     best["distance"] = float(np.mean([sliced_wasserstein(a, b) for a, b in pairwise(others)]))
     points, quality = {"truth": truth}, {}
-    samplers: dict[str, Any] = {f"DDPM, {args.timesteps} steps": ddpm, f"DDIM, {args.ddim_steps} steps": fast}
+    samplers: dict[str, Any] = {
+        f"DDPM, {args.timesteps} steps": ddpm,
+        f"DDIM, {args.ddim_steps} steps": lambda m: ddim(short, m, noise),
+        f"DPM-Solver++, {args.ddim_steps} steps": lambda m: dpm_solver(short, m, noise),
+    }
     for name, sampler in samplers.items():
         points[name] = last_state(sampler(learned))
         quality[name] = quality_of(points[name], truth, data)
