@@ -134,7 +134,7 @@ def test_an_arrow_from_a_low_box_clears_the_high_one_beside_it():
 @given(boxes())
 def test_arrows_enter_in_the_order_of_the_arguments(found):
     inputs = [[s for s, _ in box.arrows] for box in found]
-    _, routes = drawing.layered([(60.0, 20.0)] * len(found), inputs, [3] * len(found))
+    _, routes = drawing.layout([(60.0, 20.0)] * len(found), inputs, [3] * len(found))
     for v, sources in enumerate(inputs):
         ends = [routes[v, i][-1][0] for i in range(len(sources))]
         assert all(b - a >= drawing.PORT - 1e-6 for a, b in pairwise(ends))
@@ -159,9 +159,7 @@ def test_few_crossings():
 
 
 def test_a_chain_is_straight():
-    centers, _ = drawing.layered(
-        [(10.0, 10.0), (90.0, 10.0), (30.0, 10.0)], [[], [(0, 0)], [(1, 0)]], [1] * 3
-    )
+    centers, _ = drawing.layout([(10.0, 10.0), (90.0, 10.0), (30.0, 10.0)], [[], [(0, 0)], [(1, 0)]], [1] * 3)
     assert np.ptp([x for x, _ in centers]) < 1e-3
 
 
@@ -173,9 +171,9 @@ def test_rows_are_below_their_inputs_and_leaves_just_above_their_use():
     st.lists(st.tuples(st.floats(-100, 100), st.floats(0.1, 10), st.floats(0, 30)), min_size=1, max_size=8),
     st.integers(0, 1000),
 )
-def test_spread_is_the_nearest_that_is_in_order(cells, seed):
+def test_separate_is_the_nearest_that_is_in_order(cells, seed):
     wanted, weights, gaps = zip(*cells, strict=True)
-    places = drawing.spread(wanted, weights, gaps[1:])
+    places = drawing.separate(wanted, weights, gaps[1:])
     assert all(b - a >= g - 1e-9 for a, b, g in zip(places, places[1:], gaps[1:], strict=False))
 
     def cost(x):

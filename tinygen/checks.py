@@ -1,5 +1,5 @@
-"""What ops are held to, and the words for it: results that an op cannot have, arguments that it cannot take,
-NaNs where none are wanted."""
+"""Checks, and the texts of their errors: what an op may return, which arguments it may take, a graph that
+gives right gradients, and no NaNs under `anomaly()`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ COMPLEX = {np.dtype(kind) for kind in (np.complex64, np.complex128, np.clongdoub
 
 
 def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
-    """Raise TypeError when complex numbers meet an op whose gradient is not known to be right for them."""
+    """Raise TypeError for complex numbers, in an op whose gradient is not known to be right for them."""
     for x in args:
         if isinstance(x, Tensor) and x._data.dtype in COMPLEX:
             break
@@ -84,7 +84,7 @@ def kind_of(x: Any) -> str:
     return "an empty tuple" if x == () else f"a {type(x).__name__}"
 
 
-# -- what the walk needs ---------------------------------------------------------------------------
+# -- what backward needs ---------------------------------------------------------------------------
 
 
 def check_graph(order: Sequence[Node]) -> None:
@@ -92,7 +92,7 @@ def check_graph(order: Sequence[Node]) -> None:
 
     RuntimeError when a node was freed by an earlier backward, or a tensor has been written into since an op
     used it; TypeError when a leaf of integers is to have a gradient."""
-    written: dict[Tensor, int] = {}  # when each leaf and each constant was, last
+    written: dict[Tensor, int] = {}  # leaf or constant -> time of the last write
     for node in order:
         if node.rules is None:
             raise RuntimeError(
@@ -140,10 +140,10 @@ def signature(op: Op, arrays: Sequence[Any]) -> str:
 
 
 def better_error(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[type[Exception], str] | None:
-    """What to raise in the place of `error`, with the call that failed and its shapes; None for `error`
-    itself, which has a note then."""
+    """The error to raise instead of `error`, which names the call that failed and its shapes; None when
+    `error` itself is to be raised, with a note."""
     devices = {device_of(x) for x in arrays if hasattr(x, "__array_function__")}
-    if len(devices) > 1 and isinstance(error, TypeError):  # NumPy's ids for an array on a card are fine
+    if len(devices) > 1 and isinstance(error, TypeError):  # ids in NumPy for an array on a GPU are fine
         return TypeError, (f"{call}: arrays on cpu and on cuda do not mix; move one with .to(device)")
     for x in arrays:
         if hasattr(x, "__dlpack__") and not hasattr(x, "__array_function__"):
@@ -159,7 +159,7 @@ def better_error(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[ty
 
 
 class AnomalyError(ArithmeticError):
-    """A NaN or an infinity, caught where it was made, under `anomaly()`."""
+    """A NaN or an infinity, found under `anomaly()` at the op that made it."""
 
 
 def check_finite(value: Any, what: str, where: str) -> None:

@@ -2,8 +2,8 @@
 
 Sugiyama, Tagawa & Toda 1981, in four steps. Boxes go into rows so that every arrow points down; an
 arrow past several rows gets an invisible cell in each, so that boxes make way for it. Each row is
-sorted by where its neighbours stand, which leaves few crossings, and then shifted until most arrows
-run straight.
+sorted by the places of its neighbors, which leaves few crossings, and then shifted until most arrows
+are straight.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def svg(boxes: Sequence[Box]) -> str:
             widths[u] = max(widths[u], (2 * LETTER * len(label) + 8) * outputs[u])
     heights = [LINE * len(box.lines) + 2 * MARGIN - 4 for box in boxes]
     sizes = [(w + 2 * MARGIN, h) for w, h in zip(widths, heights, strict=True)]
-    centers, routes = layered(sizes, [[source for source, _ in box.arrows] for box in boxes], outputs)
+    centers, routes = layout(sizes, [[source for source, _ in box.arrows] for box in boxes], outputs)
     parts = [part for (v, i), points in routes.items() for part in arrow(points, boxes[v].arrows[i][1])]
     ends = [point for points in routes.values() for point in points]
     for v, (box, (w, h), (x, y)) in enumerate(zip(boxes, sizes, centers, strict=True)):
         last = " last" if v == len(boxes) - 1 else ""
-        parts.append(f'<g class="{box.kind}{last}"><title>{escaped(box.hint)}</title>')
-        parts += [*framed(box, x - w / 2, y - h / 2, w, h), "</g>"]
+        parts.append(f'<g class="{box.kind}{last}"><title>{escape(box.hint)}</title>')
+        parts += [*box_parts(box, x - w / 2, y - h / 2, w, h), "</g>"]
         ends.append((x + w / 2, y + h / 2))
     right, bottom = max(x for x, _ in ends) + 16, max(y for _, y in ends) + 16
     place = f'width="{right:.0f}" height="{bottom:.0f}" viewBox="-8 -8 {right:.1f} {bottom:.1f}"'
@@ -77,14 +77,14 @@ def svg(boxes: Sequence[Box]) -> str:
     return "\n".join([start, f"<style>{STYLE}</style>", *parts, "</svg>"])
 
 
-def framed(box: Box, x: float, y: float, w: float, h: float) -> list[str]:
-    """The box with its left upper corner at (x, y); its first two lines are centred."""
+def box_parts(box: Box, x: float, y: float, w: float, h: float) -> list[str]:
+    """The box with its left upper corner at (x, y); its first two lines are centered."""
     corner = 3 if box.kind == "op" else 14
     parts = [f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="{corner}"/>']
     for i, (kind, line) in enumerate(box.lines):
         place = f'x="{x + w / 2:.1f}" text-anchor="middle"' if i < 2 else f'x="{x + MARGIN:.1f}"'
         words, bracket, rest = line.partition("(") if kind == "title" else (line, "", "")
-        text = escaped(words) + (f'<tspan class="type">{escaped(bracket + rest)}</tspan>' if bracket else "")
+        text = escape(words) + (f'<tspan class="type">{escape(bracket + rest)}</tspan>' if bracket else "")
         parts.append(f'<text class="{kind}" {place} y="{y + MARGIN + LINE * (i + 1) - 6:.1f}">{text}</text>')
     return parts
 
@@ -99,11 +99,11 @@ def arrow(points: list[Point], label: str) -> list[str]:
     parts = [f'<path class="arrow" d="{path}"/>', f'<path class="head" d="M{end:.1f} {tip:.1f}l-3.5 -8h7z"/>']
     if label:
         place = f'x="{x - 4:.1f}" text-anchor="end"' if points[2][0] > x else f'x="{x + 4:.1f}"'
-        parts.append(f'<text class="type" {place} y="{y + 12:.1f}">{escaped(label)}</text>')
+        parts.append(f'<text class="type" {place} y="{y + 12:.1f}">{escape(label)}</text>')
     return parts
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """For XML, with spaces that stay."""
     return html.escape(text).replace(" ", "\u00a0")
 
@@ -111,7 +111,7 @@ def escaped(text: str) -> str:
 # -- the layout -------------------------------------------------------------------------------------
 
 
-def layered(
+def layout(
     sizes: Sequence[Point], inputs: Sequence[Sequence[Source]], outputs: Sequence[int]
 ) -> tuple[list[Point], dict[tuple[int, int], list[Point]]]:
     """The center of each box, from sizes (width, height), where the arrows into each come from, and how
@@ -143,7 +143,7 @@ class Cells:
                     path.append(passing[source, r])
                 self.join(path[-1], v, (i + 1) / (len(sources) + 1) - 0.5)
                 self.paths[v, i] = [*path, v]
-        self.rows = self.as_reached()
+        self.rows = self.rows_from_last()
 
     def add_passage(self, row: int) -> int:
         self.sizes.append((0.0, 0.0))
@@ -156,8 +156,8 @@ class Cells:
         self.below[upper].append((lower, place))
         self.above[lower].append(upper)
 
-    def as_reached(self) -> list[list[int]]:
-        """Rows in the order of a walk up from the last box, first arguments first."""
+    def rows_from_last(self) -> list[list[int]]:
+        """Rows in the order of a depth-first search upwards from the last box, first arguments first."""
         rows: list[list[int]] = [[] for _ in range(max(self.row) + 1)]
         seen = set()
         stack = list(range(len(self.inputs)))
@@ -172,7 +172,7 @@ class Cells:
     # -- the order in each row ---------------------------------------------------------------------
 
     def sort_rows(self, sweeps: int = 16) -> None:
-        """Sort each row by the mean place of its neighbours above, then below, and so on; keep the best."""
+        """Sort each row by the mean place of its neighbors above, then below, and so on; keep the best."""
         place = [0.0] * len(self.row)
         best, fewest = self.rows, self.crossings()
         for sweep in range(sweeps):
@@ -220,7 +220,7 @@ class Cells:
                 pulls[c].append((v, self.weight(c, v)))
                 pulls[v].append((c, self.weight(c, v)))
         for sweep in range(sweeps):
-            near = 100 * 0.98**sweep + 1  # distances below it count by their squares, to begin with most
+            near = 100 * 0.98**sweep + 1  # distances below it count by their squares: at first nearly all
             order = range(len(self.rows))
             for r in order if sweep % 2 == 0 else reversed(order):
                 wanted, weights = [], []
@@ -229,12 +229,12 @@ class Cells:
                     total = sum(w for _, w in terms)
                     wanted.append(sum(x * w for x, w in terms) / total if total else self.x[c])
                     weights.append(total or 1.0)
-                for c, x in zip(self.rows[r], spread(wanted, weights, gaps[r]), strict=True):
+                for c, x in zip(self.rows[r], separate(wanted, weights, gaps[r]), strict=True):
                     self.x[c] = x
 
     def weight(self, upper: int, lower: int) -> float:
-        """How much it matters that this arrow runs straight: past rows the most, then in a chain, less where
-        several meet or part, and from a leaf the least."""
+        """How important it is that this arrow is straight: most of all when it passes rows, then in a
+        chain, less where several arrows meet or part, least from a leaf."""
         if not self.above[upper]:
             return 0.01
         passing = (upper >= len(self.inputs)) + (lower >= len(self.inputs))
@@ -255,7 +255,7 @@ class Cells:
         routes = {}
         for v, sources in enumerate(self.inputs):
             count, (w, h) = len(sources), self.sizes[v]
-            entries = spread([x[self.paths[v, i][-2]] for i in range(count)], [1.0] * count, [PORT] * count)
+            entries = separate([x[self.paths[v, i][-2]] for i in range(count)], [1.0] * count, [PORT] * count)
             for i, (u, k) in enumerate(sources):
                 start = x[u] + ((k + 1) / (outputs[u] + 1) - 0.5) * self.sizes[u][0]
                 points = [(start, middle[u] + self.sizes[u][1] / 2), (start, bottoms[self.row[u]])]
@@ -268,8 +268,8 @@ class Cells:
 
 
 def rows_of(inputs: Sequence[Sequence[int]]) -> list[int]:
-    """The row of each box: just below the lowest of its inputs, but what has inputs all of its own (or
-    none) comes down to just above the first that uses it."""
+    """The row of each box: just below the lowest of its inputs. A box whose inputs nobody else uses (or
+    that has none) moves down, to just above the first box that uses it."""
     row = [0] * len(inputs)
     users: list[list[int]] = [[] for _ in inputs]
     for v, sources in enumerate(inputs):
@@ -282,11 +282,11 @@ def rows_of(inputs: Sequence[Sequence[int]]) -> list[int]:
     return row
 
 
-def spread(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
+def separate(wanted: Sequence[float], weights: Sequence[float], gaps: Sequence[float]) -> list[float]:
     """The places nearest to those `wanted` (weighted least squares) that are in order, at least `gaps` apart.
 
-    With the gaps taken off, the places must only not decrease: neighbours that would are pooled, and each
-    pool stands at its mean (Ayer et al. 1955)."""
+    After subtracting the gaps, the places must not decrease: neighbors that do are pooled, and each pool is
+    placed at its mean (Ayer et al. 1955)."""
     offsets = list(accumulate(gaps[: len(wanted) - 1], initial=0.0))
     pools: list[tuple[float, float, int]] = []  # mean, weight, how many
     for x, w, offset in zip(wanted, weights, offsets, strict=False):

@@ -1,8 +1,8 @@
 """The graph behind a tensor, to look at: as text, as Graphviz source, as an SVG drawing.
 
-What it shows is the tape: each op that `y` was computed by, oldest first, and the leaves and constants
-that entered. Values are computed again from the leaves, since the tape keeps only the arrays that
-gradients need; gradients come from a backward pass that writes no `.grad`.
+The graph is the tape: each op that `y` was computed by, oldest first, and the leaves and constants that
+entered. Values are computed again from the leaves, since the tape keeps only the arrays that gradients
+need. Gradients come from a backward pass that writes no `.grad`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def gradients_of(y: Tensor, order: Sequence[Node]) -> dict[Any, Any]:
     wanted = {id(x): x for node in order for x in node.inputs if isinstance(x, Tensor) and x.requires_grad}
     for node in order:
         if type(node.dtype) is not tuple:
-            wanted[id(node)] = inner = Tensor(0.0)  # stands for the node's value, which may be gone
+            wanted[id(node)] = inner = Tensor(0.0)  # in place of the node's value, which may have been freed
             inner.node = node
     return backward([y], [np.ones_like(y._data)], list(wanted.values()), retain_graph=True)
 
@@ -81,7 +81,7 @@ class Vertex:
 
     kind: str  # "op", "leaf" or "constant"
     op: str
-    arguments: list[Source | str]  # each a vertex and which of its outputs, or the words for something else
+    arguments: list[Source | str]  # each an output of a vertex, or other arguments as text
     outputs: list[str]  # names, like "w" or "%3"
     types: list[tuple[str, str]]  # dtype and shape of each output
     where: str = ""
@@ -98,7 +98,7 @@ class Vertex:
 
     @property
     def title(self) -> str:
-        """For a box: the op and those arguments that no arrow shows, or the name of a leaf."""
+        """For a box: the op with the arguments that have no arrow, or the name of a leaf."""
         name = "" if self.name.startswith("%") else self.name
         if self.kind != "op":
             return name or self.kind
@@ -107,7 +107,7 @@ class Vertex:
         return (f"{name} = " if name else "") + self.op + (f"({', '.join(words)})" if words else "")
 
     def type(self, everyday: str = "") -> str:
-        """Dtype and shape of each output; the `everyday` dtype goes without saying."""
+        """Dtype and shape of each output; the `everyday` dtype is left out."""
         types = [shape if dtype == everyday else f"{dtype} {shape}" for dtype, shape in self.types]
         same = len(types) > 1 and len(set(types)) == 1
         return f"{len(types)} × {types[0]}" if same else ", ".join(types)
@@ -151,11 +151,11 @@ class Reader:
                     found.append(source)
                 elif type(x) is not type(p.default) or x != p.default:
                     mathematical = starred or len(name) == 1  # multiply(x, 2), but sum(x, axis=0)
-                    found.append(words(x) if mathematical else f"{name}={words(x)}")
+                    found.append(short_text(x) if mathematical else f"{name}={short_text(x)}")
         return found
 
     def source(self, x: Any) -> Source | None:
-        """Where the arrow from `x` starts; None for what is written into the op instead."""
+        """Where the arrow from `x` starts; None if `x` has no arrow and is written into the op."""
         if id(x) in self.sources:
             return self.sources[id(x)]
         leaf = isinstance(x, Tensor) and x.requires_grad
@@ -184,10 +184,10 @@ class Reader:
             self.vertices[v].notes.append((what, summary(x)))
 
 
-def words(x: Any) -> str:
-    """An argument, in few words."""
+def short_text(x: Any) -> str:
+    """An argument as a short text."""
     if isinstance(x, (tuple, list)):
-        return f"({', '.join(map(words, x))}{',' if len(x) == 1 else ''})"
+        return f"({', '.join(map(short_text, x))}{',' if len(x) == 1 else ''})"
     if isinstance(x, slice):
         return ":".join("" if i is None else str(i) for i in (x.start, x.stop, x.step)).removesuffix(":")
     if hasattr(x, "shape") and x.size == 1:
@@ -213,7 +213,7 @@ def summary(x: np.ndarray[Any, Any]) -> list[str]:
 # -- showing it ------------------------------------------------------------------------------------
 
 
-DRAWN = 1000  # more boxes than this nobody reads
+DRAWN = 1000  # boxes; a larger drawing is unreadable
 
 
 @dataclass(repr=False)

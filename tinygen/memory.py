@@ -1,9 +1,9 @@
 """Memory that arrays share, and when it was last written into.
 
-A gradient needs values as they were in the forward pass. Views and detached tensors have the same memory as
-the tensor that they come from, so a write through any of them changes all. Each piece of memory has one
-stamp, the time of its last write by the tape's own clock; a recorded op has such a time too, and whatever is
-younger than the op came too late. What NumPy writes by itself (`t.numpy()[0] = 1`) cannot be seen from here.
+A gradient needs values as they were in the forward pass. Views and detached tensors share memory with the
+tensor that they come from, so a write through one of them changes all. Each piece of memory has the time of
+its last write, by the tape's own clock. A recorded op has a time too: a write after it makes its gradient
+wrong. A write by NumPy itself (`t.numpy()[0] = 1`) cannot be seen from here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from tinygen.types import Array
 
 CLOCK = itertools.count(1)
-"""Gives the time, a number larger than all before, to recorded ops and to writes."""
+"""Each `next(CLOCK)` is a new time, later than all before. Recorded ops and writes have one."""
 
 
 class Memory:
@@ -29,7 +29,7 @@ class Memory:
 
 
 KNOWN: dict[int, Memory] = {}
-"""By the owner's id, as arrays have no room for a stamp of their own. Each leaves with its owner."""
+"""By the owner's id, since an array has no attribute for it. An entry is deleted with its owner."""
 
 
 def owner_of(array: Array) -> Array:
@@ -46,7 +46,7 @@ def memory_of(array: Array) -> Memory:
 
 
 def write(array: Array) -> None:
-    """Say that `array` has been written into."""
+    """Note that `array` has been written into."""
     memory_of(array).written = next(CLOCK)
 
 
@@ -64,8 +64,9 @@ VIEWS = (
 
 
 def share(node: Any, array: Array) -> None:
-    """Say that others than the tape can write into `array`, the value of `node`: a detached tensor, a view
-    that is not on the tape. Nodes whose values have the same memory, by way of views, are told too."""
+    """Note that `array`, the value of `node`, can be written into from outside the tape: through a detached
+    tensor, or a view that is not on the tape. The same is noted for all nodes whose values share its
+    memory."""
     memory, owner = memory_of(array), owner_of(array)
     todo = [node]
     for node in todo:  # which grows meanwhile

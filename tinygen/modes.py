@@ -1,7 +1,7 @@
 """The switches: whether ops record (`no_grad`, `enable_grad`), and whether they look for NaNs (`anomaly`).
 
-Each thread and each async task has its own. As decorators they hold while the function's own code runs: a
-generator that waits at a `yield` has handed the caller's mode back.
+Each thread and each async task has its own. As decorators they apply while the function's own code runs:
+while a generator waits at a `yield`, the caller has its own mode.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Mode(NamedTuple):
-    """How ops behave."""
+    """The state of all switches."""
 
     record: bool = True
     anomaly: bool = False
     segment: Segment | None = None  # the checkpoint() that is being recorded
-    before: Mode | None = None  # what the end of the innermost `with` goes back to
+    before: Mode | None = None  # the mode before the innermost `with`
 
 
 MODE: ContextVar[Mode] = ContextVar("tinygen_mode", default=Mode())  # noqa: B039 (it is a tuple)

@@ -1,7 +1,7 @@
-"""Where Python asks a Tensor for less than it is: a number, a copy, bytes, another value under the same name.
+"""Python's protocols that could drop the graph of a Tensor: conversion to a number, copies, pickle, `x += 1`.
 
-Each of these could drop the graph without a word, so that a leaf waits for a gradient that never comes. What
-keeps the graph is done, and the rest is refused, with the way to say that it is meant.
+Each of these could lose the graph silently, and a leaf would get no gradient. A conversion that keeps the
+graph is done; the others raise TypeError, which says how to do it on purpose.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tinygen.tensor import Array, Tensor, bind_to_tensor
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-def constant(t: Tensor, kind: str) -> Array:
+def array_off_tape(t: Tensor, kind: str) -> Array:
     if t.requires_grad:
         raise TypeError(
             f"{kind}() of a tensor that requires grad would drop its graph (math.exp, np.fromiter and "
@@ -24,26 +24,26 @@ def constant(t: Tensor, kind: str) -> Array:
 
 
 def to_float(t: Tensor) -> float:
-    return float(constant(t, "float"))
+    return float(array_off_tape(t, "float"))
 
 
 def to_int(t: Tensor) -> int:
-    return int(constant(t, "int"))
+    return int(array_off_tape(t, "int"))
 
 
 def to_complex(t: Tensor) -> complex:
-    return complex(constant(t, "complex"))
+    return complex(array_off_tape(t, "complex"))
 
 
 def to_index(t: Tensor) -> int:
-    return constant(t, "int").__index__()
+    return array_off_tape(t, "int").__index__()
 
 
 # -- copies ----------------------------------------------------------------------------------------
 
 
 def shallow_copy(t: Tensor) -> Tensor:
-    """What was computed on the tape is its own copy, as nobody writes into it."""
+    """A tensor that was computed on the tape is its own copy, since it is never written into."""
     if t.node is not None:
         return t
     if t.requires_grad:
@@ -55,7 +55,7 @@ def shallow_copy(t: Tensor) -> Tensor:
 
 
 def deep_copy(t: Tensor, memo: dict[int, Any]) -> Tensor:
-    """A leaf of its own; what was computed on the tape is its own copy."""
+    """A leaf is copied; a tensor that was computed on the tape is its own copy."""
     return t if t.node is not None else restore(t, copy.deepcopy(state_of(t), memo))
 
 
@@ -77,11 +77,11 @@ def state_of(t: Tensor) -> Any:
     return object.__getstate__(t)
 
 
-# -- `x += 1`, which gives the name x to another tensor ---------------------------------------------
+# -- `x += 1`, after which x is another tensor ------------------------------------------------------
 
 
 def in_place(t: Tensor, other: Any) -> Any:
-    """Python then takes `t + other`."""
+    """`t += other`: Python computes `t + other` instead, after NotImplemented."""
     if t.requires_grad and t.node is None:
         raise TypeError(
             "an operator such as += on a leaf that requires grad would make its name another tensor's, whose "

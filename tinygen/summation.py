@@ -1,4 +1,4 @@
-"""Sums over many rows that keep their digits.
+"""Sums over many rows with small rounding errors.
 
 NumPy adds the rows of a matrix one after another: with n rows the rounding errors grow like n. Here blocks of
 64 rows are added so, and then the sums of the blocks, in float64: the errors are those of 64 rows (Higham,
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-MANY = 1024  # rows, from which on blocks are worth their overhead
+MANY = 1024  # rows; with fewer, blocks are not worth their overhead
 BLOCK = 64  # rows
 
 

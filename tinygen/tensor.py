@@ -4,8 +4,8 @@ A `Tensor` wraps an array (NumPy's, or CuPy's on a GPU). It answers NumPy's own 
 `__array_ufunc__`, NEP 18 `__array_function__`), so plain NumPy code runs on it: on arrays `np.exp(x)`
 computes, on Tensors it computes and records. Each NumPy function finds its op in the table
 `IMPLEMENTS`, which the files in `tinygen/ops/` fill; a function that is not there raises, and never
-drops the graph silently. The operators `+ - * / @ ...` are bound to the same ops in
-`tinygen/ops/operators.py`, methods in `tinygen/ops/methods.py`.
+drops the graph silently. What `a + b` calls is in `tinygen/ops/operators.py`, what `a.sum()` calls in
+`tinygen/ops/methods.py`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ IMPLEMENTS: dict[Callable[..., Any], Callable[..., Any]] = {}
 class Tensor(Bound):
     """An n-dimensional array that remembers how it was computed.
 
-    `data` is kept as it is when it is an array (no copy), also one of another library that speaks DLPack,
-    as PyTorch does; Python numbers and lists become float32 (or complex64, int64, bool). float64 is used only
-    when an array of that dtype is given, or `dtype` asks.
+    An array is kept as it is, without a copy; an array of a library that supports DLPack, as PyTorch does,
+    shares its memory. Python numbers and lists become float32 (or complex64, int64, bool). float64 is used
+    only when an array of that dtype is given, or `dtype` says so.
 
-    Raises TypeError when `requires_grad` is asked of a dtype that has no gradient (integers, bools).
+    Raises TypeError for `requires_grad` with a dtype that has no gradient (integers, bools).
     """
 
     __slots__ = ("__weakref__", "_data", "grad", "node", "requires_grad", "version")
@@ -69,9 +69,9 @@ class Tensor(Bound):
     def data(self) -> Array:
         """The array itself. Assigning (also `t.data -= step`) tells the tape that it has changed.
 
-        A tensor keeps its dtype: what is assigned is cast to it, float64 to float32 as well. Raises TypeError
-        for numbers of another kind (floats into integers), ValueError for another shape, RuntimeError when
-        the tensor was computed on the tape."""
+        A tensor keeps its dtype: an assigned array is cast to it, float64 to float32 as well. Raises
+        TypeError for numbers of another kind (floats into integers), ValueError for another shape,
+        RuntimeError when the tensor was computed on the tape."""
         if self.node is not None:
             share(self.node, self._data)
         return self._data
@@ -93,12 +93,12 @@ class Tensor(Bound):
                     "cast the data first, or make a new tensor"
                 )
             value = value.astype(self._data.dtype)
-        if value is self._data:  # written in place, and others may share it
+        if value is self._data:  # it was written in place, and other tensors may share it
             write(value)
         self.replace(value)
 
     def replace(self, array: Array) -> None:
-        """Hold `array` from now on, of whatever dtype and device."""
+        """Hold `array` from now on; its dtype and device may be others than before."""
         self._data = array
         self.version = next(CLOCK)
 
@@ -136,13 +136,13 @@ class Tensor(Bound):
         return self._data.item()
 
     def detach(self) -> Tensor:
-        """The same array, off the tape. It shares its memory: backward refuses values that have been written
-        into by way of it."""
+        """The same array, off the tape. The memory is shared: after a write into it, backward through this
+        tensor raises RuntimeError."""
         return Tensor(self.data)
 
     def to(self, device: str) -> Tensor:
-        """This tensor's values on "cpu" or "cuda", as a new leaf; itself when it is there already. Raises
-        TypeError when it would have to leave the tape."""
+        """This tensor's values on "cpu" or "cuda", as a new leaf; the tensor itself when it is there already.
+        Raises TypeError when it would have to leave the tape."""
         if self.device == device:
             return self
         if self.node is not None:
@@ -156,12 +156,12 @@ class Tensor(Bound):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if "out" in kwargs:
-            raise TypeError(cannot_write(ufunc.__name__))
+            raise TypeError(write_refusal(ufunc.__name__))
         if method != "__call__":
             return IMPLEMENTS[getattr(np.ufunc, method)](ufunc, *inputs, **kwargs)
         function = IMPLEMENTS.get(ufunc)
         if function is None:
-            raise TypeError(no_rule(ufunc.__name__))
+            raise TypeError(rule_refusal(ufunc.__name__))
         if kwargs:
             inputs, kwargs = IMPLEMENTS[np.ufunc](*inputs, **kwargs)
         return function(*inputs, **kwargs)
@@ -169,9 +169,9 @@ class Tensor(Bound):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         function = IMPLEMENTS.get(func)
         if function is None:
-            raise TypeError(no_rule(f"{func.__module__}.{func.__name__}".removeprefix("numpy.")))
+            raise TypeError(rule_refusal(f"{func.__module__}.{func.__name__}".removeprefix("numpy.")))
         if "out" in kwargs and kwargs.pop("out") is not None:
-            raise TypeError(cannot_write(func.__name__))
+            raise TypeError(write_refusal(func.__name__))
         if not args:  # np.sum(a=x): NumPy's name of the first argument need not be the op's
             first = next(iter(inspect.signature(func).parameters))
             args = (kwargs.pop(first),)
@@ -230,7 +230,7 @@ class Tensor(Bound):
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=100)
-        extra = f", shape={self.shape}" if self.size > 100 else ""  # where some of them are left out
+        extra = f", shape={self.shape}" if self.size > 100 else ""  # some values are left out
         extra += "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         origin = f", from {self.node.name}" if self.node else ", requires_grad=True"
         return f"Tensor({values}{extra}{origin if self.requires_grad else ''})"
@@ -253,7 +253,7 @@ def bind_to_tensor(methods: type) -> type:
 SINGLE = {"d": np.float32, "D": np.complex64}
 
 
-def cannot_write(name: str) -> str:
+def write_refusal(name: str) -> str:
     return (
         f"np.{name} cannot write into an array here (out=, or `array += tensor`): the graph would be lost. "
         "Keep what it returns, as in `array = array + tensor`"
@@ -264,7 +264,7 @@ REFUSED: dict[str, str] = {}
 """NumPy function without a rule, as "fill_diagonal" -> why, and what to do instead."""
 
 
-def no_rule(name: str) -> str:
+def rule_refusal(name: str) -> str:
     instead = "use another function, define one with @tinygen.op, or leave the tape with t.numpy()"
     return f"np.{name} has no gradient rule in tinygen: {REFUSED.get(name, instead)}"
 

@@ -8,8 +8,8 @@
 
 Claessen & Hughes 2000, *QuickCheck*: what fails is shrunk, here to the smallest shapes that still show the
 same kind of mistake. The
-entries of an array are random numbers, not Hypothesis's: no two of them are close, as a tie is a kink for
-`max`, and none is special, as a mistake that is multiplied by 0 is not seen. This file alone needs
+entries of an array are random numbers, not Hypothesis's: no two of them are close, since a tie is a kink
+for `max`, and none is special, since a mistake that is multiplied by 0 is not seen. This file alone needs
 Hypothesis (`pip install hypothesis`).
 """
 
@@ -49,8 +49,8 @@ def shapes(
 def broadcastable_shapes(
     draw: Draw, count: int = 2, max_rank: int = 4, min_size: int = 1, max_size: int = 4
 ) -> tuple[Shape, ...]:
-    """`count` shapes that broadcast with one another: of one full shape each leaves out leading axes, and has
-    1 in place of some."""
+    """`count` shapes that broadcast with one another: each is one full shape without some leading axes, and
+    with 1 in place of some sizes."""
     full = draw(shapes(0, max_rank, min_size, max_size))
     found = []
     for _ in range(count):
@@ -62,27 +62,27 @@ def broadcastable_shapes(
 # -- arrays ----------------------------------------------------------------------------------------
 
 
-def as_it_is(x: Array) -> Array:
+def same_memory(x: Array) -> Array:
     return x
 
 
-def fortran(x: Array) -> Array:
+def fortran_order(x: Array) -> Array:
     return np.asfortranarray(x)
 
 
-def backwards(x: Array) -> Array:
-    """The same numbers, stepping through memory from its end."""
+def negative_strides(x: Array) -> Array:
+    """The same numbers, stored from the end of the memory to its start."""
     return x[(slice(None, None, -1),) * x.ndim].copy()[(slice(None, None, -1),) * x.ndim]
 
 
-def cut_out(x: Array) -> Array:
+def every_other_entry(x: Array) -> Array:
     """The same numbers, as every other entry of a larger array."""
     larger = np.full(tuple(2 * n for n in x.shape), np.nan)
     larger[(slice(None, None, 2),) * x.ndim] = x
     return larger[(slice(None, None, 2),) * x.ndim]
 
 
-LAYOUTS = (as_it_is, fortran, backwards, cut_out)
+LAYOUTS = (same_memory, fortran_order, negative_strides, every_other_entry)
 
 
 @st.composite
@@ -100,7 +100,7 @@ def arrays(
     than 0.6 / size of that range. Raises ValueError when `avoid` leaves nothing of it."""
     size = draw(shapes() if shape is None else shape) if not isinstance(shape, tuple) else shape
     seed = draw(st.integers(0, 999))
-    layout = draw(st.sampled_from(LAYOUTS)) if size else as_it_is
+    layout = draw(st.sampled_from(LAYOUTS)) if size else same_memory
     return layout(numbers(size, low, high, avoid, margin, np.random.default_rng(seed)))
 
 
@@ -120,7 +120,8 @@ def indices(below: int, shape: Shape | st.SearchStrategy[Shape] | None = None) -
 def numbers(
     shape: Shape, low: float, high: float, avoid: Sequence[float], margin: float, rng: np.random.Generator
 ) -> Array:
-    """One number from each of `size` equal parts of what `avoid` leaves of [low, high], in random order."""
+    """Take away from [low, high] the places in `avoid`, cut the rest into equal parts, one for each entry,
+    and draw one number from each, in random order."""
     starts, ends = [low], []
     for kink in sorted(avoid):
         ends.append(min(kink - margin, high))
@@ -160,7 +161,7 @@ def check_op(
 
     def holds(drawn: tuple[Any, ...]) -> None:
         __tracebackhide__ = True
-        judged(f, spread(drawn), order, options)
+        judge(f, flat_arguments(drawn), order, options)
 
     for_all(st.tuples(*strategies), holds, max_examples)
 
@@ -190,13 +191,13 @@ def check_layer(
 
     def holds(drawn: tuple[Any, ...]) -> None:
         __tracebackhide__ = True
-        judged(make_layer(), drawn, order, options)
+        judge(make_layer(), drawn, order, options)
 
     for_all(sizes.flatmap(inputs), holds, max_examples)
 
 
 class Failed(AssertionError):
-    """An example that does not pass: what kind of mistake it shows, in inputs of how many entries."""
+    """An example that does not pass: the kind of mistake, and how many entries its inputs have."""
 
     def __init__(self, words: str, kind: Kind | None, entries: int) -> None:
         super().__init__(words)
@@ -209,11 +210,11 @@ class Failed(AssertionError):
 
 
 def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], max_examples: int) -> None:
-    """The same examples in every run, nothing written to disk; without Hypothesis's comments on the lines
-    that ran, which are gradcheck's own.
+    """Check `holds` on examples: the same in every run, with nothing written to disk, and without
+    Hypothesis's comments on the lines that ran, which would be gradcheck's own.
 
-    What is shrunk has to stay the same kind of mistake: at shape () every mistake is a constant factor. So
-    all examples are looked at first, and the largest says which kind is meant."""
+    Shrinking must not change the kind of mistake: at shape () every mistake is a constant factor. So all
+    examples are checked first, and the largest that fails says which kind to shrink."""
     __tracebackhide__ = True
     failures: list[Failed] = []
 
@@ -224,8 +225,8 @@ def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], max_
             failures.append(failure)
 
     options: dict[str, Any] = {"deadline": None, "derandomize": True, "database": None}
-    looked = settings(max_examples=max_examples, phases=[Phase.generate], **options)
-    looked(given(strategy)(collect))()
+    first_run = settings(max_examples=max_examples, phases=[Phase.generate], **options)
+    first_run(given(strategy)(collect))()
     if not failures:
         return
     meant = max(failures, key=lambda failure: failure.telling).kind
@@ -242,13 +243,13 @@ def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], max_
     shrunk(given(strategy)(holds_or_differs))()
 
 
-def spread(drawn: Sequence[Any]) -> list[Any]:
-    """The arguments, out of the tuples that some of them came in."""
+def flat_arguments(drawn: Sequence[Any]) -> list[Any]:
+    """The arguments, with those inside tuples taken out."""
     return [y for x in drawn for y in (x if isinstance(x, tuple) else (x,))]
 
 
-def judged(f: Callable[..., Any], inputs: Sequence[Any], order: int, options: dict[str, Any]) -> None:
-    """Raise AssertionError unless gradcheck passes, and layout makes no difference."""
+def judge(f: Callable[..., Any], inputs: Sequence[Any], order: int, options: dict[str, Any]) -> None:
+    """Raise AssertionError unless gradcheck passes and memory layout makes no difference."""
     __tracebackhide__ = True
     report = gradcheck(f, *inputs, order=order, **options)
     entries = sum(np.size(x) for x in inputs)

@@ -1,9 +1,9 @@
 """Functions of functions: vjp, grad, jvp, hvp, jacobian, hessian.
 
-Griewank & Walther 2008, ch. 3 and 5. All of them stand on `vjp`. Arguments may be Tensors, arrays or
-numbers; what comes back are Tensors. They compose: when something that is on the tape flows into the
-function (another transform's variable, a model's parameters), the results are on the tape too, at the
-price of a replay; under `no_grad()` they are not.
+Griewank & Walther 2008, ch. 3 and 5. All of them use `vjp`. Arguments may be Tensors, arrays or
+numbers; results are Tensors. They compose: when the function uses something that is on the tape (the variable
+of another transform, a model's parameters), the results are on the tape too, which costs a replay; under
+`no_grad()` they are not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
     if not isinstance(value, Tensor):
         raise TypeError(f"the function must return a Tensor, it returned {type(value).__name__}")
     leaves = [x for node in topological_order([value]) for x in node.inputs if isinstance(x, Tensor)]
-    leaves = leaves or [value]  # which is then a leaf itself
+    leaves = leaves or [value]  # no op was recorded: the value is a leaf itself
     ours = {id(v) for v in variables}
     others = recording and any(x.requires_grad and id(x) not in ours for x in leaves)
 
@@ -48,7 +48,7 @@ def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
 
 @op
 def alias(x: Any) -> Any:
-    """`x` under a new name: d/d(alias) leaves all other uses of `x` out."""
+    """The value of `x` under a new name: a derivative by the alias counts no other use of `x`."""
     return x, lambda g: g
 
 
@@ -56,14 +56,14 @@ alias.op.complex = True  # type: ignore[attr-defined]
 
 
 def variable(x: Any, recording: bool) -> Tensor:
-    """What the function is differentiated by: a new leaf, or `x` renamed if it is on the tape."""
+    """The variable of the differentiation: a new leaf, or an alias of `x` if it is on the tape."""
     if isinstance(x, Tensor):
         return alias(x) if x.requires_grad and recording else Tensor(x._data, requires_grad=True)
     return Tensor(x, requires_grad=True)
 
 
 def result(gradient: Any, x: Tensor) -> Tensor:
-    """The gradient as a Tensor that shares nothing; zeros when the function did not use `x`."""
+    """The gradient as a Tensor that shares no memory; zeros when the function did not use `x`."""
     if isinstance(gradient, Tensor):
         return gradient
     if gradient is None:
@@ -112,7 +112,7 @@ def check_function(f: Any) -> None:
 def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """`f(*primals)` and its derivative along `tangents`, J·t.
 
-    gᵀJ is linear in g, and its derivative along t by g is J·t: a pull of a pull (Townsend 2017). Raises
+    gᵀJt is linear in g, and its gradient by g is J·t: so this is a pull of a pull (Townsend 2017). Raises
     ValueError for a tangent of another shape than its primal's."""
     check_shapes("jvp: tangent", primals, tangents)
     value, pull = vjp(f, *primals)
@@ -123,13 +123,14 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
         return total
 
     on_tape = any(isinstance(t, Tensor) and t.requires_grad for t in tangents) and MODE.get().record
-    with switch(record=on_tape or value.requires_grad):  # on the tape only if something else is
+    with switch(record=on_tape or value.requires_grad):  # on the tape only if f or a tangent is
         tangent: Tensor = grad(paired)(np.zeros_like(value._data))
     return value, tangent
 
 
 def check_shapes(what: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
-    """A wrong one would be broadcast, and the derivative be one along another direction."""
+    """Raise ValueError for a tangent of the wrong shape: it would broadcast silently and give the
+    derivative in another direction."""
     for x, t in zip(primals, tangents, strict=True):
         if np.shape(x) != np.shape(t):
             raise ValueError(f"{what} has the shape {np.shape(t)}, where x has {np.shape(x)}")

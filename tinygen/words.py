@@ -1,4 +1,4 @@
-"""PyTorch's words, and NumPy's words for the same: what an error says to those who come from there."""
+"""Names that PyTorch and NumPy have and tinygen does not, and what to write instead: for error messages."""
 
 from __future__ import annotations
 
