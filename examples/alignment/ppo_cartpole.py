@@ -112,8 +112,7 @@ def collect(agent: Agent, carts: CartPole, args: argparse.Namespace, rng: np.ran
     with no_grad():
         old_values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
         old_log_probs = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()  # (n, T)
-    rewards = np.ones_like(old_log_probs)
-    advantages, returns = gae(rewards, old_values, ends, args.gamma, args.lam)
+    advantages, returns = gae(np.ones_like(old_log_probs), old_values, ends, args.gamma, args.lam)
     flat = (x.ravel() for x in (actions, old_log_probs, old_values[:, :-1], advantages, returns))
     return Batch(states[:, :-1].reshape(-1, 4), *flat)
 
@@ -130,8 +129,7 @@ def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any,
     log_probs = log_prob(logits, batch.actions)
     policy = policy_loss(log_probs, old_log_probs, advantages, mask, args.clip)
     value = value_loss(values, old_values, returns, mask, args.clip)
-    entropy = ops.entropy(ops.log_softmax(logits))
-    return policy + args.value * value - args.entropy * entropy, log_probs
+    return policy + args.value * value - args.entropy * ops.entropy(ops.log_softmax(logits)), log_probs
 
 
 def ppo_round(
@@ -149,12 +147,11 @@ def ppo_round(
             optimizer.step()
     log_probs = log_probs.numpy()  # of the last minibatch, before its step
     mask = np.ones(len(log_probs), bool)
-    unexplained = np.var(rollout.returns - rollout.old_values) / np.var(rollout.returns)
     return {
         "loss": float(loss.item()),
         "kl": float(k3(batch.old_log_probs, log_probs).mean()),
         "clipped": clip_fraction(log_probs, batch.old_log_probs, mask, args.clip),
-        "explained": float(1 - unexplained),
+        "explained": float(1 - np.var(rollout.returns - rollout.old_values) / np.var(rollout.returns)),
     }
 
 

@@ -26,14 +26,13 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, number, size
-from shared.rlhf import Steps, Task, is_evaluation_step
-from shared.rlhf_plots import draw_frontier
+from shared.rlhf import Steps, Task, find_stage, is_evaluation_step
+from shared.rlhf_plots import draw_frontier, method_figures
 from shared.run import Run
-from shared.table import Figure, at_least
+from shared.table import at_least
 
 from tinygen import no_grad
-from tinygen.align import Responses, world
-from tinygen.align.best_of_n import best_of_n_log_probs
+from tinygen.align import Responses, best_of_n_log_probs, world
 from tinygen.models.language.gpt import GPT, GPTConfig
 
 VOCAB, LENGTH, GROUP = 6, 5, 8
@@ -109,14 +108,14 @@ class Lab:
         """A batch of pairs: first the winners, then the losers."""
         some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
         prompt, winner, loser = (numbers[some] for numbers in self.pairs)
-        texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
-        return Responses.from_tokens(texts, 1)
+        return Responses.from_tokens(
+            self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser])), 1
+        )
 
     def step(self, stage: str) -> float:
         s = self.steps
         if stage == "SFT":
-            texts = demonstrations(self.args.batch, s.rng)
-            return s.sft(Responses.from_tokens(texts, 1))
+            return s.sft(Responses.from_tokens(demonstrations(self.args.batch, s.rng), 1))
         if stage in ("reward model", "DPO"):
             return (s.dpo if stage == "DPO" else s.rank)(self.sample_pairs())
         return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
@@ -135,8 +134,7 @@ class Lab:
         divergence, rewards = world.kl(log_probs, self.ref_log_probs), self.world.rewards
         mean, start = (world.expectation(p, rewards) for p in (log_probs, self.ref_log_probs))
         best = np.interp(divergence, *self.frontier)
-        gain = (mean - start) / (best - start)
-        return {"kl": divergence, "reward": mean, "frontier": best, "gain": gain}
+        return {"kl": divergence, "reward": mean, "frontier": best, "gain": (mean - start) / (best - start)}
 
     @no_grad()
     def measure_reward_model(self, run: Run, step: int, seed: int) -> None:
@@ -151,25 +149,16 @@ class Lab:
             place = self.measure(best_of_n_log_probs(self.ref_log_probs, scores, n))
             run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
         prompts = np.arange(VOCAB).repeat(200)
-        model.normalize(
-            scores[prompts, world.draw_responses(self.ref_log_probs, prompts, rng=self.steps.rng)]
-        )
+        drawn = world.draw_responses(self.ref_log_probs, prompts, rng=self.steps.rng)
+        model.normalize(scores[prompts, drawn])
 
 
-def lengths_of(args: argparse.Namespace) -> list[int]:
-    """The steps of each stage."""
-    return [args.sft_steps, args.reward_steps, *[args.rl_steps] * 3, args.dpo_steps]
-
-
-def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
+def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> None:
     """All stages, for each seed."""
-    lengths = lengths_of(args)
-    ends = np.cumsum(lengths * args.seeds)
     with run:
         for done in run.loop(lab.steps.things, STAGES[0]):
-            i = int(np.searchsorted(ends, done, side="right"))
-            seed, k = divmod(i, len(STAGES))
-            stage, here = STAGES[k], done - int(ends[i]) + lengths[k]
+            seed, k, here = find_stage(done, lengths)
+            stage = STAGES[k]
             run.enter(stage)
             if here == 0 and stage == "SFT":
                 lab.steps.start_anew(seed)
@@ -190,8 +179,9 @@ def train(args: argparse.Namespace, lab: Lab, run: Run) -> None:
 
 def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
-    run = Run(args, COLUMNS, steps=sum(lengths_of(args)) * args.seeds)
-    train(args, lab, run)
+    lengths = [args.sft_steps, args.reward_steps, *[args.rl_steps] * 3, args.dpo_steps]
+    run = Run(args, COLUMNS, steps=sum(lengths) * args.seeds)
+    train(args, lab, run, lengths)
     run.model(lab.steps.policy.state_dict())
     if lab.asked < 0:  # resumed when all was done
         lab.ask(args.seeds - 1)
@@ -202,13 +192,12 @@ def main(args: argparse.Namespace) -> None:
     methods, figures = {}, []
     start_reward = world.expectation(lab.ref_log_probs, lab.world.rewards)  # SFT's, with the last seed
     for name in ("DPO", "PPO", "REINFORCE", "GRPO", "best of n"):
-        keys = ("kl", "reward", "frontier", "gain")
-        m = {key: float(np.mean([row[key] for row in ends[name]])) for key in keys}
+        m = {
+            key: float(np.mean([row[key] for row in ends[name]]))
+            for key in ("kl", "reward", "frontier", "gain")
+        }
         methods[name] = m | {"of_frontier": m["reward"] / m["frontier"]}
-        share, none = 100 * m["reward"] / m["frontier"], 100 * start_reward / m["frontier"]
-        figures.append(Figure(f"{name}: reward, % of the frontier", share, EXPECTED.get(name), 100, none))
-        figures.append(Figure(f"{name}: gain, % of what is possible", 100 * m["gain"], None, 100, 0))
-        figures.append(Figure(f"{name}: KL to SFT, nats a response", m["kl"]))
+        figures += method_figures(name, m, start_reward, EXPECTED.get(name))
     draw_frontier(run.path / "frontier.png", run.rows, lab.frontier, ends)
     head = f"reward model: right about {right:.1%} of comparisons; the most that is possible: {bayes:.1%}"
     foot = f"means of {args.seeds} seeds; baseline: the SFT policy"

@@ -7,7 +7,7 @@ advantages are computed; `put_on_device` copies the inputs of the losses back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,14 @@ from tinygen.optim import Adam, clip_grad_norm
 
 def split_pairs(x: Any) -> tuple[Any, Any]:
     return x[: len(x) // 2], x[len(x) // 2 :]
+
+
+def find_stage(step: int, lengths: Sequence[int]) -> tuple[int, int, int]:
+    """For a step of a run that repeats stages of these lengths: repetition, stage, and step within it."""
+    repetition, rest = divmod(step, sum(lengths))
+    ends = np.cumsum(lengths)
+    stage = int(np.searchsorted(ends, rest, side="right"))
+    return repetition, stage, rest - int(ends[stage]) + lengths[stage]
 
 
 def is_evaluation_step(here: int, every: int, last: int) -> bool:

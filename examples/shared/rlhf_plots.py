@@ -1,4 +1,4 @@
-"""What the rlhf examples draw: reward and praise over the divergence that they cost."""
+"""Plots and table rows of the rlhf examples: reward and praise over the divergence that they cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from typing import Any
 
 import numpy as np
 from shared.plots import panels
+from shared.table import Expectation, Figure
 
 Rows = Sequence[Mapping[str, float]]
+
+
+def method_figures(
+    name: str, found: Mapping[str, float], start_reward: float, expected: Expectation | None
+) -> list[Figure]:
+    """The table rows of a method: its reward beside the frontier and the start, its gain, its divergence."""
+    share, none = (100 * reward / found["frontier"] for reward in (found["reward"], start_reward))
+    return [
+        Figure(f"{name}: reward, % of the frontier", share, expected, 100, none),
+        Figure(f"{name}: gain, % of what is possible", 100 * found["gain"], None, 100, 0),
+        Figure(f"{name}: KL to SFT, nats a response", found["kl"]),
+    ]
 
 
 def draw_frontier(path: Path, rows: Rows, frontier: Any, ends: Mapping[str, Rows]) -> None:

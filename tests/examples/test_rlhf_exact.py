@@ -18,9 +18,9 @@ TINY += ["--eval-every", "2", "--save-every", "5"]
 TINY += [word for name, n in STEPS.items() for word in (f"--{name}-steps", str(n))]
 
 
-def test_the_judge():
+def test_the_reward():
     responses = np.array([[1, 2, 1, 3, 1], [1, 1, 1, 1, 1], [0, 2, 0, 2, 0], [3, 3, 4, 4, 1]])
-    np.testing.assert_array_equal(example.judge(np.array([1]), responses), [2, 0, 0, -1])
+    np.testing.assert_array_equal(example.reward_program(np.array([1]), responses), [2, 0, 0, -1])
 
 
 def test_demonstrations():

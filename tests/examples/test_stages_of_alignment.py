@@ -59,7 +59,7 @@ def test_stages_of_rlhf_exact(lab):
     assert kept == (16, 0.25, 8, 3, 3, None)
     spy = lab.steps = Spy(steps)
     run = Loop(28)
-    example.train(args, lab, run)
+    example.train(args, lab, run, [2, 2, 2, 2, 2, 4])
     method = lambda name: ["back_to_reference", name, name]
     once = ["start_anew", "sft", "sft", "keep_reference", "rank", "rank"]
     once += [*method("reinforce"), *method("ppo"), *method("grpo"), *method("dpo"), "dpo", "dpo"]
