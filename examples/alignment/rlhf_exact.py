@@ -43,7 +43,8 @@ SIZES = {
     "quick": {"seeds": 1, "sft_steps": 40, "reward_steps": 20, "rl_steps": 3, "dpo_steps": 40, "pairs": 5000},
     "full": {},
 }
-COLUMNS = ("step", "seed", "stage", "loss", "kl", "reward", "frontier", "gain", "n", "accuracy", "bayes")
+MEASURES = ("kl", "reward", "frontier", "gain")
+COLUMNS = ("step", "seed", "stage", "loss", *MEASURES, "n", "accuracy", "bayes")
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,13 +91,12 @@ class Lab:
     """The world, people who compare responses in it, and exact measurements of policies."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+        self.args, self.asked = args, -1
         self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, reward_program)
         task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
         config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
         options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
         self.steps = Steps(config, task, np.random.default_rng(0), device=args.device, **options)
-        self.asked = -1
 
     def ask(self, seed: int) -> None:
         """Let people compare responses of the reference: the numbers of prompts, winners and losers."""
@@ -108,9 +108,8 @@ class Lab:
         """A batch of pairs: first the winners, then the losers."""
         some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
         prompt, winner, loser = (numbers[some] for numbers in self.pairs)
-        return Responses.from_tokens(
-            self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser])), 1
-        )
+        texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
+        return Responses.from_tokens(texts, 1)
 
     def step(self, stage: str) -> float:
         s = self.steps
@@ -167,12 +166,11 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
             if k > 0 and lab.asked != seed:
                 lab.ask(seed)
             lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
-            loss, place = lab.step(stage), {}
+            loss = lab.step(stage)
+            run.show(loss, f", {stage}, seed {seed}")
             if is_evaluation_step(here + 1, args.eval_every, lengths[k]):
                 place = lab.measure(lab.exact_log_probs(lab.steps.policy)) if k > 1 else {}
                 run.log(step=done + 1, seed=seed, stage=k, loss=loss, **place)
-            shown = "".join(f", {name} {x:.2f}" for name, x in place.items())
-            run.show(loss, f", {stage}, seed {seed}{shown}")
             if stage == "reward model" and here + 1 == lengths[k]:
                 lab.measure_reward_model(run, done + 1, seed)
 
@@ -192,10 +190,7 @@ def main(args: argparse.Namespace) -> None:
     methods, figures = {}, []
     start_reward = world.expectation(lab.ref_log_probs, lab.world.rewards)  # SFT's, with the last seed
     for name in ("DPO", "PPO", "REINFORCE", "GRPO", "best of n"):
-        m = {
-            key: float(np.mean([row[key] for row in ends[name]]))
-            for key in ("kl", "reward", "frontier", "gain")
-        }
+        m = {key: float(np.mean([row[key] for row in ends[name]])) for key in MEASURES}
         methods[name] = m | {"of_frontier": m["reward"] / m["frontier"]}
         figures += method_figures(name, m, start_reward, EXPECTED.get(name))
     draw_frontier(run.path / "frontier.png", run.rows, lab.frontier, ends)

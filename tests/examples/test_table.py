@@ -14,7 +14,7 @@ from shared.table import Figure, above, at_least, at_most, below, quick_figures,
 sys.path.remove(str(EXAMPLES))
 
 LONGEST = 150  # lines of code of an example
-LONGER = {"rlhf_sentiment": 179}  # to become shorter
+LONGER = {"rlhf_sentiment": 180}  # to become shorter
 
 
 @pytest.mark.parametrize(
