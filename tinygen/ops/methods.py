@@ -103,18 +103,22 @@ class Methods:
 
     @property
     def T(self) -> Tensor:
+        """The transpose: the axes in reverse order."""
         return transpose(self)
 
     @property
     def mT(self) -> Tensor:
+        """The transpose of each matrix in the last two axes."""
         return swap_last_axes(self)
 
     @property
     def real(self) -> Tensor:
+        """The real part; x itself where it is real."""
         return real(self)
 
     @property
     def imag(self) -> Tensor:
+        """The imaginary part; zeros where x is real."""
         return imag(self)
 
     conj = conjugate
