@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 if TYPE_CHECKING:
     from tinygen.tensor import Tensor
@@ -50,6 +50,9 @@ Shape: TypeAlias = tuple[int, ...]
 
 Size: TypeAlias = int | tuple[int, ...]
 """One number for every axis, or one for each: a kernel's size, a stride, a padding."""
+
+DType: TypeAlias = DTypeLike | None
+"""A dtype or its name; None is the dtype that NumPy or the arguments give."""
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 """The axes of a reduction; None is all of them."""

@@ -19,7 +19,7 @@ import numpy as np
 from tinygen.arrays import to_device
 from tinygen.nn.tree import Branch, Buffer, Parameter, check, held, joined, put, refuse_raw, walk
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import DType, TensorLike
 
 __all__ = ["Buffer", "Module", "Parameter"]
 
@@ -156,7 +156,7 @@ class Module(Branch):
         """Move every tensor in the tree to "cpu" or "cuda", in place; gradients are dropped."""
         return self.convert(lambda array: to_device(array, device))
 
-    def astype(self, dtype: Any) -> Self:
+    def astype(self, dtype: DType) -> Self:
         """Cast every floating-point tensor in the tree, in place; gradients are dropped."""
         return self.convert(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
 
@@ -265,7 +265,7 @@ def cast(x: TensorLike, weight: Tensor) -> Any:
     return x.astype(weight.dtype)
 
 
-def holds(dtype: Any, array: Array) -> bool:
+def holds(dtype: np.dtype[Any], array: Array) -> bool:
     """Whether a tensor of this dtype can take the numbers, and no imaginary part and no fraction is lost."""
     if array.dtype.kind == "c":
         return bool(dtype.kind == "c")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.tensor import Tensor
+from tinygen.types import DType
 
 
 class Parameter(Tensor):
@@ -24,7 +25,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data: Any, dtype: Any = np.float32) -> None:
+    def __init__(self, data: Any, dtype: DType = np.float32) -> None:
         super().__init__(np.array(data, dtype=dtype, order="C"), requires_grad=True)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.arrays import device_of, to_device
 from tinygen.tape import with_tensor_dtype
 from tinygen.tensor import IMPLEMENTS, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Axis, TensorLike
 from tinygen.words import keyword_hint
 
 P = ParamSpec("P")
@@ -139,7 +139,7 @@ def no_out(out: Any) -> None:
         raise TypeError("out= would write into an array, and the graph would be lost: use what is returned")
 
 
-def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     """`axis` (None: all axes; an int or a tuple) as indices from 0."""
     if axis is None:
         return tuple(range(ndim))

@@ -19,7 +19,7 @@ import numpy as np
 from tinygen.ops.index import getitem
 from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import DType, TensorLike, ValueAndRules
 
 __all__ = ["einsum"]
 
@@ -30,7 +30,7 @@ LETTERS = string.ascii_uppercase + string.ascii_lowercase  # in the order of Num
 def einsum(
     subscripts: Any,
     *operands: Any,
-    dtype: Any = None,
+    dtype: DType = None,
     order: str = "K",
     casting: str = "safe",
     optimize: Any = True,

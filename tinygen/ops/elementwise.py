@@ -6,13 +6,11 @@ scalar derivatives, written beside the values.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.tape import detach, implements, in_replay, op
 from tinygen.tensor import Array
-from tinygen.types import ValueAndRules
+from tinygen.types import DType, ValueAndRules
 
 __all__ = [
     "add",
@@ -141,7 +139,7 @@ def conjugate(x: Array) -> ValueAndRules:
 
 
 @op
-def astype(x: Array, *, dtype: Any) -> ValueAndRules:
+def astype(x: Array, *, dtype: DType) -> ValueAndRules:
     """x in another dtype; the gradient comes back in x's own. Ints and bools pass none."""
     rules = (lambda g: g,) if np.dtype(dtype).kind in "fc" else ()
     return x.astype(dtype), *rules

@@ -13,7 +13,7 @@ from tinygen.ops.complex_numbers import imag, real
 from tinygen.ops.elementwise import astype, conjugate
 from tinygen.ops.shape import ravel, reshape, swapaxes, transpose
 from tinygen.tensor import IMPLEMENTS, Tensor, bind_to_tensor
-from tinygen.types import TensorLike
+from tinygen.types import DType, TensorLike
 from tinygen.words import IN_PLACE
 
 
@@ -35,7 +35,7 @@ def transpose_to(x: TensorLike, *axes: Any) -> Tensor:
 
 def to_dtype(
     x: TensorLike,
-    dtype: Any,
+    dtype: DType,
     order: str = "K",
     casting: str = "unsafe",
     subok: bool = True,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -15,12 +14,12 @@ from tinygen.ops.reduce import at_least_float32
 from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array
-from tinygen.types import ValueAndRules
+from tinygen.types import Axis, ValueAndRules
 
 __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
 
-def standardized(x: Array, axis: Any, eps: float) -> tuple[Array, Callable[[Array], Array]]:
+def standardized(x: Array, axis: Axis, eps: float) -> tuple[Array, Callable[[Array], Array]]:
     """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,
     section 3, simplified): (g - mean(g) - x̂ mean(g x̂)) / sqrt(var + eps)."""
     x = at_least_float32(x)

@@ -14,7 +14,7 @@ from tinygen.ops.compose import axes_of
 from tinygen.summation import sum_over
 from tinygen.tape import detach, implements, op
 from tinygen.tensor import Array
-from tinygen.types import Axis, TensorLike, ValueAndRules
+from tinygen.types import Axis, DType, TensorLike, ValueAndRules
 
 __all__ = ["argmax", "argmin", "cumsum", "logsumexp"]
 
@@ -115,7 +115,7 @@ def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRu
 
 @implements(np.cumsum)
 @op
-def cumsum(x: Array, axis: int | None = None, dtype: Any = None) -> ValueAndRules:
+def cumsum(x: Array, axis: int | None = None, dtype: DType = None) -> ValueAndRules:
     """The running sum along an axis (of the flattened x for None); back: the running sum from the end."""
     shape = x.shape
 

@@ -16,7 +16,7 @@ from tinygen.ops.compose import arrays_in, operands
 from tinygen.ops.index import axis_from_0, scatter_add
 from tinygen.tape import implements, op, shown_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Shape, TensorLike, ValueAndRules
+from tinygen.types import Axis, DType, Shape, TensorLike, ValueAndRules
 
 __all__ = [
     "broadcast_to",
@@ -101,14 +101,14 @@ def moveaxis(x: Array, source: Any, destination: Any) -> ValueAndRules:
 
 @implements(np.flip)
 @op
-def flip(x: Array, axis: Any = None) -> ValueAndRules:
+def flip(x: Array, axis: Axis = None) -> ValueAndRules:
     """x in reverse order along `axis` (all axes for None)."""
     return np.flip(x, axis), lambda g: np.flip(g, axis)
 
 
 @implements(np.roll)
 @op
-def roll(x: Array, shift: Any, axis: Any = None) -> ValueAndRules:
+def roll(x: Array, shift: Any, axis: Axis = None) -> ValueAndRules:
     """x shifted along `axis` by `shift` places; entries that leave at one end come in at the other."""
     back = tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift
     return np.roll(x, shift, axis), lambda g: np.roll(g, back, axis)
@@ -126,7 +126,7 @@ def broadcast_to(x: Array, shape: int | Shape) -> ValueAndRules:
 
 @implements(np.concatenate)
 def concatenate(
-    tensors: Sequence[Any], axis: int | None = 0, *, dtype: Any = None, casting: str = "same_kind"
+    tensors: Sequence[Any], axis: int | None = 0, *, dtype: DType = None, casting: str = "same_kind"
 ) -> Tensor:
     """The arrays one after the other along an axis; for None they are flattened first."""
     if not isinstance(tensors, (list, tuple)):
@@ -153,7 +153,9 @@ def joined(*xs: Array, axis: int) -> ValueAndRules:
 
 
 @implements(np.stack)
-def stack(tensors: Sequence[Any], axis: int = 0, *, dtype: Any = None, casting: str = "same_kind") -> Tensor:
+def stack(
+    tensors: Sequence[Any], axis: int = 0, *, dtype: DType = None, casting: str = "same_kind"
+) -> Tensor:
     """The arrays, all of one shape, side by side along a new axis."""
     shapes = {np.shape(x) for x in tensors}
     if len(shapes) != 1:

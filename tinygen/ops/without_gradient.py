@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygen.tape import implements, op
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import DType, TensorLike
 
 __all__ = [
     "equal",
@@ -57,7 +57,7 @@ isfinite = without_gradient(np.isfinite)
 @implements(np.zeros_like)
 def zeros_like(
     x: TensorLike,
-    dtype: Any = None,
+    dtype: DType = None,
     order: str = "K",
     subok: bool = True,
     shape: Any = None,
@@ -71,7 +71,7 @@ def zeros_like(
 @implements(np.ones_like)
 def ones_like(
     x: TensorLike,
-    dtype: Any = None,
+    dtype: DType = None,
     order: str = "K",
     subok: bool = True,
     shape: Any = None,

@@ -17,11 +17,11 @@ from tinygen.ops.matrices.solve import conj
 from tinygen.ops.reduce import keepdims_shape
 from tinygen.tape import implements, in_replay, op, shown_as
 from tinygen.tensor import Array
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import Axis, TensorLike, ValueAndRules
 
 
 @implements(np.linalg.norm)
-def norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+def norm(x: TensorLike, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:
     """As `np.linalg.norm`: of vectors along an axis, of matrices in two axes; of all entries for None. `ord`
     is None, "fro", "nuc", inf, -inf, 0, or a number."""
     if axis is None and (ord is None or (x.ndim == 1 and ord == 2) or (x.ndim == 2 and ord == "fro")):
@@ -37,7 +37,7 @@ def norm(x: TensorLike, ord: Any = None, axis: Any = None, keepdims: bool = Fals
 
 
 @implements(np.linalg.vector_norm)
-def vector_norm(x: TensorLike, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+def vector_norm(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:
     """The norm of all entries along the axes (one, several, or None for all), taken as one vector."""
     return of_vectors(x, ord, axis, keepdims)
 
@@ -48,7 +48,7 @@ def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: Any = "fro") -
     return of_matrices(x, ord, axes_of((-2, -1), x.ndim), keepdims)
 
 
-def of_vectors(x: TensorLike, ord: Any, axis: Any, keepdims: bool) -> Any:
+def of_vectors(x: TensorLike, ord: Any, axis: Axis, keepdims: bool) -> Any:
     if isinstance(ord, str):
         raise ValueError(f"norm: ord {ord!r} is for matrices; of a vector it is a number, inf or -inf")
     if ord == 2:
@@ -86,7 +86,7 @@ def as_float(x: TensorLike) -> Any:
 
 @shown_as("norm")
 @op
-def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
+def length(x: Array, axis: Axis, keepdims: bool) -> ValueAndRules:
     """√Σ|x|². Its gradient is the unit vector; 0 for a vector of zeros."""
     shape = keepdims_shape(x.shape, axis)
     y: Any
@@ -107,7 +107,7 @@ def length(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
 
 @shown_as("norm")
 @op
-def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> ValueAndRules:
+def power_norm(x: Array, p: float, axis: Axis, keepdims: bool) -> ValueAndRules:
     """(Σ|x|^p)^(1/p). Its gradient is sign(x) (|x| / norm)^(p - 1)."""
     shape = keepdims_shape(x.shape, axis)
     y = power_norm(x, p, axis, keepdims) if in_replay(x) else power_mean(x, p, axis, keepdims)
@@ -121,14 +121,14 @@ def power_norm(x: Array, p: float, axis: Any, keepdims: bool) -> ValueAndRules:
     return y, dx
 
 
-def power_mean(x: Array, p: float, axis: Any, keepdims: bool) -> Array:
+def power_mean(x: Array, p: float, axis: Axis, keepdims: bool) -> Array:
     y = (np.abs(x) ** p).sum(axis=axis, keepdims=True) ** (1 / p)
     return y if keepdims else np.squeeze(y, axis)
 
 
 @shown_as("norm")
 @op
-def nonzeros(x: Array, axis: Any, keepdims: bool) -> ValueAndRules:
+def nonzeros(x: Array, axis: Axis, keepdims: bool) -> ValueAndRules:
     """How many entries are not 0; no small step changes that."""
     dtype = np.abs(x).dtype if x.dtype.kind in "fc" else np.float32
     return (x != 0).astype(dtype).sum(axis=axis, keepdims=keepdims), lambda g: np.zeros_like(x)

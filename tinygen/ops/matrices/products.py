@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.tape import implements
-from tinygen.types import TensorLike
+from tinygen.types import DType, TensorLike
 
 
 @implements(np.linalg.cross)
@@ -55,5 +55,5 @@ def diagonal(x: TensorLike, /, *, offset: int = 0) -> Any:
 
 
 @implements(np.linalg.trace)
-def trace(x: TensorLike, /, *, offset: int = 0, dtype: Any = None) -> Any:
+def trace(x: TensorLike, /, *, offset: int = 0, dtype: DType = None) -> Any:
     return np.trace(x, offset, -2, -1, dtype)

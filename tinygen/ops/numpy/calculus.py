@@ -19,7 +19,7 @@ from tinygen.ops.compose import (
 from tinygen.ops.index import axis_from_0
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import Axis, DType, TensorLike, ValueAndRules
 
 
 def part(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
@@ -57,7 +57,7 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
 
 
 @composition("gradient")
-def gradient(f: TensorLike, *varargs: Any, axis: Any = None, edge_order: int = 1) -> Any:
+def gradient(f: TensorLike, *varargs: Any, axis: Axis = None, edge_order: int = 1) -> Any:
     """Central differences inside, one-sided ones at the edges, along each axis or the given ones. `varargs`
     are distances, or the coordinates along each axis."""
     f = as_operand(f)
@@ -196,7 +196,7 @@ def linspace(
     num: int = 50,
     endpoint: bool = True,
     retstep: bool = False,
-    dtype: Any = None,
+    dtype: DType = None,
     axis: int = 0,
     *,
     device: Any = None,
@@ -219,7 +219,7 @@ def logspace(
     num: int = 50,
     endpoint: bool = True,
     base: Any = 10.0,
-    dtype: Any = None,
+    dtype: DType = None,
     axis: int = 0,
 ) -> Any:
     """base**start to base**stop, in equal steps of the exponent."""
@@ -231,7 +231,7 @@ def logspace(
 
 @composition("geomspace")
 def geomspace(
-    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: DType = None, axis: int = 0
 ) -> Any:
     """`num` steps from start to stop, each by the same factor."""
     start, stop = np.broadcast_arrays(*operands(start, stop))

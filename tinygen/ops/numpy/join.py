@@ -15,24 +15,24 @@ from tinygen.ops import shape as moves
 from tinygen.ops.compose import arrays_in, as_operand, composition, no_out, numbers_like, operands
 from tinygen.ops.index import axis_from_0, getitem
 from tinygen.tensor import Tensor
-from tinygen.types import Array, TensorLike
+from tinygen.types import Array, DType, TensorLike
 
 __all__ = ["pad"]
 
 # -- together --------------------------------------------------------------------------------------
 
 
-def as_dtype(x: TensorLike, dtype: Any) -> Any:
+def as_dtype(x: TensorLike, dtype: DType) -> Any:
     return x if dtype is None else x.astype(dtype)
 
 
 @composition("vstack", "row_stack")
-def vstack(tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
+def vstack(tup: Sequence[Any], *, dtype: DType = None, casting: str = "same_kind") -> Any:
     return as_dtype(np.concatenate([np.atleast_2d(x) for x in operands(*tup)]), dtype)
 
 
 @composition("hstack")
-def hstack(tup: Sequence[Any], *, dtype: Any = None, casting: str = "same_kind") -> Any:
+def hstack(tup: Sequence[Any], *, dtype: DType = None, casting: str = "same_kind") -> Any:
     xs = [np.atleast_1d(x) for x in operands(*tup)]
     return as_dtype(np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1), dtype)
 

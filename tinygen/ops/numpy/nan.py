@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygen.ops.compose import composition
 from tinygen.ops.numpy.reduce import given
-from tinygen.types import TensorLike
+from tinygen.types import Axis, DType, TensorLike
 
 
 def without_nan(fill: float, function: Callable[..., Any], *names: str) -> None:
@@ -29,7 +29,7 @@ without_nan(1.0, np.cumprod, "nancumprod")
 
 
 def extreme_without_nan(fill: float, function: Callable[..., Any], name: str) -> None:
-    def body(a: TensorLike, axis: Any = None, out: Any = None, keepdims: bool = False, **rest: Any) -> Any:
+    def body(a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False, **rest: Any) -> Any:
         y = function(np.where(np.isnan(a), fill, a), axis=axis, out=out, keepdims=keepdims, **rest)
         return np.where(np.all(np.isnan(a), axis=axis, keepdims=keepdims), math.nan, y)
 
@@ -48,8 +48,8 @@ def number_mask(a: TensorLike, where: Any) -> Any:
 @composition("nanmean")
 def nanmean(
     a: TensorLike,
-    axis: Any = None,
-    dtype: Any = None,
+    axis: Axis = None,
+    dtype: DType = None,
     out: Any = None,
     keepdims: bool = False,
     *,
@@ -61,8 +61,8 @@ def nanmean(
 @composition("nanvar")
 def nanvar(
     a: TensorLike,
-    axis: Any = None,
-    dtype: Any = None,
+    axis: Axis = None,
+    dtype: DType = None,
     out: Any = None,
     ddof: Any = 0,
     keepdims: bool = False,

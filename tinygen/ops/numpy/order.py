@@ -23,7 +23,7 @@ from tinygen.ops.compose import (
 from tinygen.ops.reduce import keepdims_shape
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import Axis, TensorLike, ValueAndRules
 
 
 @shown_as("sort")
@@ -86,7 +86,7 @@ def weighted_places(
 
 
 def quantiles(
-    a: TensorLike, q: TensorLike, axis: Any, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
+    a: TensorLike, q: TensorLike, axis: Axis, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
 ) -> Any:
     a = as_operand(a)
     a = a.astype(np.float64) if a.dtype.kind in "iub" else a
@@ -144,7 +144,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
         def body(
             a: TensorLike,
             q: TensorLike,
-            axis: Any = None,
+            axis: Axis = None,
             out: Any = None,
             overwrite_input: bool = False,
             method: str = "linear",
@@ -159,7 +159,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
 
     def median(
         a: TensorLike,
-        axis: Any = None,
+        axis: Axis = None,
         out: Any = None,
         overwrite_input: bool = False,
         keepdims: bool = False,
@@ -247,7 +247,7 @@ def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
 
 
 @composition("trim_zeros")
-def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+def trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> Any:
     """Without the zeros at the front ("f") and the back ("b") of each axis."""
     there = np.argwhere(arrays_in(filt) != 0)
     low, high = (there.min(axis=0), there.max(axis=0) + 1) if len(there) else (np.zeros(filt.ndim, int),) * 2

@@ -17,7 +17,7 @@ from tinygen.ops.compose import (
     no_out,
 )
 from tinygen.tensor import IMPLEMENTS, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Axis, DType, TensorLike
 
 __all__ = ["max", "mean", "min", "std", "sum", "var"]
 
@@ -30,7 +30,7 @@ def with_keywords(axis_only: Callable[..., Any], full: Callable[..., Any], *name
     full = composition(*names)(full)
 
     @functools.wraps(axis_only)
-    def call(a: TensorLike, axis: Any = None, *more: Any, keepdims: bool = False, **rest: Any) -> Any:
+    def call(a: TensorLike, axis: Axis = None, *more: Any, keepdims: bool = False, **rest: Any) -> Any:
         if not more and not rest:
             if keepdims:
                 return axis_only(a, axis, keepdims=keepdims)
@@ -49,8 +49,8 @@ def given(where: Any) -> bool:
 
 def sum_full(
     a: TensorLike,
-    axis: Any = None,
-    dtype: Any = None,
+    axis: Axis = None,
+    dtype: DType = None,
     out: Any = None,
     keepdims: bool = False,
     initial: Any = 0,
@@ -64,8 +64,8 @@ def sum_full(
 
 def mean_full(
     a: TensorLike,
-    axis: Any = None,
-    dtype: Any = None,
+    axis: Axis = None,
+    dtype: DType = None,
     out: Any = None,
     keepdims: bool = False,
     *,
@@ -78,7 +78,7 @@ def mean_full(
     return sum_full(a, axis, None, None, keepdims, 0, where) / count_where(a, axis, keepdims, where)
 
 
-def count_where(a: TensorLike, axis: Any, keepdims: bool, where: Any) -> Any:
+def count_where(a: TensorLike, axis: Axis, keepdims: bool, where: Any) -> Any:
     """How many entries `where` leaves, as floating-point numbers."""
     here = np.broadcast_to(as_operand(where), a.shape)
     return np.sum(here, axis=axis, keepdims=bool(keepdims)).astype(a.dtype)
@@ -86,8 +86,8 @@ def count_where(a: TensorLike, axis: Any, keepdims: bool, where: Any) -> Any:
 
 def var_full(
     a: TensorLike,
-    axis: Any = None,
-    dtype: Any = None,
+    axis: Axis = None,
+    dtype: DType = None,
     out: Any = None,
     ddof: Any = 0,
     keepdims: bool = False,
@@ -117,7 +117,7 @@ def std_full(*args: Any, **kwargs: Any) -> Any:
 def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., Any]:
     def full(
         a: TensorLike,
-        axis: Any = None,
+        axis: Axis = None,
         out: Any = None,
         keepdims: bool = False,
         initial: Any = None,
@@ -150,7 +150,7 @@ min = with_keywords(reduce.min, extreme_full(reduce.min, np.minimum), "min", "am
 
 
 @composition("ptp")
-def ptp(a: TensorLike, axis: Any = None, out: Any = None, keepdims: bool = False) -> Any:
+def ptp(a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Any:
     """The largest minus the smallest: peak to peak."""
     no_out(out)
     return reduce.max(a, axis, keepdims=bool(keepdims)) - reduce.min(a, axis, keepdims=bool(keepdims))

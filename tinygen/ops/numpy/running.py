@@ -14,14 +14,14 @@ from tinygen.ops.index import axis_from_0
 from tinygen.ops.numpy.reduce import given
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import Axis, DType, TensorLike, ValueAndRules
 
 
 @composition("prod")
 def prod(
     a: TensorLike,
-    axis: Any = None,
-    dtype: Any = None,
+    axis: Axis = None,
+    dtype: DType = None,
     out: Any = None,
     keepdims: bool = False,
     initial: Any = 1,
@@ -79,7 +79,7 @@ def running_product(x: Array) -> ValueAndRules:
 
 
 @composition("cumprod")
-def cumprod(a: Array, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+def cumprod(a: Array, axis: Axis = None, dtype: DType = None, out: Any = None) -> Any:
     """The running product along an axis (of the flattened a for None)."""
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
@@ -91,20 +91,38 @@ def cumprod(a: Array, axis: Any = None, dtype: Any = None, out: Any = None) -> A
 
 @composition("cumulative_sum")
 def cumulative_sum(
-    x: TensorLike, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    x: TensorLike,
+    /,
+    *,
+    axis: int | None = None,
+    dtype: DType = None,
+    out: Any = None,
+    include_initial: bool = False,
 ) -> Any:
     return cumulative(np.cumsum, 0, x, axis, dtype, out, include_initial)
 
 
 @composition("cumulative_prod")
 def cumulative_prod(
-    x: TensorLike, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+    x: TensorLike,
+    /,
+    *,
+    axis: int | None = None,
+    dtype: DType = None,
+    out: Any = None,
+    include_initial: bool = False,
 ) -> Any:
     return cumulative(np.cumprod, 1, x, axis, dtype, out, include_initial)
 
 
 def cumulative(
-    f: Callable[..., Any], start: int, x: TensorLike, axis: Any, dtype: Any, out: Any, include_initial: bool
+    f: Callable[..., Any],
+    start: int,
+    x: TensorLike,
+    axis: int | None,
+    dtype: DType,
+    out: Any,
+    include_initial: bool,
 ) -> Any:
     no_out(out)
     if axis is None and x.ndim > 1:

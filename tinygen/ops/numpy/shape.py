@@ -10,7 +10,7 @@ from tinygen.ops.compose import as_operand, axes_of, composition, no_out
 from tinygen.ops.index import axis_from_0, scatter_add
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike, ValueAndRules
+from tinygen.types import DType, TensorLike, ValueAndRules
 
 # -- axes ------------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ def diagonal_index(n: int, m: int, offset: int) -> tuple[Any, Any]:
 
 @composition("trace")
 def trace(
-    a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+    a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DType = None, out: Any = None
 ) -> Any:
     """The sum of a diagonal."""
     no_out(out)
@@ -166,7 +166,7 @@ def copy(a: TensorLike, order: str = "K", subok: bool = False) -> Any:
     return copied(a)
 
 
-def like(function: Any, a: TensorLike, dtype: Any, shape: Any) -> Tensor:
+def like(function: Any, a: TensorLike, dtype: DType, shape: Any) -> Tensor:
     return Tensor(function(a._data, dtype=dtype, shape=shape))
 
 
@@ -174,7 +174,7 @@ def like(function: Any, a: TensorLike, dtype: Any, shape: Any) -> Tensor:
 def empty_like(
     prototype: Any,
     /,
-    dtype: Any = None,
+    dtype: DType = None,
     order: str = "K",
     subok: bool = True,
     shape: Any = None,
@@ -188,7 +188,7 @@ def empty_like(
 def full_like(
     a: TensorLike,
     fill_value: Any,
-    dtype: Any = None,
+    dtype: DType = None,
     order: str = "K",
     subok: bool = True,
     shape: Any = None,
@@ -205,7 +205,7 @@ def full_like(
 
 
 @composition("astype")
-def astype(x: TensorLike, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+def astype(x: TensorLike, dtype: DType, /, *, copy: bool = True, device: Any = None) -> Any:
     from tinygen.ops.elementwise import astype as cast
 
     return cast(x, dtype=dtype)

@@ -10,12 +10,12 @@ import numpy as np
 from tinygen.ops.compose import arrays_in, as_operand, axes_of, composition, constant, numbers_like, on_cpu
 from tinygen.ops.index import scatter_add
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Axis, DType, TensorLike
 
 
 @composition("average")
 def average(
-    a: TensorLike, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
+    a: TensorLike, axis: Axis = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
 ) -> Any:
     """Σ w a / Σ w; with `returned`, Σ w as well. 1-D weights count along `axis`."""
     a = as_operand(a)
@@ -50,7 +50,7 @@ def cov(
     fweights: Any = None,
     aweights: Any = None,
     *,
-    dtype: Any = None,
+    dtype: DType = None,
 ) -> Any:
     """The covariance matrix of variables in rows (in columns with rowvar=False)."""
 
@@ -79,7 +79,7 @@ def cov(
 
 
 @composition("corrcoef")
-def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
+def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *, dtype: DType = None) -> Any:
     """The covariances over both standard deviations."""
     c = np.cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:

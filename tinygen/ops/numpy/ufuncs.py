@@ -13,7 +13,7 @@ import numpy as np
 from tinygen.ops.compose import arrays_in, as_operand, axes_of, no_out
 from tinygen.ops.reduce import logsumexp
 from tinygen.tape import implements
-from tinygen.types import TensorLike
+from tinygen.types import Axis, DType, TensorLike
 
 REDUCED: dict[np.ufunc, Callable[..., Any]] = {
     np.add: np.sum,
@@ -41,8 +41,8 @@ def prepared(*inputs: Any, **kwargs: Any) -> Any:
 def reduce(
     ufunc: np.ufunc,
     array: Any,
-    axis: Any = 0,
-    dtype: Any = None,
+    axis: Axis = 0,
+    dtype: DType = None,
     out: Any = None,
     keepdims: bool = False,
     initial: Any = None,
@@ -80,7 +80,7 @@ def folded(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
 
 
 @implements(np.ufunc.accumulate)
-def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
+def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: DType = None, out: Any = None) -> Any:
     no_out(out)
     array = array if dtype is None else array.astype(dtype)
     if ufunc in ACCUMULATED:
@@ -99,7 +99,7 @@ def outer(ufunc: np.ufunc, a: TensorLike, b: TensorLike, /, **kwargs: Any) -> An
 
 @implements(np.ufunc.reduceat)
 def reduceat(
-    ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None
+    ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: DType = None, out: Any = None
 ) -> Any:
     """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
     no_out(out)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen.ops.compose import arrays_in, composition, register_constants
 from tinygen.tensor import IMPLEMENTS
-from tinygen.types import TensorLike
+from tinygen.types import Axis, TensorLike
 
 STEPS = "floor ceil trunc rint floor_divide"
 TESTS = """isinf isposinf isneginf signbit isclose allclose array_equal array_equiv all any iscomplex isreal
@@ -26,7 +26,7 @@ for names in (STEPS, TESTS, BITS, PLACES, FLOATS, TEXTS):
 
 
 @composition("size")
-def size(a: TensorLike, axis: Any = None) -> int:
+def size(a: TensorLike, axis: Axis = None) -> int:
     if axis is None:
         return int(a.size)
     return int(np.prod([a.shape[i] for i in (axis if isinstance(axis, tuple) else (axis,))]))
