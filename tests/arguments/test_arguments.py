@@ -27,7 +27,7 @@ ELSEWHERE = {
     "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
     "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",
     "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
-    "models.huggingface.weights": "tests/models/huggingface/test_diffusers.py",
+    "models.huggingface.folders": "tests/models/huggingface/test_diffusers.py",
     "models.language.gpt.GPT.save_pretrained": "tests/models/huggingface/test_gpt2.py",
     "models.language.gpt.GPT.features": "caches change only the time: tests/models/language/test_gpt.py",
     "judges.digits.Judge.look": "so does the batch: tests/judges/test_digits.py",

@@ -355,7 +355,10 @@ def test_sizes_far_beyond_the_file_make_no_arrays(tmp_path, name, changes):
 def test_pickles_are_not_read(tmp_path):
     written(tmp_path, "AutoencoderKL")
     (tmp_path / WEIGHTS).unlink()
-    with pytest.raises(CheckpointError, match=r"no weights that are safe to read.*, found neither"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"no weights: expected diffusion_pytorch_model\.safetensors or .*, found neither",
+    ):
         from_pretrained(tmp_path)
     (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"expected diffusion_pytorch_model\.safetensors .*model\.bin"):

@@ -7,9 +7,9 @@ from tinygen.lazy import lazy_names
 if TYPE_CHECKING:
     from tinygen.models.huggingface import diffusers as diffusers
     from tinygen.models.huggingface import diffusers_config as diffusers_config
+    from tinygen.models.huggingface import folders as folders
     from tinygen.models.huggingface import gpt2 as gpt2
     from tinygen.models.huggingface import peft as peft
-    from tinygen.models.huggingface import weights as weights
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
@@ -18,6 +18,6 @@ else:
             "diffusers_config",
             "gpt2",
             "peft",
-            "weights",
+            "folders",
         ),
     )

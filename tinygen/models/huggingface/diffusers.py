@@ -1,7 +1,7 @@
 """Autoencoders and UNets as Hugging Face's `diffusers` keeps them: folders, read.
 
     config.json                                  the class of the model, and its options
-    diffusion_pytorch_model.safetensors          the weights (or several files and an index, as in `gpt2.py`)
+    diffusion_pytorch_model.safetensors          the weights (or several files and an index: `folders.py`)
 
 `from_pretrained(folder)` makes an `AutoencoderKL` of their AutoencoderKL, and a `UNet` of their
 UNet2DConditionModel (a text to look at) or UNet2DModel (none), where the options in config.json allow it
@@ -21,18 +21,16 @@ import numpy as np
 
 from tinygen import nn
 from tinygen.models.huggingface.diffusers_config import read_config
-from tinygen.models.huggingface.weights import CONFIG, read_shards, require_floats, require_same
+from tinygen.models.huggingface.folders import CONFIG, read_tensors, require_floats, require_same
 from tinygen.models.pictures import autoencoder, unet
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.nn import spatial
 from tinygen.ops.random import RNGLike
 from tinygen.storage.files import CheckpointError
-from tinygen.storage.safetensors import load_file
 from tinygen.types import NumpyArray
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-INDEX = f"{WEIGHTS}.index.json"
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -125,7 +123,8 @@ def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | 
     tinygen's blocks cannot express, naming files, options, tensors."""
     folder = Path(folder)
     config, scale = read_config(folder / CONFIG)
-    path, tensors = read_tensors(folder)
+    path, tensors = read_tensors(folder, WEIGHTS)
+    tensors = with_names_of_today(path, tensors)
     require_floats(path, tensors)
     require_enough(path, config, tensors)
     model = untrained(config, rng=rng)
@@ -160,21 +159,13 @@ def require_enough(
         raise CheckpointError(path, "another model", f"at least {least} numbers by {CONFIG}", total)
 
 
-def read_tensors(folder: Path) -> tuple[Path, dict[str, NumpyArray]]:
-    """The file, or the index of several, and {name as of today: array} of all."""
-    single, index = folder / WEIGHTS, folder / INDEX
-    if single.exists():
-        path, tensors = single, load_file(single)
-    elif index.exists():
-        path, tensors = index, read_shards(index)
-    else:
-        others = ", ".join(sorted(p.name for p in folder.glob("*.bin"))) or "neither"
-        raise CheckpointError(folder, "no weights that are safe to read", f"{WEIGHTS} or {INDEX}", others)
+def with_names_of_today(path: Path, tensors: dict[str, NumpyArray]) -> dict[str, NumpyArray]:
+    """The tensors, renamed where the file is an older one. CheckpointError where two get one name."""
     renamed = {today(name): array for name, array in tensors.items()}
     if len(renamed) < len(tensors):
         twice = next(name for name in tensors if today(name) != name and today(name) in tensors)
         raise CheckpointError(path, "an old name of another", "one of the two", today(twice), twice)
-    return path, renamed
+    return renamed
 
 
 def today(name: str) -> str:

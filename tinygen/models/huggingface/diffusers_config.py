@@ -13,10 +13,10 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_no_quantization
+from tinygen.models.huggingface.folders import read_options
 from tinygen.models.pictures.autoencoder import AutoencoderConfig
 from tinygen.models.pictures.unet import UNetConfig
-from tinygen.storage.files import CheckpointError, read_json, short
+from tinygen.storage.files import CheckpointError, short
 
 UNETS = ["UNet2DConditionModel", "UNet2DModel"]
 
@@ -26,8 +26,7 @@ class Options:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.left = read_json(path, CONFIG_LIMIT)
-        require_no_quantization(path, self.left)
+        self.left = read_options(path)
         self.kind = self.left.get("_class_name")
 
     def refuse(self, name: str, expected: str, found: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""GPT-2 as the rest of the world keeps it: a folder in Hugging Face's format, read and written.
+"""GPT-2 in a folder of Hugging Face's format, read and written. `GPT` (`language/gpt.py`) uses it.
 
     config.json           the sizes, and options of the architecture
     model.safetensors     the weights (or several files, and model.safetensors.index.json says what is where)
@@ -11,40 +11,33 @@ they are (out, in), so they are transposed on the way. Nothing but JSON and safe
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tinygen.models.huggingface.weights import (
+from tinygen.models.huggingface.folders import (
+    ADAPTERS,
     CONFIG,
-    CONFIG_LIMIT,
     differences,
-    read_shards,
+    json_file,
+    read_options,
+    read_tensors,
     require_floats,
-    require_no_quantization,
     require_same,
+    write_folder,
 )
-from tinygen.storage.files import (
-    CheckpointError,
-    disk_errors,
-    make_folder,
-    read_json,
-    replace_file,
-    short,
-)
-from tinygen.storage.safetensors import load_file, save_file
+from tinygen.storage.files import CheckpointError, short
 from tinygen.types import NumpyArray
 
-if TYPE_CHECKING:
-    from tinygen.models.language.gpt import GPTConfig
-    from tinygen.text.bpe import BPE
+WEIGHTS = "model.safetensors"
 
-ADAPTERS = "adapter_config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONVERT = (
+    ": download that, or convert this one where you trust it, with transformers: "
+    "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+)
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -121,8 +114,7 @@ FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "
 
 def read_config(path: Path) -> dict[str, Any]:
     """The options of a GPT-2. CheckpointError names the first that is wrong, or that `GPT` cannot express."""
-    found = read_json(path, CONFIG_LIMIT)
-    require_no_quantization(path, found)
+    found = read_options(path)
 
     def check(name: str, good: bool, expected: object) -> None:
         if not good:
@@ -161,7 +153,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
         way = f"{CONFIG}; load_adapters(model, folder) puts adapters beside the layers of a model"
         raise CheckpointError(folder, "adapters, and no model", way, ADAPTERS)
     config = read_config(folder / CONFIG)
-    path, tensors = read_tensors(folder)
+    path, tensors = read_tensors(folder, WEIGHTS, CONVERT)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     tensors = {name: a for name, a in tensors.items() if not MASKS.fullmatch(name.removeprefix(prefix))}
     require_floats(path, tensors)
@@ -189,78 +181,40 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
     return config, {ours: turned(ours, tensors[theirs]) for ours, (theirs, _) in names.items()}
 
 
-def read_tensors(folder: Path) -> tuple[Path, dict[str, NumpyArray]]:
-    """The file, or the index of several, and {name: array} of all."""
-    single, index = folder / WEIGHTS, folder / INDEX
-    if single.exists():
-        return single, load_file(single)
-    if index.exists():
-        return index, read_shards(index)
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
-    if pickles:
-        raise CheckpointError(
-            folder / pickles[0],
-            "a pickle, which can run any program when it is loaded, and is never read here",
-            f"{WEIGHTS}: download that, or convert this one where you trust it, with transformers: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)",
-            ", ".join(pickles),
-        )
-    raise CheckpointError(folder, "no weights", f"{WEIGHTS} or {INDEX}", "neither")
-
-
 # -- writing ---------------------------------------------------------------------------------------
 
 
 def write(
     folder: str | Path,
-    config: GPTConfig,
+    options: Mapping[str, Any],
     state: Mapping[str, NumpyArray],
-    tokenizer: BPE | None = None,
-    end: int | None = None,
+    bias: bool = True,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write config.json and model.safetensors, and the tokenizer's files. GPT-2 always has biases: a model
-    whose config has none gets zeros.
+    """Write model.safetensors, then `files` (a tokenizer's), then config.json with these `options`. GPT-2
+    always has biases: without `bias`, zeros are written for those that the model does not have.
 
-    `state` has every array of the model by its name in `GPT`, `end` is the id of the token that ends a text.
-    ValueError, before anything is written, when it has not, or has others; CheckpointError when the disk
-    refuses."""
-    options = {
-        **{name: getattr(config, name) for name in ("vocab_size", "n_embd", "n_layer", "n_head")},
-        "n_positions": config.block_size,
-        "layer_norm_epsilon": config.norm_eps,
-        "embd_pdrop": config.dropout,
-        "attn_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "activation_function": {"tanh": "gelu_new", "none": "gelu"}[config.gelu],
-        "tie_word_embeddings": config.tie_weights,
-    }
-    tensors = tensors_of(config, shapes(options), state)
-    texts = {} if tokenizer is None else tokenizer.files()
-    folder = Path(folder)
+    `state` has every array of the model by its name in `GPT`. ValueError, before anything is written, when an
+    array is missing or there are others; CheckpointError when the disk refuses."""
+    tensors = tensors_of(shapes(options), state, bias, options["tie_word_embeddings"])
     about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
-    text = json.dumps({**about, **options, "bos_token_id": end, "eos_token_id": end}, indent=2)
-    with disk_errors(folder):
-        make_folder(folder)
-        # The weights first: where the disk is full, it is here that it says so, and nothing has changed.
-        save_file(folder / WEIGHTS, tensors, {"format": "pt"})  # so transformers wants it
-        for name, content in {**texts, CONFIG: f"{text}\n".encode()}.items():
-            replace_file(folder / name, [content])
+    write_folder(folder, WEIGHTS, tensors, {**(files or {}), CONFIG: json_file({**about, **options})})
 
 
 def tensors_of(
-    config: GPTConfig, wanted: Mapping[str, tuple[str, tuple[int, ...]]], state: Mapping[str, NumpyArray]
+    wanted: Mapping[str, tuple[str, tuple[int, ...]]], state: Mapping[str, NumpyArray], bias: bool, tied: bool
 ) -> dict[str, NumpyArray]:
-    """The tensors of the file, of which each is in the state but for biases that the model does not have, and
-    the head that it is tied to. ValueError when that is not so."""
+    """The tensors of the file. Each is in the state, except biases that the model does not have (without
+    `bias`) and a head that is `tied` to the embedding. ValueError otherwise."""
     head = state.get("lm_head.weight")
-    if config.tie_weights and head is not None:
+    if tied and head is not None:
         if not np.array_equal(head, state.get("wte.weight", []), equal_nan=True):
             raise ValueError("lm_head.weight is not wte.weight, as config.tie_weights says")
         state = {name: array for name, array in state.items() if name != "lm_head.weight"}
     zeros = {
         ours: np.zeros(shape, np.float32)
         for ours, (_, shape) in wanted.items()
-        if not config.bias and ours.endswith(".bias") and ours not in state
+        if not bias and ours.endswith(".bias") and ours not in state
     }
     found = {ours: turned(ours, array) for ours, array in {**state, **zeros}.items()}
     needed = {ours: shape for ours, (_, shape) in wanted.items()}

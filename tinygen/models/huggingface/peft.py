@@ -11,7 +11,6 @@ model by their own. GPT-2's matrices are (in, out) there, which `fan_in_fan_out`
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,21 +20,20 @@ import numpy as np
 
 from tinygen.align.lora import LoRALinear, adaptable_layers, attach
 from tinygen.arrays import to_device
-from tinygen.models.huggingface.gpt2 import ADAPTERS as CONFIG
+from tinygen.models.huggingface.folders import ADAPTERS as CONFIG
+from tinygen.models.huggingface.folders import (
+    json_file,
+    read_options,
+    read_tensors,
+    require_floats,
+    require_same,
+    write_folder,
+)
 from tinygen.models.huggingface.gpt2 import LAYERS
-from tinygen.models.huggingface.weights import CONFIG_LIMIT, require_floats, require_same
 from tinygen.models.language.gpt import GPT
 from tinygen.nn import Linear, Module
 from tinygen.ops.random import RNGLike, as_generator
-from tinygen.storage.files import (
-    CheckpointError,
-    disk_errors,
-    make_folder,
-    read_json,
-    replace_file,
-    short,
-)
-from tinygen.storage.safetensors import load_file, save_file
+from tinygen.storage.files import CheckpointError, short
 from tinygen.types import NumpyArray
 
 WEIGHTS = "adapter_model.safetensors"
@@ -103,12 +101,7 @@ def save_adapters(model: Module, folder: str | Path, base_model: str | None = No
     for name, m in found.items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = m.lora_a.numpy()
         tensors[f"{PREFIX}{name}.lora_B.weight"] = m.lora_b.numpy()
-    folder = Path(folder)
-    with disk_errors(folder):
-        make_folder(folder)
-    save_file(folder / WEIGHTS, tensors, {"format": "pt"})
-    with disk_errors(folder / CONFIG):
-        replace_file(folder / CONFIG, [f"{json.dumps(config, indent=2)}\n".encode()])
+    write_folder(folder, WEIGHTS, tensors, {CONFIG: json_file(config)})
 
 
 def number_of(scalar: Any) -> int | float:
@@ -129,7 +122,8 @@ def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> lis
     tensors; ValueError when the model has adapters already."""
     folder, layers = Path(folder), adaptable_layers(model)
     config = read_config(folder / CONFIG)
-    tensors = read_tensors(folder)
+    path, tensors = read_tensors(folder, WEIGHTS)
+    require_floats(path, tensors)
     names = {their_name(model, ours): ours for ours in layers}
     if any(name.startswith(f"{PREFIX}h.") for name in tensors):  # they were a GPT-2's without its head
         names = {theirs.removeprefix("transformer."): ours for theirs, ours in names.items()}
@@ -146,16 +140,6 @@ def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> lis
             array = np.array(tensors[f"{PREFIX}{theirs}.lora_{side}.weight"], p.dtype, order="C")
             p.data = to_device(array, p.device)
     return list(placed)
-
-
-def read_tensors(folder: Path) -> dict[str, NumpyArray]:
-    pickle = folder / "adapter_model.bin"
-    if pickle.exists() and not (folder / WEIGHTS).exists():
-        problem = "a pickle, which can run any program when it is loaded, and is never read here"
-        raise CheckpointError(pickle, problem, WEIGHTS, pickle.name)
-    tensors = load_file(folder / WEIGHTS)
-    require_floats(folder / WEIGHTS, tensors)
-    return tensors
 
 
 def require_fit(
@@ -183,7 +167,7 @@ def require_fit(
 
 def read_config(path: Path) -> dict[str, Any]:
     """The options of LoRA. CheckpointError names the first that is wrong, or asks for more than LoRA here."""
-    found = {"lora_dropout": 0.0, "bias": "none", "init_lora_weights": True, **read_json(path, CONFIG_LIMIT)}
+    found = {"lora_dropout": 0.0, "bias": "none", "init_lora_weights": True, **read_options(path)}
 
     def check(name: str, good: bool, expected: str) -> None:
         if not good:

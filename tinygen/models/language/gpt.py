@@ -1,9 +1,15 @@
 """GPT: a language model that reads from left to right and predicts the next token.
 
-Radford et al. 2018 and 2019 (GPT, GPT-2); the sizes and the initialisation follow GPT-2 and nanoGPT. Token
-and position embeddings, `n_layer` pre-norm Transformer blocks (`tinygen/nn/transformer.py`: causal
-self-attention, then a perceptron, each added to the stream), a last layer norm, and a projection to one
-logit per token of the vocabulary, which shares its weights with the token embedding.
+Radford et al. 2018 and 2019 (GPT, GPT-2); the sizes and the initialization follow GPT-2 and nanoGPT. Token
+and position embeddings, `n_layer` Transformer blocks, a last layer norm, and a projection to one logit per
+token of the vocabulary, which shares its weights with the token embedding. The parts of a block, in the order
+in which x (B, T, C) passes them:
+
+    nn/transformer.py   Block: x += attention(norm(x)); x += MLP(norm(x))
+    nn/attention.py     MultiHeadAttention: queries, keys and values, split into heads (B, H, T, C/H), merged
+    ops/attention.py    attention: softmax(q kᵀ / sqrt(d)) v, where the causal mask hides later positions
+
+`examples/pages/gpt.py` has all of it on one page.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -24,9 +30,11 @@ from tinygen.models.huggingface import gpt2
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.text.bpe import BPE
 from tinygen.text.decoding import greedy, sample
 from tinygen.types import TensorLike
+
+if TYPE_CHECKING:
+    from tinygen.text.bpe import BPE
 
 END = "<|endoftext|>"
 """The special token that GPT-2 puts between texts."""
@@ -211,11 +219,22 @@ class GPT(nn.Module):
         Raises ValueError, having written nothing, for a tokenizer with more tokens than the model has, for
         adapters that are not merged, and for a model that is not the GPT of its config; CheckpointError when
         the disk refuses."""
-        end = None
+        c, end = self.config, None
         if tokenizer is not None:
-            if tokenizer.vocab_size > self.config.vocab_size:
-                raise ValueError(
-                    f"the tokenizer has {tokenizer.vocab_size} tokens, the model {self.config.vocab_size}"
-                )
+            if tokenizer.vocab_size > c.vocab_size:
+                raise ValueError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {c.vocab_size}")
             end = tokenizer.special.get(END)
-        gpt2.write(folder, self.config, merged_state(self), tokenizer, end)
+        options = {
+            **{name: getattr(c, name) for name in ("vocab_size", "n_embd", "n_layer", "n_head")},
+            "n_positions": c.block_size,
+            "layer_norm_epsilon": c.norm_eps,
+            "embd_pdrop": c.dropout,
+            "attn_pdrop": c.dropout,
+            "resid_pdrop": c.dropout,
+            "activation_function": {"tanh": "gelu_new", "none": "gelu"}[c.gelu],
+            "tie_word_embeddings": c.tie_weights,
+            "bos_token_id": end,
+            "eos_token_id": end,
+        }
+        files = None if tokenizer is None else tokenizer.files()
+        gpt2.write(folder, options, merged_state(self), c.bias, files)

@@ -1,0 +1,141 @@
+"""A folder in the format of Hugging Face's libraries, read and written: JSON with the options of a model, and
+its weights in safetensors, in one file or in several that an index lists.
+
+Each format (`gpt2.py`, `diffusers.py`, `peft.py`) gives the names of its files and its own rules; reading,
+the checks that all of them need, and writing are here. Nothing but JSON and safetensors is ever read: a
+pickle can run any program. Weights are floating-point numbers. Quantized weights are integers that stand for
+other numbers by a rule in the options; read as plain numbers they would make a model that computes nonsense
+without an error, so they are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygen.storage.files import CheckpointError, disk_errors, make_folder, read_json, replace_file, short
+from tinygen.storage.safetensors import load_file, save_file
+from tinygen.types import NumpyArray
+
+CONFIG, ADAPTERS = "config.json", "adapter_config.json"
+CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000
+"""Bytes: far more than the largest models need."""
+
+LISTED = 10
+"""How many differences an error lists."""
+
+PICKLE = "a pickle, which can run any program when it is loaded, and is never read here"
+
+FLOATS = "float32, float16, bfloat16 or float64: quantized weights are not read"
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options in a config.json. CheckpointError where they say that the weights are quantized."""
+    options = read_json(path, CONFIG_LIMIT)
+    quantized = options.get("quantization_config")
+    if quantized is not None:
+        raise CheckpointError(path, "the option quantization_config", f"none, and {FLOATS}", short(quantized))
+    return options
+
+
+def read_tensors(folder: Path, name: str, convert: str = "") -> tuple[Path, dict[str, NumpyArray]]:
+    """{tensor: array} of the weights, from the file `name` or from the files that `name`.index.json lists;
+    and the path of that file or index, for errors.
+
+    CheckpointError when neither is there. If a pickle is, it is named, and `convert` says how to make a file
+    that can be read."""
+    single, index = folder / name, folder / f"{name}.index.json"
+    if single.exists():
+        return single, load_file(single)
+    if index.exists():
+        return index, read_shards(index)
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if pickles:
+        raise CheckpointError(folder / pickles[0], PICKLE, f"{name}{convert}", ", ".join(pickles))
+    raise CheckpointError(folder, "no weights", f"{name} or {index.name}", "neither")
+
+
+def read_shards(index: Path) -> dict[str, NumpyArray]:
+    places = read_json(index, INDEX_LIMIT).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(index, "no weight_map", "{tensor: file}", short(places))
+    tensors: dict[str, NumpyArray] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):  # nothing outside of the folder
+            raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short(name))
+        tensors |= {
+            tensor: a for tensor, a in load_file(index.parent / name).items() if places.get(tensor) == name
+        }
+    if lost := places.keys() - tensors.keys():
+        tensor = min(lost)
+        raise CheckpointError(index, "a file lacks a tensor", f"it in {places[tensor]}", "others", tensor)
+    return tensors
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def require_floats(path: Path, tensors: Mapping[str, NumpyArray]) -> None:
+    """CheckpointError for the first tensor of integers, or of float64 numbers that float32 cannot hold."""
+    for name, array in tensors.items():
+        if array.dtype.kind != "f":
+            raise CheckpointError(path, "not a weight", FLOATS, array.dtype, name)
+        if array.dtype.itemsize > 4 and np.any(np.abs(array[np.isfinite(array)]) > np.finfo(np.float32).max):
+            raise CheckpointError(path, "too large for float32", "numbers up to 3.4e38", "larger ones", name)
+
+
+def require_same(
+    path: Path,
+    wanted: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    source: str = CONFIG,
+) -> None:
+    """CheckpointError that lists tensors that are missing, too many, or of another shape than in `source`."""
+    if listed := differences(wanted, found, source):
+        raise CheckpointError(path, "another model", f"the {len(wanted)} tensors of {source}", listed)
+
+
+def differences(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str
+) -> str:
+    """What is missing, of another shape than `source` says, or too many, a line each; "" when all is well."""
+    wrong = [f"{name} {wanted[name]} is missing" for name in wanted if name not in found]
+    wrong += [
+        f"{name} should be {wanted[name]} by {source}, and is {found[name]}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    wrong += [f"{short(name)} {found[name]} has no place in it" for name in found if name not in wanted]
+    more = [f"and {len(wrong) - LISTED} more"] if len(wrong) > LISTED else []
+    return "".join(f"\n  {line}" for line in [*wrong[:LISTED], *more])
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def json_file(options: Mapping[str, Any]) -> bytes:
+    """The content of a config.json."""
+    return f"{json.dumps(options, indent=2)}\n".encode()
+
+
+def write_folder(
+    folder: str | Path, name: str, tensors: Mapping[str, NumpyArray], files: Mapping[str, bytes]
+) -> None:
+    """Write the tensors to the file `name`, then `files` {name: content}. CheckpointError when the disk
+    refuses.
+
+    The weights come first: where the disk is full they fail, and nothing has changed."""
+    folder = Path(folder)
+    with disk_errors(folder):
+        make_folder(folder)
+    save_file(folder / name, tensors, {"format": "pt"})  # which transformers and peft ask for
+    for other, content in files.items():
+        with disk_errors(folder / other):
+            replace_file(folder / other, [content])
