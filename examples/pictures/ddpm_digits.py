@@ -40,7 +40,8 @@ from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 NO_CLASS = digits.CLASSES
-SIZES = {"quick": {"steps": 60, "timesteps": 50, "sampler_steps": 5, "judge_steps": 150}, "full": {}}
+QUICK = {"steps": 60, "batch": 32, "channels": 16, "timesteps": 20, "sampler_steps": 4, "judged": 100}
+SIZES = {"quick": QUICK | {"judge_steps": 100}, "full": {}}
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -57,6 +58,7 @@ def parse_args() -> argparse.Namespace:
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay of the average of the weights")
     add("--judge-steps", type=number(int, 21), default=2000, help="optimizer steps of the judge")
+    add("--judged", type=size(100, 500), default=500, help="test digits to compare with as many drawings")
     add("--sampler-steps", type=number(int, 1), default=50, help="steps of DDIM in the sweep")
     args = parser.parse_args()
     args.save_every = args.save_every or 500
@@ -105,6 +107,7 @@ def main(args: argparse.Namespace) -> None:
     config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
     model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     train, test = digits.load()
+    test = test._replace(pictures=test.pictures[: args.judged], labels=test.labels[: args.judged])
     run = Run(args, ["step", "loss"])
     print(f"a judge learns from real digits, {args.judge_steps} steps")
     judge = train_judge(train.pictures, train.labels, args.judge_steps, rng=args.seed + 2)
@@ -152,7 +155,7 @@ def main(args: argparse.Namespace) -> None:
     accuracies = [100 * drawn.accuracy for drawn in sweep.values()]
     distances = [drawn.distance for drawn in sweep.values()]
     words = {"title": "What guidance buys, and what it costs", "xlabel": "guidance scale"}
-    words |= {"left": "read as the digit, %", "right": "Fréchet distance (dashed: of real digits)"}
+    words |= {"left_label": "read as the digit, %", "right_label": "Fréchet distance (dashed: real)"}
     save_two_scales(run.path / "guidance.png", SCALES, accuracies, distances, floor, **words)
     classes = [str(label) for label in range(digits.CLASSES)]
     title = f"Digits drawn with guidance {best:g}, a class a row"

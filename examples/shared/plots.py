@@ -51,18 +51,18 @@ def save_curves(
 
 
 def save_two_scales(
-    path: Path, x: Sequence[float], left: Sequence[float], right: Sequence[float], level: float, **words: str
+    path: Path, x: Sequence[float], left: Sequence[float], right: Sequence[float], level: float, **labels: str
 ) -> None:
     """Two figures over the same x, each with its axis; `level` is a dashed line to compare `right` with.
-    `words` are `title`, `xlabel`, `left` and `right`."""
+    `labels` are `title`, `xlabel`, `left_label` and `right_label`."""
     with panels(path, size=(6.4, 3.8)) as (axes,):
         axes.plot(x, left, "o-", color="C0")
-        axes.set(xlabel=words["xlabel"], title=words["title"])
-        axes.set_ylabel(words["left"], color="C0")
+        axes.set(xlabel=labels["xlabel"], title=labels["title"])
+        axes.set_ylabel(labels["left_label"], color="C0")
         other = axes.twinx()
         other.plot(x, right, "s-", color="C1")
         other.axhline(level, color="0.45", lw=0.8, ls="--")
-        other.set_ylabel(words["right"], color="C1")
+        other.set_ylabel(labels["right_label"], color="C1")
         other.set_ylim(bottom=0)
 
 
