@@ -1,23 +1,22 @@
 """How much noise each step of a diffusion adds, and all the coefficients that follow from it.
 
 The data is x_0. Step t = 1 ... T makes x_t from x_{t-1}: it scales it by sqrt(1 - β_t) and adds noise of
-variance β_t (Ho, Jain & Abbeel 2020, arXiv:2006.11239, section 2). All steps up to t together are
-
-    x_t = α_t x_0 + σ_t ε,    α_t = sqrt(ᾱ_t),    σ_t = sqrt(1 - ᾱ_t),    ᾱ_t = (1 - β_1) ... (1 - β_t).
-
-α_t and σ_t are what multiplies data and noise, as in Kingma et al. 2021 (arXiv:2107.00630) and in DPM-Solver.
-(Ho et al. write α_t for 1 - β_t, which has no name of its own here.) ᾱ_0 = 1: the data has no noise.
-
-Time is counted so in the whole house: t = 1 ... T are the steps, and x_0 is the data. Only networks count
-from 0: at step t they are given the number t - 1 (`timesteps`), as in the code of the papers, so that weights
-trained elsewhere or earlier mean the same here.
-
-All is in float64: ᾱ is a product of up to thousands of factors, and 1 - ᾱ near the data is tiny.
+variance β_t (Ho, Jain & Abbeel 2020, arXiv:2006.11239, section 2). All steps up to t together are one:
 
 Eq.: x_t = α_t x_0 + σ_t ε,  α_t = √ᾱ_t,  σ_t = √(1 - ᾱ_t),  ᾱ_t = (1 - β_1) … (1 - β_t)
     (Ho et al. 2020, eq. 4)
 Held by: tests/diffusion/test_schedule.py::test_what_follows_from_beta,
     tests/diffusion/test_process.py::test_step_by_step_is_one_shot
+
+α_t multiplies the data and σ_t the noise, as in Kingma et al. 2021 (arXiv:2107.00630) and in DPM-Solver. (Ho
+et al. write α_t for 1 - β_t, which has no name of its own here.) ᾱ_0 = 1: the data has no noise.
+
+All of tinygen counts time like this: t = 1 ... T are the steps, and x_0 is the data. Only networks count from
+0: at step t they receive the number t - 1 (`timesteps`), as in the code of the papers, so that weights that
+were trained elsewhere or earlier keep their meaning.
+
+All coefficients are in float64: ᾱ is a product of up to thousands of factors, and 1 - ᾱ near the data is
+tiny.
 """
 
 from __future__ import annotations
@@ -37,16 +36,15 @@ TERMINAL_ALPHA = 0.05
 
 
 class Schedule:
-    """The coefficients that the variances betas (T,), β_1 ... β_T, imply.
+    """The coefficients that follow from the variances betas (T,), β_1 ... β_T.
 
-    Every attribute is (T + 1,) and float64: entry t belongs to step t, entry 0 to the data. `timesteps` (T +
-    1,) are whole numbers, those that the network is given: t - 1, or in a schedule of fewer steps the number
-    of the same noise in the one that it was trained with. Coefficients of a step that has no meaning at t = 0
-    are NaN there.
+    Every attribute is (T + 1,) and float64: entry t belongs to step t, entry 0 to the data; NaN where a
+    coefficient has no meaning for the data. `timesteps` (T + 1,) are integers, the number that the network
+    receives at each step: t - 1, or after `respace` the number of the original step.
 
-    Raises ValueError when there is no β, or one is not within (0, 1). The last one may be 1: no data is left
-    then (zero-terminal SNR). Warns (UserWarning) when α_T > 0.05. Stable Diffusion's constants leave more:
-    0.068."""
+    Raises ValueError when there is no β, or one is not within (0, 1). The last one may be 1: then x_T is pure
+    noise (zero-terminal SNR). Warns (UserWarning) when α_T > 0.05. With the constants of Stable Diffusion it
+    is 0.068."""
 
     def __init__(self, betas: ArrayLike, timesteps: Ids | None = None) -> None:
         steps = np.array(betas, np.float64)
@@ -156,11 +154,17 @@ def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedul
 
 
 def rescale_zero_terminal_snr(schedule: Schedule) -> Schedule:
-    """The schedule with α shifted and scaled so that α_T = 0 exactly and α_1 is unchanged: zero-terminal SNR
-    (Lin et al. 2024, arXiv:2305.08891, algorithm 1).
+    """The schedule with its α shifted and scaled so that α_T = 0 exactly and α_1 stays the same.
 
-    The last x_T is then pure noise, as that from which samples start. The noise in it says nothing about the
-    data, so the model must predict v or x_0 (`Process` raises ValueError for ε)."""
+    x_T is then pure noise, like the noise from which samples start. It says nothing about the data, so the
+    model must predict v or x_0 (`Process` raises ValueError for ε). Raises ValueError for a schedule of 1
+    step.
+
+    Eq.: α_t' = (α_t - α_T) α_1/(α_1 - α_T)
+        (Lin et al. 2024, arXiv:2305.08891, algorithm 1)
+    Held by: tests/diffusion/test_schedule.py::test_rescaled_to_zero_terminal_snr,
+        tests/diffusion/test_diffusers.py::test_zero_terminal_snr
+    """
     alpha = schedule.alpha[1:]
     if len(alpha) < 2:
         raise ValueError("zero-terminal SNR needs at least 2 steps: with 1 its α would be unchanged and 0")
