@@ -215,7 +215,7 @@ def test_wrong_formulas_are_seen():
 # -- presets, errors -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mixture", [ring(8), ring(5, 0.3), lattice(5), moons(), lattice(2, 0.9)])
+@pytest.mark.parametrize("mixture", [ring(8), ring(5, 0.3), ring(2), lattice(5), moons(), lattice(2, 0.9)])
 def test_presets_have_mean_0_and_variance_1(mixture):
     np.testing.assert_allclose(mixture.weights @ mixture.means, 0, atol=1e-12)
     assert np.mean(mixture.means**2) + mixture.stds[0] ** 2 == pytest.approx(1)

@@ -115,9 +115,9 @@ def test_the_last_layer_decides_from_the_features():
 
 
 def test_accuracy_and_confidence():
-    opinion = Opinion(np.zeros((3, 64)), np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2]]))
+    opinion = Opinion(np.zeros((3, 64)), np.array([[0.9, 0.1], [0.3, 0.7], [0.95, 0.05]]))
     assert opinion.accuracy([0, 1, 1]) == pytest.approx(2 / 3)
-    assert opinion.confidence() == pytest.approx(0.8)
+    assert opinion.confidence() == pytest.approx(0.85)
 
 
 @pytest.mark.parametrize("shape", [(3, 64), (3, 1, 16, 16), (0, 1, 8, 8)])
