@@ -194,7 +194,9 @@ def test_mnist_with_other_labels(mnist, labels):
     folder, _ = mnist
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(idx(labels))
     with pytest.raises(
-        DataError, match=r"must be \(N, H, W\) and .* \(N,\), but they are \(12, 28, 28\) and"
+        DataError,
+        match=r"^train-images-idx3-ubyte\.gz must be \(N, H, W\) and train-labels-idx1-ubyte\.gz \(N,\), "
+        r"but they are \(12, 28, 28\) and",
     ):
         load_mnist(folder)
 

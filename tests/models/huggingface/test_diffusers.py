@@ -195,6 +195,30 @@ def test_stable_diffusion_can_be_expressed(tmp_path):
     assert read_config(path) == (AutoencoderConfig(3, 4, 128, (1, 2, 4, 4), 2, groups=32), 0.18215)
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("AutoencoderKL", (AutoencoderConfig(3, 4, 64, (1,), 1, groups=32), 0.18215)),
+        (
+            "UNet2DConditionModel",
+            (
+                UNetConfig(
+                    4, 4, 320, (1, 2, 4, 4), 2, (True, True, True, False), 8, None, None, 1280, groups=32
+                ),
+                1,
+            ),
+        ),
+        (
+            "UNet2DModel",
+            (UNetConfig(3, 3, 224, (1, 2, 3, 4), 2, (False, True, True, True), 1, 8, groups=32), 1),
+        ),
+    ],
+)
+def test_options_that_are_left_out_have_the_values_of_diffusers(tmp_path, kind, wanted):
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": kind}))
+    assert read_config(tmp_path / "config.json") == wanted
+
+
 def test_the_code_of_the_page_about_it_runs(tmp_path, monkeypatch):
     """With the sizes of codes and texts that Stable Diffusion has, and small widths."""
     widths = {"block_out_channels": [8, 8, 8, 8], "latent_channels": 4}
