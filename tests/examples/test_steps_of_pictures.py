@@ -46,7 +46,7 @@ def alpha_bar_cosine(steps):
 
 def test_diffusion_2d(monkeypatch):
     example = module("diffusion_2d.py")
-    args = flags(monkeypatch, example, timesteps=25, batch=6, steps=4, lr=0.02, ema=0.25, eval_every=100)
+    args = flags(monkeypatch, example, timesteps=25, batch=6, steps=4, lr=0.02, ema=0.25, eval_every=3)
     monkeypatch.setattr(example, "excess", lambda *_: (np.zeros(1),))
     data, process = example.DATA["ring"](), Process(linear(25))
     model, other = exact(Denoiser(2, 8, waves=2, rng=np.random.default_rng(1)))
@@ -63,6 +63,8 @@ def test_diffusion_2d(monkeypatch):
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
+    assert [row["step"] for row in run.rows if "excess" in row] == [3, 4]
+    assert run.lines == [f"step     {n}   loss above the floor 0.00000" for n in (3, 4)]
 
 
 def test_what_diffusion_2d_measures(monkeypatch):
@@ -96,15 +98,17 @@ def test_ddpm_digits(monkeypatch):
 
     rng = np.random.default_rng(args.seed + 1)
     training = Training(other, clip=1.0, decay=lambda p: 0.01, average=0.2)
-    seen = []
+    seen, losses = [], []
     for step in range(4):
         these, withheld = rng.integers(11, size=5), rng.random(5) < 0.5
         seen += [*withheld]
         labels = np.array([10 if w else data.labels[i] for i, w in zip(these, withheld, strict=True)])
         t, noise, x_t, _, _ = noisy(pictures[these], alpha_bar_cosine(9), rng)
         loss = np.mean((other(x_t, t, labels=labels) - noise) ** 2)
-        training.step(loss, warmup_cosine(step, 0.01, 0.001, 2, 4))
+        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.001, 2, 4)))
     assert 3 < sum(seen) < 17
+    np.testing.assert_allclose(run.column("loss"), losses, rtol=1e-6)
+    assert run.column("step") == [0, 1, 2, 3]
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
 
@@ -113,7 +117,7 @@ def test_inpaint_shapes(monkeypatch):
     """The model says v = sqrt(ᾱ)·noise - sqrt(1 - ᾱ)·x0."""
     example = module("inpaint_shapes.py")
     args = flags(
-        monkeypatch, example, timesteps=9, paint_steps=5, batch=2, steps=3, lr=0.01, ema=0.2, eval_every=100
+        monkeypatch, example, timesteps=9, paint_steps=5, batch=2, steps=3, lr=0.01, ema=0.2, eval_every=2
     )
     monkeypatch.setattr(example, "SIDE", 16)
     monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 4), side, rng))
@@ -124,11 +128,15 @@ def test_inpaint_shapes(monkeypatch):
     example.train(model, ema, Process(cosine(9), "v"), args, run)
 
     rng, training = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.2)
+    losses = []
     for step in range(3):
         x = shapes.batch(2, 16, rng)[0]
         t, noise, x_t, alpha, sigma = noisy(x, alpha_bar_cosine(9), rng)
         loss = np.mean((other(x_t, t) - (alpha * noise - sigma * x)) ** 2)
-        training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3))
+        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3)))
+    np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
+    assert [row["step"] for row in run.rows if "val_loss" in row] == [2, 3]
+    assert run.lines == [f"step     {n}   loss of the averaged weights 0.0000" for n in (2, 3)]
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
 
@@ -142,7 +150,8 @@ def test_latent_diffusion_shapes(monkeypatch):
     )
     monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 8), side, rng))
     model, other = exact(example.build(args))
-    example.train(model, args, Loop(5))
+    run, losses = Loop(5), {"autoencoder_loss": [], "diffusion_loss": []}
+    example.train(model, args, run)
 
     rng, first, second = np.random.default_rng(args.seed + 2), other.autoencoder, other.denoiser
     training = Training(first, clip=1.0)
@@ -154,7 +163,8 @@ def test_latent_diffusion_shapes(monkeypatch):
         noise = rng.standard_normal(q.mean.shape, np.float32)
         picture = first.to_pictures(q.mean + np.exp(q.logvar / 2) * noise)
         loss = (((picture - x) ** 2).sum() + 1e-6 * kl_to_standard(*q)) / 6 / (3 * 32 * 32)
-        training.step(loss, warmup_cosine(step, args.ae_lr, args.ae_lr / 50, 1, 2))
+        rate = warmup_cosine(step, args.ae_lr, args.ae_lr / 50, 1, 2)
+        losses["autoencoder_loss"].append(training.step(loss, rate))
     codes = first.encode(shapes.batch(8, 32, rng)[0])
     first.scale.data = np.asarray(1 / codes.std(), np.float32)
     assert model.autoencoder.scale.data == pytest.approx(1 / codes.std(), rel=1e-6)
@@ -176,8 +186,12 @@ def test_latent_diffusion_shapes(monkeypatch):
         alpha, sigma = np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
         v = second.unet(alpha * z + sigma * noise, t, context=context, mask=mask)
         loss = np.mean((v - (alpha * noise - sigma * z)) ** 2)
-        training.step(loss, warmup_cosine(step, args.lr, args.lr / 50, 1, 3))
+        rate = warmup_cosine(step, args.lr, args.lr / 50, 1, 3)
+        losses["diffusion_loss"].append(training.step(loss, rate))
     assert dropped > 0
+    for name, values in losses.items():
+        np.testing.assert_allclose(run.column(name), values, rtol=1e-5)
+    assert run.column("step") == [0, 1, 2, 3, 4]
     same(model.autoencoder, first, 1e-5)
     same({name: p.data for name, p in model.denoiser.named_parameters()}, training.average, 1e-5)
 
