@@ -21,20 +21,16 @@ sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has share
 from shared.endings import start
 
 import argparse
-from typing import Any
 
-import numpy as np
 from shared.flags import Flags, add_from_flag, add_run_flags, number, size
 from shared.folder import load_stage
-from shared.rlhf import Steps, Task, is_evaluation_step
+from shared.rlhf import find_stage, is_evaluation_step
 from shared.rlhf_plots import draw_tax
+from shared.rlhf_reviews import Lab, least_kl
 from shared.run import Run
 from shared.table import Figure, at_least, at_most
 
-from tinygen import no_grad
-from tinygen.align import Responses, kl, rollouts, world
-from tinygen.data.reviews import END, NUMBER, PROMPT, WORDS, Reviews, sentiment, text
-from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.data.reviews import PROMPT
 from tinygen.storage.files import replace_file
 
 STAGES = ("pretraining", "SFT", "reward model", "PPO", "PPO-ptx", "DPO")
@@ -46,7 +42,6 @@ SIZES = {
     | {"pairs": 500, "samples": 200},
     "full": {},
 }
-LENGTH, STOP = 24, NUMBER[END]  # words of a text, at most; the last of them
 
 
 def parse_args() -> argparse.Namespace:
@@ -77,92 +72,16 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def reward_program(texts: Any) -> Any:
-    """The reward: 2 for praise, -2 for blame, 0 for neither."""
-    return 2.0 * np.sign(sentiment(texts))
-
-
-def least_kl(q: float, p: float) -> float:
-    """KL(q ‖ p) of two Bernoulli distributions, in nats: the least divergence of a policy that praises with
-    probability q from one that praises with probability p. Infinite when p is 0 and q is not."""
-    return float(sum(a * np.log(a / b) if b > 0 else np.inf for a, b in ((q, p), (1 - q, 1 - p)) if a > 0))
-
-
-class Lab:
-    """The texts, the people, and the measurements."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.reviews, self.asked = args, Reviews(), False
-        rng = np.random.default_rng(args.seed)
-        self.texts, self.held_out = (self.reviews.write(n, LENGTH, rng) for n in (40_000, 1000))
-        self.short = self.texts[(self.texts != NUMBER["i"]).all(axis=1)]  # one sentence
-        task = Task(lambda n, rng: self.reviews.write(n, PROMPT, rng), LENGTH - PROMPT, STOP)
-        config = GPTConfig(len(WORDS), LENGTH, 2, 2, args.width)
-        options = {"batch": 2 * args.batch, "beta": args.beta, "device": args.device}
-        self.steps = Steps(config, task, np.random.default_rng(0), **options)
-
-    def sample_texts(self, texts: Any, prompt: int) -> Responses:
-        """A batch of texts; the first `prompt` words are prompts."""
-        tokens = texts[self.steps.rng.integers(len(texts), size=self.args.batch)]
-        return Responses.from_tokens(tokens, prompt, STOP)
-
-    def write(self, model: GPT, prompts: Any, rng: np.random.Generator) -> Responses:
-        return rollouts.rollout(model, prompts, LENGTH - PROMPT, end=STOP, rng=rng)
-
-    def ask(self) -> None:
-        """Let people compare reviews by the SFT model, two of each film."""
-        rng = np.random.default_rng(self.args.seed + 1)
-        prompts = self.steps.task.prompts(self.args.pairs, rng)
-        a, b = (self.write(self.steps.reference, prompts, rng).tokens for _ in range(2))
-        first = (rng.random(len(a)) < world.preference(reward_program(a), reward_program(b)))[:, None]
-        self.pairs = np.where(first, a, b), np.where(first, b, a)
-        self.praise_before = float(np.mean(sentiment(np.concatenate([a, b])) > 0))
-        self.asked = True
-
-    def step(self, stage: str) -> float:
-        s = self.steps
-        if stage == "pretraining":
-            return s.sft(self.sample_texts(self.texts, 1))
-        if stage == "SFT":
-            return s.sft(self.sample_texts(self.short, PROMPT))
-        if stage in ("PPO", "PPO-ptx"):
-            return s.ppo(self.args.ptx if stage == "PPO-ptx" else 0.0, self.sample_texts(self.texts, 1))
-        some = s.rng.integers(self.args.pairs, size=self.args.batch)
-        texts = np.concatenate([x[some] for x in self.pairs])  # the winners, then the losers
-        return (s.dpo if stage == "DPO" else s.rank)(Responses.from_tokens(texts, PROMPT, STOP))
-
-    def normalize(self) -> float:
-        """Normalize the reward model on the compared reviews; returns how often it agrees with people."""
-        texts = np.concatenate(self.pairs)
-        with no_grad():
-            scores = self.steps.reward.score(Responses.from_tokens(texts, PROMPT, STOP)).numpy()
-        self.steps.reward.normalize(scores)
-        return float(np.mean(scores[: self.args.pairs] > scores[self.args.pairs :]))
-
-    @no_grad()
-    def evaluate(self) -> tuple[dict[str, float], list[str]]:
-        """Measurements of the policy's reviews: the share that praises, the divergence, the least divergence
-        for this share, the share that is grammatical, the perplexity on held-out texts; and four reviews."""
-        s, rng = self.steps, np.random.default_rng(1)
-        prompts = s.task.prompts(self.args.samples, rng)
-        responses = self.write(s.policy, prompts, rng)
-        tokens, action_mask = responses.tokens, responses.action_mask
-        log_probs, ref_log_probs = (responses.log_probs(model).numpy() for model in (s.policy, s.reference))
-        praise = float(np.mean(sentiment(tokens) > 0))
-        counted = rollouts.response_mask(self.held_out, 1, STOP)
-        loss = -float(rollouts.token_log_probs(s.policy, self.held_out).numpy()[counted[:, 1:]].mean())
-        return {
-            "positive": praise,
-            "kl": float(np.where(action_mask, kl.k1(log_probs, ref_log_probs), 0).sum(axis=1).mean()),
-            "cheapest": least_kl(praise, self.praise_before),
-            "grammatical": float(np.isfinite(self.reviews.log_probs(tokens)).all(axis=1).mean()),
-            "perplexity": float(np.exp(loss)),
-        }, [text(row) for row in tokens[:4]]
-
-    def floor(self) -> float:
-        """The perplexity of the grammar itself on the held-out texts."""
-        counted = rollouts.response_mask(self.held_out, 1, STOP)
-        return float(np.exp(-self.reviews.log_probs(self.held_out)[counted].mean()))
+def step(lab: Lab, stage: str) -> float:
+    """One training step of a stage; returns its loss."""
+    s = lab.steps
+    if stage == "pretraining":
+        return s.sft(lab.sample_texts(lab.texts, 1))
+    if stage == "SFT":
+        return s.sft(lab.sample_texts(lab.short, PROMPT))
+    if stage in ("PPO", "PPO-ptx"):
+        return s.ppo(lab.args.ptx if stage == "PPO-ptx" else 0.0, lab.sample_texts(lab.texts, 1))
+    return (s.dpo if stage == "DPO" else s.rank)(lab.sample_pairs())
 
 
 def log_evaluation(lab: Lab, run: Run, step: int, k: int) -> None:
@@ -174,11 +93,11 @@ def log_evaluation(lab: Lab, run: Run, step: int, k: int) -> None:
 
 def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> None:
     """All stages, one after the other."""
-    s, ends = lab.steps, np.cumsum(lengths)
+    s = lab.steps
     with run:
         for done in run.loop(s.things, STAGES[0]):
-            k = int(np.searchsorted(ends, done, side="right"))
-            stage, here = STAGES[k], done - int(ends[k]) + lengths[k]
+            _, k, here = find_stage(done, lengths)
+            stage = STAGES[k]
             run.enter(stage)
             if here == 0 and k == 0:
                 s.start_anew(args.seed)
@@ -193,7 +112,7 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
             if here == 0 and k == 2:
                 log_evaluation(lab, run, done, 1)
             s.optimizer.lr = (args.align_lr if k > 2 else args.lr) * (1 - here / lengths[k])
-            loss = lab.step(stage)
+            loss = step(lab, stage)
             run.show(loss, f", {stage}")
             if is_evaluation_step(here + 1, args.eval_every, lengths[k]):
                 run.log(step=done + 1, stage=k, loss=loss)

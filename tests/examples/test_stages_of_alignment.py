@@ -1,16 +1,20 @@
 """What the examples of alignment hand to their steps, stage by stage: which texts, who won, what is counted,
 the learning rate, and what begins anew. The steps themselves are in test_rlhf.py."""
 
+import sys
+
 import numpy as np
 import pytest
 from by_hand import Loop, flags, log_p
 from example_runs import module
 
-from tinygen.align import Responses
-from tinygen.data.reviews import Reviews
+from tinygen.align import Responses, response_mask
+from tinygen.data.reviews import END, NUMBER, PROMPT, Reviews, sentiment
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
+
+STOP = NUMBER[END]
 
 
 class Spy:
@@ -118,7 +122,8 @@ def reviews(monkeypatch):
     """The example, and its Lab with few reviews."""
     example = module("rlhf_sentiment.py")
     few = lambda self, n, *more: Reviews().write(n // 50 if n >= 1000 else n, *more)
-    monkeypatch.setattr(example, "Reviews", type("Few", (Reviews,), {"write": few}))
+    home = sys.modules[example.Lab.__module__]  # shared/rlhf_reviews.py
+    monkeypatch.setattr(home, "Reviews", type("Few", (Reviews,), {"write": few}))
     given = {"width": 4, "batch": 8, "pretraining_steps": 2, "sft_steps": 2, "reward_steps": 2, "rl_steps": 2}
     given |= {
         "dpo_steps": 2,
@@ -136,9 +141,9 @@ def reviews(monkeypatch):
 def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     example, args, lab = reviews
     steps = lab.steps
-    assert (steps.batch, steps.beta, steps.task.length, steps.task.end) == (16, 0.25, 21, example.STOP)
+    assert (steps.batch, steps.beta, steps.task.length, steps.task.end) == (16, 0.25, 21, STOP)
     assert (steps.group, steps.epochs) == (8, 4)
-    assert example.PROMPT == 3
+    assert PROMPT == 3
     spy, counted = Spy(steps), []
     lab.steps = spy
     lab.sample_texts = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
@@ -168,8 +173,9 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
 def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     """Praise wins over blame with probability σ(4), blame is worth -2."""
     example, _, lab = reviews
-    praise, blame = (lab.texts[np.sign(example.sentiment(lab.texts)) == sign][0] for sign in (1, -1))
-    np.testing.assert_array_equal(example.reward_program(np.stack([praise, blame])), [2, -2])
+    reward_program = sys.modules[example.Lab.__module__].reward_program
+    praise, blame = (lab.texts[np.sign(sentiment(lab.texts)) == sign][0] for sign in (1, -1))
+    np.testing.assert_array_equal(reward_program(np.stack([praise, blame])), [2, -2])
     sides = iter([np.tile(praise, (200, 1)), np.tile(blame, (200, 1))])
     lab.write = lambda model, prompts, rng: Responses(next(sides), None)
     lab.ask()
@@ -187,18 +193,18 @@ def test_what_rlhf_sentiment_measures(reviews):
     for p in lab.steps.policy.parameters():
         p.data += rng.standard_normal(p.shape).astype(p.dtype) * 0.2
     tokens = lab.texts[:40]
-    mask = example.rollouts.response_mask(tokens, 3, example.STOP)
+    mask = response_mask(tokens, 3, STOP)
     lab.write = lambda model, prompts, rng: Responses(tokens, mask)
     found, lines = lab.evaluate()
     ours, theirs = (
         log_p(m(tokens[:, :-1])[0].data, tokens[:, 1:]) for m in (lab.steps.policy, lab.steps.reference)
     )
     assert found["kl"] == pytest.approx(((ours - theirs) * mask[:, 1:]).sum(axis=1).mean(), rel=1e-4)
-    assert found["positive"] == np.mean(example.sentiment(tokens) > 0)
+    assert found["positive"] == np.mean(sentiment(tokens) > 0)
     assert found["cheapest"] == pytest.approx(example.least_kl(found["positive"], 0.4))
     assert found["grammatical"] == 1
     held = lab.held_out
-    counts = example.rollouts.response_mask(held, 1, example.STOP)[:, 1:]
+    counts = response_mask(held, 1, STOP)[:, 1:]
     each = log_p(lab.steps.policy(held[:, :-1])[0].data, held[:, 1:])
     assert found["perplexity"] == pytest.approx(np.exp(-each[counts].mean()), rel=1e-4)
     assert len(lines) == 4

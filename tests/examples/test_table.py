@@ -14,7 +14,6 @@ from shared.table import Figure, above, at_least, at_most, below, quick_figures,
 sys.path.remove(str(EXAMPLES))
 
 LONGEST = 150  # lines of code of an example
-LONGER = {"rlhf_sentiment": 180}  # to become shorter
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def code_lines(text):
 @pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.stem)
 def test_an_example_is_short(path):
     text = path.read_text("utf-8")
-    assert code_lines(text) <= LONGER.get(path.stem, LONGEST) or path.parent.name == "shared"
+    assert code_lines(text) <= LONGEST or path.parent.name == "shared"
     assert len(text.splitlines()) <= 300
 
 

@@ -72,7 +72,8 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     ),
     "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py"]),
     "rlhf_exact": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
-    "rlhf_sentiment": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
+    "rlhf_reviews": (frozenset(["Lab"]), [STAGES_OF_ALIGNMENT]),
+    "rlhf_sentiment": (frozenset(["step", "train"]), [STAGES_OF_ALIGNMENT]),
 }
 """Of each example, the functions that train, and the tests of their steps."""
 
