@@ -246,7 +246,7 @@ def test_a_graph_that_was_kept_can_be_drawn():
 
 def test_gradients_need_one_number():
     x = leaf(3)
-    with pytest.raises(ValueError, match=r"gradients are those of one number.*\(3,\)"):
+    with pytest.raises(ValueError, match=r"gradients need one number to start from.*\(3,\)"):
         tg.graph(x * x, gradients=True)
 
 

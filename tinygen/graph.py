@@ -28,7 +28,7 @@ __all__ = ["Graph", "graph"]
 def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any = None) -> Graph:
     """The graph that `y` was computed by; on request with values and with the gradients of `y` by each.
 
-    `names` gives names to tensors and arrays: {"w": w, ...}, or a module, for those of its parameters.
+    `names` gives names to tensors and arrays: {"w": w, ...}, or a module, for its parameters.
 
     Raises RuntimeError when `y` has no graph or `backward()` has freed it, ValueError when gradients are
     asked for and `y` is not one number."""
@@ -39,7 +39,7 @@ def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any =
         )
     if gradients and y.size != 1:
         raise ValueError(
-            f"gradients are those of one number, and this tensor has shape {y.shape}: "
+            f"gradients need one number to start from, and this tensor has shape {y.shape}: "
             "draw the graph of its .sum() or .mean(), or leave gradients off"
         )
     order = topological_order([y])
@@ -280,16 +280,16 @@ class Graph:
     def dot(self) -> str:
         """Source for Graphviz: `dot -Tsvg`."""
 
-        def quoted(text: str) -> str:
+        def escape(text: str) -> str:
             return text.replace("\\", "\\\\").replace('"', '\\"')
 
         text = ["digraph {", '  node [shape=box, fontname="monospace", fontsize=11]']
         styles = {"op": "solid", "leaf": "rounded", "constant": "rounded,dashed"}
         for v, box in enumerate(self.boxes()):
-            label = "".join(quoted(line) + "\\l" for _, line in box.lines)
+            label = "".join(escape(line) + "\\l" for _, line in box.lines)
             text.append(f'  {v} [label="{label}", style="{styles[box.kind]}"]')
             for (u, _), port in box.arrows:
-                text.append(f"  {u} -> {v}" + (f' [taillabel="{quoted(port)}"]' if port else ""))
+                text.append(f"  {u} -> {v}" + (f' [taillabel="{escape(port)}"]' if port else ""))
         return "\n".join([*text, "}"])
 
 

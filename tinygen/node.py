@@ -1,4 +1,4 @@
-"""What the tape is made of: `Node`, an op that was executed, and `Op`, which op it was."""
+"""The entries of the tape: a `Node` is one execution of an `Op`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Checkpointing: memory for time. What was computed inside `checkpoint()` is not kept but computed again.
+"""Checkpointing: memory for time. Intermediate values inside `checkpoint()` are not kept; backward computes
+them again.
 
 Griewank & Walther 2008, ch. 12; for neural nets Chen et al. 2016, arXiv:1604.06174, section 4.
 """
@@ -27,7 +28,7 @@ class Segment:
         self.entered: weakref.WeakKeyDictionary[Node, Array] = weakref.WeakKeyDictionary()
 
     def record(self, node: Node, args: Sequence[Any]) -> None:
-        """Put `node` into the segment in place of its rules, and keep those of its `args` that come from
+        """Take `node` into the segment, which replaces its rules, and keep the `args` that come from
         outside."""
         node.rules = self
         self.nodes.append(weakref.ref(node))

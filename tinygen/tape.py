@@ -33,6 +33,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 # -- the parts of recording ------------------------------------------------------------------------
 
 
+new_tensor = Tensor.__new__  # looked up once: every op makes a Tensor
+
+
 def to_tensor(value: Any, node: Node | None = None) -> Any:
     """The Tensor (or tuple of them) of an op's value, made by `node`."""
     if type(value) is tuple:
@@ -42,7 +45,7 @@ def to_tensor(value: Any, node: Node | None = None) -> Any:
         node.out = None
         frame = sys._getframe(1)
         return tuple(to_tensor(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
-    out = Tensor.__new__(Tensor)
+    out = new_tensor(Tensor)
     out._data = value
     out.grad = None
     out.version = 0
@@ -96,7 +99,7 @@ def tensors_by_position(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> 
 
 
 def used_rules(op: Op, rules: Sequence[Any], args: Sequence[Any]) -> tuple[Any, ...]:
-    """`rules` without those of inputs that need no gradient, so that the arrays in them can be freed.
+    """`rules`, with None for inputs that need no gradient, so that the arrays in their rules can be freed.
 
     Raises TypeError when an input requires grad and there is no rule for it."""
     wants = [isinstance(x, Tensor) and x.requires_grad for x in args]
@@ -113,17 +116,18 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
     """Make a differentiable function of `body`.
 
     `body` gets arrays and returns a tuple, `value, rule, rule, ...`: a rule takes the gradient of the value
-    and returns that of one positional argument, in order (None in the place of an argument that has none;
-    those at the end may be left out). One rule alone may be **joint**: it returns the gradients of all
+    and returns the gradient of one positional argument, in order (None for an argument that has none; at the
+    end, None may be left out). One rule alone may be **joint**: it returns the gradients of all
     positional arguments as a tuple; if it returns anything else, that is the first argument's. An op with
     several outputs has a tuple of them for its value, and one joint rule, which takes a tuple of their
     gradients. An op that has no gradient returns `value,`.
 
     Rules need not undo broadcasting or cast: `backward` sums each gradient over broadcast axes and casts it
-    to its input's dtype (`unbroadcast`). For gradients of gradients the body and its rules run once more, on
-    Tensors: so they are written in functions that take Tensors too (NumPy's, operators, other ops). Where a
-    body must write in place, it says `y = f(x) if isinstance(x, Tensor) else f_of_array(x)`: on Tensors the
-    op calls itself, and is recorded. What the body closes over is constant: Tensors have to be arguments.
+    to its input's dtype (`unbroadcast`). For gradients of gradients the body and its rules run once more,
+    on Tensors: so they are written in functions that take Tensors too (NumPy's, operators, other ops).
+    Where a body must write in place, it says `y = f(x) if isinstance(x, Tensor) else f_of_array(x)`: on
+    Tensors the op calls itself, and is recorded. A value that the body closes over is a constant: Tensors
+    have to be arguments.
 
     The result takes Tensors anywhere among its arguments; called with arrays only, it returns an array.
     Floating-point results have the dtype of the floating-point Tensors that came in (with Tensors of integers

@@ -105,7 +105,7 @@ def arrays(
 
 
 def broadcastable(count: int = 2, min_size: int = 1, **bounds: Any) -> st.SearchStrategy[tuple[Array, ...]]:
-    """`count` arrays that broadcast with one another; `bounds` are those of `arrays`."""
+    """`count` arrays that broadcast with one another; `bounds` as for `arrays`."""
     each = broadcastable_shapes(count, min_size=min_size)
     return each.flatmap(lambda drawn: st.tuples(*(arrays(shape, **bounds) for shape in drawn)))
 
@@ -154,9 +154,9 @@ def check_op(
     """Raise AssertionError with gradcheck's report, at the smallest inputs found, unless the gradient of `f`
     is right at all that the strategies draw, whatever its layout in memory.
 
-    Each strategy draws an argument of `f`, or a tuple of several. `order` and `options` are gradcheck's.
-    Draws are the same in every run. A kink or an edge of the domain fails too: keep away with `avoid=`,
-    `low=` and `high=` of `arrays`."""
+    Each strategy draws an argument of `f`, or a tuple of several. `order` and `options` are arguments of
+    gradcheck. Draws are the same in every run. A kink or an edge of the domain fails too: keep away with
+    `avoid=`, `low=` and `high=` of `arrays`."""
     __tracebackhide__ = True
 
     def holds(drawn: tuple[Any, ...]) -> None:
@@ -179,8 +179,8 @@ def check_layer(
 ) -> None:
     """`check_op` for a layer: a Module that `make_layer` makes anew for every example, and its parameters.
 
-    Each shape is that of one input. Letters in it stand for sizes of 1 to `max_size` that are drawn, the same
-    letter for the same size: ("B", "T", 8). `low`, `high` and `avoid` are those of `arrays`."""
+    There is one shape for each input. A letter in it is a size from 1 to `max_size`, drawn at random; the
+    same letter is the same size: ("B", "T", 8). `low`, `high` and `avoid` as for `arrays`."""
     __tracebackhide__ = True
     letters = sorted({n for shape in shapes for n in shape if isinstance(n, str)})
     sizes = st.fixed_dictionaries({letter: st.integers(1, max_size) for letter in letters})

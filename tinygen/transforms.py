@@ -78,13 +78,13 @@ def value_and_grad(f: Callable[..., Tensor], argnums: int | Sequence[int] = 0) -
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
 
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        def chosen(*variables: Any) -> Tensor:
+        def f_of_variables(*variables: Any) -> Tensor:
             inputs = list(args)
             for i, v in zip(numbers, variables, strict=True):
                 inputs[i] = v
             return f(*inputs, **kwargs)
 
-        value, pull = vjp(chosen, *(args[i] for i in numbers))
+        value, pull = vjp(f_of_variables, *(args[i] for i in numbers))
         if value.size != 1:
             raise ValueError(
                 f"grad needs a function with one number as its value, got {value.shape}: see jacobian"
@@ -117,14 +117,14 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
     check_shapes("jvp: tangent", primals, tangents)
     value, pull = vjp(f, *primals)
 
-    def paired(g: Tensor) -> Tensor:
+    def pull_along_tangents(g: Tensor) -> Tensor:
         products = [product(gx, t) for gx, t in zip(pull(g), tangents, strict=True)]
         total: Tensor = sum(products[1:], start=products[0])
         return total
 
     on_tape = any(isinstance(t, Tensor) and t.requires_grad for t in tangents) and MODE.get().record
     with switch(record=on_tape or value.requires_grad):  # on the tape only if f or a tangent is
-        tangent: Tensor = grad(paired)(np.zeros_like(value._data))
+        tangent: Tensor = grad(pull_along_tangents)(np.zeros_like(value._data))
     return value, tangent
 
 

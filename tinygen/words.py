@@ -177,7 +177,7 @@ FUNCTIONS = {
 
 
 def attribute_hint(name: str) -> str:
-    """What a tensor without the attribute `name` says."""
+    """The error text for a tensor that has no attribute `name`."""
     if name in METHODS:
         return f"a Tensor has no .{name}: the words here are {METHODS[name]}"
     if name.endswith("_") and not name.startswith("_"):
