@@ -1,4 +1,4 @@
-"""Train a small GPT on text, character by character, beside the n-gram models that it has to beat.
+"""Train a small GPT on text, character by character, and compare it with n-gram models.
 
     python examples/gpt_text.py  # English that comes with Python; some 100 seconds on 2 cores
     python examples/gpt_text.py --data my.txt --out runs/mine

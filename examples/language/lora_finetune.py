@@ -1,15 +1,15 @@
-"""Fine-tune a language model with LoRA and in full, side by side: quality, and how much had to be trained.
+"""Fine-tune a language model with LoRA and in full, and compare quality and the number of trained weights.
 
     python examples/language/lora_finetune.py  # some 4 minutes on 2 cores
     python examples/language/lora_finetune.py --from runs/lora_finetune --rank 2 --out runs/rank2
     python examples/language/lora_finetune.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-A small GPT learns to write the film reviews of tinygen/data/reviews.py, of which some 40 % praise, and is
-then fine-tuned on those that do. Their entropy is known too: of all reviews, they have the share P(praise),
-so that p(review | praise) = p(review) / P(praise). No model has a lower loss.
+A small GPT learns to write the film reviews of tinygen/data/reviews.py, of which some 40 % praise the film.
+Then it is fine-tuned on the reviews that praise. Their entropy is known: their share of all reviews is
+P(praise), so p(review | praise) = p(review) / P(praise). No model has a lower loss.
 
-The run's folder then has three from which any program can go on: base, what was pretrained; adapters, in
-peft's format; merged, the two in one. `transformers` reads them, too.
+At the end the run's folder has three folders that any program can continue from: base, the pretrained model;
+adapters, in peft's format; merged, base with the adapters in its weights. `transformers` reads them too.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Train a diffusion model to write digits on demand, and ask a judge who has learned from real ones.
+"""Train a diffusion model to draw digits of a given class, and let a classifier of real digits judge them.
 
     python examples/pictures/ddpm_digits.py  # scikit-learn's digits, 8 × 8
     python examples/pictures/ddpm_digits.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-A UNet learns what the noise in a noisy digit is (DDPM: Ho, Jain & Abbeel 2020, arXiv:2006.11239), being told
-which digit it is nine times in ten. So it can draw with and without a class in mind, and classifier-free
-guidance (Ho & Salimans 2022, arXiv:2207.12598) goes from the second through the first and beyond. The sweep
-shows what that buys, digits that are read right more often, and what it costs, digits that are all alike.
+A UNet learns to predict the noise in a noisy digit (DDPM: Ho, Jain & Abbeel 2020, arXiv:2006.11239). In nine
+of ten cases it also gets the class. So it has a prediction with the class and one without, and
+classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) extrapolates from the second beyond the first.
+The sweep over scales shows the gain, digits that are read right more often, and the price, digits that look
+all alike.
 """
 
 from __future__ import annotations

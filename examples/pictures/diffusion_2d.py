@@ -1,14 +1,14 @@
-"""Train a diffusion on points in the plane whose best denoiser is known, and see how far from it one gets.
+"""Train a diffusion on points in the plane whose best denoiser is known, and measure the distance to it.
 
     python examples/pictures/diffusion_2d.py  # a ring of eight; some 15 seconds on 2 cores
     python examples/pictures/diffusion_2d.py --data moons
     python examples/pictures/diffusion_2d.py --waves 0  # coordinates alone: blurred near the data
     python examples/pictures/diffusion_2d.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-The loss of a diffusion cannot reach 0, since much of the noise cannot be told from the data. For a mixture of
-Gaussians the least possible loss is known at every step, and what the model loses beside it is the mean
-squared distance between its prediction and the best one. The samplers are judged beside the exact score too:
-what they miss with it, no training can mend, only more steps.
+The loss of a diffusion cannot reach 0, because noise and data cannot be separated completely. For a mixture
+of Gaussians the least possible loss is known at every step; the loss above it is the mean squared distance
+between the model's prediction and the best one. The samplers also run with the exact score: the errors that
+they make then come from too few steps, and no training can remove them.
 """
 
 from __future__ import annotations

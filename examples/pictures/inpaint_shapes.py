@@ -1,16 +1,16 @@
-"""Train a small diffusion on coloured shapes, then take parts of pictures away, and have it paint them in.
+"""Train a small diffusion on colored shapes, then remove parts of pictures and let it paint them in.
 
     python examples/pictures/inpaint_shapes.py  # some three minutes on 2 cores
     python examples/pictures/inpaint_shapes.py --repeats 10  # RePaint goes back and forth more often
     python examples/pictures/inpaint_shapes.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
 The model learns whole pictures, without captions, and never sees a mask. A shape is symmetric, left to right,
-and of one colour: a quarter or a half of it leaves nothing to guess but the jitter, and a reader that has not
-learned anything says whether shape, colour and size came back. With three quarters away, guessing begins: how
-far down a triangle goes cannot be seen from its top.
+and has one color. So a quarter or a half of it determines the rest, and a parser without anything learned can
+say whether shape, color and size are right. When three quarters are missing, the answer is not determined:
+the top of a triangle does not show how far down it goes.
 
-Two ways to fill in are compared: the known part put in before each step, and RePaint, which also goes back
-into noise and tries again. Beside them: the picture with nothing painted in, and the picture itself.
+Two methods are compared: one puts the known part in before each step ("blending"); RePaint also goes back
+into noise and repeats steps. The table also has the picture with nothing painted in, and the original.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
-"""Train two VAEs on real digits of 8 × 8 pixels, with β = 1 and with next to none, beside PPCA.
+"""Train two VAEs on real digits of 8 × 8 pixels, with β = 1 and with a small β, and compare them with PPCA.
 
     python examples/pictures/vae_digits.py  # some 20 seconds on 2 cores
     python examples/pictures/vae_digits.py --model conv --steps 2000  # some two minutes
     python examples/pictures/vae_digits.py --pixels bernoulli --latent 2  # the plane of codes, in walk.png
     python examples/pictures/vae_digits.py --resume  # goes on after Ctrl-C, or a kill
 
-At β = 1 the loss is the bound of ln p(x), and what is drawn from the prior is a digit, if a blurred one. With
-a small β the codes keep more of each picture but leave the prior, so that what is drawn from it is none: that
-is the first stage of latent diffusion, which needs a second model to draw codes.
+At β = 1 the loss is the bound of ln p(x), and samples from the prior are digits, if blurred ones. With a
+small β the codes keep more of each picture, but their distribution is not the prior any more, and samples
+from the prior are no digits: this is the first stage of latent diffusion, where a second model learns to draw
+codes.
 
-With Gaussian pixels PPCA is the same model but linear, and its ln p(x) is exact: the bound has to beat it.
+Probabilistic PCA is the same model with Gaussian pixels and a linear decoder. Its ln p(x) is known exactly,
+and the bound of the VAE must be higher.
 """
 
 from __future__ import annotations

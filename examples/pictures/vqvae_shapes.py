@@ -4,10 +4,10 @@
     python examples/pictures/vqvae_shapes.py --codes 512 --out runs/more_codes
     python examples/pictures/vqvae_shapes.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-Beside it stand k-means of 4×4 patches, which spends exactly as many bits a picture, and PCA with as many
-numbers as there are codes. The judge, `tinygen.judges.shapes_parser`, learned nothing; it reads shape,
-colour, size and position out of the pictures. Of pairs of shape and colour that training never showed,
-colours are kept, but shapes are not as often as of the others.
+Two baselines: k-means of 4×4 patches, with the same number of bits a picture, and PCA with as many numbers as
+there are codes. The judge, `tinygen.judges.shapes_parser`, is a program without anything learned that reads
+shape, color, size and position from a picture. For pairs of shape and color that were not in training, the
+reconstructions keep the color, but keep the shape less often.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""How an example ends: whatever happens, in one line, and with an exit code that says which end it was.
+"""How an example ends: with one line, and with an exit code that says why it ended.
 
-      0    all is done
+      0    the example has finished
       1    a mistake in the program: Python's traceback, after the run was saved
-      2    what its user can mend: flags, data, a folder, a full disk, too little memory
+      2    the user can correct it: flags, data, a folder, a full disk, too little memory
       3    the run diverged: the loss, a gradient or a weight is NaN or infinite
     128 + n    signal n: 130 for Ctrl-C, 143 for a kill, 129 for a terminal that was closed
     141    nobody reads the output any more, as in `... | head`
 
-Every example imports `common`, and so this, before anything that takes time: from then on Ctrl-C is one line.
+Every example imports this file first, before the imports that take time, so that Ctrl-C gives one line even
+then.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MISTAKE, USER, DIVERGED, PIPE = 1, 2, 3, 141
 
 
 NOT_FINITE = re.compile(r"\b(nans?|infs?|infinit[ey]|not finite|did not converge)\b", re.IGNORECASE)
-"""In the text of an error that a NaN has led to, in the functions of tinygen and of `numpy.linalg`."""
+"""Words in the messages of errors that a NaN causes, in tinygen and in `numpy.linalg`."""
 
 
 class Ended(Exception):
@@ -38,13 +39,13 @@ class Ended(Exception):
 
 
 def end_by_signal(number: int, where: str = "") -> Ended:
-    """The end that signal `number` asked for."""
+    """The end of a run that signal `number` stops."""
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     return Ended(128 + number, f"stopped{by}{where}")
 
 
 def ending(error: BaseException) -> Ended | None:
-    """How an example ends with this error. None for a mistake in the program: that wants its traceback."""
+    """How an example ends with this error. None for a mistake in the program, which keeps its traceback."""
     if isinstance(error, Ended):
         return error
     if isinstance(error, KeyboardInterrupt):  # nothing is imported here: it may have come from an import
@@ -64,21 +65,21 @@ def ending(error: BaseException) -> Ended | None:
 
 
 def finish(end: Ended, notes: list[str]) -> NoReturn:
-    """Say it, in one line, and exit."""
+    """Print the line, and exit with the code."""
     line = "; ".join([str(end), *notes])
-    with contextlib.suppress(OSError):  # there may be nobody to say it to
+    with contextlib.suppress(OSError):  # nobody may read stderr any more
         print(f"{os.path.basename(sys.argv[0])}: {' '.join(line.split())}", file=sys.stderr, flush=True)
     for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()
-        except OSError:  # Python would complain at the very end: what is left goes nowhere
+        except OSError:  # else Python reports an error at exit: send the rest of the output to nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     raise SystemExit(end.code)
 
 
 def prepare_console() -> None:
-    """A letter that the console does not have is shown as its number. Lines come as they are printed, in a
-    pipe too. The file number of a console that is closed is taken, so that no file of the run gets it."""
+    """A letter that the console does not have is printed as its number. Output is flushed after every line,
+    also in a pipe. A closed console is replaced, so that no file of the run gets its file number."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -101,7 +102,7 @@ def start(parse_args: Callable[[], Any], main: Callable[[Any], None]) -> None:
 
 
 def last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C before `start`, or after it."""
+    """The hook for errors outside of `start`: Ctrl-C gives one line there too."""
     if issubclass(kind, KeyboardInterrupt):
         finish(end_by_signal(signal.SIGINT), [])
     sys.__excepthook__(kind, error, trace)

@@ -1,5 +1,4 @@
-"""What the examples share besides their loops (run.py) and their ends (endings.py): flags that are
-checked before anything begins, and devices."""
+"""Flags of the examples, which are checked before anything begins: types, sizes, devices."""
 
 from __future__ import annotations
 
@@ -27,8 +26,8 @@ SIZES = {
 
 
 class Flags(argparse.ArgumentParser):
-    """A parser whose errors are one line, with exit code 2; every flag shows its default in --help. Among the
-    arguments is `error`, for what is found to be wrong with them later, and `size`.
+    """A parser whose errors are one line, with exit code 2; every flag shows its default in --help. The
+    arguments also have `error`, a function that ends the program with a message, and `size`.
 
     With `sizes` the example has three: --quick, the default, and --full. `sizes["quick"]` and `sizes["full"]`
     are the values that take the place of the defaults then; flags that are given win over them."""
@@ -60,7 +59,7 @@ class Flags(argparse.ArgumentParser):
 
 
 def number(kind: type, low: float, high: float = math.inf, largest: float = 10**12) -> Callable[[str], Any]:
-    """A flag's type: an int or a float within [low, high]; `largest` is where numbers end that are meant."""
+    """A flag's type: an int or a float within [low, high]. Numbers above `largest` are surely mistakes."""
 
     def parse(text: str) -> Any:
         try:
@@ -85,7 +84,7 @@ def size(low: int, largest: int = 65_536) -> Callable[[str], Any]:
 
 
 def add_run_flags(parser: Flags, out: str, often: str) -> None:
-    """The flags of a run that can be resumed, `often` being how often it saves by itself; and --device."""
+    """The flags of a run that can be resumed, and --device. `often` says how often it saves by default."""
     add = parser.add_argument
     add("--out", default=out, help="folder of the metrics, the curve, the result, the model, the checkpoints")
     add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
@@ -113,7 +112,8 @@ def add_device_flag(parser: Flags) -> None:
 
 
 def generator(seed: int, device: str) -> np.random.Generator:
-    """NumPy's, or for a card one that makes masks and noise there; all else they draw alike."""
+    """NumPy's generator, or for a GPU one that makes masks and noise there. Both draw the same other
+    numbers."""
     return np.random.default_rng(seed) if device == "cpu" else DeviceGenerator(seed)
 
 

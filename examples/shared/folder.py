@@ -1,4 +1,5 @@
-"""The folder of a run: metrics.csv grows row by row, checkpoints come on the way, results at the end."""
+"""The folder of a run: metrics.csv gets a row at a time, checkpoints are saved during training, results at
+the end."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from tinygen.storage.safetensors import load_file, save_file
 
 
 def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
-    """The flags that a resumed run must share with the run it goes on, and what else must be the same."""
+    """The flags that must be the same when a run is resumed, and `more`."""
     free = {"out", "save_every", "resume", "device", "size", "source"}
     return {**{name: value for name, value in flags_of(args).items() if name not in free}, **more}
 
@@ -67,12 +68,12 @@ def load_stage(stage: str, module: Module, args: argparse.Namespace) -> None:
 
 
 class RunFolder:
-    """A folder, by default --out, and what is in it. `more` is what else must be the same when the run is
-    resumed; its length is `steps` in `more`, or the flag.
+    """The folder of a run, by default --out. The flags and `more` must be the same when the run is resumed;
+    the number of steps is `more["steps"]`, or the flag.
 
-    With --resume it goes on from its last checkpoint; CheckpointError when there is none, or it is damaged or
-    of other settings. Without, it starts anew; CheckpointError when the run in the folder is not finished.
-    OSError when the folder cannot be written. Nothing is touched before `begin`."""
+    With --resume the run continues from its last checkpoint; CheckpointError when there is none, or when it
+    is damaged or has other settings. Without --resume a new run starts; CheckpointError when the run in the
+    folder is unfinished. OSError when the folder cannot be written. No file is changed before `begin`."""
 
     def __init__(
         self, args: argparse.Namespace, columns: Sequence[str], folder: Path | None = None, **more: Any
@@ -98,7 +99,8 @@ class RunFolder:
                 raise IsADirectoryError(errno.EISDIR, "a file is to be written here", str(self.path / name))
 
     def check(self, saved: Saved) -> None:
-        """Whether the run in the folder may be gone on with, or may end."""
+        """CheckpointError when the saved run cannot be resumed with these flags, or is unfinished and would
+        be overwritten."""
         state = saved.state if isinstance(saved.state, dict) else {}
         kinds = {"settings": dict, "rows": list, "things": dict}
         theirs: dict[str, Any] = state.get("settings") or {}
@@ -117,7 +119,7 @@ class RunFolder:
                 raise CheckpointError(saved.path, f"saved with another {name}", then, now)
 
     def begin(self) -> Any:
-        """Make the folder and its metrics.csv. Returns the state of what was saved, or None."""
+        """Make the folder and its metrics.csv. Returns the saved state, or None."""
         self.path.mkdir(parents=True, exist_ok=True)
         saved, self.saved = self.saved, None
         self.rows = saved.state["rows"] if saved else []
@@ -140,7 +142,8 @@ class RunFolder:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
     def write_checkpoint(self, step: int, rows: int, state: Mapping[str, Any], score: float | None) -> None:
-        """A checkpoint with so many rows of the metrics. The last three are kept, and the lowest score's."""
+        """Write a checkpoint with the first `rows` rows of the metrics. The last three checkpoints stay, and
+        the one with the lowest score."""
         content = {"settings": self.settings, "rows": self.rows[:rows], "things": state}
         content["seconds"] = self.clock.read()
         self.checkpoints.save(step, content, score)

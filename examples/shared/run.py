@@ -1,4 +1,4 @@
-"""A run: its folder, and a loop over its steps that loses nothing, whatever ends it.
+"""A run: its folder, and a loop over its steps that loses no finished step, whatever ends it.
 
     run = Run(args, columns)  # reads and checks; nothing is touched yet
     with run:
@@ -7,19 +7,19 @@
             run.log(step=step, batch_loss=loss.item())
             run.show(loss.item())
 
-The loop saves every `--save-every` steps and at the end. Between two steps all is whole: weights, moments,
-averages, generators, the rows of metrics.csv. In the middle of one it is not. So it is copied in memory after
-each step, and when an error, a lack of memory or a second Ctrl-C ends a run in the middle of a step, the copy
-is saved. Resumed, the run is the same to the last bit as one that nothing has ended. To copy, and to look for
-NaN, takes 3 % of the step of a GPT of 0.8 or 1.6 million parameters on one core. On a GPU a copy to the CPU
-would take as long as a step: there it is made at each save only, and an error goes back to that.
+The loop saves a checkpoint every `--save-every` steps and at the end. The state of a run is consistent only
+between two steps: weights, moments, averages, generators, the rows of metrics.csv. So the loop copies it in
+memory after each step. When an error, a lack of memory or a second Ctrl-C ends a run in the middle of a step,
+the loop saves this copy. A resumed run is equal, to the last bit, to a run without interruption. The copy and
+the search for NaN take 3 % of the step of a GPT of 0.8 or 1.6 million parameters on one core. On a GPU a copy
+to the CPU would take as long as a step: there the loop copies only when it saves, and an error goes back to
+the last save.
 
-What can wait until the step is done waits: Ctrl-C and other signals, a closed pipe, a disk that is full under
-metrics.csv.
+Ctrl-C and other signals, a closed pipe, and a full disk under metrics.csv end the run after the current step.
 
-A step that ends with a loss or a weight that is NaN or infinite is undone, and done again under
-`tinygen.anomaly()`, which names the op and the line where it began. Then the run ends; what was before it is
-saved.
+When a step ends with a loss or a weight that is NaN or infinite, the loop undoes the step and repeats it
+under `tinygen.anomaly()`, which names the op and the source line of the first NaN. Then the run ends, with
+the state before that step saved.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGX
 
 
 class Stop:
-    """While it is entered, a signal that would end the program sets `asked`, so that the loop can end between
-    two steps. A second Ctrl-C is a KeyboardInterrupt, at once; other signals may come again."""
+    """A context in which a signal that would end the program sets `asked` instead, so that the loop can end
+    between two steps. A second Ctrl-C raises KeyboardInterrupt at once; other signals may be repeated."""
 
     def __init__(self) -> None:
         self.asked: Ended | None = None
@@ -71,7 +71,7 @@ class Stop:
 
 
 class Whole(NamedTuple):
-    """A copy of all of a run between two steps."""
+    """A copy of the whole state of a run between two steps."""
 
     step: int
     rows: int  # of the metrics, so many from the first
@@ -80,21 +80,21 @@ class Whole(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """A step that is being done again, since it ended in a NaN, and its loss."""
+    """A step that is repeated because it ended with a NaN, and its loss."""
 
     step: int
     loss: float
 
 
 def is_finite(tree: Any) -> bool:
-    """Whether all numbers in the arrays of a tree are. A sum is not if one of them isn't."""
+    """Whether all numbers in the arrays of a tree are finite. If one is not, neither is the sum."""
     if isinstance(tree, Mapping):
         return all(map(is_finite, tree.values()))
     return not isinstance(tree, np.ndarray) or tree.dtype.kind != "f" or math.isfinite(tree.sum())
 
 
 class Run(RunFolder):
-    """A folder with a loop; see above. `score`, if a step sets it, is the checkpoint's: the lowest stays."""
+    """A folder with a loop; see above. A step may set `score`: the checkpoint with the lowest score stays."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -124,9 +124,9 @@ class Run(RunFolder):
                 raise self.stopped()
 
     def loop(self, things: Mapping[str, Any], stage: str = "training") -> Iterator[int]:
-        """The steps still to do, one after the other. `things` is what changes in a step; first it is put
-        back to where the last checkpoint left it. The time of the steps belongs to `stage`, until a step
-        enters another one; that after the loop to "evaluation"."""
+        """Yield the numbers of the steps that remain. `things` are the objects that a step changes; the loop
+        first restores them from the last checkpoint. The time of the steps belongs to `stage`, until a step
+        enters another one; the time after the loop belongs to "evaluation"."""
         self.things, self.step = dict(things), self.saved_step or 0
         self.stack.enter_context(self.checkpoints)  # nobody else writes there meanwhile
         if state := self.begin():
@@ -143,7 +143,7 @@ class Run(RunFolder):
             if not sound:
                 self.go_back()
                 continue
-            if self.doubt and self.doubt.step < self.step:  # all is well this time: the machine's fault
+            if self.doubt and self.doubt.step < self.step:  # no NaN this time: the machine made an error
                 self.doubt = None
                 self.checks.close()
             with self.console():
@@ -157,7 +157,7 @@ class Run(RunFolder):
         self.clock.enter("evaluation")
 
     def remember(self) -> bool:
-        """Copy all of the run. False, and the copy stays as it was, when a module has a NaN or infinity."""
+        """Copy the state of the run. False when a module has a NaN or infinity: then the last copy stays."""
         state = {
             name: copied(state_of(thing)) if isinstance(thing, Module) else state_of(thing)
             for name, thing in self.things.items()
@@ -169,12 +169,12 @@ class Run(RunFolder):
         return True
 
     def save(self) -> None:
-        """Write a checkpoint of the copy, unless it is there, or nothing has been learned."""
+        """Write the copy as a checkpoint, unless it is saved already or no step is finished."""
         if self.whole and self.whole.step not in (0, self.saved_step):
             self.write_checkpoint(*self.whole)
 
     def stopped(self) -> Ended:
-        """The end that was asked for, now that all is saved."""
+        """The end of a run that a signal stops, after the state is saved."""
         asked = self.stop.asked or end_by_signal(signal.SIGINT)
         return Ended(asked.code, f"{asked} at step {self.step}; {self.where()}")
 
@@ -188,7 +188,8 @@ class Run(RunFolder):
     # -- when something goes wrong -----------------------------------------------------------------
 
     def go_back(self) -> None:
-        """Undo what ended in a NaN, to do it again under `anomaly`; the second time, that is all."""
+        """Undo the step that ended with a NaN, and repeat it under `anomaly`. If it ends so again, end the
+        run."""
         self.step -= 1
         if self.doubt or self.whole is None:
             raise self.divergence("no op has made it")
@@ -207,14 +208,15 @@ class Run(RunFolder):
         return Ended(DIVERGED, f"the run diverged in step {self.step} ({what}): {why}")
 
     def is_divergence(self, error: BaseException) -> bool:
-        """Whether an error in the middle of a step is due to a NaN."""
+        """Whether a NaN caused an error in the middle of a step."""
         end = ending(error)
         if end is None:  # a mistake in the program, unless there was a NaN before
             return self.doubt is not None or not math.isfinite(self.loss)
         return end.code == DIVERGED and end is not error
 
     def rescue(self, error: BaseException) -> None:
-        """Save the last whole step, and say in a note to the error where the run goes on."""
+        """Save the state after the last finished step, and add a note to the error: where --resume
+        continues."""
         if self.whole is None or (isinstance(error, Ended) and error.code != DIVERGED):
             return  # nothing has begun, or all is saved
         ended = self.divergence(error) if self.is_divergence(error) else error
@@ -232,7 +234,7 @@ class Run(RunFolder):
 
     @contextmanager
     def console(self) -> Iterator[None]:
-        """What cannot be written ends the run, but only after the step."""
+        """An error in writing ends the run, but only after the current step."""
         try:
             yield
         except BrokenPipeError:
@@ -252,12 +254,12 @@ class Run(RunFolder):
         self.clock.enter(stage)
 
     def show(self, loss: float, note: str = "") -> None:
-        """The loss, and a note, beside the progress bar. A loss that is not finite ends the run."""
+        """Show the loss and a note beside the progress bar. A loss that is not finite ends the run."""
         self.loss = loss
         with self.console():
             self.bar.set_postfix_str(f"loss {loss:.4f}{note}", refresh=False)
 
     def say(self, line: str) -> None:
-        """A line above the progress bar."""
+        """Print a line above the progress bar."""
         with self.console():
             self.bar.write(line)

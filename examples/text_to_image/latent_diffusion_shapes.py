@@ -5,9 +5,9 @@
     python examples/text_to_image/latent_diffusion_shapes.py --from runs/latent_diffusion_shapes --out r2
     python examples/text_to_image/latent_diffusion_shapes.py --draw-only --prompt "a red cross"
 
-First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3; then, beside a text
-encoder, a UNet learns to turn noise into codes as captions say. A parser without anything learned judges what
-is drawn, also for pairs of a shape and a colour that no caption in training had.
+First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3. Then a UNet and a text
+encoder learn to turn noise into the code for a caption. A parser without anything learned judges the
+drawings, also for pairs of a shape and a color that were in no caption of the training.
 """
 
 from __future__ import annotations
