@@ -173,7 +173,7 @@ def repeat_counted_once(x):
     return np.repeat(x, 2, 0), lambda g: g[::2]
 
 
-@seen_as(Kind.NOT_SUMMED, "takes along axis 1 only what comes back at the same index", A)
+@seen_as(Kind.NOT_SUMMED, "all of it has the same weight", A)
 @op
 def running_sum_passed_on(x):
     return np.cumsum(x, -1), lambda g: g

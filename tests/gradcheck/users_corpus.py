@@ -24,5 +24,6 @@ import bugs_third_products  # noqa: E402, F401
 import bugs_third_rest  # noqa: E402, F401
 import bugs_third_sequences  # noqa: E402, F401
 
+
 THIRD: list[UserBug] = WRONG[len(USERS) :]
 CONTROLS: list[UserBug] = RIGHT

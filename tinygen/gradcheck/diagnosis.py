@@ -14,14 +14,15 @@ import numpy as np
 
 from tinygen.gradcheck.evidence import Evidence, others, rearrangements
 from tinygen.gradcheck.influence import (
-    bottleneck,
-    incomplete,
     influence,
+    inverted_mask,
     not_summed,
     of_one_index,
     partly_summed,
     summed_twice,
 )
+from tinygen.gradcheck.outputs import some_outputs, weighted_otherwise
+from tinygen.gradcheck.paths import bottleneck, cut_path, lost_rank, matrices, one_of_several_uses, rank
 from tinygen.gradcheck.patterns import clearly_partial, of_extremes, partial
 from tinygen.gradcheck.places import (
     factor_along_the_wrong_axis,
@@ -31,11 +32,13 @@ from tinygen.gradcheck.places import (
     tied_otherwise,
     weight_transposed,
     wrong_axis,
+    wrong_grouping,
 )
+from tinygen.gradcheck.products import missing_product, of_product, straight_through
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
-from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term, of_product
+from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term
 
 Guess = Callable[[Evidence], Finding | None]
 VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
@@ -218,6 +221,9 @@ def ones_only(e: Evidence) -> Finding | None:
     several = sum(g.size for g in e.g) > 1 and np.abs(right).max() > 1e-3 * np.abs(e.right).max()
     if not (several and e.close(e.along(e.said(ones)), right)):
         return None
+    both = matrices(e)
+    if both is not None and rank(both[0]) >= rank(both[1]):
+        return None  # it heeds all of what comes back, and is right for this by chance
     return Finding(
         Kind.ONES_ONLY,
         "is right only when the same number comes back for every output, as it does under a sum",
@@ -256,22 +262,30 @@ GUESSES: Sequence[Guess] = (
     clearly_partial,
     operand,
     forward,
+    wrong_grouping,
     misplaced,
     inner_transposed,
     weight_transposed,
     partly_summed,
     summed_twice,
+    inverted_mask,
     missing_factor,
+    straight_through,
     missing_term,
+    missing_product,
     half_of_symmetric,
     ones_only,
+    weighted_otherwise,
     bottleneck,
     of_product,
     tied_otherwise,
+    one_of_several_uses,
+    cut_path,
     influence,
-    incomplete,
     of_one_index,
     partial,
     approximate,
+    some_outputs,
+    lost_rank,
     unexplained,
 )

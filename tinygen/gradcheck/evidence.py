@@ -215,6 +215,10 @@ def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
     groups = [(a,) for a in axes] + ([tuple(axes[-2:])] if len(axes) > 1 else [])
     for group in groups:
         flip = partial(np.flip, axis=group)
+        if all(shape[a] == 2 for a in group):  # of two, the reverse order is the other one
+            yield Rearrangement(
+                Kind.SWAPPED, f"with the two parts along {named(group)} exchanged", flip, flip
+            )
         yield Rearrangement(Kind.FLIPPED, f"reversed along {named(group)}", flip, flip)
         turn = partial(turned, axes=group)
         yield Rearrangement(Kind.FLIPPED, f"reversed around index 0 of {named(group)}", turn, turn)

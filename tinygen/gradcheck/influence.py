@@ -96,42 +96,20 @@ def summed_twice(e: Evidence) -> Finding | None:
     return None
 
 
-def bottleneck(e: Evidence) -> Finding | None:
-    """What is missing passes through few numbers: a statistic (a mean, a norm) is taken for a constant. Then
-    the missing part of the Jacobian falls into blocks of rank 1, one for each such number."""
-    both = e.jacobians
-    if both is None:
+def inverted_mask(e: Evidence) -> Finding | None:
+    """What comes back is heeded only where it should not be."""
+    if e.jacobians is None:
         return None
-    missed = (both[1] - both[0]).reshape(e.outputs[0].size, e.x.size)
-    blocks = [missed[np.ix_(rows, columns)] for rows, columns in parts(missed)]
-    if not blocks or any(min(block.shape) < 2 or not of_rank_1(block) for block in blocks):
+    said, right = (np.abs(z).reshape(e.outputs[0].size, -1) for z in e.jacobians)
+    least = 1e-6 * right.max()
+    heeded, needed = (said > least).any(axis=1), (right > least).any(axis=1)
+    if not heeded.any() or not needed.any() or (heeded & needed).any():
         return None
-    numbers = "one number" if len(blocks) == 1 else f"{len(blocks)} numbers"
     return Finding(
-        Kind.MISSING_TERM,
-        f"lacks what passes through {numbers} only: is a statistic (a mean, a norm or the like) taken for a "
-        "constant?",
+        Kind.UNMASKED,
+        "heeds what comes back only where it makes no difference, and not where it does: is a mask the "
+        "wrong way round?",
     )
-
-
-def parts(pairs: Array) -> list[tuple[Array, Array]]:
-    """The rows and columns of each block of a matrix, however these are mixed."""
-    there = np.abs(pairs) > 1e-6 * np.abs(pairs).max(initial=0.0)
-    left, found = there.any(axis=1), []
-    while left.any():
-        rows = np.zeros(len(there), bool)
-        rows[left.argmax()] = True
-        columns = there[rows].any(axis=0)
-        while (more := there[:, columns].any(axis=1)).sum() > rows.sum():
-            rows, columns = more, there[more].any(axis=0)
-        found.append((np.flatnonzero(rows), np.flatnonzero(columns)))
-        left &= ~rows
-    return found
-
-
-def of_rank_1(block: Array) -> bool:
-    sizes = np.linalg.svd(block, compute_uv=False)
-    return bool(sizes[1] < 1e-6 * sizes[0])
 
 
 def influence(e: Evidence) -> Finding | None:
@@ -143,14 +121,6 @@ def influence(e: Evidence) -> Finding | None:
     shape = said.shape
     size = np.abs(right).max()
     told, true = np.abs(said) > 1e-6 * size, np.abs(right) > 1e-6 * size
-    inputs = tuple(range(e.outputs[0].ndim, len(shape)))
-    heeded, needed = told.any(axis=inputs), true.any(axis=inputs)
-    if heeded.any() and needed.any() and not (heeded & needed).any():
-        return Finding(
-            Kind.UNMASKED,
-            "heeds what comes back only where it makes no difference, and not where it does: is a mask the "
-            "wrong way round?",
-        )
     missing = extra = None
     for a, b in itertools.product(range(e.outputs[0].ndim), range(e.x.ndim)):
         n = e.x.shape[b]
@@ -185,25 +155,6 @@ def in_a_sum(said: Array, right: Array, axis: int, least: float) -> bool:
     for part in np.split(right, right.shape[axis], axis):
         elsewhere |= np.abs(said - part) <= least
     return bool(elsewhere[off].all())
-
-
-def incomplete(e: Evidence) -> Finding | None:
-    """Each output counts at an entry as it should, or not at all: `=` for `+=`."""
-    if e.jacobians is None:
-        return None
-    said, right = (z.reshape(e.outputs[0].size, -1) for z in e.jacobians)
-    least = 1e-6 * np.abs(right).max()
-    lost = (np.abs(said) <= least) & (np.abs(right) > least)
-    if not lost.any() or np.abs(said - right)[~lost].max(initial=0.0) > least:
-        return None
-    wrong = lost.any(axis=0)
-    if np.any(said[:, wrong], axis=0).mean() <= 0.5:
-        return None  # entries that get nothing
-    return Finding(
-        Kind.NOT_SUMMED,
-        f"counts only some of what comes back at {int(wrong.sum())} of {e.x.size} entries: all of it "
-        "has to be added",
-    )
 
 
 def of_one_index(e: Evidence) -> Finding | None:

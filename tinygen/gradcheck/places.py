@@ -35,7 +35,8 @@ def wrong_axis(e: Evidence) -> Finding | None:
     extra, missing = np.argwhere(told & ~true), np.argwhere(true & off)
     if min(len(extra), len(missing)) < 3:
         return None
-    heeded, needed, n = tied(e, extra), tied(e, missing), e.outputs[0].ndim
+    shapes, n = (e.outputs[0].shape, e.x.shape), e.outputs[0].ndim
+    heeded, needed = tied(*shapes, extra), tied(*shapes, missing)
     wrong, right = [p for p in heeded if p not in needed], [p for p in needed if p not in heeded]
     if not wrong or not right:
         return None
@@ -79,7 +80,7 @@ def tied_otherwise(e: Evidence) -> Finding | None:
     told, true, off = there(e.jacobians)
     if not told.any() or (told & ~true).any():
         return None
-    ours, missing = (tied(e, np.argwhere(mask)) for mask in (told, true & off))
+    ours, missing = (tied(e.outputs[0].shape, e.x.shape, np.argwhere(m)) for m in (told, true & off))
     if not [p for p in missing if p not in ours] or not [p for p in ours if p not in missing]:
         return None
     return Finding(
@@ -89,9 +90,31 @@ def tied_otherwise(e: Evidence) -> Finding | None:
     )
 
 
-def tied(e: Evidence, places: Array) -> list[tuple[int, int]]:
+def wrong_grouping(e: Evidence) -> Finding | None:
+    """The same of a part of an axis: heads 0 and 1 of four belong together, and are taken for 0 and 2. The
+    sizes are split into their prime factors, the digits of an index."""
+    if e.jacobians is None:
+        return None
+    y, x = ([p for n in shape for p in primes(n)] for shape in (e.outputs[0].shape, e.x.shape))
+    if len(y) + len(x) > 2 * DIGITS:
+        return None
+    told, true, off = (z.reshape(*y, *x) for z in there(e.jacobians))
+    extra, missing = np.argwhere(told & ~true), np.argwhere(true & off)
+    if min(len(extra), len(missing)) < 10:
+        return None
+    heeded, needed = tied(y, x, extra), tied(y, x, missing)
+    wrong, right = [p for p in heeded if p not in needed], [p for p in needed if p not in heeded]
+    if not wrong or not right:
+        return None
+    if all((true.reshape(e.outputs[0].size, -1).sum(axis=axis) <= 1).all() for axis in (0, 1)):
+        return None  # each output is one entry: the entries are in another order
+    return Finding(
+        Kind.WRONG_AXIS, "sums what comes back by another grouping: parts of an axis are taken for others"
+    )
+
+
+def tied(y: Sequence[int], x: Sequence[int], places: Array) -> list[tuple[int, int]]:
     """The pairs of axes, of the output and of the input, along which the index is the same in all places."""
-    y, x = e.outputs[0].shape, e.x.shape
     pairs = [(a, b) for a in range(len(y)) for b in range(len(x)) if y[a] == x[b] > 1]
     return [(a, b) for a, b in pairs if (places[:, a] == places[:, len(y) + b]).all()]
 

@@ -142,7 +142,7 @@ def missing_term(e: Evidence) -> Finding | None:
                     f"is off by {' and '.join(words for words, _ in group)} all along {named(axes)}: is a "
                     "mean or a sum along it missing?",
                 )
-    return of_cotangent(e)
+    return None
 
 
 def exponential(x: Array, shape: tuple[int, ...]) -> bool:
@@ -166,72 +166,6 @@ def orthogonal(d: Array, vectors: Sequence[Array], axes: tuple[int, ...]) -> Arr
     for u in basis:
         d = d - u * (u * d).sum(axis=axes, keepdims=True)
     return d
-
-
-def of_cotangent(e: Evidence) -> Finding | None:
-    """T - N is a constant times what comes back, or that times the input: another path through the op. Or it
-    is a whole term of a product rule."""
-    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
-        return None
-    missed = e.right - e.tape
-    for words, a in (("", np.ones(e.x.shape)), (" times the input", e.x), (" times the value", e.outputs[0])):
-        path = e.along(e.g[0] * a)
-        c = float(path @ missed) / float(path @ path)
-        if e.close(c * path, missed):
-            return Finding(Kind.MISSING_TERM, f"lacks a term: {c:.4g} times what comes back{words}")
-    pieces = [
-        (words, a)
-        for name, x in ((e.name, e.x), ("the value", e.outputs[0]))
-        for words, a in derived(name, x)
-        if a.shape == e.x.shape and np.isfinite(a).all()
-    ]
-    pieces += [(f"{words}²", a * a) for words, a in pieces]
-    for (words, a), (more, b) in itertools.combinations(pieces, 2):
-        number = multiple(e, e.along(e.g[0] * a * b), missed)
-        if number is not None:
-            said = f"{number}{words} {more}"
-            return Finding(Kind.MISSING_TERM, f"lacks a term: what comes back times {said}")
-    return None
-
-
-def of_product(e: Evidence) -> Finding | None:
-    """The value is a product of two that both move with the input; one of them is taken for a constant."""
-    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
-        return None
-    (y,), (g,) = e.outputs, e.g
-    h = 1e-5 * np.maximum(1.0, np.abs(e.x))
-    ends = [dict(moving(e.x + step)) for step in (-h, h)]
-    for words, a in moving(e.x):
-        if not (np.isfinite(a).all() and a.all()):
-            continue
-        slope = (ends[1][words] - ends[0][words]) / (2 * h)
-        one = e.along(g * slope * y / a)  # where `a` moves
-        for said, lost in ((one, "the rest moves too"), (e.right - one, f"{words} moves too")):
-            if np.abs(e.tape - said).max() <= 1e-6 * max(np.abs(e.right).max(), np.abs(one).max()):
-                return Finding(
-                    Kind.MISSING_TERM, f"lacks a term of the product of {words} and the rest: {lost}"
-                )
-    return None
-
-
-def moving(x: Array) -> Iterator[tuple[str, Array]]:
-    """What may be one of two factors."""
-    sigmoid = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
-    yield "the input", x
-    yield "its square", x * x
-    yield "its sigmoid", sigmoid
-    yield "1 minus its sigmoid", 1 - sigmoid
-    yield "the logarithm of its sigmoid", np.log(sigmoid)
-    yield "its tanh", np.tanh(x)
-    yield "its exponential", np.exp(np.minimum(x, 700))
-    yield "its sine", np.sin(x)
-    yield "its cosine", np.cos(x)
-    if np.all(x > 0):
-        yield "its logarithm", np.log(x)
-        yield "its root", np.sqrt(x)
-    if np.all((x > 0) & (x < 1)):
-        yield "1 minus the input", 1 - x
-        yield "the logarithm of 1 minus the input", np.log(1 - x)
 
 
 def half_of_symmetric(e: Evidence) -> Finding | None:

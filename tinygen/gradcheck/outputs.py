@@ -1,0 +1,89 @@
+"""Numbers that are right except for a weight: that of each output, or of each entry of the input.
+
+If every output depends on one entry only, each mistake looks like such a weight. So a row of the Jacobian (an
+output) or a column (an entry) counts as evidence only if it has at least two numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import Array
+from tinygen.gradcheck.evidence import Evidence
+from tinygen.gradcheck.paths import matrices
+from tinygen.gradcheck.places import there
+from tinygen.gradcheck.report import Finding, Kind
+
+CLOSE = 1e-6
+
+
+def weighted_otherwise(e: Evidence) -> Finding | None:
+    """Each output, or each entry, has the right numbers times one of its own."""
+    both = matrices(e)
+    if both is None:
+        return None
+    for a, b, shape, words in (
+        (*both, e.outputs[0].shape, "what comes back at"),
+        (both[0].T, both[1].T, e.x.shape, "what is sent to"),
+    ):
+        factors = multiples(a, b)
+        if factors is None:
+            continue
+        wrong = np.abs(factors - 1) > CLOSE
+        if not there(both)[2].any(axis=0).all() and 2 * wrong.sum() <= (b != 0).any(axis=1).sum():
+            where = (
+                ", ".join(named_places(wrong.reshape(shape))) or f"{int(wrong.sum())} of {wrong.size} places"
+            )
+            some = factors[wrong]
+            times = f"{some[0]:.6g}" if np.ptp(some) <= CLOSE * abs(some[0]) else "another number"
+            return Finding(
+                Kind.PARTIAL, f"is wrong for {words} {where} only: it counts {times} times as much"
+            )
+        if np.abs(factors[wrong] + 1).max() <= CLOSE:
+            where = (
+                ", ".join(named_places(wrong.reshape(shape))) or f"{int(wrong.sum())} of {wrong.size} places"
+            )
+            return Finding(Kind.SIGN, f"has the wrong sign for {words} {where}")
+        return Finding(
+            Kind.MISSING_FACTOR,
+            f"lacks a factor: {words} each place has to be multiplied by a number of its own",
+        )
+    return None
+
+
+def multiples(said: Array, right: Array) -> Array | None:
+    """The factor of each row by which the tape's is the right one (1 where both are 0). None if there are no
+    such factors, or if few of the wrong rows have two numbers or more."""
+    told, true, off = there((said, right))
+    sizes = (right * right).sum(axis=1)
+    if (told.any(axis=1) & (sizes == 0)).any():
+        return None
+    factors = np.where(sizes > 0, (said * right).sum(axis=1) / np.where(sizes > 0, sizes, 1.0), 1.0)
+    if np.abs(said - factors[:, None] * right).max() > CLOSE * np.abs(right).max():
+        return None
+    telling = (true.sum(axis=1) > 1)[off.any(axis=1)]
+    return factors if telling.mean() > 0.5 else None
+
+
+def named_places(wrong: Array) -> Iterator[str]:
+    """Along each axis the indices that are wrong, where not all are."""
+    for axis, n in enumerate(wrong.shape):
+        found = np.flatnonzero(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis)))
+        if len(found) < n:
+            yield f"ind{'ex' if len(found) == 1 else 'ices'} {', '.join(map(str, found))} of axis {axis}"
+
+
+def some_outputs(e: Evidence) -> Finding | None:
+    """Right for what comes back at most of the outputs, and wrong at some, in whatever way."""
+    both = matrices(e)
+    if both is None or len(both[0]) < 3:
+        return None
+    told, true, off = there(both)
+    wrong, telling = off.any(axis=1), (told | true).any(axis=1)
+    if not 0 < 3 * wrong.sum() <= telling.sum() or 2 * off.any(axis=0).sum() <= e.x.size:
+        return None
+    where = ", ".join(named_places(np.asarray(wrong).reshape(e.outputs[0].shape)))
+    where = where or f"{int(wrong.sum())} of {wrong.size} outputs"
+    return Finding(Kind.PARTIAL, f"is wrong for what comes back at {where} only")

@@ -1,0 +1,146 @@
+"""Paths from the input to the output that a rule leaves out: a path that is cut, a statistic that is taken
+for a constant, one of several uses of the input.
+
+The two Jacobians are compared as matrices, with a row for each output and a column for each input entry. A
+rule that leaves out a path has some of the right numbers and zeros elsewhere, or a Jacobian of another rank
+than the true one. A wrong factor, or numbers in the wrong order, would not change the rank.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import Array, weights
+from tinygen.gradcheck.evidence import Evidence
+from tinygen.gradcheck.places import there
+from tinygen.gradcheck.report import Finding, Kind
+
+ZERO = 1e-6  # a singular value of that size, relative to the largest, is none
+USES = 4  # at most so many uses of an input are told apart
+
+
+def matrices(e: Evidence) -> tuple[Array, Array] | None:
+    """The two Jacobians, (outputs, inputs): the tape's and the true one."""
+    if e.jacobians is None:
+        return None
+    said, right = (z.reshape(e.outputs[0].size, e.x.size) for z in e.jacobians)
+    return said, right
+
+
+def cut_path(e: Evidence) -> Finding | None:
+    """The tape's weights are the right ones, or 0 where the true ones are not. Where two paths meet a weight
+    may be wrong."""
+    both = matrices(e)
+    if both is None:
+        return None
+    _, right = both
+    told, true, off = there(both)
+    lost, changed = true & ~told, true & told & off
+    if not lost.any() or (told & ~true).any() or changed.sum() > min(lost.sum(), (told & ~off).sum() / 2):
+        return None
+    wrong = off.any(axis=0)
+    if told[:, wrong].any(axis=0).mean() <= 0.5:
+        return None  # most of these entries get nothing: they are left out, and no path
+    some = np.where(true, right, np.nan)[:, wrong]
+    alike = np.nanmax(some, axis=0) - np.nanmin(some, axis=0) <= ZERO * np.nanmax(np.abs(some), axis=0)
+    if not changed.any() and alike.all():
+        return Finding(
+            Kind.NOT_SUMMED,
+            f"counts only some of what comes back at {int(wrong.sum())} of {e.x.size} entries, although all "
+            "of it has the same weight: it has to be added up",
+        )
+    return Finding(
+        Kind.MISSING_TERM,
+        f"lacks a term: {int(lost.sum())} of the {int(true.sum())} ways from an entry to an output are not "
+        "counted, the others are right. Is one of the paths through the op missing?",
+    )
+
+
+def bottleneck(e: Evidence) -> Finding | None:
+    """What is missing passes through few numbers: a statistic (a mean, a norm) is taken for a constant. Then
+    the missing part of the Jacobian falls into blocks of low rank: 1 for each such number."""
+    both = matrices(e)
+    if both is None:
+        return None
+    missed = both[1] - both[0]
+    blocks = [missed[np.ix_(rows, columns)] for rows, columns in parts(missed)]
+    ranks = [rank(block) for block in blocks]
+    if not blocks or any(r > 1 and 2 * r >= min(b.shape) for r, b in zip(ranks, blocks, strict=True)):
+        return None
+    if any(min(block.shape) < 2 for block in blocks):
+        return None
+    numbers = "one number" if sum(ranks) == 1 else f"{sum(ranks)} numbers"
+    return Finding(
+        Kind.MISSING_TERM,
+        f"lacks what passes through {numbers} only: is a statistic (a mean, a norm or the like) taken for a "
+        "constant?",
+    )
+
+
+def lost_rank(e: Evidence) -> Finding | None:
+    """The tape's Jacobian has a smaller rank than the true one, or a larger one: then something is missing
+    that no factor and no other order can put right."""
+    both = matrices(e)
+    if both is None:
+        return None
+    told, true, _ = there(both)
+    for axis in (0, 1):
+        if not np.array_equal(told.any(axis=axis), true.any(axis=axis)):
+            return None  # whole entries or outputs are left out, or should be
+    ours, theirs = (rank(z) for z in both)
+    if ours < theirs:
+        return Finding(
+            Kind.MISSING_TERM,
+            f"lacks a term: its Jacobian has rank {ours}, and the true one has rank {theirs}",
+        )
+    if ours > theirs:
+        return Finding(
+            Kind.MISSING_TERM,
+            f"lacks a term: its Jacobian has rank {ours}, and the true one has rank {theirs}. Is the value "
+            "independent of a common shift or scale of the input?",
+        )
+    return None
+
+
+def one_of_several_uses(e: Evidence) -> Finding | None:
+    """Of a product in which the input is used q times the tape counts p uses: along the input itself its
+    gradient is p/q of the right one (Euler's rule for homogeneous functions), whatever comes back."""
+    rng = np.random.default_rng(0)
+    (moved,) = [e.push(e.x)]
+    ratios = []
+    for _ in range(3):
+        g = [weights(y.shape, rng) for y in e.outputs]
+        right = sum(float((a * b).sum()) for a, b in zip(g, moved, strict=True))
+        ratios.append(float((e.said(g) * e.x).sum()) / right if right else np.nan)
+    ratio = ratios[0]
+    if not np.isfinite(ratios).all() or np.ptp(ratios) > ZERO or not 0 < ratio < 1 - ZERO:
+        return None
+    part = Fraction(ratio).limit_denominator(USES)
+    if not part or abs(ratio - part) > ZERO:
+        return None
+    return Finding(
+        Kind.MISSING_TERM,
+        f"lacks a term: of {part.denominator} uses of the input in a product it counts {part.numerator}",
+    )
+
+
+def parts(pairs: Array) -> list[tuple[Array, Array]]:
+    """The rows and columns of each block of a matrix, however these are mixed."""
+    there = np.abs(pairs) > 1e-6 * np.abs(pairs).max(initial=0.0)
+    left, found = there.any(axis=1), []
+    while left.any():
+        rows = np.zeros(len(there), bool)
+        rows[left.argmax()] = True
+        columns = there[rows].any(axis=0)
+        while (more := there[:, columns].any(axis=1)).sum() > rows.sum():
+            rows, columns = more, there[more].any(axis=0)
+        found.append((np.flatnonzero(rows), np.flatnonzero(columns)))
+        left &= ~rows
+    return found
+
+
+def rank(block: Array) -> int:
+    sizes = np.linalg.svd(block, compute_uv=False)
+    return int((sizes > ZERO * sizes.max(initial=0.0)).sum())

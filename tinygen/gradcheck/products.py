@@ -1,0 +1,166 @@
+"""A term that is missing from the sum of a product rule, told from what it is made of.
+
+Entry by entry the gradient lacks what comes back times some number. That number is compared with known ones
+and with the products of two: the arguments, the value, and what derivatives of common functions make of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinygen.gradcheck.arguments import Array, weights
+from tinygen.gradcheck.evidence import LIMIT, Evidence, others
+from tinygen.gradcheck.report import Finding, Kind
+from tinygen.gradcheck.terms import derived, fit
+
+CLOSE = 1e-6
+GRID = 33  # points on a line on which a jump of the value is looked for,
+HALVINGS = 20  # and how often the interval with the largest change is halved then
+MOST = 400  # known factors at most
+
+
+def straight_through(e: Evidence) -> Finding | None:
+    """The value jumps, and the rule passes on what comes back as if it did not."""
+    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
+        return None
+    path, extra = e.along(e.g[0]), e.tape - e.right
+    c = float(path @ extra) / float(path @ path)
+    if not (c > 0 and e.close(c * path, extra) and jumps(e)):
+        return None
+    return Finding(
+        Kind.UNEXPLAINED,
+        f"has a term too many, {c:.4g} times what comes back, and the value moves in steps: if this is meant "
+        "as a straight-through gradient, declare it: intended=",
+    )
+
+
+def jumps(e: Evidence) -> bool:
+    """Whether the value jumps somewhere on a random line through the input."""
+    d = weights(e.x.shape, np.random.default_rng(0)) * np.maximum(1.0, np.abs(e.x))
+
+    def value(t: float) -> float:
+        arrays = list(e.subject.points)
+        arrays[e.k] = np.asarray(e.x + t * d)
+        outputs = e.of_interest(e.subject.evaluate(arrays))
+        return sum(float((y * a).sum()) for y, a in zip(outputs, e.g, strict=True))
+
+    try:
+        ts = np.linspace(-1, 1, GRID).tolist()
+        values = [value(t) for t in ts]
+        i = int(np.argmax(np.abs(np.diff(values))))
+        (a, b), (low, high) = ts[i : i + 2], values[i : i + 2]
+        before = abs(high - low)
+        for _ in range(HALVINGS):
+            t = (a + b) / 2
+            y = value(t)
+            a, b, low, high = (a, t, low, y) if abs(y - low) > abs(high - y) else (t, b, y, high)
+    except Exception:
+        return False  # it is not made for other inputs
+    return bool(abs(high - low) > 0.01 * before > 0)
+
+
+def missing_product(e: Evidence) -> Finding | None:
+    """The tape lacks a number times what comes back, and that number is known, or the product of two."""
+    if len(e.g) != 1 or max(e.x.size, e.outputs[0].size) > LIMIT or e.x.size < 3:
+        return None
+    looked, right = e.entries
+    missed = np.where(looked, right - e.gradient, 0.0)
+    for g in spread(e.g[0], e.x.shape):
+        shape = np.broadcast_shapes(g.shape, e.x.shape)
+        names, pieces = known(e, shape)
+        for i, (name, piece) in enumerate(zip(names, pieces, strict=True)):
+            all_terms = np.array([added(z, e.x.shape) for z in g * piece * pieces[i:]]) * looked
+            flat = all_terms.reshape(len(all_terms), -1)
+            sizes = (flat * flat).sum(axis=1)
+            c = flat @ missed.ravel() / np.where(sizes > 0, sizes, 1.0)
+            rest = np.abs(c[:, None] * flat - missed.ravel()).max(axis=1)
+            j = int(np.argmin(rest))
+            if c[j] and rest[j] <= CLOSE * np.abs(missed).max():
+                words = " ".join(w for w in ("times", name, names[i + j]) if w)
+                number = "" if abs(c[j] - 1) < 1e-5 else f"{c[j]:.4g} times "
+                said = f"{number}what comes back {words if words != 'times' else ''}"
+                return Finding(Kind.MISSING_TERM, f"lacks a term: {said.strip()}")
+    return None
+
+
+def spread(g: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """What comes back where it broadcasts with the input, if axes of the input have been summed away."""
+    if g.ndim >= len(shape):
+        try:
+            np.broadcast_shapes(g.shape, shape)
+        except ValueError:
+            return
+        yield g
+        return
+    for axes in itertools.combinations(range(len(shape)), len(shape) - g.ndim):
+        if tuple(n for a, n in enumerate(shape) if a not in axes) == g.shape:
+            yield np.expand_dims(g, axes)
+
+
+def known(e: Evidence, shape: tuple[int, ...]) -> tuple[list[str], Array]:
+    """Names and values of what a term may be multiplied by, 1 first; (how many, *shape)."""
+    names, pieces = [""], [np.ones(shape)]
+    values = [("the value", y) for y in e.outputs] + [
+        ("the value", y) for y in spread(e.outputs[0], shape) if y.ndim > e.outputs[0].ndim
+    ]
+    for source, a in [(name, x) for name, x, _ in others(e)] + values:
+        for words, b in derived(source, a):
+            z = fit(b, shape)
+            if z is None or not np.isfinite(z).all() or not z.any() or len(names) > MOST:
+                continue
+            names.append(words)
+            pieces.append(z)
+            if np.abs(z).min() > 1e-9:
+                names.append(f"1 / {words}")
+                pieces.append(1 / z)
+    return names, np.array(pieces)
+
+
+def added(z: Array, shape: tuple[int, ...]) -> Array:
+    """z summed to `shape`, which was broadcast to its own."""
+    z = z.sum(axis=tuple(range(z.ndim - len(shape))))
+    axes = tuple(a for a, n in enumerate(shape) if n == 1 < z.shape[a])
+    return np.asarray(z.sum(axis=axes, keepdims=True))
+
+
+def of_product(e: Evidence) -> Finding | None:
+    """The value is a product of two that both move with the input; one of them is taken for a constant."""
+    if len(e.g) != 1 or e.g[0].shape != e.x.shape:
+        return None
+    (y,), (g,) = e.outputs, e.g
+    h = 1e-5 * np.maximum(1.0, np.abs(e.x))
+    ends = [dict(moving(e.x + step)) for step in (-h, h)]
+    for words, a in moving(e.x):
+        if not (np.isfinite(a).all() and a.all()):
+            continue
+        slope = (ends[1][words] - ends[0][words]) / (2 * h)
+        one = e.along(g * slope * y / a)  # where `a` moves
+        for said, lost in ((one, "the rest moves too"), (e.right - one, f"{words} moves too")):
+            if np.abs(e.tape - said).max() <= 1e-6 * max(np.abs(e.right).max(), np.abs(one).max()):
+                return Finding(
+                    Kind.MISSING_TERM, f"lacks a term of the product of {words} and the rest: {lost}"
+                )
+    return None
+
+
+def moving(x: Array) -> Iterator[tuple[str, Array]]:
+    """What may be one of two factors."""
+    sigmoid = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    yield "the input", x
+    yield "its square", x * x
+    yield "its sigmoid", sigmoid
+    yield "1 minus its sigmoid", 1 - sigmoid
+    yield "the logarithm of its sigmoid", np.log(sigmoid)
+    yield "its tanh", np.tanh(x)
+    yield "its exponential", np.exp(np.minimum(x, 700))
+    yield "its sine", np.sin(x)
+    yield "its cosine", np.cos(x)
+    if np.all(x > 0):
+        yield "its logarithm", np.log(x)
+        yield "its root", np.sqrt(x)
+    if np.all((x > 0) & (x < 1)):
+        yield "1 minus the input", 1 - x
+        yield "the logarithm of 1 minus the input", np.log(1 - x)
