@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.evidence import Evidence
+from tinygen.gradcheck.evidence import Evidence, others
 from tinygen.gradcheck.places import there
 from tinygen.gradcheck.report import Finding, Kind
 
@@ -101,6 +101,25 @@ def lost_rank(e: Evidence) -> Finding | None:
             f"lacks a term: its Jacobian has rank {ours}, and the true one has rank {theirs}. Is the value "
             "independent of a common shift or scale of the input?",
         )
+    return None
+
+
+def through_matrix(e: Evidence) -> Finding | None:
+    """What is missing goes through a matrix that is an argument: along the last axis it is s * w or s * w.T,
+    where s is not known (what comes back times a slope, say)."""
+    both = matrices(e)
+    if both is None or not e.x.ndim or not e.outputs[0].ndim:
+        return None
+    n, m = e.x.shape[-1], e.outputs[0].shape[-1]
+    missed = (both[1] - both[0]).reshape(e.outputs[0].size // m, m, e.x.size // n, n)
+    for name, w, _ in others(e):
+        for p, words in ((w, name), (w.T, f"{name} transposed")):
+            if w.ndim != 2 or w is e.x or p.shape != (m, n) or min(m, n) < 2:
+                continue
+            sizes = np.maximum((p * p).sum(axis=1), 1e-300)
+            s = np.einsum("ajbi,ji->ajb", missed, p) / sizes[:, None]
+            if np.abs(s[..., None] * p[:, None] - missed).max() <= ZERO * np.abs(missed).max():
+                return Finding(Kind.MISSING_TERM, f"lacks a term: what goes through {words}")
     return None
 
 

@@ -64,15 +64,22 @@ def jumps(e: Evidence) -> bool:
 
 def missing_product(e: Evidence) -> Finding | None:
     """The tape lacks a number times what comes back, and that number is known, or the product of two."""
-    if len(e.g) != 1 or max(e.x.size, e.outputs[0].size) > LIMIT or e.x.size < 3:
+    if len(e.g) != 1 or max(e.x.size, e.outputs[0].size) > LIMIT:
         return None
     looked, right = e.entries
-    missed = np.where(looked, right - e.gradient, 0.0)
-    for g in spread(e.g[0], e.x.shape):
-        shape = np.broadcast_shapes(g.shape, e.x.shape)
+    missed, wanted = np.where(looked, right - e.gradient, 0.0), e.x.shape
+    ways = list(spread(e.g[0], e.x.shape))
+    if e.x.size == 1 and e.jacobians is not None:  # one number: then output by output
+        looked, wanted = np.ones(e.outputs[0].shape, bool), e.outputs[0].shape
+        missed = (e.jacobians[1] - e.jacobians[0]).reshape(wanted)
+        ways = [np.ones(wanted)]
+    if missed.size < 3:
+        return None
+    for g in ways:
+        shape = np.broadcast_shapes(g.shape, wanted)
         names, pieces = known(e, shape)
         for i, (name, piece) in enumerate(zip(names, pieces, strict=True)):
-            all_terms = np.array([added(z, e.x.shape) for z in g * piece * pieces[i:]]) * looked
+            all_terms = np.array([added(z, wanted) for z in g * piece * pieces[i:]]) * looked
             flat = all_terms.reshape(len(all_terms), -1)
             sizes = (flat * flat).sum(axis=1)
             c = flat @ missed.ravel() / np.where(sizes > 0, sizes, 1.0)

@@ -14,6 +14,8 @@ from tinygen.gradcheck.report import Finding, Kind
 
 def missing_factor(e: Evidence) -> Finding | None:
     """An array that should have been multiplied in: into what comes back, or into what goes on."""
+    if e.x.size == 1 and e.jacobians is not None:
+        return of_each_output(e)
     for words, a in factors(e):
         into_g = [fit(a, y.shape) for y in e.outputs]
         if all(f is not None for f in into_g):
@@ -26,6 +28,23 @@ def missing_factor(e: Evidence) -> Finding | None:
         if c is not None:
             return Finding(Kind.MISSING_FACTOR, f"lacks the factor {c}{words}")
     return of_one_axis(e)
+
+
+def of_each_output(e: Evidence) -> Finding | None:
+    """The same for an input of one entry: its gradient is one number, which anything fits, but the Jacobian
+    has a number for each output."""
+    assert e.jacobians is not None
+    shape = e.outputs[0].shape
+    said, right = (z.reshape(shape) for z in e.jacobians)
+    for words, a in factors(e) if said.size > 2 else ():
+        f = fit(a, shape)
+        if f is None or not (said * f).any():
+            continue
+        c = float((said * f * right).sum() / (said * f * said * f).sum())
+        if np.abs(c * said * f - right).max() <= 1e-6 * np.abs(right).max():
+            number = "" if abs(c - 1) < 1e-5 else f"{c:.4g} "
+            return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {number}{words}")
+    return None
 
 
 def multiple(e: Evidence, a: Array, wanted: Array | None = None) -> str | None:
