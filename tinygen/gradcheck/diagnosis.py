@@ -195,12 +195,11 @@ def ones_only(e: Evidence) -> Finding | None:
 
 
 def approximate(e: Evidence) -> Finding | None:
-    error = e.error()
-    if error < 0.03:
+    if e.nearly_right:
         return Finding(
             Kind.APPROXIMATE,
-            f"is nearly right, off by about {error:.1g} of its size: a constant mistyped, or the gradient of "
-            "another formula for the same thing?",
+            f"is nearly right, off by about {e.error():.1g} of its size: a constant mistyped, or the gradient "
+            "of another formula for the same thing?",
         )
     return None
 

@@ -26,6 +26,7 @@ from tinygen.gradcheck.subject import Subject
 
 DIRECTIONS = 3
 CLOSE = 1e-6
+LITTLE = 0.03  # an error of less, relative to the gradient, is nearly right
 FLOOR = 1e-12  # differences below that are nothing
 LIMIT = 2048  # entries: of larger arrays a sample is looked at,
 SAMPLE = 64  # as large as this
@@ -70,6 +71,16 @@ class Evidence:
         """How far off the tape is, relative to the right gradient."""
         size = float(np.abs(self.right).max())
         return float(np.abs(self.tape - self.right).max()) / size if size else float("inf")
+
+    @functools.cached_property
+    def nearly_right(self) -> bool:
+        """Whether the tape is off by little, for this cotangent and in the whole Jacobian."""
+        if self.error() >= LITTLE:
+            return False
+        if self.jacobians is None:
+            return True
+        said, right = self.jacobians
+        return bool(np.linalg.norm(said - right) < LITTLE * np.linalg.norm(right))
 
     def of_interest(self, outputs: Sequence[Array]) -> list[Array]:
         return list(outputs) if self.output is None else [outputs[self.output]]

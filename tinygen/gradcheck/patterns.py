@@ -71,7 +71,7 @@ def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Plac
         return None
     named = (words for words, mask in places(e, off, telling) if (mask == off)[telling].all())
     where = next(named, None)
-    if where is None and (places is clear_places or off[telling].mean() > 0.9 or e.error() < 0.03):
+    if where is None and (places is clear_places or off[telling].mean() > 0.9 or e.nearly_right):
         return None  # nearly right, and right at some entries by chance
     ratio = (e.gradient / right)[off & (np.abs(right) > 1e-6 * size)]
     alike = bool(ratio.size) and np.ptp(ratio) < 1e-5 * np.abs(ratio).max()
