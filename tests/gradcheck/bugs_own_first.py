@@ -1,4 +1,4 @@
-"""Mistakes in layers and losses: a second collection to improve the diagnosis on, measured before it was used."""
+"""Mistakes in layers and losses, written to improve the diagnosis on."""
 
 import numpy as np
 from users_planting import attention_back, normal, positive, sigmoid, softmax, spread, standardized, wrong_op

@@ -1,10 +1,10 @@
-"""Mistakes in products, sequences and formulas: the rest of the second collection to improve on."""
+"""Mistakes in products, sequences and formulas, written to improve the diagnosis on."""
 
 import numpy as np
 from users_planting import normal, positive, sigmoid, spread, wrong_function, wrong_op
 
 import tinygen
-from tinygen import Tensor, nn, ops
+from tinygen import Tensor, nn
 from tinygen.gradcheck import Kind
 from tinygen.nn import Parameter
 

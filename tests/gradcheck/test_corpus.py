@@ -7,7 +7,7 @@ from corpus import CORPUS
 from models import IN_MODELS
 from random_cases import FAMILIES
 from users import found, located, looked_at, named
-from users_corpus import CONTROLS, THIRD, USERS
+from users_corpus import CONTROLS, OURS, USERS
 
 from tinygen import gradcheck
 from tinygen.gradcheck import Kind, Verdict
@@ -80,24 +80,26 @@ def named_right():
     return {}
 
 
-@pytest.mark.parametrize("bug", USERS, ids=[bug.name for bug in USERS])
+BY_HAND = [pytest.param(bug, id=bug.name) for bug in [*USERS, *OURS]]
+ELSEWHERE = (
+    "maximum_of_one_thing_twice",
+)  # right op by op: only both arguments together have a wrong gradient
+
+
+@pytest.mark.parametrize("bug", BY_HAND)
 def test_every_bug_of_a_user_is_found(bug, named_right):
     report = looked_at(bug)
     assert found(report), report
-    assert located(bug, report), report
-    named_right[bug.name] = named(bug, report)
+    assert located(bug, report) or bug.name in ELSEWHERE, report
+    named_right[bug] = named(bug, report)
 
 
-@pytest.mark.parametrize("bug", THIRD, ids=[bug.name for bug in THIRD])
-def test_every_bug_of_the_third_set_is_found(bug):
-    report = looked_at(bug)
-    assert found(report), report
-
-
-def test_the_kinds_of_users_bugs_are_named_right(named_right):
-    if len(named_right) < len(USERS):
+@pytest.mark.parametrize("bugs", [USERS, OURS], ids=["users", "ours"])
+def test_the_kinds_of_users_bugs_are_named_right(bugs, named_right):
+    if any(bug not in named_right for bug in bugs):
         pytest.skip("runs when all bugs have been looked at")
-    assert sum(named_right.values()) >= 0.95 * len(USERS), named_right
+    wrong = [bug.name for bug in bugs if not named_right[bug]]
+    assert len(wrong) <= 0.05 * len(bugs), wrong
 
 
 # -- no false alarm --------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from tinygen.gradcheck.paths import (
     cut_path,
     lost_rank,
     matrices,
+    missing_mask,
     one_of_several_uses,
     rank,
     through_matrix,
@@ -198,8 +199,8 @@ def approximate(e: Evidence) -> Finding | None:
     if e.nearly_right:
         return Finding(
             Kind.APPROXIMATE,
-            f"is nearly right, off by about {e.error():.1g} of its size: a constant mistyped, or the gradient "
-            "of another formula for the same thing?",
+            f"is nearly right, off by about {e.error():.1g} of its size: a mistyped constant, or the "
+            "gradient of another formula for the same thing?",
         )
     return None
 
@@ -246,6 +247,7 @@ GUESSES: Sequence[Guess] = (
     one_of_several_uses,
     cut_path,
     influence,
+    missing_mask,
     of_one_index,
     partial,
     approximate,

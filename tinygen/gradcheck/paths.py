@@ -104,6 +104,22 @@ def lost_rank(e: Evidence) -> Finding | None:
     return None
 
 
+def missing_mask(e: Evidence) -> Finding | None:
+    """The tape's weights are right where the true ones are not 0, and not 0 where those are."""
+    both = matrices(e)
+    if both is None:
+        return None
+    told, true, off = there(both)
+    extra = told & ~true
+    if not extra.any() or (off & ~extra).any():
+        return None
+    return Finding(
+        Kind.UNMASKED,
+        f"is right, but also counts {int(extra.sum())} pairs of an entry and an output that does not depend "
+        "on it: is a mask missing?",
+    )
+
+
 def through_matrix(e: Evidence) -> Finding | None:
     """What is missing goes through a matrix that is an argument: along the last axis it is s * w or s * w.T,
     where s is not known (what comes back times a slope, say)."""
