@@ -1,7 +1,7 @@
 """All bugs as users make them, and right ops and layers beside them, `CONTROLS`: see `users_planting.py`.
 
 `USERS` has three sets (`bugs_users_*.py`, `bugs_second_*.py`, `bugs_third_*.py`) by people who had not read
-the checker; each was measured before the checker was improved on it. `OURS` (`bugs_tuning_*.py`,
+the checker; each was measured before the checker was improved on it. `FOURTH` is another such set. `OURS` (`bugs_tuning_*.py`,
 `bugs_own_*.py`) was written by the checker's author to improve it on, so it proves nothing.
 """
 
@@ -26,6 +26,16 @@ from users_planting import RIGHT, WRONG, UserBug
 
 USERS: list[UserBug] = list(WRONG)
 
+import bugs_fourth_losses  # noqa: E402, F401
+import bugs_fourth_norms  # noqa: E402, F401
+import bugs_fourth_products  # noqa: E402, F401
+import bugs_fourth_rest  # noqa: E402, F401
+import bugs_fourth_sequences  # noqa: E402, F401
+import bugs_fourth_vision  # noqa: E402, F401
+import right_fourth  # noqa: E402, F401
+
+FOURTH: list[UserBug] = WRONG[len(USERS) :]
+
 import bugs_own_first  # noqa: E402, F401
 import bugs_own_mixed  # noqa: E402, F401
 import bugs_own_second  # noqa: E402, F401
@@ -35,5 +45,5 @@ import bugs_tuning_losses  # noqa: E402, F401
 import bugs_tuning_products  # noqa: E402, F401
 import bugs_tuning_rest  # noqa: E402, F401
 
-OURS: list[UserBug] = WRONG[len(USERS) :]
+OURS: list[UserBug] = WRONG[len(USERS) + len(FOURTH) :]
 CONTROLS: list[UserBug] = RIGHT
