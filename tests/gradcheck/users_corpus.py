@@ -1,8 +1,9 @@
 """All bugs as users make them, and right ops and layers beside them, `CONTROLS`: see `users_planting.py`.
 
 `USERS` has three sets (`bugs_users_*.py`, `bugs_second_*.py`, `bugs_third_*.py`) by people who had not read
-the checker; each was measured before the checker was improved on it. `FOURTH` is another such set. `OURS` (`bugs_tuning_*.py`,
-`bugs_own_*.py`) was written by the checker's author to improve it on, so it proves nothing.
+the checker; each was measured before the checker was improved on it. `FOURTH` is another such set. `OURS`
+(`bugs_tuning_*.py`, `bugs_own_*.py`) was written by the checker's author to improve it on, so it proves
+nothing.
 """
 
 import bugs_users_losses  # noqa: F401, I001
