@@ -27,7 +27,7 @@ from tinygen.gradcheck import Kind, gradcheck
 from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.diagnosis import VAGUE
 from tinygen.gradcheck.structure import same
-from tinygen.gradcheck.subject import flat
+from tinygen.gradcheck.subject import flatten
 from tinygen.tensor import Tensor
 from tinygen.types import Shape
 
@@ -271,7 +271,7 @@ def outcome(f: Callable[..., Any], inputs: Sequence[Any], kwargs: dict[str, Any]
         Tensor(x, requires_grad=True) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
         for x in inputs
     ]
-    values = flat(f(*xs, **kwargs))
+    values = flatten(f(*xs, **kwargs))
     found = [v.numpy() if isinstance(v, Tensor) else np.asarray(v) for v in values]
     tracked = [v for v in values if isinstance(v, Tensor) and v.requires_grad]
     leaves = [x for x in xs if isinstance(x, Tensor)]

@@ -468,14 +468,14 @@ def two_faced(x):
 LAST = {}
 
 
-@seen_as(Kind.NONDETERMINISTIC, "read what the latest call has left behind", A)
+@seen_as(Kind.ALIASED, "read what the latest call has left behind", A)
 @op
 def square_by_a_global(x):
     LAST["x"] = x
     return x * x, lambda g: 2 * g * LAST["x"]
 
 
-@seen_as(Kind.NONDETERMINISTIC, "depends on what an earlier call has left behind (a stale cache?)", A)
+@seen_as(Kind.ALIASED, "depends on what an earlier call has left behind (a stale cache?)", A)
 @op
 def tanh_of_the_call_before(x):
     y = np.tanh(x)

@@ -1,19 +1,20 @@
 """The gradient checker that explains.
 
 `gradcheck(f, *inputs)` compares the gradient that the tape gives with differences of the function itself, and
-returns a report: true when all is well, and otherwise a text that says which variable is wrong, in what way,
-and which op and line it comes from.
+returns a report. The report is true if all is well; otherwise its text names the wrong variables, the kind of
+mistake, the op and the line.
 
 How derivatives are checked: Griewank & Walther, *Evaluating Derivatives* (2nd ed. 2008), ch. 1. A checker
-that sends back ones is blind to whatever sums to zero (a softmax whose gradient is 0 everywhere passes it);
-here cotangents are random.
+whose cotangent (the gradient of the loss by the output) is all ones does not see a mistake that sums to zero:
+a softmax whose gradient is 0 everywhere passes it. Here cotangents are random.
 
-The files, from the bottom: `report` (what is said), `reach`, `arguments`, `held`, `subject`, `randomness`
-(what is checked, and that every run starts from the same), `steps` and `parts` (the tape, op by op),
-`numeric` (differences), `compare` (verdicts), `structure` and `one_op` (checks without differences), `narrow`
-(what runs in float32), `declared` (gradients meant to differ), `bounded`, `evidence`, `patterns`, `terms`,
-`places`, `influence` and `diagnosis` (what a mistake looks like), `locate` (where it is), `examine` (the
-course of it).
+The files, from the bottom: `report` (verdicts, kinds, the text), `reach`, `arguments`, `module_state`,
+`subject`, `randomness` (the function to check, and the same starting state for every run), `steps` and
+`parts` (the tape, op by op), `numeric` (finite differences), `compare` (verdicts), `structure` and `one_op`
+(checks without differences), `float32` (a run in float32), `declarations` (gradients that are meant to
+differ), `time_limit`, `evidence` and the guesses on it (`factor`, `patterns`, `terms`, `places`, `influence`,
+`paths`, `outputs`, `products`), `diagnosis` (the kind of mistake), `locate` (the op), `explain` and `examine`
+(the whole check).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.declared import intended as intended
+from tinygen.gradcheck.declarations import intended as intended
 from tinygen.gradcheck.examine import examine
 from tinygen.gradcheck.explain import Settings
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict, Worst
@@ -49,19 +50,21 @@ def gradcheck(
 
     `f` is a function on Tensors, an op, or a Module (or a method of one: then the parameters of a copy of it
     are checked too); or a function of torch tensors, when the inputs are some. It returns one tensor, or
-    several nested in tuples, lists or dicts. Floating-point arrays among the `inputs` are checked, also those
-    inside dicts, lists, tuples and dataclasses; single numbers, integers and all else are passed as they are,
-    and so are `kwargs`, by name. Before each run, random generators that `f` can reach are rewound, and
-    buffers and caches of modules put back.
+    several nested in tuples, lists or dicts. The variables are the floating-point arrays among the `inputs`,
+    also inside dicts, lists, tuples and dataclasses. Single numbers, integers and everything else are passed
+    unchanged, and `kwargs` are passed by name. Before each run, random generators that `f` can reach are
+    reset, and buffers and caches of modules get their first values again.
 
-    `order=2` checks the gradient's own gradient too, if the first order is right. `seed` draws cotangents and
-    directions. A gradient may be off by `tolerance`, relative to the largest entry for that output, beyond
-    the error bar of the differences. Inputs and parameters of more than `max_entries` entries altogether are
-    moved in random directions instead of entry by entry. An entry costs 4 runs of `f` (1 where every op is
-    analytic). `intended` names what is meant to differ from the derivative, and is then not compared: ops (or
-    their names), and "detach" for what is taken off the tape; `@intended(why)` declares it at the op.
+    `order=2` also checks the gradient of the gradient, if the first order is right. `seed` is for the random
+    cotangents and directions. A gradient may differ by `tolerance`, relative to the largest entry for that
+    output, plus the error bar of the differences. If inputs and parameters have more than `max_entries`
+    entries together, they are moved in random directions instead of entry by entry. An entry costs 4 runs of
+    `f` (1 if every op is analytic). `intended` lists gradients that are meant to differ from the derivative
+    and are not compared: ops (or their names), and "detach" for everything that is detached from the tape;
+    `@intended(why)` declares the same at the op.
 
-    Gradients are proved in float64, where no kernel runs; one run in float32 is compared with that, op by op.
+    Gradients are checked in float64, where no kernel runs; one run in float32 is compared with that, op by
+    op.
 
     The report is true only if everything is OK; a KINK or an INCONCLUSIVE variable is not. `str(report)`
     explains it, `report.raise_if_failed()` raises AssertionError with that.

@@ -1,7 +1,7 @@
-"""Where complex steps may stand in for differences: every op on the tape is an analytic function.
+"""Whether complex steps may replace differences: they may if every op on the tape is an analytic function.
 
-Ops with an absolute value, a maximum, a choice or a conversion of dtype in their body are not on the list,
-nor are ops of users, of which nothing is known.
+Ops whose body has an absolute value, a maximum, a choice or a conversion of dtype are not in the list, and
+neither are ops of users, since nothing is known about them.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ ANALYTIC = {function.op for function in FUNCTIONS}
 
 
 def is_analytic(steps: Sequence[Step]) -> bool:
-    return bool(steps) and all(step.node.op in ANALYTIC and not excepted(step) for step in steps)
+    return bool(steps) and all(step.node.op in ANALYTIC and not is_exception(step) for step in steps)
 
 
-def excepted(step: Step) -> bool:
-    """GELU by the error function; a power of a number that may be negative to one that may not be whole."""
+def is_exception(step: Step) -> bool:
+    """Whether this call is not analytic: GELU by the error function, or a power with a base that may be
+    negative and an exponent that may not be whole."""
     op, arrays = step.node.op, step.arrays
     if op is ops.gelu.op:  # type: ignore[attr-defined]
         return not any(isinstance(x, str) and x == "tanh" for x in [*arrays, *step.node.kwargs.values()])
@@ -59,8 +60,8 @@ def excepted(step: Step) -> bool:
 
 
 def agrees(subject: Subject, tape: Tape, k: int, rng: np.random.Generator) -> bool:
-    """Whether a complex step is right in one random direction: code off the tape (np.abs of an array) may
-    drop the imaginary part, or refuse complex numbers."""
+    """Whether a complex step gives the right slope in one random direction. Code that is not on the tape
+    (np.abs of an array) may drop the imaginary part, or raise an error for complex numbers."""
     phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
     real = central(phi, tape.cotangents, tape.noise)
     try:

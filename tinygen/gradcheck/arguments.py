@@ -1,9 +1,9 @@
-"""Reading the arguments: which are variables, what to call each, how to put others in their place.
+"""The arguments of a function: which are variables, their names, and how to replace their values.
 
-Variables are the floating-point arrays and Tensors, also those inside dicts, lists, tuples and dataclasses.
-A complex one is two variables, its real and its imaginary part.
-Python's and NumPy's single numbers are not: they are options (an eps, a pair of betas), as integers are. A
-number becomes a variable as `np.array(3.0)`.
+Variables are the floating-point arrays and Tensors, also those inside dicts, lists, tuples and dataclasses. A
+complex array is two variables, its real part and its imaginary part. Single numbers of Python and NumPy are
+not variables but options (an eps, a pair of betas), and so are integers. To check the gradient by a number,
+pass it as `np.array(3.0)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Array = np.ndarray[Any, Any]
 
 
 def is_variable(x: Any) -> bool:
-    """Whether `x` is a floating-point array: NumPy's, a Tensor, or whatever else makes one."""
+    """Whether `x` is a floating-point array of NumPy, a Tensor, or another object that converts to an
+    array."""
     if isinstance(x, Tensor | np.ndarray):
         return bool(x.dtype.kind in "fc")
     if not hasattr(x, "__array__") or isinstance(x, np.generic) or callable(x):
@@ -32,7 +33,8 @@ def is_variable(x: Any) -> bool:
 
 
 def points_of(x: Any) -> list[tuple[str, Array]]:
-    """What the variable `x` adds to its name, and its values in float64; of a complex one, of both parts."""
+    """The values of the variable `x` in float64, with the ending of their name; two such pairs for a complex
+    one."""
     values = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
     if values.dtype.kind != "c":
         return [("", np.array(values, dtype=np.float64))]
@@ -41,7 +43,7 @@ def points_of(x: Any) -> list[tuple[str, Array]]:
 
 
 def items(x: Any) -> Iterator[tuple[str, Any]]:
-    """What a container holds, each with the words that pick it: "['q']", "[0]", ".mask"."""
+    """The elements of a container, each with the text that selects it: "['q']", "[0]", ".mask"."""
     if isinstance(x, dict):
         yield from ((f"[{key!r}]", value) for key, value in x.items())
     elif isinstance(x, tuple) and hasattr(x, "_fields"):
@@ -61,11 +63,11 @@ def variables(x: Any, name: str, is_one: Callable[[Any], bool] = is_variable) ->
         yield from variables(inner, name + words, is_one)
 
 
-def replaced(x: Any, new: Iterator[Any], is_one: Callable[[Any], bool] = is_variable) -> Any:
-    """`x` with its variables, in the same order, replaced by what `new` yields."""
+def replace_variables(x: Any, new: Iterator[Any], is_one: Callable[[Any], bool] = is_variable) -> Any:
+    """`x` with its variables replaced by the elements of `new`, in the same order."""
     if is_one(x):
         return next(new)
-    values = [replaced(inner, new, is_one) for _, inner in items(x)]
+    values = [replace_variables(inner, new, is_one) for _, inner in items(x)]
     if isinstance(x, dict):
         other = copy.copy(x)
         other.update(zip(x, values, strict=True))
@@ -82,20 +84,21 @@ def replaced(x: Any, new: Iterator[Any], is_one: Callable[[Any], bool] = is_vari
     return x
 
 
-def overlooked(x: Any, name: str) -> Iterator[str]:
-    """The objects of other classes in `x` that hold floating-point arrays, which are not looked for there."""
+def unread_arrays(x: Any, name: str) -> Iterator[str]:
+    """The names of objects in `x` that hold floating-point arrays, but whose class is not searched for
+    them."""
     if is_variable(x) or is_module(x):
         return
     inside = list(items(x))
     for words, inner in inside:
-        yield from overlooked(inner, name + words)
+        yield from unread_arrays(inner, name + words)
     held = vars(x).values() if not inside and hasattr(x, "__dict__") and not callable(x) else ()
     if any(is_variable(y) for y in held):
         yield f"{name} (a {type(x).__name__})"
 
 
 def argument_names(f: Any, n: int) -> list[str]:
-    """The names of the first n positional arguments by the signature; numbers where there is none."""
+    """The names of the first n positional arguments in the signature; numbers if there is no signature."""
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):
@@ -113,7 +116,8 @@ def argument_names(f: Any, n: int) -> list[str]:
 
 
 def is_module(f: Any) -> bool:
-    """Known by what it answers to: the checker stands below `tinygen.nn`."""
+    """Whether `f` is a Module. It is recognized by its methods, since the checker must not import
+    `tinygen.nn`."""
     return (
         callable(f)
         and not isinstance(f, type)
@@ -122,8 +126,9 @@ def is_module(f: Any) -> bool:
     )
 
 
-def copied(f: Callable[..., Any]) -> tuple[Any, Any]:
-    """`f` and its Module, in float64 and apart from the caller's, if it is one or a method of one."""
+def split_module(f: Callable[..., Any]) -> tuple[Any, Any]:
+    """`f` and its Module, if `f` is a Module or a method of one: both of a copy in float64; else `f` and
+    None."""
     owner: Any = f.__self__ if inspect.ismethod(f) else f
     if not is_module(owner):
         return f, None
@@ -132,7 +137,8 @@ def copied(f: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def copy_of(module: Any) -> Any:
-    """A deep copy; what cannot be copied (the library as an attribute, an open file, a lock) is shared."""
+    """A deep copy. Objects that cannot be copied (a library as an attribute, an open file, a lock) are
+    shared."""
     shared: dict[int, Any] = {}
     try:
         return copy.deepcopy(module)
@@ -151,12 +157,12 @@ def copyable(x: Any) -> bool:
     return True
 
 
-def moved_off(x: Array) -> tuple[Array, bool]:
-    """A copy of a parameter, a little off where all its entries are equal; and whether they were."""
+def move_off_constant(x: Array) -> tuple[Array, bool]:
+    """A copy of a parameter, moved a little if all its entries are equal; and whether they were equal."""
     equal = bool(x.size and (x == x.flat[0]).all())
     return (x + 0.1 * weights(x.shape, np.random.default_rng(x.size)) if equal else np.array(x)), equal
 
 
 def weights(shape: Sequence[int], rng: np.random.Generator) -> Array:
-    """Random, none near zero, no two equal, of both signs."""
+    """Random numbers of both signs, none of them near zero."""
     return np.asarray(rng.uniform(0.5, 1.5, shape) * rng.choice([-1.0, 1.0], shape))

@@ -40,7 +40,7 @@ def cotangents(outputs: int, rng: np.random.Generator, rows: bool = True) -> Arr
     return weights((1 if outputs == 1 else COTANGENTS, outputs), rng)
 
 
-def pulled(
+def record_tape(
     subject: Subject, rng: np.random.Generator, rows: bool = True, inside: Sequence[Array] = ()
 ) -> Tape:
     """The tape's gradients for a matrix of cotangents. `inside` are arrays that the outputs are computed
@@ -124,7 +124,7 @@ def judge(
         if worst is Verdict.WRONG:
             break
         unit = probes[j].size
-        look, verdicts = looked(subject, tape, probes[j], said[:, j] * unit, scale * unit, tolerance)
+        look, verdicts = careful_look(subject, tape, probes[j], said[:, j] * unit, scale * unit, tolerance)
         found[:, j], bar[:, j] = look.value / unit, look.bar / unit
         worse = max(verdicts, key=lambda v: v.rank)
         if worse.rank > worst.rank:
@@ -136,7 +136,7 @@ def judge(
     return Judgement(worst, off & doubtful, place)
 
 
-def coarse(subject: Subject, tape: Tape) -> float:
+def step_height(subject: Subject, tape: Tape) -> float:
     """What steps in the outputs, as float32 inside makes them, come to in <cotangent, outputs>; 0: none."""
     heights = numeric.grain(subject, tape.noise)
     if not heights.any():
@@ -146,7 +146,7 @@ def coarse(subject: Subject, tape: Tape) -> float:
     return float(np.minimum(most, likely).max())
 
 
-def looked(
+def careful_look(
     subject: Subject, tape: Tape, probe: Probe, said: Array, scale: Array, tolerance: float
 ) -> tuple[Careful, list[Verdict]]:
     """A careful look at one line, and the verdicts; while they are not OK, on the line's other scales too: a
@@ -154,7 +154,7 @@ def looked(
 
     def look_at(times: float) -> Careful:
         least = numeric.finest(subject.points, probe, times)
-        return numeric.carefully(line(subject, probe, times), tape.cotangents, tape.noise, least)
+        return numeric.slopes_on_ladder(line(subject, probe, times), tape.cotangents, tape.noise, least)
 
     look = look_at(1.0)
     verdicts = verdicts_of(said, look, scale, tolerance)
@@ -211,7 +211,7 @@ def check(
         probes = [probe for probe, is_free in zip(probes, free, strict=True) if is_free]
         comparison = Comparison(*(table[:, free] for table in comparison))
     verdict, off, place = judge(subject, tape, probes, comparison, tolerance)
-    if verdict is Verdict.WRONG and (steps := coarse(subject, tape)) > tape.noise:
+    if verdict is Verdict.WRONG and (steps := step_height(subject, tape)) > tape.noise:
         tape = tape._replace(noise=steps)
         verdict, off, place = judge(subject, tape, probes, comparison, tolerance)
     if verdict is Verdict.WRONG and not tape.gradients[k].any():
@@ -240,7 +240,7 @@ def check(
     )
 
 
-def located(subject: Subject, tape: Tape, k: int, tolerance: float) -> Worst | None:
+def locate_wrong_entry(subject: Subject, tape: Tape, k: int, tolerance: float) -> Worst | None:
     """An entry of a large variable where the gradient is wrong, by halving: the directional derivative along
     either half of the entries tells in which half the larger mistake is."""
     x = subject.points[k]

@@ -1,7 +1,7 @@
-"""What a wrong gradient looks like: a factor, a sign, transposed, an axis not summed, ...
+"""The kind of mistake in a wrong gradient: a factor, a sign, a transpose, an axis that is not summed, ...
 
-Each guess is a function of the evidence that returns a Finding when it fits, else None; the first that fits
-wins, so they stand in the order from the particular to the vague.
+Each guess is a function of the evidence that returns a Finding if it fits, else None. The first guess that
+fits is reported, so the list goes from specific guesses to vague ones. A guess has the name of its mistake.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinygen.gradcheck.evidence import Evidence, others, rearrangements
+from tinygen.gradcheck.evidence import Evidence, input_arrays, rearrangements
 from tinygen.gradcheck.factor import constant_factor
 from tinygen.gradcheck.influence import (
     influence,
@@ -30,12 +30,14 @@ from tinygen.gradcheck.paths import (
     missing_mask,
     one_of_several_uses,
     rank,
+    rows_transposed,
     through_matrix,
 )
 from tinygen.gradcheck.patterns import clearly_partial, of_extremes, partial
 from tinygen.gradcheck.places import (
     factor_along_the_wrong_axis,
     inner_transposed,
+    masks,
     misplaced,
     shifted_inside,
     tied_otherwise,
@@ -47,16 +49,16 @@ from tinygen.gradcheck.products import missing_product, of_product, straight_thr
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
-from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term
+from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term, shifted_factor
 
 Guess = Callable[[Evidence], Finding | None]
-FEW = 3  # entries: a gradient of fewer is looked at for two cotangents
-VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # what says less comes last
+FEW = 3  # a gradient with fewer entries is tested for two cotangents
+VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # the vague ones, reported last
 
 
 def diagnose(subject: Subject, k: int, rng: np.random.Generator, what: str) -> Finding:
-    """What is wrong with the gradient by variable `k`; `what` is what to call that gradient. Of several
-    outputs it is said to which the mistake belongs, if not to all."""
+    """The mistake in the gradient by variable `k`; `what` is the name of that gradient. If the function has
+    several outputs, the sentence says which one has the mistake, unless all have it."""
     e = Evidence(subject, k, rng)
     found, where = best_guess(e), ""
     if len(e.outputs) > 1 and found.kind not in (Kind.SWAPPED, Kind.NAN):
@@ -74,8 +76,8 @@ def diagnose(subject: Subject, k: int, rng: np.random.Generator, what: str) -> F
 
 
 def best_guess(e: Evidence) -> Finding:
-    """The first guess that fits. One or two numbers fit too much: of these it has to say the same for another
-    cotangent."""
+    """The first guess that fits. A gradient of one or two numbers fits many guesses, so there the guess has
+    to give the same finding for a second cotangent."""
     second = Evidence(e.subject, e.k, np.random.default_rng(1), e.output) if e.x.size < FEW else None
     for guess in GUESSES:
         found = guess(e)
@@ -105,7 +107,7 @@ def detached(e: Evidence) -> Finding | None:
 
 
 def of_a_constant(e: Evidence) -> Finding | None:
-    """A gradient where the value does not move: a straight-through estimator, perhaps."""
+    """The value is constant, but the gradient is not 0: possibly a straight-through estimator."""
     if np.abs(e.right).max(initial=0.0) > 1e-9 * np.abs(e.tape).max(initial=0.0):
         return None
     return Finding(
@@ -116,38 +118,38 @@ def of_a_constant(e: Evidence) -> Finding | None:
 
 
 def unused(e: Evidence) -> Finding | None:
-    for finding in linearity("", e.gradient, e.said(times(0, e.g)), e.said(times(-2, e.g))):
+    for finding in linearity("", e.gradient, e.tape_gradient(times(0, e.g)), e.tape_gradient(times(-2, e.g))):
         finding.sentence = finding.sentence.strip()
         return finding
     return None
 
 
 def swapped(e: Evidence) -> Finding | None:
-    """Two gradients, or what comes back to two outputs, taken for each other."""
+    """Two gradients, or the cotangents of two outputs, are exchanged."""
     for other, x in enumerate(e.subject.points):
         if other == e.k or x.shape != e.x.shape:
             continue
-        theirs = e.paired(e.g, [e.push(d, other) for d in e.directions])
+        theirs = e.pair(e.g, [e.push(d, other) for d in e.directions])
         found = e.pull([np.array(g) for g in e.g])[other]
-        if e.close(e.tape, theirs) and found is not None and e.close(e.along(found), e.right):
+        if e.close(e.tape, theirs) and found is not None and e.close(e.components(found), e.right):
             return Finding(Kind.SWAPPED, f"is that of {e.subject.names[other]}, and the other way round")
     for i, j in itertools.combinations(range(len(e.g)), 2):
         if e.g[i].shape == e.g[j].shape:
             g = list(e.g)
             g[i], g[j] = g[j], g[i]
-            if e.close(e.tape, e.paired(g)):
+            if e.close(e.tape, e.pair(g)):
                 return Finding(Kind.SWAPPED, f"takes what comes back to outputs {i} and {j} for each other")
     return None
 
 
 def rearranged(e: Evidence) -> Finding | None:
-    """The right gradient, rearranged; or that of a rearranged cotangent."""
+    """The right gradient, rearranged; or the right one for a rearranged cotangent."""
     for r in rearrangements(e.x.shape):
-        if e.close(e.tape, e.paired(e.g, [e.push(r.transpose(d)) for d in e.directions])):
+        if e.close(e.tape, e.pair(e.g, [e.push(r.transpose(d)) for d in e.directions])):
             return Finding(r.kind, f"comes out {r.words}")
     if len(e.g) == 1:
         for r in rearrangements(e.g[0].shape):
-            if e.close(e.tape, e.paired([r.apply(e.g[0])])):
+            if e.close(e.tape, e.pair([r.apply(e.g[0])])):
                 return Finding(r.kind, f"is right for a cotangent {r.words}")
     return None
 
@@ -156,7 +158,7 @@ def forward(e: Evidence) -> Finding | None:
     """J g instead of Jᵀ g."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
-    if not e.close(e.tape, e.along(e.push(e.g[0])[0])):
+    if not e.close(e.tape, e.components(e.push(e.g[0])[0])):
         return None
     return Finding(
         Kind.TRANSPOSED,
@@ -165,16 +167,16 @@ def forward(e: Evidence) -> Finding | None:
 
 
 def operand(e: Evidence) -> Finding | None:
-    """The right gradient, of transposed or reversed inputs."""
-    for name, array, put in others(e):
+    """The right gradient at transposed or reversed inputs."""
+    for name, array, put in input_arrays(e):
         for r in rearrangements(array.shape):
             if r.reshaped or (r.kind is Kind.SHIFTED and array is e.x):
                 continue
             subject, points = put(np.array(r.apply(array)))
             try:
-                theirs = e.paired(e.g, [e.elsewhere(d, subject, points) for d in e.directions])
+                theirs = e.pair(e.g, [e.push_at(d, subject, points) for d in e.directions])
             except TimeoutError:
-                return None  # the function does not end there: nobody waits for the next
+                return None  # the function does not end at such inputs: do not wait for the next ones
             if e.close(e.tape, theirs):
                 return Finding(r.kind, f"is the one for {name} {r.words}")
     return None
@@ -182,13 +184,15 @@ def operand(e: Evidence) -> Finding | None:
 
 def ones_only(e: Evidence) -> Finding | None:
     ones = [np.ones_like(g) for g in e.g]
-    right = e.paired(ones)
+    right = e.pair(ones)
     several = sum(g.size for g in e.g) > 1 and np.abs(right).max() > 1e-3 * np.abs(e.right).max()
-    if not (several and e.close(e.along(e.said(ones)), right)):
+    if not (several and e.close(e.components(e.tape_gradient(ones)), right)):
         return None
     both = matrices(e)
     if both is not None and rank(both[0]) >= rank(both[1]):
-        return None  # it heeds all of what comes back, and is right for this by chance
+        told, true, _ = masks(both)
+        if not (true & ~told).any():
+            return None  # each entry uses all cotangents that it should: right for ones by chance
     return Finding(
         Kind.ONES_ONLY,
         "is right only when the same number comes back for every output, as it does under a sum",
@@ -230,6 +234,8 @@ GUESSES: Sequence[Guess] = (
     misplaced,
     inner_transposed,
     weight_transposed,
+    rows_transposed,
+    shifted_factor,
     partly_summed,
     summed_twice,
     inverted_mask,

@@ -1,9 +1,9 @@
-"""Cheap questions to a wrong gradient.
+"""Cheap tests of a guess about a wrong gradient.
 
-A guess at what went wrong says: the tape's gradient T(g) is the right one, N(g) = gᵀJ, but of a rearranged
-cotangent, or rearranged itself, or of other inputs. None of it needs the Jacobian: along a direction d both
-are one number, <T(g), d> and <g, J d>, and J d costs two runs. A guess that holds for three random directions
-is right.
+A typical guess is: the gradient T(g) of the tape is the right one, N(g) = gᵀJ, but of a rearranged cotangent,
+or rearranged itself, or at other inputs. Such a guess can be tested without the Jacobian: along a direction d
+the two gradients are two numbers, <T(g), d> and <g, J d>, and J d costs a few runs. A guess that holds for
+three random directions is right.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.bounded import bounded
 from tinygen.gradcheck.numeric import STEP, sizes
 from tinygen.gradcheck.report import Kind
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Subject
+from tinygen.gradcheck.time_limit import run_within
 
 DIRECTIONS = 3
 CLOSE = 1e-6
 LITTLE = 0.03  # an error of less, relative to the gradient, is nearly right
-FLOOR = 1e-12  # differences below that are nothing
-LIMIT = 2048  # entries: of larger arrays a sample is looked at,
-SAMPLE = 64  # as large as this
-JACOBIAN = 600  # inputs, and outputs: the two Jacobians have up to that many rows and columns
+FLOOR = 1e-12  # smaller differences count as 0
+LIMIT = 2048  # entries of an array; of a larger one only a sample is compared,
+SAMPLE = 64  # of this many entries
+JACOBIAN = 600  # rows and columns at most, if the two Jacobians are computed
 
 
 class Evidence:
-    """The gradient of a subject by its variable `k`, at one random cotangent `g` (a list, one per output); or
-    only of its output number `output`, as if there were no others.
+    """The gradient of a subject by its variable `k`, for one random cotangent `g` (a list, one per output).
+    If `output` is given, only this output is considered.
 
-    Whatever cannot be computed (the function refuses such inputs, or does not end there) is NaN, which fits
-    no guess."""
+    Numbers that cannot be computed (the function raises an error for such inputs, or does not end) are NaN,
+    and NaN fits no guess."""
 
     def __init__(self, subject: Subject, k: int, rng: np.random.Generator, output: int | None = None) -> None:
         self.subject = subject
@@ -50,17 +50,17 @@ class Evidence:
         every, self.pull_all = subject.record(subject.points)
         self.patience = 1.0 + 100 * (time.perf_counter() - start)
         self.shapes = [y.shape for y in every]
-        self.outputs = self.of_interest(every)
+        self.outputs = self.select_outputs(every)
         self.g = [weights(y.shape, rng) for y in self.outputs]
         self.directions = [weights(self.x.shape, rng) for _ in range(DIRECTIONS)]
         self.pushed = [self.push(d) for d in self.directions]
         if not all(np.isfinite(u).all() for us in self.pushed for u in us) and self.x.size <= LIMIT:
-            free = self.free()  # only some entries can be moved at all
+            free = self.movable_entries()  # the function raises an error if others are moved
             self.directions = [d * free for d in self.directions]
             self.pushed = [self.push(d) for d in self.directions]
-        self.gradient = self.said(self.g)
-        self.tape = self.along(self.gradient)
-        self.right = self.paired(self.g)
+        self.gradient = self.tape_gradient(self.g)
+        self.tape = self.components(self.gradient)
+        self.right = self.pair(self.g)
 
     def agrees(self) -> bool:
         """Whether this part of the gradient is right."""
@@ -68,13 +68,13 @@ class Evidence:
         return bool(np.isfinite(size) and np.abs(self.tape - self.right).max() <= CLOSE * size + FLOOR)
 
     def error(self) -> float:
-        """How far off the tape is, relative to the right gradient."""
+        """The error of the tape, relative to the right gradient."""
         size = float(np.abs(self.right).max())
         return float(np.abs(self.tape - self.right).max()) / size if size else float("inf")
 
     @functools.cached_property
     def nearly_right(self) -> bool:
-        """Whether the tape is off by little, for this cotangent and in the whole Jacobian."""
+        """Whether the error is small, for this cotangent and in the whole Jacobian."""
         if self.error() >= LITTLE:
             return False
         if self.jacobians is None:
@@ -82,24 +82,24 @@ class Evidence:
         said, right = self.jacobians
         return bool(np.linalg.norm(said - right) < LITTLE * np.linalg.norm(right))
 
-    def of_interest(self, outputs: Sequence[Array]) -> list[Array]:
+    def select_outputs(self, outputs: Sequence[Array]) -> list[Array]:
         return list(outputs) if self.output is None else [outputs[self.output]]
 
     def pull(self, g: Sequence[Array]) -> list[Array | None]:
-        """The gradient by each variable. A rule may write into what it gets: these are copies."""
+        """The gradient by each variable. The cotangents are copied, since a rule may write into them."""
         if self.output is None:
             return self.pull_all([np.array(x) for x in g])
         given = [np.zeros(shape) for shape in self.shapes]
         given[self.output] = np.array(g[0])
         return self.pull_all(given)
 
-    def free(self) -> Array:
-        """A mask of the entries that can be moved by themselves."""
+    def movable_entries(self) -> Array:
+        """A mask of the entries that can be moved alone without an error."""
         units = np.eye(self.x.size).reshape(-1, *self.x.shape)
         movable = [all(np.isfinite(u).all() for u in self.push(d)) for d in units]
         return np.array(movable).reshape(self.x.shape)
 
-    def said(self, g: Sequence[Array]) -> Array:
+    def tape_gradient(self, g: Sequence[Array]) -> Array:
         """T(g)."""
         try:
             found = self.pull(g)[self.k]
@@ -108,15 +108,15 @@ class Evidence:
         return np.zeros_like(self.x) if found is None else found
 
     def push(self, d: Array, k: int | None = None) -> list[Array]:
-        """J d by Richardson's rule, one array per output; optionally by variable k."""
+        """J d by Richardson's rule, one array per output; by variable `k` if it is given."""
         return self.differences(d, self.k if k is None else k, self.subject, self.subject.points)
 
-    def elsewhere(self, d: Array, subject: Subject, points: Sequence[Array]) -> list[Array]:
-        """J d at other points, or of a subject that differs in a constant. The function may not be made for
-        those: it may refuse them, or never end.
+    def push_at(self, d: Array, subject: Subject, points: Sequence[Array]) -> list[Array]:
+        """J d at other points, or of a subject with another constant. The function may raise an error at
+        these points (then the result is NaN), or never end.
 
-        Raises TimeoutError in the latter case."""
-        return bounded(lambda: self.differences(d, self.k, subject, points), self.patience)
+        Raises TimeoutError if it does not end in time."""
+        return run_within(lambda: self.differences(d, self.k, subject, points), self.patience)
 
     def differences(self, d: Array, k: int, subject: Subject, points: Sequence[Array]) -> list[Array]:
         h = STEP * float(sizes(points[k]).max(initial=0.0))
@@ -125,54 +125,55 @@ class Evidence:
             arrays = list(points)
             arrays[k] = np.asarray(points[k] + t * d)
             try:
-                return [np.array(y) for y in self.of_interest(subject.evaluate(arrays))]
+                return [np.array(y) for y in self.select_outputs(subject.evaluate(arrays))]
             except Exception:
                 return [np.full(y.shape, np.nan) for y in self.outputs]
 
         ends = [at(t) for t in (h, -h, h / 2, -h / 2)]
         return [(4 * (c - e) / h - (a - b) / (2 * h)) / 3 for a, b, c, e in zip(*ends, strict=True)]
 
-    def along(self, gradient: Array) -> Array:
+    def components(self, gradient: Array) -> Array:
         """<gradient, d> for each direction."""
         return np.array([(gradient * d).sum() for d in self.directions])
 
-    def paired(self, g: Sequence[Array], pushed: Sequence[Sequence[Array]] | None = None) -> Array:
+    def pair(self, g: Sequence[Array], pushed: Sequence[Sequence[Array]] | None = None) -> Array:
         """<g, J d> for each direction."""
         pushed = self.pushed if pushed is None else pushed
         return np.array([sum((a * b).sum() for a, b in zip(g, u, strict=True)) for u in pushed])
 
     @functools.cached_property
     def entries(self) -> tuple[Array, Array]:
-        """A mask of the entries looked at one by one (all, or a sample of many and one that is wrong), and
-        N(g) there."""
+        """A mask of the entries that are compared one by one (all; of many, a sample and a wrong one), and
+        N(g) at these entries."""
         looked = np.ones(self.x.size, bool)
         if self.x.size > LIMIT:
             looked[:] = False
             looked[np.random.default_rng(0).choice(self.x.size, SAMPLE, replace=False)] = True
-            looked[self.halved()] = True
+            looked[self.bisect_error()] = True
         right = np.zeros(self.x.size)
         for j in np.flatnonzero(looked):
             d = np.zeros(self.x.size)
             d[j] = 1.0
-            right[j] = self.paired(self.g, [self.push(d.reshape(self.x.shape))])[0]
+            right[j] = self.pair(self.g, [self.push(d.reshape(self.x.shape))])[0]
         looked &= np.isfinite(right)
         right[np.abs(right) < 1e-9 * np.abs(right[looked]).max(initial=0.0)] = 0.0
         return looked.reshape(self.x.shape), right.reshape(self.x.shape)
 
     @functools.cached_property
     def jacobians(self) -> tuple[Array, Array] | None:
-        """(outputs..., inputs...) of the tape and in truth; None where they would be too large."""
+        """The Jacobians (outputs..., inputs...) of the tape and of the function; None if they would be too
+        large."""
         if len(self.outputs) != 1 or max(self.outputs[0].size, self.x.size) > JACOBIAN:
             return None
         (y,) = self.outputs
         units = np.eye(y.size).reshape(-1, *y.shape)
-        said = np.array([self.said([u]).ravel() for u in units]).reshape(y.shape + self.x.shape)
+        said = np.array([self.tape_gradient([u]).ravel() for u in units]).reshape(y.shape + self.x.shape)
         moves = np.eye(self.x.size).reshape(-1, *self.x.shape)
         right = np.array([self.push(d)[0].ravel() for d in moves]).T.reshape(said.shape)
         return (said, right) if np.isfinite(said).all() and np.isfinite(right).all() else None
 
-    def halved(self) -> int:
-        """An entry that is wrong (a flat index), by going into the more wrong half, again and again."""
+    def bisect_error(self) -> int:
+        """A wrong entry (a flat index), by bisection: into the half with the larger error."""
         low, high = 0, self.x.size
         while high - low > 1:
             middle = (low + high) // 2
@@ -181,19 +182,19 @@ class Evidence:
                 d = np.zeros(self.x.size)
                 d[a:b] = self.directions[0].reshape(-1)[a:b]
                 d = d.reshape(self.x.shape)
-                right = self.paired(self.g, [self.push(d)])[0]
+                right = self.pair(self.g, [self.push(d)])[0]
                 errors.append(abs(float((self.gradient * d).sum() - right)))
             low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)
         return low
 
     def close(self, a: Array, b: Array) -> bool:
-        """Whether two rows of such numbers are the same, and not just both zero."""
+        """Whether two rows of such numbers are equal, and not only both zero."""
         size = max(float(np.abs(b).max()), 1e-3 * float(np.abs(self.right).max()))
         return bool(np.isfinite(a).all() and size > 0 and np.abs(a - b).max() <= CLOSE * size)
 
 
-def others(e: Evidence) -> Iterator[tuple[str, Array, Callable[[Array], tuple[Subject, list[Array]]]]]:
-    """Every array that enters: its name, itself, and how to put another in its place."""
+def input_arrays(e: Evidence) -> Iterator[tuple[str, Array, Callable[[Array], tuple[Subject, list[Array]]]]]:
+    """Every array that the function gets: its name, the array, and a function that replaces it."""
     for i, (name, x) in enumerate(zip(e.subject.names, e.subject.points, strict=True)):
 
         def put_variable(new: Array, i: int = i) -> tuple[Subject, list[Array]]:
@@ -220,7 +221,7 @@ class Rearrangement(NamedTuple):
 
 
 def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
-    """The ways in which arrays of `shape` get mixed up."""
+    """The usual ways to mix up the entries of an array of `shape`."""
     yield from transpositions(tuple(shape))
     axes = [a for a, n in enumerate(shape) if n > 1]
     groups = [(a,) for a in axes] + ([tuple(axes[-2:])] if len(axes) > 1 else [])
@@ -228,58 +229,59 @@ def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
         flip = partial(np.flip, axis=group)
         if all(shape[a] == 2 for a in group):  # of two, the reverse order is the other one
             yield Rearrangement(
-                Kind.SWAPPED, f"with the two parts along {named(group)} exchanged", flip, flip
+                Kind.SWAPPED, f"with the two parts along {axis_names(group)} exchanged", flip, flip
             )
-        yield Rearrangement(Kind.FLIPPED, f"reversed along {named(group)}", flip, flip)
-        turn = partial(turned, axes=group)
-        yield Rearrangement(Kind.FLIPPED, f"reversed around index 0 of {named(group)}", turn, turn)
+        yield Rearrangement(Kind.FLIPPED, f"reversed along {axis_names(group)}", flip, flip)
+        turn = partial(turn_around, axes=group)
+        yield Rearrangement(Kind.FLIPPED, f"reversed around index 0 of {axis_names(group)}", turn, turn)
     for group, step, around in itertools.product(groups, (1, -1, 2, -2), (False, True)):
         if not around and min(shape[a] for a in group) <= abs(step) + 1:
             continue  # that would leave nothing, or one index: an axis that was not summed
         yield Rearrangement(
             Kind.SHIFTED,
-            f"shifted by {step:+d} along {named(group)}" + " (around the end)" * around,
-            partial(shifted, step=step, axes=group, around=around),
-            partial(shifted, step=-step, axes=group, around=around),
+            f"shifted by {step:+d} along {axis_names(group)}" + " (around the end)" * around,
+            partial(shift, step=step, axes=group, around=around),
+            partial(shift, step=-step, axes=group, around=around),
         )
 
 
-def named(axes: Sequence[int]) -> str:
+def axis_names(axes: Sequence[int]) -> str:
     return f"ax{'i' if len(axes) == 1 else 'e'}s {' and '.join(map(str, axes))}"
 
 
 def transpositions(shape: tuple[int, ...]) -> Iterator[Rearrangement]:
-    """Axes in another order; where the shape would change, what a reshape instead of a transpose gives."""
+    """Axes in another order; if that would change the shape, a reshape in place of a transpose."""
     long = [a for a, n in enumerate(shape) if n > 1]
     for order in itertools.permutations(range(len(shape))) if len(shape) <= 4 else ():
         if [a for a in order if a in long] == long:
             continue  # the same in memory
         new = tuple(shape[a] for a in order)
-        words = f"with {named([a for a, b in enumerate(order) if a != b])} exchanged"
+        words = f"with {axis_names([a for a, b in enumerate(order) if a != b])} exchanged"
         yield Rearrangement(
             Kind.TRANSPOSED,
             words + " (reshaped, not transposed)" * (new != shape),
-            partial(exchanged, shape=new, order=tuple(map(int, np.argsort(order)))),
-            partial(exchanged_back, shape=shape, order=order),
+            partial(exchange_axes, shape=new, order=tuple(map(int, np.argsort(order)))),
+            partial(exchange_axes_back, shape=shape, order=order),
             new != shape,
         )
 
 
-def exchanged(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
+def exchange_axes(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
     return z.reshape(shape).transpose(order)
 
 
-def exchanged_back(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
+def exchange_axes_back(z: Array, shape: tuple[int, ...], order: tuple[int, ...]) -> Array:
     return z.transpose(order).reshape(shape)
 
 
-def turned(z: Array, axes: tuple[int, ...]) -> Array:
-    """Index i goes to -i, around the end: a signal whose Fourier transform is the conjugate."""
+def turn_around(z: Array, axes: tuple[int, ...]) -> Array:
+    """Index i becomes -i modulo the size, as if the Fourier transform were conjugated."""
     return np.roll(np.flip(z, axes), 1, axes)
 
 
-def shifted(z: Array, step: int, axes: Sequence[int], around: bool) -> Array:
-    """z moved by `step` along each of `axes`; what comes in is 0, or what left at the other end."""
+def shift(z: Array, step: int, axes: Sequence[int], around: bool) -> Array:
+    """z moved by `step` along each of `axes`. The border is filled with 0, or (`around`) from the other
+    end."""
     out = np.roll(z, [step] * len(axes), axes)
     if not around:
         for a in axes:

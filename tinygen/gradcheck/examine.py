@@ -11,11 +11,11 @@ import numpy as np
 
 from tinygen.gradcheck import one_op, structure
 from tinygen.gradcheck.analytic import agrees, is_analytic
-from tinygen.gradcheck.compare import Tape, check, located, pulled
-from tinygen.gradcheck.declared import Declared
-from tinygen.gradcheck.explain import BAD, Settings, explain, merged, to_blame
-from tinygen.gradcheck.locate import at, raised
-from tinygen.gradcheck.narrow import in_float32
+from tinygen.gradcheck.compare import Tape, check, locate_wrong_entry, record_tape
+from tinygen.gradcheck.declarations import Declarations
+from tinygen.gradcheck.explain import BAD, Settings, explain, merge_findings, to_blame
+from tinygen.gradcheck.float32 import in_float32
+from tinygen.gradcheck.locate import error_finding, with_place
 from tinygen.gradcheck.numeric import central, complex_step, entry_probes, random_probes
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_at
@@ -36,8 +36,8 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     steps = steps_at(base, base.points) if isinstance(base, Function) else []
     by_step = list(of_steps(steps, rng)) if order == 1 else []
     if order == 1 and isinstance(base, Function):
-        beside = list(unchecked(base, steps))
-        declared = Declared(settings.intended, steps)
+        beside = list(unchecked_variables(base, steps))
+        declared = Declarations(settings.intended, steps)
         if declared:
             base.stand_in = declared.stand_in(base)
         narrow = in_float32(base, steps, rng.spawn(1)[0])
@@ -49,9 +49,9 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     if not whole:
         try:
             whole += structure.of_gradients(subject, rng)
-            tape = pulled(subject, rng, order == 1, [y for step in steps for y in step.outputs])
+            tape = record_tape(subject, rng, order == 1, [y for step in steps for y in step.outputs])
         except Exception as error:
-            whole.append(raised(error, "the gradient", order=order))
+            whole.append(error_finding(error, "the gradient", order=order))
     if tape is None:
         shapes = zip(subject.names, subject.points, strict=True)
         results = [Result(name, x.shape, whole[0].verdict, order=order) for name, x in shapes]
@@ -68,7 +68,7 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     if culprit is None:
         culprit = to_blame(steps, by_step, {f.kind for f in whole})
     report.results += results
-    report.findings += merged(culprit, explained, by_step, whole)
+    report.findings += merge_findings(culprit, explained, by_step, whole)
     report.culprit = report.culprit or culprit
 
 
@@ -77,12 +77,12 @@ def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Findin
     for step in steps:
         try:
             for finding in one_op.of_step(step, rng):
-                yield at(step, finding)
+                yield with_place(step, finding)
         except Exception as error:
-            yield raised(error, f"the gradient of `{step.node.name}`", step)
+            yield error_finding(error, f"the gradient of `{step.node.name}`", step)
 
 
-def unchecked(base: Function, steps: Sequence[Step]) -> Iterator[str]:
+def unchecked_variables(base: Function, steps: Sequence[Step]) -> Iterator[str]:
     """What takes part without being checked: leaves of the tape that are no variables, arrays in objects."""
     ours = {id(v) for v in base.recorded}
     names = {id(t): path for path, t in base.held.tensors}
@@ -124,7 +124,9 @@ def numbers(
         differences = complex_step if by_complex[k] else central
         result = check(subject, tape, k, probes, settings.tolerance, differences)
         if result.verdict in BAD and not singly[k] and not any(r.verdict in BAD for r in results):
-            result.worst = located(subject, tape, k, settings.tolerance) or result.worst  # of the first only
+            result.worst = (
+                locate_wrong_entry(subject, tape, k, settings.tolerance) or result.worst
+            )  # of the first only
         result.order = order
         results.append(result)
     return results

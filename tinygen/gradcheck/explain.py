@@ -14,7 +14,6 @@ from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Function, Gradient, Subject
 
 BAD = (Verdict.WRONG, Verdict.DEAD)
-LESSER = (Kind.DTYPE, Kind.LAYOUT)  # these make no number wrong in float64, as it is here
 
 
 class Settings(NamedTuple):
@@ -34,7 +33,7 @@ def explain(
     order = 2 if isinstance(subject, Gradient) else 1
     writer = next((step for step in steps if step.mutates), None)
     if writer is not None:  # it spoils what other ops have kept: they are not to blame
-        return locate.accused(writer, []), []
+        return locate.culprit_of(writer, []), []
     culprit: Culprit | None = None
     findings: list[Finding] = []
     bad = [k for k, r in enumerate(results) if r.verdict in BAD]
@@ -46,17 +45,17 @@ def explain(
     for r in results:
         if r.verdict in (Verdict.KINK, Verdict.INCONCLUSIVE, Verdict.DOMAIN):
             step = locate.first(steps, r.verdict, rng, tolerance) if order == 1 else None
-            findings.append(undecided(r, step, steps))
+            findings.append(explain_undecided(r, step, steps))
     return culprit, findings
 
 
 def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Finding:
     """Every op is right by itself, or there is no tape to look at."""
-    cut = locate.severed(subject, k) if isinstance(subject, Function) else None
+    cut = locate.find_detachment(subject, k) if isinstance(subject, Function) else None
     return cut or diagnose(subject, k, rng, f"the gradient by {subject.names[k]}")
 
 
-def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
+def explain_undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
     """Why a variable is neither right nor wrong, and what to do."""
     place = f"{r.name} at {list(r.worst.index)}" if r.worst and r.worst.index is not None else r.name
     by = f" (`{step.node.name}`, called at {nearby(step.node.where)})" if step else ""
@@ -75,7 +74,7 @@ def undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
             why = f"`{narrow.node.name}`, called at {where}, computes in {digits(narrow)}"
         text = f"the differences themselves are off by more than the tolerance at {place}: {why}"
     finding = Finding(Kind[r.verdict.name], text, r.verdict, r.name)
-    return locate.at(step, finding) if step else finding
+    return locate.with_place(step, finding) if step else finding
 
 
 def digits(step: Step) -> str | None:
@@ -94,11 +93,11 @@ def digits(step: Step) -> str | None:
 def to_blame(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind]) -> Culprit | None:
     """The op with the first finding, where the numbers have blamed none."""
     findings = [f for f in findings if counts(f, whole)]
-    for f in sorted(findings, key=lambda f: f.kind is Kind.DTYPE):
+    for f in sorted(findings, key=lambda f: f.harmless):
         step = next((s for s in steps if (s.node.name, s.node.where) == (f.op, f.where)), None)
         if step is None:  # in float32 the function may take another way
             continue
-        return locate.accused(step, [f.variable] if f.variable else [])
+        return locate.culprit_of(step, [f.variable] if f.variable else [])
     return None
 
 
@@ -107,14 +106,14 @@ def counts(f: Finding, whole: set[Kind]) -> bool:
     return f.kind is not Kind.DOMAIN or Kind.DOMAIN in whole
 
 
-def merged(
+def merge_findings(
     culprit: Culprit | None, explained: list[Finding], by_step: Sequence[Finding], whole: Sequence[Finding]
 ) -> list[Finding]:
     """All findings, what explains most first. What an op was found to do is not said of the whole again."""
     place = (culprit.op, culprit.where) if culprit else None
     kinds = {f.kind for f in whole}
     by_step = [f for f in by_step if counts(f, kinds)]
-    causes = [f for f in by_step if (f.op, f.where) == place and f.kind not in LESSER]
+    causes = [f for f in by_step if (f.op, f.where) == place and not f.harmless]
     if causes:
         explained = [f for f in explained if f.kind not in (Kind.UNEXPLAINED, Kind.RAISES)]
     told = {(f.kind, f.op, f.where) for f in explained}

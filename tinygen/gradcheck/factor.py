@@ -1,4 +1,4 @@
-"""A gradient that is the right one times a number, and what that number may stand for."""
+"""A gradient that is the right one times a number, and possible reasons for that number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def constant_factor(e: Evidence) -> Finding | None:
 
 
 def meaning(c: float, e: Evidence) -> str:
-    """What a factor may stand for."""
+    """Possible reasons for a factor, as words to add to the sentence."""
 
     def is_(a: float) -> bool:
         return abs(c - a) <= 1e-5 * a
@@ -51,7 +51,7 @@ def meaning(c: float, e: Evidence) -> str:
         if is_(n / (n - 1)) or is_((n - 1) / n):
             guesses.append(f"{n} is {words}: n and n - 1 mixed up")
         if words.startswith("the number"):
-            continue  # nobody takes the root of that
+            continue  # a root of this number is unusual
         if is_(math.sqrt(n)):
             guesses.append(f"√{n}, and {n} is {words}: a factor 1/√{n} is missing")
         if is_(1 / math.sqrt(n)):

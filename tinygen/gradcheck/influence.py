@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.evidence import Evidence, named
+from tinygen.gradcheck.evidence import Evidence, axis_names
+from tinygen.gradcheck.places import tied_axes
 from tinygen.gradcheck.report import Finding, Kind
 
 LIMIT = 600  # of so many indices along an axis each is looked at
@@ -17,14 +18,14 @@ LIMIT = 600  # of so many indices along an axis each is looked at
 
 def not_summed(e: Evidence) -> Finding | None:
     """Only the first or the last index of some output axes counts, and for it the gradient is right."""
-    return only(e, ends(e)) if len(e.g) == 1 else None
+    return count_only(e, ends(e)) if len(e.g) == 1 else None
 
 
 def partly_summed(e: Evidence) -> Finding | None:
     """Only some indices of the output axes count, and for those the gradient is right."""
     if len(e.g) != 1 or e.g[0].shape == e.x.shape:
         return None  # with an output for each entry, what is not counted is a mask, and no sum
-    found = only(e, used(e))
+    found = count_only(e, used_slices(e))
     looked, right = e.entries
     off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
     if found and (looked & ~off & (right != 0)).any():  # a sum that is missing would be missing everywhere
@@ -37,13 +38,13 @@ Slices = Iterator[tuple[str, Array]]
 """Sets of entries of the output that may be all that counts, as masks."""
 
 
-def only(e: Evidence, slices: Slices) -> Finding | None:
+def count_only(e: Evidence, slices: Slices) -> Finding | None:
     (g,) = e.g
     for words, mask in slices:
         one, rest = [g * mask], [g * ~mask]
-        if np.abs(e.paired(rest)).max() < 1e-9 * np.abs(e.right).max():
+        if np.abs(e.pair(rest)).max() < 1e-9 * np.abs(e.right).max():
             continue  # the others do not matter
-        if not np.any(e.said(rest)) and e.close(e.along(e.said(one)), e.paired(one)):
+        if not np.any(e.tape_gradient(rest)) and e.close(e.components(e.tape_gradient(one)), e.pair(one)):
             return Finding(
                 Kind.NOT_SUMMED, f"counts only {words} of what comes back: the others have to be added"
             )
@@ -56,19 +57,21 @@ def ends(e: Evidence) -> Slices:
     long = [a for a, n in enumerate(g.shape) if n > 1]
     for count in range(1, len(long) + 1):
         for axes in itertools.combinations(long, count):
-            yield f"index 0 of {named(axes)}", np.logical_and.reduce([at[a] == 0 for a in axes])
+            yield f"index 0 of {axis_names(axes)}", np.logical_and.reduce([at[a] == 0 for a in axes])
             last = [at[a] == g.shape[a] - 1 for a in axes]
-            yield f"the last index of {named(axes)}", np.logical_and.reduce(last)
+            yield f"the last index of {axis_names(axes)}", np.logical_and.reduce(last)
 
 
-def used(e: Evidence) -> Slices:
+def used_slices(e: Evidence) -> Slices:
     """Along each axis the indices that make a difference."""
     (g,) = e.g
     everywhere = np.ones(g.shape, bool)
     texts = []
     for axis, n in enumerate(g.shape):
         at = np.indices(g.shape)[axis]
-        found = [i for i in range(n) if np.any(e.said([g * (at == i)]))] if 1 < n <= LIMIT else range(n)
+        found = (
+            [i for i in range(n) if np.any(e.tape_gradient([g * (at == i)]))] if 1 < n <= LIMIT else range(n)
+        )
         if len(found) < n:
             texts.append(
                 f"ind{'ex' if len(found) == 1 else 'ices'} {', '.join(map(str, found))} of axis {axis}"
@@ -87,11 +90,11 @@ def summed_twice(e: Evidence) -> Finding | None:
     for group in axes:
         n = math.prod(e.x.shape[a] for a in group)
         sums = [np.broadcast_to(d.sum(axis=group, keepdims=True), d.shape) for d in e.directions]
-        right = e.paired(e.g, [e.push(d) for d in sums])
+        right = e.pair(e.g, [e.push(d) for d in sums])
         for factor, words in ((1, "summed"), (n, "averaged")):
             if e.close(e.tape * factor, right):
                 return Finding(
-                    Kind.SUMMED_TWICE, f"is {words} along {named(group)}, where each entry has its own"
+                    Kind.SUMMED_TWICE, f"is {words} along {axis_names(group)}, where each entry has its own"
                 )
     return None
 
@@ -139,6 +142,8 @@ def influence(e: Evidence) -> Finding | None:
             Kind.WRONG_AXIS,
             f"sums along axis {extra[0]} of what comes back, where axis {missing[0]} is needed",
         )
+    if missing and (axes := missing_axes(said, right, told, true)):
+        return Finding(Kind.WRONG_AXIS, f"sums along too few axes: along {axis_names(axes)} as well")
     if missing and not in_a_sum(said, right, missing[2], 1e-6 * size):
         return Finding(
             Kind.MISSING_TERM,
@@ -146,6 +151,23 @@ def influence(e: Evidence) -> Finding | None:
             "for the same one it is not right either",
         )
     return (missing or extra or (0, None))[1]
+
+
+def missing_axes(said: Array, right: Array, told: Array, true: Array) -> list[int]:
+    """Axes that a sum or a mean over several axes leaves out. What it does pass on to other entries is then
+    right, or as many times too large as the mean has too few entries."""
+    shape = said.shape[: said.ndim // 2]
+    if said.shape != 2 * shape:
+        return []
+    own = np.eye(math.prod(shape), dtype=bool).reshape(said.shape)
+    ours, theirs = told & ~own, true & ~own
+    if not ours.any() or (ours & ~true).any():
+        return []
+    same, needed = (tied_axes(shape, shape, np.argwhere(z)) for z in (ours, theirs))
+    axes = [a for a, b in same if a == b and (a, b) not in needed] if set(needed) < set(same) else []
+    counts = (1, math.prod(shape[a] for a in axes))
+    ratio = said[ours] / right[ours]
+    return axes if any(np.abs(ratio - n).max() < 1e-5 * n for n in counts) else []
 
 
 def in_a_sum(said: Array, right: Array, axis: int, least: float) -> bool:
@@ -199,7 +221,11 @@ def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
     if {t, s} == {"lower", "upper"}:
         return Finding(Kind.FLIPPED, f"runs the wrong way along axis {axis}")
     for step in (1, -1):
-        if t is None and inner(told).any() and np.array_equal(inner(np.roll(true, step, 0)), inner(told)):
+        if (
+            t is None
+            and without_ends(told).any()
+            and np.array_equal(without_ends(np.roll(true, step, 0)), without_ends(told))
+        ):
             return Finding(Kind.SHIFTED, f"is shifted by {step:+d} along axis {axis}")
     return None
 
@@ -216,6 +242,6 @@ def shape_of(pairs: Array) -> str | None:
     return "full" if below + above > 0.9 * 2 * half else None
 
 
-def inner(pairs: Array) -> Array:
+def without_ends(pairs: Array) -> Array:
     """Without the ends, where a shift moves something out."""
     return pairs[1:-1]

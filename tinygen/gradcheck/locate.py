@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.gradcheck.arguments import weights
-from tinygen.gradcheck.compare import check, pulled
+from tinygen.gradcheck.compare import check, record_tape
 from tinygen.gradcheck.diagnosis import VAGUE, diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
 from tinygen.gradcheck.parts import in_parts
@@ -40,24 +40,24 @@ def culprit(
             if order == 2:
                 subject = Gradient(step, rng)
                 if not all_same(subject.record(subject.points)[0], subject.evaluate(subject.points)):
-                    return accused(step, subject.names), [replayed(step)]
+                    return culprit_of(step, subject.names), [replay_finding(step)]
             found = where(subject, step, BAD, rng, tolerance)
         except Exception as error:
-            return accused(step, subject.names), [raised(error, what, step, order)]
+            return culprit_of(step, subject.names), [error_finding(error, what, step, order)]
         if found:
             again = " (second order)" * (order - 1)
             names = [subject.names[k] for k in found]
-            findings = within(subject, step, rng, tolerance) if order == 2 else []
+            findings = contained(subject, step, rng, tolerance) if order == 2 else []
             findings = findings or [
                 diagnose(subject, k, rng, f"{what} by its {subject.names[k]}{again}") for k in found
             ]
             findings.sort(key=lambda f: VAGUE.index(f.kind) if f.kind in VAGUE else -1)
-            result = closely(subject, step, found[0], rng, tolerance)
-            return accused(step, names, result), [at(step, f) for f in findings]
+            result = compare_entries(subject, step, found[0], rng, tolerance)
+            return culprit_of(step, names, result), [with_place(step, f) for f in findings]
     return None
 
 
-def within(subject: Gradient, step: Step, rng: np.random.Generator, tolerance: float) -> list[Finding]:
+def contained(subject: Gradient, step: Step, rng: np.random.Generator, tolerance: float) -> list[Finding]:
     """What is wrong with the first wrong one of the ops that the rules of `step` are written in: its own
     gradient is asked for at the second order only."""
     for inner in steps_of(subject.on_tape(subject.points)[1]):
@@ -73,7 +73,7 @@ def where(
     subject: Subject, step: Step, verdicts: Collection[Verdict], rng: np.random.Generator, tolerance: float
 ) -> list[int]:
     """The variables of `subject`, the step or its gradient, on which the verdict is one of these."""
-    tape = pulled(subject, rng, False, step.outputs)
+    tape = record_tape(subject, rng, False, step.outputs)
     found = []
     for k in range(len(subject.points)):
         probes = random_probes(subject.points, k, DIRECTIONS, rng)
@@ -87,13 +87,15 @@ def where(
     return found
 
 
-def closely(subject: Subject, step: Step, k: int, rng: np.random.Generator, tolerance: float) -> Result:
+def compare_entries(
+    subject: Subject, step: Step, k: int, rng: np.random.Generator, tolerance: float
+) -> Result:
     """Entry by entry, for the culprit's worst; of large arguments, a few entries."""
     x = subject.points[k]
     entries = (
         range(x.size) if x.size <= ENTRIES else rng.choice(x.size, ENTRIES // 16, replace=False).tolist()
     )
-    tape = pulled(subject, rng, inside=step.outputs)
+    tape = record_tape(subject, rng, inside=step.outputs)
     return check(subject, tape, k, list(entry_probes(subject.points, k, entries)), tolerance)
 
 
@@ -102,7 +104,7 @@ def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tol
     return next((s for s in steps if where(in_parts(s), s, (verdict,), rng, tolerance)), None)
 
 
-def accused(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:
+def culprit_of(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:
     return Culprit(
         step.node.name,
         step.node.where,
@@ -112,12 +114,12 @@ def accused(step: Step, arguments: Sequence[str], result: Result | None = None) 
     )
 
 
-def at(step: Step, finding: Finding) -> Finding:
+def with_place(step: Step, finding: Finding) -> Finding:
     finding.op, finding.where = step.node.name, step.node.where
     return finding
 
 
-def raised(error: Exception, what: str, step: Step | None = None, order: int = 1) -> Finding:
+def error_finding(error: Exception, what: str, step: Step | None = None, order: int = 1) -> Finding:
     finding = Finding(Kind.RAISES, f"{what} raises {type(error).__name__}: {error}")
     if order == 2 and isinstance(error, TypeError | AttributeError | NotImplementedError):
         # What arrays can do and Tensors cannot: nothing comes out, so nothing comes out wrong.
@@ -127,11 +129,11 @@ def raised(error: Exception, what: str, step: Step | None = None, order: int = 1
             "rules have to be written in functions that Tensors answer",
             Verdict.UNSUPPORTED,
         )
-    return at(step, finding) if step else finding
+    return with_place(step, finding) if step else finding
 
 
-def replayed(step: Step) -> Finding:
-    return at(
+def replay_finding(step: Step) -> Finding:
+    return with_place(
         step,
         Finding(
             Kind.REPLAY,
@@ -144,7 +146,7 @@ def replayed(step: Step) -> Finding:
 # -- what left the tape ----------------------------------------------------------------------------
 
 
-def severed(subject: Function, k: int) -> Finding | None:
+def find_detachment(subject: Function, k: int) -> Finding | None:
     """Where something that depends on variable `k` enters as a constant: two programs, at two values of it,
     differ in a constant."""
     x = subject.points[k]
@@ -169,7 +171,7 @@ def severed(subject: Function, k: int) -> Finding | None:
                 name, place = subject.names[k], f"called at {nearby(a.node.where)}"
                 text = f"argument {a.arguments[i]} of `{a.node.name}`, {place}, depends on {name}"
                 said = f"{text}, but is a constant to the tape: {advice}"
-                return at(a, Finding(Kind.DETACHED, said, variable=name))
+                return with_place(a, Finding(Kind.DETACHED, said, variable=name))
     for i, (y, z) in enumerate(zip(here, there, strict=True)):
         if not getattr(y, "requires_grad", False) and not same(subject.values(y), subject.values(z)):
             return Finding(

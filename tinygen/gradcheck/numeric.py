@@ -55,18 +55,18 @@ def entry_probes(points: Sequence[Array], k: int, entries: Sequence[int]) -> Ite
         direction = np.zeros(x.shape)
         size, own = float(scale.flat[j]), abs(float(x.flat[j]))
         direction.reshape(-1)[j] = size
-        yield Probe(k, direction, j, size, others(1.0 / size, own / size))
+        yield Probe(k, direction, j, size, input_arrays(1.0 / size, own / size))
 
 
 def random_probes(points: Sequence[Array], k: int, n: int, rng: np.random.Generator) -> list[Probe]:
     x = points[k]
     scale = sizes(x)
     most, least = float(scale.max(initial=0.0)), float(np.abs(x[x != 0]).min(initial=np.inf))
-    times = others(1.0 / most, least / most) if most else ()
+    times = input_arrays(1.0 / most, least / most) if most else ()
     return [Probe(k, weights(x.shape, rng) * scale, None, 1.0, times) for _ in range(n)]
 
 
-def others(*ratios: float) -> tuple[float, ...]:
+def input_arrays(*ratios: float) -> tuple[float, ...]:
     """Those of other scales that are far from the first, as powers of two."""
     far = [r for r in ratios if 0 < r < np.inf and not 1 / 16 < r < 16]
     return tuple(float(np.exp2(np.floor(np.log2(r)))) for r in dict.fromkeys(far))
@@ -136,7 +136,7 @@ def finest(points: Sequence[Array], probe: Probe, times: float) -> float:
     return float((8 * EPS * np.abs(points[probe.k][moved]) / moves).max(initial=0.0))
 
 
-def carefully(phi: Phi, matrix: Array, noise: float, least: float = 0.0) -> Careful:
+def slopes_on_ladder(phi: Phi, matrix: Array, noise: float, least: float = 0.0) -> Careful:
     """Slopes on both sides at steps from 64 h to h/4096, none below `least`.
 
     The value is the central difference with the smallest bar: what rounding may do to it, and how far it is
@@ -147,14 +147,14 @@ def carefully(phi: Phi, matrix: Array, noise: float, least: float = 0.0) -> Care
     right = np.array([phi(h) - middle for h in ladder]) / steps  # (steps, outputs)
     left = np.array([middle - phi(-h) for h in ladder]) / steps
     d = (right + left) / 2 @ matrix.T  # (steps, m)
-    rounding = (noise + 4 * heard(phi, ladder[-1], middle, right[-1], left[-1], matrix)) / steps
+    rounding = (noise + 4 * curve_error(phi, ladder[-1], middle, right[-1], left[-1], matrix)) / steps
     bars = rounding.copy()
     bars[-1] += np.abs(d[-1] - d[-2]) / 4  # where φ is smooth the mistake shrinks by 16
     for i in range(len(d) - 1):
         bars[i] += np.maximum(np.abs(d[i + 1 :] - d[i]) - rounding[i + 1 :], 0.0).max(axis=0)
     bars = np.where(np.isfinite(bars), bars, np.inf)
     best, columns = bars.argmin(axis=0), np.arange(len(matrix))
-    kink, at = kinked(np.abs(right - left) @ np.abs(matrix.T), noise / steps)
+    kink, at = find_kink(np.abs(right - left) @ np.abs(matrix.T), noise / steps)
     a, b = right[at] * matrix, left[at] * matrix  # (m, outputs)
     low, high = np.minimum(a, b).sum(axis=1), np.maximum(a, b).sum(axis=1)
     return Careful(d[best, columns], bars[best, columns], kink, low, high)
@@ -168,10 +168,10 @@ def grain(subject: Subject, noise: float) -> Array:
     for k, x in enumerate(subject.points):
         if x.size:
             phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
-            if not (uneven(phi, SCALES[3]) > 100 * noise).any():
+            if not (distance_from_cubic(phi, SCALES[3]) > 100 * noise).any():
                 continue  # it is smooth here
             size = np.abs(phi(0.0))
-            table.append([np.minimum(uneven(phi, scale), 0.01 * size) for scale in SCALES])
+            table.append([np.minimum(distance_from_cubic(phi, scale), 0.01 * size) for scale in SCALES])
     if not table:
         return np.zeros(1)
     found = np.max(table, axis=0)  # (scales, outputs)
@@ -183,7 +183,7 @@ def grain(subject: Subject, noise: float) -> Array:
     return steady
 
 
-def uneven(phi: Phi, scale: float) -> Array:
+def distance_from_cubic(phi: Phi, scale: float) -> Array:
     """(outputs,) How far φ is from a cubic within `scale` of 0."""
     values = np.array([phi(t) for t in scale * SPREAD], np.float64)  # (points, outputs)
     if not np.isfinite(values).all():
@@ -193,13 +193,13 @@ def uneven(phi: Phi, scale: float) -> Array:
     return np.asarray(np.abs(values - basis @ fit).max(axis=0))
 
 
-def heard(phi: Phi, s: float, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
+def curve_error(phi: Phi, s: float, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
     """(m,) How far φ is from a curve through its values at 0 and at s on either side: rounding."""
     curves = [middle + t * s * ((right + left) + t * (right - left)) / 2 for t in INSIDE]
     return np.max([np.abs((phi(t * s) - y) @ matrix.T) for t, y in zip(INSIDE, curves, strict=True)], axis=0)
 
 
-def kinked(jump: Array, rounding: Array) -> tuple[Array, Array]:
+def find_kink(jump: Array, rounding: Array) -> tuple[Array, Array]:
     """Whether the slopes on the two sides differ by as much at fine steps as at coarser ones (where φ is
     smooth that shrinks by 1/4 at each step, where it is noise it grows by 4); the finest that tells."""
     loud = jump > 100 * rounding

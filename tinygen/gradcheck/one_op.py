@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.reach import filled
+from tinygen.gradcheck.reach import is_filled
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.structure import LAYOUTS, all_same, copies, linearity, same, times
+from tinygen.gradcheck.structure import LAYOUTS, ROWS, all_same, copies, linearity, same, times
 from tinygen.modes import no_grad
 
 
@@ -40,12 +40,18 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
 
     def pulled(cotangents: Sequence[Array]) -> list[Any]:
-        return step.raw_gradients(step.rules, step.packed(cotangents))
+        return step.raw_gradients(step.rules, step.pack(cotangents))
 
     held = copies(saved(step.rules))
     sent = copies(given)
     raw = pulled(sent)
-    yield from misfits(name, raw, step)
+    yield from shape_mismatches(name, raw, step)
+    for words, gx in zip(step.names, raw, strict=True):
+        if isinstance(gx, np.ndarray) and gx.dtype.kind in "iu" and gx.any():
+            yield Finding(
+                Kind.DTYPE,
+                f"the gradient that {name} sends to its {words} is an array of integers: fractions are lost",
+            )
     kept = copies(raw)
     if not all(same(x, y, 0) for x, y in zip(sent, given, strict=True)):
         yield Finding(
@@ -85,11 +91,19 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
     for layout, arranged in LAYOUTS.items():
         if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
-            yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when what comes back lies {layout}")
+            yield Finding(
+                Kind.LAYOUT,
+                f"the gradient of {name} changes when what comes back lies {layout}",
+                harmless=layout is not ROWS,
+            )
             break
-        rules = step.ran([arranged(x) for x in step.points])[1]
-        if not all_same(kept, copies(step.raw_gradients(rules, step.packed(copies(given))))):
-            yield Finding(Kind.LAYOUT, f"the gradient of {name} changes when its arguments lie {layout}")
+        rules = step.run_with([arranged(x) for x in step.points])[1]
+        if not all_same(kept, copies(step.raw_gradients(rules, step.pack(copies(given))))):
+            yield Finding(
+                Kind.LAYOUT,
+                f"the gradient of {name} changes when its arguments lie {layout}",
+                harmless=layout is not ROWS,
+            )
             break
 
 
@@ -98,37 +112,37 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
     leaves behind."""
 
     def gradients(rules: Sequence[Any]) -> list[Any]:
-        return copies(step.raw_gradients(rules, step.packed(copies(given))))
+        return copies(step.raw_gradients(rules, step.pack(copies(given))))
 
-    def ran(arrays: Sequence[Array]) -> Sequence[Any]:
-        return step.ran(arrays)[1]
+    def run_with(arrays: Sequence[Array]) -> Sequence[Any]:
+        return step.run_with(arrays)[1]
 
     moved = [np.asarray(x + 1e-3 * weights(x.shape, np.random.default_rng(0))) for x in step.points]
-    rules = ran(step.points)
+    rules = run_with(step.points)
     try:
-        ran(moved)  # a call in between, as an op has that is used twice
+        run_with(moved)  # a call in between, as an op has that is used twice
     except Exception:
         return None
     if not all_same(kept, gradients(rules)):
         return Finding(
-            Kind.NONDETERMINISTIC,
+            Kind.ALIASED,
             f"the rules of {name} read what the latest call has left behind: when the op is used twice, the "
             "gradient of the first use is wrong. Keep what they need in a closure",
         )
-    if not all_same(kept, gradients(ran(step.points))):
+    if not all_same(kept, gradients(run_with(step.points))):
         return Finding(
-            Kind.NONDETERMINISTIC,
+            Kind.ALIASED,
             f"the gradient of {name} depends on what an earlier call has left behind (a stale cache?): at "
             "the same inputs it is another one. Keep what the rules need in a closure",
         )
     if len(step.rules) > 1 and len(step.wanted) > 1:
         for place, i in reversed(list(enumerate(step.wanted))):
-            rules = ran(step.points)
+            rules = run_with(step.points)
             alone = rules[i]
             words = f"the rule of {name} for its {step.names[place]}"
             try:
                 with no_grad():
-                    found = alone(step.packed(copies(given)))
+                    found = alone(step.pack(copies(given)))
             except Exception as error:
                 return Finding(
                     Kind.RAISES,
@@ -147,11 +161,11 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
 def saved(rules: Sequence[Any]) -> list[Array]:
     """The arrays that the rules have closed over."""
     cells = [c for rule in rules for c in getattr(rule, "__closure__", None) or ()]
-    inside = [c.cell_contents for c in cells if filled(c)]
+    inside = [c.cell_contents for c in cells if is_filled(c)]
     return [x for x in inside if isinstance(x, np.ndarray)]
 
 
-def misfits(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
+def shape_mismatches(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
     """Gradients whose shape is neither that of their argument nor one that it was broadcast to."""
     for words, gx, x in zip(step.names, raw, step.points, strict=True):
         shape = np.shape(gx)
@@ -177,7 +191,7 @@ def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
     (ours,) = wanted
     values = step.raw if type(step.raw) is tuple else (step.raw,)
     given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
-    sent = zip(step.names, step.raw_gradients(step.rules, step.packed(given)), strict=True)
+    sent = zip(step.names, step.raw_gradients(step.rules, step.pack(given)), strict=True)
     off = [("its value", y.dtype) for y in values if hasattr(y, "dtype") and y.dtype.kind in "fc"]
     off += [(f"the gradient by its {words}", x.dtype) for words, x in sent if isinstance(x, np.ndarray)]
     off = [(words, dtype) for words, dtype in off if precision(dtype) != ours]

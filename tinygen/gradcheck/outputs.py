@@ -13,14 +13,14 @@ import numpy as np
 from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.evidence import Evidence
 from tinygen.gradcheck.paths import matrices
-from tinygen.gradcheck.places import there
+from tinygen.gradcheck.places import masks
 from tinygen.gradcheck.report import Finding, Kind
 
 CLOSE = 1e-6
 
 
 def weighted_otherwise(e: Evidence) -> Finding | None:
-    """Each output, or each entry, has the right numbers times one of its own."""
+    """Each output, or each entry, has the right numbers times a weight of its own."""
     both = matrices(e)
     if both is None:
         return None
@@ -32,7 +32,7 @@ def weighted_otherwise(e: Evidence) -> Finding | None:
         if factors is None:
             continue
         wrong = np.abs(factors - 1) > CLOSE
-        if not there(both)[2].any(axis=0).all() and 2 * wrong.sum() <= (b != 0).any(axis=1).sum():
+        if not masks(both)[2].any(axis=0).all() and 2 * wrong.sum() <= (b != 0).any(axis=1).sum():
             where = (
                 ", ".join(named_places(wrong.reshape(shape))) or f"{int(wrong.sum())} of {wrong.size} places"
             )
@@ -54,9 +54,9 @@ def weighted_otherwise(e: Evidence) -> Finding | None:
 
 
 def multiples(said: Array, right: Array) -> Array | None:
-    """The factor of each row by which the tape's is the right one (1 where both are 0). None if there are no
-    such factors, or if few of the wrong rows have two numbers or more."""
-    told, true, off = there((said, right))
+    """The factor between the tape's row and the right one, for each row (1 if both are 0). None if there are
+    no such factors, or if at most half of the wrong rows have two numbers or more."""
+    told, true, off = masks((said, right))
     sizes = (right * right).sum(axis=1)
     if (told.any(axis=1) & (sizes == 0)).any():
         return None
@@ -68,7 +68,7 @@ def multiples(said: Array, right: Array) -> Array | None:
 
 
 def named_places(wrong: Array) -> Iterator[str]:
-    """Along each axis the indices that are wrong, where not all are."""
+    """The wrong indices along each axis, if not all are wrong."""
     for axis, n in enumerate(wrong.shape):
         found = np.flatnonzero(wrong.any(axis=tuple(a for a in range(wrong.ndim) if a != axis)))
         if len(found) < n:
@@ -76,11 +76,11 @@ def named_places(wrong: Array) -> Iterator[str]:
 
 
 def some_outputs(e: Evidence) -> Finding | None:
-    """Right for what comes back at most of the outputs, and wrong at some, in whatever way."""
+    """Right for the cotangents of most outputs, and wrong for a few."""
     both = matrices(e)
     if both is None or len(both[0]) < 3:
         return None
-    told, true, off = there(both)
+    told, true, off = masks(both)
     wrong, telling = off.any(axis=1), (told | true).any(axis=1)
     if not 0 < 3 * wrong.sum() <= telling.sum() or 2 * off.any(axis=0).sum() <= e.x.size:
         return None

@@ -26,7 +26,7 @@ def parts(x: Any) -> list[Array]:
     return [np.array(x.real), np.array(x.imag)] if x.dtype.kind == "c" else [x]
 
 
-def joined(arrays: Sequence[Array], like: Sequence[Array]) -> list[Array]:
+def join_parts(arrays: Sequence[Array], like: Sequence[Array]) -> list[Array]:
     """Parts put together again, in the dtypes of `like`."""
     rest = iter(arrays)
     return [np.asarray(next(rest) + 1j * next(rest)) if x.dtype.kind == "c" else next(rest) for x in like]
@@ -43,13 +43,13 @@ class RealParts:
         self.points = [p for x in step.points for p in parts(x)]
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
-        return [p for y in self.step.evaluate(joined(arrays, self.step.points)) for p in parts(y)]
+        return [p for y in self.step.evaluate(join_parts(arrays, self.step.points)) for p in parts(y)]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        outputs, pull = self.step.record(joined(arrays, self.step.points))
+        outputs, pull = self.step.record(join_parts(arrays, self.step.points))
 
         def pulled(cotangents: Sequence[Array]) -> list[Array | None]:
-            found = pull([np.conj(g) for g in joined(cotangents, outputs)])  # rules pass on conjugates
+            found = pull([np.conj(g) for g in join_parts(cotangents, outputs)])  # rules pass on conjugates
             return [p for d in found for p in parts(np.conj(np.asarray(d)))]
 
         return [p for y in outputs for p in parts(y)], pulled

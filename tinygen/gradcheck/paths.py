@@ -13,8 +13,8 @@ from fractions import Fraction
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.evidence import Evidence, others
-from tinygen.gradcheck.places import there
+from tinygen.gradcheck.evidence import Evidence, input_arrays
+from tinygen.gradcheck.places import masks
 from tinygen.gradcheck.report import Finding, Kind
 
 ZERO = 1e-6  # a singular value of that size, relative to the largest, is none
@@ -30,19 +30,19 @@ def matrices(e: Evidence) -> tuple[Array, Array] | None:
 
 
 def cut_path(e: Evidence) -> Finding | None:
-    """The tape's weights are the right ones, or 0 where the true ones are not. Where two paths meet a weight
-    may be wrong."""
+    """The weights of the tape are right, or 0 where the true ones are not. Where two paths meet, a weight may
+    be wrong."""
     both = matrices(e)
     if both is None:
         return None
     _, right = both
-    told, true, off = there(both)
+    told, true, off = masks(both)
     lost, changed = true & ~told, true & told & off
     if not lost.any() or (told & ~true).any() or changed.sum() > min(lost.sum(), (told & ~off).sum() / 2):
         return None
     wrong = off.any(axis=0)
     if told[:, wrong].any(axis=0).mean() <= 0.5:
-        return None  # most of these entries get nothing: they are left out, and no path
+        return None  # most of these entries get no gradient at all: entries are left out, not a path
     some = np.where(true, right, np.nan)[:, wrong]
     alike = np.nanmax(some, axis=0) - np.nanmin(some, axis=0) <= ZERO * np.nanmax(np.abs(some), axis=0)
     if not changed.any() and alike.all():
@@ -59,8 +59,8 @@ def cut_path(e: Evidence) -> Finding | None:
 
 
 def bottleneck(e: Evidence) -> Finding | None:
-    """What is missing passes through few numbers: a statistic (a mean, a norm) is taken for a constant. Then
-    the missing part of the Jacobian falls into blocks of low rank: 1 for each such number."""
+    """The rule treats a statistic (a mean, a norm) as a constant. The missing part passes through few
+    numbers, so it consists of blocks of low rank: 1 for each number."""
     both = matrices(e)
     if both is None:
         return None
@@ -80,15 +80,15 @@ def bottleneck(e: Evidence) -> Finding | None:
 
 
 def lost_rank(e: Evidence) -> Finding | None:
-    """The tape's Jacobian has a smaller rank than the true one, or a larger one: then something is missing
-    that no factor and no other order can put right."""
+    """The Jacobian of the tape has a smaller or a larger rank than the true one. A factor or another order of
+    the numbers would not change the rank, so a term is missing."""
     both = matrices(e)
     if both is None:
         return None
-    told, true, _ = there(both)
+    told, true, _ = masks(both)
     for axis in (0, 1):
         if not np.array_equal(told.any(axis=axis), true.any(axis=axis)):
-            return None  # whole entries or outputs are left out, or should be
+            return None  # entries or outputs are left out as a whole, or should be
     ours, theirs = (rank(z) for z in both)
     if ours < theirs:
         return Finding(
@@ -105,50 +105,82 @@ def lost_rank(e: Evidence) -> Finding | None:
 
 
 def missing_mask(e: Evidence) -> Finding | None:
-    """The tape's weights are right where the true ones are not 0, and not 0 where those are."""
+    """The weights of the tape are right (except for a common factor) where the true ones are not 0; but some
+    are not 0 where the true ones are 0."""
     both = matrices(e)
     if both is None:
         return None
-    told, true, off = there(both)
-    extra = told & ~true
-    if not extra.any() or (off & ~extra).any():
+    told, true, _ = masks(both)
+    extra, common = told & ~true, told & true
+    if not extra.any() or (true & ~told).any():
         return None
+    ratios = both[0][common] / both[1][common]
+    if np.ptp(ratios) > ZERO * np.abs(ratios).max():
+        return None
+    times = "" if abs(ratios[0] - 1) < ZERO else f" but for a factor {ratios[0]:.4g}"
     return Finding(
         Kind.UNMASKED,
-        f"is right, but also counts {int(extra.sum())} pairs of an entry and an output that does not depend "
-        "on it: is a mask missing?",
+        f"is right{times}, but also counts {int(extra.sum())} pairs of an entry and an output that does not "
+        "depend on it: is a mask missing?",
     )
 
 
 def through_matrix(e: Evidence) -> Finding | None:
-    """What is missing goes through a matrix that is an argument: along the last axis it is s * w or s * w.T,
-    where s is not known (what comes back times a slope, say)."""
+    """The missing term goes through a matrix w that is an argument: along the last axis it is s * w or s *
+    w.T, with an unknown s (the cotangent times a slope, for example)."""
     both = matrices(e)
     if both is None or not e.x.ndim or not e.outputs[0].ndim:
         return None
     n, m = e.x.shape[-1], e.outputs[0].shape[-1]
-    missed = (both[1] - both[0]).reshape(e.outputs[0].size // m, m, e.x.size // n, n)
-    for name, w, _ in others(e):
+    said, right = (z.reshape(e.outputs[0].size // m, m, e.x.size // n, n) for z in both)
+    missed = right - said
+    for name, w, _ in input_arrays(e):
         for p, words in ((w, name), (w.T, f"{name} transposed")):
             if w.ndim != 2 or w is e.x or p.shape != (m, n) or min(m, n) < 2:
                 continue
-            sizes = np.maximum((p * p).sum(axis=1), 1e-300)
-            s = np.einsum("ajbi,ji->ajb", missed, p) / sizes[:, None]
-            if np.abs(s[..., None] * p[:, None] - missed).max() <= ZERO * np.abs(missed).max():
+            if goes_through(missed, p) and not goes_through(said, p):
                 return Finding(Kind.MISSING_TERM, f"lacks a term: what goes through {words}")
     return None
 
 
+def rows_transposed(e: Evidence) -> Finding | None:
+    """A matrix that mixes the rows of the input (the edges of a graph, for example) is transposed. A slope
+    after it may be 0 for some rows of the output."""
+    both = matrices(e)
+    if both is None or e.x.ndim < 2 or e.outputs[0].ndim < 2:
+        return None
+    n, m = e.x.shape[-1], e.outputs[0].shape[-1]
+    rows = e.x.size // n
+    if e.outputs[0].size // m != rows or rows < 3:
+        return None
+    said, right = (z.reshape(rows, m, rows, n).transpose(1, 3, 0, 2) for z in both)
+    least = ZERO * np.abs(right).max()
+    active = (np.abs(right) > least).any(axis=3)  # (m, n, rows)
+    seen = active[..., :, None] & active[..., None, :]
+    turned = right.swapaxes(2, 3)
+    if not (np.abs(said - right)[seen] > least).any() or (np.abs(said - turned)[seen] > least).any():
+        return None
+    return Finding(Kind.TRANSPOSED, "mixes rows by a matrix that should be transposed")
+
+
+def goes_through(jacobian: Array, p: Array) -> bool:
+    """Whether a Jacobian (rows, m, rows, n) is s (rows, m, rows, 1) times p (m, n)."""
+    sizes = np.maximum((p * p).sum(axis=1), 1e-300)
+    s = np.einsum("ajbi,ji->ajb", jacobian, p) / sizes[:, None]
+    return bool(np.abs(s[..., None] * p[:, None] - jacobian).max() <= ZERO * np.abs(jacobian).max())
+
+
 def one_of_several_uses(e: Evidence) -> Finding | None:
-    """Of a product in which the input is used q times the tape counts p uses: along the input itself its
-    gradient is p/q of the right one (Euler's rule for homogeneous functions), whatever comes back."""
+    """The input is used q times in a product, and the rule counts p of these uses. Then for every cotangent
+    the tape's slope along the input itself is p/q of the right one (Euler's theorem on homogeneous
+    functions)."""
     rng = np.random.default_rng(0)
     (moved,) = [e.push(e.x)]
     ratios = []
     for _ in range(3):
         g = [weights(y.shape, rng) for y in e.outputs]
         right = sum(float((a * b).sum()) for a, b in zip(g, moved, strict=True))
-        ratios.append(float((e.said(g) * e.x).sum()) / right if right else np.nan)
+        ratios.append(float((e.tape_gradient(g) * e.x).sum()) / right if right else np.nan)
     ratio = ratios[0]
     if not np.isfinite(ratios).all() or np.ptp(ratios) > ZERO or not 0 < ratio < 1 - ZERO:
         return None
@@ -162,7 +194,7 @@ def one_of_several_uses(e: Evidence) -> Finding | None:
 
 
 def parts(pairs: Array) -> list[tuple[Array, Array]]:
-    """The rows and columns of each block of a matrix, however these are mixed."""
+    """The rows and columns of each connected block of a matrix."""
     there = np.abs(pairs) > 1e-6 * np.abs(pairs).max(initial=0.0)
     left, found = there.any(axis=1), []
     while left.any():

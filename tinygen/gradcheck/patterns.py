@@ -1,6 +1,6 @@
-"""Where a gradient that is wrong at some entries only is wrong: above the diagonal, at one end, for x < 0 ...
+"""The place of a mistake that concerns some entries only: above the diagonal, at one end, for x < 0, ...
 
-A pattern is named only when it fits exactly: wrong there and nowhere else.
+A place is named only if it fits exactly: the gradient is wrong there and right everywhere else.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.evidence import Evidence
 from tinygen.gradcheck.report import Finding, Kind
 
-RARE = 500  # a threshold among the entries is a pattern if it comes by chance less often than one in so many,
-LIKELY = 60  # and where nothing else explains them, one in so many
+RARE = 500  # a threshold among the entries counts if its probability by chance is at most 1 / RARE,
+LIKELY = 60  # or 1 / LIKELY if nothing else explains the mistake
 
 Place = tuple[str, Array]
-"""A set of entries that has a name, as a mask."""
+"""A set of entries: its name and its mask."""
 
 
 def clearly_partial(e: Evidence) -> Finding | None:
-    """Wrong at some entries and right at the others, in a pattern that hardly comes by chance."""
-    return partly(e, clear_places)
+    """Wrong at some entries and right at the others, in a place that is unlikely by chance."""
+    return wrong_at_places(e, clear_places)
 
 
 def partial(e: Evidence) -> Finding | None:
     """Wrong at some entries and right at the others."""
-    return partly(e, all_places)
+    return wrong_at_places(e, all_places)
 
 
 def of_extremes(e: Evidence) -> Finding | None:
-    """Wrong at the largest of a row, or at the smallest, because all of the row depends on those."""
+    """Wrong at the largest or the smallest entry of each row, since the whole row depends on that entry."""
     if e.jacobians is None:
         return None
     said, right = (z.reshape(-1, *e.x.shape) for z in e.jacobians)
@@ -40,7 +40,7 @@ def of_extremes(e: Evidence) -> Finding | None:
     off = (np.abs(said - right) > least).any(axis=0)
     lost = (np.abs(said) <= least) & (np.abs(right) > least)
     if e.outputs[0].shape == e.x.shape:
-        lost &= ~np.eye(e.x.size, dtype=bool).reshape(lost.shape)  # what passes to others, that is
+        lost &= ~np.eye(e.x.size, dtype=bool).reshape(lost.shape)  # keep only the weights of other entries
     if off.all() or not lost.any() or not (np.abs(right) > least).any(axis=0)[~off].any():
         return None
     for axis in range(e.x.ndim) if off.ndim else ():
@@ -53,7 +53,10 @@ def of_extremes(e: Evidence) -> Finding | None:
             ("the smallest", smallest),
             ("the largest and the smallest", largest | smallest),
         ):
-            if np.array_equal(mask, off):
+            by_chance = math.comb(n := e.x.shape[axis], min(int(mask.sum(axis=axis).max()), n)) ** (
+                e.x.size // n
+            )
+            if np.array_equal(mask, off) and by_chance >= LIKELY:
                 return Finding(
                     Kind.MISSING_TERM,
                     f"lacks at {words} along axis {axis} what passes through them to the others: is a "
@@ -62,26 +65,28 @@ def of_extremes(e: Evidence) -> Finding | None:
     return None
 
 
-def partly(e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Place]]) -> Finding | None:
+def wrong_at_places(
+    e: Evidence, places: Callable[[Evidence, Array, Array], Iterator[Place]]
+) -> Finding | None:
     looked, right = e.entries
     size = np.abs(right).max()
     off = looked & (np.abs(e.gradient - right) > 1e-6 * size)
-    telling = looked & (off | (np.abs(right) > 1e-6 * size))  # elsewhere both are 0, which fits anything
+    telling = looked & (off | (np.abs(right) > 1e-6 * size))  # other entries are 0 in both and fit any place
     if not off.any() or off[telling].all():
         return None
     named = (words for words, mask in places(e, off, telling) if (mask == off)[telling].all())
     where = next(named, None)
     if where is None and (places is clear_places or off[telling].mean() > 0.9 or e.nearly_right):
-        return None  # nearly right, and right at some entries by chance
+        return None  # nearly right, so right at some entries by chance
     ratio = (e.gradient / right)[off & (np.abs(right) > 1e-6 * size)]
     alike = bool(ratio.size) and np.ptp(ratio) < 1e-5 * np.abs(ratio).max()
     untouched = not np.any(e.gradient[off] * right[off])
     split = where is not None and " some number " in where
     errors = np.abs(e.gradient - right)[off]
     if split and errors.min() < 1e-3 * errors.max():
-        return None  # an error that grows with the input has no threshold
+        return None  # the error grows with the input: there is no threshold
     if places is all_places and off[telling].mean() > 0.5 and not (alike or untouched or split):
-        return None  # right at a few entries, where the mistake does not come: it may be any
+        return None  # right at a few entries only: that says little about the mistake
     counted = f"{int(off.sum())} of {int(looked.sum())} entries"
     what = f"is wrong at {counted}" + (" looked at" if looked.sum() < off.size else " only")
     what += f", {where}" if where else f", one of them {np.argwhere(off)[0].tolist()}"
@@ -115,7 +120,7 @@ def all_places(e: Evidence, off: Array, telling: Array) -> Iterator[Place]:
 def clear_places(e: Evidence, off: Array, telling: Array, rare: int = RARE) -> Iterator[Place]:
     if off.sum() == 1:
         yield f"at {np.argwhere(off)[0].tolist()}", off
-    yield from repeated(e, off)
+    yield from repeated_rows(e, off)
     if off.ndim >= 2:
         i, j = np.indices(off.shape)[-2:]
         diagonal = "the diagonal of the last two axes"
@@ -133,12 +138,12 @@ def clear_places(e: Evidence, off: Array, telling: Array, rare: int = RARE) -> I
 
 
 def sides(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterator[Place]:
-    """Where x is on one side of some number."""
+    """The entries where x is on one side of a threshold."""
     yield f"where {name} is negative", x < 0
     yield f"where {name} is positive", x > 0
     yield f"where {name} is 0", x == 0
     if math.comb(wrong.size + right.size, right.size) < rare:
-        return  # of a few numbers, some are always the largest
+        return  # too few entries: a threshold may fit by chance
     if wrong.min() > right.max():
         yield (
             f"where {name} is above some number from {right.max():.3g} to {wrong.min():.3g}",
@@ -151,8 +156,8 @@ def sides(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterato
         )
 
 
-def repeated(e: Evidence, off: Array) -> Iterator[Place]:
-    """Where integer indices, along the first axis, come more than once."""
+def repeated_rows(e: Evidence, off: Array) -> Iterator[Place]:
+    """The entries along the first axis whose index occurs more than once in an integer argument."""
     for ids in getattr(e.subject, "integers", []) if off.ndim else ():
         counts = np.bincount(ids[(ids >= 0) & (ids < off.shape[0])].ravel(), minlength=off.shape[0])
         rows = (counts > 1).reshape(-1, *[1] * (off.ndim - 1))

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.evidence import Evidence, named, others, transpositions
+from tinygen.gradcheck.evidence import Evidence, axis_names, input_arrays, transpositions
 from tinygen.gradcheck.report import Finding, Kind
 
 CLOSE = 1e-6
 DIGITS = 5  # factors at most into which the sizes of a shape are split: they have 120 orders
 
 
-def there(both: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+def masks(both: tuple[Array, Array]) -> tuple[Array, Array, Array]:
     """Masks: where the tape's is not zero, where the true one is not, and where they differ."""
     said, right = both
     least = CLOSE * float(np.abs(right).max(initial=0.0))
@@ -31,12 +31,12 @@ def wrong_axis(e: Evidence) -> Finding | None:
     tape, where another index is, as after a sum without keepdims of a square array."""
     if e.jacobians is None:
         return None
-    told, true, off = there(e.jacobians)
+    told, true, off = masks(e.jacobians)
     extra, missing = np.argwhere(told & ~true), np.argwhere(true & off)
     if min(len(extra), len(missing)) < 3:
         return None
     shapes, n = (e.outputs[0].shape, e.x.shape), e.outputs[0].ndim
-    heeded, needed = tied(*shapes, extra), tied(*shapes, missing)
+    heeded, needed = tied_axes(*shapes, extra), tied_axes(*shapes, missing)
     wrong, right = [p for p in heeded if p not in needed], [p for p in needed if p not in heeded]
     if not wrong or not right:
         return None
@@ -58,7 +58,7 @@ def factor_along_the_wrong_axis(e: Evidence) -> Finding | None:
     if e.jacobians is None or e.outputs[0].shape != e.x.shape or e.x.ndim < 2:
         return None
     said, right = (z.reshape(e.x.size, e.x.size) for z in e.jacobians)
-    told, true, _ = there((said, right))
+    told, true, _ = masks((said, right))
     if (told | true)[~np.eye(e.x.size, dtype=bool)].any():
         return None
     mine, theirs = np.diag(said).reshape(e.x.shape), np.diag(right).reshape(e.x.shape)
@@ -77,10 +77,10 @@ def tied_otherwise(e: Evidence) -> Finding | None:
     x @ x, the gradient by the right factor is missing."""
     if e.jacobians is None:
         return None
-    told, true, off = there(e.jacobians)
+    told, true, off = masks(e.jacobians)
     if not told.any() or (told & ~true).any():
         return None
-    ours, missing = (tied(e.outputs[0].shape, e.x.shape, np.argwhere(m)) for m in (told, true & off))
+    ours, missing = (tied_axes(e.outputs[0].shape, e.x.shape, np.argwhere(m)) for m in (told, true & off))
     if not [p for p in missing if p not in ours] or not [p for p in ours if p not in missing]:
         return None
     return Finding(
@@ -98,11 +98,11 @@ def wrong_grouping(e: Evidence) -> Finding | None:
     y, x = ([p for n in shape for p in primes(n)] for shape in (e.outputs[0].shape, e.x.shape))
     if len(y) + len(x) > 2 * DIGITS:
         return None
-    told, true, off = (z.reshape(*y, *x) for z in there(e.jacobians))
+    told, true, off = (z.reshape(*y, *x) for z in masks(e.jacobians))
     extra, missing = np.argwhere(told & ~true), np.argwhere(true & off)
     if min(len(extra), len(missing)) < 10:
         return None
-    heeded, needed = tied(y, x, extra), tied(y, x, missing)
+    heeded, needed = tied_axes(y, x, extra), tied_axes(y, x, missing)
     wrong, right = [p for p in heeded if p not in needed], [p for p in needed if p not in heeded]
     if not wrong or not right:
         return None
@@ -113,7 +113,7 @@ def wrong_grouping(e: Evidence) -> Finding | None:
     )
 
 
-def tied(y: Sequence[int], x: Sequence[int], places: Array) -> list[tuple[int, int]]:
+def tied_axes(y: Sequence[int], x: Sequence[int], places: Array) -> list[tuple[int, int]]:
     """The pairs of axes, of the output and of the input, along which the index is the same in all places."""
     pairs = [(a, b) for a in range(len(y)) for b in range(len(x)) if y[a] == x[b] > 1]
     return [(a, b) for a, b in pairs if (places[:, a] == places[:, len(y) + b]).all()]
@@ -128,17 +128,17 @@ def inner_transposed(e: Evidence) -> Finding | None:
     if list(e.outputs[0].shape[: e.x.ndim - 1]) != [*lead, n]:
         return None
     said, right = (z.reshape(*lead, n, -1, *lead, n, m) for z in e.jacobians)
-    for name, q, _ in others(e):
+    for name, q, _ in input_arrays(e):
         if q.shape != e.x.shape or name == e.name:
             continue
         blocks = [((*i, ..., *i, slice(None), slice(None)), q[i]) for i in np.ndindex(*lead)]
         for a, b in ((said, right), (right, said)):
-            if all(crossed(a[block], b[block], part) for block, part in blocks):
+            if all(is_crossed(a[block], b[block], part) for block, part in blocks):
                 return Finding(Kind.TRANSPOSED, f"multiplies {name} by a matrix that should be transposed")
     return None
 
 
-def crossed(a: Array, b: Array, q: Array) -> bool:
+def is_crossed(a: Array, b: Array, q: Array) -> bool:
     """Whether a(g) = s(g).T @ q and b(g) = s(g) @ q for a matrix s whose rows come of the same rows of g.
     Both are (rows, columns, *q.shape)."""
     sizes = (q * q).sum(axis=1)
@@ -159,7 +159,7 @@ def weight_transposed(e: Evidence) -> Finding | None:
         return None
     rows = np.arange(e.x.size // n)
     said, right = (z.reshape(len(rows), n, len(rows), n)[rows, :, rows] for z in e.jacobians)
-    for name, w, _ in others(e):
+    for name, w, _ in input_arrays(e):
         if w.shape != (n, n):
             continue
         for p in (w, w.T):
@@ -185,18 +185,18 @@ def shifted_inside(e: Evidence) -> Finding | None:
         for group, step in itertools.product(groups, (1, -1, 2, -2)):
             if min(right.shape[a] for a in group) < abs(step) + 2:
                 continue
-            here, before = (cut(right.ndim, group, s) for s in (step, -step))
+            here, before = (without_border(right.ndim, group, s) for s in (step, -step))
             part = said[here]
             if np.abs(part - right[before]).max() > least or np.abs(part - right[here]).max() <= least:
                 continue
-            where = named([a - first for a in group])
+            where = axis_names([a - first for a in group])
             return Finding(
                 Kind.SHIFTED, f"{words[1:]} shifted by {step:+d} along {where}, but for its border"
             )
     return None
 
 
-def cut(ndim: int, axes: Sequence[int], step: int) -> tuple[slice, ...]:
+def without_border(ndim: int, axes: Sequence[int], step: int) -> tuple[slice, ...]:
     """What is left, of an array moved by `step` along each of the axes, of what was in it before."""
     part = slice(step, None) if step > 0 else slice(None, step)
     return tuple(part if a in axes else slice(None) for a in range(ndim))
@@ -209,16 +209,19 @@ def misplaced(e: Evidence) -> Finding | None:
     rows, columns = e.outputs[0].size, e.x.size
     said, right = (z.reshape(rows, columns) for z in e.jacobians)
     for a, b, words in ((said, right, "sends each output's"), (said.T, right.T, "gives each entry its")):
-        if not reordered(a, b):
+        if not is_reordered(a, b):
             continue
-        told, true, off = there((a, b))
+        told, true, off = masks((a, b))
         if a is not said and 2 * told.any(axis=0).sum() < true.any(axis=0).sum():
             continue  # few outputs are heeded at all
         wrong = off.any(axis=1)
         if not np.array_equal(told[wrong], true[wrong]):
             if any(np.allclose(said, z, 0, CLOSE * np.abs(right).max()) for z in in_other_orders(e, right)):
                 return Finding(Kind.TRANSPOSED, "is that of axes that are exchanged, as a reshape does")
-            return Finding(Kind.SHIFTED, f"{words} right numbers, but to the wrong places")
+            kind = (
+                Kind.SHIFTED if of_one_offset(told & ~true, true & ~told, e, a is said) else Kind.UNEXPLAINED
+            )
+            return Finding(kind, f"{words} right numbers, but to the wrong places")
         backwards = [(x[m], y[m][::-1]) for x, y, m in zip(a[wrong], b[wrong], true[wrong], strict=True)]
         if any(len(x) > 2 for x, _ in backwards) and all(same(x, y) for x, y in backwards):
             return Finding(Kind.FLIPPED, "has its numbers in the reverse order")
@@ -226,26 +229,39 @@ def misplaced(e: Evidence) -> Finding | None:
     return None
 
 
+def of_one_offset(extra: Array, missing: Array, e: Evidence, by_output: bool) -> bool:
+    """Whether in each row one number is at the wrong place, always as far from the right one."""
+    shape = e.x.shape if by_output else e.outputs[0].shape
+    offsets = set()
+    for here, there in zip(extra, missing, strict=True):
+        if here.sum() != there.sum() or here.sum() > 1:
+            return False
+        if here.any():
+            ends = [np.array(np.unravel_index(int(z.argmax()), shape)) for z in (here, there)]
+            offsets.add(tuple(((ends[0] - ends[1]) % np.array(shape)).tolist()))
+    return len(offsets) == 1
+
+
 def same(x: Array, y: Array) -> bool:
     return bool(np.abs(x - y).max(initial=0.0) <= CLOSE * np.abs(y).max(initial=0.0))
 
 
-def reordered(said: Array, right: Array) -> bool:
+def is_reordered(said: Array, right: Array) -> bool:
     """Whether most of the rows that are wrong have the right numbers in another order, and the others, which
     a border may cut, some of them only."""
-    told, true, off = there((said, right))
+    told, true, off = masks((said, right))
     least = CLOSE * float(np.abs(right).max(initial=0.0))
     whole = wrong = 0
     for i in np.flatnonzero(off.any(axis=1)):
         few, many = sorted((np.sort(said[i][told[i]]), np.sort(right[i][true[i]])), key=len)
-        if not len(few) or not among(few, many, least):
+        if not len(few) or not is_subset(few, many, least):
             return False
         wrong += 1
         whole += len(few) == len(many)
     return whole > wrong / 2
 
 
-def among(few: Array, many: Array, least: float) -> bool:
+def is_subset(few: Array, many: Array, least: float) -> bool:
     """Whether each number of a sorted row is one of another, as often as it comes."""
     rest = iter(many)
     return all(any(abs(x - y) <= least for y in rest) for x in few)

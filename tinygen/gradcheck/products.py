@@ -1,7 +1,7 @@
-"""A term that is missing from the sum of a product rule, told from what it is made of.
+"""A missing term of a product rule, recognized by its factors.
 
-Entry by entry the gradient lacks what comes back times some number. That number is compared with known ones
-and with the products of two: the arguments, the value, and what derivatives of common functions make of them.
+At each entry the gradient lacks the cotangent times some number. This number is compared with known arrays
+and with products of two of them: the arguments, the value, and common functions of these.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.evidence import LIMIT, Evidence, others
+from tinygen.gradcheck.evidence import LIMIT, Evidence, input_arrays
 from tinygen.gradcheck.report import Finding, Kind
-from tinygen.gradcheck.terms import derived, fit
+from tinygen.gradcheck.terms import derived_arrays, fit
 
 CLOSE = 1e-6
-GRID = 33  # points on a line on which a jump of the value is looked for,
-HALVINGS = 20  # and how often the interval with the largest change is halved then
+GRID = 33  # points on a line, to look for a jump of the value; then the interval with the
+HALVINGS = 20  # largest change is halved so many times
 MOST = 400  # known factors at most
 
 
 def straight_through(e: Evidence) -> Finding | None:
-    """The value jumps, and the rule passes on what comes back as if it did not."""
+    """The value jumps, and the rule passes the cotangent on as if it did not."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
-    path, extra = e.along(e.g[0]), e.tape - e.right
+    path, extra = e.components(e.g[0]), e.tape - e.right
     c = float(path @ extra) / float(path @ path)
     if not (c > 0 and e.close(c * path, extra) and jumps(e)):
         return None
@@ -44,7 +44,7 @@ def jumps(e: Evidence) -> bool:
     def value(t: float) -> float:
         arrays = list(e.subject.points)
         arrays[e.k] = np.asarray(e.x + t * d)
-        outputs = e.of_interest(e.subject.evaluate(arrays))
+        outputs = e.select_outputs(e.subject.evaluate(arrays))
         return sum(float((y * a).sum()) for y, a in zip(outputs, e.g, strict=True))
 
     try:
@@ -58,18 +58,18 @@ def jumps(e: Evidence) -> bool:
             y = value(t)
             a, b, low, high = (a, t, low, y) if abs(y - low) > abs(high - y) else (t, b, y, high)
     except Exception:
-        return False  # it is not made for other inputs
+        return False  # the function raises an error at other inputs
     return bool(abs(high - low) > 0.01 * before > 0)
 
 
 def missing_product(e: Evidence) -> Finding | None:
-    """The tape lacks a number times what comes back, and that number is known, or the product of two."""
+    """The tape lacks the cotangent times a known number, or times a product of two known numbers."""
     if len(e.g) != 1 or max(e.x.size, e.outputs[0].size) > LIMIT:
         return None
     looked, right = e.entries
     missed, wanted = np.where(looked, right - e.gradient, 0.0), e.x.shape
-    ways = list(spread(e.g[0], e.x.shape))
-    if e.x.size == 1 and e.jacobians is not None:  # one number: then output by output
+    ways = list(expand_to(e.g[0], e.x.shape))
+    if e.x.size == 1 and e.jacobians is not None:  # a single number: compare output by output
         looked, wanted = np.ones(e.outputs[0].shape, bool), e.outputs[0].shape
         missed = (e.jacobians[1] - e.jacobians[0]).reshape(wanted)
         ways = [np.ones(wanted)]
@@ -77,9 +77,9 @@ def missing_product(e: Evidence) -> Finding | None:
         return None
     for g in ways:
         shape = np.broadcast_shapes(g.shape, wanted)
-        names, pieces = known(e, shape)
+        names, pieces = known_factors(e, shape)
         for i, (name, piece) in enumerate(zip(names, pieces, strict=True)):
-            all_terms = np.array([added(z, wanted) for z in g * piece * pieces[i:]]) * looked
+            all_terms = np.array([sum_to(z, wanted) for z in g * piece * pieces[i:]]) * looked
             flat = all_terms.reshape(len(all_terms), -1)
             sizes = (flat * flat).sum(axis=1)
             c = flat @ missed.ravel() / np.where(sizes > 0, sizes, 1.0)
@@ -93,8 +93,8 @@ def missing_product(e: Evidence) -> Finding | None:
     return None
 
 
-def spread(g: Array, shape: tuple[int, ...]) -> Iterator[Array]:
-    """What comes back where it broadcasts with the input, if axes of the input have been summed away."""
+def expand_to(g: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """The cotangent with a shape that broadcasts with the input: summed axes of the input get the size 1."""
     if g.ndim >= len(shape):
         try:
             np.broadcast_shapes(g.shape, shape)
@@ -107,14 +107,14 @@ def spread(g: Array, shape: tuple[int, ...]) -> Iterator[Array]:
             yield np.expand_dims(g, axes)
 
 
-def known(e: Evidence, shape: tuple[int, ...]) -> tuple[list[str], Array]:
-    """Names and values of what a term may be multiplied by, 1 first; (how many, *shape)."""
+def known_factors(e: Evidence, shape: tuple[int, ...]) -> tuple[list[str], Array]:
+    """Names and values of the known factors, 1 first; values (number of factors, *shape)."""
     names, pieces = [""], [np.ones(shape)]
     values = [("the value", y) for y in e.outputs] + [
-        ("the value", y) for y in spread(e.outputs[0], shape) if y.ndim > e.outputs[0].ndim
+        ("the value", y) for y in expand_to(e.outputs[0], shape) if y.ndim > e.outputs[0].ndim
     ]
-    for source, a in [(name, x) for name, x, _ in others(e)] + values:
-        for words, b in derived(source, a):
+    for source, a in [(name, x) for name, x, _ in input_arrays(e)] + values:
+        for words, b in derived_arrays(source, a):
             z = fit(b, shape)
             if z is None or not np.isfinite(z).all() or not z.any() or len(names) > MOST:
                 continue
@@ -126,25 +126,25 @@ def known(e: Evidence, shape: tuple[int, ...]) -> tuple[list[str], Array]:
     return names, np.array(pieces)
 
 
-def added(z: Array, shape: tuple[int, ...]) -> Array:
-    """z summed to `shape`, which was broadcast to its own."""
+def sum_to(z: Array, shape: tuple[int, ...]) -> Array:
+    """z summed over the axes along which `shape` was broadcast."""
     z = z.sum(axis=tuple(range(z.ndim - len(shape))))
     axes = tuple(a for a, n in enumerate(shape) if n == 1 < z.shape[a])
     return np.asarray(z.sum(axis=axes, keepdims=True))
 
 
 def of_product(e: Evidence) -> Finding | None:
-    """The value is a product of two that both move with the input; one of them is taken for a constant."""
+    """The value is a product of two factors that depend on the input; the rule treats one as a constant."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
     (y,), (g,) = e.outputs, e.g
     h = 1e-5 * np.maximum(1.0, np.abs(e.x))
-    ends = [dict(moving(e.x + step)) for step in (-h, h)]
-    for words, a in moving(e.x):
+    ends = [dict(possible_factors(e.x + step)) for step in (-h, h)]
+    for words, a in possible_factors(e.x):
         if not (np.isfinite(a).all() and a.all()):
             continue
         slope = (ends[1][words] - ends[0][words]) / (2 * h)
-        one = e.along(g * slope * y / a)  # where `a` moves
+        one = e.components(g * slope * y / a)  # where `a` moves
         for said, lost in ((one, "the rest moves too"), (e.right - one, f"{words} moves too")):
             if np.abs(e.tape - said).max() <= 1e-6 * max(np.abs(e.right).max(), np.abs(one).max()):
                 return Finding(
@@ -153,8 +153,8 @@ def of_product(e: Evidence) -> Finding | None:
     return None
 
 
-def moving(x: Array) -> Iterator[tuple[str, Array]]:
-    """What may be one of two factors."""
+def possible_factors(x: Array) -> Iterator[tuple[str, Array]]:
+    """Possible factors of the value, as (name, array)."""
     sigmoid = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
     yield "the input", x
     yield "its square", x * x

@@ -35,7 +35,7 @@ class Randomness:
             np.random.set_state(self.legacy)  # noqa: NPY002
 
     @contextmanager
-    def rewound(self) -> Iterator[None]:
+    def rewinding(self) -> Iterator[None]:
         """Start from the states found at first; leave them behind for whoever comes after."""
         self.rewind()
         try:

@@ -27,15 +27,15 @@ def walk(path: str, x: Any, seen: set[int], depth: int) -> Iterator[tuple[str, A
         return
     seen.add(id(x))
     yield path, x
-    for name, inner in within(x):
-        yield from walk(joined(path, name), inner, seen, depth - 1)
+    for name, inner in contained(x):
+        yield from walk(join_path(path, name), inner, seen, depth - 1)
 
 
-def joined(path: str, name: str) -> str:
+def join_path(path: str, name: str) -> str:
     return path + name if not path or not name or name.startswith("[") else f"{path}.{name}"
 
 
-def within(x: Any) -> list[tuple[str, Any]]:
+def contained(x: Any) -> list[tuple[str, Any]]:
     """What `x` holds: items, attributes, closure, defaults, named globals, the arguments of a partial."""
     if isinstance(x, PLAIN):
         return []
@@ -49,7 +49,7 @@ def within(x: Any) -> list[tuple[str, Any]]:
         return [("", x.__self__), ("", x.__func__)]
     if isinstance(x, types.FunctionType):
         cells = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
-        closed = [(name, c.cell_contents) for name, c in cells if filled(c)]
+        closed = [(name, c.cell_contents) for name, c in cells if is_filled(c)]
         named = [(name, x.__globals__.get(name)) for name in x.__code__.co_names]
         return [
             *closed,
@@ -67,7 +67,7 @@ def holds(x: Any) -> bool:
     return not isinstance(x, type) and hasattr(type(x), "named_parameters")
 
 
-def filled(cell: Any) -> bool:
+def is_filled(cell: Any) -> bool:
     """Whether a closure's cell has been filled."""
     try:
         _ = cell.cell_contents

@@ -78,6 +78,7 @@ class Finding:
     variable: str | None = None  # seen at this one: "input x", or "argument x" of the op
     op: str | None = None
     where: str | None = None  # "file:line" that called the op
+    harmless: bool = False  # it makes no number of this check wrong: something in float32, or another layout
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.sentence}"

@@ -82,37 +82,37 @@ class Step:
         """This step with another array for argument `i`, which wants no gradient."""
         return Step(self.node, [array if j == i else x for j, x in enumerate(self.arrays)], self.wanted)
 
-    def filled(self, arrays: Sequence[Any]) -> list[Any]:
+    def all_arguments(self, arrays: Sequence[Any]) -> list[Any]:
         """All arguments, `arrays` in the places of those that want a gradient."""
         found = list(self.arrays)
         for i, x in zip(self.wanted, arrays, strict=True):
             found[i] = x
         return found
 
-    def ran(self, arrays: Sequence[Array]) -> tuple[Any, Sequence[Any]]:
+    def run_with(self, arrays: Sequence[Array]) -> tuple[Any, Sequence[Any]]:
         """The value and the rules of the op, run with other arrays in the place of its variables."""
-        with no_grad(), self.randomness.rewound():
-            value, *rules = self.node.op.compute(*self.filled(arrays), **self.node.kwargs)
+        with no_grad(), self.randomness.rewinding():
+            value, *rules = self.node.op.compute(*self.all_arguments(arrays), **self.node.kwargs)
         return value, rules
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
-        value = self.ran(arrays)[0]
+        value = self.run_with(arrays)[0]
         return [np.asarray(y) for y in (value if type(value) is tuple else (value,))]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
         if all(x is y for x, y in zip(arrays, self.points, strict=True)):
             outputs, rules = self.outputs, self.rules
         else:
-            value, rules = self.ran(arrays)
+            value, rules = self.run_with(arrays)
             outputs = [np.asarray(y) for y in (value if type(value) is tuple else (value,))]
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:
-            found = self.raw_gradients(rules, self.packed(cotangents))
+            found = self.raw_gradients(rules, self.pack(cotangents))
             return [np.array(unbroadcast(g, x)) for g, x in zip(found, self.points, strict=True)]
 
         return outputs, pull
 
-    def packed(self, cotangents: Sequence[Any]) -> Any:
+    def pack(self, cotangents: Sequence[Any]) -> Any:
         return tuple(cotangents) if type(self.output) is tuple else cotangents[0]
 
     def raw_gradients(self, rules: Sequence[Any], g: Any) -> list[Any]:
@@ -144,17 +144,17 @@ class Step:
         """The op's body on Tensors, as a replay of the tape runs it: its rules stand in for the outputs."""
         variables = [self.leaf(x) for x in arrays]
         with enable_grad():
-            value, *rules = self.node.op.body(*self.filled(variables), **self.node.kwargs)
+            value, *rules = self.node.op.body(*self.all_arguments(variables), **self.node.kwargs)
         outputs = list(value) if type(value) is tuple else [value]
         return list(variables), [Replayed(y, rules) for y in outputs]
 
-    def sent(
+    def send_back(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
         if not (outputs and isinstance(outputs[0], Replayed)):
             return through_the_tape(outputs, cotangents, variables, again)
         with enable_grad():
-            found = self.apply(outputs[0].rules, self.packed(cotangents))
+            found = self.apply(outputs[0].rules, self.pack(cotangents))
             return [unbroadcast(g, x) for g, x in zip(found, variables, strict=True)]
 
 

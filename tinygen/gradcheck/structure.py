@@ -22,7 +22,9 @@ def reversed_in_memory(x: Array) -> Array:
     return np.array(x[backwards])[backwards] if x.ndim else np.array(x)
 
 
+ROWS = "row by row, in C's order"  # as most arrays lie: what is wrong elsewhere is right there
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    ROWS: lambda x: np.array(x, order="C"),
     "in Fortran's order": lambda x: np.array(x, order="F"),
     "backwards, with negative strides": reversed_in_memory,
 }
@@ -95,7 +97,7 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
     points = copies(subject.points)
     outputs, pull = subject.record(points)
     if not all_same(outputs, subject.evaluate(copies(subject.points))):
-        yield unlike(subject)
+        yield value_mismatch(subject)
         return
     given = [weights(y.shape, rng) for y in outputs]
     sent = copies(given)
@@ -126,7 +128,7 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
                 return
 
 
-def unlike(subject: Subject) -> Finding:
+def value_mismatch(subject: Subject) -> Finding:
     """A run on record gave another value than one off it."""
     if isinstance(subject, Gradient):
         return Finding(

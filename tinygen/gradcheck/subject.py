@@ -18,16 +18,16 @@ from tinygen.backward import backward
 from tinygen.gradcheck.arguments import (
     Array,
     argument_names,
-    copied,
     is_module,
-    moved_off,
-    overlooked,
+    move_off_constant,
     points_of,
-    replaced,
+    replace_variables,
+    split_module,
+    unread_arrays,
     variables,
     weights,
 )
-from tinygen.gradcheck.held import Held
+from tinygen.gradcheck.module_state import ModuleState
 from tinygen.gradcheck.randomness import Randomness
 from tinygen.modes import enable_grad, no_grad
 from tinygen.tensor import Tensor
@@ -67,7 +67,7 @@ class Recorded(Protocol):
         """The variables and the outputs, as tensors on record."""
         ...
 
-    def sent(
+    def send_back(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
         """The gradient of Σ <output, cotangent> by each variable, None where nothing arrives: arrays, or with
@@ -88,7 +88,7 @@ class Function:
     Raises TypeError when there is nothing to check."""
 
     def __init__(self, f: Any, inputs: Sequence[Any], kwargs: dict[str, Any] | None = None) -> None:
-        self.f, self.module = copied(f)
+        self.f, self.module = split_module(f)
         self.inputs, self.kwargs = list(inputs), kwargs or {}
         names = argument_names(f.forward if is_module(f) else f, len(inputs))
         found = [pair for name, x in zip(names, inputs, strict=True) for pair in variables(x, name)]
@@ -97,7 +97,7 @@ class Function:
         self.points = [point for _, point in points]
         self.sizes = [len(points_of(x)) for _, x in found]  # 2 for a complex one
         self.count = len(points)  # of the inputs' variables; those of the parameters come after
-        self.overlooked = [n for name, x in zip(names, inputs, strict=True) for n in overlooked(x, name)]
+        self.overlooked = [n for name, x in zip(names, inputs, strict=True) for n in unread_arrays(x, name)]
         self.parameters: list[Tensor] = []
         self.moved: list[str] = []
         if self.module is not None:
@@ -106,7 +106,7 @@ class Function:
             raise TypeError(nothing_to_check(names, inputs))
         roots = [("", self.f), *zip(names, inputs, strict=True), *self.kwargs.items()]
         given = [x for _, x in found if isinstance(x, Tensor)]
-        self.held = Held(roots, [*self.parameters, *given])
+        self.held = ModuleState(roots, [*self.parameters, *given])
         self.randomness = Randomness(self.f, self.module, *self.inputs, self.kwargs)
         self.runs = 0
         self.recorded: list[Tensor] = []  # the variables of the latest run
@@ -115,7 +115,7 @@ class Function:
     def find_parameters(self, module: Any) -> None:
         for name, p in module.named_parameters():
             if p.requires_grad:
-                point, moved = moved_off(p.numpy())
+                point, moved = move_off_constant(p.numpy())
                 self.moved += [name] if moved else []
                 self.names.append(f"parameter {name}")
                 self.points.append(point)
@@ -127,12 +127,12 @@ class Function:
         leaves = [Tensor(x, requires_grad=requires_grad) for x in arrays[: self.count]]
         rest = iter(leaves)
         new = (next(rest) if n == 1 else next(rest) + 1j * next(rest) for n in self.sizes)
-        args = [replaced(x, new) for x in self.inputs]
+        args = [replace_variables(x, new) for x in self.inputs]
         self.held.restore(arrays[0].dtype)
         self.put(arrays[self.count :])
-        with self.randomness.rewound():
+        with self.randomness.rewinding():
             self.recorded = [*leaves, *self.parameters]
-            outputs = flat(self.f(*args, **self.kwargs))
+            outputs = flatten(self.f(*args, **self.kwargs))
         if not any(x.dtype.kind == "c" for x in arrays):  # else these are complex steps
             outputs = [part for y in outputs for part in real_numbers(y)]
         return self.recorded, outputs
@@ -150,11 +150,11 @@ class Function:
         with no_grad():
             outputs = [self.values(y) for y in self.run(arrays, False)[1]]
         self.put(self.points[self.count :])  # a checkpoint may read them later
-        self.held.back()
+        self.held.put_back()
         return outputs
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        return recorded(self, arrays)
+        return record_gradient(self, arrays)
 
     def leaf(self, array: Array) -> Tensor:
         return Tensor(array, requires_grad=True)
@@ -173,7 +173,7 @@ class Function:
         self.held.leave()
         self.randomness.rewind()
 
-    def sent(
+    def send_back(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
         return through_the_tape(outputs, cotangents, variables, again)
@@ -189,20 +189,20 @@ def through_the_tape(
     return [grads.get(v.node or v) for v in variables]
 
 
-def as_recorded(subject: Recorded) -> Callable[[], None]:
+def state_restorer(subject: Recorded) -> Callable[[], None]:
     """What puts the buffers and the like back as they are now, at the end of a run on record: its gradient
     looks at them, and other runs come in between."""
-    held: Held | None = getattr(subject, "held", None)
-    return (lambda: None) if held is None else functools.partial(held.back, held.last)
+    held: ModuleState | None = getattr(subject, "held", None)
+    return (lambda: None) if held is None else functools.partial(held.put_back, held.last)
 
 
-def recorded(subject: Recorded, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
+def record_gradient(subject: Recorded, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
     variables, outputs = subject.call(arrays)
-    back = as_recorded(subject)
+    back = state_restorer(subject)
 
     def pull(cotangents: Sequence[Array]) -> list[Array | None]:
         back()
-        grads = subject.sent(outputs, cotangents, variables, False)
+        grads = subject.send_back(outputs, cotangents, variables, False)
         return [None if g is None else np.array(g) for g in grads]
 
     return [subject.values(y) for y in outputs], pull
@@ -235,16 +235,16 @@ class Gradient:
         given, points = self.split(arrays)
         variables, outputs = self.base.call(points)
         leaves = [self.base.leaf(g) for g in given]
-        gradients = self.base.sent(outputs, leaves, variables, True)
+        gradients = self.base.send_back(outputs, leaves, variables, True)
         return [*leaves, *variables], [gradients[i] for i in self.reached]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
         variables, gradients = self.on_tape(arrays)
-        back = as_recorded(self.base)
+        back = state_restorer(self.base)
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:
             back()
-            grads = self.base.sent(gradients, cotangents, variables, False)
+            grads = self.base.send_back(gradients, cotangents, variables, False)
             return [None if g is None else np.array(g) for g in grads]
 
         return [self.base.values(g) for g in gradients], pull
@@ -272,12 +272,12 @@ def real_numbers(y: Any) -> list[Any]:
     return [np.real(y), np.imag(y)] if y.dtype.kind == "c" else [y]
 
 
-def flat(value: Any) -> list[Any]:
+def flatten(value: Any) -> list[Any]:
     """The floating-point tensors and arrays in what a function returns, however they are nested."""
     if isinstance(value, (tuple, list)):
-        return [y for v in value for y in flat(v)]
+        return [y for v in value for y in flatten(v)]
     if isinstance(value, dict):
-        return flat(list(value.values()))
+        return flatten(list(value.values()))
     if isinstance(value, (float, complex)):
         value = np.asarray(value)
     return [value] if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.dtype.kind in "fc" else []

@@ -1,4 +1,4 @@
-"""Mistakes in a formula: a factor that is missing, or a term."""
+"""Mistakes in a formula: a missing factor or a missing term."""
 
 from __future__ import annotations
 
@@ -8,30 +8,52 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.evidence import Evidence, named, others
+from tinygen.gradcheck.evidence import Evidence, axis_names, input_arrays, shift
 from tinygen.gradcheck.report import Finding, Kind
+
+SOME = 3  # with at most so many arrays, sums of two are tried as well
 
 
 def missing_factor(e: Evidence) -> Finding | None:
-    """An array that should have been multiplied in: into what comes back, or into what goes on."""
+    """The rule should multiply by an array: the cotangent, or the gradient that it returns."""
     if e.x.size == 1 and e.jacobians is not None:
         return of_each_output(e)
     for words, a in factors(e):
         into_g = [fit(a, y.shape) for y in e.outputs]
         if all(f is not None for f in into_g):
             g = [np.asarray(y * f) for y, f in zip(e.g, into_g, strict=True)]
-            c = multiple(e, e.along(e.said(g)))
+            c = multiple(e, e.components(e.tape_gradient(g)))
             if c is not None:
                 return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {c}{words}")
         f = fit(a, e.x.shape)
-        c = None if f is None else multiple(e, e.along(e.gradient * f))
+        c = None if f is None else multiple(e, e.components(e.gradient * f))
         if c is not None:
             return Finding(Kind.MISSING_FACTOR, f"lacks the factor {c}{words}")
     return of_one_axis(e)
 
 
+def shifted_factor(e: Evidence) -> Finding | None:
+    """The gradient is multiplied by an array at the wrong index, as by the state after a step."""
+    looked, right = e.entries
+    if not looked.all():
+        return None
+    for name, a in [(name, x) for name, x, _ in input_arrays(e)] + [("the value", y) for y in e.outputs]:
+        f = fit(a, e.x.shape)
+        if f is None:
+            continue
+        for axis, step in itertools.product(range(e.x.ndim), (1, -1)):
+            if e.x.shape[axis] < 4 or not np.ptp(f, axis=axis).any():
+                continue
+            moved = shift(np.array(f), step, (axis,), False)
+            if np.abs(e.gradient * moved - right * f).max() <= 1e-6 * np.abs(right * f).max():
+                return Finding(
+                    Kind.SHIFTED, f"takes {name} shifted by {-step:+d} along axis {axis} as a factor"
+                )
+    return None
+
+
 def of_each_output(e: Evidence) -> Finding | None:
-    """The same for an input of one entry: its gradient is one number, which anything fits, but the Jacobian
+    """The same for an input with one entry. Any factor fits its gradient, a single number, but the Jacobian
     has a number for each output."""
     assert e.jacobians is not None
     shape = e.outputs[0].shape
@@ -48,7 +70,7 @@ def of_each_output(e: Evidence) -> Finding | None:
 
 
 def multiple(e: Evidence, a: Array, wanted: Array | None = None) -> str | None:
-    """The number that makes `a` what is wanted (the right gradient), in words: "" for 1; None: none does."""
+    """The number c with c a = `wanted` (the right gradient), as text, "" for 1; None if there is none."""
     wanted = e.right if wanted is None else wanted
     size = float(a @ a)
     if not np.isfinite(size) or size == 0:
@@ -60,7 +82,8 @@ def multiple(e: Evidence, a: Array, wanted: Array | None = None) -> str | None:
 
 
 def of_one_axis(e: Evidence) -> Finding | None:
-    """A factor that is the same all along the other axes: a constant for each channel, say."""
+    """A missing factor that depends on the index along one axis only: a constant for each channel, for
+    example."""
     looked, right = e.entries
     if e.x.ndim < 2 or not looked.all():
         return None
@@ -71,9 +94,11 @@ def of_one_axis(e: Evidence) -> Finding | None:
             continue
         factor = np.where(squares > 0, (right * e.gradient).sum(axis=rest, keepdims=True), 1.0)
         factor = factor / np.where(squares > 0, squares, 1.0)
-        another = [g[(slice(None, None, -1),) * g.ndim] for g in e.g]  # a factor depends on no cotangent
+        another = [
+            g[(slice(None, None, -1),) * g.ndim] for g in e.g
+        ]  # a factor must not depend on the cotangent
         for g in (e.g, another):
-            if not e.close(e.along(e.said(g) * factor), e.paired(g)):
+            if not e.close(e.components(e.tape_gradient(g) * factor), e.pair(g)):
                 break
         else:
             return Finding(Kind.MISSING_FACTOR, f"lacks a factor, another one for each index of axis {axis}")
@@ -81,10 +106,13 @@ def of_one_axis(e: Evidence) -> Finding | None:
 
 
 def factors(e: Evidence) -> Iterator[tuple[str, Array]]:
-    """What may have been forgotten, or divided by: inputs, values, and what comes of them in derivatives. A
-    constant has been looked at by then."""
-    for name, a in [(name, x) for name, x, _ in others(e)] + [("the value", y) for y in e.outputs]:
-        for words, b in derived(name, a):
+    """Factors that may be missing, as (name, array): inputs, values, and common functions of them. Constants
+    are not among them, since `constant_factor` has been tried before."""
+    arrays = [(name, x) for name, x, _ in input_arrays(e)]
+    pairs = itertools.combinations(arrays, 2) if len(arrays) <= SOME else ()
+    sums = [(f"({m} + {n})", a + b) for (m, a), (n, b) in pairs if fit(b, a.shape) is not None]
+    for name, a in [*arrays, *(("the value", y) for y in e.outputs), *sums]:
+        for words, b in derived_arrays(name, a):
             if b.size > 1 and np.isfinite(b).all() and np.ptp(np.abs(b)) > 1e-6 * np.abs(b).max():
                 yield words, b
                 yield f"{words} squared", b * b
@@ -93,8 +121,8 @@ def factors(e: Evidence) -> Iterator[tuple[str, Array]]:
                     yield f"1 / {words} squared", 1 / (b * b)
 
 
-def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
-    """`a`, and what derivatives of common functions make of it."""
+def derived_arrays(name: str, a: Array) -> Iterator[tuple[str, Array]]:
+    """`a`, and the functions of it that occur in derivatives of common functions."""
     sigmoid, tanh = 1 / (1 + np.exp(-np.clip(a, -700, 700))), np.tanh(a)
     yield name, a
     yield f"(1 - {name})", 1 - a
@@ -129,7 +157,7 @@ def derived(name: str, a: Array) -> Iterator[tuple[str, Array]]:
 
 
 def fit(a: Array, shape: tuple[int, ...]) -> Array | None:
-    """`a` where it broadcasts to `shape`, else None."""
+    """`a` broadcast to `shape`, or None if that is impossible."""
     try:
         return np.asarray(np.broadcast_to(a, shape))
     except ValueError:
@@ -137,29 +165,31 @@ def fit(a: Array, shape: tuple[int, ...]) -> Array | None:
 
 
 def missing_term(e: Evidence) -> Finding | None:
-    """T - N has one value along some axes, or is a multiple of the input or the value along them, or a sum of
-    both: it vanishes on all directions that are orthogonal to those."""
+    """T - N is constant along some axes, or a multiple of the input or of the value along them, or a sum of
+    both. So it is 0 along all directions that are orthogonal to these."""
     shape = e.x.shape
     ones = ("the same number", np.ones(shape))
-    arrays = [(f"a multiple of {name}", x) for name, x, _ in others(e) if x.shape == shape]
+    arrays = [(f"a multiple of {name}", x) for name, x, _ in input_arrays(e) if x.shape == shape]
     alike = [y for y in e.outputs if y.shape == shape]
     arrays += [("a multiple of the value", y) for y in alike]
     arrays += [("a multiple of exp(the value)", np.exp(y)) for y in alike if exponential(y, shape)]
-    arrays += [(f"a multiple of exp({name})", np.exp(x)) for name, x, _ in others(e) if exponential(x, shape)]
+    arrays += [
+        (f"a multiple of exp({name})", np.exp(x)) for name, x, _ in input_arrays(e) if exponential(x, shape)
+    ]
     candidates = [[ones], *([a] for a in arrays), *([ones, a] for a in arrays)]
     for axes in subsets([a for a, n in enumerate(shape) if n > 1]):
         for group in candidates:
             if np.prod([shape[a] for a in axes]) <= len(group) + 1:
-                continue  # so few numbers are always a sum of these
+                continue  # so few numbers always are a sum of these
             ds = [orthogonal(d, [v for _, v in group], axes) for d in e.directions]
-            right = e.paired(e.g, [e.push(d) for d in ds])
+            right = e.pair(e.g, [e.push(d) for d in ds])
             if np.abs(right).max() <= 1e-6 * np.abs(e.right).max():
-                continue  # all of the gradient is a multiple of these: that explains nothing
+                continue  # the whole gradient is a multiple of these, so this explains nothing
             if e.close(np.array([(e.gradient * d).sum() for d in ds]), right):
                 return Finding(
                     Kind.MISSING_TERM,
-                    f"is off by {' and '.join(words for words, _ in group)} all along {named(axes)}: is a "
-                    "mean or a sum along it missing?",
+                    f"is off by {' and '.join(words for words, _ in group)} all along {axis_names(axes)}: is "
+                    "a mean or a sum along it missing?",
                 )
     return None
 
@@ -169,13 +199,13 @@ def exponential(x: Array, shape: tuple[int, ...]) -> bool:
 
 
 def subsets(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Of several axes the large sets first."""
+    """All sets of these axes, the large ones first."""
     for n in range(len(axes), 0, -1):
         yield from itertools.combinations(axes, n)
 
 
 def orthogonal(d: Array, vectors: Sequence[Array], axes: tuple[int, ...]) -> Array:
-    """d without its components along each of `vectors`, which are taken along the axes (Gram-Schmidt)."""
+    """d minus its projections on `vectors` along the axes (Gram-Schmidt)."""
     basis: list[Array] = []
     for v in vectors:
         for u in basis:
@@ -188,8 +218,8 @@ def orthogonal(d: Array, vectors: Sequence[Array], axes: tuple[int, ...]) -> Arr
 
 
 def half_of_symmetric(e: Evidence) -> Finding | None:
-    """The right gradient is the tape's and the same once more, transposed; or half of both, where a matrix
-    was taken for symmetric."""
+    """The right gradient is the tape's plus its transpose, or half of that sum, if the rule treats a matrix
+    as symmetric."""
     for words, again in transposed(e):
         both = e.tape + again
         for c, text in ((1.0, "lacks a term, which is itself"), (0.5, "has to be averaged with itself")):
@@ -199,16 +229,17 @@ def half_of_symmetric(e: Evidence) -> Finding | None:
 
 
 def transposed(e: Evidence) -> Iterator[tuple[str, Array]]:
-    """The tape's gradient with two axes exchanged: its own, those of what comes back, or of an argument."""
+    """The tape's gradient with two axes exchanged: its own axes, those of the cotangent, or of an
+    argument."""
 
     def square(x: Array) -> bool:
         return x.ndim > 1 and x.shape[-1] == x.shape[-2] > 1
 
     if square(e.x):
-        yield "transposed", e.along(e.gradient.swapaxes(-1, -2))
+        yield "transposed", e.components(e.gradient.swapaxes(-1, -2))
     if len(e.g) == 1 and square(e.g[0]):
-        yield "for what comes back transposed", e.along(e.said([e.g[0].swapaxes(-1, -2)]))
-    for name, x, put in others(e):
+        yield "for what comes back transposed", e.components(e.tape_gradient([e.g[0].swapaxes(-1, -2)]))
+    for name, x, put in input_arrays(e):
         if square(x) and x is not e.x:
             subject, points = put(np.array(x.swapaxes(-1, -2)))
             try:
@@ -217,4 +248,4 @@ def transposed(e: Evidence) -> Iterator[tuple[str, Array]]:
             except Exception:
                 continue
             if len(outputs) == len(e.g) and found is not None:
-                yield f"for {name} transposed", e.along(found)
+                yield f"for {name} transposed", e.components(found)

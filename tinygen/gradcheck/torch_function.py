@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.arguments import Array, argument_names, moved_off, replaced, variables
+from tinygen.gradcheck.arguments import Array, argument_names, move_off_constant, replace_variables, variables
 from tinygen.gradcheck.randomness import Randomness
-from tinygen.gradcheck.subject import Pull, recorded
+from tinygen.gradcheck.subject import Pull, record_gradient
 
 
 def is_torch(f: Any, inputs: Sequence[Any]) -> bool:
@@ -70,7 +70,7 @@ class TorchFunction:
     def find_parameters(self, module: Any) -> None:
         for name, p in module.named_parameters():
             if p.requires_grad:
-                point, moved = moved_off(p.detach().cpu().numpy())
+                point, moved = move_off_constant(p.detach().cpu().numpy())
                 self.moved += [name] if moved else []
                 self.names.append(f"parameter {name}")
                 self.points.append(point)
@@ -83,26 +83,26 @@ class TorchFunction:
         places = zip(self.devices, arrays, strict=False)
         leaves = [self.tensor(x, device).requires_grad_(requires_grad) for device, x in places]
         new = iter(leaves)
-        args = [replaced(x, new, self.is_float) for x in self.inputs]
+        args = [replace_variables(x, new, self.is_float) for x in self.inputs]
         for p, x in zip(self.parameters, arrays[self.count :], strict=True):
             p.data = self.tensor(x, p.device)
         for b, value in self.state:
             b.data = value.clone()
         torch.random.set_rng_state(self.seed)
-        with self.randomness.rewound():
+        with self.randomness.rewinding():
             value = self.f(*args, **self.kwargs)
         torch.random.set_rng_state(self.seed)
-        return [*leaves, *self.parameters], [y for y in self.flat(value) if y.is_floating_point()]
+        return [*leaves, *self.parameters], [y for y in self.flatten(value) if y.is_floating_point()]
 
     def leave(self) -> None:
         """Leave the random generators as they were found."""
         self.randomness.rewind()
 
-    def flat(self, value: Any) -> list[Any]:
+    def flatten(self, value: Any) -> list[Any]:
         if isinstance(value, (tuple, list)):
-            return [y for v in value for y in self.flat(v)]
+            return [y for v in value for y in self.flatten(v)]
         if isinstance(value, dict):
-            return self.flat(list(value.values()))
+            return self.flatten(list(value.values()))
         return [value] if isinstance(value, self.torch.Tensor) else []
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
@@ -110,7 +110,7 @@ class TorchFunction:
             return [self.values(y) for y in self.run(arrays, False)[1]]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        return recorded(self, arrays)
+        return record_gradient(self, arrays)
 
     def leaf(self, array: Array) -> Any:
         return self.tensor(array).requires_grad_()
@@ -126,7 +126,7 @@ class TorchFunction:
         with self.torch.enable_grad():
             return self.run(arrays, True)
 
-    def sent(
+    def send_back(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
         pairs = [

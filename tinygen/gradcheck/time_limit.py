@@ -1,9 +1,9 @@
-"""Calls that have to come back: a user's function at inputs that it was not made for may run for ever.
+"""A time limit for calls: a user's function may run forever at inputs that it was not written for.
 
 A loop `while error > 1e-13` never ends in float32, and `while not error < 1e-13` never ends at NaN. Signals
-work in the main thread only, and a traced function is slow: here the call runs in a thread of its own, and
-when its time is up an exception is raised in it (CPython's `PyThreadState_SetAsyncExc`), which ends any loop
-of Python.
+work in the main thread only, and tracing a function makes it slow. So the call runs in a thread of its own,
+and after the time limit an exception is raised in that thread (CPython's `PyThreadState_SetAsyncExc`), which
+ends any loop in Python.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ T = TypeVar("T")
 
 
 class TimeUp(BaseException):
-    """Raised within a call that takes too long; not an Exception, which the function might catch."""
+    """Raised inside a call that takes too long. It is not an Exception, since the function might catch
+    that."""
 
 
-def bounded(call: Callable[[], T], seconds: float) -> T:
+def run_within(call: Callable[[], T], seconds: float) -> T:
     """What `call()` returns or raises; TimeoutError when that takes longer than `seconds`."""
     value: list[T] = []
     errors: list[BaseException] = []

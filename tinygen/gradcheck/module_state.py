@@ -1,8 +1,9 @@
-"""What a function keeps from one call to the next, put back before each run.
+"""The state that a function keeps from one call to the next; it is restored before each run.
 
-Batch norm moves its running mean, a cache is filled at the first call, a module counts its calls: differences
-compare runs, so each run has to start from the same. Kept in this sense are the tensors within reach that are
-no variables (buffers and the like), and the attributes of modules with the lists, dicts and arrays in them.
+Batch norm updates its running mean, a cache is filled at the first call, a module counts its calls.
+Differences compare two runs, so each run has to start from the same state. This state consists of the
+reachable tensors that are not variables (buffers, for example), and of the attributes of modules with the
+lists, dicts and arrays in them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class Content(NamedTuple):
     version: int
 
 
-class Held:
-    """What is within reach of the named `roots`, but for the tensors in `variables`."""
+class ModuleState:
+    """The state within reach of the named `roots`, without the tensors in `variables`."""
 
     def __init__(self, roots: Sequence[tuple[str, Any]], variables: Collection[Tensor]) -> None:
         ours = {id(t) for t in variables}
@@ -35,12 +36,12 @@ class Held:
         self.first = contents(t for _, t in self.tensors)
         self.arrays = [{c.array.dtype: np.array(c.array)} for c in self.first]  # one for each dtype asked for
         modules = [x for _, x in found if is_module(x)]
-        self.attributes = [(vars(m), {k: kept(v) for k, v in vars(m).items()}) for m in modules]
+        self.attributes = [(vars(m), {k: copy_attribute(v) for k, v in vars(m).items()}) for m in modules]
         self.last = self.first  # as the last run on record has left them
 
     def restore(self, dtype: Any) -> None:
-        """Everything as it was found, floating-point tensors in `dtype`; in new arrays, since what is on
-        record may still use the others."""
+        """Restore the first state, floating-point tensors in `dtype`. The arrays are new, since the tape may
+        still use the old ones."""
         for now, before in self.attributes:
             if now.keys() != before.keys() or any(now[k] is not v[0] for k, v in before.items()):
                 now.clear()
@@ -57,17 +58,17 @@ class Held:
             c.tensor.version = c.version
 
     def remember(self) -> None:
-        """Take what the tensors are now for what the tape has on record."""
+        """Store the arrays that the tensors have after a run that was recorded."""
         self.last = contents(c.tensor for c in self.first)
 
-    def back(self, last: Sequence[Content] | None = None) -> None:
-        """The tensors as they were when a run on record ended (the last one, or where `last` is from): its
-        gradient may look at them."""
+    def put_back(self, last: Sequence[Content] | None = None) -> None:
+        """Give the tensors the arrays that they had after a recorded run (the last one, or the one that
+        `last` comes from), since its gradient may read them."""
         for t, array, version in self.last if last is None else last:
             t._data, t.version = array, version
 
     def leave(self) -> None:
-        """Give the tensors back the arrays in which they were found."""
+        """Give the tensors the arrays that they had before the check."""
         self.restore(np.dtype(np.float64))
         for t, array, version in self.first:
             t._data, t.version = array, version
@@ -77,8 +78,8 @@ def contents(tensors: Any) -> list[Content]:
     return [Content(t, t._data, t.version) for t in tensors]
 
 
-def kept(value: Any) -> tuple[Any, Any]:
-    """An attribute's value, and a copy of what is in it where that may be written into."""
+def copy_attribute(value: Any) -> tuple[Any, Any]:
+    """An attribute's value, and a copy of its content if the function may write into it, else None."""
     if isinstance(value, dict | list | set):
         return value, value.copy()
     return value, np.array(value) if isinstance(value, np.ndarray) else None

@@ -16,11 +16,11 @@ import numpy as np
 from tinygen.backward import unbroadcast
 from tinygen.gradcheck import one_op
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.bounded import bounded
-from tinygen.gradcheck.locate import at
+from tinygen.gradcheck.locate import with_place
 from tinygen.gradcheck.report import Finding, Kind
 from tinygen.gradcheck.steps import Step, steps_at
 from tinygen.gradcheck.subject import Function
+from tinygen.gradcheck.time_limit import run_within
 from tinygen.kernels.registry import WIDE
 from tinygen.modes import no_grad
 
@@ -31,7 +31,7 @@ PATIENCE = 1.0  # seconds, and
 LONG = 120.0  # where arrays are large enough for a kernel to be compiled
 
 
-class Narrow(NamedTuple):
+class Float32Run(NamedTuple):
     """What the float32 run has shown."""
 
     findings: list[Finding]
@@ -39,13 +39,13 @@ class Narrow(NamedTuple):
     summary: str  # which implementations ran, and how close they came
 
 
-def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Narrow:
+def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Float32Run:
     """Run `base` in float32, and look at each op; `known` are the steps of the run in float64. A function may
     insist on float64, or not end in float32: then that is all there is to say."""
     points = [x.astype(np.float32) for x in base.points]
     large = sum(x.size for x in points) >= WIDE
 
-    def look() -> Narrow:
+    def look() -> Float32Run:
         findings: list[Finding] = []
         notes: list[str] = []
         off = 0.0
@@ -58,17 +58,17 @@ def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) 
             for words, error, limit, certain in comparisons(step, rng):
                 off = max(off, error)
                 if error > limit and certain:
-                    findings.append(at(known[i] if alike else step, finding(step, words, error)))
+                    findings.append(with_place(known[i] if alike else step, finding(step, words, error)))
                     break
-        return Narrow(findings, notes, summary(ran, off))
+        return Float32Run(findings, notes, summary(ran, off))
 
     try:
-        return bounded(look, LONG if large else PATIENCE)
+        return run_within(look, LONG if large else PATIENCE)
     except TimeoutError as error:
         why = f"there is {error}: does it loop until an error that float32 never reaches?"
     except Exception as error:
         why = f"it raises {type(error).__name__}: {error}"
-    return Narrow([], [f"not checked in float32, where {why}"], "")
+    return Float32Run([], [f"not checked in float32, where {why}"], "")
 
 
 def implementation(step: Step) -> str:
@@ -98,7 +98,7 @@ def finding(step: Step, words: str, error: float) -> Finding:
     return Finding(
         Kind.DTYPE,
         f"in float32, {words} of `{name}` by {how} is off by {error:.1g} of its size, where float64 is right",
-        variable=None,
+        harmless=True,
     )
 
 
@@ -112,14 +112,14 @@ class Both(NamedTuple):
     gradients: list[Array]
 
 
-def computed(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Array]) -> Both:
-    with no_grad(), step.randomness.rewound(), np.errstate(all="ignore"):
+def compute_step(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Array]) -> Both:
+    with no_grad(), step.randomness.rewinding(), np.errstate(all="ignore"):
         value, *rules = compute(*arrays, **step.node.kwargs)
         values = value if type(value) is tuple else (value,)
         sent = [np.asarray(x, dtype=np.asarray(y).dtype) for x, y in zip(g, values, strict=True)]
-        found = step.apply(rules, step.packed(sent))
+        found = step.apply(rules, step.pack(sent))
         fits = [np.asarray(unbroadcast(d, arrays[i])) for d, i in zip(found, step.wanted, strict=True)]
-    return Both([widened(np.asarray(y)) for y in values], [widened(d) for d in fits])
+    return Both([widen(np.asarray(y)) for y in values], [widen(d) for d in fits])
 
 
 def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, float, float, bool]]:
@@ -127,11 +127,11 @@ def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, flo
     size, how far it may be, and whether more than that is a mistake for sure."""
     op = step.node.op
     g = [weights(y.shape, rng).astype(np.float32) for y in step.outputs]
-    wide = [widened(x) for x in step.arrays]
+    wide = [widen(x) for x in step.arrays]
     try:
-        right = computed(step, op.body, wide, g)
-        here = computed(step, op.compute, step.arrays, g)
-        plain = here if op.compute is op.body else computed(step, op.body, step.arrays, g)
+        right = compute_step(step, op.body, wide, g)
+        here = compute_step(step, op.compute, step.arrays, g)
+        plain = here if op.compute is op.body else compute_step(step, op.body, step.arrays, g)
     except Exception:
         return  # an op may insist on one dtype
     kernel = op.compute is not op.body
@@ -147,7 +147,7 @@ def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, flo
         yield f"the gradient by the {words}", error, limit, kernel or value < DIGITS
 
 
-def widened(x: Any) -> Any:
+def widen(x: Any) -> Any:
     """`x` in float64, or complex128, if it is an array of such numbers."""
     numbers = isinstance(x, np.ndarray) and x.dtype.kind in "fc"
     return x.astype(np.result_type(x.dtype, np.float64)) if numbers else x

@@ -1,15 +1,15 @@
-"""Gradients that are meant to be another than the derivative, and how the rest is checked around them.
+"""Gradients that are meant to differ from the derivative, and how everything else is still checked.
 
-A straight-through gradient sends back what comes, although rounding has the derivative 0; gradient reversal
-sends the opposite; a stop-gradient makes a constant of what is none. They are declared, for good at the op,
+A straight-through gradient passes the cotangent on, although rounding has the derivative 0; gradient reversal
+passes on its negative; a stop-gradient treats a value as a constant. They are declared at the op,
 
     @intended("straight-through: rounding has no gradient of use")
     @op
     def rounded(x): ...
 
-or in the call: `gradcheck(f, x, intended=[rounded, "detach"])`. Then differences are taken of a function in
-which the declared op moves as its own rules say (it is replaced by its tangent) and, with "detach", in which
-what left the tape stays what it was. All the rest has to agree with that.
+or in the call: `gradcheck(f, x, intended=[rounded, "detach"])`. Then the differences are those of a modified
+function: a declared op is replaced by the linear function that its own rules describe (its tangent), and with
+"detach" every detached value is a constant. The gradient has to agree with that function.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LARGEST = 4096  # outputs of a declared op, at most: its tangent takes one backw
 
 
 def intended(why: str) -> Callable[[F], F]:
-    """Declare that an op's gradient is meant to be another than the derivative; reports show `why`."""
+    """Declare that the gradient of an op is meant to differ from the derivative; reports show `why`."""
 
     def declare(f: F) -> F:
         if not isinstance(getattr(f, "op", None), Op):
@@ -47,8 +47,8 @@ def intended(why: str) -> Callable[[F], F]:
     return declare
 
 
-class Declared:
-    """What is declared in a call or at the ops that ran: which steps, and why."""
+class Declarations:
+    """The declarations in a call and at the ops that ran: which steps, and why."""
 
     def __init__(self, given: Any, steps: Sequence[Step]) -> None:
         given = list(given) if isinstance(given, list | tuple | set) else [given]
@@ -83,7 +83,7 @@ class Declared:
             yield f"declared as intended, but not on the tape: `{name}`"
 
     def stand_in(self, base: Function) -> Callable[[Sequence[Array]], list[Array]]:
-        """What differences are taken of, in place of `base.evaluate`."""
+        """The function whose differences are taken, instead of `base.evaluate`."""
         tangents: dict[Op, list[Tangent]] = {}
         for s in self.steps:
             tangents.setdefault(s.node.op, []).append(Tangent(s))
@@ -91,14 +91,14 @@ class Declared:
             return Program(base, {t.step.node: t for ts in tangents.values() for t in ts}).evaluate
 
         def evaluate(arrays: Sequence[Array]) -> list[Array]:
-            with replaced(tangents):
+            with with_tangents(tangents):
                 return base.values_at(arrays)
 
         return evaluate
 
 
 class Tangent:
-    """A step's op as the linear function that its rules say it is: y + J (x - x0)."""
+    """An op as the linear function that its rules describe at this step: y + J (x - x0)."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -112,7 +112,7 @@ class Tangent:
         rows = []
         for unit in np.eye(size):
             parts = zip(np.split(unit, ends), step.outputs, strict=True)
-            g = step.packed([part.reshape(y.shape).astype(y.dtype) for part, y in parts])
+            g = step.pack([part.reshape(y.shape).astype(y.dtype) for part, y in parts])
             found = step.raw_gradients(step.rules, g)
             rows.append([np.ravel(unbroadcast(d, x)) for d, x in zip(found, step.points, strict=True)])
         self.jacobians = [np.array([row[i] for row in rows]) for i in range(len(step.points))]
@@ -129,8 +129,9 @@ class Tangent:
 
 
 @contextmanager
-def replaced(tangents: dict[Op, list[Tangent]]) -> Iterator[None]:
-    """Within, each of these ops computes by its tangents: the first call by the first, and so on."""
+def with_tangents(tangents: dict[Op, list[Tangent]]) -> Iterator[None]:
+    """Inside this context each of these ops computes its tangents: the first call the first one, and so
+    on."""
     before = {op: op.compute for op in tangents}
     try:
         for op, of_op in tangents.items():
@@ -148,14 +149,14 @@ def replaced(tangents: dict[Op, list[Tangent]]) -> Iterator[None]:
 
 
 class Program:
-    """The tape of a function at its points, run again at others: what was off the tape stays as it was."""
+    """The tape of a function at its points, run again at other points with the same constants."""
 
     def __init__(self, base: Function, tangents: dict[Node, Tangent]) -> None:
         self.base = base
         self.variables, self.outputs = base.call([np.array(x) for x in base.points])
         tracked = [y for y in self.outputs if isinstance(y, Tensor) and y.requires_grad]
         self.nodes = topological_order(tracked)
-        known = iter(tangents.values())  # by their order: this tape is another one, of the same program
+        known = iter(tangents.values())  # matched by order: this is another tape of the same program
         declared = {t.step.node.op for t in tangents.values()}
         self.tangents = {n: next(known) for n in self.nodes if n.op in declared}
         places = {id(v): k for k, v in enumerate(self.variables)}
@@ -170,7 +171,7 @@ class Program:
             tangent = self.tangents.get(node)
             return node.op.compute(*given, **node.kwargs)[0] if tangent is None else tangent.value(given)
 
-        with no_grad(), self.base.randomness.rewound():
+        with no_grad(), self.base.randomness.rewinding():
             values = rerun(self.nodes, run)
         return [np.asarray(self.output(y, arrays, values)) for y in self.outputs]
 
