@@ -321,3 +321,24 @@ def test_what_cannot_be_reached_is_absent():
 
     x, y = leaf(2), leaf(2)
     assert y not in backward([(x * 2).sum()], [np.array(1.0)], [x, y])
+
+
+def test_there_is_one_place_where_the_sum_of_a_leaf_is_complete(monkeypatch):
+    """Once for each leaf, with the gradient over all paths, before it is added to `.grad`."""
+    x, w = (Tensor(np.full(3, value), requires_grad=True) for value in (2.0, 5.0))
+    w.grad = np.ones(3)
+    seen = []
+    add_to_grad = tinygen.backward.add_to_grad
+
+    def spy(leaf, g):
+        seen.append((leaf, g.copy(), None if leaf.grad is None else leaf.grad.copy()))
+        add_to_grad(leaf, g / 2)  # as if averaged with a process that has zeros
+
+    monkeypatch.setattr(tinygen.backward, "add_to_grad", spy)
+    (x * w + x * x + x).sum().backward()
+    found = {id(leaf): (g, before) for leaf, g, before in seen}
+    assert len(seen) == 2
+    np.testing.assert_array_equal(found[id(x)][0], np.full(3, 5.0 + 4.0 + 1.0))
+    np.testing.assert_array_equal(found[id(w)][1], np.ones(3))
+    np.testing.assert_array_equal(x.grad, np.full(3, 5.0))
+    np.testing.assert_array_equal(w.grad, np.full(3, 1.0 + 2.0 / 2))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from foreign import Foreign
 
-from tinygen import Tensor, no_grad
+from tinygen import Tensor, no_grad, ops
 from tinygen.arrays import device_of, to_device
+from tinygen.tensor import IMPLEMENTS
 
 
 def leaf(*shape):
@@ -505,3 +506,13 @@ def test_operators_on_bits_are_numpys(symbol, dtype):
     np.testing.assert_array_equal((~Tensor(a)).numpy(), ~a)
     with pytest.raises(TypeError):
         f(leaf(4), b)
+
+
+def test_operators_and_methods_are_the_ops_themselves():
+    assert Tensor.__add__ is ops.add
+    assert Tensor.__matmul__ is ops.matmul
+    assert Tensor.__getitem__ is ops.getitem
+    assert Tensor.swapaxes is ops.swapaxes
+    assert Tensor.sum is IMPLEMENTS[np.sum]
+    assert Tensor.__hash__ is object.__hash__
+    assert Tensor.__doc__.startswith("An n-dimensional array")
