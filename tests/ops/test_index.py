@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, ops
+from tinygen.ops.index import checked_ids
 
 X = np.arange(12.0).reshape(3, 4)
 
@@ -103,3 +104,18 @@ def test_masks_are_no_integers_to_take():
         with pytest.raises(TypeError, match="take_along_axis: indices must be integers"):
             np.take_along_axis(x, indices, 0)
     assert x[mask].shape == (3,)
+
+
+def test_checked_ids():
+    """Ids that are valid, or ignored, come back as they are; the error says the range that was found."""
+    ids = np.array([2, 0, -100])
+    same, invalid = checked_ids("targets", ids, 3, -100)
+    assert same is ids
+    assert invalid is None
+    with pytest.raises(IndexError, match=r"^ids must be in \[0, 3\); got -100 to 2$"):
+        checked_ids("ids", ids, 3)
+    with pytest.raises(IndexError, match=r"^ids must be in \[0, 2\) or -100, which is ignored; got 0 to 2$"):
+        checked_ids("ids", ids, 2, -100)
+    with pytest.raises(TypeError, match=r"^ids must be integers, got bool$"):
+        checked_ids("ids", ids > 0, 3)
+    assert checked_ids("ids", ids[:0], 3)[0].size == 0
