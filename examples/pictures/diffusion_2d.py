@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
 from shared.measures import sliced_wasserstein
-from shared.plots import panels, save_points
+from shared.plots import save_floor, save_points
 from shared.run import Run
 from shared.table import Figure, at_most
 
@@ -143,20 +143,6 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
                 run.say(f"step {step + 1:5d}   loss above the floor {above:.5f}")
 
 
-# -- pictures --------------------------------------------------------------------------------------
-
-
-def draw_loss(path: Path, floor: Any, above: Any) -> None:
-    """floor.png: the loss at each step, the floor under it, and what is between them."""
-    with panels(path) as (axes,):
-        axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
-        axes.plot(floor + above, lw=1.6, label="learned")
-        axes.plot(above, lw=1.2, label="learned, above the floor")
-        axes.set(title="The part of the noise that no model can tell", yscale="log", ylim=(1e-5, 2))
-        axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
-        axes.legend(frameon=False)
-
-
 # -- all of it -------------------------------------------------------------------------------------
 
 
@@ -198,7 +184,7 @@ def main(args: argparse.Namespace) -> None:
     for n in best:
         figures += [Figure(f"{n}: {k}", q[n], None, best[n], worst[n]) for k, q in quality.items()]
     run.curve({"batch_loss": "one batch"}, {"floor": least}, f"Diffusion of the {args.data}", "loss")
-    draw_loss(run.path / "floor.png", floor, above)
+    save_floor(run.path / "floor.png", floor, above)
     save_points(run.path / "samples.png", points, paths(short, learned, noise[:80]))
     run.result(
         figures,

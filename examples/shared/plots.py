@@ -79,3 +79,14 @@ def save_points(path: Path, points: Mapping[str, Any], ways: Any) -> None:
         axes[-1].set_title("from noise (gray) to data (red)")
         for each in axes:
             each.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
+
+
+def save_floor(path: Path, floor: Any, above: Any) -> None:
+    """The loss at each step of a diffusion: the least possible one, the floor, and the excess above it."""
+    with panels(path) as (axes,):
+        axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
+        axes.plot(floor + above, lw=1.6, label="learned")
+        axes.plot(above, lw=1.2, label="learned, above the floor")
+        axes.set(title="The part of the noise that no model can tell", yscale="log", ylim=(1e-5, 2))
+        axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
+        axes.legend(frameon=False)
