@@ -15,7 +15,7 @@ from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.reach import is_filled
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.structure import LAYOUTS, ROWS, all_same, copies, linearity, same, times
+from tinygen.gradcheck.structure import ROWS, all_same, copies, linearity, other_layouts, same, times
 from tinygen.modes import no_grad
 
 
@@ -89,7 +89,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     nothing = copies(pulled(times(0, given)))
     for words, a, z, d in zip(step.names, kept, nothing, double, strict=True):
         yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
-    for layout, arranged in LAYOUTS.items():
+    for layout, arranged in other_layouts(step.points):
         if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
             yield Finding(
                 Kind.LAYOUT,
