@@ -30,7 +30,7 @@ Variance = Literal["small", "large", "learned"]
 class Process:
     """The forward process of a schedule, and what its model predicts: "eps", "x0" or "v".
 
-    Raises ValueError for another word, and for "eps" where α_T = 0: x_T is then nothing but ε, which says
+    Raises ValueError for another word, and for "eps" where α_T = 0: x_T is then ε itself, which says
     nothing about x_0."""
 
     def __init__(self, schedule: Schedule, predicts: Prediction = "eps") -> None:

@@ -37,10 +37,7 @@ class UNetConfig:
     channels: int = 64
     multipliers: tuple[int, ...] = (1, 2)  # of `channels`, level by level
     blocks: int = 2  # residual blocks a level on the way down; on the way up there is one more
-    attention: tuple[bool, ...] = (
-        False,
-        True,
-    )  # whether a level has one after each block; the middle always has
+    attention: tuple[bool, ...] = (False, True)  # after each block of a level; the middle always has it
     heads: int = 1  # of every attention
     head_channels: int | None = None  # the width of a head; if given, it replaces `heads`
     classes: int | None = None
