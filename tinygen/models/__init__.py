@@ -1,4 +1,24 @@
-"""Models, one file each, in folders by subject. `from tinygen.models import GPT` imports GPT's file alone."""
+"""Models, one file each, in folders by subject. `from tinygen.models import GPT` imports GPT's file alone.
+
+All of them keep one contract (`tests/models/test_contract.py`); a model has the methods that make sense for it:
+
+    model(x, ...)                      `forward`, the network's output, a Tensor: of an autoencoder the
+                                       reconstruction, of a diffusion's network the prediction for noisy x
+    model.loss(batch, ..., rng=rng)    what is minimized: a Tensor of shape (). `losses` has its parts by
+                                       name, `total` first
+    model.encode(x)                    the codes of x, an array, off the tape: of q(z|x) the mean
+    model.decode(codes)                the x of codes, an array, off the tape
+    model.sample(..., rng=rng)         what the model generates, an array, off the tape
+    model.sample_steps(..., rng=rng)   yields the states on the way there: tokens, noisy codes
+    Model(config, rng=rng)             `rng` is given by name: a generator, or an int as the seed of one
+
+Arrays are on the device of the model; only GPT's tokens are on the CPU. One exception is for readers of
+nanoGPT: `GPT(idx, targets)` returns (logits, loss), with the loss None without targets, and has no method
+`loss`.
+
+Sizes have the same names everywhere: `layers`, `heads`, `channels` (the width C), `in_channels` (of a
+picture), `latent` (numbers of a code). GPTConfig alone has the names of GPT-2's config.json: `n_layer`,
+`n_head`, `n_embd`."""
 
 from typing import TYPE_CHECKING
 
