@@ -1,15 +1,14 @@
-"""A judge of pictures: a small classifier, trained here on real digits, that looks at those of a model.
+"""A judge of pictures of digits: a small classifier, trained on real digits, that is shown a model's samples.
 
-It says what it sees (does the picture that was to be a 3 look like a 3?), and how far two sets of pictures
-are apart: the Fréchet distance of its features, as FID has it with a larger network (Heusel et al. 2017,
-arXiv:1706.08500, eq. 6). Between two Gaussians, by Dowson & Landau 1982,
+It measures two things: the accuracy (does a sample that should be a 3 look like a 3?), and the distance of
+two sets of pictures, the Fréchet distance of its features, as FID with a larger network (Heusel et al.
+2017, arXiv:1706.08500, eq. 6). Between two Gaussians it is, by Dowson & Landau 1982,
 
     |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½).
 
-A distance by itself says little: it is in the judge's own units, and above zero even between two samples of
-one distribution, the more so the smaller they are. So compare at equal N only, and see it between
-`bounds`: what real pictures get, and what noise gets.
-"""
+A distance by itself says little: its unit depends on the judge, and it is above zero even between two
+samples from one distribution, the more so the smaller they are. So compare distances at equal N only, and
+with `bounds`: the distance of real pictures and the distance of noise."""
 
 from __future__ import annotations
 
@@ -31,13 +30,13 @@ BATCH, LR, WARMUP = 64, 3e-3, 20
 
 
 class Opinion(NamedTuple):
-    """What the judge makes of N pictures."""
+    """The judge's output for N pictures."""
 
     features: Floats  # (N, 64)
     probabilities: Floats  # (N, 10), of the classes
 
     def accuracy(self, labels: ArrayLike) -> float:
-        """The share of pictures that look most like the one of `labels` (N,) that they should be."""
+        """The share of pictures whose most probable class is their label, `labels` (N,)."""
         return float((self.probabilities.argmax(axis=1) == np.asarray(labels)).mean())
 
     def confidence(self) -> float:
@@ -56,7 +55,7 @@ class Judge(nn.Module):
         self.out = nn.Linear(64, CLASSES, rng=rng)
 
     def features(self, x: TensorLike) -> Tensor:
-        """What the last layer decides from: (N, 64)."""
+        """The input of the last layer: (N, 64)."""
         h = ops.relu(self.conv1(x))  # (N, 16, 8, 8)
         h = ops.relu(self.conv2(h))  # (N, 32, 4, 4)
         return ops.relu(self.fc(h.reshape(len(x), -1)))
@@ -80,8 +79,9 @@ class Judge(nn.Module):
 def train_judge(pictures: TensorLike, labels: Any, steps: int = 2000, *, rng: RNGLike) -> Judge:
     """A judge that has learned from pictures (N, 1, 8, 8) in [-1, 1] and labels (N,), in some seconds.
 
-    Each time it sees a picture, that is moved by up to one pixel in each direction. Of the test pictures of
-    `digits.load()` it knows 99 %, of those it learned from all. `steps` must be above 20."""
+    Each picture is shifted at random by up to one pixel each time it is used. The judge classifies 99 % of
+    the test pictures of `digits.load()` correctly, and all of the training pictures. `steps` must be above
+    20."""
     rng = as_generator(rng)
     judge = Judge(rng=rng)
     optimizer = Adam(judge.parameters(), lr=LR)
@@ -96,7 +96,7 @@ def train_judge(pictures: TensorLike, labels: Any, steps: int = 2000, *, rng: RN
 
 
 def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> Any:
-    """Each of N pictures moved by -1, 0 or 1 pixel down and across, with paper (-1) where it was not."""
+    """N pictures, each shifted by -1, 0 or 1 pixel down and across; uncovered pixels are background, -1."""
     n, _, h, w = pictures.shape
     wide = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
     down, across = as_generator(rng).integers(3, size=(2, n, 1, 1))
@@ -108,7 +108,7 @@ def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> Any:
 
 
 class Bounds(NamedTuple):
-    """Between what a model's Fréchet distance to the test pictures lies."""
+    """The two distances between which a model's Fréchet distance to the test pictures lies."""
 
     floor: float  # of as many real training pictures
     ceiling: float  # of as many pictures of noise

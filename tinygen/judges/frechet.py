@@ -9,8 +9,8 @@ from tinygen.types import Floats
 
 
 def frechet(a: ArrayLike, b: ArrayLike) -> float:
-    """The Fréchet distance of two sets of features, (N, F) and (M, F), each taken for a Gaussian of its mean
-    and its covariance (with N - 1). In the features' units, squared.
+    """The Fréchet distance of two sets of features, (N, F) and (M, F), each taken as a Gaussian with its mean
+    and its covariance (divided by N - 1). The unit is that of the features, squared.
 
     ValueError when the sets have fewer than two rows or other numbers of features."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -24,7 +24,14 @@ from numpy.typing import ArrayLike
 from tinygen.data.shapes import BACKGROUND, COLOUR_JITTER, COLOURS
 from tinygen.data.shapes_pairs import LARGEST, SMALLEST, Pair, Thing, centres, coverages, meaning, paint
 from tinygen.judges import shapes_parser
-from tinygen.judges.shapes_parser import best_shape, best_templates, centred, explained, nearest, within
+from tinygen.judges.shapes_parser import (
+    best_shape,
+    best_templates,
+    clip_near,
+    explained_share,
+    nearest_rows,
+    subtract_mean,
+)
 from tinygen.types import Floats
 
 
@@ -41,9 +48,9 @@ def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
     """The fraction of pictures (N, 3, side, side) that show what the pairs say: the two shapes, the two
     colours, the two objects (each shape with its own colour), wherever they are; and all, with the relation.
     """
-    found, _ = read(pictures)
-    if len(found) != len(pairs) or not found:
-        raise ValueError(f"one pair a picture, one at least: got {len(found)} pictures, {len(pairs)} pairs")
+    shown, _ = read(pictures)
+    if len(shown) != len(pairs) or not shown:
+        raise ValueError(f"one pair a picture, one at least: got {len(shown)} pictures, {len(pairs)} pairs")
     aspects: dict[str, Callable[[Pair], Any]] = {
         "shapes": lambda pair: sorted((pair.first.shape, pair.second.shape)),
         "colours": lambda pair: sorted((pair.first.colour, pair.second.colour)),
@@ -51,7 +58,7 @@ def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
         "all": meaning,
     }
     return {
-        name: float(np.mean([of(a) == of(b) for a, b in zip(found, pairs, strict=True)]))
+        name: float(np.mean([of(a) == of(b) for a, b in zip(shown, pairs, strict=True)]))
         for name, of in aspects.items()
     }
 
@@ -60,7 +67,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     """`read` without its checks, all pictures at once."""
     n, side = len(pictures), pictures.shape[-1]
     pixels = pictures.reshape(n, 3, -1)  # (N, 3, P)
-    halves, coarse = in_halves(pictures)
+    halves, coarse = split_in_halves(pictures)
     fits = [best_shape(halves[k].reshape(pixels.shape), coarse[k], side) for k in (0, 1)]
     shape, place = np.array([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits])
     way = place[1, :, :2] - place[0, :, :2]  # (N, 2), from one to the other
@@ -68,9 +75,9 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     swap = way[np.arange(n), axis] < 0
     shape = np.where(swap, shape[::-1], shape)  # (2, N): the first is left, or above
     place = np.where(swap[:, None], place[::-1], place)  # (2, N, 3)
-    ink, paper = colours(coverages(shape, place, side), pixels)
+    ink, paper = fit_colors(coverages(shape, place, side), pixels)
 
-    colour = nearest(ink.reshape(-1, 3), np.array(list(COLOURS.values()))).reshape(n, 2)
+    colour = nearest_rows(ink.reshape(-1, 3), np.array(list(COLOURS.values()))).reshape(n, 2)
     relations = [("left of", "above")[a] for a in axis]
     first, second = (
         [Thing(str(name), list(COLOURS)[i]) for name, i in zip(shape[k], colour[:, k], strict=True)]
@@ -80,15 +87,15 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
 
     # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
     middle, jitter = centres(relations)
-    centre = within(place[..., :2], middle.swapaxes(0, 1), jitter.swapaxes(0, 1))
+    center = clip_near(place[..., :2], middle.swapaxes(0, 1), jitter.swapaxes(0, 1))
     r = np.clip(place[..., 2:], SMALLEST, LARGEST)
-    ink = within(ink, np.array(list(COLOURS.values()))[colour], COLOUR_JITTER)
-    paper = within(paper, [BACKGROUND] * n, COLOUR_JITTER)
-    covered = coverages(shape, np.concatenate([centre, r], axis=2), side)
-    return pairs, explained(pixels, paint(covered, ink, paper).reshape(pixels.shape))
+    ink = clip_near(ink, np.array(list(COLOURS.values()))[colour], COLOUR_JITTER)
+    paper = clip_near(paper, [BACKGROUND] * n, COLOUR_JITTER)
+    covered = coverages(shape, np.concatenate([center, r], axis=2), side)
+    return pairs, explained_share(pixels, paint(covered, ink, paper).reshape(pixels.shape))
 
 
-def in_halves(pictures: Floats) -> tuple[Floats, Floats]:
+def split_in_halves(pictures: Floats) -> tuple[Floats, Floats]:
     """The pictures cut in two between the shapes, left and right or top and bottom, and the other half filled
     with paper: (2, N, 3, side, side). And for each the best places of every shape, (2, shapes, N, 3)."""
     side = pictures.shape[-1]
@@ -104,11 +111,11 @@ def in_halves(pictures: Floats) -> tuple[Floats, Floats]:
     return np.where(better[..., None, None], stacked, beside), np.where(better, above_below, left_right)
 
 
-def colours(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
+def fit_colors(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
     """Inks (N, 2, 3) and paper (N, 3) in units of [0, 1] that fit `pixels` (N, 3, P) best by least squares,
     for coverages (N, 2, H, W)."""
     flat = covered.reshape(len(covered), 2, -1)
-    c = centred(flat)
+    c = subtract_mean(flat)
     normal = c @ c.swapaxes(1, 2)
     normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(2)  # both in one place?
     slope = np.linalg.solve(normal, c @ pixels.swapaxes(1, 2))  # (N, 2, 3)

@@ -90,14 +90,14 @@ def accuracy(pictures: ArrayLike, scenes: Sequence[Scene]) -> dict[str, float]:
 
     Under "shape and colour" is the fraction where both are right, under "all" where all four are.
     """
-    found, _ = read(pictures)
-    if len(found) != len(scenes) or not found:
+    shown, _ = read(pictures)
+    if len(shown) != len(scenes) or not shown:
         raise ValueError(
-            f"one scene a picture, and at least one: got {len(found)} pictures, {len(scenes)} scenes"
+            f"one scene a picture, and at least one: got {len(shown)} pictures, {len(scenes)} scenes"
         )
     names = ("shape", "colour", "size", "position")
     right = np.array(
-        [[getattr(a, k) == getattr(b, k) for k in names] for a, b in zip(found, scenes, strict=True)]
+        [[getattr(a, k) == getattr(b, k) for k in names] for a, b in zip(shown, scenes, strict=True)]
     )
     both = float(right[:, :2].all(axis=1).mean())
     return {
@@ -113,23 +113,23 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     pixels = pictures.reshape(len(pictures), 3, -1)  # (N, 3, P)
     coarse, _ = best_templates(pictures)
     names, place = best_shape(pixels, coarse, side)
-    ink, paper = colours(coverage_of_each(names, place, side), pixels)
+    ink, paper = fit_colors(coverage_of_each(names, place, side), pixels)
 
-    colour = nearest(ink, np.array(list(COLOURS.values())))
-    size = nearest(place[:, 2:], np.array(list(SIZES.values()))[:, None])
-    position = nearest(place[:, :2], np.array(list(POSITIONS.values())))
+    colour = nearest_rows(ink, np.array(list(COLOURS.values())))
+    size = nearest_rows(place[:, 2:], np.array(list(SIZES.values()))[:, None])
+    position = nearest_rows(place[:, :2], np.array(list(POSITIONS.values())))
     scenes = [
         Scene(name, list(COLOURS)[i], list(SIZES)[j], list(POSITIONS)[k])
         for name, i, j, k in zip(names, colour, size, position, strict=True)
     ]
 
     # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
-    ink = within(ink, [COLOURS[scene.colour] for scene in scenes], COLOUR_JITTER)
-    paper = within(paper, [BACKGROUND] * len(scenes), COLOUR_JITTER)
-    centre = within(place[:, :2], [POSITIONS[scene.position] for scene in scenes], POSITION_JITTER)
-    r = within(place[:, 2:], [(SIZES[scene.size],) for scene in scenes], SIZE_JITTER)
-    covered = coverage_of_each(names, np.hstack([centre, r]), side)
-    return scenes, explained(pixels, paint(covered, ink, paper).reshape(pixels.shape))
+    ink = clip_near(ink, [COLOURS[scene.colour] for scene in scenes], COLOUR_JITTER)
+    paper = clip_near(paper, [BACKGROUND] * len(scenes), COLOUR_JITTER)
+    center = clip_near(place[:, :2], [POSITIONS[scene.position] for scene in scenes], POSITION_JITTER)
+    r = clip_near(place[:, 2:], [(SIZES[scene.size],) for scene in scenes], SIZE_JITTER)
+    covered = coverage_of_each(names, np.hstack([center, r]), side)
+    return scenes, explained_share(pixels, paint(covered, ink, paper).reshape(pixels.shape))
 
 
 @cache
@@ -138,12 +138,12 @@ def templates() -> tuple[Floats, NDArray[np.float32]]:
     axes = np.meshgrid(GRID_CENTRES, GRID_CENTRES, GRID_RADII, indexing="ij")
     places = np.stack(axes, axis=-1).reshape(-1, 3)
     covered = np.stack([coverage(name, places, GRID_SIDE) for name in SHAPES])
-    flat = centred(covered.reshape(len(SHAPES), len(places), -1))
+    flat = subtract_mean(covered.reshape(len(SHAPES), len(places), -1))
     flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
-    found = places, flat.astype(np.float32)
-    for array in found:
+    templates = places, flat.astype(np.float32)
+    for array in templates:
         array.flags.writeable = False
-    return found
+    return templates
 
 
 def best_templates(pictures: Floats) -> tuple[Floats, Floats]:
@@ -151,7 +151,7 @@ def best_templates(pictures: Floats) -> tuple[Floats, Floats]:
     (shapes, N)."""
     n, k = len(pictures), pictures.shape[-1] // GRID_SIDE
     small = pictures.reshape(n, 3, GRID_SIDE, k, GRID_SIDE, k).mean(axis=(3, 5))
-    flat = centred(small.reshape(n * 3, -1)).astype(np.float32)
+    flat = subtract_mean(small.reshape(n * 3, -1)).astype(np.float32)
     places, covered = templates()
     gains = [((flat @ c.T) ** 2).reshape(n, 3, -1).sum(axis=1) for c in covered]  # each (N, T)
     return np.stack([places[gain.argmax(axis=1)] for gain in gains]), np.stack([g.max(axis=1) for g in gains])
@@ -169,7 +169,7 @@ def best_shape(pixels: Floats, coarse: Floats, side: int) -> tuple[list[str], Fl
 
 def refine(shape: str, pixels: Floats, place: Floats, side: int) -> tuple[Floats, Floats]:
     """The place near `place` (N, 3) where the shape explains most of `pixels` (N, 3, P); how much, (N,)."""
-    pixels = centred(pixels)
+    pixels = subtract_mean(pixels)
     best, most = place, np.full(len(place), -np.inf)
     for step in range(STEPS + 1):
         c = flat_coverage(shape, place, side)
@@ -183,27 +183,27 @@ def refine(shape: str, pixels: Floats, place: Floats, side: int) -> tuple[Floats
             break
         # The channels added up to the coverage that they would show if the contrast were right: c, and what
         # is left over. The columns are c, since the contrast may change too, and the slopes of c.
-        seen = np.einsum("nc,ncp->np", contrast, pixels) / np.maximum(strength, 1e-12)[:, None]
+        observed = np.einsum("nc,ncp->np", contrast, pixels) / np.maximum(strength, 1e-12)[:, None]
         slopes = [(flat_coverage(shape, place + SMALL * axis, side) - c) / SMALL for axis in np.eye(3)]
         a = np.stack([c, *slopes], axis=1)  # (N, 4, P)
         normal = a @ a.swapaxes(1, 2)
         normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4)
-        move = np.linalg.solve(normal, a @ (seen - c)[:, :, None])[:, 1:, 0]
+        move = np.linalg.solve(normal, a @ (observed - c)[:, :, None])[:, 1:, 0]
         place = np.clip(place + np.clip(move, -LONGEST_STEP, LONGEST_STEP), LOWEST, HIGHEST)
     return best, most
 
 
-def explained(pixels: Floats, drawn: Floats) -> Floats:
+def explained_share(pixels: Floats, drawn: Floats) -> Floats:
     """The share of the variance of pictures (N, 3, P) that drawings of them explain, (N,); at least 0."""
     left = ((pixels - drawn) ** 2).sum(axis=(1, 2))
-    total = (centred(pixels) ** 2).sum(axis=(1, 2))
+    total = (subtract_mean(pixels) ** 2).sum(axis=(1, 2))
     return np.where(left < total, 1 - left / np.where(total > 0, total, 1), 0.0)
 
 
-def colours(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
+def fit_colors(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
     """Ink and paper, both (N, 3) in units of [0, 1], that fit `pixels` (N, 3, P) best by least squares."""
     flat = covered.reshape(len(covered), -1)
-    c = centred(flat)
+    c = subtract_mean(flat)
     slope = np.einsum("np,ncp->nc", c, pixels) / (c * c).sum(axis=1)[:, None]
     paper = pixels.mean(axis=2) - slope * flat.mean(axis=1)[:, None]
     return (paper + slope + 1) / 2, (paper + 1) / 2
@@ -211,22 +211,22 @@ def colours(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
 
 def flat_coverage(shape: str, place: Floats, side: int) -> Floats:
     """The coverage at places (N, 3) as rows (N, P) of mean 0."""
-    return centred(coverage(shape, place, side).reshape(len(place), -1))
+    return subtract_mean(coverage(shape, place, side).reshape(len(place), -1))
 
 
-def centred(x: Floats) -> Floats:
+def subtract_mean(x: Floats) -> Floats:
     """x less its mean over the last axis."""
     less: Floats = x - x.mean(axis=-1, keepdims=True)
     return less
 
 
-def nearest(x: Floats, values: Floats) -> NDArray[np.intp]:
+def nearest_rows(x: Floats, values: Floats) -> NDArray[np.intp]:
     """For each row of x (N, d) the number of the nearest row of values (K, d)."""
     number: NDArray[np.intp] = ((x[:, None] - values) ** 2).sum(axis=-1).argmin(axis=1)
     return number
 
 
-def within(x: Floats, values: Any, jitter: float | Floats) -> Floats:
+def clip_near(x: Floats, values: Any, jitter: float | Floats) -> Floats:
     """x (N, d), moved as little as brings it within `jitter` of values."""
     middle = np.reshape(values, x.shape)
     return np.clip(x, middle - jitter, middle + jitter)

@@ -1,6 +1,7 @@
 """Models, one file each, in folders by subject. `from tinygen.models import GPT` imports GPT's file alone.
 
-All of them keep one contract (`tests/models/test_contract.py`); a model has the methods that make sense for it:
+All of them keep one contract (`tests/models/test_contract.py`). A model has the methods that make sense for
+it:
 
     model(x, ...)                      `forward`, the network's output, a Tensor: of an autoencoder the
                                        reconstruction, of a diffusion's network the prediction for noisy x

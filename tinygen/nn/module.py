@@ -1,11 +1,10 @@
 """Module: parameters, and the layers that hold them, as one tree.
 
-A module's attributes are its registry. An attribute that is a `Parameter` is trained and saved, a
-`Buffer` is saved, a plain Tensor is a constant that only moves along (`to`, `astype`), a `Module` is a
-branch of the tree, and lists, tuples and dicts may hold all of these (`tree.py`). Anything else is the
-module's own affair, and refused where it hides a module or a parameter. There is nothing to set up, so
-`super().__init__()` may be left out.
-"""
+A module's attributes are its registry. An attribute that is a `Parameter` is trained and saved, a `Buffer`
+is saved, a plain Tensor is a constant that only moves along (`to`, `astype`), a `Module` is a branch of the
+tree, and lists, tuples and dicts may hold all of these (`tree.py`). Any other value is left alone, but
+refused where it contains a module or a parameter, which would be overlooked. There is nothing to set up, so
+`super().__init__()` may be left out."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ T = TypeVar("T")
 
 
 class Module(Branch):
-    """What has parameters and computes with them.
+    """A part of a network: parameters, and the computation with them.
 
     A subclass assigns Parameters and Modules to attributes in `__init__` and computes in `forward`;
     calling the module calls `forward`. Names are paths: "blocks.0.attn.qkv.weight"."""
@@ -273,7 +272,7 @@ def holds(dtype: np.dtype[Any], array: Array) -> bool:
 
 
 def unique(pairs: Iterable[tuple[str, T]]) -> Iterator[tuple[str, T]]:
-    """The pairs whose second has not come before."""
+    """The pairs, without those whose value (by identity) has appeared already."""
     seen = set()
     for name, value in pairs:
         if id(value) not in seen:

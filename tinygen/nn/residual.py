@@ -1,8 +1,8 @@
-"""What the UNet of diffusion, and the autoencoders of latent diffusion, are built of: residual blocks of
-convolutions, and the ways to half and to twice the resolution.
+"""The parts of the UNet of diffusion models and of the autoencoders of latent diffusion: residual blocks of
+convolutions, and the layers that halve and double the resolution.
 
 After Ho et al. 2020 (arXiv:2006.11239, appendix B), whose network Dhariwal & Nichol 2021 (arXiv:2105.05233)
-and Rombach et al. 2022 (arXiv:2112.10752) carry on. Shapes: B batch, C channels, H and W height and width.
+and Rombach et al. 2022 (arXiv:2112.10752) develop. Shapes: B batch, C channels, H and W height and width.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ Layer = TypeVar("Layer", bound=Module)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """The layer with all of its parameters 0: what ends a residual branch in a way that training starts from
-    the identity."""
+    """The layer with all of its parameters 0. At the end of a residual branch, such a layer makes the block
+    the identity when training starts."""
     for p in layer.parameters():
         p.data = np.zeros_like(p.data)
     return layer
 
 
 def groups_of(channels: int) -> int:
-    """How many groups a group norm makes of these channels if it isn't told: the largest number up to 32 that
-    divides them and leaves 4 or more in each. From 128 channels on it is the 32 of the papers, where that
-    divides them."""
+    """The default number of groups for GroupNorm: the largest divisor of `channels` up to 32 that leaves at
+    least 4 channels a group. From 128 channels on it is the papers' 32, where that divides them."""
     return max(n for n in range(1, max(min(32, channels // 4), 1) + 1) if channels % n == 0)
 
 
 def norm_of(channels: int, groups: int | None, eps: float) -> GroupNorm:
-    """A group norm of that many groups; of None, `groups_of(channels)`."""
+    """GroupNorm with so many groups; None means `groups_of(channels)`."""
     return GroupNorm(groups_of(channels) if groups is None else groups, channels, eps)
 
 

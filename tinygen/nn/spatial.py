@@ -1,4 +1,5 @@
-"""Attention on maps: each pixel is a token, alone among its like or with a text to look at.
+"""Attention on feature maps: each pixel is a token that attends to all pixels, or also to the tokens of a
+text.
 
 `SpatialAttention` is in the UNet of Ho et al. 2020 (arXiv:2006.11239, appendix B), `SpatialTransformer` in
 that of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
@@ -120,7 +121,7 @@ class SpatialTransformer(Module):
 
     def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
         """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens;
-        what the others hold is without effect, as long as it is finite. Raises ValueError for a mask of
+        the values of the others have no effect, as long as they are finite. Raises ValueError for a mask of
         another shape, TypeError for one of another dtype."""
         if mask is not None:
             if mask.shape != context.shape[:2]:

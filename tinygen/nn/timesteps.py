@@ -1,4 +1,4 @@
-"""The numbers of a diffusion's steps as vectors that a network can read."""
+"""Sinusoidal embeddings of timesteps: the number of a diffusion step as a vector."""
 
 from __future__ import annotations
 
