@@ -64,8 +64,8 @@ def test_one_logit_a_row():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda x: x[3], IndexError, r"entries\(float64 \(3, 4\), 3\): index 3 is out of bounds"),
-        (lambda x: x[[0, 5]], IndexError, r"entries\(float64 \(3, 4\), \[0, 5\]\)"),
+        (lambda x: x[3], IndexError, r"getitem\(float64 \(3, 4\), 3\): index 3 is out of bounds"),
+        (lambda x: x[[0, 5]], IndexError, r"getitem\(float64 \(3, 4\), \[0, 5\]\)"),
         (lambda x: x[0, 0, 0], IndexError, "too many indices"),
         (lambda x: x["a"], IndexError, "only integers, slices"),
         (lambda x: x[1.5], IndexError, "only integers, slices"),
