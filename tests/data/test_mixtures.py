@@ -228,7 +228,9 @@ def test_where_the_presets_are():
     np.testing.assert_allclose(np.hypot(*ring(8).means.T), math.sqrt(2 * (1 - 0.01)))
     np.testing.assert_allclose(lattice(3).means[:3, 1], lattice(3).means[0, 1])
     np.testing.assert_allclose(np.diff(lattice(3).means[:3, 0]), np.diff(lattice(3).means[::3, 1]))
-    upper, lower = np.split(moons(10).means, 2)
+    upper, lower = np.split(moons(10).means, 2)  # around (1/2, 1/4), the middle of both
+    np.testing.assert_allclose(upper[0] / upper[-1], [-1 / 3, 1], rtol=1e-12)
+    assert upper[0, 1] / upper[0, 0] == pytest.approx(-1 / 2)
     np.testing.assert_allclose(upper[::-1], -lower[::-1], atol=1e-12)  # a half turn takes one to the other
     assert upper[:, 1].mean() > lower[:, 1].mean()
 

@@ -262,7 +262,7 @@ def test_vqvae_shapes(monkeypatch, codebook):
         codebook=codebook,
         decay=0.6,
         beta=0.4,
-        eval_every=100,
+        eval_every=2,
     )
     monkeypatch.setattr(example, "SIDE", 16)
     make = VQVAE(3, 4, 2, 40, args.beta, codebook == "ema", args.decay, rng=np.random.default_rng(1))
@@ -270,6 +270,7 @@ def test_vqvae_shapes(monkeypatch, codebook):
     tests = {"train": shapes.batch(2, 16, np.random.default_rng(5))[0]}
     run = Loop(3)
     example.train_model(model, tests, args, run)
+    assert [row["step"] for row in run.rows if "reconstruction" not in row] == [2, 3]
 
     rng, training = np.random.default_rng(args.seed + 1), Training(other)
     other.restart(shapes.batch(2, 16, rng)[0], below=np.inf, rng=rng)
