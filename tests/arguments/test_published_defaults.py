@@ -67,6 +67,8 @@ DEFAULTS = [
     (vae.VAE, {"data": 784, "hidden": 400, "latent": 20, "beta": 1.0}, "the usual sizes for MNIST"),
     (vqvae.VQVAE, {"beta": 0.25, "decay": 0.99}, "van den Oord et al. 2017, section 3.2, appendix A.1"),
     (vqvae.VectorQuantizer, {"decay": 0.99}, "van den Oord et al. 2017, appendix A.1"),
+    (vqvae.VectorQuantizer.restart, {"below": 1.0}, "Dhariwal et al. 2020, section 3.1: their threshold"),
+    (vqvae.VQVAE.restart, {"below": 1.0}, "Dhariwal et al. 2020, section 3.1: their threshold"),
     (autoencoder.AutoencoderConfig, {"kl_weight": 1e-6, "latent": 4}, "latent diffusion's configurations"),
     (unet.UNetConfig, {"dropout": 0.0, "groups": None, "scale_shift": False}, "Ho et al. 2020, appendix B"),
 ]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygen.text.tokenizers import CharTokenizer, pretokenize
+from tinygen.text.tokenizers import CharTokenizer, checked_ids, pretokenize
 
 GPT2 = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -119,3 +119,8 @@ def test_any_text_is_cut_as_regex_cuts_it(text: str) -> None:
     regex = pytest.importorskip("regex")
     text = "".join(char for char in text if unicodedata.category(char) != "Cn")
     assert pretokenize(text) == regex.findall(GPT2, text)
+
+
+def test_the_first_wrong_token_is_named():
+    with pytest.raises(ValueError, match=r"token 9 at position 1 is outside the vocabulary 0 \.\. 2"):
+        checked_ids([0, 9, 1, -1], 3)

@@ -140,8 +140,10 @@ def worker(work: list[Mutant], results: Path) -> None:
     order = Order(tests, tests_of)
     for change, mutated in work:
         here.send((change, mutated, order.of(change)))
-        result = here.recv() or judge_afresh(change, mutated, order.all(change["file"]), tests)
-        outcome, seconds = result
+        outcome, seconds = here.recv() or ("survived", 0.0)
+        if outcome == "survived":  # or not to be swapped in; and what the collection computed is as it was
+            outcome, more = judge_afresh(change, mutated, order.all(change["file"]), tests)
+            seconds += more
         order.note(change["file"], outcome)
         with results.open("a") as f:
             f.write(f"{key(change)}\t{outcome}\t{seconds:.2f}\n")
