@@ -1,7 +1,7 @@
-"""One variable: the tape's gradient beside differences, and the verdict.
+"""The verdict on one variable: the gradient of the tape compared with finite differences.
 
-A difference is wrong when it is larger than `tolerance` times the gradient's size plus ten error bars. What
-disagrees at the first look is looked at again, `carefully`, before anything is said about it.
+The two disagree if their distance is larger than `tolerance` times the size of the gradient plus ten error
+bars. Numbers that disagree are computed again with a ladder of step sizes before the verdict.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from tinygen.gradcheck.numeric import EPS, Careful, Probe, in_a_row, line
 from tinygen.gradcheck.report import Result, Verdict, Worst
 from tinygen.gradcheck.subject import Subject
 
-ROWS = 64  # of a function with up to so many outputs the whole Jacobian is compared,
-ENTRIES = 10**7  # unless that is larger than this,
-COTANGENTS = 4  # of a larger one so many random combinations of its rows
-FLOOR = 1e-12  # differences below that are nothing: 1 + 1e-17 is 1
-LOOKS = 256  # so many disagreeing entries at most are looked at carefully
+ROWS = 64  # with at most so many outputs the whole Jacobian is compared,
+ENTRIES = 10**7  # if it has at most so many entries;
+COTANGENTS = 4  # otherwise so many random combinations of its rows
+FLOOR = 1e-12  # smaller differences count as 0, since 1 + 1e-17 is 1
+LOOKS = 256  # disagreeing entries at most that are computed again
 
 
 class Tape(NamedTuple):
-    """What the tape says: for each of m cotangents the gradient by each variable."""
+    """The gradients of the tape: by each variable, for each of m cotangents."""
 
     cotangents: Array  # (m, outputs)
     gradients: list[Array]  # per variable (m, *its shape)
-    noise: float  # the rounding error to expect of <cotangent, outputs>
+    noise: float  # the expected rounding error of <cotangent, outputs>
 
 
 def cotangents(outputs: int, rng: np.random.Generator, rows: bool = True) -> Array:
-    """Each output by itself, weighted, and all of them at once; of many outputs, random combinations."""
+    """A matrix of cotangents: each output alone and all together, or random combinations of many outputs."""
     if rows and 1 < outputs <= ROWS:
         together = weights((outputs,), rng)
         return np.concatenate([np.diag(together), together[None]])
@@ -43,8 +43,8 @@ def cotangents(outputs: int, rng: np.random.Generator, rows: bool = True) -> Arr
 def record_tape(
     subject: Subject, rng: np.random.Generator, rows: bool = True, inside: Sequence[Array] = ()
 ) -> Tape:
-    """The tape's gradients for a matrix of cotangents. `inside` are arrays that the outputs are computed
-    from: they tell how much rounding there is to expect."""
+    """The gradients of the tape for a matrix of cotangents. `inside` are intermediate arrays: the rounding
+    error depends on their size."""
     outputs, pull = subject.record(subject.points)
     size = sum(y.size for y in outputs)
     few = size * sum(x.size for x in subject.points) <= ENTRIES
@@ -62,8 +62,8 @@ def record_tape(
 
 
 def rounding(matrix: Array, outputs: Sequence[Array], inside: Sequence[Array]) -> float:
-    """The rounding error to expect of <cotangent, outputs>. What is small may have been computed from what is
-    large, so the largest of the rows, and of the numbers inside, counts for all."""
+    """The expected rounding error of <cotangent, outputs>. A small number may be the difference of large
+    ones, so the largest row and the largest intermediate number count for all rows."""
     arrays = [*outputs, *(y for y in inside if y.dtype.kind == "f")]
     eps = max((float(np.finfo(y.dtype).eps) for y in arrays), default=EPS)
     weighted = np.abs(matrix) * np.abs(in_a_row(outputs))
@@ -86,7 +86,7 @@ Differences = Callable[[numeric.Phi, Array, float], numeric.Slopes]
 def first_look(
     subject: Subject, tape: Tape, k: int, probes: Sequence[Probe], differences: Differences
 ) -> tuple[Comparison, list[str]]:
-    """Tape and differences along each probe; and for each, what the function raises there, if it does."""
+    """Tape and differences along each probe; and the error that the function raises there, or ""."""
     gradient = tape.gradients[k].reshape(len(tape.cotangents), -1)
     rows, errors = [], []
     for probe in probes:
@@ -102,14 +102,14 @@ def first_look(
 
 class Judgement(NamedTuple):
     verdict: Verdict
-    off: Array  # (m, probes): where they disagree
+    off: Array  # (m, probes): True if tape and differences disagree
     place: tuple[int, int] | None  # the worst of them
 
 
 def judge(
     subject: Subject, tape: Tape, probes: Sequence[Probe], comparison: Comparison, tolerance: float
 ) -> Judgement:
-    """The verdict on one variable. What careful looks improve is written into `comparison`."""
+    """The verdict on one variable. Better values of the differences are written into `comparison`."""
     said, found, bar = comparison
     scale = np.where(np.isfinite(found), np.abs(found), 0.0).max(axis=1, initial=0.0)  # (m,)
     distance = np.abs(said - found)
@@ -137,10 +137,11 @@ def judge(
 
 
 def step_height(subject: Subject, tape: Tape) -> float:
-    """What steps in the outputs, as float32 inside makes them, come to in <cotangent, outputs>; 0: none."""
+    """The height of steps in <cotangent, outputs>, which float32 inside the function causes; 0 without
+    steps."""
     heights = numeric.grain(subject, tape.noise)
     if not heights.any():
-        return 0.0  # smooth, as nearly always
+        return 0.0  # smooth: the usual case
     most = np.abs(tape.cotangents) @ heights
     likely = 4 * np.sqrt(tape.cotangents**2 @ heights**2)
     return float(np.minimum(most, likely).max())
@@ -149,8 +150,9 @@ def step_height(subject: Subject, tape: Tape) -> float:
 def careful_look(
     subject: Subject, tape: Tape, probe: Probe, said: Array, scale: Array, tolerance: float
 ) -> tuple[Careful, list[Verdict]]:
-    """A careful look at one line, and the verdicts; while they are not OK, on the line's other scales too: a
-    small number among large ones has a scale of its own, and so has the difference of large ones."""
+    """Slopes along one line with a ladder of steps, and the verdicts. If they are not OK, the other scales of
+    the line are tried, since a small number among large ones, or a difference of large ones, has its own
+    scale."""
 
     def look_at(times: float) -> Careful:
         least = numeric.finest(subject.points, probe, times)
@@ -203,10 +205,10 @@ def check(
     tolerance: float,
     differences: Differences = numeric.central,
 ) -> Result:
-    """Compare along `probes`, all of which move variable `k`."""
+    """Compare tape and differences along `probes`, which all move variable `k`."""
     comparison, errors = first_look(subject, tape, k, probes, differences)
     stuck = [bool(error) and probe.entry is not None for error, probe in zip(errors, probes, strict=True)]
-    if any(stuck) and not all(stuck):  # the others are what the function is defined for
+    if any(stuck) and not all(stuck):  # the function is defined for the other entries
         free = ~np.array(stuck)
         probes = [probe for probe, is_free in zip(probes, free, strict=True) if is_free]
         comparison = Comparison(*(table[:, free] for table in comparison))
@@ -241,8 +243,8 @@ def check(
 
 
 def locate_wrong_entry(subject: Subject, tape: Tape, k: int, tolerance: float) -> Worst | None:
-    """An entry of a large variable where the gradient is wrong, by halving: the directional derivative along
-    either half of the entries tells in which half the larger mistake is."""
+    """A wrong entry in the gradient by a large variable, found by bisection: the slopes along the two halves
+    show which half has the larger error."""
     x = subject.points[k]
     row = tape.cotangents[:1]
     gradient = tape.gradients[k][0].reshape(-1)

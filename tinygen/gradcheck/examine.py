@@ -1,4 +1,4 @@
-"""The course of a check: structure first, then numbers, then, if something is wrong, what and where."""
+"""The whole check: structure, numbers, and for a wrong gradient its kind and place."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tinygen.gradcheck.steps import Step, steps_at
 from tinygen.gradcheck.subject import Function, Gradient, Subject
 from tinygen.tensor import Tensor
 
-DIRECTIONS = 8  # in which a large variable is moved, instead of entry by entry
-SLOW = 10.0  # seconds: what takes longer is announced
+DIRECTIONS = 8  # random directions for a large variable, instead of entry by entry
+SLOW = 10.0  # seconds: a longer check is announced on stderr
 
 
 def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
-    """Check the first or the second order of `base`, and add what is found to `report`."""
+    """Check the first or the second order of `base`, and add the results to `report`."""
     rng = settings.rng
     subject: Subject = base if order == 1 else Gradient(base, rng)
     if isinstance(subject, Gradient) and not subject.reached:
@@ -73,7 +73,7 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
 
 
 def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Finding]:
-    """What can be said of each op by itself."""
+    """The checks of each op alone."""
     for step in steps:
         try:
             for finding in one_op.of_step(step, rng):
@@ -83,7 +83,7 @@ def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Findin
 
 
 def unchecked_variables(base: Function, steps: Sequence[Step]) -> Iterator[str]:
-    """What takes part without being checked: leaves of the tape that are no variables, arrays in objects."""
+    """Notes on what is not checked: leaves of the tape that are not variables, arrays inside objects."""
     ours = {id(v) for v in base.recorded}
     names = {id(t): path for path, t in base.held.tensors}
     leaves = [x for step in steps for x in step.node.inputs if isinstance(x, Tensor) and x.requires_grad]
@@ -105,8 +105,8 @@ def unchecked_variables(base: Function, steps: Sequence[Step]) -> Iterator[str]:
 def numbers(
     subject: Subject, tape: Tape, steps: Sequence[Step], order: int, settings: Settings
 ) -> list[Result]:
-    """Compare every variable with differences: entry by entry while that is at most `max_entries`, else small
-    ones entry by entry and large ones in random directions."""
+    """Compare the gradient by every variable with differences: entry by entry for up to `max_entries` entries
+    in all, else small variables entry by entry and large ones in random directions."""
     points, rng = subject.points, settings.rng
     few = sum(x.size for x in points) <= settings.max_entries
     singly = [few or x.size <= settings.max_entries // (4 * len(points)) for x in points]
@@ -133,7 +133,7 @@ def numbers(
 
 
 def affordable(subject: Subject, planned: int, settings: Settings) -> None:
-    """Say on stderr what a long check will cost. Raise ValueError, with advice, when it is too much."""
+    """Announce the cost of a long check on stderr. Raise ValueError, with advice, if it is too long."""
     start = time.perf_counter()
     subject.evaluate(subject.points)
     once = time.perf_counter() - start

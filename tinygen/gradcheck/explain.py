@@ -1,4 +1,4 @@
-"""From verdicts to an explanation: the op to blame, what it does wrong, and each thing said once."""
+"""From verdicts to an explanation: the wrong op, its mistake, and a list of findings without repetition."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Settings(NamedTuple):
 def explain(
     subject: Subject, steps: Sequence[Step], results: Sequence[Result], pulls: bool, settings: Settings
 ) -> tuple[Culprit | None, list[Finding]]:
-    """The culprit, and what explains the verdicts that are not OK. `pulls` tells whether gradients can be
-    computed at all."""
+    """The culprit, and findings that explain the verdicts other than OK. `pulls` is False if no gradient can
+    be computed."""
     rng, tolerance = settings.rng, settings.tolerance
     order = 2 if isinstance(subject, Gradient) else 1
     writer = next((step for step in steps if step.mutates), None)
-    if writer is not None:  # it spoils what other ops have kept: they are not to blame
+    if writer is not None:  # it overwrites arrays of other ops, which are not to blame
         return locate.culprit_of(writer, []), []
     culprit: Culprit | None = None
     findings: list[Finding] = []
@@ -50,7 +50,7 @@ def explain(
 
 
 def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Finding:
-    """Every op is right by itself, or there is no tape to look at."""
+    """The finding if every op alone is right, or if there is no tape."""
     cut = locate.find_detachment(subject, k) if isinstance(subject, Function) else None
     return cut or diagnose(subject, k, rng, f"the gradient by {subject.names[k]}")
 
@@ -78,7 +78,7 @@ def explain_undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Fi
 
 
 def digits(step: Step) -> str | None:
-    """The dtype of an op's values, or the one of which they have the digits, if that is not float64."""
+    """A dtype smaller than float64 that the op's values have, or to which they are rounded; else None."""
     for y in step.raw if type(step.raw) is tuple else (step.raw,):
         y = np.asarray(y)
         if y.dtype.kind == "f" and y.dtype.itemsize < 8:
@@ -91,25 +91,26 @@ def digits(step: Step) -> str | None:
 
 
 def to_blame(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind]) -> Culprit | None:
-    """The op with the first finding, where the numbers have blamed none."""
+    """The op with the first finding, if the numbers show no wrong op."""
     findings = [f for f in findings if counts(f, whole)]
     for f in sorted(findings, key=lambda f: f.harmless):
         step = next((s for s in steps if (s.node.name, s.node.where) == (f.op, f.where)), None)
-        if step is None:  # in float32 the function may take another way
+        if step is None:  # in float32 the function may use other ops
             continue
         return locate.culprit_of(step, [f.variable] if f.variable else [])
     return None
 
 
 def counts(f: Finding, whole: set[Kind]) -> bool:
-    """An op may well make infinities, if they are gone in the end."""
+    """An op may produce infinities if the final result has none."""
     return f.kind is not Kind.DOMAIN or Kind.DOMAIN in whole
 
 
 def merge_findings(
     culprit: Culprit | None, explained: list[Finding], by_step: Sequence[Finding], whole: Sequence[Finding]
 ) -> list[Finding]:
-    """All findings, what explains most first. What an op was found to do is not said of the whole again."""
+    """All findings, the best explanation first. A finding about an op is not repeated for the whole
+    function."""
     place = (culprit.op, culprit.where) if culprit else None
     kinds = {f.kind for f in whole}
     by_step = [f for f in by_step if counts(f, kinds)]

@@ -1,9 +1,9 @@
-"""What runs in float32, where the fast kernels are, beside the definitions in float64.
+"""A run in float32, where the fast kernels run, compared with the definitions in float64.
 
-Gradients are proved in float64. Each op on the tape of a float32 run is compared with its own definition in
-float64, at the same numbers, in value and gradient. For a kernel the definition in float32 tells how many
-digits there are to be had. For a definition itself only its gradient can be said to be wrong (a body may do
-another thing in float32), and only where the value is right: where both lose digits, it is the rounding.
+Gradients are checked in float64. Then each op on the tape of a float32 run is compared with its definition in
+float64 at the same numbers, in value and gradient. The error that a kernel may have depends on the error of
+the definition in float32. A definition itself is wrong only if its gradient is wrong and its value is right:
+if both lose digits, the cause is rounding.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from tinygen.gradcheck.time_limit import run_within
 from tinygen.kernels.registry import WIDE
 from tinygen.modes import no_grad
 
-DIGITS = 1e-4  # a kernel may be off by so much of its size, and by
-ROOM = 30.0  # so many times as much as the definition in float32;
-GROSS = 0.05  # what a gradient may be off where nothing tells what float32 can do
-PATIENCE = 1.0  # seconds, and
-LONG = 120.0  # where arrays are large enough for a kernel to be compiled
+DIGITS = 1e-4  # the allowed relative error of a kernel, plus
+ROOM = 30.0  # so many times the error of the definition in float32
+GROSS = 0.05  # the allowed relative error of the gradient of a definition
+PATIENCE = 1.0  # the time limit in seconds, or
+LONG = 120.0  # if arrays are so large that a kernel may have to be compiled
 
 
 class Float32Run(NamedTuple):
-    """What the float32 run has shown."""
+    """The result of the run in float32."""
 
     findings: list[Finding]
     notes: list[str]
-    summary: str  # which implementations ran, and how close they came
+    summary: str  # which implementations ran, and their largest error
 
 
 def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Float32Run:
-    """Run `base` in float32, and look at each op; `known` are the steps of the run in float64. A function may
-    insist on float64, or not end in float32: then that is all there is to say."""
+    """Run `base` in float32 and compare each op; `known` are the steps of the run in float64. If the function
+    raises an error in float32, or does not end, the result is a note about that."""
     points = [x.astype(np.float32) for x in base.points]
     large = sum(x.size for x in points) >= WIDE
 
@@ -72,7 +72,7 @@ def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) 
 
 
 def implementation(step: Step) -> str:
-    """What computed an op's value: its rules are closures of that."""
+    """The implementation that computed the value of an op, told from the module of its rules."""
     op = step.node.op
     rule = next((r for r in step.rules if r is not None), None)
     place = getattr(rule, "__module__", None) or ""
@@ -123,8 +123,8 @@ def compute_step(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Ar
 
 
 def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, float, float, bool]]:
-    """For the value and for each gradient: what to call it, how far float32 is from float64 relative to its
-    size, how far it may be, and whether more than that is a mistake for sure."""
+    """For the value and for each gradient: its name, the distance of float32 from float64 relative to its
+    size, the allowed distance, and whether a larger one certainly is a mistake."""
     op = step.node.op
     g = [weights(y.shape, rng).astype(np.float32) for y in step.outputs]
     wide = [widen(x) for x in step.arrays]
@@ -133,7 +133,7 @@ def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, flo
         here = compute_step(step, op.compute, step.arrays, g)
         plain = here if op.compute is op.body else compute_step(step, op.body, step.arrays, g)
     except Exception:
-        return  # an op may insist on one dtype
+        return  # the op may accept one dtype only
     kernel = op.compute is not op.body
     size = max((largest([y]) for y in right.values), default=0.0)
     moved = size / max(largest(step.points), 1e-300)  # a gradient of that size would be no surprise
@@ -158,7 +158,8 @@ def largest(arrays: Sequence[Array]) -> float:
 
 
 def relative(a: Sequence[Array], b: Sequence[Array], size: float) -> float:
-    """The largest distance of two rows of arrays over `size`; 0 where float32 has no such numbers."""
+    """The largest distance of two lists of arrays over `size`, without numbers that float32 cannot
+    represent."""
     worst = 0.0
     for x, y in zip(a, b, strict=True):
         seen = np.isfinite(x) & np.isfinite(y)

@@ -1,4 +1,4 @@
-"""What comes back at which output, and where it is sent: sums that are missing, or along the wrong axis."""
+"""Which outputs influence the gradient at which entries: missing sums, and sums along the wrong axis."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from tinygen.gradcheck.evidence import Evidence, axis_names
 from tinygen.gradcheck.places import tied_axes
 from tinygen.gradcheck.report import Finding, Kind
 
-LIMIT = 600  # of so many indices along an axis each is looked at
+LIMIT = 600  # each index along an axis is tried if there are at most so many
 
 
 def not_summed(e: Evidence) -> Finding | None:
-    """Only the first or the last index of some output axes counts, and for it the gradient is right."""
+    """Only the first or the last index of some output axes is used, and for it the gradient is right."""
     return count_only(e, ends(e)) if len(e.g) == 1 else None
 
 
 def partly_summed(e: Evidence) -> Finding | None:
-    """Only some indices of the output axes count, and for those the gradient is right."""
+    """Only some indices of the output axes are used, and for those the gradient is right."""
     if len(e.g) != 1 or e.g[0].shape == e.x.shape:
-        return None  # with an output for each entry, what is not counted is a mask, and no sum
+        return None  # with an output for each entry, unused ones are a mask, not a sum
     found = count_only(e, used_slices(e))
     looked, right = e.entries
     off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
-    if found and (looked & ~off & (right != 0)).any():  # a sum that is missing would be missing everywhere
+    if found and (looked & ~off & (right != 0)).any():  # a missing sum would concern all entries
         found.kind = Kind.PARTIAL
         found.sentence = f"is wrong at {int(off.sum())} of {int(looked.sum())} entries: it {found.sentence}"
     return found
 
 
 Slices = Iterator[tuple[str, Array]]
-"""Sets of entries of the output that may be all that counts, as masks."""
+"""Sets of outputs that may be the only ones used: names and masks."""
 
 
 def count_only(e: Evidence, slices: Slices) -> Finding | None:
@@ -43,7 +43,7 @@ def count_only(e: Evidence, slices: Slices) -> Finding | None:
     for words, mask in slices:
         one, rest = [g * mask], [g * ~mask]
         if np.abs(e.pair(rest)).max() < 1e-9 * np.abs(e.right).max():
-            continue  # the others do not matter
+            continue  # the other outputs do not matter
         if not np.any(e.tape_gradient(rest)) and e.close(e.components(e.tape_gradient(one)), e.pair(one)):
             return Finding(
                 Kind.NOT_SUMMED, f"counts only {words} of what comes back: the others have to be added"
@@ -63,7 +63,7 @@ def ends(e: Evidence) -> Slices:
 
 
 def used_slices(e: Evidence) -> Slices:
-    """Along each axis the indices that make a difference."""
+    """Along each axis, the indices that the rule uses."""
     (g,) = e.g
     everywhere = np.ones(g.shape, bool)
     texts = []
@@ -83,7 +83,7 @@ def used_slices(e: Evidence) -> Slices:
 
 
 def summed_twice(e: Evidence) -> Finding | None:
-    """The gradient is constant along an axis: the sum, or the mean, of what it should be there."""
+    """The gradient is constant along an axis: the sum or the mean of the right one."""
     axes: list[tuple[int, ...]] = [(a,) for a, n in enumerate(e.x.shape) if n > 1]
     if len(axes) > 1:
         axes.append(tuple(a for (a,) in axes))
@@ -100,7 +100,7 @@ def summed_twice(e: Evidence) -> Finding | None:
 
 
 def inverted_mask(e: Evidence) -> Finding | None:
-    """What comes back is heeded only where it should not be."""
+    """The rule uses exactly the wrong outputs."""
     if e.jacobians is None:
         return None
     said, right = (np.abs(z).reshape(e.outputs[0].size, -1) for z in e.jacobians)
@@ -116,7 +116,8 @@ def inverted_mask(e: Evidence) -> Finding | None:
 
 
 def influence(e: Evidence) -> Finding | None:
-    """Which indices of an output axis matter to which indices of an input axis: in truth, and to the tape."""
+    """Which indices of an output axis depend on which indices of an input axis: for the function and for the
+    tape."""
     both = e.jacobians
     if both is None:
         return None
@@ -154,8 +155,8 @@ def influence(e: Evidence) -> Finding | None:
 
 
 def missing_axes(said: Array, right: Array, told: Array, true: Array) -> list[int]:
-    """Axes that a sum or a mean over several axes leaves out. What it does pass on to other entries is then
-    right, or as many times too large as the mean has too few entries."""
+    """Axes that a sum or a mean over several axes leaves out. Its weights for other entries are then right,
+    or too large by the number of entries that the mean leaves out."""
     shape = said.shape[: said.ndim // 2]
     if said.shape != 2 * shape:
         return []
@@ -171,7 +172,8 @@ def missing_axes(said: Array, right: Array, told: Array, true: Array) -> list[in
 
 
 def in_a_sum(said: Array, right: Array, axis: int, least: float) -> bool:
-    """Whether the tape's weights are right, or are those of the other indices along an axis of the output."""
+    """Whether the weights of the tape are right, or are those of other indices along an axis of the
+    output."""
     off = (np.abs(said) > least) & (np.abs(said - right) > least)
     elsewhere = np.zeros_like(off)
     for part in np.split(right, right.shape[axis], axis):
@@ -180,7 +182,7 @@ def in_a_sum(said: Array, right: Array, axis: int, least: float) -> bool:
 
 
 def of_one_index(e: Evidence) -> Finding | None:
-    """One index of an output axis is heeded, where several matter; for that one it is not right either."""
+    """One index of an output axis is used, although several matter, and for that one it is wrong too."""
     if e.jacobians is None or e.outputs[0].shape == e.x.shape:
         return None
     said, right = (np.abs(z) > 1e-6 * np.abs(e.jacobians[1]).max() for z in e.jacobians)
@@ -197,8 +199,8 @@ def of_one_index(e: Evidence) -> Finding | None:
 
 
 def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
-    """What is wrong if the (output index, input index) pairs that matter are `true`, and the tape heeds
-    `told`."""
+    """The mistake, if `true` are the (output index, input index) pairs that matter, and `told` the pairs that
+    the tape uses."""
     t, s = shape_of(true), shape_of(told)
     if t != "diagonal" and t and s == "diagonal":
         return Finding(
@@ -243,5 +245,5 @@ def shape_of(pairs: Array) -> str | None:
 
 
 def without_ends(pairs: Array) -> Array:
-    """Without the ends, where a shift moves something out."""
+    """The pairs without the first and last index, since a shift moves some of those out."""
     return pairs[1:-1]

@@ -1,8 +1,8 @@
-"""Which op it is: the first one on the tape, in order of execution, that is wrong at its actual inputs.
+"""The wrong op: the first one on the tape, in order of execution, that is wrong at its actual inputs.
 
-Each step is checked by itself, in a few random directions. If all are right and the whole is wrong, then
-something left the tape on the way (`.numpy()`, `.detach()`, a plain number) and came back as a constant:
-`severed` finds where.
+Each step is checked alone, in a few random directions. If all steps are right and the whole is wrong, some
+value left the tape (`.numpy()`, `.detach()`, a plain number) and was used as a constant: `find_detachment`
+finds the place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BAD = (Verdict.WRONG, Verdict.DEAD)
 def culprit(
     steps: Sequence[Step], order: int, rng: np.random.Generator, tolerance: float
 ) -> tuple[Culprit, list[Finding]] | None:
-    """The first step whose gradient is wrong, and what is wrong with it; None when all are right."""
+    """The first step with a wrong gradient, and its mistakes; None if all steps are right."""
     for step in steps:
         what = f"the gradient of `{step.node.name}`"
         subject: Any = step if order == 2 else in_parts(step)
@@ -58,8 +58,8 @@ def culprit(
 
 
 def contained(subject: Gradient, step: Step, rng: np.random.Generator, tolerance: float) -> list[Finding]:
-    """What is wrong with the first wrong one of the ops that the rules of `step` are written in: its own
-    gradient is asked for at the second order only."""
+    """The mistakes of the first wrong op among those that the rules of `step` call. The gradients of these
+    ops are needed for the second order only."""
     for inner in steps_of(subject.on_tape(subject.points)[1]):
         theirs = in_parts(inner)
         what = f"in the rules of `{step.node.name}`, the gradient of `{inner.node.name}`"
@@ -79,7 +79,7 @@ def where(
         probes = random_probes(subject.points, k, DIRECTIONS, rng)
         result = check(subject, tape, k, probes, tolerance)
         size = subject.points[k].size
-        if result.refused and size <= ENTRIES:  # not all entries at once, then one by one
+        if result.refused and size <= ENTRIES:  # all entries at once raise an error: try them one by one
             probes = list(entry_probes(subject.points, k, range(size)))
             result = check(subject, tape, k, probes, tolerance)
         if result.verdict in verdicts:
@@ -90,7 +90,7 @@ def where(
 def compare_entries(
     subject: Subject, step: Step, k: int, rng: np.random.Generator, tolerance: float
 ) -> Result:
-    """Entry by entry, for the culprit's worst; of large arguments, a few entries."""
+    """The comparison entry by entry, to find the worst entry; for large arguments, some entries."""
     x = subject.points[k]
     entries = (
         range(x.size) if x.size <= ENTRIES else rng.choice(x.size, ENTRIES // 16, replace=False).tolist()
@@ -147,8 +147,8 @@ def replay_finding(step: Step) -> Finding:
 
 
 def find_detachment(subject: Function, k: int) -> Finding | None:
-    """Where something that depends on variable `k` enters as a constant: two programs, at two values of it,
-    differ in a constant."""
+    """The place at which a value that depends on variable `k` is used as a constant: two programs, for two
+    values of the variable, differ in a constant."""
     x = subject.points[k]
     moved = list(subject.points)
     moved[k] = x + 1e3 * STEP * weights(x.shape, np.random.default_rng(0)) * np.maximum(1.0, np.abs(x))
@@ -158,7 +158,7 @@ def find_detachment(subject: Function, k: int) -> Finding | None:
         there = subject.call(moved)[1]
         other = steps_of(there)
     except Exception:
-        return None  # it is not made for other inputs
+        return None  # it raises an error at other inputs
     if [s.node.op for s in one] != [s.node.op for s in other]:
         return None
     advice = (

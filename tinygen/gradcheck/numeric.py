@@ -1,11 +1,11 @@
 """Derivatives by differences, each with an error bar.
 
-Everything is a derivative along a line: φ(t) = F(x + t d), where d moves one entry or, for large arrays, all
-of them at random. Central differences at two steps h and h/2 are combined by Richardson's rule, and their
+All derivatives are taken along a line: φ(t) = F(x + t d), where d moves one entry or, for large arrays, all
+entries at random. Central differences with the steps h and h/2 are combined by Richardson's rule, and their
 distance is the error bar (Richardson 1911; Press et al., *Numerical Recipes*, 3rd ed. 2007, section 5.7: in
-float64 the best h is about eps^(1/3)). Where that disagrees with the tape, `carefully` looks again with a
-ladder of steps: it tells a wrong gradient from a kink, from the edge of the domain, and from differences too
-coarse to tell.
+float64 the best h is about eps^(1/3)). If the result disagrees with the tape, `slopes_on_ladder` tries many
+steps: this distinguishes a wrong gradient from a kink, from the edge of the domain, and from differences that
+are not accurate enough.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.subject import Subject
 
 EPS = float(np.finfo(np.float64).eps)
-STEP = 2.0**-17  # about eps^(1/3); a power of two, so that moving an entry by it loses no digit
+STEP = 2.0**-17  # about eps^(1/3); a power of two, so that x + h is exact
 LADDER = [STEP * 4.0**k for k in range(3, -7, -1)]
 INSIDE = (-0.375, 0.25, 0.625)  # in eighths: x + t d is exact, as it is at a whole step
 SPREAD = np.array([-8, -6, -3, -1, 2, 3, 5, 8]) / 8
-SCALES = [4.0**-k for k in range(3, 10)]  # at which a staircase is looked for
+SCALES = [4.0**-k for k in range(3, 10)]  # on which steps of the value are looked for
 TINY = 1e-20
 Phi = Callable[[Any], Array]
 
 
 class Probe(NamedTuple):
-    """A direction in which variable `k` is moved: by one entry (a flat index) alone, or all of it."""
+    """A direction in which variable `k` is moved: one entry (a flat index) alone, or all entries."""
 
     k: int
     direction: Array
     entry: int | None
-    size: float  # how long the direction is: derivatives along it are divided by that
-    others: tuple[float, ...]  # how many times as long it may be too, where that is not the right scale
+    size: float  # the length of the direction: derivatives along it are divided by it
+    others: tuple[float, ...]  # factors for other lengths, if this is not the right scale
 
 
 def sizes(x: Array) -> Array:
-    """The scale on which each entry is moved: its own size, or the array's where that is larger (at most 1,
-    which is also the scale of zeros). Powers of two."""
+    """The scale on which each entry is moved: its own size or the typical size in the array (at most 1),
+    whichever is larger; 1 if all are 0. Powers of two."""
     size = np.abs(x)
     typical = float(np.sqrt(np.mean(size * size))) if x.size else 1.0
     typical = min(1.0, typical) if np.isfinite(typical) and typical > 0 else 1.0
@@ -48,7 +48,7 @@ def sizes(x: Array) -> Array:
 
 
 def entry_probes(points: Sequence[Array], k: int, entries: Sequence[int]) -> Iterator[Probe]:
-    """One probe per flat index, so long that steps are relative."""
+    """One probe per flat index, with a length that makes steps relative."""
     x = points[k]
     scale = sizes(x)
     for j in entries:
@@ -67,7 +67,7 @@ def random_probes(points: Sequence[Array], k: int, n: int, rng: np.random.Genera
 
 
 def input_arrays(*ratios: float) -> tuple[float, ...]:
-    """Those of other scales that are far from the first, as powers of two."""
+    """The other scales, as powers of two, without those that are close to the first."""
     far = [r for r in ratios if 0 < r < np.inf and not 1 / 16 < r < 16]
     return tuple(float(np.exp2(np.floor(np.log2(r)))) for r in dict.fromkeys(far))
 
@@ -77,8 +77,8 @@ def in_a_row(arrays: Sequence[Array]) -> Array:
 
 
 def line(subject: Subject, probe: Probe, times: float = 1.0, refused: list[str] | None = None) -> Phi:
-    """φ: all outputs in one row, along `times` the probe's direction; NaN where the function raises, which is
-    added to `refused`."""
+    """φ: all outputs in one row, along the probe's direction multiplied by `times`. If the function raises an
+    error, φ is NaN and the error is added to `refused`."""
     points = subject.points
     direction = probe.direction if times == 1.0 else probe.direction * times
     length: list[int] = []
@@ -99,14 +99,15 @@ def line(subject: Subject, probe: Probe, times: float = 1.0, refused: list[str] 
 
 
 class Slopes(NamedTuple):
-    """Derivatives along one line of m weighted sums of outputs: (m,), and how far off they may be."""
+    """Derivatives of m weighted sums of outputs along one line, (m,), and their error bars."""
 
     value: Array
     bar: Array
 
 
 def central(phi: Phi, matrix: Array, noise: float) -> Slopes:
-    """Central differences of `matrix` (m, outputs) times φ, whose rounding error is `noise`, at two steps."""
+    """Central differences of `matrix` (m, outputs) times φ with two steps; `noise` is the rounding error of
+    φ."""
     coarse, fine = (matrix @ ((phi(h) - phi(-h)) / (2 * h)) for h in (STEP, STEP / 2))
     value = (4 * fine - coarse) / 3
     return Slopes(value, np.abs(fine - coarse) + noise / STEP + EPS / STEP * np.abs(value))
@@ -120,17 +121,17 @@ def complex_step(phi: Phi, matrix: Array, noise: float) -> Slopes:
 
 
 class Careful(NamedTuple):
-    """What the ladder of steps says about one line; arrays of shape (m,)."""
+    """The result of the ladder of steps for one line; arrays of shape (m,)."""
 
     value: Array
     bar: Array
-    kink: Array  # bool: the slopes on the two sides differ, and go on differing as the step shrinks
-    low: Array  # at a kink, a gradient may be anything from this
-    high: Array  # to this
+    kink: Array  # bool: the slopes on the two sides differ, also for small steps
+    low: Array  # the smallest gradient that a kink allows
+    high: Array  # and the largest
 
 
 def finest(points: Sequence[Array], probe: Probe, times: float) -> float:
-    """The least step that moves every entry by several times the distance of two neighboring numbers."""
+    """The smallest step that moves every entry by several units in its last place."""
     moved = probe.direction != 0
     moves = np.abs(probe.direction[moved]) * times
     return float((8 * EPS * np.abs(points[probe.k][moved]) / moves).max(initial=0.0))
@@ -139,8 +140,8 @@ def finest(points: Sequence[Array], probe: Probe, times: float) -> float:
 def slopes_on_ladder(phi: Phi, matrix: Array, noise: float, least: float = 0.0) -> Careful:
     """Slopes on both sides at steps from 64 h to h/4096, none below `least`.
 
-    The value is the central difference with the smallest bar: what rounding may do to it, and how far it is
-    off finer ones beyond what rounding may do to those."""
+    The value is the central difference with the smallest error bar. The bar is the rounding error plus the
+    distance from differences with finer steps, as far as it exceeds their rounding error."""
     ladder = [h for h in LADDER if h >= least] if LADDER[4] > least else LADDER
     steps = np.array(ladder)[:, None]
     middle = phi(0.0)
@@ -149,7 +150,7 @@ def slopes_on_ladder(phi: Phi, matrix: Array, noise: float, least: float = 0.0) 
     d = (right + left) / 2 @ matrix.T  # (steps, m)
     rounding = (noise + 4 * curve_error(phi, ladder[-1], middle, right[-1], left[-1], matrix)) / steps
     bars = rounding.copy()
-    bars[-1] += np.abs(d[-1] - d[-2]) / 4  # where φ is smooth the mistake shrinks by 16
+    bars[-1] += np.abs(d[-1] - d[-2]) / 4  # if φ is smooth, the error shrinks by 16
     for i in range(len(d) - 1):
         bars[i] += np.maximum(np.abs(d[i + 1 :] - d[i]) - rounding[i + 1 :], 0.0).max(axis=0)
     bars = np.where(np.isfinite(bars), bars, np.inf)
@@ -161,15 +162,15 @@ def slopes_on_ladder(phi: Phi, matrix: Array, noise: float, least: float = 0.0) 
 
 
 def grain(subject: Subject, noise: float) -> Array:
-    """(outputs,) The height of the steps in which the outputs move, 0 where they are smooth: float32 inside
-    makes a staircase of a function, flat from near, a slope from afar. It is as far from a cubic at one scale
-    as at the next ones; a kink or a single step is so at some scale only."""
+    """(outputs,) The height of the steps in the outputs, 0 if they are smooth. Rounding to float32 inside
+    makes the function a staircase: flat on small scales, a slope on large ones. Its distance from a cubic is
+    the same on several scales; for a kink or a single jump it is large on some scale only."""
     rng, table = np.random.default_rng(0), []
     for k, x in enumerate(subject.points):
         if x.size:
             phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
             if not (distance_from_cubic(phi, SCALES[3]) > 100 * noise).any():
-                continue  # it is smooth here
+                continue  # smooth
             size = np.abs(phi(0.0))
             table.append([np.minimum(distance_from_cubic(phi, scale), 0.01 * size) for scale in SCALES])
     if not table:
@@ -184,7 +185,7 @@ def grain(subject: Subject, noise: float) -> Array:
 
 
 def distance_from_cubic(phi: Phi, scale: float) -> Array:
-    """(outputs,) How far φ is from a cubic within `scale` of 0."""
+    """(outputs,) The largest distance of φ from a cubic within `scale` of 0."""
     values = np.array([phi(t) for t in scale * SPREAD], np.float64)  # (points, outputs)
     if not np.isfinite(values).all():
         return np.zeros(values.shape[1])
@@ -194,21 +195,22 @@ def distance_from_cubic(phi: Phi, scale: float) -> Array:
 
 
 def curve_error(phi: Phi, s: float, middle: Array, right: Array, left: Array, matrix: Array) -> Array:
-    """(m,) How far φ is from a curve through its values at 0 and at s on either side: rounding."""
+    """(m,) The distance of φ from a parabola through its values at -s, 0 and s: its rounding error."""
     curves = [middle + t * s * ((right + left) + t * (right - left)) / 2 for t in INSIDE]
     return np.max([np.abs((phi(t * s) - y) @ matrix.T) for t, y in zip(INSIDE, curves, strict=True)], axis=0)
 
 
 def find_kink(jump: Array, rounding: Array) -> tuple[Array, Array]:
-    """Whether the slopes on the two sides differ by as much at fine steps as at coarser ones (where φ is
-    smooth that shrinks by 1/4 at each step, where it is noise it grows by 4); the finest that tells."""
+    """Whether the slopes on the two sides differ as much for fine steps as for coarse ones (if φ is smooth
+    the difference shrinks by 4 with each step, if it is noise it grows by 4); and the finest step that
+    tells."""
     loud = jump > 100 * rounding
     finest = len(jump) - 1 - loud[::-1].argmax(axis=0)
     columns = np.arange(jump.shape[1])
     height = jump[finest, columns]
     gone = (np.arange(len(jump))[:, None] > finest) & (
         100 * rounding < height / 2
-    )  # finer steps would tell too
+    )  # finer steps would show it too
     steady = ~gone.any(axis=0)
     for i in range(3):
         coarser = jump[finest - i - 1, columns]

@@ -1,7 +1,7 @@
-"""What can be said of one recorded op without a single difference, its rules called directly.
+"""Checks of one recorded op that need no differences. Its rules are called directly.
 
-What the tape does around them (summing, casting, copying) can hide such a mistake for as long as nobody else
-uses the op.
+The tape sums, casts and copies the results of rules, which may hide such a mistake until the op is used in
+another way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinygen.modes import no_grad
 
 
 def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
-    """Of one op, at its actual inputs, calling its rules as they are."""
+    """Mistakes of one op at its actual inputs."""
     name = f"`{step.node.name}`"
     arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
     before = copies(arrays)
@@ -108,8 +108,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
 
 
 def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequence[Any]) -> Finding | None:
-    """Whether the rules have what they need to themselves: not what another call of the op, or another rule,
-    leaves behind."""
+    """Whether a rule depends on state that another call of the op, or another rule, may change."""
 
     def gradients(rules: Sequence[Any]) -> list[Any]:
         return copies(step.raw_gradients(rules, step.pack(copies(given))))
@@ -120,7 +119,7 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
     moved = [np.asarray(x + 1e-3 * weights(x.shape, np.random.default_rng(0))) for x in step.points]
     rules = run_with(step.points)
     try:
-        run_with(moved)  # a call in between, as an op has that is used twice
+        run_with(moved)  # another call in between, as if the op were used twice
     except Exception:
         return None
     if not all_same(kept, gradients(rules)):
@@ -159,14 +158,14 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
 
 
 def saved(rules: Sequence[Any]) -> list[Array]:
-    """The arrays that the rules have closed over."""
+    """The arrays in the closures of the rules."""
     cells = [c for rule in rules for c in getattr(rule, "__closure__", None) or ()]
     inside = [c.cell_contents for c in cells if is_filled(c)]
     return [x for x in inside if isinstance(x, np.ndarray)]
 
 
 def shape_mismatches(name: str, raw: Sequence[Any], step: Step) -> Iterator[Finding]:
-    """Gradients whose shape is neither that of their argument nor one that it was broadcast to."""
+    """Gradients whose shape is neither the shape of the argument nor one that it broadcasts to."""
     for words, gx, x in zip(step.names, raw, step.points, strict=True):
         shape = np.shape(gx)
         tail = shape[len(shape) - x.ndim :] if len(shape) >= x.ndim else None
@@ -183,8 +182,8 @@ def precision(dtype: Any) -> Any:
 
 
 def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
-    """Where an op's value or a rule's result has another dtype than all that comes in. The tape casts both:
-    nothing is wrong, but it costs time, and another engine would not."""
+    """Values or gradients of an op with another dtype than all its inputs. The tape casts both, so nothing is
+    wrong, but it costs time, and another engine may not cast."""
     wanted = {precision(p.dtype) for p in step.points}
     if len(wanted) != 1 or not pure(step):
         return
@@ -205,7 +204,7 @@ def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
 
 
 def pure(step: Step) -> bool:
-    """Whether no constant that came in, and no argument, asks for another dtype."""
+    """Whether no constant and no keyword argument of the op has, or asks for, another dtype."""
     wanted = precision(step.points[0].dtype)
     others = [*step.arrays, *step.node.kwargs.values()]
     return "dtype" not in step.node.kwargs and all(

@@ -1,7 +1,8 @@
-"""A step with complex numbers as one with real ones: each complex array is two, its real and imaginary parts.
+"""A step with complex numbers as a step with real ones: each complex array becomes its real and imaginary
+parts.
 
-A complex gradient says how the value moves with the real part (its real part) and with the imaginary part
-(its imaginary part), as PyTorch's do: so both are plain gradients of real variables.
+As in PyTorch, the real part of a complex gradient is the gradient by the real part, and its imaginary part is
+the gradient by the imaginary part. So both are gradients by real variables.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tinygen.gradcheck.subject import Pull, Subject
 
 
 def in_parts(step: Step) -> Subject:
-    """The step itself where it has no complex numbers."""
+    """The step as a subject of real variables; the step itself if it has no complex numbers."""
     complex_ones = any(x.dtype.kind == "c" for x in [*step.points, *step.outputs])
     return RealParts(step) if complex_ones else step
 
@@ -27,7 +28,7 @@ def parts(x: Any) -> list[Array]:
 
 
 def join_parts(arrays: Sequence[Array], like: Sequence[Array]) -> list[Array]:
-    """Parts put together again, in the dtypes of `like`."""
+    """The arrays that have these parts, with the dtypes of `like`."""
     rest = iter(arrays)
     return [np.asarray(next(rest) + 1j * next(rest)) if x.dtype.kind == "c" else next(rest) for x in like]
 

@@ -1,7 +1,7 @@
-"""The right numbers in the wrong places: what comes back at one output goes where another's belongs.
+"""The right numbers in the wrong places: a cotangent is sent to the entries of another one.
 
-The two Jacobians are laid side by side, the tape's and the true one. Both have a row for each output, with
-its weight at each input; a rule that sends the right weights elsewhere has the same ones in another order.
+The Jacobian of the tape is compared with the true one. Both have a row for each output, with a weight for
+each input entry. A rule that sends the right weights to wrong entries has the same numbers in another order.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from tinygen.gradcheck.evidence import Evidence, axis_names, input_arrays, trans
 from tinygen.gradcheck.report import Finding, Kind
 
 CLOSE = 1e-6
-DIGITS = 5  # factors at most into which the sizes of a shape are split: they have 120 orders
+DIGITS = 5  # prime factors of the sizes of a shape at most: they have 120 orders
 
 
 def masks(both: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """Masks: where the tape's is not zero, where the true one is not, and where they differ."""
+    """Masks of the Jacobians: the tape's is not zero, the true one is not zero, they differ."""
     said, right = both
     least = CLOSE * float(np.abs(right).max(initial=0.0))
     return np.abs(said) > least, np.abs(right) > least, np.abs(said - right) > least
 
 
 def wrong_axis(e: Evidence) -> Finding | None:
-    """In truth an output matters where its index along one axis is that of the input, say its row's; to the
-    tape, where another index is, as after a sum without keepdims of a square array."""
+    """An output depends on input entries with the same index along one pair of axes; for the tape it is
+    another pair, as after a sum without keepdims of a square array."""
     if e.jacobians is None:
         return None
     told, true, off = masks(e.jacobians)
@@ -53,8 +53,8 @@ def wrong_axis(e: Evidence) -> Finding | None:
 
 
 def factor_along_the_wrong_axis(e: Evidence) -> Finding | None:
-    """Each entry has an output of its own, and is multiplied by a number that belongs to another: the numbers
-    are right with axes exchanged, as after a broadcast along the wrong axis."""
+    """Entry by entry, the gradient is multiplied by the factor of another entry: the factors are right with
+    axes exchanged, as after a broadcast along the wrong axis."""
     if e.jacobians is None or e.outputs[0].shape != e.x.shape or e.x.ndim < 2:
         return None
     said, right = (z.reshape(e.x.size, e.x.size) for z in e.jacobians)
@@ -73,8 +73,8 @@ def factor_along_the_wrong_axis(e: Evidence) -> Finding | None:
 
 
 def tied_otherwise(e: Evidence) -> Finding | None:
-    """All that is missing ties an axis of the output to one of the input, and what is there ties others: of
-    x @ x, the gradient by the right factor is missing."""
+    """The missing part ties one pair of axes of output and input, and the rest ties another pair: for x @ x,
+    the gradient by the second factor is missing."""
     if e.jacobians is None:
         return None
     told, true, off = masks(e.jacobians)
@@ -120,8 +120,8 @@ def tied_axes(y: Sequence[int], x: Sequence[int], places: Array) -> list[tuple[i
 
 
 def inner_transposed(e: Evidence) -> Finding | None:
-    """s @ q where s.T @ q is needed, or the other way round, for an argument q and a matrix s that is not
-    seen: its rows come of the same rows of what comes back, as in attention."""
+    """s @ q instead of s.T @ q, or the other way round, for an argument q and an unknown matrix s whose rows
+    depend on the same rows of the cotangent, as in attention."""
     if e.jacobians is None or e.x.ndim < 2:
         return None
     *lead, n, m = e.x.shape
@@ -152,8 +152,8 @@ def is_crossed(a: Array, b: Array, q: Array) -> bool:
 
 
 def weight_transposed(e: Evidence) -> Finding | None:
-    """s @ w where s @ w.T is needed, for a square argument w and an s that is not seen: what comes back times
-    the slope of an activation, say."""
+    """s @ w instead of s @ w.T, for a square argument w and an unknown s: the cotangent times the slope of an
+    activation, for example."""
     n = e.x.shape[-1] if e.x.ndim else 0
     if e.jacobians is None or n < 2 or e.outputs[0].shape != e.x.shape:
         return None
@@ -172,7 +172,7 @@ def weight_transposed(e: Evidence) -> Finding | None:
 
 
 def shifted_inside(e: Evidence) -> Finding | None:
-    """Shifted, as the cut of a padded gradient at the wrong place is: what comes in at the border may be
+    """Shifted, as a padded gradient that is cut at the wrong place. The numbers at the border may be
     anything."""
     if e.jacobians is None:
         return None
@@ -197,7 +197,7 @@ def shifted_inside(e: Evidence) -> Finding | None:
 
 
 def without_border(ndim: int, axes: Sequence[int], step: int) -> tuple[slice, ...]:
-    """What is left, of an array moved by `step` along each of the axes, of what was in it before."""
+    """The part of an array, moved by `step` along each of the axes, that was in it before."""
     part = slice(step, None) if step > 0 else slice(None, step)
     return tuple(part if a in axes else slice(None) for a in range(ndim))
 
@@ -247,8 +247,8 @@ def same(x: Array, y: Array) -> bool:
 
 
 def is_reordered(said: Array, right: Array) -> bool:
-    """Whether most of the rows that are wrong have the right numbers in another order, and the others, which
-    a border may cut, some of them only."""
+    """Whether most of the wrong rows have the right numbers in another order, and the others, which a border
+    may cut, have some of the right numbers."""
     told, true, off = masks((said, right))
     least = CLOSE * float(np.abs(right).max(initial=0.0))
     whole = wrong = 0
@@ -262,13 +262,13 @@ def is_reordered(said: Array, right: Array) -> bool:
 
 
 def is_subset(few: Array, many: Array, least: float) -> bool:
-    """Whether each number of a sorted row is one of another, as often as it comes."""
+    """Whether the numbers of a sorted row are among those of another one, counted with multiplicity."""
     rest = iter(many)
     return all(any(abs(x - y) <= least for y in rest) for x in few)
 
 
 def in_other_orders(e: Evidence, right: Array) -> Iterator[Array]:
-    """The Jacobian with its rows or columns as a reshape puts them where axes have to be exchanged."""
+    """The Jacobian with its rows or columns in the orders that come from a reshape instead of a transpose."""
     for shape, turned in ((e.outputs[0].shape, rows_of), (e.x.shape, columns_of)):
         sizes = [p for n in shape for p in primes(n)]
         for order in itertools.permutations(range(len(sizes))) if len(sizes) <= DIGITS else ():

@@ -1,7 +1,7 @@
-"""The same random numbers in every run of a function: its generators are found, and rewound before each call.
+"""The same random numbers in every run of a function: its generators are reset before each call.
 
-Found are the generators in the module tree, in the arguments, in what the function closes over, in its
-defaults and among the globals that it names; NumPy's global state is rewound too.
+The generators are looked for in the module tree, the arguments, the closure, the defaults and the globals
+that the function names. NumPy's global state is reset too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tinygen.gradcheck.reach import reachable
 
 
 class Randomness:
-    """The generators within reach of some objects, and their states now."""
+    """The generators within reach of some objects, and their present states."""
 
     def __init__(self, *roots: Any) -> None:
         within_reach = (x for _, x in reachable([("", x) for x in roots]))
@@ -36,7 +36,7 @@ class Randomness:
 
     @contextmanager
     def rewinding(self) -> Iterator[None]:
-        """Start from the states found at first; leave them behind for whoever comes after."""
+        """Start with the first states, and restore them at the end."""
         self.rewind()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a function can reach: what it closes over, its defaults, the globals that it names."""
+"""The objects that a function can reach: its closure, its defaults, the globals that it names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def join_path(path: str, name: str) -> str:
 
 
 def contained(x: Any) -> list[tuple[str, Any]]:
-    """What `x` holds: items, attributes, closure, defaults, named globals, the arguments of a partial."""
+    """The objects in `x`: items, attributes, closure, defaults, named globals, the arguments of a partial."""
     if isinstance(x, PLAIN):
         return []
     if isinstance(x, dict):
@@ -61,7 +61,7 @@ def contained(x: Any) -> list[tuple[str, Any]]:
 
 
 def holds(x: Any) -> bool:
-    """Whether a global is looked into: generators, functions, tensors, modules of layers."""
+    """Whether a global is searched: generators, functions, tensors and Modules are."""
     if isinstance(x, np.random.Generator | types.FunctionType | Tensor):
         return True
     return not isinstance(x, type) and hasattr(type(x), "named_parameters")

@@ -1,4 +1,4 @@
-"""What the checker says: verdicts, kinds of mistakes, and the report that carries them."""
+"""The results of a check: verdicts, kinds of mistakes, and the report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import textwrap
 from dataclasses import dataclass, field
 from enum import Enum
 
-MANY = 12  # variables: of more, those that are OK are only counted
+MANY = 12  # if there are more variables, those that are OK are only counted
 WIDTH = 110
 
 
 class Verdict(Enum):
-    """On one variable. On the whole it is the gravest, the one that stands lowest here."""
+    """The verdict on one variable. The verdict on the whole is the gravest one, the last in this list."""
 
     OK = "the tape and differences agree"
     KINK = "there is a kink here, and the tape's gradient is one of those that a kink allows"
@@ -32,7 +32,7 @@ class Verdict(Enum):
 
 
 class Kind(Enum):
-    """What a finding is about: for a gradient that is wrong, what it looks like."""
+    """The kind of a finding: for a wrong gradient, the kind of mistake."""
 
     FACTOR = "constant factor"
     SIGN = "wrong sign"
@@ -70,15 +70,15 @@ class Kind(Enum):
 
 @dataclass
 class Finding:
-    """One thing that is not as it should be: its kind, and a sentence that explains it."""
+    """One mistake: its kind, and a sentence that explains it."""
 
     kind: Kind
     sentence: str
     verdict: Verdict = Verdict.WRONG
-    variable: str | None = None  # seen at this one: "input x", or "argument x" of the op
+    variable: str | None = None  # the variable with the mistake: "input x", or "argument x" of the op
     op: str | None = None
     where: str | None = None  # "file:line" that called the op
-    harmless: bool = False  # it makes no number of this check wrong: something in float32, or another layout
+    harmless: bool = False  # about float32 or another layout: no number of this check is wrong
 
     def __str__(self) -> str:
         return f"{self.kind.value}: {self.sentence}"
@@ -86,12 +86,12 @@ class Finding:
 
 @dataclass
 class Worst:
-    """The entry at which tape and differences are furthest apart."""
+    """The entry with the largest distance between tape and differences."""
 
-    index: tuple[int, ...] | None  # None where all entries were moved at once
+    index: tuple[int, ...] | None  # None if all entries were moved at once
     tape: float
     numeric: float
-    bar: float  # how far off `numeric` may be
+    bar: float  # the error bar of `numeric`
 
     def __str__(self) -> str:
         place = "along a random direction" if self.index is None else f"at {list(self.index)}"
@@ -100,19 +100,19 @@ class Worst:
 
 @dataclass
 class Result:
-    """What was found for one variable."""
+    """The result for one variable."""
 
     name: str
     shape: tuple[int, ...]
     verdict: Verdict
-    entries: int = 0  # how many were compared one by one; if 0, the whole was moved in `directions`
+    entries: int = 0  # how many were compared one by one; 0 if all were moved in `directions`
     directions: int = 0
     off: int = 0  # how many of them disagree
     difference: float = 0.0  # the largest distance of tape and differences
     worst: Worst | None = None
     order: int = 1
-    stuck: int = 0  # entries that cannot be moved by themselves, since the function raises then
-    refused: str = ""  # what it raises
+    stuck: int = 0  # entries that cannot be moved alone, since the function raises an error
+    refused: str = ""  # that error
     idle: bool = False  # both are 0 everywhere: the value does not depend on it here
 
     @property
@@ -166,20 +166,20 @@ def nearby(where: str) -> str:
 
 @dataclass
 class Report:
-    """What `gradcheck` returns: true when every variable is OK and nothing else was found."""
+    """The result of `gradcheck`: true if every variable is OK and there are no findings."""
 
     results: list[Result] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)  # what explains most comes first
+    findings: list[Finding] = field(default_factory=list)  # the best explanation first
     culprit: Culprit | None = None
-    notes: list[str] = field(default_factory=list)  # what is good to know, and no verdict
-    implementations: str = ""  # what ran in float64 and in float32, and how far they are apart
+    notes: list[str] = field(default_factory=list)  # information that does not change the verdict
+    implementations: str = ""  # which implementations ran, and the distance of float32 from float64
     runs: int = 0  # how often the function was run forward
     seconds: float = 0.0
     seed: int = 0
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest on a variable; where all are OK, that of the findings."""
+        """The gravest verdict on a variable; if all are OK, the gravest one of the findings."""
         worst = max((r.verdict for r in self.results), key=lambda v: v.rank, default=Verdict.OK)
         if worst is not Verdict.OK:
             return worst

@@ -1,7 +1,8 @@
-"""The tape as a list of steps: each recorded op at the arrays that it really got, checkable by itself.
+"""The tape as a list of steps: each recorded op with its actual input arrays, so that it can be checked
+alone.
 
-The program is run once more on arrays, as `graph` and `checkpoint` do, with the op's `compute`: what the tape
-ran.
+The program runs once more on arrays, as in `graph` and `checkpoint`, with the `compute` of each op, which the
+tape ran too.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def steps_of(outputs: Sequence[Any]) -> list[Step]:
 
 
 def steps_at(base: Function, points: Sequence[Array]) -> list[Step]:
-    """The steps of a function at `points`, which stay as they are even if an op writes into its inputs."""
+    """The steps of a function at `points`. These stay unchanged even if an op writes into its inputs."""
     variables, outputs = base.call([np.array(x) for x in points])
     for v, x in zip(variables, points, strict=True):
         v._data = np.array(x)
@@ -83,14 +84,14 @@ class Step:
         return Step(self.node, [array if j == i else x for j, x in enumerate(self.arrays)], self.wanted)
 
     def all_arguments(self, arrays: Sequence[Any]) -> list[Any]:
-        """All arguments, `arrays` in the places of those that want a gradient."""
+        """All arguments, with `arrays` in place of the variables."""
         found = list(self.arrays)
         for i, x in zip(self.wanted, arrays, strict=True):
             found[i] = x
         return found
 
     def run_with(self, arrays: Sequence[Array]) -> tuple[Any, Sequence[Any]]:
-        """The value and the rules of the op, run with other arrays in the place of its variables."""
+        """The value and the rules of the op, with `arrays` in place of the variables."""
         with no_grad(), self.randomness.rewinding():
             value, *rules = self.node.op.compute(*self.all_arguments(arrays), **self.node.kwargs)
         return value, rules
@@ -116,7 +117,7 @@ class Step:
         return tuple(cotangents) if type(self.output) is tuple else cotangents[0]
 
     def raw_gradients(self, rules: Sequence[Any], g: Any) -> list[Any]:
-        """What the rules return for each wanted argument, before the tape sums and casts it."""
+        """The results of the rules for the variables, before the tape sums and casts them."""
         with no_grad():
             return self.apply(rules, g)
 

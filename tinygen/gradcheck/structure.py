@@ -1,7 +1,7 @@
-"""What can be said without a single difference: does it repeat, leave its inputs alone, is it linear in the
-cotangent, blind to memory layout, of the right dtype?
+"""Checks that need no differences: the function gives the same value twice, does not write into its inputs,
+and its gradient is linear in the cotangent and independent of the memory layout.
 
-Here of the whole subject; `one_op.py` asks the same of every recorded op.
+These are the checks of the whole subject; `one_op.py` has those of each recorded op.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def reversed_in_memory(x: Array) -> Array:
     return np.array(x[backwards])[backwards] if x.ndim else np.array(x)
 
 
-ROWS = "row by row, in C's order"  # as most arrays lie: what is wrong elsewhere is right there
+ROWS = (
+    "row by row, in C's order"  # the usual layout: an op that is wrong in another layout is right in this one
+)
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     ROWS: lambda x: np.array(x, order="C"),
     "in Fortran's order": lambda x: np.array(x, order="F"),
@@ -31,7 +33,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 def other_layouts(arrays: Sequence[Array]) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """The layouts to try: row by row only if some array does not lie like that already."""
+    """The layouts to try; row by row only if some array has another layout."""
     rows = all(x.flags.c_contiguous for x in arrays)
     return ((words, arranged) for words, arranged in LAYOUTS.items() if not (rows and words is ROWS))
 
@@ -68,7 +70,7 @@ def zero(x: Any) -> bool:
 
 
 def of_values(subject: Subject) -> Iterator[Finding]:
-    """Of evaluating it: anything found here makes differences meaningless."""
+    """Checks of the value. If one fails, differences are meaningless."""
     points = copies(subject.points)
     first = copies(subject.evaluate(points))
     if not first:
@@ -99,7 +101,7 @@ def of_values(subject: Subject) -> Iterator[Finding]:
 
 
 def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding]:
-    """Of pulling back. Lets an error in the gradient through."""
+    """Checks of the gradient. An error in the gradient is raised again."""
     points = copies(subject.points)
     outputs, pull = subject.record(points)
     if not all_same(outputs, subject.evaluate(copies(subject.points))):
@@ -135,7 +137,7 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
 
 
 def value_mismatch(subject: Subject) -> Finding:
-    """A run on record gave another value than one off it."""
+    """The value of a recorded run differs from the value of a run without the tape."""
     if isinstance(subject, Gradient):
         return Finding(
             Kind.REPLAY, "the gradient that the second order differentiates is not the one of the first"

@@ -1,9 +1,9 @@
-"""What is checked: something with several arrays in, several out, and a gradient that claims to belong to it.
+"""The subject of a check: a function from several arrays to several arrays, with a gradient to be checked.
 
-The checker sees `Subject` and nothing else: names, points, `evaluate` (the value alone) and `record` (the
-value, and the gradient in question). `Function` is the subject that users hand in: a function on Tensors, an
-op, a Module. Others are a function of torch tensors (`torch_function.py`), one op of the tape at its actual
-inputs (`steps.py`), and the `Gradient` of any of these, for the second order.
+The checker only uses the interface `Subject`: names, points, `evaluate` (the value) and `record` (the value
+and the gradient). `Function` is the subject for users: a function on Tensors, an op, or a Module. Other
+subjects are a function of torch tensors (`torch_function.py`), one op of the tape at its actual inputs
+(`steps.py`), and the `Gradient` of any of these, for the second order.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ Pull = Callable[[Sequence[Array]], list[Array | None]]
 
 class Subject(Protocol):
     names: list[str]
-    """What to call each variable: "input x", "parameter blocks.0.weight"."""
+    """The name of each variable: "input x", "parameter blocks.0.weight"."""
     points: list[Array]
-    """The variables' values, in float64: where the gradient is checked."""
+    """The values of the variables, in float64, at which the gradient is checked."""
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs at `arrays` (one per variable), always with the same random numbers."""
         ...
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        """The outputs, and what sends cotangents of them back."""
+        """The outputs, and a function that pulls cotangents back."""
         ...
 
 
 class Recorded(Protocol):
-    """A subject that computes with tensors of a library, so that its gradient can be differentiated again."""
+    """A subject that computes with the tensors of a library, so that its gradient is differentiable again."""
 
     names: list[str]
     points: list[Array]
@@ -64,14 +64,14 @@ class Recorded(Protocol):
     def values(self, tensor: Any) -> Array: ...
 
     def call(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
-        """The variables and the outputs, as tensors on record."""
+        """The variables and the outputs, as tensors on the tape."""
         ...
 
     def send_back(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
         """The gradient of Σ <output, cotangent> by each variable, None where nothing arrives: arrays, or with
-        `again` tensors on record."""
+        `again` tensors on the tape."""
         ...
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]: ...
@@ -79,11 +79,11 @@ class Recorded(Protocol):
 
 class Function:
     """`f(*inputs, **kwargs)` for an `f` on Tensors. Its variables are the floating-point arrays among the
-    inputs and, where `f` is a Module or a method of one, the parameters of a float64 copy of it; the rest is
-    passed as it is.
+    inputs and, if `f` is a Module or a method of one, the parameters of a float64 copy of it. Everything else
+    is passed unchanged.
 
-    A parameter whose entries are all equal (the ones of a norm, a zero initialisation) is moved by a tenth at
-    random: at such a point mistakes cancel or are multiplied by 0. `moved` has their names.
+    A parameter whose entries are all equal (the ones of a norm, a zero initialization) is moved by about 0.1
+    at random, since at such a point mistakes cancel or are multiplied by 0. `moved` has the names of these.
 
     Raises TypeError when there is nothing to check."""
 
@@ -96,7 +96,7 @@ class Function:
         self.names = [name for name, _ in points]
         self.points = [point for _, point in points]
         self.sizes = [len(points_of(x)) for _, x in found]  # 2 for a complex one
-        self.count = len(points)  # of the inputs' variables; those of the parameters come after
+        self.count = len(points)  # the variables among the inputs; the parameters come after them
         self.overlooked = [n for name, x in zip(names, inputs, strict=True) for n in unread_arrays(x, name)]
         self.parameters: list[Tensor] = []
         self.moved: list[str] = []
@@ -110,7 +110,9 @@ class Function:
         self.randomness = Randomness(self.f, self.module, *self.inputs, self.kwargs)
         self.runs = 0
         self.recorded: list[Tensor] = []  # the variables of the latest run
-        self.stand_in: Callable[[Sequence[Array]], list[Array]] | None = None  # for evaluating: see intended
+        self.stand_in: Callable[[Sequence[Array]], list[Array]] | None = (
+            None  # evaluated instead of f: see declarations
+        )
 
     def find_parameters(self, module: Any) -> None:
         for name, p in module.named_parameters():
@@ -138,8 +140,8 @@ class Function:
         return self.recorded, outputs
 
     def put(self, parameters: Sequence[Array]) -> None:
-        """Set the module's parameters. It goes past `.data`, which would tell the tape that what it has
-        recorded is out of date: those arrays are not written into."""
+        """Set the parameters of the module, without `.data`, which would tell the tape that its arrays are
+        out of date. Here no array is overwritten."""
         for p, x in zip(self.parameters, parameters, strict=True):
             p._data = x
 
@@ -169,7 +171,7 @@ class Function:
         return list(variables), outputs
 
     def leave(self) -> None:
-        """Leave everything as it was found."""
+        """Restore the state from before the check."""
         self.held.leave()
         self.randomness.rewind()
 
@@ -190,8 +192,8 @@ def through_the_tape(
 
 
 def state_restorer(subject: Recorded) -> Callable[[], None]:
-    """What puts the buffers and the like back as they are now, at the end of a run on record: its gradient
-    looks at them, and other runs come in between."""
+    """A function that restores the buffers as they are now, after a recorded run. The gradient of that run
+    may read them, and other runs may change them before."""
     held: ModuleState | None = getattr(subject, "held", None)
     return (lambda: None) if held is None else functools.partial(held.put_back, held.last)
 
@@ -209,8 +211,8 @@ def record_gradient(subject: Recorded, arrays: Sequence[Array]) -> tuple[list[Ar
 
 
 class Gradient:
-    """The gradient of a subject as a subject of its own: (cotangents, variables) -> gradients. What is pulled
-    back through it is the second order."""
+    """The gradient of a subject as a function of its own, (cotangents, variables) -> gradients. Its gradient
+    is the second order."""
 
     def __init__(self, base: Recorded, rng: np.random.Generator) -> None:
         self.base = base

@@ -1,6 +1,6 @@
 """Functions of torch tensors as a subject: the same checks for gradients that torch computes.
 
-torch is not imported here: whoever brings one of its tensors has imported it.
+torch is not imported here, since a caller who has a torch tensor has imported it.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class TorchFunction:
         return [*leaves, *self.parameters], [y for y in self.flatten(value) if y.is_floating_point()]
 
     def leave(self) -> None:
-        """Leave the random generators as they were found."""
+        """Restore the random generators."""
         self.randomness.rewind()
 
     def flatten(self, value: Any) -> list[Any]:
