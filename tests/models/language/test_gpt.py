@@ -150,7 +150,7 @@ def test_errors():
     model = small()
     with pytest.raises(ValueError, match="9 tokens are more than block_size=8"):
         model(tokens(1, 9))
-    with pytest.raises(IndexError, match=r"\[0, 11\), got 11 to 11"):
+    with pytest.raises(IndexError, match=r"\[0, 11\); got 11 to 11"):
         model(np.full((1, 3), 11))
 
 
