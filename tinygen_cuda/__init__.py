@@ -1,11 +1,11 @@
 """tinygen on the GPU: kernels to learn from, one family a file, written in Python and compiled by Numba.
 
 Read `simt.py` first (what blocks and threads are), then `reduce.py`, `softmax.py`, `layer_norm.py`, and
-`flash.py` last. In every file the picture comes first, then the kernels, then the function that launches
-them: it takes the same arguments as an op's definition in `tinygen/ops/` and gives the same value and
-gradients.
+`flash.py` last. Each file begins with a diagram; the kernels follow, and last comes the function that
+launches them. This function takes the same arguments as the op's definition in `tinygen/ops/` and returns the
+same value and gradients.
 
-`tinygen.kernels` knows them by name and imports them at the first op on an array on the GPU:
-`model.to("cuda")` is all that it takes. Without Numba, or where a kernel does not take what it is given, the
-definition runs on CuPy.
+`tinygen.kernels` knows the kernels by name and imports them at the first op on a GPU array: after
+`model.to("cuda")` you need to do nothing else. Without Numba, or if a kernel does not support the arguments,
+the definition runs on CuPy.
 """

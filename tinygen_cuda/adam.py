@@ -5,16 +5,16 @@
     m  . . . . | . . . . | . . .       all four are read once, p, m and v written in place
     v  . . . . | . . . . | . . .
 
-    bytes moved   28 a parameter: 16 read, 12 written
-    operations    about 12 a parameter: the memory limits it
+    bytes moved   28 per parameter: 16 read, 12 written
+    operations    about 12 per parameter: memory bandwidth limits it
 
-The definition goes through memory for every intermediate result, some three times as much, and launches ten
-kernels where this launches one.
+The definition writes every intermediate result to memory. It moves about three times as many bytes and
+launches ten kernels instead of one.
 
-A model has dozens of parameters, most of them small, for which a launch would take longer than the work. So
-on a GPU the optimizer keeps p, m and v of a group side by side in one array each, of which the parameters
-are views (`tinygen.optim.fused.Flat`), and one launch updates all. Only gradients come as arrays of their
-own in every step: they are copied side by side first, 8 bytes a parameter more.
+A model has dozens of parameter arrays, and most are so small that a launch takes longer than the arithmetic.
+On a GPU the optimizer therefore stores p, m and v of a group in one flat buffer each; the parameters are
+views of it (`tinygen.optim.fused.Flat`), and one launch updates them all. Gradients are separate arrays in
+every step: they are first copied into one flat buffer, 8 bytes more per parameter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.tensor import Array
-from tinygen_cuda.simt import THREADS, cuda, launch, taken
+from tinygen_cuda.simt import THREADS, cuda, launch, supports
 
 
 @cuda.jit
@@ -51,7 +51,7 @@ def adam(
     betas: tuple[float, float],
 ) -> Any:
     """As `tinygen.optim.fused.adam`."""
-    if not taken(*arrays):
+    if not supports(*arrays):
         return NotImplemented
     shares = [
         share for beta in betas for share in (beta, 1 - beta)

@@ -1,10 +1,10 @@
-"""Attention as two matrix products and the causal softmax of `softmax.py`; `flash.py` where the scores are
-too many.
+"""Attention as two matrix products and the causal softmax of `softmax.py`; if there are too many scores,
+`flash.py` takes over.
 
-cuBLAS multiplies far faster than a kernel in Python can. What is left to save is the walks over the scores:
-scale, mask and softmax are one kernel here, of which the definition makes a dozen.
+cuBLAS multiplies matrices far faster than a kernel in Python can. Only passes over the scores can be saved:
+this file applies scale, mask and softmax in one kernel, where the definition launches a dozen.
 
-    bytes moved   4·T·S a head six times forward (product, softmax, product), ten times backward
+    bytes moved   per head, 4·T·S six times forward (product, softmax, product), ten times backward
     operations    4·T·S·d forward, 8·T·S·d backward
 """
 
@@ -19,11 +19,12 @@ from tinygen.ops.random import Seed
 from tinygen.tensor import Array
 from tinygen_cuda.flash import WIDEST, flash
 from tinygen_cuda.philox import dropped
-from tinygen_cuda.simt import contiguous, taken
-from tinygen_cuda.softmax import seen_softmax, softmax_backward
+from tinygen_cuda.simt import contiguous, supports
+from tinygen_cuda.softmax import causal_softmax, softmax_backward
 
 MOST = 2**29
-"""Scores, of all heads, that are kept: 2 GB a layer. With more, they are computed tile by tile."""
+"""The largest number of scores, over all heads, stored for backward (2 GB per layer). Above it, `flash`
+computes them tile by tile."""
 
 
 def attention(
@@ -39,8 +40,8 @@ def attention(
     (*heads, t, width), s = q.shape, k.shape[-2]
     if dropout and not isinstance(seed, Seed):
         return NotImplemented
-    if mask is not None or not taken(q, k, v) or not k.size or (causal and t > s):
-        return NotImplemented  # with a mask, a query may have nothing to look at: the definition sees to it
+    if mask is not None or not supports(q, k, v) or not k.size or (causal and t > s):
+        return NotImplemented  # a mask may hide all keys from a query; the definition handles that
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] or k.shape != v.shape:
         return NotImplemented
     shapes, count = (q.shape, k.shape, v.shape), math.prod(heads)
@@ -48,7 +49,7 @@ def attention(
     if count * t * s > MOST and width <= WIDEST and not dropout:
         y, rule = flash(q, k, v, causal)
     else:
-        y, rule = by_products(q, k, v, causal, dropout, seed)
+        y, rule = attention_by_products(q, k, v, causal, dropout, seed)
 
     def backward(g: Array) -> tuple[Array | None, ...]:
         gradients = rule(contiguous(g).reshape(q.shape))
@@ -57,13 +58,13 @@ def attention(
     return y.reshape(shapes[0]), backward
 
 
-def by_products(q: Array, k: Array, v: Array, causal: bool, dropout: float, seed: int) -> Any:
+def attention_by_products(q: Array, k: Array, v: Array, causal: bool, dropout: float, seed: int) -> Any:
     """As `flash`, with dropout."""
     t, s = q.shape[1], k.shape[1]
     scale = np.float32(1 / math.sqrt(q.shape[2]))
     q = q * scale
     scores = q @ k.swapaxes(-1, -2)  # (B, T, S)
-    p = seen_softmax(scores, t, s - t + 1) if causal else seen_softmax(scores, 1, s)
+    p = causal_softmax(scores, t, s - t + 1) if causal else causal_softmax(scores, 1, s)
     kept, again = dropped(p, dropout, seed) if dropout else (p, lambda g: g)
 
     def backward(g: Array) -> tuple[Array, Array, Array]:

@@ -1,20 +1,21 @@
 """Cross-entropy of logits, forward and backward, without the probabilities or the one-hot targets in memory.
 
-Forward: one block a row of logits (N, V). loss = log(sum) - (row[target] - maximum), 0 for a target that is
-to be ignored.
+Forward: one block per row of the logits (N, V). loss = log(sum) - (row[target] - maximum), and 0 if the
+target is `ignored`.
 
     walk 1   the maximum                                    kept: 4 bytes a row
     walk 2   sum of exp(x - maximum), and its logarithm     kept: 4 bytes a row
 
-Backward: dlogits = g·(exp((x - maximum) - log(sum)) - [j is the target]), one walk. The two numbers stay
-apart: beside a large maximum, their sum would lose the digits of the logarithm.
+Backward: dlogits = g·(exp((x - maximum) - log(sum)) - [j is the target]), one walk. The maximum and the
+logarithm are stored separately: if the maximum is large, their sum would lose the logarithm's digits.
 
     bytes moved   forward 4·N·V read (twice, the second time from the cache while a row fits), 12·N written;
                   backward 4·N·V read, 4·N·V written
-    operations    an exp and a sum an entry forward, an exp and a product backward: the memory limits both
+    operations    per entry, an exp and an addition forward, an exp and a product backward: memory bandwidth
+                  limits both
 
-At GPT-2's V = 50,257 and N = 8,192 the logits are 1.6 GB, and the definition would make several arrays as
-large.
+With GPT-2's V = 50,257 and N = 8,192 the logits take 1.6 GB; the definition allocates several more arrays of
+this size.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def cross_entropy_rows_backward(x, targets, ignored, tops, logs, g, dx):
 
 
 def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> Any:
-    """As `tinygen.ops.loss.token_losses`, which sees to it that targets are classes; without smoothing."""
+    """As `tinygen.ops.loss.token_losses`, whose caller has checked the targets; without label smoothing."""
     if smoothing or type(targets) is not type(logits):
         return NotImplemented
     shape = logits.shape

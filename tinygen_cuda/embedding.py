@@ -1,20 +1,21 @@
-"""The gradient of an embedding: rows added into the rows of a table, where several may go to one place.
+"""The gradient of an embedding (scatter-add): rows of x are added into rows of a table; several rows of x may
+have the same id.
 
-The usual way is an atomic addition for each entry; they come in any order, so that the last bits change from
-run to run. Here the ids are sorted first (a stable radix sort), so that rows for one place are neighbours,
-and the block at the first of such a run adds all of it, in order: no atomics, the same bits every time.
+The usual way is an atomic addition for each entry. Atomic additions happen in any order, so that the last
+bits change from run to run. This kernel sorts the ids first (a stable radix sort), so that equal ids are
+neighbours: a run. The block at the start of a run adds all of its rows in order, so that the result is
+deterministic.
 
-    ids, sorted   3  3  3  5  7  7          order: where each stood before
+    ids, sorted   3  3  3  5  7  7          order: the position of each id before sorting
     blocks        0  1  2  3  4  5
     work          x        x  x             blocks 1, 2 and 5 are not first, and end at once
 
-A block takes STRIP columns; its ROWS rows of threads take turns with the members of the run and are added up
-in shared memory at the end. A grid has one block for each id and each strip.
+A block takes STRIP columns. Its ROWS rows of threads take the rows of the run in turn, and their sums are
+added in shared memory at the end. The grid has one block for each id and each strip.
 
-    bytes moved   4·N·C read, 4·V·C written (zeros first), 16·N for ids and their order, and the sort
-    operations    N·C additions. A run of n rows takes n/ROWS steps one after another: with few places
-    (characters)
-                  a few long runs decide the time
+    bytes moved   4·N·C read, 4·V·C written (zeros first), 16·N for the ids and their order, and the sort
+    operations    N·C additions. A run of n rows takes n/ROWS sequential steps: with a small vocabulary
+                  (characters), a few long runs decide the time
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STRIP, ROWS = (2, 2) if SIMULATED else (32, 8)
 
 @cuda.jit
 def add_runs(x, places, order, table):
-    """table[places[i]] = sum of x[order[i]] over i of one place."""
+    """table[place] = the sum of x[order[i]] over all i with places[i] == place."""
     buffer = cuda.shared.array((ROWS, STRIP), float32)
     first, s, r = cuda.blockIdx.x, cuda.threadIdx.x, cuda.threadIdx.y
     column = cuda.blockIdx.y * STRIP + s
@@ -53,8 +54,8 @@ def add_runs(x, places, order, table):
 
 
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
-    """As `tinygen.ops.scatter_add`, for rows of a table. IndexError for an index outside of it, if that is a
-    NumPy array: to look into one on the GPU would wait for all that was launched before."""
+    """As `tinygen.ops.scatter_add`, for rows of a table. An index outside the table raises IndexError if
+    `index` is a NumPy array; an index on the GPU is not checked, since that would synchronize with the GPU."""
     if len(shape) != 2 or x.shape[-1:] != shape[1:] or getattr(index, "ndim", 0) != x.ndim - 1:
         return NotImplemented
     if index.dtype.kind not in "iu":

@@ -1,12 +1,12 @@
-"""ReLU, sigmoid, tanh, softplus and SiLU: a line of C each, around which CuPy puts the loop over the entries.
+"""ReLU, sigmoid, tanh, softplus and SiLU: one line of C each; CuPy adds the loop over the entries.
 
     "y = x / (1 + exp(-x))"     thread i:  x = x[i];  y = x / (1 + exp(-x));  y[i] = y
 
-`gelu.py` shows what that is when it is written out. Here it would be the same ten times over; and a launch by
-CuPy is said to take the CPU a fraction of one by Numba, which counts where the work is as little as here.
+`gelu.py` shows such a kernel written out in full; here it would be repeated ten times. A launch by CuPy also
+costs the CPU less time than a launch by Numba, and these kernels are so short that this matters.
 
     bytes moved   forward 4·n read, 4·n written; backward 8·n read, 4·n written
-    operations    an exp or two and a few sums an entry, which hide behind the memory
+    operations    per entry, one or two exp and a few additions: memory bandwidth limits it
 
 The definitions take up to seven launches forward and five backward, each through memory.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 from tinygen.tensor import Array
 
-# Numbers are ints, which C makes floats of: 1.0 would be a double, and all that it touches.
+# Constants are ints, which C converts to float; 1.0 would be a double and make the whole expression double.
 VALUES = {
     "relu": "y = x <= 0 ? 0 : x",  # NaN stays NaN
     "sigmoid": "y = 1 / (1 + exp(-x))",
@@ -31,17 +31,17 @@ OF_Y = {
     "sigmoid": "d = g * y * (1 - y)",
     "tanh": "d = g * (1 - y * y)",
 }
-"""Gradients by the value."""
+"""Gradients computed from the output y."""
 OF_X = {
     "softplus": "d = g / (1 + exp(-x))",
     "silu": "float s = 1 / (1 + exp(-x)); d = g * s * (1 + x * (1 - s))",
 }
-"""Gradients by the argument."""
+"""Gradients computed from the input x."""
 
 
 @functools.cache
-def compiled(name: str) -> tuple[Any, Any]:
-    """The value, a function of x, and the gradient, one of x or y and of g."""
+def compile_pair(name: str) -> tuple[Any, Any]:
+    """Two kernels: the value as a function of x, and the gradient as a function of x or y, and g."""
     import cupy
 
     value = cupy.ElementwiseKernel("float32 x", "float32 y", VALUES[name], f"{name}_entries")
@@ -51,14 +51,14 @@ def compiled(name: str) -> tuple[Any, Any]:
 
 
 def entrywise(name: str, x: Array) -> Any:
-    value, slope = compiled(name)
+    value, slope = compile_pair(name)
     y = value(x)
     kept = x if name in OF_X else y
     return y, lambda g: slope(kept, g)
 
 
 def relu(x: Array) -> Any:
-    """As `tinygen.ops.relu`; so for the others."""
+    """As `tinygen.ops.relu`; the functions below, too, are named like their ops."""
     return entrywise("relu", x)
 
 

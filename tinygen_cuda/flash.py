@@ -1,29 +1,29 @@
-"""Attention tile by tile, so that the scores, T × S of them, are never in global memory: flash attention.
+"""Flash attention: attention tile by tile, so that the T × S scores are never stored in global memory.
 
-Dao et al. 2022 (arXiv:2205.14135), after Milakov & Gimelshein 2018 (arXiv:1805.02867): a softmax can be
-summed in one walk, if what is summed so far is scaled down whenever a larger score turns up.
+Dao et al. 2022 (arXiv:2205.14135), after Milakov & Gimelshein 2018 (arXiv:1805.02867), who compute a softmax
+in one pass: whenever a larger score appears, the sum so far is rescaled (online softmax).
 
-Forward: one block a tile of queries. It goes along the keys; thread (i, j) computes the score of query i and
-key j, and keeps entries j, j + TILE, ... of row i of the output in registers.
+Forward: one block per tile of queries. It goes along the keys; thread (i, j) computes the score of query i
+and key j, and holds entries j, j + TILE, ... of row i of the output in registers.
 
                     keys, TILE at a time ->
                   +------+------+------+--
     TILE queries  | i, j |      |      |       shared memory: Q, K, V tiles (TILE, d), P (TILE, TILE)
-                  +------+------+------+--     registers: of row i the largest score `top`, the sum `total`,
+                  +------+------+------+--     registers: row i's largest score `top` and sum `total`
                      |  each: P = exp(S - top), total = total·shrink + ΣP, O = O·shrink + P V
                      v
-                  y = O / total;   top and total are kept for backward (8 bytes a query)
+                  y = O / total;   top and total are saved for backward (8 bytes per query)
 
-Backward computes P = exp(S - top) / total again: as one number, top + log(total) would lose its digits
-beside large scores. With D = <g, y> of each query, dS = P·(g Vᵀ - D). One kernel walks
-along the keys for dQ = dS K, one along the queries for dK = dSᵀ Q and dV = Pᵀ g: each sum belongs to one
-block, so that no atomics are needed and the same input gives the same bits.
+Backward computes P = exp(S - top) / total again. top and total are stored separately: if scores are large,
+the sum top + log(total) would lose digits. With D = <g, y> of each query, dS = P·(g Vᵀ - D). One kernel goes
+along the keys for dQ = dS K, another along the queries for dK = dSᵀ Q and dV = Pᵀ g. Each sum belongs to one
+block: without atomics, the same input gives the same bits.
 
-    bytes moved   forward 4·d·(2·T + 2·S·T/TILE); the definition moves 4·T·S some eight times
-    operations    4·T·S·d forward, 14·T·S·d backward (scores twice), half of it under a causal mask
+    bytes moved   forward 4·d·(2·T + 2·S·T/TILE); the definition moves 4·T·S about eight times
+    operations    4·T·S·d forward, 14·T·S·d backward (scores twice), half as many with a causal mask
 
-Each product reads two floats from shared memory, and no tensor cores are used: it is to be read, and to save
-memory where T × S does not fit. Below that, `attention.py` is faster.
+Each product reads two floats from shared memory and uses no tensor cores: the kernel is written to be read,
+and to save memory if T × S scores do not fit. If they fit, `attention.py` is faster.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from tinygen.tensor import Array
 from tinygen_cuda.reduce import LOWEST
 from tinygen_cuda.simt import TILE, cuda, float32, launch
 
-WIDEST = 128  # numbers in a query: four tiles of them fill the shared memory
+WIDEST = 128  # largest head dimension d: four tiles of this width fill the shared memory
 
 
 @functools.cache
 def kernels_for(width: int) -> tuple[Any, Any, Any]:
-    """The kernels for queries, keys and values of `width` numbers. Sizes of shared memory and of registers
-    must be known when a kernel is compiled. A tile's rows are one float longer than they need be: threads
-    that read down a column of the tile then meet different banks of the memory."""
+    """The kernels for head dimension `width`: the sizes of shared memory and registers must be known at
+    compile time. Each row of a tile is padded by one float, so that threads that read a column of the tile access
+    different memory banks."""
     padded = width + 1
     mine = -(-width // TILE)  # entries of a row that a thread keeps
 
@@ -60,7 +60,7 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
         o = cuda.local.array(mine, float32)
         j, i, b = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.y
         t = cuda.blockIdx.x * TILE + i
-        last = (cuda.blockIdx.x + 1) * TILE - 1 + ahead  # what the tile's last query sees
+        last = (cuda.blockIdx.x + 1) * TILE - 1 + ahead  # the number of keys that the tile's last query sees
         if last > k.shape[1]:
             last = k.shape[1]
         for c in range(j, width, TILE):
@@ -205,8 +205,8 @@ def kernels_for(width: int) -> tuple[Any, Any, Any]:
 
 def flash(q: Array, k: Array, v: Array, causal: bool) -> Any:
     """softmax(q kᵀ / sqrt(d)) v of q (B, T, d), k and v (B, S, d), contiguous, d up to WIDEST; under
-    `causal`, T <= S and query t sees keys up to S - T + t. Returns the value, and the rule for the gradients
-    of all three."""
+    `causal`, T <= S and query t sees keys up to S - T + t. Returns the value and the function that computes
+    the gradients of q, k and v."""
     (b, t, width), s = q.shape, k.shape[1]
     forward, of_queries, of_keys = kernels_for(width)
     ahead, scale = s - t + 1 if causal else s, np.float32(1 / math.sqrt(width))

@@ -1,14 +1,15 @@
-"""GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415), forward and backward: one thread an entry.
+"""GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415), forward and backward: one thread per entry.
 
     entries   0 1 2 ... | THREADS ...  |  ...        entry = block · THREADS + thread
               block 0     block 1         block 2    the last block's threads beyond the end do nothing
 
-Threads that are neighbours read neighbours: the GPU fetches 32 floats at a time, and all are used.
+Neighboring threads read neighboring entries (coalesced access): the GPU fetches 32 floats at a time, and all
+are used.
 
     bytes moved   forward 4·n read, 4·n written; backward 8·n read, 4·n written
-    operations    one erf or tanh and a few products an entry, which hide behind the memory
+    operations    per entry, one erf or tanh and a few products: memory bandwidth limits it
 
-The definition moves each intermediate result through memory, some ten times as much.
+The definition writes each intermediate result to memory: about ten times as many bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from tinygen.tensor import Array
 from tinygen_cuda.simt import THREADS, contiguous, cuda, launch
 
-# In float32: a float64 constant would make float64 of all that it touches, 64 times as slow on most GPUs.
+# In float32: a float64 constant would make the whole expression float64, 64 times as slow on most GPUs.
 HALF, ONE, THREE = np.float32(0.5), np.float32(1), np.float32(3)
 ROOT_HALF, DENSITY = np.float32(math.sqrt(0.5)), np.float32(1 / math.sqrt(2 * math.pi))
 C, A = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)

@@ -1,18 +1,18 @@
 """Group norm (Wu & He 2018, arXiv:1803.08494), forward and backward.
 
-In memory the channels of a group, with all their positions, lie side by side: x (N, C, ...) is a matrix with
-one row a sample and group, and what layer norm does to rows is done to those. One block a row:
+The channels of a group, with all their positions, are contiguous in memory. So x (N, C, ...) is a matrix
+with one row for each sample and group, and group norm is layer norm of these rows. One block per row:
 
     sample 0   [ group 0: channel 0 | channel 1 ][ group 1: channel 2 | channel 3 ]
                  block 0                           block 1
     sample 1   [ block 2                        ][ block 3                        ]
 
 Entry j of a row belongs to channel j // positions of the group, which has its own weight and bias. Their
-gradients are sums over a channel's positions: one block a sample and channel, then a sum over the samples.
+gradients are sums over a channel's positions: one block for each sample and channel, then a sum over samples.
 
-    bytes moved   forward 4·n read (thrice, from the cache while a row fits), 4·n written, n = all entries;
-                  backward 16·n read, 4·n written
-    operations    about 10 an entry forward, 20 backward: the memory limits both
+    bytes moved   forward: 4·n read (three times, from the cache while a row fits), 4·n written, n = x.size
+                  backward: 16·n read, 4·n written
+    operations    about 10 per entry forward, 20 backward: memory bandwidth limits both
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from tinygen.tensor import Array
 from tinygen_cuda.reduce import block_sum
-from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch, taken
+from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch, supports
 
 
 @cuda.jit
@@ -69,7 +69,7 @@ def group_norm_rows_backward(x, weight, g, positions, means, inverses, dx):
 
 @cuda.jit
 def group_norm_channels_backward(x, g, per_group, means, inverses, dweight, dbias):
-    """x, g (N·C, positions): one block a row. The statistics are those of the row's group."""
+    """x, g (N·C, positions): one block per row; `means` and `inverses` belong to the row's group."""
     buffer = cuda.shared.array(THREADS, float32)
     row, t = cuda.blockIdx.x, cuda.threadIdx.x
     mean, inverse = means[row // per_group], inverses[row // per_group]
@@ -87,7 +87,7 @@ def group_norm_channels_backward(x, g, per_group, means, inverses, dweight, dbia
 def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
     """As `tinygen.ops.group_norm`."""
     n, channels = x.shape[:2]
-    if not taken(x, weight, bias) or channels % groups:
+    if not supports(x, weight, bias) or channels % groups:
         return NotImplemented
     shape, per_group, positions = x.shape, channels // groups, math.prod(x.shape[2:])
     x, weight = contiguous(x).reshape(n * groups, per_group * positions), contiguous(weight)

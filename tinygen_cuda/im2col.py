@@ -1,8 +1,8 @@
 """Convolution as one matrix product with the columns of `unfold` (im2col); and `fold` (col2im), its
 transpose.
 
-`unfold`: one thread an entry of the columns. Neighbouring threads have neighbouring positions of one channel
-and tap: they write side by side, and with a stride of 1 read side by side.
+`unfold`: one thread per entry of the columns. Neighboring threads have neighboring positions of one channel
+and tap: their writes are coalesced, and with a stride of 1 their reads too.
 
                               positions, of all samples
     x (N, C, H, W)           +-------------------------+
@@ -11,14 +11,15 @@ and tap: they write side by side, and with a stride of 1 read side by side.
     |   tap  |               | ...                     |
     +--------+               +-------------------------+
 
-`fold` adds every column entry where it was taken from. Written as a gather: one thread an entry of the map,
-which sums the at most kh·kw entries that saw it, in order. No atomics: the same bits every time.
+`fold` adds every entry of the columns to the entry of the map from which `unfold` read it. It is written as a
+gather: one thread per entry of the map sums at most kh·kw entries of the columns, in order. Without atomics,
+the result is deterministic.
 
-    bytes moved   unfold 4·n/taps to 4·n read, 4·n written, n = C·taps·N·positions; fold the other way round
-    operations    index arithmetic only: some twenty integer operations an entry
+    bytes moved   unfold 4·n/taps to 4·n read, 4·n written, n = C·taps·N·positions; fold the reverse
+    operations    index arithmetic only: about twenty integer operations per entry
 
-The product does 2·n·out operations: with out = 128, 64 for each byte of the columns, so that the product
-decides.
+The matrix product does 2·n·out operations: with out = 128 output channels, 64 for each byte of the columns. So
+the product takes most of the time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 from tinygen.ops.conv import channel_rows, kernel_rows, over_positions
 from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
-from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch, taken
+from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch, supports
 
 
 @cuda.jit
@@ -94,7 +95,7 @@ def fold(columns: Array, batch: int, size: Sizes, kernel: Sizes, geometry: Geome
 
 
 def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Any:
-    if not taken(x, weight, bias) or x.ndim != 4:
+    if not supports(x, weight, bias) or x.ndim != 4:
         return NotImplemented
     size, kernel = x.shape[2:], weight.shape[2:]
     y = product(kernel_rows(weight, geometry.groups), unfold(x, kernel, geometry))
@@ -112,7 +113,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
 def transposed_convolution(
     y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
 ) -> Any:
-    if not taken(y, weight, bias) or y.ndim != 4:
+    if not supports(y, weight, bias) or y.ndim != 4:
         return NotImplemented
     kernel, groups = weight.shape[2:], geometry.groups
     columns = product(kernel_rows(weight, groups).swapaxes(-1, -2), channel_rows(y, groups))
@@ -128,7 +129,7 @@ def transposed_convolution(
 
 
 def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
-    if not taken(x, y) or x.ndim != 4:
+    if not supports(x, y) or x.ndim != 4:
         return NotImplemented
     size, groups = x.shape[2:], geometry.groups
     weight = product(channel_rows(y, groups), unfold(x, kernel, geometry).swapaxes(-1, -2))
@@ -140,6 +141,6 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
 
 
 def product(a: Array, b: Array) -> Array:
-    """a @ b, both (groups, ...). Of one group as two plain matrices: CuPy copies a transposed operand of a
-    stack of matrices, and hands one of two axes to cuBLAS as it is."""
+    """a @ b, both (groups, ...). With one group they are multiplied as plain matrices: CuPy passes a transposed
+    matrix to cuBLAS without a copy, but copies a transposed stack of matrices."""
     return (a[0] @ b[0])[None] if len(a) == 1 else a @ b

@@ -6,13 +6,14 @@ Forward and dx: one block a row, as in `reduce.py`.
     walk 2   variance around that mean              [ block 1 ->                ]
     walk 3   y = x̂·weight + bias                    [ block 2 ->                ]
 
-The mean is taken first and the variance around it: E[x²] - E[x]² in one walk would lose all digits of rows
-far from 0. Of each row the mean and 1/σ are kept, 8 bytes; x̂ is computed again from x in backward.
+The kernel computes the mean first, then the variance around it: E[x²] - E[x]² in one walk would lose all
+digits of a row whose mean is far from 0. Forward saves the mean and 1/σ of each row (8 bytes); backward
+computes x̂ again from x.
 
 The gradients of weight and bias are sums down the columns. A block takes STRIP columns (threads side by side,
-so that they read side by side) and CHUNK rows; ROWS threads stand in each column and are added up in shared
-memory. The chunks' sums, a small matrix, are added by NumPy's `sum`: no atomics, so that the same input gives
-the same bits.
+so that their reads are coalesced) and CHUNK rows. Each column has ROWS threads, whose sums are added in
+shared memory. An ordinary `sum` then adds the small matrix of the chunks' sums: without atomics, the same
+input gives the same bits.
 
                STRIP columns
              +------+------+        one block: STRIP x ROWS threads
@@ -21,8 +22,9 @@ the same bits.
       rows   | block| block|
              +------+------+
 
-    bytes moved   forward 4·N·C read (thrice, from the cache), 4·N·C written; backward 16·N·C read, 4·N·C
-    written operations    about 8 an entry forward, 16 backward: the memory limits both
+    bytes moved   forward: 4·N·C read (three times, from the cache while a row fits), 4·N·C written
+                  backward: 16·N·C read, 4·N·C written
+    operations    about 8 per entry forward, 16 backward: memory bandwidth limits both
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import numpy as np
 
 from tinygen.tensor import Array
 from tinygen_cuda.reduce import block_sum
-from tinygen_cuda.simt import SIMULATED, THREADS, contiguous, cuda, float32, launch, taken
+from tinygen_cuda.simt import SIMULATED, THREADS, contiguous, cuda, float32, launch, supports
 
 STRIP, ROWS, CHUNK = (2, 2, 3) if SIMULATED else (32, 8, 256)
 
@@ -105,7 +107,7 @@ def layer_norm_columns_backward(x, g, means, inverses, dweight, dbias):
 
 def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> Any:
     """As `tinygen.ops.layer_norm`."""
-    if not taken(x, weight, bias):
+    if not supports(x, weight, bias):
         return NotImplemented
     shape, channels = x.shape, x.shape[-1]
     x, weight = contiguous(x).reshape(-1, channels), contiguous(weight)

@@ -1,20 +1,20 @@
-"""Random numbers by Philox (Salmon et al. 2011): uniform, normal, and dropout, one thread for four numbers.
+"""Random numbers by Philox (Salmon et al. 2011): uniform, normal, and dropout; four numbers per thread.
 
-A generator that goes from state to state would make every thread wait for the one before. Philox is a
-function: thread i computes the four words of counter i, and needs nothing but its own number and the key.
+A sequential generator (each state computed from the one before) cannot run in parallel. Philox is
+counter-based: thread i computes the four words of counter i from the counter and the key alone.
 With N numbers and Q = N/4 threads, rounded up,
 
     thread      0  1  2 ... Q-1
     word 0      0  1  2 ... Q-1         thread i writes the entries i, i + Q, i + 2·Q, i + 3·Q:
-    word 1      Q ...                   neighbours write neighbours
+    word 1      Q ...                   neighboring threads write neighboring entries
     word 2      2·Q ...
     word 3      3·Q ... N-1
 
 The function itself is `tinygen.ops.random.philox`, which NumPy runs too: Numba compiles the same source.
 
-    bytes moved   4·N written; dropout 4·N read and 4·N written, forward and backward: no mask is kept
-    operations    twenty products of 32 by 32 bits a thread, and for two normal numbers a logarithm, a root, a
-                  sine and a cosine
+    bytes moved   4·N written; dropout 4·N read and 4·N written, forward and backward: no mask is stored
+    operations    per thread, twenty products of 32 by 32 bits; per two normal numbers, a logarithm, a square
+                  root, a sine and a cosine
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tinygen.ops.random import Seed, philox
 from tinygen.tensor import Array
 from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch
 
-SHORT = np.uint64(8)  # bits that float32 has no room for
+SHORT = np.uint64(8)  # of a word's 32 bits, the lowest 8, which do not fit into float32's 24 digits
 STEP, FINE, HALF_FINE = np.float32(2**-24), np.float32(2**-32), np.float32(2**-33)
 TURN, ONE, TWO, ZERO = np.float32(2 * math.pi), np.float32(1), np.float32(2), np.uint64(0)
 QUADRANT, WITHIN, HALF_TURN, ODD = np.uint64(30), np.uint64(2**30 - 1), np.uint64(2), np.uint64(1)
@@ -38,21 +38,21 @@ four_words = cuda.jit(device=True)(philox)
 
 @cuda.jit(device=True)
 def fraction(word):
-    """Within [0, 1)."""
+    """A word as a number in [0, 1)."""
     return float32(word >> SHORT) * STEP
 
 
 @cuda.jit(device=True)
 def radius(word):
-    """How far out a point of the plane lies whose two numbers are N(0, 1)."""
+    """The radius of the Box-Muller transform: sqrt(-2 log u) with u in (0, 1] from the word."""
     return math.sqrt(-TWO * math.log(float32(word) * FINE + HALF_FINE))
 
 
 @cuda.jit(device=True)
 def direction(word):
-    """Cosine and sine of the angle `fraction(word)` of a turn: two bits are the quadrant, the others the
-    angle within it, for which a few terms of the series are enough. `math.cos` has angles of any size to
-    reckon with, for which it keeps float64 ready."""
+    """Cosine and sine of the angle 2π·fraction(word), the direction of the Box-Muller transform. Two bits of
+    the word choose the quadrant; the others are the angle within it, for which a few terms of the Taylor
+    series suffice. `math.cos` must handle angles of any size, and uses float64 for that."""
     quadrant, x = word >> QUADRANT, TURN * fraction(word & WITHIN)
     c = s = ONE
     for k in range(12, 0, -2):
@@ -105,7 +105,7 @@ def run(kernel: Any, y: Array, seed: Seed, *numbers: Any, before: tuple[Array, .
     launch(kernel, -(-quarter // THREADS), THREADS, *before, y, quarter, *numbers, *seed.words())
 
 
-def drawn(kernel: Any, like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
+def draw(kernel: Any, like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
     y = np.empty_like(like, shape=math.prod(shape), dtype=np.float32)
     if y.size:
         run(kernel, y, seed)
@@ -114,24 +114,24 @@ def drawn(kernel: Any, like: Array, shape: tuple[int, ...], seed: Seed) -> tuple
 
 def uniform(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
     """As `tinygen.ops.random.uniform`."""
-    return drawn(uniform_words, like, shape, seed)
+    return draw(uniform_words, like, shape, seed)
 
 
 def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
     """As `tinygen.ops.random.normal`."""
-    return drawn(normal_words, like, shape, seed)
+    return draw(normal_words, like, shape, seed)
 
 
 def dropped(x: Array, p: float, seed: int) -> Any:
-    """As `tinygen.ops.activation.dropped`; a mask of NumPy's is left to it. Backward is the same kernel: the
-    mask is drawn once more, by the same seed."""
+    """As `tinygen.ops.activation.dropped`, which handles masks from a NumPy generator. Backward runs the same
+    kernel: it draws the mask again from the same seed."""
     if not isinstance(seed, Seed):
         return NotImplemented
 
-    def masked(x: Array) -> Array:
+    def apply_mask(x: Array) -> Array:
         flat = contiguous(x).reshape(-1)
         y = np.empty_like(flat)
         run(dropped_words, y, seed, np.float32(p), np.float32(1 / (1 - p)), before=(flat,))
         return y.reshape(x.shape)
 
-    return masked(x), masked
+    return apply_mask(x), apply_mask

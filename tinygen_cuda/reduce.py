@@ -1,20 +1,21 @@
-"""The sum and the maximum of what the threads of a block hold, and of each row of a matrix.
+"""Parallel reduction: the sum and the maximum over the threads of a block, and over each row of a matrix.
 
-Half of the threads add what the other half holds, then half of those, until one is left: log2(THREADS) steps.
+In each step half of the active threads add the values of the other half: log2(THREADS) steps.
 
     buffer   3  1  4  1  5  9  2  6        in shared memory, one entry a thread
              |__|__|__|__|  |  |  |        thread t < 4 adds entry t + 4
              8 10  6  7
              |__|  |  |                    thread t < 2 adds entry t + 2
             14 17
-            31                             thread 0 adds entry 1; then everybody reads entry 0
+            31                             thread 0 adds entry 1; then all threads read entry 0
 
-Between two steps everybody waits: what is read in one was written in the step before, by another thread.
+All threads wait between two steps (a barrier): a thread reads a value that another thread wrote in the step
+before.
 
-`row_sums`, `row_maxima`: one block a row. Its threads walk the row side by side, THREADS entries at a time,
-so that what they read together lies together; each adds up its own; then the block does.
+`row_sums`, `row_maxima`: one block per row. Its threads read THREADS neighboring entries at a time (coalesced
+reads); each thread adds up its own entries, and the block adds the threads' sums.
 
-    bytes moved   4·N·C read, 4·N written: it is the memory that limits it
+    bytes moved   4·N·C read, 4·N written: memory bandwidth limits it
     operations    N·C additions or comparisons
 """
 
@@ -33,7 +34,7 @@ LOWEST = np.float32(-math.inf)
 
 @cuda.jit(device=True)
 def block_sum(buffer, value):
-    """The sum of all threads' values, for all of them. `buffer`: THREADS entries of shared memory."""
+    """The sum of all threads' values; every thread gets it. `buffer`: THREADS entries of shared memory."""
     t = cuda.threadIdx.x
     buffer[t] = value
     cuda.syncthreads()
@@ -44,13 +45,13 @@ def block_sum(buffer, value):
         cuda.syncthreads()
         half //= 2
     total = buffer[0]
-    cuda.syncthreads()  # all have read, before the next sum writes
+    cuda.syncthreads()  # all threads must have read `total` before the next sum writes
     return total
 
 
 @cuda.jit(device=True)
 def block_max(buffer, value):
-    """The largest of all threads' values, for all of them."""
+    """The largest of all threads' values; every thread gets it."""
     t = cuda.threadIdx.x
     buffer[t] = value
     cuda.syncthreads()
@@ -92,15 +93,15 @@ def row_maxima(x, y):
 
 def sum_rows(x: Array) -> Array:
     """x (N, C) -> (N)."""
-    return of_rows(row_sums, x)
+    return reduce_rows(row_sums, x)
 
 
 def max_rows(x: Array) -> Array:
     """x (N, C) -> (N)."""
-    return of_rows(row_maxima, x)
+    return reduce_rows(row_maxima, x)
 
 
-def of_rows(kernel: Any, x: Array) -> Array:
+def reduce_rows(kernel: Any, x: Array) -> Array:
     y = np.empty_like(x, shape=len(x))
     launch(kernel, len(x), THREADS, contiguous(x), y)
     return y

@@ -1,20 +1,20 @@
-"""Softmax along the rows of a matrix, of all entries or, under a causal mask, of those that may be seen.
+"""Softmax along the rows of a matrix, over all entries or, with a causal mask, over the visible ones.
 
-One block a row: three walks along it, of which only the first has to come from global memory when the row
-fits in the cache (x of 256 kB and more does not).
+One block per row walks along it three times. If the row fits in the cache (less than 256 kB), only the first
+walk reads global memory.
 
     row    x x x x x x x x x x x x - -      seen: 12 of 14
     walk 1   the maximum                    thread t: entries t, t + THREADS, ...; then over the block
     walk 2   sum of exp(x - maximum)
-    walk 3   y = exp(x - maximum) / sum     0 where nothing may be seen
+    walk 3   y = exp(x - maximum) / sum     0 at masked entries
 
-The gradient is y·(g - <g, y>): one sum a row, and a walk that writes.
+The gradient is y·(g - <g, y>): one sum per row, then a walk that writes.
 
     bytes moved   forward 4·N·C read, 4·N·C written; backward 8·N·C read, 4·N·C written
-    operations    forward two exp, a maximum and a sum an entry; backward two products and two sums
+    operations    per entry: forward two exp, a maximum and an addition; backward two products, two additions
 
-So it moves 2 or 3 floats for every handful of operations: the memory limits it. NumPy's definition, run as it
-stands on the GPU, goes over the matrix some ten times.
+It moves 2 or 3 floats for about five operations: memory bandwidth limits it. The definition, run unchanged on
+the GPU with CuPy, reads or writes the matrix about ten times.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch
 
 @cuda.jit
 def softmax_rows(x, y, queries, ahead):
-    """Row r is query r % queries, which sees so many entries and `ahead` more."""
+    """Row r belongs to query r % queries, which sees the first `r % queries + ahead` entries."""
     buffer = cuda.shared.array(THREADS, float32)
     row, t, n = cuda.blockIdx.x, cuda.threadIdx.x, x.shape[1]
     seen = row % queries + ahead
@@ -42,7 +42,7 @@ def softmax_rows(x, y, queries, ahead):
         if x[row, j] > top:
             top = x[row, j]
     top = block_max(buffer, top)
-    if top == LOWEST:  # nothing to choose from: all become 0, and no inf is taken from inf
+    if top == LOWEST:  # every entry is -inf: the row becomes 0, and inf - inf (NaN) is avoided
         top = float32(0)
     mine = float32(0)
     for j in range(t, seen, THREADS):
@@ -69,12 +69,12 @@ def softmax(x: Array, axis: int = -1) -> Any:
     """As `tinygen.ops.softmax`, along the last axis only."""
     if x.ndim == 0 or axis not in (-1, x.ndim - 1):
         return NotImplemented
-    y = seen_softmax(x, 1, x.shape[-1])
+    y = causal_softmax(x, 1, x.shape[-1])
     return y, lambda g: softmax_backward(y, g)
 
 
-def seen_softmax(x: Array, queries: int, ahead: int) -> Array:
-    """Softmax of x (..., S) where row r sees r % queries + ahead entries; at least one."""
+def causal_softmax(x: Array, queries: int, ahead: int) -> Array:
+    """Causal softmax of x (..., S): row r sees its first r % queries + ahead entries, at least one."""
     rows = contiguous(x).reshape(-1, x.shape[-1])
     y = np.empty_like(rows)
     launch(softmax_rows, len(rows), THREADS, rows, y, queries, ahead)
