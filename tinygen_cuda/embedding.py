@@ -55,7 +55,7 @@ def add_runs(x, places, order, table):
 
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
     """As `tinygen.ops.scatter_add`, for rows of a table. An index outside the table raises IndexError if
-    `index` is a NumPy array; an index on the GPU is not checked, since that would synchronize with the GPU."""
+    `index` is a NumPy array; an index on the GPU is not checked, since that would wait for the GPU."""
     if len(shape) != 2 or x.shape[-1:] != shape[1:] or getattr(index, "ndim", 0) != x.ndim - 1:
         return NotImplemented
     if index.dtype.kind not in "iu":

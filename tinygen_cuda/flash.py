@@ -44,8 +44,8 @@ WIDEST = 128  # largest head dimension d: four tiles of this width fill the shar
 @functools.cache
 def kernels_for(width: int) -> tuple[Any, Any, Any]:
     """The kernels for head dimension `width`: the sizes of shared memory and registers must be known at
-    compile time. Each row of a tile is padded by one float, so that threads that read a column of the tile access
-    different memory banks."""
+    compile time. Each row of a tile is padded by one float, so that threads that read a column of the tile
+    access different memory banks."""
     padded = width + 1
     mine = -(-width // TILE)  # entries of a row that a thread keeps
 

@@ -18,8 +18,8 @@ the result is deterministic.
     bytes moved   unfold 4·n/taps to 4·n read, 4·n written, n = C·taps·N·positions; fold the reverse
     operations    index arithmetic only: about twenty integer operations per entry
 
-The matrix product does 2·n·out operations: with out = 128 output channels, 64 for each byte of the columns. So
-the product takes most of the time.
+The matrix product does 2·n·out operations: with out = 128 output channels, 64 for each byte of the columns.
+So the product takes most of the time.
 """
 
 from __future__ import annotations
@@ -141,6 +141,6 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
 
 
 def product(a: Array, b: Array) -> Array:
-    """a @ b, both (groups, ...). With one group they are multiplied as plain matrices: CuPy passes a transposed
-    matrix to cuBLAS without a copy, but copies a transposed stack of matrices."""
+    """a @ b, both (groups, ...). With one group they are multiplied as plain matrices: CuPy passes a
+    transposed matrix to cuBLAS without a copy, but copies a transposed stack of matrices."""
     return (a[0] @ b[0])[None] if len(a) == 1 else a @ b

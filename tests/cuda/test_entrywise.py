@@ -59,9 +59,9 @@ def cupy(tmp_path_factory):
     module.ElementwiseKernel = lambda *args: Loop(*args, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module)
-        entrywise.compiled.cache_clear()
+        entrywise.compile_pair.cache_clear()
         yield module
-    entrywise.compiled.cache_clear()
+    entrywise.compile_pair.cache_clear()
 
 
 def errors(name, x):
@@ -88,21 +88,21 @@ def test_nan_stays(cupy, name):
 )
 def test_a_wrong_line_is_seen(cupy, monkeypatch, table, name, what):
     """In one constant."""
-    entrywise.compiled.cache_clear()
+    entrywise.compile_pair.cache_clear()
     lines = getattr(entrywise, table)
     monkeypatch.setitem(
         lines, name, lines[name].replace("log1p", "1.001f * log1p").replace("(1 ", "(1.001f ")
     )
     assert {r.what for r in errors(name, np.linspace(-3, 3, 7)) if not r.error < 1e-6} == {what}
-    entrywise.compiled.cache_clear()
+    entrywise.compile_pair.cache_clear()
 
 
 def test_a_double_is_seen(cupy, monkeypatch):
-    entrywise.compiled.cache_clear()
+    entrywise.compile_pair.cache_clear()
     monkeypatch.setitem(entrywise.VALUES, "tanh", "y = 1.0 * tanh(x)")
     with pytest.raises(AssertionError, match="double"):
         entrywise.tanh(np.ones(2, np.float32))
-    entrywise.compiled.cache_clear()
+    entrywise.compile_pair.cache_clear()
 
 
 def test_they_are_in_the_table():
