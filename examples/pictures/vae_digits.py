@@ -42,7 +42,7 @@ from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
 
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
-SIZES = {"quick": {"steps": 400, "eval_every": 200, "judge_steps": 150, "draws": 10}, "full": {}}
+SIZES = {"quick": {"steps": 700, "lr": 4e-3, "eval_every": 700, "judge_steps": 100, "draws": 5}, "full": {}}
 
 
 def parse_args() -> argparse.Namespace:

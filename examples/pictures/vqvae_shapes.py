@@ -38,7 +38,8 @@ from tinygen.optim import Adam, warmup_cosine
 
 SIDE, PATCH = 32, 4
 MAP = SIDE // PATCH
-SIZES = {"quick": {"steps": 60, "width": 16, "codes": 64, "test": 100, "eval_every": 60}, "full": {}}
+QUICK = {"steps": 150, "eval_every": 150, "width": 32, "batch": 16, "lr": 4e-3, "codes": 64, "test": 100}
+SIZES = {"quick": QUICK, "full": {}}
 RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first three quarters of the run
 
 

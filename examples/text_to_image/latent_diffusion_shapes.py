@@ -40,10 +40,8 @@ from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 SENTENCES = [caption(scene) for scene in SCENES]
 WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))
-SIZES = {
-    "quick": {"ae_steps": 60, "diffusion_steps": 20, "channels": 16, "drawings": 256, "judged": 20},
-    "full": {},
-}
+QUICK = {"ae_steps": 40, "ae_channels": 8, "ae_lr": 4e-3, "batch": 16, "diffusion_steps": 10, "channels": 16}
+SIZES = {"quick": QUICK | {"drawings": 256, "judged": 8, "sampler_steps": 3}, "full": {}}
 
 
 def parse_args() -> argparse.Namespace:
