@@ -58,8 +58,8 @@ def multiples(said: Array, right: Array) -> Array | None:
     no such factors, or if at most half of the wrong rows have two numbers or more."""
     told, true, off = masks((said, right))
     sizes = (right * right).sum(axis=1)
-    if (told.any(axis=1) & (sizes == 0)).any():
-        return None
+    if not np.array_equal(told.any(axis=1), true.any(axis=1)):
+        return None  # some are left out as a whole: that is no weight
     factors = np.where(sizes > 0, (said * right).sum(axis=1) / np.where(sizes > 0, sizes, 1.0), 1.0)
     if np.abs(said - factors[:, None] * right).max() > CLOSE * np.abs(right).max():
         return None
