@@ -30,7 +30,7 @@ def on_a_gpu(monkeypatch):
     for module in vars(KERNELS).values():
         if hasattr(module, "launch"):
             monkeypatch.setattr(module, "launch", launch)
-    monkeypatch.setattr(registry, "place", lambda x: "cuda" if type(x) is np.ndarray else "")
+    monkeypatch.setattr(registry, "device_of", lambda x: "cuda" if type(x) is np.ndarray else "")
     for entry in kernels.entries:
         if entry.floor == "cuda":
             _, module = entry.compute.__module__.split(".")
@@ -46,9 +46,9 @@ def test_whose_array_it_is():
     class GPU:
         __module__ = "cupy"
 
-    assert registry.place(np.ones(1)) == "cpu"
-    assert registry.place(GPU()) == "cuda"
-    assert [registry.place(x) for x in (1.0, None, Tensor([1.0]))] == ["", "", ""]
+    assert registry.device_of(np.ones(1)) == "cpu"
+    assert registry.device_of(GPU()) == "cuda"
+    assert [registry.device_of(x) for x in (1.0, None, Tensor([1.0]))] == ["", "", ""]
 
 
 def test_every_kernel_is_in_the_table():
@@ -60,7 +60,7 @@ def test_every_kernel_is_in_the_table():
 def test_without_cupy_the_table_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     entry = next(e for e in kernels.entries if e.floor == "cuda")
-    later = registry.Later(entry.op, "softmax", registry.any_size, "cuda")
+    later = registry.LazyKernel(entry.op, "softmax", registry.any_size, "cuda")
     assert later(np.ones(1)) is NotImplemented
     assert "cupy" in later.missing
 

@@ -16,7 +16,7 @@ def test_every_compiled_kernel_is_called(monkeypatch, capsys):
     wanted = {}
     for entry in tinygen.kernels.entries:
         later = entry.compute
-        if entry.floor == "numba" and isinstance(later, registry.Later) and later.load():
+        if entry.floor == "numba" and isinstance(later, registry.LazyKernel) and later.load():
             wanted[entry.op.name] = later
 
             def spy(*args, name=entry.op.name, function=later.function, **kwargs):

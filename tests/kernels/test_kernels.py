@@ -31,7 +31,7 @@ def at_every_size():
 def compiled(function):
     """The compiled kernel of an op, None where Numba cannot be had or nobody has written one."""
     for entry in tinygen.kernels.entries:
-        if entry.op is getattr(function, "op", None) and isinstance(entry.compute, registry.Later):
+        if entry.op is getattr(function, "op", None) and isinstance(entry.compute, registry.LazyKernel):
             return entry.compute.function if entry.compute.load() else None
     return None
 

@@ -91,7 +91,7 @@ def op():
     switch = registry.Switch()
     made = [Op(double), Op(double)]
     for each in made:
-        switch.later(each, "entrywise")
+        switch.register_compiled(each, "entrywise")
     return switch, *made
 
 
@@ -144,7 +144,7 @@ def test_what_is_not_installed_is_no_reason_for_a_warning(monkeypatch, op):
 
 def test_a_compiler_that_fails_at_the_first_call(monkeypatch, op):
     switch, first, second = op
-    monkeypatch.setattr(registry.Later, "load", lambda self: not self.missing)
+    monkeypatch.setattr(registry.LazyKernel, "load", lambda self: not self.missing)
     for entry in switch.entries:
         entry.compute.function = numba_error
     with warned("NumPy computes instead: LLVM is"):

@@ -1,11 +1,11 @@
 """Faster ways to compute the ops, each proved equal to the op's definition.
 
-The body of an op in `tinygen/ops/` is its definition: what is read, what higher orders use, and the
-oracle that kernels are tested against, in value and gradient. A kernel is a function of the same
-arguments and results for NumPy arrays; one that doesn't take what it is given returns NotImplemented,
-and the next one is asked, in the end the definition. `kernels("off")` leaves only definitions,
-`kernels("numpy")` takes kernels that need no compiler, `kernels("auto")`, the default, the best there is:
-those in `compiled/`, where Numba is installed. `kernels.table()` lists them.
+The body of an op in `tinygen/ops/` is its definition: the code to read, the code that higher-order
+derivatives use, and the reference for the tests of kernels, in value and gradient. A kernel is a function
+with the same arguments and results for arrays. A kernel that does not support its arguments returns
+NotImplemented; then the next kernel is tried, and finally the definition. `kernels("off")` runs only
+definitions, `kernels("numpy")` also kernels that need no compiler; `kernels("auto")`, the default, also the
+compiled kernels in `compiled/`, if Numba is installed. `kernels.table()` lists all kernels.
 """
 
 from tinygen import ops
@@ -20,49 +20,49 @@ from tinygen.ops.random import NORMAL, UNIFORM
 
 __all__ = ["kernels"]
 
-kernels.later(ops.attention, "attention")
-kernels.later(convolution, "conv", many_taps)
-kernels.later(transposed_convolution, "conv", many_taps)
-kernels.later(correlation, "conv", many_pairs)
-kernels.later(max_pool, "pool")
-kernels.later(ops.upsample_nearest, "pool")
-kernels.later(ops.gelu, "activation", many_steps)
-kernels.later(ops.relu, "entrywise")
-kernels.later(ops.sigmoid, "entrywise")
-kernels.later(ops.tanh, "entrywise")
-kernels.later(ops.softplus, "entrywise")
-kernels.later(ops.silu, "entrywise")
-kernels.later(ops.softmax, "activation")
-kernels.later(ops.log_softmax, "activation")
-kernels.later(ops.layer_norm, "norm", many_steps)
-kernels.later(ops.rms_norm, "norm")
-kernels.later(ops.group_norm, "group_norm")
-kernels.later(ops.linear, "linear", many_products)
-kernels.later(ops.matmul, "linear", many_products)
-kernels.later(ops.rnn, "recurrent")
-kernels.later(ops.lstm, "recurrent")
-kernels.later(ops.gru, "recurrent")
-kernels.later(ops.scatter_add, "index")
-kernels.later(token_losses, "loss")
-kernels.later(binary_losses, "loss")
+kernels.register_compiled(ops.attention, "attention")
+kernels.register_compiled(convolution, "conv", many_taps)
+kernels.register_compiled(transposed_convolution, "conv", many_taps)
+kernels.register_compiled(correlation, "conv", many_pairs)
+kernels.register_compiled(max_pool, "pool")
+kernels.register_compiled(ops.upsample_nearest, "pool")
+kernels.register_compiled(ops.gelu, "activation", many_steps)
+kernels.register_compiled(ops.relu, "entrywise")
+kernels.register_compiled(ops.sigmoid, "entrywise")
+kernels.register_compiled(ops.tanh, "entrywise")
+kernels.register_compiled(ops.softplus, "entrywise")
+kernels.register_compiled(ops.silu, "entrywise")
+kernels.register_compiled(ops.softmax, "activation")
+kernels.register_compiled(ops.log_softmax, "activation")
+kernels.register_compiled(ops.layer_norm, "norm", many_steps)
+kernels.register_compiled(ops.rms_norm, "norm")
+kernels.register_compiled(ops.group_norm, "group_norm")
+kernels.register_compiled(ops.linear, "linear", many_products)
+kernels.register_compiled(ops.matmul, "linear", many_products)
+kernels.register_compiled(ops.rnn, "recurrent")
+kernels.register_compiled(ops.lstm, "recurrent")
+kernels.register_compiled(ops.gru, "recurrent")
+kernels.register_compiled(ops.scatter_add, "index")
+kernels.register_compiled(token_losses, "loss")
+kernels.register_compiled(binary_losses, "loss")
 
-kernels.on_gpu(ops.softmax, "softmax")
-kernels.on_gpu(ops.layer_norm, "layer_norm")
-kernels.on_gpu(ops.group_norm, "group_norm")
-kernels.on_gpu(ops.gelu, "gelu")
-kernels.on_gpu(ops.relu, "entrywise")
-kernels.on_gpu(ops.sigmoid, "entrywise")
-kernels.on_gpu(ops.tanh, "entrywise")
-kernels.on_gpu(ops.softplus, "entrywise")
-kernels.on_gpu(ops.silu, "entrywise")
-kernels.on_gpu(token_losses, "cross_entropy")
-kernels.on_gpu(ops.scatter_add, "embedding")
-kernels.on_gpu(ops.attention, "attention")
-kernels.on_gpu(convolution, "im2col")
-kernels.on_gpu(transposed_convolution, "im2col")
-kernels.on_gpu(correlation, "im2col")
-kernels.on_gpu(UNIFORM, "philox")
-kernels.on_gpu(NORMAL, "philox")
-kernels.on_gpu(dropped, "philox")
+kernels.register_gpu(ops.softmax, "softmax")
+kernels.register_gpu(ops.layer_norm, "layer_norm")
+kernels.register_gpu(ops.group_norm, "group_norm")
+kernels.register_gpu(ops.gelu, "gelu")
+kernels.register_gpu(ops.relu, "entrywise")
+kernels.register_gpu(ops.sigmoid, "entrywise")
+kernels.register_gpu(ops.tanh, "entrywise")
+kernels.register_gpu(ops.softplus, "entrywise")
+kernels.register_gpu(ops.silu, "entrywise")
+kernels.register_gpu(token_losses, "cross_entropy")
+kernels.register_gpu(ops.scatter_add, "embedding")
+kernels.register_gpu(ops.attention, "attention")
+kernels.register_gpu(convolution, "im2col")
+kernels.register_gpu(transposed_convolution, "im2col")
+kernels.register_gpu(correlation, "im2col")
+kernels.register_gpu(UNIFORM, "philox")
+kernels.register_gpu(NORMAL, "philox")
+kernels.register_gpu(dropped, "philox")
 
 keep_freed_memory()

@@ -1,7 +1,7 @@
-"""`python -m tinygen.kernels` compiles all kernels, once, and lists them: later runs find the machine code.
+"""`python -m tinygen.kernels` compiles all kernels and lists them; later runs load the cached machine code.
 
-Each op is run forward and backward on arrays just large enough for its compiled kernel. Where Numba is not
-installed nothing is compiled, and the table says what computes instead.
+It runs each op forward and backward on arrays just large enough for its compiled kernel. Without Numba it
+compiles nothing, and the table shows which kernels are used instead.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tinygen.optim import AdamW
 
 
 def entries(*shape: int) -> Tensor:
-    """Normal numbers, large enough in sum for a kernel to be worth it."""
+    """Standard normal entries: a tensor that requires a gradient."""
     return Tensor(np.random.default_rng(0).standard_normal(shape, dtype=np.float32), requires_grad=True)
 
 
 def uses() -> Iterator[tuple[str, Callable[[], Any]]]:
-    """A call of every op that has a compiled kernel, for each of the ways that its kernel goes."""
+    """A name and a call for every op with a compiled kernel, and for each variant of the kernel."""
     x, ids = entries(128, 96), np.arange(128) % 96
     for op in (ops.gelu, ops.relu, ops.sigmoid, ops.tanh, ops.softplus, ops.silu):
         yield op.__name__, partial(op, x)

@@ -1,12 +1,12 @@
-"""Attention in blocks that stay in the cache: some of the batch, some queries, and of a causal one no key
-beyond the last of these queries.
+"""Attention in blocks that fit into the cache: a part of the batch and a few queries at a time; with a causal
+mask, a block reads no key beyond its last query.
 
-What is as large as the scores (T × S) is gone through as seldom as can be. E = exp(scores) is kept as it is:
-y = (E v) / Σ E divides T × d numbers, and backward needs of the softmax only <g, y>, a number a row:
-dscores = E (g / Σ E · vᵀ - <g / Σ E, y>).
+Arrays of the size of the scores (T × S) are read and written as rarely as possible. The block stores
+E = exp(scores) without dividing it: y = (E v) / Σ E divides only T × d numbers. Backward needs only one
+number per row, <g, y>: dscores = E (g / Σ E · vᵀ - <g / Σ E, y>).
 
-The products are so small that OpenBLAS does each on one thread. With more, these many little products
-wait longer for one another than they work: at 128 positions and two threads, three times as long."""
+The products are small enough for OpenBLAS to run each on one thread. With several threads, the threads would
+wait for each other longer than they compute: at 128 positions and two threads, three times as long."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tinygen.kernels.registry import float32, kernels
 from tinygen.ops.random import dropout_mask
 from tinygen.tensor import Array
 
-ONE_THREAD = 2**18  # multiplications in a product, up to which OpenBLAS does not share it out
+ONE_THREAD = 2**18  # OpenBLAS runs a product of at most so many multiplications on one thread
 CACHED = 2**16  # scores in a block
-FEW = 8  # queries, up to which k and v stay as they lie in memory
-SAFE = 32.0  # scores up to which exp can be taken without subtracting the largest first
+FEW = 8  # with at most so many queries, transposing k and v in memory does not pay
+SAFE = 32.0  # if all |scores| are smaller, exp needs no subtraction of the maximum
 
 
 @kernels.register(ops.attention)
@@ -37,12 +37,12 @@ def attention(
     seed: int = 0,
 ) -> Any:
     if not float32(k, v) or mask is not None or not k.size or (causal and q.shape[-2] > k.shape[-2]):
-        return NotImplemented  # with a mask, a row may have nothing to look at: the definition sees to it
+        return NotImplemented  # a mask may hide all keys from a query; the definition handles that
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return NotImplemented
     shapes = q.shape, k.shape, v.shape
-    keep = in_heads(dropout_mask(q, (*q.shape[:-1], k.shape[-2]), dropout, seed)) if dropout else None
-    q, k, v = in_heads(q), in_heads(k), in_heads(v)
+    keep = as_heads(dropout_mask(q, (*q.shape[:-1], k.shape[-2]), dropout, seed)) if dropout else None
+    q, k, v = as_heads(q), as_heads(k), as_heads(v)
     (b, h, t, d), s, e = q.shape, k.shape[2], v.shape[3]
     scale = np.float32(1 / math.sqrt(d))
     rows = min(max(ONE_THREAD // (s * max(d, e)), 8), 32)
@@ -55,9 +55,9 @@ def attention(
     def seen(block: slice) -> int:
         return int(s - t + block.stop if causal else s)
 
-    y, total, exps = beside(q, e), np.empty((b, h, t, 1), np.float32), []
+    y, total, exps = empty_heads(q, e), np.empty((b, h, t, 1), np.float32), []
     for part in parts:
-        kt = scaled_and_turned(k[part], scale, t)
+        kt = scale_and_transpose(k[part], scale, t)
         for block in blocks:
             n, mine = seen(block), (part, slice(None), block)
             p = q[mine] @ kt[..., :n]  # (some, h, rows, n)
@@ -76,10 +76,10 @@ def attention(
             exps.append(p)
 
     def backward(g: Array) -> tuple[Array | None, ...]:
-        g, saved = in_heads(g), iter(exps[::-1])
-        dq, dk, dv = all_beside(q, k, v)
+        g, saved = as_heads(g), iter(exps[::-1])
+        dq, dk, dv = empty_heads_like(q, k, v)
         for part in parts[::-1]:
-            vt = scaled_and_turned(v[part], scale, t)
+            vt = scale_and_transpose(v[part], scale, t)
             gs = g[part] * total[part]
             along = np.einsum("bhte,bhte->bht", gs, y[part])[..., None]
             along *= scale
@@ -105,28 +105,29 @@ def attention(
     return y.reshape(*shapes[0][:-1], e), backward
 
 
-def in_heads(x: Array) -> Array:
+def as_heads(x: Array) -> Array:
     """x (..., T, d) as (B, H, T, d)."""
     return x.reshape(math.prod(x.shape[:-3]), *(1, *x.shape)[-3:])
 
 
-def scaled_and_turned(x: Array, scale: np.float32, queries: int) -> Array:
-    """scale · xᵀ, in memory too unless the queries are few: OpenBLAS is slower across the rows of x, but
-    turning them takes longer still."""
+def scale_and_transpose(x: Array, scale: np.float32, queries: int) -> Array:
+    """scale · xᵀ, contiguous in memory if there are at least FEW queries. OpenBLAS reads a transposed view
+    more slowly, but with few queries the copy would take even longer."""
     xt = x.swapaxes(2, 3)
     return np.multiply(xt, scale, order="C") if queries >= FEW else xt * scale
 
 
-def beside(x: Array, width: int) -> Array:
-    """An empty (B, H, T, width) where the heads of a position are side by side."""
+def empty_heads(x: Array, width: int) -> Array:
+    """An uninitialized array (B, H, T, width) in which the heads of a position are adjacent in memory."""
     b, h, t, _ = x.shape
     return np.empty((b, t, h, width), np.float32).transpose(0, 2, 1, 3)
 
 
-def all_beside(q: Array, k: Array, v: Array) -> Any:
-    """Empty arrays like these; if they are of one shape, side by side in one, as they came out of one
-    projection, so that the gradient of that is there with theirs (`kernels/shape.py`)."""
+def empty_heads_like(q: Array, k: Array, v: Array) -> Any:
+    """Uninitialized arrays of the shapes of q, k and v. If the shapes are equal, the three are views of one
+    array, in the layout of the projection's output, so that this array is the gradient of the projection's
+    output (`kernels/shape.py`)."""
     if not q.shape == k.shape == v.shape:
-        return [beside(x, x.shape[-1]) for x in (q, k, v)]
+        return [empty_heads(x, x.shape[-1]) for x in (q, k, v)]
     b, h, t, d = q.shape
     return np.empty((b, t, 3, h, d), np.float32).transpose(2, 0, 3, 1, 4)

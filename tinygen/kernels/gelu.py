@@ -1,7 +1,7 @@
-"""GELU in blocks that stay in the cache, each step in place on one scratch array.
+"""GELU in blocks that fit into the cache; each step works in place on one scratch array.
 
-The derivative is computed beside the value, from the same intermediate results, so that backward is one
-multiplication and one array is kept instead of two.
+Forward computes the derivative together with the value, from the same intermediate results. So backward is
+one multiplication, and one array is stored instead of two.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tinygen.tensor import Array
 
 BLOCK = 2**16  # floats: 256 kB each of x, y and slope about fill a second-level cache
 
-# For a >= 0, Φ(-a) = exp(-a²/2) / (A a + B + (C a + D) / (a² + E a + F)): fitted by weighted least squares,
-# the weights raised where the error was largest. That of Φ and of a Φ is below 1e-7.
+# For a >= 0, Φ(-a) = exp(-a²/2) / (A a + B + (C a + D) / (a² + E a + F)): a weighted least-squares fit,
+# with larger weights where the error was largest. The errors of Φ and of a Φ are below 1e-7.
 A, B, C, D, E, F = (
     np.float32(c) for c in (2.46824375, 0.68844534, -3.59040836, 15.78775859, 5.26982263, 12.03744185)
 )
@@ -28,7 +28,7 @@ SIGN = np.uint32(1 << 31)
 
 @kernels.register(ops.gelu)
 def gelu(x: Array, approximate: str = "none") -> Any:
-    block = {"none": exact, "tanh": with_tanh}.get(approximate)
+    block = {"none": exact_gelu, "tanh": tanh_gelu}.get(approximate)
     if block is None or not x.flags.c_contiguous:
         return NotImplemented
     y, slope = np.empty_like(x), np.empty_like(x)
@@ -39,7 +39,7 @@ def gelu(x: Array, approximate: str = "none") -> Any:
     return y, lambda g: g * slope
 
 
-def exact(x: Array, y: Array, slope: Array) -> None:
+def exact_gelu(x: Array, y: Array, slope: Array) -> None:
     """y = x Φ(x), slope = Φ(x) + x φ(x)."""
     density = np.square(x, out=slope)
     density *= np.float32(-0.5)
@@ -57,7 +57,7 @@ def exact(x: Array, y: Array, slope: Array) -> None:
     tail += B
     cdf = np.divide(density, tail, out=y)  # Φ(-a)
     np.subtract(np.float32(0.5), cdf, out=cdf)
-    with_sign(cdf, x, scratch=a)
+    copy_sign(cdf, x, scratch=a)
     cdf += np.float32(0.5)
     density *= x
     density *= np.float32(1 / math.sqrt(2 * math.pi))
@@ -65,13 +65,13 @@ def exact(x: Array, y: Array, slope: Array) -> None:
     y *= x
 
 
-def with_sign(y: Array, x: Array, scratch: Array) -> None:
-    """Give y >= 0 the sign of x: np.copysign, in a third of its time."""
+def copy_sign(y: Array, x: Array, scratch: Array) -> None:
+    """Give y >= 0 the sign of x: like np.copysign, in a third of its time."""
     bits = y.view(np.uint32)
     bits |= np.bitwise_and(x.view(np.uint32), SIGN, out=scratch.view(np.uint32))
 
 
-def with_tanh(x: Array, y: Array, slope: Array) -> None:
+def tanh_gelu(x: Array, y: Array, slope: Array) -> None:
     """y = x (1 + t)/2 with t = tanh(u), u = √(2/π) (x + a x³); slope = (1 + t)/2 + x (1 - t²)/2 u'."""
     c, a = math.sqrt(2 / math.pi), 0.044715
     square = x * x

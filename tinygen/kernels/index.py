@@ -1,5 +1,5 @@
-"""Adding rows into a table: sorted by their place, those of one place are summed in one go, where np.add.at
-goes entry by entry."""
+"""scatter_add of rows into a table. Rows are sorted by their index, so that `reduceat` sums all rows with the
+same index at once; np.add.at would add entry by entry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
     if not (len(shape) == 2 and isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size):
         return NotImplemented
     if index.min() < 0 or index.max() >= shape[0]:
-        return NotImplemented  # from the end, or an error: the definition's
+        return NotImplemented  # the definition handles negative indices and raises errors
     ids = index.reshape(-1)
     order = np.argsort(ids, kind="stable")
     places, starts = np.unique(ids[order], return_index=True)

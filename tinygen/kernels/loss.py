@@ -1,4 +1,5 @@
-"""Cross-entropy without the one-hot target: log softmax in place, and the target's entry picked out."""
+"""Cross-entropy without a one-hot target: softmax in place, and indexing instead of a product with
+one-hot."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     picked = (np.arange(len(ids)), np.where(counted, ids, 0))
     top = flat.max(axis=-1, keepdims=True)
     if not np.isfinite(top).all():
-        return NotImplemented  # the definition knows what to make of infinities
+        return NotImplemented  # the definition handles infinities
     p = flat - top
     at_target = p[picked]
     np.exp(p, out=p)

@@ -1,10 +1,10 @@
-"""Freed arrays are kept for the next ones.
+"""Keep the memory of freed arrays in the process, for the next arrays.
 
-A training step allocates and frees the same large arrays over and over. glibc gives every freed block
-of more than 128 kB back to the system (malloc_trim, munmap), and the next one is paid for page by page.
-Three settings of its `mallopt` let the process keep them; they hold for the whole process and change no
-result. `TINYGEN_KEEP_MEMORY=0` in the environment leaves them alone. Other C libraries (macOS, Windows,
-musl) are left alone too.
+A training step allocates and frees the same large arrays again and again. glibc returns every freed block
+of more than 128 kB to the system (malloc_trim, munmap), and the next block costs a page fault for each page.
+Three settings of glibc's `mallopt` let the process keep freed memory. They apply to the whole process and
+change no result. With `TINYGEN_KEEP_MEMORY=0` in the environment, and with other C libraries (macOS, Windows,
+musl), nothing is set.
 """
 
 from __future__ import annotations

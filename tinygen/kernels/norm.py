@@ -1,4 +1,5 @@
-"""Layer norm in blocks of rows that stay in the cache, each step in place, with sums as products (BLAS)."""
+"""Layer norm in blocks of rows that fit into the cache; steps are in place, sums are matrix products
+(BLAS)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry: which kernel stands in for which op, and the switch."""
+"""The registry: which kernels replace an op's definition, and the switch between them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tinygen.node import Op
 from tinygen.tensor import Array
 
 FLOORS = {"off": (), "numpy": ("numpy",), "auto": ("numpy", "numba", "cuda")}
-"""What the kernels may need that each mode takes. Those that need "cuda" are for arrays on a GPU, the others
-for NumPy's."""
+"""For each mode, the requirements that its kernels may have. Kernels that need "cuda" are for arrays on a
+GPU, the others for NumPy arrays."""
 
 PACKAGES = {"numba": "tinygen.kernels.compiled", "cuda": "tinygen_cuda"}
-"""Where the kernels are that are imported when they are wanted."""
+"""The packages of the kernels that are imported at first use."""
 
 LEAST = 2**13
-"""How many entries an array must have for a compiled kernel to be worth a thread, or the import of Numba."""
+"""The number of entries from which a compiled kernel is faster, and worth the import of Numba."""
 
 WIDE = 2**9
-"""How many entries a row must have for ops that take NumPy a dozen steps: one token's row in a large model is
-worth a compiled kernel, whose start costs as much as one of the steps."""
+"""The row length from which a compiled kernel is faster, for ops that take a dozen NumPy calls. Starting a
+compiled kernel costs as much as one of these calls, so that one token's row in a large model is enough."""
 
 PRODUCTS = 2**18
-"""How many multiplications a matrix product must have: beyond as many, OpenBLAS takes its own threads, which
-the compiled kernels' would have to wait for."""
+"""The number of multiplications from which a compiled matrix product is used: above this size OpenBLAS starts
+its own threads, and the compiled kernels' threads would have to wait for them."""
 
 
 class Kernel(NamedTuple):
@@ -47,8 +47,9 @@ def large(*args: Any) -> bool:
 
 
 def many_steps(x: Array, *rest: Any) -> bool:
-    """For an op that takes NumPy a dozen steps: x is large, or has wide rows. That Numba has been loaded must
-    not count: a step would have other bits at the start of a run, or when resumed, than later in it."""
+    """For an op that takes a dozen NumPy calls: x is large, or has wide rows. The choice must not depend on
+    whether Numba is loaded already: otherwise the first steps of a run, or of a resumed run, would round
+    differently from later ones."""
     return bool(x.size >= LEAST or (x.ndim and x.shape[-1] >= WIDE))
 
 
@@ -58,12 +59,14 @@ def many_products(x: Array, weight: Array, *rest: Any) -> bool:
 
 
 def many_taps(x: Array, weight: Array, *rest: Any) -> bool:
-    """For a convolution, or its transpose: each position of x (N, C, ...) meets all numbers of the weight."""
+    """For a convolution or its transpose: each position of x (N, C, ...) is multiplied by the whole
+    weight."""
     return large(x, weight) or x.size * weight.size >= PRODUCTS * x.shape[1]
 
 
 def many_pairs(x: Array, g: Array, kernel: tuple[int, ...], *rest: Any) -> bool:
-    """For a weight's gradient: each entry of x meets all channels of g (N, C, ...) at every tap."""
+    """For a weight's gradient: each entry of x is multiplied by all channels of g (N, C, ...) at every
+    tap."""
     return large(x, g) or x.size * g.shape[1] * math.prod(kernel) >= PRODUCTS
 
 
@@ -72,10 +75,10 @@ def any_size(*args: Any) -> bool:
     return True
 
 
-class Later:
-    """A compiled kernel, the function of the op's name in a module of one of the PACKAGES. That is imported,
-    and Numba with it, when the first arguments come that are worth it. Where the compiler cannot start, or
-    fails, one warning says so, and the op does without."""
+class LazyKernel:
+    """A compiled kernel that is imported at first use: the function with the op's name in a module of
+    PACKAGES. The first arguments for which `worth` is true import the module, and Numba with it. If the
+    compiler cannot start, or fails, one warning says so, and the op runs without this kernel."""
 
     def __init__(
         self,
@@ -91,7 +94,7 @@ class Later:
         self.floor = floor
         self.troubles = {} if troubles is None else troubles  # shared with the others
         self.function: Callable[..., Any] | None = None
-        self.missing = ""  # why it cannot be had
+        self.missing = ""  # why it cannot be used
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self.worth(*args) or (self.function is None and not self.load()):
@@ -105,7 +108,7 @@ class Later:
             return NotImplemented
 
     def load(self) -> bool:
-        """Whether the kernel is there; if it isn't, `missing` says why."""
+        """Import the kernel, and return whether it can be used; if not, `missing` says why."""
         if self.function is None and not self.missing:
             self.missing = self.troubles.get(self.floor, "")
         if self.function is None and not self.missing:
@@ -115,12 +118,13 @@ class Later:
                 self.function = getattr(importlib.import_module(self.__module__), self.__name__)
             except Exception as error:  # no Numba, CuPy or OpenBLAS, or one that cannot start
                 self.give_up(error)
-                if PACKAGES[self.floor] not in sys.modules:  # then none of them can be had
+                if PACKAGES[self.floor] not in sys.modules:  # then no kernel of the package can be used
                     self.troubles[self.floor] = self.missing
         return self.function is not None
 
     def give_up(self, error: Exception) -> None:
-        """Do without. That a package is not installed, or is no right one, is no reason for a warning."""
+        """Stop using this kernel. Warn once, unless a package is just not installed or has the wrong
+        version."""
         self.function = None
         self.missing = (str(error).strip() or type(error).__name__).splitlines()[0]
         if "warned" not in self.troubles and (not isinstance(error, ImportError) or of_compiler(error)):
@@ -136,8 +140,8 @@ def of_compiler(error: BaseException) -> bool:
 
 
 class Switch:
-    """`tinygen.kernels(mode)` sets the mode for the whole process; as `with tinygen.kernels(mode):` it is
-    set back at the end."""
+    """`tinygen.kernels(mode)` sets the mode for the whole process; `with tinygen.kernels(mode):` restores the
+    mode before at its end."""
 
     __name__ = (
         "tinygen.kernels"  # it stands where the package would: `import tinygen.kernels.gelu` looks here
@@ -147,7 +151,8 @@ class Switch:
         self.mode = "auto"
         self.entries: list[Kernel] = []
         self.troubles: dict[str, str] = {}
-        """Why no kernel of a floor can be had, by the floor; and by "warned", what somebody was warned of."""
+        """For each floor, the reason why its kernels cannot be used; under "warned", the text of the
+        warning."""
 
     def __call__(self, mode: str) -> Restore:
         if mode not in FLOORS:
@@ -164,7 +169,7 @@ class Switch:
         )
 
     def register(self, function: Callable[..., Any] | Op, floor: str = "numpy") -> Callable[..., Any]:
-        """Decorate a kernel of the op `function`; the latest that is registered is tried first."""
+        """A decorator for a kernel of the op `function`; the kernel registered last is tried first."""
 
         def add(compute: Callable[..., Any]) -> Callable[..., Any]:
             op = op_of(function)
@@ -174,20 +179,19 @@ class Switch:
 
         return add
 
-    def later(
+    def register_compiled(
         self, function: Callable[..., Any] | Op, module: str, worth: Callable[..., bool] = large
     ) -> None:
-        """Let the op `function` have the compiled kernel of its name in `kernels/compiled/MODULE.py`, for
-        arguments of which `worth` is true."""
-        self.register(function, "numba")(Later(op_of(function), module, worth, "numba", self.troubles))
+        """Register the compiled kernel in `kernels/compiled/MODULE.py` that has the name of the op
+        `function`. It is used for arguments for which `worth` is true."""
+        self.register(function, "numba")(LazyKernel(op_of(function), module, worth, "numba", self.troubles))
 
-    def on_gpu(self, function: Callable[..., Any] | Op, module: str) -> None:
-        """Let the op `function` have, for arrays on a GPU, the kernel of its name in
-        `tinygen_cuda/MODULE.py`."""
-        self.register(function, "cuda")(Later(op_of(function), module, any_size, "cuda", self.troubles))
+    def register_gpu(self, function: Callable[..., Any] | Op, module: str) -> None:
+        """Register the GPU kernel in `tinygen_cuda/MODULE.py` that has the name of the op `function`."""
+        self.register(function, "cuda")(LazyKernel(op_of(function), module, any_size, "cuda", self.troubles))
 
     def enabled(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
-        """The kernels that need one of `floors` and that the mode allows for `op`, best first."""
+        """The kernels of `op` for one of `floors` that the mode allows, best first."""
         allowed = [floor for floor in floors if floor in FLOORS[self.mode]]
         return [e.compute for e in self.entries if e.op is op and e.floor in allowed][::-1]
 
@@ -196,11 +200,11 @@ class Switch:
         op.compute = dispatch(found, op.body) if any(found.values()) else op.body
 
     def table(self) -> str:
-        """One line per kernel: the op, what it needs, where it stands, whether it is in use."""
+        """One line per kernel: the op, its requirement, its module and name, and whether it is in use."""
         rows = [("op", "needs", "kernel", "in use")]
         for e in sorted(self.entries, key=lambda e: e.op.name):
             used = "yes" if e.compute in self.enabled(e.op, e.floor) else "no"
-            if used == "yes" and isinstance(e.compute, Later) and not e.compute.load():
+            if used == "yes" and isinstance(e.compute, LazyKernel) and not e.compute.load():
                 used = f"no: {e.compute.missing}"
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
         widths = [max(len(row[i]) for row in rows) for i in range(3)] + [0]
@@ -212,7 +216,7 @@ def op_of(function: Callable[..., Any] | Op) -> Op:
 
 
 class Restore:
-    """What `kernels(mode)` returns: leaving it as a context sets the mode from before."""
+    """The context manager that `kernels(mode)` returns: at its end, it restores the mode before."""
 
     def __init__(self, switch: Switch, before: str) -> None:
         self.switch = switch
@@ -230,11 +234,11 @@ class Restore:
 def dispatch(
     found: Mapping[str, Sequence[Callable[..., Any]]], definition: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """The first kernel for the first argument's device that takes the arguments, else the definition. Kernels
-    see float32 arrays only."""
+    """A function that runs the first kernel that supports its arguments, or else the definition. `found` has
+    the kernels of each device; the first argument decides. Kernels get float32 arrays only."""
 
     def compute(*args: Any, **kwargs: Any) -> Any:
-        candidates = found.get(place(args[0]), ())
+        candidates = found.get(device_of(args[0]), ())
         if not (candidates and args[0].dtype == np.float32 and args[0].size):
             return definition(*args, **kwargs)
         for candidate in candidates:
@@ -246,15 +250,15 @@ def dispatch(
     return compute
 
 
-def place(x: Any) -> str:
-    """Which kernels can be for x: "cpu" for NumPy's arrays, "cuda" for CuPy's; "" for anything else."""
+def device_of(x: Any) -> str:
+    """The device whose kernels support x: "cpu" for NumPy arrays, "cuda" for CuPy's, "" for anything else."""
     if type(x) is np.ndarray:
         return "cpu"
     return "cuda" if type(x).__module__.partition(".")[0] == "cupy" else ""
 
 
 def float32(*arrays: Any) -> bool:
-    """Whether all of them (None left out) are NumPy arrays of float32."""
+    """Whether all of them (None is skipped) are NumPy arrays of float32."""
     return all(x is None or (type(x) is np.ndarray and x.dtype == np.float32) for x in arrays)
 
 

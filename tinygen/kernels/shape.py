@@ -1,5 +1,5 @@
-"""Splitting, when the gradients of the pieces lie side by side in one array already: attention's kernel
-leaves those of queries, keys and values so. Then that array is the gradient, and nothing is copied."""
+"""split, whose backward copies nothing if the gradients of the pieces are neighboring views of one array:
+then this array is the gradient. Attention's kernel returns the gradients of q, k and v as such views."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def split(x: Array, indices_or_sections: Any, axis: int = 0) -> Any:
         return NotImplemented
     size, before = x.shape[axis] // sections, (slice(None),) * (axis % x.ndim)
     pieces = tuple([x[(*before, slice(i * size, (i + 1) * size))] for i in range(sections)])
-    return pieces, lambda gs: joined(gs, axis)
+    return pieces, lambda gs: join_pieces(gs, axis)
 
 
-def joined(pieces: Sequence[Array], axis: int) -> Array:
-    """np.concatenate, or the array that the pieces are neighbours in."""
+def join_pieces(pieces: Sequence[Array], axis: int) -> Array:
+    """np.concatenate(pieces, axis), or, if the pieces are neighboring views of one array, a view of it."""
     first = pieces[0]
     base, strides, start = first.base, first.strides, address(first)
     if type(base) is not np.ndarray or not base.flags.c_contiguous:

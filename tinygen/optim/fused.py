@@ -120,8 +120,8 @@ def adam(
 
 
 ADAM = Op(adam)  # never on the tape; as an op it can have compiled kernels
-kernels.later(ADAM, "adam", worth=lambda *arrays: True)  # see `update_by_adam`
-kernels.on_gpu(ADAM, "adam")
+kernels.register_compiled(ADAM, "adam", worth=lambda *arrays: True)  # see `update_by_adam`
+kernels.register_gpu(ADAM, "adam")
 
 
 def update_by_adam(

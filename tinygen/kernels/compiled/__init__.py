@@ -1,6 +1,6 @@
 """Kernels that Numba compiles, for float32 arrays on the CPU.
 
-Nothing here is imported before an array comes that is large enough to be worth it (`registry.Later`).
+Nothing here is imported before an array comes that is large enough to be worth it (`registry.LazyKernel`).
 `compile.py` says how functions are compiled and where the machine code is kept, `blas.py` calls matrix
 products from inside of parallel loops, `math.py` has exp, tanh and log that the compiler can vectorize. Each
 of the other files has the kernels of one family of ops.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.attention import all_beside, beside
+from tinygen.kernels.attention import empty_heads, empty_heads_like
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, gemm, gemm_nt, gemm_tn
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import clear, exp, largest
@@ -177,14 +177,14 @@ def attention(
     scale = np.float32(1 / math.sqrt(q.shape[-1]))
     shapes = q.shape, k.shape, v.shape
     q, k, v = in_rows(q), in_rows(k), in_rows(v)
-    y, (tops, weights) = beside(q, v.shape[-1]), np.empty((2, *q.shape[:-1]), np.float32)
+    y, (tops, weights) = empty_heads(q, v.shape[-1]), np.empty((2, *q.shape[:-1]), np.float32)
     (s, d), e = k.shape[2:], v.shape[3]
     scratch = np.empty((PARTS, BLOCK + d, s), np.float32)
     with OneThread():
         forward(PARTS, SGEMM, q, k, v, y, tops, weights, scale, causal, scratch)
 
     def gradients(g: Array) -> tuple[Array | None, ...]:
-        dq, dk, dv = all_beside(q, k, v)
+        dq, dk, dv = empty_heads_like(q, k, v)
         scratch = np.empty((PARTS, 2 * BLOCK + d + e, s), np.float32)
         g = in_rows(g)
         with OneThread():
