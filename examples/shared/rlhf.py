@@ -166,10 +166,16 @@ class Steps:
     def grpo(self) -> float:
         responses, old_log_probs, ref_log_probs, scores = self.respond(self.group)
         advantages = grpo.group_advantages(scores.reshape(-1, self.group)).ravel()
-        rest = self.put_on_device(old_log_probs, ref_log_probs, advantages, responses.action_mask)
+        old_log_probs, ref_log_probs, advantages, action_mask = self.put_on_device(
+            old_log_probs, ref_log_probs, advantages, responses.action_mask
+        )
         for _ in range(self.epochs):
             log_probs = responses.log_probs(self.policy)
-            loss = self.descend(grpo.grpo_loss(log_probs, *rest, beta=self.price))
+            loss = self.descend(
+                grpo.grpo_loss(
+                    log_probs, old_log_probs, ref_log_probs, advantages, action_mask, beta=self.price
+                )
+            )
         return loss
 
     def put_on_device(self, *arrays: Any) -> tuple[Any, ...]:
