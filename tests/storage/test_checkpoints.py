@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tinygen
-from tinygen.storage.checkpoints import ARRAYS, MANIFEST, Checkpoints, seal, sealed
+from tinygen.storage.checkpoints import ARRAYS, MANIFEST, Checkpoints, seal, to_sealed_json
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file, save_file
 from tinygen.storage.versions import versions
@@ -384,7 +384,7 @@ def crafted(saved, change):
     manifest = json.loads((saved / MANIFEST).read_text())
     del manifest["seal"]
     change(manifest)
-    (saved / MANIFEST).write_bytes(sealed(manifest))
+    (saved / MANIFEST).write_bytes(to_sealed_json(manifest))
 
 
 HOSTILE = {

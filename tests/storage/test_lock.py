@@ -147,15 +147,15 @@ def test_a_killed_parent_s_child_does_not_keep_its_lock(tmp_path):
 
 def test_a_lock_on_a_file_that_was_removed_just_now_is_none(tmp_path, monkeypatch):
     """The owner before removes it when it is done, maybe when we have opened it."""
-    original, calls = lock.locked, []
+    original, calls = lock.try_lock, []
 
-    def locked(descriptor):
+    def try_lock(descriptor):
         if not calls:
             os.remove(tmp_path / LOCK)
         calls.append(descriptor)
         return original(descriptor)
 
-    monkeypatch.setattr(lock, "locked", locked)
+    monkeypatch.setattr(lock, "try_lock", try_lock)
     with FolderLock(tmp_path), pytest.raises(CheckpointError), FolderLock(tmp_path):
         pass
     assert len(calls) == 3

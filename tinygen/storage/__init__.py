@@ -1,5 +1,6 @@
-"""What is kept on a disk: files that are whole or not there, the safetensors format, the state of a run, its
-checkpoints. `Checkpoints` is a folder of them; `CheckpointError` says what is wrong with one."""
+"""Storage on disk: files that are written atomically, the safetensors format, the state of a run, and its
+checkpoints. `Checkpoints` is a folder of checkpoints; a `CheckpointError` says why one cannot be read or
+written."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Checkpoints: all of a run in a folder, so that it goes on bit for bit wherever it was stopped.
+"""Checkpoints: the complete state of a run in a folder. A run that is resumed from it continues bit for bit.
 
     runs/mine/checkpoints/
         000003-step-750/
@@ -7,17 +7,17 @@
         000004-step-1000/ ...
 
     things = {"model": model, "optimizer": optimizer, "batches": rng}     # see `tinygen/storage/state.py`
-    with Checkpoints("runs/mine/checkpoints") as checkpoints:   # until its end, nobody else writes there
+    with Checkpoints("runs/mine/checkpoints") as checkpoints:   # no other process writes there
         ...
         checkpoints.save(step, things, score=val_loss)
 
-    saved = checkpoints.load()                  # in another process, where `things` were made anew
+    saved = checkpoints.load()                  # in a new process, with new `things`
     restore(things, saved.state)
 
-A checkpoint is written under another name, file by file, each synced, and renamed when it is complete. So
-whatever has its final name is whole, after a kill and after a power cut; what is not is swept up by the next
-`save`. Checksums find what changes later. Two processes cannot write into one folder at a time (`lock.py`).
-Nothing is pickled: reading runs nothing of what is read.
+`save` writes a checkpoint under a temporary name, syncs each file, and renames the folder when it is
+complete. So a checkpoint with its final name is complete, even after a kill or a power cut; the next `save`
+removes incomplete ones. Checksums detect later damage. Only one process at a time can write into a folder
+(`lock.py`). Nothing is pickled: reading a checkpoint never runs code from it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any, NamedTuple, Self
 from tinygen.storage.files import (
     CheckpointError,
     disk_errors,
-    hashed,
+    hash_pieces,
     make_folder,
     open_plain,
     parse_json,
@@ -58,14 +58,14 @@ from tinygen.types import NumpyArray
 FORMAT = 1
 ARRAYS, MANIFEST = "arrays.safetensors", "manifest.json"
 MANIFEST_LIMIT = 100_000_000
-"""Bytes; see `HEADER_LIMIT` in `tinygen/storage/safetensors.py`. What is large belongs into arrays."""
+"""Bytes; see `HEADER_LIMIT` in `tinygen/storage/safetensors.py`. Store large data as arrays."""
 
 WRITING, DELETING = ".writing", ".deleting"
 NAME = re.compile(r"(\d{6,})-step-(\d+)")
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was read: `state` is what `state_of` made of the things that were saved."""
+    """A checkpoint that was read; `state` is the result of `state_of` for the saved things."""
 
     path: Path
     step: int
@@ -78,7 +78,7 @@ class Saved(NamedTuple):
 
 
 def write(path: Path, step: int, state: Any, score: float | None) -> None:
-    """Make the folder `path` with a checkpoint in it. When this returns, the disk has all of it."""
+    """Create the folder `path` with a checkpoint in it. When this returns, all of it is on the disk."""
     arrays: dict[str, NumpyArray] = {}
     tree = flatten(state, "", arrays)
     header, ordered = layout(path / ARRAYS, arrays)
@@ -86,7 +86,7 @@ def write(path: Path, step: int, state: Any, score: float | None) -> None:
     entries, _ = parse_header(path / ARRAYS, header[8:], size)
     path.mkdir()
     digests: list[str] = []
-    write_synced(path / ARRAYS, hashed(pieces(header, ordered), digests))
+    write_synced(path / ARRAYS, hash_pieces(pieces(header, ordered), digests))
     manifest = {
         "format": FORMAT,
         "step": step,
@@ -94,23 +94,24 @@ def write(path: Path, step: int, state: Any, score: float | None) -> None:
         "versions": versions(),
         "files": {ARRAYS: {"bytes": len(header) + size, "sha256": digests[-1]}},
         "header": digests[0],
-        "arrays": {e.name: said(e, digest) for e, digest in zip(entries, digests[1:], strict=True)},
+        "arrays": {e.name: describe_array(e, digest) for e, digest in zip(entries, digests[1:], strict=True)},
         "state": tree,
     }
-    content = sealed(manifest)
+    content = to_sealed_json(manifest)
     if len(content) > MANIFEST_LIMIT:
         raise CheckpointError(path / MANIFEST, "too long", f"at most {MANIFEST_LIMIT} bytes", len(content))
     write_synced(path / MANIFEST, [content])
     sync_folder(path)
 
 
-def said(entry: Entry, digest: str) -> dict[str, Any]:
-    """What the manifest says of an array."""
+def describe_array(entry: Entry, digest: str) -> dict[str, Any]:
+    """The manifest's entry for an array."""
     return {"dtype": entry.dtype, "shape": list(entry.shape), "sha256_to_here": digest}
 
 
-def sealed(manifest: Mapping[str, Any]) -> bytes:
-    """A manifest as JSON, a field a line; the last, its seal, is the SHA-256 of what stands before it."""
+def to_sealed_json(manifest: Mapping[str, Any]) -> bytes:
+    """A manifest as JSON, one field per line; the last field, the seal, is the SHA-256 of all text before
+    it."""
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in manifest.items()]
     body = ("{\n" + ",\n".join(lines)).encode()
     return body + seal(body)
@@ -121,7 +122,7 @@ def seal(body: bytes) -> bytes:
 
 
 def read(path: Path) -> Saved:
-    """Read a checkpoint and check every byte of it. CheckpointError says what is wrong where."""
+    """Read a checkpoint and check every byte of it. Raises CheckpointError with the file and the damage."""
     manifest = read_manifest(path / MANIFEST)
     try:
         arrays = read_arrays(path / ARRAYS, manifest)
@@ -168,7 +169,7 @@ def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NumpyArray
     for entry in entries:
         raw = content[entry.begin : entry.end]
         sha.update(raw.data)
-        expected, found = manifest["arrays"][entry.name], said(entry, sha.hexdigest())
+        expected, found = manifest["arrays"][entry.name], describe_array(entry, sha.hexdigest())
         if expected != found:
             raise CheckpointError(path, "damaged", expected, found, entry.name)
         arrays[entry.name] = as_array(path, entry, raw)
@@ -179,11 +180,11 @@ def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NumpyArray
 
 
 class Checkpoints:
-    """The checkpoints in a folder: the last `keep` and, of those with a score, the one with the lowest.
+    """The checkpoints in a folder: the last `keep`, and the one with the lowest score.
 
-    They are numbered as they are written. One process writes into a folder at a time: each `save` takes a
-    lock; `with Checkpoints(folder) as checkpoints:` holds it for all of a run. Where somebody else has it, a
-    CheckpointError says who."""
+    They are numbered in the order of writing. Only one process at a time writes into a folder: each `save`
+    takes a lock; `with Checkpoints(folder) as checkpoints:` holds the lock for a whole run. If another
+    process holds it, a CheckpointError names this process."""
 
     def __init__(self, folder: str | Path, keep: int = 3) -> None:
         if keep < 1:
@@ -193,7 +194,7 @@ class Checkpoints:
         self.lock = FolderLock(self.folder)
 
     def __enter__(self) -> Self:
-        """Take the folder, which is made where it is missing, and sweep it."""
+        """Create the folder if it is missing, lock it, and remove incomplete checkpoints."""
         with disk_errors(self.folder):
             make_folder(self.folder)
             with self.lock:
@@ -205,7 +206,7 @@ class Checkpoints:
         self.lock.__exit__()
 
     def paths(self) -> list[Path]:
-        """The checkpoints, in the order in which they were written."""
+        """The folders of the checkpoints, in the order of writing."""
         try:
             names = [match for name in os.listdir(self.folder) if (match := NAME.fullmatch(name))]
         except (FileNotFoundError, NotADirectoryError):
@@ -215,7 +216,8 @@ class Checkpoints:
         return [self.folder / match[0] for match in sorted(names, key=lambda match: int(match[1]))]
 
     def best(self) -> Path | None:
-        """The checkpoint with the lowest score, the first of equals; None when none has a score."""
+        """The checkpoint with the lowest score (the first one if scores are equal); None if none has a
+        score."""
 
         def score(path: Path) -> float:
             try:
@@ -229,13 +231,13 @@ class Checkpoints:
         return path if path is not None and scores[path] < math.inf else None
 
     def save(self, step: int, things: Mapping[str, Any], score: float | None = None) -> Path:
-        """Write a checkpoint and return its folder. Then remove those that need not be kept. `step` is an int
-        from 0, of Python or NumPy. What is written is a copy of `things`, as they are when this is called.
+        """Write a checkpoint, remove old ones that `keep` does not cover, and return the new folder. `step`
+        is an int >= 0, of Python or NumPy. `save` writes a copy of `things` taken when it is called.
 
-        CheckpointError when the disk refuses, somebody else writes, or another thread goes on changing
-        `things`; TypeError and ValueError for another step; TypeError when something in `things` cannot be
-        saved. What was saved before is then there as before."""
-        number = whole(step)
+        Raises CheckpointError if the disk fails, another process writes, or another thread keeps changing
+        `things`; TypeError or ValueError for an invalid step; TypeError if something in `things` cannot be
+        saved. In all of these cases the earlier checkpoints are unchanged."""
+        number = as_step(step)
         score = None if score is None else float(score)
         state = snapshot(things)
         with disk_errors(self.folder):
@@ -244,7 +246,8 @@ class Checkpoints:
                 return self.add(number, state, score)
 
     def add(self, step: int, state: Any, score: float | None) -> Path:
-        """Write a checkpoint, into a folder that gets its name once it is whole; returns that folder."""
+        """Write a checkpoint into a temporary folder, rename it when it is complete, and return its new
+        path."""
         aside = self.folder / WRITING
         try:
             self.sweep()
@@ -260,27 +263,28 @@ class Checkpoints:
         return path
 
     def sweep(self) -> None:
-        """Remove what a `save` that was killed has left."""
+        """Remove the incomplete folders of a `save` that was killed."""
         for name in WRITING, DELETING:
             if (self.folder / name).exists():
                 shutil.rmtree(self.folder / name)
 
     def prune(self) -> None:
-        """Remove all but the last and the best."""
+        """Remove all checkpoints but the last `keep` and the best one."""
         for path in set(self.paths()[: -self.keep]) - {self.best()}:
             self.remove(path)
 
     def remove(self, path: Path) -> None:
-        """Remove a checkpoint, if it is still there. Its name is taken away before its files are."""
+        """Remove a checkpoint, if it still exists: first rename the folder, then delete its files."""
         if path.exists():
             os.rename(path, self.folder / DELETING)
             sync_folder(self.folder)
             shutil.rmtree(self.folder / DELETING)
 
     def load(self, path: Path | None = None) -> Saved:
-        """Read a checkpoint, by default the last, and check all of it. CheckpointError says what is missing
-        or damaged; delete the folder that it names to go back to the one before. A line on stderr says with
-        what other versions or threads it was saved: a run that goes on from it then has other bits."""
+        """Read a checkpoint, by default the last, and check all of it. Raises CheckpointError if a file is
+        missing or damaged; delete the folder that it names to return to the checkpoint before. If it was
+        saved with other versions or another number of threads, a line on stderr says so: a run resumed from
+        it then rounds differently."""
         if path is None:
             paths = self.paths()
             if not paths:
@@ -293,8 +297,8 @@ class Checkpoints:
         return saved
 
 
-def whole(step: Any) -> int:
-    """A step as an int. TypeError for what is no whole number, ValueError below 0."""
+def as_step(step: Any) -> int:
+    """A step as an int. Raises TypeError if it is not an integer, ValueError if it is negative."""
     try:
         number = operator.index(step) if not isinstance(step, bool) else None
     except TypeError:

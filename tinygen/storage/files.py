@@ -1,10 +1,10 @@
-"""Files that are whole or not there, and the error for those that are not.
+"""Atomic writing of files, checked reading, and the error for files that cannot be read or written.
 
-A file that is written in place is half a file when the process is killed, and may be none after a power cut:
-`write` returns long before the disk has the bytes. So what must last is written beside, under another name;
-`fsync` waits for the disk; then a rename, which happens at once or not at all, puts it in its place; and the
-folder, in which the name stands, is synced too (Pillai et al. 2014, "All File Systems Are Not Created
-Equal", shows what goes wrong without each of these).
+If a file is written in place and the process is killed, half a file remains; after a power cut even a
+complete file may be lost, since `write` returns long before the bytes are on the disk. An atomic write
+therefore has four steps: write under a temporary name; `fsync` the file; rename it, which is atomic; `fsync`
+the folder, which holds the name (Pillai et al. 2014, "All File Systems Are Not Created Equal", show the
+failure that each step prevents).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ import numpy as np
 from tinygen.types import NumpyArray
 
 JSON_MEMORY = 500_000_000
-"""Bytes that what is read from JSON may take."""
+"""The most bytes of memory that parsed JSON may take."""
 
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-"""For a pipe that somebody puts in a file's place between two looks."""
+"""Opening must not block if a pipe has replaced the file after the check."""
 
 
 class CheckpointError(Exception):
@@ -54,7 +54,7 @@ class CheckpointError(Exception):
 
 
 def short(value: object) -> str:
-    """repr, cut: what a hostile file says can be long, or too deep for repr."""
+    """A shortened repr: a value from a malicious file can be long, or nested too deeply for repr."""
     try:
         text = repr(value)
     except RecursionError:
@@ -64,7 +64,7 @@ def short(value: object) -> str:
 
 @contextlib.contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """The system's errors, while `path` is written, as CheckpointError."""
+    """Turn an OSError inside the block into a CheckpointError for `path`."""
     try:
         yield
     except OSError as error:
@@ -75,7 +75,8 @@ KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a soc
 
 
 def plain_size(path: str | Path) -> int:
-    """The bytes of a plain file. CheckpointError for anything else, since a pipe could wait forever."""
+    """The size of a regular file in bytes. CheckpointError for anything else: reading a pipe could block
+    forever."""
     none = "none with this name"
     try:
         about = os.stat(path)
@@ -90,8 +91,8 @@ def plain_size(path: str | Path) -> int:
 
 
 def open_plain(path: str | Path) -> FileIO:
-    """A plain file, open for reading. CheckpointError for anything else."""
-    plain_size(path)  # before it is opened: that alone moves some devices
+    """Open a regular file for reading. CheckpointError for anything else."""
+    plain_size(path)  # check first: merely opening some devices has effects
     try:
         file = FileIO(path, opener=lambda name, flags: os.open(name, flags | NO_WAIT))
     except OSError as error:
@@ -103,21 +104,21 @@ def open_plain(path: str | Path) -> FileIO:
 
 
 def size_of(file: BytesIO | FileIO) -> int:
-    """How many bytes are in an open file, which then stands at its beginning."""
+    """The size of an open file in bytes; its position is 0 afterwards."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size
 
 
 def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> NumpyArray:
-    """The next `count` bytes of an open file: (count,) uint8. CheckpointError when there are fewer, or more
-    than fit into memory; `path` is for the errors."""
+    """The next `count` bytes of an open file: (count,) uint8. CheckpointError if the file has fewer, or
+    if they do not fit into memory; `path` is for the error's text."""
     try:
-        if count > memory():  # a system that promises more memory than it has would end the process later
+        if count > memory():  # a system that overcommits memory would kill the process later
             raise MemoryError
         array: NumpyArray = np.empty(count, np.uint8)
         left = array.data
-        while left:  # the system gives at most two gigabytes at a time
+        while left:  # one read returns at most two gigabytes
             n = file.readinto(left)
             if not n:
                 raise CheckpointError(path, "truncated", f"{count} bytes more", count - len(left))
@@ -130,7 +131,7 @@ def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> NumpyArr
 
 
 def memory() -> float:
-    """How many bytes of memory the machine has, infinity where it does not say."""
+    """The size of the machine's memory in bytes; infinity if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows; a system without these names
@@ -138,8 +139,8 @@ def memory() -> float:
 
 
 def read_small(path: str | Path, limit: int) -> bytes:
-    """The whole of a file of at most `limit` bytes. CheckpointError for a longer one, of which nothing is
-    read, and for what `open_plain` refuses."""
+    """The content of a file of at most `limit` bytes. CheckpointError for a longer file, before reading it,
+    and for files that `open_plain` refuses."""
     with open_plain(path) as file:
         size = size_of(file)
         if size > limit:
@@ -148,7 +149,7 @@ def read_small(path: str | Path, limit: int) -> bytes:
 
 
 def read_text(path: str | Path, limit: int) -> str:
-    """All of a text file of at most `limit` bytes, in UTF-8. CheckpointError as from `read_small`."""
+    """The text of a UTF-8 file of at most `limit` bytes. Raises CheckpointError like `read_small`."""
     try:
         return read_small(path, limit).decode()
     except UnicodeDecodeError as error:
@@ -156,15 +157,15 @@ def read_text(path: str | Path, limit: int) -> str:
 
 
 def read_json(path: str | Path, limit: int) -> dict[str, Any]:
-    """The object in a JSON file of at most `limit` bytes. CheckpointError when there is no such thing."""
+    """The object in a JSON file of at most `limit` bytes. CheckpointError if it contains no JSON object."""
     return parse_json(path, read_text(path, limit))
 
 
 def parse_json(path: str | Path, text: str) -> dict[str, Any]:
-    """The object that a JSON text describes. CheckpointError when there is none.
+    """The object that a JSON text describes. CheckpointError if it describes none.
 
-    JSON grows as it is read: two letters, `[]`, become a list of 64 bytes. So its size is estimated first,
-    from the signs that begin a list, an object, or the next of their items."""
+    Parsed JSON needs more memory than its text: the two characters `[]` become a list of 64 bytes. So the
+    memory is estimated before parsing, from the number of brackets, braces and commas."""
     needed = 200 * (text.count("{") + text.count("[")) + 64 * text.count(",")
     if needed > JSON_MEMORY:
         raise CheckpointError(path, "too much JSON", f"at most {JSON_MEMORY} bytes of memory", needed)
@@ -178,8 +179,8 @@ def parse_json(path: str | Path, text: str) -> dict[str, Any]:
 
 
 def write_synced(path: Path, pieces: Iterable[Any], like: os.stat_result | None = None) -> None:
-    """Write a file from bytes or arrays of uint8, and return when the disk has it. Its owner and its mode are
-    those of another file; without one, ours, and as the process's umask has it."""
+    """Write a file from bytes or arrays of uint8, and return when it is on the disk. The file gets the owner
+    and mode in `like`; without it, the process's user and a mode that follows its umask."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags, 0o666 if like is None else 0o600)
@@ -192,21 +193,22 @@ def write_synced(path: Path, pieces: Iterable[Any], like: os.stat_result | None 
                 os.chmod(path, stat.S_IMODE(like.st_mode))
         for piece in pieces:
             left = memoryview(piece)
-            while left:  # the system may take less than it is given
+            while left:  # one write may write only a part
                 left = left[os.write(file.fileno(), left) :]
         sync(file.fileno())
 
 
-def hashed(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
-    """The pieces of a file as they come; `digests` gets the SHA-256 of the file up to the end of each. The
-    last is the file's own, and the first that turns out wrong says where the file is damaged."""
+def hash_pieces(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
+    """Yield the pieces of a file, and append to `digests` the SHA-256 of the file up to the end of each
+    piece. The last digest is the whole file's; when the file is read, the first wrong digest locates the
+    damage."""
     sha = hashlib.sha256()
 
     def take(piece: Any) -> None:
         sha.update(piece)
         digests.append(sha.hexdigest())
 
-    with ThreadPoolExecutor(1) as hashing:  # while the piece is being written
+    with ThreadPoolExecutor(1) as hashing:  # hash a piece while the caller writes it
         for piece in content:
             taken = hashing.submit(take, piece)
             yield piece
@@ -214,7 +216,7 @@ def hashed(content: Iterable[Any], digests: list[str]) -> Iterator[Any]:
 
 
 def sync(descriptor: int) -> None:
-    """`fsync`. A file system that knows no such thing (some networks' and FUSE's) cannot be waited for."""
+    """`fsync`, ignored on file systems that do not support it (some network and FUSE file systems)."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -223,7 +225,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Return when the disk has the names in the folder: a rename does not last until then."""
+    """`fsync` a folder: only then does a rename in it survive a power cut."""
     if os.name == "nt":
         return  # Windows opens no folders
     try:
@@ -237,7 +239,7 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, to last."""
+    """Create a folder and its missing parents, and sync them."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -245,8 +247,8 @@ def make_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, pieces: Iterable[Any]) -> None:
-    """Write a file so that `path` is, at any instant, what it was or all of the new one. Who owns it
-    and who may read it stays as it was."""
+    """Replace a file atomically: at any instant `path` is the complete old file or the complete new one. Its
+    owner and mode do not change."""
     sweep_beside(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
@@ -259,7 +261,7 @@ def replace_file(path: Path, pieces: Iterable[Any]) -> None:
 
 
 def sweep_beside(path: Path) -> None:
-    """Remove what processes that were killed while they wrote `path` have left beside it."""
+    """Remove the temporary files of processes that were killed while they wrote `path`."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.\d+)?")
     with contextlib.suppress(OSError):  # a folder that is not there, or not ours: the writing itself will say
         for found in filter(None, map(name.fullmatch, os.listdir(path.parent))):
@@ -268,8 +270,8 @@ def sweep_beside(path: Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number. On Windows one cannot ask without risk, and need not: it
-    removes no file that is open."""
+    """Whether a process with this number exists. On Windows, where `os.kill` would end it, always False;
+    there an open file cannot be removed anyway."""
     if os.name == "nt":
         return False
     try:

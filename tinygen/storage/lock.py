@@ -1,8 +1,9 @@
 """One writer at a time: a lock on a folder.
 
-The lock is the system's own (flock; on Windows, of a byte), on a file `.lock` in the folder. It ends with the
-process that holds it, however that happens: nobody has to find out whether an owner still lives. The file
-says who that is, for people. File systems without locks (some networks') are written without.
+It is a lock of the operating system (flock; on Windows, a lock of one byte) on the file `.lock` in the
+folder. The system releases it when the process ends, for whatever reason, so that there are no stale locks.
+The file contains a description of the owner, for error messages. On file systems without locks (some network
+file systems) no lock is taken.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ LOCK = ".lock"
 
 
 class FolderLock:
-    """`with lock:` no other process, and no other lock in this one, writes into the folder.
+    """`with lock:` no other process, and no other FolderLock in this process, writes into the folder.
 
-    It may be entered again while it is held. CheckpointError says who holds it otherwise. A forked child does
-    not hold what its parent holds. `turn` is for what threads that share it do one at a time."""
+    The lock is reentrant. If another process holds it, a CheckpointError names this process. A forked child
+    does not hold its parent's lock. `turn` is a mutex for the threads that share this FolderLock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.released()
+        self.reset()
         LOCKS.add(self)
 
-    def released(self) -> None:
-        """As at the beginning, whatever was held."""
+    def reset(self) -> None:
+        """Return to the initial state: not held."""
         self.turn, self.mutex = threading.Lock(), threading.Lock()
         self.holders = 0
         self.file: FileIO | None = None
@@ -42,7 +43,7 @@ class FolderLock:
     def __enter__(self) -> None:
         with self.mutex:
             if self.file is None:
-                self.file = take(self.folder / LOCK)
+                self.file = acquire(self.folder / LOCK)
             self.holders += 1
 
     def __exit__(self, *_: object) -> None:
@@ -64,19 +65,19 @@ def after_fork() -> None:
     for lock in list(LOCKS):
         if lock.file is not None:
             lock.file.close()  # the parent's stays locked
-        lock.released()
+        lock.reset()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=after_fork)
 
 
-def take(path: Path) -> FileIO:
-    """The file, locked. CheckpointError when somebody else has it."""
+def acquire(path: Path) -> FileIO:
+    """Open and lock the file. Raises CheckpointError if another process holds the lock."""
     while True:
-        file = FileIO(path, "r+", opener=opened)
+        file = FileIO(path, "r+", opener=open_lock_file)
         try:
-            if not locked(file.fileno()):
+            if not try_lock(file.fileno()):
                 who = file.read(1000).decode(errors="replace") or "another process"
                 raise CheckpointError(path.parent, "somebody else writes here", "one writer at a time", who)
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):  # it was not removed just now
@@ -91,8 +92,8 @@ def take(path: Path) -> FileIO:
         file.close()
 
 
-def opened(name: str, flags: int) -> int:
-    """Makes the file where it is missing, and follows no link out of the folder."""
+def open_lock_file(name: str, flags: int) -> int:
+    """An `opener` that creates a missing file and refuses symbolic links."""
     return os.open(name, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
@@ -104,8 +105,9 @@ def whoami() -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def locked(descriptor: int) -> bool:
-        """Whether the file could be locked: a byte far beyond its end, so that others can read who has it."""
+    def try_lock(descriptor: int) -> bool:
+        """Lock one byte far beyond the end of the file, so that others can read its text. False if it is
+        locked."""
         os.lseek(descriptor, 2**30, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -118,8 +120,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def locked(descriptor: int) -> bool:
-        """Whether the file could be locked, or the file system has no locks."""
+    def try_lock(descriptor: int) -> bool:
+        """Lock the file. False if another process holds the lock; True also if the file system has no
+        locks."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

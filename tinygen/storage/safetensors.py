@@ -1,14 +1,14 @@
-"""The safetensors format: a file that holds arrays by name and can do nothing else.
+"""The safetensors format: a file of named arrays that contains no code.
 
     8 bytes     n, the length of the header, little-endian
-    n bytes     the header, JSON in UTF-8, filled up with spaces:
+    n bytes     the header, JSON in UTF-8, padded with spaces:
                 {"__metadata__": {"key": "text", ...},
                  "wte.weight": {"dtype": "F32", "shape": [65, 128], "data_offsets": [0, 33280]}, ...}
-    the rest    the arrays, little-endian, in C order, one right after the other
+    the rest    the arrays, little-endian, in C order, without gaps
 
-Nothing in it is ever executed, unlike a pickle, and every length is known before an array is made. The format
-is Hugging Face's (github.com/huggingface/safetensors, README, "Format"), and so are its rules: offsets leave
-no holes and do not overlap. It has no checksum; `tinygen/storage/checkpoints.py` adds one.
+Unlike a pickle, it contains nothing that is executed, and every length is known before an array is allocated.
+Hugging Face defines the format (github.com/huggingface/safetensors, README, "Format") and its rules: arrays
+leave no holes and do not overlap. It has no checksum; `tinygen/storage/checkpoints.py` adds one.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ DTYPES = {
     "U8": "|u1",
     "BOOL": "|b1",
 }
-"""The format's names of dtypes, and NumPy's. NumPy has no bfloat16: its bits are read as integers."""
+"""The format's dtype names, and NumPy's. NumPy has no bfloat16, so its bits are read as integers."""
 
 NAMES = {np.dtype(numpy): name for name, numpy in DTYPES.items() if name != "BF16"}
 METADATA = "__metadata__"
 
 HEADER_LIMIT = 10_000_000
-"""Bytes: enough for 50,000 arrays. The format allows ten times as much, but JSON can grow thirtyfold as it
-is read, and a stranger shall not fill the memory."""
+"""Bytes: enough for 50,000 arrays. The format allows ten times as much, but parsed JSON can take thirty times
+the memory of its text, and an untrusted file must not fill the memory."""
 
 AXES_LIMIT = 64
-"""NumPy's."""
+"""The most axes that a NumPy array can have."""
 
 # -- writing ---------------------------------------------------------------------------------------
 
@@ -66,10 +66,10 @@ AXES_LIMIT = 64
 def save_file(
     path: str | Path, arrays: Mapping[str, NumpyArray], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays, of any strides and byte order, or Tensors, and metadata, as a safetensors file.
+    """Write arrays (of any strides and byte order) or Tensors, and metadata, to a safetensors file.
 
-    It is written beside and renamed: at any instant, also of a power cut, `path` is what it was or all of
-    the new file. CheckpointError when an array or a name cannot be stored, or the disk refuses."""
+    The write is atomic: at any instant, even at a power cut, `path` is the complete old file or the complete
+    new one. Raises CheckpointError if an array or a name cannot be stored, or if the disk fails."""
     header, ordered = layout(path, arrays, metadata)
     with disk_errors(path):
         replace_file(Path(path), pieces(header, ordered))
@@ -78,8 +78,8 @@ def save_file(
 def layout(
     path: str | Path, arrays: Mapping[str, NumpyArray], metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, dict[str, NumpyArray]]:
-    """The file up to the first array, and the arrays in the order of the file. Large items come first: then
-    each array starts at a multiple of the size of its items. `path` is for the errors."""
+    """The bytes before the first array (length and header), and the arrays in the order of the file. Arrays
+    with larger items come first, so that each starts at a multiple of its item size. `path` is for errors."""
     ordered = {name: np.asarray(a.numpy() if hasattr(a, "numpy") else a) for name, a in arrays.items()}
     ordered = dict(sorted(ordered.items(), key=lambda pair: -pair[1].itemsize))
     metadata = dict(metadata or {})
@@ -106,12 +106,12 @@ def pieces(header: bytes, ordered: Mapping[str, NumpyArray]) -> Iterator[Any]:
     """The content of the file: the header, then the bytes of each array."""
     yield header
     for array in ordered.values():
-        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # copies what is not in C order
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))  # copies if not in C order
         yield little.reshape(-1).view(np.uint8)
 
 
 def all_texts(values: Iterable[Any]) -> bool:
-    """Whether all are str that UTF-8 can say: half a surrogate pair it cannot."""
+    """Whether all are strings that UTF-8 can encode (half a surrogate pair cannot be)."""
     try:
         return all(isinstance(text, str) and text.encode() is not None for text in values)
     except UnicodeEncodeError:
@@ -122,7 +122,7 @@ def all_texts(values: Iterable[Any]) -> bool:
 
 
 class Entry(NamedTuple):
-    """Where an array lies among the bytes after the header."""
+    """One array of the header; its bytes are [begin, end), counted from the end of the header."""
 
     name: str
     dtype: str
@@ -132,27 +132,27 @@ class Entry(NamedTuple):
 
 
 def load_file(path: str | Path) -> dict[str, NumpyArray]:
-    """{name: array} of a safetensors file, in the order of their bytes; they may share one buffer. F16 and
-    BF16 are widened to float32, which is exact. CheckpointError for whatever is wrong with the file."""
+    """{name: array} of a safetensors file, in the order of the file; the arrays may share one buffer. F16 and
+    BF16 are converted to float32, which is exact. Raises CheckpointError if the file is invalid."""
     with open_plain(path) as file:
         arrays = read_arrays(path, file)
     return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file, {} when it has none. The arrays are not read."""
+    """The metadata of a safetensors file, {} if it has none. The arrays are not read."""
     with open_plain(path) as file:
         header, size = read_header(path, file)
     return parse_header(path, header, size)[1]
 
 
 def parse(path: str | Path, content: bytes) -> dict[str, NumpyArray]:
-    """The arrays in the content of a file, as it was downloaded, say; `path` is what errors call it."""
+    """The arrays in the content of a file, for example a downloaded one; `path` is its name in errors."""
     return read_arrays(path, BytesIO(content))
 
 
 def read_arrays(path: str | Path, file: BytesIO | FileIO) -> dict[str, NumpyArray]:
-    """The arrays in an open file, as views of its bytes where that is possible."""
+    """The arrays in an open file, as views of its bytes if possible."""
     header, size = read_header(path, file)
     entries, _ = parse_header(path, header, size)
     data = read_array(path, file, size)
@@ -160,15 +160,15 @@ def read_arrays(path: str | Path, file: BytesIO | FileIO) -> dict[str, NumpyArra
 
 
 def read_header(path: str | Path, file: BytesIO | FileIO) -> tuple[bytes, int]:
-    """The header of an open file, which then stands at the first array, and how many bytes come after it.
-    Those are read when the header has been checked."""
+    """The header of an open file, and the number of bytes after it. The file's position is then at the first
+    array; the arrays are read only after the header has been checked."""
     size = size_of(file)
     n = header_length(path, read_array(path, file, min(size, 8)).tobytes(), size)
     return read_array(path, file, n).tobytes(), size - 8 - n
 
 
 def as_array(path: str | Path, entry: Entry, raw: NumpyArray) -> NumpyArray:
-    """The array that `entry` describes, of its bytes."""
+    """The array that `entry` describes, from its bytes `raw` (uint8)."""
     if entry.dtype == "BOOL" and raw.size and raw.max() > 1:
         raise CheckpointError(path, "a bool is neither 0 nor 1", "0 or 1", raw.max(), entry.name)
     array = raw.view(DTYPES[entry.dtype]).reshape(entry.shape)
@@ -189,7 +189,8 @@ def header_length(path: str | Path, first: bytes, size: int) -> int:
 
 
 def parse_header(path: str | Path, text: bytes, size: int) -> tuple[list[Entry], dict[str, str]]:
-    """The arrays in the order of their bytes, of which there are `size`, and the metadata."""
+    """The entries in the order of their bytes, and the metadata. `size`: the number of bytes after the
+    header."""
 
     def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -222,7 +223,7 @@ def parse_header(path: str | Path, text: bytes, size: int) -> tuple[list[Entry],
 
 
 def parse_entry(path: str | Path, name: str, value: Any, size: int) -> Entry:
-    """One array of the header, checked on its own."""
+    """One array of the header; checks everything but its position among the others."""
 
     def wrong(problem: str, expected: object, found: object) -> CheckpointError:
         return CheckpointError(path, problem, expected, found, name)
@@ -248,5 +249,5 @@ def parse_entry(path: str | Path, name: str, value: Any, size: int) -> Entry:
 
 
 def all_counts(values: Any) -> bool:
-    """Whether this is a list of whole numbers from 0: JSON's true is not 1 here."""
+    """Whether this is a list of integers >= 0; JSON's true does not count as 1."""
     return isinstance(values, list) and all(type(n) is int and n >= 0 for n in values)

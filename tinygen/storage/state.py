@@ -1,8 +1,8 @@
-"""The state of a run as a tree of numbers, texts, arrays, lists and dicts; and a run put back into a state.
+"""The state of a run as a tree of numbers, strings, arrays, lists and dicts, and its restoration.
 
-What changes in a run are modules, optimizers, averages of weights, generators of random numbers, and plain
-values. `state_of` makes a tree of a dict of these; `restore` puts others of the same kinds where the first
-ones were. `flatten` takes the arrays out of a tree, so that the rest of it is JSON.
+A run consists of modules, optimizers, weight averages, random generators and plain values. `state_of` returns
+the state of a dict of these as a tree; `restore` sets objects of the same kinds to a saved state. `flatten`
+moves the arrays out of a tree, so that the rest of it is JSON.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ ARRAY = "$array"
 
 
 def state_of(thing: Any) -> Any:
-    """A tree from which `restore` puts `thing` back as it is now. Arrays in it may be `thing`'s own."""
+    """The state of `thing` as a tree, for `restore`. Arrays in it may share memory with `thing`."""
     if isinstance(thing, Module):
-        tensors = [*thing.named_parameters(), *thing.named_buffers()]  # tied ones once
+        tensors = [*thing.named_parameters(), *thing.named_buffers()]  # tied parameters appear once
         generators = {name: rng.bit_generator.state for name, rng in thing.named_generators()}
         return {"tensors": {name: t.numpy() for name, t in tensors}, "generators": generators}
     if isinstance(thing, np.random.Generator):
@@ -40,24 +40,24 @@ def state_of(thing: Any) -> Any:
 
 
 TRIES = 10
-"""How often `snapshot` looks for a moment in which nothing changes."""
+"""How often `snapshot` tries to copy a state that does not change meanwhile."""
 
 
 def snapshot(thing: Any) -> Any:
-    """`state_of(thing)` as a copy, which stays as it is while training goes on: another thread may save it.
+    """A copy of `state_of(thing)` that does not change while training continues: another thread may save it.
 
-    Take it in the thread that trains, between two steps. Where other threads run, they get the time to go on
-    with what they may be in the middle of, and the copy is compared with what is there then; CheckpointError
-    when an array has changed, each time of several."""
+    Call it in the training thread, between two steps. If other threads are running, `snapshot` waits a moment
+    and compares the copy with the state at that time. It raises CheckpointError if arrays have changed in
+    each of TRIES attempts."""
     for _ in range(TRIES):
         try:
-            state = copied(state_of(thing))
+            state = copy_arrays(state_of(thing))
             if threading.active_count() == 1:
                 return state
             time.sleep(2 * sys.getswitchinterval())
-            if same(state, state_of(thing)):
+            if same_arrays(state, state_of(thing)):
                 return state
-        except RuntimeError:  # a dict that has got another size meanwhile
+        except RuntimeError:  # a dict changed its size meanwhile
             if threading.active_count() == 1:
                 raise
     raise CheckpointError(
@@ -65,31 +65,33 @@ def snapshot(thing: Any) -> Any:
     )
 
 
-def copied(tree: Any) -> Any:
+def copy_arrays(tree: Any) -> Any:
     """A tree with copies of its arrays; tuples become lists."""
     if isinstance(tree, np.ndarray):
         return np.array(tree)
     if isinstance(tree, Mapping):
-        return {key: copied(value) for key, value in tree.items()}
-    return [copied(value) for value in tree] if isinstance(tree, list | tuple) else tree
+        return {key: copy_arrays(value) for key, value in tree.items()}
+    return [copy_arrays(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether the arrays of two trees have the same bits. What else is in them, a clock say, may go on."""
+def same_arrays(a: Any, b: Any) -> bool:
+    """Whether the arrays of two trees are bitwise equal. Other values, such as a clock, may differ."""
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, Mapping):
-        return isinstance(b, Mapping) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+        return (
+            isinstance(b, Mapping) and a.keys() == b.keys() and all(same_arrays(a[key], b[key]) for key in a)
+        )
     if isinstance(a, list | tuple):
-        return isinstance(b, list | tuple) and all(map(same, a, b))
+        return isinstance(b, list | tuple) and all(map(same_arrays, a, b))
     return True
 
 
 def restore(thing: Any, state: Any) -> None:
-    """Put `thing` back as it was when `state_of` was asked. Of a dict, every item is put back that can be;
-    plain values cannot: read them from `state`.
+    """Set `thing` to a state that `state_of` returned. In a dict, every object with a state is restored;
+    plain values cannot be: read them from `state`.
 
-    Raises CheckpointError when `state` is of another kind or size; nothing has changed then."""
+    Raises CheckpointError if `state` is of another kind or size; `thing` is then unchanged."""
     before = snapshot(thing)
     try:
         put_back(thing, state)
@@ -119,8 +121,9 @@ def put_back(thing: Any, state: Any) -> None:
 
 
 def set_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
-    """Continue from `state`. Raises ValueError for one that no generator comes to: NumPy would take it, and
-    read beyond its memory (a position outside of the table) or draw zeros for ever (a table of zeros)."""
+    """Set the generator's state. Raises ValueError for a state that no generator can reach: NumPy would
+    accept it, and then read beyond its memory (a position outside the table) or draw zeros forever (a table
+    of zeros)."""
     kind, inner = state["bit_generator"], state["state"]
     sound = True
     if kind == "MT19937":
@@ -131,14 +134,15 @@ def set_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
         sound = inner["inc"] % 2 == 1
     if not sound:
         raise ValueError(f"no {kind} is ever in the state {short(dict(state))}")
-    trial = copy.deepcopy(rng.bit_generator)  # NumPy notices some faults when it has taken half of a state
+    # NumPy detects some faults only after it has set a part of the state: try it on a copy first.
+    trial = copy.deepcopy(rng.bit_generator)
     trial.state = state
     rng.bit_generator.state = trial.state
 
 
 def flatten(value: Any, path: str, arrays: dict[str, NumpyArray]) -> Any:
-    """`value` as JSON; its arrays go into `arrays` by their paths. Tuples become lists, NumPy's numbers
-    Python's. Raises TypeError, with the path, for what has no place in a tree."""
+    """`value` as JSON; its arrays are stored in `arrays` by their paths. Tuples become lists, NumPy numbers
+    Python numbers. Raises TypeError, with the path, for a value of an unsupported type."""
     if isinstance(value, np.ndarray):
         if path in arrays:
             raise TypeError(f"two arrays of the state are called {path!r}: leave / out of the keys")

@@ -1,4 +1,4 @@
-"""What the bits of a result depend on besides the program: versions, processors, threads."""
+"""Versions, processor and number of threads: besides the program, the bits of a result depend on them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tinygen.storage.files import short
 
 
 def versions() -> dict[str, str]:
-    """{"numpy": "2.4.6", "threads": "2", ...} of this process. Products of matrices are added up in another
-    order by other versions, processors and numbers of threads."""
+    """{"numpy": "2.4.6", "threads": "2", ...} of this process. With other versions, processors or numbers of
+    threads, matrix products sum in another order and round differently."""
     try:
         numba = metadata.version("numba")
     except metadata.PackageNotFoundError:
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Its model, where the system says it."""
+    """The processor's model name, or as much as the system tells."""
     with contextlib.suppress(OSError, StopIteration):
         rows = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
         return next(row.partition(":")[2].strip() for row in rows if row.startswith("model name"))
@@ -46,8 +46,8 @@ def processor() -> str:
 
 
 def changes(then: Mapping[str, Any]) -> str:
-    """What is different here from `versions()` of another process, in a few words; "" when nothing is. What
-    only one of the two says does not count."""
+    """The differences between `versions()` here and in another process, in a few words; "" if there are none.
+    An entry that only one of the two has is ignored."""
     now = versions()
     found = [
         f"{name} {then[name] if type(then[name]) is str else short(then[name])} (now {now[name]})"
