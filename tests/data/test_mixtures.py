@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygen
-from tinygen.data.mixtures import Mixture, lattice, moons, normalized, ring
+from tinygen.data.mixtures import Mixture, lattice, moons, ring, standardize
 
 UNEVEN = Mixture([1, 2, 5], [[0.0, 1.0], [-1.0, -0.5], [1.5, 0.2]], [0.3, 0.7, 0.2])
 MIXTURES = {"uneven": UNEVEN, "ring": ring(), "lattice": lattice(3, 0.2), "moons": moons()}
@@ -253,7 +253,7 @@ def test_errors(arguments, message):
 
 def test_errors_of_presets_and_floor():
     with pytest.raises(ValueError, match=r"std must be between 0 and 1, .* got 1\.5"):
-        normalized(np.eye(2), 1.5)
+        standardize(np.eye(2), 1.5)
     for preset, n in ((ring, 1), (lattice, 1), (moons, 1)):
         with pytest.raises(ValueError, match="at least 2"):
             preset(n)

@@ -15,7 +15,7 @@ import pytest
 
 from tinygen.data import DataError
 from tinygen.data import published_pictures as module
-from tinygen.data.published_pictures import load_cifar10, load_mnist, read_cifar10, read_idx, scaled
+from tinygen.data.published_pictures import load_cifar10, load_mnist, read_cifar10, read_idx, scale_pixels
 
 FOLDER = os.environ.get("TINYGEN_DATA")
 BATCHES = [f"data_batch_{i}.bin" for i in (1, 2, 3, 4, 5)]
@@ -156,7 +156,7 @@ def test_cifar_that_is_none(content, message):
 
 
 def test_scaled():
-    found = scaled(np.arange(256, dtype=np.uint8))
+    found = scale_pixels(np.arange(256, dtype=np.uint8))
     assert found.dtype == np.float32
     assert (found[0], found[255]) == (-1, 1)
     np.testing.assert_allclose((found + 1) * 127.5, np.arange(256), atol=1e-4)

@@ -17,7 +17,7 @@ from tinygen.data.shapes_pairs import (
     Thing,
     batch,
     caption,
-    centres,
+    centers,
     coverages,
     draw,
     meaning,
@@ -124,7 +124,7 @@ def test_two_captions_a_meaning():
         assert meaning(pair).relation in ("left of", "above")
     for relation, opposite in OPPOSITE.items():
         assert tuple(-x for x in RELATIONS[relation]) == RELATIONS[opposite]
-    there, back = (centres([relation])[0][0] for relation in ("left of", "right of"))
+    there, back = (centers([relation])[0][0] for relation in ("left of", "right of"))
     np.testing.assert_allclose(there, back[::-1])
 
 

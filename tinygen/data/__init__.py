@@ -1,4 +1,5 @@
-"""Data to learn from: texts, and tasks made by a rule, which need no file and can be checked."""
+"""Data sets: texts and pictures from files, and synthetic tasks, which need no file and can be checked
+exactly."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Real handwriting, small enough for minutes on a laptop: scikit-learn's digits, 1797 pictures of 8 × 8.
+"""Handwritten digits, small enough to train on in minutes: scikit-learn's digits, 1797 pictures of 8 × 8.
 
 They are the test half of the UCI repository's *Optical Recognition of Handwritten Digits* (Alpaydin & Kaynak
 1998). scikit-learn carries them in its package, so that no network is needed.
@@ -21,15 +21,15 @@ TEST_OF_EACH = 50
 
 
 class Digits(NamedTuple):
-    """Pictures (N, 1, 8, 8), float32 in [-1, 1] in steps of 1/8, -1 being paper; and which digits they show,
-    labels (N,) from 0 to 9."""
+    """Pictures (N, 1, 8, 8), float32 in [-1, 1] in steps of 1/8 (-1 is the paper), and their classes, labels
+    (N,) from 0 to 9."""
 
     pictures: Pictures
     labels: Ids
 
 
 def load() -> tuple[Digits, Digits]:
-    """1297 digits to train on and 500 to test, always the same.
+    """1297 digits for training and 500 for testing; the split is always the same.
 
     To the test go 50 of each class, evenly spaced in the file; the rest, 124 to 133 of each, is to train on.
     Both keep the file's order. As the file goes from writer to writer, every hand is in both parts.
@@ -43,12 +43,12 @@ def load() -> tuple[Digits, Digits]:
     images, labels = load_digits(return_X_y=True)
     pictures = (images.reshape(-1, 1, SIDE, SIDE) * (2 / INK) - 1).astype(np.float32)
     labels = labels.astype(np.int64)
-    test = held_out(labels)
+    test = test_mask(labels)
     return Digits(pictures[~test], labels[~test]), Digits(pictures[test], labels[test])
 
 
-def held_out(labels: Ids) -> NDArray[np.bool_]:
-    """For each of `labels` (N,), whether the test has it: 50 of every class, evenly spaced in its order."""
+def test_mask(labels: Ids) -> NDArray[np.bool_]:
+    """A mask (N,) of the digits in the test set: 50 of every class, evenly spaced among its pictures."""
     test = np.zeros(len(labels), bool)
     for digit in range(CLASSES):
         (these,) = np.nonzero(labels == digit)

@@ -1,10 +1,10 @@
 """Mixtures of Gaussians: data whose density, score and best denoiser are known exactly.
 
-A diffusion that learned from samples can be judged by them without another model, and a sampler can be tested
-with the exact score, without any learning. All of it follows from one fact: alpha·x_0 + sigma·ε, with x_0
-from a mixture and ε ~ N(0, 1), is a mixture again.
+With them you can evaluate a diffusion model without another model, and test a sampler with the exact score,
+without training. All formulas follow from one fact: if x_0 is from a mixture and ε ~ N(0, 1), then
+alpha·x_0 + sigma·ε is again from a mixture of Gaussians.
 
-Formulas are written with NumPy functions that `Tensor` answers too, so `tinygen.grad` goes through them.
+The formulas use NumPy functions that also accept Tensors, so that `tinygen.grad` can differentiate them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from tinygen.types import Floats
 
 
 class Mixture:
-    """K Gaussians in D dimensions: `weights` (K,), made to sum to 1, `means` (K, D) and `stds` (K,), or one
-    for all; each is the same in all directions.
+    """K isotropic Gaussians in D dimensions: `weights` (K,), normalized to sum to 1, `means` (K, D), and
+    `stds` (K,) or one number for all.
 
-    Raises ValueError when the shapes do not fit, a weight or a std is not above 0, or all is not finite."""
+    Raises ValueError if shapes do not match, a weight or std is not positive, or a number is not finite."""
 
     def __init__(self, weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> None:
         self.weights: Floats = np.array(weights, np.float64)
@@ -52,7 +52,7 @@ class Mixture:
         return drawn
 
     def part(self, components: Sequence[int]) -> Mixture:
-        """Only these components: p(x | class), where they are one class."""
+        """The mixture of these components only: p(x | class) if they form one class."""
         k = list(components)
         return Mixture(self.weights[k], self.means[k], self.stds[k])
 
@@ -68,11 +68,13 @@ class Mixture:
     def log_density(self, x: Any) -> Any:
         """ln p(x), (N,), of points x (N, D)."""
         joint = self.log_joint(x)
-        largest = np.max(joint, axis=1)  # taken out, so that far from all means the sum is not 0
+        largest = np.max(
+            joint, axis=1
+        )  # subtracted, so that the sum does not underflow to 0 far from all means
         return largest + np.log(np.sum(np.exp(joint - largest[:, None]), axis=1))
 
     def responsibilities(self, x: Any) -> Any:
-        """p(k | x), (N, K): how likely it is that each component made the points x (N, D)."""
+        """p(k | x), (N, K): the probability that component k generated the point x; x (N, D)."""
         joint = self.log_joint(x)
         parts = np.exp(joint - np.max(joint, axis=1, keepdims=True))
         return parts / np.sum(parts, axis=1, keepdims=True)
@@ -89,7 +91,7 @@ class Mixture:
     # -- diffusion ---------------------------------------------------------------------------------
 
     def diffused(self, alpha: float, sigma: float) -> Mixture:
-        """The mixture of x_t = alpha·x_0 + sigma·ε, where x_0 is of this mixture; ε ~ N(0, 1)."""
+        """The distribution of x_t = alpha·x_0 + sigma·ε, with x_0 from this mixture and ε ~ N(0, 1)."""
         return Mixture(self.weights, alpha * self.means, np.hypot(alpha * self.stds, sigma))
 
     def eps(self, x: Any, alpha: float, sigma: float) -> Any:
@@ -130,8 +132,9 @@ class Mixture:
 # -- presets: mean 0, and variance 1 on average over the two directions ----------------------------
 
 
-def normalized(means: Floats, std: float) -> Mixture:
-    """Equal Gaussians of this std at `means` (K, D), moved and scaled to mean 0 and variance 1."""
+def standardize(means: Floats, std: float) -> Mixture:
+    """Equally weighted Gaussians with this std at `means` (K, D), shifted and scaled to mean 0 and variance
+    1."""
     if not 0 < std < 1:
         raise ValueError(f"std must be between 0 and 1, the std of the whole mixture, got {std}")
     means = means - means.mean(axis=0)
@@ -140,26 +143,26 @@ def normalized(means: Floats, std: float) -> Mixture:
 
 
 def ring(n: int = 8, std: float = 0.1) -> Mixture:
-    """n Gaussians evenly on a circle, the first one to the right."""
+    """n Gaussians evenly spaced on a circle, the first one on the right."""
     if n < 2:
         raise ValueError(f"a ring has at least 2 components, got {n}")
     angles = 2 * np.pi * np.arange(n) / n
-    return normalized(np.stack([np.cos(angles), np.sin(angles)], axis=1), std)
+    return standardize(np.stack([np.cos(angles), np.sin(angles)], axis=1), std)
 
 
 def lattice(side: int = 5, std: float = 0.1) -> Mixture:
-    """side × side Gaussians on a square lattice, row by row from below."""
+    """side × side Gaussians on a square lattice, row by row from the bottom."""
     if side < 2:
         raise ValueError(f"a lattice has at least 2 × 2 components, got {side} × {side}")
     y, x = np.divmod(np.arange(side * side), side)
-    return normalized(np.stack([x, y], axis=1).astype(np.float64), std)
+    return standardize(np.stack([x, y], axis=1).astype(np.float64), std)
 
 
 def moons(n: int = 12, std: float = 0.1) -> Mixture:
-    """Two interlocking half circles of n Gaussians each, so close that they run together: the first n
-    components are the upper one, the others the lower one."""
+    """Two interlocking half circles of n overlapping Gaussians each: the first n components form the
+    upper half circle, the others the lower one."""
     if n < 2:
         raise ValueError(f"a moon has at least 2 components, got {n}")
     angles = np.pi * np.arange(n) / (n - 1)
     upper = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return normalized(np.concatenate([upper, [1.0, 0.5] - upper]), std)
+    return standardize(np.concatenate([upper, [1.0, 0.5] - upper]), std)

@@ -1,4 +1,4 @@
-"""Files that somebody has published and that never change: found in a folder, or downloaded once."""
+"""Published files with a known checksum: read from a folder, or downloaded once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LIMIT = 300_000_000  # bytes of a published file: the largest has 170 million
 
 
 class DataError(Exception):
-    """Data is missing, damaged or out of reach; the message says what to do."""
+    """Data is missing, damaged or cannot be downloaded; the message says how to get it."""
 
 
 def read_data(path: Path, limit: int) -> bytes:
-    """The content of a plain file of at most `limit` bytes; DataError when there is none, or a longer one."""
+    """The content of a regular file of at most `limit` bytes; DataError if it is missing or longer."""
     try:
         return read_small(path, limit)
     except CheckpointError as error:
@@ -29,7 +29,7 @@ def read_data(path: Path, limit: int) -> bytes:
 
 
 def folders() -> Iterator[Path]:
-    """Where published files may be; what is downloaded goes into the last. DataError when there is none."""
+    """The folders to search for files; downloads go into the last one. DataError if there is none."""
     if chosen := os.environ.get("TINYGEN_DATA"):
         yield Path(chosen)
     try:
@@ -40,25 +40,25 @@ def folders() -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Published:
-    """Where a file is, and how to know that it is the one."""
+    """A published file: its address, its names and its checksum."""
 
     url: str
     sha256: str
-    files: tuple[str, ...]  # what it may be called in a folder, the usual name first
-    advice: str  # what else to do, where it is missing
-    own: str  # what to do with a file of one's own that is called so
+    files: tuple[str, ...]  # its possible names in a folder, the usual name first
+    advice: str  # another way to get it, for the error if it is missing
+    own: str  # advice for a user's own file of the same name
 
     def read(self) -> bytes:
-        """Its content: from the folder that TINYGEN_DATA names, from ~/.cache/tinygen, or from the network
-        and into that, in this order. DataError when its SHA-256 is another, or the download fails."""
+        """The file's content: from the folder TINYGEN_DATA, from ~/.cache/tinygen, or else downloaded into
+        the latter. Raises DataError if its SHA-256 is wrong, or if the download fails."""
         for folder in folders():
             for file in self.files:
                 if (folder / file).is_file():
-                    return self.verified(read_data(folder / file, LIMIT), str(folder / file))
+                    return self.verify(read_data(folder / file, LIMIT), str(folder / file))
         path = folder / self.files[0]
         try:
             with urllib.request.urlopen(self.url, timeout=TIMEOUT) as response:
-                content = self.verified(response.read(LIMIT), self.url)
+                content = self.verify(response.read(LIMIT), self.url)
             make_folder(path.parent)
             replace_file(path, [content])
         except (OSError, HTTPException) as error:
@@ -69,7 +69,7 @@ class Published:
             ) from error
         return content
 
-    def verified(self, content: bytes, where: str) -> bytes:
+    def verify(self, content: bytes, where: str) -> bytes:
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             raise DataError(

@@ -5,7 +5,7 @@ photographs of 32 × 32 in ten classes. Its binary version is read here: the one
 open a pickle is to run whatever is in it.
 
 Pictures stay bytes, (N, C, H, W) from 0 to 255, as all of them as float32 would fill half a gigabyte:
-`scaled` makes a batch ready for a model.
+`scale_pixels` converts a batch for a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tinygen.data.published import DataError, Published, read_data
 
 Bytes = NDArray[np.uint8]
 LIMIT = 1_000_000_000
-"""Bytes of a file, packed or not: MNIST has 47 million, CIFAR-10 31 million a file."""
+"""The most bytes of a file, uncompressed: MNIST has 47 million, CIFAR-10 31 million per file."""
 PIECE = 1 << 20
 
 
@@ -36,8 +36,8 @@ class Labelled(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def scaled(pictures: Bytes) -> NDArray[np.float32]:
-    """Bytes as numbers in [-1, 1]: 0 is -1, 255 is 1."""
+def scale_pixels(pictures: Bytes) -> NDArray[np.float32]:
+    """Bytes (any shape) scaled to [-1, 1]: 0 becomes -1, 255 becomes 1."""
     return pictures.astype(np.float32) / np.float32(127.5) - 1
 
 
@@ -70,7 +70,7 @@ def idx_pair(part: str, folder: str | Path | None) -> Labelled:
     files = [f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"]
     images, labels = (
         read_idx(
-            published(file, MNIST_URL, MNIST_SHA256[file])
+            download_or_read(file, MNIST_URL, MNIST_SHA256[file])
             if folder is None
             else content_of(Path(folder), file, file.removesuffix(".gz")),
             file,
@@ -86,13 +86,13 @@ def idx_pair(part: str, folder: str | Path | None) -> Labelled:
 
 
 def read_idx(content: bytes, where: str) -> Bytes:
-    """The array in an IDX file of unsigned bytes, packed by gzip or not. `where` is what errors call it.
+    """The array in an IDX file of unsigned bytes, compressed with gzip or not. `where` is its name in errors.
 
     Such a file begins with 0, 0, 8 (for bytes) and the number of axes, a byte each; then come the axes' sizes
     as big-endian 32-bit numbers, and the entries, the last axis running fastest."""
     if content[:2] == b"\x1f\x8b":
         try:
-            content = unzipped(content)
+            content = gunzip(content)
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(f"{where} is damaged, it cannot be unpacked ({error}): get it again") from error
     if len(content) > LIMIT:
@@ -114,8 +114,9 @@ def read_idx(content: bytes, where: str) -> Bytes:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def unzipped(content: bytes) -> bytes:
-    """What gzip has packed, no further than a piece beyond LIMIT: a megabyte can hold a gigabyte of zeros."""
+def gunzip(content: bytes) -> bytes:
+    """Decompress gzip data; stop soon after LIMIT bytes, since a megabyte can expand to a gigabyte of
+    zeros."""
     pieces: list[bytes] = []
     with gzip.open(io.BytesIO(content)) as packed:
         while len(pieces) <= LIMIT // PIECE and (piece := packed.read(PIECE)):
@@ -156,15 +157,15 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     if folder is not None:
         files = {file: content_of(Path(folder), file) for file in (*CIFAR10_TRAIN, *CIFAR10_TEST)}
     else:
-        files = unpacked(published(CIFAR10_FILE, CIFAR10_URL, CIFAR10_SHA256))
+        files = untar(download_or_read(CIFAR10_FILE, CIFAR10_URL, CIFAR10_SHA256))
     train, test = ([read_cifar10(files[f], f) for f in part] for part in (CIFAR10_TRAIN, CIFAR10_TEST))
     pictures, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
     return Labelled(pictures, labels), test[0]
 
 
 def read_cifar10(content: bytes, where: str) -> Labelled:
-    """What is in one of the `.bin` files: for each picture its class, then 1024 bytes each of its red, green
-    and blue, row by row. `where` is what errors call it."""
+    """The pictures in a `.bin` file: for each picture its class, then 1024 bytes each of red, green and blue,
+    row by row. `where` is the file's name in errors."""
     length = 1 + 3 * 32 * 32
     if not content or len(content) % length:
         raise DataError(
@@ -177,8 +178,9 @@ def read_cifar10(content: bytes, where: str) -> Labelled:
     return Labelled(records[:, 1:].reshape(-1, 3, 32, 32), labels)
 
 
-def unpacked(archive: bytes) -> dict[str, bytes]:
-    """The files in a tar archive by their last names. Nothing is written to disk."""
+def untar(archive: bytes) -> dict[str, bytes]:
+    """The contents of the files in a tar archive, by file name without folders. Nothing is written to
+    disk."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         files = {Path(member.name).name: tar.extractfile(member) for member in tar if member.isfile()}
         return {name: file.read() for name, file in files.items() if file is not None}
@@ -195,6 +197,6 @@ def content_of(folder: Path, *names: str) -> bytes:
     raise DataError(f"there is no {' or '.join(names)} in {str(folder)!r}")
 
 
-def published(file: str, url: str, sha256: str) -> bytes:
+def download_or_read(file: str, url: str, sha256: str) -> bytes:
     """The content of a file in the folder `url`."""
     return Published(url + file, sha256, (file,), "", "say in which `folder` it is").read()

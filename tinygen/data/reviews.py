@@ -1,11 +1,11 @@
-"""Small reviews of films, from a grammar whose entropy is known, and a program that says whether they praise.
+"""Short film reviews from a grammar with known entropy, and a function that computes their sentiment.
 
     the film was really moving and not boring . i loved it . <end>
 
-The grammar is a hidden Markov chain: a state says a word and goes on to the next state. What is hidden is
-whether the writer praises or blames, which only shifts how probable words are; so no prefix of a review gives
-it away for sure. The forward algorithm (Rabiner 1989, *A tutorial on hidden Markov models*) sums over what is
-hidden, and gives the exact probability of every word: no model of these texts has a lower loss than that.
+The grammar is a hidden Markov model: each state emits a word and moves to the next state. The writer's mood
+(praise or blame) is hidden. It only changes the probabilities of words, so that no prefix of a review reveals
+it with certainty. The forward algorithm (Rabiner 1989, *A tutorial on hidden Markov models*) sums over the
+hidden states and gives the exact probability of every word: no model of these texts can have a lower loss.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ OPINIONS = ("loved", "hated", "watched")
 OTHERS = ("the", "not", "and", "but", "i", "it", ".", END)
 WORDS = (*NOUNS, *VERBS, *DEGREES, *GOOD, *BAD, *NEUTRAL, *OPINIONS, *OTHERS)
 NUMBER = {word: i for i, word in enumerate(WORDS)}
-PROMPT = 3  # "the film was": what a writer is asked to go on from
+PROMPT = 3  # "the film was": the prompt that a model continues
 
 
 class Way(NamedTuple):
-    """Out of a state: with this probability, say the word and be in the state `to`."""
+    """A transition out of a state: with this probability, emit the word and move to the state `to`."""
 
     probability: float
     word: str
@@ -39,19 +39,19 @@ class Way(NamedTuple):
 
 
 def same(words: tuple[str, ...], probability: float, to: str) -> list[Way]:
-    """Equally probable words that lead to one state."""
+    """Transitions to one state, with equally probable words."""
     return [Way(probability / len(words), word, to) for word in words]
 
 
 def adjectives(praise: bool, probability: float, to: str) -> list[Way]:
-    """Mostly those that fit, some that say nothing, and a few of the others."""
+    """Transitions with adjectives: mostly of the right sentiment, some neutral, a few of the opposite one."""
     fit, others = (GOOD, BAD) if praise else (BAD, GOOD)
     ways = same(fit, 0.75, to) + same(NEUTRAL, 0.15, to) + same(others, 0.1, to)
     return [Way(probability * way.probability, way.word, way.to) for way in ways]
 
 
 def grammar() -> dict[str, list[Way]]:
-    """The ways out of every state; a state's name ends with the writer's mood, + or -."""
+    """The transitions out of every state; a state's name ends with the writer's mood, + or -."""
     states = {"start": [Way(0.5, "the", "noun+"), Way(0.5, "the", "noun-")]}
     for mood, other in ("+-", "-+"):
         praise = mood == "+"
@@ -86,7 +86,8 @@ def grammar() -> dict[str, list[Way]]:
 
 
 class Reviews:
-    """The grammar, ready to write, to score and to judge. Reviews are tokens, numbers into `WORDS`."""
+    """The grammar: it samples reviews and computes their probabilities. A review is an array of indices into
+    `WORDS`."""
 
     def __init__(self) -> None:
         ways = grammar()
@@ -103,7 +104,7 @@ class Reviews:
                 self.word[states[name], i], self.to[states[name], i] = NUMBER[word], states[to]
 
     def write(self, n: int, length: int, rng: np.random.Generator) -> Ids:
-        """n reviews, cut off at `length` words, or filled with END: (n, length)."""
+        """Sample n reviews, cut off at `length` words or padded with END: (n, length)."""
         cdf = np.cumsum(self.ways, axis=1)
         cdf /= cdf[:, -1:]
         state = np.full(n, self.start)
@@ -114,10 +115,10 @@ class Reviews:
         return tokens
 
     def log_probs(self, tokens: Any) -> Floats:
-        """ln p of each word given those before it: tokens (B, T) -> (B, T), -inf for what no review goes on
-        with, and after it. 0 for the padding after END."""
+        """ln p of each word given the words before it: tokens (B, T) -> (B, T). It is -inf from the first
+        word that no review can continue with, and 0 for the padding after END."""
         tokens = np.asarray(tokens)
-        belief = np.zeros((len(tokens), len(self.chain)))  # of the state, with the probability of all so far
+        belief = np.zeros((len(tokens), len(self.chain)))  # p(state, the words so far)
         belief[:, self.start] = 1
         result = np.empty(tokens.shape)
         with np.errstate(divide="ignore"):
@@ -130,8 +131,9 @@ class Reviews:
 
 
 def sentiment(tokens: Any) -> Ids:
-    """What praises less what blames, in each review (B, T) -> (B,), up to END: adjectives, which "not" turns
-    round, and "loved" or "hated". Any words in any order have a sentiment."""
+    """The number of praising minus blaming words in each review up to END: tokens (B, T) -> (B,). Adjectives
+    count (with the opposite sign after "not"), and "loved" and "hated". It is defined for any sequence of
+    words."""
     tokens = np.asarray(tokens)
     value = np.zeros(len(WORDS), np.int64)
     value[[NUMBER[word] for word in (*GOOD, "loved")]] = 1
@@ -144,6 +146,6 @@ def sentiment(tokens: Any) -> Ids:
 
 
 def text(tokens: Any) -> str:
-    """One review (T,) as words, up to END; without it, it was cut off, and that is shown."""
+    """One review (T,) as a string, up to END; a review without END ends with a mark that it was cut off."""
     words = [WORDS[token] for token in tokens]
     return " ".join(words[: words.index(END)] if END in words else [*words, "..."])

@@ -1,8 +1,9 @@
-"""Captioned shapes: small pictures of one coloured shape, each with a sentence that says all about it.
+"""Captioned shapes: small pictures of one colored shape, each with a sentence that describes it completely.
 
 A `Scene` is four words: shape, colour, size and position, 432 scenes in all. `draw` makes pictures of scenes,
-no two alike, and `caption` their sentences; `shapes_parser.read` finds the words in any picture. So a model
-that makes pictures from text is judged exactly, and by no second model: did it draw what was said?
+each a little different, and `caption` their sentences; `shapes_parser.read` finds the words in any picture.
+So a text-to-image model can be evaluated exactly, without a second model: does the picture match its
+caption?
 
 Four pairs of shape and colour are held out: each of their words occurs in training, but never both together.
 A model that draws them right has learned to compose.
@@ -42,15 +43,15 @@ POSITIONS = {
     for column, x in (("left", 0.25), ("", 0.50), ("right", 0.75))
 }
 
-# How far a picture may be from those values, uniformly and independently.
+# Random deviations from these values, uniform and independent.
 COLOUR_JITTER = 0.05  # in each channel, of the shape and of the background
 SIZE_JITTER = 0.01
 POSITION_JITTER = 0.03  # in x and in y
 
 
 class Band(NamedTuple):
-    """A part of a shape, of those who live in [-1, 1]² with v downwards: its points with top <= v <= bottom
-    and |u| <= width(v). All shapes here are symmetric, left to right, and made of such parts."""
+    """A part of a shape in the square [-1, 1]², v downwards: the points with top <= v <= bottom and
+    |u| <= width(v). All shapes are symmetric, left to right, and consist of such bands."""
 
     top: float
     bottom: float
@@ -78,7 +79,7 @@ HELD_OUT = frozenset({("circle", "purple"), ("square", "yellow"), ("triangle", "
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows, in words: keys of `SHAPES`, `COLOURS`, `SIZES` and `POSITIONS`."""
+    """The content of a picture as words: keys of `SHAPES`, `COLOURS`, `SIZES` and `POSITIONS`."""
 
     shape: str
     colour: str
@@ -109,7 +110,7 @@ def caption(scene: Scene) -> str:
 
 
 def parse_caption(text: str) -> Scene:
-    """The scene whose caption this is; a ValueError if there is none."""
+    """The scene with this caption; a ValueError if there is none."""
     match text.split():
         case ["a", size, colour, shape, "at", "the", *position]:
             return Scene(shape, colour, size, " ".join(position))
@@ -121,7 +122,7 @@ NODES, WEIGHTS = (np.polynomial.legendre.leggauss(4) + np.array([[1.0], [0.0]]))
 
 
 def coverage(shape: str, place: Floats, side: int) -> Floats:
-    """How much of each pixel the shape covers, 0 to 1: (N, side, side) for N places (N, 3) of x, y and r.
+    """The fraction of each pixel that the shape covers: (N, side, side) for N places (N, 3) of x, y and r.
 
     The coverage of a pixel is an integral over its height of how far the pixel and the shape overlap there.
     The overlap of two intervals is exact; the integral is a Gauss-Legendre sum over the part of the row that
@@ -178,12 +179,14 @@ def batch(n: int, side: int, rng: np.random.Generator, split: str = "train") -> 
 
     The splits are "train", 360 scenes, and "held_out", 72.
     """
-    scenes = chosen(SPLITS, split, n, rng)
+    scenes = draw_from_split(SPLITS, split, n, rng)
     return draw(scenes, side, rng), scenes
 
 
-def chosen(splits: Mapping[str, Sequence[T]], split: str, n: int, rng: np.random.Generator) -> list[T]:
-    """n of a split, uniformly and with replacement; a ValueError if there is no such split, or n < 0."""
+def draw_from_split(
+    splits: Mapping[str, Sequence[T]], split: str, n: int, rng: np.random.Generator
+) -> list[T]:
+    """n items of a split, drawn uniformly with replacement; a ValueError if the split is unknown or n < 0."""
     if split not in splits:
         raise ValueError(f"no split is called {split!r}: there are {', '.join(splits)}")
     if n < 0:

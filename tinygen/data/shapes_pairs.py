@@ -1,12 +1,12 @@
 """Captioned pairs of shapes, "a red circle left of a blue square".
 
-Here a caption binds: which shape has which colour, and which of them is on which side. A `Pair` is drawn with
-both shapes whole and apart, of sizes and at places that the words leave open. `tinygen.judges.pairs_parser`
-reads the pictures. Lengths, colours and held-out objects are as in `tinygen.data.shapes`: training never
-shows the four held-out objects.
+These captions test attribute binding: which shape has which color, and which one is on which side. `draw`
+shows both shapes of a `Pair` complete and separate; their sizes and exact places are random.
+`tinygen.judges.pairs_parser` reads the pictures. Lengths, colors and held-out objects are as in
+`tinygen.data.shapes`: training never shows the four held-out objects.
 
-Every picture can be said in two ways, "a red circle left of a blue square" being "a blue square right of a
-red circle": two captions mean the same if their `meaning` is equal.
+Every picture has two captions: "a red circle left of a blue square" is also "a blue square right of a red
+circle". Two captions mean the same if their `meaning` is equal.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tinygen.data.shapes import (
     HELD_OUT,
     SHAPES,
     SIDES,
-    chosen,
     coverage_of_each,
+    draw_from_split,
 )
 from tinygen.types import Floats, Pictures
 
@@ -41,7 +41,7 @@ SMALLEST, LARGEST = 0.12, 0.16  # r
 
 
 class Thing(NamedTuple):
-    """One of the two: keys of `SHAPES` and `COLOURS`."""
+    """One of the two objects: keys of `SHAPES` and `COLOURS`."""
 
     shape: str
     colour: str
@@ -49,7 +49,7 @@ class Thing(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """What a picture shows, in words: the relation is a key of `RELATIONS`."""
+    """The content of a picture as words; the relation is a key of `RELATIONS`."""
 
     first: Thing
     relation: str
@@ -79,7 +79,7 @@ def caption(pair: Pair) -> str:
 
 
 def parse_caption(text: str) -> Pair:
-    """The pair whose caption this is; a ValueError if there is none."""
+    """The pair with this caption; a ValueError if there is none."""
     match text.split():
         case ["a", colour, shape, *relation, "a", its, other]:
             return Pair(Thing(shape, colour), " ".join(relation), Thing(other, its))
@@ -87,7 +87,7 @@ def parse_caption(text: str) -> Pair:
 
 
 def meaning(pair: Pair) -> Pair:
-    """The same picture said with "left of" or "above"."""
+    """The equivalent pair whose relation is "left of" or "above"."""
     if pair.relation in ("left of", "above"):
         return pair
     return Pair(pair.second, OPPOSITE[pair.relation], pair.first)
@@ -96,8 +96,8 @@ def meaning(pair: Pair) -> Pair:
 # -- drawing ---------------------------------------------------------------------------------------
 
 
-def centres(relations: Sequence[str]) -> tuple[Floats, Floats]:
-    """The two middle places (N, 2, 2) of the centres x, y, and how far they may be from there, (N, 1, 2)."""
+def centers(relations: Sequence[str]) -> tuple[Floats, Floats]:
+    """The mean centers x, y of the two shapes, (N, 2, 2), and their largest deviation, (N, 1, 2)."""
     towards = np.array([RELATIONS[relation] for relation in relations], float).reshape(-1, 1, 2)
     return 0.5 + APART * towards * [[-1], [1]], np.where(towards == 0, ACROSS, ALONG)
 
@@ -109,7 +109,7 @@ def draw(pairs: Sequence[Pair], side: int, rng: np.random.Generator) -> Pictures
     n = len(pairs)
     things = [(pair.first, pair.second) for pair in pairs]
     names = [[both[k].shape for both in things] for k in (0, 1)]
-    middle, jitter = centres([pair.relation for pair in pairs])
+    middle, jitter = centers([pair.relation for pair in pairs])
     centre = middle + jitter * rng.uniform(-1, 1, (n, 2, 2))
     r = rng.uniform(SMALLEST, LARGEST, (n, 2, 1))
     ink = np.reshape([[COLOURS[thing.colour] for thing in both] for both in things], (n, 2, 3))
@@ -120,12 +120,13 @@ def draw(pairs: Sequence[Pair], side: int, rng: np.random.Generator) -> Pictures
 
 
 def coverages(names: Any, places: Floats, side: int) -> Floats:
-    """How much of each pixel either shape covers, (N, 2, side, side); names (2, N), places (2, N, 3)."""
+    """The fraction of each pixel that each shape covers, (N, 2, side, side); names (2, N), places (2, N,
+    3)."""
     return np.stack([coverage_of_each(names[k], places[k], side) for k in (0, 1)], axis=1)
 
 
 def paint(covered: Floats, ink: Floats, paper: Floats) -> Floats:
-    """Pictures (N, 3, H, W) in [-1, 1] of two shapes that are apart: coverages (N, 2, H, W), colours in
+    """Pictures (N, 3, H, W) in [-1, 1] of two shapes that do not overlap: coverages (N, 2, H, W), colours in
     [0, 1] of the shapes (N, 2, 3) and the paper (N, 3)."""
     shown: Floats = np.einsum("nkc,nkhw->nchw", ink - paper[:, None], covered) + paper[..., None, None]
     return 2 * shown - 1
@@ -136,5 +137,5 @@ def batch(n: int, side: int, rng: np.random.Generator, split: str = "train") -> 
 
     The splits are "train", 1600 pairs, and "held_out", 704: those with a held-out object, or two.
     """
-    pairs = chosen(SPLITS, split, n, rng)
+    pairs = draw_from_split(SPLITS, split, n, rng)
     return draw(pairs, side, rng), pairs

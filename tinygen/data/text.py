@@ -1,9 +1,9 @@
-"""Texts to learn from, and the cutting of a text into training batches.
+"""Texts for training, and training batches from a text.
 
-One text is always there: the help pages on the Python language that every CPython carries in
-`pydoc_data.topics`, about 450,000 characters of real English. Two more are the usual ones of
+One text is always available: the help pages of the Python language that every CPython contains in
+`pydoc_data.topics`, about 450,000 characters of real English. Two others are the usual texts for
 character models: tiny Shakespeare (char-rnn, Karpathy 2015) and 32,033 first names (makemore,
-Karpathy 2022). They are looked for in folders first and downloaded last.
+Karpathy 2022). `load_text` looks for them in folders first, and downloads them last.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SOURCES = {
 
 
 def load_text(name_or_path: str | Path) -> str:
-    """A text by name, or the content of a UTF-8 file, its line ends as they are.
+    """A text by name, or the content of a UTF-8 file with unchanged line ends.
 
     "topics" is the text in `pydoc_data.topics`: its sections sorted by name, joined by newlines. It
     differs a little from one Python to the next, so compare results only within one.
@@ -78,7 +78,7 @@ def load_text(name_or_path: str | Path) -> str:
 
 
 def train_val_split(ids: Ids, fraction: float = 0.9) -> tuple[Ids, Ids]:
-    """The first `fraction` of `ids` (N,) to train on, the rest to validate, without shuffling.
+    """The first `fraction` of `ids` (N,) for training, the rest for validation, without shuffling.
 
     Neighbouring characters tell each other, so only one cut keeps the two texts apart. ValueError
     when `fraction` is not between 0 and 1 or either part would be empty.
@@ -92,7 +92,7 @@ def train_val_split(ids: Ids, fraction: float = 0.9) -> tuple[Ids, Ids]:
 
 
 def random_batch(ids: Ids, block_size: int, batch_size: int, rng: np.random.Generator) -> tuple[Ids, Ids]:
-    """Pieces x (B, T) of `ids` (N,), and y (B, T), where y[b, t] is the token after x[b, t].
+    """Random pieces x (B, T) of `ids` (N,), and their targets y (B, T): y[b, t] is the token after x[b, t].
 
     B is `batch_size`, T `block_size`. The start of each piece is drawn uniformly and with
     replacement, as in nanoGPT's `get_batch`. ValueError when N is below T + 1.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen.data.shapes import BACKGROUND, COLOUR_JITTER, COLOURS
-from tinygen.data.shapes_pairs import LARGEST, SMALLEST, Pair, Thing, centres, coverages, meaning, paint
+from tinygen.data.shapes_pairs import LARGEST, SMALLEST, Pair, Thing, centers, coverages, meaning, paint
 from tinygen.judges import shapes_parser
 from tinygen.judges.shapes_parser import (
     best_shape,
@@ -86,7 +86,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     pairs = [Pair(*words) for words in zip(first, relations, second, strict=True)]
 
     # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
-    middle, jitter = centres(relations)
+    middle, jitter = centers(relations)
     center = clip_near(place[..., :2], middle.swapaxes(0, 1), jitter.swapaxes(0, 1))
     r = np.clip(place[..., 2:], SMALLEST, LARGEST)
     ink = clip_near(ink, np.array(list(COLOURS.values()))[colour], COLOUR_JITTER)

@@ -1,4 +1,4 @@
-"""Text: tokenizers, the n-gram baseline, and the way from logits to tokens and scores."""
+"""Text: tokenizers, the n-gram baseline, and decoding (from logits to tokens and scores)."""
 
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import (

@@ -1,4 +1,4 @@
-"""Byte-pair encoding, the tokenizer of GPT-2: start from bytes, merge what often stands together.
+"""Byte-pair encoding, the tokenizer of GPT-2: start from bytes and merge frequent pairs of neighbors.
 
 Radford et al. 2019, section 2.2: over bytes, so that no text is unknown. How the merges are learned stands
 in `merges.py`.
@@ -32,7 +32,7 @@ from tinygen.types import Ids
 
 
 def require_utf8(text: str) -> None:
-    """ValueError, saying where, when `text` holds a lone surrogate."""
+    """Raise ValueError, with the position, if `text` contains a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -54,15 +54,15 @@ def require_names(special: Collection[str]) -> None:
 
 VERSION = "#version: 0.2"
 LIMIT = 30_000_000
-"""Bytes of a file that is read: GPT-2's vocab.json has 1,042,301, for 50,257 tokens."""
+"""The most bytes of a vocabulary file: GPT-2's vocab.json has 1,042,301, for 50,257 tokens."""
 
 OPTIONS = {
     "tokenizer_class": ("GPT2Tokenizer", "GPT2TokenizerFast"),
     "add_prefix_space": (False,),
     "add_bos_token": (False,),
 }
-"""In `transformers`'s tokenizer_config.json, what GPT-2's tokenizer has. Others keep such files too (CLIP's,
-Qwen's, RoBERTa's), and cut or mark the same text in another way."""
+"""The options of GPT-2's tokenizer in the tokenizer_config.json of `transformers`. Other tokenizers (CLIP,
+Qwen, RoBERTa) have files of the same names, but split or mark text differently."""
 
 # GPT-2 writes each byte as one visible character, so that its files are text: a printable byte as
 # the Latin-1 character of the same number, the other 68 as U+0100 and the following.
@@ -88,7 +88,8 @@ def unspell(name: str) -> bytes:
 
 
 def require_gpt2(path: Path) -> None:
-    """CheckpointError for the first option of a tokenizer_config.json that GPT-2's tokenizer has not."""
+    """Raise CheckpointError for the first option in tokenizer_config.json that differs from GPT-2's
+    tokenizer."""
     found = read_json(path, LIMIT)
     for name, values in OPTIONS.items():
         if found.get(name, values[0]) not in values:
@@ -166,12 +167,12 @@ class BPE:
                 f"it has {sorted(self.special)}"
             )
         require_utf8(text)
-        # The parts at odd places are the special tokens; the longest wins where two could begin.
+        # The parts at odd indices are special tokens; if two could begin at one place, the longest wins.
         longest_first = sorted(allowed, key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first))
         parts = re.split(f"({pattern})", text) if allowed else [text]
         ids: list[int] = []
-        known: dict[str, list[int]] = {}  # most words of a text come more than once
+        known: dict[str, list[int]] = {}  # most words occur more than once in a text
         for i, part in enumerate(parts):
             if i % 2:
                 ids.append(self.special[part])
@@ -183,7 +184,7 @@ class BPE:
         return np.array(ids, np.int64)
 
     def _encode_word(self, word: str) -> list[int]:
-        """Merge as training did: of the pairs present, always the one that was learned first.
+        """Merge like training: among the pairs present, always merge the one that was learned first.
 
         Quadratic in the length of a word; words are short, save for a long run without spaces.
         """
@@ -196,7 +197,7 @@ class BPE:
         return ids
 
     def decode(self, ids: Tokens) -> str:
-        """The text of `ids` (T,); bytes that are not UTF-8, as of a cut character, become U+FFFD.
+        """The text of `ids` (T,); bytes that are not valid UTF-8, such as half a character, become U+FFFD.
 
         ValueError names the first id outside the vocabulary.
         """
@@ -204,7 +205,7 @@ class BPE:
         return b"".join(self.tokens[i] for i in ids).decode(errors="replace")
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text of ids as they come, piece by piece; joined it is that of `decode`.
+        """Decode a stream of ids piece by piece; the pieces, joined, equal the result of `decode`.
 
         The first bytes of a character that a token cuts are held back until the rest has come.
         """
@@ -219,9 +220,9 @@ class BPE:
     # -- GPT-2's files -----------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write GPT-2's two files, `vocab.json` and `merges.txt`, into `folder`, making it.
+        """Write GPT-2's two files, `vocab.json` and `merges.txt`, into `folder`, which is created.
 
-        ValueError when two tokens have one name there, CheckpointError when the disk refuses."""
+        Raises ValueError if two tokens get the same name there, CheckpointError if the disk fails."""
         contents = self.files()
         with disk_errors(folder):
             make_folder(Path(folder))
@@ -229,7 +230,8 @@ class BPE:
                 replace_file(Path(folder) / name, [content])
 
     def files(self) -> dict[str, bytes]:
-        """The contents of GPT-2's two files, by their names. ValueError when two tokens have one name."""
+        """The contents of GPT-2's two files, by file name. Raises ValueError if two tokens get the same
+        name."""
         names = {i: spell(token) for i, token in enumerate(self.tokens)}
         names |= {i: name for name, i in self.special.items()}
         vocab = {name: i for i, name in names.items()}

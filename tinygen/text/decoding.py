@@ -25,7 +25,7 @@ Logits = NDArray[np.floating[Any]]
 
 def greedy(logits: Logits) -> Ids:
     """The most probable token, the smallest id among equals: (..., V) -> (...)."""
-    tokens: Ids = np.argmax(checked_logits(logits), axis=-1)
+    tokens: Ids = np.argmax(check_logits(logits), axis=-1)
     return tokens
 
 
@@ -67,10 +67,10 @@ def filtered_probs(
         raise ValueError(f"top_k must be at least 1, got {top_k}; None keeps every token")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
-    logits = checked_logits(logits)
-    # The maximum goes first: dividing by a small temperature then underflows, never overflows.
+    logits = check_logits(logits)
+    # Subtract the maximum first: dividing by a small temperature can then underflow, but not overflow.
     with np.errstate(over="ignore"):
-        probs = normalised(np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature))
+        probs = normalize(np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature))
     if top_k is not None:
         probs = keep_top_k(probs, top_k)
     if top_p is not None and top_p < 1:  # a rounded sum may be 1 before the last token
@@ -86,7 +86,7 @@ def keep_top_k(probs: Floats, k: int) -> Floats:
     """
     k = min(k, probs.shape[-1])
     kth = np.partition(probs, -k, axis=-1)[..., -k, None]  # (..., 1)
-    return normalised(np.where(probs >= kth, probs, 0))
+    return normalize(np.where(probs >= kth, probs, 0))
 
 
 def keep_top_p(probs: Floats, p: float) -> Floats:
@@ -101,7 +101,7 @@ def keep_top_p(probs: Floats, p: float) -> Floats:
     before[..., 0] = 0
     kept = np.empty(probs.shape, bool)
     np.put_along_axis(kept, order, before < p, axis=-1)
-    return normalised(np.where(kept, probs, 0))
+    return normalize(np.where(kept, probs, 0))
 
 
 def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Floats:
@@ -111,7 +111,7 @@ def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Float
     logits belong to the tokens one place further. ValueError when the shapes do not fit or a token
     is outside 0 .. V - 1.
     """
-    logits = checked_logits(logits)
+    logits = check_logits(logits)
     tokens = np.asarray(tokens)
     if logits.ndim < 2 or tokens.shape != logits.shape[:-1]:
         raise ValueError(
@@ -143,13 +143,13 @@ def perplexity(nll_mean: float) -> float:
     return math.exp(nll_mean)
 
 
-def normalised(weights: Floats) -> Floats:
+def normalize(weights: Floats) -> Floats:
     probs: Floats = weights / weights.sum(axis=-1, keepdims=True)
     return probs
 
 
-def checked_logits(logits: Logits) -> Floats:
-    """`logits` in float64, after a check that each row is a distribution."""
+def check_logits(logits: Logits) -> Floats:
+    """`logits` in float64. Raises ValueError unless each row defines a distribution."""
     checked = np.asarray(logits, np.float64)
     if checked.ndim == 0 or checked.shape[-1] == 0:
         raise ValueError(f"logits must be (..., V) with V at least 1, got shape {checked.shape}")

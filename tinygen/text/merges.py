@@ -1,4 +1,4 @@
-"""The algorithm of byte-pair encoding: which neighbours become one token.
+"""The training algorithm of byte-pair encoding: which pairs of neighbors become one token.
 
 Gage 1994 (for compression); Sennrich, Haddow & Birch 2016, section 3.2 (for words). The example of the
 article *Byte pair encoding* in Wikipedia: "aaabdaaabac" becomes "XdXac", where X = ZY, Z = aa and Y = ab.
@@ -28,7 +28,7 @@ def merge(ids: list[int], pair: Pair, new_id: int) -> list[int]:
 
 
 def learn_merges(words: Counter[bytes], n_merges: int) -> dict[Pair, int]:
-    """The `n_merges` merges that BPE learns from words and how often each occurs, in order.
+    """The first `n_merges` merges that BPE learns from words and their counts, in order.
 
     Each step merges the pair of neighbours that is most frequent just then, in every word; its
     token gets the next id, from 256 on. Of equally frequent pairs the one with the smaller first
@@ -45,7 +45,7 @@ def learn_merges(words: Counter[bytes], n_merges: int) -> dict[Pair, int]:
             counts[pair] += times[i]
             where[pair].add(i)
 
-    # A heap of all counts, also outdated ones: those are recognised, and skipped, on the way out.
+    # A heap of all counts, including outdated ones, which are detected and skipped when popped.
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     merges: dict[Pair, int] = {}

@@ -1,4 +1,4 @@
-"""The n-gram language model with Witten-Bell smoothing: what a neural language model must beat.
+"""The n-gram language model with Witten-Bell smoothing: the baseline that a neural language model must beat.
 
 Shannon 1948, section 3 (text as a Markov chain); the smoothing is method C of Witten & Bell, *The
 zero-frequency problem*, IEEE Trans. Inf. Theory 37(4), 1991, in the interpolated form of Chen &
@@ -25,12 +25,12 @@ import numpy as np
 from tinygen.text.tokenizers import Tokens, checked_ids
 from tinygen.types import Floats, Ids
 
-MISSING = -1  # the row of a context that training never saw; it reads the last row, all zeros
+MISSING = -1  # row index of an unseen context: -1 reads the last row, which is all zeros
 
 
 @dataclass(frozen=True)
 class Level:
-    """All different k-grams of the training text, one floor of a trie kept in sorted arrays.
+    """All distinct k-grams of the training text: one level of a trie, stored in sorted arrays.
 
     A k-gram is its first k-1 tokens, a row of the floor above, and its last token w; `keys` holds
     row * V + w, sorted, so that everything that followed one context lies side by side.
