@@ -1,1 +1,1 @@
-"""How fast tinygen is, beside others doing the same work: `python -m benchmarks --help`."""
+"""Benchmarks: tinygen compared with other libraries that do the same work: `python -m benchmarks --help`."""

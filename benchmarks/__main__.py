@@ -42,7 +42,7 @@ MODES = ("numpy", "off")
 
 
 def listed(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """What reads "torch,jax" into a list of names that are known."""
+    """A parser of a list such as "torch,jax", whose names must be known."""
 
     def names(text: str) -> list[str]:
         found = [name for name in text.split(",") if name]

@@ -1,4 +1,5 @@
-"""A product of two large matrices: what the machine's arithmetic gives, and the measure of the others."""
+"""A product of two large matrices: the machine's practical peak, and the reference for the other
+benchmarks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One token more from a GPT with 124 million weights: batch 1, keys and values cached.
+"""Generate one token with a GPT of 124 million weights: batch 1, KV cache.
 
 The weights are random. The context grows token by token from nothing to 256 positions, then starts anew.
-Each side draws the next token as nanoGPT's script does, of the 200 most probable at temperature 0.8, but what
-it is fed with is a text that is the same for all, so that their logits can be compared.
+Each side samples the next token like nanoGPT's script (top-k 200, temperature 0.8). But all sides get the
+same fixed text as input, so that their logits can be compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def text() -> Iterator[tuple[int, Any]]:
 
 
 def tinygen_step(device: str = "cpu") -> Step:
-    """What `GPT.sample` does for a token, except that the next one is given."""
+    """The work of `GPT.sample` for one token, but the next token is given."""
     from tinygen import nn, no_grad
     from tinygen.text.decoding import sample
 

@@ -1,4 +1,4 @@
-"""What `import tinygen` costs beyond `import numpy`: both in fresh processes, in turn.
+"""The extra time of `import tinygen` over `import numpy`: both in new processes, in turn.
 
 The first process of each side is not counted: it writes the bytecode, into a folder of this run's own.
 """

@@ -1,8 +1,8 @@
-"""What one op costs: a chain of 1,000 of them on tiny arrays, forward and backward.
+"""The overhead of one op: a chain of 1,000 ops on tiny arrays, forward and backward.
 
-At these sizes the arithmetic is next to nothing, and what is measured is the bookkeeping. NumPy without a
-tape, with the gradient written out by hand, is the floor. Both factors want a gradient, except in
-the case "by a constant".
+At these sizes the arithmetic takes almost no time, so that the benchmark measures the overhead of recording.
+NumPy without a tape, with a hand-written gradient, is the lower bound. Both factors require a gradient,
+except in the case "by a constant".
 """
 
 from __future__ import annotations

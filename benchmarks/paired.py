@@ -44,8 +44,8 @@ THREAD_LIMITS = (
     "NPROC",  # of XLA
 )
 REST = 0.05
-"""Seconds before each block: threads that have nothing more to do look for work for a while, OpenBLAS's for
-some 30 ms, and take the time of those that have."""
+"""Seconds of pause before each block: idle threads spin for a while (OpenBLAS's for about 30 ms) and take
+processor time from the next block."""
 GEMM = ("benchmarks.gemm", "numpy", "1024")
 """The workload, side and case that the machine's peak is taken from: 1024 × 1024 matrices of float32."""
 GEMM_FLOPS = 2 * 1024**3
@@ -125,7 +125,8 @@ class Spread:
 
 @dataclass
 class Comparison:
-    """One case: what each side took, and tinygen's in proportion to, and less, each of the others'."""
+    """One case: the time of each side, and the ratio and difference of tinygen's time to each other
+    side's."""
 
     case: str
     times: dict[str, Spread]
@@ -160,7 +161,7 @@ class Report:
     versions: dict[str, str]
     missing: list[str]
     items: str = ""
-    """What `rates` count."""
+    """The unit of `rates`."""
     gemm: Spread | None = None
     """Floating-point operations a second in the large product, over all cases' rounds."""
     shown: str = "ratios"

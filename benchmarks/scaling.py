@@ -29,14 +29,14 @@ AXES = {
 
 
 def sizes() -> dict[str, gpt.Size]:
-    """Every model that is timed."""
+    """The sizes of all models in this benchmark."""
     return {
         f"{axis} {value}": BASE._replace(**{axis: value}) for axis, values in AXES.items() for value in values
     }
 
 
 def build(side: str) -> dict[str, gpt.Step]:
-    """Each model is made when it is first run."""
+    """A step for every size; a model is built at its first step."""
 
     def later(size: gpt.Size) -> gpt.Step:
         made: list[gpt.Step] = []

@@ -51,7 +51,7 @@ def rows(report: Report) -> Rows:
 
 
 def notes(report: Report) -> list[str]:
-    """What belongs below the table."""
+    """The notes below the table."""
     found = [f"{package} is not installed, and was left out" for package in report.missing]
     if report.gemm:
         n, peak = GEMM[2], report.gemm.median / 1e9
@@ -112,7 +112,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Report]]:
 
 
 def report_of(values: dict[str, Any]) -> Report:
-    """The report that `dataclasses.asdict` has made these values of."""
+    """The report whose `dataclasses.asdict` these values are."""
 
     def spreads(found: dict[str, Any]) -> dict[str, Spread]:
         return {name: Spread(**spread) for name, spread in found.items()}
