@@ -1,18 +1,18 @@
 """Kernels that Numba compiles, for float32 arrays on the CPU.
 
-Nothing here is imported before an array comes that is large enough to be worth it (`registry.LazyKernel`).
-`compile.py` says how functions are compiled and where the machine code is kept, `blas.py` calls matrix
-products from inside of parallel loops, `math.py` has exp, tanh and log that the compiler can vectorize. Each
-of the other files has the kernels of one family of ops.
+They are imported when the first array arrives that is large enough (`registry.LazyKernel`). `compile.py`
+compiles functions and caches the machine code, `blas.py` calls matrix products inside parallel loops,
+`math.py` has exp, tanh and log that the compiler can vectorize. Each other file has the kernels of one
+family of ops.
 
-All parallel work runs on one pool of threads, Numba's: with a second one (OpenBLAS has its own) the threads
-of the one wait, spinning, for a core that those of the other hold, and a step takes ten times as long.
+All parallel work runs on one thread pool, Numba's. With a second pool (OpenBLAS has its own), spinning
+threads of one pool would occupy the cores that the other needs, and a step would take ten times as long.
 
-A process that has used them may be forked: OpenMP's threads are not there in the child, where the kernels go
-on with one thread, and to the same bits (`forks.py`).
+A process that has used the kernels may fork: OpenMP's threads do not exist in the child, where the kernels
+run on one thread with bitwise equal results (`forks.py`).
 
-Results do not depend on chance: work is cut into parts by the number of threads alone, and what the parts sum
-up is added in their order.
+Results are deterministic: only the number of threads decides how work is divided into parts, and the sums of
+the parts are added in a fixed order.
 """
 
 import numba

@@ -1,5 +1,5 @@
-"""GELU, softmax and log-softmax. GELU's backward computes its slope from x again, which costs less than to
-write it down and read it."""
+"""GELU, softmax and log-softmax. GELU's backward computes the derivative from x again: this costs less than
+to store it in forward and read it in backward."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 @inner_sum
 def exp_less(row, shift, y):
-    """y = exp(row - shift), and the sum of that."""
+    """y = exp(row - shift); returns the sum of y."""
     total = ZERO
     for i in range(row.size):
         y[i] = exp(row[i] - shift)

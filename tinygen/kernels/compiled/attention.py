@@ -1,10 +1,10 @@
-"""Attention by blocks of queries, one head after another on each thread (after Dao et al. 2022,
-arXiv:2205.14135: nothing of the size T × S is kept).
+"""Attention by blocks of queries; each thread computes one head at a time (after Dao et al. 2022,
+arXiv:2205.14135: no array of size T × S is stored).
 
-Forward keeps, for each query, only its largest score and the denominator of its softmax; backward computes
-the weights again from them. A causal block looks at no key beyond its last query. Queries, keys and values
-are read where they are, usually side by side in what one projection wrote; the result is written so that the
-heads of one position are side by side, and `merge_heads` costs nothing.
+Forward stores, for each query, only its largest score and the denominator of its softmax; backward computes
+the weights again from them. With a causal mask, a block reads no key beyond its last query. Queries, keys and
+values are read without a copy, usually as views of one projection's output. In the result the heads of a
+position are adjacent in memory, so that `merge_heads` needs no copy.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def add_to_keys(sgemm, seen, d, n, scale, p, s, a, lda, sums, rows):
 
 @inner_sum
 def softmax(row):
-    """In place; returns what was taken off in the exponent, and what is left to multiply with."""
+    """Softmax of a row in place; returns its maximum and 1 / Σ exp(row - maximum)."""
     top = largest(row)
     total = ZERO
     for j in range(row.size):

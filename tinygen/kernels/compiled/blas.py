@@ -1,9 +1,8 @@
-"""Matrix products of float32 on one thread, to be called from inside of parallel loops.
+"""float32 matrix products on one thread, for calls inside parallel loops.
 
-They are those of NumPy's own BLAS, by their addresses in the library that is loaded already. A kernel sets it
-to one thread while its loop runs, since the loop is parallel itself, and then back to as many as it had, so
-that the rest of the program's products are as before: the number is one variable in the library, and neither
-step starts or stops a thread.
+They call the BLAS that NumPy has loaded already, by the addresses of its functions. While a kernel's parallel
+loop runs, it sets BLAS to one thread, and afterwards restores the former number, so that other products are
+not affected. The number is one variable in the library: setting it starts or stops no thread.
 
 NumPy's wheels for Linux and Windows bring OpenBLAS with 64-bit sizes. Where there is another one (conda's
 MKL, Accelerate on macOS), importing this file raises ImportError, and no compiled kernel is used: with two
@@ -27,7 +26,7 @@ SYMBOLS = ("scipy_cblas_sgemm64_", "scipy_openblas_get_num_threads64_", "scipy_o
 
 
 def addresses() -> tuple[int, ...]:
-    """Of NumPy's sgemm, and of the functions that get and set its number of threads."""
+    """The addresses of NumPy's sgemm and of the functions that get and set its number of threads."""
     for library in ThreadpoolController().select(internal_api="openblas").lib_controllers:
         if all(hasattr(library.dynlib, name) for name in SYMBOLS):
             found = [ctypes.cast(getattr(library.dynlib, name), ctypes.c_void_p) for name in SYMBOLS]

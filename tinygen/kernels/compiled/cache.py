@@ -1,7 +1,7 @@
-"""The files that machine code is kept in, so that it is compiled once: Numba's, with a checksum.
+"""The cache of machine code on disk: Numba's cache files, with a checksum.
 
-What a full disk or a power cut has cut short is compiled anew, and so is what has one bit that is wrong: a
-processor would run it as it is. What cannot be written is not kept.
+Without the checksum, the processor would run damaged code. A file that is truncated (by a full disk or a
+power cut) or has a wrong bit is compiled again. If a file cannot be written, the code is not cached.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DIGEST = 32  # bytes of SHA-256
 
 
 class MachineCode(FunctionCache):
-    """Numba's cache of one function, in which nothing that is wrong with a file is an error."""
+    """Numba's cache of one function; an unreadable or damaged file counts as missing and raises no error."""
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)

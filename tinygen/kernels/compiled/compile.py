@@ -1,4 +1,4 @@
-"""How the kernels are compiled, and where the machine code is kept.
+"""Compile the kernels, and cache their machine code on disk.
 
 `@parallel` compiles a function of one part of the work, to be run for many on all threads; `@inner` compiles
 one that is called from inside, `@inner_sum` one that sums there. (`@kernel`, for a function with loops over

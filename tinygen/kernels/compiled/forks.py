@@ -22,7 +22,7 @@ KERNELS: list[Any] = []
 
 
 class Alone(CPUDispatcher):
-    """What a kernel becomes in a child."""
+    """The class of a kernel in a forked child: it calls the single-threaded version."""
 
     def __call__(self, *args: Any) -> Any:
         return self.alone()(*args)

@@ -1,4 +1,4 @@
-"""Group norm: each group of channels of an image is one row of numbers, all on one thread."""
+"""Group norm: each group of channels of an image is one row, and one thread computes a whole row."""
 
 from __future__ import annotations
 

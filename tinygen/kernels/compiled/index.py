@@ -1,4 +1,4 @@
-"""Adding rows into a table, where np.add.at goes entry by entry."""
+"""scatter_add of rows into a table; np.add.at would add entry by entry."""
 
 from __future__ import annotations
 

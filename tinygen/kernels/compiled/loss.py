@@ -1,5 +1,5 @@
-"""Cross-entropy. Of classes: two passes over each row forward, one back; two numbers a row are kept beside
-the logits. Of yes or no: one pass each way."""
+"""Cross-entropy with classes: two passes over each row forward, one backward; two numbers per row are stored.
+Binary cross-entropy: one pass forward and one backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer norm and RMS norm. Kept are x, which is there anyway, and two numbers a row."""
+"""Layer norm and RMS norm. Forward stores two numbers per row; backward reads x again."""
 
 from __future__ import annotations
 

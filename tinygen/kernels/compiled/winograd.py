@@ -1,9 +1,9 @@
-"""Convolution with a kernel of 3 by 3, stride 1 and padding 1, in a quarter of the multiplications.
+"""Convolution with a kernel of 3 by 3, stride 1 and padding 1, with a quarter of the multiplications.
 
 Winograd 1980, *Arithmetic Complexity of Computations*; Lavin & Gray 2016, *Fast algorithms for convolutional
-neural networks* (arXiv:1509.09308), whose F(4×4, 3×3) this is: four outputs of a kernel with three taps are
-found from products of polynomials at six points, with six multiplications in place of twelve; in two
-dimensions 36 in place of 144. With matrices,
+neural networks* (arXiv:1509.09308), their F(4×4, 3×3): four outputs of a kernel with three taps are
+computed from products of polynomials at six points, with six multiplications instead of twelve; in two
+dimensions 36 instead of 144. With matrices,
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A
 
