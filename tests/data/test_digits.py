@@ -24,7 +24,7 @@ def test_every_picture_is_in_one_part():
     """Put back to where they were, the parts are the file."""
     images, labels = datasets.load_digits(return_X_y=True)
     train, test = digits.load()
-    held_out = digits.held_out(labels)
+    held_out = digits.test_mask(labels)
     whole = np.empty((1797, 1, 8, 8), np.float32)
     whole[held_out], whole[~held_out] = test.pictures, train.pictures
     np.testing.assert_array_equal((whole.reshape(-1, 64) + 1) * 8, images)
@@ -37,7 +37,7 @@ def test_the_split_is_even_in_classes_and_in_the_file():
     np.testing.assert_array_equal(test, again)
     np.testing.assert_array_equal(np.bincount(test), 50)
     _, labels = datasets.load_digits(return_X_y=True)
-    held_out = digits.held_out(labels)
+    held_out = digits.test_mask(labels)
     assert all(abs(part.sum() - 125) < 10 for part in np.array_split(held_out, 4))
     np.testing.assert_array_equal(np.nonzero(held_out)[0][:10], np.arange(10))
 
