@@ -41,7 +41,7 @@ from tinygen import anomaly
 from tinygen.nn import Module
 from tinygen.optim.optimizer import Optimizer
 from tinygen.storage.files import CheckpointError
-from tinygen.storage.state import copied, restore, state_of
+from tinygen.storage.state import copy_arrays, restore, state_of
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # each would kill
 
@@ -159,7 +159,7 @@ class Run(RunFolder):
     def remember(self) -> bool:
         """Copy the state of the run. False when a module has a NaN or infinity: then the last copy stays."""
         state = {
-            name: copied(state_of(thing)) if isinstance(thing, Module) else state_of(thing)
+            name: copy_arrays(state_of(thing)) if isinstance(thing, Module) else state_of(thing)
             for name, thing in self.things.items()
         }
         modules = [state[name] for name, thing in self.things.items() if isinstance(thing, Module)]

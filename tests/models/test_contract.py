@@ -51,7 +51,7 @@ def text_encoder(rng):
 def latent_diffusion(rng):
     rng = np.random.default_rng(rng)
     denoiser = TextDenoiser(unet(rng, context=8), text_encoder(rng))
-    return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine(10)), 8)
+    return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine(20)), 8)
 
 
 CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
@@ -69,7 +69,16 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
 }
 
 PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
-PARTS_OF_MODELS |= {"VectorQuantizer", "Halve", "TextDenoiser", "Steps", "Level", "Down", "Middle", "Up"}
+PARTS_OF_MODELS |= {
+    "VectorQuantizer",
+    "Halve",
+    "TextDenoiser",
+    "TimestepEmbedding",
+    "Level",
+    "Down",
+    "Middle",
+    "Up",
+}
 
 
 def classes_of_models():

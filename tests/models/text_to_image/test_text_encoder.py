@@ -47,12 +47,12 @@ def test_what_stands_in_the_padding_reaches_no_real_token():
     scribbled = np.where(mask, ids, np.random.default_rng(3).integers(0, len(WORDS) + 2, ids.shape))
     assert (scribbled != ids).any()
     with no_grad():
-        clean, other = model.encode(ids, mask), model.encode(scribbled, mask)
+        clean, other = model.features(ids, mask), model.features(scribbled, mask)
         np.testing.assert_array_equal(clean.data[mask], other.data[mask])
         assert (clean.data[~mask] != other.data[~mask]).any()
         seen = [look(pixels, context, mask[:, None, None, :]).data for context in (clean, other)]
         np.testing.assert_array_equal(*seen)
-        everything = model.encode(scribbled, np.ones_like(mask))  # the test sees what a missing mask does
+        everything = model.features(scribbled, np.ones_like(mask))  # the test sees what a missing mask does
         assert (everything.data != clean.data).any(axis=-1)[[0, 1, 3]].all()
 
 
@@ -105,7 +105,7 @@ class WhatIsReal(nn.Module):
         self.ids, self.mask = model.tokens(captions)
 
     def forward(self, x):
-        return self.model.encode(self.ids, self.mask) * self.mask[..., None] * x
+        return self.model.features(self.ids, self.mask) * self.mask[..., None] * x
 
 
 def test_gradients_are_right():

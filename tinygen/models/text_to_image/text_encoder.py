@@ -58,9 +58,9 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(c.channels)
 
     def forward(self, captions: Sequence[str]) -> tuple[Tensor, Mask]:
-        """`tokens`, then `encode`: context (B, S, C) and mask (B, S)."""
+        """`tokens`, then `features`: context (B, S, C) and mask (B, S)."""
         ids, mask = self.tokens(captions)
-        return self.encode(ids, mask), mask
+        return self.features(ids, mask), mask
 
     def tokens(self, captions: Sequence[str]) -> tuple[Ids, Mask]:
         """The ids of B captions, (B, S), and their mask (B, S), False at padding.
@@ -83,7 +83,7 @@ class TextEncoder(nn.Module):
             row[: len(words) + 1] = [BEGIN, *(self.ids[word] for word in words)]
         return ids, ids != PADDING
 
-    def encode(self, ids: Any, mask: Any) -> Tensor:
+    def features(self, ids: Any, mask: Any) -> Tensor:
         """The vectors (B, S, C) of the tokens ids (B, S); those at padding are meaningless."""
         x = self.token(ids) + self.place(np.arange(ids.shape[1]))  # (B, S, C)
         for block in self.blocks:
