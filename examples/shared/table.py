@@ -74,7 +74,9 @@ def table(figures: Sequence[Figure]) -> str:
     """The final table, a row for each figure."""
 
     def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.4g}"
+        if value is None:
+            return ""
+        return f"{value:.4g}" if value == round(value, 1) else f"{value:#.4g}"  # 12, 98.5 and 1.320
 
     width = max([40, *(len(figure.name) for figure in figures)]) + 2
     lines = [f"{'':{width}}{'measured':>10}{'expected':>12}{'met':>5}{'best':>10}{'baseline':>10}"]

@@ -59,7 +59,7 @@ def saved(folder, step):
 def outcome(out):
     """What a run has left in its folder that must be the same to the last bit if it was stopped midway."""
     result = json.loads((out / "result.json").read_text())
-    figures = {name: x for name, x in result.items() if name not in ("seconds", "run", "flags")}
+    figures = {n: x for n, x in result.items() if n not in ("run", "flags") and "second" not in n}
     return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
 
 
