@@ -76,7 +76,8 @@ def table(figures: Sequence[Figure]) -> str:
     def number(value: float | None) -> str:
         if value is None:
             return ""
-        return f"{value:.4g}" if value == round(value, 1) else f"{value:#.4g}"  # 12, 98.5 and 1.320
+        few = value == round(value, 1) or not 0.1 <= abs(value) < 10  # 3, 98.5, 1e-05: no zeros at the end
+        return f"{value:.4g}" if few else f"{value:.3f}"
 
     width = max([40, *(len(figure.name) for figure in figures)]) + 2
     lines = [f"{'':{width}}{'measured':>10}{'expected':>12}{'met':>5}{'best':>10}{'baseline':>10}"]
