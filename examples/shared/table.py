@@ -76,7 +76,7 @@ def table(figures: Sequence[Figure]) -> str:
     def number(value: float | None) -> str:
         if value is None:
             return ""
-        few = value == round(value, 1) or not 0.1 <= abs(value) < 10  # 3, 98.5, 1e-05: no zeros at the end
+        few = value == round(value, 1) or not 1 <= abs(value) < 10  # 3, 98.5: no zeros at the end
         return f"{value:.4g}" if few else f"{value:.3f}"
 
     width = max([40, *(len(figure.name) for figure in figures)]) + 2
