@@ -48,11 +48,12 @@ def move(old: Path, new: Path) -> None:
 def with_files_renamed(text: str, rows: list[Row]) -> str:
     """Paths, dotted names of modules, and `from package import module`."""
     for row in rows:
-        text = re.sub(rf"(?<![\w/]){re.escape(row.before)}\b", row.now, text)
-        if row.before.endswith(".py"):
-            old, new = module(row.before), module(row.now)
+        if row.before in text:
+            text = re.sub(rf"(?<![\w/]){re.escape(row.before)}\b", row.now, text)
+        old, new = module(row.before), module(row.now)
+        package, name = old.rpartition(".")[::2]
+        if row.before.endswith(".py") and (package or old) in text and name in text:
             text = re.sub(rf"(?<![\w.]){re.escape(old)}(?!\w)(?!\.py\b)", new, text)
-            package, name = old.rpartition(".")[::2]
             line = rf"(?m)^(\s*)from {re.escape(package)} import (.*\b{name}\b.*)$"
             if package:
                 text = re.sub(line, lambda m, name=name, new=new: split_import(m, name, new), text)
@@ -77,7 +78,7 @@ def split_import(match: re.Match[str], name: str, new: str) -> str:
 
 def with_names_renamed(text: str, path: str, rows: list[Row]) -> str:
     for row in rows:
-        if not row.where or path.startswith(row.where):
+        if row.before in text and (not row.where or path.startswith(row.where)):
             text = re.sub(rf"(?<!\w){re.escape(row.before)}(?!\w)", row.now, text)
     return text
 
