@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import types
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 
@@ -18,8 +19,9 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, ty
 def public_modules():
     """The names of all modules of tinygen that have an `__all__`."""
     names = ["tinygen", *(m.name for m in pkgutil.walk_packages(tinygen.__path__, "tinygen."))]
-    needs_more = ("tinygen.kernels.compiled", "tinygen.kernels.__main__")  # Numba; a program
-    modules = (name for name in names if not name.startswith(needs_more) and not name.endswith(".page"))
+    needs_more = ["tinygen.kernels.compiled", "tinygen.kernels.__main__"]  # Numba; a program
+    needs_more += [] if find_spec("einops") else ["tinygen.einops_backend"]
+    modules = (n for n in names if not n.startswith(tuple(needs_more)) and not n.endswith(".page"))
     return [name for name in modules if hasattr(importlib.import_module(name), "__all__")]
 
 
