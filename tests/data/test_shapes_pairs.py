@@ -24,6 +24,7 @@ from tinygen.data.shapes_pairs import (
     paint,
     parse_caption,
 )
+from tinygen.judges import pairs_parser
 from tinygen.judges.pairs_parser import accuracy, read
 
 both_sides = pytest.mark.parametrize("side", SIDES)
@@ -218,7 +219,7 @@ def test_noise_is_read_through():
 @pytest.mark.slow
 @both_sides
 def test_the_table_of_noise_is_what_is_measured(side):
-    table = [line.split() for line in shapes_pairs.__doc__.splitlines() if line.startswith("    ")]
+    table = [line.split() for line in pairs_parser.__doc__.splitlines() if line.startswith("    ")]
     [figures] = [row[1:] for row in table if row[0] == str(side)]
     measured = [100 * under_noise(side, float(strength))["all"] for strength in table[0][1:]]
     np.testing.assert_allclose([float(figure) for figure in figures], measured, atol=0.35)
