@@ -76,7 +76,7 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     assert (result["steps"], result["real"]) == (6, 1.0)
     assert 0.1 < result["val_loss"] < 1.5
     for missing in ("a quarter", "a half", "three quarters"):
-        assert f"{missing} away, RePaint: right" in done.stdout
+        assert f"{missing} away, RePaint: read right" in done.stdout
         for figures in result[missing].values():
             assert figures.keys() == {"as it is", "blending", "RePaint"}
             assert all(0 <= figure < 2 for figure in figures.values())
