@@ -186,7 +186,7 @@ def test_it_learns_the_noise_of_eight_pictures():
     model, process, draws = UNet(replace(TINY, channels=16), rng=rng()), Process(cosine(100)), rng(5)
     optimizer, losses = Adam(model.parameters(), lr=2e-3), []
     for _ in range(250):
-        loss = simple_loss(process, model, data, draws)
+        loss = simple_loss(process, model, data, rng=draws)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
