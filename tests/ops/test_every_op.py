@@ -67,13 +67,22 @@ def test_torch_agrees(case: Case, dtype, kernels, at_every_size):
     weights = [w.astype(dtype) for w in random_like(values)]
     total(values, weights).backward()
     total(references, [torch.tensor(w) for w in weights]).backward()
-    close = {"rtol": 1e-12, "atol": 1e-12} if dtype == np.float64 else {"rtol": 3e-5, "atol": 3e-6}
     for value, reference in zip(values, references, strict=True):
         assert value.dtype == dtype
-        np.testing.assert_allclose(value.numpy(), reference.detach().numpy(), **close)
+        assert_close(value.numpy(), reference.detach().numpy())
     for x, reference in zip(ours, theirs, strict=True):
         if x.requires_grad:
-            np.testing.assert_allclose(x.grad, reference.grad.numpy(), **close)
+            assert_close(x.grad, reference.grad.numpy())
+
+
+def assert_close(ours, reference):
+    """In float64, each entry. In float32, beside the largest one: an entry of a gradient may be a small
+    difference of large terms (the rows of layer_norm's add up to 0), whose rounding differs between processors."""
+    if reference.dtype == np.float64:
+        np.testing.assert_allclose(ours, reference, rtol=1e-12, atol=1e-12)
+    else:
+        largest = np.abs(reference).max(initial=0, where=np.isfinite(reference))
+        np.testing.assert_allclose(ours, reference, rtol=3e-5, atol=max(3e-6, 3e-5 * largest))
 
 
 @every_case
