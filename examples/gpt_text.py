@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, generator, number, size
+from shared.flags import FULL, Flags, add_run_flags, generator, number, size
 from shared.language import evaluate, whole_loss
 from shared.run import Run
 from shared.table import Figure, below
@@ -47,7 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 SIZES = {
     "quick": {"steps": 40, "eval_every": 40, "layers": 2, "width": 64, "block": 64, "eval_batches": 4},
-    "full": {},
+    "full": FULL,
 }
 
 

@@ -35,7 +35,7 @@ from tinygen.align.ppo import clip_fraction, gae, policy_loss, value_loss, white
 from tinygen.arrays import to_device
 from tinygen.optim import Adam, clip_grad_norm
 
-SIZES = {"quick": {"seeds": 1, "steps": 10_000}, "full": {}}
+SIZES = {"quick": {"seeds": 1, "steps": 10_000}, "full": {"seeds": 3}}
 PUBLISHED = 490.04  # CleanRL's documentation, the mean of 3 seeds
 
 

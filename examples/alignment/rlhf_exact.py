@@ -41,7 +41,7 @@ METHODS = (*STAGES[2:], "best of n")
 EXPECTED = {"PPO": at_least(95), "DPO": at_least(95)}  # per cent of the highest reward at its divergence
 SIZES = {
     "quick": {"seeds": 1, "sft_steps": 40, "reward_steps": 20, "rl_steps": 3, "dpo_steps": 40, "pairs": 5000},
-    "full": {},
+    "full": {"seeds": 3},
 }
 MEASURES = ("kl", "reward", "frontier", "gain")
 COLUMNS = ("step", "seed", "stage", "loss", *MEASURES, "n", "accuracy", "bayes")

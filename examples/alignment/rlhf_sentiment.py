@@ -22,7 +22,7 @@ from shared.endings import start
 
 import argparse
 
-from shared.flags import Flags, add_from_flag, add_run_flags, number, size
+from shared.flags import FULL, Flags, add_from_flag, add_run_flags, number, size
 from shared.folder import load_stage
 from shared.rlhf import find_stage, is_evaluation_step
 from shared.rlhf_plots import draw_tax
@@ -40,7 +40,7 @@ EXPECTED = {"DPO": GOOD, "PPO": GOOD, "PPO-ptx": GOOD, "SFT": at_most(0.6)}  # s
 SIZES = {
     "quick": {"pretraining_steps": 80, "sft_steps": 20, "reward_steps": 20, "rl_steps": 2, "dpo_steps": 30}
     | {"pairs": 500, "samples": 200},
-    "full": {},
+    "full": FULL,
 }
 
 

@@ -20,7 +20,7 @@ from shared.endings import start
 import argparse
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, number, size
+from shared.flags import FULL, Flags, add_run_flags, number, size
 from shared.run import Run
 from shared.table import Figure, at_least, table
 
@@ -31,7 +31,7 @@ from tinygen.optim import AdamW, clip_grad_norm, decay_groups, warmup_cosine
 TASKS = {"sorting": sorting, "addition": addition}
 STEPS = {"sorting": 1000, "addition": 4000}
 EXPECTED = {"sorting": 1.0, "addition": 0.99}
-SIZES = {"quick": {"task": "sorting", "steps": 100}, "full": {}}
+SIZES = {"quick": {"task": "sorting", "steps": 100}, "full": FULL}
 
 
 def parse_args() -> argparse.Namespace:

@@ -25,7 +25,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_from_flag, add_run_flags, number, size
+from shared.flags import FULL, Flags, add_from_flag, add_run_flags, number, size
 from shared.folder import load_stage
 from shared.run import Run
 from shared.table import Figure, at_least, below
@@ -40,7 +40,7 @@ from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
 LENGTH, STOP = 24, NUMBER[END]
 STAGES = ("pretraining", "full", "LoRA")
 QUICK = {"width": 64, "rank": 2, "pretraining_steps": 80, "steps_each": 25, "samples": 500}
-SIZES = {"quick": QUICK, "full": {}}
+SIZES = {"quick": QUICK, "full": FULL}
 
 
 def parse_args() -> argparse.Namespace:

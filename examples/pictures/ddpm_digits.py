@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
+from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
 from shared.measures import LEVELS, distance_to_nearest, pixelwise_bits
 from shared.pictures import save_film, save_grid
 from shared.plots import save_two_scales
@@ -42,7 +42,7 @@ from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 NO_CLASS = digits.CLASSES
 QUICK = {"steps": 60, "batch": 32, "channels": 16, "timesteps": 20, "sampler_steps": 4, "judged": 100}
-SIZES = {"quick": QUICK | {"judge_steps": 100}, "full": {}}
+SIZES = {"quick": QUICK | {"judge_steps": 100}, "full": FULL}
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -151,8 +151,7 @@ def main(args: argparse.Namespace) -> None:
     bits = diffusion.bits_per_dim(process, told, test.pictures, rng=rng, levels=LEVELS, clip=1.0).total
     blind = pixelwise_bits(train.pictures, test.pictures)
 
-    levels = {"all noise is 0": 1.0}
-    run.curve({"loss": "a batch"}, levels, "DDPM on digits", "mean squared error of the noise")
+    run.curve({"loss": "a batch"}, {"all noise is 0": 1.0}, "DDPM on digits", "squared error of the noise")
     accuracies = [100 * drawn.accuracy for drawn in sweep.values()]
     distances = [drawn.distance for drawn in sweep.values()]
     words = {"title": "What guidance buys, and what it costs", "xlabel": "guidance scale"}
@@ -166,12 +165,14 @@ def main(args: argparse.Namespace) -> None:
     save_film(run.path / "denoising.gif", frames, 10)
 
     copies = distance_to_nearest(test.pictures, train.pictures)
-    rows = []
+    rows = [
+        Figure("best guidance: Fréchet distance", sweep[best].distance, at_most(3 * floor), floor, ceiling),
+        Figure("best guidance: read as the digit", sweep[best].accuracy, at_least(0.95), known, 0.1),
+        Figure("best guidance: its scale", best),
+    ]
     for scale, drawn in sweep.items():
-        right, near = (at_least(0.95), at_most(3 * floor)) if scale == best else (None, None)
-        name = f"guidance {scale:g}" + ", the best" * (scale == best)
-        rows.append(Figure(f"{name}: Fréchet distance", drawn.distance, near, floor, ceiling))
-        rows.append(Figure(f"{name}: read as the digit", drawn.accuracy, right, known, 0.1))
+        rows.append(Figure(f"guidance {scale:g}: Fréchet distance", drawn.distance, None, floor, ceiling))
+        rows.append(Figure(f"guidance {scale:g}: read as the digit", drawn.accuracy, None, known, 0.1))
     rows.append(Figure("bits a pixel of test digits", bits, baseline=blind))
     rows.append(Figure("distance to the nearest training digit", sweep[best].nearest, None, copies))
     run.result(
@@ -183,7 +184,6 @@ def main(args: argparse.Namespace) -> None:
         frechet_ceiling=ceiling,
         bits_per_pixel=bits,
         bits_per_pixel_blind=blind,
-        nearest_test=copies,
         steps=run.steps,
     )
 

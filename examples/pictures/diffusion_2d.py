@@ -26,7 +26,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
+from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
 from shared.measures import sliced_wasserstein
 from shared.plots import save_floor, save_points
 from shared.run import Run
@@ -49,7 +49,7 @@ from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 DATA: dict[str, Callable[[], Mixture]] = {"ring": ring, "lattice": lattice, "moons": moons}
-SIZES = {"quick": {"steps": 300, "batch": 256, "samples": 1000, "timesteps": 100}, "full": {}}
+SIZES = {"quick": {"steps": 300, "batch": 256, "samples": 1000, "timesteps": 100}, "full": FULL}
 
 
 def parse_args() -> argparse.Namespace:

@@ -28,7 +28,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, generator, number, numpy_function, size
+from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
 from shared.pictures import save_grid
 from shared.run import Run
 from shared.table import Figure, at_least, below
@@ -48,7 +48,7 @@ PAPER = 2 * BACKGROUND[0] - 1
 SURE = 0.8  # the share of a picture's variance that a drawing must explain
 EXPECTED = {"a quarter": at_least(0.9), "a half": at_least(0.75)}  # of RePaint
 QUICK = {"steps": 40, "channels": 8, "batch": 32, "pictures": 4, "paint_steps": 10, "repeats": 2}
-SIZES = {"quick": QUICK, "full": {}}
+SIZES = {"quick": QUICK, "full": FULL | {"pictures": 512}}
 
 
 def parse_args() -> argparse.Namespace:

@@ -27,7 +27,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, generator, number, size
+from shared.flags import FULL, Flags, add_run_flags, generator, number, size
 from shared.measures import gaussian_log_p, ppca
 from shared.pictures import save_grid
 from shared.run import Run
@@ -42,7 +42,7 @@ from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
 
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
-SIZES = {"quick": {"steps": 700, "lr": 4e-3, "eval_every": 700, "judge_steps": 100, "draws": 5}, "full": {}}
+SIZES = {"quick": {"steps": 700, "lr": 4e-3, "eval_every": 700, "judge_steps": 100, "draws": 5}, "full": FULL}
 
 
 def parse_args() -> argparse.Namespace:

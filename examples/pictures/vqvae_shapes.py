@@ -23,7 +23,7 @@ import argparse
 from typing import Any
 
 import numpy as np
-from shared.flags import Flags, add_run_flags, number, size
+from shared.flags import FULL, Flags, add_run_flags, number, size
 from shared.measures import join_patches, k_means, patches, pca, psnr
 from shared.pictures import save_grid
 from shared.run import Run
@@ -39,7 +39,7 @@ from tinygen.optim import Adam, warmup_cosine
 SIDE, PATCH = 32, 4
 MAP = SIDE // PATCH
 QUICK = {"steps": 150, "eval_every": 150, "width": 32, "batch": 16, "lr": 4e-3, "codes": 64, "test": 100}
-SIZES = {"quick": QUICK, "full": {}}
+SIZES = {"quick": QUICK, "full": FULL}
 RESTART_EVERY = 50  # steps; codes out of use get a new place, in the first three quarters of the run
 
 

@@ -89,10 +89,17 @@ def prepare_console() -> None:
 
 
 def start(parse_args: Callable[[], Any], main: Callable[[Any], None]) -> None:
-    """Run an example: read its flags, then call `main` with them. However it ends, it ends in one line."""
+    """Run an example: read its flags, then call `main` with them; with --full, for each of three seeds.
+    However it ends, it ends in one line."""
     prepare_console()
     try:
-        main(parse_args())
+        args = parse_args()
+        if getattr(args, "size", None) == "full" and "seed" in args:
+            from shared.full import run_seeds  # only now: see above
+
+            run_seeds(main, args)
+        else:
+            main(args)
         sys.stdout.flush()
     except BaseException as error:
         end = ending(error)

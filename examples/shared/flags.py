@@ -19,9 +19,12 @@ for package in ("matplotlib", "tqdm"):
         sys.exit(f'{package} is missing: pip install -e ".[examples]"')
 
 
+SEEDS = 3  # of --full
+FULL = {"seed": 0}  # --full of an example with --seed
+
 SIZES = {
     "quick": "seconds, for a first look and for CI; the expectation is to beat the trivial baseline",
-    "full": "the figures of README",
+    "full": f"{SEEDS} seeds, from --seed on, and the means of their figures",
 }
 
 
@@ -30,7 +33,8 @@ class Flags(argparse.ArgumentParser):
     arguments also have `error`, a function that ends the program with a message, and `size`.
 
     With `sizes` the example has three: --quick, the default, and --full. `sizes["quick"]` and `sizes["full"]`
-    are the values that take the place of the defaults then; flags that are given win over them."""
+    are the values that take the place of the defaults then; flags that are given win over them. --full runs
+    the example with three seeds (shared/full.py). `results` is for what `RunFolder.result` has to say."""
 
     def __init__(self, doc: str | None, sizes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         super().__init__(
@@ -51,7 +55,7 @@ class Flags(argparse.ArgumentParser):
         chosen, _ = self.parse_known_args(*given)
         self.set_defaults(**self.sizes.get(chosen.size, {}))
         args: argparse.Namespace = super().parse_args(*given)
-        args.error = self.error
+        args.error, args.results = self.error, []
         return args
 
     def error(self, message: str) -> NoReturn:

@@ -33,7 +33,7 @@ def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
 
 
 def flags_of(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(args).items() if name != "error"}
+    return {name: value for name, value in vars(args).items() if name not in ("error", "results")}
 
 
 def check_folder(path: Path) -> None:
@@ -184,6 +184,7 @@ class RunFolder:
             },
             "flags": flags_of(self.args),
         }
+        self.args.results.append(found)
         replace_file(self.path / "result.json", [(json.dumps(found, indent=2) + "\n").encode()])
         print(*filter(None, [head, table(figures), foot]), sep="\n")
         print(f"expectations met: {sum(expected)} of {len(expected)}")

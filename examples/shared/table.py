@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 COMPARE = {"≥": operator.ge, "≤": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -40,13 +42,15 @@ def below(bound: float) -> Expectation:
 
 class Figure(NamedTuple):
     """A row of the table. `best` is the best that is possible or known; `baseline` is a trivial one: what is
-    reached by a model that has learned nothing."""
+    reached by a model that has learned nothing. `seeds`: what each seed has measured, of which `measured` is
+    the mean."""
 
     name: str
     measured: float
     expected: Expectation | None = None
     best: float | None = None
     baseline: float | None = None
+    seeds: tuple[float, ...] | None = None
 
     def is_met(self) -> bool:
         return self.expected is None or self.expected.is_met(self.measured)
@@ -57,21 +61,59 @@ class Figure(NamedTuple):
         row["met"] = self.is_met() if self.expected else None
         return {name: value for name, value in row.items() if value is not None}
 
+    @classmethod
+    def from_data(cls, row: Mapping[str, Any]) -> Self:
+        """The row that `as_data` has made."""
+        sign, _, bound = row.get("expected", "").partition(" ")
+        expected = Expectation(sign, float(bound)) if sign else None
+        return cls(row["name"], row["measured"], expected, row.get("best"), row.get("baseline"))
+
+
+def mean_figures(tables: Sequence[Sequence[Figure]]) -> list[Figure]:
+    """The tables of some seeds as one: means of what was measured and of what it is compared with, for each
+    row that all of them have. Rows of one name count as different ones, in their order."""
+
+    def by_name(rows: Sequence[Figure]) -> dict[tuple[str, int], Figure]:
+        seen: Counter[str] = Counter()
+        found = {}
+        for row in rows:
+            found[row.name, seen[row.name]] = row
+            seen[row.name] += 1
+        return found
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return statistics.fmean(known) if len(known) == len(values) else None
+
+    first, *others = map(by_name, tables)
+    found = []
+    for key, row in first.items():
+        rows = [row, *(other[key] for other in others if key in other)]
+        if len(rows) < len(tables):
+            continue
+        bound = mean([each.expected.bound if each.expected else None for each in rows])
+        expected = Expectation(row.expected.sign, bound) if row.expected and bound is not None else None
+        measured = tuple(each.measured for each in rows)
+        best, baseline = mean([each.best for each in rows]), mean([each.baseline for each in rows])
+        found.append(Figure(row.name, statistics.fmean(measured), expected, best, baseline, measured))
+    return found
+
 
 def quick_figures(figures: Sequence[Figure]) -> list[Figure]:
     """The same figures in the quick size, whose few steps can't reach what is expected of the others: the
     first figure with an expectation must beat its trivial baseline, and that is all."""
     found = [figure._replace(expected=None) for figure in figures]
-    for i, (_, _, expected, _, baseline) in enumerate(figures):
-        if expected is not None and baseline is not None:
-            sign = ">" if expected.sign in "≥>" else "<"
-            found[i] = found[i]._replace(expected=Expectation(sign, baseline))
+    for i, figure in enumerate(figures):
+        if figure.expected is not None and figure.baseline is not None:
+            sign = ">" if figure.expected.sign in "≥>" else "<"
+            found[i] = found[i]._replace(expected=Expectation(sign, figure.baseline))
             break
     return found
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """The final table, a row for each figure."""
+    """The final table, a row for each figure; in the last columns the figures of each seed, if there are
+    several."""
 
     def number(value: float | None) -> str:
         if value is None:
@@ -80,10 +122,12 @@ def table(figures: Sequence[Figure]) -> str:
         return f"{value:.4g}" if few else f"{value:.3f}"
 
     width = max([40, *(len(figure.name) for figure in figures)]) + 2
-    lines = [f"{'':{width}}{'measured':>10}{'expected':>12}{'met':>5}{'best':>10}{'baseline':>10}"]
+    head = f"{'':{width}}{'measured':>10}{'expected':>12}{'met':>5}{'best':>10}{'baseline':>10}"
+    lines = [head + "  each seed" * any(figure.seeds for figure in figures)]
     for figure in figures:
         met = "" if figure.expected is None else "yes" if figure.is_met() else "NO"
         cells = f"{number(figure.measured):>10}{figure.expected or ''!s:>12}{met:>5}"
         cells += f"{number(figure.best):>10}{number(figure.baseline):>10}"
+        cells += "".join(f"{number(each):>10}" for each in figure.seeds or ())
         lines.append(f"{figure.name:{width}}{cells}".rstrip())
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from shared.captioned import SIDE, all_pairs, draw_sweep, figures_of, judge_drawings, save_drawings
-from shared.flags import Flags, add_from_flag, add_run_flags, generator, number, size
+from shared.flags import FULL, Flags, add_from_flag, add_run_flags, generator, number, size
 from shared.folder import load_stage, load_weights
 from shared.run import Run
 
@@ -41,7 +41,7 @@ from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 SENTENCES = [caption(scene) for scene in SCENES]
 WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))
 QUICK = {"ae_steps": 40, "ae_channels": 8, "ae_lr": 4e-3, "batch": 16, "diffusion_steps": 10, "channels": 16}
-SIZES = {"quick": QUICK | {"drawings": 256, "judged": 8, "sampler_steps": 3}, "full": {}}
+SIZES = {"quick": QUICK | {"drawings": 256, "judged": 8, "sampler_steps": 3}, "full": FULL | {"judged": 512}}
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,6 +67,8 @@ def parse_args() -> argparse.Namespace:
     args.save_every = args.save_every or 500
     args.ae_steps = 0 if args.source else args.ae_steps
     args.steps = args.ae_steps + args.diffusion_steps
+    if args.draw_only and args.size == "full":
+        args.error("--draw-only draws with one model: --out RUN/seed-0, and not --full")
     if args.channels % 4:
         args.error(f"--channels {args.channels} is no multiple of 4, the number of attention heads")
     return args

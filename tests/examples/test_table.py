@@ -9,7 +9,7 @@ import pytest
 from example_runs import EXAMPLES
 
 sys.path.insert(0, str(EXAMPLES))
-from shared.table import Figure, above, at_least, at_most, below, quick_figures, table
+from shared.table import Figure, above, at_least, at_most, below, mean_figures, quick_figures, table
 
 sys.path.remove(str(EXAMPLES))
 
@@ -50,6 +50,21 @@ def test_rows_as_data():
     assert ROWS[1].as_data() == {"name": "PSNR", "measured": 23.456}
     wanted = {"name": "loss", "measured": 2.0, "expected": "≤ 1.5", "baseline": 3.0, "met": False}
     assert ROWS[2].as_data() == wanted
+    assert [Figure.from_data(row.as_data()) for row in ROWS] == ROWS
+
+
+def test_the_means_of_some_seeds():
+    """Bounds, too, are means. Rows are found by name, the second of a name beside the second; those that not
+    all seeds have are left out."""
+    one = [Figure("a", 1.0, above(0), 5, 0), Figure("b", 1.0), Figure("  of b", 7.0), Figure("  of b", 2.0)]
+    two = [Figure("  of b", 9.0), Figure("a", 2.0, above(4), 6, 0), Figure("c", 0.0), Figure("  of b", 4.0)]
+    first, second, third = mean_figures([one, two])
+    assert first == Figure("a", 1.5, above(2), 5.5, 0, (1.0, 2.0))
+    assert not first.is_met()
+    assert (second, third) == (Figure("  of b", 8.0, seeds=(7, 9)), Figure("  of b", 3.0, seeds=(2, 4)))
+    head, row, *_ = table([first, second]).splitlines()
+    assert head.endswith("each seed")
+    assert row.split()[-2:] == ["1", "2"]
 
 
 def test_in_the_quick_size_the_first_expected_figure_must_beat_its_baseline():

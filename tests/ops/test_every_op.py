@@ -77,7 +77,7 @@ def test_torch_agrees(case: Case, dtype, kernels, at_every_size):
 
 def assert_close(ours, reference):
     """In float64, each entry. In float32, beside the largest one: an entry of a gradient may be a small
-    difference of large terms (the rows of layer_norm's add up to 0), whose rounding differs between processors."""
+    difference of large terms (the rows of layer_norm's add up to 0), and processors round it differently."""
     if reference.dtype == np.float64:
         np.testing.assert_allclose(ours, reference, rtol=1e-12, atol=1e-12)
     else:
