@@ -1,27 +1,39 @@
-"""Measured results, from a run's folder into docs/results/, and from there into tables in Markdown.
+"""Measured results, from a run's folder into docs/results/, and from there into tables in Markdown; and
+pictures, from a run's folder into docs/pictures/.
 
     python examples/shared/report.py record runs/gpt_text --what "GPT on Python's help pages"
-    python examples/shared/report.py tables README.md
+    python examples/shared/report.py picture runs/vae_digits walk.png
+    python examples/shared/report.py tables
 
 docs/results/EXAMPLE.json has the runs that the docs quote: what was run, by which command, when, on which
 processor, with which seeds, and its figures, each as in the final table. `record` adds a run, or takes the
-place of the one with the same command. `tables` replaces what stands between the lines START and END.
+place of the one with the same command. `picture` copies a PNG with fewer colors, and adds it to the pictures
+in the same file. `tables` makes the tables in README.md and docs/*.md anew: they stand between lines such as
+
+    <!-- results: start -->                    all examples, a row for each run
+    <!-- results of vae_digits: start -->      one example, all its figures
+    <!-- results: end -->                      the end of either
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "docs" / "results"
-START, END = "<!-- results: start -->", "<!-- results: end -->"
-LARGEST = 20_000  # bytes of a file in docs/results/
+RESULTS, PICTURES = ROOT / "docs" / "results", ROOT / "docs" / "pictures"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+START = re.compile(r"<!-- results(?: of (\w+))?: start -->\n")
+END = "<!-- results: end -->"
+LARGEST, LARGEST_PICTURE = 20_000, 200_000  # bytes of a file in docs/results/, in docs/pictures/
 HEAD = ("what", "command", "measured", "expected", "best", "baseline", "seconds, date")
+FIGURE = ("", "measured", "expected", "best", "baseline")
 FREE = {"--out": 1, "--save-every": 1, "--resume": 0}  # flags that change no figure, with their values
 
 
@@ -37,7 +49,10 @@ def without_free_flags(command: str) -> str:
     return shlex.join(found)
 
 
-def seeds_of(flags: dict[str, Any]) -> list[int]:
+def seeds_of(result: dict[str, Any]) -> list[int]:
+    about, flags = result["run"], result["flags"]
+    if "seeds" in about:  # of --full
+        return list(about["seeds"])
     return list(range(flags["seeds"])) if "seeds" in flags else [flags["seed"]]
 
 
@@ -49,7 +64,7 @@ def run_of(result: dict[str, Any], what: str) -> dict[str, Any]:
         "command": without_free_flags(about["command"]),
         "date": about["date"],
         "processor": about["processor"],
-        "seeds": seeds_of(result["flags"]),
+        "seeds": seeds_of(result),
         "seconds": round(result["seconds"]),
         "seconds_of_stages": {name: round(each, 1) for name, each in about["seconds_of_stages"].items()},
         "peak_memory_mb": about["peak_memory_mb"] and round(about["peak_memory_mb"]),
@@ -57,88 +72,168 @@ def run_of(result: dict[str, Any], what: str) -> dict[str, Any]:
     }
 
 
-def record(folder: Path, what: str | None) -> Path:
-    """Put the run in `folder` into docs/results/. Returns the file. SystemExit when it is no finished run of
-    today's examples, or when a new one has no name."""
+def read_result(folder: Path) -> dict[str, Any]:
+    """SystemExit when the run in `folder` is not finished, or not of today's examples."""
     path = folder / "result.json"
     if not path.is_file():
         raise SystemExit(f"{folder} has no result.json: the run in it is not finished")
-    result = json.loads(path.read_text("utf-8"))
+    result: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if "table" not in result or "run" not in result:
         raise SystemExit(f"{path} is from before its table was kept as data: run the example again")
-    run = run_of(result, what or "")
-    script = Path(run["command"].split()[1])
-    file = RESULTS / f"{script.stem}.json"
-    known: dict[str, Any] = {"example": script.as_posix(), "runs": []}
+    return result
+
+
+def read_known(example: Path) -> tuple[Path, dict[str, Any]]:
+    """The file in docs/results/ of an example, and what it has so far."""
+    file = RESULTS / f"{example.stem}.json"
     if file.is_file():
-        known = json.loads(file.read_text("utf-8"))
+        return file, json.loads(file.read_text("utf-8"))
+    return file, {"example": example.as_posix(), "runs": []}
+
+
+def write_known(file: Path, known: dict[str, Any]) -> None:
+    text = json.dumps(known, indent=1, ensure_ascii=False) + "\n"
+    if len(text.encode()) > LARGEST:
+        raise SystemExit(f"{file.name} would have {len(text.encode()):,} bytes, and {LARGEST:,} are the most")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+
+
+def record(folder: Path, what: str | None) -> Path:
+    """Put the run in `folder` into docs/results/. Returns the file. SystemExit when it is no finished run of
+    today's examples, or when a new one has no name."""
+    run = run_of(read_result(folder), what or "")
+    file, known = read_known(Path(run["command"].split()[1]))
     runs = known["runs"]
     same = next((i for i, other in enumerate(runs) if other["command"] == run["command"]), len(runs))
     run["what"] = what or (runs[same]["what"] if same < len(runs) else "")
     if not run["what"]:
         raise SystemExit(f"a new run needs a name: --what, for {run['command']}")
     runs[same : same + 1] = [run]
-    text = json.dumps(known, indent=1, ensure_ascii=False) + "\n"
-    if len(text.encode()) > LARGEST:
-        raise SystemExit(f"{file.name} would have {len(text.encode()):,} bytes, and {LARGEST:,} are the most")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf-8")
+    write_known(file, known)
     return file
+
+
+def copy_picture(folder: Path, name: str, colors: int) -> Path:
+    """Copy a PNG of the run in `folder` to docs/pictures/, with at most so many colors, and record from which
+    run it is. Returns the new file. SystemExit when there is no such run or picture, or when it is too
+    large."""
+    from PIL import Image
+
+    if not (folder / name).is_file():
+        raise SystemExit(f"{folder} has no {name}")
+    about = read_result(folder)["run"]
+    command = without_free_flags(about["command"])
+    file, known = read_known(Path(command.split()[1]))
+    path = PICTURES / f"{file.stem}_{Path(name).stem}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.open(folder / name).convert("RGB")
+    picture.quantize(colors, dither=Image.Dither.NONE).save(path, optimize=True)
+    if (size := path.stat().st_size) > LARGEST_PICTURE:
+        path.unlink()
+        raise SystemExit(f"{path.name} would have {size:,} bytes, and {LARGEST_PICTURE:,} are the most")
+    pictures = [each for each in known.get("pictures", []) if each["file"] != path.name]
+    entry = {"file": path.name, "command": command, "date": about["date"]}
+    write_known(file, {**known, "pictures": sorted([*pictures, entry], key=lambda each: each["file"])})
+    return path
 
 
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def cells(run: dict[str, Any]) -> list[str]:
-    """The row of a run: of its figures, those with an expectation, a line each."""
-    figures = [figure for figure in run["figures"] if "expected" in figure]
+def line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    def lines(name: str) -> str:
-        texts = [f"{figure[name]:.5g}" if name in figure else "" for figure in figures]
-        return "<br>".join(texts) if any(texts) else ""
 
-    measured = [f"{f['name']}: **{f['measured']:.5g}**" for f in figures]
-    expected = [f"{f['expected']}{'' if f['met'] else ', not met'}" for f in figures]
-    time = f"{run['seconds']} s, {run['date']}"
-    texts = ["<br>".join(measured), "<br>".join(expected), lines("best"), lines("baseline"), time]
-    return [run["what"], f"`{run['command']}`", *(text.replace("|", "\\|") for text in texts)]
+def number(figure: dict[str, Any], name: str) -> str:
+    return f"{figure[name]:.5g}" if name in figure else ""
+
+
+def measured(figure: dict[str, Any]) -> str:
+    """What was measured; of several seeds the mean, and behind it each."""
+    each = ", ".join(f"{seed:.5g}" for seed in figure.get("seeds", ()))
+    return f"**{number(figure, 'measured')}**" + f" ({each})" * bool(each)
+
+
+def expected(figure: dict[str, Any]) -> str:
+    return figure["expected"] + ("" if figure["met"] else ", not met") if "expected" in figure else ""
 
 
 def results() -> list[dict[str, Any]]:
-    """The runs of all files in docs/results/, in the order of the examples' names."""
+    """All files in docs/results/, in the order of the examples' names."""
     files = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
-    files.sort(key=lambda file: file["example"].count("/"))  # gpt_text.py, the first to run, comes first
-    return [run for file in files for run in file["runs"]]
+    return sorted(files, key=lambda file: file["example"].count("/"))  # gpt_text.py, the first to run, first
 
 
-def markdown_table() -> str:
-    rows = [list(HEAD), ["---"] * len(HEAD), *map(cells, results())]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def row_of(run: dict[str, Any]) -> str:
+    """The row of a run: of its figures, those with an expectation, a line each."""
+    figures = [figure for figure in run["figures"] if "expected" in figure]
+
+    def cell(texts: list[str]) -> str:
+        return "<br>".join(texts) if any(texts) else ""
+
+    columns = [[f"{figure['name']}: {measured(figure)}" for figure in figures], [*map(expected, figures)]]
+    columns += [[number(figure, name) for figure in figures] for name in ("best", "baseline")]
+    time = f"{run['seconds']} s, {run['date']}"
+    return line([run["what"], f"`{run['command']}`", *map(cell, columns), time])
 
 
-def with_table(text: str) -> str:
-    """A page with the table of today between its marks. SystemExit when it has none."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise SystemExit(f"the page has no lines {START} and {END} for the table to stand between")
-    return f"{before}{START}\n{markdown_table()}\n{END}{after}"
+def table_of_all() -> str:
+    """A row for each run of every example."""
+    rows = [row_of(run) for file in results() for run in file["runs"]]
+    return "\n".join([line(HEAD), line(["---"] * len(HEAD)), *rows])
+
+
+def table_of_one(example: str) -> str:
+    """All figures of an example; for each run its command and a table. SystemExit when nothing of it is
+    recorded."""
+    file = RESULTS / f"{example}.json"
+    if not file.is_file():
+        raise SystemExit(f"there is no {file}: nothing of {example} is recorded")
+    parts = []
+    for run in json.loads(file.read_text("utf-8"))["runs"]:
+        seeds = ", ".join(map(str, run["seeds"]))
+        about = f"`{run['command']}`, seed{'s' * (len(run['seeds']) > 1)} {seeds}"
+        lines = [f"{about}; {run['seconds']} s on {run['processor']}, {run['date']}:", ""]
+        lines += [line(FIGURE), line(["---"] * len(FIGURE))]
+        for each in run["figures"]:
+            compared = (number(each, name) for name in ("best", "baseline"))
+            lines.append(line([each["name"], measured(each), expected(each), *compared]))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def with_tables(text: str) -> str:
+    """A page with the tables of today between its marks. SystemExit when a table has no end."""
+    start = START.search(text)
+    if start is None:
+        return text
+    inside, end, after = text[start.end() :].partition(END)
+    if not end or START.search(inside):
+        raise SystemExit(f"no line {END} below {start[0].strip()}")
+    table = table_of_one(start[1]) if start[1] else table_of_all()
+    return f"{text[: start.end()]}{table}\n{END}{with_tables(after)}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="task", required=True)
     one = commands.add_parser("record", help="put a run into docs/results/")
     one.add_argument("folder", type=Path, help="--out of the run")
     one.add_argument("--what", help="the name of the run in the tables")
-    pages = commands.add_parser("tables", help="make the table of pages in Markdown anew")
-    pages.add_argument("pages", nargs="+", type=Path)
+    picture = commands.add_parser("picture", help="copy a picture of a run to docs/pictures/")
+    picture.add_argument("folder", type=Path, help="--out of the run")
+    picture.add_argument("name", help="a PNG in it")
+    picture.add_argument("--colors", type=int, default=256, help="the most colors that it keeps")
+    commands.add_parser("tables", help="make the tables in README.md and docs/*.md anew")
     args = parser.parse_args()
-    if args.command == "record":
+    if args.task == "record":
         print(f"recorded in {record(args.folder, args.what)}", file=sys.stderr)
-        return
-    for page in args.pages:
-        page.write_text(with_table(page.read_text("utf-8")), "utf-8")
+    elif args.task == "picture":
+        print(f"copied to {copy_picture(args.folder, args.name, args.colors)}", file=sys.stderr)
+    else:
+        for page in PAGES:
+            page.write_text(with_tables(page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Measured results: docs/results/ is whole and true to itself, and README's table is made of it."""
+"""Measured results: docs/results/ is whole and true to itself, and the tables of README and docs are made of
+it; the pictures of the docs are small, recorded and shown."""
 
 import json
+import re
 import sys
 
+import numpy as np
 import pytest
 from example_runs import EXAMPLES
 
@@ -16,15 +19,28 @@ FILES = sorted(report.RESULTS.glob("*.json"))
 RUN = {"what", "command", "date", "processor", "seeds", "seconds", "figures"}
 
 
-def test_the_table_of_readme_is_that_of_the_results():
-    """If not: python examples/shared/report.py tables README.md."""
-    page = (report.ROOT / "README.md").read_text("utf-8")
-    assert report.with_table(page) == page
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.stem)
+def test_the_tables_of_a_page_are_those_of_the_results(page):
+    """If not: python examples/shared/report.py tables."""
+    text = page.read_text("utf-8")
+    assert report.with_tables(text) == text
 
 
-def test_a_page_without_marks_is_refused():
-    with pytest.raises(SystemExit, match="no lines"):
-        report.with_table("a page")
+def test_every_example_that_is_recorded_is_in_a_page():
+    pages = "".join(page.read_text("utf-8") for page in report.PAGES)
+    assert "<!-- results: start -->" in pages
+    shown = {found[1] for found in report.START.finditer(pages)}
+    assert {path.stem for path in FILES} - shown == {"gpt_algorithms", "gpt_text"}  # in README's table only
+
+
+def test_marks_that_do_not_fit_are_refused():
+    start = "<!-- results of vae_digits: start -->\n"
+    with pytest.raises(SystemExit, match="no line <!-- results: end --> below <!-- results of vae_digits"):
+        report.with_tables(start)
+    with pytest.raises(SystemExit, match="no line"):
+        report.with_tables(start + start + report.END)
+    with pytest.raises(SystemExit, match="nothing of nobody is recorded"):
+        report.with_tables("<!-- results of nobody: start -->\n" + report.END)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -48,9 +64,18 @@ def test_a_file_of_results(path):
                 assert COMPARE[sign](figure["measured"], float(bound)) == figure["met"], figure
 
 
-def test_pictures_are_small():
-    for path in (report.ROOT / "docs" / "pictures").glob("*"):
-        assert path.stat().st_size <= 200_000, path
+def test_the_pictures_of_the_docs():
+    """Each is small, recorded with its command, and shown with a text for those who cannot see it."""
+    here = {path.name for path in report.PICTURES.glob("*")}
+    recorded = [each for path in FILES for each in json.loads(path.read_text("utf-8")).get("pictures", [])]
+    assert here == {each["file"] for each in recorded}
+    pages = "".join(page.read_text("utf-8") for page in report.PAGES)
+    for each in recorded:
+        assert each.keys() == {"file", "command", "date"}
+        assert (report.PICTURES / each["file"]).stat().st_size <= report.LARGEST_PICTURE
+        shown = re.search(r"!\[([^\]]*)\]\((?:docs/)?pictures/" + re.escape(each["file"]), pages)
+        assert shown, f"{each['file']} is in no page"
+        assert len(shown[1]) > 40, f"the text of {each['file']} does not say what it shows"
 
 
 # -- record ----------------------------------------------------------------------------------------
@@ -88,7 +113,7 @@ def test_a_run_is_recorded_and_replaced_by_its_command(tmp_path, monkeypatch):
     report.record(tmp_path, None)  # the same command: the name stays
     write_result(tmp_path, 1.25, flags=" --steps 4")
     report.record(tmp_path, "a longer one")
-    first, second = report.markdown_table().splitlines()[2:]
+    first, second = report.table_of_all().splitlines()[2:]
     start = "python examples/gpt_text.py --steps"
     assert first.startswith(f"| a text | `{start} 3` | loss: **2.5** | < 2, not met |")
     assert second.startswith(f"| a longer one | `{start} 4` | loss: **1.25** | < 2 |")
@@ -105,3 +130,41 @@ def test_what_cannot_be_recorded_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="20,000 are the most"):
         report.record(tmp_path, "a text")
     assert not (tmp_path / "results").exists()
+
+
+def test_the_seeds_of_a_full_run_stand_beside_their_mean(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    write_result(tmp_path, 1.5, flags=" --full")
+    result = json.loads((tmp_path / "result.json").read_text())
+    result["run"]["seeds"], result["table"][0]["seeds"] = [0, 1], [1.25, 1.75]
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    report.record(tmp_path, "a text")
+    about, _, _, _, row = report.table_of_one("gpt_text").splitlines()
+    assert about.startswith(
+        "`python examples/gpt_text.py --full`, seeds 0, 1; 12 s on a processor, 2 cores, "
+    )
+    assert row == "| loss | **1.5** (1.25, 1.75) | < 2 |  |  |"
+
+
+def test_a_picture_is_copied_smaller_and_recorded(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(report, "PICTURES", tmp_path / "pictures")
+    write_result(tmp_path, 1.5)
+    noise = np.random.default_rng(0).integers(256, size=(400, 400, 3), dtype=np.uint8)
+    image.fromarray(noise).save(tmp_path / "noise.png")
+    image.fromarray(noise // 128 * 255).save(tmp_path / "loss.png")  # of eight colors
+    with pytest.raises(SystemExit, match="no walk"):
+        report.copy_picture(tmp_path, "walk.png", 256)
+    path = report.copy_picture(tmp_path, "loss.png", 256)
+    assert (np.asarray(image.open(path).convert("RGB")) == noise // 128 * 255).all()
+    assert path.stat().st_size < (tmp_path / "loss.png").stat().st_size
+    report.record(tmp_path, "a text")
+    report.copy_picture(tmp_path, "loss.png", 256)  # once more: still one
+    known = json.loads((tmp_path / "results" / "gpt_text.json").read_text("utf-8"))
+    command = "python examples/gpt_text.py --steps 3"
+    assert known["pictures"] == [{"file": "gpt_text_loss.png", "command": command, "date": "2026-01-02"}]
+    assert len(known["runs"]) == 1
+    monkeypatch.setattr(report, "LARGEST_PICTURE", 1000)
+    with pytest.raises(SystemExit, match="1,000 are the most"):
+        report.copy_picture(tmp_path, "noise.png", 256)
