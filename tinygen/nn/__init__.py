@@ -1,5 +1,5 @@
-"""Layers: modules with parameters, built from the ops. Everything that draws random numbers, initial
-weights or dropout, is given the generator to draw from: `Linear(3, 4, rng=np.random.default_rng(0))`."""
+"""Layers: modules with parameters, built from the ops. A layer that draws random numbers, for its initial
+weights or for dropout, takes the generator as an argument: `Linear(3, 4, rng=np.random.default_rng(0))`."""
 
 from tinygen.nn import init
 from tinygen.nn.attention import CrossAttention, KVCache, MultiHeadAttention

@@ -34,8 +34,8 @@ def merge_heads(x: Tensor) -> Tensor:
 class KVCache:
     """The keys and values of one layer's past positions, so that each new token costs one row.
 
-    Space for `max_length` positions is allocated at the first `append`, like the keys that come. Use it
-    under `no_grad()`. To forget positions, set `length` back."""
+    The first `append` allocates space for `max_length` positions, with the dtype and device of its keys. Use
+    the cache under `no_grad()`. To forget the last positions, set `length` to a smaller number."""
 
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
@@ -44,10 +44,10 @@ class KVCache:
         self.values: Array | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add k and v (B, H, T, d) at the end, and return all so far: (B, H, length, d) each.
+        """Append k and v (B, H, T, d), and return all keys and values so far: (B, H, length, d) each.
 
-        Raises RuntimeError when they are on the tape, ValueError when there is no room or another shape
-        is in it."""
+        Raises RuntimeError when k or v is on the tape, and ValueError when the cache is full or holds arrays
+        of another shape."""
         if k.requires_grad or v.requires_grad:
             raise RuntimeError("a KV cache takes no gradients: run the model under no_grad()")
         if self.keys is None or self.values is None:
@@ -70,7 +70,8 @@ class KVCache:
 
 
 class Heads(Module):
-    """What self- and cross-attention share: the number of heads, and dropout on the weights."""
+    """The base class of self- and cross-attention: the number of heads, and dropout on the attention
+    weights."""
 
     def __init__(self, channels: int, heads: int, dropout: float, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -86,8 +87,8 @@ class Heads(Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool) -> Tensor:
         """q (B, H, T, d), k and v (B, H, S, d) -> (B, T, C).
 
-        Raises TypeError for a mask that is not of bools, and ValueError for one with three axes, which would
-        broadcast its batch along the heads."""
+        Raises TypeError for a mask that does not hold bools, and ValueError for a mask with three axes: its
+        batch axis would be broadcast along the heads."""
         if mask is not None and mask.ndim == 3:
             raise ValueError(f"the mask has shape {mask.shape}: give it an axis for the heads, mask[:, None]")
         p = self.dropout if self.training else 0.0
@@ -99,12 +100,13 @@ class Heads(Module):
 
 
 class MultiHeadAttention(Heads):
-    """Self-attention: every position looks at all (with `causal`, at those up to itself).
+    """Self-attention: every position attends to all positions. With `causal`, it attends only to itself and
+    earlier ones.
 
     One projection gives queries, keys and values side by side, as in GPT-2; a second one mixes the heads.
-    `dropout` drops attention weights in training; `use_rotary` turns queries and keys by their positions
-    (`rope.py`); with `bias`, all linear layers have one, or without `qkv_bias` the last one only. Raises
-    ValueError when the heads do not divide the channels.
+    `dropout` drops attention weights in training. `use_rotary` rotates queries and keys by their positions
+    (`rope.py`). With `bias` both linear layers have a bias; with `qkv_bias=False` only the second one does.
+    Raises ValueError when the number of heads does not divide the channels.
 
     Eq.: MultiHead(x) = Concat(head_1, …, head_h) W_O,  head_i = Attention(x W_Q, x W_K, x W_V)
         (Vaswani et al. 2017, section 3.2.2)
@@ -148,8 +150,8 @@ class MultiHeadAttention(Heads):
 
 
 class CrossAttention(Heads):
-    """Queries from x, keys and values from a context of `context_channels`: an encoder's output, or a
-    text that a picture is drawn from. Otherwise as `MultiHeadAttention`."""
+    """Cross-attention: queries from x, keys and values from a context with `context_channels` channels,
+    such as an encoder's output or an encoded text. Otherwise as `MultiHeadAttention`."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Modules in a row: as a list, or one after the other. A plain list does for the first, too."""
+"""Containers: `ModuleList` is a list of modules, `Sequential` applies them one after the other. A plain list
+can take the place of `ModuleList`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from tinygen.types import TensorLike
 
 
 class ModuleList(Module):
-    """Modules in a row, found by index: a list that is a module itself, with `to`, `eval` and so on."""
+    """A list of modules that is a module itself, with `to`, `eval` and so on."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         for module in modules:
@@ -40,7 +41,7 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Each one's output is the next one's input. Functions may stand among the modules:
+    """Applies modules in order: the output of each is the input of the next. Functions are allowed, too:
     `Sequential(Linear(2, 64, rng=rng), ops.silu, Linear(64, 2, rng=rng))`."""
 
     def __init__(self, *steps: Callable[..., Any]) -> None:

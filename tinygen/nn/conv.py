@@ -11,12 +11,12 @@ from tinygen.types import Size, TensorLike
 
 
 class Conv(Module):
-    """What the layers below share: a weight (out, in/groups, *kernel), of a transposed convolution (in,
-    out/groups, *kernel), and a bias (out). Both start uniform within ±1/sqrt(fan_in), with fan_in =
-    weight.shape[1] · (size of the kernel), as PyTorch's.
+    """The base class of the layers below. The weight is (out, in/groups, *kernel), or (in, out/groups,
+    *kernel) for a transposed convolution; the bias is (out). Both are initialized uniformly in
+    ±1/sqrt(fan_in), with fan_in = weight.shape[1] · (size of the kernel), as in PyTorch.
 
     `kernel_size`, `stride`, `padding` (zeros on both sides) and `dilation` (the step from one tap of the
-    kernel to the next) are one number, or one for each axis.
+    kernel to the next) are one number, or one number for each axis.
     Raises ValueError when the channels cannot be split into equal groups."""
 
     axes: int
@@ -78,7 +78,7 @@ class Conv1d(Conv):
 
 class Conv2d(Conv):
     """(N, in, H, W) -> (N, out, H', W'), H' = (H + 2·padding - dilation·(kernel - 1) - 1) // stride + 1,
-    and so W'."""
+    and W' by the same formula."""
 
     axes = 2
 
@@ -103,7 +103,7 @@ class ConvTranspose1d(Conv):
 
 class ConvTranspose2d(Conv):
     """(N, in, H, W) -> (N, out, H', W'), H' = (H - 1)·stride - 2·padding + dilation·(kernel - 1) + 1, and
-    so W': Conv2d's gradient as a layer."""
+    W' by the same formula: Conv2d's gradient as a layer."""
 
     axes = 2
     transposed = True

@@ -12,8 +12,8 @@ from tinygen.types import TensorLike
 
 
 class Dropout(Module):
-    """In training, each entry becomes 0 with probability p and is scaled by 1/(1 - p) otherwise; in
-    evaluation mode the identity. Raises ValueError unless 0 <= p < 1."""
+    """In training, each entry is set to 0 with probability p, and divided by 1 - p otherwise. In evaluation
+    mode, the identity. Raises ValueError unless 0 <= p < 1."""
 
     def __init__(self, p: float, *, rng: RNGLike) -> None:
         rng = as_generator(rng)

@@ -1,12 +1,13 @@
-"""Initial weights: float32 arrays drawn from a generator, by the shape of the weight.
+"""Initial weights: float32 arrays of a given shape, drawn from a generator.
 
 Glorot & Bengio 2010, *Understanding the difficulty of training deep feedforward neural networks*;
 He et al. 2015, *Delving deep into rectifiers* (arXiv:1502.01852); Saxe et al. 2013, *Exact solutions to
 the nonlinear dynamics of learning in deep linear neural networks* (arXiv:1312.6120).
 
-`fan_in` is the number of inputs that one output is summed from, `fan_out` the number of outputs that one
-input goes to. Each scheme asks for a variance that keeps the size of signals, or of gradients, from
-layer to layer. To draw anew: `layer.weight.data = init.normal(layer.weight.shape, std=0.02, rng=rng)`.
+`fan_in` is the number of inputs that are summed into one output, `fan_out` the number of outputs that one
+input contributes to. Each scheme chooses the variance so that the size of signals, or of gradients, stays
+the same from layer to layer. To initialize again: `layer.weight.data = init.normal(layer.weight.shape,
+std=0.02, rng=rng)`.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def normal(shape: Shape, std: float = 1.0, *, rng: RNGLike) -> Float32s:
 
 
 def fan_in_uniform(shape: Shape, fan_in: int, *, rng: RNGLike) -> Float32s:
-    """Uniform within ±1/sqrt(fan_in), the variance being 1/(3 fan_in): what PyTorch's Linear and
-    convolutions start with, and Linear, Conv1d and Conv2d here; for weight and bias."""
+    """Uniform in ±1/sqrt(fan_in); the variance is 1/(3 fan_in). The initialization of weight and bias in
+    Linear, Conv1d and Conv2d, in PyTorch and here."""
     return uniform(shape, 1 / math.sqrt(fan_in) if fan_in else 0.0, rng=rng)
 
 
@@ -83,10 +84,10 @@ def kaiming_normal(shape: Shape, mode: str = "fan_in", *, rng: RNGLike) -> Float
 
 
 def orthogonal(shape: Shape, gain: float = 1.0, *, rng: RNGLike) -> Float32s:
-    """gain times a random matrix with orthonormal rows, or columns when there are fewer of those; the
-    axes after the first count as one (Saxe et al. 2013, section 3). Uniform over all such matrices: the
-    QR decomposition of a normal matrix, with the signs of R's diagonal moved into Q (Mezzadri 2007,
-    arXiv:math-ph/0609050)."""
+    """gain times a random matrix with orthonormal rows, or with orthonormal columns if it has fewer columns
+    than rows. The axes after the first are flattened into one (Saxe et al. 2013, section 3). The matrix is
+    uniform over all such matrices: it is Q of the QR decomposition of a normal matrix, with the signs of R's
+    diagonal moved into Q (Mezzadri 2007, arXiv:math-ph/0609050)."""
     if len(shape) < 2:
         raise ValueError(f"orthogonal needs a weight of shape (out, in, ...), got {shape}")
     rows, columns = shape[0], math.prod(shape[1:])

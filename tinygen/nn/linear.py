@@ -1,4 +1,4 @@
-"""Linear and Embedding: the two layers that are one matrix."""
+"""Linear and Embedding: the two layers whose weight is one matrix."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tinygen.types import TensorLike
 
 
 class Linear(Module):
-    """x Wᵀ + b: (..., in_features) -> (..., out_features), weight (out_features, in_features). As all layers,
-    it computes in the dtype of its weight: x is cast to it.
+    """x Wᵀ + b: (..., in_features) -> (..., out_features), weight (out_features, in_features). Like every
+    layer, it casts x to the dtype of its weight and computes in that dtype.
 
-    Weight and bias start uniform within ±1/sqrt(in_features), as PyTorch's do."""
+    Weight and bias are initialized uniformly in ±1/sqrt(in_features), as in PyTorch."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -33,7 +33,7 @@ class Linear(Module):
 
 class Embedding(Module):
     """One row of the weight (num_embeddings, embedding_dim) for each integer id: (...) -> (...,
-    embedding_dim). The weight starts N(0, 1), as PyTorch's does.
+    embedding_dim). The weight is initialized from N(0, 1), as in PyTorch.
 
     Raises IndexError for an id outside [0, num_embeddings)."""
 

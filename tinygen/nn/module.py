@@ -1,10 +1,10 @@
 """Module: parameters, and the layers that hold them, as one tree.
 
-A module's attributes are its registry. An attribute that is a `Parameter` is trained and saved, a `Buffer`
-is saved, a plain Tensor is a constant that only moves along (`to`, `astype`), a `Module` is a branch of the
-tree, and lists, tuples and dicts may hold all of these (`tree.py`). Any other value is left alone, but
-refused where it contains a module or a parameter, which would be overlooked. There is nothing to set up, so
-`super().__init__()` may be left out."""
+A module finds its parts in its attributes; nothing has to be registered. A `Parameter` is trained and
+saved. A `Buffer` is saved. A plain Tensor is a constant: `to` and `astype` convert it, and it is not saved.
+A `Module` is a branch of the tree. Lists, tuples and dicts may hold all of these (`tree.py`). Any other
+value is ignored; if it contains a module or a parameter, it is refused, because these would be neither
+trained nor saved. There is nothing to set up, so `super().__init__()` may be left out."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Module(Branch):
         super().__setattr__(name, value)
 
     def replace_module(self, name: str, module: Module) -> None:
-        """Put `module` in the place of the one of this name in the tree, an attribute, or an item of a list
-        or a dict. Raises TypeError for an item of a tuple, KeyError when there is none."""
+        """Replace the module of this name in the tree (an attribute, or an item of a list or a dict) by
+        `module`. Raises TypeError for an item of a tuple, KeyError when there is no module of this name."""
         put(vars(self), name, module)
 
     def register_buffer(self, name: str, value: Any) -> None:
-        """Make `value`, an array or a Tensor, the Buffer `self.<name>`."""
+        """Assign `value`, an array or a Tensor, as the Buffer `self.<name>`."""
         setattr(self, name, Buffer(value.data if isinstance(value, Tensor) else value))
 
     # -- the tree ----------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class Module(Branch):
         return ((name, value) for name, value in held(self) if isinstance(value, Module))
 
     def paths(self) -> Iterator[tuple[str, Module]]:
-        """This module and all below it, each checked; one that is shared comes under each path."""
+        """This module and all below it, each checked; a shared module appears under each of its paths."""
         for path, module in walk(self):
             check(module)
             yield path, module
@@ -80,14 +80,15 @@ class Module(Branch):
         return unique(self.paths())
 
     def named_tensors(self, *kinds: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """The tensors of these kinds in the tree; one that is shared comes under each name."""
+        """The tensors of these kinds in the tree; a shared tensor appears under each of its names."""
         for path, module in self.paths():
             for name, value in held(module):
                 if isinstance(value, kinds):
                     yield joined(path, name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter in the tree with its name; a shared one (tied weights) once, under its first."""
+        """Every parameter in the tree with its name; a shared one (tied weights) once, under its first
+        name."""
         return unique(self.named_tensors(Parameter))  # type: ignore[arg-type]
 
     def parameters(self) -> Iterator[Parameter]:
@@ -99,14 +100,14 @@ class Module(Branch):
         return unique(self.named_tensors(Buffer))  # type: ignore[arg-type]
 
     def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
-        """Every generator in the tree, from which dropout draws, with its name, each once."""
+        """Every random generator in the tree (dropout draws from them), with its name, each once."""
         pairs = ((path, *item) for path, module in self.paths() for item in held(module))
         return unique(
             (joined(path, name), x) for path, name, x in pairs if isinstance(x, np.random.Generator)
         )
 
     def num_parameters(self) -> int:
-        """How many numbers are trained here (tied weights counted once)."""
+        """The number of trained numbers in the tree; tied weights count once."""
         return sum(p.size for p in self.parameters())
 
     # -- changing all of it ------------------------------------------------------------------------
@@ -123,8 +124,8 @@ class Module(Branch):
 
     @contextmanager
     def evaluating(self) -> Iterator[Self]:
-        """`with model.evaluating(): ...` runs in evaluation mode. At the end, also after an error, each
-        module returns to the mode in which it was."""
+        """`with model.evaluating(): ...` runs the block in evaluation mode. Afterwards, also after an error,
+        each module is in its earlier mode again."""
         modes = [(module, module.training) for _, module in self.named_modules()]
         self.eval()
         try:
@@ -141,13 +142,13 @@ class Module(Branch):
         return self
 
     def unfreeze(self) -> Self:
-        """Undo `freeze()`."""
+        """Train these parameters again: set `requires_grad` to True."""
         for p in self.parameters():
             p.requires_grad = True
         return self
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Set the gradient of every parameter to None."""
         for p in self.parameters():
             p.grad = None
 
@@ -170,12 +171,13 @@ class Module(Branch):
     # -- saving and loading ------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray[Any, Any]]:
-        """{name: copy as a NumPy array} of parameters and buffers; a shared one under each of its names."""
+        """{name: a copy as a NumPy array} for parameters and buffers; a shared one is under each of its
+        names."""
         return {name: np.array(t.numpy()) for name, t in self.named_state().items()}
 
     def named_state(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name; a shared one under each of its names. Raises ValueError when two
-        have one name."""
+        """Parameters and buffers by name; a shared one is under each of its names. Raises ValueError when two
+        have the same name."""
         state: dict[str, Tensor] = {}
         for name, t in self.named_tensors(Parameter, Buffer):
             if state.setdefault(name, t) is not t:
@@ -183,12 +185,12 @@ class Module(Branch):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Take the values of `state` (NumPy arrays), cast to the dtype and device that each tensor has.
+        """Load the arrays of `state`, cast to each tensor's dtype and moved to its device.
 
-        Returns the names that `state` lacks, and those that it has in excess. Raises ValueError, having
-        changed nothing, that lists every mismatch: those names (unless `strict` is off), arrays of the
-        wrong shape or kind of numbers, tied weights that have two values. A tied weight may come under one
-        name only."""
+        Returns two lists of names: missing in `state`, and unexpected in it. Raises ValueError if something
+        does not fit, and then changes nothing. The error lists every mismatch: the missing and unexpected
+        names (unless `strict` is False), arrays of the wrong shape or kind of numbers, tied weights with two
+        different values. For a tied weight, one of its names is enough."""
         ours = self.named_state()
         arrays = {name: np.asarray(state[name]) for name in ours if name in state}
         first: dict[Tensor, str] = {}
@@ -220,12 +222,12 @@ class Module(Branch):
     # -- printing ----------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What to print between the brackets: the arguments that make this layer what it is."""
+        """The text between the parentheses of the printed layer: its most important arguments."""
         return ""
 
     def __repr__(self) -> str:
-        """The tree, with the number of parameters at and below each module (a shared one is in each of its
-        places, and once in the total)."""
+        """The tree as text, with the number of parameters in and below each module. A shared parameter counts
+        at each of its places, and once in the total."""
         (text, _), *below = self.lines()
         rows = [(text, f"{self.num_parameters():,} parameters"), *below]
         width = max(len(text) for text, _ in rows)
@@ -256,8 +258,9 @@ class Module(Branch):
 
 
 def cast(x: TensorLike, weight: Tensor) -> Any:
-    """`x` in the dtype of a layer's weight, whatever comes in: NumPy makes float64 of most, in which all that
-    follows would take several times as long. Only complex numbers stay (gradcheck steps through them)."""
+    """`x` in the dtype of a layer's weight. NumPy makes float64 arrays by default, and in float64 all
+    following ops would take several times as long. Complex numbers are not cast: gradcheck's complex steps
+    need them."""
     dtype = getattr(x, "dtype", weight.dtype)
     if dtype is weight.dtype or dtype.kind == "c":
         return x
@@ -265,7 +268,8 @@ def cast(x: TensorLike, weight: Tensor) -> Any:
 
 
 def holds(dtype: np.dtype[Any], array: Array) -> bool:
-    """Whether a tensor of this dtype can take the numbers, and no imaginary part and no fraction is lost."""
+    """Whether a tensor of this dtype can hold these numbers without losing an imaginary part or a
+    fraction."""
     if array.dtype.kind == "c":
         return bool(dtype.kind == "c")
     return not (dtype.kind in "biu" and array.dtype.kind == "f" and np.any(array % 1))

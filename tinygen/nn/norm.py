@@ -1,4 +1,5 @@
-"""Normalisation layers: the parameters, and for batch norm the running statistics, of `ops/norm.py`."""
+"""Normalisation layers: modules that hold the parameters, and the running statistics of batch norm, for the
+ops in `ops/norm.py`."""
 
 from __future__ import annotations
 
@@ -70,9 +71,9 @@ class BatchNorm(Module):
     """Mean 0 and variance 1 per channel over the batch and all positions, then weight and bias:
     (N, C, ...) -> (N, C, ...) (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Training uses the batch's statistics and moves the running ones towards them, in PyTorch's
-    convention: running = (1 - momentum)·running + momentum·batch, with the unbiased variance.
-    Evaluation uses the running ones (Algorithm 2).
+    Training normalizes by the batch's statistics and updates the running ones, in PyTorch's convention:
+    running = (1 - momentum)·running + momentum·batch, with the unbiased variance. Evaluation normalizes by
+    the running ones (Algorithm 2).
 
     Raises ValueError in training when there is only one value per channel: its variance is 0.
 
@@ -103,8 +104,8 @@ class BatchNorm(Module):
         return x * scale.reshape(per_channel) + shift.reshape(per_channel)
 
     def record(self, x: Tensor | Array) -> None:
-        """Move the running statistics towards those of this batch. A batch with a NaN or an infinity is left
-        out: a running mean would never lose it again."""
+        """Update the running statistics with this batch. A batch that contains NaN or infinity is skipped,
+        because a running mean would keep it forever."""
         array = x.data if isinstance(x, Tensor) else x
         over = (0, *range(2, array.ndim))
         count = math.prod(array.shape[i] for i in over)

@@ -1,8 +1,8 @@
-"""Recurrent layers: the weights of `ops/recurrent.py`, in several layers and in both directions (Schuster &
-Paliwal 1997, *Bidirectional recurrent neural networks*).
+"""Recurrent layers: modules that hold the weights for the ops in `ops/recurrent.py`. They can be stacked, and
+run in both directions (Schuster & Paliwal 1997, *Bidirectional recurrent neural networks*).
 
-Shapes: B batch, T time steps, C input_size, H hidden_size, D directions: 1 or 2, L layers. The batch comes
-first, as in all layers here; PyTorch's need `batch_first=True` for that.
+Shapes: B batch, T time steps, C input_size, H hidden_size, D directions (1 or 2), L layers, G gates. The
+batch is the first axis, as in all layers here; PyTorch's recurrent layers need `batch_first=True` for that.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from tinygen.types import TensorLike
 
 
 class OneDirection(Module):
-    """One layer that runs along the sequence one way: weight_ih (G·H, C) projects the input, weight_hh
-    (G·H, H) the state; biases (G·H). All start uniform within ±1/sqrt(H), as PyTorch's."""
+    """One layer that reads the sequence in one direction. weight_ih (G·H, C) projects the input, weight_hh
+    (G·H, H) the state; both biases have shape (G·H). All are initialized uniformly in ±1/sqrt(H), as in
+    PyTorch."""
 
     def __init__(
         self,
@@ -47,11 +48,13 @@ class OneDirection(Module):
         self.bias_hh = Parameter(init.fan_in_uniform((rows,), hidden, rng=rng)) if bias else None
 
     def forward(self, x: TensorLike, state: tuple[Any, ...], lengths: Array | None) -> Any:
-        """x (B, T, C), each array of the state (B, H) -> every h (B, T, H), and the last state."""
+        """x (B, T, C) and a state of arrays (B, H) -> the outputs h of all steps (B, T, H), and the last
+        state."""
         outside: Tensor | None = self.bias_ih
         inside: Tensor | None = self.bias_hh
         if outside is not None and inside is not None and self.op is not ops.gru:
-            outside, inside = None, outside + inside  # both are added to one sum; the GRU's meet r in between
+            # RNN and LSTM add both biases to one sum; the GRU multiplies part of the second by its gate r
+            outside, inside = None, outside + inside
         x = ops.linear(cast(x, self.weight_ih), self.weight_ih, outside)
         state = tuple(cast(s, self.weight_hh) for s in state)
         return self.op(x, self.weight_hh, inside, *state, lengths, self.reverse)
@@ -61,15 +64,16 @@ class OneDirection(Module):
 
 
 class Recurrent(Module):
-    """What RNN, LSTM and GRU share.
+    """The base class of RNN, LSTM and GRU.
 
-    A `bidirectional` layer has two halves with weights of their own, one for each way along the sequence, and
-    gives both outputs side by side. Each layer after the first reads the output of the one below, of which
-    `dropout` drops some in training. `layers` holds them all, the reverse half of a layer right after it."""
+    A `bidirectional` layer has two halves with their own weights: one reads the sequence forwards, one in
+    reverse, and their outputs are concatenated. Each layer after the first reads the output of the layer
+    below, with `dropout` in training. The list `layers` holds all halves in order: the forward half of a
+    layer, then its reverse half."""
 
     op: ClassVar[Callable[..., Any]]
     gates: ClassVar[int]
-    states: ClassVar[int] = 1  # how many arrays the state is
+    states: ClassVar[int] = 1  # the number of arrays in the state
 
     def __init__(
         self,
@@ -97,13 +101,13 @@ class Recurrent(Module):
         self.dropout = Dropout(dropout, rng=rng)
 
     def forward(self, x: TensorLike, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
-        """x (B, T, C) -> the last layer's output (B, T, D·H), and the last state of all layers: an array
-        (L·D, B, H), of an LSTM two, (h, c).
+        """x (B, T, C) -> the last layer's output (B, T, D·H), and the last state of all layers: one array
+        (L·D, B, H), or two for an LSTM, (h, c).
 
-        `state` is the one to start with, zeros if it is left out. `lengths` (B) says how many time steps each
-        sequence has, where shorter ones are padded at the end: what stands there plays no part, the output is
-        0 there, and the last state is that at the end of each sequence, in reverse that at its beginning.
-        Raises ValueError for shapes or lengths that do not fit."""
+        `state` is the initial state, zeros by default. `lengths` (B) gives the number of time steps of each
+        sequence when shorter sequences are padded at the end. The padding has no effect, and the output is 0
+        there. The last state is then the state after the last real step of each sequence; in the reverse
+        direction, after its first step. Raises ValueError for shapes or lengths that do not fit."""
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), got {x.shape}")
         first = self.first_state(x, state)
@@ -122,7 +126,7 @@ class Recurrent(Module):
         return h, after if self.states > 1 else after[0]
 
     def first_state(self, x: TensorLike, state: Any) -> tuple[Any, ...]:
-        """The arrays of the state (L·D, B, H), zeros for None."""
+        """The arrays (L·D, B, H) of the initial state: zeros if `state` is None."""
         shape = (len(self.layers), x.shape[0], self.hidden_size)
         if state is None:
             return (np.zeros_like(self.layers[0].weight_hh.data, shape=shape),) * self.states
@@ -151,8 +155,8 @@ def checked(lengths: Any, shape: tuple[int, ...]) -> Array:
 
 
 class RNN(Recurrent):
-    """The simple recurrent network: h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990, whose units were logistic,
-    from 0 to 1; tanh is what libraries have)."""
+    """The simple recurrent network: h_t = tanh(W x_t + U h_{t-1} + b) (Elman 1990, with the logistic
+    function, whose values lie between 0 and 1; libraries use tanh)."""
 
     op = staticmethod(ops.rnn)
     gates = 1
@@ -167,9 +171,9 @@ class LSTM(Recurrent):
 
 
 class GRU(Recurrent):
-    """The gated recurrent unit: an update gate between the old state and a candidate (`ops.gru`). It is
-    PyTorch's variant of Cho et al.'s: the reset gate acts after the product, r ⊙ (U h + b), and not before
-    it, U (r ⊙ h)."""
+    """The gated recurrent unit: an update gate mixes the old state and a candidate (`ops.gru`). This is
+    PyTorch's variant: the reset gate acts after the matrix product, r ⊙ (U h + b). In Cho et al.'s paper it
+    acts before, U (r ⊙ h)."""
 
     op = staticmethod(ops.gru)
     gates = 3

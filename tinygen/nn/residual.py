@@ -1,8 +1,8 @@
-"""The parts of the UNet of diffusion models and of the autoencoders of latent diffusion: residual blocks of
-convolutions, and the layers that halve and double the resolution.
+"""Residual blocks of convolutions, and the layers that halve and double the resolution. The UNets of
+diffusion models and the autoencoders of latent diffusion consist of them.
 
-After Ho et al. 2020 (arXiv:2006.11239, appendix B), whose network Dhariwal & Nichol 2021 (arXiv:2105.05233)
-and Rombach et al. 2022 (arXiv:2112.10752) develop. Shapes: B batch, C channels, H and W height and width.
+After Ho et al. 2020 (arXiv:2006.11239, appendix B); Dhariwal & Nichol 2021 (arXiv:2105.05233) and Rombach et
+al. 2022 (arXiv:2112.10752) developed that network further. Shapes: B batch, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ def zeroed(layer: Layer) -> Layer:
 
 def groups_of(channels: int) -> int:
     """The default number of groups for GroupNorm: the largest divisor of `channels` up to 32 that leaves at
-    least 4 channels a group. From 128 channels on it is the papers' 32, where that divides them."""
+    least 4 channels a group. With 128 channels or more it is 32, as in the papers, if 32 divides them."""
     return max(n for n in range(1, max(min(32, channels // 4), 1) + 1) if channels % n == 0)
 
 
 def norm_of(channels: int, groups: int | None, eps: float) -> GroupNorm:
-    """GroupNorm with so many groups; None means `groups_of(channels)`."""
+    """GroupNorm with this number of groups; None means `groups_of(channels)`."""
     return GroupNorm(groups_of(channels) if groups is None else groups, channels, eps)
 
 
 class ResBlock(Module):
     """GN → SiLU → conv → GN → SiLU → dropout → conv, added to the input: (B, in, H, W) -> (B, out, H, W).
 
-    With an `embedding`, the width of a vector for each picture (its step of diffusion), a linear layer of
-    SiLU(emb) is added between the convolutions; with `scale_shift` it is the scale (above 1) and the shift of
-    the second norm instead (Nichol & Dhariwal 2021, arXiv:2102.09672). The last convolution starts as 0 and
-    the block as its skip: the identity, or a 1×1 convolution where the channels change. `groups` of None
-    means `groups_of`, for each norm.
+    `embedding` is the width of a vector `emb` for each picture, such as the embedding of its timestep. A
+    linear layer of SiLU(emb) is added between the convolutions. With `scale_shift`, that layer gives the
+    scale and the shift of the second norm instead, h ← (1 + scale)·norm(h) + shift (Nichol & Dhariwal 2021,
+    arXiv:2102.09672). The last convolution is initialized to 0, so that the block starts as its skip
+    connection: the identity, or a 1×1 convolution if the number of channels changes. `groups=None` means
+    `groups_of`, for each norm.
 
-    Raises ValueError for groups that do not divide the channels, and a scale_shift without an embedding."""
+    Raises ValueError for groups that do not divide the channels, and for scale_shift without an embedding."""
 
     def __init__(
         self,
@@ -80,8 +81,8 @@ class ResBlock(Module):
         self.scale_shift = scale_shift
 
     def forward(self, x: TensorLike, emb: Any = None) -> Tensor:
-        """x (B, in, H, W), emb (B, embedding) -> (B, out, H, W). Raises ValueError for other channels, and
-        for an embedding that is missing or that the block was not made for."""
+        """x (B, in, H, W), emb (B, embedding) -> (B, out, H, W). Raises ValueError for another number of
+        channels, for a missing `emb`, and for an `emb` if the block was made without an embedding."""
         if x.shape[1] != self.conv1.channels[0]:
             raise ValueError(f"the block takes {self.conv1.channels[0]} channels, x has shape {x.shape}")
         if (emb is None) != (self.emb is None):
@@ -109,7 +110,8 @@ class ResBlock(Module):
 
 
 class Downsample(Module):
-    """Half the resolution by a 3×3 convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2), rounded up."""
+    """Halves the resolution by a 3×3 convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2), rounded
+    up."""
 
     def __init__(self, channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -120,9 +122,9 @@ class Downsample(Module):
 
 
 class Upsample(Module):
-    """Twice the resolution, each pixel repeated, then a 3×3 convolution: (B, C, H, W) -> (B, C, 2H, 2W). A
-    transposed convolution leaves a chequered pattern instead (Odena et al. 2016, *Deconvolution and
-    checkerboard artifacts*)."""
+    """Doubles the resolution: repeats each pixel (nearest neighbor), then a 3×3 convolution: (B, C, H, W) ->
+    (B, C, 2H, 2W). A transposed convolution would leave a checkerboard pattern (Odena et al. 2016,
+    *Deconvolution and checkerboard artifacts*)."""
 
     def __init__(self, channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)

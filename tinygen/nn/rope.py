@@ -1,11 +1,12 @@
 """Rotary position embedding, RoPE (Su et al. 2021, arXiv:2104.09864, section 3.2).
 
-Each pair of entries of a query or key is turned by an angle proportional to its position. Turning both
-by the same amount leaves their product as it was, so attention sees relative positions only.
+Each pair of entries of a query or key is rotated by an angle proportional to its position. The inner product
+of query and key does not change if both are rotated by the same angle, so attention depends on relative
+positions only.
 
-Pairs are (x_i, x_{i + d/2}), the two halves of the vector, as in GPT-NeoX and in LLaMA's published
-weights for `transformers`. The paper pairs neighbours, (x_2i, x_2i+1): the same up to a permutation of
-the entries, which a trained projection takes up.
+Entry i of the first half of the vector is paired with entry i of the second half: (x_i, x_{i + d/2}), as in
+GPT-NeoX and in LLaMA's published weights for `transformers`. The paper pairs neighbours, (x_2i, x_2i+1). The
+two differ by a permutation of the entries, which the trained projection before them can absorb.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tinygen.types import ValueAndRules
 
 
 def rotary(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
-    """x (..., T, d), d even, at positions start, start + 1, ...: pair i at position t is turned by the
+    """x (..., T, d), d even, at positions start, start + 1, ...: pair i at position t is rotated by the
     angle t·base^(-2i/d) (eq. 34, with eq. 15 for the angles).
 
     Eq.: (x_{2i}, x_{2i+1}) is turned by the angle t · base^(-2i/d)  (Su et al. 2021, eq. 34 and 15)

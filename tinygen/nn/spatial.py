@@ -1,8 +1,8 @@
-"""Attention on feature maps: each pixel is a token that attends to all pixels, or also to the tokens of a
-text.
+"""Attention on feature maps: each pixel is a token that attends to all pixels, and in `SpatialTransformer`
+also to the tokens of a text.
 
-`SpatialAttention` is in the UNet of Ho et al. 2020 (arXiv:2006.11239, appendix B), `SpatialTransformer` in
-that of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
+`SpatialAttention` is part of the UNet of Ho et al. 2020 (arXiv:2006.11239, appendix B), `SpatialTransformer`
+of the UNet of latent diffusion (Rombach et al. 2022, arXiv:2112.10752, section 3.3).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def as_map(tokens: Any, height: int, width: int) -> Any:
 class SpatialAttention(Module):
     """GN → self-attention among all pixels, added to the input: (B, C, H, W) -> (B, C, H, W).
 
-    The attention's last projection starts as 0, and the block as the identity. `groups` of None means
-    `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
+    The attention's last projection is initialized to 0, so that the block starts as the identity.
+    `groups=None` means `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class SpatialAttention(Module):
 
 
 class GEGLU(Module):
-    """One half of a linear layer, times GELU of its other half, then a linear layer; four times as wide
-    inside: (..., C) -> (..., C) (Shazeer 2020, arXiv:2002.05202)."""
+    """A linear layer gives two halves, each four times as wide as x. The first half times GELU of the second
+    goes through another linear layer: (..., C) -> (..., C) (Shazeer 2020, arXiv:2002.05202)."""
 
     def __init__(self, channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -94,12 +94,11 @@ class ContextBlock(Module):
 
 
 class SpatialTransformer(Module):
-    """GN → linear → `layers` blocks of self-attention, attention to a context, perceptron → linear, added to
-    the input: (B, C, H, W) -> (B, C, H, W). The linear layers are 1×1 convolutions; the last one starts as
-    0, and the whole as the identity.
+    """GN → linear → `layers` blocks of self-attention, attention to a context, perceptron → linear, added
+    to the input: (B, C, H, W) -> (B, C, H, W). The linear layers are 1×1 convolutions. The last one is
+    initialized to 0, so that the whole starts as the identity.
 
-    Raises ValueError for heads or groups that do not divide the channels; `groups` of None means
-    `groups_of`."""
+    `groups=None` means `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
 
     def __init__(
         self,
@@ -120,9 +119,9 @@ class SpatialTransformer(Module):
         self.proj_out = zeroed(Linear(channels, channels, rng=rng))
 
     def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
-        """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens;
-        the values of the others have no effect, as long as they are finite. Raises ValueError for a mask of
-        another shape, TypeError for one of another dtype."""
+        """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens.
+        The other tokens have no effect, as long as their values are finite. Raises ValueError for a mask of
+        another shape, TypeError for a mask of another dtype."""
         if mask is not None:
             if mask.shape != context.shape[:2]:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Sinusoidal embeddings of timesteps: the number of a diffusion step as a vector."""
+"""Sinusoidal embeddings of timesteps: a vector for the number of a diffusion step."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tinygen.tensor import Array
 
 def timestep_embedding(t: Any, channels: int, max_period: float = 10000.0) -> Array:
     """Cosines and sines of t (B,) at frequencies max_period^(-i/half), i = 0 ... half - 1, where half =
-    channels / 2: (B, channels), float32, the cosines first. Steps need not be whole. Raises ValueError for an
-    odd number of channels.
+    channels / 2: (B, channels), float32, the cosines first. t need not be a whole number. Raises ValueError
+    for an odd number of channels.
 
-    The idea is the Transformer's (Vaswani et al. 2017, section 3.5); three ways of laying it out are in use,
-    and weights trained with one mean nothing with another:
+    The idea comes from the Transformer (Vaswani et al. 2017, section 3.5). Three layouts are in use, and
+    weights that were trained with one are useless with another:
     - cos before sin, exponents i/half: here, and in Improved DDPM and latent diffusion. diffusers calls it
       `flip_sin_to_cos=True, freq_shift=0`;
     - sin before cos, exponents i/(half - 1): DDPM's own code. In diffusers `False, 1`;
-    - sin and cos in turn, exponents i/half: the Transformer's paper.
+    - sin and cos alternating, exponents i/half: the Transformer's paper.
     """
     half, odd = divmod(channels, 2)
     if odd:

@@ -32,8 +32,8 @@ class MLP(Module):
 
 class Block(Module):
     """x += attn(ln1(x)); x += mlp(ln2(x)): (B, T, C) -> (B, T, C). With `causal`, position t attends to
-    positions 0 ... t only (`ops.attention`); without, to all. `dropout` is for the attention weights and for
-    the output of both branches. The weights that write into x are `attn.proj` and `mlp.proj`.
+    positions 0 ... t only (`ops.attention`); without, to all. `dropout` applies to the attention weights
+    and to the output of both branches. The last layers of the two branches are `attn.proj` and `mlp.proj`.
 
     Eq.: x ← x + Attention(LN(x)),  x ← x + MLP(LN(x))  (Radford et al. 2019, section 2.3)
     Held by: tests/nn/test_transformer.py::test_block_is_its_formula

@@ -1,8 +1,10 @@
-"""What the attributes of a module hold: what the tree of modules can name, and what it would never find.
+"""The tree of a module: finding the modules, parameters and buffers in its attributes, and refusing the
+places where they would be overlooked.
 
-Lists, tuples and dicts are looked into at every walk, however they are nested and whenever they grow: what
-they hold is called "blocks.0", "heads.left". Everything else that can hold a module or a parameter has no
-name for it, or no order: that is refused. A function may close over a module, and keeps it out of the tree.
+Lists, tuples and dicts are searched at every walk through the tree, so they may be nested and may grow. Their
+items are named by index or key: "blocks.0", "heads.left". Everything else that can hold a module or a
+parameter, such as a set, has no name for it, or no order; such a module or parameter is refused. A function
+is not searched: a module that a function closes over stays out of the tree.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from tinygen.types import DType
 
 
 class Parameter(Tensor):
-    """A tensor that is trained: a leaf that requires grad. It holds a copy of `data`, float32 unless
-    `dtype` asks for another, since an optimizer writes into it."""
+    """A tensor that is trained: a leaf that requires grad. It copies `data`, because optimizers write into
+    it; the copy is float32 unless `dtype` says otherwise."""
 
     __slots__ = ()
 
@@ -36,13 +38,13 @@ class Buffer(Tensor):
 
 
 class Branch:
-    """What modules are to the tree: its attributes are looked into."""
+    """The base class of Module, as far as the tree is concerned: an object whose attributes are searched."""
 
-    _checked: bool = False  # by `check`, at the first use
+    _checked: bool = False  # `check` sets it at the first use
 
 
 PLAIN = {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, np.ndarray, np.dtype}
-"""Types that hold nothing of interest: long lists of them are passed by quickly."""
+"""Types that cannot hold a module or a parameter, so that long lists of them are skipped quickly."""
 
 
 def joined(path: str, name: str) -> str:
@@ -50,7 +52,7 @@ def joined(path: str, name: str) -> str:
 
 
 def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The items of a list, a tuple or a dict with their keys; nothing if they are all plain."""
+    """(key, item) for each item of a list, a tuple or a dict; nothing if all items have plain types."""
     values = value.values() if isinstance(value, dict) else value
     if PLAIN.issuperset(map(type, values)):
         return iter(())
@@ -58,7 +60,8 @@ def items_of(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def parts(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """`value` under its name; of a list, a tuple or a dict all that is in it, each under its own."""
+    """`value` with its name. For a list, a tuple or a dict: each item in it, at any depth, with its own
+    name."""
     if isinstance(value, list | tuple | dict):
         for key, item in items_of(value):
             yield from parts(item, f"{name}.{key}")
@@ -67,7 +70,7 @@ def parts(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def contents(value: Any) -> list[Any]:
-    """What is in a thing that the tree does not look into."""
+    """The values inside an object that the tree does not search, in order to refuse hidden modules."""
     if isinstance(value, Mapping):
         return list(value.values())
     if isinstance(value, list | tuple | set | frozenset | deque):
@@ -88,9 +91,9 @@ def slots_of(kind: type) -> tuple[str, ...]:
 
 
 def hidden(value: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
-    """Everything of these kinds within `value`, however deep."""
+    """All objects of these kinds inside `value`, at any depth."""
     seen, todo = {id(value)}, [value]
-    for thing in todo:  # which grows meanwhile
+    for thing in todo:  # the loop below appends to it
         found = contents(thing)
         if PLAIN.issuperset(map(type, found)):
             continue
@@ -103,8 +106,8 @@ def hidden(value: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
 
 
 def put(holder: Any, name: str, value: Any, path: str = "") -> None:
-    """Put `value` where the tree has something by this name, below `holder` (attributes, a list, a dict).
-    Raises TypeError in a tuple, KeyError where nothing is."""
+    """Replace the item of this name in the tree below `holder` (attributes, a list, a dict) by `value`.
+    Raises TypeError if the item is in a tuple, KeyError if there is no such item."""
     for key, item in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
         here = joined(path, str(key))
         if here == name:
@@ -123,7 +126,7 @@ def put(holder: Any, name: str, value: Any, path: str = "") -> None:
 
 
 def held(module: Branch) -> Iterator[tuple[str, Any]]:
-    """What the attributes of a module hold, those that are lists, tuples and dicts item by item, by name."""
+    """(name, value) for the attributes of a module; lists, tuples and dicts give each of their items."""
     for name, value in vars(module).items():
         if isinstance(value, list | tuple | dict):
             yield from parts(value, name)
@@ -134,7 +137,7 @@ def held(module: Branch) -> Iterator[tuple[str, Any]]:
 def walk(module: Branch, path: str = "", above: tuple[Branch, ...] = ()) -> Iterator[tuple[str, Any]]:
     """A module and all below it, parents first. Raises TypeError for one that contains itself."""
     if any(module is m for m in above):
-        raise TypeError(f"{path} is a {type(module).__name__} that contains itself: a tree has no circles")
+        raise TypeError(f"{path} is a {type(module).__name__} that contains itself: a tree has no cycles")
     yield path, module
     for name, child in held(module):
         if isinstance(child, Branch):
@@ -143,7 +146,7 @@ def walk(module: Branch, path: str = "", above: tuple[Branch, ...] = ()) -> Iter
 
 def check(module: Branch) -> None:
     """Raise TypeError, with the attribute's name, for a parameter or a module that would neither be trained
-    nor saved. Done at a module's first call, and at every walk through the tree."""
+    nor saved. It runs at a module's first call, and at every walk through the tree."""
     if not module._checked:
         for name, x in of_class(module):
             if isinstance(x, Branch | Parameter | Buffer):
@@ -165,7 +168,7 @@ def check(module: Branch) -> None:
 
 
 def of_class(module: Branch) -> Iterator[tuple[str, Any]]:
-    """What the module's own classes and its slots hold, which `vars(module)` does not show."""
+    """(name, value) for attributes of the module's classes and for its slots: `vars(module)` lacks both."""
     for kind in type(module).__mro__:
         if kind.__module__ != __name__:
             slots = {name: getattr(module, name, None) for name in slots_of(kind)}
@@ -174,7 +177,7 @@ def of_class(module: Branch) -> Iterator[tuple[str, Any]]:
 
 
 def contains(module: Branch, thing: Any) -> bool:
-    """Whether a module or a tensor is in the tree below `module`, or is that."""
+    """Whether a module or a tensor is `module` itself, or is in the tree below it."""
     return any(thing is m or any(thing is x for _, x in held(m)) for _, m in walk(module))
 
 
