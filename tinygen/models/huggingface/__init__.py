@@ -1,4 +1,5 @@
-"""Folders of Hugging Face's libraries, read and written: `gpt2` for transformers, `diffusers`, `peft`."""
+"""Reading and writing the folders of Hugging Face's libraries: `gpt2` for transformers, `diffusers`,
+`peft`."""
 
 from typing import TYPE_CHECKING
 

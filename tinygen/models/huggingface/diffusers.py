@@ -1,14 +1,14 @@
-"""Autoencoders and UNets as Hugging Face's `diffusers` keeps them: folders, read.
+"""Reads autoencoders and UNets from folders in the format of Hugging Face's `diffusers`:
 
     config.json                                  the class of the model, and its options
     diffusion_pytorch_model.safetensors          the weights (or several files and an index: `folders.py`)
 
-`from_pretrained(folder)` makes an `AutoencoderKL` of their AutoencoderKL, and a `UNet` of their
-UNet2DConditionModel (a text to look at) or UNet2DModel (none), where the options in config.json allow it
-(`diffusers_config.py`).
+`from_pretrained(folder)` returns an `AutoencoderKL` for their AutoencoderKL, and a `UNet` for their
+UNet2DConditionModel (with attention to a text) or UNet2DModel (without), if tinygen supports the options in
+config.json (`diffusers_config.py`).
 
-The layers are the same, and differ in their names: `NAMES` says how. Queries, keys and values are three
-matrices there and one here. Nothing but JSON and safetensors is ever read.
+The layers are the same here and there, but have other names: `NAMES` lists them. Queries, keys and values are
+three matrices there and one matrix here. Only JSON and safetensors are ever read.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ NAMES: dict[type[nn.Module], dict[str, str]] = {
     unet.Down: {"downsample": "downsamplers.0"},
     unet.Up: {"upsample": "upsamplers.0"},
 }
-"""What the parts of a module are called there, where it is not the same name. Several names are layers there
-whose weights stand one below the other here."""
+"""The names of a module's parts in diffusers, where they differ from ours. If several names are given, they
+are layers there, whose weights are concatenated along the first axis here."""
 
 KINDS: dict[type, str] = {
     nn.ResBlock: "resnets",
@@ -85,17 +85,17 @@ KINDS: dict[type, str] = {
     autoencoder.Halve: "downsamplers",
     nn.Upsample: "upsamplers",
 }
-"""The lists into which the steps of a Sequential are sorted there."""
+"""The lists in diffusers that hold the steps of our Sequential, by the class of a step."""
 
 Names = tuple[str, ...]
 
 OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-"""What attention's layers were called in older files."""
+"""The names of attention's layers in older files, and their names now."""
 
 
 def sources(module: nn.Module, paths: Names = ("",)) -> Iterator[tuple[nn.Parameter, Names]]:
-    """Every parameter below the module, and the names of the tensors there that it consists of, in order.
-    `paths` are the module's own names there."""
+    """Each parameter below the module, with the names of the tensors in diffusers' file that are concatenated
+    into it, in order. `paths` are the names of the module itself in that file."""
     counts: Counter[str] = Counter()
     for name, part in vars(module).items():
         if not isinstance(part, nn.Parameter | nn.Module):
@@ -118,9 +118,9 @@ def sources(module: nn.Module, paths: Names = ("",)) -> Iterator[tuple[nn.Parame
 def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | UNet:
     """The model in a folder of diffusers' format, in float32 and evaluation mode.
 
-    An autoencoder's `scale` is the folder's scaling_factor. To train on, give the `rng` from which
-    dropout draws. Raises CheckpointError for what is missing, damaged, or a model that
-    tinygen's blocks cannot express, naming files, options, tensors."""
+    An autoencoder's `scale` is the folder's scaling_factor. Dropout draws from `rng` if the model is trained
+    further. Raises CheckpointError, which names the file, option or tensor, when something is missing or
+    damaged, or when tinygen's blocks cannot express the model."""
     folder = Path(folder)
     config, scale = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder, WEIGHTS)
@@ -146,8 +146,9 @@ def untrained(config: AutoencoderConfig | UNetConfig, *, rng: RNGLike) -> Autoen
 def require_enough(
     path: Path, config: AutoencoderConfig | UNetConfig, tensors: dict[str, NumpyArray]
 ) -> None:
-    """CheckpointError, before any array is made, where config.json describes a model far beyond the file:
-    some of its tensors, for each size that is in it, have more numbers together than all that are there."""
+    """Raise CheckpointError, before any array is allocated, if the model that config.json describes needs
+    far more numbers than the file has. `least` counts some of the model's tensors, so that each size in the
+    config plays a part; the whole model has more."""
     c = config
     least = 9 * (c.channels * c.in_channels + c.blocks * sum((c.channels * m) ** 2 for m in c.multipliers))
     if isinstance(c, UNetConfig):
@@ -160,7 +161,8 @@ def require_enough(
 
 
 def with_names_of_today(path: Path, tensors: dict[str, NumpyArray]) -> dict[str, NumpyArray]:
-    """The tensors, renamed where the file is an older one. CheckpointError where two get one name."""
+    """The tensors, with the old names of older files replaced. Raises CheckpointError if two tensors get the
+    same name."""
     renamed = {today(name): array for name, array in tensors.items()}
     if len(renamed) < len(tensors):
         twice = next(name for name in tensors if today(name) != name and today(name) in tensors)
@@ -169,13 +171,14 @@ def with_names_of_today(path: Path, tensors: dict[str, NumpyArray]) -> dict[str,
 
 
 def today(name: str) -> str:
-    """The name that a tensor of an older file has now."""
+    """The present name for the name of a tensor in an older file."""
     path, _, kind = name.rpartition(".")
     above, _, layer = path.rpartition(".")
     return f"{above}.{OLDER[layer]}.{kind}" if ".attentions." in path and layer in OLDER else name
 
 
 def as_matrix(array: NumpyArray, wanted: tuple[int, ...] | None) -> NumpyArray:
-    """A 1×1 convolution's weight as that of a linear layer, where this is wanted."""
+    """The weight of a 1×1 convolution as the matrix of a linear layer, if `wanted` is the shape of a
+    matrix."""
     one_by_one = wanted is not None and array.shape == (*wanted, 1, 1)
     return array[:, :, 0, 0] if one_by_one and array.ndim == 4 else array

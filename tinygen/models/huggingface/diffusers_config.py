@@ -1,9 +1,10 @@
-"""What `diffusers` calls the options of its models, and the models here that are the same.
+"""The options of `diffusers`' models in config.json, translated into the configs of our AutoencoderKL and
+UNet.
 
-Their classes have many more options than there are here. What an option must be is written below, one by one;
-another value, and an option that is not known here, is refused by name: weights that fit by their shapes may
-still mean something else. Defaults are those of their classes, for what config.json leaves out. The weights
-are `diffusers.py`'s affair.
+The classes of diffusers have many more options than ours. The code below lists every option with the values
+that tinygen supports. Any other value and any unknown option raise an error that names it: weights may fit
+by their shapes, and still be meant for another computation. If config.json lacks an option, it has the
+default of diffusers' class. `diffusers.py` reads the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ UNETS = ["UNet2DConditionModel", "UNet2DModel"]
 
 
 class Options:
-    """A config.json, out of which the options are taken one by one, until none is left."""
+    """The options in a config.json. Each method removes the option that it returns, so that `end` can refuse
+    the options that nobody has read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,7 +35,7 @@ class Options:
         raise CheckpointError(self.path, f"the option {name}", expected, short(found))
 
     def choice(self, name: str, default: Any, *values: Any) -> Any:
-        """The option, which is one of the values; without any, it is the default."""
+        """The option, which must be one of `values`, or the default if no values are given."""
         found = self.left.pop(name, default)
         allowed = values or (default,)
         if found not in allowed:
@@ -42,11 +44,11 @@ class Options:
         return found
 
     def size(self, name: str, default: int) -> int:
-        """The option, a whole number from 1."""
+        """The option, an integer >= 1."""
         return self.sizes(name, [self.left.pop(name, default)])[0]
 
     def sizes(self, name: str, found: Any) -> list[int]:
-        """What was found, when it is a list of whole numbers from 1."""
+        """`found`, which must be a list of integers >= 1."""
         if not isinstance(found, list) or not found:
             self.refuse(name, "a list of whole numbers", found)
         for n in found:
@@ -55,14 +57,14 @@ class Options:
         return found
 
     def rate(self, name: str, default: float) -> float:
-        """The option, a number from 0 and below 1."""
+        """The option, a number in [0, 1)."""
         found = self.left.pop(name, default)
         if type(found) not in (int, float) or not 0 <= found < 1:
             self.refuse(name, "a number from 0, below 1", found)
         return float(found)
 
     def widths(self, default: list[int]) -> list[int]:
-        """block_out_channels, which the groups of the norms divide."""
+        """block_out_channels, which must be multiples of the number of groups of the norms."""
         name = "block_out_channels"
         widths = self.sizes(name, self.left.pop(name, default))
         groups = self.left.get("norm_num_groups", 32)
@@ -71,14 +73,14 @@ class Options:
         return widths
 
     def end(self) -> None:
-        """Raise for options that nobody has taken; those with an underscore are notes."""
+        """Refuse the options that have not been read. Names that begin with an underscore are notes."""
         for name, value in self.left.items():
             if not name.startswith("_"):
                 self.refuse(name, "no such option: tinygen does not know what it means", value)
 
 
 def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
-    """The model that a config.json describes, and the scale of its codes (1 for a UNet).
+    """The config of the model in a config.json, and the scale of an autoencoder's codes (1 for a UNet).
 
     Raises CheckpointError for the first option that tinygen's blocks cannot express."""
     o = Options(path)
@@ -93,7 +95,7 @@ def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
 
 
 def autoencoder_config(o: Options) -> tuple[AutoencoderConfig, float]:
-    """The options of an AutoencoderKL as ours, and the scale of its codes."""
+    """The options of diffusers' AutoencoderKL as our config, and the scale of its codes."""
     widths = o.widths([64])
     unit = math.gcd(*widths)
     config = AutoencoderConfig(
@@ -114,7 +116,7 @@ def autoencoder_config(o: Options) -> tuple[AutoencoderConfig, float]:
     for name in ("shift_factor", "latents_mean", "latents_std"):
         o.choice(name, None)
     scale = o.left.pop("scaling_factor", 0.18215)
-    if type(scale) not in (int, float) or not 1e-30 < scale < 1e30:  # what float32 can hold, and its inverse
+    if type(scale) not in (int, float) or not 1e-30 < scale < 1e30:  # float32 holds it and 1 / it
         o.refuse("scaling_factor", "a number above 0, and below 1e30", scale)
     for name in ("sample_size", "force_upcast"):
         o.left.pop(name, None)  # sizes of pictures; advice for half precision
@@ -158,20 +160,20 @@ UNET_FIXED: dict[str, Any] = {
     "transformer_layers_per_block": 1,
     "upsample_type": "conv",
 }
-"""Options for which there is but one value here."""
+"""Options for which tinygen supports only one value."""
 
 UNET_FREE = (
-    "sample_size",  # the UNet takes any
-    "upcast_attention",  # to float32, in which everything is here
-    "use_linear_projection",  # a 1×1 convolution, or the linear layer that is the same
+    "sample_size",  # the UNet takes pictures of any size
+    "upcast_attention",  # casts attention to float32; here everything is in float32
+    "use_linear_projection",  # a linear layer in place of a 1×1 convolution, which computes the same
     "num_train_timesteps",
     "addition_embed_type_num_heads",
 )
-"""Options that make no difference where the others have these values."""
+"""Options that make no difference when the options above have these values."""
 
 
 def unet_config(o: Options) -> UNetConfig:
-    """The options of a UNet2DConditionModel, or of a UNet2DModel, as ours."""
+    """The options of diffusers' UNet2DConditionModel or UNet2DModel as our config."""
     text = o.kind == "UNet2DConditionModel"
     cross = "CrossAttn" if text else "Attn"
     widths = o.widths([320, 640, 1280, 1280] if text else [224, 448, 672, 896])
@@ -199,7 +201,7 @@ def unet_config(o: Options) -> UNetConfig:
     else:
         o.choice("mid_block_type", "UNetMidBlock2D")
         o.choice("add_attention", True)
-        # where it is left out, a mid block with scale and shift has an attention without a norm
+        # without this option, the attention of a mid block with scale and shift would have no norm
         o.choice("attn_norm_num_groups", None, config.groups, *[None] * (not config.scale_shift))
     for name, value in UNET_FIXED.items():
         o.choice(name, value)
@@ -210,7 +212,7 @@ def unet_config(o: Options) -> UNetConfig:
 
 
 def levels_of(o: Options, levels: int, kind: str) -> tuple[bool, ...]:
-    """Which levels have attention: down_block_types, with up_block_types the other way round."""
+    """Which levels have attention, by down_block_types; up_block_types must be the same in reverse order."""
     plain, attending = "DownBlock2D", f"{kind}DownBlock2D"
     default = [attending] * 3 + [plain] if kind == "CrossAttn" else [plain] + [attending] * 3
     found = o.left.pop("down_block_types", default)
@@ -224,8 +226,9 @@ def levels_of(o: Options, levels: int, kind: str) -> tuple[bool, ...]:
 def heads_of(o: Options, widths: list[int], attention: tuple[bool, ...]) -> dict[str, int]:
     """`heads` or `head_channels` of a UNetConfig, from attention_head_dim.
 
-    In a UNet2DModel that is the width of a head, null meaning one head. In a UNet2DConditionModel it is the
-    number of heads, of all levels or level by level, by an old mistake that has become the format."""
+    In a UNet2DModel, attention_head_dim is the width of a head, and null means one head. In a
+    UNet2DConditionModel it is the number of heads, for all levels or as a list with one number per level.
+    That name was a mistake in diffusers, and is now part of the format."""
     name, text = "attention_head_dim", o.kind == "UNet2DConditionModel"
     found = o.left.pop(name, 8)
     if found is None and not text:
@@ -234,7 +237,7 @@ def heads_of(o: Options, widths: list[int], attention: tuple[bool, ...]) -> dict
     if len(dims) not in (1, len(widths)):
         o.refuse(name, f"one number, or {len(widths)}", found)
     dims = dims * (len(widths) // len(dims))
-    attending = [*attention[:-1], True]  # the middle is as wide as the last level, and always has one
+    attending = [*attention[:-1], True]  # the middle is as wide as the last level, and always attends
     pairs = [(n, d) for n, d, yes in zip(widths, dims, attending, strict=True) if yes]
     if any(n % d for n, d in pairs):
         o.refuse(name, f"divisors of the attentions' widths {[n for n, _ in pairs]}", found)

@@ -1,11 +1,11 @@
-"""A folder in the format of Hugging Face's libraries, read and written: JSON with the options of a model, and
-its weights in safetensors, in one file or in several that an index lists.
+"""Reads and writes folders in the format of Hugging Face's libraries: a JSON file with the options of a
+model, and its weights in safetensors, in one file or in several files that an index lists.
 
-Each format (`gpt2.py`, `diffusers.py`, `peft.py`) gives the names of its files and its own rules; reading,
-the checks that all of them need, and writing are here. Nothing but JSON and safetensors is ever read: a
-pickle can run any program. Weights are floating-point numbers. Quantized weights are integers that stand for
-other numbers by a rule in the options; read as plain numbers they would make a model that computes nonsense
-without an error, so they are refused.
+Each format (`gpt2.py`, `diffusers.py`, `peft.py`) gives the names of its files and its own rules. This file
+reads and writes, and makes the checks that all formats need. It reads only JSON and safetensors, never a
+pickle, because a pickle can run any program. Weights must be floating-point numbers. Quantized weights are
+refused: they are integers, and a rule in the options turns them into the real weights. Read as plain numbers,
+they would give a model that computes nonsense without an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinygen.types import NumpyArray
 
 CONFIG, ADAPTERS = "config.json", "adapter_config.json"
 CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000
-"""Bytes: far more than the largest models need."""
+"""In bytes: far more than the largest models need."""
 
 LISTED = 10
 """How many differences an error lists."""
@@ -37,7 +37,7 @@ FLOATS = "float32, float16, bfloat16 or float64: quantized weights are not read"
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """The options in a config.json. CheckpointError where they say that the weights are quantized."""
+    """The options in a config.json. Raises CheckpointError if they say that the weights are quantized."""
     options = read_json(path, CONFIG_LIMIT)
     quantized = options.get("quantization_config")
     if quantized is not None:
@@ -46,11 +46,11 @@ def read_options(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path, name: str, convert: str = "") -> tuple[Path, dict[str, NumpyArray]]:
-    """{tensor: array} of the weights, from the file `name` or from the files that `name`.index.json lists;
-    and the path of that file or index, for errors.
+    """The path of the file that was found, for errors, and the weights {tensor: array}. They come from the
+    file `name`, or from the files that the index `name`.index.json lists.
 
-    CheckpointError when neither is there. If a pickle is, it is named, and `convert` says how to make a file
-    that can be read."""
+    Raises CheckpointError when neither exists. If there is a pickle instead, the error names it, and
+    `convert` is its advice: how to make a file that can be read."""
     single, index = folder / name, folder / f"{name}.index.json"
     if single.exists():
         return single, load_file(single)
@@ -83,7 +83,8 @@ def read_shards(index: Path) -> dict[str, NumpyArray]:
 
 
 def require_floats(path: Path, tensors: Mapping[str, NumpyArray]) -> None:
-    """CheckpointError for the first tensor of integers, or of float64 numbers that float32 cannot hold."""
+    """Raise CheckpointError for the first tensor of integers, or of float64 numbers that float32 cannot
+    hold."""
     for name, array in tensors.items():
         if array.dtype.kind != "f":
             raise CheckpointError(path, "not a weight", FLOATS, array.dtype, name)
@@ -97,7 +98,8 @@ def require_same(
     found: Mapping[str, tuple[int, ...]],
     source: str = CONFIG,
 ) -> None:
-    """CheckpointError that lists tensors that are missing, too many, or of another shape than in `source`."""
+    """Raise CheckpointError unless `found` has the tensors and shapes in `wanted`, which come from
+    `source`."""
     if listed := differences(wanted, found, source):
         raise CheckpointError(path, "another model", f"the {len(wanted)} tensors of {source}", listed)
 
@@ -105,7 +107,7 @@ def require_same(
 def differences(
     wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str
 ) -> str:
-    """What is missing, of another shape than `source` says, or too many, a line each; "" when all is well."""
+    """A line for each missing, unexpected or wrongly shaped tensor, "" when there is none."""
     wrong = [f"{name} {wanted[name]} is missing" for name in wanted if name not in found]
     wrong += [
         f"{name} should be {wanted[name]} by {source}, and is {found[name]}"
@@ -128,14 +130,15 @@ def json_file(options: Mapping[str, Any]) -> bytes:
 def write_folder(
     folder: str | Path, name: str, tensors: Mapping[str, NumpyArray], files: Mapping[str, bytes]
 ) -> None:
-    """Write the tensors to the file `name`, then `files` {name: content}. CheckpointError when the disk
-    refuses.
+    """Write the tensors to the file `name`, then `files` {name: content}. Raises CheckpointError when writing
+    fails.
 
-    The weights come first: where the disk is full they fail, and nothing has changed."""
+    The weights are written first: if the disk is full, they fail, and the other files are still the old
+    ones."""
     folder = Path(folder)
     with disk_errors(folder):
         make_folder(folder)
-    save_file(folder / name, tensors, {"format": "pt"})  # which transformers and peft ask for
+    save_file(folder / name, tensors, {"format": "pt"})  # transformers and peft need this note
     for other, content in files.items():
         with disk_errors(folder / other):
             replace_file(folder / other, [content])

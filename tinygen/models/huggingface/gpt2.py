@@ -1,12 +1,13 @@
-"""GPT-2 in a folder of Hugging Face's format, read and written. `GPT` (`language/gpt.py`) uses it.
+"""Reads and writes GPT-2 in a folder of Hugging Face's format, for `GPT` (`language/gpt.py`):
 
     config.json           the sizes, and options of the architecture
-    model.safetensors     the weights (or several files, and model.safetensors.index.json says what is where)
+    model.safetensors     the weights (or several files, listed in model.safetensors.index.json)
     vocab.json, merges.txt    the tokenizer: `tinygen.text.BPE` reads and writes those
 
-The names of options and tensors are those of `transformers` (GPT2Config, GPT2LMHeadModel), which follow
-Radford et al. 2019's own code. Its four matrices a block are (in, out), as that code multiplies x W; here
-they are (out, in), so they are transposed on the way. Nothing but JSON and safetensors is ever read.
+Options and tensors have their names from `transformers` (GPT2Config, GPT2LMHeadModel), which follow the
+code of Radford et al. 2019. Each block has four matrices. They are (in, out) in the file, because that code
+computes x W; they are (out, in) here, so reading and writing transposes them. Only JSON and safetensors are
+ever read.
 """
 
 from __future__ import annotations
@@ -49,14 +50,15 @@ LAYERS = {
     "mlp.fc": "mlp.c_fc",
     "mlp.proj": "mlp.c_proj",
 }
-"""The layers of a block by their names here, and by GPT-2's."""
+"""The layers of a block: their names here, and their names in the file."""
 
 MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
-"""Older files also hold the causal mask, block by block. It is a constant."""
+"""The causal mask of each block, a constant that older files also hold. It is not read."""
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """{the name of a parameter here: (its name there, its shape there)} of a model with this config.json."""
+    """{a parameter's name here: (its name in the file, its shape in the file)} for a model with this
+    config."""
     c = config["n_embd"]
     widths = {"attn.qkv": (c, 3 * c), "attn.proj": (c, c), "mlp.fc": (c, 4 * c), "mlp.proj": (4 * c, c)}
     found: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -67,7 +69,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     }
     for i in range(config["n_layer"]):
         for ours, theirs in LAYERS.items():
-            weight = widths.get(ours, (c,))  # (in, out), or of a layer norm (C,)
+            weight = widths.get(ours, (c,))  # (in, out); (C,) in a layer norm
             found[f"h.{i}.{ours}.weight"] = f"h.{i}.{theirs}.weight", weight
             found[f"h.{i}.{ours}.bias"] = f"h.{i}.{theirs}.bias", weight[-1:]
     if not config["tie_word_embeddings"]:
@@ -76,7 +78,8 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def turned(name: str, array: NumpyArray) -> NumpyArray:
-    """A tensor of the other side: a block's matrices are (in, out) there and (out, in) here."""
+    """The tensor in the layout of the other side: matrices of a block are (in, out) in the file, (out, in)
+    here."""
     return array.T if name.startswith("h.") and array.ndim == 2 else array
 
 
@@ -95,10 +98,10 @@ DEFAULTS: dict[str, Any] = {
     "activation_function": "gelu_new",
     "tie_word_embeddings": True,
 }
-"""What an option is that config.json leaves out: the smallest GPT-2."""
+"""The options of the smallest GPT-2: defaults for options that are not in config.json."""
 
 GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
-"""activation_function, and what `ops.gelu` calls it."""
+"""Values of activation_function, and the argument of `ops.gelu` for each."""
 
 ALIASES = {
     "n_embd": "hidden_size",
@@ -106,14 +109,15 @@ ALIASES = {
     "n_head": "num_attention_heads",
     "n_layer": "num_hidden_layers",
 }
-"""Other names that `transformers` takes for an option."""
+"""Other names of options, which `transformers` also reads."""
 
 FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-"""Options for which `GPT` has but one value, the usual one."""
+"""Options for which `GPT` supports only the usual value."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The options of a GPT-2. CheckpointError names the first that is wrong, or that `GPT` cannot express."""
+    """The options of a GPT-2. Raises CheckpointError for the first that is wrong or that `GPT` does not
+    support."""
     found = read_options(path)
 
     def check(name: str, good: bool, expected: object) -> None:
@@ -145,9 +149,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
-    """The options of config.json, and {name: array} of every parameter, named and shaped as in `GPT`.
+    """The options in config.json, and {name: array} of every parameter, with names and shapes as in `GPT`.
 
-    Raises CheckpointError for what is missing, damaged, or not a model that `GPT` can express."""
+    Raises CheckpointError when something is missing or damaged, or `GPT` does not support the model."""
     folder = Path(folder)
     if (folder / ADAPTERS).exists() and not (folder / CONFIG).exists():
         way = f"{CONFIG}; load_adapters(model, folder) puts adapters beside the layers of a model"
@@ -157,7 +161,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     tensors = {name: a for name, a in tensors.items() if not MASKS.fullmatch(name.removeprefix(prefix))}
     require_floats(path, tensors)
-    if config["n_layer"] > len(tensors):  # before a list of names is made that is as long as config.json says
+    if config["n_layer"] > len(tensors):  # checked before `shapes` makes a list of n_layer · 12 names
         raise CheckpointError(path, "too few tensors", f"n_layer={config['n_layer']} blocks", len(tensors))
     head = (
         tensors["lm_head.weight"] if config["tie_word_embeddings"] and "lm_head.weight" in tensors else None
@@ -191,11 +195,11 @@ def write(
     bias: bool = True,
     files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write model.safetensors, then `files` (a tokenizer's), then config.json with these `options`. GPT-2
-    always has biases: without `bias`, zeros are written for those that the model does not have.
+    """Write model.safetensors, then `files` (of a tokenizer), then config.json with these `options`. GPT-2
+    always has biases: if the model has none (`bias` is False), zeros are written for them.
 
-    `state` has every array of the model by its name in `GPT`. ValueError, before anything is written, when an
-    array is missing or there are others; CheckpointError when the disk refuses."""
+    `state` has every array of the model by its name in `GPT`. Raises ValueError, before anything is written,
+    when an array is missing or there is another one; CheckpointError when writing fails."""
     tensors = tensors_of(shapes(options), state, bias, options["tie_word_embeddings"])
     about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     write_folder(folder, WEIGHTS, tensors, {**(files or {}), CONFIG: json_file({**about, **options})})
@@ -204,8 +208,8 @@ def write(
 def tensors_of(
     wanted: Mapping[str, tuple[str, tuple[int, ...]]], state: Mapping[str, NumpyArray], bias: bool, tied: bool
 ) -> dict[str, NumpyArray]:
-    """The tensors of the file. Each is in the state, except biases that the model does not have (without
-    `bias`) and a head that is `tied` to the embedding. ValueError otherwise."""
+    """The tensors for the file. The state must have each of them, except the biases (without `bias`) and a
+    head that is `tied` to the embedding. Raises ValueError otherwise."""
     head = state.get("lm_head.weight")
     if tied and head is not None:
         if not np.array_equal(head, state.get("wte.weight", []), equal_nan=True):

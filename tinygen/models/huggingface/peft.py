@@ -1,12 +1,14 @@
-"""Adapters (LoRA) as Hugging Face's `peft` keeps them: a folder, read and written.
+"""Reads and writes LoRA adapters in the format of Hugging Face's `peft`, a folder of two files:
 
     adapter_config.json             r, lora_alpha, lora_dropout, which layers, and options of other methods
     adapter_model.safetensors       two matrices a layer, A (r, in) and B (out, r), by the layer's name there:
                                     base_model.model.transformer.h.0.attn.c_attn.lora_A.weight
 
-The weights of the model are not in it: `load_adapters` puts them beside those that the model has, which must
-be those that they were trained with. A GPT's layers go by the names of `transformers`; those of any other
-model by their own. GPT-2's matrices are (in, out) there, which `fan_in_fan_out` says; A and B are as here.
+The folder does not contain the weights of the model. `load_adapters` adds the adapters to a model that has
+these weights already; the weights must be the same as in the training of the adapters. The layers of a GPT
+have the names of `transformers` in the folder; the layers of any other model have the same names as here.
+`transformers` stores GPT-2's matrices as (in, out), and `fan_in_fan_out` says so; A and B have the same
+layout there and here.
 """
 
 from __future__ import annotations
@@ -40,26 +42,27 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 
 FREE = (
-    "auto_mapping",  # notes
+    "auto_mapping",  # these six are notes
     "base_model_name_or_path",
     "inference_mode",
     "peft_version",
     "revision",
     "task_type",
-    "fan_in_fan_out",  # how the weight of the layer lies in its own file
-    "megatron_core",  # settings of what must be off
+    "fan_in_fan_out",  # the layout of the layer's own weight in the model's file
+    "megatron_core",  # these three are settings of methods that must be off
     "qalora_group_size",
     "runtime_config",
 )
-"""Options of `peft` that make no difference to what adapters compute."""
+"""Options of `peft` that do not change the output of an adapter."""
 
 STARTS = (True, False, "gaussian", "orthogonal")
-"""init_lora_weights: how A and B started, where the weight beside them was left as it was. The others (PiSSA,
-OLoRA, LoftQ, ...) change that too, and their adapters fit no other weight."""
+"""Values of init_lora_weights, the initialization of A and B, that leave the layer's own weight unchanged.
+The other values (PiSSA, OLoRA, LoftQ, ...) change that weight too, so their adapters do not fit the
+original one."""
 
 
 def their_name(model: Module, name: str) -> str:
-    """What a layer of the model is called by `transformers`."""
+    """The name of the model's layer in `transformers`; for a model other than GPT, its own name."""
     block = re.fullmatch(r"(h\.\d+)\.(.+)", name)
     if isinstance(model, GPT) and block and block[2] in LAYERS:
         return f"transformer.{block[1]}.{LAYERS[block[2]]}"
@@ -70,11 +73,11 @@ def their_name(model: Module, name: str) -> str:
 
 
 def save_adapters(model: Module, folder: str | Path, base_model: str | None = None) -> None:
-    """Write the adapters of the model, merged or not, as a folder that `load_adapters` and `peft` read.
+    """Write the adapters of the model, merged or not, as a folder that `load_adapters` and `peft` can read.
 
-    `base_model` is a note for `peft`: the name, or the folder, of the model without them. ValueError when the
-    model has no adapters, or they have not all one rank, alpha and dropout; CheckpointError when the disk
-    refuses."""
+    `base_model` is a note for `peft`: the name or the folder of the model without adapters. Raises
+    ValueError when the model has no adapters, or when they differ in rank, alpha or dropout;
+    CheckpointError when writing fails."""
     found = {their_name(model, path): m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
     settings = {(m.rank, number_of(m.alpha.numpy()), m.drop.p) for m in found.values()}
     if len(settings) != 1:
@@ -105,7 +108,7 @@ def save_adapters(model: Module, folder: str | Path, base_model: str | None = No
 
 
 def number_of(scalar: Any) -> int | float:
-    """The shortest number that is this one in its own precision: 0.1, not 0.10000000149."""
+    """The shortest decimal number that rounds to this one in its own precision: 0.1, not 0.10000000149."""
     value = float(str(scalar))
     return int(value) if value.is_integer() else value
 
@@ -114,24 +117,24 @@ def number_of(scalar: Any) -> int | float:
 
 
 def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> list[str]:
-    """Put the adapters of a folder beside the layers of a model that has none; it is frozen but for them, as
-    after `add_lora`, and can be trained on. Returns the names of the layers.
+    """Add the adapters in a folder to a model that has none. As after `add_lora`, everything except the
+    adapters is frozen, and they can be trained further. Returns the names of the layers with an adapter.
 
-    Their dropout draws from `rng`. Raises CheckpointError, having changed nothing,
-    for what is missing, damaged, does not fit the model, or does more than LoRA here, naming options and
-    tensors; ValueError when the model has adapters already."""
+    Dropout in the adapters draws from `rng`. Raises CheckpointError, which names the option or tensor, when
+    something is missing or damaged, does not fit the model, or needs more than tinygen's LoRA; then the model
+    has not changed. Raises ValueError when the model has adapters already."""
     folder, layers = Path(folder), adaptable_layers(model)
     config = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder, WEIGHTS)
     require_floats(path, tensors)
     names = {their_name(model, ours): ours for ours in layers}
-    if any(name.startswith(f"{PREFIX}h.") for name in tensors):  # they were a GPT-2's without its head
+    if any(name.startswith(f"{PREFIX}h.") for name in tensors):  # from a GPT-2 without a head (GPT2Model)
         names = {theirs.removeprefix("transformer."): ours for theirs, ours in names.items()}
     ends = tuple(f".{target}" for target in config["target_modules"])
     chosen = {theirs: layers[ours] for theirs, ours in names.items() if f".{theirs}".endswith(ends)}
     require_fit(folder, config, chosen, tensors)
     beside, rng = {names[theirs]: layer for theirs, layer in chosen.items()}, as_generator(rng)
-    start = np.random.default_rng(0)  # of matrices that are replaced below; nothing of `rng` is used up
+    start = np.random.default_rng(0)  # draws matrices that are replaced below, so that `rng` stays unused
     placed = attach(model, beside, config["r"], config["lora_alpha"], config["lora_dropout"], start)
     for theirs in chosen:
         adapter = placed[names[theirs]]
@@ -145,8 +148,8 @@ def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> lis
 def require_fit(
     folder: Path, config: Mapping[str, Any], layers: Mapping[str, Linear], tensors: Mapping[str, NumpyArray]
 ) -> None:
-    """CheckpointError unless the tensors are adapters of these layers (by their names there). The weight of
-    a head, which peft writes as well, must be the model's."""
+    """Raise CheckpointError unless the tensors are adapters for these layers, given by their names in the
+    file. For an adapted head, peft also writes the head's own weight: it must be equal to the model's."""
     path, rank, targets = folder / WEIGHTS, config["r"], short(config["target_modules"])
     if not layers:
         raise CheckpointError(folder / CONFIG, "the option target_modules", "layers of the model", targets)
@@ -166,7 +169,8 @@ def require_fit(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The options of LoRA. CheckpointError names the first that is wrong, or asks for more than LoRA here."""
+    """The options of LoRA. Raises CheckpointError for the first option that is wrong, or that needs more than
+    tinygen's LoRA."""
     found = {"lora_dropout": 0.0, "bias": "none", "init_lora_weights": True, **read_options(path)}
 
     def check(name: str, good: bool, expected: str) -> None:
