@@ -1,11 +1,13 @@
 """The tools of the mutation run: pieces of a file, samples, and functions that are swapped while they run."""
 
 import importlib.util
+import json
 import textwrap
 
 import hot_swap
 import mutants
 import pytest
+import selection
 
 SOURCE = '''
     """A file."""
@@ -103,6 +105,37 @@ def test_pieces_are_put_back_where_they_were(tmp_path, monkeypatch):
         assert old[:at] == new[:at]
         assert old[at + len(before) :] == new[at + len(after) :]
     assert len({mutants.key(change) for change, _ in made}) == len(made)
+
+
+def test_a_default_that_is_written_out_is_no_keyword_to_lose():
+    made = mutants.without_a_keyword("zip(a, b, strict=False) + sorted(zip(a, b, strict=True), key=c)")
+    assert [mutated for _, mutated in made] == [
+        "zip(a, b, strict=False) + sorted(zip(a, b, strict=True))",
+        "zip(a, b, strict=False) + sorted(zip(a, b), key=c)",
+    ]
+
+
+def test_notes_hold_until_a_file_changes(tmp_path, monkeypatch):
+    """Of the tests in a file until it changes; all of them until a file that all tests are made of does."""
+    monkeypatch.setattr(selection, "ROOT", tmp_path)
+    for name in ("tinygen/box.py", "tinygen/lid.py", "tests/test_box.py", "tests/test_lid.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1\n")
+    names = ["tests/test_box.py::test_it[a::b]", "tests/test_lid.py::test_it"]
+    rows = [selection.state(["tinygen/box.py"]), *([name, 0.5, {"tinygen/box.py": [1]}] for name in names)]
+    notes = tmp_path / "notes"
+    notes.write_text("\n".join(map(json.dumps, rows)))
+
+    def known():
+        return selection.read_notes(notes, ["tinygen/box.py"])
+
+    assert known() == dict.fromkeys(names, selection.Test(0.5, {"tinygen/box.py": {1}}))
+    (tmp_path / "tests/test_new.py").write_text("1\n")
+    (tmp_path / "tests/test_lid.py").write_text("2\n")
+    assert list(known()) == names[:1]
+    assert selection.read_notes(notes, ["tinygen/lid.py"]) is None
+    (tmp_path / "tinygen/lid.py").write_text("2\n")
+    assert known() is None
 
 
 def test_a_sample_does_not_change_with_the_rest_of_the_file():

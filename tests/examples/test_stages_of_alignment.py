@@ -18,14 +18,15 @@ STOP = NUMBER[END]
 
 
 class Spy:
-    """In the place of `Steps`: the same, but no step is made, and all that is asked for is written down."""
+    """In the place of `Steps`: the same, but no step is made, and all that is asked for is written down. The
+    loss of a step is the number of things asked for by then."""
 
     def __init__(self, steps):
         self.steps, self.asked = steps, []
 
     def __getattr__(self, name):
         if name in ("sft", "rank", "dpo", "reinforce", "ppo", "grpo"):
-            return lambda *given: self.asked.append((name, self.steps.optimizer.lr, given)) or 0.0
+            return lambda *given: self.asked.append((name, self.steps.optimizer.lr, given)) or len(self.asked)
         if name in ("start_anew", "keep_reference", "back_to_reference"):
             return lambda *given: self.asked.append((name, *given)) or getattr(self.steps, name)(*given)
         return getattr(self.steps, name)
@@ -72,6 +73,14 @@ def test_stages_of_rlhf_exact(lab):
     rates = {name: [c[1] for c in spy.asked[: len(once)] if c[0] == name] for name in ("sft", "ppo", "dpo")}
     assert rates == {"sft": [0.4, 0.2], "ppo": [0.4, 0.2], "dpo": pytest.approx([0.4, 0.3, 0.2, 0.1])}
     assert {row["seed"] for row in run.rows} == {0, 1}
+    made = [n for n, call in enumerate(spy.asked, 1) if len(call) == 3]
+    logged = [(row["step"], row["stage"], row["loss"]) for row in run.rows if "loss" in row]
+    stages = 2 * [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5, 5]
+    every = [*zip(range(1, 29), stages, made, strict=True)]
+    assert logged == [row for row in every if row[0] not in (13, 27)]  # DPO's third step; see `--eval-every`
+    assert all(("kl" in row) == (row["stage"] > 1) for row in run.rows if "loss" in row)
+    assert [row["n"] for row in run.rows if "n" in row] == 2 * [2, 4, 8, 16, 32, 64]
+    assert [row["step"] for row in run.rows if "accuracy" in row] == [4, 18]
     # After the reward model its scores have mean 0 and variance 1 on responses of the reference.
     assert steps.reward.scale.data != 1
     prompts = np.arange(3).repeat(27)
@@ -161,6 +170,10 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     assert [texts is lab.texts for texts, _ in counted] == [True] * 2 + [False] * 2 + [True] * 4
     assert looks == [6, 10, 11, 13, 14, 16, 17]  # at the SFT model, and at each method's first and last step
     assert steps.reward.scale.data != 1
+    losses = [n for n, call in enumerate(spy.asked, 1) if len(call) == 3]
+    logged = [(row["step"], row["stage"], row["loss"]) for row in run.rows if "loss" in row]
+    assert logged == [*zip(range(1, 13), np.arange(6).repeat(2), losses, strict=True)]
+    assert [row["step"] for row in run.rows if "accuracy" in row] == [6]
     for ((texts, mask),) in (call[2] for call in made if call[0] in ("rank", "dpo")):
         assert texts.shape == (16, 24)
         np.testing.assert_array_equal(texts[:8, :3], texts[8:, :3])
@@ -183,6 +196,10 @@ def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     assert abs(won.sum() - 200 / (1 + np.exp(-4))) < 5 * np.sqrt(200 * 0.982 * 0.018)
     np.testing.assert_array_equal((lab.pairs[1] == praise).all(axis=1), ~won)
     assert lab.praise_before == 0.5
+    neutral = lab.texts[sentiment(lab.texts) == 0][0]
+    sides = iter([np.tile(praise, (200, 1)), np.tile(neutral, (200, 1))])
+    lab.ask()
+    assert lab.praise_before == 0.5  # it praises only above 0
 
 
 def test_what_rlhf_sentiment_measures(reviews):

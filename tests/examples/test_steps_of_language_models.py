@@ -23,12 +23,14 @@ def decay(rate):
 # -- gpt_text --------------------------------------------------------------------------------------
 
 TEXT = {"layers": 1, "heads": 2, "width": 8, "block": 5, "batch": 3, "steps": 5, "warmup": 2, "lr": 0.02}
-TEXT |= {"min_lr": 0.004, "beta2": 0.9, "weight_decay": 0.3, "clip": 0.2, "eval_every": 100}
+TEXT |= {"min_lr": 0.004, "beta2": 0.9, "weight_decay": 0.3, "clip": 0.2, "eval_every": 3}
 
 
-def test_gpt_text(monkeypatch):
+@pytest.mark.parametrize(("warmup", "warmed"), [(1, 1), (3, 2)])
+def test_gpt_text(monkeypatch, warmup, warmed):
+    """The warmup takes at most half of the steps."""
     example = module("gpt_text.py")
-    args = flags(monkeypatch, example, **TEXT)
+    args = flags(monkeypatch, example, **{**TEXT, "warmup": warmup})
     ids = np.random.default_rng(0).integers(7, size=60)
     model, other = exact(GPT(GPTConfig(7, 5, 1, 2, 8, bias=False), rng=np.random.default_rng(1)))
     run = Loop(args.steps)
@@ -41,8 +43,13 @@ def test_gpt_text(monkeypatch):
         places = rng.integers(50 - 5, size=(3, 1)) + np.arange(5)
         logits, _ = other(ids[places])
         loss = -np.mean(log_p(logits, ids[places + 1]))
-        losses.append(training.step(loss, warmup_cosine(step, 0.02, 0.004, 2, 5)))
+        losses.append(training.step(loss, warmup_cosine(step, 0.02, 0.004, warmed, 5)))
     same(model, other)
+    assert [row["step"] for row in run.rows if "val_loss" in row] == [0, 3, 5]
+    assert run.score == run.rows[-1]["val_loss"]
+    assert run.lines[-1] == "step     5   train {train_loss:.4f}   validation {val_loss:.4f} nats".format(
+        **run.rows[-1]
+    )
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
 
 

@@ -76,6 +76,18 @@ def test_the_table_of_noise_is_what_is_measured():
         np.testing.assert_allclose([float(figure) for figure in figures], measured, atol=0.3)
 
 
+def test_a_step_towards_a_shape_is_no_longer_than_0_03(monkeypatch):
+    """Along each axis; Gauss-Newton would go 0.04 here."""
+    monkeypatch.setattr(shapes_parser, "STEPS", 1)
+    there = np.array([[0.5, 0.5, 0.12]])
+    pixels = coverage("circle", there, 32).reshape(1, 1, -1).repeat(3, axis=1)
+    far, near = (there + np.array([step, 0, 0]) for step in (0.1, 0.02))
+    [place], _ = shapes_parser.refine("circle", pixels, far, 32)
+    assert place[0] == pytest.approx(far[0, 0] - 0.03)
+    [place], _ = shapes_parser.refine("circle", pixels, near, 32)
+    assert abs(place[0] - 0.5) < 0.005
+
+
 def test_pictures_are_read_one_by_one():
     pictures, _ = batch(300, 16, np.random.default_rng(12))
     pictures += np.random.default_rng(13).normal(size=pictures.shape) * 0.1  # more than one chunk

@@ -11,7 +11,7 @@ import pkgutil
 import numpy as np
 import pytest
 
-from tinygen import Tensor, models, nn
+from tinygen import Tensor, models, nn, tape
 from tinygen.diffusion import Process, cosine
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -188,6 +188,19 @@ def test_encode_and_decode_are_of_arrays(kind):
     assert pictures.shape == x.shape
     if kind is not LatentDiffusion:
         np.testing.assert_allclose(model.eval()(x).data, pictures, rtol=1e-6)  # the reconstruction
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "encode")])
+def test_encode_decode_and_sample_record_nothing(kind, monkeypatch):
+    """What is of arrays keeps no tape behind it."""
+    make, inputs, _, arguments = MODELS[kind]
+    model = make(0)
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    model.decode(model.encode(PICTURES if kind is LatentDiffusion else inputs[0]))
+    if arguments is not None:
+        model.sample(*arguments, rng=0)
+    assert not recorded
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "sample")])

@@ -10,6 +10,7 @@ and at least ten seconds. Real time ends only what waits forever, and that is no
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -96,6 +97,7 @@ class Judge(Collected):
 
     def loop(self, items: dict[str, pytest.Item]) -> None:
         self.items = items
+        gc.freeze()  # no collection in the forks walks what is here, which would copy its memory
         self.tests = watch_all(items, self.files, self.notes)
         self.live = hot_swap.functions()
         self.answer(self)

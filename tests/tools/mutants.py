@@ -27,6 +27,8 @@ OPERATORS = [
     *(f"Replace{kind}Operator_{pair}" for kind, pairs in PAIRS for pair in pairs.split()),
 ]
 DROP = "DropKeywordArgument"
+DEFAULTS = {"strict=False"}
+"""Of Python, written out: a call without them is the same call."""
 KEY = ("file", "function", "operator", "before", "after", "nth")
 
 Mutant = tuple[dict[str, Any], str]
@@ -90,14 +92,14 @@ def by_cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
 
 
 def without_a_keyword(source: str) -> Iterator[tuple[str, str]]:
-    """Every keyword argument of every call left out once, with the comma that goes with it."""
+    """Every keyword argument of every call left out once, with its comma; but no default of Python's."""
     starts = [0]  # of each line, in bytes, as the tree counts
     content = source.encode()
     for line in content.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     for call in ast.walk(ast.parse(source)):
         for keyword in call.keywords if isinstance(call, ast.Call) else ():
-            if keyword.arg is None:  # **more
+            if keyword.arg is None or ast.unparse(keyword) in DEFAULTS:  # None: **more
                 continue
             assert keyword.end_lineno is not None
             assert keyword.end_col_offset is not None

@@ -1,4 +1,4 @@
-"""The mutation run of docs/mutation.md: small faults planted in the tape and the ops, one at a time.
+"""The mutation run of docs/mutation.md: small faults planted in the engine and the ops, one at a time.
 
     pip install cosmic-ray
     python tests/tools/mutation.py run results.txt --jobs 2      # again: only what was not killed
@@ -40,12 +40,15 @@ ROOT = Path(__file__).parents[2]
 
 ENGINE = "tape backward backward_safety backward_memory checks memory modes tensor protocols recompute"
 BESIDE = "transforms graph import"
-LOWER = [f"tests/test_{name}.py" for name in f"{ENGINE} {BESIDE}".split()]
-LOWER += [f"tests/{folder}/" for folder in ("ops", "nn", "kernels", "gradcheck")]
+ENGINES_OWN = [f"tests/test_{name}.py" for name in f"{ENGINE} {BESIDE}".split()]
+LOWER = ENGINES_OWN + [f"tests/{folder}/" for folder in ("ops", "nn", "kernels", "gradcheck")]
+BESIDE_THE_TAPE = [f"tinygen/{name}.py" for name in ("node", "callers", "rerun")]
 
 
 def tests_of(file: str) -> list[str]:
     """What the names of these tests begin with."""
+    if file in BESIDE_THE_TAPE:
+        return ENGINES_OWN
     return LOWER if file.startswith(("tinygen/tape", "tinygen/ops")) else upper_tests(file)
 
 
@@ -102,6 +105,7 @@ def chosen(file: str, n: int | None, seed: int) -> list[tuple[dict[str, Any], st
 def files() -> list[str]:
     return [
         "tinygen/tape.py",
+        *BESIDE_THE_TAPE,
         *(str(f.relative_to(ROOT)) for f in sorted((ROOT / "tinygen/ops").glob("*.py"))),
     ]
 

@@ -2,7 +2,7 @@
 
 Each test is run once without a mutant, in a fork, and it is noted which lines of the files under trial it
 executes and how long it takes. A mutant is judged by the tests that execute its lines. The notes are kept in
-a file beside the results, until a file of the project changes.
+a file beside the results: of a file of tests until it changes, of all until another file of the project does.
 """
 
 import ast
@@ -40,9 +40,9 @@ def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> d
     """Each test in a fork: what it takes. Tests that do not pass, or are skipped, judge nothing. Packages
     that a test was the first to import are imported here too, for the forks to come."""
     watched = {str(ROOT / file): file for file in files}
-    if read_notes(notes, files) is None:
-        notes.write_text(json.dumps(state(files)) + "\n")
-    known = {json.loads(line)[0] for line in notes.read_text().splitlines()[1:]}
+    rows = [json.dumps(row) for row in valid_rows(notes, files) or []]
+    notes.write_text("".join(f"{line}\n" for line in [json.dumps(state(files)), *rows]))
+    known = {json.loads(row)[0] for row in rows}
     for number, name in enumerate(name for name in items if name not in known):
 
         def child(say: Callable[[str], None], item: pytest.Item = items[name]) -> int:
@@ -77,23 +77,32 @@ def is_package_of_others(module: str) -> bool:
 
 
 def read_notes(notes: Path, files: list[str]) -> dict[str, Test] | None:
-    """What was noted of tests and files that are the same today; else None. The first line says of which
-    files, each other line is of a test."""
-    first, *rows = map(json.loads, notes.read_text().splitlines()) if notes.exists() else [{}]
-    if not state(files).items() <= first.items():
+    """What was noted of tests and files that are the same today."""
+    if (rows := valid_rows(notes, files)) is None:
         return None
     return {
         n: Test(s, {f: set(there) for f, there in lines.items()}) for n, s, lines in rows if s is not None
     }
 
 
+def valid_rows(notes: Path, files: list[str]) -> list[list[Any]] | None:
+    """The first line of the notes says of which files they are, each other line is of a test. None if the
+    files under trial, or those that all tests are made of, have changed."""
+    then, *rows = map(json.loads, notes.read_text().splitlines()) if notes.exists() else [{}]
+    today = state(files)
+    if any(then.get(file) != today[file] for file in ["", *files]):
+        return None
+    same = {file for file in today if then.get(file) == today[file]}
+    return [row for row in rows if row[0].split("::")[0] in same]
+
+
 def state(files: list[str]) -> dict[str, str]:
-    """A hash of each of these files, and one of all that the tests are made of."""
-    found = {file: digest([ROOT / file]) for file in files}
-    return {
-        **found,
-        "": digest(p for f in ("tinygen", "tests", "examples") for p in sorted((ROOT / f).rglob("*.py"))),
-    }
+    """A hash of each of these files, of each file of tests, and one of all others that tests are made of."""
+    every = [p for f in ("tinygen", "tests", "examples") for p in sorted((ROOT / f).rglob("*.py"))]
+    tests = [path for path in every if path.name.startswith("test_")]
+    each = {str(path.relative_to(ROOT)): digest([path]) for path in tests}
+    each |= {file: digest([ROOT / file]) for file in files}
+    return {**each, "": digest(path for path in every if path not in set(tests))}
 
 
 def digest(paths: Iterable[Path]) -> str:

@@ -14,7 +14,7 @@ from foreign_files import JSON
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygen.models.huggingface.diffusers import from_pretrained, sources, untrained
+from tinygen.models.huggingface.diffusers import from_pretrained, require_enough, sources, untrained
 from tinygen.models.huggingface.diffusers_config import UNET_FIXED, read_config
 from tinygen.models.pictures.autoencoder import AutoencoderConfig
 from tinygen.models.pictures.unet import UNetConfig
@@ -374,6 +374,23 @@ def test_sizes_far_beyond_the_file_make_no_arrays(tmp_path, name, changes):
         CheckpointError, match=r"another model: expected at least \d+ numbers by config\.json"
     ):
         from_pretrained(tmp_path)
+
+
+ENOUGH = [  # 3×3 kernels of the first convolution, of the blocks, of the last; then tables and projections
+    (UNetConfig(3, 5, 8, (1, 2), 2, (False, True), 2), 9 * (8 * 3 + 2 * (8**2 + 16**2) + 8 * 5)),
+    (UNetConfig(3, 5, 8, (1,), 1, (True,), 2, classes=7), 9 * (8 * 3 + 8**2 + 8 * 5) + 8 * 4 * 7),
+    (UNetConfig(3, 5, 8, (1,), 1, (True,), 2, context=7), 9 * (8 * 3 + 8**2 + 8 * 5) + 8 * 7),
+    (AutoencoderConfig(3, 6, 8, (1, 2), 2), 9 * (8 * 3 + 2 * (8**2 + 16**2)) + 4 * 6**2),
+]
+
+
+@pytest.mark.parametrize(("config", "least"), ENOUGH)
+def test_a_file_with_fewer_numbers_than_a_model_must_have(config, least):
+    """No model has fewer, a file that has just as many is read on."""
+    assert untrained(config, rng=0).num_parameters() >= least
+    require_enough(Path("folder"), config, {"weight": np.zeros(least, bool)})
+    with pytest.raises(CheckpointError, match=rf"at least {least} numbers by .*, found {least - 1}"):
+        require_enough(Path("folder"), config, {"weight": np.zeros(least - 1, bool)})
 
 
 def test_pickles_are_not_read(tmp_path):

@@ -53,6 +53,15 @@ def test_shapes(changes, size, code):
     assert model.loss(x, rng=np.random.default_rng(0)).shape == ()
 
 
+def test_the_shape_of_the_default():
+    """f = 4, for 32 × 32 pixels."""
+    config = AutoencoderConfig()
+    assert (config.factor, config.latent) == (4, 4)
+    model = AutoencoderKL(config, rng=0)
+    assert [level[0].conv2.weight.shape[0] for level in model.encoder.levels] == [32, 64, 64]
+    assert [level[0].conv2.weight.shape[0] for level in model.decoder.levels] == [64, 64, 32]
+
+
 def test_the_zeros_of_a_halving_stand_below_and_to_the_right():
     """A kernel with a single 1 picks every other pixel: in its first corner from (0, 0), in its last from
     (2, 2), and where that is beyond the picture, zeros."""
