@@ -57,6 +57,9 @@ def figures_of(found: dict[str, Any]) -> tuple[float, list[Figure]]:
             expected = EXPECTED[split] if name == BOTH else None
             shares = [100 * found[split][row][name] for row in (f"{best:g}", "copies", "0")]
             rows.append(Figure(f"{title}: {name} (%)", shares[0], expected, *shares[1:]))
+        for scale in GUIDANCE:
+            share = 100 * found[split][f"{scale:g}"][BOTH]
+            rows.append(Figure(f"{title}, guidance {scale:g}: {BOTH} (%)", share))
     return best, rows
 
 
