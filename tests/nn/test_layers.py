@@ -129,7 +129,7 @@ def test_dropout_keeps_the_mean_and_drops_by_its_generator():
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5])
 def test_dropout_needs_a_probability_below_one(p):
-    with pytest.raises(ValueError, match=r"p must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\)"):
         nn.Dropout(p, rng=rng())
 
 

@@ -237,5 +237,5 @@ def test_errors_say_what_was_expected():
             gru(x, lengths=lengths)
     with pytest.raises(ValueError, match="at least one layer, got 0"):
         make("RNN", 3, 4, layers=0)
-    with pytest.raises(ValueError, match=r"p must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\)"):
         make("RNN", 3, 4, dropout=1.0)

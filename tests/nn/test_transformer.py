@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from foreign import Foreign
+from reading_size import GPT_BLOCK, total
 
 from tinygen import Tensor, checkpoint, nn, no_grad, ops
 from tinygen.gradcheck import gradcheck
@@ -201,3 +202,10 @@ def test_parity_with_torch(dtype):
     for name, p in block.named_parameters():
         theirs_grad = gradients[theirs_name(name)].grad.numpy()
         np.testing.assert_allclose(p.grad, theirs_grad, **tolerance, err_msg=name)
+
+
+def test_a_reader_meets_few_lines_and_names():
+    """All of a block down to the ops: the longer it gets, the fewer read it to the end."""
+    lines, names = total(GPT_BLOCK)
+    assert lines <= 105
+    assert len(names) <= 106

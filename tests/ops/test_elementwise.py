@@ -249,7 +249,7 @@ def test_dropout_of_nothing():
     assert ops.dropout(x, 0.0, rng) is x
     assert rng.bit_generator.state == before
     for p in (1.0, -0.1, 1.5):
-        with pytest.raises(ValueError, match=r"dropout: p must be in \[0, 1\), got"):
+        with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\), got"):
             ops.dropout(x, p, rng)
 
 

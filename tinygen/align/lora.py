@@ -26,7 +26,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn import Buffer, Dropout, Linear, Module, Parameter, init
 from tinygen.nn.module import cast
-from tinygen.ops.random import RNGLike, as_generator
+from tinygen.ops.random import RNGLike, as_generator, require_dropout
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
@@ -118,8 +118,7 @@ def require_possible(layer: Any, rank: int, alpha: float, dropout: float) -> Non
         raise ValueError(f"rank must be from 1 to {most}, got {rank}")
     if not isinstance(alpha, int | float | np.number) or not 1e-30 < alpha < 1e30:  # what float32 can hold
         raise ValueError(f"alpha must be a number above 0, and below 1e30, got {alpha!r}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    require_dropout(dropout)
 
 
 def add_lora(

@@ -13,7 +13,7 @@ from tinygen import ops
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
-from tinygen.ops.random import RNGLike, as_generator, new_seed
+from tinygen.ops.random import RNGLike, as_generator, new_seed, require_dropout
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
 
@@ -74,26 +74,16 @@ class Heads(Module):
     weights."""
 
     def __init__(self, channels: int, heads: int, dropout: float, *, rng: RNGLike) -> None:
-        rng = as_generator(rng)
-        if channels % heads:
-            raise ValueError(f"{channels} channels cannot be split into {heads} equal heads")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.channels = channels
-        self.heads = heads
-        self.dropout = dropout
-        self.rng = rng
+        require_equal_heads(channels, heads)
+        require_dropout(dropout)
+        self.channels, self.heads, self.dropout, self.rng = channels, heads, dropout, as_generator(rng)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool) -> Tensor:
-        """q (B, H, T, d), k and v (B, H, S, d) -> (B, T, C).
-
-        Raises TypeError for a mask that does not hold bools, and ValueError for a mask with three axes: its
-        batch axis would be broadcast along the heads."""
-        if mask is not None and mask.ndim == 3:
-            raise ValueError(f"the mask has shape {mask.shape}: give it an axis for the heads, mask[:, None]")
+        """q (B, H, T, d), k and v (B, H, S, d) -> (B, T, C). Raises TypeError for a mask of another dtype
+        than bool, ValueError for one without an axis for the heads."""
+        require_axis_of_heads(mask)
         p = self.dropout if self.training else 0.0
-        seed = new_seed(self.rng) if p else 0
-        return merge_heads(ops.attention(q, k, v, mask, causal, p, seed))
+        return merge_heads(ops.attention(q, k, v, mask, causal, p, new_seed(self.rng) if p else 0))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, heads={self.heads}"
@@ -127,8 +117,7 @@ class MultiHeadAttention(Heads):
     ) -> None:
         rng = as_generator(rng)
         super().__init__(channels, heads, dropout, rng=rng)
-        self.causal = causal
-        self.use_rotary = use_rotary
+        self.causal, self.use_rotary = causal, use_rotary
         self.qkv = Linear(channels, 3 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
@@ -145,8 +134,7 @@ class MultiHeadAttention(Heads):
         return self.proj(self.attend(q, k, v, mask, self.causal))
 
     def extra_repr(self) -> str:
-        flags = (", causal" if self.causal else "") + (", rotary" if self.use_rotary else "")
-        return super().extra_repr() + flags
+        return super().extra_repr() + ", causal" * self.causal + ", rotary" * self.use_rotary
 
 
 class CrossAttention(Heads):
@@ -175,3 +163,15 @@ class CrossAttention(Heads):
         q = split_heads(self.q(x), self.heads)
         k, v = (split_heads(part, self.heads) for part in ops.split(self.kv(context), 2, axis=-1))
         return self.proj(self.attend(q, k, v, mask, causal=False))
+
+
+def require_equal_heads(channels: int, heads: int) -> None:
+    """Raises ValueError when the heads do not divide the channels."""
+    if channels % heads:
+        raise ValueError(f"{channels} channels cannot be split into {heads} equal heads")
+
+
+def require_axis_of_heads(mask: Any) -> None:
+    """Raises ValueError for a mask (B, T, S): its batch would be broadcast along the heads."""
+    if mask is not None and mask.ndim == 3:
+        raise ValueError(f"the mask has shape {mask.shape}: give it an axis for the heads, mask[:, None]")

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygen import ops
 from tinygen.nn.module import Module
-from tinygen.ops.random import RNGLike, as_generator
+from tinygen.ops.random import RNGLike, as_generator, require_dropout
 from tinygen.types import TensorLike
 
 
@@ -16,11 +16,9 @@ class Dropout(Module):
     mode, the identity. Raises ValueError unless 0 <= p < 1."""
 
     def __init__(self, p: float, *, rng: RNGLike) -> None:
-        rng = as_generator(rng)
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        require_dropout(p)
         self.p = p
-        self.rng = rng
+        self.rng = as_generator(rng)
 
     def forward(self, x: TensorLike) -> Any:
         return ops.dropout(x, self.p, self.rng) if self.training else x

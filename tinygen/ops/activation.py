@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.error_function import erf
-from tinygen.ops.random import dropout_mask, new_seed
+from tinygen.ops.random import dropout_mask, new_seed, require_dropout
 from tinygen.tape import detach, in_replay, op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
@@ -131,6 +131,5 @@ def dropped(x: Array, p: float, seed: int) -> ValueAndRules:
 def dropout(x: TensorLike, p: float, rng: np.random.Generator) -> Tensor:
     """x with each entry set to 0 with probability p, and the others scaled by 1/(1 - p), which keeps the mean
     (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    require_dropout(p)
     return dropped(x, p, new_seed(rng)) if p > 0 else x

@@ -41,12 +41,7 @@ def attention(
     Held by: tests/nn/test_attention.py::test_self_attention_by_hand,
         tests/ops/test_attention.py::test_no_gradient_reaches_the_future
     """
-    if mask is not None and getattr(mask, "dtype", None) != np.dtype(bool):
-        kind = getattr(mask, "dtype", type(mask).__name__)
-        raise TypeError(
-            f"the mask has dtype {kind}: bools are needed, True where a query may look. Of one that is added "
-            "to the scores, take mask == 0; of ones and zeros, mask.astype(bool)"
-        )
+    require_bools(mask)
     scale = 1 / math.sqrt(q.shape[-1])
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., T, S)
     t, s = scores.shape[-2:]
@@ -54,7 +49,7 @@ def attention(
         seen = np.tril(np.ones_like(scores, dtype=bool, shape=(t, s)), s - t)
         scores = np.where(seen, scores, -np.inf)
     if mask is not None:
-        scores = np.where(on_device_of(q, mask) if isinstance(mask, np.ndarray) else mask, scores, -np.inf)
+        scores = np.where(on_device_of(scores, mask), scores, -np.inf)
     p = softmax(scores)
     keep = dropout_mask(p, p.shape, dropout, seed) if dropout else 1.0
     dropped = p * keep if dropout else p
@@ -66,3 +61,13 @@ def attention(
         return dscores @ k, dscores.swapaxes(-1, -2) @ q, dv, None
 
     return dropped @ v, backward
+
+
+def require_bools(mask: Array | None) -> None:
+    """Raises TypeError for a mask of another dtype than bool."""
+    kind = getattr(mask, "dtype", type(mask).__name__)
+    if mask is not None and kind != np.dtype(bool):
+        raise TypeError(
+            f"the mask has dtype {kind}: bools are needed, True where a query may look. Of one that is added "
+            "to the scores, take mask == 0; of ones and zeros, mask.astype(bool)"
+        )

@@ -123,12 +123,17 @@ def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
 UNIFORM, NORMAL = Op(uniform), Op(normal)  # never on the tape, but definitions that have kernels
 
 
+def require_dropout(p: float) -> None:
+    """Raises ValueError unless p is the probability of dropping an entry, 0 <= p < 1."""
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {p}: it is the probability of dropping an entry")
+
+
 def dropout_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Array:
     """1/(1 - p) with probability 1 - p, else 0, in the dtype and on the device of `like`: the same for the
     same seed, so that the tape can be run again (checkpoint, replay) without storing it. Raises ValueError
     unless 0 <= p < 1."""
-    if not 0 <= p < 1:
-        raise ValueError(f"the probability of dropping an entry must be in [0, 1), got {p}")
+    require_dropout(p)
     like = like._data if isinstance(like, Tensor) else like
     if isinstance(seed, Seed):
         draws = UNIFORM.compute(like, shape, seed)[0]
