@@ -50,6 +50,7 @@ FLOORS = (
         "arrays tensor summation node ops",
     ),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
+    Floor("density", "Densities without a network, in plain NumPy, as in scikit-learn.", ""),
     Floor("storage.files", "Files that are whole or not there; the error for those that are not.", ""),
     Floor(
         "text data",
@@ -87,7 +88,7 @@ FLOORS = (
     Floor(
         "judges",
         "They say how good drawings are: a network, parsers, distances.",
-        "modes tensor ops nn optim data",
+        "modes tensor ops nn optim data density",
     ),
 )
 

@@ -60,7 +60,20 @@ def test_a_heavy_package_would_be_seen():
 
 # -- names that are imported when they are first used ----------------------------------------------
 
-ROOMS = ("align", "data", "diffusion", "judges", "models", "nn", "ops", "optim", "storage", "testing", "text")
+ROOMS = (
+    "align",
+    "data",
+    "density",
+    "diffusion",
+    "judges",
+    "models",
+    "nn",
+    "ops",
+    "optim",
+    "storage",
+    "testing",
+    "text",
+)
 
 
 def test_every_package_can_be_reached_from_tinygen():

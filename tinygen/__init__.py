@@ -22,6 +22,7 @@ from tinygen.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad
 if TYPE_CHECKING:
     from tinygen import align as align
     from tinygen import data as data
+    from tinygen import density as density
     from tinygen import diffusion as diffusion
     from tinygen import judges as judges
     from tinygen import models as models
@@ -33,7 +34,19 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        ("align", "data", "diffusion", "judges", "models", "nn", "optim", "storage", "testing", "text"),
+        (
+            "align",
+            "data",
+            "density",
+            "diffusion",
+            "judges",
+            "models",
+            "nn",
+            "optim",
+            "storage",
+            "testing",
+            "text",
+        ),
     )[:2]
 
 __version__ = "0.1.0"

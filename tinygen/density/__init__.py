@@ -1,0 +1,29 @@
+"""Densities without a network, with the methods of scikit-learn, in plain NumPy: the first rungs of the
+ladder that goes on with VAEs, GANs and diffusion.
+
+    model.fit(x)                  fits it to rows x (N, D); fitted attributes end in `_`
+    model.score_samples(x)        ln p(x) of each row, in nats; `score` has their mean
+    model.sample(n, rng=rng)      n new rows
+    model.transform(x)            codes, where a model has some; `inverse_transform` has the rows of codes
+
+Read `empirical`, `kernel`, `mixture` with `covariance`, `principal`; `gaussian` compares two Gaussians.
+"""
+
+from tinygen.density.empirical import Empirical
+from tinygen.density.estimator import NotFittedError
+from tinygen.density.gaussian import kl_of_gaussians, wasserstein2_of_gaussians
+from tinygen.density.kernel import GaussianKDE
+from tinygen.density.mixture import GaussianMixture, Parameters
+from tinygen.density.principal import PCA, ProbabilisticPCA
+
+__all__ = [
+    "PCA",
+    "Empirical",
+    "GaussianKDE",
+    "GaussianMixture",
+    "NotFittedError",
+    "Parameters",
+    "ProbabilisticPCA",
+    "kl_of_gaussians",
+    "wasserstein2_of_gaussians",
+]

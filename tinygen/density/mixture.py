@@ -1,0 +1,305 @@
+"""A mixture of Gaussians, fitted by expectation maximization (Dempster, Laird & Rubin 1977; Bishop 2006,
+section 9.2). The same on one page is `examples/pages/em.py`.
+
+    p(x) = Σ_k w_k N(x; μ_k, Σ_k)
+
+Which component a row is from is not known. E-step: its probability, for each component. M-step: weights,
+means and covariances with these probabilities as shares. No step lowers the likelihood.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from tinygen.density import covariance
+from tinygen.density.estimator import Density, checked_rows, log_sum_exp
+from tinygen.types import Floats, Mask
+
+EMPTY = 1e-200  # a sum of responsibilities below which it has no digits: the component has no rows
+
+
+class Parameters(NamedTuple):
+    """Of K components in D columns."""
+
+    weights: Floats  # (K,), which sum to 1
+    means: Floats  # (K, D)
+    covariances: Floats  # "full" (K, D, D), "tied" (D, D), "diag" (K, D), "spherical" (K,)
+
+
+class Climb(NamedTuple):
+    """What EM came to from one start."""
+
+    parameters: Parameters
+    log_likelihoods: list[float]  # the mean of ln p(x) at the start and after each step
+    collapsed: Mask  # (K,), the components with a variance at the floor
+    converged: bool
+
+    def rank(self) -> tuple[int, float]:
+        """The better run has the higher one. The likelihood of a component on few rows is as high as the
+        floor lets it be, and says nothing: a run with fewer of these comes first."""
+        return -int(self.collapsed.sum()), self.log_likelihoods[-1]
+
+
+class GaussianMixture(Density):
+    """K = `n_components` Gaussians with covariances of the type "full", "tied", "diag" or "spherical".
+
+    EM runs from `n_init` starts by k-means++, until the mean of ln p(x) rises by less than `tol` in a step,
+    or for `max_iter` steps; of all runs without collapsed components the
+    likeliest is kept. No component's variance in any direction falls below
+    `min_variance` times the variance of the data there (`covariance.py`): with it, components cannot
+    collapse to a row, and the likelihood never falls. scikit-learn adds `reg_covar` instead, under which it
+    may fall.
+
+    Fitted: `weights_` (K,), `means_` (K, D) and `covariances_`, of the shape of `Parameters`;
+    `log_likelihoods_`, the mean of ln p(x) in nats at the start and after each step; `n_iter_`, the steps;
+    `converged_`; `empty_` (K,), the components that no row is from: their weight is 0, and their
+    mean and covariance are those of the step before; `collapsed_` (K,), the components with a variance at the
+    floor. A warning says so when there are such components, or when EM has not converged.
+
+    Raises ValueError when an argument is out of its range.
+    """
+
+    weights_: Floats
+    means_: Floats
+    covariances_: Floats
+    log_likelihoods_: Floats
+    n_iter_: int
+    converged_: bool
+    empty_: Mask
+    collapsed_: Mask
+
+    def __init__(
+        self,
+        n_components: int,
+        covariance_type: str = "full",
+        *,
+        n_init: int = 5,
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+        min_variance: float = 1e-6,
+        rng: np.random.Generator | int,
+    ) -> None:
+        if covariance_type not in covariance.KINDS:
+            raise ValueError(
+                f"covariance_type must be one of {', '.join(covariance.KINDS)}, got {covariance_type!r}"
+            )
+        for name, value in (("n_components", n_components), ("n_init", n_init), ("max_iter", max_iter)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not tol >= 0:
+            raise ValueError(f"tol must be at least 0, got {tol}")
+        if not 1e-12 <= min_variance < 1:
+            raise ValueError(
+                f"min_variance must be from 1e-12, below which float64 has no digits left, to below 1, "
+                f"got {min_variance}"
+            )
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.n_init = n_init
+        self.tol = tol
+        self.max_iter = max_iter
+        self.min_variance = min_variance
+        self.rng = np.random.default_rng(rng)
+
+    def fit(self, x: Any, *, start: Parameters | None = None) -> Self:
+        """Fit the mixture to the rows x (N, D); with `start`, EM runs once, from these parameters.
+
+        Raises ValueError when x is no table of finite numbers, has fewer rows than components, or fewer
+        different ones, or all rows are equal; or when the parameters of `start` have other shapes, or are
+        none of a mixture."""
+        x = checked_rows(x)
+        if len(x) < self.n_components:
+            raise ValueError(f"{len(x)} rows cannot be fitted by {self.n_components} components: take fewer")
+        floor = self.floor(x)
+        if start is not None:
+            starts = iter([self.checked_start(start, floor)])
+        else:
+            starts = (self.first(x, floor) for _ in range(self.n_init))
+        best = max((self.climb(x, first, floor) for first in starts), key=Climb.rank)
+        self.weights_, self.means_, self.covariances_ = best.parameters
+        self.collapsed_ = best.collapsed
+        self.log_likelihoods_ = np.array(best.log_likelihoods)
+        self.n_iter_ = len(best.log_likelihoods) - 1
+        self.converged_ = best.converged
+        self.empty_ = self.weights_ == 0
+        self.n_features_in_ = x.shape[1]
+        self.warn()
+        return self
+
+    # -- EM ------------------------------------------------------------------------------------------
+
+    def climb(self, x: Floats, start: Parameters, floor: Floats) -> Climb:
+        """Steps of EM from `start`, until the likelihood rises by less than `tol`."""
+        parameters = start
+        shares, log_likelihood = self.e_step(x, parameters)
+        path = [log_likelihood]
+        for _ in range(self.max_iter):
+            parameters = self.m_step(x, shares, floor, parameters)
+            shares, log_likelihood = self.e_step(x, parameters)
+            path.append(log_likelihood)
+            if path[-1] - path[-2] < self.tol:
+                break
+        kind, k = self.covariance_type, self.n_components
+        collapsed = covariance.at_floor(kind, parameters.covariances, floor, k)
+        return Climb(parameters, path, collapsed, path[-1] - path[-2] < self.tol)
+
+    def first(self, x: Floats, floor: Floats) -> Parameters:
+        """A start: weights and means of the rows nearest to centers by k-means++, and one covariance for all,
+        so that a component with few rows at first does not stay there."""
+        k, kind = self.n_components, self.covariance_type
+        shares = plus_plus(x, k, self.rng)
+        counts = shares.sum(axis=0)
+        means = shares.T @ x / counts[:, None]
+        within = covariance.estimate("tied", x, shares, counts, means)  # (D, D)
+        covariances = covariance.of_kind(kind, within, k)
+        return Parameters(counts / len(x), means, covariance.raise_to_floor(kind, covariances, floor))
+
+    def e_step(self, x: Floats, parameters: Parameters) -> tuple[Floats, float]:
+        """The responsibilities (N, K) of the components for the rows x (N, D), and the mean of ln p(x).
+
+        Eq.: r_nk = w_k N(x_n; μ_k, Σ_k) / Σ_j w_j N(x_n; μ_j, Σ_j)  (Bishop 2006, eq. 9.23)
+        Held by: tests/density/test_mixture.py::test_a_step_by_its_definition
+        """
+        joint = self.log_joint(x, parameters)
+        log_p = log_sum_exp(joint)
+        return np.exp(joint - log_p[:, None]), float(np.mean(log_p))
+
+    def m_step(self, x: Floats, shares: Floats, floor: Floats, before: Parameters) -> Parameters:
+        """The parameters of highest likelihood when component k has the shares (N, K) of the rows x (N, D).
+        For a component that has none all means and covariances are as good: it keeps those of `before`.
+
+        Eq.: w_k = N_k/N,  μ_k = 1/N_k Σ_n r_nk x_n,  N_k = Σ_n r_nk  (Bishop 2006, eq. 9.24, 9.26, 9.27)
+        Held by: tests/density/test_mixture.py::test_a_step_by_its_definition
+        """
+        counts = shares.sum(axis=0)  # (K,)
+        empty = counts < EMPTY
+        safe = np.where(empty, 1.0, counts)
+        means = shares.T @ x / safe[:, None]
+        means[empty] = before.means[empty]
+        kind = self.covariance_type
+        covariances = covariance.estimate(kind, x, shares, safe if kind != "tied" else counts, means)
+        covariances = covariance.raise_to_floor(kind, covariances, floor)
+        if kind != "tied":
+            covariances[empty] = before.covariances[empty]
+        weights = np.where(empty, 0.0, counts)
+        return Parameters(weights / weights.sum(), means, covariances)
+
+    def log_joint(self, x: Floats, parameters: Parameters) -> Floats:
+        """ln w_k N(x; μ_k, Σ_k) of each row and component, (N, K)."""
+        with np.errstate(divide="ignore"):  # the weight of an empty component is 0
+            logs = np.log(parameters.weights)
+        return logs + covariance.log_normal(self.covariance_type, x, parameters.means, parameters.covariances)
+
+    def floor(self, x: Floats) -> Floats:
+        """The least variance of each column (D,): `min_variance` times the data's. For a constant column it
+        is that of the mean of all, as there must be one above 0."""
+        variances = x.var(axis=0)
+        constant = np.ptp(x, axis=0) == 0
+        if np.all(constant):
+            raise ValueError("all rows are equal: a density of them has no maximum; give rows that differ")
+        return self.min_variance * np.where(constant, variances[~constant].sum() / len(variances), variances)
+
+    def checked_start(self, start: Parameters, floor: Floats) -> Parameters:
+        """`start` as float64, within the floor."""
+        weights, means, covariances = (np.array(part, np.float64) for part in start)
+        k, dim, kind = self.n_components, len(floor), self.covariance_type
+        shape = {"full": (k, dim, dim), "tied": (dim, dim), "diag": (k, dim), "spherical": (k,)}[kind]
+        for name, part, wanted in (
+            ("weights", weights, (k,)),
+            ("means", means, (k, dim)),
+            ("covariances", covariances, shape),
+        ):
+            if part.shape != wanted or not np.all(np.isfinite(part)):
+                raise ValueError(f"start: {name} must be finite and {wanted}, got {part.shape}")
+        if np.any(weights < 0) or not np.isclose(weights.sum(), 1):
+            raise ValueError(f"start: weights must be at least 0 and sum to 1, got {weights}")
+        return Parameters(weights, means, covariance.raise_to_floor(kind, covariances, floor))
+
+    def warn(self) -> None:
+        """Say what the reader of the parameters must know."""
+        if np.any(self.empty_):
+            warnings.warn(
+                f"components {np.flatnonzero(self.empty_).tolist()} are empty, and have the weight 0: "
+                "take fewer components, or another start",
+                stacklevel=3,
+            )
+        if np.any(self.collapsed_):
+            warnings.warn(
+                f"components {np.flatnonzero(self.collapsed_).tolist()} have a variance at the floor, "
+                f"min_variance={self.min_variance:g} of the data's: they lie on few rows, or on a "
+                "line or plane. Take fewer components, a simpler covariance_type or a larger min_variance",
+                stacklevel=3,
+            )
+        if not self.converged_:
+            warnings.warn(
+                f"EM has not converged in {self.max_iter} steps: raise max_iter, or tol ({self.tol:g})",
+                stacklevel=3,
+            )
+
+    # -- the fitted density --------------------------------------------------------------------------
+
+    def fitted(self) -> Parameters:
+        return Parameters(self.weights_, self.means_, self.covariances_)
+
+    def score_samples(self, x: Any) -> Floats:
+        """ln p(x) of each row of x (N, D): (N,), in nats."""
+        x = self.rows_to_judge(x)
+        return log_sum_exp(self.log_joint(x, self.fitted()))
+
+    def predict_proba(self, x: Any) -> Floats:
+        """The responsibilities p(k | x), (N, K), of the components for the rows x (N, D)."""
+        x = self.rows_to_judge(x)
+        return self.e_step(x, self.fitted())[0]
+
+    def sample(self, n: int, *, rng: np.random.Generator | int) -> Floats:
+        """n rows (n, D): for each a component is drawn, then a row from its Gaussian. scikit-learn's `sample`
+        returns the components, too."""
+        n = self.rows_to_draw(n)
+        rng = np.random.default_rng(rng)
+        chosen = rng.choice(self.n_components, size=n, p=self.weights_)
+        noise = rng.standard_normal((n, self.n_features_in_))
+        noise = covariance.correlate(self.covariance_type, noise, chosen, self.covariances_)
+        drawn: Floats = self.means_[chosen] + noise
+        return drawn
+
+    def bic(self, x: Any) -> float:
+        """The Bayesian information criterion on the rows x (N, D): of several mixtures take the lowest.
+
+        Eq.: BIC = P ln N - 2 ln p(x_1, …, x_N), with P free parameters  (Schwarz 1978)
+        Held by: tests/density/test_mixture.py::test_bic,
+            tests/density/test_mixture.py::test_bic_finds_the_number_of_components
+        """
+        log_p = self.score_samples(x)
+        k, dim = self.n_components, self.n_features_in_
+        free = k - 1 + k * dim + covariance.free_parameters(self.covariance_type, k, dim)
+        return float(free * np.log(len(log_p)) - 2 * log_p.sum())
+
+
+def plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Each row of x (N, D) given to the nearest of k rows: shares (N, K), one 1 in each row. The k rows are
+    drawn by k-means++: each with a probability that goes with its squared distance to the nearest before it.
+    Columns count in units of their standard deviation.
+
+    Raises ValueError when fewer than k rows differ.
+
+    Eq.: p(x_n) = D(x_n)² / Σ_m D(x_m)², D(x) the distance to the nearest center
+        (Arthur & Vassilvitskii 2007, section 2.2)
+    Held by: tests/density/test_mixture.py::test_k_means_plus_plus
+    """
+    scale = x.std(axis=0)
+    x = x / np.where(scale > 0, scale, 1)
+    distances = np.empty((len(x), k))
+    chosen = int(rng.integers(len(x)))
+    for i in range(k):
+        distances[:, i] = np.square(x - x[chosen]).sum(axis=1)
+        nearest = distances[:, : i + 1].min(axis=1)
+        if i + 1 < k:
+            if not np.any(nearest):
+                raise ValueError(f"x has {i + 1} different rows, fewer than {k} components: take fewer")
+            chosen = int(rng.choice(len(x), p=nearest / nearest.sum()))
+    shares = np.zeros_like(distances)
+    shares[np.arange(len(x)), distances.argmin(axis=1)] = 1
+    return shares
