@@ -117,7 +117,7 @@ class GaussianMixture(Density):
         if start is not None:
             starts = iter([self.checked_start(start, floor)])
         else:
-            starts = (self.first(x, floor) for _ in range(self.n_init))
+            starts = (self.drawn_start(x, floor) for _ in range(self.n_init))
         best = max((self.climb(x, first, floor) for first in starts), key=Climb.rank)
         self.weights_, self.means_, self.covariances_ = best.parameters
         self.collapsed_ = best.collapsed
@@ -146,7 +146,7 @@ class GaussianMixture(Density):
         collapsed = covariance.at_floor(kind, parameters.covariances, floor, k)
         return Climb(parameters, path, collapsed, path[-1] - path[-2] < self.tol)
 
-    def first(self, x: Floats, floor: Floats) -> Parameters:
+    def drawn_start(self, x: Floats, floor: Floats) -> Parameters:
         """A start: weights and means of the rows nearest to centers by k-means++, and one covariance for all,
         so that a component with few rows at first does not stay there."""
         k, kind = self.n_components, self.covariance_type
@@ -242,6 +242,7 @@ class GaussianMixture(Density):
     # -- the fitted density --------------------------------------------------------------------------
 
     def fitted(self) -> Parameters:
+        """The fitted parameters."""
         return Parameters(self.weights_, self.means_, self.covariances_)
 
     def score_samples(self, x: Any) -> Floats:
