@@ -1,11 +1,11 @@
-"""Write a layer, make a mistake in its gradient, and let the checker say which.
+"""Write a layer with a mistake in its gradient, and let the checker find the mistake.
 
     python examples/engine/gradcheck_your_layer.py
 
 The layer normalises each position by its size and scales it: y = weight · x / |x|, |x| = sqrt(mean(x²) + ε).
 That is RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), written here as an op of its own: a value, and
-beside it one rule per input that sends the gradient g back. The first of the two versions below has a mistake
-that is often made and that training does not show.
+beside it one rule per input that sends the gradient g back. The first of the two versions below has a common
+mistake that training does not show.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def scaled_to_one(x: Any, weight: Any) -> Any:
     )
 
 
-# -- 2. the op, put right --------------------------------------------------------------------------
+# -- 2. the op, corrected --------------------------------------------------------------------------
 
 
 @tinygen.op
@@ -87,7 +87,7 @@ class Model(nn.Module):
 
 
 def trained(model: Model, x: np.ndarray, y: np.ndarray, steps: int) -> tuple[float, float]:
-    """Plain gradient descent on the squared error: the losses before and after."""
+    """The loss before and after plain gradient descent on the squared error."""
     losses, optimizer = [], SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
         loss = np.square(model(tinygen.Tensor(x)) - y).mean()

@@ -1,10 +1,10 @@
-"""Let a GPT-2 write on: text comes token by token, with the keys and values of the past cached.
+"""Let a GPT-2 continue a text, token by token, with a cache of the keys and values of past tokens.
 
     hf download openai-community/gpt2 config.json model.safetensors vocab.json merges.txt --local-dir gpt2
     python examples/language/gpt2_generate.py --model gpt2 --prompt "Once upon a time"
 
-Any folder of that kind will do: a larger GPT-2, one trained on, or one that `GPT.save_pretrained` wrote
-(docs/gpt2.md). The weights of the smallest are 548 MB.
+The folder may hold a larger GPT-2, a fine-tuned one, or a model that `GPT.save_pretrained` wrote
+(docs/gpt2.md). The weights of the smallest GPT-2 are 548 MB.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"{model.num_parameters():,} parameters, read in {time.perf_counter() - began:.1f} s\n")
 
     end = tokenizer.special[END]
-    prompt = tokenizer.encode(args.prompt).tolist() or [end]  # after the end of a text a new one begins
+    prompt = tokenizer.encode(args.prompt).tolist() or [end]  # without a prompt, begin a new text
     rng = np.random.default_rng(args.seed)
     stream = model.sample_steps([prompt], args.temperature, args.top_k, args.top_p, rng=rng)
     times = [time.perf_counter()]
@@ -90,7 +90,7 @@ def main(args: argparse.Namespace) -> None:
             if token == end:
                 return
             times.append(time.perf_counter())
-            if token < tokenizer.vocab_size:  # the others fill the vocabulary up: they stand for no text
+            if token < tokenizer.vocab_size:  # ids above these only pad the vocabulary, and have no text
                 yield token
 
     print(args.prompt, end="", flush=True)

@@ -4,8 +4,9 @@
     python examples/language/gpt_algorithms.py --task sorting
     python examples/language/gpt_algorithms.py --resume  # goes on after Ctrl-C, or a kill
 
-Sorting six digits is minGPT's demo (all of 5,000 right); adding two-digit numbers is its adder, the sum
-written backwards, so that a carry goes the way the model writes.
+Sorting six digits is minGPT's demo (it sorts all of 5,000 inputs correctly). Adding two-digit numbers is
+minGPT's adder: the sum is written backwards, because the model writes from left to right, and the carry
+must go the same way.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def learn_one(name: str, args: argparse.Namespace) -> list[Figure]:
 
 
 def run_of(name: str, args: argparse.Namespace) -> Run:
-    """A run of its own for each task: of two, the second may not have begun when it is resumed."""
+    """The run of one task. Each task has its own folder, since a stopped run of two tasks may not have
+    begun the second one when it is resumed."""
     folder = Path(args.out, name)
     of_task = argparse.Namespace(
         **{**vars(args), "resume": args.resume and (folder / "checkpoints").is_dir()}
@@ -124,7 +126,7 @@ def run_of(name: str, args: argparse.Namespace) -> Run:
 def main(args: argparse.Namespace) -> None:
     names = list(TASKS) if args.task == "both" else [args.task]
     for name in names:
-        run_of(name, args)  # a folder that will not do is refused before the first task begins
+        run_of(name, args)  # refuse a bad folder before the first task begins
     rows = [row for name in names for row in learn_one(name, args)]
     if len(names) > 1:
         print(table(rows))

@@ -72,7 +72,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Lab:
-    """Three models of one shape, one a stage, and the texts."""
+    """Three models of the same shape, one for each stage, and the texts."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.rng = args, np.random.default_rng(args.seed)
@@ -98,7 +98,8 @@ class Lab:
         return {**names, **{f"optimizer{i}": x for i, x in enumerate(self.optimizers)}, "rng": self.rng}
 
     def begin(self, k: int) -> None:
-        """Fine-tuning starts from what was pretrained; the adapters' own weights are as they were drawn."""
+        """Copy the pretrained weights into the models for fine-tuning. The adapters keep their initial
+        weights."""
         ours = self.models[k].state_dict()
         places = {name.replace(".base.", "."): name for name in ours}
         base = {places[name]: x for name, x in self.models[0].state_dict().items()}
@@ -118,12 +119,12 @@ class Lab:
 
     @no_grad()
     def held_out_loss(self, model: GPT) -> float:
-        """In nats a word, on reviews that praise."""
+        """The loss in nats a word on held-out reviews that praise."""
         return float(sft_loss(model, Responses.from_tokens(self.held_out, 1, STOP)).item())
 
     def save(self, folder: Path) -> None:
-        """base and merged for `GPT.from_pretrained`, adapters for `load_adapters` onto base. From here on the
-        adapters are merged."""
+        """Save the folders `base` and `merged` for `GPT.from_pretrained`, and `adapters` for
+        `load_adapters` on top of `base`. After this call the adapters are merged into the weights."""
         pretrained, _, adapted = self.models
         pretrained.save_pretrained(folder / "base")
         save_adapters(adapted, folder / "adapters", base_model=str(folder / "base"))
@@ -131,13 +132,13 @@ class Lab:
         adapted.save_pretrained(folder / "merged")
 
     def floor(self) -> float:
-        """The same of the grammar itself, which knows that they praise."""
+        """The loss in nats a word of the grammar itself, if it knows that the reviews praise."""
         words = response_mask(self.held_out, 1, STOP).sum()
         nats = -self.reviews.log_probs(self.held_out).sum() + len(self.held_out) * np.log(self.share)
         return float(nats / words)
 
     def praise(self, model: GPT) -> tuple[float, str]:
-        """How many of the model's reviews praise, and one of them."""
+        """The share of the model's reviews that praise, and one of its reviews."""
         start = np.full((self.args.samples, 1), NUMBER["the"])
         tokens = model.sample(start, LENGTH - 1, rng=np.random.default_rng(2))
         return float(np.mean(sentiment(tokens) > 0)), text(tokens[0])

@@ -89,7 +89,7 @@ def train_model(model: UNet, ema: EMA, process: diffusion.Process, data: Any, ar
 
 
 class Drawn(NamedTuple):
-    """Pictures that were to be the digits `labels`, and what the judge makes of them."""
+    """Pictures drawn for the digits `labels`, and the judge's measurements of them."""
 
     pictures: Any
     accuracy: float
@@ -98,7 +98,7 @@ class Drawn(NamedTuple):
 
 
 def denoising_frames(process: diffusion.Process, model: Any, x: Any, rng: np.random.Generator) -> list[Any]:
-    """x (B, 1, 8, 8) on its way from noise to a digit, by ancestral sampling: some thirty pictures of it."""
+    """Some thirty pictures of x (B, 1, 8, 8) on the way from noise to a digit, by ancestral sampling."""
     every, steps = max(1, len(process.schedule) // 30), range(len(process.schedule) - 1, -1, -1)
     states = diffusion.ancestral(process, model, x, rng=rng, clip=1.0)  # x_{T-1}, ..., x_0
     return [x, *(state for t, state in zip(steps, states, strict=True) if t % every == 0)]
@@ -131,7 +131,8 @@ def main(args: argparse.Namespace) -> None:
     quick = process.respace(diffusion.evenly_spaced(args.timesteps, min(args.sampler_steps, args.timesteps)))
 
     def draw(scale: float) -> Drawn:
-        """As many pictures of each class as the test has, from the same noise for all scales."""
+        """Pictures of each class, as many as the test set has, from the same noise for all guidance
+        scales."""
         guided = diffusion.classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), scale)
         pictures = diffusion.last_state(diffusion.ddim(quick, guided, noise, clip=1.0))
         seen, nearest = judge.look(pictures), distance_to_nearest(pictures, train.pictures)

@@ -1,4 +1,5 @@
-"""Train a diffusion on points in the plane whose best denoiser is known, and measure the distance to it.
+"""Train a diffusion model on points in the plane. Their best denoiser is known, so measure the distance to
+it.
 
     python examples/pictures/diffusion_2d.py  # a ring of eight; some 15 seconds on 2 cores
     python examples/pictures/diffusion_2d.py --data moons
@@ -79,15 +80,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def exact(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
-    """The best denoiser, as a model of x and the numbers of the steps, which count from 0."""
+    """The best denoiser, as a function of x and the step numbers, which count from 0."""
     s = process.schedule
     return lambda x, t: data.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
 
 
 @no_grad()
 def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
-    """Three arrays (T,): what the loss is above the floor at each step, its standard error, and the loss,
-    each over n fresh points for a model of NumPy arrays. The seed fixes them."""
+    """Three arrays (T,): at each step, the loss above the floor, its standard error, and the loss. Each is
+    a mean over n new points, which depend on the seed only. The model is a function of NumPy arrays."""
     rng, best = np.random.default_rng(seed), exact(data, process)
     rows = []
     for t in range(1, len(process.schedule) + 1):
@@ -102,8 +103,9 @@ def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tu
 
 
 def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
-    """Points beside as many true ones: their distance, the share of them within 3 stds of the nearest mean,
-    and the modes, components that get at least half of their share of such points."""
+    """Compare points with equally many points of the data: their distance; the share of the points within 3
+    standard deviations of the nearest mean; and the number of modes, which are the components that get at
+    least half of their share of such points."""
     away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
     nearest = away.argmin(axis=1)
     near = away.min(axis=1) < 3 * data.stds[nearest]
@@ -113,7 +115,7 @@ def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
 
 
 def paths(process: Process, model: Any, x: Any) -> Any:
-    """Where DDIM takes the points x (n, 2): (steps + 1, n, 2)."""
+    """The paths of the points x (n, 2) under DDIM: (steps + 1, n, 2)."""
     return np.array([x, *ddim(process, model, x)])
 
 

@@ -1,16 +1,18 @@
-"""Train a small diffusion on colored shapes, then remove parts of pictures and let it paint them in.
+"""Train a small diffusion model on colored shapes; then remove parts of pictures and let it paint them
+(inpainting).
 
     python examples/pictures/inpaint_shapes.py  # some three minutes on 2 cores
     python examples/pictures/inpaint_shapes.py --repeats 10  # RePaint goes back and forth more often
     python examples/pictures/inpaint_shapes.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-The model learns whole pictures, without captions, and never sees a mask. A shape is symmetric, left to right,
-and has one color. So a quarter or a half of it determines the rest, and a parser without anything learned can
-say whether shape, color and size are right. When three quarters are missing, the answer is not determined:
-the top of a triangle does not show how far down it goes.
+The model learns whole pictures, without captions, and never sees a mask. A shape is symmetric, left to
+right, and has one color. So if a quarter or a half of it is missing, the rest determines it, and a parser
+without learned parameters can say whether shape, color and size are right. If three quarters are missing,
+the answer is not determined: the top of a triangle does not show how far down it goes.
 
-Two methods are compared: one puts the known part in before each step ("blending"); RePaint also goes back
-into noise and repeats steps. The table also has the picture with nothing painted in, and the original.
+Two methods are compared. "Blending" replaces the known part of the picture before each step. RePaint also
+adds noise again and repeats steps. The table also has the picture with the part left empty, and the
+original.
 """
 
 from __future__ import annotations
@@ -80,8 +82,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def holes(scenes: list[Scene]) -> dict[str, Any]:
-    """Masks (N, 1, SIDE, SIDE), true where the picture stays. They are cut through the place where the shape
-    should be, so that about as much of each shape is missing."""
+    """Masks (N, 1, SIDE, SIDE), True where the picture stays. The edges of the hole go through the position
+    of the shape, so that about the same part of each shape is missing."""
     x, y = np.transpose([POSITIONS[scene.position] for scene in scenes])[..., None, None, None]
     at = (np.arange(SIDE) + 0.5) / SIDE
     left, top = at < x, at[:, None] < y
@@ -90,8 +92,8 @@ def holes(scenes: list[Scene]) -> dict[str, Any]:
 
 
 def share_read_right(pictures: Any, scenes: list[Scene]) -> float:
-    """The share of pictures (N, 3, SIDE, SIDE) of which shape, colour and size are read as the scenes say,
-    and surely: of half a shape too some words are right, but it is nothing that `draw` would draw."""
+    """The share of pictures (N, 3, SIDE, SIDE) whose shape, colour and size the parser reads as in the
+    scenes, with a high confidence. Without this condition half a shape would often count as right."""
     found, confidence = read(pictures)
     same = [
         all(getattr(a, word) == getattr(b, word) for word in ("shape", "colour", "size"))
@@ -107,7 +109,7 @@ def error_in(hole: Any, pictures: Any, truth: Any) -> float:
 
 
 def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, args: Any, name: str) -> Any:
-    """The pictures, with what is outside of the mask painted in."""
+    """The pictures, with the part outside of the mask painted by the model."""
     rng = np.random.default_rng(args.seed + 3)
     noise = rng.standard_normal(truth.shape, np.float32)
     times = visited_times(len(process.schedule), repeats, args.jump)
@@ -127,7 +129,7 @@ def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, ar
 
 @no_grad()
 def unseen_loss(model: Any, process: Process, args: Any) -> float:
-    """The loss on 256 pictures that are in no training, always the same, at steps from all over."""
+    """The loss on 256 fixed pictures that are not used in training, at steps t spread over 1 ... T."""
     rng, on = np.random.default_rng(args.seed + 2), partial(to_device, device=args.device)
     pictures = on(batch(256, SIDE, rng)[0])
     noise = on(rng.standard_normal(pictures.shape, np.float32))

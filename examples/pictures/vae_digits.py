@@ -7,8 +7,8 @@
 
 At β = 1 the loss is the bound of ln p(x), and samples from the prior are digits, if blurred ones. With a
 small β the codes keep more of each picture, but their distribution is not the prior any more, and samples
-from the prior are no digits: this is the first stage of latent diffusion, where a second model learns to draw
-codes.
+from the prior are no digits. Such a model is the first stage of latent diffusion, where a second model
+learns to sample codes.
 
 Probabilistic PCA is the same model with Gaussian pixels and a linear decoder. Its ln p(x) is known exactly,
 and the bound of the VAE must be higher.
@@ -67,11 +67,11 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# -- pictures (N, 1, 8, 8) in [-1, 1], and what a model sees ----------------------------------------
+# -- pictures (N, 1, 8, 8) in [-1, 1], and inputs of the models ------------------------------------
 
 
 def as_inputs(pictures: Any, args: argparse.Namespace) -> Any:
-    """Bernoulli pixels are in [0, 1]; perceptrons want rows (N, 64)."""
+    """The pictures as inputs: in [0, 1] for Bernoulli pixels, as rows (N, 64) for perceptrons."""
     x = (pictures + 1) / 2 if args.pixels == "bernoulli" else pictures
     return x.reshape(len(x), PIXELS) if args.model == "dense" else x
 
@@ -81,16 +81,16 @@ def as_pictures(x: Any, args: argparse.Namespace) -> Any:
     return 2 * x - 1 if args.pixels == "bernoulli" else x
 
 
-# -- what can be had without a network -------------------------------------------------------------
+# -- baselines without a network -------------------------------------------------------------------
 
 
 def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, float | None, float | None]:
-    """ln p of the test pictures, in nats: by the mean picture only; by PPCA with as many latent numbers; and
-    the most that any model can have. None where there is no such thing."""
+    """ln p of the test pictures, in nats: of the mean picture; of PPCA with as many latent numbers; and the
+    upper bound for any model. None where there is no such value."""
     x, y = (as_inputs(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
     if args.pixels == "gaussian":
         return gaussian_log_p(y, *ppca(x, 0)), gaussian_log_p(y, *ppca(x, args.latent)), None
-    # Clipped, as a pixel that is never inked in training may be so in the test.
+    # Clipped, because a pixel that never has ink in training may have some in the test.
     means = [np.clip(p, 1e-4, 1 - 1e-4) for p in (x.mean(axis=0), y)]
     worst, best = [float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum(axis=1).mean()) for p in means]
     return worst, None, best
@@ -100,7 +100,7 @@ def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, f
 
 
 def build(beta: float, args: argparse.Namespace) -> VAE:
-    """The same weights at first, whatever β."""
+    """A VAE with this β. Its initial weights do not depend on β."""
     rng = np.random.default_rng(args.seed)
     more: dict[str, Any] = {"latent": args.latent, "beta": beta, "pixels": args.pixels, "rng": rng}
     return ConvVAE(1, digits.SIDE, 16, **more) if args.model == "conv" else VAE(PIXELS, 256, **more)
@@ -138,12 +138,13 @@ def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run
                 run.say(f"step {step + 1:5d}   {'   '.join(f'{k} {v:.2f}' for k, v in row.items())} nats")
 
 
-# -- what came of it -------------------------------------------------------------------------------
+# -- the results -----------------------------------------------------------------------------------
 
 
 def walk(model: VAE, x: Any) -> Any:
-    """WALK × WALK pictures of a plane: the two numbers of the code that say most about the pictures x go from
-    the 2nd to the 98th percentile of the prior, ±2.05; the others are 0."""
+    """WALK × WALK pictures decoded from a plane of codes. The two numbers of the code that carry the most
+    information about the pictures x go from the 2nd to the 98th percentile of the prior, ±2.05; the others
+    are 0."""
     first, second = np.argsort(codes(model, x).var(axis=0))[-2:]
     z, steps = np.zeros((WALK, WALK, model.latent), np.float32), np.linspace(-2.05, 2.05, WALK)
     z[..., first], z[..., second] = steps[:, None], steps
@@ -151,7 +152,7 @@ def walk(model: VAE, x: Any) -> Any:
 
 
 def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
-    """Samples and reconstructions before the judge; and their pictures, in the run's folder."""
+    """The judge's figures for samples and reconstructions; their pictures are saved in the run's folder."""
     judge = train_judge(train.pictures, train.labels, args.judge_steps, rng=args.seed)
     rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
     real = judge.look(test.pictures)

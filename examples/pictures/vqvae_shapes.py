@@ -4,10 +4,10 @@
     python examples/pictures/vqvae_shapes.py --codes 512 --out runs/more_codes
     python examples/pictures/vqvae_shapes.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
-Two baselines: k-means of 4×4 patches, with the same number of bits a picture, and PCA with as many numbers as
-there are codes. The judge, `tinygen.judges.shapes_parser`, is a program without anything learned that reads
-shape, color, size and position from a picture. For pairs of shape and color that were not in training, the
-reconstructions keep the color, but keep the shape less often.
+There are two baselines: k-means of 4×4 patches, with the same number of bits a picture, and PCA with as
+many numbers as there are codes. The judge, `tinygen.judges.shapes_parser`, is a program without learned
+parameters; it reads shape, color, size and position from a picture. For pairs of shape and color that were
+not in training, the reconstructions keep the color, but keep the shape less often.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# -- what it is compared with ----------------------------------------------------------------------
+# -- baselines -------------------------------------------------------------------------------------
 
 
 @no_grad()
 def baselines(train: Any, tests: dict[str, Any], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What can be made of the pictures in `tests` without a network, by what pictures `train` teach."""
+    """Reconstructions of the pictures in `tests` without a network: k-means and PCA, fitted to `train`."""
     mean, components = pca(train, MAP * MAP)
     quantizer = k_means(patches(train, PATCH), args.codes, np.random.default_rng(args.seed + 4))
     found = {}
@@ -87,7 +87,7 @@ def baselines(train: Any, tests: dict[str, Any], args: argparse.Namespace) -> di
 
 
 def reconstruct(model: VQVAE, pictures: Any) -> tuple[Any, Any]:
-    """The model's pictures of their codes, and the codes."""
+    """The model's reconstructions, and the codes of the pictures."""
     device = model.quantizer.codebook.device
     model.eval()
     codes = [model.encode(to_device(pictures[i : i + 100], device)) for i in range(0, len(pictures), 100)]
@@ -132,7 +132,7 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
 
 
 def judge(made: Any, codes: Any, others: dict[str, Any], truth: Any, scenes: Any, k: int) -> dict[str, Any]:
-    """Every figure of one split, for result.json."""
+    """All figures for one split, for result.json."""
     return {
         "psnr": psnr(made, truth),
         **{f"psnr of {name}": psnr(other, truth) for name, other in others.items()},

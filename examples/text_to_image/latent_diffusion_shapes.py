@@ -1,4 +1,4 @@
-"""Train a text-to-image model from nothing: latent diffusion of captioned shapes (`tinygen.data.shapes`).
+"""Train a text-to-image model from scratch: latent diffusion of captioned shapes (`tinygen.data.shapes`).
 
     python examples/text_to_image/latent_diffusion_shapes.py  # some 10 minutes on 2 cores
     python examples/text_to_image/latent_diffusion_shapes.py --resume  # goes on after Ctrl-C, or a kill
@@ -6,8 +6,8 @@
     python examples/text_to_image/latent_diffusion_shapes.py --draw-only --prompt "a red cross"
 
 First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3. Then a UNet and a text
-encoder learn to turn noise into the code for a caption. A parser without anything learned judges the
-drawings, also for pairs of a shape and a color that were in no caption of the training.
+encoder learn to turn noise into the code for a caption. A parser without learned parameters judges the
+drawings, also for pairs of a shape and a color that were in no training caption.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def build(args: argparse.Namespace) -> LatentDiffusion:
 
 
 def make_codes(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, list[str]]:
-    """The codes (N, 4, 8, 8) of drawings, and their captions: made once, since the encoder learns no more."""
+    """The codes (N, 4, 8, 8) of drawings, and their captions. They are made once, since the encoder is
+    frozen."""
     rng = np.random.default_rng(args.seed + 1)
     drawings = [batch(256, SIDE, rng) for _ in range(-(-args.drawings // 256))]
     codes = [model.encode(to_device(pictures, args.device)) for pictures, _ in drawings]
@@ -102,8 +103,8 @@ def descend(loss: Any, optimizer: AdamW, module: Any, lr: float, at: int, steps:
 
 
 def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
-    """The loop: the autoencoder, then the rest; steps are counted through. Ends with the averaged weights in
-    the model."""
+    """The loop: first the autoencoder, then the UNet and the text encoder, with one count of steps for
+    both. At the end the model has its averaged weights."""
     rng, on = generator(args.seed + 2, args.device), partial(to_device, device=args.device)
     first, second = model.autoencoder, model.denoiser
     optimizer1 = AdamW(first.parameters(), args.ae_lr, weight_decay=0.0)
@@ -147,7 +148,7 @@ def main(args: argparse.Namespace) -> None:
     model = build(args)
     try:
         model.denoiser.text_encoder.tokens(args.prompt or [])
-    except ValueError as error:  # what cannot be drawn is said at once
+    except ValueError as error:  # report a bad prompt before the training
         args.error(str(error))
     if args.draw_only:
         load_weights(Path(args.out) / "model.safetensors", model, args)
@@ -163,7 +164,7 @@ def main(args: argparse.Namespace) -> None:
     run.model(model.state_dict())
 
     def draw(captions: list[str], scale: float) -> Any:
-        """The same noise for every scale."""
+        """Draw the captions; the noise is the same for every scale."""
         rng = np.random.default_rng(args.seed + 4)
         drawn = model.sample(captions, rng=rng, guidance=scale, steps=args.sampler_steps)
         return to_device(drawn, "cpu")
