@@ -70,8 +70,8 @@ def parse_args() -> argparse.Namespace:
 
 
 class Agent(nn.Module):
-    """Two perceptrons on the state: the actor gives logits of the two pushes, near 0 at first; the critic
-    gives the value."""
+    """Two perceptrons that read the state: the actor gives the logits of the two pushes, initialized near
+    0; the critic gives the value."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.actor = perceptron(2, 0.01, rng)
@@ -92,7 +92,7 @@ def log_prob(logits: Any, actions: Any) -> Any:
 
 
 class Batch(NamedTuple):
-    """Steps of a rollout, in any order: NumPy arrays (N,), but states (N, 4)."""
+    """Steps of a rollout, in any order. All are NumPy arrays (N,), except states (N, 4)."""
 
     states: Any
     actions: Any
@@ -135,7 +135,8 @@ def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any,
 def ppo_round(
     agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: np.random.Generator
 ) -> dict[str, float]:
-    """A rollout, and some epochs of minibatches on it. Returns the last minibatch's loss, and diagnostics."""
+    """One round: a rollout, then some epochs of minibatches on it. Returns the loss of the last minibatch,
+    and diagnostics."""
     rollout = collect(agent, carts, args, rng)
     for _ in range(args.epochs):
         for index in np.array_split(rng.permutation(len(rollout.states)), args.minibatches):

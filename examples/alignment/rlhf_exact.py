@@ -1,15 +1,15 @@
-"""Methods of alignment in a world so small that the best policy is known: each is measured against it.
+"""Methods of alignment in a world so small that the best policy is known; each method is compared with it.
 
     python examples/alignment/rlhf_exact.py  # three seeds; some 8 minutes on 2 cores
     python examples/alignment/rlhf_exact.py --seeds 1
     python examples/alignment/rlhf_exact.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
 A prompt is one of six tokens, a response is five tokens, so there are 7,776 responses. The reward is +1 for
-each token that is the prompt's, and -1 for each token that repeats the one before it (the prompt counts as
-the first). A small GPT learns from demonstrations, which often repeat tokens (SFT). A reward model learns
-from comparisons of its responses. Then each method improves the GPT (shared/rlhf.py). A policy pays for its
-reward with the divergence KL(policy ‖ SFT). The frontier is the highest possible reward at each divergence;
-see frontier.png.
+each token that is equal to the prompt, and -1 for each token that is equal to the token before it (the
+prompt is before the first token). A small GPT learns from demonstrations, which often repeat tokens (SFT).
+A reward model learns from comparisons of its responses. Then each method improves the GPT (shared/rlhf.py).
+The price of a policy's reward is its divergence KL(policy ‖ SFT). The frontier is the highest possible
+reward at each divergence; see frontier.png.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Lab:
         return world.log_normalize(log_probs)
 
     def measure(self, log_probs: Any) -> dict[str, float]:
-        """A policy's divergence and reward, the frontier at this divergence, and the gain in reward over the
-        reference as a share of the frontier's gain."""
+        """A policy's divergence and reward, the frontier's reward at this divergence, and the gain in
+        reward over the reference as a share of the frontier's gain."""
         divergence, rewards = world.kl(log_probs, self.ref_log_probs), self.world.rewards
         mean, start = (world.expectation(p, rewards) for p in (log_probs, self.ref_log_probs))
         best = np.interp(divergence, *self.frontier)

@@ -5,10 +5,10 @@
     python examples/alignment/rlhf_sentiment.py --resume  # goes on after Ctrl-C or a kill, to the same bits
 
 A small GPT learns the language of tinygen/data/reviews.py, whose entropy is known; then it learns to write
-reviews of one sentence (SFT). A reward model learns which of two reviews people prefer. PPO, PPO with
-pretraining mixed in (PPO-ptx) and DPO start from there. If the SFT model praises with probability p, a policy
-that praises with probability q has a divergence of at least KL(q ‖ p) nats, of two Bernoulli distributions.
-The rise of the perplexity on texts of pretraining is the alignment tax.
+reviews of one sentence (SFT). A reward model learns which of two reviews people prefer. PPO, PPO with an
+added pretraining loss (PPO-ptx) and DPO start from these two. If the SFT model praises with probability p,
+a policy that praises with probability q has a divergence of at least KL(q ‖ p) nats, the divergence of two
+Bernoulli distributions. The rise of the perplexity on pretraining texts is the alignment tax.
 """
 
 from __future__ import annotations

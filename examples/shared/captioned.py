@@ -1,5 +1,5 @@
-"""What the examples share that draw `tinygen.data.shapes` from captions: a parser without anything learned
-reads the drawings, for every scale of the guidance; and pictures of what was drawn, and how."""
+"""Helpers of the examples that draw `tinygen.data.shapes` from captions. A parser without learned parameters
+reads the drawings, for every guidance scale; other functions save the drawings and the way to them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ EXPECTED = {"train": at_least(95), "held_out": at_least(80)}  # of BOTH, in per 
 def judge_drawings(
     draw: Callable[[list[str], float], Any], copy: Callable[[Any], Any], count: int, seed: int
 ) -> dict[str, Any]:
-    """How the parser reads what `draw(captions, scale)` draws, for both splits and every guidance scale; and
-    beside it real pictures and what the autoencoder makes of them, `copy(pictures)`."""
+    """The shares of drawings by `draw(captions, scale)` that the parser reads correctly, for both splits
+    and every guidance scale; the same for real pictures, and for their reconstructions by the autoencoder,
+    `copy(pictures)`."""
     found: dict[str, Any] = {}
     for split in SPLITS:
         pictures, scenes = batch(count, SIDE, np.random.default_rng(seed), split)
@@ -47,8 +48,8 @@ def judge_drawings(
 
 
 def figures_of(found: dict[str, Any]) -> tuple[float, list[Figure]]:
-    """The best guidance scale, of those that the sweep tried, and the final table for it. The baseline of
-    what is read is a drawing without guidance, which does not look at its caption."""
+    """The best guidance scale in the sweep, and the final table for it. The baseline of the shares is
+    guidance 0, which ignores the caption."""
     best = max(GUIDANCE, key=lambda s: sum(found[split][f"{s:g}"][BOTH] for split in SPLITS))
     unseen, mean = (found["held_out"][name] for name in ("psnr", "psnr of mean picture"))
     rows = [Figure("autoencoder: PSNR of unseen pictures, dB", unseen, at_least(30), None, mean)]
@@ -64,7 +65,7 @@ def figures_of(found: dict[str, Any]) -> tuple[float, list[Figure]]:
 
 
 def draw_sweep(path: Path, found: dict[str, Any]) -> None:
-    """The shares that are right, over the scale of the guidance, a panel for each split."""
+    """Plot the shares of correct drawings over the guidance scale, a panel for each split."""
     with panels(path, len(SPLITS), (9, 3.6), sharey=True) as both:
         for axes, (split, title) in zip(both, SPLITS.items(), strict=True):
             for name in ("shape", "colour", "size", "position", BOTH):
@@ -77,14 +78,15 @@ def draw_sweep(path: Path, found: dict[str, Any]) -> None:
 
 
 def all_pairs() -> list[str]:
-    """A caption for every shape in every color, with sizes and positions in turn."""
+    """A caption for every shape in every color; sizes and positions alternate."""
     rest = cycle(product(shapes.SIZES, shapes.POSITIONS))
     return [caption(Scene(*pair, *next(rest))) for pair in product(shapes.SHAPES, shapes.COLOURS)]
 
 
 def save_drawings(folder: Path, prompts: list[str], frames: Sequence[Any], title: str) -> None:
-    """prompts.png, a grid; denoising.gif, how it came to be; denoising.png, the same of four prompts. Prints
-    how the parser reads each. `frames` are pictures (N, 3, H, W) of all prompts, from noise on."""
+    """Save prompts.png, a grid of the drawings; denoising.gif, the way from noise to them; denoising.png,
+    the same for four prompts. Print how the parser reads each drawing. `frames` are pictures (N, 3, H, W)
+    of all prompts, from noise to the drawings."""
     columns = len(shapes.COLOURS)
     names = [tuple(shapes.SHAPES), tuple(shapes.COLOURS)] if prompts == all_pairs() else []
     save_grid(folder / "prompts.png", frames[-1], columns, 4, title, *names)

@@ -19,9 +19,9 @@ class CartPole:
     its pole upright (Barto, Sutton & Anderson 1983). Constants and Euler steps are those of Gymnasium's
     CartPole-v1.
 
-    A state is the position and velocity of the cart, and the angle and angular velocity of the pole: (n, 4).
-    An episode ends when the cart is 2.4 m off or the pole 12°, or after 500 steps; then the next one
-    begins."""
+    A state is the position and velocity of the cart, and the angle and angular velocity of the pole: (n,
+    4). An episode ends when the cart is 2.4 m from the center, when the pole is 12° from upright, or after
+    500 steps; then the next episode begins."""
 
     GRAVITY, FORCE, TAU = 9.8, 10.0, 0.02
     POLE, HALF_LENGTH, TOTAL = 0.1, 0.5, 1.1  # masses in kg of the pole, and of both; in m
@@ -34,8 +34,8 @@ class CartPole:
         self.returns: list[int] = []  # of the last 100 episodes
 
     def step(self, action: Any) -> Any:
-        """Push each cart, with the actions (n,). Returns True where an episode has ended (n,). Each reward is
-        1."""
+        """Push each cart, by the actions (n,). Returns an array (n,), True where an episode has ended. Each
+        reward is 1."""
         _, velocity, angle, spin = self.state.T
         force = np.where(action == 1, self.FORCE, -self.FORCE)
         sin, cos = np.sin(angle), np.cos(angle)
@@ -62,7 +62,7 @@ class CartPole:
 
 
 def act(actor: Callable[[Any], Any], states: Any, rng: np.random.Generator) -> Any:
-    """An action for each of the states (n, 4), drawn from the policy, whose logits the actor gives (n, 2)."""
+    """An action for each of the states (n, 4), drawn from the policy. The actor gives its logits (n, 2)."""
     probs = ops.softmax(np.asarray(actor(states), np.float64))
     return categorical(probs, rng=rng)
 

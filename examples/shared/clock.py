@@ -17,7 +17,7 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     def enter(self, stage: str) -> None:
-        """From now on the time belongs to `stage`."""
+        """Start the stage `stage`: from now on, time is counted for it."""
         now = time.perf_counter()
         self.seconds[self.stage] = self.seconds.get(self.stage, 0.0) + now - self.since
         self.stage, self.since = stage, now

@@ -7,8 +7,8 @@
     128 + n    signal n: 130 for Ctrl-C, 143 for a kill, 129 for a terminal that was closed
     141    nobody reads the output any more, as in `... | head`
 
-Every example imports this file first, before the imports that take time, so that Ctrl-C gives one line even
-then.
+Every example imports this file first, before the slow imports, so that Ctrl-C ends with one line during these
+imports, too.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ def finish(end: Ended, notes: list[str]) -> NoReturn:
 
 
 def prepare_console() -> None:
-    """A letter that the console does not have is printed as its number. Output is flushed after every line,
-    also in a pipe. A closed console is replaced, so that no file of the run gets its file number."""
+    """Set up stdout and stderr. A character that the console cannot show is printed as its code. Output is
+    flushed after every line, also in a pipe. A closed console is replaced, so that no file of the run gets
+    its file descriptor."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -89,8 +90,8 @@ def prepare_console() -> None:
 
 
 def start(parse_args: Callable[[], Any], main: Callable[[Any], None]) -> None:
-    """Run an example: read its flags, then call `main` with them; with --full, for each of three seeds.
-    However it ends, it ends in one line."""
+    """Run an example: read its flags, then call `main` with them; with --full, once for each of three
+    seeds. Every end prints one line."""
     prepare_console()
     try:
         args = parse_args()

@@ -1,4 +1,4 @@
-"""Flags of the examples, which are checked before anything begins: types, sizes, devices."""
+"""The flags of the examples: types, sizes, devices. They are checked before anything else."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Flags(argparse.ArgumentParser):
     """A parser whose errors are one line, with exit code 2; every flag shows its default in --help. The
     arguments also have `error`, a function that ends the program with a message, and `size`.
 
-    With `sizes` the example has three: --quick, the default, and --full. `sizes["quick"]` and `sizes["full"]`
-    are the values that take the place of the defaults then; flags that are given win over them. --full runs
-    the example with three seeds (shared/full.py). `results` is for what `RunFolder.result` has to say."""
+    With `sizes` the example has three sizes: --quick, the default, and --full. `sizes["quick"]` and
+    `sizes["full"]` replace the defaults; a flag on the command line overrides both. --full runs the example
+    with three seeds (shared/full.py). `RunFolder.result` appends its result to `results`."""
 
     def __init__(self, doc: str | None, sizes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         super().__init__(
@@ -63,7 +63,7 @@ class Flags(argparse.ArgumentParser):
 
 
 def number(kind: type, low: float, high: float = math.inf, largest: float = 10**12) -> Callable[[str], Any]:
-    """A flag's type: an int or a float within [low, high]. Numbers above `largest` are surely mistakes."""
+    """A flag's type: an int or a float within [low, high]. A number above `largest` must be a mistake."""
 
     def parse(text: str) -> Any:
         try:
@@ -88,7 +88,8 @@ def size(low: int, largest: int = 65_536) -> Callable[[str], Any]:
 
 
 def add_run_flags(parser: Flags, out: str, often: str) -> None:
-    """The flags of a run that can be resumed, and --device. `often` says how often it saves by default."""
+    """Add the flags of a run that can be resumed, and --device. `often` is the default number of steps
+    between checkpoints."""
     add = parser.add_argument
     add("--out", default=out, help="folder of the metrics, the curve, the result, the model, the checkpoints")
     add("--save-every", type=number(int, 1), help=f"steps between checkpoints; by default {often}")
@@ -97,13 +98,13 @@ def add_run_flags(parser: Flags, out: str, often: str) -> None:
 
 
 def add_from_flag(parser: Flags, stage: str) -> None:
-    """--from, as `args.source`: for an example whose first stage another run has done already."""
+    """Add --from, as `args.source`: the folder of another run that has finished the first stage already."""
     text = f"folder of a run whose {stage} this one takes, instead of training its own"
     parser.add_argument("--from", dest="source", metavar="RUN", help=text)
 
 
 def device(text: str) -> str:
-    """A flag's type: "cpu", or "cuda" where there is a card."""
+    """A flag's type: "cpu", or "cuda" if there is a GPU."""
     try:
         to_device(np.zeros(0), text)
     except (RuntimeError, ValueError) as error:
@@ -116,8 +117,8 @@ def add_device_flag(parser: Flags) -> None:
 
 
 def generator(seed: int, device: str) -> np.random.Generator:
-    """NumPy's generator, or for a GPU one that makes masks and noise there. Both draw the same other
-    numbers."""
+    """NumPy's generator; for a GPU, a generator that draws masks and noise there. All other numbers are the
+    same from both."""
     return np.random.default_rng(seed) if device == "cpu" else DeviceGenerator(seed)
 
 

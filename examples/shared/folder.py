@@ -1,5 +1,5 @@
-"""The folder of a run: metrics.csv gets a row at a time, checkpoints are saved during training, results at
-the end."""
+"""The folder of a run: metrics.csv grows row by row, checkpoints are saved during training, results at the
+end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tinygen.storage.safetensors import load_file, save_file
 
 
 def settings_of(args: argparse.Namespace, **more: Any) -> dict[str, Any]:
-    """The flags that must be the same when a run is resumed, and `more`."""
+    """The flags that must be the same when a run is resumed, together with the entries of `more`."""
     free = {"out", "save_every", "resume", "device", "size", "source"}
     return {**{name: value for name, value in flags_of(args).items() if name not in free}, **more}
 
@@ -37,7 +37,7 @@ def flags_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_folder(path: Path) -> None:
-    """OSError when no folder can be made or written at `path`. Nothing is made yet."""
+    """Raise OSError if no folder can be made or written at `path`. Nothing is created yet."""
     for place in (path.absolute(), *path.absolute().parents):
         if os.path.lexists(place):
             if not place.is_dir():
@@ -50,8 +50,8 @@ def check_folder(path: Path) -> None:
 
 
 def load_weights(path: Path, module: Module, args: argparse.Namespace) -> None:
-    """Put the weights of another run into `module`. OSError when there are none. Weights of other sizes end
-    the program with one line."""
+    """Load the weights of another run into `module`. Raises OSError if there are none. Weights of other
+    sizes end the program with one line."""
     try:
         module.load_state_dict(load_file(path))
     except ValueError as error:
@@ -60,7 +60,7 @@ def load_weights(path: Path, module: Module, args: argparse.Namespace) -> None:
 
 
 def load_stage(stage: str, module: Module, args: argparse.Namespace) -> None:
-    """Put a stage of the run in --from into `module`. It wants no more training."""
+    """Load a stage of the run in --from into `module`, which then needs no more training."""
     path = Path(args.source) / f"{stage}.safetensors"
     if not path.is_file():
         args.error(f"--from {args.source}: a finished run has {path.name} in its folder, and here is none")
@@ -89,7 +89,7 @@ class RunFolder:
         self.saved = self.checkpoints.load() if args.resume or there else None
         if self.saved:
             self.check(self.saved)
-        self.old: list[Path] = []  # checkpoints of a finished run, until this one has one of its own
+        self.old: list[Path] = []  # checkpoints of a finished run stay until this run has saved its first
         if not args.resume:
             self.saved, self.old = None, there
         self.saved_step = self.saved.step if self.saved else None
@@ -154,17 +154,17 @@ class RunFolder:
     # -- at the end --------------------------------------------------------------------------------
 
     def model(self, state: Mapping[str, Any], name: str = "model") -> None:
-        """model.safetensors: the parameters by name. Under the name of a stage, as "autoencoder", it is what
-        `--from` takes from this folder."""
+        """Write model.safetensors, the parameters by name. With the name of a stage, such as "autoencoder",
+        it is the file that `--from` reads from this folder."""
         save_file(self.path / f"{name}.safetensors", state)
 
     def curve(self, columns: Mapping[str, str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
-        """loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
+        """Draw loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
         save_curves(self.path / "loss.png", self.rows, columns, levels, title, ylabel)
 
     def result(self, figures: Sequence[Figure], head: str = "", foot: str = "", **values: Any) -> None:
-        """result.json: `values`, the final table, how long each stage took and with how much memory, the
-        command and its flags. Then prints the table between `head` and `foot`."""
+        """Write result.json: `values`, the final table, the time of each stage, the peak memory, the
+        command and its flags. Then print the table between `head` and `foot`."""
         if self.args.size == "quick":
             figures = quick_figures(figures)
         seconds, memory = self.clock.read(), peak_memory()

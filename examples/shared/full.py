@@ -4,7 +4,7 @@ Each seed has a folder of its own in --out, seed-0 and so on, with all files of 
 the tables of the seeds that are finished. With --resume these are not run again, and the seed that was
 stopped goes on from its last checkpoint.
 
-An example without --seed, but with --seeds, trains its seeds in one run: its --full is a run like any other.
+An example with --seeds instead of --seed trains its seeds in one run, so its --full is an ordinary run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the examples of language models share: their loss on a whole text, or on random batches of it."""
+"""The loss of a language model on a whole text, or on random batches of it, for the examples."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def whole_loss(model: GPT, ids: Any, block: int) -> float:
 def evaluate(
     model: GPT, train: Any, val: Any, args: argparse.Namespace, rng: np.random.Generator
 ) -> list[float]:
-    """The losses on training and validation text: of random batches, which is nanoGPT's estimate, or of all
-    the validation text and of a piece of the training text as long."""
+    """The losses on training and validation text: either on random batches, which is nanoGPT's estimate, or
+    on the whole validation text and on a piece of the training text of the same length."""
 
     def batch_loss(ids: Any) -> float:
         batches = [random_batch(ids, args.block, args.batch, rng) for _ in range(args.eval_batches)]

@@ -1,4 +1,5 @@
-"""What the examples of pictures measure: distances between pictures, and baselines that need no network."""
+"""Measurements for the examples with pictures: distances between pictures, and baselines that need no
+network."""
 
 from __future__ import annotations
 
@@ -26,25 +27,27 @@ def distance_to_nearest(pictures: Any, others: Any) -> float:
 
 
 def pixelwise_bits(train: Any, test: Any) -> float:
-    """Bits a pixel of a model that knows how often each pixel has each level, and nothing else."""
+    """Bits a pixel of a model that knows only how often each pixel has each level."""
     x, y = (np.rint((p.reshape(len(p), -1) + 1) * (LEVELS - 1) / 2).astype(int) for p in (train, test))
-    counts = np.ones((x.shape[1], LEVELS))  # each level once before anything was seen
+    counts = np.ones((x.shape[1], LEVELS))  # start each count at 1, so that no level has probability 0
     np.add.at(counts, (np.arange(x.shape[1]), x), 1)
     p = counts / counts.sum(axis=1, keepdims=True)
     return float(-np.log2(p[np.arange(x.shape[1]), y]).mean())
 
 
 def sliced_wasserstein(x: Any, y: Any, directions: int = 64) -> float:
-    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): how far points of one must move to
-    become the other, on average, seen along many directions. Between two true samples it is not 0 either."""
+    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): project both sets on many
+    directions, and take the mean distance by which the projections of one set must move to become the
+    projections of the other. Even two samples of the same distribution have a distance above 0."""
     angles = np.pi * np.arange(directions) / directions
     along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
     return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
 
 
 def ppca(x: Any, latent: int) -> tuple[Any, Any]:
-    """Mean and covariance of the best p(x) = N(μ, WWᵀ + σ²) with W (D, latent), of pictures x (N, D): their
-    own covariance, its smaller eigenvalues all replaced by their mean (Tipping & Bishop 1999)."""
+    """Mean and covariance of probabilistic PCA, the most likely p(x) = N(μ, WWᵀ + σ²I) with W (D, latent),
+    for pictures x (N, D). It is the covariance of the pictures with all eigenvalues after the first
+    `latent` replaced by their mean (Tipping & Bishop 1999)."""
     values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))  # ascending
     values[: len(values) - latent] = values[: len(values) - latent].mean()
     return x.mean(axis=0), (vectors * values) @ vectors.T
@@ -65,7 +68,7 @@ def pca(pictures: Any, numbers: int) -> tuple[Any, Any]:
     return mean, components[:numbers]
 
 
-# -- k-means of patches: a code for every square of a picture ----------------------------------------
+# -- k-means of patches: one code for each square of a picture ---------------------------------------
 
 
 def patches(pictures: Any, side: int) -> Any:
@@ -84,8 +87,8 @@ def join_patches(maps: Any, side: int) -> Any:
 
 @no_grad()
 def k_means(maps: Any, codes: int, rng: np.random.Generator) -> VectorQuantizer:
-    """The codebook of the vectors in maps (N, D, H, W) by Lloyd's algorithm: a quantizer whose codes forget
-    all but the last batch, with all maps in that batch."""
+    """The codebook of the vectors in maps (N, D, H, W) by Lloyd's algorithm. This is a quantizer whose moving
+    averages keep only the last batch, and whose batch has all maps."""
     quantizer = VectorQuantizer(codes, maps.shape[1], ema=True, decay=0.0, rng=rng)
     quantizer.restart(maps, below=np.inf, rng=rng)
     for round in range(30):

@@ -1,4 +1,4 @@
-"""What the examples that make pictures share: grids of them as PNG, and films as GIF.
+"""Grids of pictures as PNG, and films as GIF, for the examples.
 
 Pictures are (N, C, H, W) with values in [-1, 1], of one channel (grey) or three (RGB).
 """
@@ -18,8 +18,8 @@ LINE = 20  # pixels, of a line of text
 
 
 def grid(pictures: Any, columns: int, scale: int = 4) -> NDArray[np.uint8]:
-    """One picture (rows, width, 3) of bytes, of pictures (N, C, H, W) side by side in rows of `columns`, each
-    of their pixels as a square of `scale` × `scale`."""
+    """One picture (height, width, 3) of bytes: the pictures (N, C, H, W) in rows of `columns`, each of
+    their pixels drawn as a square of `scale` × `scale`."""
     n, channels, h, w = pictures.shape
     if channels not in (1, 3):
         raise ValueError(f"pictures must have 1 channel or 3, got {pictures.shape}")
@@ -68,7 +68,7 @@ def save_grid(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
 ) -> None:
-    """`grid` as a PNG. With a title or labels it also has a line below that says the scale."""
+    """Save `grid` as a PNG. With a title or labels, a line below the grid gives the scale."""
     from PIL import Image
 
     whole = grid(pictures, columns, scale)
@@ -80,7 +80,8 @@ def save_grid(
 
 
 def save_film(path: Path, frames: Sequence[Any], columns: int, scale: int = 4) -> None:
-    """A GIF that shows `frames`, each pictures (N, C, H, W), twelve a second, and the last one for longer."""
+    """Save a GIF of `frames`, each of them pictures (N, C, H, W), at twelve frames a second; the last one
+    stays longer."""
     from PIL import Image
 
     pictures = [Image.fromarray(grid(frame, columns, scale)).quantize(64) for frame in frames]

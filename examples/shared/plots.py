@@ -10,8 +10,9 @@ from typing import Any
 
 @contextmanager
 def panels(path: Path, count: int = 1, size: tuple[float, float] = (7.4, 4.2), **more: Any) -> Iterator[Any]:
-    """`count` axes to draw on; the figure is saved at `path` after the block. `more`: of `plt.subplots`."""
-    import matplotlib  # a second of its own, spared to those who only ask for --help
+    """`count` axes to draw on; the figure is saved at `path` after the block. `more` goes to
+    `plt.subplots`."""
+    import matplotlib  # this import takes a second, which --help need not wait for
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -67,8 +68,8 @@ def save_two_scales(
 
 
 def save_points(path: Path, points: Mapping[str, Any], ways: Any) -> None:
-    """Points (n, 2), a panel for each name; in the last panel the ways (steps, n, 2) of some from noise to
-    data."""
+    """Draw points (n, 2), a panel for each name; the last panel has paths (steps, n, 2) of some points from
+    noise to data."""
     with panels(path, len(points) + 1, (14, 3.9)) as axes:
         for each, (name, x) in zip(axes, points.items(), strict=False):
             each.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)

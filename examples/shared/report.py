@@ -1,14 +1,14 @@
-"""Measured results, from a run's folder into docs/results/, and from there into tables in Markdown; and
-pictures, from a run's folder into docs/pictures/.
+"""Copies measured results from a run's folder to docs/results/, and makes tables in Markdown of them; copies
+pictures from a run's folder to docs/pictures/.
 
     python examples/shared/report.py record runs/gpt_text --what "GPT on Python's help pages"
     python examples/shared/report.py picture runs/vae_digits walk.png
     python examples/shared/report.py tables
 
-docs/results/EXAMPLE.json has the runs that the docs quote: what was run, by which command, when, on which
-processor, with which seeds, and its figures, each as in the final table. `record` adds a run, or takes the
-place of the one with the same command. `picture` copies a PNG with fewer colors, and adds it to the pictures
-in the same file. `tables` makes the tables in README.md and docs/*.md anew: they stand between lines such as
+docs/results/EXAMPLE.json has the runs that the docs quote. Each run has its name, command, date, processor
+and seeds, and its figures as in the final table. `record` adds a run, or replaces the run with the same
+command. `picture` copies a PNG with fewer colors, and adds it to the pictures in the same file. `tables`
+writes the tables in README.md and docs/*.md again. They are between lines such as
 
     <!-- results: start -->                    all examples, a row for each run
     <!-- results of vae_digits: start -->      one example, all its figures
@@ -38,7 +38,7 @@ FREE = {"--out": 1, "--save-every": 1, "--resume": 0}  # flags that change no fi
 
 
 def without_free_flags(command: str) -> str:
-    """A command line without the flags that only say where and how often a run is saved."""
+    """The command line without the flags for the folder of the run and for how often it is saved."""
     words, found = shlex.split(command), []
     while words:
         word = words.pop(0)
@@ -57,7 +57,7 @@ def seeds_of(result: dict[str, Any]) -> list[int]:
 
 
 def run_of(result: dict[str, Any], what: str) -> dict[str, Any]:
-    """What docs/results/ keeps of a result.json."""
+    """The entry in docs/results/ for a result.json."""
     about = result["run"]
     return {
         "what": what,
@@ -73,7 +73,8 @@ def run_of(result: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """SystemExit when the run in `folder` is not finished, or not of today's examples."""
+    """The result.json in `folder`. SystemExit if the run is not finished, or is from an older version of the
+    example."""
     path = folder / "result.json"
     if not path.is_file():
         raise SystemExit(f"{folder} has no result.json: the run in it is not finished")
@@ -84,7 +85,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def read_known(example: Path) -> tuple[Path, dict[str, Any]]:
-    """The file in docs/results/ of an example, and what it has so far."""
+    """The file of an example in docs/results/, and its present content."""
     file = RESULTS / f"{example.stem}.json"
     if file.is_file():
         return file, json.loads(file.read_text("utf-8"))
@@ -100,8 +101,8 @@ def write_known(file: Path, known: dict[str, Any]) -> None:
 
 
 def record(folder: Path, what: str | None) -> Path:
-    """Put the run in `folder` into docs/results/. Returns the file. SystemExit when it is no finished run of
-    today's examples, or when a new one has no name."""
+    """Add the run in `folder` to docs/results/. Returns the file. SystemExit if the run is not finished, if
+    it is from an older version of the example, or if a new run has no name."""
     run = run_of(read_result(folder), what or "")
     file, known = read_known(Path(run["command"].split()[1]))
     runs = known["runs"]
@@ -115,8 +116,8 @@ def record(folder: Path, what: str | None) -> Path:
 
 
 def copy_picture(folder: Path, name: str, colors: int) -> Path:
-    """Copy a PNG of the run in `folder` to docs/pictures/, with at most so many colors, and record from which
-    run it is. Returns the new file. SystemExit when there is no such run or picture, or when it is too
+    """Copy a PNG of the run in `folder` to docs/pictures/, with at most `colors` colors, and record its
+    run. Returns the new file. SystemExit if there is no such run or picture, or if the picture is too
     large."""
     from PIL import Image
 
@@ -150,7 +151,7 @@ def number(figure: dict[str, Any], name: str) -> str:
 
 
 def measured(figure: dict[str, Any]) -> str:
-    """What was measured; of several seeds the mean, and behind it each."""
+    """The measured figure as text; for several seeds, the mean and then the figure of each seed."""
     each = ", ".join(f"{seed:.5g}" for seed in figure.get("seeds", ()))
     return f"**{number(figure, 'measured')}**" + f" ({each})" * bool(each)
 
@@ -166,7 +167,7 @@ def results() -> list[dict[str, Any]]:
 
 
 def row_of(run: dict[str, Any]) -> str:
-    """The row of a run: of its figures, those with an expectation, a line each."""
+    """The row of a run: its figures that have an expectation, one line for each."""
     figures = [figure for figure in run["figures"] if "expected" in figure]
 
     def cell(texts: list[str]) -> str:
@@ -185,7 +186,7 @@ def table_of_all() -> str:
 
 
 def table_of_one(example: str) -> str:
-    """All figures of an example; for each run its command and a table. SystemExit when nothing of it is
+    """All figures of an example: for each run its command and a table. SystemExit if none of its runs is
     recorded."""
     file = RESULTS / f"{example}.json"
     if not file.is_file():
@@ -204,7 +205,7 @@ def table_of_one(example: str) -> str:
 
 
 def with_tables(text: str) -> str:
-    """A page with the tables of today between its marks. SystemExit when a table has no end."""
+    """The page with new tables between its marks. SystemExit if a table has no end."""
     start = START.search(text)
     if start is None:
         return text

@@ -1,6 +1,6 @@
-"""One step of every method of alignment, on any GPT and any task: shared by the rlhf examples.
+"""One training step for each method of alignment, on any GPT and any task, for the rlhf examples.
 
-Each step draws what it needs, updates the weights once (PPO and GRPO: `epochs` times), and returns its loss.
+Each step draws its data, updates the weights once (PPO and GRPO: `epochs` times), and returns its loss.
 The models may be on a GPU. Their outputs for new responses are copied to the CPU, where rewards and
 advantages are computed; `put_on_device` copies the inputs of the losses back.
 """
@@ -33,7 +33,8 @@ def find_stage(step: int, lengths: Sequence[int]) -> tuple[int, int, int]:
 
 
 def is_evaluation_step(here: int, every: int, last: int) -> bool:
-    """Whether to evaluate a policy after so many steps of a stage: often at first, when it changes most."""
+    """Whether to evaluate a policy after this number of steps of a stage: often at first, when it changes
+    most."""
     return here in (1, 2, 4, 8, 16) or here % every == 0 or here == last
 
 
@@ -49,9 +50,9 @@ class Task(NamedTuple):
 class Steps:
     """The policy and the models around it: the reference from which it started, the reward model, the critic.
 
-    A step draws `batch` responses, in groups of `group` for one prompt where they are compared. `beta` is the
-    price of a nat of divergence from the reference, in units of the reward model before it was normalized,
-    which are also the units of DPO."""
+    A step draws `batch` responses. Methods that compare responses draw groups of `group` for one prompt.
+    `beta` is the price of a nat of divergence from the reference, in units of the reward model before it
+    was normalized; DPO has the same units."""
 
     def __init__(
         self,
@@ -77,19 +78,19 @@ class Steps:
     # -- before a stage ----------------------------------------------------------------------------
 
     def start_anew(self, seed: int) -> None:
-        """New weights for SFT; everything that is drawn from here on follows from the seed."""
+        """Initialize new weights for SFT. From here on all random numbers depend on the seed only."""
         self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self.policy.load_state_dict(GPT(self.policy.config, rng=self.rng).state_dict())
         self.optimizer.state.clear()
 
     def keep_reference(self) -> None:
-        """The policy as it is now becomes the reference, and the start of the reward model."""
+        """Copy the present policy into the reference, and into the reward model as its start."""
         self.reference.load_state_dict(self.policy.state_dict())
         self.reward.load_state_dict(reward.RewardModel(self.policy, rng=self.rng).state_dict())
         self.optimizer.state.clear()
 
     def back_to_reference(self) -> None:
-        """Before each method: the policy is the reference again, the critic the reward model."""
+        """Before each method: copy the reference into the policy, and the reward model into the critic."""
         self.policy.load_state_dict(self.reference.state_dict())
         self.critic.load_state_dict(self.reward.state_dict())
         self.optimizer.state.clear()
@@ -116,8 +117,8 @@ class Steps:
     # -- learning from the policy's own responses --------------------------------------------------
 
     def respond(self, each: int) -> tuple[Responses, Any, Any, Any]:
-        """Responses of the policy, `each` to a prompt; their log_probs under the policy and the reference;
-        and their scores."""
+        """Responses of the policy, `each` responses to a prompt; their log_probs under the policy and under
+        the reference; and their scores."""
         prompts = self.task.prompts(self.batch // each, self.rng).repeat(each, axis=0)
         length, end = self.task.length, self.task.end
         responses = rollouts.rollout(self.policy, prompts, length, end=end, rng=self.rng)
@@ -143,7 +144,8 @@ class Steps:
         return self.descend(reinforce.reinforce_loss(log_probs, advantages, action_mask))
 
     def ppo(self, ptx: float = 0.0, texts: Any = None) -> float:
-        """With `ptx` above 0 it is PPO-ptx, and `texts` (Responses) are a batch of pretraining."""
+        """A step of PPO. If `ptx` is above 0 it is PPO-ptx, and `texts` (Responses) are a batch of
+        pretraining texts."""
         responses, old_log_probs, ref_log_probs, scores = self.respond(1)
         action_mask = responses.action_mask
         with no_grad():

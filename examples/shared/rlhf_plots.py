@@ -1,4 +1,4 @@
-"""Plots and table rows of the rlhf examples: reward and praise over the divergence that they cost."""
+"""Plots and table rows of the rlhf examples: reward and praise over divergence."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def method_figures(
 
 
 def draw_frontier(path: Path, rows: Rows, frontier: Any, ends: Mapping[str, Rows]) -> None:
-    """The way of each method with the first seed, and where it ends with every seed; beside it the same,
-    enlarged, near the frontier."""
+    """Draw the path of each method with the first seed, and its end with every seed; and beside this the
+    same, enlarged, near the frontier."""
     with panels(path, 2, (11, 5)) as (whole, part):
         near_zero = frontier[0] < 3.5
         for axes in (whole, part):
@@ -50,8 +50,8 @@ def draw_frontier(path: Path, rows: Rows, frontier: Any, ends: Mapping[str, Rows
 def draw_tax(
     path: Path, rows: Rows, stages: Sequence[str], cheapest: Callable[[float], float], floor: float
 ) -> None:
-    """The share of praise over the divergence, and what the language lost. `rows` are those with a KL, the
-    first of the SFT policy; `cheapest` is the least divergence for a share of praise."""
+    """Draw the share of praise and the perplexity over the divergence. `rows` are the rows with a KL, the
+    first one for the SFT policy; `cheapest` is the least divergence for a share of praise."""
     with panels(path, 2, (9, 4)) as (left, right):
         share = np.linspace(rows[0]["positive"], 1, 200)
         left.plot([cheapest(q) for q in share], share, "k", lw=1.2, label="the cheapest way")

@@ -1,4 +1,4 @@
-"""A run: its folder, and a loop over its steps that loses no finished step, whatever ends it.
+"""A run: its folder, and a loop over its steps. No end of a run loses a finished step.
 
     run = Run(args, columns)  # reads and checks; nothing is touched yet
     with run:
@@ -55,7 +55,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        hup = getattr(signal, "SIGHUP", None)  # `nohup` has it ignored: so it stays
+        hup = getattr(signal, "SIGHUP", None)  # `nohup` ignores it, and so do we
         numbers = [n for n in numbers if n != hup or signal.getsignal(n) != signal.SIG_IGN]
         self.before = {number: signal.signal(number, self.ask) for number in numbers}
         return self
@@ -74,7 +74,7 @@ class Whole(NamedTuple):
     """A copy of the whole state of a run between two steps."""
 
     step: int
-    rows: int  # of the metrics, so many from the first
+    rows: int  # the number of rows of the metrics
     state: dict[str, Any]
     score: float | None
 
@@ -87,7 +87,8 @@ class Doubt(NamedTuple):
 
 
 def is_finite(tree: Any) -> bool:
-    """Whether all numbers in the arrays of a tree are finite. If one is not, neither is the sum."""
+    """Whether all numbers in the arrays of a tree are finite. It tests sums: a NaN or infinity makes a sum
+    not finite."""
     if isinstance(tree, Mapping):
         return all(map(is_finite, tree.values()))
     return not isinstance(tree, np.ndarray) or tree.dtype.kind != "f" or math.isfinite(tree.sum())
@@ -128,7 +129,7 @@ class Run(RunFolder):
         first restores them from the last checkpoint. The time of the steps belongs to `stage`, until a step
         enters another one; the time after the loop belongs to "evaluation"."""
         self.things, self.step = dict(things), self.saved_step or 0
-        self.stack.enter_context(self.checkpoints)  # nobody else writes there meanwhile
+        self.stack.enter_context(self.checkpoints)  # the lock: no other process writes there
         if state := self.begin():
             restore(self.things, state)
         self.remember()
@@ -169,7 +170,7 @@ class Run(RunFolder):
         return True
 
     def save(self) -> None:
-        """Write the copy as a checkpoint, unless it is saved already or no step is finished."""
+        """Write the copy as a checkpoint, unless it has been saved already or no step is finished."""
         if self.whole and self.whole.step not in (0, self.saved_step):
             self.write_checkpoint(*self.whole)
 
@@ -188,8 +189,8 @@ class Run(RunFolder):
     # -- when something goes wrong -----------------------------------------------------------------
 
     def go_back(self) -> None:
-        """Undo the step that ended with a NaN, and repeat it under `anomaly`. If it ends so again, end the
-        run."""
+        """Undo the step that ended with a NaN, and repeat it under `anomaly`. If it ends with a NaN again,
+        end the run."""
         self.step -= 1
         if self.doubt or self.whole is None:
             raise self.divergence("no op has made it")
@@ -242,7 +243,7 @@ class Run(RunFolder):
         except OSError as error:
             self.stop.asked = self.stop.asked or Ended(USER, f"error: {error}: stopped")
 
-    # -- what a step says --------------------------------------------------------------------------
+    # -- logging from a step -----------------------------------------------------------------------
 
     def log(self, **row: float) -> None:
         """A row of metrics.csv."""
@@ -250,7 +251,7 @@ class Run(RunFolder):
             super().log(**row)
 
     def enter(self, stage: str) -> None:
-        """From this step on the time belongs to `stage`."""
+        """Count the time for `stage` from this step on."""
         self.clock.enter(stage)
 
     def show(self, loss: float, note: str = "") -> None:

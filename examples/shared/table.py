@@ -1,4 +1,4 @@
-"""The final table of an example: what was measured, what is expected of it, and whether that is met."""
+"""The final table of an example: measured figures, expected figures, and whether they are met."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ def below(bound: float) -> Expectation:
 
 
 class Figure(NamedTuple):
-    """A row of the table. `best` is the best that is possible or known; `baseline` is a trivial one: what is
-    reached by a model that has learned nothing. `seeds`: what each seed has measured, of which `measured` is
-    the mean."""
+    """A row of the table. `best` is the best possible or known figure. `baseline` is trivial: the figure of
+    a model that has learned nothing. `seeds` has the figure of each seed, and `measured` is their mean."""
 
     name: str
     measured: float
@@ -63,15 +62,15 @@ class Figure(NamedTuple):
 
     @classmethod
     def from_data(cls, row: Mapping[str, Any]) -> Self:
-        """The row that `as_data` has made."""
+        """The row from the data that `as_data` returned."""
         sign, _, bound = row.get("expected", "").partition(" ")
         expected = Expectation(sign, float(bound)) if sign else None
         return cls(row["name"], row["measured"], expected, row.get("best"), row.get("baseline"))
 
 
 def mean_figures(tables: Sequence[Sequence[Figure]]) -> list[Figure]:
-    """The tables of some seeds as one: means of what was measured and of what it is compared with, for each
-    row that all of them have. Rows of one name count as different ones, in their order."""
+    """One table from the tables of several seeds, with the rows that all of them have: the means of the
+    measured figures, and of the figures beside them. Rows with the same name are matched in their order."""
 
     def by_name(rows: Sequence[Figure]) -> dict[tuple[str, int], Figure]:
         seen: Counter[str] = Counter()
@@ -100,8 +99,8 @@ def mean_figures(tables: Sequence[Sequence[Figure]]) -> list[Figure]:
 
 
 def quick_figures(figures: Sequence[Figure]) -> list[Figure]:
-    """The same figures in the quick size, whose few steps can't reach what is expected of the others: the
-    first figure with an expectation must beat its trivial baseline, and that is all."""
+    """The same figures for the quick size, whose few steps cannot reach the expected figures. Instead, the
+    first figure with an expectation must beat its trivial baseline."""
     found = [figure._replace(expected=None) for figure in figures]
     for i, figure in enumerate(figures):
         if figure.expected is not None and figure.baseline is not None:
@@ -112,8 +111,8 @@ def quick_figures(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """The final table, a row for each figure; in the last columns the figures of each seed, if there are
-    several."""
+    """The final table, a row for each figure. If there are several seeds, the last columns have their
+    figures."""
 
     def number(value: float | None) -> str:
         if value is None:
