@@ -50,9 +50,12 @@ def round_by_hand(agent, carts, training, rate, rng):
             error = np.maximum((value - returns[part]) ** 2, (near - returns[part]) ** 2) / 2
             entropy = -(np.exp(logp) * logp).sum(axis=1)
             loss = -gain.mean() + 0.7 * error.mean() - 0.3 * entropy.mean()
-            beyond += np.sum(np.abs(ratio.data - 1) > 0.1)
-            training.step(loss, rate)
-    return ends, beyond
+            far = np.abs(ratio.data - 1) > 0.1
+            beyond += np.sum(far)
+            told = {"loss": training.step(loss, rate), "clipped": far.mean()}
+    told["kl"] = np.mean(ratio.data - 1 - np.log(ratio.data))
+    told["explained"] = 1 - np.var(returns - v) / np.var(returns)
+    return ends, beyond, told
 
 
 def test_three_rounds_of_two_seeds(monkeypatch):
@@ -72,11 +75,45 @@ def test_three_rounds_of_two_seeds(monkeypatch):
         carts = example.CartPole(2, rng)
         training, fell, beyond = Training(agent, eps=1e-5, clip=0.4), 0, 0
         for i in range(3):
-            ends, far = round_by_hand(agent, carts, training, 0.03 * (1 - i / 3), rng)
+            ends, far, told = round_by_hand(agent, carts, training, 0.03 * (1 - i / 3), rng)
             fell, beyond = fell + ends.sum(), beyond + far
+            assert run.losses()[3 * seed + i] == pytest.approx(told.pop("loss"), rel=1e-5)
         assert fell > 2  # episodes that end amid a round
         assert beyond > 20  # ratios at which the clip matters
         same(of_seed[seed], {name: p.data for name, p in agent.named_parameters()}, 1e-5)
+        told |= {"step": 144, f"seed {seed}": np.mean(carts.returns)}
+        assert run.rows[2 * seed] == pytest.approx(told, rel=1e-4)
+
+
+def test_what_is_logged_in_twelve_rounds(monkeypatch):
+    """Every tenth round and the last one: the mean return of the last episodes; before the first one
+    ends, the ages of the carts. At the end of a seed the policy is judged, on carts of its own."""
+    args = flags(monkeypatch, example, seeds=2, **GIVEN)
+    rates = []
+
+    def ppo_round(agent, carts, optimizer, args, rng):
+        rates.append(optimizer.lr)
+        if len(rates) > 1:
+            carts.returns = [len(rates), 3 * len(rates)]
+        else:
+            carts.age = np.array([4, 8])
+        return {"loss": -len(rates), "kl": 0.5}
+
+    monkeypatch.setattr(example, "ppo_round", ppo_round)
+    monkeypatch.setattr(example, "evaluate", lambda actor, seed: seed)
+    run = Loop(24)
+    example.train(args, run, 12)
+    np.testing.assert_allclose(rates, 2 * [0.03 * (1 - i / 12) for i in range(12)])
+    assert run.losses() == [-n for n in range(1, 25)]
+    notes = [f", seed {(n - 1) // 12}: {2 * n if n > 1 else 6} steps" for n in range(1, 25)]
+    assert [note for _, note in run.shown] == notes
+    each = 2 * 24  # carts times steps
+    wanted = []
+    for seed in range(2):
+        for i in (10, 12):
+            wanted.append({"step": i * each, f"seed {seed}": 2.0 * (12 * seed + i), "kl": 0.5})
+        wanted.append({"step": 12 * each, "final": 1000 + seed})
+    assert run.rows == wanted
 
 
 def test_the_mean_return(monkeypatch):

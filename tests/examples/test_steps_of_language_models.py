@@ -2,6 +2,8 @@
 is drawn, what counts in the loss, the schedule of the learning rate, clipping, decay, and the step."""
 
 import copy
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,13 +30,15 @@ TEXT |= {"min_lr": 0.004, "beta2": 0.9, "weight_decay": 0.3, "clip": 0.2, "eval_
 
 @pytest.mark.parametrize(("warmup", "warmed"), [(1, 1), (3, 2)])
 def test_gpt_text(monkeypatch, warmup, warmed):
-    """The warmup takes at most half of the steps."""
+    """The warmup takes at most half of the steps. A step takes 0.5 seconds here."""
     example = module("gpt_text.py")
     args = flags(monkeypatch, example, **{**TEXT, "warmup": warmup})
     ids = np.random.default_rng(0).integers(7, size=60)
     model, other = exact(GPT(GPTConfig(7, 5, 1, 2, 8, bias=False), rng=np.random.default_rng(1)))
-    run = Loop(args.steps)
-    example.train_model(model, ids[:50], ids[50:], args, run)
+    run, clock = Loop(args.steps), itertools.count(step=0.5)
+    monkeypatch.setattr(example, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert example.train_model(model, ids[:50], ids[50:], args, run) == pytest.approx(3 * 5 / 0.5)
+    assert {note for _, note in run.shown} == {", 30 tokens/s"}
 
     rng = np.random.default_rng(args.seed + 1)
     training = Training(other, betas=(0.9, 0.9), clip=0.2, decay=decay(0.3))
@@ -51,6 +55,7 @@ def test_gpt_text(monkeypatch, warmup, warmed):
         **run.rows[-1]
     )
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
+    assert run.losses() == run.column("batch_loss")
 
 
 def test_the_losses_that_gpt_text_reports(monkeypatch):
@@ -87,7 +92,8 @@ def test_gpt_algorithms(monkeypatch, name):
     task = example.TASKS[name]()
     config = GPTConfig(task.vocab_size, task.block_size, 1, 2, 8)
     model, other = exact(GPT(config, rng=np.random.default_rng(1)))
-    example.train(model, task, args, Loop(4))
+    run, losses = Loop(4), []
+    example.train(model, task, args, run)
 
     rng = np.random.default_rng(args.seed + 1)
     training = Training(other, betas=(0.9, 0.95), clip=1.0, decay=decay(0.1))
@@ -101,8 +107,26 @@ def test_gpt_algorithms(monkeypatch, name):
         texts = np.concatenate([prompts, answers], axis=1)
         logits, _ = other(texts[:, :-1])
         loss = -np.mean(log_p(logits[:, prompts.shape[1] - 1 :], answers))
-        training.step(loss, warmup_cosine(step, 0.02, 0.002, 2, 4))
+        losses.append(training.step(loss, warmup_cosine(step, 0.02, 0.002, 2, 4)))
     same(model, other)
+    np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
+    assert run.losses() == run.column("batch_loss")
+
+
+def test_the_accuracy_of_gpt_algorithms(monkeypatch):
+    """Of the unseen inputs, after every 100th step."""
+    example = module("gpt_algorithms.py")
+    args = flags(monkeypatch, example, task="sorting", batch=3)
+    task = example.TASKS["sorting"]()
+    model = GPT(GPTConfig(task.vocab_size, task.block_size, 1, 2, 8), rng=1)
+    monkeypatch.setattr(example, "accuracy", lambda m, t, x: 0.25 if (m, t) == (model, task) else x)
+    run = Loop(300)
+    run.loop = lambda things: (98, 99, 100)
+    example.train(model, task, args, run)
+    assert [row for row in run.rows if "test_accuracy" in row] == [{"step": 99, "test_accuracy": 0.25}]
+    assert run.score == 0.75
+    right = ", 25.0% of unseen inputs right"
+    assert [note for _, note in run.shown] == ["", right, right]
 
 
 # -- lora_finetune ---------------------------------------------------------------------------------
@@ -131,7 +155,7 @@ def test_lora_finetune(monkeypatch):
     run = Loop(9)
     example.train(args, lab, run, [3, 3, 3])
 
-    rates = (args.lr, args.full_lr, args.lora_lr)
+    rates, losses = (args.lr, args.full_lr, args.lora_lr), []
     for k, model in enumerate(others):
         if k:  # what was pretrained, under the names that it has with adapters
             base = dict(others[0].named_parameters())
@@ -148,9 +172,16 @@ def test_lora_finetune(monkeypatch):
             counts = words_after_the_first(tokens, example.STOP)
             each = log_p(model(tokens[:, :-1])[0], tokens[:, 1:])
             loss = -(each * counts).sum() / counts.sum()
-            training.step(loss, warmup_cosine(step, rates[k], 0.1 * rates[k], 0, 3))
+            losses.append(training.step(loss, warmup_cosine(step, rates[k], 0.1 * rates[k], 0, 3)))
         same(lab.models[k], model)
     same(lab.models[0], full)  # fine-tuning leaves it as it was
+    same({name: x for name, x in run.kept["pretraining"].items() if name in full}, full)
+    assert run.stages == [stage for stage in example.STAGES for _ in range(3)]
+    assert [note for _, note in run.shown] == [f", {stage}" for stage in run.stages]
+    np.testing.assert_allclose(run.losses(), losses, rtol=1e-9)
+    for k, stage in enumerate(example.STAGES[1:], 1):
+        assert [row["step"] for row in run.rows if stage in row] == [0, 2, 3]
+        assert run.rows[3 * k - 1][stage] == lab.held_out_loss(lab.models[k])
     adapted = {name for name, p in lab.models[2].named_parameters() if p.requires_grad}
     assert adapted == {name for name, _ in lab.models[2].named_parameters() if "lora" in name}
     assert next(row for row in run.rows if "full" in row)["step"] == 0

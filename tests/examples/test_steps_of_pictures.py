@@ -9,7 +9,7 @@ import pytest
 from by_hand import Loop, Training, constant, exact, flags, kl_to_standard, same, warmup_cosine
 from example_runs import module
 
-from tinygen import no_grad
+from tinygen import no_grad, tape
 from tinygen.data import shapes
 from tinygen.diffusion import Process, cosine, linear
 from tinygen.models.pictures.denoiser import Denoiser
@@ -47,10 +47,16 @@ def alpha_bar_cosine(steps):
 def test_diffusion_2d(monkeypatch):
     example = module("diffusion_2d.py")
     args = flags(monkeypatch, example, timesteps=25, batch=6, steps=4, lr=0.02, ema=0.25, eval_every=3)
-    monkeypatch.setattr(example, "excess", lambda *_: (np.zeros(1),))
     data, process = example.DATA["ring"](), Process(linear(25))
     model, other = exact(Denoiser(2, 8, waves=2, rng=np.random.default_rng(1)))
     ema, run = EMA(model, args.ema), Loop(4)
+
+    def excess(learned, *given):
+        assert given == (data, process, 500, args.seed + 2)
+        same(model, ema.average)  # of the averaged weights
+        return np.array([0.5, 1.5]), None, None
+
+    monkeypatch.setattr(example, "excess", excess)
     example.train(model, ema, data, process, args, run)
 
     rng, training, losses = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.25), []
@@ -63,8 +69,9 @@ def test_diffusion_2d(monkeypatch):
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
-    assert [row["step"] for row in run.rows if "excess" in row] == [3, 4]
-    assert run.lines == [f"step     {n}   loss above the floor 0.00000" for n in (3, 4)]
+    assert run.losses() == run.column("batch_loss")
+    assert [row for row in run.rows if "excess" in row] == [{"step": n, "excess": 1.0} for n in (3, 4)]
+    assert run.lines == [f"step     {n}   loss above the floor 1.00000" for n in (3, 4)]
 
 
 def test_what_diffusion_2d_measures(monkeypatch):
@@ -108,6 +115,7 @@ def test_ddpm_digits(monkeypatch):
         losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.001, 2, 4)))
     assert 3 < sum(seen) < 17
     np.testing.assert_allclose(run.column("loss"), losses, rtol=1e-6)
+    assert run.losses() == run.column("loss")
     assert run.column("step") == [0, 1, 2, 3]
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
@@ -121,11 +129,17 @@ def test_inpaint_shapes(monkeypatch):
     )
     monkeypatch.setattr(example, "SIDE", 16)
     monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 4), side, rng))
-    monkeypatch.setattr(example, "loss_at", lambda *_: np.zeros(()))
     config = UNetConfig(3, 3, 4, (1,), blocks=1, attention=(True,), groups=2)
     model, other = exact(UNet(config, rng=np.random.default_rng(1)))
-    ema, run = EMA(model, args.ema), Loop(3)
-    example.train(model, ema, Process(cosine(9), "v"), args, run)
+    ema, run, process = EMA(model, args.ema), Loop(3), Process(cosine(9), "v")
+
+    def unseen_loss(*given):
+        assert given == (model, process, args)
+        same(model, ema.average)  # of the averaged weights
+        return 0.25
+
+    monkeypatch.setattr(example, "unseen_loss", unseen_loss)
+    example.train(model, ema, process, args, run)
 
     rng, training = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.2)
     losses = []
@@ -135,10 +149,27 @@ def test_inpaint_shapes(monkeypatch):
         loss = np.mean((other(x_t, t) - (alpha * noise - sigma * x)) ** 2)
         losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3)))
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
-    assert [row["step"] for row in run.rows if "val_loss" in row] == [2, 3]
-    assert run.lines == [f"step     {n}   loss of the averaged weights 0.0000" for n in (2, 3)]
+    assert run.losses() == run.column("batch_loss")
+    assert [row for row in run.rows if "val_loss" in row] == [{"step": n, "val_loss": 0.25} for n in (2, 3)]
+    assert run.lines == [f"step     {n}   loss of the averaged weights 0.2500" for n in (2, 3)]
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
+
+
+def test_the_loss_on_unseen_shapes(monkeypatch):
+    """On 256 pictures of a seed of its own, at steps from the first to the last."""
+    example = module("inpaint_shapes.py")
+    args = flags(monkeypatch, example, timesteps=8, paint_steps=8, seed=4)
+    monkeypatch.setattr(example, "SIDE", 16)
+    alpha_bar = alpha_bar_cosine(8)[np.arange(256) // 32]
+    rng = np.random.default_rng(6)
+    x = shapes.batch(256, 16, rng)[0]
+    noise = rng.standard_normal(x.shape, np.float32)
+    alpha, sigma = like(x, np.sqrt(alpha_bar)), like(x, np.sqrt(1 - alpha_bar))
+    model = lambda x_t, t: 0.5 * x_t + like(x, t)
+    error = model(alpha * x + sigma * noise, np.arange(256) // 32) - (alpha * noise - sigma * x)
+    wanted = np.mean(error**2)
+    assert example.unseen_loss(model, Process(cosine(8), "v"), args) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_latent_diffusion_shapes(monkeypatch):
@@ -148,7 +179,9 @@ def test_latent_diffusion_shapes(monkeypatch):
     args = flags(
         monkeypatch, example, ae_steps=2, ae_channels=4, diffusion_steps=3, channels=8, batch=12, drawings=1
     )
-    monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 8), side, rng))
+    asked = []
+    few = lambda n, side, rng: asked.append((n, side)) or shapes.batch(min(n, 8), side, rng)
+    monkeypatch.setattr(example, "batch", few)
     model, other = exact(example.build(args))
     run, losses = Loop(5), {"autoencoder_loss": [], "diffusion_loss": []}
     example.train(model, args, run)
@@ -192,6 +225,19 @@ def test_latent_diffusion_shapes(monkeypatch):
     for name, values in losses.items():
         np.testing.assert_allclose(run.column(name), values, rtol=1e-5)
     assert run.column("step") == [0, 1, 2, 3, 4]
+    assert asked == [
+        (6, 32),
+        (6, 32),
+        (256, 32),
+        (256, 32),
+    ]  # two steps, for the scale, drawings to learn from
+    assert run.losses() == run.column("autoencoder_loss") + run.column("diffusion_loss")
+    assert [note for _, note in run.shown] == 2 * [" of the autoencoder"] + 3 * [" of the diffusion"]
+    assert run.stages == ["diffusion"]
+    same(run.kept["autoencoder"], {name: x.data for name, x in model.autoencoder.state_dict().items()})
+    args.drawings = 257
+    codes, captions = example.make_codes(model, args)
+    assert (len(codes), len(captions)) == (16, 16)  # of two batches
     same(model.autoencoder, first, 1e-5)
     same({name: p.data for name, p in model.denoiser.named_parameters()}, training.average, 1e-5)
 
@@ -214,7 +260,7 @@ def test_vae_digits(monkeypatch, kind, pixels):
         "lr": 0.01,
         "small_beta": 0.3,
     }
-    args = flags(monkeypatch, example, **more, eval_every=3)
+    args = flags(monkeypatch, example, **more, eval_every=2)
     build = lambda: [example.build(beta, args) for beta in (1.0, args.small_beta)]
     models, others = exact(example.nn.ModuleList(build()))
     x, y = np.random.default_rng(0).random((2, 9, 1, 8, 8)).astype(np.float32)
@@ -233,19 +279,27 @@ def test_vae_digits(monkeypatch, kind, pixels):
             nll = np.log(1 + np.exp(out)) - x * out
         return nll.sum() / len(x), kl_to_standard(*q) / len(x)
 
-    rng, training = np.random.default_rng(args.seed + 1), Training(others)
+    rng, training, losses = np.random.default_rng(args.seed + 1), Training(others), []
     for step in range(3):
         batch = train[rng.integers(9, size=3)]
         (first, kl), (second, small_kl) = (terms(model, batch, rng) for model in others)
         loss = first + kl + second + 0.3 * small_kl
-        training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 3))
+        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 3)))
     same(models, others, 1e-7)
+    np.testing.assert_allclose(run.losses(), losses, rtol=1e-6)
 
     look = np.random.default_rng(args.seed + 2)
     told = {}
     for name, model, x in (("train", 0, train), ("test", 0, test), ("small_beta", 1, test)):
         told[name] = sum(term.item() for term in terms(others[model], x, look))
     assert run.rows[-1] == pytest.approx({"step": 3, **told}, rel=1e-6)
+    assert run.column("step") == [2, 3]
+    line = "step     3   train {train:.2f}   test {test:.2f}   small_beta {small_beta:.2f} nats"
+    assert run.lines[-1] == line.format(**told)
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    example.bound(models[0], train, look)
+    assert not recorded
 
 
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
@@ -304,9 +358,35 @@ def test_vqvae_shapes(monkeypatch, codebook):
     for name in ("codebook", "count"):
         ours, theirs = (getattr(m.quantizer, name).data for m in (model, other))
         np.testing.assert_allclose(ours, theirs, rtol=1e-7)
+    totals = [error + 0.4 * commitment for error, commitment in told]
+    if codebook == "ema":
+        np.testing.assert_allclose(run.losses(), totals, rtol=1e-7)
     logged = list(zip(run.column("reconstruction"), run.column("commitment"), strict=True))
     np.testing.assert_allclose(logged, told, rtol=1e-7)
     with no_grad():
         made, codes = example.reconstruct(copy.deepcopy(model), tests["train"])
     assert made.shape == tests["train"].shape
     assert codes.shape == (2, 4, 4)
+
+
+def test_when_codes_of_vqvae_shapes_start_anew(monkeypatch):
+    """All of them before the first step, unused ones after every 50th step of the first three quarters."""
+    example = module("vqvae_shapes.py")
+    args = flags(monkeypatch, example, batch=2, steps=200, eval_every=101, codes=7)
+    monkeypatch.setattr(example, "SIDE", 16)
+    model, anew = VQVAE(3, 4, 2, 7, rng=1), []
+    monkeypatch.setattr(
+        model, "restart", lambda x, **given: anew.append((at[-1], len(x), given.get("below")))
+    )
+    looked = lambda _, pictures: (pictures, np.arange(len(pictures)))
+    monkeypatch.setattr(example, "reconstruct", looked)
+    monkeypatch.setattr(example, "psnr", lambda made, truth: float(len(made)) * (len(made) == len(truth)))
+    monkeypatch.setattr(example, "perplexity", lambda codes, k: len(codes) + k / 10)
+    run, at = Loop(200), []
+    run.loop = lambda things: (at.append(step) or step for step in (0, 49, 50, 100, 149, 150))
+    tests = {"train": np.zeros((201, 3, 16, 16)), "held_out": np.zeros((3, 3, 16, 16))}
+    example.train_model(model, tests, args, run)
+    assert anew == [(0, 2, np.inf), *((step, 2, None) for step in (0, 50, 100))]
+    seen = [row for row in run.rows if "train" in row]
+    assert seen == [{"step": 101, "train": 200.0, "held_out": 3.0, "perplexity": 3.7}]
+    assert run.lines == ["step   101   PSNR in dB: train 200.00   perplexity 3.70   held_out 3.00"]

@@ -14,11 +14,13 @@ from tinygen import Tensor
 
 
 class Loop:
-    """In the place of an example's Run: it goes through the steps and keeps what is logged and said."""
+    """In the place of an example's Run: it goes through the steps and keeps what is logged, shown and said,
+    the stages that are entered, and the models that are handed over."""
 
     def __init__(self, steps, path=None):
         self.steps, self.path = steps, path
-        self.rows, self.lines, self.things, self.score = [], [], {}, None
+        self.rows, self.lines, self.shown, self.stages, self.kept = [], [], [], [], {}
+        self.things, self.score = {}, None
 
     def __enter__(self):
         return self
@@ -31,22 +33,25 @@ class Loop:
         yield from range(self.steps)
 
     def enter(self, stage):
-        pass
+        self.stages.append(stage)
 
     def log(self, **row):
         self.rows.append(row)
 
     def show(self, loss, note=""):
-        pass
+        self.shown.append((loss, note))
 
     def say(self, line):
         self.lines.append(line)
 
     def model(self, state, name="model"):
-        pass
+        self.kept[name] = {key: x.copy() for key, x in state.items()}
 
     def column(self, name):
         return [row[name] for row in self.rows if name in row]
+
+    def losses(self):
+        return [loss for loss, _ in self.shown]
 
 
 def flags(monkeypatch, example, **given):

@@ -58,25 +58,28 @@ FLOORS = ("diffusion", "align", "models", "judges", "nn", "optim", "text", "data
 GOLDEN = ["tests/golden/test_golden.py", "tests/golden/test_tokenizer.py", "tests/arguments"]
 LANGUAGE, PICTURES = (f"tests/examples/test_steps_of_{name}.py" for name in ("language_models", "pictures"))
 STAGES_OF_ALIGNMENT = "tests/examples/test_stages_of_alignment.py"
-MADE = "tests/examples/test_what_is_trained.py"
+MADE, LONG = (f"tests/examples/test_{name}.py" for name in ("what_is_trained", "long_runs"))
 STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
-    "gpt_text": (frozenset(["train_model", "batch_loss", "whole_loss", "evaluate"]), [LANGUAGE]),
-    "gpt_algorithms": (frozenset(["train"]), [LANGUAGE]),
-    "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE]),
-    "diffusion_2d": (frozenset(["train", "excess"]), [PICTURES, MADE]),
-    "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE]),
-    "inpaint_shapes": (frozenset(["train"]), [PICTURES, MADE]),
-    "latent_diffusion_shapes": (frozenset(["train", "make_codes", "build"]), [PICTURES, MADE]),
-    "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE]),
-    "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE]),
+    "gpt_text": (frozenset(["train_model", "whole_loss", "evaluate"]), [LANGUAGE, MADE]),
+    "gpt_algorithms": (frozenset(["train"]), [LANGUAGE, MADE, LONG]),
+    "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE, LONG]),
+    "diffusion_2d": (frozenset(["train", "excess"]), [PICTURES, MADE, LONG]),
+    "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
+    "inpaint_shapes": (frozenset(["train", "unseen_loss"]), [PICTURES, MADE, LONG]),
+    "latent_diffusion_shapes": (
+        frozenset(["train", "make_codes", "descend", "build"]),
+        [PICTURES, MADE, LONG],
+    ),
+    "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE, LONG]),
+    "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "ppo_cartpole": (
-        frozenset(["ppo_round", "train", "play"]),
+        frozenset(["train", "ppo_round", "ppo_loss", "collect", "log_prob", "Agent", "perceptron"]),
         ["tests/examples/test_steps_of_cartpole.py"],
     ),
     "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py"]),
     "rlhf_exact": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_reviews": (frozenset(["Lab"]), [STAGES_OF_ALIGNMENT]),
-    "rlhf_sentiment": (frozenset(["step", "train"]), [STAGES_OF_ALIGNMENT]),
+    "rlhf_sentiment": (frozenset(["step", "train", "log_evaluation"]), [STAGES_OF_ALIGNMENT]),
 }
 """Of each example, the functions that train, and the tests of their steps."""
 
