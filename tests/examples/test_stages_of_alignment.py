@@ -8,6 +8,7 @@ import pytest
 from by_hand import Loop, flags, log_p
 from example_runs import module
 
+from tinygen import no_grad, tape
 from tinygen.align import Responses, response_mask
 from tinygen.data.reviews import END, NUMBER, PROMPT, Reviews, sentiment
 
@@ -63,13 +64,17 @@ def test_stages_of_rlhf_exact(lab):
     kept = (steps.batch, steps.beta, steps.group, steps.epochs, steps.task.length, steps.task.end)
     assert kept == (16, 0.25, 8, 3, 3, None)
     spy = lab.steps = Spy(steps)
+    ask = lab.ask
+    lab.ask = lambda seed: (spy.asked.append(("ask", seed)), ask(seed))
     run = Loop(28)
     example.train(args, lab, run, [2, 2, 2, 2, 2, 4])
     method = lambda name: ["back_to_reference", name, name]
-    once = ["start_anew", "sft", "sft", "keep_reference", "rank", "rank"]
+    once = ["start_anew", "sft", "sft", "keep_reference", "ask", "rank", "rank"]
     once += [*method("reinforce"), *method("ppo"), *method("grpo"), *method("dpo"), "dpo", "dpo"]
     assert spy.names() == 2 * once
-    assert [call[1] for call in spy.asked if call[0] == "start_anew"] == [0, 1]
+    assert [call[1] for call in spy.asked if call[0] in ("start_anew", "ask")] == [0, 0, 1, 1]
+    assert run.stages[:14] == [example.STAGES[k] for k in [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5, 5]]
+    assert run.shown[:2] == [(2, f", {example.STAGES[0]}, seed 0"), (3, f", {example.STAGES[0]}, seed 0")]
     rates = {name: [c[1] for c in spy.asked[: len(once)] if c[0] == name] for name in ("sft", "ppo", "dpo")}
     assert rates == {"sft": [0.4, 0.2], "ppo": [0.4, 0.2], "dpo": pytest.approx([0.4, 0.3, 0.2, 0.1])}
     assert {row["seed"] for row in run.rows} == {0, 1}
@@ -88,6 +93,30 @@ def test_stages_of_rlhf_exact(lab):
     p = np.exp(log_p(steps.reference(texts[:, :-1])[0].data, texts[:, 1:]).sum(axis=1)) / 3
     scores = steps.reward(texts).data[:, -1]
     assert (p @ scores, p @ scores**2) == (pytest.approx(0, abs=0.15), pytest.approx(1, abs=0.25))
+
+
+def test_the_frontier_of_rlhf_exact(lab):
+    """From the price 100 to 0.01 the best policy is the reference times exp(reward / price)."""
+    _, _, lab = lab
+    lab.ask(0)
+    divergence, reward = lab.frontier
+    assert len(divergence) == len(reward) == 120
+    for place, price in ((0, 100), (-1, 0.01)):
+        best = np.exp(lab.ref_log_probs + (lab.world.rewards - lab.world.rewards.max()) / price)
+        best /= best.sum(axis=1, keepdims=True)
+        logs = np.log(np.where(best > 0, best, 1))
+        assert reward[place] == pytest.approx((best * lab.world.rewards).sum(axis=1).mean())
+        wanted = (best * (logs - lab.ref_log_probs)).sum(axis=1).mean()
+        assert divergence[place] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_measurements_of_rlhf_exact_record_nothing(lab, monkeypatch):
+    _, _, lab = lab
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    lab.ask(0)
+    lab.measure_reward_model(Loop(1), 1, 0)
+    assert not recorded
 
 
 def test_people_of_rlhf_exact(lab):
@@ -128,9 +157,9 @@ def test_what_rlhf_exact_measures(lab):
 
 @pytest.fixture
 def reviews(monkeypatch):
-    """The example, and its Lab with few reviews."""
-    example = module("rlhf_sentiment.py")
-    few = lambda self, n, *more: Reviews().write(n // 50 if n >= 1000 else n, *more)
+    """The example, and its Lab with few reviews. It asked for 40,000, and 1000 to judge by."""
+    example, sizes = module("rlhf_sentiment.py"), []
+    few = lambda self, n, *more: sizes.append(n) or Reviews().write(n // 50 if n >= 1000 else n, *more)
     home = sys.modules[example.Lab.__module__]  # shared/rlhf_reviews.py
     monkeypatch.setattr(home, "Reviews", type("Few", (Reviews,), {"write": few}))
     given = {"width": 4, "batch": 8, "pretraining_steps": 2, "sft_steps": 2, "reward_steps": 2, "rl_steps": 2}
@@ -144,7 +173,9 @@ def reviews(monkeypatch):
         "samples": 40,
     }
     args = flags(monkeypatch, example, **given)
-    return example, args, example.Lab(args)
+    lab = example.Lab(args)
+    assert sizes == [40_000, 1000]
+    return example, args, lab
 
 
 def test_stages_of_rlhf_sentiment(tmp_path, reviews):
@@ -156,24 +187,32 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     spy, counted = Spy(steps), []
     lab.steps = spy
     lab.sample_texts = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
-    looks = []
+    ask, looks = lab.ask, []
+    lab.ask = lambda: spy.asked.append(("ask", None)) or ask()
     lab.evaluate = lambda: (looks.append(len(spy.asked)) or {}, [])
     run = Loop(12, tmp_path)
     example.train(args, lab, run, [2] * 6)
     method = lambda name: ["back_to_reference", name, name]
-    wanted = ["start_anew", *["sft"] * 4, "keep_reference", "rank", "rank"]
+    wanted = ["start_anew", *["sft"] * 4, "keep_reference", "ask", "rank", "rank"]
     assert spy.names() == [*wanted, *method("ppo"), *method("ppo"), *method("dpo")]
     made = [call for call in spy.asked if len(call) == 3]
     assert [call[1] for call in made] == [0.4, 0.2] * 3 + [0.2, 0.1] * 3
     assert [call[2] for call in made[:4]] == [(("texts", 1),)] * 2 + [(("texts", 3),)] * 2
     assert [call[2] for call in made[6:10]] == [(w, ("texts", 1)) for w in (0.0, 0.0, 0.3, 0.3)]
     assert [texts is lab.texts for texts, _ in counted] == [True] * 2 + [False] * 2 + [True] * 4
-    assert looks == [6, 10, 11, 13, 14, 16, 17]  # at the SFT model, and at each method's first and last step
+    assert looks == [7, 11, 12, 14, 15, 17, 18]  # at the SFT model, and at each method's first and last step
     assert steps.reward.scale.data != 1
     losses = [n for n, call in enumerate(spy.asked, 1) if len(call) == 3]
     logged = [(row["step"], row["stage"], row["loss"]) for row in run.rows if "loss" in row]
     assert logged == [*zip(range(1, 13), np.arange(6).repeat(2), losses, strict=True)]
-    assert [row["step"] for row in run.rows if "accuracy" in row] == [6]
+    with no_grad():
+        scores = steps.reward.score(Responses.from_tokens(np.concatenate(lab.pairs), 3, STOP)).numpy()
+    right = np.mean(scores[:200] > scores[200:])
+    assert [row for row in run.rows if "accuracy" in row] == [{"step": 6, "stage": 2, "accuracy": right}]
+    assert run.stages == [stage for stage in example.STAGES for _ in range(2)]
+    assert [note for _, note in run.shown] == [f", {stage}" for stage in run.stages]
+    assert run.losses() == losses
+    assert list(run.kept) == [example.STAGES[0]]
     for ((texts, mask),) in (call[2] for call in made if call[0] in ("rank", "dpo")):
         assert texts.shape == (16, 24)
         np.testing.assert_array_equal(texts[:8, :3], texts[8:, :3])
@@ -200,6 +239,25 @@ def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     sides = iter([np.tile(praise, (200, 1)), np.tile(neutral, (200, 1))])
     lab.ask()
     assert lab.praise_before == 0.5  # it praises only above 0
+
+
+def test_what_is_written_in_rlhf_sentiment_ends(reviews):
+    _, _, lab = reviews
+    prompts = lab.steps.task.prompts(30, np.random.default_rng(0))
+    tokens, mask = lab.write(lab.steps.policy, prompts, np.random.default_rng(0))
+    assert (tokens[:, 3:] == STOP).any()
+    np.testing.assert_array_equal(tokens[:, :3], prompts)
+    np.testing.assert_array_equal(mask, response_mask(tokens, 3, STOP))
+
+
+def test_measurements_of_rlhf_sentiment_record_nothing(reviews, monkeypatch):
+    _, _, lab = reviews
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    lab.ask()
+    lab.normalize()
+    lab.evaluate()
+    assert not recorded
 
 
 def test_what_rlhf_sentiment_measures(reviews):

@@ -49,6 +49,7 @@ def test_gpt_text(monkeypatch, warmup, warmed):
         loss = -np.mean(log_p(logits, ids[places + 1]))
         losses.append(training.step(loss, warmup_cosine(step, 0.02, 0.004, warmed, 5)))
     same(model, other)
+    assert run.column("step") == [0, 0, 1, 2, 3, 3, 4, 5]
     assert [row["step"] for row in run.rows if "val_loss" in row] == [0, 3, 5]
     assert run.score == run.rows[-1]["val_loss"]
     assert run.lines[-1] == "step     5   train {train_loss:.4f}   validation {val_loss:.4f} nats".format(
@@ -111,6 +112,7 @@ def test_gpt_algorithms(monkeypatch, name):
     same(model, other)
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
     assert run.losses() == run.column("batch_loss")
+    assert run.column("step") == [0, 1, 2, 3]
 
 
 def test_the_accuracy_of_gpt_algorithms(monkeypatch):
@@ -143,7 +145,7 @@ def test_lora_finetune(monkeypatch):
     adapters alone. The first word is given."""
     example = module("lora_finetune.py")
     args = flags(
-        monkeypatch, example, width=8, rank=2, batch=4, pretraining_steps=3, steps_each=3, eval_every=2
+        monkeypatch, example, width=8, rank=2, batch=4, pretraining_steps=3, steps_each=4, eval_every=3
     )
     few = type("Few", (example.Reviews,), {"write": lambda self, n, *more: Reviews().write(n // 100, *more)})
     monkeypatch.setattr(example, "Reviews", few)
@@ -152,8 +154,9 @@ def test_lora_finetune(monkeypatch):
         model.astype(np.float64)
     others, rng = copy.deepcopy(lab.models), np.random.default_rng()
     rng.bit_generator.state = lab.rng.bit_generator.state
-    run = Loop(9)
-    example.train(args, lab, run, [3, 3, 3])
+    lengths = [3, 4, 4]
+    run = Loop(sum(lengths))
+    example.train(args, lab, run, lengths)
 
     rates, losses = (args.lr, args.full_lr, args.lora_lr), []
     for k, model in enumerate(others):
@@ -167,21 +170,22 @@ def test_lora_finetune(monkeypatch):
         training = Training(model, betas=(0.9, 0.99), clip=1.0)
         texts = lab.texts[min(k, 1)]
         assert k == 0 or np.all(example.sentiment(texts) > 0)
-        for step in range(3):
+        for step in range(lengths[k]):
             tokens = texts[rng.integers(len(texts), size=4)]
             counts = words_after_the_first(tokens, example.STOP)
             each = log_p(model(tokens[:, :-1])[0], tokens[:, 1:])
             loss = -(each * counts).sum() / counts.sum()
-            losses.append(training.step(loss, warmup_cosine(step, rates[k], 0.1 * rates[k], 0, 3)))
+            losses.append(training.step(loss, warmup_cosine(step, rates[k], 0.1 * rates[k], 0, lengths[k])))
         same(lab.models[k], model)
     same(lab.models[0], full)  # fine-tuning leaves it as it was
     same({name: x for name, x in run.kept["pretraining"].items() if name in full}, full)
-    assert run.stages == [stage for stage in example.STAGES for _ in range(3)]
+    assert run.stages == [stage for stage, n in zip(example.STAGES, lengths, strict=True) for _ in range(n)]
     assert [note for _, note in run.shown] == [f", {stage}" for stage in run.stages]
     np.testing.assert_allclose(run.losses(), losses, rtol=1e-9)
     for k, stage in enumerate(example.STAGES[1:], 1):
-        assert [row["step"] for row in run.rows if stage in row] == [0, 2, 3]
+        assert [row["step"] for row in run.rows if stage in row] == [0, 3, 4]
         assert run.rows[3 * k - 1][stage] == lab.held_out_loss(lab.models[k])
+    assert len(run.rows) == 6
     adapted = {name for name, p in lab.models[2].named_parameters() if p.requires_grad}
     assert adapted == {name for name, _ in lab.models[2].named_parameters() if "lora" in name}
     assert next(row for row in run.rows if "full" in row)["step"] == 0

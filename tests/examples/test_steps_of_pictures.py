@@ -70,6 +70,7 @@ def test_diffusion_2d(monkeypatch):
     same(ema.average, training.average, 1e-6)
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
     assert run.losses() == run.column("batch_loss")
+    assert run.column("step") == [0, 1, 2, 3, 3, 4]
     assert [row for row in run.rows if "excess" in row] == [{"step": n, "excess": 1.0} for n in (3, 4)]
     assert run.lines == [f"step     {n}   loss above the floor 1.00000" for n in (3, 4)]
 
@@ -150,6 +151,7 @@ def test_inpaint_shapes(monkeypatch):
         losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3)))
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
     assert run.losses() == run.column("batch_loss")
+    assert run.column("step") == [0, 1, 2, 2, 3]
     assert [row for row in run.rows if "val_loss" in row] == [{"step": n, "val_loss": 0.25} for n in (2, 3)]
     assert run.lines == [f"step     {n}   loss of the averaged weights 0.2500" for n in (2, 3)]
     same(model, other, 1e-6)
@@ -324,6 +326,7 @@ def test_vqvae_shapes(monkeypatch, codebook):
     tests = {"train": shapes.batch(2, 16, np.random.default_rng(5))[0]}
     run = Loop(3)
     example.train_model(model, tests, args, run)
+    assert run.column("step") == [1, 2, 2, 3, 3]
     assert [row["step"] for row in run.rows if "reconstruction" not in row] == [2, 3]
 
     rng, training = np.random.default_rng(args.seed + 1), Training(other)

@@ -122,9 +122,12 @@ def test_latent_diffusion_shapes(learned):
     np.testing.assert_array_equal(model.process.schedule.beta, cosine(500).beta)
     unet, text = model.denoiser.unet.config, model.denoiser.text_encoder.config
     assert (unet.channels, unet.context, unet.scale_shift, unet.heads) == (8, 8, True, 4)
+    assert (unet.in_channels, unet.out_channels, unet.blocks) == (4, 4, 1)
+    assert (unet.multipliers, unet.attention) == ((1, 2), (False, True))
+    assert (text.layers, text.heads) == (1, 4)
     assert (text.channels, text.words, text.max_words) == (8, example.WORDS, 8)
     c = model.autoencoder.config
-    assert (c.channels, c.factor, c.attention, c.kl_weight) == (4, 4, False, 1e-6)
+    assert (c.channels, c.multipliers, c.attention, c.kl_weight) == (4, (1, 2, 4), False, 1e-6)
 
 
 @pytest.mark.parametrize("kind", ["dense", "conv"])
@@ -136,6 +139,8 @@ def test_vae_digits(learned, kind, pixels):
     assert [model.beta for model in models] == [1.0, 0.2]
     assert {model.latent for model in models} == {3}
     assert {type(model.pixels).__name__.lower() for model in models} == {pixels}
+    first = models[0].encoder.fc if kind == "dense" else models[0].encoder.conv1
+    assert first.weight.shape == ((256, 64) if kind == "dense" else (16, 1, 3, 3))
     assert (len(train), len(test)) == (1297, 500)
     assert train.shape[1:] == ((64,) if kind == "dense" else (1, 8, 8))
     assert (train.min(), train.max()) == ((0, 1) if pixels == "bernoulli" else (-1, 1))
