@@ -1,11 +1,11 @@
 """Two small algorithms to learn exactly: sorting digits and adding numbers.
 
-They are the tasks of minGPT (Karpathy 2020: its demo and its `adder` project). Each has one right
+They are the tasks of minGPT (Karpathy 2020: its demo and its `adder` project). Each prompt has one right
 answer, so a trained model is judged by exact match on inputs that it never saw, and can reach 100%.
 
-A sequence is a prompt of P tokens and an answer of A. A GPT reads x, the sequence without its last
-token, and shall say y, the sequence without its first. Within the prompt there is nothing to
-predict, so there y is `IGNORED`: those places must not enter the loss.
+A sequence is a prompt of P tokens and an answer of A tokens. A GPT reads x, the sequence without its
+last token, and must predict y, the sequence without its first token. Tokens of the prompt need not be
+predicted: there y is `IGNORED`, and these positions do not count in the loss.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IGNORED = -1
 
 @dataclass(frozen=True)
 class Task:
-    """All prompts of a task, split once and for all, and the function that answers them."""
+    """All prompts of a task, in a fixed split, and the function that answers them."""
 
     vocab_size: int
     train: Ids  # (N, P)
@@ -65,9 +65,9 @@ class Task:
 def sorting() -> Task:
     """Six digits 0, 1 or 2 in, the same digits in ascending order out: 201021 -> 001122.
 
-    There are 729 prompts. Those whose bytes (one a digit) have a CRC-32 divisible by 4 are for
-    testing, the others for training: a rule that needs no list and holds on every machine. The
-    inputs tested are new, but not the outputs: there are only 28, and training shows them all.
+    There are 729 prompts. A prompt is for testing if the CRC-32 of its bytes (one a digit) is divisible
+    by 4, else for training: this rule needs no list and is the same on every machine. The test inputs
+    are new, but not their outputs: there are only 28 outputs, and training shows them all.
     """
     prompts = np.indices((3,) * 6).reshape(6, -1).T  # (729, 6)
     held_out = np.array([zlib.crc32(bytes(prompt.tolist())) % 4 == 0 for prompt in prompts])
@@ -77,9 +77,9 @@ def sorting() -> Task:
 def addition() -> Task:
     """Two numbers of two digits in, their sum of three digits out, units first: 85 + 50 -> 5 3 1.
 
-    The prompt is the four digits, 8550, as they are written; the sum is reversed because digits are
-    added from the units up, each with the carry of the last. Of the 10,000 pairs, the first 500 of
-    a permutation with the fixed seed 1337 are for testing, the others for training.
+    The prompt is the four digits in the usual order, 8550. The sum is reversed, because addition starts
+    with the units, and each digit needs the carry of the digit before. Of the 10,000 pairs, the first
+    500 of a permutation with the fixed seed 1337 are for testing, the others for training.
     """
     pairs = np.random.default_rng(1337).permutation(10_000)
     prompts = pairs[:, None] // np.array([1000, 100, 10, 1]) % 10  # (10000, 4)

@@ -31,10 +31,11 @@ class Digits(NamedTuple):
 def load() -> tuple[Digits, Digits]:
     """1297 digits for training and 500 for testing; the split is always the same.
 
-    To the test go 50 of each class, evenly spaced in the file; the rest, 124 to 133 of each, is to train on.
-    Both keep the file's order. As the file goes from writer to writer, every hand is in both parts.
+    The test set has 50 digits of each class, evenly spaced in the file; the training set has the rest, 124
+    to 133 of each class. Both keep the file's order. The file is sorted by writer, so every writer is in
+    both sets.
 
-    DataError when scikit-learn is not there.
+    DataError if scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits

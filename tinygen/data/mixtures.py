@@ -95,7 +95,7 @@ class Mixture:
         return Mixture(self.weights, alpha * self.means, np.hypot(alpha * self.stds, sigma))
 
     def eps(self, x: Any, alpha: float, sigma: float) -> Any:
-        """E[ε | x_t = x], (N, D): what the best model predicts of the noise in the points x (N, D). It is
+        """E[ε | x_t = x], (N, D): the best possible prediction of the noise in the points x (N, D). It is
         -sigma times the score of x_t (Tweedie's formula: Efron 2011).
 
         Eq.: E[ε | x_t] = -σ_t ∇ ln p(x_t)  (Efron 2011, section 1)

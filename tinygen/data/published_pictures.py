@@ -1,10 +1,10 @@
 """MNIST and CIFAR-10, from their files or from the network.
 
 MNIST (LeCun et al. 1998): 70,000 digits of 28 × 28, in IDX files. CIFAR-10 (Krizhevsky 2009): 60,000
-photographs of 32 × 32 in ten classes. Its binary version is read here: the one for Python is a pickle, and to
-open a pickle is to run whatever is in it.
+photographs of 32 × 32 in ten classes. This module reads its binary version: the version for Python is a
+pickle, and opening a pickle can run any program in it.
 
-Pictures stay bytes, (N, C, H, W) from 0 to 255, as all of them as float32 would fill half a gigabyte:
+Pictures stay bytes, (N, C, H, W) from 0 to 255, because all of them as float32 would fill half a gigabyte;
 `scale_pixels` converts a batch for a model.
 """
 
@@ -55,12 +55,13 @@ MNIST_SHA256 = {
 def load_mnist(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     """60,000 digits (N, 1, 28, 28) to train on and 10,000 to test.
 
-    Without a `folder`, the published files, their SHA-256 checked: from the folder that TINYGEN_DATA names,
-    from ~/.cache/tinygen, or downloaded into that (11 MB). With one, the four files in it, whatever is in
-    them, `.gz` or unpacked: Fashion-MNIST and others come in files of the same names.
+    Without a `folder`, this reads the published files from the folder TINYGEN_DATA, or from
+    ~/.cache/tinygen, or downloads them into the latter (11 MB); their SHA-256 is checked. With a `folder`,
+    it reads the four files in it, `.gz` or unpacked, with any content: Fashion-MNIST and others have files
+    of the same names.
 
-    DataError when a file is missing, damaged or no IDX file of bytes, or the labels are not as many as the
-    pictures.
+    DataError if a file is missing, damaged or not an IDX file of bytes, or if the numbers of labels and
+    pictures differ.
     """
     train, test = (idx_pair(part, folder) for part in ("train", "t10k"))
     return train, test
@@ -148,11 +149,11 @@ CIFAR10_TEST = ("test_batch.bin",)
 def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     """50,000 photographs (N, 3, 32, 32) to train on and 10,000 to test; `CIFAR10_CLASSES` names the classes.
 
-    Without a `folder`, the published archive of the binary version, its SHA-256 checked: from the folder that
-    TINYGEN_DATA names, from ~/.cache/tinygen, or downloaded into that (170 MB). With one, the six `.bin`
-    files in it.
+    Without a `folder`, this reads the published archive of the binary version from the folder TINYGEN_DATA,
+    or from ~/.cache/tinygen, or downloads it into the latter (170 MB); its SHA-256 is checked. With a
+    `folder`, it reads the six `.bin` files in it.
 
-    DataError when a file is missing or damaged.
+    DataError if a file is missing or damaged.
     """
     if folder is not None:
         files = {file: content_of(Path(folder), file) for file in (*CIFAR10_TRAIN, *CIFAR10_TEST)}

@@ -44,13 +44,13 @@ def load_text(name_or_path: str | Path) -> str:
 
     "topics" is the text in `pydoc_data.topics`: its sections sorted by name, joined by newlines. It
     differs a little from one Python to the next, so compare results only within one.
-    "shakespeare" (1,115,394 characters) and "names" (32,033 names) are taken from the folder that
-    the environment variable TINYGEN_DATA names, or else from ~/.cache/tinygen, or else downloaded
-    into it; their SHA-256 is always checked. To read a file that is called like one of these, write
+    "shakespeare" (1,115,394 characters) and "names" (32,033 names) are read from the folder in the
+    environment variable TINYGEN_DATA, or else from ~/.cache/tinygen, or else downloaded into the
+    latter; their SHA-256 is always checked. To read a file of your own with such a name, write
     "./names".
 
-    DataError when there is no such file, it is empty, not UTF-8 or longer than a gigabyte, when its
-    SHA-256 is not the published one, or when the download fails.
+    DataError if there is no such file; if it is empty, not UTF-8 or longer than a gigabyte; if its
+    SHA-256 is wrong; or if the download fails.
     """
     if name_or_path == "topics":
         from pydoc_data.topics import topics
@@ -74,14 +74,14 @@ def load_text(name_or_path: str | Path) -> str:
         ) from None
 
 
-# -- what a model is fed ---------------------------------------------------------------------------
+# -- batches for a model ---------------------------------------------------------------------------
 
 
 def train_val_split(ids: Ids, fraction: float = 0.9) -> tuple[Ids, Ids]:
     """The first `fraction` of `ids` (N,) for training, the rest for validation, without shuffling.
 
-    Neighbouring characters tell each other, so only one cut keeps the two texts apart. ValueError
-    when `fraction` is not between 0 and 1 or either part would be empty.
+    A text predicts its neighbouring characters, so only a single cut keeps the two parts independent.
+    ValueError if `fraction` is not between 0 and 1, or if a part would be empty.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")

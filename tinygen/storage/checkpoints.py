@@ -223,7 +223,7 @@ class Checkpoints:
             try:
                 value = read_manifest(path / MANIFEST).get("score")
             except CheckpointError:
-                return math.inf  # it cannot be loaded either
+                return math.inf  # without a readable manifest, it cannot be loaded
             return value if isinstance(value, int | float) and not math.isnan(value) else math.inf
 
         scores = {path: score(path) for path in self.paths()}

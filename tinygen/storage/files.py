@@ -29,7 +29,7 @@ import numpy as np
 from tinygen.types import NumpyArray
 
 JSON_MEMORY = 500_000_000
-"""The most bytes of memory that parsed JSON may take."""
+"""The largest size of parsed JSON in memory, in bytes."""
 
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 """Opening must not block if a pipe has replaced the file after the check."""
@@ -38,7 +38,7 @@ NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 class CheckpointError(Exception):
     """A file or folder of saved arrays is missing, damaged or cannot be written.
 
-    `file`, `tensor` (or None), `expected` and `found` are in the message, and attributes of their own."""
+    `file`, `tensor` (or None), `expected` and `found` are attributes, and part of the message."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ def write_synced(path: Path, pieces: Iterable[Any], like: os.stat_result | None 
 
     with open(path, "wb", buffering=0, opener=opener) as file:
         if like is not None:
-            with contextlib.suppress(OSError, AttributeError):  # only root gives files away, and on POSIX
+            with contextlib.suppress(OSError, AttributeError):  # only root changes a file's owner, on POSIX
                 os.chown(path, like.st_uid, like.st_gid)
             with contextlib.suppress(OSError):  # some file systems have no modes
                 os.chmod(path, stat.S_IMODE(like.st_mode))
@@ -263,7 +263,7 @@ def replace_file(path: Path, pieces: Iterable[Any]) -> None:
 def sweep_beside(path: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote `path`."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.\d+)?")
-    with contextlib.suppress(OSError):  # a folder that is not there, or not ours: the writing itself will say
+    with contextlib.suppress(OSError):  # a missing or foreign folder: the write itself raises the error
         for found in filter(None, map(name.fullmatch, os.listdir(path.parent))):
             if not is_running(int(found[1])):
                 (path.parent / found[0]).unlink(missing_ok=True)

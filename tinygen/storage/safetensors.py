@@ -54,8 +54,8 @@ NAMES = {np.dtype(numpy): name for name, numpy in DTYPES.items() if name != "BF1
 METADATA = "__metadata__"
 
 HEADER_LIMIT = 10_000_000
-"""Bytes: enough for 50,000 arrays. The format allows ten times as much, but parsed JSON can take thirty times
-the memory of its text, and an untrusted file must not fill the memory."""
+"""In bytes: enough for 50,000 arrays. The format allows ten times as much, but parsed JSON can take thirty
+times the memory of its text, and an untrusted file must not fill the memory."""
 
 AXES_LIMIT = 64
 """The most axes that a NumPy array can have."""

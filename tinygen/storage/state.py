@@ -40,7 +40,7 @@ def state_of(thing: Any) -> Any:
 
 
 TRIES = 10
-"""How often `snapshot` tries to copy a state that does not change meanwhile."""
+"""The number of times that `snapshot` tries to copy the state without a change during the copy."""
 
 
 def snapshot(thing: Any) -> Any:

@@ -1,7 +1,7 @@
 """Byte-pair encoding, the tokenizer of GPT-2: start from bytes and merge frequent pairs of neighbors.
 
-Radford et al. 2019, section 2.2: over bytes, so that no text is unknown. How the merges are learned stands
-in `merges.py`.
+Its alphabet is the bytes, so that it can encode every text (Radford et al. 2019, section 2.2). `merges.py`
+learns the merges.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ class BPE:
     """A byte-level BPE tokenizer, trained here (`BPE.train`) or GPT-2's own (`BPE.load`).
 
     tokens: the bytes of every token, by id; the 256 single bytes must be among them. After `train`
-        they are ids 0 .. 255, then come the merges, then the special tokens; a loaded vocabulary
-        has an order of its own.
-    merges: (left id, right id) -> id of both together, most important first.
-    special: text -> id of tokens that stand for no text, such as "<|endoftext|>".
+        they have the ids 0 .. 255, followed by the merges and then the special tokens. A loaded
+        vocabulary has another order.
+    merges: (left id, right id) -> id of the merged token, in the order in which they were learned.
+    special: name -> id of tokens that represent no text, such as "<|endoftext|>".
     """
 
     def __init__(self, tokens: Sequence[bytes], merges: dict[Pair, int], special: dict[str, int]) -> None:
@@ -129,8 +129,8 @@ class BPE:
     def train(cls, text: str, vocab_size: int, special: Collection[str] = ()) -> BPE:
         """Learn a vocabulary of `vocab_size` tokens: the bytes, the merges and `special` together.
 
-        How ties are broken stands at `learn_merges`. The vocabulary stays smaller when the text
-        runs out of pairs. ValueError when `vocab_size` leaves no room for 256 bytes and `special`.
+        `learn_merges` explains how ties are broken. The vocabulary is smaller than `vocab_size` if the
+        text has no more pairs. ValueError if `vocab_size` leaves no room for 256 bytes and `special`.
         """
         require_names(special)
         n_merges = vocab_size - 256 - len(special)
@@ -156,9 +156,9 @@ class BPE:
     def encode(self, text: str, allowed_special: Collection[str] | Literal["all"] = ()) -> Ids:
         """The ids of `text`: (T,).
 
-        The text of a special token becomes that token only when it is named in `allowed_special`
-        (or that is "all"): what a user types must not be able to end a document. Anywhere else it
-        is encoded like other text. ValueError for an unknown special token or a lone surrogate.
+        The name of a special token in the text becomes that token only if `allowed_special` contains it
+        (or is "all"); otherwise it is encoded like other text, so that a user's input cannot end a
+        document. ValueError for an unknown special token or a lone surrogate.
         """
         allowed = set(self.special if allowed_special == "all" else allowed_special)
         if not allowed <= self.special.keys():
@@ -184,9 +184,9 @@ class BPE:
         return np.array(ids, np.int64)
 
     def _encode_word(self, word: str) -> list[int]:
-        """Merge like training: among the pairs present, always merge the one that was learned first.
+        """Merge in the order of training: of all pairs in the word, always merge the one learned first.
 
-        Quadratic in the length of a word; words are short, save for a long run without spaces.
+        The time is quadratic in the length of a word; words are short, except a long run without spaces.
         """
         ids = [self._byte_ids[byte] for byte in word.encode()]
         while len(ids) > 1:
@@ -207,7 +207,7 @@ class BPE:
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Decode a stream of ids piece by piece; the pieces, joined, equal the result of `decode`.
 
-        The first bytes of a character that a token cuts are held back until the rest has come.
+        If a token ends within a character, the first bytes of this character wait for the next token.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for i in ids:
@@ -246,13 +246,13 @@ class BPE:
 
     @classmethod
     def load(cls, folder: str | Path, special: Collection[str] = ()) -> BPE:
-        """Read `vocab.json` and `merges.txt` from `folder`; the ids are those of `vocab.json`, and of
-        `added_tokens.json` where there is one.
+        """Read `vocab.json` and `merges.txt` from `folder`. The ids come from `vocab.json`, and from
+        `added_tokens.json` if it exists.
 
         The files do not say which tokens are special, so `special` names them; GPT-2 itself has
-        "<|endoftext|>". CheckpointError when a file is missing, too long, or no JSON or UTF-8, and when
-        `tokenizer_config.json` says that the tokenizer is not GPT-2's; ValueError when the files do not
-        fit together, naming what does not.
+        "<|endoftext|>". CheckpointError if a file is missing, too long, or not JSON or UTF-8, and if
+        `tokenizer_config.json` describes another tokenizer than GPT-2's; ValueError, which names the
+        mismatch, if the files do not fit together.
         """
         require_names(special)
         vocab = read_json(Path(folder) / "vocab.json", LIMIT)

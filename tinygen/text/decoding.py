@@ -4,9 +4,9 @@ Temperature: Ackley, Hinton & Sejnowski 1985. Top-k: Fan, Lewis & Dauphin 2018, 
 story generation*, section 5.4. Top-p, or nucleus: Holtzman et al. 2020, *The curious case of neural
 text degeneration*, section 3.1.
 
-Everything here takes plain NumPy logits (..., V), the last axis the vocabulary, and computes in
-float64. A logit of -inf is a token that must not come. Sampling always takes the generator to draw
-from, so that the same seed gives the same text.
+All functions take plain NumPy logits (..., V), whose last axis is the vocabulary, and compute in
+float64. A token with the logit -inf has probability 0. Sampling takes the generator as an argument,
+so that the same seed gives the same text.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def filtered_probs(
 ) -> Floats:
     """The distribution that `sample` draws from: (..., V) -> (..., V), each row summing to one.
 
-    temperature: above 0; the logits are divided by it. Below 1 sharpens, above 1 flattens. At 0 the
-        distribution would be `greedy`, which is refused here because nothing is left to draw.
+    temperature: above 0; the logits are divided by it. Below 1 it makes the distribution sharper, above
+        1 flatter. The limit 0 is refused, as it leaves no choice to draw: use `greedy`.
     top_k: at least 1; then only the k most probable tokens remain (`keep_top_k`).
-    top_p: above 0, at most 1; then only the fewest tokens with that much of the probability that is
-        left remain (`keep_top_p`).
+    top_p: above 0, at most 1; then only the smallest set of tokens with at least this share of the
+        remaining probability stays (`keep_top_p`).
 
-    They apply in this order, as in the usual libraries. ValueError outside these ranges, and for
-    logits with NaN or +inf, or a row of nothing but -inf.
+    They apply in this order, as in other libraries. ValueError for arguments outside these ranges, for
+    logits with NaN or +inf, and for a row that is -inf everywhere.
 
     Eq.: p_i ∝ exp(x_i / temperature)  (Ackley, Hinton & Sejnowski 1985)
     Held by: tests/text/test_decoding.py::test_temperature_is_a_power
@@ -68,7 +68,7 @@ def filtered_probs(
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
     logits = check_logits(logits)
-    # Subtract the maximum first: dividing by a small temperature can then underflow, but not overflow.
+    # Subtract the maximum first: after that, division by a small temperature can underflow, but not overflow.
     with np.errstate(over="ignore"):
         probs = normalize(np.exp((logits - logits.max(axis=-1, keepdims=True)) / temperature))
     if top_k is not None:
@@ -81,8 +81,8 @@ def filtered_probs(
 def keep_top_k(probs: Floats, k: int) -> Floats:
     """Keep the k most probable tokens of each row (..., V), renormalised; all of them if k >= V.
 
-    Tokens as probable as the k-th all stay, so there may be more than k: nothing but the
-    probabilities decides, and equal tokens are treated alike.
+    All tokens with the same probability as the k-th stay, so there may be more than k: tokens with
+    equal probabilities are treated alike.
     """
     k = min(k, probs.shape[-1])
     kth = np.partition(probs, -k, axis=-1)[..., -k, None]  # (..., 1)
@@ -92,8 +92,8 @@ def keep_top_k(probs: Floats, k: int) -> Floats:
 def keep_top_p(probs: Floats, p: float) -> Floats:
     """Keep the smallest set of tokens of each row (..., V) with mass >= p, renormalised.
 
-    It always holds the most probable token. Since it is the smallest, not all of several equally
-    probable tokens may belong to it: those with smaller ids go first.
+    It always contains the most probable token. Since it is the smallest such set, it may contain only
+    some of several equally probable tokens: the ones with smaller ids.
     """
     order = np.argsort(-probs, axis=-1, kind="stable")
     falling = np.take_along_axis(probs, order, axis=-1)
@@ -107,9 +107,8 @@ def keep_top_p(probs: Floats, p: float) -> Floats:
 def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Floats:
     """ln p(tokens), summed over the sequence: logits (..., T, V), tokens (..., T) -> (...).
 
-    logits[..., t, :] must be what the model says about tokens[..., t]: of a GPT fed with x, the
-    logits belong to the tokens one place further. ValueError when the shapes do not fit or a token
-    is outside 0 .. V - 1.
+    logits[..., t, :] must be the model's prediction of tokens[..., t]. The logits of a GPT at position t
+    predict the token at t + 1. ValueError if the shapes do not fit, or if a token is outside 0 .. V - 1.
     """
     logits = check_logits(logits)
     tokens = np.asarray(tokens)
@@ -127,11 +126,11 @@ def sequence_log_prob(logits: Logits, tokens: NDArray[np.integer[Any]]) -> Float
 
 
 def perplexity(nll_mean: float) -> float:
-    """exp of the mean negative log-likelihood in nats a token: the size of an equally hard die. It is 1 over
-    the geometric mean of the tokens' probabilities; where some slides call it the geometric mean of Q itself,
-    they mean that.
+    """exp of the mean negative log-likelihood in nats a token: the number of sides of a fair die that is
+    equally hard to predict. It is 1 over the geometric mean of the tokens' probabilities Q; some slides
+    call it the geometric mean of Q itself, which is imprecise.
 
-    V for a model that knows nothing, 1 for one that knows everything; ValueError below 0.
+    V for a uniform prediction, 1 for a perfect one. ValueError if `nll_mean` is below 0.
 
     Eq.: PPL = exp(-1/T Σ_t ln p(w_t | w_<t))  (Jelinek et al. 1977)
     Held by: tests/text/test_decoding.py::test_perplexity

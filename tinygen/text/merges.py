@@ -1,6 +1,6 @@
-"""The training algorithm of byte-pair encoding: which pairs of neighbors become one token.
+"""The training algorithm of byte-pair encoding, which decides which pairs of neighbors become one token.
 
-Gage 1994 (for compression); Sennrich, Haddow & Birch 2016, section 3.2 (for words). The example of the
+Gage 1994 (for compression); Sennrich, Haddow & Birch 2016, section 3.2 (for words). An example, from the
 article *Byte pair encoding* in Wikipedia: "aaabdaaabac" becomes "XdXac", where X = ZY, Z = aa and Y = ab.
 """
 
@@ -30,11 +30,11 @@ def merge(ids: list[int], pair: Pair, new_id: int) -> list[int]:
 def learn_merges(words: Counter[bytes], n_merges: int) -> dict[Pair, int]:
     """The first `n_merges` merges that BPE learns from words and their counts, in order.
 
-    Each step merges the pair of neighbours that is most frequent just then, in every word; its
-    token gets the next id, from 256 on. Of equally frequent pairs the one with the smaller first
-    id goes first, then the one with the smaller second id, so the order of the text plays no part.
-    In "aaa" the pair (a, a) counts twice, as it does for Sennrich. Fewer merges are returned when
-    every word has become a single token.
+    Each step finds the pair of neighbours that is most frequent at this time, and merges it in every
+    word; the new token gets the next id, from 256 on. Of equally frequent pairs, the one with the
+    smaller first id wins, then the one with the smaller second id, so the order of the text has no
+    effect. In "aaa" the pair (a, a) counts twice, as in Sennrich et al. There are fewer merges if every
+    word has become a single token.
     """
     spelled = [list(word) for word in words]
     times = list(words.values())

@@ -4,16 +4,16 @@ Shannon 1948, section 3 (text as a Markov chain); the smoothing is method C of W
 zero-frequency problem*, IEEE Trans. Inf. Theory 37(4), 1991, in the interpolated form of Chen &
 Goodman, *An empirical study of smoothing techniques for language modeling* (1998), section 2.5.
 
-A model of order n predicts a token from the n-1 tokens before it, its context h. Let c(h, w) be how
-often w followed h in training, c(h) their sum over w, T(h) the number of different tokens that
-followed h, and h' the context without its oldest token. Then
+A model of order n predicts a token from the n-1 tokens before it, its context h. Let c(h, w) be the
+number of times that w followed h in training, c(h) their sum over w, T(h) the number of different
+tokens that followed h, and h' the context without its oldest token. Then
 
     Eq.: p(w | h) = (c(h, w) + T(h) p(w | h')) / (c(h) + T(h))  (Chen & Goodman 1998, section 2.5)
     Held by: tests/text/test_ngram.py::test_by_hand
 
-Each new kind of successor was once a surprise, so T(h) counts how often h surprised us: that much
-weight goes to the shorter context. The recursion ends below the empty context with p = 1 / V. In a
-context never seen, c(h) = T(h) = 0, the shorter context alone decides.
+T(h) counts how often a token followed h for the first time: how often h surprised us. This is the
+weight of the shorter context. The recursion ends after the empty context with p = 1 / V. If a context
+never occurred, c(h) = T(h) = 0, and the prediction is that of the shorter context.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MISSING = -1  # row index of an unseen context: -1 reads the last row, which is 
 class Level:
     """All distinct k-grams of the training text: one level of a trie, stored in sorted arrays.
 
-    A k-gram is its first k-1 tokens, a row of the floor above, and its last token w; `keys` holds
-    row * V + w, sorted, so that everything that followed one context lies side by side.
+    A k-gram consists of its first k-1 tokens, which are a row of the level of (k-1)-grams, and its last
+    token w. `keys` holds row * V + w, sorted, so that all successors of a context are adjacent.
     """
 
     keys: Ids  # (K,)
@@ -65,8 +65,8 @@ class NGram:
     def fit(self, tokens: Tokens, vocab_size: int) -> NGram:
         """Count every k-gram, k = 1 .. order, of `tokens` (N,) and return self.
 
-        Nothing pads the start of the text: its first tokens are counted in the contexts they have.
-        ValueError when `tokens` is empty, not 1-D, not of integers, or not within the vocabulary.
+        The start of the text is not padded: its first tokens are counted in their shorter contexts.
+        ValueError if `tokens` is empty, not 1-D, not of integers, or not within the vocabulary.
         """
         if vocab_size < 1:
             raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
@@ -91,9 +91,9 @@ class NGram:
     def log_prob(self, tokens: Tokens) -> Floats:
         """ln p of each token given up to order - 1 tokens before it in `tokens`: (N,) -> (N,).
 
-        The first tokens have fewer before them and are scored in those shorter contexts, so every
-        token counts. (To leave the first order - 1 out of the sum and still divide it by N, as is
-        easily done, gives them away for nothing: 1.711 for 1.712 nats at order 3 on 46,505 tokens.)
+        The first tokens are scored in their shorter contexts, so every token counts. (A common mistake
+        leaves the first order - 1 tokens out of the sum, but still divides by N. This counts them as
+        known: 1.711 instead of 1.712 nats at order 3 on 46,505 tokens.)
         """
         ids = self._checked(tokens)
         prob = np.full(len(ids), 1 / self.vocab_size)
@@ -144,7 +144,7 @@ class NGram:
         return np.array(text[start:], np.int64)
 
     def _row(self, ids: Ids) -> int:
-        """Where the k-gram `ids` (k,) stands on floor k of the trie; 0 for the empty one."""
+        """The row of the k-gram `ids` (k,) on level k of the trie; 0 for the empty one."""
         row = 0
         for level, token in zip(self._levels, ids, strict=False):
             row = int(level.find(row * self.vocab_size + token))

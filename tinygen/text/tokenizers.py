@@ -1,8 +1,8 @@
-"""From text to integers: one id a character, and the cutting of text into words for BPE.
+"""From text to integers: a tokenizer with one id per character, and the splitting of text into words for BPE.
 
-`CharTokenizer` is the tokenizer of char-rnn (Karpathy 2015): the alphabet, sorted. `pretokenize` is
-the first step of GPT-2's byte-pair encoding (Radford et al. 2019, section 2.2), which forbids
-merges across words, numbers and punctuation; the second step is in `bpe.py`.
+`CharTokenizer` is the tokenizer of char-rnn (Karpathy 2015): the sorted alphabet. `pretokenize` is
+the first step of GPT-2's byte-pair encoding (Radford et al. 2019, section 2.2): splitting prevents
+merges across words, numbers and punctuation. The second step is in `bpe.py`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Tokens = Sequence[int] | NDArray[np.integer]
 
 
 class CharTokenizer:
-    """One token a character: the id of a character is its place among `chars`, sorted.
+    """One token per character: the id of a character is its index in the sorted alphabet `chars`.
 
-    `text` gives the alphabet: every different character in it becomes a token. ValueError when it
-    is empty. `CharTokenizer(tokenizer.chars)` makes an equal one.
+    `text` gives the alphabet: every different character in it becomes a token. ValueError if it
+    is empty. `CharTokenizer(tokenizer.chars)` makes an equal tokenizer.
     """
 
     def __init__(self, text: str) -> None:
@@ -82,7 +82,7 @@ def checked_ids(ids: Tokens, vocab_size: int) -> Ids:
 
 CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 WHITE_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""Unicode's White_Space property. `str.isspace` and `\\s` of `re` also hold \\x1c to \\x1f."""
+"""Unicode's White_Space property. `str.isspace` and `\\s` of `re` also include \\x1c to \\x1f."""
 
 
 def pretokenize(text: str) -> list[str]:
@@ -92,8 +92,8 @@ def pretokenize(text: str) -> list[str]:
 
         's|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+
 
-    where letters and numbers are what this Python's `unicodedata` says. A word takes the one space
-    before it along; of a longer run of white space, all but the last character stand alone.
+    where this Python's `unicodedata` defines letters and numbers. A word includes one space before it;
+    the other characters of a longer run of white space form a word of their own.
     """
     return (ascii_words() if text.isascii() else unicode_words()).findall(text)
 
@@ -105,13 +105,13 @@ def ascii_words() -> re.Pattern[str]:
 
 @cache
 def unicode_words() -> re.Pattern[str]:
-    """The pattern for any text; it takes a good tenth of a second to build, so only if needed."""
+    """The pattern for any text. Building it takes more than 0.1 s, so it is built only if needed."""
     majors = np.array([unicodedata.category(chr(code))[0] for code in range(sys.maxunicode + 1)])
     return word_pattern(ranges(majors == "L"), ranges(majors == "N"))
 
 
 def word_pattern(letters: str, numbers: str) -> re.Pattern[str]:
-    """GPT-2's pattern, written for `re`, which has no \\p{...}: the classes are spelled out."""
+    """GPT-2's pattern for `re`. As `re` has no \\p{...}, the characters of each class are listed."""
     space = WHITE_SPACE
     return re.compile(
         f"{CONTRACTIONS}| ?[{letters}]+| ?[{numbers}]+| ?[^{space}{letters}{numbers}]+"
