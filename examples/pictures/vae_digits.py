@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, size
-from shared.measures import gaussian_log_p, ppca
 from shared.pictures import save_grid
 from shared.run import Run
 from shared.table import Figure, above, at_least, at_most
@@ -36,12 +35,14 @@ from shared.table import Figure, above, at_least, at_most
 from tinygen import nn, no_grad
 from tinygen.arrays import to_device
 from tinygen.data import digits
+from tinygen.density import ProbabilisticPCA
 from tinygen.judges.digits import bounds, train_judge
 from tinygen.judges.frechet import frechet
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
 
 PIXELS, WALK = digits.SIDE**2, 12  # pictures along each side of the walk
+MOST = 60  # components of PPCA: three pixels never have ink
 SIZES = {"quick": {"steps": 700, "lr": 4e-3, "eval_every": 700, "judge_steps": 100, "draws": 5}, "full": FULL}
 
 
@@ -62,8 +63,8 @@ def parse_args() -> argparse.Namespace:
     add("--judge-steps", type=number(int, 21), default=2000, help="training steps of the judge of samples")
     args = parser.parse_args()
     args.save_every = args.save_every or args.eval_every
-    if args.pixels == "gaussian" and args.latent > 60:
-        args.error(f"--latent {args.latent}: three pixels never have ink, so PPCA needs 60 at most")
+    if args.pixels == "gaussian" and args.latent > MOST:
+        args.error(f"--latent {args.latent}: three pixels never have ink, so PPCA needs {MOST} at most")
     return args
 
 
@@ -89,7 +90,7 @@ def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, f
     upper bound for any model. None where there is no such value."""
     x, y = (as_inputs(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
     if args.pixels == "gaussian":
-        return gaussian_log_p(y, *ppca(x, 0)), gaussian_log_p(y, *ppca(x, args.latent)), None
+        return *(ProbabilisticPCA(q).fit(x).score(y) for q in (0, args.latent)), None
     # Clipped, because a pixel that never has ink in training may have some in the test.
     means = [np.clip(p, 1e-4, 1 - 1e-4) for p in (x.mean(axis=0), y)]
     worst, best = [float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum(axis=1).mean()) for p in means]
@@ -157,14 +158,13 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
     real = judge.look(test.pictures)
     floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=rng)
-    mean, covariance = ppca(train.pictures.reshape(-1, PIXELS), args.latent)
-    covariance -= np.linalg.eigvalsh(covariance)[0] * np.eye(PIXELS)  # the pixels' means, as of the VAEs
-    linear = rng.multivariate_normal(mean, covariance, n, method="eigh").reshape(test.pictures.shape)
+    ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
+    linear = ppca.inverse_transform(rng.standard_normal((n, ppca.n_components)))  # as of the VAEs, the means
 
     def distance(pictures: Any) -> float:
         return frechet(judge.look(pictures).features, real.features)
 
-    by_ppca = distance(linear.astype(np.float32))
+    by_ppca = distance(linear.reshape(test.pictures.shape).astype(np.float32))
     figures = [
         Figure("the judge's accuracy on test digits", real.accuracy(test.labels), at_least(0.98), 1.0, 0.1),
         Figure("PPCA: samples' Fréchet distance", by_ppca, None, floor, ceiling),

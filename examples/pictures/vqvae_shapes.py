@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, number, size
-from shared.measures import join_patches, k_means, patches, pca, psnr
+from shared.measures import join_patches, k_means, patches, psnr
 from shared.pictures import save_grid
 from shared.run import Run
 from shared.table import Figure, above
@@ -32,6 +32,7 @@ from shared.table import Figure, above
 from tinygen import no_grad
 from tinygen.arrays import to_device
 from tinygen.data import shapes
+from tinygen.density import PCA
 from tinygen.judges import shapes_parser
 from tinygen.models.pictures.vqvae import VQVAE, perplexity
 from tinygen.optim import Adam, warmup_cosine
@@ -70,15 +71,15 @@ def parse_args() -> argparse.Namespace:
 @no_grad()
 def baselines(train: Any, tests: dict[str, Any], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Reconstructions of the pictures in `tests` without a network: k-means and PCA, fitted to `train`."""
-    mean, components = pca(train, MAP * MAP)
+    pca = PCA(MAP * MAP).fit(train.reshape(len(train), -1))
     quantizer = k_means(patches(train, PATCH), args.codes, np.random.default_rng(args.seed + 4))
     found = {}
     for split, test in tests.items():
         flat = test.reshape(len(test), -1)
         found[split] = {
             "k-means": join_patches(quantizer(patches(test, PATCH)).z.data, PATCH),
-            "PCA": (mean + (flat - mean) @ components.T @ components).reshape(test.shape),
-            "mean picture": np.broadcast_to(mean.reshape(test.shape[1:]), test.shape),
+            "PCA": pca.inverse_transform(pca.transform(flat)).reshape(test.shape),
+            "mean picture": np.broadcast_to(pca.mean_.reshape(test.shape[1:]), test.shape),
         }
     return found
 

@@ -44,30 +44,6 @@ def sliced_wasserstein(x: Any, y: Any, directions: int = 64) -> float:
     return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
 
 
-def ppca(x: Any, latent: int) -> tuple[Any, Any]:
-    """Mean and covariance of probabilistic PCA, the most likely p(x) = N(μ, WWᵀ + σ²I) with W (D, latent),
-    for pictures x (N, D). It is the covariance of the pictures with all eigenvalues after the first
-    `latent` replaced by their mean (Tipping & Bishop 1999)."""
-    values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))  # ascending
-    values[: len(values) - latent] = values[: len(values) - latent].mean()
-    return x.mean(axis=0), (vectors * values) @ vectors.T
-
-
-def gaussian_log_p(x: Any, mean: Any, covariance: Any) -> float:
-    """The mean of ln N(x; mean, covariance), in nats a picture."""
-    _, logdet = np.linalg.slogdet(2 * np.pi * covariance)
-    distances = ((x - mean) * np.linalg.solve(covariance, (x - mean).T).T).sum(axis=1)
-    return float(-0.5 * (distances + logdet).mean())
-
-
-def pca(pictures: Any, numbers: int) -> tuple[Any, Any]:
-    """The mean picture (D,) and the first principal components (numbers, D) of pictures (N, ...)."""
-    flat = pictures.reshape(len(pictures), -1)
-    mean = flat.mean(axis=0)
-    _, _, components = np.linalg.svd(flat - mean, full_matrices=False)
-    return mean, components[:numbers]
-
-
 # -- k-means of patches: one code for each square of a picture ---------------------------------------
 
 

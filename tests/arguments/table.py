@@ -5,6 +5,7 @@ its result is another one."""
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from golden.formula import filled, wave
 from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
 from tinygen.data import mixtures, shapes, shapes_pairs, text
+from tinygen.density import PCA, GaussianKDE, GaussianMixture, Parameters, estimator
 from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
 from tinygen.diffusion.dpm_solver import dpm_solver
 from tinygen.diffusion.inpaint import inpaint
@@ -242,6 +244,25 @@ def averaged(**given: Any) -> Any:
 ADAM = {"lr": 0.1, "betas": (0.5, 0.6), "eps": 0.1, "weight_decay": 0.5}
 LOGITS = wave(40, 6, k=84, scale=2.0)
 
+
+POINTS = rng().standard_normal((40, 3))
+
+
+def mixed(start: Parameters | None = None, **given: Any) -> float:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "EM has not|components")
+        return GaussianMixture(3, **{"n_init": 1, **given}, rng=0).fit(POINTS, start=start).score(POINTS)
+
+
+def raised(f: Callable[..., Any], *args: Any, **given: Any) -> bool:
+    """Whether it is refused."""
+    try:
+        f(*args, **given)
+    except ValueError:
+        return True
+    return False
+
+
 OTHERS = {
     "optim.adam.Adam": Row(optimized(Adam), ADAM),
     "optim.adam.AdamW": Row(optimized(AdamW), ADAM),
@@ -267,6 +288,19 @@ OTHERS = {
     "data.mixtures.ring": Row(lambda **k: vars(mixtures.ring(**k)), {"n": 5, "std": 0.3}),
     "data.shapes.batch": Row(lambda **k: shapes.batch(4, 16, rng(), **k), {"split": "held_out"}),
     "data.shapes_pairs.batch": Row(lambda **k: shapes_pairs.batch(4, 32, rng(), **k), {"split": "held_out"}),
+    "density.estimator.checked_rows": Row(
+        lambda **k: raised(estimator.checked_rows, A, **k), {"at_least": 4}
+    ),
+    "density.kernel.GaussianKDE": Row(lambda **k: GaussianKDE(**k).fit(A).score(B), {"bandwidth": "scott"}),
+    "density.mixture.GaussianMixture": Row(
+        mixed, {"covariance_type": "tied", "n_init": 6, "tol": 0.1, "max_iter": 2, "min_variance": 0.5}
+    ),
+    "density.mixture.GaussianMixture.fit": Row(
+        mixed, {"start": Parameters(np.ones(3) / 3, POINTS[:3], np.array([np.eye(3)] * 3))}
+    ),
+    "density.principal.PCA": Row(
+        lambda **k: PCA(**k).fit(POINTS).transform(POINTS), {"n_components": 2, "whiten": True}
+    ),
     "data.text.train_val_split": Row(lambda **k: text.train_val_split(np.arange(30), **k), {"fraction": 0.5}),
 }
 

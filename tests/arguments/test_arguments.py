@@ -18,7 +18,7 @@ from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderCo
 from tinygen.nn.attention import Heads
 
 ROWS = table.ALIGN | table.DIFFUSION | table.OTHERS | table.NN | models.MODELS
-FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data", "judges")
+FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data", "density", "judges")
 
 # What has no result that another value changes, or has its tests where files are.
 ELSEWHERE = {

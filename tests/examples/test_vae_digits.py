@@ -63,20 +63,6 @@ def test_what_is_wrong_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_ppca(example):
-    """With all but one number, the Gaussian of the data; with none, independent pixels of one variance."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((50, 4)) @ rng.standard_normal((4, 4))
-    mean, covariance = example.ppca(x, 3)
-    np.testing.assert_allclose(covariance, np.cov(x.T, ddof=0), atol=1e-12)
-    np.testing.assert_allclose(mean, x.mean(axis=0))
-    variance = np.trace(covariance) / 4
-    np.testing.assert_allclose(example.ppca(x, 0)[1], variance * np.eye(4), atol=1e-12)
-    # Each term of the mean of ln N is -(ln 2πσ² + distance/σ²)/2, and the distances have the mean 4σ².
-    found = example.gaussian_log_p(x, *example.ppca(x, 0))
-    assert found == pytest.approx(-2 * (math.log(2 * math.pi * variance) + 1), rel=1e-12)
-
-
 @pytest.mark.parametrize(("model", "shape"), [("dense", (1, 64)), ("conv", (1, 1, 8, 8))])
 def test_pixels_there_and_back(example, model, shape):
     args = argparse.Namespace(model=model, pixels="bernoulli")

@@ -12,6 +12,7 @@ from tinygen import Tensor, nn, ops
 from tinygen.align import dpo as align_dpo
 from tinygen.align import ppo as align_ppo
 from tinygen.align import rollouts
+from tinygen.density import GaussianMixture, Parameters
 from tinygen.diffusion import ancestral, last_state, schedule, simple_loss
 from tinygen.diffusion.process import Process
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -510,3 +511,26 @@ def test_adamw(mode):
         with tinygen.kernels(mode):
             library.step()
     assert difference(list(params.values()), [w.numpy() for w in theirs]) < 1e-15
+
+
+# -- EM ----------------------------------------------------------------------------------------------
+
+
+def test_em():
+    """The likelihood and the responsibilities, and the parameters after 15 steps from the page's start."""
+    page = load("em")
+    x = rng().standard_normal((60, 3)) @ rng().standard_normal((3, 3)) + np.repeat(np.eye(3), 20, axis=0) * 4
+    params = page.init(x, 3, rng())
+    start = Parameters(params["pi"], params["mu"], params["Sigma"])
+    model = GaussianMixture(3, tol=0, max_iter=15, rng=0)
+    shares, log_likelihood = model.e_step(x, start)
+    assert difference(page.e_step(params, x), shares) < 1e-14  # the sum of exponentials is another
+    losses = [page.train_step(params, x) for _ in range(15)]
+    assert difference(-losses[0], log_likelihood) < 1e-15
+    with pytest.warns(UserWarning, match="EM has not converged in 15 steps"):
+        model.fit(x, start=start)
+    assert difference(losses, list(-model.log_likelihoods_[:-1])) < 1e-14
+    fitted = [model.weights_, model.means_, model.covariances_]
+    assert difference([params[name] for name in ("pi", "mu", "Sigma")], fitted) < 1e-13  # likewise, 15 times
+    assert difference(page.log_density(params, x), model.score_samples(x)) < 1e-13
+    assert difference(page.sample(params, 9, rng()), model.sample(9, rng=rng())) < 1e-13

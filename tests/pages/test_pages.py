@@ -21,6 +21,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "ppo": (25, 1.5),
     "dpo": (15, 0.5),
     "adamw": (80, 0.01),
+    "em": (30, 0.1),
 }
 every_page = pytest.mark.parametrize("name", PAGES)
 
@@ -107,7 +108,7 @@ def test_says_what_it_is(name):
     opening = ast.get_docstring(page)
     first = opening.splitlines()[0]
     assert "on one page" in first
-    assert "arXiv:" in opening or name == "engine"  # older than arXiv
+    assert "arXiv:" in opening or name in ("engine", "em")  # older than arXiv
     assert opening.count(" = ") >= 1
     assert any(line.startswith("    ") for line in opening.splitlines()) or name == "latent_diffusion"
     assert "Letters in shapes:" in opening or name == "adamw"  # any shape

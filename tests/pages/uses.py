@@ -123,4 +123,20 @@ def adamw(steps):
     return [page.train_step(f, params, opt) for _ in range(steps)]
 
 
-USES = {f.__name__: f for f in (engine, gpt, vae, ddpm, latent_diffusion, ppo, dpo, adamw)}
+def em(steps):
+    """Three narrow clusters, whose means and weights it finds."""
+    page, rng = load("em"), np.random.default_rng(0)
+    means = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]])
+    x = np.repeat(means, [30, 20, 10], axis=0) + 0.1 * rng.standard_normal((60, 2))
+    params = page.init(x, 3, rng)
+    losses = [page.train_step(params, x) for _ in range(steps)]
+    assert np.all(np.diff(losses) < 1e-12)
+    drawn = page.sample(params, 20, rng)
+    assert drawn.shape == (20, 2)
+    order = np.argsort(-params["pi"])
+    assert steps < 30 or np.allclose(params["mu"][order], means, atol=0.1)
+    assert steps < 30 or np.min(np.abs(drawn[:, None] - means).max(axis=2), axis=1).max() < 0.5
+    return losses
+
+
+USES = {f.__name__: f for f in (engine, gpt, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinygen.types import Floats
+from tinygen.density.gaussian import wasserstein2_of_gaussians
 
 
 def frechet(a: ArrayLike, b: ArrayLike) -> float:
@@ -27,17 +27,5 @@ def frechet_of_gaussians(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike,
     Held by: tests/judges/test_digits.py::test_covariances_that_commute,
         tests/judges/test_digits.py::test_two_by_two_that_do_not_commute
 
-    (Σ₁Σ₂)^½ has the trace of (Σ₁^½ Σ₂ Σ₁^½)^½, which is symmetric. That is (M Mᵀ)^½ with M = Σ₁^½ Σ₂^½, and
-    its trace the sum of M's singular values: without a product of covariances, whose square root would turn
-    rounding errors of 1e-16 into 1e-8."""
-    cov_a, cov_b = np.asarray(cov_a, np.float64), np.asarray(cov_b, np.float64)
-    away = np.square(np.subtract(mean_a, mean_b)).sum()
-    shared = np.linalg.svd(square_root(cov_a) @ square_root(cov_b), compute_uv=False).sum()
-    return float(away + np.trace(cov_a) + np.trace(cov_b) - 2 * shared)
-
-
-def square_root(covariance: Floats) -> Floats:
-    """The symmetric square root, of the eigenvalues; those below zero by rounding count as zero."""
-    values, vectors = np.linalg.eigh(covariance)
-    root: Floats = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    return root
+    It is the square of the 2-Wasserstein distance (`tinygen.density.gaussian`)."""
+    return wasserstein2_of_gaussians(mean_a, cov_a, mean_b, cov_b) ** 2
