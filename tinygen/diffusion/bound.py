@@ -23,6 +23,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.diffusion.process import Process, Variance, coefficient
 from tinygen.diffusion.sampling import Model, predict
+from tinygen.ops.loss import log_normal
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array
 from tinygen.types import Floats
@@ -114,10 +115,11 @@ def log_likelihood(x: Array, mean: Any, log_variance: Any, levels: int | None) -
     Eq.: p(x_0 | x_1) = ∫ N(x; μ, σ²) dx over the interval around the level x_0  (Ho et al. 2020, eq. 13)
     Held by: tests/diffusion/test_bound.py::test_levels_share_all_of_the_probability
     """
-    inverse_std = np.exp(-0.5 * log_variance)
     if levels is None:
-        return -0.5 * (np.square((x - mean) * inverse_std) + log_variance + math.log(2 * math.pi))
+        return log_normal(x, mean, log_variance)
     half = 1 / (levels - 1)  # of the interval around a level
-    below, above = (ops.erf((x + d - mean) * (inverse_std / math.sqrt(2))) for d in (-half, half))
+    below, above = (
+        ops.erf((x + d - mean) * (np.exp(-0.5 * log_variance) / math.sqrt(2))) for d in (-half, half)
+    )
     inside = np.where(x > 1 - half, 1.0, above) - np.where(x < half - 1, -1.0, below)
     return np.log(np.maximum(0.5 * inside, MIN_PROBABILITY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,32 +55,29 @@ isfinite = without_gradient(np.isfinite)
 # -- constants and facts ---------------------------------------------------------------------------
 
 
-@implements(np.zeros_like)
-def zeros_like(
-    x: TensorLike,
-    dtype: DType = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-    *,
-    device: Any = None,
-) -> Tensor:
-    """A constant: zeros of x's shape, dtype and device, or of the given ones."""
-    return Tensor(np.zeros_like(x._data, dtype=dtype, shape=shape))
+def constant_like(function: Callable[..., Array], entries: str) -> Callable[..., Tensor]:
+    """`function`, np.zeros_like or another one with these arguments, for Tensors."""
+
+    @implements(function)
+    def constant(
+        a: TensorLike,
+        dtype: DType = None,
+        order: str = "K",
+        subok: bool = True,
+        shape: Any = None,
+        *,
+        device: Any = None,
+    ) -> Tensor:
+        return Tensor(function(a._data, dtype=dtype, shape=shape))
+
+    constant.__name__ = function.__name__
+    constant.__doc__ = f"A constant: {entries} of a's shape, dtype and device, or of the given ones."
+    return constant
 
 
-@implements(np.ones_like)
-def ones_like(
-    x: TensorLike,
-    dtype: DType = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-    *,
-    device: Any = None,
-) -> Tensor:
-    """A constant: ones of x's shape, dtype and device, or of the given ones."""
-    return Tensor(np.ones_like(x._data, dtype=dtype, shape=shape))
+zeros_like = constant_like(np.zeros_like, "zeros")
+ones_like = constant_like(np.ones_like, "ones")
+empty_like = constant_like(np.empty_like, "entries that were never written,")
 
 
 @implements(np.shape)

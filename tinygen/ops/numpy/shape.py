@@ -166,24 +166,6 @@ def copy(a: TensorLike, order: str = "K", subok: bool = False) -> Any:
     return copied(a)
 
 
-def like(function: Any, a: TensorLike, dtype: DType, shape: Any) -> Tensor:
-    return Tensor(function(a._data, dtype=dtype, shape=shape))
-
-
-@composition("empty_like")
-def empty_like(
-    prototype: Any,
-    /,
-    dtype: DType = None,
-    order: str = "K",
-    subok: bool = True,
-    shape: Any = None,
-    *,
-    device: Any = None,
-) -> Any:
-    return like(np.empty_like, prototype, dtype, shape)
-
-
 @composition("full_like")
 def full_like(
     a: TensorLike,
