@@ -187,7 +187,7 @@ def test_points_of_winograd_are_exact():
     d, w = rng.integers(-9, 9, 6).astype(float), rng.integers(-9, 9, 3).astype(float)
     points = (0, tiles.P, -tiles.P, tiles.Q, -tiles.Q)
     rows = [[p**k / np.prod([p - q for q in points if q != p]) for k in range(3)] for p in points]
-    y = tiles.tile.py_func(*(np.array([*rows, [0, 0, 1]]) @ w * tiles.seen.py_func(*d)))
+    y = tiles.tile.py_func(*(np.array([*rows, [0, 0, 1]]) @ w * tiles.transform_patch.py_func(*d)))
     np.testing.assert_allclose(y, [d[i : i + 3] @ w for i in range(4)], rtol=1e-5, atol=1e-4)
 
 

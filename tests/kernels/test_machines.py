@@ -229,7 +229,7 @@ def test_a_full_disk_ends_nothing(squares, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(cache.Checked, "_open_for_write", full)
-    cache.not_kept.cache_clear()
+    cache.warn_not_cached.cache_clear()
     with warned("compiled kernels cannot be kept, each process will compile them anew"):
         assert squares() == 0
         assert squares() == 0

@@ -27,7 +27,7 @@ def test_each_part_is_done_once(count):
 
 @pytest.mark.parametrize(("length", "unit"), [(1, 1), (1, 16), (100, 1), (100, 16), (4097, 4), (3, 2)])
 def test_parts_cover_all_and_overlap_nowhere(length, unit):
-    count, size = compile_.in_parts(length, unit)
+    count, size = compile_.divide_work(length, unit)
     assert (count - 1) * size < length <= count * size
     assert count <= compile_.PARTS
     assert size % unit == 0

@@ -197,7 +197,7 @@ def test_products_of_rows_and_panels(tiles, k, n, seed):
     panels = tile.panels_of(matrix)
     c = rng.standard_normal((len(a), len(panels) * tile.WIDTH), dtype=np.float32)
     before = c.copy()
-    called(tile.rows_times)(a, panels, c)
+    called(tile.multiply_rows)(a, panels, c)
     np.testing.assert_allclose(c[:, :n], before[:, :n] + a @ matrix, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(c[:, n:], before[:, n:])
 
@@ -207,6 +207,6 @@ def test_products_of_rows_and_panels(tiles, k, n, seed):
 def test_transposed(n, k, apart):
     x = np.arange(n * (k + apart), dtype=np.float32).reshape(n, k + apart)[:, apart:]
     y = np.full((k, n + apart), -1, np.float32)
-    called(tile.transposed)(x, y)
+    called(tile.transpose)(x, y)
     np.testing.assert_array_equal(y[:, :n], x.T)
     assert (y[:, n:] == -1).all()

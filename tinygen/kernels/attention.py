@@ -52,14 +52,14 @@ def attention(
     above = np.triu(np.full((rows, rows), -np.inf, np.float32), 1)
     ones = np.ones((s, 1), np.float32)
 
-    def seen(block: slice) -> int:
+    def visible_keys(block: slice) -> int:
         return int(s - t + block.stop if causal else s)
 
     y, total, exps = empty_heads(q, e), np.empty((b, h, t, 1), np.float32), []
     for part in parts:
         kt = scale_and_transpose(k[part], scale, t)
         for block in blocks:
-            n, mine = seen(block), (part, slice(None), block)
+            n, mine = visible_keys(block), (part, slice(None), block)
             p = q[mine] @ kt[..., :n]  # (some, h, rows, n)
             safe = max(p.max(), -p.min()) < SAFE
             if causal:
@@ -84,7 +84,7 @@ def attention(
             along = np.einsum("bhte,bhte->bht", gs, y[part])[..., None]
             along *= scale
             for block in blocks[::-1]:
-                n, mine, g_block = seen(block), (part, slice(None), block), gs[:, :, block]
+                n, mine, g_block = visible_keys(block), (part, slice(None), block), gs[:, :, block]
                 p = dropped = next(saved)
                 dp = g_block @ vt[..., :n]
                 if keep is not None:

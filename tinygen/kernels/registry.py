@@ -102,7 +102,7 @@ class LazyKernel:
         try:
             return self.function(*args, **kwargs)  # type: ignore[misc]
         except Exception as error:
-            if self.floor != "numba" or not of_compiler(error):
+            if self.floor != "numba" or not is_compiler_error(error):
                 raise
             self.give_up(error)
             return NotImplemented
@@ -127,13 +127,13 @@ class LazyKernel:
         version."""
         self.function = None
         self.missing = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if "warned" not in self.troubles and (not isinstance(error, ImportError) or of_compiler(error)):
+        if "warned" not in self.troubles and (not isinstance(error, ImportError) or is_compiler_error(error)):
             self.troubles["warned"] = self.missing
             text = f"compiled kernels cannot be used, NumPy computes instead: {self.missing}"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
-def of_compiler(error: BaseException) -> bool:
+def is_compiler_error(error: BaseException) -> bool:
     """Whether an error comes from inside of Numba, and not from a kernel that refuses its arguments."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(f.f_globals.get("__name__", "").partition(".")[0] in ("numba", "llvmlite") for f, _ in frames)

@@ -59,7 +59,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
         y,
         lambda g: transposed_convolution(g, weight, None, size, geometry),
         lambda g: correlation(x, g, kernel, geometry),
-        over_positions,
+        sum_over_positions,
     )
 
 
@@ -83,7 +83,7 @@ def transposed_convolution(
         x,
         lambda g: convolution(g, weight, None, geometry),
         lambda g: correlation(g, y, kernel, geometry),
-        over_positions,
+        sum_over_positions,
     )
 
 
@@ -104,7 +104,7 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> ValueA
     )
 
 
-def over_positions(g: Array) -> Array:
+def sum_over_positions(g: Array) -> Array:
     """The gradient of a bias: (N, C, *size) -> (C)."""
     return sum_over(g, (0, *range(2, g.ndim)))
 

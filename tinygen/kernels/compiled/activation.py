@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, parallel, share, shares
+from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, number_of_parts, parallel, share
 from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest, log, normal_cdf, sigmoid
 from tinygen.tensor import Array
 
@@ -60,11 +60,11 @@ def gelu(x: Array, approximate: str = "none") -> Any:
     value, slope = (gelu_value, gelu_slope) if approximate == "none" else (tanh_gelu_value, tanh_gelu_slope)
     flat = contiguous(x).reshape(-1)
     y = np.empty_like(flat)
-    value(shares(flat), flat, y)
+    value(number_of_parts(flat), flat, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(flat)
-        slope(shares(flat), flat, contiguous(g).reshape(-1), d)
+        slope(number_of_parts(flat), flat, contiguous(g).reshape(-1), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx

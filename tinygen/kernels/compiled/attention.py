@@ -19,7 +19,7 @@ from tinygen.kernels.attention import empty_heads, empty_heads_like
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, gemm, gemm_nt, gemm_tn
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import clear, exp, largest
-from tinygen.kernels.compiled.tile import transposed
+from tinygen.kernels.compiled.tile import transpose
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -34,13 +34,13 @@ WORTH = 16  # queries, from which on it pays to transpose the keys for them
 
 
 @inner
-def place(x, b, h, i):
+def address_of(x, b, h, i):
     """The address of x[b, h, i, 0], and the distance from there to the next position, in floats."""
     return x.ctypes.data + b * x.strides[0] + h * x.strides[1] + i * x.strides[2], x.strides[2] // 4
 
 
 @inner
-def times_keys(sgemm, n, seen, d, scale, a, lda, keys, p, s):
+def multiply_keys(sgemm, n, seen, d, scale, a, lda, keys, p, s):
     """p (n, seen) = scale · a (n, d) keys (d, seen)."""
     for j in range(0, seen, KEYS):
         count, at, to = min(KEYS, seen - j), keys + 4 * j, p + 4 * j
@@ -48,7 +48,7 @@ def times_keys(sgemm, n, seen, d, scale, a, lda, keys, p, s):
 
 
 @inner
-def times_values(sgemm, n, e, seen, scale, p, s, values, rows, y, ldy):
+def multiply_values(sgemm, n, e, seen, scale, p, s, values, rows, y, ldy):
     """y (n, e) = scale · p (n, seen) values (seen, e)."""
     for j in range(0, seen, KEYS):
         count, at, by = min(KEYS, seen - j), p + 4 * j, values + 4 * j * rows
@@ -90,24 +90,24 @@ def forward(part, sgemm, q, k, v, y, tops, weights, scale, causal, scratch):
     at_p, at_kt = p.ctypes.data, kt.ctypes.data
     for bh in range(part, batch * heads, parts):
         b, h = bh // heads, bh % heads
-        at_k, k_rows = place(k, b, h, 0)
-        at_v, v_rows = place(v, b, h, 0)
+        at_k, k_rows = address_of(k, b, h, 0)
+        at_v, v_rows = address_of(v, b, h, 0)
         if t >= WORTH:
-            transposed(k[b, h], kt)
+            transpose(k[b, h], kt)
         for start in range(0, t, BLOCK):
             n = min(BLOCK, t - start)
             seen = s - t + start + n if causal else s
-            at_q, q_rows = place(q, b, h, start)
-            at_y, y_rows = place(y, b, h, start)
+            at_q, q_rows = address_of(q, b, h, start)
+            at_y, y_rows = address_of(y, b, h, start)
             if t >= WORTH:
-                times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
+                multiply_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
             else:
                 gemm_nt(sgemm, n, seen, d, scale, at_q, q_rows, at_k, k_rows, ZERO, at_p, s)
             for i in range(n):
                 mine = s - t + start + i + 1 if causal else s
                 tops[b, h, start + i], weights[b, h, start + i] = softmax(p[i, :mine])
                 clear(p[i, mine:seen])
-            times_values(sgemm, n, e, seen, ONE, at_p, s, at_v, v_rows, at_y, y_rows)
+            multiply_values(sgemm, n, e, seen, ONE, at_p, s, at_v, v_rows, at_y, y_rows)
 
 
 @partial(parallel, signature=f"void({START},{','.join([BHTD] * 5 + [BHT] * 2 + [BHTD] * 3)},{END})")
@@ -119,22 +119,22 @@ def backward(part, sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causa
     at_p, at_dp, at_kt, at_vt = p.ctypes.data, dp.ctypes.data, kt.ctypes.data, vt.ctypes.data
     for bh in range(part, batch * heads, parts):
         b, h = bh // heads, bh % heads
-        at_k, k_rows = place(k, b, h, 0)
-        at_dk, dk_rows = place(dk, b, h, 0)
-        at_dv, dv_rows = place(dv, b, h, 0)
+        at_k, k_rows = address_of(k, b, h, 0)
+        at_dk, dk_rows = address_of(dk, b, h, 0)
+        at_dv, dv_rows = address_of(dv, b, h, 0)
         for i in range(s):
             clear(dk[b, h, i])
             clear(dv[b, h, i])
-        transposed(k[b, h], kt)
-        transposed(v[b, h], vt)
+        transpose(k[b, h], kt)
+        transpose(v[b, h], vt)
         for start in range(0, t, BLOCK):
             n = min(BLOCK, t - start)
             seen = s - t + start + n if causal else s
-            at_q, q_rows = place(q, b, h, start)
-            at_g, g_rows = place(g, b, h, start)
-            at_dq, dq_rows = place(dq, b, h, start)
-            times_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
-            times_keys(sgemm, n, seen, e, ONE, at_g, g_rows, at_vt, at_dp, s)
+            at_q, q_rows = address_of(q, b, h, start)
+            at_g, g_rows = address_of(g, b, h, start)
+            at_dq, dq_rows = address_of(dq, b, h, start)
+            multiply_keys(sgemm, n, seen, d, scale, at_q, q_rows, at_kt, at_p, s)
+            multiply_keys(sgemm, n, seen, e, ONE, at_g, g_rows, at_vt, at_dp, s)
             for i in range(n):
                 mine = s - t + start + i + 1 if causal else s
                 row, drow = p[i, :mine], dp[i, :mine]
@@ -150,10 +150,10 @@ def backward(part, sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causa
                 clear(dp[i, mine:seen])
             add_to_keys(sgemm, seen, e, n, ONE, at_p, s, at_g, g_rows, at_dv, dv_rows)
             add_to_keys(sgemm, seen, d, n, scale, at_dp, s, at_q, q_rows, at_dk, dk_rows)
-            times_values(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, at_dq, dq_rows)
+            multiply_values(sgemm, n, d, seen, scale, at_dp, s, at_k, k_rows, at_dq, dq_rows)
 
 
-def in_rows(x: Array) -> Array:
+def as_rows(x: Array) -> Array:
     """x (..., T, d) as (B, H, T, d) whose positions are rows of floats side by side."""
     x = x.reshape(math.prod(x.shape[:-3]), *(1, *x.shape)[-3:])
     return x if x.strides[-1] == 4 and x.strides[-2] % 4 == 0 and x.flags.writeable else x.copy()
@@ -176,7 +176,7 @@ def attention(
         return NotImplemented
     scale = np.float32(1 / math.sqrt(q.shape[-1]))
     shapes = q.shape, k.shape, v.shape
-    q, k, v = in_rows(q), in_rows(k), in_rows(v)
+    q, k, v = as_rows(q), as_rows(k), as_rows(v)
     y, (tops, weights) = empty_heads(q, v.shape[-1]), np.empty((2, *q.shape[:-1]), np.float32)
     (s, d), e = k.shape[2:], v.shape[3]
     scratch = np.empty((PARTS, BLOCK + d, s), np.float32)
@@ -186,7 +186,7 @@ def attention(
     def gradients(g: Array) -> tuple[Array | None, ...]:
         dq, dk, dv = empty_heads_like(q, k, v)
         scratch = np.empty((PARTS, 2 * BLOCK + d + e, s), np.float32)
-        g = in_rows(g)
+        g = as_rows(g)
         with OneThread():
             backward(PARTS, SGEMM, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causal, scratch)
         return *(d.reshape(shape) for d, shape in zip((dq, dk, dv), shapes, strict=True)), None

@@ -96,15 +96,15 @@ def call_cblas(context, address, order, ta, tb, m, n, k, alpha, a, lda, b, ldb, 
 
 
 @inner
-def one_thread(sgemm):
-    """Set BLAS to one thread; returns how many it had, for `as_before`."""
+def use_one_thread(sgemm):
+    """Set BLAS to one thread; returns how many it had, for `restore_threads`."""
     count = call_get(sgemm[1])
     call_set(sgemm[2], 1)
     return count
 
 
 @inner
-def as_before(sgemm, count):
+def restore_threads(sgemm, count):
     call_set(sgemm[2], count)
 
 

@@ -38,7 +38,7 @@ class MachineCode(FunctionCache):
         try:
             super().save_overload(signature, code)
         except OSError as error:
-            not_kept(str(error))
+            warn_not_cached(str(error))
 
 
 class Checked(IndexDataCacheFile):
@@ -57,6 +57,6 @@ class Checked(IndexDataCacheFile):
 
 
 @functools.cache
-def not_kept(reason: str) -> None:
+def warn_not_cached(reason: str) -> None:
     text = f"compiled kernels cannot be kept, each process will compile them anew: {reason}"
     warnings.warn(text, RuntimeWarning, stacklevel=2)

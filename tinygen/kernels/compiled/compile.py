@@ -26,8 +26,8 @@ from numba.core.ccallback import CFunc
 from numba.core.registry import CPUDispatcher
 
 from tinygen.kernels.compiled.cache import MachineCode
-from tinygen.kernels.compiled.forks import alone, renamed
-from tinygen.kernels.compiled.threads import on_threads
+from tinygen.kernels.compiled.forks import copy_with_other_name, replace_in_child
+from tinygen.kernels.compiled.threads import run_on_threads
 from tinygen.tensor import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,10 +67,10 @@ def folder() -> str:
     raise RuntimeError(f"machine code can be kept nowhere, set NUMBA_CACHE_DIR to a folder: {problems}")
 
 
-def compiled(function: F, signature: str | None, **options: Any) -> F:
+def compile_function(function: F, signature: str | None, **options: Any) -> F:
     """`function`, to be compiled for the types that it is called with, or at once for a signature's."""
     made = numba.njit(error_model="numpy", **options)(function)
-    made._cache = kept(function)
+    made._cache = machine_code_of(function)
     if signature:
         made.compile(signature)
         made.disable_compile()
@@ -79,12 +79,12 @@ def compiled(function: F, signature: str | None, **options: Any) -> F:
 
 def kernel(function: F) -> F:
     options = {"fastmath": IN_LANES, "parallel": {**LOOPS_ONLY, "prange": True}}
-    made = compiled(function, None, **options)
-    alone(made, lambda: compiled(renamed(function), None, fastmath=IN_LANES))
+    made = compile_function(function, None, **options)
+    replace_in_child(made, lambda: compile_function(copy_with_other_name(function), None, fastmath=IN_LANES))
     return made
 
 
-class Inside(CPUDispatcher):
+class InnerFunction(CPUDispatcher):
     """A function that becomes a part of the kernels that call it. What a call from Python needs is not
     compiled, since that takes as long as a small function does: Python runs it as Python."""
 
@@ -92,15 +92,15 @@ class Inside(CPUDispatcher):
         return self.py_func(*args)
 
 
-def inside(function: Callable[..., Any], fastmath: set[str], **options: bool) -> Any:
+def compile_inner(function: Callable[..., Any], fastmath: set[str], **options: bool) -> Any:
     options |= dict.fromkeys(("no_cpython_wrapper", "no_cfunc_wrapper"), True)
     made = numba.njit(error_model="numpy", fastmath=fastmath, **options)(function)
-    made.__class__ = Inside
+    made.__class__ = InnerFunction
     return made
 
 
-inner = functools.partial(inside, fastmath=EXACT)
-inner_sum = functools.partial(inside, fastmath=IN_LANES)
+inner = functools.partial(compile_inner, fastmath=EXACT)
+inner_sum = functools.partial(compile_inner, fastmath=IN_LANES)
 
 
 def parallel(function: Callable[..., None], signature: str | None = None) -> Any:
@@ -112,15 +112,17 @@ def parallel(function: Callable[..., None], signature: str | None = None) -> Any
     # find it compiled as it was optimised once more with what calls it. Sums may be split otherwise then.
     body = inner_sum(function, forceinline=True)
 
-    def made(name: str, loop: str) -> Any:
-        scope = {"on_threads": on_threads, "body": body, "__name__": function.__module__}
+    def build(name: str, loop: str) -> Any:
+        scope = {"run_on_threads": run_on_threads, "body": body, "__name__": function.__module__}
         # Not a closure: the machine code of those is not found again by the next process.
         code = f"def {name}(count, {args}):\n    {loop}"
         exec(compile(code, function.__code__.co_filename, "exec"), scope)
-        return compiled(scope[name], signature, no_cfunc_wrapper=True)
+        return compile_function(scope[name], signature, no_cfunc_wrapper=True)
 
-    whole = made(function.__name__, f"on_threads(body, count, ({args},))")
-    alone(whole, lambda: made(f"{function.__name__}_alone", f"for part in range(count): body(part, {args})"))
+    whole = build(function.__name__, f"run_on_threads(body, count, ({args},))")
+    replace_in_child(
+        whole, lambda: build(f"{function.__name__}_alone", f"for part in range(count): body(part, {args})")
+    )
     return whole
 
 
@@ -130,35 +132,35 @@ def share(x, part):
     return x[part * PART : (part + 1) * PART]
 
 
-def shares(x: Array) -> int:
+def number_of_parts(x: Array) -> int:
     """How many parts a long array has."""
     return int(-(-x.size // PART))
 
 
-def in_parts(length: int, unit: int) -> tuple[int, int]:
+def divide_work(length: int, unit: int) -> tuple[int, int]:
     """How many parts something is cut into, one for each thread, and their size: a multiple of `unit`."""
     size = -(-length // (PARTS * unit)) * unit
     return -(-length // size), size
 
 
-def by_address(function: Callable[..., Any], *arguments: Any) -> Any:
+def compile_callback(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function` of arguments of these types, for a kernel to be given as an argument and to call by its
     address. One that the kernel named itself would be compiled again with it, up to four times."""
     signature = sigutils.normalize_signature(numba.types.void(*arguments))
     made: Any = CFunc(function, signature, {}, {"error_model": "numpy", "fastmath": EXACT})
-    made._cache = kept(function)
+    made._cache = machine_code_of(function)
     made.compile()
     return made
 
 
 @functools.cache
-def say() -> None:
+def announce_compiling() -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one
         line = f"tinygen: compiling kernels, this once: some 10 to 20 s (they are kept in {folder()})"
         print(line, file=sys.stderr, flush=True)
 
 
-def kept(function: Callable[..., Any]) -> MachineCode:
+def machine_code_of(function: Callable[..., Any]) -> MachineCode:
     """Where the machine code of a function is kept."""
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
     try:
@@ -172,7 +174,7 @@ class Notice(event.Listener):
 
     def on_start(self, event: Any) -> None:
         if event.data["dispatcher"].py_func.__module__.startswith(__package__):
-            say()
+            announce_compiling()
 
     def on_end(self, event: Any) -> None:
         pass

@@ -14,7 +14,16 @@ import numpy as np
 from numba import prange
 
 from tinygen.kernels.compiled import winograd
-from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, as_before, gemm, gemm_nt, gemm_tn, one_thread
+from tinygen.kernels.compiled.blas import (
+    ONE,
+    SGEMM,
+    ZERO,
+    gemm,
+    gemm_nt,
+    gemm_tn,
+    restore_threads,
+    use_one_thread,
+)
 from tinygen.kernels.compiled.compile import PARTS, contiguous, inner, kernel, parallel
 from tinygen.kernels.registry import float32
 from tinygen.ops import conv
@@ -27,24 +36,24 @@ SAME = Geometry((1, 1), (1, 1), (1, 1), 1)  # with a kernel of 3 by 3, what Wino
 
 
 @inner
-def inside(start, step, count, width):
+def range_inside(start, step, count, width):
     """From where to where, of `count` entries start + step · j, they lie in [0, width)."""
     first = min(count, max(0, (step - 1 - start) // step))
     return first, max(first, min(count, (width - 1 - start) // step + 1))
 
 
 @inner
-def corner(tap, wide, first, place):
+def corner(tap, wide, first, layout):
     """Where a tap of a kernel with rows of `wide` lies on the map, for the first column of row `first`."""
-    stride, padding, dilation = place[0], place[1], place[2]
+    stride, padding, dilation = layout[0], layout[1], layout[2]
     return stride[0] * first + tap // wide * dilation[0] - padding[0], tap % wide * dilation[1] - padding[1]
 
 
 @inner
-def look(plane, at, steps, lines, count, seen):
+def read_tap(plane, at, steps, lines, count, seen):
     """seen (lines · count): what one tap, which lies at `at` first, sees of a plane; 0 outside."""
     down, right = at
-    first, last = inside(right, steps[1], count, plane.shape[1])
+    first, last = range_inside(right, steps[1], count, plane.shape[1])
     for i in range(lines):
         row, r = seen[i * count : (i + 1) * count], down + steps[0] * i
         if not 0 <= r < plane.shape[0]:
@@ -66,10 +75,10 @@ def look(plane, at, steps, lines, count, seen):
 
 
 @inner
-def put(plane, at, steps, lines, count, seen):
-    """The transpose of `look`: what was seen is added where it came from."""
+def add_tap(plane, at, steps, lines, count, seen):
+    """The transpose of `read_tap`: what was seen is added where it came from."""
     down, right = at
-    first, last = inside(right, steps[1], count, plane.shape[1])
+    first, last = range_inside(right, steps[1], count, plane.shape[1])
     for i in range(lines):
         r = down + steps[0] * i
         if 0 <= r < plane.shape[0]:
@@ -83,7 +92,7 @@ def put(plane, at, steps, lines, count, seen):
 
 
 @kernel
-def gather(sgemm, x, weight, bias, y, place, groups, direct, lines, scratch):
+def gather(sgemm, x, weight, bias, y, layout, groups, direct, lines, scratch):
     """y (N, out, h, w) = the convolution of x (N, in, H, W), by `lines` rows of y. If `direct`, the columns
     are x itself."""
     (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
@@ -91,7 +100,7 @@ def gather(sgemm, x, weight, bias, y, place, groups, direct, lines, scratch):
     enter, leave, parts = channels // groups, out // groups, len(scratch)
     depth, blocks = enter * taps, (height + lines - 1) // lines
     jobs = images * groups * blocks
-    before = one_thread(sgemm)
+    before = use_one_thread(sgemm)
     for i in prange(parts):
         for job in range(jobs * i // parts, jobs * (i + 1) // parts):
             n, group, first = job // blocks // groups, job // blocks % groups, job % blocks * lines
@@ -101,8 +110,8 @@ def gather(sgemm, x, weight, bias, y, place, groups, direct, lines, scratch):
             if not direct:
                 b, ldb = scratch[i].ctypes.data, size
                 for row in range(depth):
-                    plane, at = x[n, group * enter + row // taps], corner(row % taps, wide, first, place)
-                    look(plane, at, place[0], count, width, scratch[i, row * size : (row + 1) * size])
+                    plane, at = x[n, group * enter + row // taps], corner(row % taps, wide, first, layout)
+                    read_tap(plane, at, layout[0], count, width, scratch[i, row * size : (row + 1) * size])
             for o in range(group * leave, (group + 1) * leave):
                 for r in range(first, first + count):
                     line, shift = y[n, o, r], bias[o]
@@ -110,18 +119,18 @@ def gather(sgemm, x, weight, bias, y, place, groups, direct, lines, scratch):
                         line[k] = shift
             a, c = weight[group * leave].ctypes.data, y[n, group * leave, first:].ctypes.data
             gemm(sgemm, leave, size, depth, ONE, a, depth, b, ldb, ONE, c, height * width)
-    as_before(sgemm, before)
+    restore_threads(sgemm, before)
 
 
 @kernel
-def scatter(sgemm, y, weight, bias, x, place, groups, direct, lines, some, scratch):
+def scatter(sgemm, y, weight, bias, x, layout, groups, direct, lines, some, scratch):
     """x (N, in, H, W) = the transpose for y (N, out, h, w), by `some` channels and `lines` rows of y."""
     (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
     wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
     enter, leave, parts = channels // groups, out // groups, len(scratch)
     depth, blocks = enter * taps, (enter + some - 1) // some
     jobs = images * groups * blocks
-    before = one_thread(sgemm)
+    before = use_one_thread(sgemm)
     for i in prange(parts):
         for job in range(jobs * i // parts, jobs * (i + 1) // parts):
             n, group, start = job // blocks // groups, job // blocks % groups, job % blocks * some
@@ -141,20 +150,20 @@ def scatter(sgemm, y, weight, bias, x, place, groups, direct, lines, some, scrat
                     continue
                 gemm_tn(sgemm, rows, size, leave, ONE, a, lda, b, ldb, ZERO, scratch[i].ctypes.data, size)
                 for row in range(rows):
-                    plane, at = x[n, c + row // taps], corner(row % taps, wide, first, place)
-                    put(plane, at, place[0], count, width, scratch[i, row * size : (row + 1) * size])
-    as_before(sgemm, before)
+                    plane, at = x[n, c + row // taps], corner(row % taps, wide, first, layout)
+                    add_tap(plane, at, layout[0], count, width, scratch[i, row * size : (row + 1) * size])
+    restore_threads(sgemm, before)
 
 
 @kernel
-def correlate(sgemm, x, y, weight, place, groups, direct, lines, scratch):
+def correlate(sgemm, x, y, weight, layout, groups, direct, lines, scratch):
     """weight (out, in/groups, *kernel), of x (N, in, H, W) and y (N, out, h, w). Each thread has some of the
     taps of all channels."""
     (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
     wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
     enter, leave, parts = channels // groups, out // groups, len(scratch)
     depth = enter * taps
-    before = one_thread(sgemm)
+    before = use_one_thread(sgemm)
     for i in prange(parts):
         for group in range(groups):
             start = min(max(channels * taps * i // parts - group * depth, 0), depth)
@@ -169,17 +178,17 @@ def correlate(sgemm, x, y, weight, place, groups, direct, lines, scratch):
                     if not direct:
                         b, ldb = scratch[i].ctypes.data, size
                         for row in range(start, stop):
-                            at = corner(row % taps, wide, first, place)
+                            at = corner(row % taps, wide, first, layout)
                             plane = x[n, group * enter + row // taps]
                             seen = scratch[i, (row - start) * size : (row - start + 1) * size]
-                            look(plane, at, place[0], count, width, seen)
+                            read_tap(plane, at, layout[0], count, width, seen)
                     gemm_nt(sgemm, leave, stop - start, size, ONE, a, lda, b, ldb, beta, into, depth)
                     beta = ONE
-    as_before(sgemm, before)
+    restore_threads(sgemm, before)
 
 
 @parallel
-def sums(c, g, total):
+def channel_sums(c, g, total):
     """total (C) of g (N, C, positions), in float64: there may be many images."""
     for n in range(len(g)):
         line, one = g[n, c], ZERO
@@ -196,7 +205,7 @@ def planes(x: Array) -> Array:
     return contiguous(x if x.ndim == 4 else x[:, :, None])
 
 
-def place(geometry: Geometry) -> Array:
+def layout_of(geometry: Geometry) -> Array:
     """Stride, padding and dilation along two axes, (3, 2)."""
     stride, padding, dilation = geometry[:3]
     return np.array([(1, *stride)[-2:], (0, *padding)[-2:], (1, *dilation)[-2:]])
@@ -207,19 +216,19 @@ def is_direct(kernel: Sizes, geometry: Geometry) -> bool:
     return max(kernel) == 1 and max(geometry.stride) == 1 and max(geometry.padding) == 0
 
 
-def by_winograd(kernel: Sizes, geometry: Geometry, channels: int, out: int, width: int) -> bool:
-    return kernel == (3, 3) and geometry == SAME and winograd.takes(channels, out, width)
+def suits_winograd(kernel: Sizes, geometry: Geometry, channels: int, out: int, width: int) -> bool:
+    return kernel == (3, 3) and geometry == SAME and winograd.is_faster(channels, out, width)
 
 
-def shares(rows: int, depth: int, width: int) -> int:
+def rows_at_once(rows: int, depth: int, width: int) -> int:
     """How many of the `rows` of a map are worked on at a time."""
     return min(rows, max(1, COLUMNS // (depth * width)))
 
 
-def over_positions(g: Array) -> Array:
+def sum_over_positions(g: Array) -> Array:
     """The gradient of a bias: (N, C, *size) -> (C)."""
     g, total = planes(g), np.zeros(g.shape[1])
-    sums(len(total), g.reshape(*g.shape[:2], -1), total)
+    channel_sums(len(total), g.reshape(*g.shape[:2], -1), total)
     return total.astype(np.float32)
 
 
@@ -231,21 +240,21 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
     out, enter = weight.shape[:2]
     xs, weights = planes(x), planes(weight)
     shift = np.zeros(out, np.float32) if bias is None else contiguous(bias)
-    if by_winograd(kernel, geometry, enter, out, size[-1]):
+    if suits_winograd(kernel, geometry, enter, out, size[-1]):
         y = winograd.convolve(xs, weights, shift)
     else:
         direct, (height, width) = is_direct(kernel, geometry), (1, *positions)[-2:]
         y = np.empty((len(x), out, *positions), np.float32)
         depth = enter * math.prod(kernel)
-        lines = shares(-(-height // -(-PARTS // len(x))), depth, width)
+        lines = rows_at_once(-(-height // -(-PARTS // len(x))), depth, width)
         scratch = np.empty((PARTS, 0 if direct else depth * lines * width), np.float32)
         groups = geometry.groups
-        gather(SGEMM, xs, weights, shift, planes(y), place(geometry), groups, direct, lines, scratch)
+        gather(SGEMM, xs, weights, shift, planes(y), layout_of(geometry), groups, direct, lines, scratch)
     return (
         y,
         lambda g: conv.transposed_convolution(g, weight, None, size, geometry),
         lambda g: conv.correlation(x, g, kernel, geometry),
-        over_positions,
+        sum_over_positions,
     )
 
 
@@ -257,21 +266,23 @@ def transposed_convolution(
         return NotImplemented
     ys, weights = planes(y), planes(weight)
     shift = np.zeros(enter * groups, np.float32) if bias is None else contiguous(bias)
-    if size == y.shape[2:] and by_winograd(kernel, geometry, enter, out, size[-1]):
+    if size == y.shape[2:] and suits_winograd(kernel, geometry, enter, out, size[-1]):
         x = winograd.convolve(ys, weights, shift, turned=True)
     else:
         direct, (height, width) = is_direct(kernel, geometry), ys.shape[2:]
         x = np.empty((len(y), enter * groups, *size), np.float32)
         taps = math.prod(kernel)
-        lines = shares(height, min(enter, CHANNELS) * taps, width)
-        some = shares(-(-enter // -(-PARTS // (len(y) * groups))), taps * lines, width)
+        lines = rows_at_once(height, min(enter, CHANNELS) * taps, width)
+        some = rows_at_once(-(-enter // -(-PARTS // (len(y) * groups))), taps * lines, width)
         scratch = np.empty((PARTS, 0 if direct else some * taps * lines * width), np.float32)
-        scatter(SGEMM, ys, weights, shift, planes(x), place(geometry), groups, direct, lines, some, scratch)
+        scatter(
+            SGEMM, ys, weights, shift, planes(x), layout_of(geometry), groups, direct, lines, some, scratch
+        )
     return (
         x,
         lambda g: conv.convolution(g, weight, None, geometry),
         lambda g: conv.correlation(g, y, kernel, geometry),
-        over_positions,
+        sum_over_positions,
     )
 
 
@@ -280,16 +291,16 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
         return NotImplemented
     size, out, channels, groups = x.shape[2:], y.shape[1], x.shape[1], geometry.groups
     xs, ys = planes(x), planes(y)
-    if size == y.shape[2:] and by_winograd(kernel, geometry, channels, out, size[-1]):
+    if size == y.shape[2:] and suits_winograd(kernel, geometry, channels, out, size[-1]):
         weight = winograd.correlate(xs, ys)
     else:
         direct, (height, width) = is_direct(kernel, geometry), ys.shape[2:]
         weight = np.empty((out, channels // groups, *kernel), np.float32)
         depth = weight[0].size
         most = min(depth, -(-groups * depth // PARTS))  # of them, for one thread
-        lines = shares(height, most, width)
+        lines = rows_at_once(height, most, width)
         scratch = np.empty((PARTS, 0 if direct else most * lines * width), np.float32)
-        correlate(SGEMM, xs, ys, planes(weight), place(geometry), groups, direct, lines, scratch)
+        correlate(SGEMM, xs, ys, planes(weight), layout_of(geometry), groups, direct, lines, scratch)
     return (
         weight,
         lambda g: conv.transposed_convolution(y, g, None, size, geometry),

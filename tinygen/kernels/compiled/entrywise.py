@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.kernels.compiled import math
-from tinygen.kernels.compiled.compile import contiguous, parallel, share, shares
+from tinygen.kernels.compiled.compile import contiguous, number_of_parts, parallel, share
 from tinygen.kernels.compiled.math import ONE, ZERO, exp, log1p
 from tinygen.tensor import Array
 
@@ -88,12 +88,12 @@ def entrywise(x: Array, value: Callable[..., None], slope: Callable[..., None], 
     """The value, and the rule with the slope, which is a function of x or of the value."""
     flat = contiguous(x).reshape(-1)
     y = np.empty_like(flat)
-    value(shares(flat), flat, y)
+    value(number_of_parts(flat), flat, y)
     kept = flat if of_x else y
 
     def dx(g: Array) -> Array:
         d = np.empty_like(kept)
-        slope(shares(flat), kept, contiguous(g).reshape(-1), d)
+        slope(number_of_parts(flat), kept, contiguous(g).reshape(-1), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx

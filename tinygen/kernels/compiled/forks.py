@@ -28,13 +28,13 @@ class Alone(CPUDispatcher):
         return self.alone()(*args)
 
 
-def alone(kernel: Any, make: Callable[[], Any]) -> None:
+def replace_in_child(kernel: Any, make: Callable[[], Any]) -> None:
     """Let `make()` be what `kernel` gives way to in a child; it is made there, at the first call."""
     kernel.alone = functools.cache(make)
     KERNELS.append(kernel)
 
 
-def renamed(function: Any) -> Any:
+def copy_with_other_name(function: Any) -> Any:
     """The same function with another name: Numba knows kept machine code by that, not by the options."""
     name = f"{function.__name__}_alone"
     copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, in_parts, parallel
+from tinygen.kernels.compiled.compile import contiguous, divide_work, parallel
 from tinygen.tensor import Array
 
 LINE = 16  # floats in a cache line, of which only one thread writes
@@ -30,6 +30,6 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
         return NotImplemented  # from the end, or an error: the definition's
     table = np.zeros(shape, np.float32)
     rows = contiguous(x).reshape(-1, shape[1])
-    count, width = in_parts(shape[1], LINE)
+    count, width = divide_work(shape[1], LINE)
     add_rows(count, rows, index.reshape(-1).astype(np.int64), table, width)
     return table, lambda g: g[index]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, in_parts, inner, inner_sum, parallel
+from tinygen.kernels.compiled.compile import contiguous, divide_work, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import SOME, ZERO, flush
-from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transposed
+from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transpose
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
@@ -22,11 +22,11 @@ FEW = 4  # rows, up to which reading the matrix takes longer than the products
 
 
 @inner
-def in_panel(b, tb, left, right, above, panel):
+def fill_panel(b, tb, left, right, above, panel):
     """panel (k, WIDTH) gets k rows of B, from `above` on, from column `left` to `right`; B is b or bᵀ."""
     k = panel.shape[0]
     if tb:
-        transposed(b[left:right, above : above + k], panel)
+        transpose(b[left:right, above : above + k], panel)
     else:
         for i in range(k):
             row, into = b[above + i, left:right], panel[i]
@@ -53,7 +53,7 @@ def corner(k, a, row, step, panel, start, c, room):
 
 
 @parallel
-def times(part, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
+def multiply(part, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
     """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. A part has `size` rows of c, or
     columns. Each has its own panel, and its own room for corners."""
     m, n = c.shape
@@ -66,7 +66,7 @@ def times(part, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
         columns = min(WIDTH, right - x)
         for above in range(0, k, DEPTH):
             deep = min(DEPTH, k - above)
-            in_panel(b, tb, x, x + columns, above, panel[:deep])
+            fill_panel(b, tb, x, x + columns, above, panel[:deep])
             for r in range(top, bottom, ROWS):
                 at_a = a.ctypes.data + 4 * (r * row + above * step)
                 at_c = c.ctypes.data + 4 * (r * n + x)
@@ -94,7 +94,7 @@ def dot(x, y):
 
 
 @parallel
-def few_rows(o, x, weight, y):
+def multiply_few_rows(o, x, weight, y):
     """y (r, out) = x (r, in) weightᵀ (out, in)."""
     for r in range(x.shape[0]):
         y[r, o] = dot(x[r], weight[o])
@@ -119,9 +119,9 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     bias = np.zeros(y.shape[1], np.float32) if bias is None else contiguous(bias)
     (m, n), k = y.shape, a.shape[0 if ta else 1]
     by_rows = 2 * m >= n  # as the optimizer has its shares; but all of B is put into panels in each part
-    count, size = in_parts(m, ROWS) if by_rows else in_parts(n, LANES)
+    count, size = divide_work(m, ROWS) if by_rows else divide_work(n, LANES)
     panels = np.empty((count, min(k, DEPTH), WIDTH), np.float32)
-    times(count, a, ta, b, tb, bias, y, by_rows, size, panels, np.empty((count, ROWS, LANES), np.float32))
+    multiply(count, a, ta, b, tb, bias, y, by_rows, size, panels, np.empty((count, ROWS, LANES), np.float32))
     return y
 
 
@@ -138,14 +138,14 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
     weight = contiguous(weight)
     if len(flat) <= FEW:
         y = np.empty((len(flat), out), np.float32)
-        few_rows(out, flat, weight, y)
+        multiply_few_rows(out, flat, weight, y)
         y = y if bias is None else np.add(y, bias, out=y)
     else:
         y = product(flat, weight, tb=True, bias=bias)
 
     def dbias(g: Array) -> Array:
         block, sums = np.zeros(out, np.float32), np.zeros(out)
-        count, size = in_parts(out, LINE)
+        count, size = divide_work(out, LINE)
         column_sums(count, matrix(g, out), block, sums, size)
         return sums.astype(np.float32)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, parallel, share, shares
+from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, number_of_parts, parallel, share
 from tinygen.kernels.compiled.math import ZERO, exp, largest, log, log1p, sigmoid
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
@@ -90,12 +90,12 @@ def binary_losses(logits: Array, targets: Array) -> Any:
         return NotImplemented
     xs, ys = (contiguous(a).reshape(-1) for a in (logits, targets))
     losses = np.empty_like(xs)
-    binary_value(shares(xs), xs, ys, losses)
+    binary_value(number_of_parts(xs), xs, ys, losses)
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(xs)
         weights = g if any(g.strides) else g.reshape(-1)[:1]
-        binary_slope(shares(xs), xs, ys, contiguous(weights).reshape(-1), d)
+        binary_slope(number_of_parts(xs), xs, ys, contiguous(weights).reshape(-1), d)
         return d.reshape(logits.shape)
 
     return losses.reshape(logits.shape), dlogits, lambda g: -g * logits

@@ -60,7 +60,7 @@ def slopes(part, x, weight, centered, mean, inv, g, dx, blocks, sums):
     flush(db, sums[part, 1])
 
 
-def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered: bool) -> Any:
+def normalize(x: Array, weight: Array, bias: Array | None, eps: float, centered: bool) -> Any:
     channels = x.shape[-1]
     if not float32(weight, bias) or not x.size:
         return NotImplemented
@@ -79,8 +79,8 @@ def normalized(x: Array, weight: Array, bias: Array | None, eps: float, centered
 
 
 def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> Any:
-    return normalized(x, weight, bias, eps, True)
+    return normalize(x, weight, bias, eps, True)
 
 
 def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> Any:
-    return normalized(x, weight, None, eps, False)
+    return normalize(x, weight, None, eps, False)

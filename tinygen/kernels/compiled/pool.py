@@ -36,7 +36,7 @@ def largest(x, tall, wide, down, right, top, left, y, winners):
 
 
 @kernel
-def to_largest(g, winners, dx):
+def add_to_largest(g, winners, dx):
     """dx (planes, entries) = g (planes, positions), added where it was read."""
     for p in prange(len(dx)):
         plane, gs, at = dx[p], g[p], winners[p]
@@ -61,14 +61,14 @@ def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
 
     def dx(g: Array) -> Array:
         d = np.empty(shape, np.float32)
-        to_largest(contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1))
+        add_to_largest(contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1))
         return d
 
     return y.reshape(*shape[:2], *positions), dx
 
 
 @kernel
-def repeated(x, scale, y):
+def repeat_entries(x, scale, y):
     """y (planes, scale · H, scale · W): blocks of the entries of x (planes, H, W)."""
     for p in prange(len(x)):
         for i in range(x.shape[1]):
@@ -104,7 +104,7 @@ def upsample_nearest(x: Array, scale: int) -> Any:
     n, channels, height, width = shape = x.shape
     planes = contiguous(x).reshape(n * channels, height, width)
     y = np.empty((n * channels, scale * height, scale * width), np.float32)
-    repeated(planes, scale, y)
+    repeat_entries(planes, scale, y)
 
     def dx(g: Array) -> Array:
         d = np.empty(shape, np.float32)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 
-from tinygen.kernels.compiled.compile import PARTS, by_address, contiguous, inner, kernel
+from tinygen.kernels.compiled.compile import PARTS, compile_callback, contiguous, inner, kernel
 from tinygen.kernels.compiled.linear import matrix, product
 from tinygen.kernels.compiled.math import ONE, ZERO, sigmoid, tanh
-from tinygen.kernels.compiled.tile import ROWS, panels_of, rows_times
+from tinygen.kernels.compiled.tile import ROWS, multiply_rows, panels_of
 from tinygen.kernels.registry import float32
 from tinygen.ops.recurrent import require_shapes
 from tinygen.tensor import Array
@@ -65,19 +65,19 @@ def gate_gradient(d, other, gate, da):
         da[j] = d[j] * other[j] * (gate[j] * (ONE - gate[j]))
 
 
-def simple_forth(x, u, h, c, kept):
+def simple_forward(x, u, h, c, kept):
     tanh_of_sum(x, u, h)
     copy(h, kept)
 
 
-def simple_back(kept, h, c, dh, dc, du, dx):
+def simple_backward(kept, h, c, dh, dc, du, dx):
     for j in range(du.size):
         du[j] = dh[j] * (ONE - kept[j] * kept[j])
     copy(du, dx)
     clear(dh)
 
 
-def lstm_forth(x, u, h, c, kept):
+def lstm_forward(x, u, h, c, kept):
     n = h.size
     sigmoid_of_sum(x[: 2 * n], u[: 2 * n], kept[: 2 * n])
     tanh_of_sum(x[2 * n : 3 * n], u[2 * n : 3 * n], kept[2 * n : 3 * n])
@@ -89,7 +89,7 @@ def lstm_forth(x, u, h, c, kept):
         h[j] = o[j] * tanh(c[j])
 
 
-def lstm_back(kept, h, c, dh, dc, du, dx):
+def lstm_backward(kept, h, c, dh, dc, du, dx):
     n = c.size
     i, f, g, o = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n], kept[3 * n :]
     di, df, dg, do = du[:n], du[n : 2 * n], du[2 * n : 3 * n], du[3 * n :]
@@ -109,7 +109,7 @@ def lstm_back(kept, h, c, dh, dc, du, dx):
     clear(dh)
 
 
-def gru_forth(x, u, h, c, kept):
+def gru_forward(x, u, h, c, kept):
     n = h.size
     sigmoid_of_sum(x[: 2 * n], u[: 2 * n], kept[: 2 * n])
     r, z, candidate = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n]
@@ -121,7 +121,7 @@ def gru_forth(x, u, h, c, kept):
         h[j] = (ONE - z[j]) * candidate[j] + z[j] * h[j]
 
 
-def gru_back(kept, h, c, dh, dc, du, dx):
+def gru_backward(kept, h, c, dh, dc, du, dx):
     n = h.size
     r, z, candidate, un = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n], kept[3 * n :]
     dr, dz, through, dn = du[:n], du[n : 2 * n], du[2 * n :], dx[2 * n :]
@@ -142,7 +142,7 @@ def gru_back(kept, h, c, dh, dc, du, dx):
 
 
 @kernel
-def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, products):
+def run_forward(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, products):
     """h and c, the first state, become the last one. Kept for the way back, at each time step: what the cell
     says, and the state before it in hs and cs. `left` and `products` (threads, rows, ·) are room for what is
     multiplied, and for what comes out."""
@@ -157,7 +157,7 @@ def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, 
             t = steps - 1 - step if reverse else step
             for r in range(rows):
                 copy(bias, us[r, : bias.size])
-            rows_times(state, panels, us)
+            multiply_rows(state, panels, us)
             for r in range(rows):
                 b = start + r
                 hb, cb, u = state[r], c[b], us[r, : bias.size]
@@ -173,7 +173,7 @@ def forth(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, 
 
 
 @kernel
-def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias, left, products):
+def run_backward(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias, left, products):
     """dh and dc, of the last state, become those of the first. du is left out (empty) where it is dx; dbias
     (threads, ·) is each thread's share of its sum."""
     batch, steps, hidden = dy.shape
@@ -196,7 +196,7 @@ def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias
                     copy(row, du[b, t])
             for r in range(count):
                 clear(through[r, :hidden])
-            rows_times(rows, panels, through)
+            multiply_rows(rows, panels, through)
             for r in range(count):
                 add_to(dh[start + r], through[r, :hidden])  # zeros after the end: its row was cleared
 
@@ -205,17 +205,17 @@ def back(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias
 
 
 class Cell(NamedTuple):
-    forth: Any
-    back: Any
+    forward: Any
+    backward: Any
     gates: int  # G in `ops/recurrent.py`
     kept: int  # how many numbers are kept for each hidden unit
 
 
 ROW = types.float32[::1]
 CELLS = {
-    "rnn": Cell(simple_forth, simple_back, 1, 1),
-    "lstm": Cell(lstm_forth, lstm_back, 4, 4),
-    "gru": Cell(gru_forth, gru_back, 3, 4),
+    "rnn": Cell(simple_forward, simple_backward, 1, 1),
+    "lstm": Cell(lstm_forward, lstm_backward, 4, 4),
+    "gru": Cell(gru_forward, gru_backward, 3, 4),
 }
 
 
@@ -223,11 +223,14 @@ CELLS = {
 def cell_of(name: str) -> Cell:
     """With its functions compiled, to be called by their addresses."""
     cell = CELLS[name]
-    forth, back = by_address(cell.forth, *[ROW] * 5), by_address(cell.back, *[ROW] * 7)
-    return cell._replace(forth=forth, back=back)
+    forward, backward = (
+        compile_callback(cell.forward, *[ROW] * 5),
+        compile_callback(cell.backward, *[ROW] * 7),
+    )
+    return cell._replace(forward=forward, backward=backward)
 
 
-def over_time(
+def run_cell(
     name: str,
     x: Array,
     weight: Array,
@@ -254,25 +257,27 @@ def over_time(
     panels = panels_of(weight.T)
     h, c = last if len(state) > 1 else (*last, nothing)
     x = contiguous(x)
-    forth(cell.forth, x, panels, added, h, c, ends, reverse, y, hs, cs, kept, *room(batch, panels))
+    room = empty_rows(batch, panels)
+    run_forward(cell.forward, x, panels, added, h, c, ends, reverse, y, hs, cs, kept, *room)
 
     def rule(gradients: Any) -> tuple[Any, ...]:
         dy, dstate = contiguous(gradients[0]), [np.array(g, order="C") for g in gradients[1:]]
         dh, dc = dstate if len(state) > 1 else (*dstate, nothing)
         dx = np.empty((batch, steps, width), np.float32)
-        apart = name == "gru"  # what goes back to u is not what goes back to x
+        apart = name == "gru"  # the gradient of u is not that of x
         du = np.empty((batch if apart else 0, steps, width), np.float32)
         sums = np.zeros((PARTS, width), np.float32)
         panels = panels_of(weight)
-        back(cell.back, dy, panels, dh, dc, ends, reverse, hs, cs, kept, dx, du, sums, *room(batch, panels))
+        room = empty_rows(batch, panels)
+        run_backward(cell.backward, dy, panels, dh, dc, ends, reverse, hs, cs, kept, dx, du, sums, *room)
         dweight = product(matrix(du if apart else dx, width), matrix(hs, hidden), ta=True)
         return dx, dweight, None if bias is None else sums.sum(axis=0), *dstate
 
     return (y, *last), rule
 
 
-def room(batch: int, panels: Array) -> tuple[Array, Array]:
-    """For what `rows_times` multiplies, and for what comes out, in each part of the batch: whole tiles."""
+def empty_rows(batch: int, panels: Array) -> tuple[Array, Array]:
+    """For what `multiply_rows` multiplies, and for what comes out, in each part of the batch: whole tiles."""
     count, length, columns = panels.shape
     rows = -(-batch // (PARTS * ROWS)) * ROWS
     return np.zeros((PARTS, rows, length), np.float32), np.empty((PARTS, rows, count * columns), np.float32)
@@ -281,7 +286,7 @@ def room(batch: int, panels: Array) -> tuple[Array, Array]:
 def rnn(
     x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
 ) -> Any:
-    return over_time("rnn", x, weight, bias, (h,), lengths, reverse)
+    return run_cell("rnn", x, weight, bias, (h,), lengths, reverse)
 
 
 def lstm(
@@ -293,10 +298,10 @@ def lstm(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> Any:
-    return over_time("lstm", x, weight, bias, (h, c), lengths, reverse)
+    return run_cell("lstm", x, weight, bias, (h, c), lengths, reverse)
 
 
 def gru(
     x: Array, weight: Array, bias: Array | None, h: Array, lengths: Array | None = None, reverse: bool = False
 ) -> Any:
-    return over_time("gru", x, weight, bias, (h,), lengths, reverse)
+    return run_cell("gru", x, weight, bias, (h,), lengths, reverse)

@@ -24,7 +24,7 @@ POOL = ir.FunctionType(ir.VoidType(), [POINTER, POINTERS, NUMBERS, NUMBERS, POIN
 
 
 @intrinsic
-def on_threads(typing, function, parts, args):
+def run_on_threads(typing, function, parts, args):
     """function(part, *args) for part = 0, ..., parts - 1, in runs of neighbours, one for each thread. The
     function must not raise: nobody would hear of it."""
     signature = types.void(function, types.int64, args)
@@ -48,18 +48,18 @@ def on_threads(typing, function, parts, args):
             context.call_conv.call_function(inside, callee, types.none, compiled.fndesc.argtypes, passed)
         inside.ret_void()
 
-        def known(kind: Any, name: str) -> Any:
+        def declare(kind: Any, name: str) -> Any:
             return cgutils.get_or_insert_function(module, kind, name)
 
         def variable(value: Any) -> Any:
             return cgutils.alloca_once_value(builder, value)
 
-        threads = builder.call(known(ir.FunctionType(I64, []), "get_num_threads"), [])
+        threads = builder.call(declare(ir.FunctionType(I64, []), "get_num_threads"), [])
         zero, one = variable(ir.Constant(POINTER, None)), variable(I64(1))
         address, data = builder.bitcast(work, POINTER), builder.bitcast(shared_args, POINTER)
         arrays, axes = I64(1), I64(0)
         passed = [address, zero, variable(values[1]), one, data, axes, arrays, threads]
-        builder.call(known(POOL, "numba_parallel_for"), passed)
+        builder.call(declare(POOL, "numba_parallel_for"), passed)
         return context.get_dummy_value()
 
     return signature, code

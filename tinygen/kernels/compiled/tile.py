@@ -30,14 +30,14 @@ I64, F32 = ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(F32, LANES)
 
 
-def at(builder: Any, start: Any, *offsets: Any, kind: Any) -> Any:
+def pointer_to(builder: Any, start: Any, *offsets: Any, kind: Any) -> Any:
     """A pointer to what lies as many floats as the offsets' sum behind the address `start`."""
     for offset in offsets:
         start = builder.add(start, builder.mul(offset, I64(4)))
     return builder.inttoptr(start, kind.as_pointer())
 
 
-def shuffled(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
+def shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
     """A vector of these lanes of x and y, which count on from x's."""
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
 
@@ -56,7 +56,7 @@ def tile_of(vectors: int) -> Any:
             places = [(r, v) for r in range(ROWS) for v in range(vectors)]
 
             def entry(matrix: Any, distance: Any, r: int, v: int) -> Any:
-                return at(builder, matrix, builder.mul(distance, I64(r)), I64(v * LANES), kind=VECTOR)
+                return pointer_to(builder, matrix, builder.mul(distance, I64(r)), I64(v * LANES), kind=VECTOR)
 
             initial = [builder.load(entry(start, ldstart, *place), align=4) for place in places]
             before = builder.block
@@ -70,9 +70,9 @@ def tile_of(vectors: int) -> Any:
             left = []
             for r in range(ROWS):
                 offsets = builder.mul(row, I64(r)), builder.mul(step, i)
-                x = builder.load(at(builder, a, *offsets, kind=F32))
+                x = builder.load(pointer_to(builder, a, *offsets, kind=F32))
                 x = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), x, I64(0))
-                left.append(shuffled(builder, x, x, [0] * LANES))
+                left.append(shuffle(builder, x, x, [0] * LANES))
             totals = []
             for (r, v), total in zip(places, sums, strict=True):
                 x = builder.fmul(left[r], right[v], flags=("contract",))
@@ -99,7 +99,7 @@ narrow = tile_of(1)
 
 
 @intrinsic
-def turned(context, x, ldx, y, ldy):
+def transpose_block(context, x, ldx, y, ldy):
     """y = xᵀ of LANES × LANES entries, by addresses: blocks of 1, then 2, 4, ... lanes change places with
     those across the diagonal."""
     signature = types.void(*[types.int64] * 4)
@@ -107,7 +107,8 @@ def turned(context, x, ldx, y, ldy):
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, ldx, y, ldy = args
         rows = [
-            builder.load(at(builder, x, builder.mul(ldx, I64(r)), kind=VECTOR), align=4) for r in range(LANES)
+            builder.load(pointer_to(builder, x, builder.mul(ldx, I64(r)), kind=VECTOR), align=4)
+            for r in range(LANES)
         ]
         size = 1
         while size < LANES:
@@ -116,25 +117,27 @@ def turned(context, x, ldx, y, ldy):
             for r in range(LANES):
                 if not r & size:
                     pair = rows[r], rows[r + size]
-                    rows[r] = shuffled(builder, *pair, upper)
-                    rows[r + size] = shuffled(builder, *pair, lower)
+                    rows[r] = shuffle(builder, *pair, upper)
+                    rows[r + size] = shuffle(builder, *pair, lower)
             size *= 2
         for r, row in enumerate(rows):
-            builder.store(row, at(builder, y, builder.mul(ldy, I64(r)), kind=VECTOR), align=4)
+            builder.store(row, pointer_to(builder, y, builder.mul(ldy, I64(r)), kind=VECTOR), align=4)
         return context.get_dummy_value()
 
     return signature, code
 
 
 @inner
-def transposed(x, y):
+def transpose(x, y):
     """y (k, n) = xᵀ for x (n, k). Rows of both are contiguous, but may be apart; y may have more columns."""
     n, k = x.shape
     ldx, ldy = x.strides[0] // 4, y.strides[0] // 4
     for r in range(0, n, LANES):
         for c in range(0, k, LANES):
             if r + LANES <= n and c + LANES <= k:
-                turned(x.ctypes.data + 4 * (r * ldx + c), ldx, y.ctypes.data + 4 * (c * ldy + r), ldy)
+                transpose_block(
+                    x.ctypes.data + 4 * (r * ldx + c), ldx, y.ctypes.data + 4 * (c * ldy + r), ldy
+                )
             else:
                 for i in range(r, min(r + LANES, n)):
                     for j in range(c, min(c + LANES, k)):
@@ -152,7 +155,7 @@ def panels_of(matrix: Array) -> Array:
 
 
 @inner
-def rows_times(a, panels, c):
+def multiply_rows(a, panels, c):
     """c (m, panels · WIDTH) += a (m, k) times the matrix (k, n) of the panels; m is a multiple of ROWS."""
     k, lda, ldc = a.shape[1], a.shape[1], c.shape[1]
     for p in range(panels.shape[0]):

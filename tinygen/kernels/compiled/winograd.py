@@ -24,16 +24,26 @@ from tinygen.kernels.compiled.blas import (
     ONE,
     SGEMM,
     ZERO,
-    as_before,
     call_sgemm,
     gemm_nt,
     gemm_tn,
-    one_thread,
+    restore_threads,
+    use_one_thread,
 )
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
 from tinygen.kernels.compiled.compile import PARTS, kernel
-from tinygen.kernels.compiled.winograd_tiles import TILES, WIDE, WORK, P, Q, borders, patches, spreads, tiles
+from tinygen.kernels.compiled.winograd_tiles import (
+    TILES,
+    WIDE,
+    WORK,
+    P,
+    Q,
+    borders,
+    gradient_patches,
+    patches,
+    tiles,
+)
 from tinygen.tensor import Array
 
 PITCH = 37 * TILES  # between two channels' 36 rows: at 36 · TILES they would share few lines of the cache
@@ -55,7 +65,7 @@ TURNED = np.ascontiguousarray(EVALUATION[:, ::-1])  # of the kernel by 180 degre
 
 
 @kernel
-def convolved(sgemm, x, weight, matrix, turned, bias, u, y, part, scratch):
+def convolve_maps(sgemm, x, weight, matrix, turned, bias, u, y, part, scratch):
     """y (N, out, H, W) for x (N, in, H, W) and weight (out, in, 3, 3), or, if `turned`, (in, out, 3, 3).
     u (36, pairs of channels) is G w Gᵀ by the matrix G ⊗ G; `part` of the channels out are done at a time."""
     (images, channels, height, width), out, parts = x.shape, y.shape[1], len(scratch)
@@ -64,7 +74,7 @@ def convolved(sgemm, x, weight, matrix, turned, bias, u, y, part, scratch):
     blocks = (lines + full - 1) // full
     pairs, from_u = out * channels, u.ctypes.data
     flag, lda, step = (TRANSPOSED, out, 1) if turned else (PLAIN, channels, channels)
-    before = one_thread(sgemm)
+    before = use_one_thread(sgemm)
     for i in prange(parts):
         start, stop = pairs * i // parts, pairs * (i + 1) // parts
         a, b, c = matrix.ctypes.data, weight.ctypes.data + 36 * start, from_u + 4 * start
@@ -89,18 +99,18 @@ def convolved(sgemm, x, weight, matrix, turned, bias, u, y, part, scratch):
                 for k in range(count):
                     of = m[k * PITCH : (k + 1) * PITCH]
                     tiles(of, y, o + k, bias[o + k], first, number, across, work)
-    as_before(sgemm, before)
+    restore_threads(sgemm, before)
 
 
 @kernel
-def correlated(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
+def correlate_maps(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
     """weight (out, in, 3, 3) = Gᵀ u G for u (36, out, in), the products over all tiles of x (N, in, H, W) and
     g (N, out, H, W). v and s (some / 4, channels, LONG) hold `some` blocks of the two, transformed."""
     (images, channels, height, width), out, parts = x.shape, g.shape[1], len(scratch)
     across, lines = (width + 3) // 4, images * ((height + 3) // 4)
     full, both, pairs = TILES // across, channels + out, channels * out
     blocks = (lines + full - 1) // full
-    before = one_thread(sgemm)
+    before = use_one_thread(sgemm)
     for start in range(0, blocks, some):
         here = min(some, blocks - start)
         for i in prange(parts):
@@ -115,7 +125,7 @@ def correlated(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
                     patches(x, channel, first, number, across, left, right, work, into, WIDE)
                 else:
                     into = s[block // 4, channel - channels, block % 4 * TILES :]
-                    spreads(g, channel - channels, first, number, across, work, into, WIDE)
+                    gradient_patches(g, channel - channels, first, number, across, work, into, WIDE)
         for i in prange(parts):
             for p in range(36 * i // parts, 36 * (i + 1) // parts):
                 c = u.ctypes.data + 4 * p * pairs
@@ -128,13 +138,13 @@ def correlated(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
         a, b, c = u.ctypes.data + 4 * start, matrix.ctypes.data, weight.ctypes.data + 36 * start
         if stop > start:
             gemm_tn(sgemm, stop - start, 9, 36, ONE, a, pairs, b, 9, ZERO, c, 9)
-    as_before(sgemm, before)
+    restore_threads(sgemm, before)
 
 
 # -- what is called --------------------------------------------------------------------------------
 
 
-def takes(channels: int, out: int, width: int) -> bool:
+def is_faster(channels: int, out: int, width: int) -> bool:
     """Whether this is the faster way: with few channels the transforms cost more than they save."""
     return channels * out >= 48 and min(channels, out) >= 3 and width <= WIDE
 
@@ -146,7 +156,7 @@ def convolve(x: Array, weight: Array, bias: Array, turned: bool = False) -> Arra
     part = -(-out // -(-out * channels * TILES // SMALL))
     u, y = np.empty((36, out * channels), np.float32), np.empty((len(x), out, *x.shape[2:]), np.float32)
     scratch = np.empty((PARTS, 2 * TILES + WORK + (channels + part) * PITCH), np.float32)
-    convolved(SGEMM, x, weight, TURNED if turned else EVALUATION, turned, bias, u, y, part, scratch)
+    convolve_maps(SGEMM, x, weight, TURNED if turned else EVALUATION, turned, bias, u, y, part, scratch)
     return y
 
 
@@ -157,5 +167,5 @@ def correlate(x: Array, g: Array) -> Array:
     v, s = (np.empty((fours, c, LONG), np.float32) for c in (channels, out))
     u, weight = np.empty((36, out, channels), np.float32), np.empty((out, channels, 3, 3), np.float32)
     scratch = np.empty((PARTS, 2 * TILES + WORK), np.float32)
-    correlated(SGEMM, x, g, 4 * fours, v, s, u, EVALUATION, weight, scratch)
+    correlate_maps(SGEMM, x, g, 4 * fours, v, s, u, EVALUATION, weight, scratch)
     return weight

@@ -27,7 +27,7 @@ WORK = 16 * WIDE  # floats that the transforms need to work in
 
 
 @inner
-def seen(d0, d1, d2, d3, d4, d5):
+def transform_patch(d0, d1, d2, d3, d4, d5):
     """Bᵀ d."""
     even_p, odd_p = d4 - Q2 * d2, P1 * (d3 - Q2 * d1)
     even_q, odd_q = d4 - P2 * d2, Q1 * (d3 - P2 * d1)
@@ -49,7 +49,7 @@ def tile(m0, m1, m2, m3, m4, m5):
 
 
 @inner
-def spread(g0, g1, g2, g3):
+def transform_gradient(g0, g1, g2, g3):
     """A g."""
     even_p, odd_p = g0 + P2 * g2, P1 * g1 + P3 * g3
     even_q, odd_q = g0 + Q2 * g2, Q1 * g1 + Q3 * g3
@@ -99,7 +99,7 @@ def write(y, c, first, number, across, rows):
 
 
 @inner
-def apart(row, columns):
+def split_columns(row, columns):
     """columns (4, TILES) of a row."""
     for t in range(TILES):
         columns[t] = row[4 * t]
@@ -119,18 +119,18 @@ def patches(x, c, first, number, across, left, right, work, v, step):
     for t in range(WIDE):
         d0, d1, d2 = rows[t], rows[WIDE + t], rows[2 * WIDE + t]
         d3, d4, d5 = rows[3 * WIDE + t], rows[4 * WIDE + t], rows[5 * WIDE + t]
-        r0, r1, r2, r3, r4, r5 = seen(d0, d1, d2, d3, d4, d5)
+        r0, r1, r2, r3, r4, r5 = transform_patch(d0, d1, d2, d3, d4, d5)
         rows[t], rows[WIDE + t], rows[2 * WIDE + t] = r0, r1, r2
         rows[3 * WIDE + t], rows[4 * WIDE + t], rows[5 * WIDE + t] = r3, r4, r5
     for i in range(6):
-        apart(rows[i * WIDE : (i + 1) * WIDE], columns[1:])
+        split_columns(rows[i * WIDE : (i + 1) * WIDE], columns[1:])
         into = v[6 * i * step : 5 * step + 6 * i * step + TILES]
         for t in range(TILES):
             before, after = columns[3 * TILES + t], columns[1 + t + 1]
             before, after = before if left[t] > ZERO else ZERO, after if right[t] > ZERO else ZERO
             d1, d2 = columns[1 + t], columns[1 + TILES + t]
             d3, d4 = columns[1 + 2 * TILES + t], columns[1 + 3 * TILES + t]
-            v0, v1, v2, v3, v4, v5 = seen(before, d1, d2, d3, d4, after)
+            v0, v1, v2, v3, v4, v5 = transform_patch(before, d1, d2, d3, d4, after)
             into[t], into[step + t], into[2 * step + t] = v0, v1, v2
             into[3 * step + t], into[4 * step + t], into[5 * step + t] = v3, v4, v5
 
@@ -156,22 +156,22 @@ def tiles(m, y, o, bias, first, number, across, work):
 
 
 @inner
-def spreads(g, o, first, number, across, work, v, step):
+def gradient_patches(g, o, first, number, across, work, v, step):
     """v (36, TILES), rows `step` apart, = A g Aᵀ of channel o."""
     rows, half, columns = work[: 4 * WIDE], work[4 * WIDE : 10 * WIDE], work[10 * WIDE :]
     read(g, o, 0, 4, first, number, across, rows)
     for t in range(WIDE):
         g0, g1, g2, g3 = rows[t], rows[WIDE + t], rows[2 * WIDE + t], rows[3 * WIDE + t]
-        r0, r1, r2, r3, r4, r5 = spread(g0, g1, g2, g3)
+        r0, r1, r2, r3, r4, r5 = transform_gradient(g0, g1, g2, g3)
         half[t], half[WIDE + t], half[2 * WIDE + t] = r0, r1, r2
         half[3 * WIDE + t], half[4 * WIDE + t], half[5 * WIDE + t] = r3, r4, r5
     for i in range(6):
-        apart(half[i * WIDE : (i + 1) * WIDE], columns)
+        split_columns(half[i * WIDE : (i + 1) * WIDE], columns)
         into = v[6 * i * step : 5 * step + 6 * i * step + TILES]
         for t in range(TILES):
             g0, g1 = columns[t], columns[TILES + t]
             g2, g3 = columns[2 * TILES + t], columns[3 * TILES + t]
-            v0, v1, v2, v3, v4, v5 = spread(g0, g1, g2, g3)
+            v0, v1, v2, v3, v4, v5 = transform_gradient(g0, g1, g2, g3)
             into[t], into[step + t], into[2 * step + t] = v0, v1, v2
             into[3 * step + t], into[4 * step + t], into[5 * step + t] = v3, v4, v5
 
