@@ -374,7 +374,7 @@ UNET = UNetConfig(3, 3, 8, (1, 2), blocks=1, heads=2, groups=4, classes=3)
 MODELS = {  # a model, some outputs of it, and how many Linears it has
     "VAE": (lambda: VAE(12, 8, 3, rng=rng()), lambda m: m.loss(X32, rng=rng(2)), 5),
     "VAE's samples": (lambda: VAE(12, 8, 3, rng=rng()), lambda m: m.decode(rng(2).random((2, 3))), 5),
-    "denoiser": (lambda: Denoiser(2, width=8, depth=2, rng=rng()), lambda m: m(X32[:, :2], T), 4),
+    "denoiser": (lambda: Denoiser(2, channels=8, layers=2, rng=rng()), lambda m: m(X32[:, :2], T), 4),
     "UNet, classes": (lambda: UNet(UNET, rng=rng()), lambda m: m(PICTURES, T, np.array([0, 2])), None),
     "UNet, texts": (
         lambda: UNet(replace(UNET, classes=None, context=5), rng=rng()),

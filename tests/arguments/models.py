@@ -77,7 +77,7 @@ def painter() -> Any:
 
 def denoised(**given: Any) -> Any:
     return learned(
-        Denoiser(**{"dim": 2, "width": 6, **given}, rng=rng()), wave(2, given.get("dim", 2), k=94), STEPS
+        Denoiser(**{"dim": 2, "channels": 6, **given}, rng=rng()), wave(2, given.get("dim", 2), k=94), STEPS
     )
 
 
@@ -160,7 +160,7 @@ MODELS = {
         {"in_channels": 1, "latent": 2, "channels": 8, "multipliers": (1, 2), "blocks": 2, "attention": False}
         | {"groups": 1, "reconstruction": "l1", "kl_weight": 0.5},
     ),
-    "models.pictures.denoiser.Denoiser": Row(denoised, {"dim": 3, "width": 5, "depth": 2, "waves": 2}),
+    "models.pictures.denoiser.Denoiser": Row(denoised, {"dim": 3, "channels": 5, "layers": 2, "waves": 2}),
     "models.text_to_image.latent_diffusion.LatentDiffusion.sample": Row(
         lambda **k: painter().sample(["red square"], rng=rng(), **k), SAMPLING
     ),

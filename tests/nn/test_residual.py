@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinygen import gradcheck, nn
-from tinygen.nn.residual import groups_of
+from tinygen.nn.residual import default_groups
 
 B, C, H, W = 2, 8, 4, 6
 
@@ -60,7 +60,7 @@ def test_timestep_embedding_parity_with_diffusers():
     [(1, 1), (3, 1), (8, 2), (12, 3), (20, 5), (22, 2), (64, 16), (128, 32), (320, 32)],
 )
 def test_groups_of(channels, groups):
-    assert groups_of(channels) == groups
+    assert default_groups(channels) == groups
 
 
 @pytest.mark.parametrize("groups", [0, 3])

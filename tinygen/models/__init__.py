@@ -18,8 +18,8 @@ nanoGPT: `GPT(idx, targets)` returns (logits, loss), with the loss None without 
 `loss`.
 
 Sizes have the same names everywhere: `layers`, `heads`, `channels` (the width C), `in_channels` (of a
-picture), `latent` (numbers of a code). GPTConfig alone has the names of GPT-2's config.json: `n_layer`,
-`n_head`, `n_embd`."""
+picture), `latent` (numbers of a code), `dim` (numbers of a point, or of a vector of a codebook). GPTConfig
+alone has the names of GPT-2's config.json: `n_layer`, `n_head`, `n_embd`."""
 
 from typing import TYPE_CHECKING
 

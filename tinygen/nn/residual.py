@@ -24,7 +24,7 @@ from tinygen.types import TensorLike
 Layer = TypeVar("Layer", bound=Module)
 
 
-def zeroed(layer: Layer) -> Layer:
+def zero_init(layer: Layer) -> Layer:
     """The layer with all of its parameters 0. At the end of a residual branch, such a layer makes the block
     the identity when training starts."""
     for p in layer.parameters():
@@ -32,15 +32,15 @@ def zeroed(layer: Layer) -> Layer:
     return layer
 
 
-def groups_of(channels: int) -> int:
+def default_groups(channels: int) -> int:
     """The default number of groups for GroupNorm: the largest divisor of `channels` up to 32 that leaves at
     least 4 channels a group. With 128 channels or more it is 32, as in the papers, if 32 divides them."""
     return max(n for n in range(1, max(min(32, channels // 4), 1) + 1) if channels % n == 0)
 
 
-def norm_of(channels: int, groups: int | None, eps: float) -> GroupNorm:
-    """GroupNorm with this number of groups; None means `groups_of(channels)`."""
-    return GroupNorm(groups_of(channels) if groups is None else groups, channels, eps)
+def make_group_norm(channels: int, groups: int | None, eps: float) -> GroupNorm:
+    """GroupNorm with this number of groups; None means `default_groups(channels)`."""
+    return GroupNorm(default_groups(channels) if groups is None else groups, channels, eps)
 
 
 class ResBlock(Module):
@@ -51,7 +51,7 @@ class ResBlock(Module):
     scale and the shift of the second norm instead, h ← (1 + scale)·norm(h) + shift (Nichol & Dhariwal 2021,
     arXiv:2102.09672). The last convolution is initialized to 0, so that the block starts as its skip
     connection: the identity, or a 1×1 convolution if the number of channels changes. `groups=None` means
-    `groups_of`, for each norm.
+    `default_groups`, for each norm.
 
     Raises ValueError for groups that do not divide the channels, and for scale_shift without an embedding."""
 
@@ -70,13 +70,13 @@ class ResBlock(Module):
         rng = as_generator(rng)
         if scale_shift and embedding is None:
             raise ValueError("scale and shift come from an embedding: give its width, or scale_shift=False")
-        self.norm1 = norm_of(in_channels, groups, eps)
+        self.norm1 = make_group_norm(in_channels, groups, eps)
         self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1, rng=rng)
         width = 2 * out_channels if scale_shift else out_channels
         self.emb = None if embedding is None else Linear(embedding, width, rng=rng)
-        self.norm2 = norm_of(out_channels, groups, eps)
+        self.norm2 = make_group_norm(out_channels, groups, eps)
         self.dropout = Dropout(dropout, rng=rng)
-        self.conv2 = zeroed(Conv2d(out_channels, out_channels, 3, padding=1, rng=rng))
+        self.conv2 = zero_init(Conv2d(out_channels, out_channels, 3, padding=1, rng=rng))
         self.skip = None if in_channels == out_channels else Conv2d(in_channels, out_channels, 1, rng=rng)
         self.scale_shift = scale_shift
 

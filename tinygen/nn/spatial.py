@@ -15,7 +15,7 @@ from tinygen.nn.containers import ModuleList
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
-from tinygen.nn.residual import norm_of, zeroed
+from tinygen.nn.residual import make_group_norm, zero_init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
@@ -37,7 +37,8 @@ class SpatialAttention(Module):
     """GN → self-attention among all pixels, added to the input: (B, C, H, W) -> (B, C, H, W).
 
     The attention's last projection is initialized to 0, so that the block starts as the identity.
-    `groups=None` means `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
+    `groups=None` means `default_groups`. Raises ValueError for heads or groups that do not divide the
+    channels."""
 
     def __init__(
         self,
@@ -49,9 +50,9 @@ class SpatialAttention(Module):
         rng: RNGLike,
     ) -> None:
         rng = as_generator(rng)
-        self.norm = norm_of(channels, groups, eps)
+        self.norm = make_group_norm(channels, groups, eps)
         self.attn = MultiHeadAttention(channels, heads, rng=rng)
-        zeroed(self.attn.proj)
+        zero_init(self.attn.proj)
 
     def forward(self, x: TensorLike) -> Tensor:
         height, width = x.shape[2:]
@@ -98,7 +99,8 @@ class SpatialTransformer(Module):
     to the input: (B, C, H, W) -> (B, C, H, W). The linear layers are 1×1 convolutions. The last one is
     initialized to 0, so that the whole starts as the identity.
 
-    `groups=None` means `groups_of`. Raises ValueError for heads or groups that do not divide the channels."""
+    `groups=None` means `default_groups`. Raises ValueError for heads or groups that do not divide the
+    channels."""
 
     def __init__(
         self,
@@ -111,12 +113,12 @@ class SpatialTransformer(Module):
         rng: RNGLike,
     ) -> None:
         rng = as_generator(rng)
-        self.norm = norm_of(channels, groups, eps=1e-6)
+        self.norm = make_group_norm(channels, groups, eps=1e-6)
         self.proj_in = Linear(channels, channels, rng=rng)
         self.blocks = ModuleList(
             ContextBlock(channels, heads, context_channels, rng=rng) for _ in range(layers)
         )
-        self.proj_out = zeroed(Linear(channels, channels, rng=rng))
+        self.proj_out = zero_init(Linear(channels, channels, rng=rng))
 
     def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
         """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens.

@@ -9,7 +9,7 @@ from tinygen.nn.timesteps import timestep_embedding
 
 
 def make(**sizes):
-    return Denoiser(**{"width": 8, **sizes}, rng=np.random.default_rng(0))
+    return Denoiser(**{"channels": 8, **sizes}, rng=np.random.default_rng(0))
 
 
 def test_features_by_hand():
@@ -24,7 +24,7 @@ def test_features_by_hand():
 
 
 def test_forward_by_hand():
-    model, (x, t) = make(depth=2), (np.array([[0.3, -1.2], [0.5, 0.1]]), np.array([3, 90]))
+    model, (x, t) = make(layers=2), (np.array([[0.3, -1.2], [0.5, 0.1]]), np.array([3, 90]))
     silu = lambda x: x / (1 + np.exp(-x))
     w = {name: value.astype(np.float64) for name, value in model.state_dict().items()}
     h = model.features(x) @ w["point.weight"].T + w["point.bias"]
@@ -35,12 +35,12 @@ def test_forward_by_hand():
     assert got.shape == x.shape
 
 
-@pytest.mark.parametrize("sizes", [{"dim": 3}, {"depth": 1}, {"depth": 4}, {"waves": 0}])
+@pytest.mark.parametrize("sizes", [{"dim": 3}, {"layers": 1}, {"layers": 4}, {"waves": 0}])
 def test_sizes(sizes):
     model = make(**sizes)
     x = np.random.default_rng(1).standard_normal((5, sizes.get("dim", 2)))
     assert model(x, np.arange(5)).shape == x.shape
-    assert len(model.hidden) == sizes.get("depth", 3) - 1
+    assert len(model.hidden) == sizes.get("layers", 3) - 1
 
 
 def test_each_point_by_itself_and_at_its_step():
@@ -56,9 +56,9 @@ def test_each_point_by_itself_and_at_its_step():
 def test_gradients():
     """Of the weights, and of the points."""
     x = np.random.default_rng(1).standard_normal((3, 2))
-    gradcheck(make(depth=2, waves=2), x, np.array([1, 5, 9])).raise_if_failed()
+    gradcheck(make(layers=2, waves=2), x, np.array([1, 5, 9])).raise_if_failed()
 
 
-def test_depth_0():
-    with pytest.raises(ValueError, match="depth must be at least 1 hidden layer, got 0"):
-        make(depth=0)
+def test_no_layer():
+    with pytest.raises(ValueError, match="layers must be at least 1 hidden layer, got 0"):
+        make(layers=0)

@@ -28,7 +28,7 @@ import numpy as np
 from tinygen import nn, ops
 from tinygen.models.pictures.vae import Losses, Posterior
 from tinygen.modes import no_grad
-from tinygen.nn.residual import norm_of, zeroed
+from tinygen.nn.residual import make_group_norm, zero_init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
@@ -87,7 +87,7 @@ def residual(a: int, b: int, config: AutoencoderConfig, *, rng: np.random.Genera
 
 def identity(channels: int, *, rng: np.random.Generator) -> nn.Conv2d:
     """A 1×1 convolution that starts as the identity."""
-    layer = zeroed(nn.Conv2d(channels, channels, 1, rng=rng))
+    layer = zero_init(nn.Conv2d(channels, channels, 1, rng=rng))
     layer.weight.data = np.eye(channels, dtype=np.float32)[:, :, None, None]
     return layer
 
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
                 steps.append(Halve(b, rng=rng))
             self.levels.append(nn.Sequential(*steps))
         self.middle = middle(widths[-1], c, rng=rng)
-        self.norm = norm_of(widths[-1], c.groups, EPS)
+        self.norm = make_group_norm(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], 2 * c.latent, 3, padding=1, rng=rng)
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -132,7 +132,7 @@ class Decoder(nn.Module):
             if len(self.levels) < len(widths) - 1:
                 steps.append(nn.Upsample(b, rng=rng))
             self.levels.append(nn.Sequential(*steps))
-        self.norm = norm_of(widths[-1], c.groups, EPS)
+        self.norm = make_group_norm(widths[-1], c.groups, EPS)
         self.out = nn.Conv2d(widths[-1], c.in_channels, 3, padding=1, rng=rng)
 
     def forward(self, z: TensorLike) -> Tensor:

@@ -21,22 +21,22 @@ TIME_CHANNELS = 64
 
 
 class Denoiser(nn.Module):
-    """Points x (B, D) at steps t (B,) -> a prediction (B, D), by `depth` hidden layers.
+    """Points x (B, D) at steps t (B,) -> a prediction (B, D), by `layers` hidden layers of width `channels`.
 
     Besides each coordinate it sees its sines and cosines at `waves` frequencies 1, 2, 4, ... (radians per
-    unit). The timestep embedding is added in the first layer. Raises ValueError for a depth below 1."""
+    unit). The timestep embedding is added in the first layer. Raises ValueError for less than one layer."""
 
     def __init__(
-        self, dim: int = 2, width: int = 128, depth: int = 3, waves: int = 4, *, rng: RNGLike
+        self, dim: int = 2, channels: int = 128, layers: int = 3, waves: int = 4, *, rng: RNGLike
     ) -> None:
         rng = as_generator(rng)
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1 hidden layer, got {depth}")
+        if layers < 1:
+            raise ValueError(f"layers must be at least 1 hidden layer, got {layers}")
         self.frequencies = 2.0 ** np.arange(waves)
-        self.point = nn.Linear(dim * (1 + 2 * waves), width, rng=rng)
-        self.time = nn.Linear(TIME_CHANNELS, width, bias=False, rng=rng)
-        self.hidden = nn.ModuleList([nn.Linear(width, width, rng=rng) for _ in range(depth - 1)])
-        self.out = nn.Linear(width, dim, rng=rng)
+        self.point = nn.Linear(dim * (1 + 2 * waves), channels, rng=rng)
+        self.time = nn.Linear(TIME_CHANNELS, channels, bias=False, rng=rng)
+        self.hidden = nn.ModuleList([nn.Linear(channels, channels, rng=rng) for _ in range(layers - 1)])
+        self.out = nn.Linear(channels, dim, rng=rng)
 
     def features(self, x: TensorLike) -> Any:
         """x (B, D) with its sines and cosines, (B, D·(1 + 2·waves)), in the dtype of the weights."""
@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
     def forward(self, x: TensorLike, t: Any) -> Tensor:
         """Points x (B, D) and the numbers of their steps t (B,) -> the prediction (B, D)."""
         time = self.time(on_device_of(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
-        h = ops.silu(self.point(self.features(x)) + time)  # (B, W)
+        h = ops.silu(self.point(self.features(x)) + time)  # (B, C)
         for layer in self.hidden:
             h = ops.silu(layer(h))
         return self.out(h)

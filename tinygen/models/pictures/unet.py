@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.nn.residual import norm_of, zeroed
+from tinygen.nn.residual import make_group_norm, zero_init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
@@ -213,8 +213,8 @@ class UNet(nn.Module):
             self.up.append(Up(c, blocks, c.attention[i], upsample=i > 0, rng=rng))
             channels = out
 
-        self.norm_out = norm_of(channels, c.groups, eps=1e-5)
-        self.conv_out = zeroed(nn.Conv2d(channels, c.out_channels, 3, padding=1, rng=rng))
+        self.norm_out = make_group_norm(channels, c.groups, eps=1e-5)
+        self.conv_out = zero_init(nn.Conv2d(channels, c.out_channels, 3, padding=1, rng=rng))
 
     def forward(
         self, x: TensorLike, t: Any, labels: Any = None, context: Any = None, mask: Any = None
