@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.conv import channel_rows, kernel_rows, over_positions
+from tinygen.ops.conv import channel_rows, kernel_rows, sum_over_positions
 from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
 from tinygen_cuda.simt import THREADS, contiguous, cuda, float32, launch, supports
@@ -106,7 +106,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
         y.swapaxes(0, 1).copy(),
         lambda g: transposed_convolution(g, weight, None, size, geometry)[0],
         lambda g: correlation(x, g, kernel, geometry)[0],
-        over_positions,
+        sum_over_positions,
     )
 
 
@@ -124,7 +124,7 @@ def transposed_convolution(
         x,
         lambda g: convolution(g, weight, None, geometry)[0],
         lambda g: correlation(g, y, kernel, geometry)[0],
-        over_positions,
+        sum_over_positions,
     )
 
 

@@ -15,6 +15,7 @@ from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
 from tinygen.align.rollouts import Responses, response_mask, token_log_probs
 from tinygen.align.world import kl, optimum, preference, total_variation
 from tinygen.optim import Adam
+from tinygen.storage.state import same_arrays
 
 
 def arrays(*shape, n):
@@ -98,6 +99,18 @@ def test_normalising():
     np.testing.assert_array_equal(copy.score(Responses(x, mask)).numpy(), scores)
     with pytest.raises(ValueError, match="cannot be scaled"):
         model.normalize(np.ones(3))
+
+
+def test_a_state_with_the_names_of_before_is_read():
+    model, other = (RewardModel(gpt(), rng=np.random.default_rng(i)) for i in range(2))
+    model.scale.data[...], model.shift.data[...] = 3.0, 5.0
+    state = model.state_dict()
+    before = {{"scale": "gain", "shift": "bias"}.get(name, name): array for name, array in state.items()}
+    assert {"gain", "bias", "head.bias"} <= set(before)
+    assert other.load_state_dict(before) == ([], [])
+    assert same_arrays(other.state_dict(), state)
+    with pytest.raises(ValueError, match=r"missing: scale \(\)"):  # a state without it is refused as before
+        other.load_state_dict({name: array for name, array in before.items() if name != "gain"})
 
 
 # -- DPO and IPO -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,9 @@ from tinygen.types import TensorLike
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT
+
+BEFORE = {"gain": "scale", "bias": "shift"}
+"""Names of buffers in states that were written before they were renamed, and the names now."""
 
 
 class RewardModel(nn.Module):
@@ -60,6 +64,11 @@ class RewardModel(nn.Module):
             raise ValueError(f"{np.size(scores)} scores with standard deviation {std} cannot be scaled to 1")
         self.shift.data[...] = (self.shift.data - np.mean(scores)) / std
         self.scale.data[...] /= std
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """As in every module. A state that calls `scale` and `shift` by their names of before, `gain` and
+        `bias`, is read too."""
+        return super().load_state_dict({BEFORE.get(name, name): state[name] for name in state}, strict)
 
     def critic(self) -> Self:
         """A copy from which PPO trains its value function: the value of each prefix, on the same scale."""
