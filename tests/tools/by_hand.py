@@ -1,8 +1,8 @@
-"""Training written out once more, in NumPy and by the papers' formulas. The loops of the examples are held
-against it: from the same weights and the same draws both must come to the same weights.
+"""Training written a second time, in NumPy and by the papers' formulas. Tests compare the loops of the
+examples with it: from the same weights and the same random numbers, both must reach the same weights.
 
-Models are in float64 here, so that rounding hides nothing: the first step of Adam divides each gradient by
-its own size."""
+Models are in float64, so that rounding cannot hide a mistake: Adam's first step divides each gradient by
+its own size, which makes small rounding errors large."""
 
 import copy
 import math
@@ -14,8 +14,8 @@ from tinygen import Tensor
 
 
 class Loop:
-    """In the place of an example's Run: it goes through the steps and keeps what is logged, shown and said,
-    the stages that are entered, and the models that are handed over."""
+    """A replacement for an example's Run. It runs the steps, and records all calls: the rows that are
+    logged, the losses shown, the lines printed, the stages entered, and the models saved."""
 
     def __init__(self, steps, path=None):
         self.steps, self.path = steps, path
@@ -67,7 +67,7 @@ def exact(model):
     return model, copy.deepcopy(model)
 
 
-# -- what a loop is made of ------------------------------------------------------------------------
+# -- the parts of a loop ---------------------------------------------------------------------------
 
 
 def warmup_cosine(step, high, low, warmup, steps):
@@ -111,7 +111,7 @@ class Training:
 
 
 def same(ours, wanted, tolerance=1e-9):
-    """Two modules, or two {name: array}, beside each other."""
+    """Assert that two modules, or two {name: array}, are equal."""
     a, b = (
         x if isinstance(x, dict) else {name: p.data for name, p in x.named_parameters()}
         for x in (ours, wanted)
@@ -125,7 +125,8 @@ def same(ours, wanted, tolerance=1e-9):
 
 
 def log_softmax(logits):
-    """Of the last axis, by its definition; the logits are small here."""
+    """Log-softmax over the last axis, by its definition. No maximum is subtracted, as the logits are small
+    here."""
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 

@@ -1,11 +1,11 @@
-"""Ways to die while writing: a kill at every step, and power cuts, after which the disk has what it was told.
+"""Crashes during a save: kills at every system call, and power cuts, after which unsynced data may be lost.
 
-    python tests/tools/crashes.py  # at every step of every scenario, and what can be loaded afterwards
+    python tests/tools/crashes.py  # every scenario: what can be loaded after each crash?
     python tests/tools/crashes.py --arrays 80
 
-What writes calls the system in a few ways (`CALLS`). `watched` puts a hook before each of them: to count, to
-kill the process at the n-th, or to write down what happens. `Disk` plays what was written down on a model of
-a disk that may lose whatever was not synced.
+A save uses only a few system calls (`CALLS`). `watched` puts a hook before each of them: to count the
+calls, to kill the process at the n-th, or to record them. `Disk` replays recorded calls on a model of a
+disk that may lose everything that was not synced.
 """
 
 import argparse
@@ -32,9 +32,9 @@ CALLS = ("mkdir", "write", "fsync", "rename", "replace", "unlink", "rmdir")
 
 @contextlib.contextmanager
 def watched(hook):
-    """`hook(call, args)` runs before every call that changes the disk; `args` has paths in full, and of a
-    write the open file's path and the bytes. `fsync` itself is left out: it takes most of the time, a kill
-    loses nothing of what the system has been given, and `Disk` has its own."""
+    """Run `hook(call, args)` before every call that changes the disk. `args` has full paths; for a write it
+    has the path of the open file and the bytes. The real `fsync` is skipped, since it takes most of the
+    time: a kill loses nothing that the operating system has received, and `Disk` models `fsync` itself."""
     originals = {name: getattr(os, name) for name in CALLS}
 
     def full(path, dir_fd=None):
@@ -79,7 +79,7 @@ def unsynced(action, *args):
 
 
 def kill_points(action):
-    """How many places there are at which `action` can be killed: before each call, and within each write."""
+    """The number of points at which `action` can be killed: before each call, and within each write."""
     count = 0
 
     def hook(call, args):
@@ -92,7 +92,8 @@ def kill_points(action):
 
 
 def killed(action, point):
-    """Run `action` in a child that kills itself (SIGKILL) at this point. Returns whether it came so far."""
+    """Run `action` in a child process that kills itself (SIGKILL) at this point. Returns whether it reached
+    the point."""
     write = os.write
     count = 0
 
@@ -128,7 +129,8 @@ class File:
 
 
 class Folder:
-    """Names, as programs see them (`now`) and as they are on the disk (`safe`), and what lies between."""
+    """The names in a folder: as programs see them (`now`), as they are on the disk (`safe`), and the changes
+    between the two."""
 
     def __init__(self):
         self.now, self.safe, self.pending = {}, {}, []
@@ -148,7 +150,7 @@ class Folder:
 
 
 class Disk:
-    """A model of the disk under the folder `root`, which at the beginning is all safe."""
+    """A model of the disk under the folder `root`. At the beginning everything is on the disk."""
 
     def __init__(self, root):
         self.root = Path(root)
@@ -193,8 +195,9 @@ class Disk:
             self.find(path.parent).drop(path.name)
 
     def after_power_cut(self, target, names_kept, content):
-        """Make in the folder `target` what is found when power is back. `names_kept()` says of each change of
-        a name that was not synced whether it is there; `content(file)` what a file that was not has."""
+        """Write into the folder `target` the files that exist after the power cut. For each unsynced change
+        of a name, `names_kept()` says whether it is on the disk; `content(file)` is the content of an
+        unsynced file."""
 
         def make(node, path):
             if isinstance(node, File):
@@ -228,11 +231,11 @@ def power_cuts(seed, count):
         )
 
 
-# -- what is written, and what must be there afterwards --------------------------------------------
+# -- scenarios: what is written, and what must survive ---------------------------------------------
 
 
 def some_state(step, arrays):
-    """A state that can be told from that of any other step, in every array."""
+    """A state for `step`. Each of its arrays differs from the arrays for any other step."""
     rng = np.random.default_rng(step)
     return {
         "weights": {f"w{i}": rng.normal(size=(3, i + 1)).astype(np.float32) for i in range(arrays)},
@@ -250,7 +253,7 @@ def equal(a, b):
 
 
 class FolderOfCheckpoints:
-    """`before` is what stood there, then `save` writes step 100. Scenarios differ in what stood there."""
+    """`prepare` writes older checkpoints, then `save` writes step 100. Scenarios differ in the older ones."""
 
     def __init__(self, steps=(), keep=3, leftovers=False, arrays=3):
         self.steps, self.keep, self.leftovers, self.arrays = steps, keep, leftovers, arrays
@@ -270,9 +273,10 @@ class FolderOfCheckpoints:
         checkpoints.save(100, some_state(100, self.arrays), score=50)
 
     def check(self, root):
-        """Which one is there: "new", "old", or "none" where there was none; AssertionError for all else."""
+        """The last checkpoint that can be loaded: "new", "old", or "none" if there was none before.
+        AssertionError in all other cases."""
         checkpoints = Checkpoints(root / "runs" / "checkpoints", self.keep)
-        loaded = [checkpoints.load(path) for path in checkpoints.paths()]  # all that are visible are whole
+        loaded = [checkpoints.load(path) for path in checkpoints.paths()]  # every visible one is complete
         assert all(equal(saved.state, some_state(saved.step, self.arrays)) for saved in loaded)
         if not self.steps and not loaded:
             return "none"
@@ -281,7 +285,7 @@ class FolderOfCheckpoints:
         return "new" if step == 100 else "old"
 
     def go_on(self, root):
-        """The next save succeeds and leaves nothing behind that is no checkpoint."""
+        """The next save must succeed, and leave only checkpoints in the folder."""
         checkpoints = Checkpoints(root / "runs" / "checkpoints", self.keep)
         checkpoints.save(200, some_state(200, self.arrays), score=60)
         assert checkpoints.load().step == 200
@@ -325,7 +329,7 @@ def scenarios(arrays):
 
 
 def kill_at_every_point(scenario, folder):
-    """{answer: count} of what `check` found after each kill, "lost" for what must not be."""
+    """{answer: count} of `check` after a kill at each point; "lost" counts its failures."""
     folder = Path(folder)
     (folder / "start").mkdir()
     unsynced(scenario.prepare, folder / "start")
@@ -346,8 +350,8 @@ def kill_at_every_point(scenario, folder):
 
 
 def cut_power_at_every_point(scenario, folder, count):
-    """The same after power cuts, `count` different ones between any two calls; and when `save` has returned,
-    the new one must be there."""
+    """{answer: count} of `check` after power cuts, `count` different ones between any two calls. If `save`
+    has returned, the new checkpoint must be there."""
     folder = Path(folder)
     (folder / "start").mkdir()
     unsynced(scenario.prepare, folder / "start")

@@ -1,4 +1,4 @@
-"""The index of the equations in the source, and of the tests that hold them.
+"""The index of the equations in the source, and of the tests that check them.
 
     python tests/tools/equations.py            # file:line, equation, source, tests
 
@@ -7,9 +7,9 @@ A docstring marks an equation by two lines of this form (the second may name sev
     Eq.: ᾱ_t = (1 - β_1) (1 - β_2) … (1 - β_t)    (Ho et al. 2020, eq. 4)
     Held by: tests/diffusion/test_schedule.py::test_alpha_bar
 
-The equation is in the notation of its paper; in parentheses at the end is its source, with the number of the
-equation or section there. A long equation goes on in lines that are indented further. The check in
-`tests/test_equations.py` fails when a test does not exist, or an equation names none.
+The equation is in the notation of its paper; its source is in parentheses at the end, with the number of
+the equation or section. Further lines of a long equation are indented more. `tests/test_equations.py` fails
+if a test does not exist, or if an equation names no test.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def paragraphs(doc: str) -> Iterator[str]:
 
 
 def equations(path: Path, root: Path = ROOT) -> Iterator[Equation]:
-    """The marked equations of a file. Raises ValueError for a mark that is not of the form above."""
+    """The marked equations of a file. Raises ValueError for a mark that does not have the form above."""
     for owner, line, doc in docstrings(path):
         marked = [p for p in paragraphs(doc) if p.startswith((MARK, HELD))]
         at = f"{path.relative_to(root)}:{line}"

@@ -1,5 +1,5 @@
-"""The examples as people run them, in a process of their own; and as modules, in the test's process, where
-they start at once."""
+"""Runs the examples as users do, in their own process; or as modules in the process of the test, where they
+start at once."""
 
 import importlib.util
 import json
@@ -13,12 +13,15 @@ from pathlib import Path
 from tinygen.storage.checkpoints import Checkpoints
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ALONE = {**os.environ, "NUMBA_NUM_THREADS": "1"}  # at the tests' sizes threads only wait for one another
+ALONE = {
+    **os.environ,
+    "NUMBA_NUM_THREADS": "1",
+}  # small sizes: threads would only wait
 AS_TEXT = {"encoding": "utf-8", "env": ALONE}
 
 
 def path_of(example):
-    """Where the file of this name is: examples are in folders by subject."""
+    """The path of the example with this file name: examples are in folders by subject."""
     (path,) = EXAMPLES.rglob(example)
     return path
 
@@ -28,12 +31,13 @@ def command(example, *flags):
 
 
 def run(example, *flags):
-    """What a process prints, and how it ends."""
+    """Run the example. Returns its output and its exit code, as a CompletedProcess."""
     return subprocess.run(command(example, *flags), capture_output=True, timeout=300, check=False, **AS_TEXT)
 
 
 def stopped(kind, when, example, *flags):
-    """Start it, send the signal as soon as `when()`: what it has printed, and its exit code."""
+    """Start the example, and send the signal `kind` as soon as `when()` is true. Returns its output and its
+    exit code."""
     process = subprocess.Popen(
         command(example, *flags),
         stdout=subprocess.PIPE,
@@ -57,7 +61,8 @@ def saved(folder, step):
 
 
 def outcome(out):
-    """What a run has left in its folder that must be the same to the last bit if it was stopped midway."""
+    """The results in a run's folder. They must be the same to the last bit if the run was stopped and
+    resumed."""
     result = json.loads((out / "result.json").read_text())
     figures = {n: x for n, x in result.items() if n not in ("run", "flags") and "second" not in n}
     return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
@@ -67,7 +72,7 @@ def outcome(out):
 
 
 def module(example):
-    """The script as a module, which finds its helpers: those beside it, and shared/."""
+    """The script as a module. It finds its helpers: the files beside it, and shared/."""
     before, path = list(sys.path), path_of(example)
     sys.path[:0] = [str(path.parent), str(EXAMPLES)]
     try:
@@ -80,8 +85,8 @@ def module(example):
 
 
 def run_here(monkeypatch, example, *flags, stop_after=None, at_step=None):
-    """The module from its command line: its exit code. After so many steps of its loop somebody presses
-    Ctrl-C; `at_step(run)` is called after each, and before the first."""
+    """Run the module with these flags in this process, and return its exit code. After `stop_after` steps
+    of its loop, Ctrl-C is simulated. `at_step(run)` is called before the first step and after each step."""
     run_type = sys.modules["shared.run"].Run
     remember = run_type.remember
     steps = -1  # of this process

@@ -1,7 +1,7 @@
-"""An array type that stands in for CuPy's: it answers NumPy's protocols and refuses to mix with NumPy arrays.
+"""An array type in place of CuPy's: it implements NumPy's protocols and refuses to mix with NumPy arrays.
 
-On a machine without a GPU this shows where an op makes a NumPy array of its own, or treats whatever isn't a
-NumPy array as a number. It also notes the dtypes of all results, inside of op bodies too.
+On a machine without a GPU this finds ops that create a NumPy array, or that treat every object except a NumPy
+array as a number. It also records the dtypes of all results, inside op bodies, too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 
 class Waited(RuntimeError):
-    """Somebody looked at values while that was not allowed."""
+    """A value was read inside `no_waiting`."""
 
 
 @contextlib.contextmanager
 def no_waiting() -> Iterator[None]:
-    """As `cupyx.allow_synchronize(False)`: whatever reads a value is an error."""
+    """Like `cupyx.allow_synchronize(False)`: reading a value raises an error."""
     Foreign.readable = False
     try:
         yield
@@ -37,14 +37,15 @@ SIZED_BY_VALUES = (
     np.array_equal,
     np.allclose,
 )
-"""Functions whose result cannot even be allocated, or is a Python number, before the values are known."""
+"""Functions that must read values: the shape of their result depends on them, or the result is a Python
+number."""
 
 
 class Foreign(NDArrayOperatorsMixin):
     """Wraps the NumPy array `inner`. Scalars and lists mix with it, NumPy arrays only as indices."""
 
     seen: ClassVar[set[np.dtype[Any]]] = set()  # of every result since it was last cleared
-    readable: ClassVar[bool] = True  # whether values may be looked at, for which a GPU must be waited for
+    readable: ClassVar[bool] = True  # whether values may be read (on a GPU, this waits)
 
     def __init__(self, inner: Any) -> None:
         self.inner = np.asarray(inner)
@@ -52,7 +53,7 @@ class Foreign(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(hasattr(x, "__array_ufunc__") and not isinstance(x, HANDLED) for x in inputs):
-            return NotImplemented  # a Tensor takes it, then
+            return NotImplemented  # so that a Tensor handles the call
         if method == "at":  # (array, index, values)
             inputs = (inputs[0], indices(inputs[1]), *inputs[2:])
             return ufunc.at(unwrapped(inputs[0]), inputs[1], unwrapped(inputs[2]))
@@ -60,8 +61,8 @@ class Foreign(NDArrayOperatorsMixin):
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if not all(issubclass(t, HANDLED) for t in types):
-            return NotImplemented  # a Tensor takes it, then
-        if func in (np.asarray, np.array):  # with like=: an upload that is asked for
+            return NotImplemented  # so that a Tensor handles the call
+        if func in (np.asarray, np.array):  # with like=, an explicit upload
             return wrapped(np.array(*[x.inner if isinstance(x, Foreign) else x for x in args], **kwargs))
         if func in SIZED_BY_VALUES:
             self.read()

@@ -1,8 +1,9 @@
-"""A mutated file in a process that runs already: its functions get the mutant's code.
+"""Puts a mutant into a running process: the functions of the mutated file get the mutant's code.
 
-Every reference to a function, under any name, calls the mutant from then on; nothing is imported again. This
-covers the body of a function and its defaults. It does not cover what a file computes when it is imported (a
-constant, a field of a class, a decorator): then `swap` returns False, and the file must be imported anew.
+After that every reference to such a function, under any name, calls the mutant; nothing is imported again.
+This works for the body of a function and for its defaults. It does not work for values that a file computes
+at import (a constant, a field of a class, a decorator): then `swap` returns False, and the file must be
+imported again.
 """
 
 import ast
@@ -27,7 +28,7 @@ def functions() -> Functions:
 
 
 def import_as(path: str, source: str) -> None:
-    """Whoever imports the file from now on gets this source."""
+    """From now on, every import of the file gets this source."""
     get_code = SourceFileLoader.get_code
 
     def get(loader: SourceFileLoader, name: str) -> CodeType | None:
@@ -37,7 +38,7 @@ def import_as(path: str, source: str) -> None:
 
 
 def swap(path: str, original: str, mutated: str, live: Functions) -> bool:
-    """Whether all that is different is now in the functions of this process."""
+    """Replace the code of all functions that differ. Returns whether this covers the whole difference."""
     old, new = (compile(source, path, "exec", dont_inherit=True) for source in (original, mutated))
     pairs = list(different(old, new))
     if not all(is_function(a) and is_function(b) for a, b in pairs):
@@ -64,8 +65,8 @@ def same_code(function: FunctionType, code: CodeType) -> bool:
 
 
 def different(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType, CodeType]]:
-    """The functions that differ, and those that hold them; files and classes only for what they do
-    themselves."""
+    """(old, new) for the functions that differ, and for the functions around them. A file or a class counts
+    only if its own code differs."""
     inner = nested(old), nested(new)
     alike = flat(old) == flat(new) and len(inner[0]) == len(inner[1])
     below = [pair for a, b in zip(*inner, strict=True) for pair in different(a, b)] if alike else []
@@ -79,7 +80,8 @@ def nested(code: CodeType) -> list[CodeType]:
 
 
 def flat(code: CodeType) -> tuple[Any, ...]:
-    """All that the code does without the functions in it. 1 and 1.0 are equal, their texts are not."""
+    """The code object as a tuple, without its inner functions. Constants are compared as text, since 1 ==
+    1.0."""
     constants = [None if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     counts = (code.co_argcount, code.co_kwonlyargcount, code.co_flags, code.co_name)
@@ -87,7 +89,7 @@ def flat(code: CodeType) -> tuple[Any, ...]:
 
 
 def swap_defaults(path: str, original: str, mutated: str, live: Functions) -> bool:
-    """Whether the sources differ in nothing but the defaults of functions, which are replaced."""
+    """Replace the defaults of functions if the sources differ only in these. Returns whether they do."""
     loaded = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == path]
     if not loaded:
         return False
@@ -103,7 +105,8 @@ def swap_defaults(path: str, original: str, mutated: str, live: Functions) -> bo
 
 
 def defaults(source: str, module: ModuleType, path: str) -> tuple[str, dict[str, Any]] | None:
-    """The source without defaults, and those of its functions when it is run; None where running it fails."""
+    """The source without defaults, and the defaults of its functions after running it; None if running it
+    fails."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.arguments):

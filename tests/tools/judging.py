@@ -1,12 +1,12 @@
-"""Tests that judge mutants: each mutant gets a fork of one process in which the tests are collected already.
+"""Runs the tests on mutants: each mutant gets a fork of one process in which the tests are already collected.
 
-`Judge` is a plugin of pytest. Instead of pytest's loop over the tests it takes one mutant after the other: a
-fork swaps the mutated function in and runs the tests that `selection.py` has chosen, until one fails. A
-mutant that `hot_swap` cannot swap in is judged in a fork of a process that has collected nothing, and imports
-everything anew.
+`Judge` is a plugin of pytest. It replaces pytest's loop over the tests by a loop over mutants: for each
+mutant a fork swaps the mutated function in, and runs the tests that `selection.py` has chosen, until one
+fails. If `hot_swap` cannot swap a mutant in, it is judged in a fork of a process that has collected
+nothing, and imports everything again.
 
-Limits are of CPU time, since the machine may be busy: ten times what the test takes without a mutant,
-and at least ten seconds. Real time ends only what waits forever, and that is no kill.
+Limits are in CPU time, since the machine may be busy: ten times the time of the test without a mutant, and at
+least ten seconds. A limit in real time ends only tests that wait forever, and these do not count as a kill.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 from selection import CRASHED, FAILED, PASSED, ROOT, UNREACHED, Test, fork, watch_all
 
-LEAST = 10.0  # CPU seconds that any test may take
-TIMES = 10.0  # and how many times its usual CPU seconds
+LEAST = 10.0  # the smallest limit of a test, in CPU seconds
+TIMES = 10.0  # otherwise the limit is its usual CPU time, multiplied by this
 WAIT = 600  # real seconds
 BUDGET = 30.0  # CPU seconds after which no further test is begun: the mutant has survived
 PARITY = "torch transformers diffusers peft trl tokenizers tiktoken regex safetensors.numpy einops gymnasium"
@@ -43,7 +43,7 @@ IMPORTS += ["hypothesis.extra.numpy", "hypothesis.internal.entropy", *PARITY.spl
 
 
 def prepare() -> None:
-    """Import what no mutant changes."""
+    """Import the libraries, which no mutant changes."""
     os.environ.update(
         OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_ENABLE_CUDASIM="1", MPLBACKEND="Agg"
     )
@@ -62,8 +62,8 @@ def collect(paths: list[str], plugin: Any) -> int:
 
 
 class Collected:
-    """What both kinds of process share: definitions and NumPy's kernels compute, and Hypothesis stops at the
-    first example that fails."""
+    """The base class of both kinds of process. Definitions and NumPy's kernels compute, and Hypothesis
+    stops at the first failing example."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
@@ -71,7 +71,7 @@ class Collected:
 
         import tinygen
 
-        tinygen.kernels("numpy")  # compiled ones would be loaded in each fork
+        tinygen.kernels("numpy")  # each fork would have to load compiled kernels
         phases = (Phase.explicit, Phase.generate)
         settings.register_profile("mutants", settings.get_profile("tinygen"), phases=phases, database=None)
         settings.load_profile("mutants")
@@ -91,19 +91,19 @@ class Judge(Collected):
     """The process in which the tests are collected. `answer(judge)` is called when it is ready."""
 
     def __init__(self, notes: Path, files: list[str]) -> None:
-        self.notes = notes  # a file for what is found out about the tests
+        self.notes = notes  # a file with the lines and times of the tests
         self.files = files
         self.answer: Callable[[Judge], None] = lambda judge: None
 
     def loop(self, items: dict[str, pytest.Item]) -> None:
         self.items = items
-        gc.freeze()  # no collection in the forks walks what is here, which would copy its memory
+        gc.freeze()  # if a fork's garbage collector visited present objects, their memory would be copied
         self.tests = watch_all(items, self.files, self.notes)
         self.live = hot_swap.functions()
         self.answer(self)
 
     def judge(self, change: dict[str, Any], mutated: str, order: list[str]) -> tuple[str, float] | None:
-        """None if the mutant cannot be judged here."""
+        """The outcome and the CPU seconds; None if the mutant cannot be swapped in."""
         path = str(ROOT / change["file"])
         original = Path(path).read_text()
 

@@ -1,8 +1,10 @@
-"""Small faults to plant: the results of cosmic-ray's operators on a file, and calls that lose one keyword.
+"""Mutants, small faults to plant: the results of cosmic-ray's operators on a file, and calls without one of
+their keywords.
 
-A mutant is known by its file, the function that it is in, the operator, and the lines that differ; not by
-their numbers, which change with every line above. Of mutants that are alike in all this, the order tells.
-A file is mutated one function or statement at a time: parsing all of it for each mutant takes minutes."""
+A mutant is identified by its file, its function, the operator, and the text of the lines that differ. Line
+numbers are not used, since they change with every edit above. Mutants that agree in all of this are
+numbered in order. A file is mutated one function or statement at a time: parsing the whole file for each
+mutant takes minutes."""
 
 import ast
 import contextlib
@@ -28,7 +30,7 @@ OPERATORS = [
 ]
 DROP = "DropKeywordArgument"
 DEFAULTS = {"strict=False"}
-"""Of Python, written out: a call without them is the same call."""
+"""Keywords with the defaults of Python: a call without them is the same call."""
 KEY = ("file", "function", "operator", "before", "after", "nth")
 
 Mutant = tuple[dict[str, Any], str]
@@ -36,8 +38,8 @@ Mutant = tuple[dict[str, Any], str]
 
 
 def mutants(file: str, only: frozenset[str] | None = None) -> Iterator[Mutant]:
-    """All mutants of a file; of `only` these functions, if they are given. Left out: mutants that do not
-    compile, that change an annotation only, and that another operator has made already."""
+    """All mutants of a file, or only those in the functions `only`. Mutants are skipped if they do not
+    compile, change only an annotation, or are equal to a mutant by another operator."""
     source = (ROOT / file).read_text()
     alike = Counter[tuple[Any, ...]]()
     for piece in pieces(source):
@@ -57,8 +59,9 @@ def mutants(file: str, only: frozenset[str] | None = None) -> Iterator[Mutant]:
 
 
 def sampled(made: list[Mutant], n: int | None, seed: int) -> list[Mutant]:
-    """n of a file's mutants (None: all), and all that have lost a keyword, in an order that is random but the
-    same for the same seed. It depends on each mutant alone: a change elsewhere in the file replaces none."""
+    """n of a file's mutants (None: all), and all that have lost a keyword, in a random order that is the
+    same for the same seed. The random number depends on the mutant alone: an edit elsewhere in the file
+    changes no other mutant's place."""
     made = sorted(made, key=lambda m: draw(m[0], seed))
     others = [m for m in made if m[0]["operator"] != DROP][:n]
     return others + [m for m in made if m[0]["operator"] == DROP]
@@ -92,7 +95,8 @@ def by_cosmic_ray(source: str) -> Iterator[tuple[str, str]]:
 
 
 def without_a_keyword(source: str) -> Iterator[tuple[str, str]]:
-    """Every keyword argument of every call left out once, with its comma; but no default of Python's."""
+    """For every keyword argument of every call, the source without it (and its comma), except for defaults of
+    Python."""
     starts = [0]  # of each line, in bytes, as the tree counts
     content = source.encode()
     for line in content.splitlines(keepends=True):
@@ -127,7 +131,7 @@ def behaviour(source: str) -> str:
 
 
 class Piece(NamedTuple):
-    """Lines of a file that are a function, a statement, or the head of a class."""
+    """Lines of a file that form a function, a statement, or the head of a class."""
 
     text: str
     start: int  # the number of its first line

@@ -1,21 +1,21 @@
-"""The mutation run of docs/mutation.md: small faults planted in the engine and the ops, one at a time.
+"""The mutation run of docs/mutation.md: small faults are planted in the engine and the ops, one at a time.
 
     pip install cosmic-ray
-    python tests/tools/mutation.py run results.txt --jobs 2      # again: only what was not killed
+    python tests/tools/mutation.py run results.txt --jobs 2      # a second run: only mutants not yet killed
     python tests/tools/mutation.py table results.txt
 
-and in the upper floors and the training steps of the examples, of each file a sample, and all calls that have
-lost a keyword:
+The same for the upper floors and the training steps of the examples: a sample of the mutants of each file,
+and all calls that have lost a keyword:
 
     python tests/tools/mutation.py run upper.txt --upper --sample 40
     python tests/tools/mutation.py table upper.txt --upper --sample 40
 
-`mutation_results.txt` has the results so far, shortened: a later run goes on from a copy of it.
+`mutation_results.txt` has the results so far, in a short form: a later run continues from a copy of it.
 
-`mutants.py` makes the mutants, `selection.py` chooses the tests, `judging.py` runs them, in forks of a
-process that has imported everything and collected the tests. The mutants come in a random order, the same for
-the same seed, so the part that is done is a fair sample at any time. Nothing is written into the files, but
-they must not be edited while the campaign runs.
+`mutants.py` makes the mutants, `selection.py` chooses the tests, and `judging.py` runs them, in forks of a
+process that has imported everything and collected the tests. The mutants come in a random order that is the
+same for the same seed, so the finished part is a fair sample at any time. The run does not write into the
+files, but they must not be edited while it runs.
 """
 
 import argparse
@@ -46,7 +46,7 @@ BESIDE_THE_TAPE = [f"tinygen/{name}.py" for name in ("node", "callers", "rerun")
 
 
 def tests_of(file: str) -> list[str]:
-    """What the names of these tests begin with."""
+    """The beginnings of the names of the tests for this file."""
     if file in BESIDE_THE_TAPE:
         return ENGINES_OWN
     return LOWER if file.startswith(("tinygen/tape", "tinygen/ops")) else upper_tests(file)
@@ -81,11 +81,11 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "rlhf_reviews": (frozenset(["Lab"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_sentiment": (frozenset(["step", "train", "log_evaluation"]), [STAGES_OF_ALIGNMENT]),
 }
-"""Of each example, the functions that train, and the tests of their steps."""
+"""For each example, its functions that train, and the tests of their steps."""
 
 
 def upper_tests(file: str) -> list[str]:
-    """The tests of its floor, and those that hold all networks."""
+    """The tests of the file's floor, and the tests of all networks."""
     floor = Path(file).parts[1]
     if file.startswith("examples"):
         return STEPS[Path(file).stem][1]
@@ -100,7 +100,7 @@ def upper_files() -> list[str]:
 
 
 def chosen(file: str, n: int | None, seed: int) -> list[tuple[dict[str, Any], str]]:
-    """The mutants of a file; of an example, only those of its steps."""
+    """The mutants of a file; for an example, only the mutants in its training steps."""
     only = STEPS[Path(file).stem][0] if file.startswith("examples/") else None
     return sampled(list(mutants(file, only)), n, seed)
 
@@ -158,7 +158,7 @@ def worker(work: list[Mutant], results: Path) -> None:
 
 
 def serve(pipe: Connection, notes: Path, files: list[str]) -> None:
-    """Collect the tests, and judge what comes through the pipe."""
+    """Collect the tests, and judge the mutants that come through the pipe."""
 
     def answer(judge: Judge) -> None:
         fcntl.flock(lock, fcntl.LOCK_UN)
@@ -184,14 +184,14 @@ def read(results: Path) -> dict[str, str]:
 
 
 def shorten(results: Path) -> None:
-    """The results without times and names of tests, sorted: what is kept in the repository."""
+    """The results without times and names of tests, sorted, as they are kept in the repository."""
     for mutant, outcome in sorted(read(results).items()):
         print(mutant, outcome.split()[0], sep="\t")
 
 
 def table(results: Path, rows: list[dict[str, Any]]) -> None:
-    """Of these mutants, made of the files as they are now: how many were killed, and all others. A mutant
-    whose function or lines have changed since it was run has not been run."""
+    """A table of the mutants of the present files: how many were killed, and a list of all others. If a
+    mutant's function or lines have changed since its run, it counts as not run."""
     latest = read(results)
     for change in rows:
         change["outcome"] = latest.get(key(change), "not run")
@@ -219,7 +219,7 @@ def table(results: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def wilson(killed: int, n: int) -> tuple[float, float]:
-    """The interval of a proportion, to 95 %: E. B. Wilson, JASA 22 (1927)."""
+    """The 95 % confidence interval of a proportion: E. B. Wilson, JASA 22 (1927)."""
     z, p = 1.96, killed / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)

@@ -1,11 +1,11 @@
-"""A reference engine, as naive as can be: what tinygen must agree with, graph by graph.
+"""A reference engine, as simple as possible. tinygen must agree with it on every graph.
 
-It has four primitives: a sum, a product, a function of each entry, and a matrix times a vector. All else is
-made of these. A linear NumPy function (a sum, slice, transpose, concatenation, padding, ...) becomes the
-matrix whose columns are its values at the unit vectors: its gradient is never written down, so it cannot be
-written wrong. Gradients follow the definition: what a value gets is the sum over its users of what each
-sends back. They are `Value`s again, so they have gradients, to any order. Everything is float64; nothing is
-freed, put in order or added in place. For arrays of a few dozen entries.
+It has four primitives: a sum, a product, a function of each entry, and a matrix times a vector. Everything
+else is composed of them. A linear NumPy function (a sum, slice, transpose, concatenation, padding, ...)
+becomes the matrix whose columns are its values at the unit vectors: nobody writes its gradient, so nobody
+can write it wrong. Gradients follow the definition: the gradient of a value is the sum of the gradients
+that its users send back. They are `Value`s again, so they have gradients, to any order. Everything is
+float64. Nothing is freed, sorted or added in place. It is meant for arrays of a few dozen entries.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ RECORD = [True]  # False within no_grad()
 
 
 class Value(NDArrayOperatorsMixin):
-    """An array, and for each value that it was computed from a rule that sends the gradient back."""
+    """An array, and one rule for each value that it was computed from. A rule sends the gradient back."""
 
     def __init__(self, value, parents=(), requires_grad=False):
         self.value = np.asarray(value, dtype=np.float64)
@@ -140,7 +140,7 @@ def hvp(f, x, v):
 
 
 def jvp(f, xs, tangents):
-    """f(*xs), and its derivative along the tangents: <g, J t> is what t pairs to with the gradients."""
+    """f(*xs), and its derivative J t along the tangents t. It uses <g, J t> = <Jᵀ g, t> for every g."""
     g = Value(np.zeros(f(*xs).shape), requires_grad=True)
     y, *slopes = pulled(f, g, *xs)
     paired = sum((np.sum(dx * t) for dx, t in zip(slopes, tangents, strict=True)), start=Value(0.0))
@@ -159,7 +159,7 @@ def no_grad():
 checkpoint = lambda f, *xs: f(*xs)
 anomaly = kernels = lambda mode=None: contextlib.nullcontext()
 
-# -- what is made of the primitives ----------------------------------------------------------------
+# -- functions composed of the primitives ----------------------------------------------------------
 
 
 def matmul(a, b):

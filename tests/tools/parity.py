@@ -1,4 +1,4 @@
-"""Our modules beside torch's and diffusers', from the same weights: the same values and gradients."""
+"""Compares our modules with torch's and diffusers': from the same weights, the same values and gradients."""
 
 import numpy as np
 import torch
@@ -7,8 +7,9 @@ from tinygen import Tensor
 
 
 def renamed(state, layers, paths):
-    """{their name: array} of {our name: array}. `layers` are the ends of our names, with their layers between
-    which the rows are shared out; what comes before has the `paths` in it replaced, one after the other."""
+    """{their name: array} from {our name: array}. `layers` maps the end of our name to their layers; the
+    rows of our array are divided among these. In the beginning of the name, the `paths` are replaced, one
+    after the other."""
     found = {}
     for name, array in state.items():
         path, kind = name.rsplit(".", 1)
@@ -22,9 +23,10 @@ def renamed(state, layers, paths):
 
 
 def agree(ours, theirs, layers, inputs, tolerance, paths=None, call=None, their_call=None):
-    """Compare outputs, and the gradients of the inputs and of all weights, of which theirs get ours.
-    Gradients of weights are sums over all positions, and may be off in proportion to the largest of them.
-    `call(*inputs)` is `ours(*inputs)` with what else it takes; `their_call` returns a tensor."""
+    """Copy our weights into their module; then compare outputs, and the gradients of the inputs and of all
+    weights. Gradients of weights are sums over all positions; their allowed error is relative to the
+    largest entry. `call(*inputs)` is `ours(*inputs)` with its other arguments; `their_call` returns a
+    tensor."""
     paths = paths or {}
     dtype = inputs[0].dtype
     theirs.to(getattr(torch, str(dtype)))

@@ -1,4 +1,4 @@
-"""What Philox4x32-10 must answer: kat_vectors of Random123, its authors' code."""
+"""Known answers of Philox4x32-10: kat_vectors of Random123, the code of its authors."""
 
 ANSWERS = [  # counter, key, words
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),

@@ -1,7 +1,7 @@
-"""Programs written by chance, for `test_random_graphs.py`.
+"""Random programs, for `test_random_graphs.py`.
 
-A program is Python source. It is written line by line while the naive engine (`naive.py`) runs it, which
-tells the shapes that the next line has to fit, and in the end what everything should be. What is drawn comes
+A program is Python source. It is written line by line while the naive engine (`naive.py`) runs it. The naive
+engine gives the shapes that the next line has to fit, and at the end the expected values. Random choices come
 from a `random.Random`: a seeded one, or Hypothesis's.
 """
 
@@ -46,7 +46,7 @@ def numbers(seed, shape, dtype=np.float64):
 
 
 def world(dtype, tensor, engine):
-    """The names that a program may use, and the list that its leaves are put on."""
+    """The names that a program may use, and the list of its leaves, to which it appends."""
     leaves = []
 
     def constant(seed, shape, **grad):
@@ -63,7 +63,7 @@ def world(dtype, tensor, engine):
 
 
 class Unfit(Exception):
-    """There is no tensor for what was to be written."""
+    """No tensor fits the line that was chosen."""
 
 
 def fits(function, *shapes):
@@ -77,8 +77,8 @@ def fits(function, *shapes):
 class Author:
     """Writes a program of about `length` lines, which ends with two scalars, `loss` and `other`.
 
-    `names` is what its names mean to the naive engine, `leaves` its leaves, `pool` the names of the tensors
-    that are alive at the end, `inner` some of them to differentiate by."""
+    `names` maps its names to the values of the naive engine. `leaves` has its leaves, `pool` the names of the
+    tensors that exist at the end, and `inner` some of them to differentiate by."""
 
     def __init__(self, chance, length):
         self.chance = chance
@@ -142,7 +142,7 @@ class Author:
         self.keep(name)
 
     def several(self, expression, n, kept=None):
-        """`[name, ...] = expression` for its n values, of which some may be dropped at once."""
+        """`[name, ...] = expression` for its n values; some of them may be dropped at once."""
         names = [self.new() for _ in range(n)]
         self.run(f"[{', '.join(names)}] = {expression}")
         dropped = self.chance.sample(names, n - (kept or n))
@@ -150,7 +150,7 @@ class Author:
             self.run(f"del {name}") if name in dropped else self.keep(name)
 
     def keep(self, name):
-        """Into the pool; scaled down when the entries are large."""
+        """Put a name into the pool; scale its tensor down if the entries are large."""
         size = np.abs(self.names[name].value).max(initial=0)
         if size > 3:
             self.run(f"{name} = {name} * {2 / size:.1g}")
@@ -166,7 +166,7 @@ class Author:
     # choosing
 
     def any(self, condition=lambda x: True):
-        """The name of a tensor: of all, of the latest, or of those with a graph."""
+        """The name of a random tensor: one of all, of the latest, or of the tensors with a graph."""
         found = [name for name in self.pool if condition(self.names[name])]
         if not found:
             raise Unfit
@@ -174,12 +174,12 @@ class Author:
         return self.chance.choice(self.chance.choice([found, graphs, graphs[-3:]]))
 
     def partner(self, x, function=np.add):
-        """The name of a tensor that `function` takes beside x."""
+        """The name of a tensor y for which `function(x, y)` is possible."""
         shape = self.names[x].shape
         return self.any(lambda y: fits(function, shape, y.shape))
 
     def like(self, shape):
-        """Something of this shape: a tensor, or numbers."""
+        """An expression of this shape: a tensor, or constants."""
         found = [name for name in self.pool if self.names[name].shape == shape]
         return self.chance.choice([self.chance.choice(found or [self.fresh(shape)]), self.fresh(shape)])
 
@@ -187,7 +187,7 @@ class Author:
         return f"numbers({self.number()}, {shape})"
 
     def depend(self):
-        """The names of what depends on a leaf that requires grad."""
+        """The names of the tensors that depend on a leaf that requires grad."""
         leaves = set(self.leaves)
         return [name for name in self.pool if leaves & naive.ancestors(self.names[name])]
 
@@ -229,7 +229,8 @@ class Author:
         self.write(self.chance.choice(ROWS).format(x=x, y=y), self.context())
 
     def kinked(self):
-        """Choices by size, where no two sizes are so close that rounding might decide."""
+        """A line with a choice by size, such as a maximum, for values so different that rounding cannot
+        matter."""
         x = self.any()
         y = self.partner(x)
         if np.abs(self.names[x].value - self.names[y].value).min(initial=1) > 0.01:
@@ -289,7 +290,7 @@ class Author:
         self.several(f"np.split({x}, {cuts}, {i})", len(cuts) + 1, self.chance.randint(1, len(cuts) + 1))
 
     def gradients(self):
-        """Gradients of one tensor by some others, in the graph from here on."""
+        """Gradients of one tensor with respect to some others; they become part of the graph."""
         known = self.depend()
         if not known:
             raise Unfit
@@ -301,8 +302,9 @@ class Author:
         self.several(f"gradients({y}, {self.like(self.names[y].shape)}, {', '.join(by)})", len(by))
 
     def segment(self):
-        """A function of one or two tensors, called in one of several ways. It may use other tensors;
-        or it is closed and its arguments are off the tape, where tangents and cotangents may still be."""
+        """A function of one or two tensors, called in one of several ways. Either it may use other tensors,
+        too; or it uses only its arguments, which are off the tape, while tangents and cotangents may be on
+        it."""
         names = [self.any() for _ in range(self.chance.randint(1, 2))]
         shapes = [self.names[x].shape for x in names]
         closed = self.chance.choice([False, False, True])

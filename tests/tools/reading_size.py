@@ -1,4 +1,4 @@
-"""How much a reader meets in some definitions: their lines of code, and the names in them.
+"""How much there is to read in some definitions: their lines of code, and the names in them.
 
     python tests/tools/reading_size.py tinygen/nn/transformer.py:Block tinygen/ops/attention.py:attention
     python tests/tools/reading_size.py                 all that a block of GPT is made of, down to the ops

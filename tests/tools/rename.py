@@ -2,9 +2,10 @@
 
     python tests/tools/rename.py docs/renamed.md examples my_project
 
-A row under "## Files" gives the path of a file before and now. The file is moved if it is there; its path and
-the name of its module are replaced in all texts. A row under another heading gives a name before and now, and
-where it is looked for: `everywhere`, or beginnings of paths. It is replaced where it is a whole word.
+A row under "## Files" gives the old and the new path of a file. The file is moved if it exists; its path
+and the name of its module are replaced in all texts. A row under another heading gives an old and a new
+name, and the places to search: `everywhere`, or beginnings of paths. The name is replaced where it is a
+whole word.
 """
 
 import re

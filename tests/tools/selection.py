@@ -1,8 +1,9 @@
-"""Which tests judge which mutant.
+"""Selects the tests that judge a mutant.
 
-Each test is run once without a mutant, in a fork, and it is noted which lines of the files under trial it
-executes and how long it takes. A mutant is judged by the tests that execute its lines. The notes are kept in
-a file beside the results: of a file of tests until it changes, of all until another file of the project does.
+Each test runs once without a mutant, in a fork. The lines of the mutated files that it executes, and its
+time, are recorded. A mutant is judged by the tests that execute its lines. These notes are kept in a file
+beside the results. The notes on a file of tests are valid until it changes; all notes become invalid if
+another file of the project changes.
 """
 
 import ast
@@ -37,8 +38,9 @@ class Test(NamedTuple):
 
 
 def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> dict[str, Test]:
-    """Each test in a fork: what it takes. Tests that do not pass, or are skipped, judge nothing. Packages
-    that a test was the first to import are imported here too, for the forks to come."""
+    """Run each test in a fork, and record its lines and its time. Tests that fail or are skipped judge
+    nothing. If a test is the first to import a package, this process imports the package, too, for later
+    forks."""
     watched = {str(ROOT / file): file for file in files}
     rows = [json.dumps(row) for row in valid_rows(notes, files) or []]
     notes.write_text("".join(f"{line}\n" for line in [json.dumps(state(files)), *rows]))
@@ -77,7 +79,7 @@ def is_package_of_others(module: str) -> bool:
 
 
 def read_notes(notes: Path, files: list[str]) -> dict[str, Test] | None:
-    """What was noted of tests and files that are the same today."""
+    """The notes on tests whose files have not changed."""
     if (rows := valid_rows(notes, files)) is None:
         return None
     return {
@@ -86,8 +88,8 @@ def read_notes(notes: Path, files: list[str]) -> dict[str, Test] | None:
 
 
 def valid_rows(notes: Path, files: list[str]) -> list[list[Any]] | None:
-    """The first line of the notes says of which files they are, each other line is of a test. None if the
-    files under trial, or those that all tests are made of, have changed."""
+    """The valid rows of the notes. The first line of the notes has the states of the files, each other line
+    is for one test. None if the mutated files, or files that all tests use, have changed."""
     then, *rows = map(json.loads, notes.read_text().splitlines()) if notes.exists() else [{}]
     today = state(files)
     if any(then.get(file) != today[file] for file in ["", *files]):
@@ -97,7 +99,8 @@ def valid_rows(notes: Path, files: list[str]) -> list[list[Any]] | None:
 
 
 def state(files: list[str]) -> dict[str, str]:
-    """A hash of each of these files, of each file of tests, and one of all others that tests are made of."""
+    """A hash of each of these files, a hash of each file of tests, and one hash of all other files that
+    tests use."""
     every = [p for f in ("tinygen", "tests", "examples") for p in sorted((ROOT / f).rglob("*.py"))]
     tests = [path for path in every if path.name.startswith("test_")]
     each = {str(path.relative_to(ROOT)): digest([path]) for path in tests}
@@ -111,7 +114,7 @@ def digest(paths: Iterable[Path]) -> str:
 
 @contextlib.contextmanager
 def watching(files: dict[str, str], lines: dict[str, set[int]]) -> Iterator[None]:
-    """Notes the lines of these files that are executed."""
+    """Record the lines of these files that are executed."""
 
     def entered(frame: FrameType, event: str, argument: Any) -> Any:
         file = files.get(frame.f_code.co_filename)
@@ -139,7 +142,7 @@ def watching(files: dict[str, str], lines: dict[str, set[int]]) -> Iterator[None
 
 
 class Order:
-    """Which tests judge a mutant, and in which order."""
+    """Chooses the tests that judge a mutant, and their order."""
 
     def __init__(self, tests: dict[str, Test], paths: Callable[[str], list[str]]) -> None:
         self.tests = tests
@@ -152,8 +155,8 @@ class Order:
             self.kills[file, outcome.split(" ")[-1]] += 1
 
     def of(self, change: dict[str, Any]) -> list[str]:
-        """The tests that execute a line of the statement that differs, those first that cost least for what
-        they are likely to find. The head of a function can be inspected without executing any line."""
+        """The tests that execute a line of the changed statement. Tests that are likely to find the fault
+        in little time come first. The head of a function can be inspected without executing any line."""
         file = change["file"]
         first, last, is_head = self.statement(file, change["line"])
 
@@ -165,7 +168,7 @@ class Order:
         return self.sorted(file, meets)
 
     def all(self, file: str) -> list[str]:
-        """All tests that have to do with a file, for what it does when it is imported."""
+        """All tests that use a file, for a mutant in code that runs when the file is imported."""
         own = f"/test_{Path(file).stem}"
         return self.sorted(
             file, lambda name, t: file in t.lines or own in name or name.startswith(INSPECTING)
@@ -181,7 +184,7 @@ class Order:
 
     def statement(self, file: str, line: int) -> tuple[int, int, bool]:
         """The lines of the smallest statement around a line, and whether it is a function, whose head has the
-        defaults; of other statements with a body, the head alone."""
+        defaults. For another statement with a body, the lines of its head only."""
         if file not in self.statements:
             tree = ast.parse((ROOT / file).read_text())
             self.statements[file] = [span(n) for n in ast.walk(tree) if isinstance(n, ast.stmt)]
@@ -202,7 +205,7 @@ PASSED, FAILED, UNREACHED, CRASHED = 0, 1, 70, 71
 
 
 def fork(work: Callable[[Callable[[str], None]], int]) -> tuple[int, str, float]:
-    """How the work of a child ended, the last line that it said, and its CPU seconds."""
+    """Run the work in a child process. Returns its exit status, its last line, and its CPU seconds."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
