@@ -201,6 +201,7 @@ class Planted(NamedTuple):
     place: Any  # where the right op is replaced: a module,
     attribute: str  # and its name there
     wrong: Any
+    again: bool = False  # the mistake is planted in another op too, and the op has other mistakes
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -219,20 +220,22 @@ def planted(model: Any, wrong: Any, attribute: str, place: Any = ops) -> Planted
 MISTAKES = [twice, negated, zeroed, reversed_, shifted, averaged, without_its_first_entry]
 
 
-def spoilings(model: Any, attribute: str, arguments: int, place: Any = ops) -> list[Planted]:
-    """Every mistake, in turn on one of the arguments."""
+def spoilings(model: Any, attribute: str, arguments: int, first: Any, place: Any = ops) -> list[Planted]:
+    """Every mistake, in turn on one of the arguments. All but the `first` are repeated with other ops."""
     right = getattr(place, attribute)
     return [
-        planted(model, spoilt(right, i % arguments, mistake), attribute, place)
+        planted(model, spoilt(right, i % arguments, mistake), attribute, place)._replace(
+            again=mistake is not first
+        )
         for i, mistake in enumerate(MISTAKES)
     ]
 
 
 IN_MODELS = [
-    *spoilings(gpt_block, "linear", 3),
-    *spoilings(gpt_block, "layer_norm", 3),
-    *spoilings(gpt_block, "attention", 3),
-    *spoilings(gpt_block, "gelu", 1),
+    *spoilings(gpt_block, "linear", 3, twice),
+    *spoilings(gpt_block, "layer_norm", 3, negated),
+    *spoilings(gpt_block, "attention", 3, zeroed),
+    *spoilings(gpt_block, "gelu", 1, reversed_),
     planted(gpt_block, tanh_gelu_with_erf_backward, "gelu"),
     planted(gpt_block, gelu_that_writes_into_what_comes_back, "gelu"),
     planted(gpt_block, gelu_that_is_twice_too_large_in_float32, "gelu"),
@@ -241,9 +244,9 @@ IN_MODELS = [
     planted(gpt_block, attention_with_queries_and_keys_swapped, "attention"),
     planted(gpt_block, layer_norm_without_the_mean_backward, "layer_norm"),
     planted(gpt_block, linear_with_the_bias_of_the_first_sequence, "linear"),
-    *spoilings(unet_block, "convolution", 3, tinygen.ops.conv),
-    *spoilings(unet_block, "silu", 1),
-    *spoilings(unet_block, "softmax", 1),
+    *spoilings(unet_block, "convolution", 3, shifted, tinygen.ops.conv),
+    *spoilings(unet_block, "silu", 1, averaged),
+    *spoilings(unet_block, "softmax", 1, without_its_first_entry),
     planted(unet_block, group_norm_back_over_one_group, "group_norm"),
     planted(unet_block, softmax_without_a_gradient, "softmax"),
     planted(unet_block, upsample_with_one_corner, "upsample_nearest"),
