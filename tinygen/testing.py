@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from tinygen.backward import backward
 from tinygen.gradcheck import Kind, gradcheck
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.diagnosis import VAGUE
 from tinygen.gradcheck.structure import same
 from tinygen.gradcheck.subject import flatten
 from tinygen.tensor import Tensor
@@ -199,14 +198,15 @@ def check_layer(
 class Failed(AssertionError):
     """An example that does not pass: the kind of mistake, and how many entries its inputs have."""
 
-    def __init__(self, words: str, kind: Kind | None, entries: int) -> None:
+    def __init__(self, words: str, kind: Kind | None, entries: int, vague: bool = False) -> None:
         super().__init__(words)
         self.kind = kind
+        self.vague = vague
         self.entries = entries
 
     @property
     def telling(self) -> tuple[bool, int]:
-        return self.kind not in VAGUE, self.entries
+        return not self.vague, self.entries
 
 
 def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], max_examples: int) -> None:
@@ -255,7 +255,8 @@ def judge(f: Callable[..., Any], inputs: Sequence[Any], order: int, options: dic
     entries = sum(np.size(x) for x in inputs)
     if not report:
         what = ", ".join(f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else repr(x) for x in inputs)
-        raise Failed(f"at inputs {what}:\n{report}", report.kind, entries)
+        vague = bool(report.findings) and report.findings[0].vague
+        raise Failed(f"at inputs {what}:\n{report}", report.kind, entries, vague)
     kwargs = options.get("kwargs") or {}
     contiguous = [np.array(x, order="C") if isinstance(x, np.ndarray) else x for x in inputs]
     for one, other in zip(outcome(f, inputs, kwargs), outcome(f, contiguous, kwargs), strict=True):

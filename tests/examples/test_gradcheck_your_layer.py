@@ -21,7 +21,7 @@ def test_it_finds_the_mistake_and_passes_the_fix(flags):
     _, broken, model, fixed, tests = (part.split("\n", 1)[1] for part in parts(done.stdout))
     for report in (broken, model):
         assert "gradcheck: WRONG" in report
-        assert "missing term" in report
+        assert "wrong term" in report
         assert f"engine/{EXAMPLE}:" in report
     assert "report.culprit.op is 'scaled_to_one'" in model
     assert "gradcheck: OK" in fixed

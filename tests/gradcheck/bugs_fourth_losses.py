@@ -15,7 +15,7 @@ def logsumexp(x, axis):
 
 @wrong_op(
     "focal_loss",
-    (Kind.MISSING_TERM, Kind.DETACHED),
+    (Kind.TERM, Kind.DETACHED),
     1.5 * rng.normal(size=7),
     np.array([1, 0, 0, 1, 1, 0, 0]),
 )
@@ -36,7 +36,7 @@ def focal_loss_weighted_afterwards(logits, labels):
 CELL = np.array([[0, 1, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
 
 
-@wrong_op("dice", (Kind.SIGN, Kind.UNEXPLAINED), rng.normal(size=(4, 5)))
+@wrong_op("dice", Kind.CONSTANT, rng.normal(size=(4, 5)))
 def dice_with_the_quotient_rule_of_a_product(logits):
     """1 - (2 |A B| + s) / (|A| + |B| + s): the second term of the quotient rule comes with a plus."""
     smooth = 1.0
@@ -53,7 +53,7 @@ def dice_with_the_quotient_rule_of_a_product(logits):
 
 @wrong_op(
     "gaussian_nll",
-    Kind.MISSING_FACTOR,
+    Kind.SLOPE,
     rng.normal(size=(5, 2)),
     rng.normal(size=(5, 2)),
     rng.normal(size=(5, 2)),
@@ -82,7 +82,7 @@ SPREAD = np.array([[0.3], [1.0], [0.5], [1.2], [0.2], [0.9]])
 
 @wrong_op(
     "triplet_margin",
-    Kind.UNMASKED,
+    Kind.MASK,
     ANCHORS,
     ANCHORS + SPREAD * rng.normal(size=(6, 4)),
     ANCHORS + 0.8 * rng.normal(size=(6, 4)),
@@ -105,7 +105,7 @@ def triplets_that_push_the_negative_always(anchor, positive, negative):
     return slack * active, danchor, dpositive, dnegative
 
 
-@wrong_op("info_nce", Kind.FACTOR, rng.normal(size=(5, 8)) / 2, rng.normal(size=(5, 8)) / 2)
+@wrong_op("info_nce", Kind.CONSTANT, rng.normal(size=(5, 8)) / 2, rng.normal(size=(5, 8)) / 2)
 def info_nce_whose_gradient_has_no_temperature(z1, z2):
     temperature = 0.4
     n = len(z1)
@@ -120,7 +120,7 @@ COUNTS = np.array([[0, 2, 1], [4, 0, 0], [1, 1, 3], [0, 5, 2]])
 EXPOSURE = np.array([[0.5], [1.0], [2.0], [1.3]])
 
 
-@wrong_op("poisson_nll", Kind.FACTOR, 0.6 * rng.normal(size=(4, 3)))
+@wrong_op("poisson_nll", Kind.CONSTANT, 0.6 * rng.normal(size=(4, 3)))
 def poisson_loss_averaged_on_the_way_forward_only(log_rate):
     expected = EXPOSURE * np.exp(log_rate)
     nll = expected - COUNTS * (log_rate + np.log(EXPOSURE))
@@ -133,7 +133,7 @@ def poisson_loss_averaged_on_the_way_forward_only(log_rate):
 
 @wrong_op(
     "crf_log_partition",
-    (Kind.MISSING_FACTOR, Kind.UNEXPLAINED, Kind.MISSING_TERM),
+    (Kind.SLOPE, Kind.TERM),
     rng.normal(size=(6, 3)),
     rng.normal(size=(3, 3)),
 )
@@ -167,7 +167,7 @@ ADVANTAGE = np.array([1.2, -0.6, 0.8, -1.5, 0.4, 2.0, -0.9, -0.2])
 
 @wrong_op(
     "ppo_clip",
-    Kind.PARTIAL,
+    Kind.MASK,
     OLD_LOGP + np.array([0.5, 0.6, -0.7, -0.45, 0.05, -0.1, 0.12, -0.5]),
 )
 def ppo_that_stops_outside_the_trust_region(logp):
@@ -183,7 +183,7 @@ def ppo_that_stops_outside_the_trust_region(logp):
     return -gain.mean(), dlogp
 
 
-@wrong_op("brier", Kind.MISSING_TERM, rng.normal(size=(3, 4)), np.array([2, 0, 3]))
+@wrong_op("brier", Kind.TERM, rng.normal(size=(3, 4)), np.array([2, 0, 3]))
 def brier_score_through_the_diagonal_of_the_softmax(logits, labels):
     p = softmax(logits)
     error = p - np.eye(4)[labels]
@@ -196,7 +196,7 @@ def brier_score_through_the_diagonal_of_the_softmax(logits, labels):
     return score, dlogits
 
 
-@wrong_op("total_variation", (Kind.MISSING_TERM, Kind.PARTIAL, Kind.NOT_SUMMED), rng.normal(size=(5, 6)))
+@wrong_op("total_variation", (Kind.TERM, Kind.MASK, Kind.SUM), rng.normal(size=(5, 6)))
 def total_variation_assigned_once(image):
     down = image[1:] - image[:-1]
     right = image[:, 1:] - image[:, :-1]
@@ -215,7 +215,7 @@ def total_variation_assigned_once(image):
 CLASS_WEIGHT = np.array([1.0, 0.5, 2.0, 1.0, 3.0, 0.2])
 
 
-@wrong_op("cross_entropy", Kind.COTANGENT_UNUSED, rng.normal(size=(4, 6)), np.array([5, 2, 2, 0]))
+@wrong_op("cross_entropy", Kind.COTANGENT, rng.normal(size=(4, 6)), np.array([5, 2, 2, 0]))
 def weighted_cross_entropy_as_the_end_of_everything(logits, labels):
     """Right only where this is the last op, and the loss is neither scaled nor added to another."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
@@ -235,7 +235,7 @@ HEIGHTS = np.array([0.3, -1.2, 0.8, 2.1, -0.4])
 
 @wrong_op(
     "mixture_density",
-    Kind.SIGN,
+    Kind.CONSTANT,
     rng.normal(size=(5, 3)),
     rng.normal(size=(5, 3)),
     0.3 * rng.normal(size=(5, 3)),

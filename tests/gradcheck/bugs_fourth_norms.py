@@ -13,7 +13,7 @@ rng = np.random.default_rng(4202)
 
 @wrong_op(
     "batch_norm",
-    Kind.WRONG_AXIS,
+    Kind.SUM,
     rng.normal(size=(3, 2, 4, 3)),
     rng.uniform(0.5, 1.5, size=2),
     rng.normal(size=2),
@@ -36,7 +36,7 @@ def batch_norm_2d_with_the_means_of_the_flat_one(x, gamma, beta):
 
 @wrong_op(
     "group_norm",
-    Kind.MISSING_FACTOR,
+    Kind.SLOPE,
     rng.normal(size=(2, 6, 5)),
     np.array([0.6, 1.4, -0.8, 2.0, 1.1, 0.3]),
     rng.normal(size=6),
@@ -63,7 +63,7 @@ def group_norm_that_forgets_its_weight(x, weight, bias):
 
 @wrong_op(
     "standardize",
-    (Kind.APPROXIMATE, Kind.UNEXPLAINED, Kind.MISSING_FACTOR),
+    Kind.SLOPE,
     0.4 * rng.normal(size=(3, 7)) + 1,
 )
 def features_divided_by_deviation_plus_eps(x):
@@ -95,7 +95,7 @@ def weight_normed_linear(x, v, gain):
     return x @ w.T, lambda g: g @ w, dv, dgain
 
 
-@wrong_function("weight_norm", Kind.MISSING_TERM, rng.normal(size=(4, 5)), culprit="weight_normed_linear")
+@wrong_function("weight_norm", Kind.TERM, rng.normal(size=(4, 5)), culprit="weight_normed_linear")
 class WeightNormWithoutItsProjection(nn.Module):
     """The norm of a row is taken for a constant."""
 
@@ -109,7 +109,7 @@ class WeightNormWithoutItsProjection(nn.Module):
 
 @wrong_op(
     "layer_norm",
-    (Kind.UNEXPLAINED, Kind.MISSING_FACTOR),
+    Kind.SLOPE,
     3 * rng.normal(size=(2, 3, 6)),
     rng.uniform(0.5, 1.5, size=6),
 )

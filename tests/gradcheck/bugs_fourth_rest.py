@@ -16,7 +16,7 @@ rng = np.random.default_rng(4606)
 erf = np.vectorize(math.erf, otypes=[float])
 
 
-@wrong_op("gelu", Kind.APPROXIMATE, rng.normal(size=(3, 5)) * 1.5)
+@wrong_op("gelu", Kind.SLOPE, rng.normal(size=(3, 5)) * 1.5)
 def gelu_by_tanh_with_the_slope_by_erf(x):
     c = math.sqrt(2 / math.pi)
     y = 0.5 * x * (1 + np.tanh(c * (x + 0.044715 * x**3)))
@@ -29,7 +29,7 @@ def gelu_by_tanh_with_the_slope_by_erf(x):
     return y, dx
 
 
-@wrong_op("hard_sigmoid", Kind.PARTIAL, np.array([-3.4, -2.8, -2.1, -0.6, 0.3, 1.9, 2.6, 2.9, 3.5]))
+@wrong_op("hard_sigmoid", Kind.MASK, np.array([-3.4, -2.8, -2.1, -0.6, 0.3, 1.9, 2.6, 2.9, 3.5]))
 def hard_sigmoid_with_bounds_of_another_library(x):
     """Flat outside of 3, with the mask of the one that is flat outside of 2.5."""
     y = np.clip(x / 6 + 0.5, 0, 1)
@@ -41,7 +41,7 @@ def hard_sigmoid_with_bounds_of_another_library(x):
     return y, dx
 
 
-@wrong_op("selu", (Kind.SWAPPED, Kind.UNEXPLAINED, Kind.MISSING_FACTOR), spread(3, 4))
+@wrong_op("selu", (Kind.PLACE, Kind.SLOPE), spread(3, 4))
 def selu_with_its_branches_exchanged(x):
     alpha, scale = 1.6732632423543772, 1.0507009873554805
     e = alpha * np.exp(np.minimum(x, 0))
@@ -64,7 +64,7 @@ def prelu(x, slope):
     return y, dx, dslope
 
 
-@wrong_function("prelu", Kind.UNMASKED, spread(2, 3, 4), culprit="prelu")
+@wrong_function("prelu", Kind.MASK, spread(2, 3, 4), culprit="prelu")
 class PreluWithTheSlopeOfAllEntries(nn.Module):
     def __init__(self):
         self.slope = Parameter(np.array([0.25, 0.1, 0.4]))
@@ -84,7 +84,7 @@ def relu_in_place_on_the_way_back(x):
     return y, dx
 
 
-@wrong_function("relu", Kind.MUTATES, spread(3, 4), culprit="relu_in_place_on_the_way_back")
+@wrong_function("relu", Kind.STATE, spread(3, 4), culprit="relu_in_place_on_the_way_back")
 def residual_whose_skip_is_masked_as_well(x):
     """The sum hands one gradient to both of its sides."""
     return np.sin(x) + relu_in_place_on_the_way_back(x)
@@ -97,7 +97,7 @@ def log_softmax_in_place(x):
     return y, lambda g: g - np.exp(y) * g.sum(axis=-1, keepdims=True)
 
 
-@wrong_function("log_softmax", Kind.MUTATES, rng.normal(size=(2, 5)), culprit="log_softmax_in_place")
+@wrong_function("log_softmax", Kind.STATE, rng.normal(size=(2, 5)), culprit="log_softmax_in_place")
 def logits_shifted_under_a_regularizer(x):
     """The logits, which a second term of the loss needs, are overwritten by the first."""
     scores = x * 1.5
@@ -122,9 +122,7 @@ def dense_with_a_cache(x, w, b):
     return x @ w + b, dx, dw, lambda g: g.sum(axis=0)
 
 
-@wrong_function(
-    "linear", (Kind.UNEXPLAINED, Kind.ALIASED), rng.normal(size=(3, 4)), culprit="dense_with_a_cache"
-)
+@wrong_function("linear", Kind.STATE, rng.normal(size=(3, 4)), culprit="dense_with_a_cache")
 class TwoLayersWithOneCache(nn.Module):
     """What the first layer kept is what the second one has written."""
 
@@ -170,7 +168,7 @@ def maximum_with_a_gradient_of_integers(scores):
     return scores[rows, best], dscores
 
 
-@wrong_op("linear", Kind.NONLINEAR, rng.normal(size=(6, 4)) * 2, rng.normal(size=(4, 3)))
+@wrong_op("linear", Kind.COTANGENT, rng.normal(size=(6, 4)) * 2, rng.normal(size=(4, 3)))
 def dense_layer_that_clips_its_gradient(x, w):
     """Against exploding gradients, and no longer the gradient."""
 
@@ -183,7 +181,7 @@ def dense_layer_that_clips_its_gradient(x, w):
     return x @ w, dx, dw
 
 
-@wrong_op("cumsum", Kind.ONES_ONLY, rng.normal(size=(2, 6)))
+@wrong_op("cumsum", Kind.COTANGENT, rng.normal(size=(2, 6)))
 def returns_counted_instead_of_summed(rewards):
     """Entry i is in n - i of the sums, which are all that is asked when the sums are added up."""
     n = rewards.shape[-1]
@@ -193,7 +191,7 @@ def returns_counted_instead_of_summed(rewards):
 
 @wrong_op(
     "linear",
-    (Kind.SHAPE, Kind.TRANSPOSED),
+    (Kind.SHAPE, Kind.PLACE),
     rng.normal(size=(5, 4)),
     rng.normal(size=(4, 3)),
     rng.normal(size=3),
@@ -238,7 +236,7 @@ def entries_written_into_a_copy(x):
     return y, dx
 
 
-@wrong_function("squeeze_excite", (Kind.DETACHED, Kind.MISSING_TERM), rng.normal(size=(2, 3, 6)))
+@wrong_function("squeeze_excite", (Kind.DETACHED, Kind.TERM), rng.normal(size=(2, 3, 6)))
 class SqueezeWithoutAWayBack(nn.Module):
     """The pooled features are detached before they make the gates."""
 

@@ -31,7 +31,7 @@ def lstm_step(gates, cell):
 
 @wrong_function(
     "lstm",
-    (Kind.MISSING_TERM, Kind.DETACHED, Kind.COTANGENT_UNUSED),
+    (Kind.TERM, Kind.DETACHED, Kind.COTANGENT),
     rng.normal(size=(3, 2, 12)),
     rng.normal(size=(2, 3)),
     culprit="lstm_step",
@@ -47,7 +47,7 @@ def lstm_whose_cell_carries_nothing_back(gates, cell):
 
 @wrong_op(
     "gru",
-    (Kind.MISSING_TERM, Kind.DETACHED),
+    (Kind.TERM, Kind.DETACHED),
     rng.normal(size=(2, 4)),
     rng.normal(size=(2, 4)),
     rng.normal(size=(2, 4)),
@@ -75,7 +75,7 @@ def gru_with_the_state_through_the_gate_alone(r_in, z_in, n_in, h, u):
 
 @wrong_op(
     "rnn",
-    (Kind.NOT_SUMMED, Kind.MISSING_TERM),
+    (Kind.SUM, Kind.TERM),
     rng.normal(size=(5, 2, 3)),
     rng.normal(size=(3, 4)),
     0.5 * rng.normal(size=(4, 4)),
@@ -107,7 +107,7 @@ CAUSAL = np.where(np.tril(np.ones((4, 4))) > 0, 0.0, -1e9)
 
 @wrong_op(
     "attention",
-    (Kind.UNMASKED, Kind.MISSING_FACTOR),
+    (Kind.MASK, Kind.SLOPE),
     rng.normal(size=(2, 4, 3)),
     rng.normal(size=(2, 4, 3)),
     rng.normal(size=(2, 4, 5)),
@@ -133,7 +133,7 @@ def attention_whose_values_know_no_dropout(q, k, v):
     return dropped @ v, dq, dk, dv
 
 
-@wrong_op("merge_heads", Kind.TRANSPOSED, rng.normal(size=(2, 4, 3, 2)))
+@wrong_op("merge_heads", Kind.PLACE, rng.normal(size=(2, 4, 3, 2)))
 def heads_split_by_reshape(x):
     """(B, heads, T, D) -> (B, T, heads D)."""
     b, heads, t, d = x.shape
@@ -143,7 +143,7 @@ def heads_split_by_reshape(x):
 
 @wrong_op(
     "relative_bias",
-    (Kind.NOT_SUMMED, Kind.MISSING_TERM, Kind.PARTIAL),
+    (Kind.SUM, Kind.TERM, Kind.MASK),
     rng.normal(size=(2, 5, 5)),
     rng.normal(size=(9, 2)),
 )
@@ -161,7 +161,7 @@ def relative_positions_with_repeated_indices(scores, table):
     return y, lambda g: g, dtable
 
 
-@wrong_op("selective_scan", Kind.SHIFTED, rng.uniform(0.2, 0.95, size=(7, 3)), rng.normal(size=(7, 3)))
+@wrong_op("selective_scan", Kind.PLACE, rng.uniform(0.2, 0.95, size=(7, 3)), rng.normal(size=(7, 3)))
 def scan_with_the_state_after_the_step(decay, drive):
     h = np.zeros_like(drive)
     state = np.zeros_like(drive[0])
@@ -183,7 +183,7 @@ def scan_with_the_state_after_the_step(decay, drive):
     return h, ddecay, adjoint
 
 
-@wrong_op("ema", (Kind.FLIPPED, Kind.TRANSPOSED), rng.normal(size=(11,)))
+@wrong_op("ema", Kind.PLACE, rng.normal(size=(11,)))
 def smoothing_forward_in_time_both_ways(x):
     beta = 0.7
 
@@ -197,7 +197,7 @@ def smoothing_forward_in_time_both_ways(x):
     return smooth(x), smooth
 
 
-@wrong_function("rnn", Kind.NONDETERMINISTIC, rng.normal(size=(2, 3)))
+@wrong_function("rnn", Kind.STATE, rng.normal(size=(2, 3)))
 class RecurrentLayerThatRemembers(nn.Module):
     """Its state stays from one call to the next, and nobody resets it."""
 
@@ -212,9 +212,7 @@ class RecurrentLayerThatRemembers(nn.Module):
         return h
 
 
-@wrong_op(
-    "highway", Kind.MISSING_FACTOR, rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=4)
-)
+@wrong_op("highway", Kind.SLOPE, rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=4))
 def highway_whose_gate_is_its_own_input(x, gate_in, bias):
     """y = t tanh(x) + (1 - t) x, and t is a sigmoid of its input."""
     t = sigmoid(gate_in + bias)
@@ -233,7 +231,7 @@ def highway_whose_gate_is_its_own_input(x, gate_in, bias):
 GUMBEL = -np.log(-np.log(np.random.default_rng(9).uniform(size=(3, 5))))
 
 
-@wrong_op("gumbel_softmax", Kind.FACTOR, rng.normal(size=(3, 5)))
+@wrong_op("gumbel_softmax", Kind.CONSTANT, rng.normal(size=(3, 5)))
 def gumbel_sample_at_temperature_one_on_the_way_back(logits):
     tau = 0.6
     y = softmax((logits + GUMBEL) / tau)

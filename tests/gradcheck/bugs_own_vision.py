@@ -6,13 +6,13 @@ from users_planting import normal, positive, sigmoid, spread, wrong_op
 from tinygen.gradcheck import Kind
 
 
-@wrong_op("patchify", (Kind.TRANSPOSED, Kind.WRONG_AXIS, Kind.SHIFTED, Kind.UNEXPLAINED), normal(1, 4, 4, 2))
+@wrong_op("patchify", (Kind.PLACE, Kind.SUM), normal(1, 4, 4, 2))
 def patches_put_back_with_rows_and_columns_exchanged(x):
     y = x.reshape(1, 2, 2, 2, 2, 2).transpose(0, 1, 3, 2, 4, 5).reshape(1, 4, 8)
     return y, lambda g: g.reshape(1, 2, 2, 2, 2, 2).transpose(0, 2, 3, 1, 4, 5).reshape(1, 4, 4, 2)
 
 
-@wrong_op("channel_shuffle", (Kind.TRANSPOSED, Kind.SHIFTED, Kind.SWAPPED, Kind.UNEXPLAINED), normal(2, 6, 2))
+@wrong_op("channel_shuffle", Kind.PLACE, normal(2, 6, 2))
 def channel_shuffle_not_undone(x):
     y = x.reshape(2, 2, 3, 2).swapaxes(1, 2).reshape(2, 6, 2)
     return y, lambda g: g.reshape(2, 2, 3, 2).swapaxes(1, 2).reshape(2, 6, 2)
@@ -20,7 +20,7 @@ def channel_shuffle_not_undone(x):
 
 @wrong_op(
     "group_conv",
-    (Kind.SWAPPED, Kind.SHIFTED, Kind.WRONG_AXIS, Kind.UNEXPLAINED),
+    (Kind.PLACE, Kind.SUM),
     normal(2, 4, 3),
     normal(2, 2, 2),
 )
@@ -34,12 +34,12 @@ def grouped_conv_with_its_groups_exchanged_in_the_backward(x, w):
     return y, dx, lambda g: np.einsum("ngol,ngcl->goc", g.reshape(2, 2, 2, 3), xg)
 
 
-@wrong_op("pad", (Kind.MISSING_TERM, Kind.PARTIAL, Kind.NOT_SUMMED), normal(2, 5))
+@wrong_op("pad", (Kind.TERM, Kind.MASK, Kind.SUM), normal(2, 5))
 def edge_padding_that_forgets_the_edge(x):
     return np.pad(x, ((0, 0), (2, 1)), mode="edge"), lambda g: g[:, 2:-1]
 
 
-@wrong_op("pad", (Kind.SHIFTED, Kind.UNEXPLAINED, Kind.PARTIAL), normal(2, 5))
+@wrong_op("pad", (Kind.PLACE, Kind.MASK), normal(2, 5))
 def reflected_padding_sent_back_as_symmetric(x):
     """Reflection leaves the border out; the rule counts it."""
 
@@ -52,7 +52,7 @@ def reflected_padding_sent_back_as_symmetric(x):
     return np.pad(x, ((0, 0), (2, 2)), mode="reflect"), dx
 
 
-@wrong_op("crop", Kind.SHIFTED, normal(2, 5, 5))
+@wrong_op("crop", Kind.PLACE, normal(2, 5, 5))
 def center_crop_back_in_the_corner(x):
     def dx(g):
         d = np.zeros_like(x)
@@ -62,12 +62,12 @@ def center_crop_back_in_the_corner(x):
     return x[:, 1:4, 1:4] * 1.0, dx
 
 
-@wrong_op("rot90", (Kind.FLIPPED, Kind.TRANSPOSED), normal(4, 4))
+@wrong_op("rot90", Kind.PLACE, normal(4, 4))
 def rotated_the_same_way_again(x):
     return np.rot90(x), lambda g: np.rot90(g)
 
 
-@wrong_op("color", Kind.TRANSPOSED, normal(2, 3, 3), normal(3, 3))
+@wrong_op("color", Kind.PLACE, normal(2, 3, 3), normal(3, 3))
 def color_matrix_not_transposed_for_pictures(x, m):
     return (
         np.einsum("ij,hwj->hwi", m, x),
@@ -76,20 +76,20 @@ def color_matrix_not_transposed_for_pictures(x, m):
     )
 
 
-@wrong_op("normalize", (Kind.MISSING_FACTOR, Kind.FACTOR), positive(2, 2, 3))
+@wrong_op("normalize", (Kind.SLOPE, Kind.CONSTANT), positive(2, 2, 3))
 def normalized_channels_without_their_deviation(x):
     mean, std = np.array([0.4, 0.5, 0.6]), np.array([0.2, 0.3, 0.25])
     return (x - mean) / std, lambda g: g * 1.0
 
 
-@wrong_op("total_variation", (Kind.SIGN, Kind.UNEXPLAINED, Kind.MISSING_TERM, Kind.PARTIAL), normal(4, 4))
+@wrong_op("total_variation", (Kind.CONSTANT, Kind.TERM, Kind.MASK), normal(4, 4))
 def total_variation_with_the_left_side_only(x):
     """Squared differences of neighbors in a row; each picture element is in two of them."""
     d = np.diff(x, axis=1)
     return (d * d).sum(), lambda g: 2 * g * np.pad(-d, ((0, 0), (0, 1)))
 
 
-@wrong_op("sobel", (Kind.SIGN, Kind.FLIPPED), normal(5, 5))
+@wrong_op("sobel", (Kind.CONSTANT, Kind.PLACE), normal(5, 5))
 def edge_filter_sent_back_unflipped(x):
     k = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
     seen = np.lib.stride_tricks.sliding_window_view(x, (3, 3))
@@ -104,12 +104,12 @@ def edge_filter_sent_back_unflipped(x):
     return (seen * k).sum(axis=(2, 3)), dx
 
 
-@wrong_op("resize", (Kind.FACTOR,), normal(2, 2, 3))
+@wrong_op("resize", Kind.CONSTANT, normal(2, 2, 3))
 def nearest_upsampling_averaged_back(x):
     return x.repeat(2, axis=1).repeat(2, axis=2), lambda g: g.reshape(2, 2, 2, 3, 2).mean(axis=(2, 4))
 
 
-@wrong_op("max_pool", (Kind.MISSING_TERM, Kind.PARTIAL, Kind.NOT_SUMMED), spread(1, 5, 5))
+@wrong_op("max_pool", (Kind.TERM, Kind.MASK, Kind.SUM), spread(1, 5, 5))
 def overlapping_max_pool_that_overwrites(x):
     seen = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2)).reshape(1, 3, 3, 9)
     win = seen.argmax(axis=-1)[0]
@@ -123,7 +123,7 @@ def overlapping_max_pool_that_overwrites(x):
     return seen.max(axis=-1), dx
 
 
-@wrong_op("coord", (Kind.MISSING_TERM, Kind.DETACHED), normal(2, 4))
+@wrong_op("coord", (Kind.TERM, Kind.DETACHED), normal(2, 4))
 def soft_argmax_without_its_normalizer(x):
     e = np.exp(x)
     p = e / e.sum(axis=1, keepdims=True)
@@ -133,7 +133,7 @@ def soft_argmax_without_its_normalizer(x):
 
 @wrong_op(
     "spatial_gate",
-    (Kind.WRONG_AXIS, Kind.SUMMED_TWICE, Kind.MISSING_TERM, Kind.UNEXPLAINED, Kind.TRANSPOSED),
+    (Kind.SUM, Kind.TERM, Kind.PLACE),
     normal(2, 3, 3),
 )
 def spatial_gate_back_over_the_wrong_axis(x):
@@ -145,14 +145,12 @@ def spatial_gate_back_over_the_wrong_axis(x):
     return x * s, dx
 
 
-@wrong_op("gamma", (Kind.MISSING_FACTOR,), positive(3, 4), positive(1))
+@wrong_op("gamma", Kind.SLOPE, positive(3, 4), positive(1))
 def gamma_correction_without_its_logarithm(x, gamma):
     y = x**gamma
     return y, lambda g: g * gamma * y / x, lambda g: (g * y).sum(keepdims=True).reshape(1)
 
 
-@wrong_op(
-    "alpha", (Kind.MISSING_TERM, Kind.SIGN, Kind.UNEXPLAINED), normal(3, 4), normal(3, 4), positive(3, 4)
-)
+@wrong_op("alpha", (Kind.TERM, Kind.CONSTANT), normal(3, 4), normal(3, 4), positive(3, 4))
 def blend_whose_alpha_sees_the_front_only(a, b, t):
     return t * a + (1 - t) * b, lambda g: g * t, lambda g: g * (1 - t), lambda g: g * a

@@ -8,7 +8,7 @@ from tinygen.gradcheck import Kind
 from tinygen.nn import Parameter
 
 
-@wrong_function("BatchNorm", (Kind.DETACHED, Kind.MISSING_TERM), normal(6, 3))
+@wrong_function("BatchNorm", (Kind.DETACHED, Kind.TERM), normal(6, 3))
 class BatchNormWithItsVarianceOffTheTape(nn.Module):
     """The batch's variance goes into the buffer, and is divided by as an array."""
 
@@ -22,7 +22,7 @@ class BatchNormWithItsVarianceOffTheTape(nn.Module):
         return (x - x.mean(axis=0)) / np.sqrt(var + 1e-5) * self.weight
 
 
-@wrong_function("Linear", (Kind.DETACHED, Kind.MISSING_TERM), normal(2, 5))
+@wrong_function("Linear", (Kind.DETACHED, Kind.TERM), normal(2, 5))
 class LinearWithStandardizedWeight(nn.Module):
     """Weight standardization, whose mean is taken off the tape."""
 
@@ -34,7 +34,7 @@ class LinearWithStandardizedWeight(nn.Module):
         return x @ (self.weight - mean).T
 
 
-@wrong_function("spectral_norm", (Kind.DETACHED, Kind.MISSING_TERM), normal(2, 3))
+@wrong_function("spectral_norm", (Kind.DETACHED, Kind.TERM), normal(2, 3))
 class SpectralScaleAsANumber(nn.Module):
     def __init__(self):
         self.weight = Parameter(normal(4, 3))

@@ -6,13 +6,13 @@ from users_planting import normal, right_op, wrong_op
 from tinygen.gradcheck import Kind
 
 
-@wrong_op("solve", Kind.SIGN, normal(3, 3) + 4 * np.eye(3), normal(3, 2))
+@wrong_op("solve", Kind.CONSTANT, normal(3, 3) + 4 * np.eye(3), normal(3, 2))
 def solve_without_its_minus(a, b):
     y = np.linalg.solve(a, b)
     return y, lambda g: np.linalg.solve(a.T, g) @ y.T, lambda g: np.linalg.solve(a.T, g)
 
 
-@wrong_op("einsum", Kind.TRANSPOSED, normal(2, 3), normal(3, 3), normal(2, 3))
+@wrong_op("einsum", Kind.PLACE, normal(2, 3), normal(3, 3), normal(2, 3))
 def bilinear_form_with_its_matrix_transposed(x, w, y):
     return (
         np.einsum("bi,ij,bj->b", x, w, y),

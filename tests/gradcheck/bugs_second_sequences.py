@@ -9,7 +9,7 @@ from tinygen.gradcheck import Kind
 from tinygen.nn import Parameter
 
 
-@wrong_op("lstm", (Kind.SWAPPED, Kind.UNEXPLAINED, Kind.SHIFTED, Kind.PARTIAL), normal(2, 12), normal(2, 3))
+@wrong_op("lstm", (Kind.PLACE, Kind.MASK), normal(2, 12), normal(2, 3))
 def lstm_gates_with_input_and_forget_exchanged(a, c):
     i, f, o = (sigmoid(a[:, n : n + 3]) for n in (0, 3, 9))
     candidate = np.tanh(a[:, 6:9])
@@ -25,13 +25,13 @@ def lstm_gates_with_input_and_forget_exchanged(a, c):
     return o * seen, back
 
 
-@wrong_op("cumsum", Kind.FLIPPED, normal(5, 2))
+@wrong_op("cumsum", Kind.PLACE, normal(5, 2))
 def backward_direction_not_turned_back(x):
     """Right to left: flipped, summed up, flipped; its rule forgets to flip at the end."""
     return np.cumsum(x[::-1], axis=0)[::-1], lambda g: np.cumsum(g, axis=0)[::-1]
 
 
-@wrong_op("scan", (Kind.SHIFTED, Kind.UNEXPLAINED), normal(5), positive(5) / 2)
+@wrong_op("scan", Kind.PLACE, normal(5), positive(5) / 2)
 def decayed_sum_with_its_gates_off_by_one(x, decay):
     """h[t] = decay[t] h[t-1] + x[t]; on the way back decay[t] is used where decay[t+1] belongs."""
     h = np.zeros(6)
@@ -48,7 +48,7 @@ def decayed_sum_with_its_gates_off_by_one(x, decay):
     return h[1:], back
 
 
-@wrong_op("conv1d", (Kind.UNEXPLAINED, Kind.SHIFTED), normal(2, 8), normal(3))
+@wrong_op("conv1d", Kind.PLACE, normal(2, 8), normal(3))
 def dilated_conv_undilated_in_the_backward(x, w):
     """Its taps lie 2 apart; the gradient of x is spread over neighbors."""
     taps = [x[:, 2 * t : 2 * t + 4] for t in range(3)]
@@ -62,7 +62,7 @@ def dilated_conv_undilated_in_the_backward(x, w):
     return sum(w[t] * taps[t] for t in range(3)), dx, lambda g: np.array([(g * tap).sum() for tap in taps])
 
 
-@wrong_op("conv1d", (Kind.SUMMED_TWICE,), normal(2, 3, 6), normal(3, 2))
+@wrong_op("conv1d", Kind.SUM, normal(2, 3, 6), normal(3, 2))
 def depthwise_kernels_with_one_gradient_for_all(x, w):
     def dx(g):
         d = np.zeros_like(x)
@@ -76,7 +76,7 @@ def depthwise_kernels_with_one_gradient_for_all(x, w):
     return w[:, :1] * x[:, :, :-1] + w[:, 1:] * x[:, :, 1:], dx, dw
 
 
-@wrong_op("conv1d", Kind.SHIFTED, normal(2, 6), normal(3))
+@wrong_op("conv1d", Kind.PLACE, normal(2, 6), normal(3))
 def causal_conv_cut_in_the_middle(x, w):
     """Two zeros before x, none after; the gradient is cut as if there were one on each side."""
     padded = np.pad(x, ((0, 0), (2, 0)))
@@ -91,7 +91,7 @@ def causal_conv_cut_in_the_middle(x, w):
     return y, dx, lambda g: np.array([(g * padded[:, t : t + 6]).sum() for t in range(3)])
 
 
-@wrong_op("pad", (Kind.PARTIAL, Kind.MISSING_TERM), normal(2, 5))
+@wrong_op("pad", (Kind.MASK, Kind.TERM), normal(2, 5))
 def reflected_border_that_sends_nothing_back(x):
     return np.pad(x, ((0, 0), (2, 2)), mode="reflect"), lambda g: g[:, 2:-2]
 
@@ -101,7 +101,7 @@ def add_to_channels(x, bias):
     return x + bias[:, None, None], lambda g: g, lambda g: g.sum(axis=(0, 1, 2))
 
 
-@wrong_function("Conv2d", (Kind.WRONG_AXIS, Kind.TRANSPOSED), normal(2, 3, 3, 3), culprit="add_to_channels")
+@wrong_function("Conv2d", (Kind.SUM, Kind.PLACE), normal(2, 3, 3, 3), culprit="add_to_channels")
 class ConvBiasSummedAsIfChannelsWereLast(nn.Module):
     def __init__(self):
         self.bias = Parameter(normal(3))
@@ -110,7 +110,7 @@ class ConvBiasSummedAsIfChannelsWereLast(nn.Module):
         return add_to_channels(np.tanh(x), self.bias)
 
 
-@wrong_op("multiply", Kind.NONLINEAR, normal(3, 4))
+@wrong_op("multiply", Kind.COTANGENT, normal(3, 4))
 def layer_that_normalizes_what_comes_back(x):
     return np.sin(x), lambda g: np.cos(x) * g / np.sqrt((g * g).sum())
 

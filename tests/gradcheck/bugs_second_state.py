@@ -9,13 +9,13 @@ from tinygen.gradcheck import Kind
 from tinygen.nn import Parameter
 
 
-@wrong_op("var", (Kind.DETACHED, Kind.MISSING_TERM), normal(3, 4))
+@wrong_op("var", (Kind.DETACHED, Kind.TERM), normal(3, 4))
 def mean_and_variance_with_the_gradient_of_the_mean(x):
     """Two outputs; the rule looks at the gradient of the first alone."""
     return (x.mean(axis=1), x.var(axis=1)), lambda gs: np.broadcast_to(gs[0][:, None] / x.shape[1], x.shape)
 
 
-@wrong_op("top_k", (Kind.DETACHED, Kind.PARTIAL, Kind.MISSING_TERM), spread(3, 5))
+@wrong_op("top_k", (Kind.DETACHED, Kind.MASK, Kind.TERM), spread(3, 5))
 def two_largest_with_the_gradient_of_the_largest(x):
     order, rows = np.argsort(-x, axis=1), np.arange(len(x))
 
@@ -40,7 +40,7 @@ def product_whose_second_rule_needs_the_first(a, b):
 
 @wrong_function(
     "multiply",
-    (Kind.DETACHED, Kind.NONDETERMINISTIC),
+    (Kind.DETACHED, Kind.STATE),
     normal(3, 4),
     culprit="product_whose_second_rule_needs_the_first",
 )
@@ -49,7 +49,7 @@ def product_with_a_constant_in_front(b):
     return product_whose_second_rule_needs_the_first(Tensor(np.linspace(0.5, 1.5, 12).reshape(3, 4)), b)
 
 
-@wrong_function("LayerScale", (Kind.NONDETERMINISTIC, Kind.DETACHED), normal(3, 4))
+@wrong_function("LayerScale", (Kind.STATE, Kind.DETACHED), normal(3, 4))
 class ScaledByARunningMaximum(nn.Module):
     """The scale moves in every forward, so that no two are the same."""
 

@@ -17,12 +17,12 @@ from tinygen.tape import detach
 BUFFER = np.zeros((3, 4))
 
 
-@wrong_op("multiply", Kind.ALIASED, normal(3, 4))
+@wrong_op("multiply", Kind.STATE, normal(3, 4))
 def three_times_into_one_buffer(x):
     return 3 * x, lambda g: np.multiply(g, 3, out=BUFFER)
 
 
-@wrong_op("tanh", Kind.ALIASED, normal(3, 4))
+@wrong_op("tanh", Kind.STATE, normal(3, 4))
 def tanh_that_writes_into_what_comes_back(x):
     y = np.tanh(x)
 
@@ -33,7 +33,7 @@ def tanh_that_writes_into_what_comes_back(x):
     return y, dx
 
 
-@wrong_op("exp", Kind.ALIASED, normal(3, 4))
+@wrong_op("exp", Kind.STATE, normal(3, 4))
 def exp_that_writes_into_what_it_has_saved(x):
     slope = np.exp(x)
 
@@ -44,7 +44,7 @@ def exp_that_writes_into_what_it_has_saved(x):
     return np.exp(x), dx
 
 
-@wrong_op("relu", Kind.MUTATES, normal(3, 4))
+@wrong_op("relu", Kind.STATE, normal(3, 4))
 def relu_in_place(x):
     mask = x > 0
     x *= mask
@@ -82,13 +82,13 @@ def log1p_rounded_to_whole_numbers_in_float32(x):
 # -- randomness ------------------------------------------------------------------------------------
 
 
-@wrong_op("dropout", Kind.NONDETERMINISTIC, normal(3, 4))
+@wrong_op("dropout", Kind.STATE, normal(3, 4))
 def dropout_with_a_generator_of_its_own(x):
     mask = np.random.default_rng().random(x.shape) > 0.3
     return x * mask, lambda g: g * mask
 
 
-@wrong_op("dropout", Kind.NONDETERMINISTIC, normal(3, 4))
+@wrong_op("dropout", Kind.STATE, normal(3, 4))
 def dropout_with_another_mask_in_the_backward(x):
     mask = np.random.default_rng(3).random(x.shape) > 0.3
     return x * mask, lambda g: g * (np.random.default_rng().random(x.shape) > 0.3)
@@ -139,12 +139,12 @@ class NormWithItsScaleDetached(nn.Module):
 # -- layers ----------------------------------------------------------------------------------------
 
 
-@wrong_op("linear", Kind.TRANSPOSED, normal(2, 3), normal(3, 3))
+@wrong_op("linear", Kind.PLACE, normal(2, 3), normal(3, 3))
 def product_with_a_transposed_weight(x, weight):
     return x @ weight.T, lambda g: g @ weight.T, lambda g: g.T @ x
 
 
-@wrong_function("Linear", Kind.TRANSPOSED, normal(2, 3))
+@wrong_function("Linear", Kind.PLACE, normal(2, 3))
 class LinearOfAWrongOp(nn.Module):
     def __init__(self):
         self.weight = Parameter(normal(3, 3).astype(np.float32))
@@ -154,12 +154,12 @@ class LinearOfAWrongOp(nn.Module):
         return product_with_a_transposed_weight(x, self.weight) + self.bias
 
 
-@wrong_op("scale", Kind.NOT_SUMMED, normal(2, 3, 4), normal(4))
+@wrong_op("scale", Kind.SUM, normal(2, 3, 4), normal(4))
 def scaled_by_the_last_position_only(x, weight):
     return x * weight, lambda g: g * weight, lambda g: (g * x)[:, -1]
 
 
-@wrong_function("LayerScale", Kind.NOT_SUMMED, normal(2, 3, 4))
+@wrong_function("LayerScale", Kind.SUM, normal(2, 3, 4))
 class LayerScale(nn.Module):
     def __init__(self):
         self.weight = Parameter(np.full(4, 0.1, dtype=np.float32))
@@ -197,6 +197,6 @@ def square_wrong_where_it_is_a_slope(x):
     return x * x, lambda g: g * x
 
 
-@wrong_op("power", Kind.FACTOR, normal(3), order=2)
+@wrong_op("power", Kind.CONSTANT, normal(3), order=2)
 def cube_whose_slope_is_a_wrong_square(x):
     return x * x * x, lambda g: g * (3 * square_wrong_where_it_is_a_slope(x))

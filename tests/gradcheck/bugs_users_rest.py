@@ -10,7 +10,7 @@ from tinygen.nn import Parameter
 from tinygen.tape import detach
 
 
-@wrong_op("power", (Kind.MUTATES, Kind.ALIASED), normal(3, 4))
+@wrong_op("power", Kind.STATE, normal(3, 4))
 def cube_that_writes_into_its_input_on_the_way_back(x):
     def dx(g):
         np.multiply(x, x, out=x)
@@ -26,7 +26,7 @@ def prelu_of_channels(x, slope):
     return y, lambda g: np.where(above, g, g * slope), lambda g: (g * x * above).sum(axis=0)
 
 
-@wrong_function("PReLU", (Kind.UNMASKED, Kind.PARTIAL), spread(4, 3), culprit="prelu_of_channels")
+@wrong_function("PReLU", Kind.MASK, spread(4, 3), culprit="prelu_of_channels")
 class PReLUWithTheSlopeOfThePositives(nn.Module):
     """The mask in the slope's gradient is inverted."""
 
@@ -37,18 +37,18 @@ class PReLUWithTheSlopeOfThePositives(nn.Module):
         return prelu_of_channels(x, self.slope)
 
 
-@wrong_op("residual", (Kind.MISSING_TERM,), normal(3, 4), normal(4, 4))
+@wrong_op("residual", Kind.TERM, normal(3, 4), normal(4, 4))
 def residual_without_its_skip(x, w):
     h = np.tanh(x @ w)
     return x + h, lambda g: g * (1 - h * h) @ w.T, lambda g: x.T @ (g * (1 - h * h))
 
 
-@wrong_op("softplus", Kind.FACTOR, normal(3, 4))
+@wrong_op("softplus", Kind.CONSTANT, normal(3, 4))
 def softplus_with_its_beta_twice(x):
     return np.log1p(np.exp(3 * x)) / 3, lambda g: 3 * g * sigmoid(3 * x)
 
 
-@wrong_op("softmax", (Kind.DETACHED, Kind.UNEXPLAINED, Kind.MISSING_TERM), normal(2, 3), order=2)
+@wrong_op("softmax", (Kind.DETACHED, Kind.TERM), normal(2, 3), order=2)
 def softmax_whose_second_order_has_a_constant_value(x):
     """Its rule is right once; the value in it is a constant for whoever differentiates again."""
     y = ops.softmax(x)
@@ -56,7 +56,7 @@ def softmax_whose_second_order_has_a_constant_value(x):
     return y, lambda g: kept * (g - (g * kept).sum(axis=-1, keepdims=True))
 
 
-@wrong_op("relu", (Kind.DETACHED,), spread(3, 4), order=2)
+@wrong_op("relu", Kind.DETACHED, spread(3, 4), order=2)
 def square_above_zero_with_a_constant_slope(x):
     slope = 2 * np.maximum(detach(x), 0)
     y = np.maximum(x, 0)

@@ -6,7 +6,7 @@ from users_planting import normal, sigmoid, spread, wrong_op
 from tinygen.gradcheck import Kind
 
 
-@wrong_op("gru", Kind.MISSING_FACTOR, normal(2, 3), normal(2, 3), normal(2, 3))
+@wrong_op("gru", Kind.SLOPE, normal(2, 3), normal(2, 3), normal(2, 3))
 def gru_candidate_without_its_reset_gate(a, x, u):
     """n = tanh(x + r u), and the gradient of u does not go through r."""
     r = sigmoid(a)
@@ -15,7 +15,7 @@ def gru_candidate_without_its_reset_gate(a, x, u):
     return n, lambda g: g * slope * u * r * (1 - r), lambda g: g * slope, lambda g: g * slope
 
 
-@wrong_op("rnn", (Kind.NOT_SUMMED, Kind.MISSING_TERM, Kind.UNEXPLAINED), normal(4, 3), normal(3, 3))
+@wrong_op("rnn", (Kind.SUM, Kind.TERM), normal(4, 3), normal(3, 3))
 def rnn_weight_of_the_last_step(x, w):
     """`=` for `+=` in the loop over time."""
     h = np.zeros((5, 3))
@@ -33,13 +33,13 @@ def rnn_weight_of_the_last_step(x, w):
     return h[1:], back
 
 
-@wrong_op("swiglu", (Kind.MISSING_TERM, Kind.UNEXPLAINED), normal(3, 4), normal(3, 4))
+@wrong_op("swiglu", Kind.TERM, normal(3, 4), normal(3, 4))
 def swiglu_with_the_slope_of_its_gate_cut_short(a, b):
     s = sigmoid(a)
     return a * s * b, lambda g: g * b * s, lambda g: g * a * s
 
 
-@wrong_op("conv2d", Kind.TRANSPOSED, normal(1, 4, 4), normal(3, 3))
+@wrong_op("conv2d", Kind.PLACE, normal(1, 4, 4), normal(3, 3))
 def conv2d_back_through_a_kernel_on_its_side(x, w):
     seen = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))
 
@@ -53,7 +53,7 @@ def conv2d_back_through_a_kernel_on_its_side(x, w):
     return np.einsum("nhwij,ij->nhw", seen, w), dx, lambda g: np.einsum("nhwij,nhw->ij", seen, g)
 
 
-@wrong_op("max_pool2d", (Kind.SHIFTED, Kind.UNEXPLAINED, Kind.PARTIAL), spread(2, 4, 5))
+@wrong_op("max_pool2d", (Kind.PLACE, Kind.MASK), spread(2, 4, 5))
 def max_pool_with_its_winners_in_another_width(x):
     """One window, the whole map: its winner's number is taken apart by the height instead of the width."""
     flat = x.reshape(2, 20)
@@ -67,7 +67,7 @@ def max_pool_with_its_winners_in_another_width(x):
     return flat.max(axis=1), dx
 
 
-@wrong_op("mean", (Kind.NONLINEAR,), normal(3, 4))
+@wrong_op("mean", Kind.COTANGENT, normal(3, 4))
 def mean_by_integer_division(x):
     return x.mean(axis=1), lambda g: np.broadcast_to(g[:, None] // x.shape[1], x.shape)
 

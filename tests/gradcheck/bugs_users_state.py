@@ -16,7 +16,7 @@ import tinygen
 from tinygen.gradcheck import Kind
 
 
-@wrong_op("polar", Kind.SWAPPED, positive(4), positive(4))
+@wrong_op("polar", Kind.PLACE, positive(4), positive(4))
 def polar_with_its_gradients_exchanged(a, b):
     r = np.sqrt(a * a + b * b)
 
@@ -27,14 +27,14 @@ def polar_with_its_gradients_exchanged(a, b):
     return (r, np.arctan2(b, a)), back
 
 
-@wrong_op("eigh", (Kind.DETACHED, Kind.MISSING_TERM), normal(3, 3) + np.diag([1.0, 4.0, 9.0]))
+@wrong_op("eigh", (Kind.DETACHED, Kind.TERM), normal(3, 3) + np.diag([1.0, 4.0, 9.0]))
 def eigh_with_the_gradient_of_its_values(x):
     values, vectors = np.linalg.eigh((x + x.T) / 2)
     vectors = vectors * np.sign(vectors[0])
     return (values, vectors), lambda gs: vectors * gs[0] @ vectors.T
 
 
-@wrong_op("lstm", (Kind.MISSING_TERM, Kind.DETACHED), normal(2, 12), normal(2, 3))
+@wrong_op("lstm", (Kind.TERM, Kind.DETACHED), normal(2, 12), normal(2, 3))
 def lstm_step_whose_state_is_not_seen_through_its_output(a, c):
     """The new state goes into the output as well; the rule takes it for a constant there."""
     i, f, o = (sigmoid(a[:, n : n + 3]) for n in (0, 3, 9))
@@ -51,13 +51,13 @@ def lstm_step_whose_state_is_not_seen_through_its_output(a, c):
     return (o * seen, new), back
 
 
-@wrong_op("sincos", Kind.SIGN, normal(2, 3))
+@wrong_op("sincos", Kind.CONSTANT, normal(2, 3))
 def sin_and_cos_with_one_sign(x):
     s, c = np.sin(x), np.cos(x)
     return (s, c), lambda gs: gs[0] * c + gs[1] * s
 
 
-@wrong_op("attention", (Kind.DETACHED, Kind.MISSING_TERM), normal(3, 4), normal(3, 4), normal(3, 4))
+@wrong_op("attention", (Kind.DETACHED, Kind.TERM), normal(3, 4), normal(3, 4), normal(3, 4))
 def attention_whose_weights_are_an_output_for_looking(q, k, v):
     """The weights are returned beside the value, without a gradient."""
     p = softmax(q @ k.T / 2.0)
@@ -67,7 +67,7 @@ def attention_whose_weights_are_an_output_for_looking(q, k, v):
 KEPT = {}
 
 
-@wrong_op("tanh", (Kind.NONDETERMINISTIC, Kind.REPLAY, Kind.ALIASED, Kind.UNEXPLAINED), normal(3, 4))
+@wrong_op("tanh", (Kind.STATE, Kind.REPLAY), normal(3, 4))
 def tanh_that_keeps_what_the_call_before_kept(x):
     """A cache by shape: its rule has the value of the call before."""
     y = np.tanh(x)
@@ -88,7 +88,7 @@ def square_with_its_input_in_a_global(x):
 
 @wrong_function(
     "square",
-    (Kind.NONDETERMINISTIC, Kind.REPLAY, Kind.ALIASED, Kind.UNEXPLAINED, Kind.MISSING_FACTOR),
+    (Kind.STATE, Kind.REPLAY, Kind.SLOPE),
     normal(3, 4),
     culprit="square_with_its_input_in_a_global",
 )
@@ -99,7 +99,7 @@ def fourth_power_by_two_squares(x):
 TOTALS = {}
 
 
-@wrong_op("multiply", (Kind.ALIASED, Kind.NONDETERMINISTIC, Kind.NONLINEAR), normal(3, 4))
+@wrong_op("multiply", (Kind.STATE, Kind.COTANGENT), normal(3, 4))
 def scale_that_adds_up_in_its_own_buffer(x):
     """What comes back is added to what came back in earlier passes."""
 

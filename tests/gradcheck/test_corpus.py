@@ -101,7 +101,7 @@ def test_every_bug_of_a_user_is_found(bug, named_right):
     report = looked_at(bug)
     assert found(report) or bug.name in NOT_FOUND, report
     assert located(bug, report) or bug.name in ELSEWHERE, report
-    named_right[bug.name] = named(bug, report)
+    named_right[bug.name] = bug.kinds[0] is None or named(bug, report)
 
 
 @pytest.mark.parametrize("bugs", [USERS, pytest.param(OURS, marks=pytest.mark.slow)], ids=["users", "ours"])

@@ -75,10 +75,10 @@ def endless_elsewhere(x, y):
     ("f", "inputs", "kinds"),
     [
         (cholesky_halved, (SQUARE @ SQUARE.T + np.eye(4),), set(Kind)),
-        (substituted, (LOWER, B), {Kind.TRANSPOSED}),
-        (substituted_with_a_sign, (LOWER, B), {Kind.SIGN}),
+        (substituted, (LOWER, B), {Kind.PLACE}),
+        (substituted_with_a_sign, (LOWER, B), {Kind.CONSTANT}),
         (widths, (np.array([0.1, 0.4, 0.9, 1.3]),), set(Kind)),
-        (endless_elsewhere, (np.array([0.5, 1.0, 2.0]), np.ones(3) + B[:3]), {Kind.FACTOR}),
+        (endless_elsewhere, (np.array([0.5, 1.0, 2.0]), np.ones(3) + B[:3]), {Kind.CONSTANT}),
     ],
     ids=lambda f: getattr(f, "__name__", ""),
 )

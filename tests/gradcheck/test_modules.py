@@ -105,7 +105,7 @@ class Norm(nn.LayerNorm):
 def test_parameters_that_hide_mistakes_are_moved():
     report = gradcheck(Norm(8), X)
     assert report.verdict is Verdict.WRONG
-    assert report.kind is Kind.MISSING_FACTOR
+    assert report.kind is Kind.SLOPE
     assert report.notes == ["checked near their values, which are all equal there: weight, bias"]
 
 
@@ -229,9 +229,9 @@ def gpt(**parts):
 
 IDS = np.array([[1, 2, 3, 3], [0, 4, 6, 1]])
 WRONG = {
-    "bent_gelu": ({"mlp": MLP(8, rng=rng())}, Kind.APPROXIMATE, ["x"]),
-    "unscaled_attention": ({"attn": Attention(8, 2, True, rng=rng())}, Kind.FACTOR, ["q", "k"]),
-    "norm_without_weight": ({"ln2": Norm(8)}, Kind.MISSING_FACTOR, ["x"]),
+    "bent_gelu": ({"mlp": MLP(8, rng=rng())}, Kind.SLOPE, ["x"]),
+    "unscaled_attention": ({"attn": Attention(8, 2, True, rng=rng())}, Kind.CONSTANT, ["q", "k"]),
+    "norm_without_weight": ({"ln2": Norm(8)}, Kind.SLOPE, ["x"]),
 }
 
 

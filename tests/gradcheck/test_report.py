@@ -64,7 +64,7 @@ def test_a_wrong_op():
         "  its argument x: 4 of 4 entries off, worst at [1, 0] the tape says 5.71642, "
         "differences say 11.4328 ± #\n"
         "\n"
-        "constant factor: the gradient of `halved` by its argument x is 0.5 times what it should be (a factor 2 is\n"
+        "wrong constant: the gradient of `halved` by its argument x is 0.5 times what it should be (a factor 2 is\n"
         "  missing: of a square, or of something used twice?)\n"
         "\n"
         "float64: definitions; float32 beside it is off by # at most (definitions only)\n"
@@ -117,8 +117,8 @@ def test_numbers_right_but_something_else_wrong():
         "the first wrong op is in_place(float64 (2, 2)), called at test_report.py:+9\n"
         "    assert text(gradcheck(in_place, A)) == (\n"
         "\n"
-        "aliased: a rule of `in_place` writes into the gradient that it is given, which others may be using: work on a\n"
-        "  copy\n"
+        "state changed: a rule of `in_place` writes into the gradient that it is given, which others may be using: work\n"
+        "  on a copy\n"
         "\n"
         "float64: definitions; float32 beside it is off by # at most (definitions only)\n"
         "27 forward runs, # s, seed 0"
@@ -163,7 +163,7 @@ def test_in_a_notebook():
     page = wrong._repr_html_()
     assert "<code>halved(float64 (2, 2)), called at test_report.py:" in page
     assert "lambda x: halved(x) * (x &lt; 5)" in page
-    assert "<b>constant factor</b>" in page
+    assert "<b>wrong constant</b>" in page
     assert ">WRONG</td>" in page
     assert "WRONG" not in right._repr_html_()
     for tag in ("p", "table", "tr", "td", "b", "code", "small"):
@@ -178,8 +178,8 @@ def test_what_a_program_can_read():
     assert result.worst.tape == pytest.approx(result.worst.numeric / 2)
     assert result.worst.bar < 1e-6
     (finding,) = report.findings
-    assert (finding.kind, finding.op, finding.variable) == (Kind.FACTOR, "halved", "argument x")
-    assert report.kind is Kind.FACTOR
+    assert (finding.kind, finding.op, finding.variable) == (Kind.CONSTANT, "halved", "argument x")
+    assert report.kind is Kind.CONSTANT
     assert report.culprit.where == finding.where
     assert report.culprit.call == "halved(float64 (2, 2))"
     assert report.culprit.result.worst is not None

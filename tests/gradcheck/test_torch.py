@@ -65,9 +65,9 @@ def test_integers_are_passed_as_they_are():
 @pytest.mark.parametrize(
     ("f", "kind"),
     [
-        (lambda x: torch.exp(Halved.apply(x)), Kind.FACTOR),
+        (lambda x: torch.exp(Halved.apply(x)), Kind.CONSTANT),
         (lambda x: torch.softmax(x, -1).detach() * 2, Kind.DETACHED),
-        (lambda x: Unsummed.apply(x.detach(), x[0]), Kind.NOT_SUMMED),
+        (lambda x: Unsummed.apply(x.detach(), x[0]), Kind.SUM),
     ],
 )
 def test_mistakes(f, kind):

@@ -1,12 +1,15 @@
-"""Runs files of bugs as users make them (`bugs_users_*.py`, `bugs_second_*.py`): how many are found, and how
-many named right.
+"""Runs files of bugs as users make them (`bugs_users_*.py`, `bugs_second_*.py`, ...): how many are found, and
+how many named right.
 
     python tests/gradcheck/users.py [FILE ...]
 
 prints a line for each bug that was missed or misnamed and for each right op that was called wrong, and the
-figures at the end; without FILE it takes the files beside this one. A bug counts as found when the report is
-neither OK nor undecided; its kind is named right when the first finding has one of the kinds that were
-written down beside the bug. For a right op, anything but OK is a false alarm, and so is an error.
+figures at the end; without FILE it takes all sets beside this one, one after the other.
+
+A bug counts as found when the report is neither OK nor undecided. Its kind is named right when the first kind
+of the first finding is one of those that were written down beside the bug. If the report says "A or B", A
+counts; how often A or B is right is a figure of its own, and so is how often A is the kind that was written
+down first. For a right op, anything but OK is a false alarm, and so is an error.
 """
 
 import importlib.util
@@ -40,6 +43,14 @@ def named(bug: UserBug, report: Report | str) -> bool:
     return not isinstance(report, str) and report.kind in bug.kinds
 
 
+def among_two(bug: UserBug, report: Report | str) -> bool:
+    return not isinstance(report, str) and not set(report.kinds).isdisjoint(bug.kinds)
+
+
+def as_expected(bug: UserBug, report: Report | str) -> bool:
+    return not isinstance(report, str) and report.kind is bug.kinds[0]
+
+
 def located(bug: UserBug, report: Report | str) -> bool:
     """Whether the op to blame is named; true where none is to blame."""
     if bug.culprit is None:
@@ -63,32 +74,43 @@ def load(path: Path) -> None:
     spec.loader.exec_module(module)
 
 
+SETS = ("users", "second", "third", "fourth", "tuning", "own")
+
+
 def main(files: list[str]) -> None:
-    for path in [Path(f) for f in files] or [
-        *sorted(HERE.glob("bugs_users_*.py")),
-        *sorted(HERE.glob("bugs_second_*.py")),
-    ]:
+    if files:
+        run([Path(f) for f in files])
+    for name in SETS if not files else ():
+        run([*HERE.glob(f"bugs_{name}_*.py"), *HERE.glob(f"right_{name}*.py")], f"{name}: ")
+
+
+def run(paths: list[Path], title: str = "") -> None:
+    """Look at the bugs in these files, and print what was missed and the figures."""
+    first, first_right = len(WRONG), len(RIGHT)
+    for path in sorted(paths):
         load(path)
-    wrong = [(bug, looked_at(bug)) for bug in WRONG]
-    right = [(bug, looked_at(bug)) for bug in RIGHT]
+    wrong = [(bug, looked_at(bug)) for bug in WRONG[first:]]
+    right = [(bug, looked_at(bug)) for bug in RIGHT[first_right:]]
     for bug, report in wrong:
         if not found(report):
             print(f"missed    {bug.name}: {said(report)}")
-        elif not named(bug, report):
-            kinds = ", ".join(kind.name for kind in bug.kinds)
+        elif bug.kinds[0] and not named(bug, report):
+            kinds = ", ".join(kind.name for kind in bug.kinds if kind)
             print(f"misnamed  {bug.name} ({kinds}): {said(report)}")
         if not located(bug, report):
             print(f"elsewhere {bug.name}: the op to blame is {bug.culprit}")
-    for bug, report in right:
-        if not (isinstance(report, Report) and report and not report.findings):
-            print(f"alarm     {bug.name}: {said(report)}")
-    counts = [sum(found(r) for _, r in wrong), sum(found(r) and named(b, r) for b, r in wrong)]
-    places = sum(located(b, r) for b, r in wrong)
-    alarms = sum(not (isinstance(r, Report) and r and not r.findings) for _, r in right)
-    n = max(len(wrong), 1)
+    alarms = [bug for bug, r in right if not (isinstance(r, Report) and r and not r.findings)]
+    for bug in alarms:
+        print(f"alarm     {bug.name}")
+    with_kind = [(bug, r) for bug, r in wrong if bug.kinds[0]]
+    counts = [
+        sum(found(r) and test(bug, r) for bug, r in with_kind) for test in (named, among_two, as_expected)
+    ]
+    shares = [f"{k} ({100 * k / max(len(with_kind), 1):.0f} %)" for k in counts]
     print(
-        f"{counts[0]} of {len(wrong)} found, {counts[1]} with the right kind ({100 * counts[1] / n:.0f} %), "
-        f"{places} with the right op; {alarms} false alarms of {len(right)}"
+        f"{title}{sum(found(r) for _, r in wrong)} of {len(wrong)} found; of {len(with_kind)} with kind: "
+        f"{shares[0]} named right, {shares[1]} among two, {shares[2]} as written first; "
+        f"{sum(located(b, r) for b, r in wrong)} with the right op; {len(alarms)} false alarms of {len(right)}"
     )
 
 

@@ -2,7 +2,7 @@
 layers of their own.
 
 Each is like a `planting.Bug`, with all kinds that a person would accept, written down before the checker was
-asked (the first is the one expected; `Kind.UNEXPLAINED` where a mistake has no name), and the op to blame. A
+asked (the first is the one expected; None where a mistake has no name), and the op to blame. A
 control has no kinds: it is right.
 """
 
@@ -18,7 +18,7 @@ from tinygen.gradcheck import Kind
 class UserBug(NamedTuple):
     name: str
     of: str  # the op or the layer that it is a wrong copy of
-    kinds: tuple[Kind, ...]  # none: it is right
+    kinds: tuple[Kind | None, ...]  # none: it is right
     f: Callable[..., Any]
     inputs: tuple[Any, ...]
     order: int

@@ -50,10 +50,10 @@ from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
 from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term, shifted_factor
+from tinygen.gradcheck.undecided import conjugated, elsewhere, normalized_otherwise, undecided, weight_between
 
 Guess = Callable[[Evidence], Finding | None]
 FEW = 3  # a gradient with fewer entries is tested for two cotangents
-VAGUE = (Kind.ONES_ONLY, Kind.PARTIAL, Kind.APPROXIMATE, Kind.UNEXPLAINED)  # the vague ones, reported last
 
 
 def diagnose(subject: Subject, k: int, rng: np.random.Generator, what: str) -> Finding:
@@ -61,15 +61,17 @@ def diagnose(subject: Subject, k: int, rng: np.random.Generator, what: str) -> F
     several outputs, the sentence says which one has the mistake, unless all have it."""
     e = Evidence(subject, k, rng)
     found, where = best_guess(e), ""
-    if len(e.outputs) > 1 and found.kind not in (Kind.SWAPPED, Kind.NAN):
+    if len(e.outputs) > 1 and found.kind is not Kind.NAN:
         each = [Evidence(subject, k, rng, i) for i in range(len(e.outputs))]
         wrong = [i for i, one in enumerate(each) if not one.agrees()]
         guesses = [(i, best_guess(each[i])) for i in wrong]
-        guesses = [(i, g) for i, g in guesses if found.kind in VAGUE or len(wrong) < len(each)]
-        telling = [(i, g) for i, g in guesses if g.kind not in VAGUE] or guesses[:1]
-        if telling and (telling[0][1].kind not in VAGUE or len(wrong) < len(each)):
+        guesses = [(i, g) for i, g in guesses if found.vague or len(wrong) < len(each)]
+        telling = [(i, g) for i, g in guesses if not g.vague] or guesses[:1]
+        if telling and (not telling[0][1].vague or len(wrong) < len(each)):
             number, found = telling[0]
             where = f", of what comes back to output {number},"
+            if found.kind is Kind.DETACHED:
+                found.other = Kind.TERM
     found.sentence = f"{what}{where} {found.sentence}"
     found.variable = e.name
     return found
@@ -83,7 +85,7 @@ def best_guess(e: Evidence) -> Finding:
         found = guess(e)
         if found is None:
             continue
-        again = guess(second) if second is not None and guess is not unexplained else found
+        again = guess(second) if second is not None and guess is not undecided else found
         if again is not None and (again.kind, again.sentence) == (found.kind, found.sentence):
             return found
     raise AssertionError("the last guess always fits")
@@ -111,7 +113,7 @@ def of_a_constant(e: Evidence) -> Finding | None:
     if np.abs(e.right).max(initial=0.0) > 1e-9 * np.abs(e.tape).max(initial=0.0):
         return None
     return Finding(
-        Kind.UNEXPLAINED,
+        Kind.STEPS,
         "is not zero, although the value does not change (it moves in steps, or not at all): if that is "
         "meant, as in a straight-through gradient, declare it: intended=",
     )
@@ -132,13 +134,13 @@ def swapped(e: Evidence) -> Finding | None:
         theirs = e.pair(e.g, [e.push(d, other) for d in e.directions])
         found = e.pull([np.array(g) for g in e.g])[other]
         if e.close(e.tape, theirs) and found is not None and e.close(e.components(found), e.right):
-            return Finding(Kind.SWAPPED, f"is that of {e.subject.names[other]}, and the other way round")
+            return Finding(Kind.PLACE, f"is that of {e.subject.names[other]}, and the other way round")
     for i, j in itertools.combinations(range(len(e.g)), 2):
         if e.g[i].shape == e.g[j].shape:
             g = list(e.g)
             g[i], g[j] = g[j], g[i]
             if e.close(e.tape, e.pair(g)):
-                return Finding(Kind.SWAPPED, f"takes what comes back to outputs {i} and {j} for each other")
+                return Finding(Kind.PLACE, f"takes what comes back to outputs {i} and {j} for each other")
     return None
 
 
@@ -146,11 +148,11 @@ def rearranged(e: Evidence) -> Finding | None:
     """The right gradient, rearranged; or the right one for a rearranged cotangent."""
     for r in rearrangements(e.x.shape):
         if e.close(e.tape, e.pair(e.g, [e.push(r.transpose(d)) for d in e.directions])):
-            return Finding(r.kind, f"comes out {r.words}")
+            return Finding(Kind.PLACE, f"comes out {r.words}")
     if len(e.g) == 1:
         for r in rearrangements(e.g[0].shape):
             if e.close(e.tape, e.pair([r.apply(e.g[0])])):
-                return Finding(r.kind, f"is right for a cotangent {r.words}")
+                return Finding(Kind.PLACE, f"is right for a cotangent {r.words}")
     return None
 
 
@@ -161,7 +163,7 @@ def forward(e: Evidence) -> Finding | None:
     if not e.close(e.tape, e.components(e.push(e.g[0])[0])):
         return None
     return Finding(
-        Kind.TRANSPOSED,
+        Kind.PLACE,
         "is J g, where Jᵀ g is needed: what comes back goes through the op itself, not its transpose",
     )
 
@@ -170,7 +172,7 @@ def operand(e: Evidence) -> Finding | None:
     """The right gradient at transposed or reversed inputs."""
     for name, array, put in input_arrays(e):
         for r in rearrangements(array.shape):
-            if r.reshaped or (r.kind is Kind.SHIFTED and array is e.x):
+            if r.reshaped or (r.shifted and array is e.x):
                 continue
             subject, points = put(np.array(r.apply(array)))
             try:
@@ -178,7 +180,7 @@ def operand(e: Evidence) -> Finding | None:
             except TimeoutError:
                 return None  # the function does not end at such inputs: do not wait for the next ones
             if e.close(e.tape, theirs):
-                return Finding(r.kind, f"is the one for {name} {r.words}")
+                return Finding(Kind.PLACE, f"is the one for {name} {r.words}")
     return None
 
 
@@ -194,24 +196,22 @@ def ones_only(e: Evidence) -> Finding | None:
         if not (true & ~told).any():
             return None  # each entry uses all cotangents that it should: right for ones by chance
     return Finding(
-        Kind.ONES_ONLY,
+        Kind.COTANGENT,
         "is right only when the same number comes back for every output, as it does under a sum",
+        vague=True,
     )
 
 
 def approximate(e: Evidence) -> Finding | None:
     if e.nearly_right:
         return Finding(
-            Kind.APPROXIMATE,
+            Kind.SLOPE,
             f"is nearly right, off by about {e.error():.1g} of its size: a mistyped constant, or the "
             "gradient of another formula for the same thing?",
+            other=Kind.TERM,
+            vague=True,
         )
     return None
-
-
-def unexplained(e: Evidence) -> Finding:
-    error = e.error()
-    return Finding(Kind.UNEXPLAINED, f"is off by {error:.2g} times its size, in no way that has a name here")
 
 
 GUESSES: Sequence[Guess] = (
@@ -219,6 +219,7 @@ GUESSES: Sequence[Guess] = (
     detached,
     unused,
     of_a_constant,
+    conjugated,
     constant_factor,
     swapped,
     rearranged,
@@ -255,9 +256,12 @@ GUESSES: Sequence[Guess] = (
     influence,
     missing_mask,
     of_one_index,
+    normalized_otherwise,
+    weight_between,
+    elsewhere,
     partial,
     approximate,
     some_outputs,
     lost_rank,
-    unexplained,
+    undecided,
 )

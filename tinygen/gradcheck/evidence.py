@@ -19,7 +19,6 @@ import numpy as np
 
 from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.numeric import STEP, sizes
-from tinygen.gradcheck.report import Kind
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Subject
 from tinygen.gradcheck.time_limit import run_within
@@ -213,11 +212,11 @@ def input_arrays(e: Evidence) -> Iterator[tuple[str, Array, Callable[[Array], tu
 class Rearrangement(NamedTuple):
     """A linear map from arrays of one shape to that shape, and its transpose."""
 
-    kind: Kind
     words: str
     apply: Callable[[Array], Array]
     transpose: Callable[[Array], Array]
     reshaped: bool = False
+    shifted: bool = False
 
 
 def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
@@ -228,20 +227,18 @@ def rearrangements(shape: Sequence[int]) -> Iterator[Rearrangement]:
     for group in groups:
         flip = partial(np.flip, axis=group)
         if all(shape[a] == 2 for a in group):  # of two, the reverse order is the other one
-            yield Rearrangement(
-                Kind.SWAPPED, f"with the two parts along {axis_names(group)} exchanged", flip, flip
-            )
-        yield Rearrangement(Kind.FLIPPED, f"reversed along {axis_names(group)}", flip, flip)
+            yield Rearrangement(f"with the two parts along {axis_names(group)} exchanged", flip, flip)
+        yield Rearrangement(f"reversed along {axis_names(group)}", flip, flip)
         turn = partial(turn_around, axes=group)
-        yield Rearrangement(Kind.FLIPPED, f"reversed around index 0 of {axis_names(group)}", turn, turn)
+        yield Rearrangement(f"reversed around index 0 of {axis_names(group)}", turn, turn)
     for group, step, around in itertools.product(groups, (1, -1, 2, -2), (False, True)):
         if not around and min(shape[a] for a in group) <= abs(step) + 1:
             continue  # that would leave nothing, or one index: an axis that was not summed
         yield Rearrangement(
-            Kind.SHIFTED,
             f"shifted by {step:+d} along {axis_names(group)}" + " (around the end)" * around,
             partial(shift, step=step, axes=group, around=around),
             partial(shift, step=-step, axes=group, around=around),
+            shifted=True,
         )
 
 
@@ -258,7 +255,6 @@ def transpositions(shape: tuple[int, ...]) -> Iterator[Rearrangement]:
         new = tuple(shape[a] for a in order)
         words = f"with {axis_names([a for a, b in enumerate(order) if a != b])} exchanged"
         yield Rearrangement(
-            Kind.TRANSPOSED,
             words + " (reshaped, not transposed)" * (new != shape),
             partial(exchange_axes, shape=new, order=tuple(map(int, np.argsort(order)))),
             partial(exchange_axes_back, shape=shape, order=order),

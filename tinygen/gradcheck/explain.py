@@ -116,7 +116,7 @@ def merge_findings(
     by_step = [f for f in by_step if counts(f, kinds)]
     causes = [f for f in by_step if (f.op, f.where) == place and not f.harmless]
     if causes:
-        explained = [f for f in explained if f.kind not in (Kind.UNEXPLAINED, Kind.RAISES)]
+        explained = [f for f in explained if f.other is None and f.kind is not Kind.RAISES]
     told = {(f.kind, f.op, f.where) for f in explained}
     causes = [f for f in causes if (f.kind, f.op, f.where) not in told]
     named = {f.kind for f in [*explained, *by_step]}

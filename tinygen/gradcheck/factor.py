@@ -16,12 +16,13 @@ def constant_factor(e: Evidence) -> Finding | None:
         return None
     if abs(c + 1) < 1e-5:
         return Finding(
-            Kind.SIGN, "has the wrong sign (if that is meant, as in gradient reversal, declare it: intended=)"
+            Kind.CONSTANT,
+            "has the wrong sign (if that is meant, as in gradient reversal, declare it: intended=)",
         )
     hint = meaning(abs(c), e)
     sign = "the wrong sign, and its size is " if c < 0 else ""
     return Finding(
-        Kind.FACTOR, f"{'has ' if c < 0 else 'is '}{sign}{abs(c):.6g} times what it should be{hint}"
+        Kind.CONSTANT, f"{'has ' if c < 0 else 'is '}{sign}{abs(c):.6g} times what it should be{hint}"
     )
 
 

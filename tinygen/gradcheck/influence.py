@@ -29,7 +29,7 @@ def partly_summed(e: Evidence) -> Finding | None:
     looked, right = e.entries
     off = looked & (np.abs(e.gradient - right) > 1e-6 * np.abs(right).max())
     if found and (looked & ~off & (right != 0)).any():  # a missing sum would concern all entries
-        found.kind = Kind.PARTIAL
+        found.other, found.vague = Kind.MASK, True
         found.sentence = f"is wrong at {int(off.sum())} of {int(looked.sum())} entries: it {found.sentence}"
     return found
 
@@ -45,9 +45,7 @@ def count_only(e: Evidence, slices: Slices) -> Finding | None:
         if np.abs(e.pair(rest)).max() < 1e-9 * np.abs(e.right).max():
             continue  # the other outputs do not matter
         if not np.any(e.tape_gradient(rest)) and e.close(e.components(e.tape_gradient(one)), e.pair(one)):
-            return Finding(
-                Kind.NOT_SUMMED, f"counts only {words} of what comes back: the others have to be added"
-            )
+            return Finding(Kind.SUM, f"counts only {words} of what comes back: the others have to be added")
     return None
 
 
@@ -94,7 +92,7 @@ def summed_twice(e: Evidence) -> Finding | None:
         for factor, words in ((1, "summed"), (n, "averaged")):
             if e.close(e.tape * factor, right):
                 return Finding(
-                    Kind.SUMMED_TWICE, f"is {words} along {axis_names(group)}, where each entry has its own"
+                    Kind.SUM, f"is {words} along {axis_names(group)}, where each entry has its own"
                 )
     return None
 
@@ -109,7 +107,7 @@ def inverted_mask(e: Evidence) -> Finding | None:
     if not heeded.any() or not needed.any() or (heeded & needed).any():
         return None
     return Finding(
-        Kind.UNMASKED,
+        Kind.MASK,
         "heeds what comes back only where it makes no difference, and not where it does: is a mask the "
         "wrong way round?",
     )
@@ -132,22 +130,22 @@ def influence(e: Evidence) -> Finding | None:
             continue
         over = tuple(i for i in range(len(shape)) if i not in (a, e.outputs[0].ndim + b))
         finding = of_pattern(true.any(axis=over), told.any(axis=over), b)
-        if finding is not None and finding.kind is Kind.NOT_SUMMED:
-            missing = missing or (b, finding, a)
-        elif finding is not None and finding.kind is Kind.SUMMED_TWICE:
-            extra = extra or (b, finding)
-        elif finding is not None:
+        if finding is not None and finding.kind is not Kind.SUM:
             return finding
+        if finding is not None and told.any(axis=over).sum() < true.any(axis=over).sum():
+            missing = missing or (b, finding, a)
+        elif finding is not None:
+            extra = extra or (b, finding)
     if missing and extra:
         return Finding(
-            Kind.WRONG_AXIS,
+            Kind.SUM,
             f"sums along axis {extra[0]} of what comes back, where axis {missing[0]} is needed",
         )
     if missing and (axes := missing_axes(said, right, told, true)):
-        return Finding(Kind.WRONG_AXIS, f"sums along too few axes: along {axis_names(axes)} as well")
+        return Finding(Kind.SUM, f"sums along too few axes: along {axis_names(axes)} as well")
     if missing and not in_a_sum(said, right, missing[2], 1e-6 * size):
         return Finding(
-            Kind.MISSING_TERM,
+            Kind.TERM,
             f"lacks a term: along axis {missing[0]} of what comes back not only the same index matters, and "
             "for the same one it is not right either",
         )
@@ -191,7 +189,7 @@ def of_one_index(e: Evidence) -> Finding | None:
         heeded = np.flatnonzero(said.any(axis=over))
         if n > 2 and len(heeded) == 1 and right.any(axis=over).sum() > 2:
             return Finding(
-                Kind.NOT_SUMMED,
+                Kind.SUM,
                 f"heeds only index {heeded[0]} of axis {axis} of what comes back: what the others send has "
                 "to be added",
             )
@@ -204,31 +202,31 @@ def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
     t, s = shape_of(true), shape_of(told)
     if t != "diagonal" and t and s == "diagonal":
         return Finding(
-            Kind.NOT_SUMMED,
+            Kind.SUM,
             f"takes along axis {axis} only what comes back at the same index, although others depend on it "
             "too: a sum is missing",
         )
     if t == "diagonal" and s and s != "diagonal":
         return Finding(
-            Kind.SUMMED_TWICE,
+            Kind.SUM,
             f"mixes what comes back at different indices of axis {axis}, although each depends on its own",
         )
     if t in ("lower", "upper") and s == "full":
         side = "before" if t == "lower" else "after"
         return Finding(
-            Kind.UNMASKED,
+            Kind.MASK,
             f"counts what comes back {side} an entry along axis {axis}, although that does not depend on it: "
             "is a mask missing?",
         )
     if {t, s} == {"lower", "upper"}:
-        return Finding(Kind.FLIPPED, f"runs the wrong way along axis {axis}")
+        return Finding(Kind.PLACE, f"runs the wrong way along axis {axis}")
     for step in (1, -1):
         if (
             t is None
             and without_ends(told).any()
             and np.array_equal(without_ends(np.roll(true, step, 0)), without_ends(told))
         ):
-            return Finding(Kind.SHIFTED, f"is shifted by {step:+d} along axis {axis}")
+            return Finding(Kind.PLACE, f"is shifted by {step:+d} along axis {axis}")
     return None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.compare import check, record_tape
-from tinygen.gradcheck.diagnosis import VAGUE, diagnose
+from tinygen.gradcheck.diagnosis import diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
 from tinygen.gradcheck.parts import in_parts
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, nearby
@@ -51,7 +51,7 @@ def culprit(
             findings = findings or [
                 diagnose(subject, k, rng, f"{what} by its {subject.names[k]}{again}") for k in found
             ]
-            findings.sort(key=lambda f: VAGUE.index(f.kind) if f.kind in VAGUE else -1)
+            findings.sort(key=lambda f: (f.vague, f.other is not None))
             result = compare_entries(subject, step, found[0], rng, tolerance)
             return culprit_of(step, names, result), [with_place(step, f) for f in findings]
     return None

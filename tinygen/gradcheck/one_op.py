@@ -25,7 +25,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
     before = copies(arrays)
     if step.mutates:
-        yield Finding(Kind.MUTATES, f"{name} writes into its inputs")
+        yield Finding(Kind.STATE, f"{name} writes into its inputs")
         return
     values = step.evaluate(step.points)
     finite = all(np.isfinite(x).all() for x in before if x.dtype.kind == "f")
@@ -34,9 +34,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             Kind.DOMAIN, f"{name} makes values that are not finite of inputs that are", Verdict.DOMAIN
         )
     elif not all_same(values, step.evaluate(step.points)):
-        yield Finding(
-            Kind.NONDETERMINISTIC, f"{name} gives two values for the same inputs", Verdict.NONDETERMINISTIC
-        )
+        yield Finding(Kind.STATE, f"{name} gives two values for the same inputs", Verdict.NONDETERMINISTIC)
     given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
 
     def pulled(cotangents: Sequence[Array]) -> list[Any]:
@@ -55,20 +53,20 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     kept = copies(raw)
     if not all(same(x, y, 0) for x, y in zip(sent, given, strict=True)):
         yield Finding(
-            Kind.ALIASED,
+            Kind.STATE,
             f"a rule of {name} writes into the gradient that it is given, which others may be using: "
             "work on a copy",
         )
     double = copies(pulled(times(-2, given)))
     if not all(same(x, y, 0) for x, y in zip(raw, kept, strict=True)):
         yield Finding(
-            Kind.ALIASED,
+            Kind.STATE,
             f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
             "earlier one returned. Allocate a new array for each result",
         )
     elif not all_same(kept, copies(pulled(copies(given)))) and all_same(held, saved(step.rules)):
         yield Finding(
-            Kind.NONDETERMINISTIC,
+            Kind.STATE,
             f"a rule of {name} returns another gradient each time it is called: does it draw random numbers? "
             "Draw them once, for the value, and let the rules use the same",
             Verdict.NONDETERMINISTIC,
@@ -76,11 +74,11 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         return
     elif not all_same(held, saved(step.rules)):
         yield Finding(
-            Kind.ALIASED,
+            Kind.STATE,
             f"the rules of {name} change what they have saved: called again they return another gradient",
         )
     if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
-        yield Finding(Kind.ALIASED, f"a rule of {name} writes into the op's inputs")
+        yield Finding(Kind.STATE, f"a rule of {name} writes into the op's inputs")
         return
     shared = of_shared_state(name, step, given, kept)
     if shared is not None:
@@ -124,13 +122,13 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
         return None
     if not all_same(kept, gradients(rules)):
         return Finding(
-            Kind.ALIASED,
+            Kind.STATE,
             f"the rules of {name} read what the latest call has left behind: when the op is used twice, the "
             "gradient of the first use is wrong. Keep what they need in a closure",
         )
     if not all_same(kept, gradients(run_with(step.points))):
         return Finding(
-            Kind.ALIASED,
+            Kind.STATE,
             f"the gradient of {name} depends on what an earlier call has left behind (a stale cache?): at "
             "the same inputs it is another one. Keep what the rules need in a closure",
         )
@@ -150,7 +148,7 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
                 )
             if not all_same([kept[place]], [found]):
                 return Finding(
-                    Kind.ALIASED,
+                    Kind.STATE,
                     f"{words} needs another rule to have run before: alone, as it is when only that argument "
                     "wants a gradient, it returns another one. Compute what they share in the body",
                 )

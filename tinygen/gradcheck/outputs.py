@@ -39,15 +39,17 @@ def weighted_otherwise(e: Evidence) -> Finding | None:
             some = factors[wrong]
             times = f"{some[0]:.6g}" if np.ptp(some) <= CLOSE * abs(some[0]) else "another number"
             return Finding(
-                Kind.PARTIAL, f"is wrong for {words} {where} only: it counts {times} times as much"
+                Kind.MASK,
+                f"is wrong for {words} {where} only: it counts {times} times as much",
+                vague=True,
             )
         if np.abs(factors[wrong] + 1).max() <= CLOSE:
             where = (
                 ", ".join(named_places(wrong.reshape(shape))) or f"{int(wrong.sum())} of {wrong.size} places"
             )
-            return Finding(Kind.SIGN, f"has the wrong sign for {words} {where}")
+            return Finding(Kind.CONSTANT, f"has the wrong sign for {words} {where}")
         return Finding(
-            Kind.MISSING_FACTOR,
+            Kind.SLOPE,
             f"lacks a factor: {words} each place has to be multiplied by a number of its own",
         )
     return None
@@ -86,4 +88,4 @@ def some_outputs(e: Evidence) -> Finding | None:
         return None
     where = ", ".join(named_places(np.asarray(wrong).reshape(e.outputs[0].shape)))
     where = where or f"{int(wrong.sum())} of {wrong.size} outputs"
-    return Finding(Kind.PARTIAL, f"is wrong for what comes back at {where} only")
+    return Finding(Kind.MASK, f"is wrong for what comes back at {where} only", vague=True)

@@ -42,6 +42,9 @@ class RealParts:
         pairs = zip(step.names, step.points, strict=True)
         self.names = [name + w for name, x in pairs for w in (both if x.dtype.kind == "c" else ("",))]
         self.points = [p for x in step.points for p in parts(x)]
+        self.imaginary = [
+            p for y in step.outputs for p in ((False, True) if y.dtype.kind == "c" else (False,))
+        ]
 
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         return [p for y in self.step.evaluate(join_parts(arrays, self.step.points)) for p in parts(y)]

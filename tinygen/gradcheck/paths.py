@@ -47,14 +47,18 @@ def cut_path(e: Evidence) -> Finding | None:
     alike = np.nanmax(some, axis=0) - np.nanmin(some, axis=0) <= ZERO * np.nanmax(np.abs(some), axis=0)
     if not changed.any() and alike.all():
         return Finding(
-            Kind.NOT_SUMMED,
+            Kind.SUM,
             f"counts only some of what comes back at {int(wrong.sum())} of {e.x.size} entries, although all "
             "of it has the same weight: it has to be added up",
         )
+    single = (
+        told[:, wrong].sum(axis=0).max() == 1 and e.outputs[0].shape != e.x.shape
+    )  # as `=` in place of `+=`
     return Finding(
-        Kind.MISSING_TERM,
+        Kind.SUM if single else Kind.TERM,
         f"lacks a term: {int(lost.sum())} of the {int(true.sum())} ways from an entry to an output are not "
         "counted, the others are right. Is one of the paths through the op missing?",
+        other=Kind.TERM if single else Kind.SUM,
     )
 
 
@@ -73,7 +77,7 @@ def bottleneck(e: Evidence) -> Finding | None:
         return None
     numbers = "one number" if sum(ranks) == 1 else f"{sum(ranks)} numbers"
     return Finding(
-        Kind.MISSING_TERM,
+        Kind.TERM,
         f"lacks what passes through {numbers} only: is a statistic (a mean, a norm or the like) taken for a "
         "constant?",
     )
@@ -92,12 +96,13 @@ def lost_rank(e: Evidence) -> Finding | None:
     ours, theirs = (rank(z) for z in both)
     if ours < theirs:
         return Finding(
-            Kind.MISSING_TERM,
+            Kind.TERM,
             f"lacks a term: its Jacobian has rank {ours}, and the true one has rank {theirs}",
+            other=Kind.SUM,
         )
     if ours > theirs:
         return Finding(
-            Kind.MISSING_TERM,
+            Kind.TERM,
             f"lacks a term: its Jacobian has rank {ours}, and the true one has rank {theirs}. Is the value "
             "independent of a common shift or scale of the input?",
         )
@@ -119,7 +124,7 @@ def missing_mask(e: Evidence) -> Finding | None:
         return None
     times = "" if abs(ratios[0] - 1) < ZERO else f" but for a factor {ratios[0]:.4g}"
     return Finding(
-        Kind.UNMASKED,
+        Kind.MASK,
         f"is right{times}, but also counts {int(extra.sum())} pairs of an entry and an output that does not "
         "depend on it: is a mask missing?",
     )
@@ -139,7 +144,7 @@ def through_matrix(e: Evidence) -> Finding | None:
             if w.ndim != 2 or w is e.x or p.shape != (m, n) or min(m, n) < 2:
                 continue
             if goes_through(missed, p) and not goes_through(said, p):
-                return Finding(Kind.MISSING_TERM, f"lacks a term: what goes through {words}")
+                return Finding(Kind.TERM, f"lacks a term: what goes through {words}")
     return None
 
 
@@ -160,7 +165,7 @@ def rows_transposed(e: Evidence) -> Finding | None:
     turned = right.swapaxes(2, 3)
     if not (np.abs(said - right)[seen] > least).any() or (np.abs(said - turned)[seen] > least).any():
         return None
-    return Finding(Kind.TRANSPOSED, "mixes rows by a matrix that should be transposed")
+    return Finding(Kind.PLACE, "mixes rows by a matrix that should be transposed")
 
 
 def goes_through(jacobian: Array, p: Array) -> bool:
@@ -188,7 +193,7 @@ def one_of_several_uses(e: Evidence) -> Finding | None:
     if not part or abs(ratio - part) > ZERO:
         return None
     return Finding(
-        Kind.MISSING_TERM,
+        Kind.TERM,
         f"lacks a term: of {part.denominator} uses of the input in a product it counts {part.numerator}",
     )
 

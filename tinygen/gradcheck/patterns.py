@@ -58,7 +58,7 @@ def of_extremes(e: Evidence) -> Finding | None:
             )
             if np.array_equal(mask, off) and by_chance >= LIKELY:
                 return Finding(
-                    Kind.MISSING_TERM,
+                    Kind.TERM,
                     f"lacks at {words} along axis {axis} what passes through them to the others: is a "
                     "maximum or a minimum taken for a constant?",
                 )
@@ -98,7 +98,21 @@ def wrong_at_places(
         what += ": there it should be 0. Is a mask missing?"
     elif untouched:
         what += ": there it is 0, or should be. Is it another mask?"
-    return Finding(Kind.PARTIAL, what)
+    if len(errors) > 1 and same_numbers(e.gradient[off], right[off]):
+        what = f"has the right numbers at {counted}, but in other places"
+        return Finding(Kind.PLACE, what, other=Kind.MASK, vague=True)
+    if where is not None and "more than once" in where and right[off].any():
+        return Finding(Kind.SUM, what, other=Kind.MASK, vague=True)
+    return Finding(Kind.MASK, what, other=Kind.TERM if where is None else None, vague=True)
+
+
+def same_numbers(a: Array, b: Array) -> bool:
+    """Whether these are the same numbers in another order, or were, before some of them were moved: then each
+    error is there twice, with both signs."""
+    for x, y in ((a, b), (a - b, b - a)):
+        if x.any() and np.abs(np.sort(x) - np.sort(y)).max() <= 1e-6 * np.abs(x).max():
+            return True
+    return False
 
 
 # -- the patterns ----------------------------------------------------------------------------------

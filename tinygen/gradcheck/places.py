@@ -41,12 +41,12 @@ def wrong_axis(e: Evidence) -> Finding | None:
     if not wrong or not right:
         return None
     if len({a for a, _ in wrong}) == n > 1 and len({b for _, b in wrong}) == e.x.ndim:
-        return Finding(Kind.TRANSPOSED, "takes the axes of what comes back in another order")
+        return Finding(Kind.PLACE, "takes the axes of what comes back in another order")
     (a, i), (b, j) = wrong[0], right[0]
     if a == i and b == j:
-        return Finding(Kind.WRONG_AXIS, f"sums along axis {b} of what comes back, where axis {a} is needed")
+        return Finding(Kind.SUM, f"sums along axis {b} of what comes back, where axis {a} is needed")
     return Finding(
-        Kind.WRONG_AXIS,
+        Kind.SUM,
         f"takes axis {a} of what comes back for axis {i} of the input, where it is axis {b} for axis {j}: "
         "a sum along the wrong axis, or one without keepdims?",
     )
@@ -64,11 +64,7 @@ def factor_along_the_wrong_axis(e: Evidence) -> Finding | None:
     mine, theirs = np.diag(said).reshape(e.x.shape), np.diag(right).reshape(e.x.shape)
     for r in transpositions(e.x.shape):
         if not r.reshaped and same(r.apply(mine), theirs):
-            broadcast = any(
-                np.ptp(theirs, axis=a).max() <= CLOSE * np.abs(theirs).max() for a in range(e.x.ndim)
-            )
-            kind = Kind.WRONG_AXIS if broadcast else Kind.TRANSPOSED
-            return Finding(kind, f"has a factor that is the right one {r.words}")
+            return Finding(Kind.PLACE, f"has a factor that is the right one {r.words}")
     return None
 
 
@@ -84,7 +80,7 @@ def tied_otherwise(e: Evidence) -> Finding | None:
     if not [p for p in missing if p not in ours] or not [p for p in ours if p not in missing]:
         return None
     return Finding(
-        Kind.MISSING_TERM,
+        Kind.TERM,
         "lacks a term in which axis {} of what comes back is axis {} of the input: is the input used "
         "twice?".format(*missing[0]),
     )
@@ -109,7 +105,7 @@ def wrong_grouping(e: Evidence) -> Finding | None:
     if all((true.reshape(e.outputs[0].size, -1).sum(axis=axis) <= 1).all() for axis in (0, 1)):
         return None  # each output is one entry: the entries are in another order
     return Finding(
-        Kind.WRONG_AXIS, "sums what comes back by another grouping: parts of an axis are taken for others"
+        Kind.SUM, "sums what comes back by another grouping: parts of an axis are taken for others"
     )
 
 
@@ -134,7 +130,7 @@ def inner_transposed(e: Evidence) -> Finding | None:
         blocks = [((*i, ..., *i, slice(None), slice(None)), q[i]) for i in np.ndindex(*lead)]
         for a, b in ((said, right), (right, said)):
             if all(is_crossed(a[block], b[block], part) for block, part in blocks):
-                return Finding(Kind.TRANSPOSED, f"multiplies {name} by a matrix that should be transposed")
+                return Finding(Kind.PLACE, f"multiplies {name} by a matrix that should be transposed")
     return None
 
 
@@ -167,7 +163,7 @@ def weight_transposed(e: Evidence) -> Finding | None:
                 :, None
             ]
             if same(slopes * p, right) and same(slopes * p.T, said):
-                return Finding(Kind.TRANSPOSED, f"multiplies by {name} the wrong way round: transpose it")
+                return Finding(Kind.PLACE, f"multiplies by {name} the wrong way round: transpose it")
     return None
 
 
@@ -190,9 +186,7 @@ def shifted_inside(e: Evidence) -> Finding | None:
             if np.abs(part - right[before]).max() > least or np.abs(part - right[here]).max() <= least:
                 continue
             where = axis_names([a - first for a in group])
-            return Finding(
-                Kind.SHIFTED, f"{words[1:]} shifted by {step:+d} along {where}, but for its border"
-            )
+            return Finding(Kind.PLACE, f"{words[1:]} shifted by {step:+d} along {where}, but for its border")
     return None
 
 
@@ -217,15 +211,14 @@ def misplaced(e: Evidence) -> Finding | None:
         wrong = off.any(axis=1)
         if not np.array_equal(told[wrong], true[wrong]):
             if any(np.allclose(said, z, 0, CLOSE * np.abs(right).max()) for z in in_other_orders(e, right)):
-                return Finding(Kind.TRANSPOSED, "is that of axes that are exchanged, as a reshape does")
-            kind = (
-                Kind.SHIFTED if of_one_offset(told & ~true, true & ~told, e, a is said) else Kind.UNEXPLAINED
-            )
-            return Finding(kind, f"{words} right numbers, but to the wrong places")
+                return Finding(Kind.PLACE, "is that of axes that are exchanged, as a reshape does")
+            shifted = of_one_offset(told & ~true, true & ~told, e, a is said)
+            where = "to places that are all shifted alike" if shifted else "to the wrong places"
+            return Finding(Kind.PLACE, f"{words} right numbers, but {where}")
         backwards = [(x[m], y[m][::-1]) for x, y, m in zip(a[wrong], b[wrong], true[wrong], strict=True)]
         if any(len(x) > 2 for x, _ in backwards) and all(same(x, y) for x, y in backwards):
-            return Finding(Kind.FLIPPED, "has its numbers in the reverse order")
-        return Finding(Kind.SWAPPED, "has the right numbers, exchanged for each other")
+            return Finding(Kind.PLACE, "has its numbers in the reverse order")
+        return Finding(Kind.PLACE, "has the right numbers, exchanged for each other")
     return None
 
 

@@ -31,7 +31,7 @@ def straight_through(e: Evidence) -> Finding | None:
     if not (c > 0 and e.close(c * path, extra) and jumps(e)):
         return None
     return Finding(
-        Kind.UNEXPLAINED,
+        Kind.STEPS,
         f"has a term too many, {c:.4g} times what comes back, and the value moves in steps: if this is meant "
         "as a straight-through gradient, declare it: intended=",
     )
@@ -89,7 +89,7 @@ def missing_product(e: Evidence) -> Finding | None:
                 words = " ".join(w for w in ("times", name, names[i + j]) if w)
                 number = "" if abs(c[j] - 1) < 1e-5 else f"{c[j]:.4g} times "
                 said = f"{number}what comes back {words if words != 'times' else ''}"
-                return Finding(Kind.MISSING_TERM, f"lacks a term: {said.strip()}")
+                return Finding(Kind.TERM, f"lacks a term: {said.strip()}")
     return None
 
 
@@ -147,9 +147,7 @@ def of_product(e: Evidence) -> Finding | None:
         one = e.components(g * slope * y / a)  # where `a` moves
         for said, lost in ((one, "the rest moves too"), (e.right - one, f"{words} moves too")):
             if np.abs(e.tape - said).max() <= 1e-6 * max(np.abs(e.right).max(), np.abs(one).max()):
-                return Finding(
-                    Kind.MISSING_TERM, f"lacks a term of the product of {words} and the rest: {lost}"
-                )
+                return Finding(Kind.TERM, f"lacks a term of the product of {words} and the rest: {lost}")
     return None
 
 

@@ -32,32 +32,23 @@ class Verdict(Enum):
 
 
 class Kind(Enum):
-    """The kind of a finding: for a wrong gradient, the kind of mistake."""
+    """The kind of a finding: for a wrong gradient, the kind of mistake, which says where to look.
 
-    FACTOR = "constant factor"
-    SIGN = "wrong sign"
-    MISSING_FACTOR = "missing factor"
-    TRANSPOSED = "transposed"
-    FLIPPED = "reversed"
-    SHIFTED = "shifted"
-    SWAPPED = "swapped"
-    WRONG_AXIS = "sum along the wrong axis"
-    UNMASKED = "mask missing"
-    NOT_SUMMED = "axis not summed"
-    SUMMED_TWICE = "axis summed too often"
-    MISSING_TERM = "missing term"
-    ONES_ONLY = "right for ones only"
-    COTANGENT_UNUSED = "cotangent not used"
-    NONLINEAR = "not linear in the cotangent"
+    docs/gradcheck.md has a table of them, with examples."""
+
+    CONSTANT = "wrong constant"
+    SLOPE = "wrong slope"
+    TERM = "wrong term"
+    PLACE = "wrong place"
+    SUM = "wrong sum"
+    MASK = "wrong mask"
+    COTANGENT = "cotangent misused"
     DETACHED = "detached"
-    PARTIAL = "wrong at some entries"
-    APPROXIMATE = "nearly right"
+    STATE = "state changed"
+    STEPS = "value in steps"
     NAN = "not a number"
-    UNEXPLAINED = "wrong"
     SHAPE = "wrong shape"
     DTYPE = "wrong in float32"
-    ALIASED = "aliased"
-    MUTATES = "writes into its input"
     LAYOUT = "depends on memory layout"
     REPLAY = "another gradient in a replay"
     RAISES = "raises"
@@ -65,7 +56,6 @@ class Kind(Enum):
     KINK = "kink"
     INCONCLUSIVE = "inconclusive"
     DOMAIN = "outside the domain"
-    NONDETERMINISTIC = "nondeterministic"
 
 
 @dataclass
@@ -79,9 +69,16 @@ class Finding:
     op: str | None = None
     where: str | None = None  # "file:line" that called the op
     harmless: bool = False  # about float32 or another layout: no number of this check is wrong
+    other: Kind | None = None  # a second kind, if the evidence fits both
+    vague: bool = False  # a finding about another argument or output may say more
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kind, and the second one if the evidence fits both; the likelier one is the first."""
+        return (self.kind,) if self.other is None else (self.kind, self.other)
 
     def __str__(self) -> str:
-        return f"{self.kind.value}: {self.sentence}"
+        return f"{' or '.join(kind.value for kind in self.kinds)}: {self.sentence}"
 
 
 @dataclass
@@ -190,6 +187,11 @@ class Report:
         """The kind of the first finding."""
         return self.findings[0].kind if self.findings else None
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of the first finding: two if the evidence fits both, the likelier one first."""
+        return self.findings[0].kinds if self.findings else ()
+
     def __bool__(self) -> bool:
         return self.verdict is Verdict.OK
 
@@ -278,7 +280,10 @@ class Report:
         if self.culprit:
             said.append(f"{self.accusation} <code>{text(str(self.culprit))}</code>")
             said += [f"<code>{text(self.culprit.source)}</code>"] if self.culprit.source else []
-        said += [f"<b>{text(f.kind.value)}</b>: {text(f.sentence)}" for f in self.findings]
+        said += [
+            f"<b>{text(' or '.join(kind.value for kind in f.kinds))}</b>: {text(f.sentence)}"
+            for f in self.findings
+        ]
         said += [text(note) for note in self.told]
         return (
             f'<p><b style="color:{green if self else red}">{text(self.headline)}</b></p><table>{rows}</table>'

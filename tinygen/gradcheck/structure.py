@@ -79,7 +79,7 @@ def of_values(subject: Subject) -> Iterator[Finding]:
         )
     changed = [n for n, x, y in zip(subject.names, points, subject.points, strict=True) if not same(x, y, 0)]
     if changed:
-        yield Finding(Kind.MUTATES, f"computing the value writes into {changed[0]}", variable=changed[0])
+        yield Finding(Kind.STATE, f"computing the value writes into {changed[0]}", variable=changed[0])
         return
     for i, y in enumerate(first):
         if not np.isfinite(y).all():
@@ -93,7 +93,7 @@ def of_values(subject: Subject) -> Iterator[Finding]:
             return
     if not all_same(first, subject.evaluate(copies(subject.points))):
         yield Finding(
-            Kind.NONDETERMINISTIC,
+            Kind.STATE,
             "two runs at the same inputs, with every random generator that could be found rewound, give "
             "different values: draw from a generator that is an argument, an attribute or a default",
             Verdict.NONDETERMINISTIC,
@@ -112,12 +112,12 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
     first = pull(sent)
     for what, now, before in (("the cotangent", sent, given), ("its inputs", points, subject.points)):
         if not all(same(x, y, 0) for x, y in zip(now, before, strict=True)):
-            yield Finding(Kind.ALIASED, f"computing the gradient writes into {what}")
+            yield Finding(Kind.STATE, f"computing the gradient writes into {what}")
     again = pull(copies(given)), subject.record(copies(subject.points))[1](copies(given))
     for name, a, b, c in zip(subject.names, first, *again, strict=True):
         if not (all_same([a], [b]) and all_same([a], [c])):
             yield Finding(
-                Kind.NONDETERMINISTIC,
+                Kind.STATE,
                 f"pulled back twice with the same cotangent, the gradient of {name} is not the same",
                 Verdict.NONDETERMINISTIC,
                 name,
@@ -143,7 +143,7 @@ def value_mismatch(subject: Subject) -> Finding:
             Kind.REPLAY, "the gradient that the second order differentiates is not the one of the first"
         )
     return Finding(
-        Kind.NONDETERMINISTIC,
+        Kind.STATE,
         "the value differs between a run that records a gradient and one that does not",
         Verdict.NONDETERMINISTIC,
     )
@@ -157,15 +157,15 @@ def linearity(
         return
     if not zero(nothing) and same(nothing, once):
         yield Finding(
-            Kind.COTANGENT_UNUSED,
+            Kind.COTANGENT,
             f"{what} is the same whatever comes back from above, even zeros: multiply by g",
             variable=variable,
         )
     elif not zero(nothing):
-        yield Finding(Kind.NONLINEAR, f"{what} is not zero when zeros come back", variable=variable)
+        yield Finding(Kind.COTANGENT, f"{what} is not zero when zeros come back", variable=variable)
     elif double is None or not same(double, -2 * once):
         yield Finding(
-            Kind.NONLINEAR,
+            Kind.COTANGENT,
             f"{what} is not linear in the cotangent: for -2 g it is not -2 times that for g",
             variable=variable,
         )

@@ -24,11 +24,11 @@ def missing_factor(e: Evidence) -> Finding | None:
             g = [np.asarray(y * f) for y, f in zip(e.g, into_g, strict=True)]
             c = multiple(e, e.components(e.tape_gradient(g)))
             if c is not None:
-                return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {c}{words}")
+                return Finding(Kind.SLOPE, f"lacks a factor: what comes back times {c}{words}")
         f = fit(a, e.x.shape)
         c = None if f is None else multiple(e, e.components(e.gradient * f))
         if c is not None:
-            return Finding(Kind.MISSING_FACTOR, f"lacks the factor {c}{words}")
+            return Finding(Kind.SLOPE, f"lacks the factor {c}{words}")
     return of_one_axis(e)
 
 
@@ -47,7 +47,7 @@ def shifted_factor(e: Evidence) -> Finding | None:
             moved = shift(np.array(f), step, (axis,), False)
             if np.abs(e.gradient * moved - right * f).max() <= 1e-6 * np.abs(right * f).max():
                 return Finding(
-                    Kind.SHIFTED, f"takes {name} shifted by {-step:+d} along axis {axis} as a factor"
+                    Kind.PLACE, f"takes {name} shifted by {-step:+d} along axis {axis} as a factor"
                 )
     return None
 
@@ -65,7 +65,7 @@ def of_each_output(e: Evidence) -> Finding | None:
         c = float((said * f * right).sum() / (said * f * said * f).sum())
         if np.abs(c * said * f - right).max() <= 1e-6 * np.abs(right).max():
             number = "" if abs(c - 1) < 1e-5 else f"{c:.4g} "
-            return Finding(Kind.MISSING_FACTOR, f"lacks a factor: what comes back times {number}{words}")
+            return Finding(Kind.SLOPE, f"lacks a factor: what comes back times {number}{words}")
     return None
 
 
@@ -101,7 +101,7 @@ def of_one_axis(e: Evidence) -> Finding | None:
             if not e.close(e.components(e.tape_gradient(g) * factor), e.pair(g)):
                 break
         else:
-            return Finding(Kind.MISSING_FACTOR, f"lacks a factor, another one for each index of axis {axis}")
+            return Finding(Kind.SLOPE, f"lacks a factor, another one for each index of axis {axis}")
     return None
 
 
@@ -186,12 +186,18 @@ def missing_term(e: Evidence) -> Finding | None:
             if np.abs(right).max() <= 1e-6 * np.abs(e.right).max():
                 continue  # the whole gradient is a multiple of these, so this explains nothing
             if e.close(np.array([(e.gradient * d).sum() for d in ds]), right):
-                return Finding(
-                    Kind.MISSING_TERM,
-                    f"is off by {' and '.join(words for words, _ in group)} all along {axis_names(axes)}: is "
-                    "a mean or a sum along it missing?",
-                )
+                what = f"is off by {' and '.join(words for words, _ in group)} all along {axis_names(axes)}"
+                if e.jacobians is not None and mixes_too_much(e.jacobians):
+                    why = "and mixes entries that do not depend on each other: a sum over too many axes?"
+                    return Finding(Kind.SUM, f"{what}, {why}")
+                return Finding(Kind.TERM, f"{what}: is a mean or a sum along it missing?")
     return None
+
+
+def mixes_too_much(both: tuple[Array, Array]) -> bool:
+    """Whether the tape has many weights that are not 0 where the true ones are."""
+    told, true = (np.abs(z) > 1e-6 * np.abs(both[1]).max() for z in both)
+    return bool(2 * (told & ~true).sum() > true.sum())
 
 
 def exponential(x: Array, shape: tuple[int, ...]) -> bool:
@@ -224,7 +230,7 @@ def half_of_symmetric(e: Evidence) -> Finding | None:
         both = e.tape + again
         for c, text in ((1.0, "lacks a term, which is itself"), (0.5, "has to be averaged with itself")):
             if e.close(c * both, e.right):
-                return Finding(Kind.MISSING_TERM, f"{text} {words}: is something symmetric, or used twice?")
+                return Finding(Kind.TERM, f"{text} {words}: is something symmetric, or used twice?")
     return None
 
 
