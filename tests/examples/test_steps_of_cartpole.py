@@ -58,6 +58,18 @@ def round_by_hand(agent, carts, training, rate, rng):
     return ends, beyond, told
 
 
+def test_the_agent():
+    """Orthogonal weights as long as in the paper's code: sqrt(2), at the end 0.01 and 1; no bias."""
+    agent = example.Agent(np.random.default_rng(0))
+    for network, outputs, gain in ((agent.actor, 2, 0.01), (agent.critic, 1, 1.0)):
+        params = list(network.parameters())
+        assert [p.shape for p in params] == [(64, 4), (64,), (64, 64), (64,), (outputs, 64), (outputs,)]
+        for p, scale in zip(params[::2], (np.sqrt(2), np.sqrt(2), gain), strict=True):
+            lengths = np.linalg.svd(p.data, compute_uv=False)
+            np.testing.assert_allclose(lengths, scale, rtol=1e-5)
+        assert not any(p.data.any() for p in params[1::2])
+
+
 def test_three_rounds_of_two_seeds(monkeypatch):
     """The learning rate falls on a line to 0; a seed begins with new weights, carts and moments."""
     args = flags(monkeypatch, example, seeds=2, steps=144, **GIVEN)

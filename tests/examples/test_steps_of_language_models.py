@@ -32,7 +32,7 @@ TEXT |= {"min_lr": 0.004, "beta2": 0.9, "weight_decay": 0.3, "clip": 0.2, "eval_
 def test_gpt_text(monkeypatch, warmup, warmed):
     """The warmup takes at most half of the steps. A step takes 0.5 seconds here."""
     example = module("gpt_text.py")
-    args = flags(monkeypatch, example, **{**TEXT, "warmup": warmup})
+    args = flags(monkeypatch, example, **{**TEXT, "warmup": warmup}, eval_batches=2)
     ids = np.random.default_rng(0).integers(7, size=60)
     model, other = exact(GPT(GPTConfig(7, 5, 1, 2, 8, bias=False), rng=np.random.default_rng(1)))
     run, clock = Loop(args.steps), itertools.count(step=0.5)
@@ -40,6 +40,8 @@ def test_gpt_text(monkeypatch, warmup, warmed):
     assert example.train_model(model, ids[:50], ids[50:], args, run) == pytest.approx(3 * 5 / 0.5)
     assert {note for _, note in run.shown} == {", 30 tokens/s"}
 
+    seen = example.evaluate(other, ids[:50], ids[50:], args, np.random.default_rng(args.seed + 2))
+    assert run.rows[0] == {"step": 0, "train_loss": seen[0], "val_loss": seen[1]}
     rng = np.random.default_rng(args.seed + 1)
     training = Training(other, betas=(0.9, 0.9), clip=0.2, decay=decay(0.3))
     losses = []
