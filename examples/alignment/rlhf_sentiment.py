@@ -38,8 +38,8 @@ COLUMNS = ("step", "stage", "loss", "positive", "kl", "cheapest", "grammatical",
 GOOD = at_least(0.9)
 EXPECTED = {"DPO": GOOD, "PPO": GOOD, "PPO-ptx": GOOD, "SFT": at_most(0.6)}  # shares that praise
 SIZES = {
-    "quick": {"pretraining_steps": 80, "sft_steps": 20, "reward_steps": 20, "rl_steps": 2, "dpo_steps": 30}
-    | {"pairs": 500, "samples": 200},
+    "quick": {"pretraining_steps": 70, "sft_steps": 20, "reward_steps": 8, "rl_steps": 2, "dpo_steps": 25}
+    | {"pairs": 500, "samples": 200, "align_lr": 2e-3},
     "full": FULL,
 }
 

@@ -70,24 +70,26 @@ def save_two_scales(
 def save_points(path: Path, points: Mapping[str, Any], ways: Any) -> None:
     """Draw points (n, 2), a panel for each name; the last panel has paths (steps, n, 2) of some points from
     noise to data."""
-    with panels(path, len(points) + 1, (14, 3.9)) as axes:
+    with panels(path, len(points) + 1, (3 * len(points) + 3, 3.3)) as axes:
         for each, (name, x) in zip(axes, points.items(), strict=False):
             each.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)
             each.set_title(name)
         axes[-1].plot(*ways.transpose(2, 0, 1), color="C0", lw=0.6, alpha=0.6)
         axes[-1].scatter(*ways[0].T, s=4, color="0.6", zorder=3)
         axes[-1].scatter(*ways[-1].T, s=6, color="C3", zorder=3)
-        axes[-1].set_title("from noise (gray) to data (red)")
+        axes[-1].set_title("noise (gray) to data (red)")
         for each in axes:
             each.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 
 
 def save_floor(path: Path, floor: Any, above: Any) -> None:
-    """The loss at each step of a diffusion: the least possible one, the floor, and the excess above it."""
+    """The loss at each step t = 1..T of a diffusion: the least possible one, the floor, and the excess above
+    it."""
+    steps = range(1, len(floor) + 1)
     with panels(path) as (axes,):
-        axes.fill_between(range(len(floor)), 1e-6, floor, color="0.88", label="floor: nobody gets below")
-        axes.plot(floor + above, lw=1.6, label="learned")
-        axes.plot(above, lw=1.2, label="learned, above the floor")
+        axes.fill_between(steps, 1e-6, floor, color="0.88", label="floor: nobody gets below")
+        axes.plot(steps, floor + above, lw=1.6, label="learned")
+        axes.plot(steps, above, lw=1.2, label="learned, above the floor")
         axes.set(title="The part of the noise that no model can tell", yscale="log", ylim=(1e-5, 2))
         axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
         axes.legend(frameon=False)

@@ -56,19 +56,26 @@ def seeds_of(result: dict[str, Any]) -> list[int]:
     return list(range(flags["seeds"])) if "seeds" in flags else [flags["seed"]]
 
 
-def run_of(result: dict[str, Any], what: str) -> dict[str, Any]:
-    """The entry in docs/results/ for a result.json."""
+def rounded(figure: dict[str, Any]) -> dict[str, Any]:
+    """A figure whose numbers have six digits."""
+    six = lambda value: float(f"{value:.6g}") if isinstance(value, float) else value
+    each = {"seeds": [*map(six, figure["seeds"])]} if "seeds" in figure else {}
+    return {name: six(value) for name, value in figure.items()} | each
+
+
+def run_of(result: dict[str, Any], processor: str | None) -> dict[str, Any]:
+    """The entry in docs/results/ for a result.json, still without its name."""
     about = result["run"]
     return {
-        "what": what,
+        "what": "",
         "command": without_free_flags(about["command"]),
         "date": about["date"],
-        "processor": about["processor"],
+        "processor": processor or about["processor"],
         "seeds": seeds_of(result),
         "seconds": round(result["seconds"]),
         "seconds_of_stages": {name: round(each, 1) for name, each in about["seconds_of_stages"].items()},
         "peak_memory_mb": about["peak_memory_mb"] and round(about["peak_memory_mb"]),
-        "figures": result["table"],
+        "figures": [*map(rounded, result["table"])],
     }
 
 
@@ -100,10 +107,10 @@ def write_known(file: Path, known: dict[str, Any]) -> None:
     file.write_text(text, "utf-8")
 
 
-def record(folder: Path, what: str | None) -> Path:
+def record(folder: Path, what: str | None, processor: str | None = None) -> Path:
     """Add the run in `folder` to docs/results/. Returns the file. SystemExit if the run is not finished, if
     it is from an older version of the example, or if a new run has no name."""
-    run = run_of(read_result(folder), what or "")
+    run = run_of(read_result(folder), processor)
     file, known = read_known(Path(run["command"].split()[1]))
     runs = known["runs"]
     same = next((i for i, other in enumerate(runs) if other["command"] == run["command"]), len(runs))
@@ -147,12 +154,12 @@ def line(cells: Iterable[str]) -> str:
 
 
 def number(figure: dict[str, Any], name: str) -> str:
-    return f"{figure[name]:.5g}" if name in figure else ""
+    return f"{figure[name]:.4g}" if name in figure else ""
 
 
 def measured(figure: dict[str, Any]) -> str:
     """The measured figure as text; for several seeds, the mean and then the figure of each seed."""
-    each = ", ".join(f"{seed:.5g}" for seed in figure.get("seeds", ()))
+    each = ", ".join(f"{seed:.4g}" for seed in figure.get("seeds", ()))
     return f"**{number(figure, 'measured')}**" + f" ({each})" * bool(each)
 
 
@@ -222,6 +229,7 @@ def main() -> None:
     one = commands.add_parser("record", help="put a run into docs/results/")
     one.add_argument("folder", type=Path, help="--out of the run")
     one.add_argument("--what", help="the name of the run in the tables")
+    one.add_argument("--processor", help="where it ran, if more is to be said than the run knows")
     picture = commands.add_parser("picture", help="copy a picture of a run to docs/pictures/")
     picture.add_argument("folder", type=Path, help="--out of the run")
     picture.add_argument("name", help="a PNG in it")
@@ -229,7 +237,7 @@ def main() -> None:
     commands.add_parser("tables", help="make the tables in README.md and docs/*.md anew")
     args = parser.parse_args()
     if args.task == "record":
-        print(f"recorded in {record(args.folder, args.what)}", file=sys.stderr)
+        print(f"recorded in {record(args.folder, args.what, args.processor)}", file=sys.stderr)
     elif args.task == "picture":
         print(f"copied to {copy_picture(args.folder, args.name, args.colors)}", file=sys.stderr)
     else:
