@@ -1,6 +1,6 @@
 """The command line of the benchmarks.
 
-python -m benchmarks                        # all of them (ten minutes), with PyTorch beside if it is there
+python -m benchmarks                        # all (ten minutes), compared with PyTorch if it is installed
 python -m benchmarks ops --peers            # one, without peers
 python -m benchmarks gpt-small vae --peers torch,torch-compile,jax --modes numpy --json out.json
 """
@@ -42,7 +42,7 @@ MODES = ("numpy", "off")
 
 
 def listed(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """A parser of a list such as "torch,jax", whose names must be known."""
+    """A parser of a list such as "torch,jax"; an unknown name is an error."""
 
     def names(text: str) -> list[str]:
         found = [name for name in text.split(",") if name]

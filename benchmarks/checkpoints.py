@@ -1,10 +1,10 @@
-"""Half a gigabyte of weights, as many as GPT-2's smallest has, written and read: by
-`tinygen.storage.safetensors` and `tinygen.storage.checkpoints`, and by the library that the format comes
-from, which is written in Rust.
+"""Writes and reads half a gigabyte of weights, as many as the smallest GPT-2 has: with
+`tinygen.storage.safetensors` and `tinygen.storage.checkpoints`, and with the library `safetensors`, which is
+written in Rust.
 
-In memory (a file system that is none of a disk's) the work itself is timed. On a disk both wait until it has
-the file (fsync of file and folder), which the library leaves to its user. A checkpoint has a SHA-256 of every
-array besides; what stands beside it is the library's plain file.
+In memory (a file system without a disk) only the work itself is timed. On a disk both sides wait until the
+file is on the disk (fsync of file and folder); the library leaves this to its user. A checkpoint also has a
+SHA-256 of every array; it is compared with a plain file of the library.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def build(side: str) -> dict[str, Callable[[], Any]]:
     checkpoint()
 
     def some(step: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-        """The step, which then says enough of what was read to be compared."""
+        """The step. It returns a part of the arrays that were read, so that the sides can be compared."""
 
         def run() -> Any:
             found = step(*args)

@@ -1,8 +1,8 @@
-"""A 3×3 convolution forward and backward (by the maps and by the weight), and group norm with SiLU.
+"""A 3×3 convolution forward and backward (gradients of maps and weight), and group norm with SiLU.
 
-The shapes are those of a small diffusion model's U-Net: maps of 32×32 to 8×8, channels 64 to 256. PyTorch's
-maps lie as it lays them out by default, channel by channel ("torch"), or with the channels of a pixel side by
-side ("torch-nhwc").
+The shapes come from the UNet of a small diffusion model: maps of 32×32 to 8×8, channels 64 to 256.
+PyTorch's maps have its default memory layout, channel by channel ("torch"), or the channels of a pixel side
+by side ("torch-nhwc").
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ FLOPS = {
     f"3×3, {into}→{out}, {size}×{size}": 3 * 2 * 9 * BATCH * into * out * size**2
     for into, size, out in CONVOLUTIONS
 }
-"""Of the sums of products as they are defined; Winograd's algorithm needs fewer, and may go beyond 100 %."""
+"""The operations of a convolution by its definition. Winograd's algorithm needs fewer, so it may exceed 100
+%."""
 
 Step = Callable[[], Any]
 
@@ -46,7 +47,7 @@ def build(side: str) -> dict[str, Step]:
 
 
 def arrays(into: int, size: int, out: int) -> tuple[Any, Any, Any]:
-    """Maps, a weight, and the gradient of the maps that come out, float32."""
+    """Input maps, a weight, and the gradient of the output maps, float32."""
     rng = np.random.default_rng(into + size)
     x = rng.standard_normal((BATCH, into, size, size), dtype=np.float32)
     w = rng.standard_normal((out, into, 3, 3), dtype=np.float32) / (9 * into) ** 0.5

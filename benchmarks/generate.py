@@ -37,7 +37,7 @@ def build(side: str) -> dict[str, Step]:
 
 
 def text() -> Iterator[tuple[int, Any]]:
-    """Without end: the position, 0 to 255, and the token there, (1, 1)."""
+    """An endless stream of positions, 0 to 255, and the tokens there, (1, 1)."""
     tokens = np.random.default_rng(1).integers(0, SIZE.vocab, (POSITIONS, 1, 1))
     return cycle(enumerate(tokens))
 

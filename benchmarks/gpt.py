@@ -1,8 +1,8 @@
-"""One training step of a GPT: forward, backward, AdamW. `gpt_small.py` and `gpt_baby.py` say how large.
+"""One training step of a GPT: forward, backward, AdamW. `gpt_small.py` and `gpt_baby.py` have its sizes.
 
-The peers are the same model in PyTorch (`gpt_torch.py`) and JAX (`gpt_jax.py`), written as one would write it
-there, with its names of parameters equal to ours: all start from the same weights, and must arrive at the
-same loss.
+The peers are the same model in PyTorch (`gpt_torch.py`) and JAX (`gpt_jax.py`), written in the usual style
+of the library, with the same names of parameters as ours. All start from the same weights, and must reach
+the same loss.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Size(NamedTuple):
 
     @property
     def flops(self) -> float:
-        """Of a training step, as `GPT.flops_per_token` counts them: 6 N + 12 L C T a token."""
+        """The operations of a training step, as `GPT.flops_per_token` counts them: 6 N + 12 L C T a token."""
         per_layer = 12 * self.width**2 + 13 * self.width
         weights = self.vocab * self.width + self.layers * per_layer + 2 * self.width
         return self.tokens * (6 * weights + 12 * self.layers * self.width * self.context)
@@ -58,8 +58,8 @@ def build(side: str, size: Size) -> dict[str, Step]:
 
 
 def weights(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
-    """Weights to start from, one by one, the same for the same names and shapes: N(0, 0.02), in layer norms
-    about 1."""
+    """Initial weights, one by one, the same for the same names and shapes: a standard deviation of 0.02
+    around 0, or around 1 in layer norms."""
     rng = np.random.default_rng(0)
     for name in sorted(shapes):
         array = rng.standard_normal(shapes[name], dtype=np.float32)
@@ -69,7 +69,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
 
 
 def batches(size: Size) -> list[tuple[Any, Any]]:
-    """Characters (B, T) and the ones after them."""
+    """Characters (B, T), and the characters that follow them."""
     text = np.random.default_rng(1).integers(0, size.vocab, (8, size.batch, size.context + 1))
     return [(t[:, :-1], t[:, 1:]) for t in text]
 

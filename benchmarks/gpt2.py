@@ -1,7 +1,8 @@
-"""GPT-2's smallest, 124 million weights, from one folder: here, and in Hugging Face's `transformers`.
+"""The smallest GPT-2, with 124 million weights, from one folder: in tinygen and in Hugging Face's
+`transformers`.
 
-Both load the folder that `GPT.save_pretrained` wrote, of random weights, and continue the same prompt by
-their own `generate`: batch 1, greedy, keys and values cached. They must arrive at the same tokens.
+Both load a folder with random weights that `GPT.save_pretrained` wrote, and continue the same prompt with
+their own function: batch 1, greedy, with a KV cache. They must generate the same tokens.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Step = Callable[[], Any]
 
 def build(side: str) -> dict[str, Step]:
     with TemporaryDirectory() as folder:
-        # In another process: what that needs of memory is no side's.
+        # In another process, so that its memory does not count for a side.
         subprocess.run([sys.executable, "-m", "benchmarks.gpt2", folder, *map(str, SIZE)], check=True)
         step = tinygen_step(folder) if side == "tinygen" else transformers_step(folder)
     return {f"{SIZE}, {TOKENS} tokens after {PROMPT}": step}

@@ -17,7 +17,7 @@ Weights = dict[str, Any]
 
 
 def shapes(size: Size) -> dict[str, tuple[int, ...]]:
-    """Of every weight, by its name in our model."""
+    """The shape of every weight, by its name in our model."""
     c = size.width
     found: dict[str, tuple[int, ...]] = {"wte.weight": (size.vocab, c), "wpe.weight": (size.context, c)}
     for i in range(size.layers):

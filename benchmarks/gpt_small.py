@@ -1,4 +1,4 @@
-"""A training step of the GPT that nanoGPT's recipe for a laptop trains: 0.8 million weights."""
+"""A training step of the GPT in nanoGPT's settings for a laptop: 0.8 million weights."""
 
 from functools import partial
 

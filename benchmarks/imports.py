@@ -24,7 +24,8 @@ MODES = False
 
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
-    """As `paired.measure`, without workers: a round is `seconds` of fresh processes of each side."""
+    """Like `paired.measure`, but without workers: in a round, each side starts new processes for
+    `seconds`."""
     times: dict[str, list[float]] = {side: [] for side in (OURS, *sides)}
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
@@ -40,7 +41,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
 
 
 def importing(name: str, env: dict[str, str]) -> float:
-    """Seconds of a process that imports the package and ends."""
+    """The seconds of a process that imports the package and exits."""
     start = time.perf_counter()
     command = [sys.executable, "-c", f"import {name}"]
     subprocess.run(command, env=env, cwd=Path(__file__).parent.parent, check=True)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 def adamw(
     state: Any, gradient: Any, t: Any, lr: float, betas: tuple[float, float], eps: float, decay: Any
 ) -> Any:
-    """Weights and the running means of the gradient and of its square after step t = 1, 2, ...: `state` is
-    the three of them, each a dictionary by name, `decay` the weight decay of each."""
+    """The state after step t = 1, 2, ... `state` has three dictionaries by name: the weights, the running
+    means of the gradients, and the running means of their squares. `decay` has the weight decay of each
+    weight."""
     b1, b2 = betas
     w, m, v = state
     m = {k: b1 * m[k] + (1 - b1) * g for k, g in gradient.items()}

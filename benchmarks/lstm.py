@@ -1,9 +1,9 @@
 """One training step of an LSTM: 256 units, 64 time steps, batch 32, forward, backward, AdamW.
 
-Two cases: "vectors", where the inputs are data, 256 numbers a time step, and the output is to be the next
-ones; and "characters", where they are rows of an embedding, so that a gradient goes back to them too, and a
-linear layer on top gives the logits of the next character. The peer (`lstm_torch.py`) is `torch.nn.LSTM`:
-both start from the same weights, and must arrive at the same loss.
+There are two cases. In "vectors" the inputs are data, 256 numbers a time step, and the output must predict
+the next vector. In "characters" the inputs are rows of an embedding, which gets a gradient, too, and a
+linear layer gives the logits of the next character. The peer (`lstm_torch.py`) is `torch.nn.LSTM`: both
+start from the same weights, and must reach the same loss.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def build(side: str) -> dict[str, Step]:
 
 
 def weights() -> dict[str, Any]:
-    """By their names in our model: the LSTM's and the head's uniform within ±1/sqrt(WIDTH), the embedding's
-    normal."""
+    """The weights by their names in our model: uniform in ±1/sqrt(WIDTH) for the LSTM and the head, normal
+    for the embedding."""
     rng = np.random.default_rng(0)
     shapes = {
         "weight_ih": (4 * WIDTH, WIDTH),
@@ -56,7 +56,8 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
 
 
 def batches(case: str) -> list[tuple[Any, Any]]:
-    """Inputs, and what comes after each: vectors (B, T, C) that turn slowly, or characters (B, T)."""
+    """Inputs and their targets, which are the next inputs: vectors (B, T, C) that rotate slowly, or
+    characters (B, T)."""
     rng = np.random.default_rng(1)
     if case == "characters":
         text = rng.integers(0, VOCAB, (8, BATCH, STEPS + 1))

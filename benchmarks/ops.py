@@ -26,7 +26,8 @@ Step = Callable[[], Any]
 
 
 def arrays(name: str, n: int) -> tuple[Any, Any, Any]:
-    """x, w and the gradient of the end of the chain: float32 (n, n). Nothing grows or vanishes on the way."""
+    """x, w and the gradient of the end of the chain: float32 (n, n). No value explodes or vanishes in the
+    chain."""
     rng = np.random.default_rng(n)
     x, w, g = rng.standard_normal((3, n, n))
     if name == "matmul":

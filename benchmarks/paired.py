@@ -1,23 +1,25 @@
-"""Paired measurements: the same work on several sides, each in a process of its own, block by block in turn.
+"""Paired measurements: several sides do the same work, each in its own process, and take turns block by
+block.
 
-A machine that others use too is fast in one minute and slow in the next, by a factor of two at times. So
-times from different minutes say little, but the ratio of two blocks of work that ran one right after
-the other does. In each round every side runs one block, in an order that turns round by round; what
-is reported is the median of the rounds' ratios, with their quartiles.
+A shared machine is fast in one minute and slow in the next, sometimes by a factor of two. So times from
+different minutes cannot be compared; the ratio of two blocks that ran directly after each other can. In
+each round every side runs one block, in an order that changes from round to round. The report has the
+median of the rounds' ratios, with their quartiles.
 
 A workload is a module with
 
-    UNIT            what a figure counts, like "ms a step"
-    SCALE           how many of the unit a second per step is
-    BESIDE, PEERS   the other sides: those always measured, those on request. A side is a package's name, with
-                    a variant after a dash: "torch-compile"; "tinygen-numpy" is tinygen with these kernels
-    build(side)     {case: step}; a step() does the work once and returns what it computed, an array or more
+    UNIT            the unit of a figure, like "ms a step"
+    SCALE           the number of units for one second per step
+    BESIDE, PEERS   the other sides: always measured, and measured on request. A side is the name of a
+                    package, with a variant after a dash: "torch-compile"; "tinygen-numpy" is tinygen with
+                    these kernels
+    build(side)     {case: step}; a step() does the work once and returns its result, one array or several
 
-and where they make sense
+and, where they make sense,
 
-    ITEMS           what a step works through, like ("tokens", 768)
+    ITEMS           the items that a step processes, like ("tokens", 768)
     FLOPS           {case: floating-point operations of a step}: their rate is compared, round by round, with
-                    that of a large product of matrices in NumPy (`gemm.py`)
+                    the rate of a large product of matrices in NumPy (`gemm.py`)
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ REST = 0.05
 """Seconds of pause before each block: idle threads spin for a while (OpenBLAS's for about 30 ms) and take
 processor time from the next block."""
 GEMM = ("benchmarks.gemm", "numpy", "1024")
-"""The workload, side and case that the machine's peak is taken from: 1024 × 1024 matrices of float32."""
+"""The workload, side and case that measure the machine's peak: 1024 × 1024 matrices of float32."""
 GEMM_FLOPS = 2 * 1024**3
 
 
@@ -56,7 +58,7 @@ class Missing(Exception):
 
 
 class Worker:
-    """One side of a workload, in a process of its own (`worker.py`)."""
+    """One side of a workload, in its own process (`worker.py`)."""
 
     def __init__(self, workload: str, side: str) -> None:
         self.side = side
@@ -89,8 +91,9 @@ class Worker:
         return message
 
     def run(self, case: str, count: int, warm: bool = True, compare: bool = False) -> float:
-        """Seconds per step in a block of `count` steps, after one more if `warm`. `memory` is then the
-        process's peak so far and, if asked to `compare`, `result` the fingerprint of the last result."""
+        """The seconds per step in a block of `count` steps; with `warm`, one more step runs before the
+        block. After this, `memory` is the peak of the process so far; with `compare`, `result` is the
+        fingerprint of the last result."""
         assert self.process.stdin is not None
         time.sleep(REST)
         request = {"case": case, "count": count, "warm": warm, "compare": compare}
@@ -131,16 +134,16 @@ class Comparison:
     case: str
     times: dict[str, Spread]
     ratios: dict[str, Spread]
-    """Of "tinygen / torch", and of each of tinygen's modes by each of the others."""
+    """The ratios "tinygen / torch" and so on, also for each of tinygen's modes."""
     differences: dict[str, Spread]
     rates: dict[str, Spread] = field(default_factory=dict)
-    """Of each side, how many of the workload's items it does in a second."""
+    """For each side, the number of the workload's items per second."""
     of_peak: dict[str, Spread] = field(default_factory=dict)
-    """Of each side, the rate of its floating-point operations in proportion to NumPy's large product."""
+    """For each side, its rate of floating-point operations divided by the rate of NumPy's large product."""
 
     @classmethod
     def of(cls, case: str, times: dict[str, list[float]]) -> Comparison:
-        """From the times of each side, round by round."""
+        """The comparison from the times of each side, round by round."""
         found = {side: np.array(t) for side, t in times.items()}
         ours = [side for side in found if side.partition("-")[0] == OURS]
         pairs = [(a, b) for a in ours for b in found if b != a and (a == OURS or b not in ours)]
@@ -157,21 +160,21 @@ class Report:
     unit: str
     comparisons: list[Comparison]
     memory: dict[str, int]
-    """The peak of each side's process, in bytes."""
+    """The peak memory of each side's process, in bytes."""
     versions: dict[str, str]
     missing: list[str]
     items: str = ""
     """The unit of `rates`."""
     gemm: Spread | None = None
-    """Floating-point operations a second in the large product, over all cases' rounds."""
+    """Floating-point operations per second in the large product, over the rounds of all cases."""
     shown: str = "ratios"
-    """How the sides are to be compared: by "ratios" or by "differences"."""
+    """How the sides are compared: by "ratios" or by "differences"."""
 
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
-    """Run a workload: `rounds` rounds in which each side, tinygen and these, works for about `seconds`.
+    """Run a workload: in each of `rounds` rounds, tinygen and each of these sides work for about `seconds`.
 
-    Raises RuntimeError when a worker dies, or when results differ: then it was not the same work."""
+    Raises RuntimeError if a worker dies, or if results differ: then the sides did not do the same work."""
     module = importlib.import_module(workload)
     flops: dict[str, float] = getattr(module, "FLOPS", {})
     items, count = getattr(module, "ITEMS", ("", 0))
@@ -208,7 +211,8 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
 
 
 def started(workload: str, sides: Sequence[str]) -> tuple[dict[str, Worker], list[str]]:
-    """The workers of tinygen and of those sides whose packages are there; the other packages' names."""
+    """The workers of tinygen and of the sides whose packages are installed; the names of the other
+    packages."""
     workers: dict[str, Worker] = {}
     missing = []
     try:
@@ -229,8 +233,8 @@ def started(workload: str, sides: Sequence[str]) -> tuple[dict[str, Worker], lis
 def alternate(
     workers: dict[str, Worker], case: str, rounds: int, seconds: float, gemm: Worker | None = None
 ) -> tuple[dict[str, list[float]], list[float]]:
-    """Seconds per step on each side, round by round, after a warm-up in which the results are compared; and
-    the large product's operations a second in the same rounds."""
+    """The seconds per step on each side, round by round, after a warm-up in which the results are compared;
+    and the rate of the large product in the same rounds."""
     for worker in workers.values():
         worker.run(
             case, 2, compare=True
@@ -251,7 +255,7 @@ def alternate(
 
 
 def same_work(case: str, results: dict[str, list[list[float]]], tolerance: float = 1e-3) -> None:
-    """Raise RuntimeError unless the fingerprints of all sides' results are those of tinygen's."""
+    """Raise RuntimeError unless the fingerprints of all sides' results are equal to tinygen's."""
     expected = results[OURS]
     for side, found in results.items():
         if len(found) != len(expected):

@@ -1,9 +1,10 @@
-"""How a GPT's training step grows with its width, its depth, the context and the batch.
+"""How the time of a GPT's training step grows with its width, its depth, the context and the batch.
 
-Around one small model, each size is doubled a few times while the others stay. If a step takes time ~ sizeᵃ,
-then a is the slope of ln time over ln size; it is fitted to the times of each round, in which every size has
-run, and so are only slopes compared that were measured together. "FLOPs" is the slope of the
-operations as `GPT.flops_per_token` counts them: below it, small sizes cost more than their arithmetic.
+Starting from one small model, one size is doubled a few times while the others stay. If a step takes time ~
+sizeᵃ, then a is the slope of ln time over ln size. The slope is fitted to the times of each round, in which
+every size runs, so that compared slopes were measured together. "FLOPs" is the slope of the operations that
+`GPT.flops_per_token` counts. If the slope of the time is below it, small sizes cost more than their
+arithmetic.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def slope(axis: str, values: Any) -> float:
 
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
-    """As `paired.measure`, but each round goes over all sizes; what is compared are the rounds' slopes."""
+    """Like `paired.measure`, but each round runs all sizes, and the slopes of the rounds are compared."""
     workers, missing = started(workload, sides)
     times: dict[str, dict[str, list[float]]] = {side: {case: [] for case in sizes()} for side in workers}
     try:
@@ -83,7 +84,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
 
 
 def grown(axis: str, times: dict[str, dict[str, list[float]]], rounds: int) -> Comparison:
-    """The slopes along an axis, of each side and of the operations."""
+    """The slopes along an axis, for each side and for the operations."""
     slopes = {
         side: [slope(axis, [found[f"{axis} {n}"][i] for n in AXES[axis]]) for i in range(rounds)]
         for side, found in times.items()

@@ -1,9 +1,9 @@
 """Reports as tables: as text, and in Markdown for `docs/performance.md`.
 
-python -m benchmarks.tables FILE.json …      # of files that `python -m benchmarks --json FILE.json` wrote
+python -m benchmarks.tables FILE.json …      # from files that `python -m benchmarks --json FILE.json` wrote
 
-prints the tables; with `--into docs/performance.md` they replace what stands there between the lines of START
-and END.
+prints the tables; with `--into docs/performance.md` they replace the text between the lines START and END
+there.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Rows = list[list[str]]
 
 
 def rows(report: Report) -> Rows:
-    """A title row, then a row per case and side: the median, how tinygen compares with it, as median
-    (quartiles), and what else is known. Columns in which nothing stands are left out."""
+    """A title row, then a row for each case and side: the median time, tinygen's ratio to this side as median
+    (quartiles), and the other figures. Empty columns are left out."""
     sign = SIGNS[report.shown]
     ours = [side for side in report.versions if side.partition("-")[0] == OURS]
     columns = [f"{a} {sign} it" for a in ours]
@@ -78,7 +78,8 @@ def text(name: str, report: Report) -> str:
 
 
 def grid(found: Rows) -> str:
-    """Rows as a Markdown table, the first its title; two columns to the left, the others to the right."""
+    """Rows as a Markdown table. The first row is its title; two columns are aligned left, the others
+    right."""
     rule = [":--" if i < 2 else "--:" for i in range(len(found[0]))]
     return "\n".join(f"| {' | '.join(row)} |" for row in [found[0], rule, *found[1:]])
 
@@ -89,7 +90,7 @@ def markdown(name: str, report: Report) -> str:
 
 
 def summary(reports: dict[str, Report]) -> str:
-    """One row per case of the reports with PyTorch beside: the ratios that count, and memory."""
+    """One row for each case in reports that include PyTorch: the important ratios, and memory."""
     found = [["benchmark", "case", "tinygen", "/ torch", "/ torch.compile", "/ JAX"]]
     found[0] += ['`kernels("numpy")` / torch', "peak MB, tinygen", "torch"]
     for name, report in reports.items():
@@ -106,13 +107,13 @@ def summary(reports: dict[str, Report]) -> str:
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Report]]:
-    """The facts of a run, and its reports by the benchmarks' names."""
+    """The date, machine and command of a run, and its reports by the names of the benchmarks."""
     facts = json.loads(Path(path).read_text())
     return facts, {name: report_of(values) for name, values in facts.pop("results").items()}
 
 
 def report_of(values: dict[str, Any]) -> Report:
-    """The report whose `dataclasses.asdict` these values are."""
+    """The report from its `dataclasses.asdict`."""
 
     def spreads(found: dict[str, Any]) -> dict[str, Spread]:
         return {name: Spread(**spread) for name, spread in found.items()}

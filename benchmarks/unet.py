@@ -1,10 +1,10 @@
 """A small UNet for diffusion: one training step (loss of ε, AdamW) at two resolutions, one step of DDIM.
 
-Two levels of 64 and 128 channels, two residual blocks in each, self-attention in the lower one and in the
-middle; RGB pictures, batch 16. All weights are drawn, those too that a UNet starts as zero, so that each has
-an effect. The peer (`unet_torch.py`) is the same written in PyTorch, with maps that lie channel by channel
-("torch") or with the channels of a pixel side by side ("torch-nhwc"). All must arrive at the same loss and
-picture.
+The UNet has two levels of 64 and 128 channels, two residual blocks in each, and self-attention in the lower
+level and in the middle; the pictures are RGB, the batch 16. All weights are random, including the ones that
+a UNet initializes to zero, so that each weight has an effect. The peer (`unet_torch.py`) is the same UNet
+in PyTorch. Its maps are stored channel by channel ("torch"), or with the channels of a pixel side by side
+("torch-nhwc"). All must reach the same loss and picture.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def cases(training: Callable[[int], Step], sampling: Callable[[int], Step]) -> d
 
 
 def weights(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
-    """Weights to start from, the same for the same names and shapes: uniform within ±1/sqrt(fan_in), 1 in
-    norms, biases 0."""
+    """Initial weights, the same for the same names and shapes: uniform in ±1/sqrt(fan_in), 1 in norms, 0 for
+    biases."""
     rng = np.random.default_rng(0)
     for name in sorted(shapes):
         shape = shapes[name]
@@ -58,7 +58,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
 
 
 def batches(size: int) -> list[tuple[Any, Any, Any]]:
-    """Pictures (B, 3, H, W), the numbers of their steps (B,), from 0, and noise."""
+    """Pictures (B, 3, H, W), the step numbers of their noise (B,), counted from 0, and the noise."""
     rng, shape = np.random.default_rng(1), (BATCH, COLOURS, size, size)
     return [
         (

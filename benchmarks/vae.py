@@ -1,7 +1,7 @@
 """One training step of the VAE for MNIST: 784-400-20, batch 128, forward, backward, Adam.
 
-As PyTorch's example of a VAE has it, with the pixels' loss taken from the logits. Every side draws its noise
-from the same NumPy generator, starts from the same weights, and must arrive at the same loss.
+The model is PyTorch's example of a VAE, but its loss uses the logits of the pixels. All sides draw their
+noise from equal NumPy generators, start from the same weights, and must reach the same loss.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def build(side: str) -> dict[str, Step]:
 
 
 def weights() -> dict[str, Any]:
-    """Of each layer in turn, uniform within ±1/sqrt(in), by its name in our model."""
+    """The weights of each layer, uniform in ±1/sqrt(in), by their names in our model."""
     rng = np.random.default_rng(0)
     found = {}
     for name, (out, into) in LAYERS.items():
@@ -61,7 +61,7 @@ def weights() -> dict[str, Any]:
 
 
 def batches() -> list[Any]:
-    """Pictures (B, 784) in [0, 1], most of whose pixels are black, as MNIST's."""
+    """Pictures (B, 784) in [0, 1]; most of their pixels are black, as in MNIST."""
     draws = np.random.default_rng(1).random((8, BATCH, DATA), dtype=np.float32)
     return list(np.maximum(5 * draws - 4, 0))
 
@@ -71,7 +71,7 @@ def noises() -> np.random.Generator:
 
 
 def draw(rng: np.random.Generator) -> Any:
-    """One step's noise, (B, Z), as our model draws it."""
+    """The noise of one step, (B, Z), drawn as in our model."""
     return rng.standard_normal((BATCH, LATENT), dtype=np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The VAE in HIPS autograd, for `vae.py`: NumPy that is traced, and Adam beside it."""
+"""The VAE in HIPS autograd, for `vae.py`: autograd traces NumPy code. Adam is written here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def loss(w: Weights, x: Any, noise: Any) -> Any:
 
 
 def adam(w: Weights, gradient: Weights, m: Weights, v: Weights, t: int) -> None:
-    """Step t = 1, 2, ..., in place."""
+    """Adam's step t = 1, 2, ..., in place."""
     b1, b2 = BETAS
     for k, g in gradient.items():
         m[k] += (1 - b1) * (g - m[k])

@@ -1,7 +1,7 @@
-"""The worker's end of a measurement: one side of a workload, in a process of its own.
+"""The worker of a measurement: one side of a workload, in its own process.
 
-The protocol between the two ends of the pipes is one line of JSON each way: the parent asks for so many
-steps of a case, the worker answers with the seconds that they took.
+The parent and the worker exchange lines of JSON through pipes: the parent asks for a number of steps of a
+case, and the worker answers with the seconds that they took.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OURS = "tinygen"
 
 def work(workload: str, side: str) -> None:
     """Answer the parent's requests until it closes the pipe."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not get in between
+    answers, sys.stdout = sys.stdout, sys.stderr  # the output of libraries must not mix with the answers
 
     def answer(**message: Any) -> None:
         print(json.dumps(message), file=answers, flush=True)
@@ -37,7 +37,7 @@ def work(workload: str, side: str) -> None:
         request = json.loads(line)
         step = steps[request["case"]]
         if request["warm"]:
-            step()  # not timed: it brings code and data back into the caches
+            step()  # not timed: it loads code and data into the caches again
         start = time.perf_counter()
         for _ in range(request["count"]):
             result = step()
@@ -51,8 +51,8 @@ def work(workload: str, side: str) -> None:
 
 
 def chosen(side: str) -> tuple[str, str]:
-    """The package that a side is of, and for tinygen's own, as "tinygen-numpy", the kernels' mode, now set.
-    Of other packages, what follows the dash is for the workload to know: "torch-compile"."""
+    """The package of a side. For a side of tinygen, such as "tinygen-numpy", this also sets the mode of the
+    kernels. For other packages, as in "torch-compile", the workload interprets the part after the dash."""
     package, _, mode = side.partition("-")
     if package != OURS:
         return package, ""
@@ -70,8 +70,8 @@ def version_of(package: str) -> str:
 
 
 def fingerprint(result: Any) -> list[list[float]]:
-    """Of each array in a step's result, its length as a vector and its product with a fixed one that is
-    not even and has no symmetry: arrays that agree in both can hardly have been computed differently."""
+    """For each array in the result of a step, its norm, and its inner product with a fixed vector that is not
+    constant and has no symmetry. Two arrays that agree in both are very probably the same."""
     arrays = result if isinstance(result, tuple | list) else [result]
     found = []
     for array in arrays:
@@ -81,7 +81,7 @@ def fingerprint(result: Any) -> list[list[float]]:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had so far, in bytes: what is resident."""
+    """The largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # on Linux: getrusage would count what the parent had when it forked
         line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
