@@ -1,7 +1,7 @@
 """Every differentiable operation, one family a file; this is the table of contents. An op that NumPy has too
 is called by NumPy's name, `np.exp(x)`; the others are called from here, `ops.softmax(x)`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,11 @@ __all__ = sorted(  # the names in the families' own lists
 )
 
 
-def __getattr__(name: str) -> Any:
-    """For a name that is not here, such as PyTorch's `cat`: an error that says the name here."""
-    instead = FUNCTIONS.get(name) or (f"np.{name}" if callable(getattr(np, name, None)) else None)
-    raise AttributeError(f"tinygen.ops has no {name}" + (f": the name here is {instead}" if instead else ""))
+if not TYPE_CHECKING:  # a type checker would take every name for one that is here
+
+    def __getattr__(name: str) -> Any:
+        """For a name that is not here, such as PyTorch's `cat`: an error that says the name here."""
+        instead = FUNCTIONS.get(name) or (f"np.{name}" if callable(getattr(np, name, None)) else None)
+        raise AttributeError(
+            f"tinygen.ops has no {name}" + (f": the name here is {instead}" if instead else "")
+        )

@@ -100,8 +100,8 @@ class Operators:
     __pos__ = positive
     __abs__ = absolute
     __invert__ = IMPLEMENTS[np.invert]
-    __eq__ = equal
-    __ne__ = not_equal
+    __eq__: Any = equal  # a Tensor, where that of `object` is a bool
+    __ne__: Any = not_equal
     __lt__ = less
     __le__ = less_equal
     __gt__ = greater

@@ -28,7 +28,7 @@ __all__ = [
 # -- comparisons and tests: elementwise, they give bools -------------------------------------------
 
 
-def without_gradient(function: np.ufunc) -> Any:
+def without_gradient(function: np.ufunc) -> Callable[..., Tensor]:
     """The op of a function of NumPy that gives bools."""
 
     def body(*args: Array) -> Any:
