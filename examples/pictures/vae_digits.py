@@ -159,7 +159,8 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     real = judge.look(test.pictures)
     floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=rng)
     ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
-    linear = ppca.inverse_transform(rng.standard_normal((n, ppca.n_components)))  # as of the VAEs, the means
+    # Without the noise: the means of the pixels, as of the VAEs.
+    linear = rng.multivariate_normal(ppca.mean_, ppca.loadings_ @ ppca.loadings_.T, n, method="eigh")
 
     def distance(pictures: Any) -> float:
         return frechet(judge.look(pictures).features, real.features)
