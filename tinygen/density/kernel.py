@@ -136,12 +136,14 @@ def leave_one_out(blocks: Iterable[Floats], dim: int, bandwidth: float) -> tuple
     """
     value = slope = n = 0.0
     for squares in blocks:
-        exponents = squares / (-2 * bandwidth**2)
-        sums = log_sum_exp(exponents)  # (B,)
+        exponents = squares / (-2 * bandwidth**2)  # (B, N)
+        largest = exponents.max(axis=1)
+        kernels = np.exp(exponents - largest[:, None])  # the largest of a row is 1: no sum is 0
+        sums = kernels.sum(axis=1)
         n = squares.shape[1]
-        value += np.sum(sums)
-        shares = np.exp(exponents - sums[:, None])  # (B, N)
-        slope += np.sum(shares * np.where(shares > 0, squares, 0)) / bandwidth**2
+        value += np.sum(largest + np.log(sums))
+        weighted = np.einsum("bn,bn->b", kernels, np.where(kernels > 0, squares, 0))  # not 0 · inf
+        slope += np.sum(weighted / sums) / bandwidth**2
     constant = np.log(n - 1) + dim * np.log(np.sqrt(2 * np.pi) * bandwidth)
     return float(value / n - constant), float(slope / n - dim)
 
