@@ -10,9 +10,11 @@ import numpy as np
 from arguments.table import Row, learned, loss_of, rng
 from golden.formula import filled, wave
 
+from tinygen import nn
 from tinygen.diffusion import Process, cosine, ddim
 from tinygen.judges.digits import Judge, bounds
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -40,6 +42,11 @@ def gpt(**given: Any) -> GPT:
     return filled(
         GPT(GPTConfig(**{"vocab_size": 5, "block_size": 6, "n_embd": 4, "n_head": 2, **given}), rng=rng())
     )
+
+
+def llama(**given: Any) -> Llama:
+    sizes = {"vocab_size": 5, "block_size": 6, "channels": 8, "heads": 2, "hidden": 6, **given}
+    return filled(Llama(LlamaConfig(**sizes), rng=rng()))
 
 
 def unet(**given: Any) -> Any:
@@ -138,11 +145,21 @@ MODELS = {
     "models.language.gpt.GPT.forward": Row(
         lambda **k: gpt()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
-    "models.language.gpt.GPT.sample": Row(
+    "models.language.causal_lm.CausalLM.sample": Row(
         lambda **k: gpt().sample(np.tile(IDS, (20, 1)), 4, **k, rng=rng()), DRAW
     ),
-    "models.language.gpt.GPT.sample_steps": Row(
+    "models.language.causal_lm.CausalLM.sample_steps": Row(
         lambda **k: next(gpt().sample_steps(np.tile(IDS, (20, 1)), **k, rng=rng())), DRAW
+    ),
+    "models.language.llama.LlamaConfig": Row(
+        lambda **k: learned(llama(**k), IDS),
+        {"layers": 2, "heads": 4, "kv_heads": 1, "channels": 16, "head_channels": 2}
+        | {"hidden": 7, "dropout": 0.5, "rope_base": 50.0, "rope_scaling": nn.RopeScaling(original_length=4)}
+        | {"qkv_bias": True, "proj_bias": True, "mlp_bias": True, "qk_norm": True}
+        | {"tie_weights": True, "norm_eps": 0.1},
+    ),
+    "models.language.llama.Llama.forward": Row(
+        lambda **k: llama()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
     "models.text_to_image.text_encoder.TextEncoderConfig": Row(
         read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}

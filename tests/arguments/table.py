@@ -343,6 +343,11 @@ NN = {
         f"nn.conv.{kind.__name__}": Row(ran(kind, wave(2, 8, 9, 9, k=85)), CONV)
         for kind in (nn.Conv2d, nn.ConvTranspose2d)
     },
+    "nn.grouped_attention.GroupedQueryAttention": Row(
+        lambda **k: learned(nn.GroupedQueryAttention(8, 2, **k, rng=rng()), ROWS),
+        {"kv_heads": 1, "head_channels": 6, "dropout": 0.5, "qkv_bias": True, "proj_bias": True}
+        | {"qk_norm": 0.1, "base": 50.0, "scaling": nn.RopeScaling(original_length=4)},
+    ),
     "nn.init.kaiming_normal": Row(
         lambda **k: init.kaiming_normal((3, 4), **k, rng=rng()), {"mode": "fan_out"}
     ),
@@ -372,7 +377,14 @@ NN = {
     "nn.residual.ResBlock.forward": Row(
         forward(nn.ResBlock(8, 8, 6, rng=rng()), MAPS), {"emb": ROWS[:, 0, :6]}, {"emb": ROWS[:, 1, :6]}
     ),
-    "nn.rope.rotary": Row(lambda **k: nn.rotary(Tensor(ROWS), **k), {"start": 3, "base": 50.0}),
+    "nn.rope.RopeScaling": Row(
+        lambda **k: nn.RopeScaling(**k).slow_down(np.geomspace(1e-4, 1, 20)),
+        {"factor": 4.0, "low": 2.0, "high": 3.0, "original_length": 1000},
+    ),
+    "nn.rope.rotary": Row(
+        lambda **k: nn.rotary(Tensor(ROWS), **k),
+        {"start": 3, "base": 50.0, "scaling": nn.RopeScaling(original_length=4)},
+    ),
     "nn.spatial.SpatialAttention": Row(
         lambda **k: learned(nn.SpatialAttention(8, **k, rng=rng()), MAPS),
         {"heads": 2, "groups": 4, "eps": 0.1},
@@ -386,6 +398,9 @@ NN = {
     ),
     "nn.timesteps.timestep_embedding": Row(
         lambda **k: nn.timestep_embedding(np.arange(3), 6, **k), {"max_period": 50.0}
+    ),
+    "nn.transformer.SwiGLU": Row(
+        lambda **k: learned(nn.SwiGLU(8, **k, rng=rng()), ROWS), {"hidden": 5, "bias": True}
     ),
     "nn.transformer.Block": Row(
         lambda **k: learned(nn.Block(8, 2, causal=True, **k, rng=rng()), ROWS),

@@ -15,9 +15,11 @@ RECORDS = {
     "tinygen.data.shapes.Scene",
     "tinygen.data.shapes_pairs.Pair",
     "tinygen.models.language.gpt.GPTConfig",
+    "tinygen.models.language.llama.LlamaConfig",
     "tinygen.models.pictures.autoencoder.AutoencoderConfig",
     "tinygen.models.pictures.unet.UNetConfig",
     "tinygen.models.text_to_image.text_encoder.TextEncoderConfig",
+    "tinygen.nn.rope.RopeScaling",
     "tinygen.text.ngram.Level",
 }
 

@@ -7,7 +7,7 @@ import pytest
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
-from tinygen.models.language import gpt
+from tinygen.models.language import gpt, llama
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
 from tinygen.models.text_to_image import latent_diffusion
 
@@ -53,7 +53,7 @@ DEFAULTS = [
     (nn.GroupNorm, {"eps": 1e-5}, TORCH),
     (nn.BatchNorm, {"eps": 1e-5, "momentum": 0.1}, TORCH),
     (nn.RMSNorm, {"eps": 1e-6}, "LLaMA"),
-    (nn.rotary, {"start": 0, "base": 10_000.0}, "Su et al. 2021, section 3.2.2"),
+    (nn.rotary, {"start": 0, "base": 10_000.0, "scaling": None}, "Su et al. 2021, section 3.2.2"),
     (nn.timestep_embedding, {"max_period": 10_000.0}, "Vaswani et al. 2017, section 3.5"),
     (nn.Block, {"dropout": 0.0, "bias": True, "gelu": "tanh", "norm_eps": 1e-5}, "GPT-2"),
     (nn.MLP, {"gelu": "tanh", "bias": True}, "GPT-2"),
@@ -64,6 +64,16 @@ DEFAULTS = [
     (ops.cross_entropy, {"ignore_index": -100, "label_smoothing": 0.0}, TORCH),
     (ops.gelu, {"approximate": "none"}, TORCH),
     (gpt.GPTConfig, {"gelu": "none", "bias": True, "tie_weights": True, "norm_eps": 1e-5}, "nanoGPT"),
+    (
+        llama.LlamaConfig,
+        {"rope_base": 10_000.0, "norm_eps": 1e-5, "tie_weights": False},
+        "Meta's llama, model.py",
+    ),
+    (
+        nn.RopeScaling,
+        {"factor": 8.0, "low": 1.0, "high": 4.0, "original_length": 8192},
+        "Meta's llama-models, models/llama3/model.py",
+    ),
     (vae.VAE, {"data": 784, "hidden": 400, "latent": 20, "beta": 1.0}, "the usual sizes for MNIST"),
     (vqvae.VQVAE, {"beta": 0.25, "decay": 0.99}, "van den Oord et al. 2017, section 3.2, appendix A.1"),
     (vqvae.VectorQuantizer, {"decay": 0.99}, "van den Oord et al. 2017, appendix A.1"),

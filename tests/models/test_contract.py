@@ -14,6 +14,7 @@ import pytest
 from tinygen import Tensor, models, nn, tape
 from tinygen.diffusion import Process, cosine
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -58,6 +59,7 @@ CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
 
 MODELS = {  # how it is made, the inputs of forward, the batch of loss, the arguments of sample
     GPT: (lambda rng: GPT(GPTConfig(3, 8, 1, 2, 8), rng=rng), (IDS,), None, (IDS, 2)),
+    Llama: (lambda rng: Llama(LlamaConfig(3, 8, 1, 2, 1, 8), rng=rng), (IDS,), None, (IDS, 2)),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
     ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
     VQVAE: (lambda rng: VQVAE(3, 8, 2, 5, rng=rng), (PICTURES,), (PICTURES,), None),
@@ -68,7 +70,10 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
 }
 
+LANGUAGE = (GPT, Llama)
+
 PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
+PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",
     "Halve",
@@ -149,7 +154,7 @@ def test_forward_is_the_output_and_loss_a_number(kind):
     make, inputs, batch, _ = MODELS[kind]
     model = make(0)
     out = model(*inputs)
-    if kind is GPT:  # (logits, loss), as in nanoGPT
+    if kind in LANGUAGE:  # (logits, loss), as in nanoGPT
         assert [type(x) for x in model(*inputs, IDS)] == [Tensor, Tensor]
         out, loss = out
         assert loss is None
@@ -211,9 +216,9 @@ def test_sample_is_of_arrays_and_repeats_with_its_seed(kind):
     assert type(one) is np.ndarray
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(one, model.sample(*arguments, rng=np.random.default_rng(0)))
-    assert kind is GPT or (one != other).any()
+    assert kind in LANGUAGE or (one != other).any()
     if hasattr(kind, "sample_steps"):
-        given = arguments[:1] if kind is GPT else arguments
+        given = arguments[:1] if kind in LANGUAGE else arguments
         step = next(iter(model.sample_steps(*given, rng=0)))
         assert type(step) is np.ndarray
         assert len(step) == len(one)

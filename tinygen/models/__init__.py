@@ -13,9 +13,9 @@ it:
     model.sample_steps(..., rng=rng)   yields the states on the way there: tokens, noisy codes
     Model(config, rng=rng)             `rng` is given by name: a generator, or an int as the seed of one
 
-Arrays are on the device of the model; only GPT's tokens are on the CPU. One exception is for readers of
-nanoGPT: `GPT(idx, targets)` returns (logits, loss), with the loss None without targets, and has no method
-`loss`.
+Arrays are on the device of the model; only the tokens of GPT and Llama are on the CPU. One exception is for
+readers of nanoGPT: `GPT(idx, targets)` and `Llama(idx, targets)` return (logits, loss), with the loss None
+without targets, and have no method `loss`.
 
 Sizes have the same names everywhere: `layers`, `heads`, `channels` (the width C), `in_channels` (of a
 picture), `latent` (numbers of a code), `dim` (numbers of a point, or of a vector of a codebook). GPTConfig
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tinygen.models import text_to_image as text_to_image
     from tinygen.models.language.gpt import GPT as GPT
     from tinygen.models.language.gpt import GPTConfig as GPTConfig
+    from tinygen.models.language.llama import Llama as Llama
+    from tinygen.models.language.llama import LlamaConfig as LlamaConfig
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
     from tinygen.models.pictures.denoiser import Denoiser as Denoiser
@@ -50,6 +52,7 @@ else:
         ("huggingface", "language", "pictures", "text_to_image"),
         {
             "language.gpt": ("GPT", "GPTConfig"),
+            "language.llama": ("Llama", "LlamaConfig"),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
             "pictures.denoiser": ("Denoiser",),
             "pictures.unet": ("UNet", "UNetConfig"),

@@ -6,15 +6,16 @@ from tinygen.nn.attention import CrossAttention, KVCache, MultiHeadAttention
 from tinygen.nn.containers import ModuleList, Sequential
 from tinygen.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from tinygen.nn.dropout import Dropout
+from tinygen.nn.grouped_attention import GroupedQueryAttention
 from tinygen.nn.linear import Embedding, Linear
 from tinygen.nn.module import Buffer, Module, Parameter
 from tinygen.nn.norm import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from tinygen.nn.recurrent import GRU, LSTM, RNN
 from tinygen.nn.residual import Downsample, ResBlock, Upsample
-from tinygen.nn.rope import rotary
+from tinygen.nn.rope import RopeScaling, rotary
 from tinygen.nn.spatial import SpatialAttention, SpatialTransformer
 from tinygen.nn.timesteps import timestep_embedding
-from tinygen.nn.transformer import MLP, Block
+from tinygen.nn.transformer import MLP, Block, SwiGLU
 
 __all__ = [
     "GRU",
@@ -33,6 +34,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "GroupNorm",
+    "GroupedQueryAttention",
     "KVCache",
     "LayerNorm",
     "Linear",
@@ -42,9 +44,11 @@ __all__ = [
     "Parameter",
     "RMSNorm",
     "ResBlock",
+    "RopeScaling",
     "Sequential",
     "SpatialAttention",
     "SpatialTransformer",
+    "SwiGLU",
     "Upsample",
     "init",
     "rotary",

@@ -34,13 +34,14 @@ def merge_heads(x: Tensor) -> Tensor:
 class KVCache:
     """The keys and values of one layer's past positions, so that each new token costs one row.
 
-    The first `append` allocates space for `max_length` positions, with the dtype and device of its keys. Use
-    the cache under `no_grad()`. To forget the last positions, set `length` to a smaller number."""
+    Space is allocated as positions come, with the dtype and device of the keys: doubled when it is full, and
+    never for more than `max_length`. Use the cache under `no_grad()`. To forget the last positions, set
+    `length` to a smaller number."""
 
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
         self.length = 0  # how many positions are filled
-        self.keys: Array | None = None  # (B, H, max_length, d)
+        self.keys: Array | None = None  # (B, H, positions that there is space for, d)
         self.values: Array | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,20 +51,23 @@ class KVCache:
         of another shape."""
         if k.requires_grad or v.requires_grad:
             raise RuntimeError("a KV cache takes no gradients: run the model under no_grad()")
-        if self.keys is None or self.values is None:
-            b, h, _, d = k.shape
-            self.keys = np.zeros_like(k.data, shape=(b, h, self.max_length, d))
-            self.values = np.zeros_like(v.data, shape=(b, h, self.max_length, d))
         start, end = self.length, self.length + k.shape[2]
         if end > self.max_length:
             raise ValueError(
                 f"the KV cache has room for {self.max_length} positions, {start} are filled, and "
                 f"{k.shape[2]} more have come: make it larger, or start over with the last ones"
             )
-        room = self.keys[:, :, start:end]
-        if k.shape != room.shape:
-            raise ValueError(f"keys have shape {k.shape}, the KV cache wants {room.shape}: make a new one")
-        room[:] = k.data
+        b, h, t, d = k.shape
+        if self.keys is not None and k.shape != (wanted := (*self.keys.shape[:2], t, self.keys.shape[3])):
+            raise ValueError(f"keys have shape {k.shape}, the KV cache wants {wanted}: make a new one")
+        if self.keys is None or self.values is None or end > self.keys.shape[2]:
+            space = (b, h, min(max(2 * end, 256), self.max_length))
+            keys = np.zeros_like(k.data, shape=(*space, d))
+            values = np.zeros_like(v.data, shape=(*space, v.shape[3]))
+            if self.keys is not None and self.values is not None:
+                keys[:, :, :start], values[:, :, :start] = self.keys[:, :, :start], self.values[:, :, :start]
+            self.keys, self.values = keys, values
+        self.keys[:, :, start:end] = k.data
         self.values[:, :, start:end] = v.data
         self.length = end
         return Tensor(self.keys[:, :, :end]), Tensor(self.values[:, :, :end])

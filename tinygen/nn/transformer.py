@@ -30,6 +30,30 @@ class MLP(Module):
         return self.proj(ops.gelu(self.fc(x), self.gelu))
 
 
+class SwiGLU(Module):
+    """down(silu(gate(x)) · up(x)), `hidden` wide inside: (..., C) -> (..., C). The gate decides, entry by
+    entry, how much of up(x) passes (Shazeer 2020, arXiv:2002.05202). Llama has it in place of the MLP.
+
+    Eq.: FFN_SwiGLU(x) = (Swish(x W) ⊗ x V) W_2  (Shazeer 2020, eq. 6)
+    Held by: tests/nn/test_grouped_attention.py::test_swiglu_by_hand
+    """
+
+    def __init__(self, channels: int, hidden: int | None = None, bias: bool = False, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
+        hidden = hidden or self.usual_width(channels)
+        self.gate = Linear(channels, hidden, bias, rng=rng)
+        self.up = Linear(channels, hidden, bias, rng=rng)
+        self.down = Linear(hidden, channels, bias, rng=rng)
+
+    @staticmethod
+    def usual_width(channels: int) -> int:
+        """8/3 channels, up to a multiple of 16: about as many weights as two matrices of 4 channels have."""
+        return -(-8 * channels // 48) * 16
+
+    def forward(self, x: TensorLike) -> Tensor:
+        return self.down(ops.silu(self.gate(x)) * self.up(x))
+
+
 class Block(Module):
     """x += attn(ln1(x)); x += mlp(ln2(x)): (B, T, C) -> (B, T, C). With `causal`, position t attends to
     positions 0 ... t only (`ops.attention`); without, to all. `dropout` applies to the attention weights

@@ -1,5 +1,5 @@
-"""Reading and writing the folders of Hugging Face's libraries: `gpt2` for transformers, `diffusers`,
-`peft`."""
+"""Reading and writing the folders of Hugging Face's libraries: `gpt2`, `llama` (both transformers),
+`diffusers`, `peft`."""
 
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tinygen.models.huggingface import diffusers_config as diffusers_config
     from tinygen.models.huggingface import folders as folders
     from tinygen.models.huggingface import gpt2 as gpt2
+    from tinygen.models.huggingface import llama as llama
     from tinygen.models.huggingface import peft as peft
 else:
     __getattr__, __dir__, __all__ = lazy_names(
@@ -18,6 +19,7 @@ else:
             "diffusers",
             "diffusers_config",
             "gpt2",
+            "llama",
             "peft",
             "folders",
         ),

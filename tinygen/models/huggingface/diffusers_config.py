@@ -9,59 +9,23 @@ default of diffusers' class. `diffusers.py` reads the weights.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from tinygen.models.huggingface.folders import read_options
+from tinygen.models.huggingface.folders import Options
 from tinygen.models.pictures.autoencoder import AutoencoderConfig
 from tinygen.models.pictures.unet import UNetConfig
-from tinygen.storage.files import CheckpointError, short
 
 UNETS = ["UNet2DConditionModel", "UNet2DModel"]
 
 
-class Options:
-    """The options in a config.json. Each method removes the option that it returns, so that `end` can refuse
-    the options that nobody has read."""
+class DiffusersOptions(Options):
+    """The options of a model of diffusers, and its class."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.left = read_options(path)
+        super().__init__(path)
         self.kind = self.left.get("_class_name")
-
-    def refuse(self, name: str, expected: str, found: object) -> NoReturn:
-        raise CheckpointError(self.path, f"the option {name}", expected, short(found))
-
-    def choice(self, name: str, default: Any, *values: Any) -> Any:
-        """The option, which must be one of `values`, or the default if no values are given."""
-        found = self.left.pop(name, default)
-        allowed = values or (default,)
-        if found not in allowed:
-            texts = " or ".join(json.dumps(value) for value in allowed)
-            self.refuse(name, f"{texts}: tinygen's blocks can do nothing else", found)
-        return found
-
-    def size(self, name: str, default: int) -> int:
-        """The option, an integer >= 1."""
-        return self.sizes(name, [self.left.pop(name, default)])[0]
-
-    def sizes(self, name: str, found: Any) -> list[int]:
-        """`found`, which must be a list of integers >= 1."""
-        if not isinstance(found, list) or not found:
-            self.refuse(name, "a list of whole numbers", found)
-        for n in found:
-            if type(n) is not int or not 1 <= n < 2**31:
-                self.refuse(name, "a whole number from 1", n)
-        return found
-
-    def rate(self, name: str, default: float) -> float:
-        """The option, a number in [0, 1)."""
-        found = self.left.pop(name, default)
-        if type(found) not in (int, float) or not 0 <= found < 1:
-            self.refuse(name, "a number from 0, below 1", found)
-        return float(found)
 
     def widths(self, default: list[int]) -> list[int]:
         """block_out_channels, which must be multiples of the number of groups of the norms."""
@@ -72,18 +36,12 @@ class Options:
             self.refuse(name, f"multiples of norm_num_groups={groups}", odd[0])
         return widths
 
-    def end(self) -> None:
-        """Refuse the options that have not been read. Names that begin with an underscore are notes."""
-        for name, value in self.left.items():
-            if not name.startswith("_"):
-                self.refuse(name, "no such option: tinygen does not know what it means", value)
-
 
 def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
     """The config of the model in a config.json, and the scale of an autoencoder's codes (1 for a UNet).
 
     Raises CheckpointError for the first option that tinygen's blocks cannot express."""
-    o = Options(path)
+    o = DiffusersOptions(path)
     if o.kind == "AutoencoderKL":
         return autoencoder_config(o)
     if o.kind not in UNETS:
@@ -94,7 +52,7 @@ def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
 # -- AutoencoderKL ---------------------------------------------------------------------------------
 
 
-def autoencoder_config(o: Options) -> tuple[AutoencoderConfig, float]:
+def autoencoder_config(o: DiffusersOptions) -> tuple[AutoencoderConfig, float]:
     """The options of diffusers' AutoencoderKL as our config, and the scale of its codes."""
     widths = o.widths([64])
     unit = math.gcd(*widths)
@@ -172,7 +130,7 @@ UNET_FREE = (
 """Options that make no difference when the options above have these values."""
 
 
-def unet_config(o: Options) -> UNetConfig:
+def unet_config(o: DiffusersOptions) -> UNetConfig:
     """The options of diffusers' UNet2DConditionModel or UNet2DModel as our config."""
     text = o.kind == "UNet2DConditionModel"
     cross = "CrossAttn" if text else "Attn"
@@ -211,7 +169,7 @@ def unet_config(o: Options) -> UNetConfig:
     return config
 
 
-def levels_of(o: Options, levels: int, kind: str) -> tuple[bool, ...]:
+def levels_of(o: DiffusersOptions, levels: int, kind: str) -> tuple[bool, ...]:
     """Which levels have attention, by down_block_types; up_block_types must be the same in reverse order."""
     plain, attending = "DownBlock2D", f"{kind}DownBlock2D"
     default = [attending] * 3 + [plain] if kind == "CrossAttn" else [plain] + [attending] * 3
@@ -223,7 +181,7 @@ def levels_of(o: Options, levels: int, kind: str) -> tuple[bool, ...]:
     return tuple(name == attending for name in found)
 
 
-def heads_of(o: Options, widths: list[int], attention: tuple[bool, ...]) -> dict[str, int]:
+def heads_of(o: DiffusersOptions, widths: list[int], attention: tuple[bool, ...]) -> dict[str, int]:
     """`heads` or `head_channels` of a UNetConfig, from attention_head_dim.
 
     In a UNet2DModel, attention_head_dim is the width of a head, and null means one head. In a

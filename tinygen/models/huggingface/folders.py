@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -28,6 +28,7 @@ CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000
 LISTED = 10
 """How many differences an error lists."""
 
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PICKLE = "a pickle, which can run any program when it is loaded, and is never read here"
 
 FLOATS = "float32, float16, bfloat16 or float64: quantized weights are not read"
@@ -45,6 +46,65 @@ def read_options(path: Path) -> dict[str, Any]:
     return options
 
 
+class Options:
+    """The options in a config.json. Each method removes the option that it returns, so that `end` can refuse
+    the options that nobody has read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.left = read_options(path)
+
+    def refuse(self, name: str, expected: str, found: object) -> NoReturn:
+        raise CheckpointError(self.path, f"the option {name}", expected, short(found))
+
+    def choice(self, name: str, default: Any, *values: Any) -> Any:
+        """The option, which must be one of `values`, or the default if no values are given."""
+        found = self.left.pop(name, default)
+        allowed = values or (default,)
+        if found not in allowed:
+            texts = " or ".join(json.dumps(value) for value in allowed)
+            self.refuse(name, f"{texts}: tinygen's blocks can do nothing else", found)
+        return found
+
+    def flag(self, name: str, default: bool) -> bool:
+        """The option, true or false."""
+        found = self.left.pop(name, default)
+        if type(found) is not bool:
+            self.refuse(name, "true or false", found)
+        return found
+
+    def size(self, name: str, default: int) -> int:
+        """The option, an integer >= 1."""
+        return self.sizes(name, [self.left.pop(name, default)])[0]
+
+    def size_or(self, name: str, default: int | None, instead: int) -> int:
+        """The option, an integer >= 1, or `instead` where it is null."""
+        found = self.left.pop(name, default)
+        return instead if found is None else self.sizes(name, [found])[0]
+
+    def sizes(self, name: str, found: Any) -> list[int]:
+        """`found`, which must be a list of integers >= 1."""
+        if not isinstance(found, list) or not found:
+            self.refuse(name, "a list of whole numbers", found)
+        for n in found:
+            if type(n) is not int or not 1 <= n < 2**31:
+                self.refuse(name, "a whole number from 1", n)
+        return found
+
+    def rate(self, name: str, default: float) -> float:
+        """The option, a number in [0, 1)."""
+        found = self.left.pop(name, default)
+        if type(found) not in (int, float) or not 0 <= found < 1:
+            self.refuse(name, "a number from 0, below 1", found)
+        return float(found)
+
+    def end(self) -> None:
+        """Refuse the options that have not been read. Names that begin with an underscore are notes."""
+        for name, value in self.left.items():
+            if not name.startswith("_"):
+                self.refuse(name, "no such option: tinygen does not know what it means", value)
+
+
 def read_tensors(folder: Path, name: str, convert: str = "") -> tuple[Path, dict[str, NumpyArray]]:
     """The path of the file that was found, for errors, and the weights {tensor: array}. They come from the
     file `name`, or from the files that the index `name`.index.json lists.
@@ -56,7 +116,7 @@ def read_tensors(folder: Path, name: str, convert: str = "") -> tuple[Path, dict
         return single, load_file(single)
     if index.exists():
         return index, read_shards(index)
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    pickles = sorted(path.name for end in PICKLES for path in folder.glob(f"*{end}"))
     if pickles:
         raise CheckpointError(folder / pickles[0], PICKLE, f"{name}{convert}", ", ".join(pickles))
     raise CheckpointError(folder, "no weights", f"{name} or {index.name}", "neither")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tinygen.models.language import causal_lm as causal_lm
     from tinygen.models.language import gpt as gpt
+    from tinygen.models.language import llama as llama
 else:
-    __getattr__, __dir__, __all__ = lazy_names(__name__, ("gpt",))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, ("causal_lm", "gpt", "llama"))

@@ -9,16 +9,13 @@ in which x (B, T, C) passes them:
     nn/attention.py     MultiHeadAttention: queries, keys and values, split into heads (B, H, T, C/H), merged
     ops/attention.py    attention: softmax(q kᵀ / sqrt(d)) v, where the causal mask hides later positions
 
-`examples/pages/gpt.py` has all of it on one page.
+`language/causal_lm.py` writes text with it. `examples/pages/gpt.py` has all of it on one page.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,10 +24,9 @@ import numpy as np
 from tinygen import nn, ops
 from tinygen.align.lora import merged_state
 from tinygen.models.huggingface import gpt2
-from tinygen.modes import no_grad
+from tinygen.models.language.causal_lm import CausalLM
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.text.decoding import greedy, sample
 from tinygen.types import TensorLike
 
 if TYPE_CHECKING:
@@ -57,7 +53,7 @@ class GPTConfig:
     norm_eps: float = 1e-5  # added to the variance in layer norms
 
 
-class GPT(nn.Module):
+class GPT(CausalLM):
     """`model(idx, targets)` -> logits and loss, as in nanoGPT; `model.sample(idx, n, rng=rng)` -> tokens."""
 
     def __init__(self, config: GPTConfig, *, rng: RNGLike) -> None:
@@ -121,53 +117,6 @@ class GPT(nn.Module):
         for i, block in enumerate(self.h):
             x = block(x, cache=caches[i] if caches else None)
         return self.ln_f(x)
-
-    def sample(
-        self,
-        idx: Any,
-        n: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        *,
-        rng: RNGLike,
-    ) -> Any:
-        """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n). The rest is as in
-        `sample_steps`."""
-        idx = np.asarray(idx)
-        with closing(self.sample_steps(idx, temperature, top_k, top_p, rng=rng)) as tokens:
-            return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
-
-    def sample_steps(
-        self,
-        idx: Any,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        *,
-        rng: RNGLike,
-    ) -> Generator[Any, None, None]:
-        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0 takes the
-        most probable token; `top_k` and `top_p` are as in `text.decoding.sample`.
-
-        Keys and values are cached as long as everything fits into block_size. Beyond that the context is
-        the last block_size tokens; their positions change with every step, so nothing can be cached.
-        The model is in evaluation mode until the generator is closed."""
-        rng = as_generator(rng)
-        idx = np.asarray(idx)
-        block_size = self.config.block_size
-        caches = [nn.KVCache(block_size) for _ in self.h]
-        with self.evaluating():
-            while True:
-                with no_grad():
-                    if idx.shape[1] <= block_size:
-                        x = self.features(idx[:, caches[0].length :], caches)
-                    else:
-                        x = self.features(idx[:, -block_size:])
-                    logits = self.lm_head(x[:, -1]).numpy()  # (B, V)
-                token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
-                yield token
-                idx = np.concatenate([idx, token[:, None]], axis=1)
 
     def flops_per_token(self) -> int:
         """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of

@@ -1,0 +1,321 @@
+"""Llama and its relatives in folders of Hugging Face's format, read and written. `language/llama.py` uses it.
+
+    config.json           the sizes, and options of the architecture
+    model.safetensors     the weights (or several files, and model.safetensors.index.json says what is where)
+
+Four classes of `transformers` are one computation with different options: LlamaForCausalLM (Llama 1 to 3,
+SmolLM2, TinyLlama), MistralForCausalLM without a sliding window, Qwen2ForCausalLM (queries, keys and values
+have biases), Qwen3ForCausalLM (queries and keys have norms). The names of options and tensors are theirs. An
+option that is not known here is refused, as is a value that `Llama` cannot express: weights whose shapes fit
+may still belong to another computation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygen.models.huggingface.folders import (
+    CONFIG,
+    Options,
+    differences,
+    json_file,
+    read_tensors,
+    require_floats,
+    require_same,
+    write_folder,
+)
+from tinygen.nn import RopeScaling
+from tinygen.storage.files import CheckpointError
+from tinygen.types import NumpyArray
+
+WEIGHTS = "model.safetensors"
+
+CONVERT = (
+    ": download that, or convert this one where you trust it, with transformers: "
+    "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+)
+
+# -- names -----------------------------------------------------------------------------------------
+
+LAYERS = {
+    "norm1": "input_layernorm",
+    "attn.q": "self_attn.q_proj",
+    "attn.k": "self_attn.k_proj",
+    "attn.v": "self_attn.v_proj",
+    "attn.q_norm": "self_attn.q_norm",
+    "attn.k_norm": "self_attn.k_norm",
+    "attn.proj": "self_attn.o_proj",
+    "norm2": "post_attention_layernorm",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
+"""The layers of a block by their names here, and by theirs."""
+
+FREQUENCIES = re.compile(r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
+"""Older files also hold the frequencies of the rotation, block by block. They follow from rope_theta."""
+
+
+def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """{the name of a parameter here: (its name there, its shape)} of a model with these complete options."""
+    c, d, hidden = config["channels"], config["head_channels"], config["hidden"]
+    q, kv = config["heads"] * d, config["kv_heads"] * d
+    qkv_bias, mlp_bias = config["qkv_bias"], config["mlp_bias"]
+    layers: dict[str, tuple[int, int, bool]] = {  # (outputs, inputs, bias)
+        "attn.q": (q, c, qkv_bias),
+        "attn.k": (kv, c, qkv_bias),
+        "attn.v": (kv, c, qkv_bias),
+        "attn.proj": (c, q, config["proj_bias"]),
+        "mlp.gate": (hidden, c, mlp_bias),
+        "mlp.up": (hidden, c, mlp_bias),
+        "mlp.down": (c, hidden, mlp_bias),
+    }
+    norms = {"norm1": c, "norm2": c} | ({"attn.q_norm": d, "attn.k_norm": d} if config["qk_norm"] else {})
+    found: dict[str, tuple[str, tuple[int, ...]]] = {
+        "wte.weight": ("model.embed_tokens.weight", (config["vocab_size"], c)),
+        "norm.weight": ("model.norm.weight", (c,)),
+    }
+    for i in range(config["layers"]):
+        for ours, theirs in LAYERS.items():
+            name, their_name = f"h.{i}.{ours}", f"model.layers.{i}.{theirs}"
+            if ours in norms:
+                found[f"{name}.weight"] = f"{their_name}.weight", (norms[ours],)
+            elif ours in layers:
+                outputs, inputs, bias = layers[ours]
+                found[f"{name}.weight"] = f"{their_name}.weight", (outputs, inputs)
+                if bias:
+                    found[f"{name}.bias"] = f"{their_name}.bias", (outputs,)
+    if not config["tie_weights"]:
+        found["lm_head.weight"] = "lm_head.weight", (config["vocab_size"], c)
+    return found
+
+
+# -- config.json -----------------------------------------------------------------------------------
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"vocab": 32000, "hidden": 11008, "kv_heads": None, "positions": 2048, "head": None},
+    "mistral": {"vocab": 32000, "hidden": 14336, "kv_heads": 8, "positions": 131072, "head": None},
+    "qwen2": {"vocab": 151936, "hidden": 22016, "kv_heads": 32, "positions": 32768, "head": None},
+    "qwen3": {"vocab": 151936, "hidden": 22016, "kv_heads": 32, "positions": 32768, "head": 128},
+}
+"""The families, by their model_type, and the sizes that hold where config.json leaves them out. Their other
+defaults are the same: 4096 channels, 32 heads, 32 layers, an epsilon of 1e-6, a rope_theta of 10,000."""
+
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+"""What the names of their classes begin with."""
+
+FREE = (
+    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache"),
+    *("torch_dtype", "dtype", "transformers_version", "transformers.js_config"),
+    *("pretraining_tp", "is_llama_config", "max_window_layers", "use_mrope"),
+)
+"""Options that make no difference to the logits where the others have the values that are read here."""
+
+
+def read_config(path: Path, block_size: int | None = None) -> dict[str, Any]:
+    """The fields of the LlamaConfig that a config.json describes. `block_size`: in place of the folder's own.
+
+    Raises CheckpointError for the first option that `Llama` cannot express."""
+    o = Options(path)
+    family = o.left.pop("model_type", None)
+    if not isinstance(family, str) or family not in DEFAULTS:
+        o.refuse("model_type", f"one of {list(DEFAULTS)}", family)
+    models = [f"{CLASSES[family]}{kind}" for kind in ("ForCausalLM", "Model")]
+    o.choice("architectures", [models[0]], None, *([name] for name in models))
+    usual = DEFAULTS[family]
+    heads = o.size("num_attention_heads", 32)
+    channels = o.size("hidden_size", 4096)
+    kv_heads = o.size_or("num_key_value_heads", usual["kv_heads"], heads)
+    if heads % kv_heads:
+        o.refuse("num_key_value_heads", f"a divisor of num_attention_heads={heads}", kv_heads)
+    head_channels = o.size_or("head_dim", usual["head"], channels // heads)
+    if head_channels < 2 or head_channels % 2:
+        o.refuse("head_dim", "an even number: rotary positions turn pairs of entries", head_channels)
+    length = o.size("max_position_embeddings", usual["positions"])
+    base, scaling = read_rope(o, length)
+    layers, positions = o.size("num_hidden_layers", 32), block_size or length
+    config = {
+        "vocab_size": o.size("vocab_size", usual["vocab"]),
+        "block_size": positions,
+        "layers": layers,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "channels": channels,
+        "head_channels": head_channels,
+        "hidden": o.size("intermediate_size", usual["hidden"]),
+        "dropout": o.rate("attention_dropout", 0.0),
+        "rope_base": base,
+        "rope_scaling": scaling,
+        "norm_eps": o.rate("rms_norm_eps", 1e-6),
+        "tie_weights": o.flag("tie_word_embeddings", False),
+        "qk_norm": family == "qwen3",
+        **read_biases(o, family),
+    }
+    o.choice("hidden_act", "silu")
+    o.choice("rope_interleaved", False)  # of pairs: neighbours, or the two halves of a head
+    read_windows(o, family, positions, layers)
+    for name in FREE:
+        o.left.pop(name, None)
+    o.end()
+    return config
+
+
+def read_biases(o: Options, family: str) -> dict[str, bool]:
+    """Which linear layers have a bias."""
+    if family == "llama":
+        attention, mlp = o.flag("attention_bias", False), o.flag("mlp_bias", False)
+        return {"qkv_bias": attention, "proj_bias": attention, "mlp_bias": mlp}
+    o.choice("mlp_bias", False)
+    if family == "qwen3":
+        attention = o.flag("attention_bias", False)
+        return {"qkv_bias": attention, "proj_bias": attention, "mlp_bias": False}
+    o.choice("attention_bias", family == "qwen2")
+    return {"qkv_bias": family == "qwen2", "proj_bias": False, "mlp_bias": False}
+
+
+def read_windows(o: Options, family: str, block_size: int, layers: int) -> None:
+    """Refuse a window that would hide a position: here, each sees all before it."""
+    window = o.left.pop("sliding_window", 4096 if family == "mistral" else None)
+    in_use = o.flag("use_sliding_window", family == "mistral")
+    if in_use and window is not None and (type(window) is not int or window < block_size):
+        way = f"from_pretrained(folder, block_size=N) shortens the context, here {block_size}"
+        o.refuse("sliding_window", f"null, or no shorter than the longest context. {way}", window)
+    o.choice("layer_types", None, None, ["full_attention"] * min(layers, 10_000))
+
+
+SCALING = {
+    "factor": "factor",
+    "low": "low_freq_factor",
+    "high": "high_freq_factor",
+    "original_length": "original_max_position_embeddings",
+}
+"""The fields of a RopeScaling, and what Llama 3's rope_scaling calls them."""
+
+
+def read_rope(o: Options, length: int) -> tuple[float, RopeScaling | None]:
+    """rope_theta and rope_scaling, or rope_parameters, where newer versions have both."""
+    name = "rope_parameters" if o.left.get("rope_parameters") is not None else "rope_scaling"
+    base = o.left.pop("rope_theta", None)
+    given = o.left.pop(name, None)
+    o.left.pop("rope_parameters", None)
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        o.refuse(name, "null or an object", given)
+    rope = dict(given)
+    base = rope.pop("rope_theta", 10_000.0 if base is None else base)
+    if type(base) not in (int, float) or not 1 < base < 1e30:
+        o.refuse("rope_theta", "a number above 1, and below 1e30", base)
+    old = rope.pop("type", "default")
+    kind = rope.pop("rope_type", old)
+    if kind not in ("default", "llama3"):
+        o.refuse(f"{name}.rope_type", "'default' or 'llama3': tinygen knows no others", kind)
+    numbers = {SCALING["original_length"]: length} if kind == "llama3" else {}
+    numbers |= rope
+    wanted = set(SCALING.values()) if kind == "llama3" else set()
+    if numbers.keys() != wanted or any(type(n) not in (int, float) for n in numbers.values()):
+        o.refuse(name, f"numbers by the names {sorted(wanted)}, and no others", rope)
+    if not wanted:
+        return float(base), None
+    try:
+        return float(base), RopeScaling(**{ours: numbers[theirs] for ours, theirs in SCALING.items()})
+    except ValueError as error:
+        raise CheckpointError(o.path, f"the option {name}", "numbers that fit together", error) from error
+
+
+def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.json of a complete LlamaConfig, in a family that has its biases and norms. ValueError when
+    there is none."""
+    scaling = config["rope_scaling"]
+    biases = tuple(config[f"{layer}_bias"] for layer in ("qkv", "proj", "mlp"))
+    even = config["channels"] % config["heads"] == 0
+    if config["qk_norm"]:
+        family = "qwen3" if biases in ((False,) * 3, (True, True, False)) else None
+    elif biases == (True, False, False):
+        family = "qwen2"
+    elif even and biases[0] == biases[1]:
+        family = "llama"
+    else:
+        family = "mistral" if not any(biases) else None
+    if family is None:
+        raise ValueError(f"no family of transformers has these biases, norms and widths together: {config}")
+    options = {
+        "architectures": [f"{CLASSES[family]}ForCausalLM"],
+        "model_type": family,
+        "vocab_size": config["vocab_size"],
+        "hidden_size": config["channels"],
+        "intermediate_size": config["hidden"],
+        "num_hidden_layers": config["layers"],
+        "num_attention_heads": config["heads"],
+        "num_key_value_heads": config["kv_heads"],
+        "head_dim": config["head_channels"],
+        "max_position_embeddings": config["block_size"],
+        "hidden_act": "silu",
+        "rms_norm_eps": config["norm_eps"],
+        "attention_dropout": config["dropout"],
+        "tie_word_embeddings": config["tie_weights"],
+        "rope_theta": config["rope_base"],
+        "rope_scaling": scaling
+        and {"rope_type": "llama3", **{theirs: getattr(scaling, ours) for ours, theirs in SCALING.items()}},
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    if family in ("llama", "qwen3"):
+        options["attention_bias"] = config["qkv_bias"]
+    if family == "llama":
+        options["mlp_bias"] = config["mlp_bias"]
+    if family == "mistral":
+        options["sliding_window"] = None
+    return options
+
+
+# -- reading and writing ---------------------------------------------------------------------------
+
+
+def read(folder: str | Path, block_size: int | None = None) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
+    """The fields of a LlamaConfig, and {name: array} of every parameter, named as in `Llama`.
+
+    Raises CheckpointError for what is missing, damaged, or not a model that `Llama` can express."""
+    folder = Path(folder)
+    config = read_config(folder / CONFIG, block_size)
+    path, tensors = read_tensors(folder, WEIGHTS, CONVERT)
+    tensors = {name: a for name, a in tensors.items() if not FREQUENCIES.fullmatch(name)}
+    if "embed_tokens.weight" in tensors:  # saved without a head, and without the prefix
+        tensors = {name if name == "lm_head.weight" else f"model.{name}": a for name, a in tensors.items()}
+    require_floats(path, tensors)
+    if config["layers"] > len(tensors):  # before a list of names is made that is as long as config.json says
+        raise CheckpointError(path, "too few tensors", f"{config['layers']} layers", len(tensors))
+    names = shapes(config)
+    wanted = dict(names.values())
+    head, table = "lm_head.weight", "model.embed_tokens.weight"
+    if config["tie_weights"] and head in tensors:
+        wanted[head] = wanted[table]
+    require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
+    tied = config["tie_weights"] and head in tensors
+    if tied and not np.array_equal(tensors[head], tensors[table], equal_nan=True):
+        problem = "tie_word_embeddings is on, and the two differ"
+        raise CheckpointError(path, problem, table, "other values", head)
+    return config, {ours: tensors.pop(theirs) for ours, (theirs, _) in names.items()}
+
+
+def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, NumpyArray]) -> None:
+    """Write model.safetensors, then config.json, of a LlamaConfig and all arrays by their names in `Llama`.
+
+    ValueError, before anything is written, when an array is missing, of another shape, or one too many;
+    CheckpointError when the disk refuses."""
+    options, names = options_of(config), shapes(config)
+    head = state.get("lm_head.weight")
+    if config["tie_weights"] and head is not None:
+        if not np.array_equal(head, state.get("wte.weight", []), equal_nan=True):
+            raise ValueError("lm_head.weight is not wte.weight, as config.tie_weights says")
+        state = {name: array for name, array in state.items() if name != "lm_head.weight"}
+    needed = {ours: shape for ours, (_, shape) in names.items()}
+    if listed := differences(needed, {ours: a.shape for ours, a in state.items()}, "the config"):
+        raise ValueError(f"this is not the Llama of its config, which has {len(needed)} tensors:{listed}")
+    tensors = {theirs: state[ours] for ours, (theirs, _) in names.items()}
+    write_folder(folder, WEIGHTS, tensors, {CONFIG: json_file(options)})

@@ -1,0 +1,77 @@
+"""Generation, token by token: the part that language models share which read from left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tinygen import nn
+from tinygen.modes import no_grad
+from tinygen.ops.random import RNGLike, as_generator
+from tinygen.tensor import Tensor
+from tinygen.text.decoding import greedy, sample
+
+
+class CausalLM(nn.Module):
+    """The base class of `GPT` and `Llama`. A model has blocks `h`, a `config` with `block_size`, `features`,
+    and an `lm_head` that makes logits of them; it gets `sample` and `sample_steps`."""
+
+    config: Any
+    h: nn.ModuleList
+    lm_head: nn.Linear
+
+    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
+        """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
+        cached ones, and the caches grow by them."""
+        raise NotImplementedError
+
+    def sample(
+        self,
+        idx: Any,
+        n: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        *,
+        rng: RNGLike,
+    ) -> Any:
+        """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n). The rest is as in
+        `sample_steps`."""
+        idx = np.asarray(idx)
+        with closing(self.sample_steps(idx, temperature, top_k, top_p, rng=rng)) as tokens:
+            return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
+
+    def sample_steps(
+        self,
+        idx: Any,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        *,
+        rng: RNGLike,
+    ) -> Generator[Any, None, None]:
+        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0 takes the
+        most probable token; `top_k` and `top_p` are as in `text.decoding.sample`.
+
+        Keys and values are cached as long as everything fits into block_size. Beyond that the context is
+        the last block_size tokens; their positions change with every step, so nothing can be cached.
+        The model is in evaluation mode until the generator is closed."""
+        rng = as_generator(rng)
+        idx = np.asarray(idx)
+        block_size = self.config.block_size
+        caches = [nn.KVCache(block_size) for _ in self.h]
+        with self.evaluating():
+            while True:
+                with no_grad():
+                    if idx.shape[1] <= block_size:
+                        x = self.features(idx[:, caches[0].length :], caches)
+                    else:
+                        x = self.features(idx[:, -block_size:])
+                    logits = self.lm_head(x[:, -1]).numpy()  # (B, V)
+                token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
+                yield token
+                idx = np.concatenate([idx, token[:, None]], axis=1)
