@@ -110,7 +110,8 @@ def run(paths: list[Path], title: str = "") -> None:
     print(
         f"{title}{sum(found(r) for _, r in wrong)} of {len(wrong)} found; of {len(with_kind)} with kind: "
         f"{shares[0]} named right, {shares[1]} among two, {shares[2]} as written first; "
-        f"{sum(located(b, r) for b, r in wrong)} with the right op; {len(alarms)} false alarms of {len(right)}"
+        f"{sum(located(b, r) for b, r in wrong)} with the right op; "
+        f"{len(alarms)} false alarms of {len(right)}"
     )
 
 
