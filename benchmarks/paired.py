@@ -264,8 +264,8 @@ def same_work(case: str, results: dict[str, list[list[float]]], tolerance: float
             apart = max(abs(length - our_length), abs(product - our_product))
             if not apart <= tolerance * our_length + 1e-6:
                 raise RuntimeError(
-                    f"{case}: array {i} of {side} has length {length:.6g} and product {product:.6g}, that of "
-                    f"{OURS} {our_length:.6g} and {our_product:.6g}: not the same work"
+                    f"{case}: array {i} of {side} has length {length:.6g} and product {product:.6g}, "
+                    f"the one of {OURS} {our_length:.6g} and {our_product:.6g}: not the same work"
                 )
 
 

@@ -135,7 +135,7 @@ Y, ONES = np.arange(1.0, 4.0), np.ones((2, 2))
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ((2 * Y, ONES), r"a: array 0 of torch has length 7.* that of tinygen 3.*: not the same work"),
+        ((2 * Y, ONES), r"a: array 0 of torch has length 7.* the one of tinygen 3.*: not the same work"),
         ((-Y, ONES), "not the same work"),
         ((Y[::-1], ONES), "not the same work"),
         ((Y * np.nan, ONES), "not the same work"),

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 # -- arrays of any library, and Tensors ------------------------------------------------------------
 
 Array: TypeAlias = Any
-"""What the body of an op computes on: `np.ndarray`, on a GPU `cupy.ndarray`, in a replay of the tape
-`Tensor`. No static type covers all three, so mypy sees Any."""
+"""The arrays in the body of an op: `np.ndarray`; on a GPU `cupy.ndarray`; in a replay of the tape `Tensor`.
+No static type covers all three, so mypy sees Any."""
 
 TensorLike: TypeAlias = Union["Tensor", Array]
-"""What a layer, a loss or an op takes: a Tensor, or an array, which counts as a constant."""
+"""The input of a layer, a loss or an op: a Tensor, or an array, which counts as a constant."""
 
 ValueAndRules: TypeAlias = tuple[Any, ...]
-"""What the body of an op returns: `value, rule, rule, ...`, one rule for each positional argument. A rule
+"""The result of the body of an op: `value, rule, rule, ...`, one rule for each positional argument. A rule
 takes the gradient of the value and returns the gradient of its argument; see `tinygen.op`."""
 
 NumpyArray: TypeAlias = np.ndarray[Any, Any]

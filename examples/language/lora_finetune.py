@@ -191,7 +191,7 @@ def main(args: argparse.Namespace) -> None:
     curves = {"full": f"in full, {whole:,} parameters", "LoRA": f"LoRA, {counts['LoRA']:,}"}
     title = f"Fine-tuning: LoRA trains {rows['LoRA']['part']:.1%} of the parameters"
     run.curve(curves, {"grammar": floor}, title, "loss on held-out reviews that praise")
-    head = [f"the loss is of held-out reviews that praise; that of the grammar is {floor:.4f}", *reviews]
+    head = [f"the loss is of held-out reviews that praise; the grammar's is {floor:.4f}", *reviews]
     run.result(figures, "\n".join(head), stages=rows, floor=floor)
 
 

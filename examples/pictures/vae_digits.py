@@ -217,7 +217,7 @@ def main(args: argparse.Namespace) -> None:
         f"VAE on digits: {-lower:.1f} nats a picture",
         "- bound of ln p (nats a picture)",
     )
-    about = "baseline: the mean picture, or noise; best of the distances: that of as many other real digits"
+    about = "baseline: the mean picture, or noise; best distance: equally many other real digits"
     run.result(figures, "", about, bound=lower, ppca=linear, steps=run.steps)
 
 

@@ -16,8 +16,8 @@ LIMIT = 500  # steps of an episode, and so the highest return
 
 class CartPole:
     """n carts, each with a pole. At every step a cart is pushed to the left (0) or to the right (1), to keep
-    its pole upright (Barto, Sutton & Anderson 1983). Constants and Euler steps are those of Gymnasium's
-    CartPole-v1.
+    its pole upright (Barto, Sutton & Anderson 1983). Constants and Euler steps are the same as in
+    Gymnasium's CartPole-v1.
 
     A state is the position and velocity of the cart, and the angle and angular velocity of the pole: (n,
     4). An episode ends when the cart is 2.4 m from the center, when the pole is 12° from upright, or after

@@ -1,4 +1,5 @@
-"""What all densities share: the methods of scikit-learn, and the errors for what cannot be fitted."""
+"""The base class of all densities: the methods of scikit-learn, and the errors for data that cannot be
+fitted."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def kl_of_gaussians(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_
     the term of the means.
 
     Raises ValueError when the shapes do not match, or a covariance is not symmetric and positive definite
-    (where that of q is singular, the divergence is infinite).
+    (the divergence would be infinite if the covariance of q is singular).
 
     Eq.: KL = ½ (tr(Σ_q⁻¹ Σ_p) + (μ_q - μ_p)ᵀ Σ_q⁻¹ (μ_q - μ_p) - D + ln |Σ_q|/|Σ_p|)
         (Rasmussen & Williams 2006, eq. A.23)

@@ -53,11 +53,12 @@ class GaussianMixture(Density):
     collapse to a row, and the likelihood never falls. scikit-learn adds `reg_covar` instead, under which it
     may fall.
 
-    Fitted: `weights_` (K,), `means_` (K, D) and `covariances_`, of the shape of `Parameters`;
-    `log_likelihoods_`, the mean of ln p(x) in nats at the start and after each step; `n_iter_`, the steps;
-    `converged_`; `empty_` (K,), the components that no row is from: their weight is 0, and their
-    mean and covariance are those of the step before; `collapsed_` (K,), the components with a variance at the
-    floor. A warning says so when there are such components, or when EM has not converged.
+    After `fit` there are: `weights_` (K,), `means_` (K, D) and `covariances_`, with the shapes of
+    `Parameters`; `log_likelihoods_`, the mean of ln p(x) in nats at the start and after each step;
+    `n_iter_`, the number of steps; `converged_`; `empty_` (K,), True for components without rows: their
+    weight is 0, and they keep the mean and covariance of the step before; `collapsed_` (K,), True for
+    components with a variance at the floor. A warning reports such components, and an EM that has not
+    converged.
 
     Raises ValueError when an argument is out of its range.
     """
@@ -168,8 +169,9 @@ class GaussianMixture(Density):
         return np.exp(joint - log_p[:, None]), float(np.mean(log_p))
 
     def m_step(self, x: Floats, shares: Floats, floor: Floats, before: Parameters) -> Parameters:
-        """The parameters of highest likelihood when component k has the shares (N, K) of the rows x (N, D).
-        For a component that has none all means and covariances are as good: it keeps those of `before`.
+        """The parameters of highest likelihood if component k has the shares (N, K) of the rows x (N, D).
+        For a component without rows, every mean and covariance is equally good, so it keeps its values in
+        `before`.
 
         Eq.: w_k = N_k/N,  μ_k = 1/N_k Σ_n r_nk x_n,  N_k = Σ_n r_nk  (Bishop 2006, eq. 9.24, 9.26, 9.27)
         Held by: tests/density/test_mixture.py::test_a_step_by_its_definition
@@ -194,8 +196,8 @@ class GaussianMixture(Density):
         return logs + covariance.log_normal(self.covariance_type, x, parameters.means, parameters.covariances)
 
     def floor(self, x: Floats) -> Floats:
-        """The least variance of each column (D,): `min_variance` times the data's. For a constant column it
-        is that of the mean of all, as there must be one above 0."""
+        """The least variance of each column (D,): `min_variance` times the column's variance. A constant
+        column gets the floor for the mean variance of all columns, since a floor must be above 0."""
         variances = x.var(axis=0)
         constant = np.ptp(x, axis=0) == 0
         if np.all(constant):

@@ -32,9 +32,9 @@ def guide(conditional: Any, unconditional: Any, scale: float) -> Any:
 
 
 def rescale_guidance(guided: Any, conditional: Any, phi: float) -> Any:
-    """The guided prediction (B, ...), with the standard deviation of each example brought back toward that of
-    the conditional one: all the way at phi = 1, not at all at 0 (Lin et al. 2024, arXiv:2305.08891, eq. 15
-    and 16). Large guidance scales make predictions too large, and pictures overexposed.
+    """The guided prediction (B, ...), rescaled toward the standard deviation of the conditional prediction,
+    for each example: completely at phi = 1, not at all at 0 (Lin et al. 2024, arXiv:2305.08891, eq. 15 and
+    16). Large guidance scales make predictions too large, and pictures overexposed.
 
     Eq.: ε̂' = φ ε̂ · std(ε(x_t, y)) / std(ε̂) + (1 - φ) ε̂  (Lin et al. 2024, eq. 15 and 16)
     Held by: tests/diffusion/test_guidance.py::test_rescaled_guidance
@@ -54,10 +54,10 @@ def classifier_free_guidance(
     """`guide` as a model of x and t, from one model(x, t, *condition) that makes both predictions: it was
     trained with `nothing` in place of some of its conditions (section 3.2).
 
-    `condition` and `nothing` are the model's further arguments, arrays (B, ...); those of `nothing` may
-    broadcast. The two predictions come from one batch of twice the size; at scale 1, or 0, only one is
-    needed, and made. `rescale` is the phi of `rescale_guidance`. Raises ValueError when the numbers of arrays
-    differ."""
+    `condition` and `nothing` are the model's further arguments, arrays (B, ...); the arrays of `nothing`
+    may broadcast. The two predictions come from one batch of twice the size; at scale 1 or 0 only one
+    prediction is needed and computed. `rescale` is the phi of `rescale_guidance`. Raises ValueError when
+    the numbers of arrays differ."""
     if len(condition) != len(nothing):
         raise ValueError(
             f"condition and nothing must be as many arrays, got {len(condition)} and {len(nothing)}: "

@@ -29,7 +29,7 @@ def min_snr(process: Process, gamma: float = 5.0) -> Floats:
     """
     s = process.schedule
     snr: Floats = np.square(s.alpha[1:] / s.sigma[1:])
-    error_ratio = {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}  # squared error of that, by that of x_0
+    error_ratio = {"eps": snr, "x0": np.ones_like(snr), "v": snr + 1}  # squared error / x_0's squared error
     weights: Floats = np.minimum(snr, gamma) / error_ratio[process.predicts]
     return np.append(0.0, weights)
 

@@ -89,7 +89,7 @@ class Process:
         return (x - coefficient(self.schedule.alpha, t, x) * x0) / coefficient(self.schedule.sigma, t, x)
 
     def target(self, x0: Array, eps: Array, t: Any) -> Array:
-        """What the model should predict for x_t = α_t x_0 + σ_t ε.
+        """The quantity that the model should predict for x_t = α_t x_0 + σ_t ε.
 
         Eq.: v = α_t ε - σ_t x_0  (Salimans & Ho 2022, section 4)
         Held by: tests/diffusion/test_process.py::test_v_is_a_rotation,

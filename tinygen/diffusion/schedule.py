@@ -131,8 +131,8 @@ def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:
 
 def sqrt_linear(steps: int, first: float = 0.0015, last: float = 0.0195) -> Schedule:
     """sqrt(β) rises evenly, as in latent diffusion (Rombach et al. 2022, arXiv:2112.10752), whose code calls
-    that "linear", and diffusers "scaled_linear". The defaults are those of its models of ImageNet; Stable
-    Diffusion has 0.00085 and 0.012. Both are rescaled to `steps` as in `linear`."""
+    that "linear", and diffusers "scaled_linear". The defaults come from its ImageNet models; Stable Diffusion
+    has 0.00085 and 0.012. `first` and `last` are rescaled to `steps` as in `linear`."""
     first, last = scale_to(steps, first, last)
     return Schedule(np.square(np.linspace(math.sqrt(first), math.sqrt(last), steps)))
 

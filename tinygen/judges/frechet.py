@@ -10,7 +10,7 @@ from tinygen.density.gaussian import wasserstein2_of_gaussians
 
 def frechet(a: ArrayLike, b: ArrayLike) -> float:
     """The Fréchet distance of two sets of features, (N, F) and (M, F), each taken as a Gaussian with its mean
-    and its covariance (divided by N - 1). The unit is that of the features, squared.
+    and its covariance (divided by N - 1). Its unit is the square of the features' unit.
 
     ValueError when the sets have fewer than two rows or other numbers of features."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

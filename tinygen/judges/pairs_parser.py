@@ -1,9 +1,11 @@
 """A reader of pictures of two shapes (`tinygen.data.shapes_pairs`): which shapes, which colours, which side.
 
-It has learned nothing, like `shapes_parser`, whose templates it uses on either half of the picture.
+Like `shapes_parser` it has no learned parameters; it uses the templates of `shapes_parser` on each half of
+the picture.
 
-Drawings are all read right. With Gaussian noise on top, this many per cent are right in all words (a drawing
-of every seventh pair), by side, and by the noise's standard deviation in units of the pictures' [-1, 1]:
+It reads all drawings correctly. With added Gaussian noise, this is the percentage that is right in all
+words (one drawing of every seventh pair), by the side in pixels, and by the noise's standard deviation in
+units of the pictures' [-1, 1]:
 
     noise  0.1    0.2    0.3    0.5    0.75   1.0
     16     99.7   99.1   95.2   78.8   47.3   30.0
@@ -45,8 +47,9 @@ def read(pictures: ArrayLike) -> tuple[list[Pair], Floats]:
 
 
 def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
-    """The fraction of pictures (N, 3, side, side) that show what the pairs say: the two shapes, the two
-    colours, the two objects (each shape with its own colour), wherever they are; and all, with the relation.
+    """The fraction of pictures (N, 3, side, side) that agree with the pairs: in the two shapes; in the two
+    colours; in the two objects (each shape with its colour), in any order; and in everything, with the
+    relation.
     """
     shown, _ = read(pictures)
     if len(shown) != len(pairs) or not shown:
@@ -85,7 +88,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     )
     pairs = [Pair(*words) for words in zip(first, relations, second, strict=True)]
 
-    # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
+    # The nearest picture that `draw` could have made: move the values to within the jitter of the words.
     middle, jitter = centers(relations)
     center = clip_near(place[..., :2], middle.swapaxes(0, 1), jitter.swapaxes(0, 1))
     r = np.clip(place[..., 2:], SMALLEST, LARGEST)

@@ -1,19 +1,21 @@
-"""What does a picture show? A reader of `tinygen.data.shapes` with nothing learned in it: least squares.
+"""Reads pictures of `tinygen.data.shapes`: which shape, color, size and position? It fits them by least
+squares, and has no learned parameters.
 
-A picture is paper + (ink - paper) · coverage, in every channel, plus noise. For a given coverage the two
-colours that fit best are a linear regression, and the share of the picture's variance that they explain says
-how good that coverage is. So `read` looks for the shape and the place that explain most: first among
-templates on a grid, then, from the best of each shape, by Gauss-Newton steps (with the colours projected
-out: Golub and Pereyra 1973). With Gaussian noise that is maximum likelihood.
+A picture is paper + (ink - paper) · coverage, in every channel, plus noise. For a given coverage the best
+two colours follow from a linear regression, and the share of the picture's variance that they explain
+measures how good the coverage is. So `read` looks for the shape and the place that explain most: first
+among templates on a grid; then, from the best place for each shape, by Gauss-Newton steps (with the colours
+projected out: Golub and Pereyra 1973). With Gaussian noise this is maximum likelihood.
 
-Drawings are all read right. With Gaussian noise on top, this many per cent are right in all four words (five
-drawings of every scene), by side, and by the noise's standard deviation in units of the pictures' [-1, 1]:
+It reads all drawings correctly. With added Gaussian noise, this is the percentage that is right in all four
+words (five drawings of every scene), by the side in pixels, and by the noise's standard deviation in units
+of the pictures' [-1, 1]:
 
     noise  0.1    0.2    0.3    0.5   0.75   1.0
     16     100.0  99.9   98.4   92.5  78.0   62.6
     32     100.0  100.0  100.0  99.8  98.5   96.2
 
-What fails first is the shape, of small ones. One object a picture is all it knows: two lower the confidence.
+The shape of small objects fails first. It assumes one object per picture: two objects lower the confidence.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ def read(pictures: ArrayLike) -> tuple[list[Scene], Floats]:
     """The scene in each of N pictures (N, 3, side, side), with values about [-1, 1]; a confidence each, (N,).
 
     The confidence is the share of the picture's variance explained by the nearest picture that `draw` could
-    have made of that scene: 1 for a drawing, 0 for one that shows nothing. Noise lowers it even where the
-    words are right; an odd colour, size or place lowers it too.
+    have made of that scene: 1 for a drawing, 0 for an empty picture. Noise lowers it even if the words are
+    right; an unusual colour, size or place lowers it, too.
     """
     return in_chunks(read_chunk, pictures)
 
@@ -66,7 +68,8 @@ def read(pictures: ArrayLike) -> tuple[list[Scene], Floats]:
 def in_chunks(
     read_chunk: Callable[[Floats], tuple[list[T], Floats]], pictures: ArrayLike
 ) -> tuple[list[T], Floats]:
-    """What `read_chunk` finds in all pictures, `CHUNK` at a time; a ValueError for what is no pictures."""
+    """The results of `read_chunk` for all pictures, `CHUNK` at a time. ValueError for arrays that are no
+    pictures."""
     pictures = np.asarray(pictures, np.float64)
     if pictures.ndim != 4 or pictures.shape[1:] not in [(3, side, side) for side in SIDES]:
         raise ValueError(
@@ -123,7 +126,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
         for name, i, j, k in zip(names, colour, size, position, strict=True)
     ]
 
-    # What `draw` could have made: the same, but nothing further from the words than the jitter goes.
+    # The nearest picture that `draw` could have made: move the values to within the jitter of the words.
     ink = clip_near(ink, [COLOURS[scene.colour] for scene in scenes], COLOUR_JITTER)
     paper = clip_near(paper, [BACKGROUND] * len(scenes), COLOUR_JITTER)
     center = clip_near(place[:, :2], [POSITIONS[scene.position] for scene in scenes], POSITION_JITTER)
@@ -147,8 +150,8 @@ def templates() -> tuple[Floats, NDArray[np.float32]]:
 
 
 def best_templates(pictures: Floats) -> tuple[Floats, Floats]:
-    """For every shape and picture the place on the grid that explains most, (shapes, N, 3); how much,
-    (shapes, N)."""
+    """For every shape and picture the place on the grid that explains most, (shapes, N, 3), and the share
+    that it explains, (shapes, N)."""
     n, k = len(pictures), pictures.shape[-1] // GRID_SIDE
     small = pictures.reshape(n, 3, GRID_SIDE, k, GRID_SIDE, k).mean(axis=(3, 5))
     flat = subtract_mean(small.reshape(n * 3, -1)).astype(np.float32)
@@ -158,8 +161,8 @@ def best_templates(pictures: Floats) -> tuple[Floats, Floats]:
 
 
 def best_shape(pixels: Floats, coarse: Floats, side: int) -> tuple[list[str], Floats]:
-    """The shape that explains most of each of `pixels` (N, 3, P), and its place (N, 3), when every shape is
-    refined from its place in `coarse` (shapes, N, 3)."""
+    """The shape that explains most of each picture in `pixels` (N, 3, P), and its place (N, 3). Each shape
+    is first refined from its place in `coarse` (shapes, N, 3)."""
     places, gains = zip(
         *(refine(name, pixels, coarse[i], side) for i, name in enumerate(SHAPES)), strict=True
     )
@@ -227,6 +230,6 @@ def nearest_rows(x: Floats, values: Floats) -> NDArray[np.intp]:
 
 
 def clip_near(x: Floats, values: Any, jitter: float | Floats) -> Floats:
-    """x (N, d), moved as little as brings it within `jitter` of values."""
+    """x (N, d), moved to the nearest point within `jitter` of values."""
     middle = np.reshape(values, x.shape)
     return np.clip(x, middle - jitter, middle + jitter)

@@ -1,4 +1,4 @@
-"""What all optimizers share: parameters in groups, the state of each parameter, and the step."""
+"""The base class of all optimizers: parameters in groups, the state of each parameter, and the step."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class GPT(CausalLM):
         self.wte = nn.Embedding(c.vocab_size, c.n_embd, rng=rng)
         self.lm_head = nn.Linear(c.n_embd, c.vocab_size, bias=False, rng=rng)
         if c.tie_weights:
-            self.lm_head.weight = self.wte.weight  # before the rest is made: its own were as large
+            self.lm_head.weight = self.wte.weight  # first: frees the head's own matrix, which is as large
         self.wpe = nn.Embedding(c.block_size, c.n_embd, rng=rng)
         self.drop = nn.Dropout(c.dropout, rng=rng)
         self.h = nn.ModuleList(
@@ -82,8 +82,8 @@ class GPT(CausalLM):
         self.initialize(rng=rng)
 
     def initialize(self, *, rng: RNGLike) -> None:
-        """N(0, 0.02²) for weights, 0 for biases; the 2·n_layer projections that add into the stream get the
-        std 0.02/sqrt(2·n_layer), so that its variance does not grow with depth (GPT-2, section 2.3)."""
+        """N(0, 0.02²) for weights, 0 for biases. The 2·n_layer projections that are added to the stream get
+        the std 0.02/sqrt(2·n_layer), so that its variance does not grow with depth (GPT-2, section 2.3)."""
         rng = as_generator(rng)
         for name, p in self.named_parameters():
             if p.ndim == 2:
@@ -106,7 +106,7 @@ class GPT(CausalLM):
     def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
         """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
         cached ones, and the caches grow by them."""
-        idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # on a card it stays there
+        idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # ids on a GPU stay there
         start = caches[0].length if caches else 0
         end = start + idx.shape[1]
         if end > self.config.block_size:
@@ -119,9 +119,10 @@ class GPT(CausalLM):
         return self.ln_f(x)
 
     def flops_per_token(self) -> int:
-        """Floating-point operations of a training step per token, 6 N + 12 L C T: forward and backward of
-        every weight that is in a product, and of attention (Chowdhery et al. 2022, arXiv:2204.02311, appendix
-        B). Embeddings are looked up: they count only where the weight is the last projection's too.
+        """Floating-point operations of a training step per token, 6 N + 12 L C T, forward and backward. N
+        counts the weights that are multiplied; the rest is attention (Chowdhery et al. 2022,
+        arXiv:2204.02311, appendix B). Embeddings are looked up, not multiplied: they count only if the last
+        projection has the same weight.
 
         Eq.: 6 N + 12 L T C, forward and backward  (Chowdhery et al. 2022, appendix B)
         Held by: tests/models/language/test_gpt.py::test_flops_per_token
@@ -138,9 +139,9 @@ class GPT(CausalLM):
     def from_pretrained(cls, folder: str | Path, dropout: float | None = None, *, rng: RNGLike = 0) -> Self:
         """The GPT-2 in a folder of Hugging Face's format (`gpt2.py`), in float32 and evaluation mode.
 
-        To train on, give the `rng` from which dropout draws, and the rate of dropout (default: the
-        folder's). `BPE.load(folder, special=[END])` reads the tokenizer. Raises CheckpointError, naming
-        files, options, tensors, when the folder holds no such model."""
+        To train the model further, give the `rng` from which dropout draws, and the rate of dropout
+        (default: the folder's). `BPE.load(folder, special=[END])` reads the tokenizer. Raises
+        CheckpointError, which names the file, option or tensor, if the folder holds no such model."""
         options, state = gpt2.read(folder)
         rates = {name: options[name] for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
         if dropout is None and len(set(rates.values())) > 1:
@@ -165,9 +166,9 @@ class GPT(CausalLM):
         """Write this model, and its tokenizer if it is given, as a folder that `from_pretrained` and Hugging
         Face's `transformers` read (`gpt2.py`). Merged adapters (LoRA) go in as part of the weights.
 
-        Raises ValueError, having written nothing, for a tokenizer with more tokens than the model has, for
-        adapters that are not merged, and for a model that is not the GPT of its config; CheckpointError when
-        the disk refuses."""
+        Raises ValueError, before anything is written, if the tokenizer has more tokens than the model, if
+        adapters are not merged, or if the model does not match its config; CheckpointError if writing
+        fails."""
         c, end = self.config, None
         if tokenizer is not None:
             if tokenizer.vocab_size > c.vocab_size:

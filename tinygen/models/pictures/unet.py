@@ -66,7 +66,7 @@ class UNetConfig:
 class Conditioning(NamedTuple):
     """The inputs of all levels besides the feature map."""
 
-    embedding: Tensor  # (B, 4·channels): of the timestep, plus that of the class if there is one
+    embedding: Tensor  # (B, 4·channels): the timestep's embedding, plus the class's if there is one
     text: tuple[Any, ...]  # context (B, S, context) and mask (B, S); or nothing
 
 
@@ -222,9 +222,9 @@ class UNet(nn.Module):
         """Noisy pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels,
         H, W).
 
-        `labels` (B,) are classes from 0 to classes - 1, or `classes` for none, as classifier-free guidance
-        needs it; `context` (B, S, context) are a text encoder's vectors, and `mask` (B, S) is True for those
-        of real tokens.
+        `labels` (B,) are classes from 0 to classes - 1, or `classes` for no class, which classifier-free
+        guidance needs; `context` (B, S, context) has a text encoder's vectors, and `mask` (B, S) is True at
+        real tokens.
 
         Raises ValueError when a side cannot be halved at every level, and for an argument that is missing,
         superfluous or of another shape; IndexError for labels beyond `classes`."""

@@ -79,9 +79,9 @@ class Bernoulli(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """Pixels of any value; the decoder's output is their means, and one variance, learned, is for all pixels.
-    A fixed variance would act like another β: the larger it is, the less an error of reconstruction weighs
-    against the KL."""
+    """Pixels of any value. The decoder's output is their means; all pixels have the same variance, which is
+    learned. A fixed variance would act like another β: the larger it is, the less an error of
+    reconstruction weighs against the KL."""
 
     def __init__(self) -> None:
         self.logvar = nn.Parameter(nn.init.zeros(()))

@@ -62,12 +62,13 @@ class Quantized(NamedTuple):
 
 
 class VectorQuantizer(nn.Module):
-    """z (B, C, H, W) -> the nearest of K vectors at every place, and the two terms that keep both together.
+    """z (B, C, H, W) -> the nearest of K vectors at every position, and the two terms that keep z and codes
+    close.
 
-    K is `num_codes`, C is `dim`. The codebook starts uniform within ±1/K. It is a parameter; with `ema` it is
-    running means instead, updated in each forward pass in training mode, and the codebook term is not needed.
-    `decay` is for these means, and for the mean number of times that a batch chooses each code
-    (`restart`)."""
+    K is `num_codes`, C is `dim`. The codebook is initialized uniformly in ±1/K. It is a parameter. With
+    `ema` it has running means instead, updated in each forward pass in training mode, and the codebook term
+    is not needed. `decay` is the decay of these means, and of the mean number of times that a batch chooses
+    each code (`restart`)."""
 
     codebook: Tensor
     count: Tensor
@@ -108,8 +109,8 @@ class VectorQuantizer(nn.Module):
         return np.transpose(ops.embedding(self.codebook, codes), (0, 3, 1, 2))  # type: ignore[return-value]
 
     def record(self, rows: Array, codes: Array) -> None:
-        """Move the counts, and the means, towards those of a batch of vectors (N, C) and their codes (N,). A
-        batch with a NaN or an infinity is left out: a running mean would never lose it again."""
+        """Update the running counts and means with a batch of vectors (N, C) and their codes (N,). A batch
+        that contains NaN or infinity is skipped, because a running mean would keep it forever."""
         k = len(self.count.data)
         rate = np.where(np.isfinite(rows).all(), 1 - self.decay, 0.0).astype(rows.dtype)
         rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)

@@ -6,7 +6,7 @@ text encoder (`text_encoder.py`) for the caption by cross-attention; these two a
 a picture, the UNet turns noise into a code, and the decoder turns the code into a picture.
 
 In training some captions are replaced by the empty one, so that the same network also learns codes without a
-text. Sampling moves away from its prediction for the empty caption, through that for the caption and beyond:
+text. Sampling extrapolates from the prediction for the empty caption beyond the prediction for the caption:
 classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598).
 
 Shapes: B pictures (B, C, H, W), their codes (B, Z, h, w) with variance 1, captions a list of B texts.
@@ -68,7 +68,7 @@ class LatentDiffusion(nn.Module):
     The autoencoder takes no part in the loss, and its `scale` makes the variance of the codes 1
     (`latent_scale`). `process` is the diffusion of codes, `side` the height and width of sampled pictures.
 
-    Raises ValueError when the UNet's channels are not those of the autoencoder's codes."""
+    Raises ValueError when the UNet and the autoencoder's codes have different numbers of channels."""
 
     def __init__(
         self, autoencoder: AutoencoderKL, denoiser: TextDenoiser, process: Process, side: int
@@ -145,8 +145,8 @@ class LatentDiffusion(nn.Module):
         steps: int = 20,
         sampler: Sampler = ddim,
     ) -> Iterator[Array]:
-        """The codes (B, Z, h, w) on the way to those that `sample` decodes: noise, then the state after each
-        step."""
+        """The states (B, Z, h, w) of sampling: noise, then the code after each step. `sample` decodes the
+        last one."""
         process = self.process.respace(evenly_spaced(len(self.process.schedule), steps))
         with no_grad():
             context, mask = self.denoiser.text_encoder(captions)

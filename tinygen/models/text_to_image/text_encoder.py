@@ -23,7 +23,7 @@ from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import Ids, Mask
 
-BEGIN, PADDING = 0, 1  # the ids before those of the words
+BEGIN, PADDING = 0, 1  # the first ids; words come after them
 
 
 @dataclass(frozen=True)
