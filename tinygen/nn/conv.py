@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
@@ -20,6 +22,7 @@ class Conv(Module):
     Raises ValueError when the channels cannot be split into equal groups."""
 
     axes: int
+    op: Callable[..., Tensor]
     transposed = False
 
     def __init__(
@@ -54,6 +57,17 @@ class Conv(Module):
         self.dilation = dilation
         self.groups = groups
 
+    def forward(self, x: TensorLike) -> Tensor:
+        return self.op(
+            cast(x, self.weight),
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
     def extra_repr(self) -> str:
         kernel = self.weight.shape[2:]
         kernel_size = kernel[0] if len(set(kernel)) == 1 else kernel
@@ -69,47 +83,25 @@ class Conv(Module):
 class Conv1d(Conv):
     """(N, in, L) -> (N, out, L'), L' = (L + 2·padding - dilation·(kernel - 1) - 1) // stride + 1."""
 
-    axes = 1
-
-    def forward(self, x: TensorLike) -> Tensor:
-        x = cast(x, self.weight)
-        return ops.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    axes, op = 1, staticmethod(ops.conv1d)
 
 
 class Conv2d(Conv):
     """(N, in, H, W) -> (N, out, H', W'), H' = (H + 2·padding - dilation·(kernel - 1) - 1) // stride + 1,
     and W' by the same formula."""
 
-    axes = 2
-
-    def forward(self, x: TensorLike) -> Tensor:
-        x = cast(x, self.weight)
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    axes, op = 2, staticmethod(ops.conv2d)
 
 
 class ConvTranspose1d(Conv):
     """(N, in, L) -> (N, out, L'), L' = (L - 1)·stride - 2·padding + dilation·(kernel - 1) + 1:
     Conv1d's gradient as a layer."""
 
-    axes = 1
-    transposed = True
-
-    def forward(self, x: TensorLike) -> Tensor:
-        x = cast(x, self.weight)
-        return ops.conv_transpose1d(
-            x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
-        )
+    axes, op, transposed = 1, staticmethod(ops.conv_transpose1d), True
 
 
 class ConvTranspose2d(Conv):
     """(N, in, H, W) -> (N, out, H', W'), H' = (H - 1)·stride - 2·padding + dilation·(kernel - 1) + 1, and
     W' by the same formula: Conv2d's gradient as a layer."""
 
-    axes = 2
-    transposed = True
-
-    def forward(self, x: TensorLike) -> Tensor:
-        x = cast(x, self.weight)
-        return ops.conv_transpose2d(
-            x, self.weight, self.bias, self.stride, self.padding, groups=self.groups, dilation=self.dilation
-        )
+    axes, op, transposed = 2, staticmethod(ops.conv_transpose2d), True

@@ -89,48 +89,32 @@ def cumprod(a: Array, axis: Axis = None, dtype: DType = None, out: Any = None) -
     return np.moveaxis(y, -1, axis)
 
 
-@composition("cumulative_sum")
-def cumulative_sum(
-    x: TensorLike,
-    /,
-    *,
-    axis: int | None = None,
-    dtype: DType = None,
-    out: Any = None,
-    include_initial: bool = False,
-) -> Any:
-    return cumulative(np.cumsum, 0, x, axis, dtype, out, include_initial)
+def cumulative(name: str, running: Callable[..., Any], start: int) -> Callable[..., Any]:
+    """np.cumulative_sum or np.cumulative_prod, whose running sum or product starts with `start`."""
+
+    @composition(name)
+    def call(
+        x: TensorLike,
+        /,
+        *,
+        axis: int | None = None,
+        dtype: DType = None,
+        out: Any = None,
+        include_initial: bool = False,
+    ) -> Any:
+        no_out(out)
+        if axis is None and x.ndim > 1:
+            raise ValueError("an array of more than one axis needs axis=")
+        x = np.atleast_1d(x)
+        axis = 0 if axis is None else axis_from_0(axis, x.ndim)
+        y = running(x, axis=axis, dtype=dtype)
+        if not include_initial:
+            return y
+        first = np.full_like(y, start, shape=tuple(1 if i == axis else n for i, n in enumerate(x.shape)))
+        return np.concatenate([first, y], axis=axis)
+
+    return call
 
 
-@composition("cumulative_prod")
-def cumulative_prod(
-    x: TensorLike,
-    /,
-    *,
-    axis: int | None = None,
-    dtype: DType = None,
-    out: Any = None,
-    include_initial: bool = False,
-) -> Any:
-    return cumulative(np.cumprod, 1, x, axis, dtype, out, include_initial)
-
-
-def cumulative(
-    f: Callable[..., Any],
-    start: int,
-    x: TensorLike,
-    axis: int | None,
-    dtype: DType,
-    out: Any,
-    include_initial: bool,
-) -> Any:
-    no_out(out)
-    if axis is None and x.ndim > 1:
-        raise ValueError("an array of more than one axis needs axis=")
-    x = np.atleast_1d(x)
-    axis = 0 if axis is None else axis_from_0(axis, x.ndim)
-    y = f(x, axis=axis, dtype=dtype)
-    if not include_initial:
-        return y
-    first = np.full_like(y, start, shape=tuple(1 if i == axis else n for i, n in enumerate(x.shape)))
-    return np.concatenate([first, y], axis=axis)
+cumulative_sum = cumulative("cumulative_sum", np.cumsum, 0)
+cumulative_prod = cumulative("cumulative_prod", np.cumprod, 1)
