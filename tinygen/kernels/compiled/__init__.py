@@ -17,7 +17,7 @@ the parts are added in a fixed order.
 
 import numba
 
-if numba.config.DISABLE_JIT:  # loops would be Python's
+if numba.config.DISABLE_JIT:  # then loops would run as Python code
     raise RuntimeError("the environment variable NUMBA_DISABLE_JIT is set")
 
-from tinygen.kernels.compiled import blas  # noqa: F401 (where it cannot be had, nothing here is used)
+from tinygen.kernels.compiled import blas  # noqa: F401 (if this import fails, no compiled kernel is used)

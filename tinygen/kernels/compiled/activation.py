@@ -1,5 +1,5 @@
 """GELU, softmax and log-softmax. GELU's backward computes the derivative from x again: this costs less than
-to store it in forward and read it in backward."""
+storing it in forward and reading it in backward."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def softmax_value(r, x, y):
     row, out = x[r], y[r]
     top = largest(row)
     total = exp_less(row, top if top > -np.inf else ZERO, out)
-    weight = ONE / total if total != ZERO else ZERO  # all are -inf: there is nothing to choose from
+    weight = ONE / total if total != ZERO else ZERO  # all entries are -inf: no entry is visible
     for i in range(out.size):
         out[i] *= weight
 
@@ -150,5 +150,5 @@ def softmax(x: Array, axis: int = -1) -> Any:
 
 def log_softmax(x: Array, axis: int = -1) -> Any:
     if not np.isfinite(x.max()):
-        return NotImplemented  # the definition knows what to make of infinities
+        return NotImplemented  # the definition handles infinities
     return over_rows(x, axis, log_softmax_value, log_softmax_slope)

@@ -16,8 +16,8 @@ from tinygen.kernels.compiled.compile import PARTS, parallel
 from tinygen.kernels.compiled.math import ONE
 from tinygen.tensor import Array
 
-LINE = 16  # floats in a cache line: shares are cut between them
-HEAD = object.__basicsize__  # bytes of a Python object's head
+LINE = 16  # floats in a cache line: a share has whole cache lines
+HEAD = object.__basicsize__  # the size of a Python object's header in bytes
 FLOAT32 = np.dtype(np.float32)
 
 probe = np.zeros(1, FLOAT32)
@@ -28,8 +28,8 @@ if ctypes.c_void_p.from_address(id(probe) + HEAD).value != probe.ctypes.data:
 @intrinsic
 def data_of(context, array):
     """A pointer to the data of the float32 array with this id. It is the first field of NumPy's C struct
-    `PyArrayObject`, behind the object's head. `array.ctypes.data` gives the same address, but takes 1 to 5 µs
-    an array: in sum as long as the whole step of a small model."""
+    `PyArrayObject`, after the object's header. `array.ctypes.data` gives the same address, but takes 1 to 5
+    µs per array: for all arrays, as long as the whole step of a small model."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
@@ -41,9 +41,9 @@ def data_of(context, array):
 
 @parallel
 def update(part, parts, arrays, sizes, rates, epsilons, keep, decay, beta1, beta2):
-    """`arrays` (N, 4) are the ids of each parameter, its gradient and its two means: contiguous, and of
-    `sizes` (N). A part is a share of each of them, cut as `linear` cuts them: a core then finds in its own
-    cache the entries that it has written last. Cores that share no cache exchange data at the speed of
+    """`arrays` (N, 4) has the ids of each parameter, its gradient and its two means: contiguous arrays of
+    `sizes` (N). A part has a share of each of them, divided as in `linear`: a core then finds the entries
+    that it wrote last in its own cache. Cores without a shared cache exchange data at the speed of
     memory."""
     for n in range(sizes.size):
         share = (sizes[n] + parts * LINE - 1) // (parts * LINE) * LINE

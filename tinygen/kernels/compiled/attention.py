@@ -23,19 +23,19 @@ from tinygen.kernels.compiled.tile import transpose
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
-BLOCK = 32  # queries
-KEYS = 256  # that a product of a block of queries takes at a time
-WORTH = 16  # queries, from which on it pays to transpose the keys for them
+BLOCK = 32  # queries in a block
+KEYS = 256  # keys in one product with a block of queries
+WORTH = 16  # from this number of queries on, transposing the keys is worth its time
 
 
-# Arrays are (B, H, T, d), whatever their strides but the last one. Matrices in scratch memory have rows of S
-# floats. Products with keys and values are cut into pieces so small that BLAS does not copy them into panels
-# first; it is slow where the second factor is transposed, so keys and values are transposed beforehand.
+# Arrays are (B, H, T, d); only the last axis must be contiguous. Matrices in scratch memory have rows of S
+# floats. Products with keys and values are divided into pieces so small that BLAS does not copy them into
+# panels first. BLAS is slow if the second factor is transposed, so keys and values are transposed beforehand.
 
 
 @inner
 def address_of(x, b, h, i):
-    """The address of x[b, h, i, 0], and the distance from there to the next position, in floats."""
+    """The address of x[b, h, i, 0], and the distance to the next position, in floats."""
     return x.ctypes.data + b * x.strides[0] + h * x.strides[1] + i * x.strides[2], x.strides[2] // 4
 
 
@@ -77,7 +77,7 @@ def softmax(row):
     return top, weight
 
 
-BHTD = "float32[:,:,:,:]"  # of any layout: with C's and others, there would be many to compile
+BHTD = "float32[:,:,:,:]"  # one type for all layouts, so that one kernel is compiled and not many
 BHT = "float32[:,:,::1]"
 START, END = "int64,UniTuple(int64,3)", f"float32,boolean,{BHT}"
 
@@ -154,7 +154,7 @@ def backward(part, sgemm, q, k, v, y, g, tops, weights, dq, dk, dv, scale, causa
 
 
 def as_rows(x: Array) -> Array:
-    """x (..., T, d) as (B, H, T, d) whose positions are rows of floats side by side."""
+    """x (..., T, d) as (B, H, T, d), in which each position is a contiguous row of floats."""
     x = x.reshape(math.prod(x.shape[:-3]), *(1, *x.shape)[-3:])
     return x if x.strides[-1] == 4 and x.strides[-2] % 4 == 0 and x.flags.writeable else x.copy()
 
@@ -171,7 +171,7 @@ def attention(
     if not float32(k, v) or mask is not None or dropout or not k.size or not v.size:
         return NotImplemented
     if causal and q.shape[-2] > k.shape[-2]:
-        return NotImplemented  # the first queries have nothing to look at: the definition sees to it
+        return NotImplemented  # the first queries see no key: the definition handles this
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return NotImplemented
     scale = np.float32(1 / math.sqrt(q.shape[-1]))

@@ -1,12 +1,12 @@
 """float32 matrix products on one thread, for calls inside parallel loops.
 
-They call the BLAS that NumPy has loaded already, by the addresses of its functions. While a kernel's parallel
-loop runs, it sets BLAS to one thread, and afterwards restores the former number, so that other products are
-not affected. The number is one variable in the library: setting it starts or stops no thread.
+They call the BLAS that NumPy has loaded already, by the addresses of its functions. Before its parallel
+loop a kernel sets BLAS to one thread, and afterwards restores the former number, so that other products are
+not affected. The number is a variable in the library: setting it starts or stops no thread.
 
-NumPy's wheels for Linux and Windows bring OpenBLAS with 64-bit sizes. Where there is another one (conda's
-MKL, Accelerate on macOS), importing this file raises ImportError, and no compiled kernel is used: with two
-pools of threads they would be slower than none.
+NumPy's wheels for Linux and Windows contain OpenBLAS with 64-bit sizes. If NumPy uses another BLAS (conda's
+MKL, Accelerate on macOS), importing this file raises ImportError, and no compiled kernel is used: two pools
+of threads would make the kernels slower than NumPy.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def addresses() -> tuple[int, ...]:
 
 
 SGEMM = addresses()
-"""Kernels take them as an argument: as a global they would be compiled into code that is kept."""
+"""Kernels take them as an argument: a global would become a constant in the cached machine code."""
 GET, SET = ctypes.CFUNCTYPE(ctypes.c_int)(SGEMM[1]), ctypes.CFUNCTYPE(None, ctypes.c_int)(SGEMM[2])
 
 
 class OneThread:
-    """`with OneThread():` sets BLAS to one thread, and back to as many as it had at the end."""
+    """`with OneThread():` sets BLAS to one thread, and restores the former number at the end."""
 
     def __enter__(self) -> None:
         self.before = GET()
@@ -50,7 +50,7 @@ class OneThread:
         SET(self.before)
 
 
-BY_COLUMNS = 102  # the values of CBLAS
+BY_COLUMNS = 102  # the constants of CBLAS
 N, T = 111, 112
 ONE, ZERO = np.float32(1), np.float32(0)
 
@@ -79,7 +79,7 @@ def call_set(context, address, count):
 
 @intrinsic
 def call_cblas(context, address, order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """CBLAS's sgemm; arrays come as addresses."""
+    """CBLAS's sgemm; arrays are given by their addresses."""
     i64, f32 = types.int64, types.float32
     signature = types.void(i64, i64, i64, i64, i64, i64, i64, f32, i64, i64, i64, i64, f32, i64, i64)
 
@@ -97,7 +97,7 @@ def call_cblas(context, address, order, ta, tb, m, n, k, alpha, a, lda, b, ldb, 
 
 @inner
 def use_one_thread(sgemm):
-    """Set BLAS to one thread; returns how many it had, for `restore_threads`."""
+    """Set BLAS to one thread; returns the former number, for `restore_threads`."""
     count = call_get(sgemm[1])
     call_set(sgemm[2], 1)
     return count
@@ -110,12 +110,12 @@ def restore_threads(sgemm, count):
 
 @inner
 def call_sgemm(sgemm, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """C (m, n) = alpha · A B + beta · C, stored column by column, as BLAS has it."""
+    """C (m, n) = alpha · A B + beta · C, stored column by column, as in BLAS."""
     call_cblas(sgemm[0], BY_COLUMNS, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 
 
-# C (m, n) = alpha · A B + beta · C, all stored row by row, by the addresses of their first entries and the
-# distances between their rows, in entries. BLAS stores column by column and sees the transposes: Cᵀ = Bᵀ Aᵀ.
+# C (m, n) = alpha · A B + beta · C, stored row by row. The arguments are the addresses of the first entries
+# and the distances between rows, in entries. BLAS stores column by column, so it sees transposes: Cᵀ = Bᵀ Aᵀ.
 
 
 @inner
@@ -126,11 +126,11 @@ def gemm(sgemm, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
 
 @inner
 def gemm_nt(sgemm, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """a (m, k), b (n, k), which is transposed."""
+    """a (m, k), b (n, k); b is transposed."""
     call_sgemm(sgemm, T, N, n, m, k, alpha, b, ldb, a, lda, beta, c, ldc)
 
 
 @inner
 def gemm_tn(sgemm, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
-    """a (k, m), which is transposed, b (k, n)."""
+    """a (k, m), b (k, n); a is transposed."""
     call_sgemm(sgemm, N, T, n, m, k, alpha, b, ldb, a, lda, beta, c, ldc)

@@ -29,9 +29,9 @@ class MachineCode(FunctionCache):
     def load_overload(self, signature: Any, context: Any) -> Any:
         try:
             return super().load_overload(signature, context)
-        except Exception:  # pickle raises any, for what is no pickle
+        except Exception:  # pickle raises any error for damaged data
             with contextlib.suppress(OSError):
-                self.flush()  # the list of files may be what is damaged
+                self.flush()  # the index of the cache may be damaged, too
             return None
 
     def save_overload(self, signature: Any, code: Any) -> None:
@@ -42,7 +42,7 @@ class MachineCode(FunctionCache):
 
 
 class Checked(IndexDataCacheFile):
-    """A file of machine code begins with its SHA-256."""
+    """Reads and writes files of machine code that begin with their SHA-256."""
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)

@@ -1,11 +1,11 @@
 """Compile the kernels, and cache their machine code on disk.
 
-`@parallel` compiles a function of one part of the work, to be run for many on all threads; `@inner` compiles
-one that is called from inside, `@inner_sum` one that sums there. (`@kernel`, for a function with loops over
-`prange`, takes the compiler twice as long.) Compiling takes a quarter of a second to two seconds a kernel,
-once: the machine code goes to a folder whose name is a hash of all sources here, so that a changed file never
-meets code compiled from an older one (Numba itself looks at the file that a function stands in, and not at
-those that it calls into).
+`@parallel` compiles a function that computes one part of the work, and runs it for all parts on all
+threads. `@inner` compiles a function that kernels call, `@inner_sum` one that computes long sums.
+(`@kernel`, for a function with loops over `prange`, takes twice as long to compile.) Compiling a kernel
+takes a quarter of a second to two seconds, once. The machine code goes to a folder whose name is a hash of
+all sources in this package, so that a changed file is never combined with code compiled from an older one.
+(Numba itself checks only the file of the function, and not the files of the functions that it calls.)
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from tinygen.tensor import Array
 F = TypeVar("F", bound=Callable[..., Any])
 
 PARTS: int = numba.config.NUMBA_NUM_THREADS
-"""How many parts work is cut into: one for each thread that there can be. Kernels take it as an argument,
-since as a global it would be compiled into code that is kept."""
-PART = 2**12  # entries of a long array that make a part
+"""The number of parts of the work: one for each possible thread. Kernels take it as an argument, since a
+global would become a constant in the cached machine code."""
+PART = 2**12  # the entries of a long array in one part
 
 EXACT = {"contract"}
-"""Products may be fused into sums; otherwise as written: exp and log depend on it."""
+"""The compiler may fuse products into sums. Otherwise it must compute as written: exp and log depend on
+it."""
 IN_LANES = EXACT | {"reassoc", "nsz"}
-"""Long sums may be split into several that run side by side. NaN and infinity keep their meaning."""
+"""The compiler may also split a long sum into several parallel ones. NaN and infinity keep their meaning."""
 
 LOOPS_ONLY = dict.fromkeys(
     ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
@@ -49,8 +50,8 @@ LOOPS_ONLY = dict.fromkeys(
 
 @functools.cache
 def folder() -> str:
-    """Where the machine code is kept: in NUMBA_CACHE_DIR if that is set, else beside the sources, else in the
-    user's cache. RuntimeError where none of them can be written."""
+    """The folder for the machine code: in NUMBA_CACHE_DIR if that is set, else beside the sources, else in
+    the user's cache. RuntimeError if none of them can be written."""
     here, given = Path(__file__).parent, numba.config.CACHE_DIR
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
     name = f"numba-{sources.hexdigest()[:12]}"
@@ -62,13 +63,14 @@ def folder() -> str:
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
                 return str(path)
-        except (OSError, RuntimeError) as error:  # read-only; nobody's home
+        except (OSError, RuntimeError) as error:  # read-only, or no home folder
             problems.append(str(error))
     raise RuntimeError(f"machine code can be kept nowhere, set NUMBA_CACHE_DIR to a folder: {problems}")
 
 
 def compile_function(function: F, signature: str | None, **options: Any) -> F:
-    """`function`, to be compiled for the types that it is called with, or at once for a signature's."""
+    """`function`, compiled when it is first called, for the types of its arguments; or at once for a
+    signature."""
     made = numba.njit(error_model="numpy", **options)(function)
     made._cache = machine_code_of(function)
     if signature:
@@ -85,8 +87,9 @@ def kernel(function: F) -> F:
 
 
 class InnerFunction(CPUDispatcher):
-    """A function that becomes a part of the kernels that call it. What a call from Python needs is not
-    compiled, since that takes as long as a small function does: Python runs it as Python."""
+    """A function that becomes a part of the kernels that call it. No wrapper for calls from Python is
+    compiled, since this would take as long as compiling a small function: a call from Python runs the
+    Python function."""
 
     def __call__(self, *args: Any) -> Any:
         return self.py_func(*args)
@@ -104,17 +107,18 @@ inner_sum = functools.partial(compile_inner, fastmath=IN_LANES)
 
 
 def parallel(function: Callable[..., None], signature: str | None = None) -> Any:
-    """A kernel from a function of one part of the work: what is called as `kernel(count, *args)` runs
+    """A kernel from a function that computes one part of the work: `kernel(count, *args)` runs
     `function(part, *args)` for part = 0, ..., count - 1 on all threads."""
     _, *others = inspect.signature(function).parameters
     args = ", ".join(others)
-    # Inlined: else the process that compiles it would run it as it was compiled by itself, and those that
-    # find it compiled as it was optimised once more with what calls it. Sums may be split otherwise then.
+    # Always inline. Otherwise the process that compiles the function would run it as compiled alone, but
+    # processes that load it from the cache would run it optimized again together with its caller: their sums
+    # might be split, and rounded, differently.
     body = inner_sum(function, forceinline=True)
 
     def build(name: str, loop: str) -> Any:
         scope = {"run_on_threads": run_on_threads, "body": body, "__name__": function.__module__}
-        # Not a closure: the machine code of those is not found again by the next process.
+        # Not a closure: the next process could not find the cached machine code of a closure.
         code = f"def {name}(count, {args}):\n    {loop}"
         exec(compile(code, function.__code__.co_filename, "exec"), scope)
         return compile_function(scope[name], signature, no_cfunc_wrapper=True)
@@ -133,19 +137,21 @@ def share(x, part):
 
 
 def number_of_parts(x: Array) -> int:
-    """How many parts a long array has."""
+    """The number of parts of a long array."""
     return int(-(-x.size // PART))
 
 
 def divide_work(length: int, unit: int) -> tuple[int, int]:
-    """How many parts something is cut into, one for each thread, and their size: a multiple of `unit`."""
+    """The number of parts of `length` entries, at most one for each thread, and their size, a multiple of
+    `unit`."""
     size = -(-length // (PARTS * unit)) * unit
     return -(-length // size), size
 
 
 def compile_callback(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function` of arguments of these types, for a kernel to be given as an argument and to call by its
-    address. One that the kernel named itself would be compiled again with it, up to four times."""
+    """`function`, compiled for arguments of these types. A kernel gets it as an argument and calls it by
+    its address. If the kernel's code named the function, it would be compiled again with the kernel, up to
+    four times."""
     signature = sigutils.normalize_signature(numba.types.void(*arguments))
     made: Any = CFunc(function, signature, {}, {"error_model": "numpy", "fastmath": EXACT})
     made._cache = machine_code_of(function)
@@ -161,7 +167,7 @@ def announce_compiling() -> None:
 
 
 def machine_code_of(function: Callable[..., Any]) -> MachineCode:
-    """Where the machine code of a function is kept."""
+    """The cache for the machine code of a function."""
     before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, folder()
     try:
         return MachineCode(function)
@@ -170,7 +176,7 @@ def machine_code_of(function: Callable[..., Any]) -> MachineCode:
 
 
 class Notice(event.Listener):
-    """Says, once, that kernels are being compiled, since that takes seconds."""
+    """Prints once that kernels are being compiled, since this takes seconds."""
 
     def on_start(self, event: Any) -> None:
         if event.data["dispatcher"].py_func.__module__.startswith(__package__):
@@ -184,5 +190,6 @@ event.register("numba:compile", Notice())
 
 
 def contiguous(x: Array) -> Array:
-    """x, or a copy, that kernels need not be compiled anew for: contiguous, and not read-only."""
+    """x, or a copy of it, contiguous and not read-only: for other arrays the kernels would be compiled
+    again."""
     return x if x.flags.c_contiguous and x.flags.writeable else x.copy(order="C")

@@ -1,8 +1,8 @@
-"""The three ops of convolution: by Winograd's algorithm where it is faster, else as products with the columns
-of `ops/window.py`, of which each thread writes only as many at a time as stay in its cache. A kernel of one
-tap reads the map itself.
+"""The three ops of convolution. They use Winograd's algorithm if it is faster, else matrix products with
+the columns of `ops/window.py`. A thread writes only as many columns at a time as fit into its cache. With a
+convolution kernel of one tap, the columns are the map itself.
 
-Maps of one axis are maps of two with a height of 1.
+A map with one axis is treated as a map with two axes and a height of 1.
 """
 
 from __future__ import annotations
@@ -30,28 +30,30 @@ from tinygen.ops import conv
 from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
 
-COLUMNS = 2**18  # floats that a thread writes at a time
-CHANNELS = 16  # that `scatter` adds into at a time, or more
-SAME = Geometry((1, 1), (1, 1), (1, 1), 1)  # with a kernel of 3 by 3, what Winograd's algorithm is for
+COLUMNS = 2**18  # floats of columns that a thread writes at a time
+CHANNELS = 16  # the least number of channels that `scatter` adds into at a time
+SAME = Geometry((1, 1), (1, 1), (1, 1), 1)  # Winograd's algorithm needs this, and a kernel of 3 by 3
 
 
 @inner
 def range_inside(start, step, count, width):
-    """From where to where, of `count` entries start + step · j, they lie in [0, width)."""
+    """The range of j in [0, count) for which start + step · j is in [0, width), as (first, last + 1)."""
     first = min(count, max(0, (step - 1 - start) // step))
     return first, max(first, min(count, (width - 1 - start) // step + 1))
 
 
 @inner
 def corner(tap, wide, first, layout):
-    """Where a tap of a kernel with rows of `wide` lies on the map, for the first column of row `first`."""
+    """The position on the map (row, column) that a tap reads for the first column of output row `first`. The
+    convolution kernel has rows of `wide` taps."""
     stride, padding, dilation = layout[0], layout[1], layout[2]
     return stride[0] * first + tap // wide * dilation[0] - padding[0], tap % wide * dilation[1] - padding[1]
 
 
 @inner
 def read_tap(plane, at, steps, lines, count, seen):
-    """seen (lines · count): what one tap, which lies at `at` first, sees of a plane; 0 outside."""
+    """seen (lines · count) gets the entries of a plane that one tap reads, starting at position `at`; 0
+    outside."""
     down, right = at
     first, last = range_inside(right, steps[1], count, plane.shape[1])
     for i in range(lines):
@@ -76,7 +78,7 @@ def read_tap(plane, at, steps, lines, count, seen):
 
 @inner
 def add_tap(plane, at, steps, lines, count, seen):
-    """The transpose of `read_tap`: what was seen is added where it came from."""
+    """The transpose of `read_tap`: each entry of `seen` is added where `read_tap` reads it."""
     down, right = at
     first, last = range_inside(right, steps[1], count, plane.shape[1])
     for i in range(lines):
@@ -93,8 +95,8 @@ def add_tap(plane, at, steps, lines, count, seen):
 
 @kernel
 def gather(sgemm, x, weight, bias, y, layout, groups, direct, lines, scratch):
-    """y (N, out, h, w) = the convolution of x (N, in, H, W), by `lines` rows of y. If `direct`, the columns
-    are x itself."""
+    """y (N, out, h, w) = the convolution of x (N, in, H, W), `lines` rows of y at a time. If `direct`, the
+    columns are x itself."""
     (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
     wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
     enter, leave, parts = channels // groups, out // groups, len(scratch)
@@ -124,7 +126,8 @@ def gather(sgemm, x, weight, bias, y, layout, groups, direct, lines, scratch):
 
 @kernel
 def scatter(sgemm, y, weight, bias, x, layout, groups, direct, lines, some, scratch):
-    """x (N, in, H, W) = the transpose for y (N, out, h, w), by `some` channels and `lines` rows of y."""
+    """x (N, in, H, W) = the transposed convolution of y (N, out, h, w), `some` channels and `lines` rows of
+    y at a time."""
     (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
     wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
     enter, leave, parts = channels // groups, out // groups, len(scratch)
@@ -157,8 +160,8 @@ def scatter(sgemm, y, weight, bias, x, layout, groups, direct, lines, some, scra
 
 @kernel
 def correlate(sgemm, x, y, weight, layout, groups, direct, lines, scratch):
-    """weight (out, in/groups, *kernel), of x (N, in, H, W) and y (N, out, h, w). Each thread has some of the
-    taps of all channels."""
+    """weight (out, in/groups, *kernel) = the weight's gradient for x (N, in, H, W) and y (N, out, h, w).
+    Each thread has some of the taps of all channels."""
     (images, channels, _, _), (_, out, height, width) = x.shape, y.shape
     wide, taps = weight.shape[3], weight.shape[2] * weight.shape[3]
     enter, leave, parts = channels // groups, out // groups, len(scratch)
@@ -189,7 +192,7 @@ def correlate(sgemm, x, y, weight, layout, groups, direct, lines, scratch):
 
 @parallel
 def channel_sums(c, g, total):
-    """total (C) of g (N, C, positions), in float64: there may be many images."""
+    """total (C) = the sums of g (N, C, positions), in float64, as there may be many images."""
     for n in range(len(g)):
         line, one = g[n, c], ZERO
         for k in range(line.size):
@@ -197,7 +200,7 @@ def channel_sums(c, g, total):
         total[c] += one
 
 
-# -- what is called --------------------------------------------------------------------------------
+# -- calls from Python -----------------------------------------------------------------------------
 
 
 def planes(x: Array) -> Array:
@@ -221,7 +224,7 @@ def suits_winograd(kernel: Sizes, geometry: Geometry, channels: int, out: int, w
 
 
 def rows_at_once(rows: int, depth: int, width: int) -> int:
-    """How many of the `rows` of a map are worked on at a time."""
+    """The number of the map's `rows` that are computed at a time."""
     return min(rows, max(1, COLUMNS // (depth * width)))
 
 

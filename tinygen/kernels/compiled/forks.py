@@ -1,10 +1,10 @@
 """Kernels in a forked process: on one thread.
 
-A fork copies the memory of a process, and of its threads only the one that calls it. The others, which OpenMP
-counts on, are not there in the child: it would wait for them for ever, and Numba ends it before. So in a
-child every kernel that runs on all threads gives way to another, compiled from the same function, that does
-its parts one after the other: the same parts, so the same bits. That also holds for gradients whose forward
-pass was in the parent. (TBB and Numba's own pool start their threads again, and stay.)
+A fork copies the memory of a process, but only the thread that calls it. OpenMP's other threads do not
+exist in the child, which would wait for them forever; Numba ends such a child. So in a child every kernel
+that runs on all threads is replaced by one that is compiled from the same function and computes its parts
+one after the other: the same parts, so the same bits. This also works for gradients whose forward pass was
+in the parent. (With TBB and Numba's own pool, which start their threads again, nothing is replaced.)
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ class Alone(CPUDispatcher):
 
 
 def replace_in_child(kernel: Any, make: Callable[[], Any]) -> None:
-    """Let `make()` be what `kernel` gives way to in a child; it is made there, at the first call."""
+    """In a forked child, replace `kernel` by `make()`, which runs there at the first call."""
     kernel.alone = functools.cache(make)
     KERNELS.append(kernel)
 
 
 def copy_with_other_name(function: Any) -> Any:
-    """The same function with another name: Numba knows kept machine code by that, not by the options."""
+    """The same function with another name: Numba finds cached machine code by the name, not by the
+    options."""
     name = f"{function.__name__}_alone"
     copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__)
     copy.__qualname__ = name

@@ -36,7 +36,7 @@ def value(r, x, weight, bias, eps, mean, inv, y):
 
 @parallel
 def slopes(r, x, weight, mean, inv, g, dx, dweight, dbias):
-    """dx, and dweight and dbias (N · groups, channels) of each image."""
+    """dx, and for each image the gradients dweight and dbias (N · groups, channels)."""
     _, channels, size = x.shape
     over, groups = ONE / np.float32(channels * size), len(weight) // channels
     m, s, first = mean[r], inv[r], r % groups * channels

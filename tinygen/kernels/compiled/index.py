@@ -9,12 +9,13 @@ import numpy as np
 from tinygen.kernels.compiled.compile import contiguous, divide_work, parallel
 from tinygen.tensor import Array
 
-LINE = 16  # floats in a cache line, of which only one thread writes
+LINE = 16  # floats in a cache line: only one thread writes into a line
 
 
 @parallel
 def add_rows(part, rows, ids, table, width):
-    """table[ids[r]] += rows[r]. A part has `width` of the columns, so that no two write into one place."""
+    """table[ids[r]] += rows[r]. A part has `width` of the columns, so that no two parts write to the same
+    entry."""
     start, stop = part * width, min((part + 1) * width, table.shape[1])
     for r in range(len(ids)):
         row, into = rows[r, start:stop], table[ids[r], start:stop]
@@ -23,11 +24,11 @@ def add_rows(part, rows, ids, table, width):
 
 
 def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
-    """Rows into a matrix, by one array of row numbers."""
+    """Add rows into a matrix, by one array of row numbers."""
     if not (len(shape) == 2 and isinstance(index, np.ndarray) and index.dtype.kind in "iu"):
         return NotImplemented
     if not index.size or index.min() < 0 or index.max() >= shape[0]:
-        return NotImplemented  # from the end, or an error: the definition's
+        return NotImplemented  # negative or out of range: the definition handles it
     table = np.zeros(shape, np.float32)
     rows = contiguous(x).reshape(-1, shape[1])
     count, width = divide_work(shape[1], LINE)

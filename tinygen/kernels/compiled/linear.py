@@ -1,7 +1,7 @@
-"""linear and matmul: each large product is cut into one part per thread; a few rows times a matrix, as in
-generation, are dot products that read the matrix once.
+"""linear and matmul. Each large product is divided into one part per thread. A few rows times a matrix, as in
+generation, are computed as dot products that read the matrix once.
 
-Products of the same matrices in another order of sums: equal to the definition up to rounding.
+The sums have another order than in the definition, so results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, tran
 from tinygen.kernels.registry import float32
 from tinygen.tensor import Array
 
-DEPTH = 512  # of the shared axis, that is put into a panel at a time: it stays in the second cache
-LINE = 16  # floats in a cache line: parts are cut between them
-FEW = 4  # rows, up to which reading the matrix takes longer than the products
+DEPTH = 512  # entries of the shared axis in a panel: a panel fits into the second-level cache
+LINE = 16  # floats in a cache line: a part has whole lines
+FEW = 4  # up to this number of rows, reading the matrix takes longer than the products
 
 
 @inner
 def fill_panel(b, tb, left, right, above, panel):
-    """panel (k, WIDTH) gets k rows of B, from `above` on, from column `left` to `right`; B is b or bᵀ."""
+    """Copy rows `above`, ..., `above` + k - 1 and columns `left`, ..., `right` - 1 of B, which is b or bᵀ,
+    into panel (k, WIDTH)."""
     k = panel.shape[0]
     if tb:
         transpose(b[left:right, above : above + k], panel)
@@ -36,9 +37,9 @@ def fill_panel(b, tb, left, right, above, panel):
 
 @inner
 def corner(k, a, row, step, panel, start, c, room):
-    """c = start + A P, as in `tile`, of less than ROWS rows or LANES columns, by way of `room` (ROWS, LANES).
-    Where rows are missing, each is done by itself, all of the tile's being the same one. An empty start
-    means c."""
+    """c = start + A P, as in `tile`, for fewer than ROWS rows or LANES columns. It computes in the tile
+    `room` (ROWS, LANES), and copies from there. If there are fewer than ROWS rows, it computes one row at a
+    time, in a tile whose rows are all equal to this row. An empty `start` means c."""
     rows, columns = c.shape
     together, apart = (ROWS, row) if rows == ROWS else (1, 0)
     for r in range(0, rows, together):
@@ -54,8 +55,8 @@ def corner(k, a, row, step, panel, start, c, room):
 
 @parallel
 def multiply(part, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
-    """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. A part has `size` rows of c, or
-    columns. Each has its own panel, and its own room for corners."""
+    """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. A part has `size` rows or columns of c,
+    and its own panel and its own `room` for corners."""
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     row, step = (1, a.shape[1]) if ta else (a.shape[1], 1)
@@ -102,7 +103,7 @@ def multiply_few_rows(o, x, weight, y):
 
 @parallel
 def column_sums(part, x, block, sums, size):
-    """sums (C, float64) of x (N, C) over N; a part has `size` of the columns."""
+    """sums (C, float64) = x (N, C) summed over N; a part has `size` of the columns."""
     start, stop = part * size, min((part + 1) * size, sums.size)
     mine, total = block[start:stop], sums[start:stop]
     for first in range(0, x.shape[0], SOME):
@@ -118,7 +119,7 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
     bias = np.zeros(y.shape[1], np.float32) if bias is None else contiguous(bias)
     (m, n), k = y.shape, a.shape[0 if ta else 1]
-    by_rows = 2 * m >= n  # as the optimizer has its shares; but all of B is put into panels in each part
+    by_rows = 2 * m >= n  # the same shares as in the optimizer; but each part copies all of B into panels
     count, size = divide_work(m, ROWS) if by_rows else divide_work(n, LANES)
     panels = np.empty((count, min(k, DEPTH), WIDTH), np.float32)
     multiply(count, a, ta, b, tb, bias, y, by_rows, size, panels, np.empty((count, ROWS, LANES), np.float32))
@@ -158,7 +159,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
 
 def matmul(a: Array, b: Array) -> Any:
-    """Of (..., n, k) with one matrix (k, m): stacks of matrices are NumPy's."""
+    """The product of (..., n, k) with one matrix (k, m). NumPy computes products with stacks of matrices."""
     if not float32(b) or not b.size or b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
         return NotImplemented
     k, m = b.shape

@@ -23,7 +23,8 @@ def sum_exp(row, top):
 
 @inner
 def minus_log_softmax(x, top, total):
-    """In this order: top + log(total) loses the digits of the logarithm to a large top."""
+    """-log softmax of an entry, in this order: if top is large, top + log(total) would lose digits of the
+    logarithm."""
     return log(total) - (x - top)
 
 
@@ -54,7 +55,7 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     tops, totals, losses = np.empty((3, len(ids)), np.float32)
     value(len(ids), rows, ids, ignore_index, tops, totals, losses)
     if not (np.isfinite(tops).all() and np.isfinite(totals).all()):
-        return NotImplemented  # the definition knows what to make of infinities
+        return NotImplemented  # the definition handles infinities
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(rows)
@@ -73,7 +74,8 @@ def binary_value(part, logits, targets, losses):
 
 @parallel
 def binary_slope(part, logits, targets, g, d):
-    """g has one number for all, as a sum's gradient, or one for each."""
+    """The gradient of the logits. g has one number for all entries, as the gradient of a sum, or one for
+    each."""
     xs, ys, out = share(logits, part), share(targets, part), share(d, part)
     if g.size == 1:
         weight = g[0]

@@ -1,10 +1,11 @@
 """exp, log, tanh, sigmoid and the normal distribution function in float32, without a branch or a call, so
-that the compiler works on 8 or 16 of them at once. The C library's are called one by one, ten times as slow.
+that the compiler can compute 8 or 16 of them at once. The functions of the C library are called one by one,
+which is ten times as slow.
 
-The polynomials are weighted minimax fits (Lawson's algorithm: least squares whose weights follow the error).
-Their errors are below half a unit in float32's last place; with its rounding, the functions are right to the
-bounds that the docstrings state, which `tests/kernels/test_math.py` measures. NaN stays NaN, and infinities
-have the limits that they should have.
+The polynomials are weighted minimax fits (Lawson's algorithm: least squares whose weights follow the
+error). Their errors are below half a unit in float32's last place. With float32's rounding, the errors of
+the functions are within the bounds in the docstrings, which `tests/kernels/test_math.py` measures. NaN
+stays NaN, and infinities give the correct limits.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ def number(context: Any, x: Any) -> tuple[Any, Any]:
     return types.float32(types.int32), code
 
 
-SOME = 64  # rows that are summed in float32, before they are added to a float64: as `summation.py` does
+SOME = 64  # rows that are summed in float32 before the sum is added to a float64, as in `summation.py`
 
 
 @inner
 def flush(block, total):
-    """total (float64) += block, which starts again from 0."""
+    """total (float64) += block; then block = 0."""
     for i in range(block.size):
         total[i] += block[i]
         block[i] = ZERO
@@ -55,15 +56,16 @@ def flush(block, total):
 
 @inner
 def clear(row):
-    """All zeros. Assigning to a slice would do, but takes the compiler as long as a whole kernel."""
+    """Set all entries to 0. Assigning to a slice takes as long to compile as a whole kernel."""
     for i in range(row.size):
         row[i] = ZERO
 
 
 @inner
 def largest(row):
-    """The largest entry of a row that has one; NaN if one is. Found among whole numbers that are in the
-    same order, since the compiler takes those in any order, and floats, for NaN's sake, one by one."""
+    """The largest entry of a row that is not empty; NaN if an entry is NaN. It compares integers that have
+    the same order as the floats: the compiler may reorder comparisons of integers, but not of floats,
+    because of NaN."""
     top = np.int32(-(2**31))
     for i in range(row.size):
         b = bits(row[i])
@@ -78,7 +80,7 @@ LN2_HIGH = F(355 / 512)  # few bits: n · LN2_HIGH is exact
 LN2_LOW = F(math.log(2) - 355 / 512)
 E2, E3, E4, E5, E6 = map(F, (0.49999993451668784, 0.1666652068943491, 0.04166838736843101,
                              0.008368709866851351, 0.001381461300445536))  # fmt: skip
-LOWEST, HIGHEST = F(-104), F(89)  # exp is 0 from below here on, and infinite from here on
+LOWEST, HIGHEST = F(-104), F(89)  # below the first, exp is 0; above the second, infinite
 
 
 @inner
@@ -96,7 +98,7 @@ def exp(x):
     r = (x - n * LN2_HIGH) - n * LN2_LOW
     y = ONE + (r + r * r * (E2 + r * (E3 + r * (E4 + r * (E5 + r * E6)))))
     n = np.int32(n)
-    half = n >> np.int32(1)  # in two steps, since 2ⁿ may be beyond float32 where eˣ is not
+    half = n >> np.int32(1)  # in two steps, since 2ⁿ may overflow float32 although eˣ does not
     return y * power_of_two(half) * power_of_two(n - half)
 
 
@@ -107,7 +109,7 @@ L3, L4, L5, L6, L7, L8, L9, L10 = map(F, (0.33333316725749346, -0.25000810406443
                                           0.1288164890018396, -0.07859612427966722))  # fmt: skip
 ROOT_HALF_BITS = np.int32(0x3F3504F3)
 ROOT_2, LN2 = F(math.sqrt(2)), F(math.log(2))
-SMALLEST = F(2**-126)  # below it numbers are stored with fewer bits
+SMALLEST = F(2**-126)  # below it, numbers have fewer bits (subnormal)
 TWO23 = F(2**23)
 NAN, INFINITY = F(np.nan), F(np.inf)
 
@@ -140,7 +142,7 @@ def log1p(x):
     return y if near else y + LN2
 
 
-# -- made of exp -----------------------------------------------------------------------------------
+# -- functions composed of exp ---------------------------------------------------------------------
 
 T3, T5, T7, T9, T11 = map(F, (-0.33333283925163704, 0.13331491283685354, -0.05374349780629891,
                               0.020650586406464683, -0.005717044068216856))  # fmt: skip

@@ -35,7 +35,8 @@ def value(r, x, weight, bias, eps, centered, mean, inv, y):
 
 @parallel
 def slopes(part, x, weight, centered, mean, inv, g, dx, blocks, sums):
-    """The gradient of x, and of weight and bias what the rows of a part add to them: sums (parts, 2, C)."""
+    """The gradient of x; and for each part, the sums of its rows for the gradients of weight and bias: sums
+    (parts, 2, C)."""
     over = ONE / F(x.shape[1])
     dw, db = blocks[part, 0], blocks[part, 1]
     size = (x.shape[0] + len(sums) - 1) // len(sums)

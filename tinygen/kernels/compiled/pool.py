@@ -16,7 +16,8 @@ from tinygen.tensor import Array
 
 @kernel
 def largest(x, tall, wide, down, right, top, left, y, winners):
-    """y (planes, h, w) of x (planes, H, W), and where in its plane each entry was: of equals, the first."""
+    """y (planes, h, w) = the largest entry of x (planes, H, W) in each window, and its position in the
+    plane. Of equal entries, the first."""
     planes, height, width = x.shape
     for p in prange(planes):
         plane = x[p].reshape(-1)
@@ -37,7 +38,7 @@ def largest(x, tall, wide, down, right, top, left, y, winners):
 
 @kernel
 def add_to_largest(g, winners, dx):
-    """dx (planes, entries) = g (planes, positions), added where it was read."""
+    """dx (planes, entries) += g (planes, positions), at the entries that were the largest."""
     for p in prange(len(dx)):
         plane, gs, at = dx[p], g[p], winners[p]
         for i in range(plane.size):
@@ -69,7 +70,7 @@ def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
 
 @kernel
 def repeat_entries(x, scale, y):
-    """y (planes, scale · H, scale · W): blocks of the entries of x (planes, H, W)."""
+    """y (planes, scale · H, scale · W): each entry of x (planes, H, W) becomes a block of equal entries."""
     for p in prange(len(x)):
         for i in range(x.shape[1]):
             line, first = x[p, i], y[p, i * scale]

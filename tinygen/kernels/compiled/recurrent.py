@@ -1,7 +1,7 @@
-"""rnn, lstm and gru: each thread takes some of the sequences through all time steps, so that no thread waits
-for another; what a time step does to one sequence is a row of numbers that stay in the nearest cache.
+"""rnn, lstm and gru. Each thread computes some of the sequences through all time steps, so that no thread
+waits for another. One time step of one sequence works on a row of numbers that stays in the nearest cache.
 
-Backward, the weight's gradient is one large product after the walk through time, as in the definition.
+In backward, the weight's gradient is one large product after the loop over time, as in the definition.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinygen.kernels.registry import float32
 from tinygen.ops.recurrent import require_shapes
 from tinygen.tensor import Array
 
-FEW = 32  # time steps of all sequences together, below which the panels are not worth making
+FEW = 32  # with fewer time steps of all sequences together, making the panels is not worth it
 
 # -- one time step of one sequence -----------------------------------------------------------------
 #
@@ -93,7 +93,7 @@ def lstm_backward(kept, h, c, dh, dc, du, dx):
     n = c.size
     i, f, g, o = kept[:n], kept[n : 2 * n], kept[2 * n : 3 * n], kept[3 * n :]
     di, df, dg, do = du[:n], du[n : 2 * n], du[2 * n : 3 * n], du[3 * n :]
-    seen = dx[:n]  # tanh of the new c, for a while
+    seen = dx[:n]  # temporarily, tanh of the new c
     for j in range(n):
         seen[j] = tanh(f[j] * c[j] + i[j] * g[j])
     gate_gradient(dh, seen, o, do)
@@ -143,9 +143,9 @@ def gru_backward(kept, h, c, dh, dc, du, dx):
 
 @kernel
 def run_forward(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, products):
-    """h and c, the first state, become the last one. Kept for the way back, at each time step: what the cell
-    says, and the state before it in hs and cs. `left` and `products` (threads, rows, ·) are room for what is
-    multiplied, and for what comes out."""
+    """Replace the first state h, c by the last state. For backward, each time step stores the gates of the
+    cell in `kept`, and the state before the step in hs and cs. `left` and `products` (threads, rows, ·) are
+    memory for the left factors and the results of products."""
     batch, steps = x.shape[0], x.shape[1]
     for thread in prange(left.shape[0]):
         state, us = left[thread], products[thread]
@@ -174,8 +174,8 @@ def run_forward(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, 
 
 @kernel
 def run_backward(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias, left, products):
-    """dh and dc, of the last state, become those of the first. du is left out (empty) where it is dx; dbias
-    (threads, ·) is each thread's share of its sum."""
+    """Replace the gradients dh, dc of the last state by the gradients of the first state. du is empty if it
+    is equal to dx. dbias (threads, ·) has each thread's part of the sum."""
     batch, steps, hidden = dy.shape
     for thread in prange(left.shape[0]):
         rows, through = left[thread], products[thread]
@@ -198,7 +198,7 @@ def run_backward(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, d
                 clear(through[r, :hidden])
             multiply_rows(rows, panels, through)
             for r in range(count):
-                add_to(dh[start + r], through[r, :hidden])  # zeros after the end: its row was cleared
+                add_to(dh[start + r], through[r, :hidden])  # after the end of the sequence this adds zeros
 
 
 # -- the ops ---------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class Cell(NamedTuple):
     forward: Any
     backward: Any
     gates: int  # G in `ops/recurrent.py`
-    kept: int  # how many numbers are kept for each hidden unit
+    kept: int  # how many numbers each hidden unit stores
 
 
 ROW = types.float32[::1]
@@ -221,7 +221,7 @@ CELLS = {
 
 @functools.cache
 def cell_of(name: str) -> Cell:
-    """With its functions compiled, to be called by their addresses."""
+    """The cell with compiled functions, which kernels call by their addresses."""
     cell = CELLS[name]
     forward, backward = (
         compile_callback(cell.forward, *[ROW] * 5),
@@ -248,7 +248,7 @@ def run_cell(
     if bias is not None and bias.shape != (width,):
         return NotImplemented
     cell = cell_of(name)
-    nothing = np.empty((batch, 0), np.float32)  # in place of a c
+    nothing = np.empty((batch, 0), np.float32)  # for cells without a c
     added = np.zeros(width, np.float32) if bias is None else contiguous(bias)
     last = tuple(np.array(s, order="C") for s in state)
     y, hs = np.empty((2, batch, steps, hidden), np.float32)
@@ -264,7 +264,7 @@ def run_cell(
         dy, dstate = contiguous(gradients[0]), [np.array(g, order="C") for g in gradients[1:]]
         dh, dc = dstate if len(state) > 1 else (*dstate, nothing)
         dx = np.empty((batch, steps, width), np.float32)
-        apart = name == "gru"  # the gradient of u is not that of x
+        apart = name == "gru"  # u and x have different gradients
         du = np.empty((batch if apart else 0, steps, width), np.float32)
         sums = np.zeros((PARTS, width), np.float32)
         panels = panels_of(weight)
@@ -277,7 +277,8 @@ def run_cell(
 
 
 def empty_rows(batch: int, panels: Array) -> tuple[Array, Array]:
-    """For what `multiply_rows` multiplies, and for what comes out, in each part of the batch: whole tiles."""
+    """Memory for the left factors and the results of `multiply_rows`, for each part of the batch. The
+    numbers of rows are multiples of a tile's."""
     count, length, columns = panels.shape
     rows = -(-batch // (PARTS * ROWS)) * ROWS
     return np.zeros((PARTS, rows, length), np.float32), np.empty((PARTS, rows, count * columns), np.float32)

@@ -1,8 +1,8 @@
-"""Running the parts of a piece of work on all threads of Numba's pool.
+"""Runs the parts of a piece of work on all threads of Numba's pool.
 
-Numba's own way, a loop over `prange`, is lowered by way of an array of its arguments and a second function
-that is compiled from the loop's body: that takes the compiler about twice as long as the body itself. Here
-the body is a function, compiled once; what the pool calls is a few instructions that unpack its arguments.
+Numba compiles a loop over `prange` by way of an array of the loop's arguments, and of a second function
+made from the loop's body: this takes about twice as long as compiling the body. Here the body is a
+function, which is compiled once; the pool calls a few instructions that unpack its arguments.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-numba.get_num_threads()  # starts the pool, and makes the names of its functions known to the compiler
+numba.get_num_threads()  # starts the pool, and tells the compiler the names of its functions
 
 I64, POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 NUMBERS, POINTERS = I64.as_pointer(), POINTER.as_pointer()
-WORK = ir.FunctionType(ir.VoidType(), [POINTERS, NUMBERS, NUMBERS, POINTER])  # what the pool calls
+WORK = ir.FunctionType(ir.VoidType(), [POINTERS, NUMBERS, NUMBERS, POINTER])  # the pool calls such a function
 POOL = ir.FunctionType(ir.VoidType(), [POINTER, POINTERS, NUMBERS, NUMBERS, POINTER, I64, I64, I64])
 
 
 @intrinsic
 def run_on_threads(typing, function, parts, args):
-    """function(part, *args) for part = 0, ..., parts - 1, in runs of neighbours, one for each thread. The
-    function must not raise: nobody would hear of it."""
+    """Run function(part, *args) for part = 0, ..., parts - 1; each thread gets a range of consecutive
+    parts. The function must not raise an error: it would be lost."""
     signature = types.void(function, types.int64, args)
     compiled = function.dispatcher.get_compile_result(types.void(types.int64, *args.types))
 

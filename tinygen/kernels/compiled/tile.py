@@ -1,9 +1,9 @@
 """The innermost loops of products of matrices.
 
-One factor is copied into panels of WIDTH columns, the order in which it will be read; once only, where it
-comes back again and again, as a recurrent network's weight does at each time step. The innermost loop
-keeps a tile of sums in registers, ROWS × WIDTH of them, and goes along the shared axis: one row of the
-panel times one number of each row of the other factor (Goto & van de Geijn 2008, *Anatomy of
+One factor is copied into panels of WIDTH columns, in the order in which it will be read. A factor that is
+used again and again, such as the weight of a recurrent network at each time step, is copied only once. The
+innermost loop keeps a tile of ROWS × WIDTH sums in registers. It goes along the shared axis, and adds one
+row of the panel times one number of each row of the other factor (Goto & van de Geijn 2008, *Anatomy of
 high-performance matrix multiplication*).
 """
 
@@ -22,7 +22,7 @@ from tinygen.tensor import Array
 
 FEATURES = llvmlite.binding.get_host_cpu_features()
 LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx") else 4  # floats in a register
-VECTORS = 2 if LANES == 8 else 4  # registers in a row of the tile: AVX has but 16, the others 32
+VECTORS = 2 if LANES == 8 else 4  # registers in a row of the tile: AVX has only 16 registers, the others 32
 ROWS = 4
 WIDTH = LANES * VECTORS
 
@@ -31,14 +31,14 @@ VECTOR = ir.VectorType(F32, LANES)
 
 
 def pointer_to(builder: Any, start: Any, *offsets: Any, kind: Any) -> Any:
-    """A pointer to what lies as many floats as the offsets' sum behind the address `start`."""
+    """A pointer to the address `start` plus the sum of the offsets, in floats."""
     for offset in offsets:
         start = builder.add(start, builder.mul(offset, I64(4)))
     return builder.inttoptr(start, kind.as_pointer())
 
 
 def shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
-    """A vector of these lanes of x and y, which count on from x's."""
+    """A vector of these lanes of x and y; lanes of y are numbered after the lanes of x."""
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
 
 
@@ -47,8 +47,8 @@ def tile_of(vectors: int) -> Any:
 
     @intrinsic
     def tile(context, k, a, row, step, panel, start, ldstart, c, ldc):
-        """c = start + A P, by addresses. Entries of A (ROWS, k) are `row` apart along a column and `step`
-        along a row; rows of P (k, vectors · LANES) are WIDTH apart, those of start `ldstart`, of c `ldc`."""
+        """c = start + A P, by addresses. The strides of A (ROWS, k) are `row` and `step`, in entries. Rows
+        of P (k, vectors · LANES) are WIDTH apart, rows of start `ldstart`, rows of c `ldc`."""
         signature = types.void(*[types.int64] * 9)
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -100,8 +100,8 @@ narrow = tile_of(1)
 
 @intrinsic
 def transpose_block(context, x, ldx, y, ldy):
-    """y = xᵀ of LANES × LANES entries, by addresses: blocks of 1, then 2, 4, ... lanes change places with
-    those across the diagonal."""
+    """y = xᵀ for LANES × LANES entries, by addresses: blocks of 1, then 2, 4, ... lanes are exchanged with
+    the blocks on the other side of the diagonal."""
     signature = types.void(*[types.int64] * 4)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -145,7 +145,8 @@ def transpose(x, y):
 
 
 def panels_of(matrix: Array) -> Array:
-    """A matrix (k, n), in any layout, as panels (⌈n / WIDTH⌉, k, WIDTH); zeros fill up the last one."""
+    """A matrix (k, n), in any layout, as panels (⌈n / WIDTH⌉, k, WIDTH); the last panel is padded with
+    zeros."""
     k, n = matrix.shape
     panels = np.zeros((-(-n // WIDTH), k, WIDTH), np.float32)
     whole = n // WIDTH

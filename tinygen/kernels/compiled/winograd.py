@@ -7,12 +7,12 @@ dimensions 36 instead of 144. With matrices,
 
     y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A
 
-for a patch x of 6 by 6 and the tile y of 4 by 4 that it gives. Summed over the input channels, ⊙ is a product
-of matrices (out, in) (in, tiles) for each of the 36 places. The weight's gradient is the transpose of it all,
-Gᵀ [(A g Aᵀ) ⊙ (Bᵀ x B)] G, with products (out, tiles) (tiles, in).
+for a patch x of 6 by 6 and the tile y of 4 by 4 that it gives. Summed over the input channels, ⊙ is a
+product of matrices (out, in) (in, tiles) for each of the 36 positions. The weight's gradient is the
+transpose of this whole map, Gᵀ [(A g Aᵀ) ⊙ (Bᵀ x B)] G, with products (out, tiles) (tiles, in).
 
-The points are 0, ±5/8, ±3/2 and ∞: with Lavin and Gray's 0, ±1, ±2, ∞ the error is five times as large. It
-is about 2e-6 of the largest value, where a plain sum of products has 5e-7.
+The points are 0, ±5/8, ±3/2 and ∞: with Lavin and Gray's 0, ±1, ±2, ∞ the error is five times as large. The
+error is about 2e-6 of the largest value; a plain sum of products has 5e-7.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from tinygen.kernels.compiled.winograd_tiles import (
 )
 from tinygen.tensor import Array
 
-PITCH = 37 * TILES  # between two channels' 36 rows: at 36 · TILES they would share few lines of the cache
+PITCH = 37 * TILES  # between the 36 rows of two channels; 36 · TILES would use only a few cache lines
 LONG = 37 * WIDE  # the same for four blocks side by side
-SMALL = 10**6  # multiplications up to which OpenBLAS reads matrices where they are, without packing them
-CHUNK = 2**19  # floats of transformed maps that the weight's gradient works on at a time, to be in the cache
+SMALL = 10**6  # up to this number of multiplications, OpenBLAS reads matrices directly, without packing them
+CHUNK = 2**19  # floats of transformed maps at a time, for the weight's gradient: they fit into the cache
 
 
 def evaluation() -> Array:
@@ -141,11 +141,11 @@ def correlate_maps(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
     restore_threads(sgemm, before)
 
 
-# -- what is called --------------------------------------------------------------------------------
+# -- calls from Python -----------------------------------------------------------------------------
 
 
 def is_faster(channels: int, out: int, width: int) -> bool:
-    """Whether this is the faster way: with few channels the transforms cost more than they save."""
+    """Whether Winograd's algorithm is faster: with few channels the transforms cost more than they save."""
     return channels * out >= 48 and min(channels, out) >= 3 and width <= WIDE
 
 

@@ -1,9 +1,8 @@
 """The transforms of Winograd's F(4×4, 3×3), for one channel of a block of tiles: see `winograd.py`.
 
-A block has the rows of tiles from `first` on, counted through all images, as many as fit into TILES. The
-lines of a map that they see stand side by side in `rows`, at a distance of WIDE, so that all loops have
-lengths that the compiler knows; for the other axis, columns are taken apart into those that are 0, 1, 2, 3
-mod 4.
+A block has as many rows of tiles as fit into TILES, from row `first` on, counted through all images. The
+lines of a map that they read are side by side in `rows`, at a distance of WIDE, so that the compiler knows
+the lengths of all loops. For the other axis, the columns are split into four groups by their number mod 4.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def transform_gradient(g0, g1, g2, g3):
 
 @inner
 def read(x, c, top, count, first, number, across, rows):
-    """rows (count, WIDE) = the rows of x from 4·th + top on, for each row of tiles; 0 outside of the map."""
+    """rows (count, WIDE) = the rows of x from 4·th + top on, for each row of tiles; 0 outside the map."""
     height = x.shape[2]
     down = (height + 3) // 4
     for j in range(number):
@@ -86,7 +85,7 @@ def read(x, c, top, count, first, number, across, rows):
 
 @inner
 def write(y, c, first, number, across, rows):
-    """y = what stands in rows (4, WIDE)."""
+    """Write rows (4, WIDE) into y."""
     height, width = y.shape[2:]
     down = (height + 3) // 4
     for j in range(number):
@@ -108,12 +107,12 @@ def split_columns(row, columns):
         columns[3 * TILES + t] = row[4 * t + 3]
 
 
-# -- of one channel ---------------------------------------------------------------------------------
+# -- of one channel --------------------------------------------------------------------------------
 
 
 @inner
 def patches(x, c, first, number, across, left, right, work, v, step):
-    """v (36, TILES), rows `step` apart, = Bᵀ x B of channel c. `left` and `right` are those of `borders`."""
+    """v (36, TILES), rows `step` apart, = Bᵀ x B of channel c. `left` and `right` come from `borders`."""
     rows, columns = work[: 6 * WIDE], work[6 * WIDE :]
     read(x, c, -1, 6, first, number, across, rows)
     for t in range(WIDE):
@@ -178,7 +177,7 @@ def gradient_patches(g, o, first, number, across, work, v, step):
 
 @inner
 def borders(across, left, right):
-    """1 for each tile that has a neighbour before it, and after it."""
+    """left and right get 1 for each tile that has a neighbour on this side, else 0."""
     for t in range(TILES):
         inside = t < TILES // across * across
         left[t] = ONE if inside and t % across > 0 else ZERO
