@@ -175,8 +175,11 @@ def test_errors():
         batch(-1, 16, rng)
     with pytest.raises(ValueError, match=r"got \(3, 16, 16\): a single picture is pictures\[None\]"):
         read(np.zeros((3, 16, 16)))
-    with pytest.raises(ValueError, match="one pair a picture, one at least: got 0 pictures, 1 pairs"):
-        accuracy(np.zeros((0, 3, 16, 16)), PAIRS[:1])
+    for n, m in ((0, 1), (1, 2), (0, 0)):
+        with pytest.raises(
+            ValueError, match=f"one pair a picture, one at least: got {n} pictures, {m} pairs"
+        ):
+            accuracy(np.zeros((n, 3, 16, 16)), PAIRS[:m])
 
 
 # -- reading ---------------------------------------------------------------------------------------

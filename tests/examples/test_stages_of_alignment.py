@@ -65,6 +65,7 @@ def test_stages_of_rlhf_exact(lab):
     assert kept == (16, 0.25, 8, 3, 3, None)
     prompts = steps.task.prompts(50, np.random.default_rng(0))
     np.testing.assert_array_equal(prompts, np.random.default_rng(0).integers(3, size=(50, 1)))
+    assert lab.asked < 0
     spy = lab.steps = Spy(steps)
     ask = lab.ask
     lab.ask = lambda seed: (spy.asked.append(("ask", seed)), ask(seed))
@@ -86,8 +87,13 @@ def test_stages_of_rlhf_exact(lab):
     every = [*zip(range(1, 29), stages, made, strict=True)]
     assert logged == [row for row in every if row[0] not in (13, 27)]  # DPO's third step; see `--eval-every`
     assert all(("kl" in row) == (row["stage"] > 1) for row in run.rows if "loss" in row)
-    assert [row["n"] for row in run.rows if "n" in row] == 2 * [2, 4, 8, 16, 32, 64]
-    assert [row["step"] for row in run.rows if "accuracy" in row] == [4, 18]
+    best = [(row["step"], row["seed"], row["stage"], row["n"]) for row in run.rows if "n" in row]
+    judged = [(row["step"], row["seed"], row["stage"]) for row in run.rows if "accuracy" in row]
+    assert best == [(4 + 14 * seed, seed, 6, n) for seed in (0, 1) for n in (2, 4, 8, 16, 32, 64)]
+    assert judged == [(4, 0, 1), (18, 1, 1)]
+    for ((texts, mask),) in (call[2] for call in spy.asked if call[0] == "sft"):
+        assert texts.shape == (16, 4)
+        np.testing.assert_array_equal(mask, [[False, True, True, True]] * 16)
     # After the reward model its scores have mean 0 and variance 1 on responses of the reference.
     assert steps.reward.scale.data != 1
     prompts = np.arange(3).repeat(27)
@@ -113,12 +119,17 @@ def test_the_frontier_of_rlhf_exact(lab):
 
 
 def test_measurements_of_rlhf_exact_record_nothing(lab, monkeypatch):
-    _, _, lab = lab
-    recorded = []
+    """The scores are normalized on 200 responses to each prompt."""
+    example, _, lab = lab
+    recorded, asked, draw = [], [], example.world.draw_responses
+    monkeypatch.setattr(
+        example.world, "draw_responses", lambda p, x, **rng: asked.append(x) or draw(p, x, **rng)
+    )
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
     lab.ask(0)
     lab.measure_reward_model(Loop(1), 1, 0)
     assert not recorded
+    np.testing.assert_array_equal(asked[-1], np.repeat([0, 1, 2], 200))
 
 
 def test_people_of_rlhf_exact(lab):
@@ -211,6 +222,8 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     with no_grad():
         scores = steps.reward.score(Responses.from_tokens(np.concatenate(lab.pairs), 3, STOP)).numpy()
     right = np.mean(scores[:200] > scores[200:])
+    measured = [(4, 1), (7, 3), (8, 3), (9, 4), (10, 4), (11, 5), (12, 5)]
+    assert [tuple(row.values()) for row in run.rows if list(row) == ["step", "stage"]] == measured
     assert [row for row in run.rows if "accuracy" in row] == [{"step": 6, "stage": 2, "accuracy": right}]
     assert run.stages == [stage for stage in example.STAGES for _ in range(2)]
     assert [note for _, note in run.shown] == [f", {stage}" for stage in run.stages]
@@ -229,21 +242,28 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
 
 def test_people_of_rlhf_sentiment(monkeypatch, reviews):
     """Praise wins over blame with probability σ(4), blame is worth -2."""
-    example, _, lab = reviews
+    example, args, lab = reviews
     reward_program = sys.modules[example.Lab.__module__].reward_program
     praise, blame = (lab.texts[np.sign(sentiment(lab.texts)) == sign][0] for sign in (1, -1))
     np.testing.assert_array_equal(reward_program(np.stack([praise, blame])), [2, -2])
     sides = iter([np.tile(praise, (200, 1)), np.tile(blame, (200, 1))])
-    lab.write = lambda model, prompts, rng: Responses(next(sides), None)
+    films = lab.steps.task.prompts(200, np.random.default_rng(args.seed + 1))
+
+    def write(model, prompts, rng):
+        assert model is lab.steps.reference
+        np.testing.assert_array_equal(prompts, films)
+        return Responses(next(sides), None)
+
+    lab.write = write
     lab.ask()
     won = (lab.pairs[0] == praise).all(axis=1)
     assert abs(won.sum() - 200 / (1 + np.exp(-4))) < 5 * np.sqrt(200 * 0.982 * 0.018)
     np.testing.assert_array_equal((lab.pairs[1] == praise).all(axis=1), ~won)
     assert lab.praise_before == 0.5
     neutral = lab.texts[sentiment(lab.texts) == 0][0]
-    sides = iter([np.tile(praise, (200, 1)), np.tile(neutral, (200, 1))])
+    sides = iter(2 * [np.tile(neutral, (200, 1))])
     lab.ask()
-    assert lab.praise_before == 0.5  # it praises only above 0
+    assert lab.praise_before == 0
 
 
 def test_what_is_written_in_rlhf_sentiment_ends(reviews):
@@ -289,3 +309,5 @@ def test_what_rlhf_sentiment_measures(reviews):
     each = log_p(lab.steps.policy(held[:, :-1])[0].data, held[:, 1:])
     assert found["perplexity"] == pytest.approx(np.exp(-each[counts].mean()), rel=1e-4)
     assert len(lines) == 4
+    grammar = lab.reviews.log_probs(held)[:, 1:][counts]  # the first word is given
+    assert lab.floor() == pytest.approx(np.exp(-grammar.mean()))

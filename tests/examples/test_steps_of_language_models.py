@@ -157,8 +157,12 @@ def test_lora_finetune(monkeypatch):
     others, rng = copy.deepcopy(lab.models), np.random.default_rng()
     rng.bit_generator.state = lab.rng.bit_generator.state
     lengths = [3, 4, 4]
-    run = Loop(sum(lengths))
+    run, kept_in, keep = Loop(sum(lengths)), [], Loop.model
+    monkeypatch.setattr(
+        Loop, "model", lambda run, *given: kept_in.append(run.stages[-1]) or keep(run, *given)
+    )
     example.train(args, lab, run, lengths)
+    assert kept_in == [example.STAGES[1]]
 
     rates, losses = (args.lr, args.full_lr, args.lora_lr), []
     for k, model in enumerate(others):

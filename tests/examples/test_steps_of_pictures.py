@@ -9,7 +9,7 @@ import pytest
 from by_hand import Loop, Training, constant, exact, flags, kl_to_standard, same, warmup_cosine
 from example_runs import module
 
-from tinygen import no_grad, tape
+from tinygen import nn, no_grad, tape
 from tinygen.data import shapes
 from tinygen.diffusion import Process, cosine, linear
 from tinygen.models.pictures.denoiser import Denoiser
@@ -79,8 +79,10 @@ def test_what_diffusion_2d_measures(monkeypatch):
     """The mean over points of the squared distance to the best prediction, its standard error, the loss."""
     example = module("diffusion_2d.py")
     data, process = example.DATA["ring"](), Process(linear(25))
-    model = lambda x, t: 0.1 * x + t[:, None]
-    above, error, loss = example.excess(model, data, process, 7, 3)
+    scale, recorded = nn.Parameter(np.array(0.1), np.float64), []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    above, error, loss = example.excess(lambda x, t: (scale * x).data + t[:, None], data, process, 7, 3)
+    assert not recorded
     rng = np.random.default_rng(3)
     alpha_bar = np.cumprod(1 - np.linspace(1e-4 * 40, 0.02 * 40, 25))
     for t in range(25):
@@ -168,10 +170,15 @@ def test_the_loss_on_unseen_shapes(monkeypatch):
     x = shapes.batch(256, 16, rng)[0]
     noise = rng.standard_normal(x.shape, np.float32)
     alpha, sigma = like(x, np.sqrt(alpha_bar)), like(x, np.sqrt(1 - alpha_bar))
+    scale, recorded = nn.Parameter(np.array(0.5)), []
+    model = lambda x_t, t: scale * x_t + like(x, t)
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    got = example.unseen_loss(model, Process(cosine(8), "v"), args)
+    assert not recorded
     model = lambda x_t, t: 0.5 * x_t + like(x, t)
     error = model(alpha * x + sigma * noise, np.arange(256) // 32) - (alpha * noise - sigma * x)
     wanted = np.mean(error**2)
-    assert example.unseen_loss(model, Process(cosine(8), "v"), args) == pytest.approx(wanted, rel=1e-5)
+    assert got == pytest.approx(wanted, rel=1e-5)
 
 
 def test_latent_diffusion_shapes(monkeypatch):
@@ -258,16 +265,16 @@ def test_vae_digits(monkeypatch, kind, pixels):
         "pixels": pixels,
         "latent": 2,
         "batch": 3,
-        "steps": 3,
+        "steps": 4,
         "lr": 0.01,
         "small_beta": 0.3,
     }
-    args = flags(monkeypatch, example, **more, eval_every=2)
+    args = flags(monkeypatch, example, **more, eval_every=3)
     build = lambda: [example.build(beta, args) for beta in (1.0, args.small_beta)]
     models, others = exact(example.nn.ModuleList(build()))
     x, y = np.random.default_rng(0).random((2, 9, 1, 8, 8)).astype(np.float32)
     train, test = (example.as_inputs(2 * part - 1, args) for part in (x, y))
-    run = Loop(3)
+    run = Loop(4)
     example.learn_both(models, train, test, args, run)
 
     def terms(model, x, rng):
@@ -282,11 +289,11 @@ def test_vae_digits(monkeypatch, kind, pixels):
         return nll.sum() / len(x), kl_to_standard(*q) / len(x)
 
     rng, training, losses = np.random.default_rng(args.seed + 1), Training(others), []
-    for step in range(3):
+    for step in range(4):
         batch = train[rng.integers(9, size=3)]
         (first, kl), (second, small_kl) = (terms(model, batch, rng) for model in others)
         loss = first + kl + second + 0.3 * small_kl
-        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 3)))
+        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0, 2, 4)))
     same(models, others, 1e-7)
     np.testing.assert_allclose(run.losses(), losses, rtol=1e-6)
 
@@ -294,9 +301,9 @@ def test_vae_digits(monkeypatch, kind, pixels):
     told = {}
     for name, model, x in (("train", 0, train), ("test", 0, test), ("small_beta", 1, test)):
         told[name] = sum(term.item() for term in terms(others[model], x, look))
-    assert run.rows[-1] == pytest.approx({"step": 3, **told}, rel=1e-6)
-    assert run.column("step") == [2, 3]
-    line = "step     3   train {train:.2f}   test {test:.2f}   small_beta {small_beta:.2f} nats"
+    assert run.rows[-1] == pytest.approx({"step": 4, **told}, rel=1e-6)
+    assert run.column("step") == [3, 4]
+    line = "step     4   train {train:.2f}   test {test:.2f}   small_beta {small_beta:.2f} nats"
     assert run.lines[-1] == line.format(**told)
     recorded = []
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))

@@ -45,7 +45,8 @@ def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> d
     rows = [json.dumps(row) for row in valid_rows(notes, files) or []]
     notes.write_text("".join(f"{line}\n" for line in [json.dumps(state(files)), *rows]))
     known = {json.loads(row)[0] for row in rows}
-    for number, name in enumerate(name for name in items if name not in known):
+    unknown = [name for name in items if name not in known]
+    for number, name in enumerate(unknown):
 
         def child(say: Callable[[str], None], item: pytest.Item = items[name]) -> int:
             before = set(sys.modules)
@@ -66,10 +67,11 @@ def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> d
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
         if number % 200 == 0:
-            print(f"{number} of {len(items) - len(known)} tests watched", flush=True)
+            print(f"{number} of {len(unknown)} tests watched", flush=True)
     tests = read_notes(notes, files)
     assert tests is not None
-    print(f"{len(tests)} of {len(items)} tests judge, the others fail or are skipped", flush=True)
+    judging = sum(name in tests for name in items)
+    print(f"{judging} of {len(items)} tests judge, the others fail or are skipped", flush=True)
     return tests
 
 
