@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinygen.models.language.gpt import END, GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.text import BPE
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,6 +32,16 @@ def test_gpt2(tmp_path, monkeypatch, capsys):
         "model.safetensors",
         "vocab.json",
     ]
+
+
+def test_hugging_face(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = LlamaConfig(60, 64, layers=1, heads=2, kv_heads=1, channels=8, tie_weights=True)
+    Llama(sizes, rng=0).save_pretrained("smollm2")
+    [code] = blocks("hugging_face.md")
+    exec(code, names := {})
+    assert names["ids"].shape == (1, 23)
+    assert sorted(path.name for path in Path("mine").iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_alignment(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from tinygen.diffusion import (
 )
 from tinygen.judges.digits import Judge
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -26,6 +27,7 @@ from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.latent_diffusion import TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.nn import RopeScaling
 from tinygen.optim import SGD, Adam, AdamW, clip_grad_norm
 from tinygen.tensor import Tensor
 
@@ -50,6 +52,10 @@ class Noise(np.random.Generator):
 
 def gpt(**changes):
     return lambda: GPT(GPTConfig(5, 6, 2, 2, 8, **changes), rng=RNG)
+
+
+def llama(**changes):
+    return lambda: Llama(LlamaConfig(5, 6, 2, 4, 2, 8, hidden=6, **changes), rng=RNG)
 
 
 def text_encoder():
@@ -85,6 +91,18 @@ MODELS = {
     "gpt": Case(gpt(gelu="tanh"), (IDS,), lambda m, ids: m(ids, NEXT)),
     "gpt-untied": Case(
         gpt(gelu="none", tie_weights=False, norm_eps=0.1), (IDS,), lambda m, ids: m(ids, NEXT)
+    ),
+    "llama": Case(
+        llama(rope_base=100.0, rope_scaling=RopeScaling(4.0, 1.0, 3.0, 8)),
+        (IDS,),
+        lambda m, ids: m(ids, NEXT),
+        1e-6,
+    ),
+    "llama-qwen3": Case(
+        llama(head_channels=4, qk_norm=True, qkv_bias=True, proj_bias=True, tie_weights=True, norm_eps=0.1),
+        (IDS,),
+        lambda m, ids: m(ids, NEXT),
+        1e-6,
     ),
     "text_encoder": Case(text_encoder, (), lambda m: m(CAPTIONS)[0] * m(CAPTIONS)[1][..., None]),
     "unet-classes": Case(

@@ -1,6 +1,7 @@
 """The references of whole models: transformers' and diffusers'; else written with torch's functions."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from golden.layers_there import REAL, kl_gaussian, mlp, torch_attention
 from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffusers, linear, reference
 
 from tinygen import nn
+from tinygen.models.huggingface.llama import shapes
 
 
 @reference("gpt", "gpt-untied")
@@ -40,6 +42,29 @@ def gpt(w: Weights, ids: Any) -> Any:
         weights[their if name.startswith("lm_head") else f"transformer.{their}"] = t
     weights.setdefault("lm_head.weight", w["wte.weight"])
     logits = called(GPT2LMHeadModel(config), weights, ids).logits
+    return logits, f.cross_entropy(logits.flatten(0, 1), torch.tensor(models.NEXT).flatten(), ignore_index=-1)
+
+
+@reference("llama", "llama-qwen3")
+def llama(w: Weights, ids: Any) -> Any:
+    """Frequencies of rotations are float32 there: that is the tolerance."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    sizes = {"vocab_size": 5, "max_position_embeddings": 6, "num_hidden_layers": 2, "hidden_size": 8}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 6}
+    if "lm_head.weight" in w:
+        numbers = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 3.0, "rope_theta": 100.0}
+        numbers["original_max_position_embeddings"] = 8
+        rope = {"rope_type": "llama3", **numbers}
+        module: Any = LlamaForCausalLM(LlamaConfig(**sizes, rope_parameters=rope, rms_norm_eps=1e-5))
+    else:
+        more = {"head_dim": 4, "attention_bias": True, "rms_norm_eps": 0.1, "tie_word_embeddings": True}
+        module = Qwen3ForCausalLM(Qwen3Config(**sizes, **more))
+    ours = models.MODELS["llama" if "lm_head.weight" in w else "llama-qwen3"].make().config
+    names = {mine: their for mine, (their, _) in shapes(asdict(ours)).items()}
+    weights = {names[name]: t for name, t in w.items()}
+    weights.setdefault("lm_head.weight", w["wte.weight"])
+    logits = called(module, weights, ids).logits
     return logits, f.cross_entropy(logits.flatten(0, 1), torch.tensor(models.NEXT).flatten(), ignore_index=-1)
 
 

@@ -16,6 +16,7 @@ from tinygen.density import GaussianMixture, Parameters
 from tinygen.diffusion import ancestral, last_state, schedule, simple_loss
 from tinygen.diffusion.process import Process
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.vae import VAE, Posterior
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion
@@ -182,6 +183,79 @@ def test_gpt_starts_like_the_library():
     for name, w in model.named_parameters():
         ours = next(p for key, p in params.items() if gpt_name(key) == name)
         np.testing.assert_allclose(np.std(ours), np.std(w.numpy()), rtol=0.05, err_msg=name)
+
+
+# -- Llama -------------------------------------------------------------------------------------------
+
+
+def llama_and_params(V=11, block_size=8, n=2, H=4, K=2, C=16, F=12):
+    params = load("llama").init(V, n, C, H, K, F, rng())
+    model = Llama(LlamaConfig(V, block_size, n, H, K, C, hidden=F), rng=rng()).astype(np.float64)
+    set_weights(model, {llama_name(x): w.T if is_matrix(x, w) else w for x, w in params.items()})
+    return model, params
+
+
+def is_matrix(name, w):
+    """Whether it is transposed in the library. The embedding is not."""
+    return w.ndim == 2 and name != "wte"
+
+
+def llama_name(name):
+    i, _, layer = name.rpartition(".")
+    kind = {"q": "attn.", "k": "attn.", "v": "attn.", "proj": "attn."}
+    kind |= dict.fromkeys(("gate", "up", "down"), "mlp.")
+    return f"h.{i}.{kind.get(layer, '')}{layer}.weight" if i else f"{'lm_' * (name == 'head')}{name}.weight"
+
+
+def compare_llama(tokens, targets, **sizes):
+    """The differences of logits, loss and gradients."""
+    page = load("llama")
+    model, params = llama_and_params(V=16, **sizes)
+    grads = {}
+    H, K = model.config.heads, model.config.kv_heads
+    value = page.train_step(params, tokens, targets, 2, H, K, lambda _, g: grads.update(g))
+    logits, loss = model(tokens, targets)
+    loss.backward()
+    theirs = {name: p.grad for name, p in model.named_parameters()}
+    theirs = {x: theirs[llama_name(x)] for x in params}
+    theirs = {x: g.T if is_matrix(x, g) else g for x, g in theirs.items()}
+    return (
+        difference(page.llama(params, tokens, 2, H, K), logits.numpy()),
+        difference(value, loss.item()),
+        difference(grads, theirs),
+    )
+
+
+def test_llama_exactly():
+    """As with GPT: each token comes once, and B T and √d are powers of 2."""
+    tokens, targets = rng().permutation(16).reshape(2, 8), rng().integers(0, 16, (2, 8))
+    assert compare_llama(tokens, targets) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("sizes", [{"H": 2, "K": 1}, {"H": 8, "K": 8}, {"H": 6, "K": 3, "C": 12}])
+def test_llama(sizes):
+    """Any batch: gradients of one token are added in another order, and x / n and x · (1/n) round apart."""
+    tokens, targets = rng().integers(0, 16, (2, 3, 7))
+    assert max(compare_llama(tokens, targets, **sizes)) < 5e-16
+
+
+def test_llama_samples():
+    model, params = llama_and_params(block_size=12)
+    params["norm"] *= 30.0  # far from uniform
+    model.norm.weight.data = params["norm"]
+    tokens = rng().integers(0, 11, (3, 2))
+    ours = load("llama").sample(params, tokens, 10, 2, 4, 2, rng(), 0.5)
+    assert ours.shape == (3, 12)
+    np.testing.assert_array_equal(ours, model.sample(tokens, 10, 0.5, rng=rng()))
+
+
+def test_llama_starts_like_the_library():
+    params = load("llama").init(300, 2, 64, 4, 2, 176, rng())
+    model = Llama(LlamaConfig(300, 8, 2, 4, 2, 64), rng=rng())
+    theirs = dict(model.named_parameters())
+    assert {llama_name(name) for name in params} == theirs.keys()
+    for name, w in params.items():
+        np.testing.assert_allclose(np.std(w), np.std(theirs[llama_name(name)].numpy()), rtol=0.05)
 
 
 # -- VAE ---------------------------------------------------------------------------------------------

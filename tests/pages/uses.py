@@ -30,6 +30,19 @@ def gpt(steps):
     return losses
 
 
+def llama(steps):
+    page, rng = load("llama"), np.random.default_rng(0)
+    params = page.init(7, 2, 12, 3, 1, 16, rng)
+    update = optimizer(params)
+    text = np.arange(40) % 7
+    batch = text[np.arange(4)[:, None] + np.arange(9)]
+    losses = [page.train_step(params, batch[:, :-1], batch[:, 1:], 2, 3, 1, update) for _ in range(steps)]
+    written = page.sample(params, text[None, :3], 12, 2, 3, 1, rng, temperature=0.1)
+    assert written.shape == (1, 15)
+    assert steps < 50 or np.array_equal(written[0], text[:15])
+    return losses
+
+
 def vae(steps):
     page, rng = load("vae"), np.random.default_rng(0)
     params = page.init(6, 16, 2, rng)
@@ -139,4 +152,4 @@ def em(steps):
     return losses
 
 
-USES = {f.__name__: f for f in (engine, gpt, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em)}
+USES = {f.__name__: f for f in (engine, gpt, llama, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em)}

@@ -488,7 +488,7 @@ def strange(tmp_path_factory):
     return folder, json.loads((folder / "config.json").read_text())
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(OPTIONS), ANYTHING | st.sampled_from([*DEFAULTS]), max_size=2))
 def test_what_a_stranger_writes_into_the_config_is_refused_or_read(strange, changes):
     folder, config = strange
