@@ -21,7 +21,7 @@ PEERS = ("torch",)
 WIDTH, STEPS, BATCH, VOCAB = 256, 64, 32, 65
 LR, BETAS, EPS, DECAY = 1e-3, (0.9, 0.999), 1e-8, 0.01
 ITEMS = ("time steps", STEPS * BATCH)
-PRODUCT = 2 * STEPS * BATCH * 4 * WIDTH * WIDTH  # of the input, or of the state, with its weight
+PRODUCT = 2 * STEPS * BATCH * 4 * WIDTH * WIDTH  # the input, or the state, times its weight
 FLOPS = {"vectors": 5 * PRODUCT, "characters": 6 * (PRODUCT + STEPS * BATCH * VOCAB * WIDTH)}
 
 Step = Callable[[], Any]

@@ -83,7 +83,7 @@ def fingerprint(result: Any) -> list[list[float]]:
 def peak_memory() -> int:
     """The largest resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux: getrusage would count what the parent had when it forked
+    if status.exists():  # on Linux: getrusage would include the parent's memory at the time of the fork
         line = next(row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource

@@ -36,7 +36,7 @@ from tinygen.storage.files import replace_file
 STAGES = ("pretraining", "SFT", "reward model", "PPO", "PPO-ptx", "DPO")
 COLUMNS = ("step", "stage", "loss", "positive", "kl", "cheapest", "grammatical", "perplexity", "accuracy")
 GOOD = at_least(0.9)
-EXPECTED = {"DPO": GOOD, "PPO": GOOD, "PPO-ptx": GOOD, "SFT": at_most(0.6)}  # shares that praise
+EXPECTED = {"DPO": GOOD, "PPO": GOOD, "PPO-ptx": GOOD, "SFT": at_most(0.6)}  # of reviews that praise
 SIZES = {
     "quick": {"pretraining_steps": 70, "sft_steps": 20, "reward_steps": 8, "rl_steps": 2, "dpo_steps": 25}
     | {"pairs": 500, "samples": 200, "align_lr": 2e-3},
@@ -132,7 +132,7 @@ def main(args: argparse.Namespace) -> None:
         load_stage(STAGES[0], lab.steps.policy, args)
     train(args, lab, run, lengths)
     run.model(lab.steps.policy.state_dict())
-    if not lab.asked:  # resumed when all was done
+    if not lab.asked:  # a finished run was resumed
         lab.ask()
     last = {STAGES[int(row["stage"])]: row for row in run.rows if "kl" in row}
     accuracy, floor = next(row["accuracy"] for row in run.rows if "accuracy" in row), lab.floor()

@@ -1,20 +1,19 @@
 """Latent diffusion on one page: pictures from text (Rombach et al. 2022, arXiv:2112.10752).
 
-1. An autoencoder makes a small code z of a picture x, and a picture of a code: E(x) = N(μ, σ²), D(z) ≈ x.
-   Its loss is ‖x - D(z)‖² + λ KL(E(x) ‖ N(0, 1)) with a tiny λ. It is trained first, then frozen.
-2. A diffusion of codes z_0 = scale · μ (`ddpm.py`, t = 1 … T); the scale makes their variance 1. The network
-   ε_θ(z_t, t, y) learns which noise is in z_t = √ᾱ_t z_0 + √(1 - ᾱ_t) ε, and sees the text y by
-   cross-attention.
-3. Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6): in training a tenth of the texts is
-   replaced by the empty text ∅; in drawing, ε = (1 + w) ε_θ(z_t, t, y) - w ε_θ(z_t, t, ∅).
-4. DDIM (Song et al. 2020, arXiv:2010.02502, eq. 12) draws in few steps, each from t to an earlier s:
-   z_s = √ᾱ_s (z_t - √(1 - ᾱ_t) ε) / √ᾱ_t + √(1 - ᾱ_s) ε.
+1. An autoencoder: E encodes a picture x as a small code z, and D decodes it: E(x) = N(μ, σ²), D(z) ≈ x. Its
+   loss is ‖x - D(z)‖² + λ KL(E(x) ‖ N(0, 1)) with a tiny λ. It is trained first, then frozen. 2. A
+   diffusion of codes z_0 = scale · μ (`ddpm.py`, t = 1 … T); the scale makes their variance 1. The network
+   ε_θ(z_t, t, y) learns to predict the noise ε in z_t = √ᾱ_t z_0 + √(1 - ᾱ_t) ε. It sees the text y by
+   cross-attention. 3. Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6): in training a
+   tenth of the texts is replaced by the empty text ∅; in sampling, ε = (1 + w) ε_θ(z_t, t, y) - w ε_θ(z_t,
+   t, ∅). 4. DDIM (Song et al. 2020, arXiv:2010.02502, eq. 12) samples in few steps, each from t to an
+   earlier s: z_s = √ᾱ_s (z_t - √(1 - ᾱ_t) ε) / √ᾱ_t + √(1 - ᾱ_s) ε.
 
-ε_θ is one Transformer block over the positions of the code, where the paper has a UNet. A text is L word ids;
-id 0 is no word, so that ∅ is L zeros.
-`params` is a dict of NumPy arrays; `update(params, grads)` changes it: gradient descent, or `adamw.py`.
-Letters in shapes: B pictures, Q their channels, X pixels along a side; a code has S = X/f positions along a
-side, N = S² in all, and Z numbers at each; C channels of the networks, V words, L words in a text, T steps.
+ε_θ is one Transformer block over the positions of the code; the paper has a UNet instead. A text is L word
+ids; id 0 means "no word", so ∅ is L zeros. `params` is a dict of NumPy arrays; `update(params, grads)`
+changes it: gradient descent, or `adamw.py`. Letters in shapes: B pictures, Q their channels, X pixels along
+a side; a code has S = X/f positions along a side, N = S² in all, and Z numbers at each; C channels of the
+networks, V words, L words in a text, T steps.
 """
 
 import math
@@ -25,7 +24,7 @@ from tinygen import Tensor, ops
 
 
 def uniform(n, *shape, rng):
-    """Weights of a layer with n inputs: uniform within ±1/√n."""
+    """Initial weights of a layer with n inputs: uniform in ±1/√n."""
     return rng.uniform(-1, 1, shape) / math.sqrt(n)  # (...)
 
 
@@ -33,7 +32,7 @@ def uniform(n, *shape, rng):
 
 
 def init_autoencoder(Q, f, C, Z, rng):
-    """Two convolutions each for E and D; one position of a code is made of f × f pixels."""
+    """Two convolutions each for E and D; one position of a code encodes f × f pixels."""
     return {
         "E1": uniform(Q * f * f, C, Q, f, f, rng=rng),  # (C, Q, f, f)
         "E2": uniform(C, 2 * Z, C, 1, 1, rng=rng),  # (2Z, C, 1, 1)
@@ -130,7 +129,7 @@ def diffusion_loss(p, z_0, y, t, eps, alpha_bar):
 
 
 def descend(f, params, update):
-    """One step that makes f smaller, a function of a dict of Tensors to one number."""
+    """One training step on f, a function from a dict of Tensors to a loss."""
     p = {name: Tensor(w, requires_grad=True) for name, w in params.items()}
     loss = f(p)  # ()
     loss.backward()

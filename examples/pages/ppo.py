@@ -1,16 +1,17 @@
 """Proximal policy optimization on one page: PPO (Schulman et al. 2017, arXiv:1707.06347).
 
-The policy π_old plays a rollout. Several steps of gradient descent on it give the new policy π. The clipped
-objective gains nothing from a ratio ρ beyond 1 ± ε, so that π stays near π_old:
+The policy π_old plays a rollout. Several steps of gradient descent on this rollout give the new policy π. The
+clipped objective L does not grow if a ratio ρ goes beyond 1 ± ε, so that π stays near π_old:
 
     δ_t = r_t + γ V(s_{t+1}) - V(s_t),    A_t = δ_t + γ λ A_{t+1}      eq. 11, 12 (GAE, arXiv:1506.02438)
     ρ = π(a|s)/π_old(a|s)
     L = E[min(ρ A, clip(ρ, 1 - ε, 1 + ε) A) - c_1 (V(s) - R)² + c_2 S[π](s)],  R = A + V_old(s)     eq. 7, 9
 
-S is the entropy. V(s_{t+1}) and A_{t+1} count as 0 where step t ended an episode. The game is an argument: a
-rollout of N games, T steps each, is states s (N, T + 1, D), and actions a, rewards r and ends done (N, T).
-`params` is a dict of NumPy arrays; `update(params, grads)` changes it: gradient descent, or `adamw.py`.
-Letters in shapes: B batch, D numbers in a state, H hidden units, K actions.
+S is the entropy. V(s_{t+1}) and A_{t+1} are replaced by 0 if step t ended an episode. The game is an
+argument. A rollout of N games with T steps each consists of states s (N, T + 1, D), and of actions a,
+rewards r and ends done, each (N, T). `params` is a dict of NumPy arrays; `update(params, grads)` changes
+it: gradient descent, or `adamw.py`. Letters in shapes: B batch, D numbers in a state, H hidden units, K
+actions.
 """
 
 import math
@@ -46,7 +47,7 @@ def perceptron(p, net, s):
 
 
 def act(p, s, rng):
-    """An action for each state s (B, D), drawn from π(a|s): this is what plays the game."""
+    """An action for each state s (B, D), drawn from π(a|s). Call it to play the game."""
     cdf = np.cumsum(ops.softmax(perceptron(p, "pi", s)), axis=-1)  # (B, K)
     u = rng.random((len(s), 1)) * cdf[:, -1:]  # (B, 1)
     return np.sum(cdf <= u, axis=-1)  # (B,): the first whose cdf is above u
@@ -80,7 +81,7 @@ def ppo_loss(p, s, a, log_pi_old, A, R, eps, c_1, c_2):
 def train_step(
     params, rollout, update, rng, gamma=0.99, lam=0.95, eps=0.2, c_1=0.25, c_2=0.01, epochs=4, minibatches=4
 ):
-    """Some epochs, each in minibatches, on one rollout s, a, r, done (see above)."""
+    """Train for some epochs, each in minibatches, on one rollout s, a, r, done (see above)."""
     s, a, r, done = rollout  # (N, T + 1, D), (N, T), (N, T), (N, T)
     V = perceptron(params, "V", s)[..., 0]  # (N, T + 1)
     A, R = gae(r, V, done, gamma, lam)  # each (N, T)

@@ -5,13 +5,13 @@
     python examples/pictures/vae_digits.py --pixels bernoulli --latent 2  # the plane of codes, in walk.png
     python examples/pictures/vae_digits.py --resume  # goes on after Ctrl-C, or a kill
 
-At β = 1 the loss is the bound of ln p(x), and samples from the prior are digits, if blurred ones. With a
-small β the codes keep more of each picture, but their distribution is not the prior any more, and samples
-from the prior are no digits. Such a model is the first stage of latent diffusion, where a second model
-learns to sample codes.
+At β = 1 the loss is the negative lower bound of ln p(x), and samples from the prior are digits, but
+blurred. With a small β the codes keep more of each picture, but their distribution is not the prior any
+more, and samples from the prior are no digits. Such a model is the first stage of latent diffusion, where a
+second model learns to sample codes.
 
-Probabilistic PCA is the same model with Gaussian pixels and a linear decoder. Its ln p(x) is known exactly,
-and the bound of the VAE must be higher.
+Probabilistic PCA (PPCA) is the same model with Gaussian pixels and a linear decoder. Its ln p(x) is known
+exactly, and the VAE's bound must be higher.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run
         for step in run.loop({"models": models, "optimizer": optimizer, "rng": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, 0.0, min(50, args.steps // 2), args.steps)
             batch = train[rng.integers(len(train), size=args.batch)]
-            loss = sum(model.loss(batch, rng=rng) for model in models)  # of no weight in common
+            loss = sum(model.loss(batch, rng=rng) for model in models)  # the two models share no weights
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -159,7 +159,7 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     real = judge.look(test.pictures)
     floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=rng)
     ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
-    # Without the noise: the means of the pixels, as of the VAEs.
+    # The means of the pixels, without noise, as for the VAEs.
     linear = rng.multivariate_normal(ppca.mean_, ppca.loadings_ @ ppca.loadings_.T, n, method="eigh")
 
     def distance(pictures: Any) -> float:

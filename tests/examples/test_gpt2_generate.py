@@ -1,4 +1,5 @@
-"""GPT-2 as a person runs it: text as it comes, what it ends with, and what is said when files are missing."""
+"""The example gpt2_generate.py as a user runs it: it prints text token by token, its last line has the
+speed, and missing files give an error of one line."""
 
 import os
 import re
@@ -29,7 +30,7 @@ def random_model():
 
 
 def always(token):
-    """A model that says one token after anything."""
+    """A model that predicts the same token after every text."""
     model = random_model()
     model.ln_f.weight.data *= 0
     model.ln_f.bias.data = np.ones(16, np.float32)
@@ -39,7 +40,7 @@ def always(token):
 
 @pytest.mark.parametrize(("prompt", "begin"), [("the naïve", ""), ("", END)])
 def test_it_writes_what_the_model_generates(tmp_path, prompt, begin):
-    """Without a prompt, what comes after the end of a text."""
+    """The example prints the text that the model samples. Without a prompt, the text begins after END."""
     model = random_model()
     model.save_pretrained(tmp_path, TOKENIZER)
     done = run(EXAMPLE, "--model", tmp_path, "--prompt", prompt, "--tokens", 40, "--temperature", 0)
@@ -87,12 +88,12 @@ def test_text_comes_while_the_model_writes_and_ctrl_c_ends_it(tmp_path):
         command(EXAMPLE, "--model", tmp_path, "--tokens", 1_000_000_000),
         stdout=subprocess.PIPE,
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's "&" has it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # after a shell's "&" ignored
     )
     pieces = []
     while sum(map(len, pieces)) < 30_000:
         pieces.append(os.read(process.stdout.fileno(), 1 << 16))
-    assert min(map(len, pieces[2:])) < 4096  # what is not flushed comes 8192 at a time
+    assert min(map(len, pieces[2:])) < 4096  # without a flush, output comes in blocks of 8192 bytes
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130
@@ -100,7 +101,8 @@ def test_text_comes_while_the_model_writes_and_ctrl_c_ends_it(tmp_path):
 
 
 def test_what_does_not_fit_is_said_in_a_line(tmp_path):
-    """A tokenizer with more tokens than the model has; half a character in the prompt."""
+    """Two errors of one line: a tokenizer with more tokens than the model has, and half a character in the
+    prompt."""
     random_model().save_pretrained(tmp_path, TOKENIZER)
     done = run(EXAMPLE, "--model", tmp_path, "--prompt", "a\udcff")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

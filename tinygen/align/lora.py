@@ -10,8 +10,8 @@ weight matrices (Hu et al. 2021, arXiv:2106.09685).
     model.save_pretrained("merged")                             # the whole model, adapters in its weights
     unload_lora(model)                                          # plain layers again
 
-With the adapters switched off, the model is as it was before. So every method here has its reference policy
-without a second model (`without_adapters`).
+With the adapters switched off (`without_adapters`), the model computes the same as before. So methods that
+need a reference policy need no second model.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ADAPTERS = ("lora_a", "lora_b")
 
 class LoRALinear(Module):
     """A Linear with an adapter: x (W + (alpha/rank) B A)ᵀ + b, with A (rank, in) and B (out, rank). B starts
-    at 0, so that the sum starts as the Linear alone. The Linear is frozen, A and B are trained.
+    at 0, so that at first the layer is equal to the Linear. The Linear is frozen, A and B are trained.
 
-    A starts uniform within ±1/sqrt(in), as in peft and in the authors' code; section 4.1 has a normal
-    distribution of no stated width. `dropout` is the dropout rate of the adapter's input.
+    A is initialized uniformly in ±1/sqrt(in), as in peft and in the authors' code; section 4.1 has a normal
+    distribution without a stated width. `dropout` is the dropout rate of the adapter's input.
 
     Raises ValueError for an impossible rank, alpha or dropout.
 
@@ -116,7 +116,7 @@ def require_possible(layer: Any, rank: int, alpha: float, dropout: float) -> Non
     most = min(layer.weight.shape)
     if isinstance(rank, bool) or not isinstance(rank, int | np.integer) or not 1 <= rank <= most:
         raise ValueError(f"rank must be from 1 to {most}, got {rank}")
-    if not isinstance(alpha, int | float | np.number) or not 1e-30 < alpha < 1e30:  # what float32 can hold
+    if not isinstance(alpha, int | float | np.number) or not 1e-30 < alpha < 1e30:  # within float32's range
         raise ValueError(f"alpha must be a number above 0, and below 1e30, got {alpha!r}")
     require_dropout(dropout)
 
@@ -170,11 +170,11 @@ def attach(
     dropout: float,
     rng: np.random.Generator,
 ) -> dict[str, LoRALinear]:
-    """Freeze the model and add adapters to these Linears of it: {name: adapter}. ValueError or TypeError,
-    with nothing changed, when one of them is impossible."""
+    """Freeze the model and add adapters to these of its Linears. Returns {name: adapter}. ValueError or
+    TypeError, with nothing changed, if one of them is impossible."""
     for name, layer in layers.items():
         require_possible(layer, rank, alpha, dropout)
-        model.replace_module(name, layer)  # by itself, as a check: in a tuple nothing can be replaced
+        model.replace_module(name, layer)  # a check: replace it by itself, which is impossible in a tuple
     model.freeze()
     placed = {}
     for name, layer in layers.items():
@@ -202,8 +202,8 @@ def unmerge_lora(model: Module) -> None:
 
 
 def unload_lora(model: Module) -> list[str]:
-    """Replace each LoRALinear by its Linear, with the weight that it has now: after `merge_lora(model)` the
-    fine-tuned one, otherwise the one before `add_lora`. Returns their names.
+    """Replace each LoRALinear by its Linear with its present weight: after `merge_lora(model)` the
+    fine-tuned weight, otherwise the weight before `add_lora`. Returns their names.
 
     The parameters stay frozen; `model.unfreeze()` makes them trainable."""
     if isinstance(model, LoRALinear):
@@ -219,8 +219,8 @@ def unload_lora(model: Module) -> list[str]:
 
 @contextmanager
 def without_adapters(model: Module) -> Iterator[None]:
-    """Switch all adapters off, merged or not: the model computes what it did before `add_lora`. Weights do
-    not change. Such blocks can be nested."""
+    """Switch all adapters off, merged or not: the model computes the same as before `add_lora`. Weights do
+    not change. These blocks can be nested."""
     before = [(adapter, adapter.enabled) for adapter in adapters(model)]
     try:
         for adapter, _ in before:

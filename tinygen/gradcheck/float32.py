@@ -25,7 +25,7 @@ from tinygen.kernels.registry import WIDE
 from tinygen.modes import no_grad
 
 DIGITS = 1e-4  # the allowed relative error of a kernel, plus
-ROOM = 30.0  # so many times the error of the definition in float32
+ROOM = 30.0  # this times the error of the definition in float32
 GROSS = 0.05  # the allowed relative error of the gradient of a definition
 PATIENCE = 1.0  # the time limit in seconds, or
 LONG = 120.0  # if arrays are so large that a kernel may have to be compiled
@@ -40,8 +40,8 @@ class Float32Run(NamedTuple):
 
 
 def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Float32Run:
-    """Run `base` in float32 and compare each op; `known` are the steps of the run in float64. If the function
-    raises an error in float32, or does not end, the result is a note about that."""
+    """Run `base` in float32 and compare each op; `known` has the steps of the run in float64. If the function
+    raises an error in float32, or does not end, the result has a note about this."""
     points = [x.astype(np.float32) for x in base.points]
     large = sum(x.size for x in points) >= WIDE
 
@@ -72,7 +72,7 @@ def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) 
 
 
 def implementation(step: Step) -> str:
-    """The implementation that computed the value of an op, told from the module of its rules."""
+    """The implementation that computed the value of an op, found by the module of its rules."""
     op = step.node.op
     rule = next((r for r in step.rules if r is not None), None)
     place = getattr(rule, "__module__", None) or ""
@@ -124,7 +124,7 @@ def compute_step(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Ar
 
 def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, float, float, bool]]:
     """For the value and for each gradient: its name, the distance of float32 from float64 relative to its
-    size, the allowed distance, and whether a larger one certainly is a mistake."""
+    size, the allowed distance, and whether a larger distance is certainly a mistake."""
     op = step.node.op
     g = [weights(y.shape, rng).astype(np.float32) for y in step.outputs]
     wide = [widen(x) for x in step.arrays]
@@ -136,7 +136,7 @@ def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, flo
         return  # the op may accept one dtype only
     kernel = op.compute is not op.body
     size = max((largest([y]) for y in right.values), default=0.0)
-    moved = size / max(largest(step.points), 1e-300)  # a gradient of that size would be no surprise
+    moved = size / max(largest(step.points), 1e-300)  # rounding can make gradients of that size
     value = relative(here.values, right.values, size)
     floor = relative(plain.values, right.values, size)
     yield "the value", value, DIGITS + ROOM * floor if kernel else GROSS, kernel

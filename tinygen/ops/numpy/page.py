@@ -18,20 +18,21 @@ arrays, and return Tensors. This page lists every function of NumPy's main names
 `tests/ops/test_numpy_table.py` checks that the table is complete, that this page is current, and that each
 function does what its row says.
 
-- **has gradients**: of every order, to all arguments that are Tensors. Every function that has a derivative
-  is among them, except two that NumPy does not pass on to a Tensor: `np.array` of a list (use `np.stack`),
-  and `np.full` (use `np.full_like`).
-- **plain value**: a result that does not change when its argument moves a little has no derivative: whole
-  numbers, truth values, indices, texts, steps. These functions return constants (Tensors off the tape, or
-  Python's numbers), as `argmax` does. `sign` and `heaviside` stay on the tape with the slope 0, as the second
-  derivatives of |x| and max(x, 0) need them.
-- **refused**: a TypeError says why, and what to write instead. Only functions are refused that write in
-  place, work on Python's objects, or make arrays outside of the tape.
-- **takes no Tensor**: makes arrays of numbers, or is about dtypes, files and settings.
+- **has gradients**: of every order, for all arguments that are Tensors. This holds for every function
+  that has a derivative, except two that NumPy does not pass on to a Tensor: `np.array` of a list (use
+  `np.stack`), and `np.full` (use `np.full_like`).
+- **plain value**: whole numbers, truth values, indices, strings and step functions do not change if the
+  argument changes a little, so they have no derivative. These functions, such as `argmax`, return
+  constants (Tensors off the tape, or Python's numbers). `sign` and `heaviside` stay on the tape with the
+  slope 0, because the second derivatives of |x| and max(x, 0) need them.
+- **refused**: the function raises a TypeError that says why, and what to write instead. Only functions
+  that write in place, work on Python's objects, or make arrays outside the tape are refused.
+- **takes no Tensor**: the function makes arrays of numbers, or handles dtypes, files and settings.
 
-A Tensor keeps its dtype: float32 stays float32 where NumPy would go to float64. `out=` is refused everywhere,
-and `where=` of a ufunc (not of a reduction), since the entries that it leaves out have no value. Methods of
-ufuncs, `np.add.reduce`, `accumulate`, `outer`, `reduceat`, have gradients too; `at` writes in place.
+A Tensor keeps its dtype: float32 stays float32 where NumPy would convert to float64. `out=` is refused
+everywhere. `where=` is refused for ufuncs (not for reductions), since the entries that it leaves out have
+no value. The methods `reduce`, `accumulate`, `outer` and `reduceat` of ufuncs, as in `np.add.reduce`,
+have gradients, too; `at` is refused, since it writes in place.
 """
 
 
