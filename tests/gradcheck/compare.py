@@ -127,7 +127,7 @@ def named() -> str:
 
 
 def main() -> None:
-    sys.path.insert(0, str(HERE.parent))  # for the helpers of the table
+    sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]  # for the helpers of the table
     logging.disable()  # JAX logs every error within a callback
     columns = {name: check for name, (package, check) in CHECKERS.items() if find_spec(package)}
     right = right_cases()

@@ -108,9 +108,9 @@ def run(paths: list[Path], title: str = "") -> None:
     ]
     shares = [f"{k} ({100 * k / max(len(with_kind), 1):.0f} %)" for k in counts]
     print(
-        f"{title}{sum(found(r) for _, r in wrong)} of {len(wrong)} found; of {len(with_kind)} with kind: "
-        f"{shares[0]} named right, {shares[1]} among two, {shares[2]} as written first; "
-        f"{sum(located(b, r) for b, r in wrong)} with the right op; "
+        f"{title}{sum(found(r) for _, r in wrong)} of {len(wrong)} found, "
+        f"{sum(located(b, r) for b, r in wrong)} with the right op; of {len(with_kind)} with a kind "
+        f"{shares[0]} named right, {shares[1]} among at most two, {shares[2]} as written down first; "
         f"{len(alarms)} false alarms of {len(right)}"
     )
 

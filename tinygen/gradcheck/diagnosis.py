@@ -21,6 +21,7 @@ from tinygen.gradcheck.influence import (
     partly_summed,
     summed_twice,
 )
+from tinygen.gradcheck.inner import between_matrices, finer_blocks, inner_ratio
 from tinygen.gradcheck.outputs import some_outputs, weighted_otherwise
 from tinygen.gradcheck.paths import (
     bottleneck,
@@ -247,6 +248,9 @@ GUESSES: Sequence[Guess] = (
     half_of_symmetric,
     ones_only,
     weighted_otherwise,
+    inner_ratio,
+    between_matrices,
+    finer_blocks,
     bottleneck,
     of_product,
     through_matrix,

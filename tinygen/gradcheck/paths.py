@@ -51,15 +51,29 @@ def cut_path(e: Evidence) -> Finding | None:
             f"counts only some of what comes back at {int(wrong.sum())} of {e.x.size} entries, although all "
             "of it has the same weight: it has to be added up",
         )
-    single = (
-        told[:, wrong].sum(axis=0).max() == 1 and e.outputs[0].shape != e.x.shape
-    )  # as `=` in place of `+=`
+    single = overwritten(e, told[:, wrong], true[:, wrong], np.flatnonzero(wrong))
     return Finding(
         Kind.SUM if single else Kind.TERM,
         f"lacks a term: {int(lost.sum())} of the {int(true.sum())} ways from an entry to an output are not "
         "counted, the others are right. Is one of the paths through the op missing?",
         other=Kind.TERM if single else Kind.SUM,
     )
+
+
+def overwritten(e: Evidence, told: Array, true: Array, entries: Array) -> bool:
+    """Whether each of the `entries` keeps what comes back at one index of an output axis: as after
+    `=` in place of `+=`. If this index is that of the entry itself, what is left is a term of its own."""
+    shape = e.outputs[0].shape
+    for axis, n in enumerate(shape):
+        over = tuple(a for a in range(len(shape)) if a != axis)
+        ours, theirs = (z.reshape(*shape, -1).any(axis=over) for z in (told, true))  # (n, entries)
+        if (ours.sum(axis=0) > 1).any() or (theirs.sum(axis=0) < 2).any():
+            continue
+        here = ours.argmax(axis=0)
+        own = [i for i, m in zip(np.unravel_index(entries, e.x.shape), e.x.shape, strict=True) if m == n]
+        if not any(np.array_equal(here, i) for i in own):
+            return True
+    return False
 
 
 def bottleneck(e: Evidence) -> Finding | None:
@@ -95,10 +109,11 @@ def lost_rank(e: Evidence) -> Finding | None:
             return None  # entries or outputs are left out as a whole, or should be
     ours, theirs = (rank(z) for z in both)
     if ours < theirs:
+        shared = true.mean() > 0.5  # a weight of all rows or steps, whose gradients have to be added up
         return Finding(
-            Kind.TERM,
+            Kind.SUM if shared else Kind.TERM,
             f"lacks a term: its Jacobian has rank {ours}, and the true one has rank {theirs}",
-            other=Kind.SUM,
+            other=Kind.TERM if shared else Kind.SUM,
         )
     if ours > theirs:
         return Finding(

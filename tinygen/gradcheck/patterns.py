@@ -101,9 +101,22 @@ def wrong_at_places(
     if len(errors) > 1 and same_numbers(e.gradient[off], right[off]):
         what = f"has the right numbers at {counted}, but in other places"
         return Finding(Kind.PLACE, what, other=Kind.MASK, vague=True)
+    if where is None and not alike and not untouched and in_a_part(off, telling):
+        what = f"is wrong at {counted}, which are a part of it along an axis"
+        return Finding(Kind.SLOPE, what, other=Kind.MASK, vague=True)
     if where is not None and "more than once" in where and right[off].any():
         return Finding(Kind.SUM, what, other=Kind.MASK, vague=True)
     return Finding(Kind.MASK, what, other=Kind.TERM if where is None else None, vague=True)
+
+
+def in_a_part(off: Array, telling: Array) -> bool:
+    """Whether the wrong entries are all those at some indices of an axis."""
+    for axis in range(off.ndim):
+        rest = tuple(a for a in range(off.ndim) if a != axis)
+        some = off.any(axis=rest, keepdims=True)
+        if off.ndim > 1 and 1 < some.sum() < some.size and off[telling & some].all():
+            return True
+    return False
 
 
 def same_numbers(a: Array, b: Array) -> bool:
@@ -167,6 +180,17 @@ def sides(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterato
         yield (
             f"where {name} is below some number from {wrong.max():.3g} to {right.min():.3g}",
             x <= wrong.max(),
+        )
+    off, fine = np.abs(wrong), np.abs(right)
+    if off.min() > fine.max():
+        yield (
+            f"where |{name}| is above some number from {fine.max():.3g} to {off.min():.3g}",
+            abs(x) >= off.min(),
+        )
+    if off.max() < fine.min():
+        yield (
+            f"where |{name}| is below some number from {off.max():.3g} to {fine.min():.3g}",
+            abs(x) <= off.max(),
         )
 
 

@@ -120,8 +120,10 @@ def undecided(e: Evidence) -> Finding:
 def likely(e: Evidence) -> tuple[tuple[Kind, Kind], str]:
     both = matrices(e)
     if both is not None and e.outputs[0].shape == e.x.shape and e.x.size > 1:
-        told, true, _ = masks(both)
+        told, true, off = masks(both)
         if not (told | true)[~np.eye(e.x.size, dtype=bool)].any():
+            if (~off & true).sum() > 1:
+                return (Kind.MASK, Kind.SLOPE), "Some entries are right: is a condition another one there?"
             return (Kind.SLOPE, Kind.TERM), (
                 "Each entry has a wrong number of its own: is the derivative another one, or lacks it a term?"
             )
