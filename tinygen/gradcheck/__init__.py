@@ -13,8 +13,8 @@ The files, from the bottom: `report` (verdicts, kinds, the text), `reach`, `argu
 `parts` (the tape, op by op), `numeric` (finite differences), `compare` (verdicts), `structure` and `one_op`
 (checks without differences), `float32` (a run in float32), `declarations` (gradients that are meant to
 differ), `time_limit`, `evidence` and the guesses on it (`factor`, `patterns`, `terms`, `places`, `influence`,
-`paths`, `outputs`, `products`), `diagnosis` (the kind of mistake), `locate` (the op), `explain` and `examine`
-(the whole check).
+`paths`, `outputs`, `products`, `inner`, `undecided`), `diagnosis` (the kind of mistake), `locate` (the op),
+`explain` and `examine` (the whole check).
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def finer_blocks(e: Evidence) -> Finding | None:
     if (told & ~true).any() or not (true & ~told).any():
         return None
     ours, theirs = parts(both[0]), parts(both[1])
-    if not 1 < len(theirs) < len(ours) or max(len(rows) for rows, _ in ours) < 2:
+    if not 1 < len(theirs) < len(ours) or min(len(rows) for rows, _ in ours) < 2:
         return None
     if len({len(rows) for rows, _ in theirs}) > 1:
         return None  # groups of a mean have one size
