@@ -162,6 +162,9 @@ def clear_places(e: Evidence, off: Array, telling: Array, rare: int = RARE) -> I
         if x.shape == off.shape and (telling & ~off).sum() > 1:
             yield from sides(name, x, x[off], x[telling & ~off], rare)
     yield "exactly where the right one is 0", e.entries[1] == 0
+    for name, x in zip(e.subject.names, e.subject.points, strict=True):
+        if x.shape == off.shape and (telling & ~off).sum() > 1:
+            yield from far_from_zero(name, x, x[off], x[telling & ~off], rare)
 
 
 def sides(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterator[Place]:
@@ -181,6 +184,12 @@ def sides(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterato
             f"where {name} is below some number from {wrong.max():.3g} to {right.min():.3g}",
             x <= wrong.max(),
         )
+
+
+def far_from_zero(name: str, x: Array, wrong: Array, right: Array, rare: int) -> Iterator[Place]:
+    """The entries whose size is on one side of a threshold."""
+    if math.comb(wrong.size + right.size, right.size) < rare:
+        return
     off, fine = np.abs(wrong), np.abs(right)
     if off.min() > fine.max():
         yield (
