@@ -1,10 +1,10 @@
-"""Densities without a network, with the methods of scikit-learn, in plain NumPy: the first rungs of the
-ladder that goes on with VAEs, GANs and diffusion.
+"""Densities without a network, in plain NumPy, with the same methods as in scikit-learn: the simplest
+generative models, before VAEs, GANs and diffusion.
 
-    model.fit(x)                  fits it to rows x (N, D); fitted attributes end in `_`
-    model.score_samples(x)        ln p(x) of each row, in nats; `score` has their mean
+    model.fit(x)                  fits the model to rows x (N, D); fitted attributes end in `_`
+    model.score_samples(x)        ln p(x) of each row, in nats; `score` returns their mean
     model.sample(n, rng=rng)      n new rows
-    model.transform(x)            codes, where a model has some; `inverse_transform` has the rows of codes
+    model.transform(x)            codes, if the model has codes; `inverse_transform` returns the rows of codes
 
 Read `empirical`, `kernel`, `mixture` with `covariance`, `principal`; `gaussian` compares two Gaussians.
 """

@@ -6,10 +6,11 @@ density that it gives, its number of free parameters, and a draw.
     "diag"        variances of the columns for each component, (K, D)
     "spherical"   one variance for each component, (K,)
 
-No variance falls below a floor (D,), one of each column. That is a constraint under which the likelihood is
-maximized: Σ - diag(floor) has no negative eigenvalue. Its maximum is known: in columns scaled by 1/√floor,
-eigenvalues of the usual estimate below 1 become 1. So the likelihood has a maximum, which without the floor
-it has not (a component on one row has any density there), and a step of EM never lowers it.
+No variance falls below a floor (D,), one number per column. This is a constraint under which the likelihood
+is maximized: Σ - diag(floor) has no negative eigenvalue. The maximum is known: in columns scaled by
+1/√floor, eigenvalues below 1 of the usual estimate become 1. Without a floor the likelihood has no maximum:
+the density of a component on a single row can be arbitrarily high. With the floor there is a maximum, and a
+step of EM never lowers the likelihood.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ KINDS = ("full", "tied", "diag", "spherical")
 
 
 def estimate(kind: str, x: Floats, shares: Floats, counts: Floats, means: Floats) -> Floats:
-    """The covariances of highest likelihood, without a floor: of rows x (N, D) with responsibilities `shares`
-    (N, K), their sums `counts` (K,) above 0, around `means` (K, D).
+    """The covariances of highest likelihood, without a floor, for rows x (N, D) with responsibilities
+    `shares` (N, K) around `means` (K, D). `counts` (K,) are the sums of the responsibilities, above 0.
 
     Eq.: Σ_k = 1/N_k Σ_n r_nk (x_n - μ_k)(x_n - μ_k)ᵀ  (Bishop 2006, eq. 9.25)
     Held by: tests/density/test_mixture.py::test_a_step_by_its_definition
@@ -37,7 +38,8 @@ def estimate(kind: str, x: Floats, shares: Floats, counts: Floats, means: Floats
 
 
 def of_kind(kind: str, shared: Floats, k: int) -> Floats:
-    """One covariance (D, D) for each of k components, as this kind has it: its variances, or their mean."""
+    """The covariance (D, D), for each of k components, in the form of this kind: itself, its variances, or
+    their mean."""
     if kind == "tied":
         return shared
     one = {"full": shared, "diag": np.diagonal(shared), "spherical": np.diagonal(shared).mean()}[kind]
@@ -59,7 +61,7 @@ def raise_to_floor(kind: str, covariances: Floats, floor: Floats) -> Floats:
 
 
 def at_floor(kind: str, covariances: Floats, floor: Floats, k: int) -> Mask:
-    """Of which of k components some variance is at the floor: (K,)."""
+    """(K,), True for components of which some variance is at the floor."""
     near = 1 + 1e-6
     if kind == "spherical":
         return covariances <= near * floor.mean()
@@ -91,13 +93,13 @@ def log_normal(kind: str, x: Floats, means: Floats, covariances: Floats) -> Floa
 
 
 def free_parameters(kind: str, k: int, dim: int) -> int:
-    """How many numbers the covariances of k components in D columns consist of."""
+    """The number of free numbers in the covariances of k components in D columns."""
     of_one = dim * (dim + 1) // 2
     return {"full": k * of_one, "tied": of_one, "diag": k * dim, "spherical": k}[kind]
 
 
 def correlate(kind: str, noise: Floats, chosen: Ids, covariances: Floats) -> Floats:
-    """Noise (n, D) of variance 1 -> noise with the covariance of the component that `chosen` (n,) names."""
+    """Noise (n, D) of variance 1 -> noise in which row i has the covariance of the component `chosen[i]`."""
     if kind == "spherical":
         return noise * np.sqrt(covariances)[chosen, None]
     if kind == "diag":

@@ -1,7 +1,7 @@
-"""The empirical distribution: each row that was seen has its share of the probability, all others have none.
+"""The empirical distribution: each training row has its share of the probability, all other rows have none.
 
-No model has a higher likelihood on the rows that it was fitted to. Of new rows it knows nothing: their ln p
-is -inf, and its samples are copies. The densities above it smooth.
+No model has a higher likelihood on its training rows. But it does not generalize: ln p of a new row is
+-inf, and its samples are copies of training rows. The other densities smooth it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tinygen.types import Floats
 
 
 class Empirical(Density):
-    """The empirical distribution of the rows that it is fitted to. It has probabilities, no density: its ln p
-    is one of a row, not one per unit of volume.
+    """The empirical distribution of its training rows. It has probabilities instead of a density: its ln p
+    is the logarithm of the probability of a row, not of a probability per unit of volume.
 
-    Fitted: `rows_` (N, D)."""
+    After `fit` there is `rows_` (N, D)."""
 
     rows_: Floats
 
@@ -42,12 +42,13 @@ class Empirical(Density):
             return np.log(np.array([counts[key] for key in keys(x)]) / len(self.rows_))
 
     def sample(self, n: int, *, rng: np.random.Generator | int) -> Floats:
-        """n rows (n, D), drawn from those that were seen, with replacement."""
+        """n rows (n, D), drawn from the training rows with replacement."""
         n = self.rows_to_draw(n)
         drawn: Floats = self.rows_[np.random.default_rng(rng).integers(len(self.rows_), size=n)]
         return drawn
 
 
 def keys(x: Floats) -> list[bytes]:
-    """Of each row, bytes that are equal where the numbers are: 0.0 is added, as -0.0 has other bytes."""
+    """The bytes of each row. Equal rows have equal bytes: adding 0.0 turns -0.0, which has other bytes,
+    into 0.0."""
     return [row.tobytes() for row in x + 0.0]

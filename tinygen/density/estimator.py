@@ -15,9 +15,9 @@ class NotFittedError(ValueError, AttributeError):
 
 
 def checked_rows(x: Any, at_least: int = 1) -> Floats:
-    """x as float64 of shape (N, D), a copy only where it must be.
+    """x as float64 of shape (N, D), copied only if necessary.
 
-    Raises ValueError when x is no table of real, finite numbers, or has fewer rows than `at_least`."""
+    Raises ValueError when x is not a table of real, finite numbers, or has fewer rows than `at_least`."""
     try:
         if np.iscomplexobj(x):
             raise TypeError("give the real and imaginary parts of complex numbers as columns")
@@ -41,9 +41,9 @@ def checked_rows(x: Any, at_least: int = 1) -> Floats:
 
 
 class Estimator:
-    """Something that is fitted to rows of numbers. Its fitted attributes end in `_`."""
+    """A model that is fitted to rows of numbers. Its fitted attributes end in `_`."""
 
-    n_features_in_: int  # the columns D of the rows that it was fitted to; set last by `fit`
+    n_features_in_: int  # the number of columns D; `fit` sets it last
 
     def check_fitted(self) -> None:
         """Raises NotFittedError before the first `fit`."""
@@ -64,7 +64,7 @@ class Estimator:
         return rows
 
     def rows_to_draw(self, n: int) -> int:
-        """n, where a sample of n rows can be drawn.
+        """n, if a sample of n rows can be drawn.
 
         Raises NotFittedError before the first `fit`; ValueError when n is below 1."""
         self.check_fitted()
@@ -88,8 +88,8 @@ class Density(Estimator):
 
 
 def log_sum_exp(a: Floats) -> Floats:
-    """ln Σ exp(a) over the last axis, (..., K) -> (...); -inf where all of a row are. The largest is
-    taken out before, so that the sum neither overflows nor is 0."""
+    """ln Σ exp(a) over the last axis, (..., K) -> (...); -inf for a row of -inf. The largest entry is
+    subtracted first, so that the sum neither overflows nor becomes 0."""
     largest = np.max(a, axis=-1, keepdims=True)
     largest[largest == -np.inf] = 0  # -inf - -inf would be NaN
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""Two Gaussians compared, in closed form: the KL divergence and the 2-Wasserstein distance."""
+"""Comparison of two Gaussians in closed form: the KL divergence and the 2-Wasserstein distance."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def wasserstein2_of_gaussians(
     covariances (D, D), which may be singular. Its square is the Fréchet distance of FID.
 
     The trace below is the least |A - B U|² over rotations U, with A Aᵀ = Σ_p and B Bᵀ = Σ_q (Bhatia et al.
-    2019, section 2). As such it has no difference of traces, which would turn rounding errors of 1e-16 into
-    1e-8 for Gaussians that are nearly the same.
+    2019, section 2). It is computed in this form: a difference of traces would turn rounding errors of
+    1e-16 into errors of 1e-8 for Gaussians that are nearly the same.
 
     Raises ValueError when the shapes do not match, or a covariance is not symmetric, or has an eigenvalue
     below 0.
@@ -58,12 +58,13 @@ def wasserstein2_of_gaussians(
     check_same_size(mean_p, mean_q)
     root_p, root_q = square_root(cov_p), square_root(cov_q)
     left, _, right = np.linalg.svd(root_q @ root_p)
-    rotated = root_q @ (left @ right)  # of all rotations of the root nearest to the other root
+    rotated = root_q @ (left @ right)  # the rotation that brings this root nearest to the other root
     return float(np.sqrt(np.sum((mean_p - mean_q) ** 2) + np.sum((root_p - rotated) ** 2)))
 
 
 def square_root(covariance: Floats) -> Floats:
-    """The symmetric square root. Raises ValueError for an eigenvalue below 0 that is no rounding error."""
+    """The symmetric square root. Raises ValueError for an eigenvalue below 0 that is too large for a
+    rounding error."""
     values, vectors = np.linalg.eigh(covariance)
     if values[0] < -1e-8 * max(values[-1], 0):
         raise ValueError(f"a covariance has no eigenvalue below 0, got {values[0]:g}")
@@ -72,7 +73,7 @@ def square_root(covariance: Floats) -> Floats:
 
 
 def checked_gaussian(mean: ArrayLike, covariance: ArrayLike) -> tuple[Floats, Floats]:
-    """Both as float64. Raises ValueError when they are no mean (D,) and symmetric covariance (D, D)."""
+    """Both as float64. Raises ValueError unless they are a mean (D,) and a symmetric covariance (D, D)."""
     m, c = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if m.ndim != 1 or len(m) == 0 or c.shape != (len(m), len(m)):
         raise ValueError(f"a mean is (D,) and its covariance (D, D), got {m.shape} and {c.shape}")

@@ -1,9 +1,9 @@
-"""Kernel density estimation: a Gaussian of one width around each row that was seen
-(Rosenblatt 1956; Parzen 1962; Silverman 1986).
+"""Kernel density estimation: a Gaussian around each training row, all of the same width (Rosenblatt 1956;
+Parzen 1962; Silverman 1986).
 
-The width, the bandwidth, decides everything: too small, and the estimate is the empirical distribution; too
-large, and it is one Gaussian. It is given, or comes from a rule for normal data, or is the one under which
-each row is most likely by the others.
+The width is called the bandwidth. If it is too small, the estimate is close to the empirical distribution;
+if it is too large, to a single Gaussian. It is an argument, or comes from a rule for normal data, or
+maximizes the leave-one-out likelihood: the likelihood of each row under the estimate from the other rows.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LOOKS = 32  # bandwidths at which the slope is taken before a maximum is found b
 class GaussianKDE(Density):
     """p(x) = 1/N Σ_i N(x; x_i, h² I), with the bandwidth h.
 
-    `bandwidth` is h itself, or how it is found:
+    `bandwidth` is h itself, or the name of a method to find it:
 
-        "scott"       the rule below of Scott
-        "silverman"   the rule below of Silverman
-        "likelihood"  where the likelihood of leave-one-out is highest (`best_bandwidth`)
+        "scott"       Scott's rule below
+        "silverman"   Silverman's rule below
+        "likelihood"  the bandwidth of the highest leave-one-out likelihood (`best_bandwidth`)
 
-    Both rules are for columns of variance 1, as in scikit-learn: other data need to be standardized first, or
-    the third way. Fitted: `rows_` (N, D) and `bandwidth_`.
+    Both rules are for columns of variance 1, as in scikit-learn: standardize other data first, or use the
+    third method. After `fit` there are `rows_` (N, D) and `bandwidth_`.
 
     Raises ValueError when the bandwidth is neither a finite number above 0 nor one of these names.
 
@@ -58,8 +58,9 @@ class GaussianKDE(Density):
     def fit(self, x: Any) -> Self:
         """Keep the rows x (N, D), and find the bandwidth.
 
-        Raises ValueError when x is no table of finite numbers; and by "likelihood" when x has one row,
-        or each row occurs more than once, so that the likelihood grows without bound as h goes to 0."""
+        Raises ValueError when x is not a table of finite numbers; with "likelihood" also when x has one
+        row, or when each row occurs more than once, since the likelihood then grows without bound as h goes
+        to 0."""
         x = checked_rows(x).copy()
         n, dim = x.shape
         if self.bandwidth == "scott":
@@ -88,7 +89,7 @@ class GaussianKDE(Density):
         return np.concatenate(sums) - np.log(n) - dim * np.log(np.sqrt(2 * np.pi) * self.bandwidth_)
 
     def sample(self, n: int, *, rng: np.random.Generator | int) -> Floats:
-        """n rows (n, D): each is one of those that were seen, plus Gaussian noise of std h."""
+        """n rows (n, D): each is a random training row plus Gaussian noise of std h."""
         n = self.rows_to_draw(n)
         rng = np.random.default_rng(rng)
         chosen = self.rows_[rng.integers(len(self.rows_), size=n)]  # (n, D)
@@ -99,7 +100,8 @@ class GaussianKDE(Density):
 def squared_distances(x: Floats, y: Floats) -> Iterator[Floats]:
     """|x_i - y_j|² of the rows of x (M, D) and y (N, D), for some rows of x at a time: (B, N).
 
-    Column by column, and not as |x|² + |y|² - 2 x·y, where near rows far from 0 would lose their digits."""
+    It sums column by column. The formula |x|² + |y|² - 2 x·y would lose digits for rows that are close to
+    each other and far from 0."""
     height = max(1, BLOCK // len(y))
     columns = np.ascontiguousarray(y.T)  # (D, N)
     for start in range(0, len(x), height):
@@ -151,10 +153,11 @@ def leave_one_out(blocks: Iterable[Floats], dim: int, bandwidth: float) -> tuple
 def best_bandwidth(x: Floats) -> float:
     """The bandwidth at which the likelihood of leave-one-out of the rows x (N, D) is highest.
 
-    Where the slope is 0, h² is a weighted mean of squared distances divided by D, with weights that fall with
-    the distance. So all maxima lie between the mean of the nearest squared distances and the mean of all. The
-    slope is taken at LOOKS bandwidths in this range, and between two of them with the slopes + and -, the
-    maximum is found to the last digits; of several, the highest.
+    Where the slope is 0, h² is a weighted mean of squared distances divided by D, with weights that fall
+    with the distance. So all maxima lie between the mean of the nearest squared distances and the mean of
+    all. The slope is computed at LOOKS bandwidths in this range. Between two neighbors with a positive and
+    a negative slope, the maximum is found to the last digits. If there are several maxima, the highest one
+    is returned.
 
     The distances of up to 4,096 rows are kept (HELD numbers, 128 MB); for more they are computed each time.
 
@@ -193,8 +196,9 @@ def best_bandwidth(x: Floats) -> float:
 
 
 def root(f: Callable[[float], float], a: float, b: float, at_a: float, at_b: float) -> float:
-    """Where f is 0 between a and b, with f(a) = `at_a` above 0 and f(b) = `at_b` at most 0: regula falsi, in
-    which the value at an end that stays is halved (the Illinois algorithm: Dowell & Jarratt 1971)."""
+    """The zero of f between a and b, with f(a) = `at_a` above 0 and f(b) = `at_b` at most 0. The method is
+    regula falsi; if the same end stays twice, the value at that end is halved (the Illinois algorithm:
+    Dowell & Jarratt 1971)."""
     while abs(b - a) > 1e-14 * max(1.0, abs(a)):
         middle = b - at_b * (b - a) / (at_b - at_a)
         at_middle = f(middle)

@@ -3,8 +3,9 @@ section 9.2). The same on one page is `examples/pages/em.py`.
 
     p(x) = Σ_k w_k N(x; μ_k, Σ_k)
 
-Which component a row is from is not known. E-step: its probability, for each component. M-step: weights,
-means and covariances with these probabilities as shares. No step lowers the likelihood.
+It is not known which component a row comes from. The E-step computes the probability of each component for
+each row. The M-step estimates weights, means and covariances, where each row counts with these
+probabilities. No step lowers the likelihood.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ EMPTY = 1e-200  # a sum of responsibilities below which it has no digits: the co
 
 
 class Parameters(NamedTuple):
-    """Of K components in D columns."""
+    """The parameters of K components in D columns."""
 
     weights: Floats  # (K,), which sum to 1
     means: Floats  # (K, D)
@@ -30,7 +31,7 @@ class Parameters(NamedTuple):
 
 
 class Climb(NamedTuple):
-    """What EM came to from one start."""
+    """The result of EM from one start."""
 
     parameters: Parameters
     log_likelihoods: list[float]  # the mean of ln p(x) at the start and after each step
@@ -38,8 +39,9 @@ class Climb(NamedTuple):
     converged: bool
 
     def rank(self) -> tuple[int, float]:
-        """The better run has the higher one. The likelihood of a component on few rows is as high as the
-        floor lets it be, and says nothing: a run with fewer of these comes first."""
+        """A key for comparing runs: the better run has the larger one. A run with fewer collapsed
+        components is better, since a component on a few rows has a high likelihood, limited only by the
+        floor, that means nothing. Then the higher likelihood is better."""
         return -int(self.collapsed.sum()), self.log_likelihoods[-1]
 
 
@@ -108,9 +110,9 @@ class GaussianMixture(Density):
     def fit(self, x: Any, *, start: Parameters | None = None) -> Self:
         """Fit the mixture to the rows x (N, D); with `start`, EM runs once, from these parameters.
 
-        Raises ValueError when x is no table of finite numbers, has fewer rows than components, or fewer
-        different ones, or all rows are equal; or when the parameters of `start` have other shapes, or are
-        none of a mixture."""
+        Raises ValueError when x is not a table of finite numbers, when it has fewer different rows than
+        components, or when all rows are equal; also when the parameters of `start` have other shapes or are
+        not valid."""
         x = checked_rows(x)
         if len(x) < self.n_components:
             raise ValueError(f"{len(x)} rows cannot be fitted by {self.n_components} components: take fewer")
@@ -148,8 +150,9 @@ class GaussianMixture(Density):
         return Climb(parameters, path, collapsed, path[-1] - path[-2] < self.tol)
 
     def drawn_start(self, x: Floats, floor: Floats) -> Parameters:
-        """A start: weights and means of the rows nearest to centers by k-means++, and one covariance for all,
-        so that a component with few rows at first does not stay there."""
+        """Random initial parameters: k-means++ draws centers, and each component gets the weight and the
+        mean of the rows nearest to its center. All get the same covariance, so that a component that begins
+        with few rows does not stay there."""
         k, kind = self.n_components, self.covariance_type
         shares = plus_plus(x, k, self.rng)
         counts = shares.sum(axis=0)
@@ -221,7 +224,7 @@ class GaussianMixture(Density):
         return Parameters(weights, means, covariance.raise_to_floor(kind, covariances, floor))
 
     def warn(self) -> None:
-        """Say what the reader of the parameters must know."""
+        """Warn of empty and collapsed components, and if EM has not converged."""
         if np.any(self.empty_):
             warnings.warn(
                 f"components {np.flatnonzero(self.empty_).tolist()} are empty, and have the weight 0: "
@@ -282,9 +285,9 @@ class GaussianMixture(Density):
 
 
 def plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Each row of x (N, D) given to the nearest of k rows: shares (N, K), one 1 in each row. The k rows are
-    drawn by k-means++: each with a probability that goes with its squared distance to the nearest before it.
-    Columns count in units of their standard deviation.
+    """Assign each row of x (N, D) to the nearest of k centers: shares (N, K), with one 1 in each row.
+    k-means++ draws the centers from the rows, each with a probability proportional to its squared distance
+    from the nearest earlier center. Distances are in units of the columns' standard deviations.
 
     Raises ValueError when fewer than k rows differ.
 

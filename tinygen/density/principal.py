@@ -1,7 +1,8 @@
 """Principal component analysis, and the density that belongs to it.
 
-PCA gives each row a code of fewer numbers: its place along the directions in which the data vary most.
-Probabilistic PCA (Tipping & Bishop 1999) is a Gaussian p(x) made of such codes, z from N(0, I), and noise:
+PCA gives each row a code of fewer numbers: its coordinates along the directions in which the data vary
+most. Probabilistic PCA (Tipping & Bishop 1999) is a Gaussian p(x) of rows that are made from codes z ~ N(0,
+I) and noise ε:
 
     x = W z + μ + σ ε
 
@@ -19,13 +20,12 @@ from tinygen.types import Floats
 
 
 class PCA(Estimator):
-    """The first Q = `n_components` principal components; None is as many as there are, min(N, D). With
-    `whiten`, the numbers of a code have variance 1 each over the rows of `fit`. It has no density:
-    `ProbabilisticPCA` has.
+    """The first Q = `n_components` principal components; None means all, min(N, D). With `whiten`, each
+    number of a code has variance 1 over the training rows. PCA has no density; `ProbabilisticPCA` has one.
 
-    Fitted: `mean_` (D,), `components_` (Q, D), orthonormal rows, each with its largest entry above 0;
-    `explained_variance_` (Q,), divided by N - 1, `explained_variance_ratio_` (Q,), their shares of the
-    variance of all columns, and `singular_values_` (Q,).
+    After `fit` there are: `mean_` (D,); `components_` (Q, D), orthonormal rows, each with its largest entry
+    above 0; `explained_variance_` (Q,), computed with N - 1; `explained_variance_ratio_` (Q,), their shares
+    of the variance of all columns; and `singular_values_` (Q,).
 
     Raises ValueError when `n_components` is below 1.
     """
@@ -45,8 +45,8 @@ class PCA(Estimator):
     def fit(self, x: Any) -> Self:
         """Find the components of the rows x (N, D).
 
-        Raises ValueError when x is no table of finite numbers, has fewer than 2 rows, or fewer rows or
-        columns than there are components; and with `whiten` when a component has no variance.
+        Raises ValueError when x is not a table of finite numbers, has fewer than 2 rows, or fewer rows or
+        columns than components; with `whiten` also when a component has no variance.
 
         Eq.: X - μ = U S Vᵀ, components Vᵀ, explained variances S²/(N - 1)  (Jolliffe 2002, section 3.5)
         Held by: tests/density/test_principal.py::test_components_are_eigenvectors_of_the_covariance
@@ -78,8 +78,8 @@ class PCA(Estimator):
         return codes / np.sqrt(self.explained_variance_) if self.whiten else codes
 
     def inverse_transform(self, z: Any) -> Floats:
-        """The rows (N, D) with the codes z (N, Q). Of a row's code it is the nearest row of all that have a
-        code: with as many components as the data have dimensions, the row itself.
+        """The rows (N, D) with the codes z (N, Q). For the code of a row x, it is the row nearest to x in
+        the space of the components. With as many components as the data have dimensions, it is x itself.
 
         Raises NotFittedError before the first `fit`; ValueError when z is no such array."""
         z = codes_of(self, z, len(self.components_) if hasattr(self, "components_") else 0)
@@ -88,12 +88,13 @@ class PCA(Estimator):
 
 
 class ProbabilisticPCA(Density):
-    """p(x) = N(μ, W Wᵀ + σ² I) with W (D, Q), Q = `n_components` from 0, where it is N(μ, σ² I), to D - 1.
+    """p(x) = N(μ, W Wᵀ + σ² I) with W (D, Q). Q = `n_components` is from 0, where p is N(μ, σ² I), to D - 1.
 
-    `fit` is exact. scikit-learn's PCA has this density too, but divides variances by N - 1, which is not the
-    maximum of the likelihood.
+    `fit` is exact. scikit-learn's PCA has this density, too, but divides variances by N - 1, which does not
+    maximize the likelihood.
 
-    Fitted: `mean_` (D,), `loadings_` W (D, Q), whose columns are orthogonal, and `noise_variance_` σ².
+    After `fit` there are: `mean_` (D,); `loadings_` W (D, Q), whose columns are orthogonal;
+    `noise_variance_` σ².
 
     Raises ValueError when `n_components` is below 0.
     """
@@ -110,8 +111,9 @@ class ProbabilisticPCA(Density):
     def fit(self, x: Any) -> Self:
         """The parameters of highest likelihood for the rows x (N, D).
 
-        Raises ValueError when x is no table of finite numbers, has fewer than Q + 1 columns, or lies in a
-        space of Q dimensions, so that the likelihood grows without bound as σ² goes to 0.
+        Raises ValueError when x is not a table of finite numbers, when it has fewer than Q + 1 columns, or
+        when its rows lie in a space of Q dimensions, since the likelihood then grows without bound as σ²
+        goes to 0.
 
         Eq.: W = U_Q (Λ_Q - σ² I)^½,  σ² = 1/(D - Q) Σ_{j>Q} λ_j, with λ and U the eigenvalues and
             eigenvectors of the covariance of the data, divided by N  (Tipping & Bishop 1999, eq. 7 and 8)
@@ -139,8 +141,8 @@ class ProbabilisticPCA(Density):
         return self
 
     def score_samples(self, x: Any) -> Floats:
-        """ln p(x) of each row of x (N, D): (N,), in nats. No matrix (D, D) is made: along the columns of W
-        the variance is |w|² + σ², across them it is σ².
+        """ln p(x) of each row of x (N, D): (N,), in nats. It needs no matrix (D, D): in the direction of a
+        column w of W the variance is |w|² + σ², in all directions orthogonal to the columns it is σ².
 
         Eq.: ln p(x) = -½ (D ln 2π + ln |C| + (x - μ)ᵀ C⁻¹ (x - μ)),  C = W Wᵀ + σ² I
             (Tipping & Bishop 1999, eq. 4)
@@ -176,7 +178,7 @@ class ProbabilisticPCA(Density):
         return rows
 
     def sample(self, n: int, *, rng: np.random.Generator | int) -> Floats:
-        """n rows (n, D): codes from N(0, I), decoded, and the noise."""
+        """n rows (n, D): codes from N(0, I), decoded, plus noise."""
         n = self.rows_to_draw(n)
         rng = np.random.default_rng(rng)
         z = rng.standard_normal((n, self.n_components))
