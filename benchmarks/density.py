@@ -118,7 +118,7 @@ def ladder() -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--rows", type=int, default=1000, help="that the densities are fitted to")
+    parser.add_argument("--rows", type=int, default=500, help="that the densities are fitted to")
     parser.add_argument(
         "--judged", type=int, default=2000, help="new rows that the divergence is a mean over"
     )

@@ -58,6 +58,18 @@ def test_alignment(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["model"](x)[0].numpy(), merged(x)[0].numpy())
 
 
+def test_density(capsys):
+    [code] = blocks("density.md")
+    exec(code, names := {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    scores = {name: float(score) for name, score, *_ in printed}
+    assert scores["Empirical"] == -np.inf
+    assert scores["GaussianMixture"] > scores["GaussianKDE"] > scores["ProbabilisticPCA"]
+    assert names["new"].shape == names["shares"].shape == (5, 2)
+    assert names["best"] == 2
+    assert names["near"].shape == names["test"].shape
+
+
 def test_arrays():
     plain, spectra, dlpack, einops = blocks("arrays.md")
     exec(plain, names := {})

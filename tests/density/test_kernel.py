@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen.density import GaussianKDE
-from tinygen.density.kernel import BLOCK, best_bandwidth, leave_one_out, others, squared_distances
+from tinygen.density.kernel import BLOCK, best_bandwidth, leave_one_out, others, root, squared_distances
 
 
 def rows(n, dim, seed=0):
@@ -190,3 +190,15 @@ def test_rows_that_all_occur_twice():
     assert GaussianKDE().fit(np.concatenate([x, x[:4]])).bandwidth_ > 0
     with pytest.raises(ValueError, match="needs at least 2 rows, to leave one out, got 1"):
         GaussianKDE().fit(x[:1])
+
+
+def test_a_root_of_a_crooked_function_takes_few_steps():
+    """Of 2 - exp(x), from far to the right: without halving, one end would stay for hundreds of steps."""
+    seen = []
+
+    def f(x):
+        seen.append(x)
+        return 2 - np.exp(x)
+
+    assert root(f, -9.0, 9.0, f(-9.0), f(9.0)) == pytest.approx(np.log(2), rel=1e-14)
+    assert len(seen) < 60

@@ -19,7 +19,7 @@ from tinygen.types import Floats
 
 BLOCK = 2**17  # distances at a time, 1 MB: they stay in the processor's cache
 HELD = 2**24  # distances that are kept for the search of a bandwidth, 128 MB: all of 4,096 rows
-LOOKS = 32  # bandwidths at which the slope is taken before a maximum is found between two of them
+LOOKS = 24  # bandwidths at which the slope is taken before a maximum is found between two of them
 
 
 class GaussianKDE(Density):
