@@ -17,6 +17,7 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencoder, linear_halves
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
@@ -191,6 +192,18 @@ MODELS = {
     "models.pictures.vae.ConvVAE": Row(
         lambda **k: coded(ConvVAE, **k),
         {"in_channels": 2, "side": 4, "channels": 4, "latent": 3, "beta": 0.5, "pixels": "gaussian"},
+    ),
+    "models.pictures.plain_autoencoder.SupervisedAutoencoder": Row(
+        lambda **k: loss_of(
+            SupervisedAutoencoder(*linear_halves(64, 2, rng=rng()), 2, 3, **k, rng=rng()),
+            DIGITS.reshape(6, 64),
+            labels=np.arange(6) % 3,
+        ),
+        {"weight": 0.5},
+    ),
+    "models.pictures.plain_autoencoder.SWAE": Row(
+        lambda **k: loss_of(SWAE(*linear_halves(64, 2, rng=rng()), 2, **k), DIGITS.reshape(6, 64), rng=rng()),
+        {"weight": 0.5, "directions": 3},
     ),
     "models.pictures.vqvae.VQVAE": Row(
         quantized,

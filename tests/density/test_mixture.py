@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tinygen.data.mixtures import Mixture
 from tinygen.density import GaussianKDE, GaussianMixture, Parameters
-from tinygen.density.covariance import KINDS, free_parameters
-from tinygen.density.mixture import plus_plus
+from tinygen.density.covariance import KINDS, correlate, free_parameters
+from tinygen.density.mixture import Climb, plus_plus
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 SHAPES = {"full": (3, 2, 2), "tied": (2, 2), "diag": (3, 2), "spherical": (3,)}
@@ -252,6 +252,14 @@ def test_a_component_that_collapses_is_at_the_floor(kind):
     np.testing.assert_allclose(model.means_[model.collapsed_][0], x[0], atol=1e-6)
 
 
+RUNS = [
+    (5.0, [True, True]),
+    (-3.0, [True, False]),
+    (-2.0, [False, True]),
+    (-4.0, [False, False]),
+]  # worst first
+
+
 def test_collapsed_runs_are_not_the_best():
     """Two equal rows among noise: a component on them alone would be likelier than any true one."""
     x = np.random.default_rng(0).standard_normal((60, 2))
@@ -262,6 +270,8 @@ def test_collapsed_runs_are_not_the_best():
     model = GaussianMixture(2, "spherical", n_init=10, rng=0).fit(x)
     assert not model.collapsed_.any()
     assert collapsed.score(x) > model.score(x)
+    runs = [Climb(trap, [-9.0, value], np.array(where), True) for value, where in RUNS]
+    assert sorted(runs, key=Climb.rank) == runs
 
 
 def test_a_constant_column():
@@ -363,6 +373,14 @@ def test_samples_have_the_moments(kind):
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.03 * spread.max() ** 2)
     share = model.predict_proba(drawn).mean(axis=0)
     np.testing.assert_allclose(share, model.weights_, atol=0.01)
+
+
+@every_kind
+def test_correlated_noise_has_the_covariance(kind):
+    """Exactly: what becomes of the unit vectors, A, has AᵀA = Σ."""
+    covariances = start(kind).covariances
+    a = correlate(kind, np.eye(2), np.array([2, 2]), covariances)
+    np.testing.assert_allclose(a.T @ a, as_full(kind, covariances)[2], rtol=1e-12, atol=1e-15)
 
 
 def test_bic():

@@ -17,6 +17,14 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.plain_autoencoder import (
+    SWAE,
+    Autoencoder,
+    SupervisedAutoencoder,
+    conv_halves,
+    dense_halves,
+    linear_halves,
+)
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
@@ -41,6 +49,11 @@ def autoencoder(rng):
     return AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2)), rng=rng)
 
 
+def supervised(rng):
+    rng = np.random.default_rng(rng)
+    return SupervisedAutoencoder(*conv_halves(1, 8, 4, 2, rng=rng), 2, 3, rng=rng)
+
+
 def unet(rng, **given):
     return UNet(UNetConfig(2, 2, 8, (1, 2), 1, groups=2, **given), rng=rng)
 
@@ -62,6 +75,9 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     Llama: (lambda rng: Llama(LlamaConfig(3, 8, 1, 2, 1, 8), rng=rng), (IDS,), None, (IDS, 2)),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
     ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
+    Autoencoder: (lambda rng: Autoencoder(*linear_halves(192, 2, rng=rng)), (FLAT,), (FLAT,), None),
+    SupervisedAutoencoder: (supervised, (DIGITS,), (DIGITS, np.array([0, 2])), None),
+    SWAE: (lambda rng: SWAE(*dense_halves(192, 6, 2, rng=rng), 2), (FLAT,), (FLAT,), (3,)),
     VQVAE: (lambda rng: VQVAE(3, 8, 2, 5, rng=rng), (PICTURES,), (PICTURES,), None),
     AutoencoderKL: (autoencoder, (PICTURES,), (PICTURES,), None),
     Denoiser: (lambda rng: Denoiser(2, rng=rng), (FLAT[:, :2], T), None, None),
@@ -128,7 +144,7 @@ def test_rng_is_keyword_only():
 @pytest.mark.parametrize("kind", MODELS)
 def test_names(kind):
     """The methods are called as in the contract, and have no second name."""
-    assert "forward" in vars(kind) or issubclass(kind, VAE)
+    assert "forward" in vars(kind) or issubclass(kind, (VAE, Autoencoder))
     assert not [name for name in OTHER_NAMES if hasattr(kind, name)]
     assert hasattr(kind, "encode") == hasattr(kind, "decode")
     assert not hasattr(kind, "losses") or hasattr(kind, "loss")

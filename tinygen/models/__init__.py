@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
     from tinygen.models.pictures.denoiser import Denoiser as Denoiser
+    from tinygen.models.pictures.plain_autoencoder import SWAE as SWAE
+    from tinygen.models.pictures.plain_autoencoder import Autoencoder as Autoencoder
+    from tinygen.models.pictures.plain_autoencoder import SupervisedAutoencoder as SupervisedAutoencoder
     from tinygen.models.pictures.unet import UNet as UNet
     from tinygen.models.pictures.unet import UNetConfig as UNetConfig
     from tinygen.models.pictures.vae import VAE as VAE
@@ -55,6 +58,7 @@ else:
             "language.llama": ("Llama", "LlamaConfig"),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
             "pictures.denoiser": ("Denoiser",),
+            "pictures.plain_autoencoder": ("SWAE", "Autoencoder", "SupervisedAutoencoder"),
             "pictures.unet": ("UNet", "UNetConfig"),
             "pictures.vae": ("VAE", "ConvVAE"),
             "pictures.vqvae": ("VQVAE",),
