@@ -1,5 +1,6 @@
 """The code in docs/ runs."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.text import BPE
+from tinygen.text.bpe import LETTERS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -38,8 +40,14 @@ def test_hugging_face(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sizes = LlamaConfig(60, 64, layers=1, heads=2, kv_heads=1, channels=8, tie_weights=True)
     Llama(sizes, rng=0).save_pretrained("smollm2")
-    [code] = blocks("hugging_face.md")
+    tokens = {LETTERS[byte]: byte for byte in range(256)}
+    cut = {"type": "ByteLevel", "add_prefix_space": False}
+    tokenizer = {"model": {"type": "BPE", "vocab": tokens, "merges": []}, "pre_tokenizer": cut}
+    Path("smollm2/tokenizer.json").write_text(json.dumps(tokenizer))
+    code, tokenizers = blocks("hugging_face.md")
     exec(code, names := {})
+    exec(tokenizers, found := {})
+    assert found["text"] == "Once upon a time"
     assert names["ids"].shape == (1, 23)
     assert sorted(path.name for path in Path("mine").iterdir()) == ["config.json", "model.safetensors"]
 

@@ -276,6 +276,13 @@ OTHERS = {
     "text.decoding.sample": Row(
         lambda **k: decoding.sample(LOGITS, rng(), **k), {"temperature": 0.1, "top_k": 2, "top_p": 0.5}
     ),
+    "text.bpe.BPE": Row(
+        lambda **k: BPE(
+            [*(bytes([i]) for i in range(256)), b"ab", b"a b", "é".encode()], {(97, 98): 256}, {}, **k
+        ).encode("ab a b e\u0301"),
+        {"words": lambda text: list(text), "whole_words": True, "normal_form": True},
+        {"words": lambda text: [text[:3], text[3:6], text[6:]]},
+    ),
     "text.bpe.BPE.encode": Row(
         lambda **k: BPE([bytes([i]) for i in range(256)] + [b"<e>"], {}, {"<e>": 256}).encode("a<e>", **k),
         {"allowed_special": "all"},

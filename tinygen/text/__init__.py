@@ -9,6 +9,7 @@ from tinygen.text.decoding import (
     sequence_log_prob,
 )
 from tinygen.text.ngram import NGram
+from tinygen.text.tokenizer_json import load_tokenizer
 from tinygen.text.tokenizers import CharTokenizer, pretokenize
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "NGram",
     "filtered_probs",
     "greedy",
+    "load_tokenizer",
     "perplexity",
     "pretokenize",
     "sample",

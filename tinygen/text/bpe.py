@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -108,9 +109,20 @@ class BPE:
         vocabulary has another order.
     merges: (left id, right id) -> id of the merged token, in the order in which they were learned.
     special: name -> id of tokens that represent no text, such as "<|endoftext|>".
+    words: how a text is cut into words, which no merge crosses: GPT-2's way, or that of a tokenizer.json.
+    whole_words: whether a word that is a token becomes that token whatever the merges say (Llama 3).
+    normal_form: whether texts are brought into Unicode's normal form C first (Qwen).
     """
 
-    def __init__(self, tokens: Sequence[bytes], merges: dict[Pair, int], special: dict[str, int]) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        merges: dict[Pair, int],
+        special: dict[str, int],
+        words: Callable[[str], list[str]] = pretokenize,
+        whole_words: bool = False,
+        normal_form: bool = False,
+    ) -> None:
         self.tokens = list(tokens)
         self.merges = dict(merges)
         self.special = dict(special)
@@ -122,6 +134,8 @@ class BPE:
                 f"a byte-level vocabulary holds all 256 single bytes; {len(missing)} are missing, "
                 f"the first is 0x{missing[0]:02x}"
             )
+        self.words, self.normal_form = words, normal_form
+        self._whole = ids if whole_words else {}
         self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
 
@@ -177,7 +191,8 @@ class BPE:
             if i % 2:
                 ids.append(self.special[part])
                 continue
-            for word in pretokenize(part):
+            part = unicodedata.normalize("NFC", part) if self.normal_form else part
+            for word in self.words(part):
                 if word not in known:
                     known[word] = self._encode_word(word)
                 ids += known[word]
@@ -188,6 +203,8 @@ class BPE:
 
         The time is quadratic in the length of a word; words are short, except a long run without spaces.
         """
+        if (token := self._whole.get(word.encode())) is not None:
+            return [token]
         ids = [self._byte_ids[byte] for byte in word.encode()]
         while len(ids) > 1:
             best = min(pairwise(ids), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
@@ -231,7 +248,9 @@ class BPE:
 
     def files(self) -> dict[str, bytes]:
         """The contents of GPT-2's two files, by file name. Raises ValueError if two tokens get the same
-        name."""
+        name, and if texts are cut into words in another way than GPT-2's: the files cannot say so."""
+        if self.words is not pretokenize or self._whole or self.normal_form:
+            raise ValueError("GPT-2's files hold GPT-2's way to cut a text into words, and this is another")
         names = {i: spell(token) for i, token in enumerate(self.tokens)}
         names |= {i: name for name, i in self.special.items()}
         vocab = {name: i for i, name in names.items()}

@@ -106,8 +106,14 @@ def ascii_words() -> re.Pattern[str]:
 @cache
 def unicode_words() -> re.Pattern[str]:
     """The pattern for any text. Building it takes more than 0.1 s, so it is built only if needed."""
+    return word_pattern(*unicode_ranges())
+
+
+@cache
+def unicode_ranges() -> tuple[str, str]:
+    """Unicode's letters and its numbers, each as the inside of a regular expression's [...]."""
     majors = np.array([unicodedata.category(chr(code))[0] for code in range(sys.maxunicode + 1)])
-    return word_pattern(ranges(majors == "L"), ranges(majors == "N"))
+    return ranges(majors == "L"), ranges(majors == "N")
 
 
 def word_pattern(letters: str, numbers: str) -> re.Pattern[str]:

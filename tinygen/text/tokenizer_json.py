@@ -1,0 +1,232 @@
+"""Reading the tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE, as in Llama 3, Qwen and SmolLM2.
+
+    model            the vocabulary {token: id}, and the merges in the order in which they were learned
+    added_tokens     tokens that are written as they are, such as <|endoftext|>
+    pre_tokenizer    how a text is cut into words; no merge crosses them
+    normalizer       what is done to a text first: nothing, or Unicode's normal form C
+
+Each is a tree of steps with a `type`. The steps that are known here are below; another one, or another value
+of an option, is refused by its place in the file, since it would give other tokens. The regular expressions
+are compared with those of the published models: a stranger's could run for ever.
+
+`post_processor` is not applied: where a model wants a token before each text, put it there yourself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tinygen.storage.files import CheckpointError, read_json, short
+from tinygen.text.bpe import BPE, LIMIT, unspell
+from tinygen.text.merges import Pair
+from tinygen.text.tokenizers import WHITE_SPACE, pretokenize, unicode_ranges
+
+Words = Callable[[str], list[str]]
+
+# -- words -----------------------------------------------------------------------------------------
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+PATTERNS = (GPT2, LLAMA3, QWEN)
+"""Ways to cut a text into words: letters with a space before them, numbers, punctuation, white space."""
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern for Python's `re`, which has no \\p{...} and another \\s: the characters are listed."""
+    letters, numbers = unicode_ranges()
+    listed = {r"\p{L}": letters, r"\p{N}": numbers, r"\s": WHITE_SPACE}
+    text, inside = "", False  # inside [...], where the list goes in without brackets of its own
+    for part in re.findall(r"\\p\{.\}|\\.|.", pattern):
+        inside = part == "[" or (inside and part != "]")
+        if part in listed:
+            text += listed[part] if inside else f"[{listed[part]}]"
+        else:
+            text += f"[^{WHITE_SPACE}]" if part == r"\S" else part
+    return re.compile(text)
+
+
+def cut(pattern: str, text: str) -> list[str]:
+    return compiled(pattern).findall(text)
+
+
+DIGITS = {True: r"\p{N}|[^\p{N}]+", False: r"\p{N}+|[^\p{N}]+"}
+"""Numbers are cut off from the rest: one by one, or together."""
+
+
+def in_turn(steps: list[Words], text: str) -> list[str]:
+    words = [text]
+    for step in steps:
+        words = [part for word in words for part in step(word)]
+    return words
+
+
+# -- the tree of steps -----------------------------------------------------------------------------
+
+
+class Tree:
+    """A part of the file, and its place in it. `take` takes one field after the other out."""
+
+    def __init__(self, path: Path, place: str, found: Any) -> None:
+        self.path, self.place = path, place
+        if not isinstance(found, dict):
+            self.refuse("", "an object", found)
+        self.left = dict(found)
+
+    def refuse(self, field: str, expected: str, found: object) -> NoReturn:
+        place = ".".join(name for name in (self.place, field) if name)
+        raise CheckpointError(self.path, f"the field {place}", expected, short(found))
+
+    def take(self, field: str, *values: Any) -> Any:
+        """The field, None where it is left out. It must be one of the values, if there are any."""
+        found = self.left.pop(field, None)
+        if values and not any(found == value and type(found) is type(value) for value in values):
+            self.refuse(field, " or ".join(map(repr, values)), found)
+        return found
+
+    def below(self, field: str) -> Tree:
+        return Tree(self.path, f"{self.place}.{field}" if self.place else field, self.take(field))
+
+    def steps(self, field: str, inner: str) -> list[Tree]:
+        """The steps in a field: none, one, or the list `inner` of a Sequence."""
+        if self.left.get(field) is None:
+            self.take(field)
+            return []
+        step = self.below(field)
+        if step.left.get("type") != "Sequence":
+            return [step]
+        found = step.take(inner)
+        if not isinstance(found, list):
+            step.refuse(inner, "a list", found)
+        return [Tree(self.path, f"{step.place}.{inner}[{i}]", x) for i, x in enumerate(found)]
+
+    def end(self) -> None:
+        for field, value in self.left.items():
+            self.refuse(field, "no such field: tinygen does not know what it means", value)
+
+
+def read_words(tree: Tree) -> Words:
+    """The way in which pre_tokenizer cuts a text. Its last step writes bytes as letters."""
+    steps: list[Words] = []
+    found = tree.steps("pre_tokenizer", "pretokenizers")
+    if not found or found[-1].left.get("type") != "ByteLevel":
+        tree.refuse("pre_tokenizer", "a last step ByteLevel", [step.left.get("type") for step in found])
+    for step in found:
+        kind = step.take("type")
+        if kind == "ByteLevel" and step is found[-1]:
+            step.take("add_prefix_space", False)
+            step.take("trim_offsets", True, False, None)  # about places in the text, not about tokens
+            if step.take("use_regex", True, False, None) is not False:
+                steps.append(pretokenize)
+        elif kind == "Digits":
+            steps.append(partial(cut, DIGITS[bool(step.take("individual_digits", True, False, None))]))
+        elif kind == "Split":
+            pattern = step.below("pattern")
+            steps.append(partial(cut, pattern.take("Regex", *PATTERNS)))
+            pattern.end()
+            step.take("behavior", "Isolated")
+            step.take("invert", False, None)
+        else:
+            step.refuse("type", "ByteLevel at the end, Digits or Split before it", kind)
+        step.end()
+    return steps[0] if len(steps) == 1 else partial(in_turn, steps)
+
+
+def read_normal_form(tree: Tree) -> bool:
+    steps = tree.steps("normalizer", "normalizers")
+    for step in steps:
+        step.take("type", "NFC")
+        step.end()
+    return bool(steps)
+
+
+def read_added(tree: Tree, normalized: bool) -> dict[str, int]:
+    """{name: id} of the tokens that are written as they are."""
+    found = tree.take("added_tokens") or []
+    if not isinstance(found, list):
+        tree.refuse("added_tokens", "a list", found)
+    added: dict[str, int] = {}
+    for i, value in enumerate(found):
+        token = Tree(tree.path, f"added_tokens[{i}]", value)
+        name, number = token.take("content"), token.take("id")
+        if not isinstance(name, str) or not name or name in added:
+            token.refuse("content", "a text, not empty, and no other token's", name)
+        if type(number) is not int:
+            token.refuse("id", "a whole number", number)
+        for field in ("single_word", "lstrip", "rstrip"):
+            token.take(field, False, None)
+        token.take("normalized", False, None, *([] if normalized else [True]))
+        token.take("special", True, False, None)
+        token.end()
+        added[name] = number
+    return added
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def load_tokenizer(path: str | Path) -> BPE:
+    """The tokenizer in a tokenizer.json. Its `special` are the added tokens: `encode(text, "all")` finds them
+    in the text, as `tokenizers` does; `encode(text)` takes their names for plain text.
+
+    Raises CheckpointError, with the place in the file, for steps and options that are not known here, for a
+    vocabulary that does not fit together, and for a file that is missing, longer than 30 MB, or no JSON."""
+    path = Path(path)
+    tree = Tree(path, "", read_json(path, LIMIT))
+    for field in ("truncation", "padding"):
+        tree.take(field, None)
+    for field in ("version", "post_processor", "decoder"):
+        tree.take(field)
+    words, normal_form = read_words(tree), read_normal_form(tree)
+    added = read_added(tree, normal_form)
+    model = tree.below("model")
+    model.take("type", None, "BPE")
+    for field in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        model.take(field, None, "")
+    model.take("byte_fallback", False, None)
+    whole_words = bool(model.take("ignore_merges", True, False, None))
+    for field in ("unk_token", "fuse_unk"):  # no byte is unknown
+        model.take(field)
+    vocab = model.take("vocab")
+    if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
+        model.refuse("vocab", "{token: id}", vocab)
+    if clash := [name for name, i in added.items() if vocab.get(name, i) != i]:
+        model.refuse("vocab", f"the id {added[clash[0]]} of added_tokens for {clash[0]!r}", vocab[clash[0]])
+    names = {**vocab, **added}
+    if sorted(names.values()) != list(range(len(names))):
+        model.refuse("vocab", f"with added_tokens, the ids 0 .. {len(names) - 1}, each once", len(names))
+    try:
+        tokens = [
+            name.encode() if name in added else unspell(name) for name in sorted(names, key=names.__getitem__)
+        ]
+        merges = read_merges(model, vocab)
+        model.end()
+        tree.end()
+        return BPE(tokens, merges, added, words, whole_words, normal_form)
+    except ValueError as error:
+        raise CheckpointError(path, "a vocabulary that does not fit", "byte-level BPE", error) from error
+
+
+def read_merges(model: Tree, vocab: dict[str, int]) -> dict[Pair, int]:
+    """The merges, each "left right" or [left, right]."""
+    found = model.take("merges")
+    if not isinstance(found, list):
+        model.refuse("merges", "a list", found)
+    merges: dict[Pair, int] = {}
+    for i, value in enumerate(found):
+        pair = value.split(" ") if isinstance(value, str) else value
+        known = isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
+        if not known or any(name not in vocab for name in (*pair, "".join(pair))):
+            model.refuse(f"merges[{i}]", "two tokens of vocab, which has both together, too", value)
+        if (ids := (vocab[pair[0]], vocab[pair[1]])) in merges:
+            model.refuse(f"merges[{i}]", "each pair once", value)
+        merges[ids] = vocab["".join(pair)]
+    return merges
