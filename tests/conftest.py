@@ -1,12 +1,12 @@
-"""What all tests share: the Hypothesis profile, the paths to the helpers here, in tools/ and gpu/, Numba's
-CUDA simulator, and how the suite is shared out.
+"""Settings for all tests: the Hypothesis profile, the paths to the helpers in tools/ and gpu/, Numba's CUDA
+simulator, and the division of the suite among processes.
 
-Hypothesis draws the same examples in every run, and a slow machine fails no test. Numba decides when it is
-first imported whether its CUDA kernels run on a GPU or in its simulator: here in the simulator.
+Hypothesis draws the same examples in every run, and no test fails because a machine is slow. Numba decides
+at its first import whether CUDA kernels run on a GPU or in its simulator: here in the simulator.
 
-`pytest` by itself runs a file after the other in several processes, where pytest-xdist is there; with tests
-chosen by hand, or `-n 0`, it stays in one. A process that has others beside it computes on one thread: more
-would wait for one another.
+`pytest` without arguments runs the files in several processes, if pytest-xdist is installed; with selected
+tests, or with `-n 0`, it uses one process. If there are several processes, each computes on one thread:
+more threads would wait for each other.
 """
 
 import os

@@ -278,7 +278,7 @@ def test_second_order_by_hand():
 
 
 def test_a_penalty_on_the_gradient():
-    """What a WGAN trains on: w gets its gradient through the gradient by x."""
+    """The gradient penalty of a WGAN: w gets its gradient through the gradient by x."""
     w, x = leaf(3, 3), np.random.default_rng(1).normal(size=3)
 
     def critic(x):

@@ -1,4 +1,4 @@
-"""What an op has to return, refused at its first call; and errors that come as one traceback."""
+"""An op with a wrong kind of result is refused at its first call; errors come as one traceback."""
 
 import contextlib
 import gc

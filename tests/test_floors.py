@@ -112,7 +112,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: dict[str, Path]) -> list[Import]:
-    """What the module imports. `from a import b` is an import of a.b where that is a module, else of a."""
+    """The imports of a module. `from a import b` is an import of a.b if a.b is a module, else of a."""
     found = []
 
     def visit(node: ast.AST, at_start: bool) -> None:
@@ -139,7 +139,7 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> list[Import]:
 
 def room_of(name: str, rooms: Collection[str]) -> str | None:
     """The room of a module: `storage.files` where files of a package have floors of their own, else the
-    package. None for the front door, and for that of such a package."""
+    package. None for tinygen/__init__.py, and for the __init__.py of such a package."""
     inside = name.split(".")[1:]
     two = ".".join(inside[:2])
     if two in rooms or not inside:

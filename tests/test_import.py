@@ -41,7 +41,7 @@ def test_it_imports_no_heavy_package():
 
 
 def test_it_imports_only_itself_beside_numpy_and_the_standard_library():
-    """What it imports of NumPy and the standard library is not the subject here."""
+    """Imports of NumPy and of the standard library are not tested here."""
     tops = {
         name.partition(".")[0]
         for name in loaded("import tinygen") - loaded("import numpy.random, numpy.fft, numpy.typing")

@@ -265,7 +265,8 @@ def kept_bytes(run):
 
 
 def test_fewer_bytes_are_kept():
-    """Five blocks of ten layers: the entries of the blocks, and while going back those of one block more."""
+    """Five blocks of ten layers: the inputs of the blocks are kept, and in backward also the values of one
+    block."""
     plain, _ = kept_bytes(lambda f, x: f(x))
     kept, peak = kept_bytes(checkpoint)
     assert plain > 50

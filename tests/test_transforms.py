@@ -345,7 +345,7 @@ def test_under_no_grad():
 
 
 def test_no_grad_inside_the_function():
-    """What is computed under no_grad() within f is a constant, as in a target network."""
+    """A value that is computed under no_grad() within f is a constant, as in a target network."""
 
     def f(x):
         with no_grad():

@@ -50,7 +50,7 @@ WRONG = {
 
 
 def strict_mypy(folder, text):
-    """What mypy says of a file in `folder`, a line each. With PYTHONPATH, tinygen is a package that is
+    """The lines that mypy prints for a file in `folder`. With PYTHONPATH, tinygen is a package that is
     installed: its types are known by its py.typed, and its own files are not checked."""
     (folder / "mine.py").write_text(text)
     done = subprocess.run(

@@ -317,7 +317,7 @@ def test_a_missing_end_costs():
 
 
 def test_float32_stays():
-    """What is made of float32 is float32: with a loss in float64, all that is behind it would be too."""
+    """Results from float32 are float32. If a loss were float64, its gradients would be float64, too."""
     logp, old, ref, values = (x.astype(np.float32) for x in arrays(4, 6, n=4))
     mask = np.arange(6) < np.array([[6], [3], [1], [4]])
     scores = penalize_missing_end(old[:, 0], Responses(np.zeros((4, 6), int), mask), end=1)

@@ -1,4 +1,4 @@
-"""What is learned from comparisons: the reward model's losses, DPO, IPO, and where DPO ends."""
+"""Learning from comparisons: the losses of the reward model, of DPO and IPO, and the optimum of DPO."""
 
 import itertools
 import math

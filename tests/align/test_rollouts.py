@@ -101,7 +101,7 @@ def test_a_rollout():
 
 
 def test_padding_changes_nothing():
-    """What stands after the end has no influence on what is said about the response."""
+    """Tokens after the end do not change the results for the response."""
     policy, x = gpt(), tokens(5, 7)
     mask = response_mask(x, 2, end=0)
     other = np.where(mask | (np.arange(7) < 2), x, 3)
@@ -132,8 +132,8 @@ def test_sft_counts_the_response_only():
 
 
 def test_sft_is_the_likelihood_of_the_response_given_the_prompt():
-    """Its gradient is that of the mean of -ln π over response tokens, through the prompt too: the prompt is
-    read, though it is not predicted."""
+    """Its gradient is the gradient of the mean of -ln π over response tokens. The gradient also flows through
+    the prompt, which is read, but not predicted."""
     policy, x = gpt(), tokens(2, 6)
     mask = response_mask(x, 3)
     sft_loss(policy, Responses(x, mask)).backward()

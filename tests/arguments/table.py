@@ -37,14 +37,14 @@ class Row(NamedTuple):
 
 
 def learned(module: nn.Module, *inputs: Any) -> list[Any]:
-    """What a module has, and what it does in training."""
+    """The state of a module, and its result in a training step."""
     filled(module)
     shapes = [p.shape for p in module.parameters()]
     return [shapes, module(*inputs)]
 
 
 def loss_of(model: Any, x: Any, **given: Any) -> list[Any]:
-    """What a model has, and its loss."""
+    """The state of a model, and its loss."""
     filled(model)
     shapes = [p.shape for p in model.parameters()]
     return [shapes, model.loss(x, **given)]

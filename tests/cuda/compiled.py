@@ -1,9 +1,9 @@
 """Compiles every kernel as its op launches it, without a GPU: `python compiled.py llvm`, or `ptx`.
 
-Launches are recorded instead of made; Numba types each kernel for the arguments that came, and compiles it
-for an sm_90 (H100, H200), to LLVM's language, for which Numba is enough, or with NVVM to that of the GPU.
-Prints, as JSON, {kernel: float64 instructions in it}. Runs in a process of its own: no simulator, and parts
-of Numba that ask for a GPU are answered for it.
+Launches are recorded instead of executed. Numba compiles each kernel for the types of the recorded
+arguments, for an sm_90 (H100, H200): to LLVM code, which needs only Numba, or to the GPU's code (PTX),
+which needs NVVM. Prints, as JSON, {kernel: float64 instructions in it}. It runs in its own process, without
+the simulator, and replaces the parts of Numba that ask for a GPU.
 """
 
 import json
@@ -45,7 +45,7 @@ SIZES = {
 
 
 def lines_of_float64(kernel, args, to):
-    """What a kernel would compute in float64. Arguments of the two kinds count, too."""
+    """The instructions of a kernel that compute in float64, and its float64 arguments."""
     signature = tuple(numba.typeof(a) for a in args)
     if to == "ptx":
         text, _ = numba.cuda.compile_ptx(kernel.py_func, signature, cc=HOPPER)
@@ -69,7 +69,8 @@ def without_a_gpu(to):
 
 @simt.cuda.jit
 def leaks(x, y):
-    """What the test must see: NumPy's rules make float64 of an int64 and a float32."""
+    """A kernel with a mistake that the test must find: by NumPy's rules an int64 and a float32 give a
+    float64."""
     i = simt.cuda.threadIdx.x
     y[i] = x[i] / x.shape[0]
 

@@ -1,4 +1,4 @@
-"""What the tests here share: the helpers beside them, and modules that stand in for CuPy."""
+"""Settings for the tests in this folder: their helpers, and modules in the place of CuPy."""
 
 import contextlib
 import sys

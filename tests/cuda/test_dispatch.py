@@ -1,6 +1,6 @@
 """Arrays on a GPU go to the kernels in `tinygen_cuda`, and a training step is the same through them.
 
-Without a GPU: NumPy's arrays are taken for those of a GPU, and the kernels run in the simulator."""
+No GPU is needed: NumPy arrays take the place of GPU arrays, and the kernels run in the simulator."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""What gpu_check says of kernels, ops and training that are right, and of those that are not: in the
-simulator, and on the stand-in array."""
+"""The report of gpu_check for correct and for wrong kernels, ops and training steps: in the simulator, and
+on the stand-in array."""
 
 import contextlib
 import importlib

@@ -1,5 +1,5 @@
-"""What gpu_check times is the same work as PyTorch's, and runs on the stand-in array; the times themselves
-are not looked at."""
+"""gpu_check times the same work in tinygen and in PyTorch, and this work runs on the stand-in array. The
+times themselves are not tested."""
 
 import importlib
 from importlib.util import find_spec

@@ -1,5 +1,5 @@
 """Every kernel in the simulator, beside the definition in float64: tiny sizes, drawn at random, and threads
-in several orders. What the kernels write is full of NaN before."""
+in several orders. The arrays that kernels write to are filled with NaN first."""
 
 import numpy as np
 import pytest

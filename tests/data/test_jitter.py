@@ -57,7 +57,7 @@ def test_one_shape():
 
 
 def test_the_bounds():
-    """What the models were trained on, and what the parser's tables of noise are of."""
+    """The bounds with which the models were trained, and the parser's tables of noise were measured."""
     assert (shapes.POSITION_JITTER, shapes.SIZE_JITTER, shapes.COLOUR_JITTER) == (0.03, 0.01, 0.05)
     assert (shapes_pairs.APART, shapes_pairs.ALONG, shapes_pairs.ACROSS) == (0.23, 0.05, 0.15)
     assert (shapes_pairs.SMALLEST, shapes_pairs.LARGEST) == (0.12, 0.16)

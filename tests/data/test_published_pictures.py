@@ -224,7 +224,7 @@ def test_cifar_from_a_folder(cifar):
 
 @pytest.fixture
 def published_mnist(mnist, monkeypatch):
-    """What the folder has is what was published."""
+    """The files in the folder have the published checksums."""
     folder, arrays = mnist
     for name in module.MNIST_SHA256:
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -20,7 +20,7 @@ SHAKESPEARE = "First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
 
 class Network:
-    """What stands in for `urllib.request.urlopen`: no test goes online."""
+    """A replacement for `urllib.request.urlopen`: no test goes online."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -1,4 +1,4 @@
-"""What every density refuses, in the words and the errors of scikit-learn's users."""
+"""Arguments that every density refuses, with the errors that users of scikit-learn expect."""
 
 import numpy as np
 import pytest

@@ -203,7 +203,7 @@ def test_several_starts_keep_the_likeliest():
 
 
 def test_in_other_units_it_is_the_same_mixture():
-    """A column in thousandths: each density is that of before, per thousandth."""
+    """A column in another unit, a thousandth of the first: each density is a thousandth of the one before."""
     x, scale = clusters(), np.array([1.0, 1e3])
     for kind in ("full", "tied", "diag"):
         a, b = (GaussianMixture(3, kind, rng=0).fit(y) for y in (x, x * scale))

@@ -20,7 +20,7 @@ from tinygen.diffusion.process import coefficient
 
 
 def exact(process, m):
-    """What the best model predicts when the data is N(m, 1): ε is σ(x - αm). Networks count from 0."""
+    """The best prediction if the data is N(m, 1): ε is σ(x - αm). Networks count steps from 0."""
     s = process.schedule
     return lambda x, t: (s.sigma[t + 1][:, None] * (x - s.alpha[t + 1][:, None] * m)).astype(x.dtype)
 
@@ -42,7 +42,8 @@ def test_guide():
 
 
 def test_guided_gaussians():
-    """Scores of N(m, 1) under N(0, 1) guided by w: at every t that of N(w·m, 1), so DDIM goes there."""
+    """Guidance with scale w between the scores of N(0, 1) and N(m, 1): at every t the result is the score
+    of N(w·m, 1), so DDIM ends there."""
     process = Process(cosine(200))
     with_, without = exact(process, 0.7), exact(process, 0.0)
     x = np.array([[-1.0], [0.5]])
@@ -174,7 +175,7 @@ def log_densities(process, x, t):
 
 
 def of_a_score(process, score, x, step):
-    """What the process predicts, by the score of x_t: ε is -σ·score."""
+    """The prediction of the process, from the score of x_t: ε is -σ·score."""
     eps = -coefficient(process.schedule.sigma, step, x) * score
     return process.target(Process(process.schedule).x0_and_eps(eps, x, step)[0], eps, step)
 
@@ -186,7 +187,8 @@ def of_one_class(process, k, x, step):
 
 
 def of_all_classes(process, x, step):
-    """By the mixture's score: those of the classes, by their shares at x (in closed form, no tape)."""
+    """The mixture's score: the mean of the scores of the classes, weighted by their shares at x (in closed
+    form, without a tape)."""
     s = process.schedule
     a, n = s.alpha[step][:, None], s.sigma[step][:, None]
     logs = log_densities(process, x, step)

@@ -90,8 +90,8 @@ def divergence(mean, covariance):
 
 
 def test_plain_inpainting_is_its_recursion():
-    """Mean and covariance of x_t, step by step: the known part has those of its own noise, and no
-    correlation with the rest; then comes the affine step of the exact model."""
+    """Mean and covariance of x_t, step by step: the known part has the mean and covariance of its own
+    noise, and no correlation with the rest; then the exact model makes its affine step."""
     process, one = Process(cosine(40)), np.eye(3)
     s = process.schedule
     mean, covariance = np.zeros(3), one

@@ -1,8 +1,8 @@
-"""Samplers with the exact score, on data that is not Gaussian: what comes out must be the mixture, and
-mistakes that are easy to make must be seen.
+"""Samplers with the exact score, on data that is not Gaussian: their samples must come from the mixture,
+and common mistakes must be detected.
 
-The only error is then that of finite steps. Near the data it is the largest, so the steps are chosen to be
-finer there; `test_what_finite_steps_cost` has the closed recursion for one Gaussian."""
+The only error is the error of finite steps. It is largest near the data, so the steps are finer there;
+`test_what_finite_steps_cost` has the closed recursion for one Gaussian."""
 
 import copy
 import math
@@ -50,7 +50,7 @@ def distance(values, distribution):
 
 
 def complaints(x, mixture):
-    """What shows that x (n, 2) is not from this mixture, whose components must lie far apart and off 0.
+    """The signs that x (n, 2) is not from this mixture, whose components must be far apart and not at 0.
 
     The number of points in each component is binomial; by Chernoff's bound n·KL(share ‖ weight) exceeds
     ln(2/p) with probability p at most. Within the components, the deviations outward and sideways are

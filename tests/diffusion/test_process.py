@@ -59,7 +59,7 @@ def test_one_step_of_hand():
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_posterior_is_gaussian_conditioning(schedule):
     """(x_{t-1}, x_t) given x0 is normal: the mean and variance of the first given the second follow from the
-    two variances and the covariance, which are those of `diffuse` and `step`."""
+    two variances and the covariance, which follow from `diffuse` and `step`."""
     process, x0, x = Process(schedule), np.array([[0.7]]), np.array([[-1.3]])
     one, zero = np.ones((1, 1)), np.zeros((1, 1))
     for t in range(2, len(schedule) + 1):
@@ -196,7 +196,7 @@ def test_a_step_for_each(kind, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_noise_has_the_digits_of_its_dtype(dtype):
-    """And is that of NumPy: what is not there in the dtype is drawn in float32."""
+    """The noise is equal to NumPy's. If NumPy cannot draw in a dtype, it is drawn in float32."""
     noise = noise_like(np.zeros((4, 3), dtype), np.random.default_rng(0))
     assert noise.dtype == dtype
     drawn = np.float64 if dtype == np.float64 else np.float32

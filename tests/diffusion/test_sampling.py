@@ -27,8 +27,8 @@ KINDS = ("eps", "x0", "v")
 
 
 def exact(process, m, s):
-    """What the best model says when the data is N(m, s²): E[x0 | x_t] by Gaussian conditioning, put as the
-    process wants it. It looks ᾱ up by the number of the step, as a network would."""
+    """The best model if the data is N(m, s²): E[x0 | x_t] by Gaussian conditioning, converted to the
+    prediction of the process. It looks up ᾱ by the step number, as a network would."""
     bars = dict(zip(process.schedule.timesteps.tolist(), process.schedule.alpha_bar.tolist(), strict=True))
 
     def model(x, t):
@@ -61,7 +61,7 @@ def affine(step):
 
 
 def carried(steps, mean=0.0, variance=1.0):
-    """Mean and variance after affine steps, from those of the noise that they start with."""
+    """Mean and variance after affine steps, from the mean and variance of the initial noise."""
     for slope, shift, sigma in steps:
         mean, variance = slope * mean + shift, slope**2 * variance + sigma**2
     return mean, variance
@@ -122,7 +122,7 @@ def test_ddim_with_eta_1_is_ancestral_sampling(schedule, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_step_is_the_exact_affine_map(eta, kind):
     """sqrt(ᾱ')·x0 + sqrt(1 - ᾱ' - σ²)·ε + σz with σ of eq. 16, for steps that are not evenly spaced; ᾱ' is
-    that of the step before in the list, 1 before the first."""
+    the value for the step before in the list, 1 before the first."""
     whole, kept, m, s = cosine(100), [1, 4, 51, 99, 100], 0.7, 0.4
     steps = ddim_steps(Process(whole.respace(kept), kind), m, s, eta)[::-1]
     bars = [1.0, *whole.alpha_bar[kept]]

@@ -156,8 +156,8 @@ TINY = ["--layers", 1, "--width", 16, "--heads", 2, "--block", 16, "--batch", 4,
 
 
 def test_a_console_of_ascii_and_a_reader_who_leaves(tmp_path):
-    """Without docstrings, too (-OO). The text has letters that the console has not; the reader of the output
-    leaves after that of step 20."""
+    """Without docstrings, too (-OO). The text has letters that the console does not have; the reader of the
+    output leaves after the text of step 20."""
     text = tmp_path / "ε.txt"
     text.write_text("ε is ≥ 0, naïve 中文 and nothing else\n" * 60, encoding="utf-8")
     flags = [*TINY, "--data", text, "--out", tmp_path / "out"]

@@ -43,7 +43,8 @@ def test_holes(example):
 
 
 def test_what_is_right(example):
-    """Drawings are, whatever their words; those of another size, or with much noise or half away, are not."""
+    """Drawings of any words are right. Drawings of another size, with much noise or without a half, are
+    not."""
     scenes, rng = SCENES[::5], np.random.default_rng(0)
     pictures = draw(scenes, 16, rng)
     assert example.share_read_right(pictures, scenes) == 1

@@ -1,5 +1,5 @@
-"""What the tests of the loops cannot see in a few steps: in a long run the warmup is no half of it. These are
-the schedules with which the figures in docs/results were measured."""
+"""Schedules of long runs, which the tests of the loops cannot check in a few steps: there the warmup takes
+less than half of the run. The figures in docs/results were measured with these schedules."""
 
 import inspect
 from types import SimpleNamespace

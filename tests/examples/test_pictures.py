@@ -1,4 +1,4 @@
-"""What the examples make pictures with: where every pixel lands, and what cannot be shown."""
+"""The examples' functions for pictures: the place of every pixel, and pictures that cannot be shown."""
 
 import importlib.util
 import sys

@@ -152,7 +152,8 @@ def test_ppo_climbs_the_objective(setting, scale):
 
 
 def test_grpo_climbs_rewards_and_stays_near_the_reference(setting):
-    """In the mean, k3's gradient is that of KL(reference ‖ π), token by token; all is over the length."""
+    """The mean gradient of k3 is the gradient of KL(reference ‖ π), token by token; all is divided by the
+    length."""
     steps, (policy, critic), world = setting(2)
     steps.grpo()
     centered = world.rewards - world.rewards.mean(axis=1, keepdims=True)

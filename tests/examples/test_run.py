@@ -122,7 +122,7 @@ def raising(error):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What a run leaves that nothing ends."""
+    """The results of a run without an interruption."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         assert play(patch, Toy(), out) == 0

@@ -1,5 +1,5 @@
-"""What the examples of alignment hand to their steps, stage by stage: which texts, who won, what is counted,
-the learning rate, and what begins anew. The steps themselves are in test_rlhf.py."""
+"""The inputs that the examples of alignment pass to their steps, stage by stage: texts, winners, masks, the
+learning rate, and the state that begins again. The steps themselves are tested in test_rlhf.py."""
 
 import sys
 

@@ -1,5 +1,6 @@
-"""What the examples make of their flags before the loop begins: the model, the process, the data, the average
-of the weights. And that the average is what they keep. The loops are in test_steps_of_*.py."""
+"""The objects that the examples build from their flags before the loop: the model, the process, the data,
+the average of the weights. The average must be the saved model. The loops are tested in
+test_steps_of_*.py."""
 
 from types import SimpleNamespace
 

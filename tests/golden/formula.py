@@ -55,7 +55,7 @@ def digest(y: np.ndarray) -> list[float]:
 
 
 def found(case: Case) -> dict[str, list[Any]]:
-    """What tinygen makes of a case, as `values.json` keeps it."""
+    """The results of tinygen for a case, in the form of `values.json`."""
     module = filled(case.make()) if case.make else None
     inputs = [Tensor(x, requires_grad=True) if is_float(x) else x for x in case.inputs]
     ys = outputs(case.call(*([module] if module else []), *inputs))

@@ -1,7 +1,7 @@
-"""Make `values.json` anew, by the libraries that tinygen follows:  python tests/golden/make.py
+"""Write `values.json` again, by the libraries that tinygen follows:  python tests/golden/make.py
 
-The references stand in `*_there.py`. What no library has as a whole is written with torch's functions, as in
-the paper."""
+The references are in `*_there.py`. If no library has a whole reference, it is written with torch's
+functions, as in the paper."""
 
 import json
 import platform
@@ -22,7 +22,7 @@ from golden.reference import CASES, REFERENCES  # noqa: E402
 
 
 def made(name: str, case: Case) -> dict[str, list[Any]]:
-    """What the reference makes of a case."""
+    """The results of the reference for a case."""
     module = filled(case.make()) if case.make else None
     params = dict(module.named_parameters()) if module else {}
     w = {key: torch.tensor(p.data, requires_grad=True) for key, p in params.items()}

@@ -1,5 +1,5 @@
-"""What references are: functions of the weights w, {name in tinygen: tensor}, and of the inputs, that return
-outputs; the gradients are torch's."""
+"""References: functions of the weights w, {name in tinygen: tensor}, and of the inputs. They return
+outputs; torch computes the gradients."""
 
 from collections.abc import Callable
 from typing import Any

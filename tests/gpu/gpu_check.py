@@ -1,14 +1,14 @@
-"""Everything that can only be known on a GPU, in one run of at most nine minutes:
+"""Everything that only a GPU can show, in one run of at most nine minutes:
 
     python tests/gpu/gpu_check.py --out runs/gpu
     python tests/gpu/gpu_check.py --stages versions,kernels,ops,training,launches  # the first time
     python tests/gpu/gpu_check.py --stages shakespeare  # alone, it has all of the time
 
-Each stage runs in a process of its own, so that one that fails, hangs or spoils the GPU's state stops no
-other, and has a budget of seconds. What it has measured until then is kept: report.json in --out is written
-anew after each stage, report.txt is the same to be read. Nothing is downloaded.
+Each stage runs in its own process and has its own time limit, so that a stage that fails, hangs or corrupts
+the GPU's state stops no other. Its measurements so far are kept: report.json in --out is written again
+after each stage, and report.txt is the same for people. Nothing is downloaded.
 
-`--device cpu` tries the check itself: tiny sizes, NumPy in the GPU's place, the kernels in the simulator.
+`--device cpu` tests the check itself: tiny sizes, NumPy in place of the GPU, the kernels in the simulator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a launch of almost nothing costs the CPU, in microseconds: by Numba, by CuPy and by PyTorch."""
+"""The CPU time of launching a tiny kernel, in microseconds: by Numba, by CuPy and by PyTorch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whole models beside PyTorch's on the same GPU: a step of nanoGPT's GPT for Shakespeare, a step of a UNet,
 a token of GPT-2.
 
-The models and their peers are those of `benchmarks/`, with equal weights: the first results must agree.
+The models and their peers come from `benchmarks/` and have equal weights: their first results must agree.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ Loss = Callable[[Any, str, np.random.Generator], Tensor]
 
 
 class Course(NamedTuple):
-    """What is trained: a model, and its loss on a batch that is drawn."""
+    """A model, and its loss on a random batch."""
 
     model: Callable[[np.random.Generator], Module]
     loss: Loss

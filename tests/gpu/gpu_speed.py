@@ -70,7 +70,7 @@ def versions(device: str) -> Figures:
 
 
 def ceilings(device: str) -> Figures:
-    """What the kernels can at best come near to."""
+    """The practical peaks of the GPU: an upper bound for the kernels."""
     floats, n = (2**16, 64) if device == "cpu" else (2**29, 8192)
     x = to_device(np.ones(floats, np.float32), device)
     y, wait = np.empty_like(x), waiter(device)

@@ -1,5 +1,4 @@
-"""What a stage of `gpu_check` is made of: figures with names, one after the other, each kept as soon as it is
-known."""
+"""The parts of a stage of `gpu_check`: named figures, measured one after the other; each is saved at once."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ class Skipped(Exception):
 
 
 def attempted(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What it returns, or what it raised: the next figure is measured all the same."""
+    """The result of the function, or its error: the next figure is measured in any case."""
     try:
         return function()
     except Exception as error:

@@ -10,7 +10,7 @@ MOST, SHOWN = 30, 8  # figures in a table, and how many of more than that
 
 
 def problems(report: Report) -> list[str]:
-    """What failed, in a line each, and what is further from its reference than it may be."""
+    """One line for each failure, and for each figure that is further from its reference than allowed."""
     found = []
     for stage, result in report.items():
         if "failed" in result:
@@ -40,7 +40,7 @@ def text(report: Report) -> str:
 
 
 def peaks(report: Report, figures: dict[str, Any]) -> dict[str, float]:
-    """The GPU's ceilings: those of this stage, which may allow TF32, or else those measured first."""
+    """The GPU's practical peaks: measured in this stage, which may allow TF32, or else in the first stage."""
     found: dict[str, float] = {}
     for source in (report.get("versions", {"figures": {}})["figures"], figures):
         for name, unit in [("copy", "GB/s"), ("product of matrices", "TFLOP/s")]:

@@ -1,7 +1,6 @@
 """The ops that `gpu_check` times, at sizes of real models, forward and backward, in tinygen and in PyTorch.
 
-The bytes are those that the docstrings of the kernels count, the operations those of the products of
-matrices."""
+Bytes are counted as in the docstrings of the kernels, operations as in the matrix products."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ def spread(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
 
 
 def gradients(rules: Any, g: Array) -> tuple[Any, ...]:
-    """What an op's rules say, whether they are one function for all inputs or one for each."""
+    """The gradients by an op's rules, which are one function for all inputs, or one function for each
+    input."""
     if len(rules) > 1:
         return tuple(rule and rule(g) for rule in rules)
     together = rules[0](g)

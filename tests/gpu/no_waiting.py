@@ -1,11 +1,11 @@
-"""Steps of training during which nothing may wait for the GPU.
+"""Training steps in which nothing may wait for the GPU.
 
-The CPU launches kernels some microseconds apart and the GPU runs them one after the other, so that it is the
-GPU that decides how long a step takes, as long as the CPU is ahead. Looking at one number of an array waits
-until all that was launched before is done, and then the GPU waits for the CPU. `loss.item()` is such a look:
-take it every now and then, not in every step.
+The CPU launches a kernel every few microseconds, and the GPU runs the kernels one after the other. As long
+as the CPU is ahead, only the GPU's time counts. If the CPU reads a number of an array, it must wait until
+all kernels so far are done, and then the GPU waits for the CPU. `loss.item()` reads a number: call it now
+and then, not in every step.
 
-CuPy reports most of them (`cupyx.allow_synchronize`; not those of Numba or of the driver).
+CuPy reports most of these waits (`cupyx.allow_synchronize`), but no waits of Numba or of the driver.
 """
 
 from __future__ import annotations

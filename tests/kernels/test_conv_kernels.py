@@ -155,7 +155,8 @@ def test_read_only_arrays():
 
 
 def seen(x):
-    """What a kernel of 3 by 3 sees of x (N, C, H, W) with padding 1, in float64: (N, C, H, W, 3, 3)."""
+    """The windows of x (N, C, H, W) that a kernel of 3 by 3 reads with padding 1, in float64: (N, C, H, W,
+    3, 3)."""
     x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
     return np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
 

@@ -25,7 +25,7 @@ LARGE = np.linspace(-2, 2, 2**14, dtype=np.float32)
 
 @contextlib.contextmanager
 def warned(text):
-    """What is done here gives one warning."""
+    """The block must give exactly one warning."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield

@@ -185,7 +185,7 @@ def test_panels_hold_the_matrix(k, n, transposed):
 
 @functools.cache
 def called(function):
-    """What kernels are made of becomes a part of them: by itself, it has nothing that Python could call."""
+    """Inner functions become a part of their kernels: alone, they have no wrapper that Python could call."""
     return numba.njit(lambda *args: function(*args))
 
 

@@ -35,7 +35,7 @@ PARTS = ["encode", "decode", "sample", "sample_steps", "loss", "losses"]
 """The methods of the contract besides `forward`; a model has those that make sense for it."""
 
 OTHER_NAMES = ["generate", "stream", "draw", "denoise", "reconstruct", "nll_loss", "compute_loss", "terms"]
-"""What other libraries, or this one before, call them."""
+"""Names in other libraries, or in earlier versions of this one."""
 
 IDS = np.array([[0, 1, 2], [2, 1, 0]])
 PICTURES = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
@@ -213,7 +213,7 @@ def test_encode_and_decode_are_of_arrays(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "encode")])
 def test_encode_decode_and_sample_record_nothing(kind, monkeypatch):
-    """What is of arrays keeps no tape behind it."""
+    """Functions of arrays record nothing on the tape."""
     make, inputs, _, arguments = MODELS[kind]
     model = make(0)
     recorded = []

@@ -1,4 +1,5 @@
-"""What modules hold: found wherever a name leads to it, refused by name wherever none does."""
+"""Modules and parameters inside a module: found if they have a name in the tree, otherwise refused with the
+attribute's name."""
 
 import collections
 import copy

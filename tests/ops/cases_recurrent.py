@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (a case is one line)
 """Cases of the recurrent ops. In torch the input is projected inside: by the identity, here."""
 
 from collections.abc import Callable
@@ -18,7 +17,8 @@ GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 def in_torch(name: str, lengths: np.ndarray | None, reverse: bool) -> Callable[..., Any]:
-    """torch's layer with these weights. What comes back of a batch is flipped, each sequence by its length."""
+    """torch's layer with these weights. For the reverse direction, each sequence of the batch is flipped,
+    by its length."""
 
     def flipped(x: Any) -> Any:
         ends = torch.full((x.shape[0],), x.shape[1]) if lengths is None else torch.tensor(lengths)

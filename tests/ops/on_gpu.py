@@ -1,7 +1,8 @@
 """Every op on a GPU beside the CPU, value and gradients, for `python tests/gpu/gpu_check.py`.
 
-The table of cases is that of `test_every_op.py`. The CPU computes the definitions; the GPU what it has: a
-kernel if it takes the case, or else the definition on CuPy. Inputs lie in memory on the GPU as here.
+The table of cases is the same as in `test_every_op.py`. The CPU computes the definitions; the GPU runs a
+kernel if one supports the case, or else the definition on CuPy. Inputs have the same memory layout on the
+GPU as here.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a case is: one way of calling one op; and how to make inputs for it and how to run it.
+"""A case is one way to call one op; this file makes inputs for cases and runs them.
 
 The cases themselves are in `cases_*.py`; `test_every_op.py` runs them all through the same checks, and
 `on_gpu.py` compares a GPU with the CPU. Inputs that are float64 arrays are differentiated; others (ints,

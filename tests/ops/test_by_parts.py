@@ -1,6 +1,6 @@
-"""Every way of calling the ops that take complex numbers, those of np.fft and np.linalg among them.
+"""Every way to call the ops that accept complex numbers, including np.fft and np.linalg.
 
-Ops are looked at as functions of the real and imaginary parts, which are real numbers like others."""
+An op is treated as a function of the real and imaginary parts, which are ordinary real numbers."""
 
 from typing import Any
 

@@ -269,7 +269,7 @@ def test_the_three_ops_are_one_trilinear_form(i):
 
 
 def test_the_tape_keeps_no_columns():
-    """What backward needs is x and the weight; the patches, here 9 times as large, are made again."""
+    """Backward needs x and the weight; it computes the columns, here 9 times as large, again."""
     x, w = Tensor(normal(1, 2, 8, 8), requires_grad=True), Tensor(normal(2, 2, 3, 3), requires_grad=True)
     y = ops.conv2d(x, w, padding=1)
     rules = [rule for rule in y.node.rules if rule is not None]

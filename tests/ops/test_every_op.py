@@ -189,8 +189,9 @@ def test_the_gradient_is_the_same_through_a_checkpoint(case: Case):
 
 @every_case
 def test_arrays_that_refuse_numpy(case: Case):
-    """What is not NumPy's own array is not mixed with it, forward or backward (on a GPU it could not be),
-    gives the same gradients, and float32 meets no float64 on the way, in temporaries neither."""
+    """An op on another library's arrays never mixes them with NumPy arrays, forward or backward (on a GPU
+    this is impossible). It gives the same gradients, and float32 never becomes float64, not even in
+    temporaries."""
     gradients = []
     for kind in (lambda x: x, Foreign):
         xs = [

@@ -1,4 +1,5 @@
-"""What a gradient keeps alive: as many big arrays as its formula needs, none for linear ops."""
+"""Memory that a graph keeps for its gradient: as many big arrays as the formula needs, none for linear
+ops."""
 
 import gc
 import inspect

@@ -47,8 +47,8 @@ def test_it_has_numpys_value(case: Case):
 
 @every_case
 def test_it_has_the_gradients_of_both_orders(case: Case):
-    """The gradient beside central differences of the value, and the gradient of <gradient, u> beside those of
-    <gradient, u>, for every entry of every input."""
+    """The gradient agrees with central differences of the value, and the gradient of <gradient, u> with
+    central differences of <gradient, u>, for every entry of every input."""
     where = [i for i, x in enumerate(case.inputs) if is_float(x)]
     weights = random_like(numpy_of(case))
 
@@ -119,7 +119,8 @@ def test_torch_agrees(case: Case):
 
 @every_case
 def test_arrays_that_refuse_numpy(case: Case):
-    """What runs on another library's arrays mixes no NumPy array among them, and has the same gradients."""
+    """A function on another library's arrays never mixes them with NumPy arrays, and has the same
+    gradients."""
     gradients = []
     for kind in (lambda x: x, Foreign):
         xs = [

@@ -1,4 +1,4 @@
-"""Errors, graphs and gradcheck show the names that users call, not those of functions behind them."""
+"""Errors, graphs and gradcheck show the names that users call, not the names of internal functions."""
 
 import numpy as np
 import pytest

@@ -167,7 +167,7 @@ def expressions(shape: list[str]) -> int:
 
 
 def differs(shape: list[str], sizes: tuple[int, ...], letters: dict[str, Any], strict: bool) -> str:
-    """What is false, or "". New letters take their values."""
+    """The error in a comment, or "". New letters get their values."""
     if "..." in shape:
         i = shape.index("...")
         after = len(shape) - i - 1

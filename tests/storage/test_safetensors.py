@@ -360,7 +360,7 @@ def read_or_refused(content):
 
 
 def agrees_with_the_library(content, arrays):
-    """What we accept, the library accepts, with the same bytes."""
+    """The library accepts every file that we accept, with the same bytes."""
     import safetensors
 
     theirs = dict(safetensors.deserialize(bytes(content)))

@@ -215,8 +215,9 @@ def test_the_scale_is_saved_with_the_weights():
 
 
 def test_it_starts_simply():
-    """What the encoder's last convolution makes is the code, and the decoder's input; the codes' standard
-    deviation is exp(-3) of what that convolution says beside it; residual blocks are their shortcuts."""
+    """The output of the encoder's last convolution is the code, and the decoder's input. The standard
+    deviation of the codes is exp(-3) times the one that the convolution gives. Residual blocks are equal to
+    their skip connections."""
     model, x = small(), pictures(2, 3, 4, 4)
     mean, logvar = np.split(model.encoder(x).data, 2, axis=1)
     q = model.posterior(x)

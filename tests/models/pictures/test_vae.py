@@ -48,7 +48,7 @@ def test_a_model_that_knows_nothing_pays_ln_2_a_pixel():
 
 
 def test_constant_encoder_and_decoder():
-    """Where nothing depends on x or z, KL and cross-entropy are those of the biases."""
+    """If nothing depends on x or z, KL and cross-entropy follow from the biases alone."""
     model, x, rng = small(), pictures(), np.random.default_rng(3)
     clear(model)
     mean, logvar, logits = (rng.standard_normal(n).astype(np.float32) for n in (3, 3, 6))

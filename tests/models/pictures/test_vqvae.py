@@ -110,8 +110,8 @@ def test_the_commitment_term_moves_the_encoder_only():
 
 @pytest.mark.parametrize("beta", [0.0, 0.25, 3.0])
 def test_beta_is_the_weight_of_the_commitment(beta):
-    """The codes' gradient does not know β; the encoder's is that of the reconstruction, straight through,
-    and β times the commitment's."""
+    """The gradient of the codes does not depend on β. The encoder's gradient is the gradient of the
+    reconstruction (straight through) plus β times the gradient of the commitment."""
     model, x = small(beta=beta), some(2, 2, 8, 8)
     model.restart(x, below=np.inf, rng=np.random.default_rng(5))
     model.quantizer.codebook.data = model.quantizer.codebook.data + 0.1 * some(7, 3)
