@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,16 @@ def panels(path: Path, count: int = 1, size: tuple[float, float] = (7.4, 4.2), *
         plt.close(figure)
 
 
+def draw_levels(axes: Any, levels: Mapping[str, float]) -> None:
+    """Horizontal lines with their names beside them, one name above the other where lines are close."""
+    free = -math.inf  # the lowest place for a name
+    for name, level in sorted(levels.items(), key=lambda each: each[1]):
+        axes.axhline(level, color="0.45", lw=0.8, ls="--", zorder=0)
+        low, high = axes.get_ylim()
+        place, free = max(level, free), max(level, free) + 0.035 * (high - low)
+        axes.annotate(name, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+
+
 def save_curves(
     path: Path,
     rows: Sequence[Mapping[str, float]],
@@ -44,9 +55,7 @@ def save_curves(
                     {"lw": 0.7, "alpha": 0.5} if len(points) > 200 else {"lw": 1.6, "marker": "o", "ms": 4}
                 )
                 axes.plot(*zip(*points, strict=True), label=label, **style)
-        for name, level in levels.items():
-            axes.axhline(level, color="0.45", lw=0.8, ls="--", zorder=0)
-            axes.annotate(name, (1.01, level), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        draw_levels(axes, levels)
         axes.set(title=title, xlabel="step", ylabel=ylabel)
         axes.legend(frameon=False)
 
