@@ -1,13 +1,13 @@
-"""Llama and its relatives in folders of Hugging Face's format, read and written. `language/llama.py` uses it.
+"""Reads and writes Llama and its relatives in folders of Hugging Face's format, for `language/llama.py`:
 
     config.json           the sizes, and options of the architecture
-    model.safetensors     the weights (or several files, and model.safetensors.index.json says what is where)
+    model.safetensors     the weights (or several files, listed in model.safetensors.index.json)
 
-Four classes of `transformers` are one computation with different options: LlamaForCausalLM (Llama 1 to 3,
-SmolLM2, TinyLlama), MistralForCausalLM without a sliding window, Qwen2ForCausalLM (queries, keys and values
-have biases), Qwen3ForCausalLM (queries and keys have norms). The names of options and tensors are theirs. An
-option that is not known here is refused, as is a value that `Llama` cannot express: weights whose shapes fit
-may still belong to another computation.
+Four classes of `transformers` are the same computation with different options: LlamaForCausalLM (Llama 1 to
+3, SmolLM2, TinyLlama), MistralForCausalLM without a sliding window, Qwen2ForCausalLM (queries, keys and
+values have biases), Qwen3ForCausalLM (queries and keys have norms). Options and tensors have the names of
+these classes. Unknown options and values that `Llama` does not support are refused: weights whose shapes
+fit may still belong to another computation.
 """
 
 from __future__ import annotations
@@ -55,14 +55,16 @@ LAYERS = {
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
 }
-"""The layers of a block by their names here, and by theirs."""
+"""The layers of a block: their names here, and their names in the file."""
 
 FREQUENCIES = re.compile(r"(model\.)?layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-"""Older files also hold the frequencies of the rotation, block by block. They follow from rope_theta."""
+"""The frequencies of the rotation, which older files also hold for each block. They follow from
+rope_theta."""
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """{the name of a parameter here: (its name there, its shape)} of a model with these complete options."""
+    """{a parameter's name here: (its name in the file, its shape)} for a model with these complete
+    options."""
     c, d, hidden = config["channels"], config["head_channels"], config["hidden"]
     q, kv = config["heads"] * d, config["kv_heads"] * d
     qkv_bias, mlp_bias = config["qkv_bias"], config["mlp_bias"]
@@ -103,24 +105,24 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen2": {"vocab": 151936, "hidden": 22016, "kv_heads": 32, "positions": 32768, "head": None},
     "qwen3": {"vocab": 151936, "hidden": 22016, "kv_heads": 32, "positions": 32768, "head": 128},
 }
-"""The families, by their model_type, and the sizes that hold where config.json leaves them out. Their other
+"""The families, by their model_type, with the defaults of sizes that are not in config.json. Their other
 defaults are the same: 4096 channels, 32 heads, 32 layers, an epsilon of 1e-6, a rope_theta of 10,000."""
 
 CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-"""What the names of their classes begin with."""
+"""The beginnings of the names of their classes."""
 
 FREE = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache"),
     *("torch_dtype", "dtype", "transformers_version", "transformers.js_config"),
     *("pretraining_tp", "is_llama_config", "max_window_layers", "use_mrope"),
 )
-"""Options that make no difference to the logits where the others have the values that are read here."""
+"""Options that do not change the logits if the other options have supported values."""
 
 
 def read_config(path: Path, block_size: int | None = None) -> dict[str, Any]:
-    """The fields of the LlamaConfig that a config.json describes. `block_size`: in place of the folder's own.
+    """The fields of the LlamaConfig that a config.json describes. `block_size` replaces the folder's own.
 
-    Raises CheckpointError for the first option that `Llama` cannot express."""
+    Raises CheckpointError for the first option that `Llama` does not support."""
     o = Options(path)
     family = o.left.pop("model_type", None)
     if not isinstance(family, str) or family not in DEFAULTS:
@@ -179,7 +181,7 @@ def read_biases(o: Options, family: str) -> dict[str, bool]:
 
 
 def read_windows(o: Options, family: str, block_size: int, layers: int) -> None:
-    """Refuse a window that would hide a position: here, each sees all before it."""
+    """Refuse a window that would hide a position: here, each position sees all earlier ones."""
     window = o.left.pop("sliding_window", 4096 if family == "mistral" else None)
     in_use = o.flag("use_sliding_window", family == "mistral")
     if in_use and window is not None and (type(window) is not int or window < block_size):
@@ -194,11 +196,12 @@ SCALING = {
     "high": "high_freq_factor",
     "original_length": "original_max_position_embeddings",
 }
-"""The fields of a RopeScaling, and what Llama 3's rope_scaling calls them."""
+"""The fields of a RopeScaling, and their names in Llama 3's rope_scaling."""
 
 
 def read_rope(o: Options, length: int) -> tuple[float, RopeScaling | None]:
-    """rope_theta and rope_scaling, or rope_parameters, where newer versions have both."""
+    """The base and the scaling of rotary positions, from rope_theta and rope_scaling, or from
+    rope_parameters, in which newer versions keep both."""
     name = "rope_parameters" if o.left.get("rope_parameters") is not None else "rope_scaling"
     base = o.left.pop("rope_theta", None)
     given = o.left.pop(name, None)
@@ -229,8 +232,8 @@ def read_rope(o: Options, length: int) -> tuple[float, RopeScaling | None]:
 
 
 def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config.json of a complete LlamaConfig, in a family that has its biases and norms. ValueError when
-    there is none."""
+    """The config.json of a complete LlamaConfig, in a family that has its biases and norms. ValueError if
+    there is no such family."""
     scaling = config["rope_scaling"]
     biases = tuple(config[f"{layer}_bias"] for layer in ("qkv", "proj", "mlp"))
     even = config["channels"] % config["heads"] == 0
@@ -278,9 +281,9 @@ def options_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(folder: str | Path, block_size: int | None = None) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
-    """The fields of a LlamaConfig, and {name: array} of every parameter, named as in `Llama`.
+    """The fields of a LlamaConfig, and {name: array} of every parameter, with the names in `Llama`.
 
-    Raises CheckpointError for what is missing, damaged, or not a model that `Llama` can express."""
+    Raises CheckpointError when something is missing or damaged, or `Llama` does not support the model."""
     folder = Path(folder)
     config = read_config(folder / CONFIG, block_size)
     path, tensors = read_tensors(folder, WEIGHTS, CONVERT)
@@ -288,7 +291,7 @@ def read(folder: str | Path, block_size: int | None = None) -> tuple[dict[str, A
     if "embed_tokens.weight" in tensors:  # saved without a head, and without the prefix
         tensors = {name if name == "lm_head.weight" else f"model.{name}": a for name, a in tensors.items()}
     require_floats(path, tensors)
-    if config["layers"] > len(tensors):  # before a list of names is made that is as long as config.json says
+    if config["layers"] > len(tensors):  # checked before `shapes` makes a list of that length
         raise CheckpointError(path, "too few tensors", f"{config['layers']} layers", len(tensors))
     names = shapes(config)
     wanted = dict(names.values())
@@ -304,10 +307,10 @@ def read(folder: str | Path, block_size: int | None = None) -> tuple[dict[str, A
 
 
 def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, NumpyArray]) -> None:
-    """Write model.safetensors, then config.json, of a LlamaConfig and all arrays by their names in `Llama`.
+    """Write model.safetensors, then config.json, from a LlamaConfig and all arrays by their names in `Llama`.
 
-    ValueError, before anything is written, when an array is missing, of another shape, or one too many;
-    CheckpointError when the disk refuses."""
+    Raises ValueError, before anything is written, if an array is missing, unexpected or of another shape;
+    CheckpointError if writing fails."""
     options, names = options_of(config), shapes(config)
     head = state.get("lm_head.weight")
     if config["tie_weights"] and head is not None:

@@ -1,4 +1,4 @@
-"""Llama: the decoder of most open language models of today (Touvron et al. 2023, arXiv:2302.13971).
+"""Llama: the architecture of most open language models today (Touvron et al. 2023, arXiv:2302.13971).
 
 It reads from left to right, as GPT does (`gpt.py`), with four changes in a block. x is (B, T, C):
 
@@ -7,7 +7,7 @@ It reads from left to right, as GPT does (`gpt.py`), with four changes in a bloc
     nn/rope.py                positions turn queries and keys, in place of a table that is added to x
     nn/transformer.py         SwiGLU: a perceptron with a gate, in place of GELU
 
-and biases only where a relative has them (Qwen2). `examples/pages/llama.py` has all of it on one page.
+It has biases only in relatives such as Qwen2. `examples/pages/llama.py` has the whole model on one page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tinygen.types import TensorLike
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """The shape of a Llama. `complete()` has numbers in place of None; a model has that as its `config`."""
+    """The shape of a Llama. `complete()` replaces each None by its number; a model's `config` is complete."""
 
     vocab_size: int
     block_size: int = 64  # the longest context, T
@@ -51,7 +51,8 @@ class LlamaConfig:
     norm_eps: float = 1e-5  # added to the mean square in RMS norms
 
     def complete(self) -> LlamaConfig:
-        """The same with each None replaced. ValueError when the heads do not divide the channels."""
+        """The config with each None replaced. ValueError when the number of heads does not divide the
+        channels."""
         if self.head_channels is None and self.channels % self.heads:
             raise ValueError(f"{self.channels} channels cannot be split into {self.heads} equal heads")
         return replace(
@@ -104,8 +105,8 @@ class Llama(CausalLM):
         self.initialize(rng=rng)
 
     def initialize(self, *, rng: RNGLike) -> None:
-        """N(0, 0.02²) for weights, 0 for biases, 1 for norms; the 2·layers matrices that add into the stream
-        get the std 0.02/sqrt(2·layers), as in GPT."""
+        """N(0, 0.02²) for weights, 0 for biases, 1 for norms. The 2·layers projections that are added to
+        the stream get the std 0.02/sqrt(2·layers), as in GPT."""
         rng = as_generator(rng)
         for name, p in self.named_parameters():
             if p.ndim == 2:
