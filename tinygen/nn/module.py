@@ -16,7 +16,17 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from tinygen.arrays import to_device
-from tinygen.nn.tree import Branch, Buffer, Parameter, check, held, joined, put, refuse_raw, walk
+from tinygen.nn.tree import (
+    Branch,
+    Buffer,
+    Parameter,
+    attribute_items,
+    check,
+    join_path,
+    refuse_raw,
+    replace_item,
+    walk,
+)
 from tinygen.tensor import Array, Tensor
 from tinygen.types import DType, TensorLike
 
@@ -57,7 +67,7 @@ class Module(Branch):
     def replace_module(self, name: str, module: Module) -> None:
         """Replace the module of this name in the tree (an attribute, or an item of a list or a dict) by
         `module`. Raises TypeError for an item of a tuple, KeyError when there is no module of this name."""
-        put(vars(self), name, module)
+        replace_item(vars(self), name, module)
 
     def register_buffer(self, name: str, value: Any) -> None:
         """Assign `value`, an array or a Tensor, as the Buffer `self.<name>`."""
@@ -67,7 +77,7 @@ class Module(Branch):
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules right under this one."""
-        return ((name, value) for name, value in held(self) if isinstance(value, Module))
+        return ((name, value) for name, value in attribute_items(self) if isinstance(value, Module))
 
     def paths(self) -> Iterator[tuple[str, Module]]:
         """This module and all below it, each checked; a shared module appears under each of its paths."""
@@ -82,9 +92,9 @@ class Module(Branch):
     def named_tensors(self, *kinds: type[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The tensors of these kinds in the tree; a shared tensor appears under each of its names."""
         for path, module in self.paths():
-            for name, value in held(module):
+            for name, value in attribute_items(module):
                 if isinstance(value, kinds):
-                    yield joined(path, name), value
+                    yield join_path(path, name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter in the tree with its name; a shared one (tied weights) once, under its first
@@ -101,9 +111,9 @@ class Module(Branch):
 
     def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
         """Every random generator in the tree (dropout draws from them), with its name, each once."""
-        pairs = ((path, *item) for path, module in self.paths() for item in held(module))
+        pairs = ((path, *item) for path, module in self.paths() for item in attribute_items(module))
         return unique(
-            (joined(path, name), x) for path, name, x in pairs if isinstance(x, np.random.Generator)
+            (join_path(path, name), x) for path, name, x in pairs if isinstance(x, np.random.Generator)
         )
 
     def num_parameters(self) -> int:
@@ -237,7 +247,7 @@ class Module(Branch):
         """(text, count) of this module and all below; equal neighbours share a line."""
         blocks: list[tuple[str, list[tuple[str, str]]]] = []
         inner = any(True for _ in self.named_children())
-        for name, value in held(self):
+        for name, value in attribute_items(self):
             if isinstance(value, Module):
                 blocks.append((name, value.lines()))
             elif inner and isinstance(value, Parameter):

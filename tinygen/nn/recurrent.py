@@ -111,7 +111,7 @@ class Recurrent(Module):
         if x.ndim != 3 or x.shape[2] != self.input_size:
             raise ValueError(f"x must be (B, T, {self.input_size}), got {x.shape}")
         first = self.first_state(x, state)
-        lengths = None if lengths is None else on_device_of(x, checked(lengths, x.shape))
+        lengths = None if lengths is None else on_device_of(x, check_lengths(lengths, x.shape))
         last: list[list[Any]] = []
         h: Any = x  # (B, T, C), then the output of each layer (B, T, D·H)
         for i in range(0, len(self.layers), self.directions):
@@ -143,7 +143,7 @@ class Recurrent(Module):
         return ", ".join(parts + ["bidirectional"] * (self.directions > 1))
 
 
-def checked(lengths: Any, shape: tuple[int, ...]) -> Array:
+def check_lengths(lengths: Any, shape: tuple[int, ...]) -> Array:
     """`lengths` as an array. Raises ValueError unless they are whole numbers in [0, T], one a sequence."""
     array = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
     if array.dtype.kind not in "iu" or array.shape != shape[:1]:

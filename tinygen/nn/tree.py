@@ -47,7 +47,7 @@ PLAIN = {bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slic
 """Types that cannot hold a module or a parameter, so that long lists of them are skipped quickly."""
 
 
-def joined(path: str, name: str) -> str:
+def join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
@@ -90,7 +90,7 @@ def slots_of(kind: type) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def hidden(value: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
+def find_inside(value: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
     """All objects of these kinds inside `value`, at any depth."""
     seen, todo = {id(value)}, [value]
     for thing in todo:  # the loop below appends to it
@@ -105,18 +105,18 @@ def hidden(value: Any, kinds: tuple[type, ...]) -> Iterator[Any]:
                 todo.append(x)
 
 
-def put(holder: Any, name: str, value: Any, path: str = "") -> None:
+def replace_item(holder: Any, name: str, value: Any, path: str = "") -> None:
     """Replace the item of this name in the tree below `holder` (attributes, a list, a dict) by `value`.
     Raises TypeError if the item is in a tuple, KeyError if there is no such item."""
     for key, item in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
-        here = joined(path, str(key))
+        here = join_path(path, str(key))
         if here == name:
             if isinstance(holder, tuple):
                 raise TypeError(f"{here} is in a tuple, where nothing can be replaced: make it a list")
             holder[key] = value
             break
         if name.startswith(here + ".") and isinstance(item, list | tuple | dict | Branch):
-            put(vars(item) if isinstance(item, Branch) else item, name, value, here)
+            replace_item(vars(item) if isinstance(item, Branch) else item, name, value, here)
             break
     else:
         raise KeyError(name)
@@ -125,7 +125,7 @@ def put(holder: Any, name: str, value: Any, path: str = "") -> None:
 # -- modules ---------------------------------------------------------------------------------------
 
 
-def held(module: Branch) -> Iterator[tuple[str, Any]]:
+def attribute_items(module: Branch) -> Iterator[tuple[str, Any]]:
     """(name, value) for the attributes of a module; lists, tuples and dicts give each of their items."""
     for name, value in vars(module).items():
         if isinstance(value, list | tuple | dict):
@@ -139,26 +139,26 @@ def walk(module: Branch, path: str = "", above: tuple[Branch, ...] = ()) -> Iter
     if any(module is m for m in above):
         raise TypeError(f"{path} is a {type(module).__name__} that contains itself: a tree has no cycles")
     yield path, module
-    for name, child in held(module):
+    for name, child in attribute_items(module):
         if isinstance(child, Branch):
-            yield from walk(child, joined(path, name), (*above, module))
+            yield from walk(child, join_path(path, name), (*above, module))
 
 
 def check(module: Branch) -> None:
     """Raise TypeError, with the attribute's name, for a parameter or a module that would neither be trained
     nor saved. It runs at a module's first call, and at every walk through the tree."""
     if not module._checked:
-        for name, x in of_class(module):
+        for name, x in class_items(module):
             if isinstance(x, Branch | Parameter | Buffer):
                 raise TypeError(
                     f"{type(module).__name__}.{name} is a {type(x).__name__} of the class or in its slots, "
                     f"which is not saved: assign self.{name} in __init__, as an attribute of its own"
                 )
-    for name, x in held(module):
+    for name, x in attribute_items(module):
         if isinstance(x, Tensor):
             refuse_raw(name, x)
         elif not isinstance(x, Branch):
-            for lost in hidden(x, (Branch, Parameter)):
+            for lost in find_inside(x, (Branch, Parameter)):
                 if not contains(module, lost) and not (isinstance(lost, Branch) and contains(lost, module)):
                     raise TypeError(
                         f"self.{name} is a {type(x).__name__} that hides a {type(lost).__name__}, which "
@@ -167,7 +167,7 @@ def check(module: Branch) -> None:
     vars(module)["_checked"] = True
 
 
-def of_class(module: Branch) -> Iterator[tuple[str, Any]]:
+def class_items(module: Branch) -> Iterator[tuple[str, Any]]:
     """(name, value) for attributes of the module's classes and for its slots: `vars(module)` lacks both."""
     for kind in type(module).__mro__:
         if kind.__module__ != __name__:
@@ -178,7 +178,7 @@ def of_class(module: Branch) -> Iterator[tuple[str, Any]]:
 
 def contains(module: Branch, thing: Any) -> bool:
     """Whether a module or a tensor is `module` itself, or is in the tree below it."""
-    return any(thing is m or any(thing is x for _, x in held(m)) for _, m in walk(module))
+    return any(thing is m or any(thing is x for _, x in attribute_items(m)) for _, m in walk(module))
 
 
 def refuse_raw(name: str, t: Tensor) -> None:

@@ -29,7 +29,7 @@ def length_of(x: Array, axis: int) -> int:
     return x.shape[np.lib.array_utils.normalize_axis_index(axis, x.ndim)]
 
 
-def resized(x: Array, n: int, axis: int) -> Array:
+def resize(x: Array, n: int, axis: int) -> Array:
     """The first n entries along an axis, with zeros after them if there are fewer."""
     size = x.shape[axis]
     axis %= x.ndim
@@ -45,14 +45,14 @@ def resized(x: Array, n: int, axis: int) -> Array:
 @op
 def fft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     size = length_of(a, axis)
-    return np.fft.fft(a, n, axis, norm), lambda g: resized(np.fft.fft(g, None, axis, norm), size, axis)
+    return np.fft.fft(a, n, axis, norm), lambda g: resize(np.fft.fft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.ifft)
 @op
 def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
     size = length_of(a, axis)
-    return np.fft.ifft(a, n, axis, norm), lambda g: resized(np.fft.ifft(g, None, axis, norm), size, axis)
+    return np.fft.ifft(a, n, axis, norm), lambda g: resize(np.fft.ifft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.rfft)
@@ -66,7 +66,7 @@ def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Va
     whole = size if n is None else n
     return (
         np.fft.rfft(a, n, axis, norm),
-        lambda g: resized(np.real(np.fft.fft(resized(g, whole, axis), None, axis, norm)), size, axis),
+        lambda g: resize(np.real(np.fft.fft(resize(g, whole, axis), None, axis, norm)), size, axis),
     )
 
 
@@ -85,7 +85,7 @@ def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> V
         if whole % 2 == 0:
             twice[-1] = 1.0
         behind = (1,) * (-1 - axis if axis < 0 else d.ndim - 1 - axis)
-        return resized(d * twice.reshape(-1, *behind), size, axis)
+        return resize(d * twice.reshape(-1, *behind), size, axis)
 
     return np.fft.irfft(a, n, axis, norm), da
 
@@ -123,7 +123,9 @@ def axes_and_sizes(
     return list(axes), sizes
 
 
-def along(f: Callable[..., Any], a: TensorLike, axes: Sequence[int], sizes: Sequence[Any], norm: Any) -> Any:
+def apply_along(
+    f: Callable[..., Any], a: TensorLike, axes: Sequence[int], sizes: Sequence[Any], norm: Any
+) -> Any:
     for axis, n in list(zip(axes, sizes, strict=True))[::-1]:
         a = f(a, n, axis, norm)
     return a
@@ -131,26 +133,26 @@ def along(f: Callable[..., Any], a: TensorLike, axes: Sequence[int], sizes: Sequ
 
 @implements(np.fft.fftn)
 def fftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
-    return along(np.fft.fft, a, *axes_and_sizes(a, s, axes), norm)
+    return apply_along(np.fft.fft, a, *axes_and_sizes(a, s, axes), norm)
 
 
 @implements(np.fft.ifftn)
 def ifftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
-    return along(np.fft.ifft, a, *axes_and_sizes(a, s, axes), norm)
+    return apply_along(np.fft.ifft, a, *axes_and_sizes(a, s, axes), norm)
 
 
 @implements(np.fft.rfftn)
 def rfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
     """Real along the last of the axes, then complex along the others."""
     axes, sizes = axes_and_sizes(a, s, axes)
-    return along(np.fft.fft, np.fft.rfft(a, sizes[-1], axes[-1], norm), axes[:-1], sizes[:-1], norm)
+    return apply_along(np.fft.fft, np.fft.rfft(a, sizes[-1], axes[-1], norm), axes[:-1], sizes[:-1], norm)
 
 
 @implements(np.fft.irfftn)
 def irfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
     """Complex along all axes but the last one, then real along that."""
     axes, sizes = axes_and_sizes(a, s, axes)
-    first = along(np.fft.ifft, a, axes[:-1][::-1], sizes[:-1][::-1], norm)
+    first = apply_along(np.fft.ifft, a, axes[:-1][::-1], sizes[:-1][::-1], norm)
     return np.fft.irfft(first, sizes[-1], axes[-1], norm)
 
 

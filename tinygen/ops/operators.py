@@ -30,7 +30,7 @@ from tinygen.tensor import IMPLEMENTS, Tensor, bind_to_tensor
 from tinygen.types import TensorLike
 
 
-def reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+def swap_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda b, a: function(a, b)
 
 
@@ -69,33 +69,33 @@ class Operators:
     """`a + b` is `add(a, b)`: each operator, and the function that it calls."""
 
     __add__ = add
-    __radd__ = reflected(add)
+    __radd__ = swap_arguments(add)
     __sub__ = subtract
-    __rsub__ = reflected(subtract)
+    __rsub__ = swap_arguments(subtract)
     __mul__ = multiply
-    __rmul__ = reflected(multiply)
+    __rmul__ = swap_arguments(multiply)
     __truediv__ = divide
-    __rtruediv__ = reflected(divide)
+    __rtruediv__ = swap_arguments(divide)
     __floordiv__ = IMPLEMENTS[np.floor_divide]
-    __rfloordiv__ = reflected(IMPLEMENTS[np.floor_divide])
+    __rfloordiv__ = swap_arguments(IMPLEMENTS[np.floor_divide])
     __mod__ = elementwise.remainder
-    __rmod__ = reflected(elementwise.remainder)
+    __rmod__ = swap_arguments(elementwise.remainder)
     __divmod__ = elementwise.divmod
-    __rdivmod__ = reflected(elementwise.divmod)
+    __rdivmod__ = swap_arguments(elementwise.divmod)
     __pow__ = power_of
-    __rpow__ = reflected(power_of)
+    __rpow__ = swap_arguments(power_of)
     __matmul__ = matmul
-    __rmatmul__ = reflected(matmul)
+    __rmatmul__ = swap_arguments(matmul)
     __and__ = IMPLEMENTS[np.bitwise_and]
-    __rand__ = reflected(IMPLEMENTS[np.bitwise_and])
+    __rand__ = swap_arguments(IMPLEMENTS[np.bitwise_and])
     __or__ = IMPLEMENTS[np.bitwise_or]
-    __ror__ = reflected(IMPLEMENTS[np.bitwise_or])
+    __ror__ = swap_arguments(IMPLEMENTS[np.bitwise_or])
     __xor__ = IMPLEMENTS[np.bitwise_xor]
-    __rxor__ = reflected(IMPLEMENTS[np.bitwise_xor])
+    __rxor__ = swap_arguments(IMPLEMENTS[np.bitwise_xor])
     __lshift__ = IMPLEMENTS[np.left_shift]
-    __rlshift__ = reflected(IMPLEMENTS[np.left_shift])
+    __rlshift__ = swap_arguments(IMPLEMENTS[np.left_shift])
     __rshift__ = IMPLEMENTS[np.right_shift]
-    __rrshift__ = reflected(IMPLEMENTS[np.right_shift])
+    __rrshift__ = swap_arguments(IMPLEMENTS[np.right_shift])
     __neg__ = negative
     __pos__ = positive
     __abs__ = absolute

@@ -5,7 +5,7 @@ forget gates of Gers, Schmidhuber & Cummins 2000, *Learning to forget*; Cho et a
 
 The computation of one time step is a **cell**. It takes the projection x of the input, the projection u of
 the state, and the state. It returns the new state and the rule that sends the gradient of the new state
-back. `over_time` runs a cell along a sequence, and its rules back in time (backpropagation through time:
+back. `run_cell` runs a cell along a sequence, and its rules back in time (backpropagation through time:
 Werbos 1990). The input is projected for all time steps at once, by one `linear` before the op.
 
 Shapes: B batch, T time steps, H hidden units, G numbers for each unit: 1, 4 and 3. They are side by side in
@@ -38,11 +38,11 @@ def simple_cell(x: Array, u: Array, h: Array) -> tuple[CellState, Back]:
     """h' = tanh(x + u)."""
     new = np.tanh(x + u)
 
-    def back(dh: Array) -> tuple[Any, ...]:
+    def backward(dh: Array) -> tuple[Any, ...]:
         da = dh * (1 - new * new)
         return da, da, 0.0
 
-    return (new,), back
+    return (new,), backward
 
 
 def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[CellState, Back]:
@@ -52,7 +52,7 @@ def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[CellState, Back]:
     new = f * c + i * g
     seen = np.tanh(new)
 
-    def back(dh: Array, dc: Array) -> tuple[Any, ...]:
+    def backward(dh: Array, dc: Array) -> tuple[Any, ...]:
         dc = dc + dh * o * (1 - seen * seen)
         di = dc * g * (i * (1 - i))
         df = dc * c * (f * (1 - f))
@@ -61,7 +61,7 @@ def lstm_cell(x: Array, u: Array, h: Array, c: Array) -> tuple[CellState, Back]:
         da = np.concatenate([di, df, dg, do], axis=-1)
         return da, da, 0.0, dc * f
 
-    return (o * seen, new), back
+    return (o * seen, new), backward
 
 
 def gru_cell(x: Array, u: Array, h: Array) -> tuple[CellState, Back]:
@@ -74,19 +74,19 @@ def gru_cell(x: Array, u: Array, h: Array) -> tuple[CellState, Back]:
     r, z = sigmoid(xr + ur), sigmoid(xz + uz)
     n = np.tanh(xn + r * un)
 
-    def back(dh: Array) -> tuple[Any, ...]:
+    def backward(dh: Array) -> tuple[Any, ...]:
         dn = dh * (1 - z) * (1 - n * n)
         dz = dh * (h - n) * (z * (1 - z))
         dr = dn * un * (r * (1 - r))
         return np.concatenate([dr, dz, dn], axis=-1), np.concatenate([dr, dz, dn * r], axis=-1), dh * z
 
-    return ((1 - z) * n + z * h,), back
+    return ((1 - z) * n + z * h,), backward
 
 
 # -- all of them -----------------------------------------------------------------------------------
 
 
-def over_time(
+def run_cell(
     cell: Callable[..., tuple[CellState, Back]],
     gates: int,
     x: Array,
@@ -116,14 +116,14 @@ def over_time(
     def backward(gradients: Sequence[Array]) -> tuple[Any, ...]:
         dy, *dstate = gradients
         dxs, dus = [], []
-        for t, back in zip(order[::-1], backs[::-1], strict=True):
+        for t, backward in zip(order[::-1], backs[::-1], strict=True):
             dnew: list[Any] = [dstate[0] + dy[:, t], *dstate[1:]]
             held: list[Any] = [0.0] * len(dstate)
             if lengths is not None:
                 live = (lengths > t)[:, None]
                 dnew = [np.where(live, d, 0.0) for d in dnew]
                 held = [np.where(live, 0.0, d) for d in dstate]
-            dx, du, *through = back(*dnew)
+            dx, du, *through = backward(*dnew)
             through[0] = through[0] + du @ weight
             dstate = [a + b for a, b in zip(through, held, strict=True)]
             dxs.append(dx)
@@ -158,7 +158,7 @@ def rnn(
     `lengths` (B) says how many time steps each sequence has, for batches padded at the end: after its end a
     sequence gives zeros and keeps its state, and the padding has no influence. With `reverse` time runs from
     the last step to the first."""
-    return over_time(simple_cell, 1, x, weight, bias, (h,), lengths, reverse)
+    return run_cell(simple_cell, 1, x, weight, bias, (h,), lengths, reverse)
 
 
 @op
@@ -178,7 +178,7 @@ def lstm(
         (Hochreiter & Schmidhuber 1997; Gers et al. 2000)
     Held by: tests/ops/test_recurrent.py::test_lstm_by_hand
     """
-    return over_time(lstm_cell, 4, x, weight, bias, (h, c), lengths, reverse)
+    return run_cell(lstm_cell, 4, x, weight, bias, (h, c), lengths, reverse)
 
 
 @op
@@ -191,4 +191,4 @@ def gru(
         (Cho et al. 2014, in PyTorch's form)
     Held by: tests/ops/test_recurrent.py::test_gru_by_hand
     """
-    return over_time(gru_cell, 3, x, weight, bias, (h,), lengths, reverse)
+    return run_cell(gru_cell, 3, x, weight, bias, (h,), lengths, reverse)

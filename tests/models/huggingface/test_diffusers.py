@@ -14,7 +14,7 @@ from foreign_files import JSON
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygen.models.huggingface.diffusers import from_pretrained, require_enough, sources, untrained
+from tinygen.models.huggingface.diffusers import from_pretrained, new_model, require_enough, sources
 from tinygen.models.huggingface.diffusers_config import UNET_FIXED, read_config
 from tinygen.models.pictures.autoencoder import AutoencoderConfig
 from tinygen.models.pictures.unet import UNetConfig
@@ -74,7 +74,7 @@ CONFIGS = {
 def ours(folder):
     """The model that its config.json describes, with all parameters random, so that each of them matters."""
     rng = np.random.default_rng(0)
-    model = untrained(read_config(folder / "config.json")[0], rng=rng)
+    model = new_model(read_config(folder / "config.json")[0], rng=rng)
     for p in model.parameters():
         p.data = p.data + 0.3 * rng.standard_normal(p.shape, dtype=np.float32)
     return model
@@ -387,7 +387,7 @@ ENOUGH = [  # 3×3 kernels of the first convolution, of the blocks, of the last;
 @pytest.mark.parametrize(("config", "least"), ENOUGH)
 def test_a_file_with_fewer_numbers_than_a_model_must_have(config, least):
     """No model has fewer, a file that has just as many is read on."""
-    assert untrained(config, rng=0).num_parameters() >= least
+    assert new_model(config, rng=0).num_parameters() >= least
     require_enough(Path("folder"), config, {"weight": np.zeros(least, bool)})
     with pytest.raises(CheckpointError, match=rf"at least {least} numbers by .*, found {least - 1}"):
         require_enough(Path("folder"), config, {"weight": np.zeros(least - 1, bool)})

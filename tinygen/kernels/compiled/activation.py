@@ -129,7 +129,7 @@ def log_softmax_slope(r, y, g, d):
         dx[i] = dlogp[i] - exp(logp[i]) * total
 
 
-def over_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
+def apply_to_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
     if axis not in (-1, x.ndim - 1):
         return NotImplemented
     rows = contiguous(x).reshape(-1, x.shape[-1])
@@ -145,10 +145,10 @@ def over_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
 
 
 def softmax(x: Array, axis: int = -1) -> Any:
-    return over_rows(x, axis, softmax_value, softmax_slope)
+    return apply_to_rows(x, axis, softmax_value, softmax_slope)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Any:
     if not np.isfinite(x.max()):
         return NotImplemented  # the definition handles infinities
-    return over_rows(x, axis, log_softmax_value, log_softmax_slope)
+    return apply_to_rows(x, axis, log_softmax_value, log_softmax_slope)

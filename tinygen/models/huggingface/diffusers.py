@@ -127,7 +127,7 @@ def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | 
     tensors = with_names_of_today(path, tensors)
     require_floats(path, tensors)
     require_enough(path, config, tensors)
-    model = untrained(config, rng=rng)
+    model = new_model(config, rng=rng)
     parts = list(sources(model))
     wanted = {name: (p.shape[0] // len(names), *p.shape[1:]) for p, names in parts for name in names}
     tensors = {name: as_matrix(array, wanted.get(name)) for name, array in tensors.items()}
@@ -139,7 +139,7 @@ def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | 
     return model.eval()
 
 
-def untrained(config: AutoencoderConfig | UNetConfig, *, rng: RNGLike) -> AutoencoderKL | UNet:
+def new_model(config: AutoencoderConfig | UNetConfig, *, rng: RNGLike) -> AutoencoderKL | UNet:
     return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng=rng)
 
 

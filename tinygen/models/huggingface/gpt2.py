@@ -77,7 +77,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def turned(name: str, array: NumpyArray) -> NumpyArray:
+def transpose_matrices(name: str, array: NumpyArray) -> NumpyArray:
     """The tensor in the layout of the other side: matrices of a block are (in, out) in the file, (out, in)
     here."""
     return array.T if name.startswith("h.") and array.ndim == 2 else array
@@ -182,7 +182,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
             "other values",
             "lm_head.weight",
         )
-    return config, {ours: turned(ours, tensors[theirs]) for ours, (theirs, _) in names.items()}
+    return config, {ours: transpose_matrices(ours, tensors[theirs]) for ours, (theirs, _) in names.items()}
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def tensors_of(
         for ours, (_, shape) in wanted.items()
         if not bias and ours.endswith(".bias") and ours not in state
     }
-    found = {ours: turned(ours, array) for ours, array in {**state, **zeros}.items()}
+    found = {ours: transpose_matrices(ours, array) for ours, array in {**state, **zeros}.items()}
     needed = {ours: shape for ours, (_, shape) in wanted.items()}
     if listed := differences(needed, {ours: array.shape for ours, array in found.items()}, "the config"):
         raise ValueError(f"this is not the GPT of its config, which has {len(needed)} tensors:{listed}")

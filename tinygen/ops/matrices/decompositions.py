@@ -65,7 +65,7 @@ def eigh(a: Array, *, UPLO: Any) -> ValueAndRules:
 
     def da(gw: Array, gv: Array) -> Array:
         inner = divide_by_differences(H(v) @ free_phase_gradient(gv, v), w[..., None, :] - w[..., :, None])
-        return triangle_gradient(v @ (on_diagonal(gw) + inner) @ H(v), UPLO.upper())
+        return triangle_gradient(v @ (diagonal_matrices(gw) + inner) @ H(v), UPLO.upper())
 
     return (w, v), textbook(da)
 
@@ -106,7 +106,7 @@ def divide_safely(x: Array, values: Array) -> Array:
     return np.where(used, x / np.where(used, values, 1), 0)
 
 
-def on_diagonal(x: Array) -> Array:
+def diagonal_matrices(x: Array) -> Array:
     """(..., n) on the diagonals of (..., n, n)."""
     return x[..., None] * np.eye(x.shape[-1], dtype=x.dtype, like=arrays_in(x))
 
@@ -131,7 +131,7 @@ def eig(a: Array) -> ValueAndRules:
         along = np.real(np.einsum("...ii->...i", inner))  # a vector does not grow
         inner = inner - (H(v) @ v) * along[..., None, :]
         inner = divide_by_differences(inner, conj(w[..., None, :] - w[..., :, None]))
-        return np.linalg.solve(H(v), (on_diagonal(gw) + inner) @ H(v))
+        return np.linalg.solve(H(v), (diagonal_matrices(gw) + inner) @ H(v))
 
     return (w, v), textbook(da)
 
@@ -183,7 +183,7 @@ def qr(a: Array) -> ValueAndRules:
         u = r[..., :m]
         M = u @ H(np.triu(gu)) - H(gq) @ q
         below = np.tril(M, -1)
-        symmetric = below + H(below) + on_diagonal(np.real(np.einsum("...ii->...i", M)))
+        symmetric = below + H(below) + diagonal_matrices(np.real(np.einsum("...ii->...i", M)))
         return H(np.linalg.solve(u, H(gq + q @ symmetric)))
 
     def da(gq: Array, gr: Array) -> Array:
@@ -230,7 +230,7 @@ def svd(a: Array, *, full: bool) -> ValueAndRules:
         values = gs
         if a.dtype.kind == "c":
             values = values + divide_safely(1j * np.imag(np.einsum("...ii->...i", of_u)), s)
-        d = u @ (inner + on_diagonal(values)) @ vh
+        d = u @ (inner + diagonal_matrices(values)) @ vh
         if a.shape[-2] > k:
             d = d + divide_safely(gu - u @ of_u, columns) @ vh
         if a.shape[-1] > k:

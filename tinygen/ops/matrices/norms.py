@@ -28,9 +28,9 @@ def norm(x: TensorLike, ord: Any = None, axis: Axis = None, keepdims: bool = Fal
         return length(x, None, keepdims)
     axes = axes_of(axis, x.ndim)
     if len(axes) == 1:
-        return of_vectors(x, 2 if ord is None else ord, axes[0], keepdims)
+        return norm_of_vectors(x, 2 if ord is None else ord, axes[0], keepdims)
     if len(axes) == 2:
-        return of_matrices(x, ord, axes, keepdims)
+        return norm_of_matrices(x, ord, axes, keepdims)
     raise ValueError(
         f"norm: of vectors (1 axis) or matrices (2 axes), got {len(axes)} axes of shape {x.shape}"
     )
@@ -39,16 +39,16 @@ def norm(x: TensorLike, ord: Any = None, axis: Axis = None, keepdims: bool = Fal
 @implements(np.linalg.vector_norm)
 def vector_norm(x: TensorLike, /, *, axis: Axis = None, keepdims: bool = False, ord: Any = 2) -> Any:
     """The norm of all entries along the axes (one, several, or None for all), taken as one vector."""
-    return of_vectors(x, ord, axis, keepdims)
+    return norm_of_vectors(x, ord, axis, keepdims)
 
 
 @implements(np.linalg.matrix_norm)
 def matrix_norm(x: TensorLike, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     """The norm of the matrices in the last two axes."""
-    return of_matrices(x, ord, axes_of((-2, -1), x.ndim), keepdims)
+    return norm_of_matrices(x, ord, axes_of((-2, -1), x.ndim), keepdims)
 
 
-def of_vectors(x: TensorLike, ord: Any, axis: Axis, keepdims: bool) -> Any:
+def norm_of_vectors(x: TensorLike, ord: Any, axis: Axis, keepdims: bool) -> Any:
     if isinstance(ord, str):
         raise ValueError(f"norm: ord {ord!r} is for matrices; of a vector it is a number, inf or -inf")
     if ord == 2:
@@ -63,7 +63,7 @@ def of_vectors(x: TensorLike, ord: Any, axis: Axis, keepdims: bool) -> Any:
     return size.sum(axis=axis, keepdims=keepdims) if ord == 1 else power_norm(x, float(ord), axis, keepdims)
 
 
-def of_matrices(x: TensorLike, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+def norm_of_matrices(x: TensorLike, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     row, column = axes
     if ord in (None, "fro", "f"):
         return length(x, axes, keepdims)

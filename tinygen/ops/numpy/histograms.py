@@ -32,7 +32,7 @@ def histogram_of(dimensions: Any, sample: Any, bins: Any, range: Any, density: A
     return total, edges
 
 
-def graphed(weights: Any) -> bool:
+def is_differentiated(weights: Any) -> bool:
     return isinstance(weights, Tensor) and weights.requires_grad
 
 
@@ -40,7 +40,7 @@ def graphed(weights: Any) -> bool:
 def histogram(
     a: TensorLike, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
-    if not graphed(weights):
+    if not is_differentiated(weights):
         return of_arrays(np.histogram)(a, bins, range, density, weights)
     edges = np.histogram_bin_edges(np.ravel(arrays_in(a)), arrays_in(bins), range)
     total, _ = histogram_of(lambda x: [np.ravel(arrays_in(x))], a, [edges], None, density, weights)
@@ -51,7 +51,7 @@ def histogram(
 def histogram2d(
     x: TensorLike, y: TensorLike, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
-    if not graphed(weights):
+    if not is_differentiated(weights):
         return of_arrays(np.histogram2d)(x, y, bins, range, density, weights)
     _, *edges = np.histogram2d(arrays_in(x), arrays_in(y), arrays_in(bins), range)
     total, _ = histogram_of(list, [x, y], edges, None, density, weights)
@@ -62,7 +62,7 @@ def histogram2d(
 def histogramdd(
     sample: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
-    if not graphed(weights):
+    if not is_differentiated(weights):
         return of_arrays(np.histogramdd)(sample, bins, range, density, weights)
     _, edges = np.histogramdd(arrays_in(sample), arrays_in(bins), range)
     total, _ = histogram_of(

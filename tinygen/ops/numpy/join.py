@@ -109,7 +109,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     return [ary[(*before, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
 
 
-def in_pieces(name: str, least: int, axis_of: Callable[[int], int]) -> None:
+def define_split(name: str, least: int, axis_of: Callable[[int], int]) -> None:
     def body(ary: Any, indices_or_sections: Any) -> Any:
         if ary.ndim < least:
             raise ValueError(f"at least {least} axes are needed, got shape {ary.shape}")
@@ -118,9 +118,9 @@ def in_pieces(name: str, least: int, axis_of: Callable[[int], int]) -> None:
     composition(name)(body)
 
 
-in_pieces("vsplit", 2, lambda ndim: 0)
-in_pieces("hsplit", 1, lambda ndim: 0 if ndim == 1 else 1)
-in_pieces("dsplit", 3, lambda ndim: 2)
+define_split("vsplit", 2, lambda ndim: 0)
+define_split("hsplit", 1, lambda ndim: 0 if ndim == 1 else 1)
+define_split("dsplit", 3, lambda ndim: 2)
 
 
 @composition("unstack")
@@ -228,12 +228,12 @@ def slab(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
     return x[(*[slice(None)] * axis, slice(start, stop))]
 
 
-def sized(x: TensorLike, axis: int, n: int) -> tuple[int, ...]:
+def shape_with_length(x: TensorLike, axis: int, n: int) -> tuple[int, ...]:
     return (*x.shape[:axis], n, *x.shape[axis + 1 :])
 
 
 def constant_edge(x: TensorLike, axis: int, n: int, value: Any) -> Any:
-    return np.full_like(x, value, shape=sized(x, axis, n))
+    return np.full_like(x, value, shape=shape_with_length(x, axis, n))
 
 
 def ramp_edge(x: TensorLike, axis: int, n: int, end: Any) -> Any:
@@ -244,7 +244,7 @@ def ramp_edge(x: TensorLike, axis: int, n: int, end: Any) -> Any:
 def statistic_edge(x: TensorLike, axis: int, n: int, option: Any) -> Any:
     name, length = option
     value = STATISTICS[name](slab(x, axis, 0, length), axis=axis, keepdims=True)
-    return np.broadcast_to(value, sized(x, axis, n))
+    return np.broadcast_to(value, shape_with_length(x, axis, n))
 
 
 def odd_edge(x: TensorLike, axis: int, n: int, mode: str) -> Any:
@@ -254,7 +254,7 @@ def odd_edge(x: TensorLike, axis: int, n: int, mode: str) -> Any:
     while n > 0:
         take = min(n, whole.shape[axis] - skip)
         if take == 0:
-            more = np.broadcast_to(slab(whole, axis, 0, 1), sized(x, axis, n))
+            more = np.broadcast_to(slab(whole, axis, 0, 1), shape_with_length(x, axis, n))
             return np.concatenate([more, front], axis=axis)
         mirror = np.flip(slab(whole, axis, skip, skip + take), axis)
         more = 2 * slab(whole, axis, 0, 1) - mirror

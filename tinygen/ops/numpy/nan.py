@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.compose import composition
-from tinygen.ops.numpy.reduce import given
+from tinygen.ops.numpy.reduce import is_given
 from tinygen.types import Axis, DType, TensorLike
 
 
@@ -42,7 +42,7 @@ extreme_without_nan(math.inf, np.min, "nanmin")
 
 def number_mask(a: TensorLike, where: Any) -> Any:
     """The entries that are numbers and where `where` holds."""
-    return ~np.isnan(a) if not given(where) else np.logical_and(~np.isnan(a), where)
+    return ~np.isnan(a) if not is_given(where) else np.logical_and(~np.isnan(a), where)
 
 
 @composition("nanmean")

@@ -133,7 +133,7 @@ def check_q(q: TensorLike, top: float) -> Any:
 def define_quantiles(prefix: str, skip_nan: bool) -> None:
     """np.quantile, np.percentile and np.median, or those whose names begin with nan."""
 
-    def unsupported(out: Any, overwrite_input: bool) -> None:
+    def refuse_overwriting(out: Any, overwrite_input: bool) -> None:
         no_out(out)
         if overwrite_input:
             raise TypeError(
@@ -152,7 +152,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
             *,
             weights: Any = None,
         ) -> Any:
-            unsupported(out, overwrite_input)
+            refuse_overwriting(out, overwrite_input)
             return quantiles(a, check_q(q, top), axis, method, keepdims, skip_nan, weights)
 
         return body
@@ -164,7 +164,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
         overwrite_input: bool = False,
         keepdims: bool = False,
     ) -> Any:
-        unsupported(out, overwrite_input)
+        refuse_overwriting(out, overwrite_input)
         return quantiles(a, 0.5, axis, "linear", keepdims, skip_nan)
 
     composition(f"{prefix}quantile")(of_unit(1.0))

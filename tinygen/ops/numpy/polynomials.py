@@ -24,7 +24,7 @@ def polyval(p: TensorLike, x: TensorLike) -> Any:
     return y
 
 
-def padded(a: TensorLike, n: int) -> Any:
+def pad_front(a: TensorLike, n: int) -> Any:
     return np.pad(a, ((n - len(a), 0),)) if len(a) < n else a
 
 
@@ -32,7 +32,7 @@ def padded(a: TensorLike, n: int) -> Any:
 def polyadd(a1: Any, a2: Any) -> Any:
     a1, a2 = coefficients(a1), coefficients(a2)
     n = max(len(a1), len(a2))
-    return padded(a1, n) + padded(a2, n)
+    return pad_front(a1, n) + pad_front(a2, n)
 
 
 @composition("polysub")

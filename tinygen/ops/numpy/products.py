@@ -22,13 +22,13 @@ def inner(a: TensorLike, b: TensorLike, /) -> Any:
 @composition("vdot")
 def vdot(a: TensorLike, b: TensorLike, /) -> Any:
     """The sum of the products of all entries, with the conjugates of a's."""
-    a, b = np.ravel(conjugated(a)), np.ravel(as_operand(b))
+    a, b = np.ravel(conjugate(a)), np.ravel(as_operand(b))
     if a.shape != b.shape:
         raise ValueError(f"as many entries are needed on both sides, got {a.size} and {b.size}")
     return np.sum(a * b)
 
 
-def conjugated(x: TensorLike) -> Any:
+def conjugate(x: TensorLike) -> Any:
     x = as_operand(x)
     return np.conj(x) if x.dtype.kind == "c" else x
 
@@ -66,7 +66,7 @@ def cross(
 
 @composition("vecdot")
 def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Any:
-    x1, x2 = np.moveaxis(conjugated(x1), axis, -1), np.moveaxis(as_operand(x2), axis, -1)
+    x1, x2 = np.moveaxis(conjugate(x1), axis, -1), np.moveaxis(as_operand(x2), axis, -1)
     if x1.shape[-1] != x2.shape[-1]:
         raise ValueError(f"vectors of one length are needed, got {x1.shape[-1]} and {x2.shape[-1]}")
     return np.sum(x1 * x2, axis=-1)
@@ -79,4 +79,4 @@ def matvec(x1: TensorLike, x2: TensorLike, /) -> Any:
 
 @composition("vecmat")
 def vecmat(x1: TensorLike, x2: TensorLike, /) -> Any:
-    return np.matmul(conjugated(x1)[..., None, :], as_operand(x2))[..., 0, :]
+    return np.matmul(conjugate(x1)[..., None, :], as_operand(x2))[..., 0, :]

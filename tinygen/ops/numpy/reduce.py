@@ -43,7 +43,7 @@ def with_keywords(axis_only: Callable[..., Any], full: Callable[..., Any], *name
     return call
 
 
-def given(where: Any) -> bool:
+def is_given(where: Any) -> bool:
     return where is not True and where is not None
 
 
@@ -58,7 +58,7 @@ def sum_full(
 ) -> Any:
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
-    y = reduce.sum(np.where(where, a, 0) if given(where) else a, axis, keepdims=bool(keepdims))
+    y = reduce.sum(np.where(where, a, 0) if is_given(where) else a, axis, keepdims=bool(keepdims))
     return y if initial is None or (not isinstance(initial, Tensor) and initial == 0) else y + initial
 
 
@@ -73,7 +73,7 @@ def mean_full(
 ) -> Any:
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
-    if not given(where):
+    if not is_given(where):
         return reduce.mean(a, axis, keepdims=bool(keepdims))
     return sum_full(a, axis, None, None, keepdims, 0, where) / count_where(a, axis, keepdims, where)
 
@@ -100,7 +100,7 @@ def var_full(
     no_out(out)
     a = a if dtype is None else a.astype(dtype)
     ddof = ddof if correction is None else correction
-    if not given(where) and mean is None:
+    if not is_given(where) and mean is None:
         return reduce.var(a, axis, ddof=ddof, keepdims=bool(keepdims))
     n = count_where(a, axis, keepdims, where)
     centered = np.where(
@@ -124,7 +124,7 @@ def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., A
         where: Any = True,
     ) -> Any:
         no_out(out)
-        if given(where):
+        if is_given(where):
             if initial is None:
                 raise ValueError("where= needs initial=, the value where nothing is left")
             a = np.where(where, a, initial)

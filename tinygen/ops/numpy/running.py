@@ -11,7 +11,7 @@ import numpy as np
 from tinygen.ops import reduce
 from tinygen.ops.compose import as_operand, axes_of, composition, no_out
 from tinygen.ops.index import axis_from_0
-from tinygen.ops.numpy.reduce import given
+from tinygen.ops.numpy.reduce import is_given
 from tinygen.tape import op, shown_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Axis, DType, TensorLike, ValueAndRules
@@ -30,7 +30,7 @@ def prod(
     """The product over `axis` (of all entries for None)."""
     no_out(out)
     a = as_operand(a) if dtype is None else as_operand(a).astype(dtype)
-    a = np.where(where, a, 1) if given(where) else a
+    a = np.where(where, a, 1) if is_given(where) else a
     axes = axes_of(axis, a.ndim)
     rest = tuple(n for i, n in enumerate(a.shape) if i not in axes)
     last = np.moveaxis(a, axes, range(a.ndim - len(axes), a.ndim))

@@ -48,7 +48,7 @@ def matrix_transpose(x: TensorLike, /) -> Any:
     return np.swapaxes(x, -1, -2)
 
 
-def at_least(ndim: int, *arys: Any) -> Any:
+def add_axes(ndim: int, *arys: Any) -> Any:
     results = []
     for x in map(as_operand, arys):
         if ndim == 3 and x.ndim in (1, 2):
@@ -60,18 +60,18 @@ def at_least(ndim: int, *arys: Any) -> Any:
 
 @composition("atleast_1d")
 def atleast_1d(*arys: Any) -> Any:
-    return at_least(1, *arys)
+    return add_axes(1, *arys)
 
 
 @composition("atleast_2d")
 def atleast_2d(*arys: Any) -> Any:
-    return at_least(2, *arys)
+    return add_axes(2, *arys)
 
 
 @composition("atleast_3d")
 def atleast_3d(*arys: Any) -> Any:
     """(n,) becomes (1, n, 1), (n, m) becomes (n, m, 1)."""
-    return at_least(3, *arys)
+    return add_axes(3, *arys)
 
 
 @composition("broadcast_arrays")

@@ -54,11 +54,11 @@ def cov(
 ) -> Any:
     """The covariance matrix of variables in rows (in columns with rowvar=False)."""
 
-    def in_rows(x: TensorLike) -> Any:
+    def as_rows(x: TensorLike) -> Any:
         x = np.atleast_2d(as_operand(x))
         return x if rowvar or x.shape[0] == 1 else x.T
 
-    x = in_rows(m) if y is None else np.concatenate([in_rows(m), in_rows(y)])
+    x = as_rows(m) if y is None else np.concatenate([as_rows(m), as_rows(y)])
     x = x if dtype is None else x.astype(dtype)
     ddof = (0 if bias else 1) if ddof is None else ddof
     counts = constant(fweights, "fweights")

@@ -27,7 +27,7 @@ ACCUMULATED: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.multipl
 
 
 @implements(np.ufunc)
-def prepared(*inputs: Any, **kwargs: Any) -> Any:
+def prepare_ufunc(*inputs: Any, **kwargs: Any) -> Any:
     """The inputs and keywords of a ufunc's call: dtype= casts the inputs; where=True, and how NumPy casts
     and lays out its result, say nothing here."""
     dtype = kwargs.pop("dtype", None)
@@ -65,12 +65,12 @@ def reduce(
     for i in sorted(axes_of(axis, array.ndim), reverse=True):
         if y.shape[i] == 0:
             raise ValueError(f"np.{ufunc.__name__}.reduce: axis {i} of shape {array.shape} has no entries")
-        last = folded(ufunc, y, i)[-1]
+        last = fold_along(ufunc, y, i)[-1]
         y = np.expand_dims(last, i) if keepdims else last
     return y
 
 
-def folded(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
+def fold_along(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
     """x0, f(x0, x1), f(f(x0, x1), x2), ... along an axis."""
     rows = np.moveaxis(array, axis, 0)
     results = [rows[0]]
@@ -87,7 +87,7 @@ def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: DType = None, 
         return ACCUMULATED[ufunc](array, axis=axis)
     if array.shape[axis] == 0:
         return array
-    return np.stack(folded(ufunc, array, axis), axis=axis)
+    return np.stack(fold_along(ufunc, array, axis), axis=axis)
 
 
 @implements(np.ufunc.outer)

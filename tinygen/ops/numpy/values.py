@@ -39,11 +39,11 @@ def real_if_close(a: TensorLike, tol: float = 100) -> Any:
     return np.real(a) if near else a
 
 
-def of_dtypes(name: str) -> None:
+def define_dtype_function(name: str) -> None:
     """Functions of dtypes: a Tensor counts as its array."""
     function = getattr(np, name)
     IMPLEMENTS[function] = lambda *args, **kwargs: function(*arrays_in(args), **arrays_in(kwargs))
 
 
 for name in ("result_type", "can_cast", "common_type", "min_scalar_type"):
-    of_dtypes(name)
+    define_dtype_function(name)
