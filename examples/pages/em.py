@@ -1,7 +1,7 @@
 """Expectation maximization on one page: a mixture of Gaussians (Dempster, Laird & Rubin 1977; Bishop 2006).
 
-Each row x is from one of K Gaussians, and nobody has seen from which one. EM alternates two steps, and none
-of them lowers the likelihood:
+Each row x comes from one of K Gaussians, but it is not known from which one. EM alternates two steps, and no
+step lowers the likelihood:
 
     p(x) = Σ_k π_k N(x; μ_k, Σ_k)                                              Bishop, eq. 9.7
     E:  γ_nk = π_k N(x_n; μ_k, Σ_k) / Σ_j π_j N(x_n; μ_j, Σ_j)                      eq. 9.23
@@ -18,7 +18,8 @@ import numpy as np
 
 
 def init(x, K, rng):
-    """Means at K rows of x (N, D) by k-means++: each is drawn by its squared distance to those before it."""
+    """Means at K rows of x (N, D) by k-means++: each row is drawn by its squared distance to the nearest
+    earlier one."""
     N, D = x.shape
     mu = x[rng.integers(N, size=1)]  # (1, D)
     while len(mu) < K:
@@ -53,7 +54,7 @@ def e_step(p, x):
 
 
 def m_step(x, gamma):
-    """The parameters that are likeliest for x (N, D) with responsibilities gamma (N, K)."""
+    """The parameters of highest likelihood for x (N, D) with responsibilities gamma (N, K)."""
     N_k = gamma.sum(axis=0)  # (K,)
     mu = gamma.T @ x / N_k[:, None]  # (K, D)
     away = x - mu[:, None]  # (K, N, D)

@@ -1,8 +1,9 @@
-"""Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): several heads of queries share one head of
-keys and values, so that the KV cache is smaller. With one group a head it is multi-head attention; with one
-for all, multi-query attention (Shazeer 2019, arXiv:1911.02150).
+"""Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245): several heads of queries share one head
+of keys and values, so that the KV cache is smaller. With one head of keys per head of queries it is
+multi-head attention; with one for all, multi-query attention (Shazeer 2019, arXiv:1911.02150).
 
-Shapes: B batch, T positions of the queries, S of the keys, C channels, H heads, K heads of keys, d of a head.
+Shapes: B batch, T positions of the queries, S positions of the keys, C channels, H heads, K heads of keys,
+d width of a head.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ class GroupedQueryAttention(Heads):
 
     Head h of the `heads` queries uses head h // (heads / kv_heads) of the keys and values; without
     `kv_heads`, there are as many of these. A head is `head_channels` wide; without it, channels / heads.
-    `qk_norm` is the epsilon of an RMS norm of each query and each key before they are turned (Qwen3), None
+    `qk_norm` is the epsilon of an RMS norm of each query and each key before their rotation (Qwen3), None
     for no norm. `dropout` drops attention weights.
 
-    Raises ValueError when kv_heads does not divide heads, or the width of a head is odd or no whole number.
+    Raises ValueError when kv_heads does not divide heads, or when the width of a head is odd or not a whole
+    number.
 
     Eq.: head_h = Attention(x W_Q^h, x W_K^g, x W_V^g),  g = h // (heads / kv_heads)
         (Ainslie et al. 2023, section 2.2)

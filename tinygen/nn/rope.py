@@ -23,12 +23,14 @@ from tinygen.types import NumpyArray, ValueAndRules
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How Llama 3.1 slows the rotations down, so that a model trained on `original_length` positions reads
-    more (Grattafiori et al. 2024, arXiv:2407.21783, section 3.4.1; the formula is in Meta's published code).
+    """Llama 3.1's change of the rotations, by which a model trained on `original_length` positions can read
+    more (Grattafiori et al. 2024, arXiv:2407.21783, section 3.4.1; the formula is in Meta's published
+    code).
 
-    A pair that goes round fewer than `low` times within original_length turns `factor` times more slowly; one
-    that goes round more than `high` times is left alone, since it tells neighbours apart; between the two,
-    the speed is interpolated. Raises ValueError unless 0 < low < high, factor >= 1, original_length >= 1."""
+    A pair that makes fewer than `low` full turns within original_length rotates `factor` times more slowly.
+    A pair that makes more than `high` turns is not changed, since it distinguishes neighbouring positions.
+    Between the two, the speed is interpolated. Raises ValueError unless 0 < low < high, factor >= 1,
+    original_length >= 1."""
 
     factor: float = 8.0
     low: float = 1.0
@@ -40,7 +42,7 @@ class RopeScaling:
             raise ValueError(f"0 < low < high, factor >= 1 and original_length >= 1 are needed, got {self}")
 
     def slow_down(self, frequencies: NumpyArray) -> NumpyArray:
-        """The frequencies, radians a position, after the change: (n,) -> (n,).
+        """The changed frequencies, in radians per position: (n,) -> (n,).
 
         Eq.: f ← (1 - s) f / factor + s f,  s = clip((length · f / 2π - low) / (high - low), 0, 1)
             (Meta's llama-models, models/llama3/model.py, apply_scaling)
@@ -67,7 +69,7 @@ def rotary(x: Tensor, start: int = 0, base: float = 10_000.0, scaling: RopeScali
     return rotate_pairs(x, cos, sin)
 
 
-@lru_cache(maxsize=4)  # all layers of a model ask for the same, one after the other
+@lru_cache(maxsize=4)  # all layers of a model need the same values
 def cos_and_sin(
     start: int, t: int, d: int, base: float, scaling: RopeScaling | None, dtype: np.dtype
 ) -> tuple[NumpyArray, NumpyArray]:

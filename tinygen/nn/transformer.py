@@ -31,8 +31,8 @@ class MLP(Module):
 
 
 class SwiGLU(Module):
-    """down(silu(gate(x)) · up(x)), `hidden` wide inside: (..., C) -> (..., C). The gate decides, entry by
-    entry, how much of up(x) passes (Shazeer 2020, arXiv:2002.05202). Llama has it in place of the MLP.
+    """down(silu(gate(x)) · up(x)), `hidden` wide inside: (..., C) -> (..., C). The gate scales each entry
+    of up(x) (Shazeer 2020, arXiv:2002.05202). Llama has it in place of the MLP.
 
     Eq.: FFN_SwiGLU(x) = (Swish(x W) ⊗ x V) W_2  (Shazeer 2020, eq. 6)
     Held by: tests/nn/test_grouped_attention.py::test_swiglu_by_hand
@@ -47,7 +47,8 @@ class SwiGLU(Module):
 
     @staticmethod
     def usual_width(channels: int) -> int:
-        """8/3 channels, up to a multiple of 16: about as many weights as two matrices of 4 channels have."""
+        """8/3 channels, rounded up to a multiple of 16: three matrices of this width have about as many
+        weights as two matrices of width 4 channels."""
         return -(-8 * channels // 48) * 16
 
     def forward(self, x: TensorLike) -> Tensor:
