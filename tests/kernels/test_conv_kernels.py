@@ -16,6 +16,7 @@ from tinygen.ops.window import Geometry
 
 pytest.importorskip("numba")
 conv = importlib.import_module("tinygen.kernels.compiled.conv")
+cuts = importlib.import_module("tinygen.kernels.compiled.cuts")
 winograd = importlib.import_module("tinygen.kernels.compiled.winograd")
 
 SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
@@ -128,7 +129,7 @@ def test_gradients(function, shapes):
 
 @pytest.mark.parametrize("columns", [1, 500])
 def test_maps_in_several_parts(monkeypatch, columns):
-    monkeypatch.setattr(conv, "COLUMNS", columns)
+    monkeypatch.setattr(cuts, "COLUMNS", columns)
     arrays = draw(2, (3, 40, 13, 9), (5, 40, 2, 3), (5,))
     assert_equals_definition(lambda x, w, b: ops.conv2d(x, w, b, 1, 2), *arrays)
     assert_equals_definition(lambda x, w: ops.conv2d(x, w), *draw(3, (1, 40, 13, 9), (5, 40, 1, 1)))
@@ -223,6 +224,41 @@ def test_group_norm(n, groups, per, size, data):
     if data.draw(st.booleans()):
         x, weight, bias = map(strided, (x, weight, bias))
     assert_equals_definition(lambda x, w, b: ops.group_norm(x, groups, w, b), x, weight, bias)
+
+
+@given(
+    st.integers(1, 5), st.integers(1, 6), st.lists(st.integers(1, 7), max_size=2), st.integers(0, 2**32 - 1)
+)
+@settings(max_examples=30)
+def test_batch_norm(n, channels, size, seed):
+    size = [*size, 3]  # over one number the gradient is rounding alone
+    x, weight, bias = draw(seed, (n, channels, *size), (channels,), (channels,))
+    if seed % 2:
+        x, weight, bias = map(strided, (x + np.float32(3), weight, bias))
+    assert_equals_definition(ops.batch_norm, x, weight, bias)
+
+
+@pytest.mark.parametrize("images", [1, 7, 40])
+@pytest.mark.parametrize(
+    ("channels", "out", "size", "kernel", "stride", "padding", "groups"),
+    [
+        (8, 6, (4, 4), (4, 4), 1, 0, 1),  # one position an image
+        (12, 9, (8, 8), (3, 3), 2, 1, 3),
+        (5, 700, (3, 2), (3, 3), 1, 1, 1),  # more channels than positions
+        (6, 4, (5, 5), (1, 1), 1, 0, 1),  # the columns are the map itself
+        (6, 4, (6,), (4,), 2, 1, 2),
+    ],
+)
+def test_small_maps_of_one_and_of_many_images(images, channels, out, size, kernel, stride, padding, groups):
+    """They are worked on several at a time: also where the last job has fewer."""
+    x, w, b = draw(
+        images, (images, channels, *size), (out // groups * groups, channels // groups, *kernel), (out,)
+    )
+    f = ops.conv2d if len(size) == 2 else ops.conv1d
+    assert_equals_definition(lambda x, w, b: f(x, w, b, stride, padding, groups=groups), x, w, b[: len(w)])
+    y, w = draw(images, (images, channels, *size), (channels, out // groups, *kernel))
+    f = ops.conv_transpose2d if len(size) == 2 else ops.conv_transpose1d
+    assert_equals_definition(lambda y, w: f(y, w, None, stride, padding, groups=groups), y, w)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.sampled_from([0.1, 1.0, 20.0]), st.booleans())

@@ -112,7 +112,13 @@ def test_entrywise(shape, seed, name, scale):
     assert_equals_definition(getattr(ops, name), draw(seed, shape, scale=scale))
 
 
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softplus"])
+@given(shapes, seeds, st.sampled_from([0.0, 0.01, 0.2, 1.0, -0.5]))
+@settings(max_examples=30)
+def test_leaky_relu(shape, seed, slope):
+    assert_equals_definition(ops.leaky_relu, draw(seed, shape), slope=slope)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "softplus"])
 def test_entrywise_at_the_ends(name):
     x = np.array([np.nan, np.inf, -np.inf, 0, 100, -100, 1e-30], np.float32)
     for floor in ("off", *FLOORS):
@@ -121,6 +127,7 @@ def test_entrywise_at_the_ends(name):
         with np.errstate(all="ignore"):
             truth = {
                 "relu": np.maximum(x, 0),
+                "leaky_relu": np.where(x > 0, x, np.float32(0.01) * x),
                 "sigmoid": 1 / (1 + np.exp(-x)),
                 "tanh": np.tanh(x),
                 "softplus": np.logaddexp(x, 0),

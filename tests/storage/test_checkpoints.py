@@ -220,7 +220,7 @@ NAMES = list(crashes.scenarios(1))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kill_at_any_point(tmp_path, name):
-    answers = crashes.kill_at_every_point(crashes.scenarios(20)[name], tmp_path)
+    answers = crashes.in_a_small_process(crashes.kill_at_every_point, 20, name, tmp_path)
     assert answers["lost"] == 0
     assert answers["new"] > 0
     assert answers["old"] + answers["none"] >= 40  # header and 20 arrays: two points each
@@ -236,11 +236,10 @@ def test_a_power_cut_at_any_point(tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_many_kills_and_power_cuts(tmp_path, name):
-    scenario = crashes.scenarios(100)[name]
     (tmp_path / "kill").mkdir()
     (tmp_path / "cut").mkdir()
-    kills = crashes.kill_at_every_point(scenario, tmp_path / "kill")
-    cuts = crashes.cut_power_at_every_point(scenario, tmp_path / "cut", 20)
+    kills = crashes.in_a_small_process(crashes.kill_at_every_point, 100, name, tmp_path / "kill")
+    cuts = crashes.in_a_small_process(crashes.cut_power_at_every_point, 100, name, tmp_path / "cut", 20)
     assert kills["lost"] == cuts["lost"] == 0
     assert sum(kills.values()) > 200
     assert sum(cuts.values()) > 2000

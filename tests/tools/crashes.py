@@ -10,12 +10,14 @@ disk that may lose everything that was not synced.
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import random
 import shutil
 import signal
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -347,6 +349,17 @@ def kill_at_every_point(scenario, folder):
             answers["lost"] += 1
         shutil.rmtree(root)
     return answers
+
+
+def in_a_small_process(function, arrays, name, *args):
+    """`function` of the scenario, in a new process: each kill needs a fork, which takes the longer the more
+    memory a process has, and the tests that ran before have left some."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(of_a_scenario, function, arrays, name, *args).result()
+
+
+def of_a_scenario(function, arrays, name, *args):
+    return function(scenarios(arrays)[name], *args)
 
 
 def cut_power_at_every_point(scenario, folder, count):

@@ -25,7 +25,7 @@ def entries(*shape: int) -> Tensor:
 def uses() -> Iterator[tuple[str, Callable[[], Any]]]:
     """A name and a call for every op with a compiled kernel, and for each variant of the kernel."""
     x, ids = entries(128, 96), np.arange(128) % 96
-    for op in (ops.gelu, ops.relu, ops.sigmoid, ops.tanh, ops.softplus, ops.silu):
+    for op in (ops.gelu, ops.relu, ops.leaky_relu, ops.sigmoid, ops.tanh, ops.softplus, ops.silu):
         yield op.__name__, partial(op, x)
     yield "gelu (tanh)", partial(ops.gelu, x, "tanh")
     yield "softmax", partial(ops.softmax, x)
@@ -46,6 +46,7 @@ def uses() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "attention, causal", partial(ops.attention, q, k, v, causal=True)
     maps, bias = entries(2, 32, 16, 16), entries(32)
     yield "group_norm", partial(ops.group_norm, maps, 8, entries(32), bias)
+    yield "batch_norm", partial(ops.batch_norm, maps, entries(32), bias)
     yield "max_pool2d", partial(ops.max_pool2d, maps, 2)
     yield "upsample_nearest", partial(ops.upsample_nearest, maps, 2)
     for size, stride in ((1, 1), (3, 1), (3, 2), (4, 2)):

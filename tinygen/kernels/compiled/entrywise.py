@@ -1,4 +1,4 @@
-"""ReLU, sigmoid, tanh, softplus and SiLU: one pass over the array each way, on all threads."""
+"""ReLU, leaky ReLU, sigmoid, tanh, softplus and SiLU: one pass over the array each way, on all threads."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ def relu_slope(part, y, g, d):
     ys, gs, ds = share(y, part), share(g, part), share(d, part)
     for i in range(ys.size):
         ds[i] = gs[i] if ys[i] > ZERO else ZERO
+
+
+@parallel
+def leaky_relu_value(part, x, steepness, y):
+    xs, ys = share(x, part), share(y, part)
+    for i in range(xs.size):
+        ys[i] = xs[i] if xs[i] > ZERO else steepness * xs[i]
+
+
+@parallel
+def leaky_relu_slope(part, x, g, steepness, d):
+    xs, gs, ds = share(x, part), share(g, part), share(d, part)
+    for i in range(xs.size):
+        ds[i] = gs[i] if xs[i] > ZERO else steepness * gs[i]
 
 
 @parallel
@@ -101,6 +115,19 @@ def entrywise(x: Array, value: Callable[..., None], slope: Callable[..., None], 
 
 def relu(x: Array) -> Any:
     return entrywise(x, relu_value, relu_slope)
+
+
+def leaky_relu(x: Array, slope: float = 0.01) -> Any:
+    flat, steepness = contiguous(x).reshape(-1), np.float32(slope)
+    y = np.empty_like(flat)
+    leaky_relu_value(number_of_parts(flat), flat, steepness, y)
+
+    def dx(g: Array) -> Array:
+        d = np.empty_like(flat)
+        leaky_relu_slope(number_of_parts(flat), flat, contiguous(g).reshape(-1), steepness, d)
+        return d.reshape(x.shape)
+
+    return y.reshape(x.shape), dx
 
 
 def sigmoid(x: Array) -> Any:

@@ -49,6 +49,7 @@ from tinygen.tensor import Array
 PITCH = 37 * TILES  # between the 36 rows of two channels; 36 · TILES would use only a few cache lines
 LONG = 37 * WIDE  # the same for four blocks side by side
 SMALL = 10**6  # up to this number of multiplications, OpenBLAS reads matrices directly, without packing them
+ENOUGH = 1024  # positions in all images, from which on the weight's transform is worth its time
 CHUNK = 2**19  # floats of transformed maps at a time, for the weight's gradient: they fit into the cache
 
 
@@ -144,9 +145,12 @@ def correlate_maps(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
 # -- calls from Python -----------------------------------------------------------------------------
 
 
-def is_faster(channels: int, out: int, width: int) -> bool:
-    """Whether Winograd's algorithm is faster: with few channels the transforms cost more than they save."""
-    return channels * out >= 48 and min(channels, out) >= 3 and width <= WIDE
+def is_faster(shape: tuple[int, ...], out: int) -> bool:
+    """Whether Winograd's algorithm is faster for maps (N, C, H, W). With few channels the transforms of the
+    maps cost more than they save; with few positions, the transform of the weight does."""
+    images, channels, height, width = shape
+    enough = images * height * width >= ENOUGH
+    return enough and channels * out >= 48 and min(channels, out) >= 3 and width <= WIDE
 
 
 def convolve(x: Array, weight: Array, bias: Array, turned: bool = False) -> Array:
