@@ -1,4 +1,4 @@
-"""Arrays of NumPy, of CuPy on a GPU, and of other libraries: which device they are on, and to another."""
+"""Arrays of NumPy, of CuPy on a GPU, and of other libraries: their device, and copies to another device."""
 
 from __future__ import annotations
 

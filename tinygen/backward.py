@@ -5,9 +5,9 @@ a value x is a sum over all values y that were computed directly from x:
 
     ∂L/∂x = Σ_y (∂y/∂x)ᵀ ∂L/∂y
 
-`backward` visits the nodes of the tape newest first. When it reaches the node of y, all that used y has been
-visited, so ∂L/∂y is complete; the rules of the node send it on to the inputs of y, where it is added up.
-The other functions here are the parts of that loop, smallest first.
+`backward` visits the nodes of the tape newest first. When it reaches the node of y, it has visited all
+nodes that used y, so ∂L/∂y is complete. The rules of the node send it on to the inputs of y, where the
+gradients are added. The other functions here are the parts of that loop, smallest first.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def unbroadcast(g: Any, x: Node | Tensor) -> Any:
     """`g`, the gradient by `x` as a rule returns it, in the shape and dtype of `x`.
 
     Broadcasting copied the entries of `x`, and each copy is one more use of them: so the gradient is summed
-    over the axes that broadcasting added or stretched. Where a real `x` met complex numbers, it is the real
-    part. Raises ValueError when no broadcasting leads from the shape of `x` to the shape of `g`."""
+    over the axes that broadcasting added or stretched. If `x` is real and `g` complex, the result is the
+    real part. Raises ValueError when no broadcasting leads from the shape of `x` to the shape of `g`."""
     if not hasattr(g, "shape"):
         g = np.asarray(g, dtype=x.dtype)
     if g.shape != x.shape:
@@ -101,13 +101,13 @@ def accumulate(sums: dict[Any, Any], terms: Iterable[tuple[Any, Any]], owned: se
 
 
 def put_aside(sums: dict[Any, Any], pick: Node, g: Any) -> None:
-    """Let `g`, the gradient of one output of several, wait until their op is reached."""
+    """Store `g`, the gradient of one output of an op with several outputs, until the loop reaches the op."""
     (node,), i = pick.inputs, pick.kwargs["i"]
     sums.setdefault(node, [None] * len(node.shape))[i] = g
 
 
 def zeros_for_unused(gradients: list[Any], node: Node) -> tuple[Any, ...]:
-    """The gradients of the outputs of an op that has several, with zeros for outputs that nobody used."""
+    """The gradients of all outputs of an op with several outputs, with zeros for unused outputs."""
     like = next(g for g in gradients if g is not None)
     return tuple(
         np.zeros_like(like, shape=shape, dtype=dtype) if g is None else g
@@ -125,7 +125,7 @@ def topological_order(outputs: Sequence[Tensor]) -> list[Node]:
     into since it was used; TypeError when a leaf of integers is to have a gradient."""
     seen = {y.node for y in outputs if y.node is not None}
     order = list(seen)
-    for node in order:  # which grows meanwhile
+    for node in order:  # the loop below appends to it
         for x in node.inputs:
             if type(x) is Node and x not in seen:
                 seen.add(x)
@@ -151,8 +151,8 @@ def replay(order: Sequence[Node]) -> dict[Node, Sequence[Rule]]:
     """The rules of each node, from running the program once more on Tensors, for gradients of gradients:
     what such rules return is on the tape itself.
 
-    An inner tensor that somebody still holds is used as it is, so that one can differentiate with
-    respect to it; one that is gone is computed again."""
+    An inner tensor that still exists is used as it is, so that one can differentiate with respect to it;
+    the others are computed again."""
     rules: dict[Node, Sequence[Rule]] = {}
 
     def run(node: Node, inputs: list[Any]) -> Any:
@@ -213,7 +213,7 @@ def backward(
 ) -> dict[Any, Any]:
     """The gradient of the sum of <output, gradient> with respect to every leaf, or to each of `wrt`.
 
-    Returns {leaf, or node of an inner tensor: gradient}; what the outputs do not depend on is absent.
+    Returns {leaf, or node of an inner tensor: gradient}, without those on which the outputs do not depend.
     With `create_graph` the gradients are Tensors on the tape, else arrays that may share memory.
 
     For a complex x + iy the gradient of a real L is ∂L/∂x + i ∂L/∂y, along which L grows. Between the rules

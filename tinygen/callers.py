@@ -1,4 +1,4 @@
-"""Which line of the user's code called an op: for errors, `graph`, `gradcheck` and `anomaly`.
+"""Finds the line of the user's code that called an op: for errors, `graph`, `gradcheck` and `anomaly`.
 
 The line is the one outside the engine and its layers: in a model of `nn` layers, the line of the model.
 """
@@ -31,7 +31,7 @@ INTERNAL = Internal()
 
 
 def caller_of(frame: FrameType) -> tuple[CodeType, int]:
-    """The first caller of `frame` outside of ENGINE: its code, and how far it has come in it.
+    """The first caller of `frame` outside of ENGINE: its code, and the position in that code.
 
     `line_of` makes "file:line" of that. Most ops never need it, so it is not made when they are recorded."""
     while INTERNAL[frame.f_code.co_filename] and frame.f_back is not None:

@@ -1,5 +1,5 @@
-"""Checks, and the texts of their errors: what an op may return, which arguments it may take, a graph that
-gives right gradients, and no NaNs under `anomaly()`."""
+"""Checks, and the texts of their errors: the result and the arguments of an op, the graph before
+`backward`, and NaNs under `anomaly()`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinygen.words import keyword_hint
 if TYPE_CHECKING:
     from tinygen.node import Node, Op
 
-# -- what an op has to return ----------------------------------------------------------------------
+# -- the result of an op ---------------------------------------------------------------------------
 
 
 def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
@@ -84,7 +84,7 @@ def kind_of(x: Any) -> str:
     return "an empty tuple" if x == () else f"a {type(x).__name__}"
 
 
-# -- what backward needs ---------------------------------------------------------------------------
+# -- the graph -------------------------------------------------------------------------------------
 
 
 def check_graph(order: Sequence[Node]) -> None:
@@ -126,7 +126,7 @@ def check_leaf_dtype(x: Tensor, node: Node) -> None:
         )
 
 
-# -- what errors say -------------------------------------------------------------------------------
+# -- texts of errors -------------------------------------------------------------------------------
 
 
 def signature(op: Op, arrays: Sequence[Any]) -> str:
@@ -155,7 +155,7 @@ def better_error(error: Exception, call: str, arrays: Sequence[Any]) -> tuple[ty
     return None
 
 
-# -- NaNs -----------------------------------------------------------------------------------------
+# -- NaNs ------------------------------------------------------------------------------------------
 
 
 class AnomalyError(ArithmeticError):

@@ -69,7 +69,7 @@ def share(node: Any, array: Array) -> None:
     memory."""
     memory, owner = memory_of(array), owner_of(array)
     todo = [node]
-    for node in todo:  # which grows meanwhile
+    for node in todo:  # the loop below appends to it
         if memory in node.shared:
             continue
         node.shared = (*node.shared, memory)

@@ -1,7 +1,7 @@
 """Python's protocols that could drop the graph of a Tensor: conversion to a number, copies, pickle, `x += 1`.
 
-Each of these could lose the graph silently, and a leaf would get no gradient. A conversion that keeps the
-graph is done; the others raise TypeError, which says how to do it on purpose.
+Each of these could lose the graph silently, so that a leaf would get no gradient. They work as long as no
+graph is lost; otherwise they raise a TypeError that says how to drop the graph on purpose.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def in_place(t: Tensor, other: Any) -> Any:
 
 @bind_to_tensor
 class Protocols:
-    """What Python calls for float(x), copy.copy(x), pickle.dumps(x), and the function that answers."""
+    """The methods that Python calls for float(x), copy.copy(x), pickle.dumps(x), and the functions above."""
 
     __float__ = to_float
     __int__ = to_int

@@ -1,5 +1,5 @@
-"""Checkpointing: memory for time. Intermediate values inside `checkpoint()` are not kept; backward computes
-them again.
+"""Checkpointing saves memory and costs time: intermediate values inside `checkpoint()` are not kept, and
+backward computes them again.
 
 Griewank & Walther 2008, ch. 12; for neural nets Chen et al. 2016, arXiv:1604.06174, section 4.
 """
@@ -19,9 +19,9 @@ from tinygen.tensor import Array, Tensor
 class Segment:
     """The nodes recorded inside one `checkpoint()`: they keep the program and no arrays.
 
-    When backward reaches one of them, all that are still there are computed again, from the values that
-    entered. Nodes hold their segment, and the segment does not hold them: a graph that nobody uses any more
-    is freed."""
+    When backward reaches one of them, all nodes that still exist are computed again, from the inputs of the
+    segment. Nodes hold a reference to their segment, but the segment holds none to them, so that an unused
+    graph is freed."""
 
     def __init__(self) -> None:
         self.nodes: list[weakref.ref[Node]] = []
@@ -65,7 +65,7 @@ class Segment:
 def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     """`function(*args)`, keeping only its inputs: backward computes the inside again.
 
-    The function must do the same when run twice. The ops here do, `dropout` too, since each is given its
-    seed."""
+    The function must compute the same when it runs a second time. All ops here do, also `dropout`, which
+    gets its seed as an argument."""
     with switch(segment=Segment()):
         return function(*args)

@@ -1,8 +1,9 @@
 """Run the recorded program again.
 
-The tape keeps which op ran on which inputs, but not the values in between. Whoever needs these runs the
-program once more: for gradients of gradients (`replay` in `backward.py`), for what `checkpoint` dropped
-(`recompute.py`), for the values that `graph` shows and the steps that `gradcheck` checks one by one.
+The tape records the ops and their inputs, but does not keep intermediate values. To get these, the program
+runs once more: for gradients of gradients (`replay` in `backward.py`), for the values that `checkpoint`
+dropped (`recompute.py`), for the values that `graph` shows, and for the steps that `gradcheck` checks one
+by one.
 """
 
 from __future__ import annotations

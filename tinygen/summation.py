@@ -1,9 +1,9 @@
 """Sums over many rows with small rounding errors.
 
-NumPy adds the rows of a matrix one after another: with n rows the rounding errors grow like n. Here blocks
-of 64 rows are added so, and then the sums of the blocks, in float64: the errors are as small as for 64 rows
-(Higham, *The accuracy of floating point summation*, 1993). It takes the same time. Along the last axis
-NumPy sums pairwise by itself."""
+NumPy adds the rows of a matrix one after another: the rounding errors grow like the number of rows n. Here
+each block of 64 rows is added in this way, and then the sums of the blocks are added in float64. So the
+errors are as small as for 64 rows (Higham, *The accuracy of floating point summation*, 1993), and it takes
+the same time. Along the last axis NumPy itself sums pairwise."""
 
 from __future__ import annotations
 

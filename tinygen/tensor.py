@@ -3,8 +3,8 @@
 A `Tensor` wraps an array (NumPy's, or CuPy's on a GPU). It answers NumPy's own protocols (NEP 13
 `__array_ufunc__`, NEP 18 `__array_function__`), so plain NumPy code runs on it: on arrays `np.exp(x)`
 computes, on Tensors it computes and records. Each NumPy function finds its op in the table
-`IMPLEMENTS`, which the files in `tinygen/ops/` fill; a function that is not there raises, and never
-drops the graph silently. What `a + b` calls is in `tinygen/ops/operators.py`, what `a.sum()` calls in
+`IMPLEMENTS`, which the files in `tinygen/ops/` fill. A function that is not in the table raises an error and
+never drops the graph silently. Operators (`a + b`) are in `tinygen/ops/operators.py`, methods (`a.sum()`) in
 `tinygen/ops/methods.py`.
 """
 
@@ -241,7 +241,7 @@ class Empty:
 
 
 def bind_to_tensor(methods: type) -> type:
-    """Give Tensor all that is written in the body of the class `methods`.
+    """Give Tensor all attributes in the body of the class `methods`.
 
     So operators and methods are written next to the ops that they call, on floors above this one."""
     for name, value in vars(methods).items():

@@ -6,11 +6,10 @@
     def test_my_layer():
         check_layer(lambda: MyLayer(8, rng=np.random.default_rng(0)), ("B", "T", 8))
 
-Claessen & Hughes 2000, *QuickCheck*: what fails is shrunk, here to the smallest shapes that still show the
-same kind of mistake. The
-entries of an array are random numbers, not Hypothesis's: no two of them are close, since a tie is a kink
-for `max`, and none is special, since a mistake that is multiplied by 0 is not seen. This file alone needs
-Hypothesis (`pip install hypothesis`).
+Failing examples are shrunk (Claessen & Hughes 2000, *QuickCheck*), here to the smallest shapes that still
+show the same kind of mistake. The entries of an array are random numbers of our own, not Hypothesis's: no
+two of them are close, since a tie is a kink for `max`; and none is special, since a mistake that is
+multiplied by 0 is invisible. Only this file needs Hypothesis (`pip install hypothesis`).
 """
 
 from __future__ import annotations
@@ -150,8 +149,8 @@ def check_op(
     max_examples: int = EXAMPLES,
     **options: Any,
 ) -> None:
-    """Raise AssertionError with gradcheck's report, at the smallest inputs found, unless the gradient of `f`
-    is right at all that the strategies draw, whatever its layout in memory.
+    """Raise AssertionError with gradcheck's report, at the smallest inputs found, unless the gradient of
+    `f` is right at all inputs that the strategies draw, in every memory layout.
 
     Each strategy draws an argument of `f`, or a tuple of several. `order` and `options` are arguments of
     gradcheck. Draws are the same in every run. A kink or an edge of the domain fails too: keep away with
@@ -176,7 +175,7 @@ def check_layer(
     avoid: Sequence[float] = (),
     **options: Any,
 ) -> None:
-    """`check_op` for a layer: a Module that `make_layer` makes anew for every example, and its parameters.
+    """`check_op` for a layer and its parameters: `make_layer` makes a new Module for every example.
 
     There is one shape for each input. A letter in it is a size from 1 to `max_size`, drawn at random; the
     same letter is the same size: ("B", "T", 8). `low`, `high` and `avoid` as for `arrays`."""

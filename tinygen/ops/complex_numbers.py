@@ -82,7 +82,7 @@ ANALYTIC: tuple[Any, ...] = (
     *(fourier.fft, fourier.ifft, fourier.rfft, fourier.irfft),
     *(index.entries, index.scatter_add),
 )
-"""Ops whose rule for real numbers is that for complex ones."""
+"""Ops whose rule for real numbers is also right for complex numbers."""
 
 PARTS: tuple[Any, ...] = (
     *(real, imag, angle, conjugate, choices.absolute, choices.sign, reduce.var),
@@ -92,7 +92,7 @@ PARTS: tuple[Any, ...] = (
     *(decompositions.eig, decompositions.qr),
     *(decompositions.svd, decompositions.svdvals),
 )
-"""Ops that are not analytic, whose rules know of complex numbers."""
+"""Ops that are not analytic, with rules for complex numbers."""
 
 for function in (*ANALYTIC, *PARTS):
     function.op.complex = True

@@ -1,4 +1,5 @@
-"""How NumPy's functions work on Tensors: as compositions of functions that do, or as constants."""
+"""NumPy's functions on Tensors: compositions of functions that have gradients, or functions that return
+constants."""
 
 from __future__ import annotations
 

@@ -36,9 +36,8 @@ def einsum(
     optimize: Any = True,
 ) -> Any:
     """Einstein's summation, as `np.einsum`: `einsum("bqd,bkd->bqk", q, k)`, with `...`, letters that come
-    twice in an operand, without the result, as `einsum(q, [0, 1, 3], k, [0, 2, 3], [0, 1, 2])`.
-    A good order of the products is always looked for, whatever `optimize` is; `order` and `casting` change
-    nothing here.
+    twice in an operand, without the result, as `einsum(q, [0, 1, 3], k, [0, 2, 3], [0, 1, 2])`. It always
+    searches for a good order of the products, for any `optimize`; `order` and `casting` have no effect.
 
     Raises ValueError, with the subscripts, where they do not fit the operands."""
     if not isinstance(subscripts, str):

@@ -1,5 +1,5 @@
-"""ndarray's methods on Tensors, a line each. Methods that write in place raise an error that says what to
-use."""
+"""ndarray's methods on Tensors, a line each. Methods that write in place raise an error that names a
+replacement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a Tensor does not have, each with what to write instead: PyTorch's methods, NumPy's functions.
+"""Names that a Tensor does not have, each with its replacement: PyTorch's methods, NumPy's functions.
 
 Each name is a descriptor that raises. A `__getattr__` would be shorter, but would slow down every attribute
 that exists (CPython's shortcut for slots is off in a class that has one), by 7 % of each op.

@@ -15,9 +15,9 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float | Tensor:
     """Scale all gradients, in place, by max_norm / (norm + 1e-6) if that is below 1, where `norm` is the norm
     of all gradients as one vector (Pascanu et al. 2013, arXiv:1211.5063, Algorithm 1).
 
-    Returns the norm before clipping. A norm that is NaN or infinite changes nothing: the caller should look
-    at it and not take the step. On a GPU the norm is a Tensor there, so that nothing waits for it until
-    float(norm) does.
+    Returns the norm before clipping. If it is NaN or infinite, the gradients are not changed: the caller
+    should check it and skip the step. On a GPU the norm is a Tensor on the GPU, so that nothing waits for
+    it before float(norm).
 
     Eq.: g ← g · max_norm / |g| where |g| > max_norm  (Pascanu et al. 2013, algorithm 1)
     Held by: tests/optim/test_optim.py::test_clipping_scales_all_gradients_by_the_same_factor

@@ -17,8 +17,8 @@ from tinygen.tensor import Array
 
 class EMA:
     """The exponential moving average of a model's parameters: average = d·average + (1 - d)·p at each
-    update (Polyak & Juditsky 1992 averaged uniformly). Models with these weights make better samples than
-    with the last ones.
+    update (Polyak & Juditsky 1992 averaged uniformly). Samples with the averaged weights are better than
+    samples with the last weights.
 
     With `warmup`, d = min(decay, (1 + n)/(10 + n)) at the n-th update (n = 1, 2, ...), so that the initial
     weights are soon forgotten. Buffers are not averaged.

@@ -1,9 +1,9 @@
 """Faster ways to take the steps that `Adam.update`, `SGD.update`, `EMA.update` and `clip_grad_norm` define.
 
-An update treats every entry of a parameter alike. So it may take a large array in pieces that fit into the
-processor's cache; all parameters in one call of a compiled kernel; and on a GPU one array in which all of
-them lie side by side, in one launch. Pieces give the same bits as the definition. Adam's fast step agrees
-with `Adam.update` up to rounding (`tests/optim/test_fused.py`); under `tinygen.kernels("off")`,
+An update treats every entry of a parameter in the same way. So it may process a large array in pieces that
+fit into the processor's cache; or all parameters in one call of a compiled kernel; or, on a GPU, one flat
+array with all parameters in one launch. Pieces give the same bits as the definition. Adam's fast step
+agrees with `Adam.update` up to rounding (`tests/optim/test_fused.py`); under `tinygen.kernels("off")`,
 `Adam.update` itself runs.
 """
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from tinygen.optim.adam import Adam
 
 PIECE = 1 << 15
-"""How many numbers of each array an update takes at a time. Its intermediate results then stay in the
-processor's cache, which is 1.5 times as fast on large matrices and allocates no full-size temporaries."""
+"""The number of entries of each array that an update processes at a time. Its intermediate results then
+stay in the processor's cache, which is 1.5 times as fast on large matrices and allocates no full-size
+temporaries."""
 
 
 def are_on_gpu(arrays: Sequence[Array]) -> bool:
