@@ -1,4 +1,4 @@
-"""The benchmarks run, compare like with like, and say what is missing. How fast anything is, no test asks."""
+"""The benchmarks run, compare equal work, and name missing libraries. No test measures speed."""
 
 import importlib
 import json

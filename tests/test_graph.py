@@ -1,4 +1,4 @@
-"""The graph of a tensor: what it says, and that looking changes nothing."""
+"""The graph of a tensor: its texts and drawings, and that showing it changes nothing."""
 
 import re
 import shutil

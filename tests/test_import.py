@@ -1,4 +1,4 @@
-"""`import tinygen` in a fresh process: what it brings along, and what it leaves alone."""
+"""`import tinygen` in a new process: the modules that it imports, and the ones that it must not import."""
 
 import ast
 import importlib

@@ -1,4 +1,5 @@
-"""Writes into memory that the tape needs, by whatever tensor: backward refuses, as it would be wrong."""
+"""Writes into memory that the tape needs, through any tensor: backward raises an error, as its result would
+be wrong."""
 
 import gc
 

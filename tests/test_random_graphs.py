@@ -1,4 +1,4 @@
-"""Random graphs: programs written by chance, run by tinygen and by the naive engine of `naive.py`.
+"""Random graphs: random programs, run by tinygen and by the naive engine of `naive.py`.
 
 Every value and every gradient must agree; a failure comes with the program that shows it, and Hypothesis
 shrinks it to a short one. In the programs are: broadcasting, views, repeated indices, axes of size 0, odd

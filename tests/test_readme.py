@@ -1,4 +1,4 @@
-"""README's page of code runs, in order, and says what it says."""
+"""README's code runs, in order, and prints the results in its comments."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The types that users see: `mypy --strict` of a file outside of the repository, with tinygen installed."""
+"""The types that users see: `mypy --strict` checks a file outside the repository, with tinygen installed."""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""LoRA: nothing at the start, the same merged as beside, out again without a trace; it alone is trained."""
+"""LoRA: it starts as the identity, merged and unmerged adapters agree, unloading restores the model, and only
+adapters are trained."""
 
 from contextlib import suppress
 from dataclasses import replace

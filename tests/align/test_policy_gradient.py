@@ -1,5 +1,5 @@
-"""REINFORCE, PPO and GRPO. Where a method is an estimate, its mean over all responses, each with its
-probability, is held against the gradient of what it estimates."""
+"""REINFORCE, PPO and GRPO. If a method is an estimate, its exact mean over all responses is compared with
+the gradient that it estimates."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The exact world: everything it says is held against sums written out, and laws that have to hold."""
+"""The exact world: its results are compared with sums written out, and must satisfy known laws."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The rows of models: every field of their configurations, every argument of what they do."""
+"""The rows of models: every field of their configurations, every argument of their methods."""
 
 from __future__ import annotations
 

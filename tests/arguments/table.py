@@ -1,6 +1,6 @@
 """Every argument with a default of the public functions and classes, and another value for it. A row is a
-function of these arguments that does the usual with what is made of them: `test_arguments.py` asks whether
-its result is another one."""
+function of these arguments; it calls or builds something with them, and uses it in the usual way.
+`test_arguments.py` tests that the other value changes the result."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Nothing that a user says is lost on the way: every argument with a default of every public function and
-class of the upper floors makes a difference. And dropout is everywhere that its one number is said to be."""
+"""No argument is ignored: every argument with a default, of every public function and class of the upper
+floors, makes a difference. And a dropout rate applies at every place that its documentation names."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""The kernels, also with one barrier taken away."""
+"""The kernels, also with one barrier removed."""
 
 import importlib
 import sys

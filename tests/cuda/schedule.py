@@ -1,12 +1,13 @@
-"""A block of Numba's simulator, whose threads run in an order that is ours.
+"""A block of Numba's simulator whose threads run in a given order.
 
-Numba's own runs them as Python threads that the operating system mixes: a barrier that is missing shows now
-and then. Here one thread at a time runs, alone, up to its next barrier; then the next one in the given order.
-A thread that goes on where it should have waited finds what the others have not written yet, or overwrites
-what they have still to read, every time. Shared and local memory is full of NaN at first, and a barrier that
-some threads never reach is an error.
+Numba's simulator runs them as Python threads, which the operating system mixes, so that a missing barrier
+shows only sometimes. Here one thread at a time runs up to its next barrier, then the next thread in the
+given order. If a barrier is missing, a thread always reads values that other threads have not written yet,
+or overwrites values that they still have to read. Shared and local memory is filled with NaN first. A
+barrier that some threads never reach is an error.
 
-This reaches into Numba's simulator (of 0.61 to 0.68); `test_schedule.py` says so when it has moved.
+This file uses internals of Numba's simulator (of 0.61 to 0.68); `test_schedule.py` fails if they have
+changed.
 """
 
 import contextlib

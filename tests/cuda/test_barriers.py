@@ -1,5 +1,5 @@
-"""Each barrier of each kernel is taken away in turn, and then some check fails: none of them is there for
-nothing, and none could be forgotten unseen. docs/gpu.md has the table."""
+"""Each barrier of each kernel is removed in turn, and then a check must fail: every barrier is needed, and
+the tests would notice a missing one. docs/gpu.md has the table."""
 
 import numpy as np
 import pytest

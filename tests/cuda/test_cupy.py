@@ -1,5 +1,5 @@
-"""What CuPy itself does with Tensors, where it is installed; a GPU is not needed, since its arrays here are
-never looked at."""
+"""CuPy itself with Tensors, if it is installed. No GPU is needed, since the values of its arrays are never
+read."""
 
 import operator
 

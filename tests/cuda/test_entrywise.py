@@ -1,5 +1,5 @@
-"""The lines of C, compiled by a C++ compiler in CuPy's place: C++ has the same functions of floats as CUDA,
-and warns where a float becomes a double."""
+"""The lines of C, compiled by a C++ compiler instead of CuPy: C++ has the same functions for floats as
+CUDA, and its compiler warns if a float becomes a double."""
 
 import ctypes
 import itertools

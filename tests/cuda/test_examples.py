@@ -1,4 +1,4 @@
-"""`--device cuda` where there is no GPU; and the examples on an array type that stands in for CuPy's, from
+"""`--device cuda` without a GPU is refused; and the examples run on an array type in place of CuPy's, from
 their first step to their last figure."""
 
 import json

@@ -1,4 +1,4 @@
-"""The steps that a GPU is asked for, on the stand-in that refuses to be looked at."""
+"""The steps that must not wait for a GPU, on the stand-in array that refuses to be read."""
 
 import sys
 import types

@@ -1,5 +1,5 @@
-"""Philox as Numba has it: the published answers, through a kernel in the simulator. (Its numbers beside
-NumPy's: test_kernels.py. Their moments: tests/ops/test_random.py.)"""
+"""Philox compiled by Numba gives the published answers, in a kernel in the simulator. (test_kernels.py
+compares it with NumPy's; tests/ops/test_random.py tests the moments.)"""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
-"""The simulator's own schedule sees what it is for: a missing barrier, one that some never reach, memory that
-nobody has written."""
+"""The schedule in `schedule.py` detects a missing barrier, a barrier that some threads never reach, and
+memory that nobody has written."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Whole models on arrays that refuse to mix with NumPy's, as CuPy's do, and to be looked at during a step:
-without a GPU, this shows that training stays on it, and never waits for it. (Every op by itself:
-`test_arrays_that_refuse_numpy` in tests/ops/test_every_op.py.)"""
+"""Whole models on arrays that refuse to mix with NumPy arrays, as CuPy's do, and refuse to be read during a
+step. Without a GPU, this shows that training stays on the GPU and never waits for it.
+(`test_arrays_that_refuse_numpy` in tests/ops/test_every_op.py tests each op alone.)"""
 
 import copy
 import sys

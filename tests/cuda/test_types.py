@@ -1,5 +1,6 @@
-"""The kernels are compiled without a GPU, for the arguments that their ops give them: they have types, which
-the simulator does not ask for, and compute nothing in float64, which on most GPUs takes 64 times as long."""
+"""The kernels are compiled without a GPU, for the arguments that their ops pass. So their types are
+correct, which the simulator does not check, and they compute nothing in float64, which on most GPUs takes
+64 times as long."""
 
 import json
 import os

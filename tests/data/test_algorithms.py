@@ -1,4 +1,4 @@
-"""Sorting and addition: every prompt, its answer, what a GPT is fed, and the held-out split."""
+"""Sorting and addition: every prompt and its answer, the batches for a GPT, and the held-out split."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""The digits: what is in them, and that the split is the one that is promised."""
+"""The digits: their content, and the split that the docstring promises."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""How far drawings are from what their words say: places, sizes and colours, each by itself, uniformly up to
-its bound; read off the pixels of squares, whose coverage is exact."""
+"""The deviations of drawings from their words: places, sizes and colours deviate independently, uniformly
+up to a bound. They are measured from the pixels of squares, whose coverage is exact."""
 
 import numpy as np
 import pytest

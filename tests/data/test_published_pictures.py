@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 from files made here: every byte in its place, and what is wrong with those that are."""
+"""MNIST and CIFAR-10 from files made here: every byte is in its place, and damaged files raise an error."""
 
 import gzip
 import hashlib

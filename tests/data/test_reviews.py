@@ -1,4 +1,5 @@
-"""The reviews: probabilities that sum to one, texts as probable as is said, and the judge by hand."""
+"""The reviews: probabilities sum to one, texts occur with their probabilities, and the sentiment is tested
+by hand."""
 
 import math
 from collections import Counter

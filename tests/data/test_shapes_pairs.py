@@ -1,4 +1,4 @@
-"""Captioned pairs of shapes: what is drawn, what is said, and every drawing read right."""
+"""Captioned pairs of shapes: drawings, captions, and a parser that reads every drawing correctly."""
 
 import re
 

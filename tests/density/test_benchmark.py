@@ -1,4 +1,4 @@
-"""What docs/density.md reports is measured in the right way: rows needed, divergences, noise on levels."""
+"""The figures in docs/density.md are measured correctly: rows needed, divergences, noise on levels."""
 
 import sys
 from pathlib import Path

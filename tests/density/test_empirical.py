@@ -1,4 +1,4 @@
-"""The empirical distribution: copies, and nothing beside them."""
+"""The empirical distribution: its samples are copies, and all other rows have probability 0."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,5 @@
-"""The bound: its terms against integrals, the whole against the data's own entropy where the model is exact,
-and what learned variances change in it. Nothing here is statistical: see `Pairs`."""
+"""The bound: its terms against integrals, the whole against the entropy of the data for an exact model, and
+the effect of learned variances. No test here is statistical: see `Pairs`."""
 
 import math
 from statistics import NormalDist

@@ -1,6 +1,6 @@
 """Parity with the schedulers of diffusers, which count steps from 0. They keep β and ᾱ in float32, in which 1
-- ᾱ has few digits left near the data; so the schedules are compared as they are, and the steps with ᾱ that
-was put in in float64."""
+- ᾱ has few digits left near the data. So the schedules are compared as they are, and the steps with ᾱ
+replaced by its float64 values."""
 
 import numpy as np
 import pytest

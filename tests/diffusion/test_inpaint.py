@@ -1,6 +1,6 @@
-"""Inpainting of Gaussian data by the exact model. All that happens is affine in the noise that is drawn: a
-batch in which each row has one of all its numbers at 1 and the others at 0 shows the whole map. So what comes
-out has a mean and a covariance in closed form, and so has what should come out."""
+"""Inpainting of Gaussian data by the exact model. The result is an affine function of the random numbers. A
+batch in which each row has one of these numbers at 1 and the others at 0 shows the whole map. So the mean
+and covariance of the result are known in closed form, and so are the expected ones."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The loss: by hand, its floor for Gaussian data, its gradient, and what is drawn for it."""
+"""The loss: by hand, its lower bound for Gaussian data, its gradient, and its random numbers."""
 
 import math
 

@@ -1,5 +1,5 @@
-"""Samplers on Gaussian data, whose exact denoiser is known: every step is then an affine map and a known
-noise, so what comes out has a closed form. And shapes, errors."""
+"""Samplers on Gaussian data, whose exact denoiser is known: every step is an affine map plus known noise,
+so the result has a closed form. Also shapes and errors."""
 
 import math
 

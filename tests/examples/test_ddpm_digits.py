@@ -1,4 +1,4 @@
-"""Digits on demand: what is measured, where that is known, and the run as a whole."""
+"""Digits on demand: measurements whose results are known, and the whole run."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Diffusion of points: what it measures, on points whose measures are known; and the run as a whole."""
+"""Diffusion of points: its measurements on points with known results, and the whole run."""
 
 import math
 import shutil

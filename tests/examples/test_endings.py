@@ -1,5 +1,5 @@
-"""How every example ends when its user has made a mistake, in one line and with exit code 2; and when
-somebody ends it at a bad moment."""
+"""Every example ends with one line and exit code 2 if its user has made a mistake; and it ends in order if
+somebody stops it at a bad moment."""
 
 import ast
 import os

@@ -1,4 +1,4 @@
-"""`--from RUN`: the first stage is another run's, to the bit; a folder that will not do is one line."""
+"""`--from RUN`: the first stage is equal to the other run's, to the bit; a wrong folder gives one line."""
 
 import json
 

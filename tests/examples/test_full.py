@@ -1,4 +1,5 @@
-"""--full: three seeds, one after the other, and their means; stopped at any place, it goes on."""
+"""--full: three seeds, one after the other, and their means; a run that was stopped at any place can be
+resumed."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The main job as a person runs it: in a process of its own, from its command line."""
+"""gpt_text.py as a user runs it: in its own process, from the command line."""
 
 import csv
 import json

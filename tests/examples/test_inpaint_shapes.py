@@ -1,4 +1,4 @@
-"""Painting in: the holes, what is said of them where that is known, and the run as a whole."""
+"""Inpainting: the holes, measurements whose results are known, and the whole run."""
 
 import shutil
 

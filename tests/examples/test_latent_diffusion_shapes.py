@@ -1,4 +1,4 @@
-"""Text to image as a person runs it, from its command line, with networks too small to draw anything."""
+"""Text to image as a user runs it, from the command line, with networks too small to draw anything."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""The example, whole, stopped and resumed; its floor, and what it keeps of LoRA."""
+"""The example, complete, stopped and resumed; the lower bound of its loss, and the adapters that it saves."""
 
 import json
 

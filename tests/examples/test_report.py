@@ -1,5 +1,5 @@
-"""Measured results: docs/results/ is whole and true to itself, and the tables of README and docs are made of
-it; the pictures of the docs are small, recorded and shown."""
+"""Measured results: docs/results/ is complete and consistent, and the tables of README and docs are made
+from it; the pictures of the docs are small, recorded and shown."""
 
 import json
 import re

@@ -1,9 +1,9 @@
 """One step of each method of alignment, in a world so small that every mean is a sum.
 
-The policy is uniform, so that a batch of all responses is the mean over the policy, exactly; the reference,
-the rewards and the critic are anything. So the step of REINFORCE, and the first of PPO and GRPO, have to go
-along the exact gradient of E[r] - β KL(π ‖ reference), or what their papers put in its place; all further
-steps on the same responses are held against the objective written out by hand."""
+The policy is uniform, so that the mean over a batch of all responses is exactly the mean over the policy;
+the reference, the rewards and the critic are arbitrary. So the step of REINFORCE, and the first steps of
+PPO and GRPO, must follow the exact gradient of E[r] - β KL(π ‖ reference), or of the objective in their
+papers. All further steps on the same responses are compared with the objective written out by hand."""
 
 import copy
 

@@ -1,4 +1,5 @@
-"""The example, whole, stopped and resumed; and what its figures have to satisfy whatever was learned."""
+"""The example, complete, stopped and resumed; and relations that its figures must satisfy after any
+training."""
 
 import csv
 import json

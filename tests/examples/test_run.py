@@ -1,6 +1,5 @@
-"""A run that ends before its time: at every place of a step, by every kind of end, what is saved is the state
-after the last whole step, and the run that goes on from there is the same to the last bit as one that nobody
-has ended."""
+"""A run that ends early, at every place of a step and by every kind of end: it saves the state after the
+last whole step, and the resumed run is equal, to the last bit, to a run that was never stopped."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The three sizes of an example, and what a run says at its end: marks, seconds of each stage, memory."""
+"""The three sizes of an example, and the end of a run's output: marks, seconds of each stage, memory."""
 
 import json
 import sys

@@ -1,5 +1,6 @@
-"""PPO on carts, step by step, beside the same written out by hand: advantages by their definition, the
-clipped surrogate, the critic's loss, the entropy, and what is handed on from round to round."""
+"""PPO on carts, step by step, compared with the same training written out by hand: advantages by their
+definition, the clipped surrogate, the critic's loss, the entropy, and the state that is passed from round
+to round."""
 
 import sys
 

@@ -1,5 +1,6 @@
-"""The training loops of the language models, step by step, beside the same training written out by hand: what
-is drawn, what counts in the loss, the schedule of the learning rate, clipping, decay, and the step."""
+"""The training loops of the language models, step by step, compared with the same training written out by
+hand: the batches, the tokens that count in the loss, the learning rate, clipping, weight decay, and the
+update."""
 
 import copy
 import itertools

@@ -1,5 +1,6 @@
-"""The training loops of the models of pictures and points, step by step, beside the same training written out
-by hand: what is drawn, the objective, the learning rate, clipping, the average of the weights."""
+"""The training loops of the models of pictures and points, step by step, compared with the same training
+written out by hand: random numbers, the objective, the learning rate, clipping, the average of the
+weights."""
 
 import copy
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The final table: marks, and what is expected in the quick size. And how long examples are."""
+"""The final table: marks, and expected figures in the quick size. Also the length of the examples."""
 
 import ast
 import sys

@@ -1,4 +1,4 @@
-"""The VQ-VAE of shapes: what it is compared with, and the run as a whole, killed and resumed."""
+"""The VQ-VAE of shapes: its baselines, and the whole run, killed and resumed."""
 
 import json
 import shutil

@@ -1,8 +1,8 @@
-"""Golden values: what a network must come to, as numbers that were made once by the library that it follows.
+"""Golden values: expected results of a network, computed once by the library that it follows.
 
-Weights, inputs and what flows back are sines, so that only results need to be kept: of each output a few of
-its entries and its product with a sine, of each gradient its product with a sine. `values.json` has them,
-made by `make.py` where the libraries are; `test_golden.py` needs none of them."""
+Weights, inputs and cotangents are sines, so that only results need to be stored: for each output a few of
+its entries and its product with a sine, for each gradient its product with a sine. `make.py`, which needs
+the libraries, writes them to `values.json`; `test_golden.py` needs no library."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

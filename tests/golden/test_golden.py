@@ -1,5 +1,5 @@
-"""Ops, layers, models, samplers and optimizers beside golden values, without any other library; and whether
-those values are what the libraries say today."""
+"""Compares ops, layers, models, samplers and optimizers with golden values, without any other library; and,
+if the libraries are installed, compares the golden values with their present results."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tokenizer beside golden ids, and whether these are what tokenizers says today."""
+"""Compares the tokenizer with golden ids, and the golden ids with the present results of `tokenizers`."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""Golden ids of the tokenizer: a small vocabulary by Hugging Face's tokenizers, and what they make of texts.
+"""Golden ids of the tokenizer: a small vocabulary by Hugging Face's tokenizers, and their ids for some texts.
 
-`python tests/golden/tokenizer.py` makes `tokenizer.json` anew."""
+`python tests/golden/tokenizer.py` writes `tokenizer.json` again."""
 
 import json
 import tempfile

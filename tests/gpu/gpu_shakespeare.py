@@ -1,4 +1,4 @@
-"""How good a GPT gets on a GPU: tiny Shakespeare by nanoGPT's recipe for one GPU."""
+"""The loss of a GPT that is trained on a GPU: tiny Shakespeare with nanoGPT's settings for one GPU."""
 
 from __future__ import annotations
 

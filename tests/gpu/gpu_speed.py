@@ -1,8 +1,8 @@
-"""How fast: the GPU's ceilings, and ops forward and backward beside PyTorch's.
+"""Speed: the GPU's practical peaks, and ops forward and backward compared with PyTorch's.
 
 The sides of a comparison take turns, block by block, and the median block counts. A block is some calls and
-then a wait for the GPU, so that what is timed is what a loop of training would see: the GPU's work or the
-CPU's, whichever takes longer.
+then a wait for the GPU. So the time is the same as in a training loop: the GPU's work or the CPU's work,
+whichever takes longer.
 """
 
 from __future__ import annotations

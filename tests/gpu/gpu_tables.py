@@ -1,4 +1,4 @@
-"""A report of `gpu_check` as text: what is wrong first, then a table a stage."""
+"""A report of `gpu_check` as text: first the failures, then a table for each stage."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Every kernel beside the definition of its op: the same checks in the simulator, at tiny sizes, and on a
 GPU.
 
-The reference is the definition in float64 on NumPy arrays. A check says how far off value and gradients are:
-the largest difference, in units of the largest entry, or of 1 where all are smaller.
+The reference is the definition in float64 on NumPy arrays. A check returns the error of the value and of
+the gradients: the largest difference, relative to the largest entry, or to 1 if all entries are smaller.
 """
 
 from __future__ import annotations

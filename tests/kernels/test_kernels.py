@@ -1,6 +1,6 @@
 """Every kernel against its definition, in value and gradient; the switch; the fall-backs.
 
-The compiled kernels are put to the test at all sizes here, also at those that they leave to others."""
+The compiled kernels are tested at all sizes, also at sizes for which the switch would not choose them."""
 
 import importlib
 import subprocess

@@ -1,4 +1,5 @@
-"""The functions that the compiled kernels are made of, against float64, to the bounds that they state."""
+"""The mathematical functions of the compiled kernels, compared with float64, within the bounds in their
+docstrings."""
 
 import math
 

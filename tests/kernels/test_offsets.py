@@ -1,8 +1,9 @@
-"""Softmax and its kin of entries that share a large offset, or hold infinities: in every implementation.
+"""Softmax and related functions for entries with a large common offset, or with infinities, in every
+implementation.
 
-softmax(x + c) = softmax(x) for every c. Here x + c is exact in float32, so that whatever differs from the
-float64 result of x alone was lost by the implementation. One that takes the logarithm of the sum and the
-maximum together, as x - (max x + log Σ exp(x - max x)), has no digits left at c = 1e8.
+softmax(x + c) = softmax(x) for every c. Here x + c is exact in float32, so that the implementation causes
+every difference from the float64 result for x. If it adds the maximum and the logarithm of the sum first,
+as in x - (max x + log Σ exp(x - max x)), no digits are left at c = 1e8.
 """
 
 import numpy as np

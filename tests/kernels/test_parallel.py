@@ -1,4 +1,5 @@
-"""Parts of work on all threads: each is done once, on whatever pool of threads; the machine code is kept."""
+"""Parts of work on all threads: each part runs once, with every pool of threads; the machine code is
+cached."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The compiled rnn, lstm and gru against their definitions; the panels and tiles that they are made of."""
+"""The compiled rnn, lstm and gru against their definitions; their panels and tiles."""
 
 import functools
 

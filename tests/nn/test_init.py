@@ -1,8 +1,8 @@
 """Initial weights: the variance and the range that each formula promises.
 
 Each scheme draws n = 10^6 numbers or so. The sample variance of a normal has relative standard deviation
-sqrt(2/n), of a uniform sqrt(0.8/n); a bound of 5 of them raises a false alarm once in 1.7 million seeds,
-and the seed is fixed, so that it never does twice."""
+sqrt(2/n), of a uniform sqrt(0.8/n). A bound of 5 of them gives a false alarm for one in 1.7 million seeds;
+the seed is fixed, so a test that passes once always passes."""
 
 import math
 

@@ -1,9 +1,9 @@
 # ruff: noqa: E501 (a case is one line)
 """Cases of np.linalg and of the products that np has beside it.
 
-What is but given up to a sign or a phase, as vectors of eigenvalues are, comes as a function that does not depend
-on it. Torch counts both triangles of a symmetric matrix, where NumPy reads one: cases with a counterpart make
-their matrix symmetric."""
+Eigenvectors have an arbitrary sign or phase; for such results a case is a function that does not depend on
+it. torch uses both triangles of a symmetric matrix, NumPy reads one: cases that are compared with torch
+make their matrix symmetric."""
 
 import math
 from collections.abc import Callable

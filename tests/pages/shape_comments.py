@@ -5,10 +5,10 @@ A comment begins with a shape in parentheses: letters, numbers and expressions o
 `# each (B, C)` is the shape of all of them. Words may follow. Comments are read on assignments, `return` and
 entries of a dict. In the docstring of a function, `q, k (B, T, C)` says the same of its arguments.
 
-Within one call of a function a letter has one value: where it is the name of a local int, that one. A letter
-that has no value yet takes the size that it meets: a comment alone in its function says how many axes there
-are, and no more. A size like `S/4`, where nothing has said what S is, is a fault in a page. Elsewhere it is
-passed over, and docstrings are not read, since methods may inherit them.
+Within one call of a function a letter has one value. If it is the name of a local int, it has the value of
+this int. Otherwise it takes the first size that it is compared with: so the only comment of a function says
+nothing but the number of axes. A size like `S/4` with an unknown S is an error in a page. In other files it
+is skipped, and docstrings are not read, since methods may inherit them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Each page computes what the library computes: value and every gradient, in float64, from the same weights
-and the same draws. The difference is 0.0, or it is stated beside its reason."""
+"""Each page computes the same as the library: value and every gradient, in float64, from the same weights
+and the same random numbers. The difference is 0.0, or it is stated with its reason."""
 
 from types import SimpleNamespace
 

@@ -1,5 +1,5 @@
-"""Files of strangers: what is no plain file, is too long, or is no JSON is refused before it is read.
-Files that are written: they keep their mode, and nothing is left beside them."""
+"""Untrusted files are refused before they are read if they are not regular files, too long, or not JSON.
+Written files keep their mode, and nothing is left beside them."""
 
 import errno
 import json

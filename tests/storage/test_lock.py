@@ -1,4 +1,5 @@
-"""One writer at a time: who has a folder is said, the dead have nothing, and nothing is damaged meanwhile."""
+"""One writer at a time: an error names the owner of a folder, dead processes hold no lock, and nothing is
+damaged."""
 
 import errno
 import os

@@ -1,4 +1,5 @@
-"""The state of a run as a tree: what comes back is what went in, and what does not fit is refused."""
+"""The state of a run as a tree: a restored state is equal to the saved one, and a state that does not fit
+is refused."""
 
 import json
 

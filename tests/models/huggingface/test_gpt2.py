@@ -1,4 +1,5 @@
-"""GPT-2's folders: what is written comes back, what does not fit is named, and `transformers` agrees."""
+"""GPT-2's folders: written models are read back unchanged, errors name the misfit, and `transformers`
+agrees."""
 
 import errno
 import json

@@ -1,4 +1,5 @@
-"""The UNet: what it is at its start, how large it is, what depends on what, and what it refuses."""
+"""The UNet: its initial output, its number of parameters, the effect of each input, and the inputs that it
+refuses."""
 
 import math
 from dataclasses import replace

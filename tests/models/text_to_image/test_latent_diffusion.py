@@ -1,4 +1,5 @@
-"""Latent diffusion: what the three networks hand to one another, exactly, on models too small to draw."""
+"""Latent diffusion: the exact values that the three networks pass to each other, on models too small to
+draw."""
 
 from functools import partial
 

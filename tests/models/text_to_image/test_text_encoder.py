@@ -1,4 +1,5 @@
-"""The text encoder: padding that nobody sees, every word that counts, gradients, and what is refused."""
+"""The text encoder: padding has no effect, every word has an effect, gradients, and inputs that it
+refuses."""
 
 import numpy as np
 import pytest
