@@ -31,6 +31,7 @@ WORKLOADS = {
     "vae": "vae",
     "lstm": "lstm",
     "conv": "conv",
+    "maps": "maps",
     "unet": "unet",
     "generate": "generate",
     "gpt2": "gpt2",
