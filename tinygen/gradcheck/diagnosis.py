@@ -62,7 +62,7 @@ def diagnose(subject: Subject, k: int, rng: np.random.Generator, what: str) -> F
     several outputs, the sentence says which one has the mistake, unless all have it."""
     e = Evidence(subject, k, rng)
     found, where = best_guess(e), ""
-    if len(e.outputs) > 1 and found.kind is not Kind.NAN:
+    if len(e.outputs) > 1 and (found.vague or found.kind not in (Kind.PLACE, Kind.NAN)):
         each = [Evidence(subject, k, rng, i) for i in range(len(e.outputs))]
         wrong = [i for i, one in enumerate(each) if not one.agrees()]
         guesses = [(i, best_guess(each[i])) for i in wrong]
