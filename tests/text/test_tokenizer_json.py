@@ -21,6 +21,9 @@ END = "<|end|>"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
+SHORT = {"type": "ByteLevel", "add_prefix_space": False}  # the others have these defaults
+
+
 def split(pattern: str) -> dict[str, Any]:
     steps = [{"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}]
     return {"type": "Sequence", "pretokenizers": [*steps, BYTES | {"use_regex": False}]}
@@ -66,6 +69,7 @@ def test_it_is_the_tokenizer_that_was_written(english: BPE, described: Any, tmp_
         assert found.encode(text, allowed).tolist() == english.encode(text, allowed).tolist()
     assert found.decode(found.encode(text, "all")) == text
     found.save(tmp_path / "gpt2")  # it cuts words as GPT-2 does
+    assert load_tokenizer(written(tmp_path, described | {"pre_tokenizer": SHORT})).words is pretokenize
     pairs = [merge.split(" ") for merge in described["model"]["merges"]]  # as newer versions write them
     newer = described | {"model": described["model"] | {"merges": pairs}}
     assert load_tokenizer(written(tmp_path, newer)).merges == english.merges

@@ -644,6 +644,26 @@ def test_their_model_without_a_head(transformers, tmp_path):
     require_equal(Llama.from_pretrained(tmp_path), other)
 
 
+@pytest.mark.slow
+def test_the_smallest_smollm2(transformers, tmp_path):
+    """The options of SmolLM2-135M: 134,515,008 weights in bfloat16, here and back again."""
+    torch = pytest.importorskip("torch")
+    sizes = {"vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+    sizes |= {"num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192}
+    sizes |= {"rms_norm_eps": 1e-5, "tie_word_embeddings": True, "initializer_range": 0.03}
+    rope = {"rope_type": "default", "rope_theta": 100_000.0}
+    half = theirs(transformers, "Llama", **sizes, rope_parameters=rope).to(torch.bfloat16)
+    half.save_pretrained(tmp_path / "theirs")
+    other = type(half).from_pretrained(tmp_path / "theirs", dtype=torch.float32).eval()
+    ours = Llama.from_pretrained(tmp_path / "theirs", block_size=48)
+    assert ours.num_parameters() == 134_515_008
+    require_equal(ours, other)
+    ours.save_pretrained(tmp_path / "ours")
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
+    assert before.keys() == after.keys()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
 def test_their_gradients(transformers, tmp_path):
     """Of the mean loss, by every weight."""
     torch = pytest.importorskip("torch")
