@@ -295,6 +295,9 @@ OTHERS = {
     "data.mixtures.ring": Row(lambda **k: vars(mixtures.ring(**k)), {"n": 5, "std": 0.3}),
     "data.shapes.batch": Row(lambda **k: shapes.batch(4, 16, rng(), **k), {"split": "held_out"}),
     "data.shapes_pairs.batch": Row(lambda **k: shapes_pairs.batch(4, 32, rng(), **k), {"split": "held_out"}),
+    "density.estimator.checked_count": Row(
+        lambda **k: raised(estimator.checked_count, "n", 0, **k), {"at_least": 0}
+    ),
     "density.estimator.checked_rows": Row(
         lambda **k: raised(estimator.checked_rows, A, **k), {"at_least": 4}
     ),

@@ -99,8 +99,8 @@ def test_a_sample_has_its_shape_and_its_seed(name):
     assert a.shape == (5, 3)
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, model.sample(5, rng=4))
-    for n in (0, -1):
-        with pytest.raises(ValueError, match=f"n must be at least 1, the number of rows to draw, got {n}"):
+    for n, said in ((0, "at least 1, got 0"), (-1, "at least 1, got -1"), (2.5, "a whole number, got 2.5")):
+        with pytest.raises(ValueError, match=f"n must be {said}"):
             model.sample(n, rng=0)
 
 

@@ -73,7 +73,7 @@ def test_samples_are_rows_with_noise():
     assert all(np.abs(x - row).max(axis=1).min() < 1e-8 for row in close)
 
 
-@pytest.mark.parametrize("bandwidth", [0, -1.0, np.inf, np.nan])
+@pytest.mark.parametrize("bandwidth", [0, -1.0, np.inf, np.nan, None])
 def test_a_bandwidth_that_is_none(bandwidth):
     with pytest.raises(ValueError, match="bandwidth must be a finite number above 0, got"):
         GaussianKDE(bandwidth)

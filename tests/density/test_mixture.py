@@ -252,6 +252,15 @@ def test_a_component_that_collapses_is_at_the_floor(kind):
     np.testing.assert_allclose(model.means_[model.collapsed_][0], x[0], atol=1e-6)
 
 
+@every_kind
+def test_a_start_below_the_floor_is_raised_to_it(kind):
+    """Else its likelihood would be one that no step can keep."""
+    x = clusters(30)
+    first = start(kind)._replace(means=x[:3])
+    model = steps(kind, x, 5, first._replace(covariances=1e-9 * first.covariances))
+    assert np.diff(model.log_likelihoods_).min() > -1e-12
+
+
 RUNS = [
     (5.0, [True, True]),
     (-3.0, [True, False]),
@@ -345,6 +354,7 @@ def test_a_start_that_is_none(given, said):
     ("given", "said"),
     [
         ({"covariance_type": "round"}, "one of full, tied, diag, spherical, got 'round'"),
+        ({"n_components": 2.5}, "n_components must be a whole number, got 2.5"),
         ({"n_components": 0}, "n_components must be at least 1, got 0"),
         ({"n_init": 0}, "n_init must be at least 1, got 0"),
         ({"max_iter": 0}, "max_iter must be at least 1, got 0"),

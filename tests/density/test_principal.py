@@ -90,7 +90,7 @@ def test_more_components_than_there_are():
         PCA(7).fit(rows())
     with pytest.raises(ValueError, match=r"at least 2 rows and 1 column, got \(1, 6\)"):
         PCA(1).fit(rows()[:1])
-    with pytest.raises(ValueError, match="n_components must be at least 1, or None for all, got 0"):
+    with pytest.raises(ValueError, match="n_components must be at least 1, got 0"):
         PCA(0)
 
 
@@ -104,14 +104,16 @@ def test_components_without_variance_cannot_be_whitened():
 # -- probabilistic PCA -------------------------------------------------------------------------------
 
 
-def test_ppca_by_the_eigenvalues_of_the_covariance():
-    """The smaller eigenvalues are all replaced by their mean; the others, and the mean, are the data's."""
-    x = rows()
+@pytest.mark.parametrize(("n", "dim"), [(50, 6), (8, 20)])
+def test_ppca_by_the_eigenvalues_of_the_covariance(n, dim):
+    """The smaller eigenvalues are all replaced by their mean, with fewer rows than columns the zeros among
+    them, too; the others, and the mean, are the data's."""
+    x = rows(n, dim)
     values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))
-    values[:4] = values[:4].mean()
+    values[: dim - 2] = values[: dim - 2].mean()
     model = ProbabilisticPCA(2).fit(x)
-    found = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(6)
-    np.testing.assert_allclose(found, (vectors * values) @ vectors.T, atol=1e-12)
+    found = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(dim)
+    np.testing.assert_allclose(found, (vectors * values) @ vectors.T, atol=1e-11)
     np.testing.assert_allclose(model.mean_, x.mean(axis=0), rtol=1e-14)
     assert model.noise_variance_ == pytest.approx(values[0], rel=1e-12)
 

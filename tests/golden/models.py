@@ -22,6 +22,12 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.plain_autoencoder import (
+    SWAE,
+    SupervisedAutoencoder,
+    conv_halves,
+    dense_halves,
+)
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
@@ -130,6 +136,17 @@ MODELS = {
     ),
     "conv_vae": Case(
         lambda: ConvVAE(1, 8, 2, 3, beta=0.3, rng=RNG), (DIGITS,), lambda m, x: m.loss(x, rng=Noise())
+    ),
+    "autoencoder-supervised": Case(
+        lambda: SupervisedAutoencoder(*conv_halves(1, 8, 2, 3, rng=RNG), 3, 4, weight=0.3, rng=RNG),
+        (DIGITS,),
+        lambda m, x: m.losses(x, np.arange(len(x))),
+    ),
+    "swae": Case(
+        lambda: SWAE(*dense_halves(6, 5, 2, rng=RNG), 2, weight=0.3, directions=4),
+        (wave(3, 6, k=43),),
+        lambda m, x: m.losses(x, rng=Noise()),
+        1e-7,
     ),
     "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m.losses(x)[:4]),
     "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),

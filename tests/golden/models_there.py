@@ -252,6 +252,32 @@ def conv_vae(w: Weights, x: Any) -> Any:
     return (reconstruction + 0.3 * kl) / 2
 
 
+@reference("autoencoder-supervised")
+def supervised_autoencoder(w: Weights, x: Any) -> Any:
+    """The squared error, summed over a picture, and the cross-entropy of a linear classifier on the codes."""
+    h = f.relu(conv(w, "encoder.0", x, stride=2, padding=1))
+    h = f.relu(conv(w, "encoder.2", h, stride=2, padding=1)).flatten(1)
+    z = linear(w, "encoder.5", h)
+    h = f.relu(linear(w, "decoder.fc", z)).unflatten(1, (4, 2, 2))
+    for name in ("decoder.up1", "decoder.up2"):
+        h = f.relu(conv_up(w, name, h))
+    error = f.mse_loss(conv(w, "decoder.out", h, padding=1), x, reduction="sum") / len(x)
+    cross = f.cross_entropy(linear(w, "classifier", z), torch.arange(len(x)))
+    return error + 0.3 * cross, error, cross
+
+
+@reference("swae")
+def swae(w: Weights, x: Any) -> Any:
+    """Kolouri et al. 2018, algorithm 1."""
+    z = linear(w, "encoder.2", f.relu(linear(w, "encoder.0", x)))
+    found = linear(w, "decoder.2", f.relu(linear(w, "decoder.0", z)))
+    error = f.mse_loss(found, x, reduction="sum") / len(x)
+    theta = f.normalize(noise(2, 4), dim=0)
+    along = [(points @ theta).sort(dim=0).values for points in (z, noise(*z.shape))]
+    distance = f.mse_loss(*along)
+    return error + 0.3 * distance, error, distance
+
+
 @reference("vqvae")
 def vqvae(w: Weights, x: Any) -> Any:
     """van den Oord et al. 2017, eq. 3 and section 4.1."""

@@ -11,10 +11,17 @@ from tinygen.align.reward import RewardModel
 from tinygen.align.world import World
 from tinygen.data import algorithms, mixtures, shapes, shapes_pairs
 from tinygen.data.text import random_batch
+from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
 from tinygen.judges import digits as judge
 from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.plain_autoencoder import (
+    SWAE,
+    SupervisedAutoencoder,
+    conv_halves,
+    dense_halves,
+)
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
@@ -22,7 +29,7 @@ from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderCo
 from tinygen.text import decoding
 
 HOUSE = Path(tinygen.__file__).parent
-ROOMS = ("models", "nn", "ops", "align", "data", "text")
+ROOMS = ("models", "nn", "ops", "align", "data", "density", "text")
 
 
 def use_everything():
@@ -40,6 +47,12 @@ def use_everything():
     vqvae = VQVAE(1, 8, 3, 5, rng=rng)
     vqvae.loss(normal(2, 1, 8, 8))
     vqvae.quantizer.restart(normal(2, 3, 2, 2), rng=rng)
+    SWAE(*dense_halves(6, 5, 3, rng=rng), 3).loss(normal(4, 6), rng=rng).backward()
+    labelled = SupervisedAutoencoder(*conv_halves(1, 8, 4, 3, rng=rng), 3, 2, rng=rng)
+    labelled.loss(normal(4, 1, 8, 8), np.array([0, 1, 1, 0]))
+    mixtures_of_two = (GaussianMixture(2, kind, rng=0) for kind in ("tied", "diag"))
+    for density in (GaussianKDE(), *mixtures_of_two, ProbabilisticPCA(2)):
+        density.fit(normal(20, 3)).score(density.sample(4, rng=rng))
     Denoiser(2, 8, 2, 3, rng=rng)(normal(5, 2), np.arange(5))
     TextEncoder(TextEncoderConfig(("a", "b"), 3, heads=2, channels=8), rng=rng)(["a b", "a"])
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)

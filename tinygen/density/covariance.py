@@ -29,7 +29,7 @@ def estimate(kind: str, x: Floats, shares: Floats, counts: Floats, means: Floats
     Eq.: Σ_k = 1/N_k Σ_n r_nk (x_n - μ_k)(x_n - μ_k)ᵀ  (Bishop 2006, eq. 9.25)
     Held by: tests/density/test_mixture.py::test_a_step_by_its_definition
     """
-    centered = (x - mean for mean in means)  # (N, D) each
+    centered = (x - mean for mean in means)
     if kind in ("diag", "spherical"):
         variances = np.array([r @ d**2 for r, d in zip(shares.T, centered, strict=True)]) / counts[:, None]
         return variances if kind == "diag" else variances.mean(axis=1)

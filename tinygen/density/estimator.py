@@ -3,6 +3,7 @@ fitted."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,17 @@ def checked_rows(x: Any, at_least: int = 1) -> Floats:
     return rows
 
 
+def checked_count(name: str, value: Any, at_least: int = 1) -> int:
+    """The value as an int. Raises ValueError when it is no whole number, or below `at_least`."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if count < at_least:
+        raise ValueError(f"{name} must be at least {at_least}, got {count}")
+    return count
+
+
 class Estimator:
     """A model that is fitted to rows of numbers. Its fitted attributes end in `_`."""
 
@@ -68,9 +80,7 @@ class Estimator:
 
         Raises NotFittedError before the first `fit`; ValueError when n is below 1."""
         self.check_fitted()
-        if n < 1:
-            raise ValueError(f"n must be at least 1, the number of rows to draw, got {n}")
-        return n
+        return checked_count("n", n)
 
 
 class Density(Estimator):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -51,7 +52,7 @@ class GaussianKDE(Density):
                 raise ValueError(
                     f"bandwidth must be a number, 'scott', 'silverman' or 'likelihood', got {bandwidth!r}"
                 )
-        elif not 0 < bandwidth < np.inf:
+        elif not isinstance(bandwidth, Real) or not 0 < bandwidth < np.inf:
             raise ValueError(f"bandwidth must be a finite number above 0, got {bandwidth}")
         self.bandwidth = bandwidth
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from tinygen.density import covariance
-from tinygen.density.estimator import Density, checked_rows, log_sum_exp
+from tinygen.density.estimator import Density, checked_count, checked_rows, log_sum_exp
 from tinygen.types import Floats, Mask
 
 EMPTY = 1e-200  # a sum of responsibilities below which it has no digits: the component has no rows
@@ -89,9 +89,6 @@ class GaussianMixture(Density):
             raise ValueError(
                 f"covariance_type must be one of {', '.join(covariance.KINDS)}, got {covariance_type!r}"
             )
-        for name, value in (("n_components", n_components), ("n_init", n_init), ("max_iter", max_iter)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
         if not tol >= 0:
             raise ValueError(f"tol must be at least 0, got {tol}")
         if not 1e-12 <= min_variance < 1:
@@ -99,11 +96,11 @@ class GaussianMixture(Density):
                 f"min_variance must be from 1e-12, below which float64 has no digits left, to below 1, "
                 f"got {min_variance}"
             )
-        self.n_components = n_components
+        self.n_components = checked_count("n_components", n_components)
         self.covariance_type = covariance_type
-        self.n_init = n_init
+        self.n_init = checked_count("n_init", n_init)
         self.tol = tol
-        self.max_iter = max_iter
+        self.max_iter = checked_count("max_iter", max_iter)
         self.min_variance = min_variance
         self.rng = np.random.default_rng(rng)
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinygen.density.estimator import Density, Estimator, checked_rows
+from tinygen.density.estimator import Density, Estimator, checked_count, checked_rows
 from tinygen.types import Floats
 
 
@@ -37,9 +37,9 @@ class PCA(Estimator):
     singular_values_: Floats
 
     def __init__(self, n_components: int | None = None, *, whiten: bool = False) -> None:
-        if n_components is not None and n_components < 1:
-            raise ValueError(f"n_components must be at least 1, or None for all, got {n_components}")
-        self.n_components = n_components
+        self.n_components = (
+            n_components if n_components is None else checked_count("n_components", n_components)
+        )
         self.whiten = whiten
 
     def fit(self, x: Any) -> Self:
@@ -104,9 +104,7 @@ class ProbabilisticPCA(Density):
     noise_variance_: float
 
     def __init__(self, n_components: int) -> None:
-        if n_components < 0:
-            raise ValueError(f"n_components must be at least 0, got {n_components}")
-        self.n_components = n_components
+        self.n_components = checked_count("n_components", n_components, 0)
 
     def fit(self, x: Any) -> Self:
         """The parameters of highest likelihood for the rows x (N, D).
