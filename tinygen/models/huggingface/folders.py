@@ -28,6 +28,15 @@ CONFIG_LIMIT, INDEX_LIMIT = 1_000_000, 10_000_000
 LISTED = 10
 """How many differences an error lists."""
 
+LANGUAGE_MODEL = "model.safetensors"
+"""The weights of a language model (GPT-2, Llama)."""
+
+CONVERT_LANGUAGE_MODEL = (
+    ": download that, or convert this one where you trust it, with transformers: "
+    "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
+)
+"""What to do with a folder that has the weights in another file."""
+
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PICKLE = "a pickle, which can run any program when it is loaded, and is never read here"
 

@@ -22,6 +22,8 @@ import numpy as np
 from tinygen.models.huggingface.folders import (
     ADAPTERS,
     CONFIG,
+    CONVERT_LANGUAGE_MODEL,
+    LANGUAGE_MODEL,
     differences,
     json_file,
     read_options,
@@ -32,13 +34,6 @@ from tinygen.models.huggingface.folders import (
 )
 from tinygen.storage.files import CheckpointError, short
 from tinygen.types import NumpyArray
-
-WEIGHTS = "model.safetensors"
-
-CONVERT = (
-    ": download that, or convert this one where you trust it, with transformers: "
-    "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
-)
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -157,7 +152,7 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
         way = f"{CONFIG}; load_adapters(model, folder) puts adapters beside the layers of a model"
         raise CheckpointError(folder, "adapters, and no model", way, ADAPTERS)
     config = read_config(folder / CONFIG)
-    path, tensors = read_tensors(folder, WEIGHTS, CONVERT)
+    path, tensors = read_tensors(folder, LANGUAGE_MODEL, CONVERT_LANGUAGE_MODEL)
     prefix = "transformer." if any(name.startswith("transformer.") for name in tensors) else ""
     tensors = {name: a for name, a in tensors.items() if not MASKS.fullmatch(name.removeprefix(prefix))}
     require_floats(path, tensors)
@@ -202,7 +197,7 @@ def write(
     when an array is missing or there is another one; CheckpointError when writing fails."""
     tensors = tensors_of(shapes(options), state, bias, options["tie_word_embeddings"])
     about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
-    write_folder(folder, WEIGHTS, tensors, {**(files or {}), CONFIG: json_file({**about, **options})})
+    write_folder(folder, LANGUAGE_MODEL, tensors, {**(files or {}), CONFIG: json_file({**about, **options})})
 
 
 def tensors_of(

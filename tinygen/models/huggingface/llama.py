@@ -21,6 +21,8 @@ import numpy as np
 
 from tinygen.models.huggingface.folders import (
     CONFIG,
+    CONVERT_LANGUAGE_MODEL,
+    LANGUAGE_MODEL,
     Options,
     differences,
     json_file,
@@ -32,13 +34,6 @@ from tinygen.models.huggingface.folders import (
 from tinygen.nn import RopeScaling
 from tinygen.storage.files import CheckpointError
 from tinygen.types import NumpyArray
-
-WEIGHTS = "model.safetensors"
-
-CONVERT = (
-    ": download that, or convert this one where you trust it, with transformers: "
-    "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder)"
-)
 
 # -- names -----------------------------------------------------------------------------------------
 
@@ -286,7 +281,7 @@ def read(folder: str | Path, block_size: int | None = None) -> tuple[dict[str, A
     Raises CheckpointError when something is missing or damaged, or `Llama` does not support the model."""
     folder = Path(folder)
     config = read_config(folder / CONFIG, block_size)
-    path, tensors = read_tensors(folder, WEIGHTS, CONVERT)
+    path, tensors = read_tensors(folder, LANGUAGE_MODEL, CONVERT_LANGUAGE_MODEL)
     tensors = {name: a for name, a in tensors.items() if not FREQUENCIES.fullmatch(name)}
     if "embed_tokens.weight" in tensors:  # saved without a head, and without the prefix
         tensors = {name if name == "lm_head.weight" else f"model.{name}": a for name, a in tensors.items()}
@@ -321,4 +316,4 @@ def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, Num
     if listed := differences(needed, {ours: a.shape for ours, a in state.items()}, "the config"):
         raise ValueError(f"this is not the Llama of its config, which has {len(needed)} tensors:{listed}")
     tensors = {theirs: state[ours] for ours, (theirs, _) in names.items()}
-    write_folder(folder, WEIGHTS, tensors, {CONFIG: json_file(options)})
+    write_folder(folder, LANGUAGE_MODEL, tensors, {CONFIG: json_file(options)})
