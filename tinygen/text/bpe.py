@@ -109,9 +109,10 @@ class BPE:
         vocabulary has another order.
     merges: (left id, right id) -> id of the merged token, in the order in which they were learned.
     special: name -> id of tokens that represent no text, such as "<|endoftext|>".
-    words: how a text is cut into words, which no merge crosses: GPT-2's way, or that of a tokenizer.json.
-    whole_words: whether a word that is a token becomes that token whatever the merges say (Llama 3).
-    normal_form: whether texts are brought into Unicode's normal form C first (Qwen).
+    words: the function that cuts a text into words, either GPT-2's or a tokenizer.json's. No merge
+        crosses a word.
+    whole_words: whether a word that is a token always becomes this token, without merges (Llama 3).
+    normal_form: whether texts are first converted to Unicode's normal form C (Qwen).
     """
 
     def __init__(

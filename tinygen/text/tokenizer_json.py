@@ -1,15 +1,15 @@
-"""Reading the tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE, as in Llama 3, Qwen and SmolLM2.
+"""Reads the tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE, as in Llama 3, Qwen and SmolLM2.
 
     model            the vocabulary {token: id}, and the merges in the order in which they were learned
     added_tokens     tokens that are written as they are, such as <|endoftext|>
-    pre_tokenizer    how a text is cut into words; no merge crosses them
-    normalizer       what is done to a text first: nothing, or Unicode's normal form C
+    pre_tokenizer    the rules that cut a text into words; no merge crosses a word
+    normalizer       the first change of a text: none, or Unicode's normal form C
 
-Each is a tree of steps with a `type`. The steps that are known here are below; another one, or another value
-of an option, is refused by its place in the file, since it would give other tokens. The regular expressions
-are compared with those of the published models: a stranger's could run for ever.
+Each is a tree of steps with a `type`. The supported steps are below. An error names the place in the file
+of any other step or value, since it would give other tokens. A regular expression must be one of the
+published models': an untrusted one could run forever.
 
-`post_processor` is not applied: where a model wants a token before each text, put it there yourself.
+`post_processor` is not applied: if a model needs a token before each text, add it yourself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ LLAMA3 = (
 )
 QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 PATTERNS = (GPT2, LLAMA3, QWEN)
-"""Ways to cut a text into words: letters with a space before them, numbers, punctuation, white space."""
+"""Patterns for cutting a text into words: letters with a space before them, numbers, punctuation, white
+space."""
 
 
 @cache
@@ -59,7 +60,7 @@ def cut(pattern: str, text: str) -> list[str]:
 
 
 DIGITS = {True: r"\p{N}|[^\p{N}]+", False: r"\p{N}+|[^\p{N}]+"}
-"""Numbers are cut off from the rest: one by one, or together."""
+"""Patterns that separate digits from the rest: one by one, or together."""
 
 
 def in_turn(steps: list[Words], text: str) -> list[str]:
@@ -73,7 +74,7 @@ def in_turn(steps: list[Words], text: str) -> list[str]:
 
 
 class Tree:
-    """A part of the file, and its place in it. `take` takes one field after the other out."""
+    """A part of the file, and its place in the file. `take` removes one field after the other."""
 
     def __init__(self, path: Path, place: str, found: Any) -> None:
         self.path, self.place = path, place
@@ -86,7 +87,7 @@ class Tree:
         raise CheckpointError(self.path, f"the field {place}", expected, short(found))
 
     def take(self, field: str, *values: Any) -> Any:
-        """The field, None where it is left out. It must be one of the values, if there are any."""
+        """The field, or None if it is missing. If values are given, it must be one of them."""
         found = self.left.pop(field, None)
         if values and not any(found == value and type(found) is type(value) for value in values):
             self.refuse(field, " or ".join(map(repr, values)), found)
@@ -114,7 +115,7 @@ class Tree:
 
 
 def read_words(tree: Tree) -> Words:
-    """The way in which pre_tokenizer cuts a text. Its last step writes bytes as letters."""
+    """The function by which pre_tokenizer cuts a text. Its last step writes bytes as letters."""
     steps: list[Words] = []
     found = tree.steps("pre_tokenizer", "pretokenizers")
     if not found or found[-1].left.get("type") != "ByteLevel":
@@ -177,8 +178,8 @@ def load_tokenizer(path: str | Path) -> BPE:
     """The tokenizer in a tokenizer.json. Its `special` are the added tokens: `encode(text, "all")` finds them
     in the text, as `tokenizers` does; `encode(text)` takes their names for plain text.
 
-    Raises CheckpointError, with the place in the file, for steps and options that are not known here, for a
-    vocabulary that does not fit together, and for a file that is missing, longer than 30 MB, or no JSON."""
+    Raises CheckpointError, with the place in the file, for unsupported steps and options, for an inconsistent
+    vocabulary, and for a file that is missing, longer than 30 MB, or not JSON."""
     path = Path(path)
     tree = Tree(path, "", read_json(path, LIMIT))
     for field in ("truncation", "padding"):

@@ -42,7 +42,7 @@ class LlamaConfig:
     hidden: int | None = None  # the width inside SwiGLU; None: 8/3 channels, up to a multiple of 16
     dropout: float = 0.0  # of attention weights
     rope_base: float = 10_000.0
-    rope_scaling: nn.RopeScaling | None = None  # Llama 3.1's, for contexts longer than those of the training
+    rope_scaling: nn.RopeScaling | None = None  # Llama 3.1's, for longer contexts than in training
     qkv_bias: bool = False  # as in Qwen2
     proj_bias: bool = False  # of the attention's last layer
     mlp_bias: bool = False

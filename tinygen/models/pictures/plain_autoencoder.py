@@ -1,12 +1,12 @@
 """Autoencoders without a distribution of codes, and two ways to give the codes more meaning.
 
-An autoencoder learns codes from which a picture can be restored. If both of its halves are linear, the best
-codes are those of PCA. Its codes follow no known distribution, so it cannot draw; what is added to the loss
-decides what the codes are good for:
+An autoencoder learns codes from which a picture can be restored. If encoder and decoder are linear, the
+best codes are equivalent to PCA's. The codes follow no known distribution, so a plain autoencoder cannot
+sample new pictures. The models add different terms to the loss:
 
     Autoencoder             nothing: the codes restore the picture
     SupervisedAutoencoder   the cross-entropy of a classifier: the codes also tell the class
-    SWAE                    the distance of the codes from draws of N(0, I): then a draw of N(0, I) is a code
+    SWAE                    the distance of the codes from samples of N(0, I): so a sample of N(0, I) is a code
                             (the sliced-Wasserstein autoencoder: Kolouri et al. 2018, arXiv:1804.01947)
 
 Each takes an encoder and a decoder, made by `linear_halves`, `dense_halves` or `conv_halves`.
@@ -67,8 +67,8 @@ def conv_halves(in_channels: int, side: int, channels: int, latent: int, *, rng:
 
 
 class Autoencoder(nn.Module):
-    """`model.loss(x)` is the squared error of the reconstruction, summed over a picture and averaged over the
-    batch. The shape of x is that of the halves.
+    """`model.loss(x)` is the squared error of the reconstruction, summed over a picture and averaged over
+    the batch. Encoder and decoder determine the shape of x.
 
     Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|²  (Baldi & Hornik 1989, section 2)
     Held by: tests/models/pictures/test_plain_autoencoder.py::test_the_loss_by_hand,
@@ -80,7 +80,7 @@ class Autoencoder(nn.Module):
         self.decoder = decoder
 
     def forward(self, x: TensorLike) -> Tensor:
-        """The reconstruction of x, of its shape."""
+        """The reconstruction of x, with the shape of x."""
         return self.decoder(self.encoder(x))
 
     def loss(self, x: TensorLike) -> Tensor:
@@ -112,9 +112,9 @@ class SupervisedLosses(NamedTuple):
 
 
 class SupervisedAutoencoder(Autoencoder):
-    """With a linear classifier of `classes` classes on the codes. `weight` is that of its cross-entropy: at 0
-    the codes are an autoencoder's, and the larger it is, the better they tell the class (Le et al. 2018,
-    "Supervised autoencoders").
+    """An autoencoder with a linear classifier of `classes` classes on the codes. `weight` multiplies the
+    cross-entropy of the classifier: at 0 this is a plain autoencoder, and the larger it is, the better the
+    codes tell the class (Le et al. 2018, "Supervised autoencoders").
 
     Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|² - weight · ln p(y_b | f(x_b))  (Le et al. 2018, section 2)
     Held by: tests/models/pictures/test_plain_autoencoder.py::test_the_supervised_loss_by_hand
@@ -160,8 +160,8 @@ class SlicedLosses(NamedTuple):
 
 
 class SWAE(Autoencoder):
-    """The sliced-Wasserstein autoencoder: the codes of a batch are drawn to N(0, I) by their distance from as
-    many draws of it, along `directions` random directions. `weight` is λ.
+    """The sliced-Wasserstein autoencoder: its loss has the distance between the codes of a batch and
+    equally many samples of N(0, I), along `directions` random directions. `weight` is λ.
 
     Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|² + λ/(L B) Σ_l Σ_b (θ_l·z̃_(b) - θ_l·f(x)_(b))², z̃ from N(0, I), both
         sorted along θ_l  (Kolouri et al. 2018, algorithm 1)
@@ -200,12 +200,13 @@ class SWAE(Autoencoder):
 
 
 def sliced_wasserstein2(x: TensorLike, y: TensorLike, directions: int, *, rng: RNGLike) -> Any:
-    """The squared sliced 2-Wasserstein distance of two sets of B points, x and y (B, Z): the mean over random
-    directions θ of the squared distance along θ, where the smallest goes to the smallest, and so on. A Tensor
-    of shape (), if one of them is, differentiable in both. The expectation is the same for any number of
-    directions. Between equal Gaussians it is not 0, but falls with B.
+    """The squared sliced 2-Wasserstein distance of two sets of B points, x and y (B, Z): the mean over
+    random directions θ of the squared distance along θ, where the smallest number is paired with the
+    smallest, and so on. A Tensor of shape () if x or y is one, differentiable in both. The expectation is
+    the same for any number of directions. For samples of the same Gaussian it is not 0, but decreases with
+    B.
 
-    Raises ValueError when x and y are no sets of as many points, or there is no direction.
+    Raises ValueError when x and y are not sets of equally many points, or when there is no direction.
 
     Eq.: SW₂² = E_θ ∫ (F_x⁻¹(t; θ) - F_y⁻¹(t; θ))² dt, θ uniform on the sphere
         (Kolouri et al. 2018, section 3)
