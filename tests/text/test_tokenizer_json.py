@@ -129,7 +129,8 @@ def test_gpt2s_files_cannot_hold_the_others(described: Any, tmp_path: Path, chan
 ADDED = {"id": 400, "content": "<x>", "normalized": False}
 REFUSED: list[tuple[tuple[Any, ...], Any, str]] = [
     (("model", "type"), "Unigram", r"the field model\.type: expected None or 'BPE', found 'Unigram'"),
-    (("model", "byte_fallback"), True, r"model\.byte_fallback: expected False or None, found True"),
+    (("model", "byte_fallback"), 1, r"model\.byte_fallback: expected True or False or None, found 1"),
+    (("model", "byte_fallback"), True, r"the field pre_tokenizer: expected None, found"),
     (("model", "dropout"), 0.1, r"model\.dropout: "),
     (("model", "end_of_word_suffix"), "</w>", r"model\.end_of_word_suffix: "),
     (("model", "continuing_subword_prefix"), "##", r"model\.continuing_subword_prefix: "),

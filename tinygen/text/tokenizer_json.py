@@ -1,9 +1,10 @@
-"""Reads the tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE, as in Llama 3, Qwen and SmolLM2.
+"""Reads the tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE (`bpe.py`), as in Llama 3, Qwen and
+SmolLM2, and BPE on characters (`byte_fallback.py`), as in Llama 2 and Mistral.
 
     model            the vocabulary {token: id}, and the merges in the order in which they were learned
     added_tokens     tokens that are written as they are, such as <|endoftext|>
     pre_tokenizer    the rules that cut a text into words; no merge crosses a word
-    normalizer       the first change of a text: none, or Unicode's normal form C
+    normalizer       the first change of a text: none, Unicode's normal form C, or a ▁ for each space
 
 Each is a tree of steps with a `type`. The supported steps are below. An error names the place in the file
 of any other step or value, since it would give other tokens. A regular expression must be one of the
@@ -22,6 +23,7 @@ from typing import Any, NoReturn
 
 from tinygen.storage.files import CheckpointError, read_json, short
 from tinygen.text.bpe import BPE, LIMIT, unspell
+from tinygen.text.byte_fallback import SPACE, ByteFallbackBPE
 from tinygen.text.merges import Pair
 from tinygen.text.tokenizers import WHITE_SPACE, pretokenize, unicode_ranges
 
@@ -149,6 +151,21 @@ def read_normal_form(tree: Tree) -> bool:
     return bool(steps)
 
 
+def read_spaces(tree: Tree) -> None:
+    """Refuse other steps than a ▁ before the text, and one for each space."""
+    tree.take("pre_tokenizer", None)
+    steps = tree.steps("normalizer", "normalizers")
+    if [step.take("type") for step in steps] != ["Prepend", "Replace"]:
+        tree.refuse("normalizer", "the steps Prepend and Replace", [step.place for step in steps])
+    prepend, replace = steps
+    prepend.take("prepend", SPACE)
+    pattern = replace.below("pattern")
+    pattern.take("String", " ")
+    replace.take("content", SPACE)
+    for step in (prepend, replace, pattern):
+        step.end()
+
+
 def read_added(tree: Tree, normalized: bool) -> dict[str, int]:
     """{name: id} of the tokens that are written as they are."""
     found = tree.take("added_tokens") or []
@@ -186,14 +203,19 @@ def load_tokenizer(path: str | Path) -> BPE:
         tree.take(field, None)
     for field in ("version", "post_processor", "decoder"):
         tree.take(field)
-    words, normal_form = read_words(tree), read_normal_form(tree)
-    added = read_added(tree, normal_form)
     model = tree.below("model")
     model.take("type", None, "BPE")
+    byte_fallback = bool(model.take("byte_fallback", True, False, None))
+    words: Words = pretokenize
+    normal_form = False
+    if byte_fallback:
+        read_spaces(tree)
+    else:
+        words, normal_form = read_words(tree), read_normal_form(tree)
+    added = read_added(tree, normal_form or byte_fallback)
     for field in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         model.take(field, None, "")
-    model.take("byte_fallback", False, None)
-    whole_words = bool(model.take("ignore_merges", True, False, None))
+    whole_words = bool(model.take("ignore_merges", False, None, *([] if byte_fallback else [True])))
     for field in ("unk_token", "fuse_unk"):  # no byte is unknown
         model.take(field)
     vocab = model.take("vocab")
@@ -204,16 +226,18 @@ def load_tokenizer(path: str | Path) -> BPE:
     names = {**vocab, **added}
     if sorted(names.values()) != list(range(len(names))):
         model.refuse("vocab", f"with added_tokens, the ids 0 .. {len(names) - 1}, each once", len(names))
+    merges = read_merges(model, vocab)
+    model.end()
+    tree.end()
     try:
+        if byte_fallback:
+            return ByteFallbackBPE(names, merges, added)
         tokens = [
             name.encode() if name in added else unspell(name) for name in sorted(names, key=names.__getitem__)
         ]
-        merges = read_merges(model, vocab)
-        model.end()
-        tree.end()
         return BPE(tokens, merges, added, words, whole_words, normal_form)
     except ValueError as error:
-        raise CheckpointError(path, "a vocabulary that does not fit", "byte-level BPE", error) from error
+        raise CheckpointError(path, "a vocabulary that does not fit", "all bytes", error) from error
 
 
 def read_merges(model: Tree, vocab: dict[str, int]) -> dict[Pair, int]:
