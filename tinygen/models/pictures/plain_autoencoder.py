@@ -6,7 +6,7 @@ sample new pictures. The models add different terms to the loss:
 
     Autoencoder             nothing: the codes restore the picture
     SupervisedAutoencoder   the cross-entropy of a classifier: the codes also tell the class
-    SWAE                    the distance of the codes from samples of N(0, I): so a sample of N(0, I) is a code
+    SWAE                    the distance of the codes from samples of N(0, I), so that such a sample is a code
                             (the sliced-Wasserstein autoencoder: Kolouri et al. 2018, arXiv:1804.01947)
 
 Each takes an encoder and a decoder, made by `linear_halves`, `dense_halves` or `conv_halves`.
