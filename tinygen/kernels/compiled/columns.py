@@ -1,8 +1,8 @@
 """The columns of a convolution, as `ops/window.py` defines them, for a few rows of a few maps at a time.
 
 A row of the columns is one tap of the kernel on one channel: the entries that this tap reads, at all
-positions. Where maps are small, the positions of several images stand side by side, so that one product
-serves them all.
+positions. If maps are small, the positions of several images are placed side by side, so that one matrix
+product computes them all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from tinygen.kernels.compiled.compile import inner
 
 ZERO = np.float32(0)
-U = np.uint64  # indices that cannot be negative: else each would be asked whether it is counted from the end
+U = np.uint64  # unsigned indices: with signed ones, each access would test whether it counts from the end
 
 
 @inner
@@ -32,8 +32,8 @@ def corner(tap, wide, first, layout):
 
 @inner
 def read_tap(plane, at, span, stride, lines, count, entries):
-    """entries (lines · count) = the entries of a plane that one tap reads, starting at position `at`. In each
-    line they are inside of the plane from the first to the last of `span`, and 0 outside."""
+    """entries (lines · count) = the entries of a plane that one tap reads, starting at position `at`. In
+    each line, the entries in the range `span` are inside the plane; the others are 0."""
     (down, right), (first, last) = at, span
     for i in range(lines):
         r = down + stride[0] * i
@@ -67,8 +67,8 @@ def add_tap(plane, at, span, stride, lines, count, entries):
 
 @inner
 def read_columns(x, channel, start, stop, kernel, layout, first, lines, count, columns):
-    """columns (stop - start, images · lines · count): the rows from `start` to `stop` of the columns of x
-    (images, C, H, W), whose channels are counted from `channel` on; `lines` of positions from `first` on."""
+    """columns (stop - start, images · lines · count) = rows `start` to `stop` of the columns of x (images,
+    C, H, W), with channels counted from `channel` on, for `lines` lines of positions from `first` on."""
     taps, size, stride = kernel[0] * kernel[1], lines * count, layout[0]
     for row in range(start, stop):
         at = corner(row % taps, kernel[1], first, layout)

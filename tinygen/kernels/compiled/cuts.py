@@ -1,9 +1,9 @@
-"""How the work of a convolution is cut into jobs, which the threads share.
+"""Divides the work of a convolution into jobs, which the threads share.
 
-A product reads all of the weight, so it is the faster the more positions it has: small maps are worked on
-several images at a time. Columns are written for as many positions as stay in the cache. Where there are
+A product reads the whole weight, so more positions per product make it faster: for small maps, several
+images are computed at a time. Columns are written for as many positions as fit into the cache. If there are
 fewer images than threads, each thread has some lines of the positions, or some of the channels, whichever
-there are more of.
+are more.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
 
 COLUMNS = 2**18  # floats of columns that a thread writes at a time,
-POSITIONS = 256  # or as many as this many positions have: with fewer, a product reads too much weight
-CHANNELS = 16  # of the map that a transposed convolution adds into at a time, or more
+POSITIONS = 256  # but at least for this many positions: with fewer, a product reads too much weight
+CHANNELS = 16  # the least number of channels of the map into which a transposed convolution adds at a time
 
 
 class Cut(NamedTuple):
-    """How many images, lines of positions and channels make a job; of a convolution, into how many shares its
-    channels are cut. `direct`: the columns are the map itself, one image at a time."""
+    """The numbers of images, lines of positions and channels in a job; for a convolution, the number of
+    shares into which its channels are divided. `direct`: the columns are the map itself, one image at a
+    time."""
 
     images: int
     lines: int
@@ -37,12 +38,13 @@ def is_direct(kernel: Sizes, geometry: Geometry) -> bool:
 
 
 def images_at_once(images: int, positions: int, most: int) -> int:
-    """How many images are worked on at a time, so that they have at most so many positions."""
+    """The number of images that are computed at a time, so that they have at most the given number of
+    positions."""
     return max(1, min(most // positions, images // PARTS))
 
 
 def cut_convolution(y: Array, rows: int, groups: int, direct: bool) -> Cut:
-    """For y (N, out, h, w), and columns of so many rows. Each thread gets a job."""
+    """The cut for y (N, out, h, w), and columns with this number of rows. Each thread gets a job."""
     images, out, height, width = y.shape
     most = max(COLUMNS // rows, POSITIONS)
     spare, lines, shares = -(-PARTS // images), max(1, most // width), 1  # spare: threads for each image
@@ -55,7 +57,7 @@ def cut_convolution(y: Array, rows: int, groups: int, direct: bool) -> Cut:
 
 
 def cut_transpose(y: Array, enter: int, taps: int, groups: int, direct: bool) -> Cut:
-    """For y (N, out, h, w), and a group's `enter` channels of x."""
+    """The cut for y (N, out, h, w), and `enter` channels of x per group."""
     images, _, height, width = y.shape
     lines = min(height, max(1, COLUMNS // (min(enter, CHANNELS) * taps * width)))
     some = 1 if direct or lines < height else images_at_once(images, height * width, POSITIONS)
@@ -64,12 +66,12 @@ def cut_transpose(y: Array, enter: int, taps: int, groups: int, direct: bool) ->
 
 
 def rows_of_a_thread(rows: int, groups: int) -> int:
-    """How many of a group's rows of the weight's gradient a thread computes at most."""
+    """The largest number of a group's rows of the weight's gradient that one thread computes."""
     return min(rows, -(-groups * rows // PARTS))
 
 
 def cut_correlation(y: Array, rows: int, direct: bool) -> Cut:
-    """For y (N, out, h, w), and as many rows of the columns for each thread."""
+    """The cut for y (N, out, h, w), and this number of rows of the columns for each thread."""
     images, _, height, width = y.shape
     most = max(COLUMNS // rows, POSITIONS)
     lines = min(height, max(1, most // width))
@@ -78,7 +80,8 @@ def cut_correlation(y: Array, rows: int, direct: bool) -> Cut:
 
 
 def scratch(cut: Cut, rows: int, channels: int, width: int) -> tuple[Array, Array]:
-    """For each part, columns of so many rows, and a product of so many channels, where they are needed."""
+    """Memory for each part: columns with this number of rows, and a product with this number of channels,
+    if they are needed."""
     positions = cut.images * cut.lines * width
     floats = 0 if cut.direct else rows * positions, channels * positions if cut.images > 1 else 0
     return np.empty((PARTS, floats[0]), np.float32), np.empty((PARTS, floats[1]), np.float32)
