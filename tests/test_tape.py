@@ -1,4 +1,4 @@
-"""Ops: how they are made, what they record, what they say when something is wrong; the switches."""
+"""Ops: their definition, their record on the tape, their errors; the switches."""
 
 import asyncio
 import inspect
@@ -346,7 +346,7 @@ def test_anomaly_names_the_line_within_a_long_statement():
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_anomaly_names_the_nearest_line_outside_the_engine():
-    """The one that calls the op, not one that calls that."""
+    """It names the line that calls the op, not a caller of that line."""
 
     def rooted(x):
         return ops.rsqrt(x), here()

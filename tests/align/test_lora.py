@@ -177,7 +177,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_changed(changes, message):
 
 
 def test_adapters_are_not_put_beside_adapters():
-    """Again before, while and after they are merged; when they are out, yes."""
+    """They are refused before, during and after a merge; after `unload_lora` they are accepted."""
     model, _ = trained()
     for change in (lambda: None, lambda: merge_lora(model), lambda: unmerge_lora(model)):
         change()

@@ -111,7 +111,7 @@ def test_x0_and_eps_undo_target(schedule, kind):
 
 @pytest.mark.parametrize(("kind", "other"), list(itertools.permutations(KINDS, 2)))
 def test_predictions_go_into_each_other_and_back(kind, other):
-    """For any prediction, true or not: x0 and ε that one names are what the other says."""
+    """For any prediction, true or not: converting it to x0 or ε and back gives the same prediction."""
     schedule = cosine(40)
     a, b = Process(schedule, kind), Process(schedule, other)
     prediction, x = arrays(4, 3, n=2)
@@ -145,7 +145,7 @@ def test_what_each_kind_says():
 
 @pytest.mark.parametrize("kind", ["x0", "v"])
 def test_pure_noise(kind):
-    """Where α_T = 0, x_T is ε, v is -x_0, and the step back starts anew from x_0."""
+    """If α_T = 0, then x_T is ε and v is -x_0, and the step back starts from the predicted x_0."""
     schedule = rescale_zero_terminal_snr(linear(40))
     process, (x0, eps) = Process(schedule, kind), arrays(4, 3, n=2)
     x, prediction = process.diffuse(x0, 40, eps), process.target(x0, eps, 40)

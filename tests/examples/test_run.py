@@ -204,7 +204,7 @@ def test_an_error_while_a_checkpoint_is_written(tmp_path, monkeypatch, whole, er
 
 
 def test_a_disk_that_takes_no_checkpoint(tmp_path, monkeypatch, capsys, whole):
-    """The one before stays, and the line says of which step it is."""
+    """The checkpoint before stays, and the line names its step."""
 
     def full(*args):
         raise OSError(28, "No space left on device")
@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path, monkeypatch, whole):
 
 
 def test_nohup(tmp_path, monkeypatch, whole):
-    """A hang-up that is to be ignored is."""
+    """A hang-up signal that `nohup` ignores stays ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         toy = Toy(once("drawn", 5, lambda toy: os.kill(os.getpid(), signal.SIGHUP)))
@@ -265,7 +265,7 @@ def test_nohup(tmp_path, monkeypatch, whole):
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_closed_pipe(tmp_path, monkeypatch, whole, stream):
-    """The line about step 5, or the progress bar, meets nobody: the step is finished first."""
+    """Nobody reads the line about step 5, or the progress bar: the run ends, but finishes the step first."""
     name, step = ("write", 3) if stream == "stdout" else ("update", 1)
     with monkeypatch.context() as patch:
         patch.setattr(run_file.tqdm, name, lambda *_, **__: raising(BrokenPipeError())(None))
