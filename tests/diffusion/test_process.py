@@ -111,7 +111,7 @@ def test_x0_and_eps_undo_target(schedule, kind):
 
 @pytest.mark.parametrize(("kind", "other"), list(itertools.permutations(KINDS, 2)))
 def test_predictions_go_into_each_other_and_back(kind, other):
-    """For any prediction, true or not: converting it to x0 or ε and back gives the same prediction."""
+    """For any prediction, right or wrong: converted to another kind and back, it is the same."""
     schedule = cosine(40)
     a, b = Process(schedule, kind), Process(schedule, other)
     prediction, x = arrays(4, 3, n=2)
