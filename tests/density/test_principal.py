@@ -184,11 +184,13 @@ def test_ppca_s_codes_are_conditional_means():
 
 
 def test_ppca_s_samples_have_its_moments():
-    model, n = ProbabilisticPCA(2).fit(rows()), 100_000
+    model, n = ProbabilisticPCA(2).fit(3 * rows()), 100_000
     drawn = model.sample(n, rng=0)
     c = model.loadings_ @ model.loadings_.T + model.noise_variance_ * np.eye(6)
     np.testing.assert_allclose(drawn.mean(axis=0), model.mean_, atol=5 * np.sqrt(c.max() / n))
     np.testing.assert_allclose(np.cov(drawn.T), c, atol=0.03 * c.max())
+    across = np.linalg.svd(model.loadings_)[0][:, 2:]  # the four directions across W, where noise is alone
+    np.testing.assert_allclose(np.var(drawn @ across, axis=0), model.noise_variance_, rtol=0.03)
 
 
 def test_equal_eigenvalues_leave_no_direction():
