@@ -40,8 +40,8 @@ from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 SENTENCES = [caption(scene) for scene in SCENES]
 WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))
-QUICK = {"ae_steps": 40, "ae_channels": 8, "ae_lr": 4e-3, "batch": 16, "diffusion_steps": 10, "channels": 16}
-SIZES = {"quick": QUICK | {"drawings": 256, "judged": 8, "sampler_steps": 3}, "full": FULL | {"judged": 512}}
+QUICK = {"ae_steps": 100, "ae_channels": 8, "ae_lr": 4e-3, "batch": 16, "diffusion_steps": 6, "channels": 16}
+SIZES = {"quick": QUICK | {"drawings": 256, "judged": 12, "sampler_steps": 2}, "full": FULL | {"judged": 512}}
 
 
 def parse_args() -> argparse.Namespace:
