@@ -23,6 +23,7 @@ FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data", "densit
 # What has no result that another value changes, or has its tests where files are.
 ELSEWHERE = {
     "align.lora": "tests/align/test_lora.py",
+    "align.reward.RewardModel.load_state_dict": "strict is as of nn.Module: tests/nn/test_module.py",
     "data.published_pictures": "tests/data/test_published_pictures.py",
     "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
     "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",

@@ -18,6 +18,7 @@ LAYERS = {
     "Dropout": lambda rng: nn.Dropout(0.5, rng=rng),
     "Embedding": lambda rng: nn.Embedding(5, 4, rng=rng),
     "GRU": lambda rng: nn.GRU(3, 4, layers=2, bidirectional=True, dropout=0.5, rng=rng),
+    "GroupedQueryAttention": lambda rng: nn.GroupedQueryAttention(8, 2, dropout=0.5, rng=rng),
     "LSTM": lambda rng: nn.LSTM(3, 4, layers=2, bidirectional=True, dropout=0.5, rng=rng),
     "Linear": lambda rng: nn.Linear(3, 4, rng=rng),
     "MLP": lambda rng: nn.MLP(4, rng=rng),
@@ -26,6 +27,7 @@ LAYERS = {
     "ResBlock": lambda rng: nn.ResBlock(4, 8, embedding=3, dropout=0.5, rng=rng),
     "SpatialAttention": lambda rng: nn.SpatialAttention(4, rng=rng),
     "SpatialTransformer": lambda rng: nn.SpatialTransformer(4, 2, 3, rng=rng),
+    "SwiGLU": lambda rng: nn.SwiGLU(4, rng=rng),
     "Upsample": lambda rng: nn.Upsample(4, rng=rng),
 }
 
