@@ -56,11 +56,13 @@ def seeds_of(result: dict[str, Any]) -> list[int]:
     return list(range(flags["seeds"])) if "seeds" in flags else [flags["seed"]]
 
 
-def rounded(figure: dict[str, Any]) -> dict[str, Any]:
-    """A figure whose numbers have six digits."""
-    six = lambda value: float(f"{value:.6g}") if isinstance(value, float) else value
-    each = {"seeds": [*map(six, figure["seeds"])]} if "seeds" in figure else {}
-    return {name: six(value) for name, value in figure.items()} | each
+def rounded(value: Any) -> Any:
+    """A float with six digits; dicts and lists of them."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(rounded, value)]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def run_of(result: dict[str, Any], processor: str | None) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def run_of(result: dict[str, Any], processor: str | None) -> dict[str, Any]:
         "seconds": round(result["seconds"]),
         "seconds_of_stages": {name: round(each, 1) for name, each in about["seconds_of_stages"].items()},
         "peak_memory_mb": about["peak_memory_mb"] and round(about["peak_memory_mb"]),
-        "figures": [*map(rounded, result["table"])],
+        "figures": rounded(result["table"]),
     }
 
 
