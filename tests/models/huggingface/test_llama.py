@@ -260,6 +260,12 @@ def test_options_in_the_words_of_both_versions(folder):
     rope = json.loads(config.read_text())["rope_scaling"] | {"rope_theta": 5e5}
     edit(config, rope_theta=None, rope_scaling=None, rope_parameters=rope)
     assert Llama.from_pretrained(folder).config == four
+    edit(config, rope_scaling=rope)  # both, and the same
+    assert Llama.from_pretrained(folder).config == four
+    edit(config, rope_scaling={"rope_type": "default"})
+    with pytest.raises(CheckpointError, match="rope_parameters: expected null, or the same as rope_scaling"):
+        Llama.from_pretrained(folder)
+    edit(config, rope_scaling=None)
     del rope["original_max_position_embeddings"]  # then it is the longest context
     edit(config, rope_parameters=rope)
     assert Llama.from_pretrained(folder).config == four
@@ -327,6 +333,7 @@ def test_options_that_are_left_out_have_the_families_defaults(folder):
         ("attention_bias", True, r"q_proj\.bias \(8,\) is missing"),
         ("mlp_bias", True, r"gate_proj\.bias \(12,\) is missing"),
         ("rope_interleaved", True, "rope_interleaved: expected false"),
+        ("use_mrope", True, "use_mrope: expected false"),
         ("rope_theta", -1.0, "rope_theta: expected a number above 1"),
         ("rope_scaling", [2], r"rope_scaling: expected null or an object, found \[2\]"),
         (

@@ -109,7 +109,7 @@ CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Q
 FREE = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache"),
     *("torch_dtype", "dtype", "transformers_version", "transformers.js_config"),
-    *("pretraining_tp", "is_llama_config", "max_window_layers", "use_mrope"),
+    *("pretraining_tp", "is_llama_config", "max_window_layers"),
 )
 """Options that do not change the logits if the other options have supported values."""
 
@@ -154,6 +154,7 @@ def read_config(path: Path, block_size: int | None = None) -> dict[str, Any]:
         **read_biases(o, family),
     }
     o.choice("hidden_act", "silu")
+    o.choice("use_mrope", False)  # positions in pictures
     o.choice("rope_interleaved", False)  # of pairs: neighbours, or the two halves of a head
     read_windows(o, family, positions, layers)
     for name in FREE:
@@ -197,15 +198,15 @@ SCALING = {
 def read_rope(o: Options, length: int) -> tuple[float, RopeScaling | None]:
     """The base and the scaling of rotary positions, from rope_theta and rope_scaling, or from
     rope_parameters, in which newer versions keep both."""
-    name = "rope_parameters" if o.left.get("rope_parameters") is not None else "rope_scaling"
-    base = o.left.pop("rope_theta", None)
-    given = o.left.pop(name, None)
-    o.left.pop("rope_parameters", None)
-    if given is None:
-        given = {}
-    if not isinstance(given, dict):
+    base, name = o.left.pop("rope_theta", None), "rope_scaling"
+    given, newer = o.left.pop(name, None), o.left.pop("rope_parameters", None)
+    if given is not None and newer is not None and given != newer:
+        o.refuse("rope_parameters", "null, or the same as rope_scaling", newer)
+    if newer is not None:
+        given, name = newer, "rope_parameters"
+    if not isinstance(given, dict | None):
         o.refuse(name, "null or an object", given)
-    rope = dict(given)
+    rope = dict(given or {})
     base = rope.pop("rope_theta", 10_000.0 if base is None else base)
     if type(base) not in (int, float) or not 1 < base < 1e30:
         o.refuse("rope_theta", "a number above 1, and below 1e30", base)
