@@ -16,8 +16,10 @@ from tinygen.align import add_lora, merge_lora, unload_lora, without_adapters
 from tinygen.diffusion import Process, cosine, simple_loss
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.nn import RopeScaling
 from tinygen.optim import EMA, Adam, AdamW, clip_grad_norm, decay_groups
 
 
@@ -71,6 +73,11 @@ MODELS = {
     "gpt": (lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4, dropout=0.1), rng=rng), gpt),
     "gpt-ids": (
         lambda rng: GPT(GPTConfig(7, 5, n_layer=1, n_head=2, n_embd=4), rng=rng),
+        gpt_of_ids_on_the_gpu,
+    ),
+    "llama": (lambda rng: Llama(LlamaConfig(7, 5, 1, 2, 1, 8, dropout=0.1, qk_norm=True), rng=rng), gpt),
+    "llama-ids": (
+        lambda rng: Llama(LlamaConfig(7, 5, 1, 2, 1, 8, rope_scaling=RopeScaling()), rng=rng),
         gpt_of_ids_on_the_gpu,
     ),
     "unet": (lambda rng: UNet(UNET, rng=rng), unet),
