@@ -220,8 +220,9 @@ def test_an_array_to_the_left(cupy):
     np.testing.assert_array_equal(x.grad.get(), -1)
 
 
-def test_writing(cupy):
-    model = MODELS["gpt-ids"][0](rng())
+@pytest.mark.parametrize("name", ["gpt-ids", "llama-ids"])
+def test_writing(cupy, name):
+    model = MODELS[name][0](rng())
     expected = model.sample(np.array([[1, 2]]), 3, temperature=0, rng=rng())
     np.testing.assert_array_equal(
         model.to("cuda").sample(np.array([[1, 2]]), 3, temperature=0, rng=rng()), expected
