@@ -71,7 +71,7 @@ def parse_args() -> argparse.Namespace:
 @no_grad()
 def baselines(train: Any, tests: dict[str, Any], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Reconstructions of the pictures in `tests` without a network: k-means and PCA, fitted to `train`."""
-    pca = PCA(MAP * MAP).fit(train.reshape(len(train), -1))
+    pca = PCA(min(MAP * MAP, len(train))).fit(train.reshape(len(train), -1))
     quantizer = k_means(patches(train, PATCH), args.codes, np.random.default_rng(args.seed + 4))
     found = {}
     for split, test in tests.items():
