@@ -1,5 +1,5 @@
-"""The fifth set: mistakes in ten more ops, and inside layers with attention, gates and memories. One kind each,
-by the table of docs/gradcheck.md alone; written before the checker was asked."""
+"""The fifth set: mistakes in ten more ops, and inside layers with attention, gates and memories. One kind
+each, by the table of docs/gradcheck.md alone; written before the checker was asked."""
 
 import numpy as np
 from users_planting import attention_back, sigmoid, softmax, wrong_function, wrong_op

@@ -9,7 +9,7 @@ from corpus import CORPUS
 from models import IN_MODELS
 from random_cases import FAMILIES
 from users import found, located, looked_at, named
-from users_corpus import CONTROLS, FOURTH, OURS, USERS
+from users_corpus import CONTROLS, FIFTH, FOURTH, OURS, USERS
 
 from tinygen import gradcheck
 from tinygen.gradcheck import Kind, Verdict
@@ -90,7 +90,7 @@ def named_right():
 # Its state is put back before each run, as all that modules keep is: so two runs are the same.
 NOT_FOUND = ("RecurrentLayerThatRemembers",)
 BY_HAND = [pytest.param(bug, id=bug.name) for bug in [*USERS, *FOURTH]]
-BY_HAND += [pytest.param(bug, id=bug.name, marks=pytest.mark.slow) for bug in OURS]
+BY_HAND += [pytest.param(bug, id=bug.name, marks=pytest.mark.slow) for bug in [*FIFTH, *OURS]]
 ELSEWHERE = (
     "maximum_of_one_thing_twice",
 )  # right op by op: only both arguments together have a wrong gradient

@@ -1,7 +1,8 @@
 """All bugs as users make them, and right ops and layers beside them, `CONTROLS`: see `users_planting.py`.
 
 `USERS` has three sets (`bugs_users_*.py`, `bugs_second_*.py`, `bugs_third_*.py`) by people who had not read
-the checker; each was measured before the checker was improved on it. `FOURTH` is another such set. `OURS`
+the checker; each was measured before the checker was improved on it. `FOURTH` and `FIFTH` are two more such
+sets. `OURS`
 (`bugs_tuning_*.py`, `bugs_own_*.py`) was written by the checker's author to improve it on, so it proves
 nothing.
 """
@@ -37,6 +38,13 @@ import right_fourth  # noqa: E402, F401
 
 FOURTH: list[UserBug] = WRONG[len(USERS) :]
 
+import bugs_fifth_a  # noqa: E402, F401
+import bugs_fifth_b  # noqa: E402, F401
+import bugs_fifth_c  # noqa: E402, F401
+import right_fifth  # noqa: E402, F401
+
+FIFTH: list[UserBug] = WRONG[len(USERS) + len(FOURTH) :]
+
 import bugs_own_first  # noqa: E402, F401
 import bugs_own_mixed  # noqa: E402, F401
 import bugs_own_second  # noqa: E402, F401
@@ -46,5 +54,5 @@ import bugs_tuning_losses  # noqa: E402, F401
 import bugs_tuning_products  # noqa: E402, F401
 import bugs_tuning_rest  # noqa: E402, F401
 
-OURS: list[UserBug] = WRONG[len(USERS) + len(FOURTH) :]
+OURS: list[UserBug] = WRONG[len(USERS) + len(FOURTH) + len(FIFTH) :]
 CONTROLS: list[UserBug] = RIGHT
