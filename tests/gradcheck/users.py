@@ -74,7 +74,7 @@ def load(path: Path) -> None:
     spec.loader.exec_module(module)
 
 
-SETS = ("users", "second", "third", "fourth", "fifth", "tuning", "own")
+SETS = ("users", "second", "third", "fourth", "fifth", "between", "tuning", "own")
 
 
 def main(files: list[str]) -> None:
