@@ -1,5 +1,5 @@
-"""Twenty bugs beside the fifth set that lie between two kinds, since the sixty of that set were chosen to have
-one by the table of docs/gradcheck.md. One kind each here too: the first row of the table's list that fits."""
+"""Twenty bugs beside the fifth set that lie between two kinds, since the sixty of that set were chosen to
+have one by the table of docs/gradcheck.md. One kind each here too: the first row of its list that fits."""
 
 import numpy as np
 from users_planting import softmax, spread, wrong_op
