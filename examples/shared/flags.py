@@ -20,7 +20,7 @@ for package in ("matplotlib", "tqdm"):
 
 
 SEEDS = 3  # of --full
-FULL = {"seed": 0}  # --full of an example with --seed
+FULL: dict[str, Any] = {"seed": 0}  # --full of an example with --seed
 
 SIZES = {
     "quick": "seconds, for a first look and for CI; the expectation is to beat the trivial baseline",

@@ -4,7 +4,7 @@ fitted."""
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -85,6 +85,10 @@ class Estimator:
 
 class Density(Estimator):
     """A model of the density p(x). Subclasses have `fit(x)`, `score_samples(x)` and `sample(n, rng=...)`."""
+
+    def fit(self, x: Any) -> Self:
+        """Fit the density to the rows x (N, D)."""
+        raise NotImplementedError
 
     def score_samples(self, x: Any) -> Floats:
         """ln p(x) of each row of x (N, D): (N,), in nats."""
