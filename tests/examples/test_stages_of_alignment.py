@@ -103,6 +103,14 @@ def test_stages_of_rlhf_exact(lab):
     assert (p @ scores, p @ scores**2) == (pytest.approx(0, abs=0.15), pytest.approx(1, abs=0.25))
 
 
+@pytest.mark.parametrize("name", ["lab", "reviews"])
+def test_the_models_are_on_the_device_that_is_asked_for(name, request, monkeypatch):
+    _, args, lab = request.getfixturevalue(name)
+    monkeypatch.setitem(type(lab).__init__.__globals__, "Steps", lambda *_, **options: options)
+    args.device = "there"
+    assert type(lab)(args).steps["device"] == "there"
+
+
 def test_the_frontier_of_rlhf_exact(lab):
     """From the price 100 to 0.01 the best policy is the reference times exp(reward / price)."""
     _, _, lab = lab
