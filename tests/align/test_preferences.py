@@ -78,6 +78,7 @@ def test_the_head_starts_with_variance_one_over_channels_plus_one():
     """16,384 draws: their variance within 6 standard deviations sqrt(2/n) of it."""
     policy = gpt(n_embd=16384, n_head=1, n_layer=0, vocab_size=2, block_size=1)
     head = RewardModel(policy, rng=np.random.default_rng(0)).head
+    assert head.weight.shape == (1, 16384)
     assert abs(np.var(head.weight.numpy()) * 16385 - 1) < 6 * math.sqrt(2 / 16384)
     assert head.bias.numpy() == 0
 

@@ -175,6 +175,13 @@ def test_a_distance_rises_with_the_noise(novice, real):
     assert sorted([floor, *distances, ceiling]) == [floor, *distances, ceiling]
 
 
+def test_a_picture_is_chosen_once_for_a_floor():
+    """If there are no more to choose from, all are chosen, and at no distance from themselves."""
+    x = np.random.default_rng(0).uniform(-1, 1, (20, 1, 8, 8)).astype(np.float32)
+    floor, ceiling = bounds(Judge(rng=0), x, x, rng=0)
+    assert abs(floor) < 1e-3 * ceiling
+
+
 def test_too_few_pictures_for_a_floor(novice):
     with pytest.raises(ValueError, match="N = 6 needs as many training pictures, got 5"):
         bounds(novice, np.zeros((5, 1, 8, 8)), np.zeros((6, 1, 8, 8)), rng=0)

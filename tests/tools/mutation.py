@@ -198,21 +198,23 @@ def table(results: Path, rows: list[dict[str, Any]]) -> None:
     made, rows = rows, [r for r in rows if r["outcome"] != "not run"]
     left = [r for r in rows if not r["outcome"].startswith("killed")]
     print(f"{len(rows)} of {len(made)} mutants were run\n")
-    print("| files | mutants | of them lost keywords | killed | others | score | 95 % interval |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print("| files | drawn | judged | of them lost keywords | killed | others | score | 95 % interval |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     names = list(dict.fromkeys(r["file"] for r in made))
     folders = list(
         dict.fromkeys("/".join(name.split("/")[: 1 + name.startswith("tinygen")]) for name in names)
     )
     for name in [*names, *folders, ""]:
-        here = [r for r in rows if f"{r['file']}/".startswith(f"{name}/" if name else "")]
+        drawn = [r for r in made if f"{r['file']}/".startswith(f"{name}/" if name else "")]
+        here = [r for r in drawn if r["outcome"] != "not run"]
         if not here:
             continue
         killed = len(here) - sum(r in left for r in here)
         low, high = wilson(killed, len(here))
         dropped = sum(r["operator"] == DROP for r in here)
-        score = f"{100 * killed / len(here):.1f} % | {100 * low:.1f} to {100 * high:.1f} %"
-        print(f"| `{name or 'all'}` | {len(here)} | {dropped} | {killed} | {len(here) - killed} | {score} |")
+        score = f"{100 * killed / len(here):.1f} % | {100 * low:.0f} to {100 * high:.0f} %"
+        counts = (len(drawn), len(here), dropped, killed, len(here) - killed)
+        print(f"| `{name or 'all'}` | {' | '.join(map(str, counts))} | {score} |")
     for r in sorted(left, key=lambda r: (r["file"], r["line"])):
         print(f"\n{r['file']}:{r['line']} {r['function']}, {r['operator']}, {r['outcome']}")
         print(f"- {r['before']}\n+ {r['after']}")
