@@ -190,5 +190,7 @@ def test_errors_of_drawing():
         draw(SCENES[:2], 24, rng)
     with pytest.raises(ValueError, match="no split is called 'test': there are train, held_out"):
         batch(2, 16, rng, "test")
+    pictures, scenes = batch(0, 16, rng)
+    assert (pictures.shape, scenes) == ((0, 3, 16, 16), [])
     with pytest.raises(ValueError, match="n must be 0 or more, got -1"):
         batch(-1, 16, rng)

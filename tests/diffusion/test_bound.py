@@ -231,6 +231,14 @@ def test_a_model_that_knows_the_data_pays_for_the_prior_only():
     assert got.total == pytest.approx(got.prior, abs=1e-10)
 
 
+@pytest.mark.parametrize("step", [0, 3, 29])
+def test_a_model_that_is_wrong_at_one_step_pays_there(step):
+    process, x0 = Process(linear(30), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
+    models = (lambda x, t: x0, lambda x, t: x0 - (np.reshape(t, (-1, 1)) == step))
+    right, wrong = (bits_per_dim(process, model, x0, rng=Pairs(), levels=17).steps for model in models)
+    np.testing.assert_array_equal(np.flatnonzero(wrong - right > 1e-6), [step])
+
+
 def test_the_prior_is_free_where_no_data_is_left():
     """Zero-terminal SNR: x_T is N(0, 1) itself."""
     process, x0 = Process(rescale_zero_terminal_snr(linear(1000)), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
