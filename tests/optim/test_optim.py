@@ -555,6 +555,16 @@ def test_ema_decay_is_a_probability():
         EMA(one_weight([0.0]), 1.1)
 
 
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_ema_with_the_least_and_the_greatest_decay(decay):
+    """0 follows the weights, 1 stays where it began."""
+    model = nn.Linear(1, 1, bias=False, rng=0)
+    ema, before = EMA(model, decay, warmup=False), model.weight.data
+    model.weight.data = before + 1
+    ema.update()
+    np.testing.assert_array_equal(ema.average["weight"], before + 1 - decay)
+
+
 # -- parity ----------------------------------------------------------------------------------------
 
 

@@ -206,3 +206,8 @@ def test_errors(call: Callable[[], object], message: str) -> None:
 def test_nothing_is_known_before_fit() -> None:
     with pytest.raises(RuntimeError, match="call fit first"):
         NGram(2).log_prob([0])
+
+
+def test_a_vocabulary_of_one_token() -> None:
+    model = NGram(2).fit([0, 0, 0], 1)
+    assert model.cross_entropy([0, 0]) == 0
