@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 SIZES = {
-    "quick": {"steps": 40, "eval_every": 40, "layers": 2, "width": 64, "block": 64, "eval_batches": 4},
+    "quick": {"steps": 120, "eval_every": 120, "layers": 2, "width": 64, "block": 64, "eval_batches": 4},
     "full": FULL,
 }
 
