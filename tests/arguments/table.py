@@ -14,7 +14,7 @@ from golden.formula import filled, wave
 
 from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
-from tinygen.data import mixtures, shapes, shapes_pairs, text
+from tinygen.data import markov, mixtures, shapes, shapes_pairs, text
 from tinygen.density import PCA, GaussianKDE, GaussianMixture, Parameters, estimator
 from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
 from tinygen.diffusion.dpm_solver import dpm_solver
@@ -22,7 +22,7 @@ from tinygen.diffusion.inpaint import inpaint
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW
-from tinygen.text import decoding
+from tinygen.text import bleu, decoding
 from tinygen.text.bpe import BPE
 
 
@@ -276,6 +276,9 @@ OTHERS = {
     "text.decoding.sample": Row(
         lambda **k: decoding.sample(LOGITS, rng(), **k), {"temperature": 0.1, "top_k": 2, "top_p": 0.5}
     ),
+    "text.bleu.corpus_bleu": Row(
+        lambda **k: bleu.corpus_bleu([[1, 2, 3]], [[[1, 2, 4]]], **k), {"max_order": 2}
+    ),
     "text.bpe.BPE": Row(
         lambda **k: BPE(
             [*(bytes([i]) for i in range(256)), b"ab", b"a b", "é".encode()], {(97, 98): 256}, {}, **k
@@ -289,6 +292,9 @@ OTHERS = {
     ),
     "data.mixtures.Mixture.eps_floor": Row(
         lambda **k: mixtures.ring().eps_floor(0.8, 0.6, **k), {"fineness": 1.0}
+    ),
+    "data.markov.zipf_source": Row(
+        lambda **k: markov.zipf_source(3, 1, **k, rng=rng()).table, {"exponent": 0.5}
     ),
     "data.mixtures.lattice": Row(lambda **k: vars(mixtures.lattice(**k)), {"side": 3, "std": 0.3}),
     "data.mixtures.moons": Row(lambda **k: vars(mixtures.moons(**k)), {"n": 5, "std": 0.3}),

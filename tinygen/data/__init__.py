@@ -11,13 +11,14 @@ from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tinygen.data import digits as digits
+    from tinygen.data import markov as markov
     from tinygen.data import mixtures as mixtures
     from tinygen.data import published_pictures as published_pictures
     from tinygen.data import shapes as shapes
     from tinygen.data import shapes_pairs as shapes_pairs
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, ("digits", "mixtures", "published_pictures", "shapes", "shapes_pairs")
+        __name__, ("digits", "markov", "mixtures", "published_pictures", "shapes", "shapes_pairs")
     )[:2]
 
 __all__ = [

@@ -1,5 +1,6 @@
-"""Text: tokenizers, the n-gram baseline, and decoding (from logits to tokens and scores)."""
+"""Text: tokenizers, the n-gram baseline, decoding (from logits to tokens and scores), and BLEU."""
 
+from tinygen.text.bleu import corpus_bleu
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import (
     filtered_probs,
@@ -16,6 +17,7 @@ __all__ = [
     "BPE",
     "CharTokenizer",
     "NGram",
+    "corpus_bleu",
     "filtered_probs",
     "greedy",
     "load_tokenizer",
