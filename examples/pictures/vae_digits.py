@@ -90,8 +90,7 @@ def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, f
     upper bound for any model. None where there is no such value."""
     x, y = (as_inputs(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
     if args.pixels == "gaussian":
-        mean, ppca = (ProbabilisticPCA(q).fit(x).score(y) for q in (0, args.latent))
-        return mean, ppca, None
+        return ProbabilisticPCA(0).fit(x).score(y), ProbabilisticPCA(args.latent).fit(x).score(y), None
     # Clipped, because a pixel that never has ink in training may have some in the test.
     means = [np.clip(p, 1e-4, 1 - 1e-4) for p in (x.mean(axis=0), y)]
     worst, best = [float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum(axis=1).mean()) for p in means]
