@@ -12,7 +12,10 @@ pytest.importorskip("hypothesis")
 EXAMPLE = "gradcheck_your_layer.py"
 
 
-@pytest.mark.parametrize("flags", [(), ("--channels", 3, "--batch", 1, "--seed", 5)], ids=str)
+OTHER_SIZES = pytest.param(("--channels", 3, "--batch", 1, "--seed", 5), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("flags", [(), OTHER_SIZES], ids=str)
 def test_it_finds_the_mistake_and_passes_the_fix(flags):
     start = time.perf_counter()
     done = run(EXAMPLE, *flags)

@@ -235,7 +235,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG)
+SLOW = {
+    name: [pytest.mark.slow] for name in ("bent_gelu", "norm_without_weight")
+}  # one does for the plain run
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in WRONG])
 def test_it_is_found_in_a_gpt(name):
     parts, kind, arguments = WRONG[name]
     report = gradcheck(gpt(**parts), IDS, np.roll(IDS, -1, axis=1), max_entries=100)

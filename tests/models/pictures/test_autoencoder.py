@@ -157,7 +157,7 @@ def test_the_loss_is_that_of_the_draw():
     assert model.loss(x, rng=np.random.default_rng(3)).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("reconstruction", ["l2", "l1"])
+@pytest.mark.parametrize("reconstruction", ["l2", pytest.param("l1", marks=pytest.mark.slow)])
 def test_gradcheck_by_the_pictures(reconstruction):
     model = small(channels=4, kl_weight=0.1, reconstruction=reconstruction)
     rng = np.random.default_rng(0)
