@@ -17,6 +17,12 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.gan import (
+    ConvDiscriminator,
+    ConvGenerator,
+    DenseDiscriminator,
+    DenseGenerator,
+)
 from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencoder, linear_halves
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
@@ -124,6 +130,25 @@ def judged(**given: Any) -> Any:
     return tuple(bounds(judge, DIGITS, DIGITS[:3], **given, rng=rng()))
 
 
+CLASSES = {"labels": np.array([0, 2])}
+
+
+def generated(kind: type, **given: Any) -> Any:
+    """A generator with or without classes, and its output."""
+    labels = [np.array([0, 1])] if given.get("classes") else []
+    return learned(kind(**given, rng=rng()), wave(2, given.get("latent", kind(rng=0).latent), k=99), *labels)
+
+
+def told_apart(kind: type, shape: Any, **given: Any) -> Any:
+    """A discriminator with or without classes, and its output."""
+    labels = [np.array([0, 1])] if given.get("classes") else []
+    return learned(kind(**given, rng=rng()), wave(2, *shape, k=99), *labels)
+
+
+def shape_of(dim: int = 2, in_channels: int = 0, side: int = 8, **_: Any) -> tuple[int, ...]:
+    return (in_channels, side, side) if in_channels else (dim,)
+
+
 SIZES = {"channels": 8, "multipliers": (1, 3), "blocks": 2, "attention": (True, True), "heads": 2}
 UNETS = {
     **SIZES,
@@ -179,6 +204,37 @@ MODELS = {
         | {"groups": 1, "reconstruction": "l1", "kl_weight": 0.5},
     ),
     "models.pictures.denoiser.Denoiser": Row(denoised, {"dim": 3, "channels": 5, "layers": 2, "waves": 2}),
+    "models.pictures.gan.DenseGenerator": Row(
+        lambda **k: generated(DenseGenerator, **k),
+        {"dim": 3, "channels": 5, "layers": 2, "latent": 3, "classes": 2},
+    ),
+    "models.pictures.gan.ConvGenerator": Row(
+        lambda **k: generated(ConvGenerator, **k),
+        {"in_channels": 2, "side": 16, "channels": 5, "latent": 3, "classes": 2},
+    ),
+    "models.pictures.gan.DenseDiscriminator": Row(
+        lambda **k: told_apart(DenseDiscriminator, shape_of(**k), **k),
+        {"dim": 3, "channels": 5, "layers": 2, "classes": 2, "spectral": True},
+    ),
+    "models.pictures.gan.ConvDiscriminator": Row(
+        lambda **k: told_apart(ConvDiscriminator, shape_of(**{"in_channels": 1, **k}), **k),
+        {"in_channels": 2, "side": 16, "channels": 5, "classes": 2, "spectral": True},
+    ),
+    **{
+        f"models.pictures.gan.{name}": Row(
+            lambda f=f, **k: filled(f()).forward(wave(2, 2, k=99), **k), CLASSES, {"labels": np.array([1, 1])}
+        )
+        for name, f in {
+            "DenseGenerator.forward": lambda: DenseGenerator(latent=2, classes=3, rng=rng()),
+            "ConvGenerator.forward": lambda: ConvGenerator(latent=2, classes=3, rng=rng()),
+            "Discriminator.forward": lambda: DenseDiscriminator(2, classes=3, rng=rng()),
+        }.items()
+    },
+    "models.pictures.gan.Generator.sample": Row(
+        lambda **k: DenseGenerator(classes=3, rng=rng()).sample(2, **k, rng=rng()),
+        CLASSES,
+        {"labels": np.array([1, 1])},
+    ),
     "models.text_to_image.latent_diffusion.LatentDiffusion.sample": Row(
         lambda **k: painter().sample(["red square"], rng=rng(), **k), SAMPLING
     ),

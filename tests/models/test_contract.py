@@ -17,6 +17,7 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.gan import ConvGenerator, DenseGenerator
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     Autoencoder,
@@ -80,6 +81,8 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     SWAE: (lambda rng: SWAE(*dense_halves(192, 6, 2, rng=rng), 2), (FLAT,), (FLAT,), (3,)),
     VQVAE: (lambda rng: VQVAE(3, 8, 2, 5, rng=rng), (PICTURES,), (PICTURES,), None),
     AutoencoderKL: (autoencoder, (PICTURES,), (PICTURES,), None),
+    DenseGenerator: (lambda rng: DenseGenerator(latent=2, rng=rng), (FLAT[:, :2],), None, (3,)),
+    ConvGenerator: (lambda rng: ConvGenerator(latent=2, rng=rng), (FLAT[:, :2],), None, (3,)),
     Denoiser: (lambda rng: Denoiser(2, rng=rng), (FLAT[:, :2], T), None, None),
     UNet: (unet, (CODES, T), None, None),
     TextEncoder: (text_encoder, (CAPTIONS,), None, None),
@@ -90,6 +93,7 @@ LANGUAGE = (GPT, Llama)
 
 PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
 PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock"}
+PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",
     "Halve",

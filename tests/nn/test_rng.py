@@ -27,6 +27,7 @@ LAYERS = {
     "ResBlock": lambda rng: nn.ResBlock(4, 8, embedding=3, dropout=0.5, rng=rng),
     "SpatialAttention": lambda rng: nn.SpatialAttention(4, rng=rng),
     "SpatialTransformer": lambda rng: nn.SpatialTransformer(4, 2, 3, rng=rng),
+    "SpectralNorm": lambda rng: nn.SpectralNorm(nn.Linear(20, 30, rng=0), rng=rng),
     "SwiGLU": lambda rng: nn.SwiGLU(4, rng=rng),
     "Upsample": lambda rng: nn.Upsample(4, rng=rng),
 }

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
     from tinygen.models.pictures.denoiser import Denoiser as Denoiser
+    from tinygen.models.pictures.gan import ConvDiscriminator as ConvDiscriminator
+    from tinygen.models.pictures.gan import ConvGenerator as ConvGenerator
+    from tinygen.models.pictures.gan import DenseDiscriminator as DenseDiscriminator
+    from tinygen.models.pictures.gan import DenseGenerator as DenseGenerator
     from tinygen.models.pictures.plain_autoencoder import SWAE as SWAE
     from tinygen.models.pictures.plain_autoencoder import Autoencoder as Autoencoder
     from tinygen.models.pictures.plain_autoencoder import SupervisedAutoencoder as SupervisedAutoencoder
@@ -58,6 +62,12 @@ else:
             "language.llama": ("Llama", "LlamaConfig"),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
             "pictures.denoiser": ("Denoiser",),
+            "pictures.gan": (
+                "ConvDiscriminator",
+                "ConvGenerator",
+                "DenseDiscriminator",
+                "DenseGenerator",
+            ),
             "pictures.plain_autoencoder": ("SWAE", "Autoencoder", "SupervisedAutoencoder"),
             "pictures.unet": ("UNet", "UNetConfig"),
             "pictures.vae": ("VAE", "ConvVAE"),

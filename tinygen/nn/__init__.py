@@ -14,6 +14,7 @@ from tinygen.nn.recurrent import GRU, LSTM, RNN
 from tinygen.nn.residual import Downsample, ResBlock, Upsample
 from tinygen.nn.rope import RopeScaling, rotary
 from tinygen.nn.spatial import SpatialAttention, SpatialTransformer
+from tinygen.nn.spectral_norm import SpectralNorm
 from tinygen.nn.timesteps import timestep_embedding
 from tinygen.nn.transformer import MLP, Block, SwiGLU
 
@@ -48,6 +49,7 @@ __all__ = [
     "Sequential",
     "SpatialAttention",
     "SpatialTransformer",
+    "SpectralNorm",
     "SwiGLU",
     "Upsample",
     "init",

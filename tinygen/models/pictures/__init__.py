@@ -1,4 +1,4 @@
-"""Models of pictures: autoencoders and the networks of diffusion."""
+"""Models of pictures: autoencoders, the networks of diffusion, adversarial networks."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,8 @@ from tinygen.lazy import lazy_names
 if TYPE_CHECKING:
     from tinygen.models.pictures import autoencoder as autoencoder
     from tinygen.models.pictures import denoiser as denoiser
+    from tinygen.models.pictures import gan as gan
+    from tinygen.models.pictures import gan_losses as gan_losses
     from tinygen.models.pictures import unet as unet
     from tinygen.models.pictures import vae as vae
     from tinygen.models.pictures import vqvae as vqvae
@@ -16,6 +18,8 @@ else:
         (
             "autoencoder",
             "denoiser",
+            "gan",
+            "gan_losses",
             "unet",
             "vae",
             "vqvae",
