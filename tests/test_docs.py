@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.text import BPE
@@ -44,8 +45,12 @@ def test_hugging_face(tmp_path, monkeypatch):
     cut = {"type": "ByteLevel", "add_prefix_space": False}
     tokenizer = {"model": {"type": "BPE", "vocab": tokens, "merges": []}, "pre_tokenizer": cut}
     Path("smollm2/tokenizer.json").write_text(json.dumps(tokenizer))
-    code, tokenizers = blocks("hugging_face.md")
+    sizes = {"block_size": 8, "layers": 1, "heads": 2, "channels": 8, "hidden": 6}
+    BERT(BERTConfig(2004, **sizes), rng=0).save_pretrained("bert-base-uncased")
+    code, bert, tokenizers = blocks("hugging_face.md")
     exec(code, names := {})
+    exec(bert, read := {})
+    assert read["logits"].shape == (1, 5, 2004)
     exec(tokenizers, found := {})
     assert found["text"] == "Once upon a time"
     assert names["ids"].shape == (1, 23)

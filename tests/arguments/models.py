@@ -13,6 +13,7 @@ from golden.formula import filled, wave
 from tinygen import nn
 from tinygen.diffusion import Process, cosine, ddim
 from tinygen.judges.digits import Judge, bounds
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -49,6 +50,11 @@ def gpt(**given: Any) -> GPT:
     return filled(
         GPT(GPTConfig(**{"vocab_size": 5, "block_size": 6, "n_embd": 4, "n_head": 2, **given}), rng=rng())
     )
+
+
+def bert(**given: Any) -> BERT:
+    sizes = {"vocab_size": 5, "block_size": 6, "layers": 1, "heads": 2, "channels": 4, "hidden": 6}
+    return filled(BERT(BERTConfig(**{**sizes, "dropout": 0.0, **given}), rng=rng()))
 
 
 def llama(**given: Any) -> Llama:
@@ -176,6 +182,22 @@ MODELS = {
     ),
     "models.language.causal_lm.CausalLM.sample_steps": Row(
         lambda **k: next(gpt().sample_steps(np.tile(IDS, (20, 1)), **k, rng=rng())), DRAW
+    ),
+    "models.language.bert.BERTConfig": Row(
+        lambda **k: learned(bert(**k), IDS),
+        {"vocab_size": 6, "block_size": 7, "layers": 2, "heads": 1, "channels": 8, "hidden": 7, "segments": 3}
+        | {"dropout": 0.5, "gelu": "tanh", "norm_eps": 0.1, "next_sentence": False},
+    ),
+    "models.language.bert.BERT.forward": Row(
+        lambda **k: bert()(IDS, **k), {"segments": IDS % 2, "mask": IDS != 0}
+    ),
+    "models.language.bert.BERT.loss": Row(
+        lambda **k: bert().loss(IDS, IDS, **k),
+        {"segments": IDS % 2, "mask": IDS != 0, "random_next": np.array([0, 1])},
+    ),
+    "models.language.bert.BERT.losses": Row(
+        lambda **k: bert().losses(IDS, IDS, **k).total,
+        {"segments": IDS % 2, "mask": IDS != 0, "random_next": np.array([0, 1])},
     ),
     "models.language.llama.LlamaConfig": Row(
         lambda **k: learned(llama(**k), IDS),

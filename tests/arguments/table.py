@@ -24,6 +24,7 @@ from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW
 from tinygen.text import bleu, decoding
 from tinygen.text.bpe import BPE
+from tinygen.text.masking import mask_tokens
 
 
 def rng() -> np.random.Generator:
@@ -275,6 +276,10 @@ OTHERS = {
     ),
     "text.decoding.sample": Row(
         lambda **k: decoding.sample(LOGITS, rng(), **k), {"temperature": 0.1, "top_k": 2, "top_p": 0.5}
+    ),
+    "text.masking.mask_tokens": Row(
+        lambda **k: mask_tokens(np.tile(TOKENS, (50, 1)), 9, 8, **k, rng=rng()),
+        {"special": [int(TOKENS.flat[0])], "rate": 0.6},
     ),
     "text.bleu.corpus_bleu": Row(
         lambda **k: bleu.corpus_bleu([[1, 2, 3]], [[[1, 2, 4]]], **k), {"max_order": 2}

@@ -11,6 +11,7 @@ import pytest
 from arguments import models, table
 
 from tinygen import Tensor, nn
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -25,11 +26,13 @@ ELSEWHERE = {
     "align.lora": "tests/align/test_lora.py",
     "align.reward.RewardModel.load_state_dict": "strict is as of nn.Module: tests/nn/test_module.py",
     "data.published_pictures": "tests/data/test_published_pictures.py",
+    "models.huggingface.bert": "tests/models/huggingface/test_bert.py",
     "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
     "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",
     "models.huggingface.llama": "tests/models/huggingface/test_llama.py",
     "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
     "models.huggingface.folders": "tests/models/huggingface/test_diffusers.py",
+    "models.language.bert.BERT.from_pretrained": "tests/models/huggingface/test_bert.py",
     "models.language.gpt.GPT.save_pretrained": "tests/models/huggingface/test_gpt2.py",
     "models.language.causal_lm.CausalLM.features": "as of GPT.features",
     "models.language.gpt.GPT.features": "caches change only the time: tests/models/language/test_gpt.py",
@@ -124,6 +127,7 @@ def test_every_argument_matters(name):
 
 P = 0.375
 GPTS = GPTConfig(5, 6, 3, 2, 8, dropout=P)
+BERTS = BERTConfig(5, 6, 3, 2, 8, 6, dropout=P)
 TEXTS = TextEncoderConfig(("a", "b"), 3, layers=2, heads=2, channels=8, dropout=P)
 UNETS = UNetConfig(3, 3, 8, (1, 2), blocks=1, dropout=P)
 
@@ -143,6 +147,7 @@ def rates(module):
     ("make", "places"),
     [
         (lambda rng: GPT(GPTS, rng=rng), 1 + 3 * 2),  # the embeddings; attention's weights and both branches
+        (lambda rng: BERT(BERTS, rng=rng), 1 + 3 * 2),
         (lambda rng: TextEncoder(TEXTS, rng=rng), 2 * 2),
         (lambda rng: nn.Block(8, 2, causal=True, dropout=P, rng=rng), 2),
         (lambda rng: nn.ResBlock(8, 8, dropout=P, rng=rng), 1),

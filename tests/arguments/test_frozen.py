@@ -14,6 +14,7 @@ RECORDS = {
     "tinygen.data.published.Published",
     "tinygen.data.shapes.Scene",
     "tinygen.data.shapes_pairs.Pair",
+    "tinygen.models.language.bert.BERTConfig",
     "tinygen.models.language.gpt.GPTConfig",
     "tinygen.models.language.llama.LlamaConfig",
     "tinygen.models.pictures.autoencoder.AutoencoderConfig",

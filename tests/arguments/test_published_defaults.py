@@ -7,9 +7,10 @@ import pytest
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
-from tinygen.models.language import gpt, llama
+from tinygen.models.language import bert, gpt, llama
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
 from tinygen.models.text_to_image import latent_diffusion
+from tinygen.text import masking
 
 HO, NICHOL = "Ho et al. 2020, section 4", "Nichol & Dhariwal 2021"
 TORCH = "PyTorch"
@@ -63,6 +64,17 @@ DEFAULTS = [
     (ops.huber, {"delta": 1.0}, TORCH),
     (ops.cross_entropy, {"ignore_index": -100, "label_smoothing": 0.0}, TORCH),
     (ops.gelu, {"approximate": "none"}, TORCH),
+    (
+        bert.BERTConfig,
+        {"layers": 12, "heads": 12, "channels": 768, "dropout": 0.1, "gelu": "none", "next_sentence": True},
+        "Devlin et al. 2019, sections 3 and A.2: BERT-base",
+    ),
+    (
+        bert.BERTConfig,
+        {"vocab_size": 30522, "block_size": 512, "hidden": 3072, "segments": 2, "norm_eps": 1e-12},
+        "the published bert-base-uncased",
+    ),
+    (masking.mask_tokens, {"rate": 0.15}, "Devlin et al. 2019, section 3.1"),
     (gpt.GPTConfig, {"gelu": "none", "bias": True, "tie_weights": True, "norm_eps": 1e-5}, "nanoGPT"),
     (
         llama.LlamaConfig,

@@ -18,6 +18,7 @@ from tinygen.diffusion import (
     sqrt_linear,
 )
 from tinygen.judges.digits import Judge
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -40,6 +41,9 @@ from tinygen.tensor import Tensor
 RNG = np.random.default_rng(0)
 IDS = np.array([[0, 3, 1, 4, 4], [2, 2, 0, 3, 1]])
 NEXT = np.array([[-1, 3, 1, 4, 0], [2, -1, 0, 3, 1]])
+MASKED = np.where(NEXT > 2, NEXT, -100)
+SEGMENTS = np.array([[0, 1, 2, 1, 0], [0, 0, 1, 1, 2]])
+REAL_TOKENS = np.arange(5) < np.array([[4], [5]])
 CAPTIONS = ["red square", "", "a red"]
 STEPS = np.array([1, 30])
 PICTURES = wave(2, 3, 8, 8, k=40)
@@ -58,6 +62,16 @@ class Noise(np.random.Generator):
 
 def gpt(**changes):
     return lambda: GPT(GPTConfig(5, 6, 2, 2, 8, **changes), rng=RNG)
+
+
+def bert():
+    return BERT(BERTConfig(5, 6, 2, 2, 8, 6, segments=3, dropout=0.0, norm_eps=0.1), rng=RNG)
+
+
+def bert_outputs(model, ids):
+    """The two parts of the loss, and the logits."""
+    losses = model.losses(ids, MASKED, SEGMENTS, REAL_TOKENS, np.array([1, 0]))
+    return losses.masked, losses.next_sentence, model(ids, SEGMENTS, REAL_TOKENS)
 
 
 def llama(**changes):
@@ -98,6 +112,7 @@ MODELS = {
     "gpt-untied": Case(
         gpt(gelu="none", tie_weights=False, norm_eps=0.1), (IDS,), lambda m, ids: m(ids, NEXT)
     ),
+    "bert": Case(bert, (IDS,), bert_outputs),
     "llama": Case(
         llama(rope_base=100.0, rope_scaling=RopeScaling(4.0, 1.0, 3.0, 8)),
         (IDS,),

@@ -11,6 +11,8 @@ from golden.layers_there import REAL, kl_gaussian, mlp, torch_attention
 from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffusers, linear, reference
 
 from tinygen import nn
+from tinygen.models.huggingface.bert import COPIES
+from tinygen.models.huggingface.bert import shapes as bert_shapes
 from tinygen.models.huggingface.llama import shapes
 
 
@@ -43,6 +45,30 @@ def gpt(w: Weights, ids: Any) -> Any:
     weights.setdefault("lm_head.weight", w["wte.weight"])
     logits = called(GPT2LMHeadModel(config), weights, ids).logits
     return logits, f.cross_entropy(logits.flatten(0, 1), torch.tensor(models.NEXT).flatten(), ignore_index=-1)
+
+
+@reference("bert")
+def bert(w: Weights, ids: Any) -> Any:
+    from transformers import BertConfig, BertForPreTraining
+
+    sizes = {"vocab_size": 5, "max_position_embeddings": 6, "num_hidden_layers": 2, "hidden_size": 8}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 6, "type_vocab_size": 3}
+    more = {"layer_norm_eps": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    module = BertForPreTraining(BertConfig(**sizes, **more, pad_token_id=None))
+    names = bert_shapes(asdict(models.MODELS["bert"].make().config))
+    weights = {
+        their: part
+        for ours, (theirs, _) in names.items()
+        for their, part in zip(theirs, w[ours].chunk(len(theirs)), strict=True)
+    }
+    for copy, original in COPIES.items():
+        weights[copy] = weights[original]
+    texts = {"attention_mask": torch.tensor(models.REAL_TOKENS.astype(int))}
+    texts["token_type_ids"] = torch.tensor(models.SEGMENTS)
+    found = called(module, weights, ids, **texts)
+    masked = f.cross_entropy(found.prediction_logits.flatten(0, 1), torch.tensor(models.MASKED).flatten())
+    order = f.cross_entropy(found.seq_relationship_logits, torch.tensor([1, 0]))
+    return masked, order, found.prediction_logits
 
 
 @reference("llama", "llama-qwen3")

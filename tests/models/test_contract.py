@@ -13,6 +13,7 @@ import pytest
 
 from tinygen import Tensor, models, nn, tape
 from tinygen.diffusion import Process, cosine
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
@@ -74,6 +75,7 @@ CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
 MODELS = {  # how it is made, the inputs of forward, the batch of loss, the arguments of sample
     GPT: (lambda rng: GPT(GPTConfig(3, 8, 1, 2, 8), rng=rng), (IDS,), None, (IDS, 2)),
     Llama: (lambda rng: Llama(LlamaConfig(3, 8, 1, 2, 1, 8), rng=rng), (IDS,), None, (IDS, 2)),
+    BERT: (lambda rng: BERT(BERTConfig(3, 8, 1, 2, 8, 6, dropout=0.0), rng=rng), (IDS,), (IDS, IDS), None),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
     ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
     Autoencoder: (lambda rng: Autoencoder(*linear_halves(192, 2, rng=rng)), (FLAT,), (FLAT,), None),
@@ -92,7 +94,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
 LANGUAGE = (GPT, Llama)
 
 PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
-PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock"}
+PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock", "BERTBlock"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",

@@ -15,6 +15,7 @@ from tinygen.align import rollouts
 from tinygen.density import GaussianMixture, Parameters
 from tinygen.diffusion import ancestral, last_state, schedule, simple_loss
 from tinygen.diffusion.process import Process
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderKL
@@ -23,6 +24,7 @@ from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion
 from tinygen.nn.timesteps import timestep_embedding
 from tinygen.optim import AdamW
 from tinygen.text.decoding import sample
+from tinygen.text.masking import IGNORED, mask_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +185,78 @@ def test_gpt_starts_like_the_library():
     for name, w in model.named_parameters():
         ours = next(p for key, p in params.items() if gpt_name(key) == name)
         np.testing.assert_allclose(np.std(ours), np.std(w.numpy()), rtol=0.05, err_msg=name)
+
+
+# -- BERT --------------------------------------------------------------------------------------------
+
+PAD, HOLE = 0, 1
+
+
+def bert_name(name):
+    layers = {"qkv": "attn.qkv", "out": "proj", "proj": "attn.proj", "head": "transform"}
+    layers |= {"head_norm": "transform_norm"}
+    *block, layer, kind = name.rsplit(".", 2) if "." in name else (name, "W")
+    kind = {"W": "weight", "b": "bias"}[kind]
+    path = [f"h.{i}" for i in block] + [layers.get(layer, layer)]
+    return "lm_head.bias" if name == "b" else ".".join([*path, kind])
+
+
+def bert_and_params(V=16, H=2, C=8, F=12):
+    """The library's has segments: they add 0, and have no gradient on the page. Biases are not 0."""
+    params = load("bert").init(V, 8, 2, C, F, rng())
+    params = {name: w + 0.1 * rng().standard_normal(w.shape) for name, w in params.items()}
+    config = BERTConfig(V, 8, 2, H, C, F, dropout=0.0, next_sentence=False)
+    model = BERT(config, rng=rng()).astype(np.float64)
+    weights = {bert_name(name): w.T if w.ndim == 2 and name[0] != "w" else w for name, w in params.items()}
+    set_weights(model, weights | {"segment.weight": np.zeros((2, C))})
+    return model, params
+
+
+def compare_bert(tokens, seed, H=2):
+    """The number of hidden tokens, and the differences of logits, loss and gradients."""
+    page = load("bert")
+    model, params = bert_and_params(H=H)
+    real = tokens != PAD
+    grads = {}
+    update = lambda _, g: grads.update(g)
+    value = page.train_step(params, tokens, real, HOLE, 2, H, np.random.default_rng(seed), update)
+    inputs, targets = mask_tokens(tokens, 16, HOLE, (PAD,), rng=np.random.default_rng(seed))
+    loss = model.loss(inputs, targets, mask=real)
+    loss.backward()
+    theirs = dict(model.named_parameters())
+    found = {name: theirs[bert_name(name)].grad for name in params}
+    found = {name: g.T if g.ndim == 2 and name[0] != "w" else g for name, g in found.items()}
+    assert len(found) == len(theirs) - 1  # all but the segments
+    return (
+        (targets != IGNORED).sum(),
+        difference(page.bert(params, inputs, real, 2, H), model(inputs, mask=real).numpy()),
+        difference(value, loss.item()),
+        difference(grads, found),
+    )
+
+
+def test_bert_exactly():
+    """Each token comes once before some are hidden, and 4 are hidden: one can divide by 4 and √d without
+    rounding."""
+    tokens = rng().permutation(16).reshape(2, 8)
+    assert compare_bert(tokens, 0) == (4, 0.0, 0.0, 0.0)
+
+
+def test_bert():
+    """Any batch, with padding: gradients of one token are added in another order."""
+    tokens = rng().integers(2, 16, (3, 7))
+    tokens[0, -3:] = PAD
+    count, *differences = compare_bert(tokens, 5, H=4)
+    assert count >= 2
+    assert max(differences) < 1e-15
+
+
+def test_bert_hides_like_the_library():
+    tokens = rng().integers(0, 16, (200, 7))
+    ours = load("bert").hide(tokens, tokens != PAD, 16, HOLE, rng())
+    inputs, targets = mask_tokens(tokens, 16, HOLE, (PAD,), rng=rng())
+    np.testing.assert_array_equal(ours[0], inputs)
+    np.testing.assert_array_equal(np.where(ours[1], tokens, IGNORED), targets)
 
 
 # -- Llama -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ WIDTH = 110
 TRAINING = {  # steps, and the part of the first loss that may be left
     "engine": (200, 0.1),
     "gpt": (60, 0.1),
+    "bert": (150, 0.3),
     "llama": (60, 0.1),
     "vae": (150, 0.5),
     "ddpm": (400, 0.5),

@@ -14,6 +14,7 @@ from tinygen.data.text import random_batch
 from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
 from tinygen.judges import digits as judge
 from tinygen.judges import pairs_parser, shapes_parser
+from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.plain_autoencoder import (
@@ -38,6 +39,8 @@ def use_everything():
     gpt = GPT(GPTConfig(5, 8, n_layer=1, n_head=2, n_embd=8), rng=rng)
     gpt(rng.integers(0, 5, (2, 8)), rng.integers(0, 5, (2, 8)))[1].backward()
     gpt.sample(np.zeros((2, 1), int), 10, top_k=3, rng=rng)
+    bert, ids = BERT(BERTConfig(5, 8, 1, 2, 8, 6), rng=rng), rng.integers(0, 5, (2, 8))
+    bert.loss(ids, ids, ids % 2, ids > 0, np.array([0, 1])).backward()
     RewardModel(gpt, rng=rng)(rng.integers(0, 5, (2, 6)))
     World([[2, 0], [1, 3]], 5, 2, lambda prompt, responses: np.zeros(len(responses))).log_probs(gpt)
     decoding.keep_top_k(rng.random((2, 5)), 2)

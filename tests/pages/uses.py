@@ -30,6 +30,17 @@ def gpt(steps):
     return losses
 
 
+def bert(steps):
+    """Texts that count: a hidden token follows from its neighbors on both sides."""
+    page, rng = load("bert"), np.random.default_rng(0)
+    params = page.init(9, 8, 1, 12, 16, rng)
+    update = optimizer(params)
+    tokens = 2 + (rng.integers(0, 7, (32, 1)) + np.arange(8)) % 7
+    real = np.arange(8) < rng.integers(6, 9, (32, 1))
+    tokens = np.where(real, tokens, 0)
+    return [page.train_step(params, tokens, real, 1, 1, 3, rng, update) for _ in range(steps)]
+
+
 def llama(steps):
     page, rng = load("llama"), np.random.default_rng(0)
     params = page.init(7, 2, 12, 3, 1, 16, rng)
@@ -152,4 +163,4 @@ def em(steps):
     return losses
 
 
-USES = {f.__name__: f for f in (engine, gpt, llama, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em)}
+USES = {f.__name__: f for f in (engine, gpt, bert, llama, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em)}

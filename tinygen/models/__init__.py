@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tinygen.models import language as language
     from tinygen.models import pictures as pictures
     from tinygen.models import text_to_image as text_to_image
+    from tinygen.models.language.bert import BERT as BERT
+    from tinygen.models.language.bert import BERTConfig as BERTConfig
     from tinygen.models.language.gpt import GPT as GPT
     from tinygen.models.language.gpt import GPTConfig as GPTConfig
     from tinygen.models.language.llama import Llama as Llama
@@ -58,6 +60,7 @@ else:
         __name__,
         ("huggingface", "language", "pictures", "text_to_image"),
         {
+            "language.bert": ("BERT", "BERTConfig"),
             "language.gpt": ("GPT", "GPTConfig"),
             "language.llama": ("Llama", "LlamaConfig"),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),

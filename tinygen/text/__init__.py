@@ -1,4 +1,5 @@
-"""Text: tokenizers, the n-gram baseline, decoding (from logits to tokens and scores), and BLEU."""
+"""Text: tokenizers, the n-gram baseline, decoding (from logits to tokens and scores), BERT's
+masking, and BLEU."""
 
 from tinygen.text.bleu import corpus_bleu
 from tinygen.text.bpe import BPE
@@ -9,6 +10,7 @@ from tinygen.text.decoding import (
     sample,
     sequence_log_prob,
 )
+from tinygen.text.masking import mask_tokens
 from tinygen.text.ngram import NGram
 from tinygen.text.tokenizer_json import load_tokenizer
 from tinygen.text.tokenizers import CharTokenizer, pretokenize
@@ -21,6 +23,7 @@ __all__ = [
     "filtered_probs",
     "greedy",
     "load_tokenizer",
+    "mask_tokens",
     "perplexity",
     "pretokenize",
     "sample",

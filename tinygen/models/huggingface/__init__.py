@@ -1,11 +1,12 @@
-"""Reading and writing the folders of Hugging Face's libraries: `gpt2`, `llama` (both transformers),
-`diffusers`, `peft`."""
+"""Reading and writing the folders of Hugging Face's libraries: `bert`, `gpt2`, `llama` (of
+transformers), `diffusers`, `peft`."""
 
 from typing import TYPE_CHECKING
 
 from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tinygen.models.huggingface import bert as bert
     from tinygen.models.huggingface import diffusers as diffusers
     from tinygen.models.huggingface import diffusers_config as diffusers_config
     from tinygen.models.huggingface import folders as folders
@@ -16,6 +17,7 @@ else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         (
+            "bert",
             "diffusers",
             "diffusers_config",
             "gpt2",

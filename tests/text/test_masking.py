@@ -1,0 +1,102 @@
+"""BERT's masking: the rule itself from its draws, and its statistics."""
+
+import numpy as np
+import pytest
+
+from tinygen.text import mask_tokens
+from tinygen.text.masking import IGNORED
+
+PAD, CLS, SEP, MASK = 0, 1, 2, 3
+V = 1000
+
+
+def texts(rows: int, length: int, seed: int = 0) -> np.ndarray:
+    """Each begins with [CLS], ends with [SEP] and two of padding; no word is [MASK]."""
+    ids = np.random.default_rng(seed).integers(4, V, (rows, length))
+    ids[:, 0], ids[:, -3], ids[:, -2:] = CLS, SEP, PAD
+    return ids
+
+
+def test_targets_are_the_chosen_tokens_and_others_stay() -> None:
+    ids = texts(200, 40)
+    inputs, targets = mask_tokens(ids, V, MASK, (PAD, CLS, SEP), rng=0)
+    chosen = targets != IGNORED
+    np.testing.assert_array_equal(targets[chosen], ids[chosen])
+    np.testing.assert_array_equal(inputs[~chosen], ids[~chosen])
+    assert not chosen[np.isin(ids, (PAD, CLS, SEP))].any()
+    assert inputs.shape == targets.shape == ids.shape
+    assert {int(x) for x in inputs[inputs != ids]} > {MASK}
+
+
+FALSE_ALARM = 1e-7
+
+
+def may_be(count: int, n: int, p: float) -> bool:
+    """Whether `count` of n independent events may have probability p. By Chernoff's bound each side makes a
+    false alarm at most FALSE_ALARM / 2 likely."""
+    q = count / n
+    kl = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+    return bool(n * kl < np.log(2 / FALSE_ALARM))
+
+
+def test_of_the_chosen_tokens_80_10_10() -> None:
+    """Of 200,000 tokens, 15 % are chosen, and of these 80 % become [MASK], 10 % a random token, which is the
+    same token once in V, and 10 % stay."""
+    ids = np.random.default_rng(1).integers(4, V, (400, 500))
+    inputs, targets = mask_tokens(ids, V, MASK, rng=2)
+    chosen = targets != IGNORED
+    n = int(chosen.sum())
+    masked = int((inputs[chosen] == MASK).sum())
+    stayed = int((inputs == ids)[chosen].sum())
+    assert may_be(n, ids.size, 0.15)
+    assert may_be(masked, n, 0.8 + 0.1 / V)
+    assert may_be(stayed, n, 0.1 + 0.1 / V)
+    assert may_be(n - masked - stayed, n, 0.1 * (1 - 2 / V))
+    assert not may_be(masked, n, 0.79)  # the test has the power to tell one percent
+
+
+def test_random_tokens_are_uniform_over_the_vocabulary() -> None:
+    """Also over special tokens, as in the published code."""
+    ids = np.full((300, 300), 4)
+    inputs, targets = mask_tokens(ids, 8, MASK, rate=1.0, rng=3)
+    assert (targets == 4).all()
+    counts = np.bincount(inputs.ravel(), minlength=8)
+    for word in (0, 1, 2, 5, 6, 7):
+        assert may_be(int(counts[word]), ids.size, 0.1 / 8)
+
+
+def test_tokens_are_chosen_independently() -> None:
+    """Neighbors are chosen together as often as chance says."""
+    _, targets = mask_tokens(np.full((400, 500), 9), V, MASK, rate=0.3, rng=4)
+    chosen = targets != IGNORED
+    pairs = chosen[:, ::2] & chosen[:, 1::2]
+    assert may_be(int(pairs.sum()), pairs.size, 0.09)
+
+
+def test_rates_of_nothing_and_of_all() -> None:
+    ids = texts(3, 9)
+    inputs, targets = mask_tokens(ids, V, MASK, rate=0.0, rng=0)
+    np.testing.assert_array_equal(inputs, ids)
+    assert (targets == IGNORED).all()
+    assert (mask_tokens(ids, V, MASK, rate=1.0, rng=0)[1] == ids).all()
+
+
+def test_an_int_is_a_seed_and_the_ids_stay() -> None:
+    ids = texts(5, 12)
+    before = ids.copy()
+    one, same = mask_tokens(ids, V, MASK, rng=5), mask_tokens(ids, V, MASK, rng=np.random.default_rng(5))
+    np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(ids, before)
+    assert (mask_tokens(ids, V, MASK, rng=6)[1] != one[1]).any()
+
+
+def test_errors() -> None:
+    ids = texts(2, 9)
+    for rate in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="is no probability"):
+            mask_tokens(ids, V, MASK, rate=rate, rng=0)
+    for mask_id in (-1, V):
+        with pytest.raises(ValueError, match=f"mask_id={mask_id} is not in the vocabulary of 1000 tokens"):
+            mask_tokens(ids, V, mask_id, rng=0)
+    with pytest.raises(TypeError, match="float64"):
+        mask_tokens(ids * 1.0, V, MASK, rng=0)
