@@ -243,7 +243,8 @@ def test_bert_exactly():
 
 
 def test_bert():
-    """Any batch, with padding: gradients of one token are added in another order."""
+    """Any batch, with padding: gradients of one token are added in another order, and x / √d rounds otherwise
+    than x · (1/√d)."""
     tokens = rng().integers(2, 16, (3, 7))
     tokens[0, -3:] = PAD
     count, *differences = compare_bert(tokens, 5, H=4)
