@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from tinygen.data import digits as digits
     from tinygen.data import markov as markov
     from tinygen.data import mixtures as mixtures
+    from tinygen.data import number_words as number_words
     from tinygen.data import published_pictures as published_pictures
     from tinygen.data import shapes as shapes
     from tinygen.data import shapes_pairs as shapes_pairs
 else:
     __getattr__, __dir__ = lazy_names(
-        __name__, ("digits", "markov", "mixtures", "published_pictures", "shapes", "shapes_pairs")
+        __name__,
+        ("digits", "markov", "mixtures", "number_words", "published_pictures", "shapes", "shapes_pairs"),
     )[:2]
 
 __all__ = [
