@@ -1,6 +1,7 @@
-"""Text: tokenizers, the n-gram baseline, decoding (from logits to tokens and scores), BERT's
+"""Text: tokenizers, the n-gram baseline, decoding (from logits to tokens and scores), beam search, BERT's
 masking, and BLEU."""
 
+from tinygen.text.beam import Hypothesis, beam_search, length_penalty
 from tinygen.text.bleu import corpus_bleu
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import (
@@ -18,10 +19,13 @@ from tinygen.text.tokenizers import CharTokenizer, pretokenize
 __all__ = [
     "BPE",
     "CharTokenizer",
+    "Hypothesis",
     "NGram",
+    "beam_search",
     "corpus_bleu",
     "filtered_probs",
     "greedy",
+    "length_penalty",
     "load_tokenizer",
     "mask_tokens",
     "perplexity",
