@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import tinygen.optim
 import tinygen.optim.fused
 from tinygen import Tensor, nn, ops
-from tinygen.optim import EMA, SGD, Adam, AdamW, Optimizer, clip_grad_norm, decay_groups, warmup_cosine
+from tinygen.optim import EMA, SGD, Adam, AdamW, Optimizer, clip_grad_norm, decay_groups, noam, warmup_cosine
 
 
 def rng(seed=0):
@@ -409,6 +409,22 @@ def test_warmup_cosine_without_warmup_and_out_of_range():
 def test_warmup_cosine_stays_in_its_range(step, warmup, length, fraction):
     lr = warmup_cosine(step, 1.0, fraction, warmup, warmup + length)
     assert 0 < lr <= 1 if step < warmup else fraction * (1 - 1e-15) <= lr <= 1
+
+
+def test_noam_is_its_formula():
+    close(noam(0, 512), 512**-0.5 * 4000**-1.5)
+    close(noam(3999, 512), (512 * 4000) ** -0.5)  # the two terms meet
+    close(noam(15_999, 512), 512**-0.5 / math.sqrt(16_000))
+    assert noam(3999, 512) == pytest.approx(6.99e-4, rel=1e-3)
+    rates = [noam(i, 64, warmup=10) for i in range(50)]
+    close(rates[:10], [0.125 * n * 10**-1.5 for n in range(1, 11)])
+    close(rates[9:], [0.125 / math.sqrt(n) for n in range(10, 51)])
+    assert max(rates) == rates[9]
+
+
+def test_noam_without_warmup_is_refused():
+    with pytest.raises(ValueError, match="warmup must be at least 1 step, got 0"):
+        noam(0, 512, warmup=0)
 
 
 # -- clipping --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedule, gradient clipping, and the moving average of the weights.
+"""Optimizers, learning-rate schedules, gradient clipping, and the moving average of the weights.
 
 An optimizer is built on parameters, reads their `.grad` and writes their `.data`:
 
@@ -15,7 +15,17 @@ from tinygen.optim.adam import Adam, AdamW
 from tinygen.optim.clip import clip_grad_norm
 from tinygen.optim.ema import EMA
 from tinygen.optim.optimizer import Optimizer, decay_groups
-from tinygen.optim.schedule import warmup_cosine
+from tinygen.optim.schedule import noam, warmup_cosine
 from tinygen.optim.sgd import SGD
 
-__all__ = ["EMA", "SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm", "decay_groups", "warmup_cosine"]
+__all__ = [
+    "EMA",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "clip_grad_norm",
+    "decay_groups",
+    "noam",
+    "warmup_cosine",
+]

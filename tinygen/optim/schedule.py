@@ -21,3 +21,19 @@ def warmup_cosine(step: int, lr: float, min_lr: float, warmup: int, decay_steps:
         return min_lr
     progress = (step - warmup) / (decay_steps - warmup)
     return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (lr - min_lr)
+
+
+def noam(step: int, channels: int, warmup: int = 4000) -> float:
+    """The learning rate of the first Transformer at `step` (0, 1, ...): it grows linearly during the first
+    `warmup` steps, and falls from there with 1/sqrt(step). At its highest it is 1/sqrt(channels · warmup).
+    Named after Noam Shazeer, as in the authors' own code.
+
+    The paper counts steps n = 1, 2, ..., so n = step + 1. Raises ValueError if warmup is below 1.
+
+    Eq.: lr = d_model^-0.5 min(n^-0.5, n · warmup^-1.5)  (Vaswani et al. 2017, eq. 3)
+    Held by: tests/optim/test_optim.py::test_noam_is_its_formula
+    """
+    if warmup < 1:
+        raise ValueError(f"warmup must be at least 1 step, got {warmup}")
+    n = step + 1
+    return float(channels**-0.5 * min(n**-0.5, n * warmup**-1.5))
