@@ -16,6 +16,7 @@ from tinygen.judges.digits import Judge, bounds
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import (
@@ -60,6 +61,26 @@ def bert(**given: Any) -> BERT:
 def llama(**given: Any) -> Llama:
     sizes = {"vocab_size": 5, "block_size": 6, "channels": 8, "heads": 2, "hidden": 6, **given}
     return filled(Llama(LlamaConfig(**sizes), rng=rng()))
+
+
+SOURCE, TARGET = np.array([[3, 4, 0], [4, 3, 3]]), np.array([[1, 4, 2], [1, 3, 3]])
+
+
+def transformer(**given: Any) -> Transformer:
+    sizes = {"vocab_size": 5, "layers": 1, "heads": 1, "channels": 4, "hidden": 6, "dropout": 0.0, **given}
+    return filled(Transformer(TransformerConfig(**sizes), rng=rng()))
+
+
+def translation(**given: Any) -> Any:
+    """Its loss in training, its scores, and what it writes until it ends."""
+    model = transformer(**given)
+    scores = [[h.score for h in row] for row in model.beam_search(SOURCE, 3)]
+    return [
+        [p.shape for p in model.parameters()],
+        model.loss(SOURCE, TARGET),
+        scores,
+        model.greedy(SOURCE, 6),
+    ]
 
 
 def unet(**given: Any) -> Any:
@@ -208,6 +229,15 @@ MODELS = {
     ),
     "models.language.llama.Llama.forward": Row(
         lambda **k: llama()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
+    ),
+    "models.language.transformer.TransformerConfig": Row(
+        translation,
+        {"layers": 2, "heads": 2, "channels": 8, "hidden": 7, "dropout": 0.5, "label_smoothing": 0.3}
+        | {"pre_norm": True, "norm_eps": 0.1, "pad": 3, "begin": 3, "end": 3},
+    ),
+    "models.language.transformer.Transformer.beam_search": Row(
+        lambda **k: [[h.score for h in row] for row in transformer().beam_search(SOURCE, 5, **k)],
+        {"width": 2, "alpha": 1.0},
     ),
     "models.text_to_image.text_encoder.TextEncoderConfig": Row(
         read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}

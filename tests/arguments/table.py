@@ -21,8 +21,8 @@ from tinygen.diffusion.dpm_solver import dpm_solver
 from tinygen.diffusion.inpaint import inpaint
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
-from tinygen.optim import EMA, SGD, Adam, AdamW
-from tinygen.text import bleu, decoding
+from tinygen.optim import EMA, SGD, Adam, AdamW, noam
+from tinygen.text import beam, bleu, decoding
 from tinygen.text.bpe import BPE
 from tinygen.text.masking import mask_tokens
 
@@ -271,6 +271,17 @@ OTHERS = {
         optimized(SGD), {"momentum": 0.5, "nesterov": True, "weight_decay": 0.5}, {"lr": 0.1, "momentum": 0.9}
     ),
     "optim.ema.EMA": Row(averaged, {"decay": 0.1, "warmup": False}),
+    "optim.schedule.noam": Row(lambda **k: noam(5, 512, **k), {"warmup": 3}),
+    "text.beam.length_penalty": Row(lambda **k: beam.length_penalty(7, **k), {"alpha": 0.5}),
+    "text.beam.beam_search": Row(
+        lambda **k: [
+            h.score
+            for h in beam.beam_search(
+                lambda live: np.log([[0.2, 0.5, 0.3]] * len(live)), 3, 4, **k, begin=1, end=0
+            )
+        ],
+        {"alpha": 0.0},
+    ),
     "text.decoding.filtered_probs": Row(
         lambda **k: decoding.filtered_probs(LOGITS, **k), {"temperature": 0.5, "top_k": 2, "top_p": 0.5}
     ),

@@ -7,10 +7,10 @@ import pytest
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
-from tinygen.models.language import bert, gpt, llama
+from tinygen.models.language import bert, gpt, llama, transformer
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
 from tinygen.models.text_to_image import latent_diffusion
-from tinygen.text import masking
+from tinygen.text import beam, masking
 
 HO, NICHOL = "Ho et al. 2020, section 4", "Nichol & Dhariwal 2021"
 TORCH = "PyTorch"
@@ -81,6 +81,19 @@ DEFAULTS = [
         {"rope_base": 10_000.0, "norm_eps": 1e-5, "tie_weights": False},
         "Meta's llama, model.py",
     ),
+    (
+        transformer.TransformerConfig,
+        {"layers": 6, "heads": 8, "channels": 512, "hidden": 2048, "dropout": 0.1, "label_smoothing": 0.1}
+        | {"pre_norm": False},
+        "Vaswani et al. 2017, table 3: base",
+    ),
+    (
+        transformer.Transformer.beam_search,
+        {"width": 4, "alpha": 0.6},
+        "Vaswani et al. 2017, section 6.1",
+    ),
+    (beam.beam_search, {"alpha": 0.6}, "Vaswani et al. 2017, section 6.1"),
+    (optim.noam, {"warmup": 4000}, "Vaswani et al. 2017, section 5.3"),
     (
         nn.RopeScaling,
         {"factor": 8.0, "low": 1.0, "high": 4.0, "original_length": 8192},

@@ -16,6 +16,7 @@ from tinygen.diffusion import Process, cosine
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvGenerator, DenseGenerator
@@ -76,6 +77,12 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     GPT: (lambda rng: GPT(GPTConfig(3, 8, 1, 2, 8), rng=rng), (IDS,), None, (IDS, 2)),
     Llama: (lambda rng: Llama(LlamaConfig(3, 8, 1, 2, 1, 8), rng=rng), (IDS,), None, (IDS, 2)),
     BERT: (lambda rng: BERT(BERTConfig(3, 8, 1, 2, 8, 6, dropout=0.0), rng=rng), (IDS,), (IDS, IDS), None),
+    Transformer: (
+        lambda rng: Transformer(TransformerConfig(3, 1, 2, 8, 8), rng=rng),
+        (IDS[:, 1:], IDS),
+        (IDS[:, 1:], IDS),
+        None,
+    ),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
     ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
     Autoencoder: (lambda rng: Autoencoder(*linear_halves(192, 2, rng=rng)), (FLAT,), (FLAT,), None),
@@ -95,6 +102,7 @@ LANGUAGE = (GPT, Llama)
 
 PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
 PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock", "BERTBlock"}
+PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",

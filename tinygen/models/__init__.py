@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPTConfig as GPTConfig
     from tinygen.models.language.llama import Llama as Llama
     from tinygen.models.language.llama import LlamaConfig as LlamaConfig
+    from tinygen.models.language.transformer import Transformer as Transformer
+    from tinygen.models.language.transformer import TransformerConfig as TransformerConfig
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
     from tinygen.models.pictures.denoiser import Denoiser as Denoiser
@@ -63,6 +65,7 @@ else:
             "language.bert": ("BERT", "BERTConfig"),
             "language.gpt": ("GPT", "GPTConfig"),
             "language.llama": ("Llama", "LlamaConfig"),
+            "language.transformer": ("Transformer", "TransformerConfig"),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
             "pictures.denoiser": ("Denoiser",),
             "pictures.gan": (

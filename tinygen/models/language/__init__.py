@@ -8,5 +8,6 @@ if TYPE_CHECKING:
     from tinygen.models.language import causal_lm as causal_lm
     from tinygen.models.language import gpt as gpt
     from tinygen.models.language import llama as llama
+    from tinygen.models.language import transformer as transformer
 else:
-    __getattr__, __dir__, __all__ = lazy_names(__name__, ("causal_lm", "gpt", "llama"))
+    __getattr__, __dir__, __all__ = lazy_names(__name__, ("causal_lm", "gpt", "llama", "transformer"))
