@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
-from shared.measures import sliced_wasserstein
+from shared.measures import quality_of, sliced_wasserstein
 from shared.plots import save_floor, save_points
 from shared.run import Run
 from shared.table import Figure, at_most
@@ -100,18 +100,6 @@ def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tu
         rows.append((above.mean(), above.std() / np.sqrt(n), loss))
     above, error, loss = np.transpose(rows)
     return above, error, loss
-
-
-def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
-    """Compare points with equally many points of the data: their distance; the share of the points within 3
-    standard deviations of the nearest mean; and the number of modes, which are the components that get at
-    least half of their share of such points."""
-    away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
-    nearest = away.argmin(axis=1)
-    near = away.min(axis=1) < 3 * data.stds[nearest]
-    counts = np.bincount(nearest[near], minlength=len(data.means))
-    modes = int(np.sum(counts >= data.weights * len(x) / 2))
-    return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
 
 
 def paths(process: Process, model: Any, x: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygen import no_grad
 from tinygen.data import digits
+from tinygen.data.mixtures import Mixture
 from tinygen.models.pictures.vqvae import VectorQuantizer
 
 LEVELS = digits.INK + 1  # a pixel of a digit has one of 17 values
@@ -42,6 +43,18 @@ def sliced_wasserstein(x: Any, y: Any, directions: int = 64) -> float:
     angles = np.pi * np.arange(directions) / directions
     along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
     return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
+
+
+def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
+    """Compare points with equally many points of the data: their distance; the share of the points within 3
+    standard deviations of the nearest mean; and the number of modes, which are the components that get at
+    least half of their share of such points."""
+    away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
+    nearest = away.argmin(axis=1)
+    near = away.min(axis=1) < 3 * data.stds[nearest]
+    counts = np.bincount(nearest[near], minlength=len(data.means))
+    modes = int(np.sum(counts >= data.weights * len(x) / 2))
+    return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
 
 
 # -- k-means of patches: one code for each square of a picture ---------------------------------------

@@ -91,6 +91,20 @@ def save_points(path: Path, points: Mapping[str, Any], ways: Any) -> None:
             each.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 
 
+def save_maps(path: Path, points: Mapping[str, Any], maps: Mapping[str, Any]) -> None:
+    """Draw points (n, 2), a panel for each name, then maps (n, n) of probabilities on the same square."""
+    square = (-2.6, 2.6)
+    with panels(path, len(points) + len(maps), (3 * (len(points) + len(maps)), 3.3)) as axes:
+        for each, (name, x) in zip(axes, points.items(), strict=False):
+            each.scatter(*x[:2500].T, s=1.5, alpha=0.5, lw=0)
+            each.set_title(name)
+        for each, (name, values) in zip(axes[len(points) :], maps.items(), strict=True):
+            each.imshow(values, origin="lower", extent=square * 2, vmin=0, vmax=1, cmap="RdBu")
+            each.set_title(name)
+        for each in axes:
+            each.set(xlim=square, ylim=square, aspect="equal")
+
+
 def save_floor(path: Path, floor: Any, above: Any) -> None:
     """The loss at each step t = 1..T of a diffusion: the least possible one, the floor, and the excess above
     it."""

@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 TINY = {
     "diffusion_2d": ["--steps", 2, "--timesteps", 21, "--width", 8, "--batch", 8, "--samples", 100],
+    "gan_ring": ["--steps", 2, "--width", 8, "--batch", 8, "--samples", 100],
     "ddpm_digits": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--timesteps", 3, "--sampler-steps", 2),
         *("--judge-steps", 21),

@@ -22,6 +22,7 @@ pytest.importorskip("hypothesis")
 TRAINED = [
     "ddpm_digits",
     "diffusion_2d",
+    "gan_ring",
     "gpt_algorithms",
     "gpt_text",
     "inpaint_shapes",
@@ -107,6 +108,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("ppo_cartpole", ["--carts", 1, "--horizon", 2], "--minibatches 4 are more than the steps"),
         ("rlhf_sentiment", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
         ("lora_finetune", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
+        ("gan_ring", ["--game", "chess"], "argument --game: invalid choice: 'chess'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),
         ("latent_diffusion_shapes", ["--channels", 10], "--channels 10 is no multiple of 4"),

@@ -19,6 +19,8 @@ from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderKL
+from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
+from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
 from tinygen.models.pictures.vae import VAE, Posterior
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion
 from tinygen.nn.timesteps import timestep_embedding
@@ -382,6 +384,64 @@ def test_vae_starts_like_the_library():
         for w, kind in KINDS:
             bound = np.abs(dict(model.named_parameters())[f"{layer}.{kind}"].numpy()).max()
             np.testing.assert_allclose(np.abs(params[f"{w}_{n}"]).max(), bound, rtol=0.05)
+
+
+# -- adversarial networks ----------------------------------------------------------------------------
+
+GAN_NAMES = {"1": "start", "2": "hidden.0", "3": "out"}, {"1": "layers.0", "2": "layers.1", "3": "out"}
+
+
+def gan_and_params(D=4, Z=8, H=8):
+    params = load("gan").init(D, Z, H, rng())
+    models = DenseGenerator(D, H, 2, Z, rng=0), DenseDiscriminator(D, H, 2, rng=0)
+    for model, p, names in zip(models, params, GAN_NAMES, strict=True):
+        kinds = {"W": "weight", "b": "bias"}
+        set_weights(model.astype(np.float64), {f"{names[n[1]]}.{kinds[n[0]]}": w.T for n, w in p.items()})
+    return models, params
+
+
+def gan_grads(model, names):
+    theirs = {name: p.grad for name, p in model.named_parameters()}
+    return {f"{w}{i}": theirs[f"{layer}.{kind}"].T for i, layer in names.items() for w, kind in KINDS}
+
+
+def test_gan():
+    """Both losses and both gradients, the second derivatives of R1 among them."""
+    (g, d), params = gan_and_params()
+    x, grads = rng().standard_normal((8, 4)), []
+    z = rng().standard_normal((2, 8, 8))
+    record = lambda _, found: grads.append(found)
+    losses = load("gan").train_step(*params, x, 0.5, Draws(z), record, record)
+    of_d = logistic_loss(d(x), d(g(z[0]).data)) + 0.5 * r1_penalty(d, x)
+    of_d.backward()
+    theirs = [gan_grads(d, GAN_NAMES[1])]
+    d.zero_grad()
+    of_g = non_saturating_loss(d(g(z[1])))
+    of_g.backward()
+    theirs.append(gan_grads(g, GAN_NAMES[0]))
+    assert difference(losses, (of_d.item(), of_g.item())) == 0.0
+    assert difference(grads, theirs) == 0.0
+
+
+def test_gan_samples():
+    (g, _), (params, _) = gan_and_params()
+    z = rng().standard_normal((5, 8))
+    assert difference(load("gan").sample(params, 5, Draws(z)), g.sample(5, rng=Draws(z))) == 0.0
+
+
+def test_gan_starts_like_the_library():
+    for p, model, names in zip(
+        load("gan").init(300, 400, 500, rng()),
+        (DenseGenerator(300, 500, 2, 400, rng=0), DenseDiscriminator(300, 500, 2, rng=0)),
+        GAN_NAMES,
+        strict=True,
+    ):
+        theirs = {name: w.numpy() for name, w in model.named_parameters()}
+        for w, kind in KINDS:
+            for i, layer in names.items():
+                if len(theirs[f"{layer}.{kind}"]) > 1:  # not the discriminator's last bias, one number
+                    bound = np.abs(theirs[f"{layer}.{kind}"]).max()
+                    np.testing.assert_allclose(np.abs(p[f"{w}{i}"]).max(), bound, rtol=0.05)
 
 
 # -- diffusion ---------------------------------------------------------------------------------------

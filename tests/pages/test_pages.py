@@ -24,6 +24,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "dpo": (15, 0.5),
     "adamw": (80, 0.01),
     "em": (30, 0.1),
+    "gan": (300, 0.3),
 }
 every_page = pytest.mark.parametrize("name", PAGES)
 

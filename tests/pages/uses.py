@@ -163,4 +163,20 @@ def em(steps):
     return losses
 
 
-USES = {f.__name__: f for f in (engine, gpt, bert, llama, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em)}
+def gan(steps):
+    """Points on a line, at -1 and 1. The losses of both players end where they began, so that the quality of
+    the points is returned: their mean distance to the data, with both sorted."""
+    page, rng = load("gan"), np.random.default_rng(0)
+    g, d = page.init(1, 2, 16, rng)
+    update_g, update_d = (load("adamw").AdamW(p, 0.005, 0.0, 0.99).update for p in (g, d))
+    data = lambda n: rng.choice([-1.0, 1.0], (n, 1)) + 0.1 * rng.standard_normal((n, 1))
+    distance = lambda: np.mean(np.abs(np.sort(page.sample(g, 500, rng)[:, 0]) - np.sort(data(500)[:, 0])))
+    before = distance()
+    for _ in range(steps):
+        losses = page.train_step(g, d, data(64), 0.1, rng, update_g, update_d)
+        assert np.all(np.isfinite(losses))
+    return [before, distance()]
+
+
+PAGES_USED = (engine, gpt, bert, llama, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em, gan)
+USES = {f.__name__: f for f in PAGES_USED}
