@@ -18,6 +18,7 @@ from tinygen.diffusion.process import Process
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
@@ -187,6 +188,83 @@ def test_gpt_starts_like_the_library():
     for name, w in model.named_parameters():
         ours = next(p for key, p in params.items() if gpt_name(key) == name)
         np.testing.assert_allclose(np.std(ours), np.std(w.numpy()), rtol=0.05, err_msg=name)
+
+
+# -- translation -------------------------------------------------------------------------------------
+
+
+def translation_weights(p):
+    """The arrays of the page, named and laid out as in the library: one matrix for q, k and v of
+    self-attention."""
+    found = {"embedding.weight": p["E"]}
+    for name, w in p.items():
+        if name == "E":
+            continue
+        part, sublayer, i, last = name.split(".")
+        if (sublayer, last) == ("attn", "q"):
+            continue
+        if (sublayer, last) == ("attn", "kv"):
+            w, last = np.concatenate([p[name.removesuffix("kv") + "q"], w], axis=1), "qkv"
+        last = "norm" if last == "norm" else f"f.{last.replace('out', 'proj')}"
+        found[f"{part}.{i}.{sublayer}.{last}.weight"] = w.T if w.ndim == 2 else w
+    return found
+
+
+def translation_and_params(H):
+    """The library's has biases: they are 0, and have no gradient on the page."""
+    params = load("translation").init(16, 2, 8, 6, rng())
+    params = {name: w + 0.1 * rng().standard_normal(w.shape) for name, w in params.items()}
+    config = TransformerConfig(16, layers=2, heads=H, channels=8, hidden=6, dropout=0.0)
+    model = Transformer(config, rng=rng()).astype(np.float64)
+    biases = {name: np.zeros(w.shape) for name, w in model.named_parameters() if name.endswith("bias")}
+    set_weights(model, translation_weights(params) | biases)
+    return model, params
+
+
+def compare_translation(H, source, target):
+    """The differences of logits, loss and gradients."""
+    page = load("translation")
+    model, params = translation_and_params(H)
+    grads = {}
+    value = page.train_step(params, source, target, 2, H, 0.1, lambda _, g: grads.update(g))
+    loss = model.loss(source, target)
+    loss.backward()
+    logits = page.decode(params, target, page.encode(params, source, 2, H), source, 2, H)
+    theirs = {name: w.grad for name, w in model.named_parameters() if not name.endswith("bias")}
+    return (
+        difference(logits, model(source, target).numpy()),
+        difference(value, loss.item()),
+        difference(translation_weights(grads), theirs),
+    )
+
+
+def translation_batch():
+    source, target = rng().integers(3, 16, (2, 3, 6))
+    source[0, 4:], target[1, 3:] = 0, 0
+    target[:, 0] = 1
+    return source, target
+
+
+def test_translation_exactly():
+    """√d is a power of 2. Gradients of a token are added in another order, as it is in source, target and
+    output."""
+    logits, loss, grads = compare_translation(2, *translation_batch())
+    assert (logits, loss) == (0.0, 0.0)
+    assert grads < 3e-15
+
+
+def test_translation():
+    """x / √d rounds otherwise than x · (1/√d)."""
+    assert max(compare_translation(4, *translation_batch())) < 5e-15
+
+
+def test_translation_writes_the_same():
+    model, params = translation_and_params(2)
+    source, _ = translation_batch()
+    ours, theirs = load("translation").translate(params, source, 8, 2, 2), model.greedy(source, 8)
+    assert ours.shape == (3, 8)
+    for a, b in zip(ours[:, : theirs.shape[1]], theirs, strict=True):
+        assert np.array_equal(a[b != 0], b[b != 0])
 
 
 # -- BERT --------------------------------------------------------------------------------------------

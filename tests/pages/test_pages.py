@@ -17,6 +17,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "gpt": (60, 0.1),
     "bert": (150, 0.3),
     "llama": (60, 0.1),
+    "translation": (120, 0.2),
     "vae": (150, 0.5),
     "ddpm": (400, 0.5),
     "latent_diffusion": (200, 0.6),

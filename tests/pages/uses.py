@@ -54,6 +54,22 @@ def llama(steps):
     return losses
 
 
+def translation(steps):
+    """Texts of two or three letters, padded, into the same letters in reverse."""
+    page, rng = load("translation"), np.random.default_rng(0)
+    params = page.init(7, 1, 12, 16, rng)
+    update = optimizer(params, 0.01)
+    letters = np.array([[a, b, c] for a in (3, 4, 5, 6) for b in (3, 4, 5, 6) for c in (0, 3, 6)])  # (48, 3)
+    source = np.append(letters, np.zeros((48, 1), int), axis=1)
+    target = np.array([[1, *[x for x in row[::-1] if x], 2, *[0] * (row == 0).sum()] for row in letters])
+    losses = [page.train_step(params, source, target, 1, 3, 0.01, update) for _ in range(steps)]
+    written = page.translate(params, source, 4, 1, 3)
+    assert written.shape == (48, 4)
+    right = (written == target[:, 1:]) | (target[:, 1:] == 0)
+    assert steps < 50 or right.all(axis=1).mean() > 0.9
+    return losses
+
+
 def vae(steps):
     page, rng = load("vae"), np.random.default_rng(0)
     params = page.init(6, 16, 2, rng)
@@ -178,5 +194,5 @@ def gan(steps):
     return [before, distance()]
 
 
-PAGES_USED = (engine, gpt, bert, llama, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em, gan)
+PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em, gan)
 USES = {f.__name__: f for f in PAGES_USED}
