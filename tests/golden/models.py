@@ -21,6 +21,7 @@ from tinygen.judges.digits import Judge
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.plain_autoencoder import (
@@ -78,6 +79,16 @@ def llama(**changes):
     return lambda: Llama(LlamaConfig(5, 6, 2, 4, 2, 8, hidden=6, **changes), rng=RNG)
 
 
+PADDED = np.array([[0, 3, 1, 4, 4], [2, 2, 0, 4, 4]])
+"""Sources and targets; 4 is the padding."""
+
+
+def transformer(**options):
+    return lambda: Transformer(
+        TransformerConfig(5, 2, 2, 8, 6, dropout=0.0, norm_eps=0.1, pad=4, **options), rng=RNG
+    )
+
+
 def text_encoder():
     return TextEncoder(TextEncoderConfig(("a", "red", "square"), 3, layers=2, heads=2, channels=6), rng=RNG)
 
@@ -113,6 +124,8 @@ MODELS = {
         gpt(gelu="none", tie_weights=False, norm_eps=0.1), (IDS,), lambda m, ids: m(ids, NEXT)
     ),
     "bert": Case(bert, (IDS,), bert_outputs),
+    "transformer": Case(transformer(), (), lambda m: (m(PADDED, PADDED[::-1]), m.loss(PADDED, PADDED[::-1]))),
+    "transformer-pre_norm": Case(transformer(pre_norm=True), (), lambda m: m(PADDED, PADDED[::-1])),
     "llama": Case(
         llama(rope_base=100.0, rope_scaling=RopeScaling(4.0, 1.0, 3.0, 8)),
         (IDS,),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as f
 from golden import models
-from golden.layers_there import REAL, kl_gaussian, mlp, torch_attention
+from golden.layers_there import REAL, future, kl_gaussian, mlp, torch_attention
 from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffusers, linear, reference
 
 from tinygen import nn
@@ -69,6 +69,56 @@ def bert(w: Weights, ids: Any) -> Any:
     masked = f.cross_entropy(found.prediction_logits.flatten(0, 1), torch.tensor(models.MASKED).flatten())
     order = f.cross_entropy(found.seq_relationship_logits, torch.tensor([1, 0]))
     return masked, order, found.prediction_logits
+
+
+@reference("transformer", "transformer-pre_norm")
+def transformer(w: Weights) -> Any:
+    """By torch's layers; embedding, positions and output are written out."""
+    pre_norm = "encoder_norm.weight" in w
+    source = torch.tensor(models.PADDED)
+    target = source.flip(0)
+    options = {"dropout": 0.0, "batch_first": True, "norm_first": pre_norm, "layer_norm_eps": 0.1}
+    names = {"attn.norm": "norm1", "cross.norm": "norm2", "attn.f.qkv.": "self_attn.in_proj_"}
+    names |= {"attn.f.proj": "self_attn.out_proj", "cross.f.proj": "multihead_attn.out_proj"}
+    names |= {"mlp.f.fc": "linear1", "mlp.f.proj": "linear2"}
+
+    def embedded(ids: Any) -> Any:
+        angles = torch.arange(5)[:, None] / 10_000.0 ** (torch.arange(0, 8, 2).double() / 8)
+        positions = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+        return w["embedding.weight"][ids] * 8**0.5 + positions
+
+    def layer(kind: Any, path: str, *inputs: Any, **masks: Any) -> Any:
+        last = "norm3" if path.startswith("decoder") else "norm2"
+        weights = {}
+        for name, t in at(w, path).items():
+            for old, new in {**names, "mlp.norm": last}.items():
+                name = name.replace(old, new)
+            weights[name] = t
+        for part in ("weight", "bias") if path.startswith("decoder") else ():
+            parts = [weights.pop(f"cross.f.{matrix}.{part}") for matrix in ("q", "kv")]
+            weights[f"multihead_attn.in_proj_{part}"] = torch.cat(parts)
+        return called(kind(8, 2, 6, **options), weights, *inputs, **masks)
+
+    def last_norm(name: str, x: Any) -> Any:
+        return f.layer_norm(x, (8,), w[f"{name}.weight"], w[f"{name}.bias"], 0.1) if pre_norm else x
+
+    def logits(target: Any) -> Any:
+        x, y, padding = embedded(source), embedded(target), source == 4
+        for i in range(2):
+            kind = torch.nn.TransformerEncoderLayer
+            x = layer(kind, f"encoder.{i}", x, src_key_padding_mask=padding)
+        x = last_norm("encoder_norm", x)
+        masks = {"tgt_mask": future(target.shape[1]), "tgt_key_padding_mask": target == 4}
+        for i in range(2):
+            kind = torch.nn.TransformerDecoderLayer
+            y = layer(kind, f"decoder.{i}", y, x, **masks, memory_key_padding_mask=padding)
+        return last_norm("decoder_norm", y) @ w["embedding.weight"].T
+
+    if pre_norm:
+        return logits(target)
+    labels = target[:, 1:].flatten()
+    smoothed = {"ignore_index": 4, "label_smoothing": 0.1}
+    return logits(target), f.cross_entropy(logits(target)[:, :-1].flatten(0, 1), labels, **smoothed)
 
 
 @reference("llama", "llama-qwen3")
