@@ -13,7 +13,15 @@ from tinygen.align import dpo as align_dpo
 from tinygen.align import ppo as align_ppo
 from tinygen.align import rollouts
 from tinygen.density import GaussianMixture, Parameters
-from tinygen.diffusion import ancestral, last_state, schedule, simple_loss
+from tinygen.diffusion import (
+    ancestral,
+    flow_log_prob,
+    flow_matching_loss,
+    last_state,
+    midpoint,
+    schedule,
+    simple_loss,
+)
 from tinygen.diffusion.process import Process
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -565,6 +573,36 @@ def test_ddpm_samples():
     x = draw.standard_normal((4, 3))
     theirs = last_state(ancestral(process, lambda x, t: eps_theta(params, x, t + 1), x, rng=draw))
     assert difference(ours, theirs) < 1e-14 * np.abs(theirs).max()
+
+
+# -- flow matching -----------------------------------------------------------------------------------
+
+
+def flow_case():
+    params = {"W": rng().standard_normal((4, 5)), "V": rng().standard_normal((5, 3))}
+    return load("flow_matching"), params
+
+
+def test_flow_matching():
+    page, params = flow_case()
+    x_1 = rng().standard_normal((50, 3))
+    grads = {}
+    value = page.train_step(eps_theta, params, x_1, rng(), lambda _, g: grads.update(g))
+    theirs = value_and_grads(
+        lambda p: flow_matching_loss(lambda x, t: eps_theta(p, x, t), x_1, rng=rng()), params
+    )
+    assert difference(value, theirs[0]) == 0.0
+    assert difference(grads, theirs[1]) == 0.0
+
+
+def test_flow_matching_samples_and_their_density():
+    page, params = flow_case()
+    model = lambda x, t: eps_theta(params, x, t)
+    ours = page.sample(eps_theta, params, (4, 3), 7, rng())
+    theirs = last_state(midpoint(model, rng().standard_normal((4, 3)), 7))
+    assert difference(ours, theirs) == 0.0
+    theirs = flow_log_prob(model, ours, 7)
+    assert difference(page.log_prob(eps_theta, params, ours, 7), theirs) == 0.0
 
 
 # -- latent diffusion --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "translation": (120, 0.2),
     "vae": (150, 0.5),
     "ddpm": (400, 0.5),
+    "flow_matching": (400, 0.7),
     "latent_diffusion": (200, 0.6),
     "ppo": (25, 1.5),
     "dpo": (15, 0.5),

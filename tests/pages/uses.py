@@ -103,6 +103,24 @@ def ddpm(steps):
     return losses
 
 
+def flow_matching(steps):
+    """Two points, as for DDPM. The points drawn are more probable than those between them."""
+    page, rng = load("flow_matching"), np.random.default_rng(0)
+    shapes = {"W1": (2, 32), "b1": (32,), "W2": (32, 32)}
+    params = {name: 0.5 * rng.standard_normal(s) for name, s in shapes.items()}
+    params["W3"] = np.zeros((32, 1))
+    v_theta = lambda p, x, t: denoiser(p, x, 20 * t)  # it divides by 20
+    update = optimizer(params)
+    x_1 = rng.choice([-1.0, 1.0], (64, 1))
+    losses = [page.train_step(v_theta, params, x_1, rng, update) for _ in range(steps)]
+    x = page.sample(v_theta, params, (200, 1), 20, rng)
+    log_p = page.log_prob(v_theta, params, np.array([[-1.0], [0.0], [1.0]]), 20)
+    assert x.shape == (200, 1)
+    assert steps < 50 or np.mean(np.abs(np.abs(x) - 1) < 0.3) > 0.8
+    assert steps < 50 or log_p[1] < min(log_p[0], log_p[2]) - 1
+    return losses
+
+
 def latent_diffusion(steps):
     """Pictures of two pixels: what the text says stands on the left, its opposite on the right."""
     page, rng = load("latent_diffusion"), np.random.default_rng(0)
@@ -194,5 +212,6 @@ def gan(steps):
     return [before, distance()]
 
 
-PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, latent_diffusion, ppo, dpo, adamw, em, gan)
+PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
+PAGES_USED += (ppo, dpo, adamw, em, gan)
 USES = {f.__name__: f for f in PAGES_USED}

@@ -1,11 +1,19 @@
 """Diffusion: noise is added to data step by step, and a model learns to remove it.
 
 x_0 is the data, t = 1 ... T are the steps (`schedule`). Read `schedule`, `process`, `loss`, `sampling`; then
-`dpm_solver`, `guidance`, `inpaint`, `bound`.
+`dpm_solver`, `guidance`, `inpaint`, `bound`. `flow_matching` goes from noise to data on straight lines, in a
+time of its own.
 """
 
 from tinygen.diffusion.bound import Bound, bits_per_dim
 from tinygen.diffusion.dpm_solver import dpm_solver
+from tinygen.diffusion.flow_matching import (
+    euler,
+    flow_log_prob,
+    flow_matching_loss,
+    flow_matching_loss_at,
+    midpoint,
+)
 from tinygen.diffusion.guidance import (
     classifier_free_guidance,
     classifier_guidance,
@@ -51,7 +59,11 @@ __all__ = [
     "ddim_encode",
     "ddim_step",
     "dpm_solver",
+    "euler",
     "evenly_spaced",
+    "flow_log_prob",
+    "flow_matching_loss",
+    "flow_matching_loss_at",
     "guide",
     "hybrid_loss",
     "hybrid_loss_at",
@@ -59,6 +71,7 @@ __all__ = [
     "last_state",
     "linear",
     "loss_at",
+    "midpoint",
     "min_snr",
     "predict",
     "rescale_guidance",
