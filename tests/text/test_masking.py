@@ -28,31 +28,33 @@ def test_targets_are_the_chosen_tokens_and_others_stay() -> None:
     assert {int(x) for x in inputs[inputs != ids]} > {MASK}
 
 
-FALSE_ALARM = 1e-7
+FALSE_ALARM, CHECKS = 1e-7, 12  # of all tests below together; and how often they ask `may_be`
 
 
 def may_be(count: int, n: int, p: float) -> bool:
-    """Whether `count` of n independent events may have probability p. By Chernoff's bound each side makes a
-    false alarm at most FALSE_ALARM / 2 likely."""
+    """Whether `count` of n independent events may have probability p. By Chernoff's bound, for q > p,
+    P(count / n >= q) <= exp(-n KL(q, p)), and alike below p. So all CHECKS checks of two sides together make
+    a false alarm at most FALSE_ALARM likely."""
     q = count / n
     kl = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
-    return bool(n * kl < np.log(2 / FALSE_ALARM))
+    return bool(n * kl < np.log(2 * CHECKS / FALSE_ALARM))
+
+
+def test_15_percent_are_chosen() -> None:
+    _, targets = mask_tokens(np.full((400, 500), 9), V, MASK, rng=1)
+    assert may_be(int((targets != IGNORED).sum()), targets.size, 0.15)
 
 
 def test_of_the_chosen_tokens_80_10_10() -> None:
-    """Of 200,000 tokens, 15 % are chosen, and of these 80 % become [MASK], 10 % a random token, which is the
-    same token once in V, and 10 % stay."""
+    """Of 200,000 chosen tokens, 80 % become [MASK], 10 % a random token, and 10 % stay. One random token in V
+    is [MASK], and one is the token that was there."""
     ids = np.random.default_rng(1).integers(4, V, (400, 500))
-    inputs, targets = mask_tokens(ids, V, MASK, rng=2)
-    chosen = targets != IGNORED
-    n = int(chosen.sum())
-    masked = int((inputs[chosen] == MASK).sum())
-    stayed = int((inputs == ids)[chosen].sum())
-    assert may_be(n, ids.size, 0.15)
-    assert may_be(masked, n, 0.8 + 0.1 / V)
-    assert may_be(stayed, n, 0.1 + 0.1 / V)
-    assert may_be(n - masked - stayed, n, 0.1 * (1 - 2 / V))
-    assert not may_be(masked, n, 0.79)  # the test has the power to tell one percent
+    inputs, _ = mask_tokens(ids, V, MASK, rate=1.0, rng=2)
+    masked, stayed = int((inputs == MASK).sum()), int((inputs == ids).sum())
+    assert may_be(masked, ids.size, 0.8 + 0.1 / V)
+    assert may_be(stayed, ids.size, 0.1 + 0.1 / V)
+    assert may_be(ids.size - masked - stayed, ids.size, 0.1 * (1 - 2 / V))
+    assert not may_be(masked, ids.size, 0.79)  # the test can tell one percent
 
 
 def test_random_tokens_are_uniform_over_the_vocabulary() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinygen import nn
 from tinygen.align.lora import add_lora
-from tinygen.models.huggingface.bert import FREE, shapes_there
+from tinygen.models.huggingface.bert import FREE, read_config, shapes_there
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file, save_file
@@ -224,6 +224,12 @@ def test_several_files(folder):
     loaded = BERT.from_pretrained(folder).state_dict()
     for name, array in small().state_dict().items():
         assert loaded[name].tobytes() == array.tobytes()
+
+
+def test_options_that_are_left_out_are_those_of_bert_base(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    fields, pretraining = read_config(tmp_path / "config.json", None)
+    assert BERTConfig(**fields, next_sentence=pretraining) == BERTConfig()
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden.formula import filled, wave
 
-from tinygen import Tensor, ops
+from tinygen import Tensor, nn, ops
 from tinygen.models.huggingface.bert import shapes
 from tinygen.models.language.bert import BERT, BERTBlock, BERTConfig
 
@@ -70,6 +70,22 @@ def test_block_by_hand():
     x = wave(2, 5, 8, k=3)
     found = block(x, MASK[:, None, None, :]).numpy()
     np.testing.assert_allclose(found, block_by_hand(weights(block), x, MASK, 2, 0.1), rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_is_on_the_embeddings_and_both_branches(monkeypatch):
+    """Where it lets nothing pass, only the norms of the stream are left."""
+    monkeypatch.setattr(nn.Dropout, "forward", lambda _, x: x * 0)
+    model = bert()
+    block, x = model.h[0], wave(2, 5, 8, k=3)
+    np.testing.assert_array_equal(block(x, None).numpy(), block.norm2(block.norm1(x)).numpy())
+    features = model.features(IDS, SEGMENTS, MASK).numpy()
+    assert (features == features[0, 0]).all()
+
+
+def test_the_head_has_the_gelu_of_the_blocks():
+    model, x = bert(gelu="tanh"), wave(2, 5, 8, k=3)
+    h = model.transform_norm(ops.gelu(model.transform(x), "tanh"))
+    np.testing.assert_array_equal(model.token_logits(x).numpy(), model.lm_head(h).numpy())
 
 
 def test_loss_by_hand():
