@@ -26,6 +26,7 @@ from tinygen.models.pictures.gan import (
     DenseGenerator,
 )
 from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencoder, linear_halves
+from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
@@ -308,6 +309,10 @@ MODELS = {
             labels=np.arange(6) % 3,
         ),
         {"weight": 0.5},
+    ),
+    "models.pictures.realnvp.RealNVP": Row(
+        lambda **k: learned(RealNVP(**k, rng=rng()), wave(6, k.get("dim", 2), k=98)),
+        {"dim": 3, "channels": 5, "layers": 1, "couplings": 3},
     ),
     "models.pictures.plain_autoencoder.SWAE": Row(
         lambda **k: loss_of(SWAE(*linear_halves(64, 2, rng=rng()), 2, **k), DIGITS.reshape(6, 64), rng=rng()),

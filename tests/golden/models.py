@@ -30,6 +30,7 @@ from tinygen.models.pictures.plain_autoencoder import (
     conv_halves,
     dense_halves,
 )
+from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
@@ -178,6 +179,11 @@ MODELS = {
     ),
     "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m.losses(x)[:4]),
     "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),
+    "realnvp": Case(
+        lambda: RealNVP(3, 5, couplings=3, rng=RNG),
+        (wave(4, 3, k=49),),
+        lambda m, x: (m(x), m.log_prob(x), m.inverse(x), m.loss(x)),
+    ),
     "denoiser": Case(
         lambda: Denoiser(2, 6, waves=3, rng=RNG), (wave(2, 2, k=45),), lambda m, x: m(x, STEPS), 1e-6
     ),

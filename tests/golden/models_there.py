@@ -381,6 +381,39 @@ def judge(w: Weights, x: Any) -> Any:
     return linear(w, "out", h), h
 
 
+@reference("realnvp")
+def realnvp(w: Weights, x: Any) -> Any:
+    """Dinh et al. 2017, eq. 2, 6, 8 and 9, with the coordinates that stay and the others taken apart."""
+    masks = [[0, 2], [1], [0, 2]]
+
+    def network(k: int, part: Any) -> Any:
+        """The logarithms of the scales and the shifts of the coordinates that change."""
+        kept, changed = masks[k], [d for d in range(3) if d not in masks[k]]
+        h = f.silu(
+            f.linear(part, w[f"couplings.{k}.hidden.0.weight"][:, kept], w[f"couplings.{k}.hidden.0.bias"])
+        )
+        scale, shift = linear(w, f"couplings.{k}.out", f.silu(linear(w, f"couplings.{k}.hidden.1", h))).split(
+            3, 1
+        )
+        return kept, changed, (w[f"couplings.{k}.factor"] * scale.tanh())[:, changed], shift[:, changed]
+
+    z, log_det = x, 0.0
+    for k in range(3):
+        kept, changed, scale, shift = network(k, z[:, masks[k]])
+        z = (
+            torch.zeros_like(z)
+            .index_copy(1, torch.tensor(kept), z[:, kept])
+            .index_copy(1, torch.tensor(changed), z[:, changed] * scale.exp() + shift)
+        )
+        log_det = log_det + scale.sum(1)
+    back = x
+    for k in reversed(range(3)):
+        kept, changed, scale, shift = network(k, back[:, masks[k]])
+        back = back.index_copy(1, torch.tensor(changed), (back[:, changed] - shift) / scale.exp())
+    log_p = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1) + log_det
+    return z, log_p, back, -log_p.mean()
+
+
 @reference("denoiser")
 def denoiser(w: Weights, x: Any) -> Any:
     """Sines and cosines of the coordinates at 1, 2, 4; the steps as in diffusers."""

@@ -28,6 +28,7 @@ from tinygen.models.pictures.plain_autoencoder import (
     dense_halves,
     linear_halves,
 )
+from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
@@ -93,6 +94,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     DenseGenerator: (lambda rng: DenseGenerator(latent=2, rng=rng), (FLAT[:, :2],), None, (3,)),
     ConvGenerator: (lambda rng: ConvGenerator(latent=2, rng=rng), (FLAT[:, :2],), None, (3,)),
     Denoiser: (lambda rng: Denoiser(2, rng=rng), (FLAT[:, :2], T), None, None),
+    RealNVP: (lambda rng: RealNVP(rng=rng), (FLAT[:, :2],), (FLAT[:, :2],), (3,)),
     UNet: (unet, (CODES, T), None, None),
     TextEncoder: (text_encoder, (CAPTIONS,), None, None),
     LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
@@ -100,7 +102,16 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
 
 LANGUAGE = (GPT, Llama)
 
-PARTS_OF_MODELS = {"Encoder", "Decoder", "ConvEncoder", "ConvDecoder", "Bernoulli", "Gaussian", "Residual"}
+PARTS_OF_MODELS = {
+    "Encoder",
+    "Decoder",
+    "ConvEncoder",
+    "ConvDecoder",
+    "Bernoulli",
+    "Gaussian",
+    "Residual",
+    "Coupling",
+}
 PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock", "BERTBlock"}
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}

@@ -23,6 +23,7 @@ from tinygen.models.pictures.plain_autoencoder import (
     conv_halves,
     dense_halves,
 )
+from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
@@ -56,6 +57,7 @@ def use_everything():
     mixtures_of_two = (GaussianMixture(2, kind, rng=0) for kind in ("tied", "diag"))
     for density in (GaussianKDE(), *mixtures_of_two, ProbabilisticPCA(2)):
         density.fit(normal(20, 3)).score(density.sample(4, rng=rng))
+    RealNVP(3, 8, rng=rng).loss(normal(4, 3)).backward()
     Denoiser(2, 8, 2, 3, rng=rng)(normal(5, 2), np.arange(5))
     TextEncoder(TextEncoderConfig(("a", "b"), 3, heads=2, channels=8), rng=rng)(["a b", "a"])
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)

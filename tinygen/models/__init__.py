@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tinygen.models.pictures.plain_autoencoder import SWAE as SWAE
     from tinygen.models.pictures.plain_autoencoder import Autoencoder as Autoencoder
     from tinygen.models.pictures.plain_autoencoder import SupervisedAutoencoder as SupervisedAutoencoder
+    from tinygen.models.pictures.realnvp import RealNVP as RealNVP
     from tinygen.models.pictures.unet import UNet as UNet
     from tinygen.models.pictures.unet import UNetConfig as UNetConfig
     from tinygen.models.pictures.vae import VAE as VAE
@@ -75,6 +76,7 @@ else:
                 "DenseGenerator",
             ),
             "pictures.plain_autoencoder": ("SWAE", "Autoencoder", "SupervisedAutoencoder"),
+            "pictures.realnvp": ("RealNVP",),
             "pictures.unet": ("UNet", "UNetConfig"),
             "pictures.vae": ("VAE", "ConvVAE"),
             "pictures.vqvae": ("VQVAE",),
