@@ -17,6 +17,7 @@ RECORDS = {
     "tinygen.models.language.bert.BERTConfig",
     "tinygen.models.language.gpt.GPTConfig",
     "tinygen.models.language.llama.LlamaConfig",
+    "tinygen.models.language.transformer.TransformerConfig",
     "tinygen.models.pictures.autoencoder.AutoencoderConfig",
     "tinygen.models.pictures.unet.UNetConfig",
     "tinygen.models.text_to_image.text_encoder.TextEncoderConfig",

@@ -16,7 +16,10 @@ from tinygen.judges import digits as judge
 from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     SupervisedAutoencoder,
@@ -29,6 +32,7 @@ from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.text import decoding
+from tinygen.text.beam import beam_search
 
 HOUSE = Path(tinygen.__file__).parent
 ROOMS = ("models", "nn", "ops", "align", "data", "density", "text")
@@ -42,6 +46,12 @@ def use_everything():
     gpt.sample(np.zeros((2, 1), int), 10, top_k=3, rng=rng)
     bert, ids = BERT(BERTConfig(5, 8, 1, 2, 8, 6), rng=rng), rng.integers(0, 5, (2, 8))
     bert.loss(ids, ids, ids % 2, ids > 0, np.array([0, 1])).backward()
+    llama = Llama(LlamaConfig(5, 8, 1, 4, 2, 8), rng=rng)
+    llama(ids, ids)[1].backward()
+    translator = Transformer(TransformerConfig(7, 1, 2, 8, 8), rng=rng)
+    translator.loss(2 + ids, 2 + ids).backward()
+    translator.greedy(2 + ids, 3)
+    beam_search(lambda live: np.log(np.full((len(live), 4), 0.25)), 2, 3, begin=1, end=2)
     RewardModel(gpt, rng=rng)(rng.integers(0, 5, (2, 6)))
     World([[2, 0], [1, 3]], 5, 2, lambda prompt, responses: np.zeros(len(responses))).log_probs(gpt)
     decoding.keep_top_k(rng.random((2, 5)), 2)
@@ -54,6 +64,9 @@ def use_everything():
     SWAE(*dense_halves(6, 5, 3, rng=rng), 3).loss(normal(4, 6), rng=rng).backward()
     labelled = SupervisedAutoencoder(*conv_halves(1, 8, 4, 3, rng=rng), 3, 2, rng=rng)
     labelled.loss(normal(4, 1, 8, 8), np.array([0, 1, 1, 0]))
+    generator = ConvGenerator(1, 8, 4, 3, 2, rng=rng)
+    ConvDiscriminator(1, 8, 4, 2, True, rng=rng)(generator(normal(2, 3), [0, 1]), [0, 1])
+    DenseDiscriminator(2, 4, 1, rng=rng)(DenseGenerator(2, 4, 1, 3, rng=rng)(normal(5, 3)))
     mixtures_of_two = (GaussianMixture(2, kind, rng=0) for kind in ("tied", "diag"))
     for density in (GaussianKDE(), *mixtures_of_two, ProbabilisticPCA(2)):
         density.fit(normal(20, 3)).score(density.sample(4, rng=rng))
