@@ -22,6 +22,15 @@ def test_gradients_of_repeated_entries_are_added():
     assert w.grad.tolist() == [[4, 4], [6, 6], [0, 0]]
 
 
+@pytest.mark.parametrize("ids", [[1, 1, 0], (1, 1, 0), [[1], [1], [0]]], ids=str)
+def test_ids_may_be_lists(ids):
+    w = Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    rows = ops.embedding(w, ids)
+    np.testing.assert_array_equal(rows, w.data[np.array(ids)])
+    rows.sum().backward()
+    assert w.grad.tolist() == [[1, 1], [2, 2], [0, 0]]
+
+
 @pytest.mark.parametrize(
     "index", [[0, 0, 1], np.array([0, 0, 1]), (np.array([0, 0, 1]), 1), ([0, 0, 1], slice(2))]
 )

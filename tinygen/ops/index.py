@@ -129,6 +129,7 @@ def checked_ids(
     is None. On a GPU an error would need a synchronization at every step: there invalid ids are replaced by
     `ignore` or 0 (CuPy would wrap them around), and the second result is a mask of them, for `nan_where`.
     Raises TypeError unless the ids are integers."""
+    ids = np.asarray(ids) if isinstance(ids, list | tuple) else ids
     array = arrays_in(ids)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {array.dtype}")
