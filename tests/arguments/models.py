@@ -30,6 +30,7 @@ from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
+from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.text.ngram import NGram
@@ -126,6 +127,11 @@ def denoised(**given: Any) -> Any:
 def read(**given: Any) -> Any:
     config = TextEncoderConfig(("red", "square"), 2, **{"channels": 4, "heads": 2, **given})
     return learned(TextEncoder(config, rng=rng()), ["red square", "red"])
+
+
+def tower(**given: Any) -> Any:
+    config = TowerConfig(**{"layers": 1, "channels": 4, "heads": 2, **given})
+    return learned(TextTower(4, 4, END, config, 3, rng=rng()), np.array([[2, 3, END]]))
 
 
 def coded(kind: type, **given: Any) -> Any:
@@ -242,6 +248,11 @@ MODELS = {
     ),
     "models.text_to_image.text_encoder.TextEncoderConfig": Row(
         read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}
+    ),
+    "models.text_to_image.clip_encoders.TowerConfig": Row(
+        tower,
+        {"layers": 2, "heads": 1, "channels": 8, "hidden": 6}
+        | {"activation": "gelu", "dropout": 0.5, "norm_eps": 0.1},
     ),
     "models.pictures.unet.UNet.forward": Row(
         told,

@@ -27,6 +27,8 @@ ELSEWHERE = {
     "align.reward.RewardModel.load_state_dict": "strict is as of nn.Module: tests/nn/test_module.py",
     "data.published_pictures": "tests/data/test_published_pictures.py",
     "models.huggingface.bert": "tests/models/huggingface/test_bert.py",
+    "models.huggingface.clip": "tests/models/huggingface/test_clip_folders.py",
+    "models.text_to_image.clip.CLIP.from_pretrained": "tests/models/huggingface/test_clip_folders.py",
     "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
     "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",
     "models.huggingface.llama": "tests/models/huggingface/test_llama.py",

@@ -20,6 +20,7 @@ RECORDS = {
     "tinygen.models.language.transformer.TransformerConfig",
     "tinygen.models.pictures.autoencoder.AutoencoderConfig",
     "tinygen.models.pictures.unet.UNetConfig",
+    "tinygen.models.text_to_image.clip_encoders.TowerConfig",
     "tinygen.models.text_to_image.text_encoder.TextEncoderConfig",
     "tinygen.nn.rope.RopeScaling",
     "tinygen.text.ngram.Level",

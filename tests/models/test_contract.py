@@ -32,6 +32,14 @@ from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
+from tinygen.models.text_to_image.clip import CLIP
+from tinygen.models.text_to_image.clip_encoders import (
+    END,
+    ConvImageEncoder,
+    TextTower,
+    TowerConfig,
+    VisionTransformer,
+)
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 
@@ -72,6 +80,23 @@ def latent_diffusion(rng):
     return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine(20)), 8)
 
 
+TOWER = TowerConfig(1, 2, 8)
+TEXTS = np.array([[2, 3, END], [3, END, END]])
+
+
+def text_tower(rng):
+    return TextTower(4, 3, END, TOWER, 5, rng=rng)
+
+
+def vision(rng):
+    return VisionTransformer(8, 4, 3, TOWER, 5, rng=rng)
+
+
+def clip(rng):
+    rng = np.random.default_rng(rng)
+    return CLIP(vision(rng), text_tower(rng))
+
+
 CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
 
 MODELS = {  # how it is made, the inputs of forward, the batch of loss, the arguments of sample
@@ -97,6 +122,10 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     RealNVP: (lambda rng: RealNVP(rng=rng), (FLAT[:, :2],), (FLAT[:, :2],), (3,)),
     UNet: (unet, (CODES, T), None, None),
     TextEncoder: (text_encoder, (CAPTIONS,), None, None),
+    TextTower: (text_tower, (TEXTS,), None, None),
+    VisionTransformer: (vision, (PICTURES,), None, None),
+    ConvImageEncoder: (lambda rng: ConvImageEncoder(8, 3, 4, 2, 5, rng=rng), (PICTURES,), None, None),
+    CLIP: (clip, (PICTURES, TEXTS), (PICTURES, TEXTS), None),
     LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
 }
 
@@ -115,6 +144,7 @@ PARTS_OF_MODELS = {
 PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock", "BERTBlock"}
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
+PARTS_OF_MODELS |= {"Tower", "TowerBlock", "TowerMLP"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",
     "Halve",

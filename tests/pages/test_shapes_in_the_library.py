@@ -30,6 +30,8 @@ from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
+from tinygen.models.text_to_image.clip import CLIP
+from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.text import decoding
 from tinygen.text.beam import beam_search
@@ -73,6 +75,10 @@ def use_everything():
     RealNVP(3, 8, rng=rng).loss(normal(4, 3)).backward()
     Denoiser(2, 8, 2, 3, rng=rng)(normal(5, 2), np.arange(5))
     TextEncoder(TextEncoderConfig(("a", "b"), 3, heads=2, channels=8), rng=rng)(["a b", "a"])
+    towers = TowerConfig(1, 2, 8)
+    image_encoder = VisionTransformer(8, 4, 3, towers, 5, rng=rng)
+    clip = CLIP(image_encoder, TextTower(4, 4, END, towers, 5, rng=rng))
+    clip.loss(normal(2, 3, 8, 8), np.array([[2, 3, END], [3, END, END]])).backward()
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)
     unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), mask=np.ones((3, 4), bool))
     nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))

@@ -54,6 +54,11 @@ if TYPE_CHECKING:
     from tinygen.models.pictures.vae import VAE as VAE
     from tinygen.models.pictures.vae import ConvVAE as ConvVAE
     from tinygen.models.pictures.vqvae import VQVAE as VQVAE
+    from tinygen.models.text_to_image.clip import CLIP as CLIP
+    from tinygen.models.text_to_image.clip_encoders import ConvImageEncoder as ConvImageEncoder
+    from tinygen.models.text_to_image.clip_encoders import TextTower as TextTower
+    from tinygen.models.text_to_image.clip_encoders import TowerConfig as TowerConfig
+    from tinygen.models.text_to_image.clip_encoders import VisionTransformer as VisionTransformer
     from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion as LatentDiffusion
     from tinygen.models.text_to_image.latent_diffusion import TextDenoiser as TextDenoiser
     from tinygen.models.text_to_image.text_encoder import TextEncoder as TextEncoder
@@ -80,6 +85,13 @@ else:
             "pictures.unet": ("UNet", "UNetConfig"),
             "pictures.vae": ("VAE", "ConvVAE"),
             "pictures.vqvae": ("VQVAE",),
+            "text_to_image.clip": ("CLIP",),
+            "text_to_image.clip_encoders": (
+                "ConvImageEncoder",
+                "TextTower",
+                "TowerConfig",
+                "VisionTransformer",
+            ),
             "text_to_image.latent_diffusion": ("LatentDiffusion", "TextDenoiser"),
             "text_to_image.text_encoder": ("TextEncoder", "TextEncoderConfig"),
         },

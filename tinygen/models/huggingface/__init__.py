@@ -1,4 +1,4 @@
-"""Reading and writing the folders of Hugging Face's libraries: `bert`, `gpt2`, `llama` (of
+"""Reading and writing the folders of Hugging Face's libraries: `bert`, `clip`, `gpt2`, `llama` (of
 transformers), `diffusers`, `peft`."""
 
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tinygen.models.huggingface import bert as bert
+    from tinygen.models.huggingface import clip as clip
     from tinygen.models.huggingface import diffusers as diffusers
     from tinygen.models.huggingface import diffusers_config as diffusers_config
     from tinygen.models.huggingface import folders as folders
@@ -18,6 +19,7 @@ else:
         __name__,
         (
             "bert",
+            "clip",
             "diffusers",
             "diffusers_config",
             "gpt2",

@@ -1,8 +1,8 @@
 """Reads and writes folders in the format of Hugging Face's libraries: a JSON file with the options of a
 model, and its weights in safetensors, in one file or in several files that an index lists.
 
-Each format (`gpt2.py`, `diffusers.py`, `peft.py`) gives the names of its files and its own rules. This file
-reads and writes, and makes the checks that all formats need. It reads only JSON and safetensors, never a
+Each format (`gpt2.py`, `clip.py`, `diffusers.py`, …) gives the names of its files and its own rules. This
+file reads and writes, and makes the checks that all formats need. It reads only JSON and safetensors, never a
 pickle, because a pickle can run any program. Weights must be floating-point numbers. Quantized weights are
 refused: they are integers, and a rule in the options turns them into the real weights. Read as plain numbers,
 they would give a model that computes nonsense without an error.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,11 +61,20 @@ class Options:
     the options that nobody has read."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.place = path, ""
         self.left = read_options(path)
 
+    def section(self, name: str) -> Options:
+        """The option, an object, as options of its own; without options where it is null or missing."""
+        found = self.left.pop(name, None)
+        if not isinstance(found, dict | None):
+            self.refuse(name, "null or an object", found)
+        section = copy(self)
+        section.place, section.left = f"{self.place}{name}.", dict(found or {})
+        return section
+
     def refuse(self, name: str, expected: str, found: object) -> NoReturn:
-        raise CheckpointError(self.path, f"the option {name}", expected, short(found))
+        raise CheckpointError(self.path, f"the option {self.place}{name}", expected, short(found))
 
     def choice(self, name: str, default: Any, *values: Any) -> Any:
         """The option, which must be one of `values`, or the default if no values are given."""

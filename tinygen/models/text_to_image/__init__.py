@@ -1,16 +1,20 @@
-"""Pictures from captions."""
+"""Pictures from captions, and the vectors that compare the two."""
 
 from typing import TYPE_CHECKING
 
 from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tinygen.models.text_to_image import clip as clip
+    from tinygen.models.text_to_image import clip_encoders as clip_encoders
     from tinygen.models.text_to_image import latent_diffusion as latent_diffusion
     from tinygen.models.text_to_image import text_encoder as text_encoder
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         (
+            "clip",
+            "clip_encoders",
             "latent_diffusion",
             "text_encoder",
         ),

@@ -12,7 +12,7 @@ tokens are real: these never see the padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,32 @@ class TextEncoderConfig:
     dropout: float = 0.0
 
 
+def ids_of_words(words: Sequence[str]) -> dict[str, int]:
+    """{word: its id}, in order. Raises ValueError when a word occurs twice."""
+    ids = {word: i for i, word in enumerate(words, PADDING + 1)}
+    if len(ids) != len(words):
+        raise ValueError(f"a word comes twice among {', '.join(words)}")
+    return ids
+
+
+def ids_of_captions(captions: Sequence[str], ids: Mapping[str, int], max_words: int) -> Ids:
+    """The ids of B captions, (B, max_words + 1): BEGIN, the words, then PADDING. `ids` is {word: its id}.
+
+    Raises ValueError for an unknown word, with a list of the known ones, and for a caption that is too long;
+    TypeError for a single string in place of a list."""
+    if isinstance(captions, str):
+        raise TypeError(f"captions must be a list of texts, got the text {captions!r}: put it in a list")
+    rows = np.full((len(captions), max_words + 1), PADDING)
+    for row, caption in zip(rows, captions, strict=True):
+        words = caption.split()
+        if unknown := [word for word in words if word not in ids]:
+            raise ValueError(f"unknown word {unknown[0]!r} in {caption!r}: the words are {', '.join(ids)}")
+        if len(words) > max_words:
+            raise ValueError(f"{caption!r} has {len(words)} words: at most {max_words} are allowed")
+        row[: len(words) + 1] = [BEGIN, *(ids[word] for word in words)]
+    return rows
+
+
 class TextEncoder(nn.Module):
     """`encoder(captions)` -> context (B, S, C) and mask (B, S), with S = max_words + 1: the arguments
     `context` and `mask` of a UNet.
@@ -47,9 +73,7 @@ class TextEncoder(nn.Module):
     def __init__(self, config: TextEncoderConfig, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
         c = self.config = config
-        self.ids = {word: i for i, word in enumerate(c.words, PADDING + 1)}
-        if len(self.ids) != len(c.words):
-            raise ValueError(f"a word comes twice among {', '.join(c.words)}")
+        self.ids = ids_of_words(c.words)
         self.token = nn.Embedding(len(c.words) + 2, c.channels, rng=rng)
         self.place = nn.Embedding(c.max_words + 1, c.channels, rng=rng)
         self.blocks = nn.ModuleList(
@@ -67,20 +91,7 @@ class TextEncoder(nn.Module):
 
         Raises ValueError for an unknown word, with a list of the known ones, and for a caption that is too
         long; TypeError for a single string in place of a list."""
-        if isinstance(captions, str):
-            raise TypeError(f"captions must be a list of texts, got the text {captions!r}: put it in a list")
-        ids = np.full((len(captions), self.config.max_words + 1), PADDING)
-        for row, caption in zip(ids, captions, strict=True):
-            words = caption.split()
-            if unknown := [word for word in words if word not in self.ids]:
-                raise ValueError(
-                    f"unknown word {unknown[0]!r} in {caption!r}: the words are {', '.join(self.ids)}"
-                )
-            if len(words) > self.config.max_words:
-                raise ValueError(
-                    f"{caption!r} has {len(words)} words: at most {self.config.max_words} are allowed"
-                )
-            row[: len(words) + 1] = [BEGIN, *(self.ids[word] for word in words)]
+        ids = ids_of_captions(captions, self.ids, self.config.max_words)
         return ids, ids != PADDING
 
     def features(self, ids: Any, mask: Any) -> Tensor:
