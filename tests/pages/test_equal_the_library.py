@@ -31,6 +31,8 @@ from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
 from tinygen.models.pictures.vae import VAE, Posterior
+from tinygen.models.text_to_image.clip import CLIP
+from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion
 from tinygen.nn.timesteps import timestep_embedding
 from tinygen.optim import AdamW
@@ -702,6 +704,87 @@ def test_latent_diffusion_draws():
     model.autoencoder.scale.data = np.array(0.5)
     theirs = model.sample([" ".join(map(str, row)) for row in y], rng=Draws(z), guidance=3.0, steps=8)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
+# -- CLIP --------------------------------------------------------------------------------------------
+
+CLIP_LAYERS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc": "mlp.fc", "out": "mlp.proj"}
+
+
+def clip_name(name):
+    """The library's name of a parameter of the page."""
+    whole = {"t": "logit_scale", "token": "text_encoder.token.weight", "first": "image_encoder.first"}
+    whole |= {"patch": "image_encoder.patches.weight", "first_norm": "image_encoder.first_norm.weight"}
+    if name in whole:
+        return whole[name]
+    tower, *number, layer = name.split(".")
+    block = f"blocks.{number[0]}." if number else ""
+    return f"{tower}_encoder.{block}{CLIP_LAYERS.get(layer, layer)}.weight"
+
+
+def clip_and_params(n=2, H=2, C=8, D=4):
+    """Five tokens, texts of four, pictures of 2 · 6 · 6 numbers, patches of 3 pixels; biases are 0."""
+    params = load("clip").init(5, 4, 4, 2, 3, n, C, D, rng())
+    config = TowerConfig(n, H, C)
+    model = CLIP(
+        VisionTransformer(6, 3, 2, config, D, rng=rng()), TextTower(5, 4, 4, config, D, rng=rng())
+    ).astype(np.float64)
+    theirs = dict(model.named_parameters())
+    biases = {name for name in theirs if name.endswith("bias")}
+    assert {clip_name(name) for name in params} == theirs.keys() - biases
+    assert not any(theirs[name].numpy().any() for name in biases)
+    for name, w in params.items():
+        theirs[clip_name(name)].replace(w.T if is_clip_matrix(name, w) else w)
+    return model, params
+
+
+def is_clip_matrix(name, w):
+    """Whether it is transposed in the library. Tables of tokens and positions are not."""
+    return w.ndim == 2 and name != "token" and not name.endswith("place")
+
+
+def test_clip():
+    """B and √d are powers of 2, by which one can divide without rounding."""
+    page = load("clip")
+    model, params = clip_and_params()
+    x, y = rng().standard_normal((4, 2, 6, 6)), rng().integers(0, 4, (4, 4))
+    y[[0, 1, 2, 3], [1, 3, 2, 0]] = 4
+    z, t, grads = page.logits(params, x, y, 2, 2), params["t"], {}
+    value = page.train_step(params, x, y, 2, 2, lambda _, g: grads.update(g))
+    loss = model.loss(x, y)
+    loss.backward()
+    theirs = {name: p.grad for name, p in model.named_parameters()}
+    theirs = {name: theirs[clip_name(name)] for name in params}
+    theirs = {name: g.T if is_clip_matrix(name, g) else g for name, g in theirs.items()}
+    assert params["t"] == t
+    assert difference(z, model(x, y).numpy()) == 0.0
+    assert difference(value, loss.item()) == 0.0
+    assert difference(grads, theirs) == 0.0
+
+
+def test_clip_clamps_like_the_library():
+    page = load("clip")
+    model, params = clip_and_params(n=1)
+    params["t"] = np.array(6.0)
+    model.logit_scale.data = np.array(6.0)
+    x, y = rng().standard_normal((2, 2, 6, 6)), np.array([[0, 1, 2, 4], [1, 4, 4, 4]])
+    page.train_step(params, x, y, 1, 2, lambda _, g: None)
+    model.clamp_scale()
+    assert difference(params["t"], model.logit_scale.numpy()) == 0.0
+
+
+def test_clip_starts_like_the_library():
+    params = load("clip").init(300, 200, 64, 3, 5, 2, 64, 50, rng())
+    config = TowerConfig(2, 2, 64)
+    image, text = (
+        VisionTransformer(40, 5, 3, config, 50, rng=rng()),
+        TextTower(300, 200, 1, config, 50, rng=1),
+    )
+    theirs = dict(CLIP(image, text).named_parameters())
+    for name, w in params.items():
+        if name != "first":  # 64 numbers
+            np.testing.assert_allclose(np.std(w), np.std(theirs[clip_name(name)].numpy()), rtol=0.05)
+    np.testing.assert_allclose(np.std(params["first"]), np.std(image.first.numpy()), rtol=0.3)
 
 
 # -- PPO ---------------------------------------------------------------------------------------------

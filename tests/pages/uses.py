@@ -144,6 +144,21 @@ def latent_diffusion(steps):
     return losses
 
 
+def clip(steps):
+    """Pictures of one colour in two channels, and texts of two words: what the channels hold."""
+    page, rng = load("clip"), np.random.default_rng(0)
+    params = page.init(5, 3, 4, 2, 2, 1, 16, 16, rng)
+    update = optimizer(params, 0.005)
+    words = np.array([[0, 2], [0, 3], [1, 2], [1, 3]])
+    y = np.concatenate([words, np.full((4, 1), 4)], axis=1)  # (4, 3), with the end token
+    x = (2 * words - [1, 5])[:, :, None, None] * np.ones((4, 4))  # (4, 2, 4, 4)
+    losses = [page.train_step(params, x, y, 1, 2, update) for _ in range(steps)]
+    z = page.logits(params, x[:3], y, 1, 2)
+    assert z.shape == (3, 4)
+    assert steps < 50 or z.argmax(axis=1).tolist() == [0, 1, 2]
+    return losses
+
+
 def ppo(steps):
     """A game of two actions: the right one is told by the sign of the state."""
     page, rng = load("ppo"), np.random.default_rng(0)
@@ -213,5 +228,5 @@ def gan(steps):
 
 
 PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
-PAGES_USED += (ppo, dpo, adamw, em, gan)
+PAGES_USED += (clip, ppo, dpo, adamw, em, gan)
 USES = {f.__name__: f for f in PAGES_USED}
