@@ -78,9 +78,9 @@ class GroupedQueryAttention(Heads):
         start = 0 if cache is None else cache.length
         q, k = (rotary(part, start, self.base, self.scaling) for part in (q, k))
         if cache is not None:
-            k, v = cache.append(k, v)  # (B, K, S, d)
+            k, v = cache.append(k, v)  # each (B, K, S, d)
         group = self.heads // self.kv_heads
-        k, v = ops.repeat(k, group, axis=1), ops.repeat(v, group, axis=1)  # (B, H, S, d)
+        k, v = ops.repeat(k, group, axis=1), ops.repeat(v, group, axis=1)  # each (B, H, S, d)
         return self.proj(self.attend(q, k, v, None, causal=True))
 
     def extra_repr(self) -> str:

@@ -66,15 +66,16 @@ def beam_search(
             "width and max_length must be at least 1 and alpha at least 0, "
             f"got {width}, {max_length} and {alpha}"
         )
-    live, log_probs = np.array([[begin]]), np.zeros(1)  # (N, t), (N,)
+    # N sequences are alive, of t tokens: live has shape (N, t), log_probs (N,), sums (N, V).
+    live, log_probs = np.array([[begin]]), np.zeros(1)
     complete: list[Hypothesis] = []
     for length in range(1, max_length + 1):
-        following = checked(next_log_probs(live), len(live))  # (N, V)
-        sums = log_probs[:, None] + following  # (N, V)
+        following = checked(next_log_probs(live), len(live))
+        sums = log_probs[:, None] + following
         best = np.argsort(-sums, axis=None, kind="stable")[:width]
         best = best[np.isfinite(sums.ravel()[best])]  # tokens with probability 0 continue nothing
         rows, tokens = np.divmod(best, sums.shape[1])
-        live = np.concatenate([live[rows], tokens[:, None]], axis=1)  # (n, t + 1), n <= width
+        live = np.concatenate([live[rows], tokens[:, None]], axis=1)
         log_probs = sums[rows, tokens]
         done = (tokens == end) | (length == max_length)
         for sequence, log_prob in zip(live[done, 1:], log_probs[done].tolist(), strict=True):
