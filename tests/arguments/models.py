@@ -15,8 +15,11 @@ from tinygen.diffusion import Process, cosine, ddim
 from tinygen.judges.digits import Judge, bounds
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import (
@@ -205,10 +208,10 @@ MODELS = {
     "models.language.gpt.GPT.forward": Row(
         lambda **k: gpt()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
-    "models.language.causal_lm.CausalLM.sample": Row(
+    "models.language.causal_lm.LanguageModel.sample": Row(
         lambda **k: gpt().sample(np.tile(IDS, (20, 1)), 4, **k, rng=rng()), DRAW
     ),
-    "models.language.causal_lm.CausalLM.sample_steps": Row(
+    "models.language.causal_lm.LanguageModel.sample_steps": Row(
         lambda **k: next(gpt().sample_steps(np.tile(IDS, (20, 1)), **k, rng=rng())), DRAW
     ),
     "models.language.bert.BERTConfig": Row(
@@ -245,6 +248,31 @@ MODELS = {
     "models.language.transformer.Transformer.beam_search": Row(
         lambda **k: [[h.score for h in row] for row in transformer().beam_search(SOURCE, 5, **k)],
         {"width": 2, "alpha": 1.0},
+    ),
+    "models.language.linear.LinearLM": Row(
+        lambda **k: learned(LinearLM(5, **k, rng=rng()), IDS), {"context": 2, "channels": 3}
+    ),
+    "models.language.recurrent.RecurrentLM": Row(
+        lambda **k: learned(RecurrentLM(5, **k, rng=rng()), IDS),
+        {"channels": 3, "layers": 2, "kind": "gru", "dropout": 0.5},
+    ),
+    "models.language.recurrent.RecurrentLM.forward": Row(
+        lambda **k: RecurrentLM(5, 4, kind="rnn", rng=rng())(IDS, **k), {"state": wave(1, 2, 4, k=99)}
+    ),
+    "models.language.recurrent.Tagger": Row(
+        lambda **k: learned(Tagger(5, 3, **k, rng=rng()), IDS),
+        {"channels": 3, "layers": 3, "kind": "gru", "dropout": 0.5},
+        {"layers": 2},
+    ),
+    "models.language.recurrent.Tagger.forward": Row(
+        lambda **k: Tagger(5, 3, 4, rng=rng())(IDS, **k), {"lengths": [3, 4]}
+    ),
+    "models.language.recurrent.Tagger.loss": Row(
+        lambda **k: Tagger(5, 3, 4, rng=rng()).loss(IDS, IDS, **k), {"lengths": [3, 4]}
+    ),
+    "models.language.word2vec.Word2Vec": Row(
+        lambda **k: loss_of(filled(Word2Vec([3, 2, 1], **k, rng=rng())), IDS, words=IDS[:, 1], rng=rng()),
+        {"channels": 3, "negatives": 2, "power": 0.0},
     ),
     "models.text_to_image.text_encoder.TextEncoderConfig": Row(
         read, {"layers": 2, "heads": 1, "channels": 8, "dropout": 0.5}

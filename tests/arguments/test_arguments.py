@@ -38,6 +38,7 @@ ELSEWHERE = {
     "models.language.gpt.GPT.save_pretrained": "tests/models/huggingface/test_gpt2.py",
     "models.language.causal_lm.CausalLM.features": "as of GPT.features",
     "models.language.gpt.GPT.features": "caches change only the time: tests/models/language/test_gpt.py",
+    "models.language.recurrent.RecurrentLM.segment_losses": "tests/models/language/test_recurrent.py",
     "models.language.llama.Llama.features": "as of GPT.features",
     "models.language.llama.LlamaConfig block_size": "tests/models/language/test_llama.py",
     "models.language.llama.LlamaBlock.forward": "as of Llama.features",

@@ -138,11 +138,11 @@ def mlp(w: Weights, x: Any) -> Any:
     return linear(w, "proj", f.gelu(linear(w, "fc", x), approximate="tanh"))
 
 
-def recurrent(w: Weights, module: torch.nn.Module, *inputs: Any) -> Any:
-    names = {}
+def recurrent(w: Weights, module: torch.nn.RNNBase, *inputs: Any) -> Any:
+    names, directions = {}, 1 + module.bidirectional
     for name, t in w.items():
         _, i, weight = name.split(".")
-        names[f"{weight}_l{int(i) // 2}" + "_reverse" * (int(i) % 2)] = t
+        names[f"{weight}_l{int(i) // directions}" + "_reverse" * (int(i) % directions)] = t
     return called(module, names, *inputs)
 
 

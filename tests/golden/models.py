@@ -20,8 +20,11 @@ from tinygen.diffusion import (
 from tinygen.judges.digits import Judge
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.plain_autoencoder import (
@@ -46,6 +49,7 @@ NEXT = np.array([[-1, 3, 1, 4, 0], [2, -1, 0, 3, 1]])
 MASKED = np.where(NEXT > 2, NEXT, -100)
 SEGMENTS = np.array([[0, 1, 2, 1, 0], [0, 0, 1, 1, 2]])
 REAL_TOKENS = np.arange(5) < np.array([[4], [5]])
+PAIRS = np.arange(25.0).reshape(5, 5) % 7
 CAPTIONS = ["red square", "", "a red"]
 STEPS = np.array([1, 30])
 PICTURES = wave(2, 3, 8, 8, k=40)
@@ -138,6 +142,21 @@ MODELS = {
         (IDS,),
         lambda m, ids: m(ids, NEXT),
         1e-6,
+    ),
+    "linear_lm": Case(lambda: LinearLM(5, 3, 4, rng=RNG), (IDS,), lambda m, ids: (m(ids), m.loss(ids, NEXT))),
+    **{
+        f"recurrent_lm-{kind}": Case(
+            lambda kind=kind: RecurrentLM(5, 4, 2, kind, rng=RNG),
+            (IDS,),
+            lambda m, ids: (m(ids)[0], m.loss(ids, NEXT)),
+        )
+        for kind in ("rnn", "gru", "lstm")
+    },
+    "tagger": Case(
+        lambda: Tagger(5, 3, 4, rng=RNG), (IDS,), lambda m, ids: (m(ids), m.loss(ids, np.minimum(NEXT, 2)))
+    ),
+    "word2vec": Case(
+        lambda: Word2Vec(np.arange(5), 4, 3, rng=RNG), (IDS,), lambda m, ids: m.expected_loss(PAIRS)
     ),
     "text_encoder": Case(text_encoder, (), lambda m: m(CAPTIONS)[0] * m(CAPTIONS)[1][..., None]),
     "unet-classes": Case(

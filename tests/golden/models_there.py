@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as f
 from golden import models
-from golden.layers_there import REAL, future, kl_gaussian, mlp, torch_attention
+from golden.layers_there import REAL, future, kl_gaussian, mlp, recurrent, torch_attention
 from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffusers, linear, reference
 
 from tinygen import nn
@@ -119,6 +120,46 @@ def transformer(w: Weights) -> Any:
     labels = target[:, 1:].flatten()
     smoothed = {"ignore_index": 4, "label_smoothing": 0.1}
     return logits(target), f.cross_entropy(logits(target)[:, :-1].flatten(0, 1), labels, **smoothed)
+
+
+@reference("linear_lm")
+def linear_lm(w: Weights, ids: Any) -> Any:
+    """The sum over a window of three, divided by the number of tokens in it."""
+    x = f.embedding(ids, w["embedding.weight"])  # (B, T, C)
+    sums = f.avg_pool1d(f.pad(x.transpose(1, 2), (2, 0)), 3, 1).transpose(1, 2) * 3
+    logits = linear(w, "head", sums / torch.arange(1, 6).clip(max=3)[:, None])
+    return logits, cross_entropy(logits, models.NEXT)
+
+
+@reference("recurrent_lm-rnn", "recurrent_lm-gru", "recurrent_lm-lstm")
+def recurrent_lm(w: Weights, ids: Any) -> Any:
+    kind = {4: torch.nn.RNN, 12: torch.nn.GRU, 16: torch.nn.LSTM}[len(w["layers.layers.0.bias_ih"])]
+    x = f.embedding(ids, w["embedding.weight"])
+    h, _ = recurrent(at(w, "layers"), kind(4, 4, 2, batch_first=True), x)
+    logits = linear(w, "head", h)
+    return logits, cross_entropy(logits, models.NEXT)
+
+
+@reference("tagger")
+def tagger(w: Weights, ids: Any) -> Any:
+    both = torch.nn.LSTM(4, 4, bidirectional=True, batch_first=True)
+    h, _ = recurrent(at(w, "layers"), both, f.embedding(ids, w["embedding.weight"]))
+    logits = linear(w, "head", h)
+    return logits, cross_entropy(logits, np.minimum(models.NEXT, 2))
+
+
+@reference("word2vec")
+def word2vec(w: Weights, ids: Any) -> Any:
+    """Each pair and each word of noise, by its probability."""
+    pairs = torch.tensor(models.PAIRS / models.PAIRS.sum())
+    noise = torch.arange(5.0, dtype=torch.float64) ** 0.75
+    noise = 3 * pairs.sum(dim=1, keepdim=True) * noise / noise.sum()
+    scores = w["inputs"] @ w["outputs"].T
+    return -(pairs * f.logsigmoid(scores) + noise * f.logsigmoid(-scores)).sum()
+
+
+def cross_entropy(logits: Any, targets: Any) -> Any:
+    return f.cross_entropy(logits.flatten(0, 1), torch.tensor(targets).flatten(), ignore_index=-1)
 
 
 @reference("llama", "llama-qwen3")

@@ -15,8 +15,11 @@ from tinygen import Tensor, models, nn, tape
 from tinygen.diffusion import Process, cosine
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvGenerator, DenseGenerator
@@ -109,6 +112,10 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
         (IDS[:, 1:], IDS),
         None,
     ),
+    LinearLM: (lambda rng: LinearLM(3, 2, 4, rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
+    RecurrentLM: (lambda rng: RecurrentLM(3, 4, rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
+    Tagger: (lambda rng: Tagger(3, 2, 4, rng=rng), (IDS,), (IDS, IDS % 2), None),
+    Word2Vec: (lambda rng: Word2Vec([3, 2, 1], 4, rng=rng), (IDS, IDS), (IDS, IDS[:, 0]), None),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
     ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
     Autoencoder: (lambda rng: Autoencoder(*linear_halves(192, 2, rng=rng)), (FLAT,), (FLAT,), None),
@@ -130,6 +137,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
 }
 
 LANGUAGE = (GPT, Llama)
+WRITERS = (*LANGUAGE, LinearLM, RecurrentLM)
 
 PARTS_OF_MODELS = {
     "Encoder",
@@ -141,7 +149,7 @@ PARTS_OF_MODELS = {
     "Residual",
     "Coupling",
 }
-PARTS_OF_MODELS |= {"CausalLM", "LlamaBlock", "BERTBlock"}
+PARTS_OF_MODELS |= {"LanguageModel", "CausalLM", "LlamaBlock", "BERTBlock"}
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {"Tower", "TowerBlock", "TowerMLP"}
@@ -232,6 +240,9 @@ def test_forward_is_the_output_and_loss_a_number(kind):
     if kind is TextEncoder:
         out, mask = out
         assert mask.dtype == bool
+    if kind is RecurrentLM:
+        out, state = out
+        assert [type(x) for x in state] == [Tensor, Tensor]
     assert isinstance(out, Tensor)
     assert out.ndim >= 2
     assert len(out) == 2  # the batch
@@ -287,9 +298,9 @@ def test_sample_is_of_arrays_and_repeats_with_its_seed(kind):
     assert type(one) is np.ndarray
     np.testing.assert_array_equal(one, same)
     np.testing.assert_array_equal(one, model.sample(*arguments, rng=np.random.default_rng(0)))
-    assert kind in LANGUAGE or (one != other).any()
+    assert kind in WRITERS or (one != other).any()
     if hasattr(kind, "sample_steps"):
-        given = arguments[:1] if kind in LANGUAGE else arguments
+        given = arguments[:1] if kind in WRITERS else arguments
         step = next(iter(model.sample_steps(*given, rng=0)))
         assert type(step) is np.ndarray
         assert len(step) == len(one)

@@ -26,6 +26,7 @@ from tinygen.diffusion.process import Process
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.recurrent import RecurrentLM
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
@@ -421,6 +422,69 @@ def test_llama_starts_like_the_library():
     assert {llama_name(name) for name in params} == theirs.keys()
     for name, w in params.items():
         np.testing.assert_allclose(np.std(w), np.std(theirs[llama_name(name)].numpy()), rtol=0.05)
+
+
+# -- LSTM --------------------------------------------------------------------------------------------
+
+LSTM_NAMES = {
+    "wte": "embedding.weight",
+    "W": "layers.layers.0.weight_ih",
+    "U": "layers.layers.0.weight_hh",
+    "b": "layers.layers.0.bias_hh",
+    "W_y": "head.weight",
+    "b_y": "head.bias",
+}
+
+
+def lstm_and_params(V=11, C=8):
+    """The library's layer has two biases, whose sum is the page's."""
+    params = load("lstm").init(V, C, rng())
+    model = RecurrentLM(V, C, rng=rng()).astype(np.float64)
+    weights = {LSTM_NAMES[x]: w.T if x in ("W", "U", "W_y") else w for x, w in params.items()}
+    set_weights(model, weights | {"layers.layers.0.bias_ih": np.zeros(4 * C)})
+    return model, params
+
+
+def test_lstm():
+    """Two segments, the state carried: gradients of time steps are added in another order."""
+    page, (model, params) = load("lstm"), lstm_and_params()
+    text = rng().integers(0, 11, (3, 11))
+    idx, targets, h = text[:, :-1], text[:, 1:], np.zeros((3, 8))
+    grads, c = {}, h
+    for i, loss in enumerate(model.segment_losses(idx, targets, 5)):
+        part = slice(5 * i, 5 * i + 5)
+        update = lambda _, g: grads.update(g)
+        value, h, c = page.train_step(params, idx[:, part], targets[:, part], h, c, update)
+        model.zero_grad()
+        loss.backward()
+        theirs = {name: p.grad for name, p in model.named_parameters()}
+        assert difference(theirs["layers.layers.0.bias_ih"], theirs["layers.layers.0.bias_hh"]) == 0.0
+        theirs = {x: theirs[name] for x, name in LSTM_NAMES.items()}
+        theirs = {x: g.T if x in ("W", "U", "W_y") else g for x, g in theirs.items()}
+        assert difference(value, loss.item()) < 1e-15
+        assert difference(grads, theirs) < 1e-15
+    logits, (end_h, end_c) = model(idx)
+    zero = np.zeros((3, 8))
+    ours, *_ = page.lstm(params, idx, zero, zero)
+    assert difference(ours, logits.numpy()) < 1e-15
+    assert max(difference(h, end_h.numpy()[0]), difference(c, end_c.numpy()[0])) < 1e-15
+
+
+def test_lstm_samples():
+    model, params = lstm_and_params()
+    params["W_y"] *= 5.0  # far from uniform
+    model.head.weight.data = params["W_y"].T
+    tokens = rng().integers(0, 11, (3, 2))
+    ours = load("lstm").sample(params, tokens, 10, rng(), 0.5)
+    assert ours.shape == (3, 12)
+    np.testing.assert_array_equal(ours, model.sample(tokens, 10, 0.5, rng=rng()))
+
+
+def test_lstm_starts_like_the_library():
+    params = load("lstm").init(300, 64, rng())
+    theirs = dict(RecurrentLM(300, 64, rng=rng()).named_parameters())
+    for name, w in params.items():
+        np.testing.assert_allclose(np.std(w), np.std(theirs[LSTM_NAMES[name]].numpy()), rtol=0.1)
 
 
 # -- VAE ---------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "bert": (150, 0.3),
     "llama": (60, 0.1),
     "translation": (120, 0.2),
+    "lstm": (60, 0.1),
     "vae": (150, 0.5),
     "ddpm": (400, 0.5),
     "flow_matching": (400, 0.7),

@@ -16,8 +16,11 @@ from tinygen.judges import digits as judge
 from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.plain_autoencoder import (
@@ -54,6 +57,12 @@ def use_everything():
     translator.loss(2 + ids, 2 + ids).backward()
     translator.greedy(2 + ids, 3)
     beam_search(lambda live: np.log(np.full((len(live), 4), 0.25)), 2, 3, begin=1, end=2)
+    for writer in (LinearLM(5, 3, 4, rng=rng), RecurrentLM(5, 4, rng=rng)):
+        writer.sample(np.zeros((2, 2), int), 3, rng=rng)
+    Tagger(5, 2, 4, rng=rng)(rng.integers(0, 5, (2, 6)))
+    vectors = Word2Vec(np.ones(5), 4, rng=rng)
+    vectors.loss(rng.integers(0, 5, (2, 3)), np.array([1, 4]), rng=rng)
+    vectors.expected_loss(np.ones((5, 5)))
     RewardModel(gpt, rng=rng)(rng.integers(0, 5, (2, 6)))
     World([[2, 0], [1, 3]], 5, 2, lambda prompt, responses: np.zeros(len(responses))).log_probs(gpt)
     decoding.keep_top_k(rng.random((2, 5)), 2)

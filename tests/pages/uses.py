@@ -70,6 +70,22 @@ def translation(steps):
     return losses
 
 
+def lstm(steps):
+    """A text of period 7, in segments of 5 tokens: the state is carried to the next."""
+    page, rng = load("lstm"), np.random.default_rng(0)
+    params, losses = page.init(7, 12, rng), []
+    update, text = optimizer(params, 0.05), np.arange(5 * steps + 13) % 7
+    h = c = np.zeros((4, 12))
+    for step in range(steps):
+        batch = text[np.arange(4)[:, None] + np.arange(5 * step, 5 * step + 6)]
+        loss, h, c = page.train_step(params, batch[:, :-1], batch[:, 1:], h, c, update)
+        losses.append(loss)
+    written = page.sample(params, text[None, :3], 12, rng, temperature=0.1)
+    assert written.shape == (1, 15)
+    assert steps < 50 or np.array_equal(written[0], np.arange(15) % 7)
+    return losses
+
+
 def vae(steps):
     page, rng = load("vae"), np.random.default_rng(0)
     params = page.init(6, 16, 2, rng)
@@ -228,5 +244,5 @@ def gan(steps):
 
 
 PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
-PAGES_USED += (clip, ppo, dpo, adamw, em, gan)
+PAGES_USED += (clip, ppo, dpo, adamw, em, gan, lstm)
 USES = {f.__name__: f for f in PAGES_USED}

@@ -13,9 +13,10 @@ it:
     model.sample_steps(..., rng=rng)   yields the states on the way there: tokens, noisy codes
     Model(config, rng=rng)             `rng` is given by name: a generator, or an int as the seed of one
 
-Arrays are on the device of the model; only the tokens of GPT and Llama are on the CPU. One exception is for
+Arrays are on the device of the model; only the tokens of language models are on the CPU. One exception is for
 readers of nanoGPT: `GPT(idx, targets)` and `Llama(idx, targets)` return (logits, loss), with the loss None
-without targets, and have no method `loss`.
+without targets, and have no method `loss`. `RecurrentLM(idx, state)` returns (logits, state), as recurrent
+layers do.
 
 Sizes have the same names everywhere: `layers`, `heads`, `channels` (the width C), `in_channels` (of a
 picture), `latent` (numbers of a code), `dim` (numbers of a point, or of a vector of a codebook). GPTConfig
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
     from tinygen.models.language.bert import BERTConfig as BERTConfig
     from tinygen.models.language.gpt import GPT as GPT
     from tinygen.models.language.gpt import GPTConfig as GPTConfig
+    from tinygen.models.language.linear import LinearLM as LinearLM
     from tinygen.models.language.llama import Llama as Llama
     from tinygen.models.language.llama import LlamaConfig as LlamaConfig
+    from tinygen.models.language.recurrent import RecurrentLM as RecurrentLM
+    from tinygen.models.language.recurrent import Tagger as Tagger
     from tinygen.models.language.transformer import Transformer as Transformer
     from tinygen.models.language.transformer import TransformerConfig as TransformerConfig
+    from tinygen.models.language.word2vec import Word2Vec as Word2Vec
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
     from tinygen.models.pictures.denoiser import Denoiser as Denoiser
@@ -70,8 +75,11 @@ else:
         {
             "language.bert": ("BERT", "BERTConfig"),
             "language.gpt": ("GPT", "GPTConfig"),
+            "language.linear": ("LinearLM",),
             "language.llama": ("Llama", "LlamaConfig"),
+            "language.recurrent": ("RecurrentLM", "Tagger"),
             "language.transformer": ("Transformer", "TransformerConfig"),
+            "language.word2vec": ("Word2Vec",),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
             "pictures.denoiser": ("Denoiser",),
             "pictures.gan": (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -16,17 +16,13 @@ from tinygen.tensor import Tensor
 from tinygen.text.decoding import greedy, sample
 
 
-class CausalLM(nn.Module):
-    """The base class of `GPT` and `Llama`. A model has blocks `h`, a `config` with `block_size`, `features`,
-    and an `lm_head` that makes logits of them; it gets `sample` and `sample_steps`."""
+class LanguageModel(nn.Module):
+    """The base class of all models here that write text. A model has a `reader`; it gets `sample` and
+    `sample_steps`."""
 
-    config: Any
-    h: nn.ModuleList
-    lm_head: nn.Linear
-
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
-        """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
-        cached ones, and the caches grow by them."""
+    def reader(self) -> Callable[[Any], Any]:
+        """A function that reads a text piece by piece: it takes the next tokens (B, T) and returns the logits
+        (B, V) of the token after them. It remembers the pieces that it has read."""
         raise NotImplementedError
 
     def sample(
@@ -57,21 +53,46 @@ class CausalLM(nn.Module):
         """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0 takes the
         most probable token; `top_k` and `top_p` are as in `text.decoding.sample`.
 
-        Keys and values are cached as long as everything fits into block_size. Beyond that the context is
-        the last block_size tokens; their positions change with every step, so nothing can be cached.
         The model is in evaluation mode until the generator is closed."""
         rng = as_generator(rng)
-        idx = np.asarray(idx)
-        block_size = self.config.block_size
-        caches = [nn.KVCache(block_size) for _ in self.h]
+        read, new = self.reader(), np.asarray(idx)
         with self.evaluating():
             while True:
                 with no_grad():
-                    if idx.shape[1] <= block_size:
-                        x = self.features(idx[:, caches[0].length :], caches)
-                    else:
-                        x = self.features(idx[:, -block_size:])
-                    logits = self.lm_head(x[:, -1]).numpy()  # (B, V)
+                    logits = read(new)
                 token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
                 yield token
-                idx = np.concatenate([idx, token[:, None]], axis=1)
+                new = token[:, None]
+
+
+class CausalLM(LanguageModel):
+    """The base class of `GPT` and `Llama`. A model has blocks `h`, a `config` with `block_size`, `features`,
+    and an `lm_head` that makes logits of them.
+
+    Keys and values are cached as long as everything fits into block_size. Beyond that the context is the last
+    block_size tokens; their positions change with every step, so nothing can be cached."""
+
+    config: Any
+    h: nn.ModuleList
+    lm_head: nn.Linear
+
+    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
+        """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
+        cached ones, and the caches grow by them."""
+        raise NotImplementedError
+
+    def reader(self) -> Callable[[Any], Any]:
+        block_size = self.config.block_size
+        caches = [nn.KVCache(block_size) for _ in self.h]
+        text: Any = None  # (B, T) all tokens so far
+
+        def read(new: Any) -> Any:
+            nonlocal text
+            text = new if text is None else np.concatenate([text, new], axis=1)
+            if text.shape[1] <= block_size:
+                x = self.features(text[:, caches[0].length :], caches)
+            else:
+                x = self.features(text[:, -block_size:])
+            return self.lm_head(x[:, -1]).numpy()  # (B, V)
+
+        return read
