@@ -253,20 +253,30 @@ def test_dropout_is_of_training_alone():
 # -- translation -----------------------------------------------------------------------------------
 
 
-def test_greedy_takes_the_best_token_at_each_step():
-    model = small(seed=3)
-    model.train()
+@pytest.mark.parametrize("seed", [1, 23, 32, 40])
+def test_greedy_takes_the_best_token_at_each_step(seed):
+    """Each row by itself, until its end; then comes padding."""
+    model = small(seed)
     found = model.greedy(SOURCE, 6)
-    assert model.training
-    model.eval()
-    for i, row in enumerate(found):
-        source, tokens = SOURCE[i][SOURCE[i] != PAD][None], [BEGIN]
+    for source, row in zip(SOURCE, found, strict=True):
+        source, tokens = source[source != PAD][None], [BEGIN]
         for token in row:
-            if END in tokens:
-                assert token == PAD
-                continue
-            assert token == model(source, [tokens]).data[0, -1].argmax()
+            best = model(source, [tokens]).data[0, -1].argmax() if END not in tokens else PAD
+            assert token == best
             tokens.append(token)
+    if seed > 1:
+        first, second = (END in row.tolist()[:3] for row in found)
+        assert first != second  # one row ends, the other goes on
+
+
+def test_translation_is_without_dropout_and_restores_the_mode():
+    model = small(23, dropout=0.9)
+    wanted = model.greedy(SOURCE, 6), model.beam_search(SOURCE, 3)
+    model.train()
+    np.testing.assert_array_equal(model.greedy(SOURCE, 6), wanted[0])
+    for row, other in zip(model.beam_search(SOURCE, 3), wanted[1], strict=True):
+        assert [h.log_prob for h in row] == [h.log_prob for h in other]
+    assert model.training
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -224,36 +224,34 @@ class Transformer(nn.Module):
         """The most probable token at each step, for source (B, S): tokens (B, n), n <= max_length, without
         `begin`; after its `end` a row has `pad`. The model is in evaluation mode meanwhile, and all
         positions are computed anew for each token."""
-        source, c = ids_of(source), self.config
-        target = np.asarray(np.full((len(source), 1), c.begin), like=source)  # (B, 1)
+        source, c = to_device(ids_of(source), "cpu"), self.config
+        target = np.full((len(source), 1), c.begin)  # (B, 1)
         require_pairs(source, target, c.pad)
         with self.evaluating(), no_grad():
             memory = self.memory(source)
             for _ in range(max_length):
-                token = self.logits(target, memory, source)[:, -1].data.argmax(axis=-1)  # (B,)
-                ended = (target == c.end).any(axis=1)
-                token = np.where(ended, c.pad, token)
+                logits = self.logits(target, memory, source)[:, -1].numpy()  # (B, V)
+                ended = (target == c.end).any(axis=1)  # (B,)
+                token = np.where(ended, c.pad, logits.argmax(axis=-1))
                 target = np.concatenate([target, token[:, None]], axis=1)  # (B, t + 1)
                 if (target == c.end).any(axis=1).all():
                     break
-        tokens: Ids = to_device(target[:, 1:], "cpu")
-        return tokens
+        return target[:, 1:]
 
     def beam_search(
         self, source: Any, max_length: int, width: int = 4, alpha: float = 0.6
     ) -> list[list[Hypothesis]]:
         """For each row of source (B, S) at most `width` translations, the best first (`text/beam.py`). The
         defaults are the paper's (section 6.1). The model is in evaluation mode meanwhile."""
-        source, c = ids_of(source), self.config
+        source, c = to_device(ids_of(source), "cpu"), self.config
         require_pairs(source, source, c.pad)
         with self.evaluating(), no_grad():
             memory = self.memory(source)
 
             def search(i: int) -> list[Hypothesis]:
                 def next_log_probs(live: Ids) -> Floats:
-                    target = np.asarray(live, like=source)  # (N, t)
                     rows = np.full(len(live), i)
-                    logits = self.logits(target, memory[rows], source[rows])[:, -1]  # (N, V)
+                    logits = self.logits(live, memory[rows], source[rows])[:, -1]  # (N, V)
                     log_probs: Floats = ops.log_softmax(logits.astype(np.float64)).numpy()
                     return log_probs
 
