@@ -37,6 +37,8 @@ from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
+from tinygen.models.text_to_image.clip import CLIP as PicturesAndTexts
+from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.latent_diffusion import TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.nn import RopeScaling
@@ -96,6 +98,15 @@ def transformer(**options):
 
 def text_encoder():
     return TextEncoder(TextEncoderConfig(("a", "red", "square"), 3, layers=2, heads=2, channels=6), rng=RNG)
+
+
+TEXTS = np.array([[2, 1, 4, 0], [3, 4, 1, 4]])  # 4 is the end token
+
+
+def clip():
+    config = TowerConfig(2, 2, 4, hidden=6, norm_eps=0.1)
+    image = VisionTransformer(4, 2, 3, config, 3, rng=RNG)
+    return PicturesAndTexts(image, TextTower(5, 4, 4, config, 3, rng=RNG))
 
 
 def unet(**options):
@@ -172,6 +183,7 @@ MODELS = {
     "latent_diffusion": Case(
         lambda: TextDenoiser(unet(context=6), text_encoder()), (PICTURES,), texts_to_codes, 1e-5
     ),
+    "clip": Case(clip, (wave(2, 3, 4, 4, k=49),), lambda m, x: (m(x, TEXTS), m.loss(x, TEXTS))),
     "autoencoder": Case(
         autoencoder, (PICTURES,), lambda m, x: (*m.posterior(x), *sums(m.losses(x, rng=Noise()), x))
     ),

@@ -14,6 +14,7 @@ from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffus
 from tinygen import nn
 from tinygen.models.huggingface.bert import COPIES
 from tinygen.models.huggingface.bert import shapes as bert_shapes
+from tinygen.models.huggingface.clip import places
 from tinygen.models.huggingface.llama import shapes
 
 
@@ -466,3 +467,22 @@ def denoiser(w: Weights, x: Any) -> Any:
     for i in range(2):
         h = f.silu(linear(w, f"hidden.{i}", h))
     return linear(w, "out", h)
+
+
+@reference("clip")
+def clip(w: Weights, x: Any) -> Any:
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": 5, "max_position_embeddings": 4, "eos_token_id": 4, "layer_norm_eps": 0.1}
+    image = {"image_size": 4, "patch_size": 2, "num_channels": 3, "layer_norm_eps": 0.1}
+    config = CLIPConfig(text_config=sizes | text, vision_config=sizes | image, projection_dim=3)
+    ours = CASES["clip"].make()
+    found = places({"dim": 3, "text": ours.text_encoder.sizes(), "image": ours.image_encoder.sizes()})
+    weights = {
+        name: part
+        for mine, (names, _) in found.items()
+        for name, part in zip(names, w[mine].chunk(len(names)) if len(names) > 1 else [w[mine]], strict=True)
+    }
+    out = called(CLIPModel(config), weights, torch.tensor(models.TEXTS), x, return_loss=True)
+    return out.logits_per_image, out.loss
