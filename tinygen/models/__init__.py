@@ -13,6 +13,9 @@ it:
     model.sample_steps(..., rng=rng)   yields the states on the way there: tokens, noisy codes
     Model(config, rng=rng)             `rng` is given by name: a generator, or an int as the seed of one
 
+The generator of an adversarial network has no `loss` of its own: `pictures/gan_losses.py` has the losses of
+both players.
+
 Arrays are on the device of the model; only the tokens of language models are on the CPU. One exception is for
 readers of nanoGPT: `GPT(idx, targets)` and `Llama(idx, targets)` return (logits, loss), with the loss None
 without targets, and have no method `loss`. `RecurrentLM(idx, state)` returns (logits, state), as recurrent
