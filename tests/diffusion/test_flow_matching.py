@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygen import Tensor
+from tinygen import Tensor, tape
 from tinygen.data.mixtures import Mixture
 from tinygen.diffusion import (
     euler,
@@ -101,6 +101,13 @@ def test_a_seed_is_enough():
     assert flow_matching_loss(model, x1, rng=3).dtype == np.float32
 
 
+def test_each_point_has_a_time_of_its_own():
+    seen = []
+    flow_matching_loss(lambda x, t: seen.append(t) or x, np.ones((1000, 2)), rng=0)
+    assert len(np.unique(seen[0])) == 1000
+    np.testing.assert_allclose(np.histogram(seen[0], 5, (0, 1))[0], 200, atol=4 * math.sqrt(160))
+
+
 # -- samplers --------------------------------------------------------------------------------------
 
 
@@ -170,12 +177,15 @@ def test_the_orders_for_gaussian_data():
     np.testing.assert_allclose(orders(midpoint, exact, NOISE, M + S * NOISE), 3, atol=0.05)
 
 
-def test_samplers_record_nothing_and_keep_the_dtype():
+def test_samplers_record_nothing_and_keep_the_dtype(monkeypatch):
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
     weight = Tensor(np.ones((2, 2), np.float32), requires_grad=True)
     for solver in (euler, midpoint):
         x = last_state(solver(lambda x, t: x @ weight, np.ones((3, 2), np.float32), 3))
         assert type(x) is np.ndarray
         assert x.dtype == np.float32
+    assert not recorded
 
 
 # -- likelihood ------------------------------------------------------------------------------------
