@@ -41,6 +41,10 @@ TINY = {
     "lora_finetune": [
         *("--width", 8, "--rank", 1, "--batch", 8, "--pretraining-steps", 1, "--steps-each", 2),
     ],
+    "translate_numbers": [
+        *("--largest", 999, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2, "--steps", 2),
+        *("--tests", 2, "--beam", 2),
+    ],
     "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }
 LONG = ("ddpm_digits", "inpaint_shapes", "latent_diffusion_shapes", "lora_finetune", "rlhf_sentiment")

@@ -31,6 +31,7 @@ TRAINED = [
     "ppo_cartpole",
     "rlhf_exact",
     "rlhf_sentiment",
+    "translate_numbers",
     "vae_digits",
     "vqvae_shapes",
 ]
