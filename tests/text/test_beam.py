@@ -107,6 +107,16 @@ def test_it_stops_when_nothing_can_become_better():
     assert len(calls) <= 5
 
 
+def test_it_goes_on_while_a_longer_sequence_can_become_better():
+    """After two steps, two sequences are complete and have better scores than 1 1, whose continuation 1 1 1
+    END is the best of all."""
+    tables = {(): [0.45, 0.54, 0.01], (1,): [0.5, 0.49, 0.01], (1, 1): [1e-9, 1.0, 1e-9]}
+    following = lambda prefix: tables.get(prefix, [0.98, 0.01, 0.01])
+    model = lambda prefixes: np.log([following(tuple(p[1:])) for p in prefixes.tolist()])
+    assert search(model, 2, 3.0, 2)[1].score > math.log(0.54 * 0.49) / length_penalty(2, 3.0)
+    assert search(model, 2, 3.0)[0].tokens.tolist() == [1, 1, 1, END]
+
+
 def test_two_beams_find_a_sequence_that_greedy_decoding_misses():
     """First 1 (0.6) and then anything (1/3 each), or first 2 (0.4) and then surely the end."""
     tables = {(): [1e-9, 0.6, 0.4], (1,): [1 / 3] * 3, (2,): [1 - 2e-9, 1e-9, 1e-9]}
