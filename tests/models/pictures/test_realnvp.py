@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygen import Tensor, gradcheck, jacobian
+from tinygen import Tensor, gradcheck, jacobian, tape
 from tinygen.models.pictures.realnvp import Coupling, RealNVP
 from tinygen.optim import Adam
 
@@ -119,6 +119,13 @@ def test_the_density_is_that_of_the_samples():
         expected = np.sum(np.exp(log_p).sum(axis=1 - d) * np.tanh(axis)) * area
         values = np.tanh(x[:, d])
         assert abs(values.mean() - expected) < 4 * values.std() / math.sqrt(len(values))
+
+
+def test_sampling_records_nothing(monkeypatch):
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    assert RealNVP(rng=0).sample(3, rng=0).dtype == np.float32
+    assert not recorded
 
 
 def test_gradients_of_the_loss():
