@@ -31,7 +31,7 @@ from tinygen.optim import Adam, noam
 
 EXPECTED = at_least(0.9)
 SIZES = {
-    "quick": {"steps": 90, "warmup": 30, "batch": 32, "tests": 100, "beam": 1},
+    "quick": {"steps": 110, "warmup": 35, "batch": 16, "tests": 100, "beam": 1},
     "full": FULL,
 }
 
