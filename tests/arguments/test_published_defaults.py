@@ -55,6 +55,7 @@ DEFAULTS = [
     (nn.BatchNorm, {"eps": 1e-5, "momentum": 0.1}, TORCH),
     (nn.RMSNorm, {"eps": 1e-6}, "LLaMA"),
     (nn.rotary, {"start": 0, "base": 10_000.0, "scaling": None}, "Su et al. 2021, section 3.2.2"),
+    (nn.GroupedQueryAttention, {"base": 10_000.0}, "Su et al. 2021, section 3.2.2"),
     (nn.timestep_embedding, {"max_period": 10_000.0}, "Vaswani et al. 2017, section 3.5"),
     (nn.Block, {"dropout": 0.0, "bias": True, "gelu": "tanh", "norm_eps": 1e-5}, "GPT-2"),
     (nn.MLP, {"gelu": "tanh", "bias": True}, "GPT-2"),

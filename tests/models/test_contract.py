@@ -11,7 +11,7 @@ import pkgutil
 import numpy as np
 import pytest
 
-from tinygen import Tensor, models, nn, tape
+from tinygen import Tensor, judges, models, nn, tape
 from tinygen.diffusion import Process, cosine
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -304,3 +304,30 @@ def test_sample_is_of_arrays_and_repeats_with_its_seed(kind):
         step = next(iter(model.sample_steps(*given, rng=0)))
         assert type(step) is np.ndarray
         assert len(step) == len(one)
+
+
+def functions_of(package):
+    """All functions and methods that a package's files define, by name."""
+    for path in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        module = importlib.import_module(path.name)
+        for name, thing in vars(module).items():
+            if getattr(thing, "__module__", None) != module.__name__:
+                continue
+            if inspect.isfunction(thing):
+                yield f"{module.__name__}.{name}", thing
+            elif inspect.isclass(thing):
+                for key, value in vars(thing).items():
+                    function = inspect.unwrap(getattr(value, "__func__", value))
+                    if inspect.isfunction(function):
+                        yield f"{module.__name__}.{name}.{key}", function
+
+
+@pytest.mark.parametrize("package", [models, nn, judges], ids=lambda package: package.__name__)
+def test_rng_is_given_by_name_everywhere(package):
+    with_rng = {
+        name: inspect.signature(function).parameters["rng"].kind
+        for name, function in functions_of(package)
+        if "rng" in inspect.signature(function).parameters
+    }
+    assert len(with_rng) >= 3
+    assert {name for name, kind in with_rng.items() if kind != inspect.Parameter.KEYWORD_ONLY} == set()

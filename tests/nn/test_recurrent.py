@@ -191,6 +191,7 @@ def test_it_prints_what_it_is():
         .startswith("LSTM(3, 4, layers=2, bidirectional)")
     )
     assert "1: OneDirection(reverse)" in repr(make("GRU", 3, 4, bidirectional=True))
+    assert "bidirectional" not in repr(make("GRU", 3, 4))
 
 
 def test_an_lstm_learns_to_remember():

@@ -708,3 +708,18 @@ def test_the_golden_logits_are_theirs(transformers, tmp_path):
     with torch.inference_mode():
         logits = other(torch.tensor(GOLDEN_TOKENS)).logits.numpy()
     np.testing.assert_allclose(logits[0, -1], GOLDEN_LOGITS, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", DEFAULTS)
+def test_the_sizes_that_a_config_leaves_out_are_those_of_transformers(family):
+    config = pytest.importorskip("transformers").AutoConfig.for_model(family)
+    given = {
+        "vocab": config.vocab_size,
+        "hidden": config.intermediate_size,
+        "kv_heads": config.num_key_value_heads,
+        "positions": config.max_position_embeddings,
+        "head": getattr(config, "head_dim", None),
+    }
+    usual = DEFAULTS[family] | {"kv_heads": DEFAULTS[family]["kv_heads"] or config.num_attention_heads}
+    usual["head"] = usual["head"] or given["head"]  # the width divided by the heads, which tests above hold
+    assert usual == given
