@@ -121,6 +121,11 @@ def test_the_density_is_that_of_the_samples():
         assert abs(values.mean() - expected) < 4 * values.std() / math.sqrt(len(values))
 
 
+def test_points_come_to_the_dtype_of_the_weights():
+    model, x = RealNVP(rng=0), points(3)
+    assert {y.dtype for y in (model(x), model.inverse(x), model.log_prob(x))} == {np.dtype(np.float32)}
+
+
 def test_sampling_records_nothing(monkeypatch):
     recorded = []
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
