@@ -122,7 +122,7 @@ def test_the_density_is_that_of_the_samples():
 
 
 def test_points_come_to_the_dtype_of_the_weights():
-    model, x = RealNVP(rng=0), points(3)
+    model, x = RealNVP(rng=0), Tensor(points(3))
     assert {y.dtype for y in (model(x), model.inverse(x), model.log_prob(x))} == {np.dtype(np.float32)}
 
 
