@@ -27,6 +27,8 @@ from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator
+from tinygen.models.pictures.gan_losses import r1_penalty
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     SupervisedAutoencoder,
@@ -56,6 +58,7 @@ CAPTIONS = ["red square", "", "a red"]
 STEPS = np.array([1, 30])
 PICTURES = wave(2, 3, 8, 8, k=40)
 DIGITS = (wave(2, 1, 8, 8, k=41) + 1) / 2
+LABELS = np.array([2, 0])
 
 
 class Noise(np.random.Generator):
@@ -209,6 +212,14 @@ MODELS = {
         1e-7,
     ),
     "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m.losses(x)[:4]),
+    "gan-generator": Case(
+        lambda: ConvGenerator(2, 8, 4, 5, 3, rng=RNG), (wave(2, 5, k=49),), lambda m, z: m(z, LABELS)
+    ),
+    "gan-discriminator": Case(
+        lambda: ConvDiscriminator(3, 8, 4, 3, rng=RNG),
+        (PICTURES,),
+        lambda m, x: (m(x, LABELS), r1_penalty(lambda x: m(x, LABELS), x)),
+    ),
     "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),
     "realnvp": Case(
         lambda: RealNVP(3, 5, couplings=3, rng=RNG),

@@ -415,6 +415,26 @@ def vqvae(w: Weights, x: Any) -> Any:
     return terms[0] + terms[1] + 0.4 * terms[2], *terms
 
 
+@reference("gan-generator")
+def gan_generator(w: Weights, z: Any) -> Any:
+    h = f.relu(linear(w, "start", z) + w["label.weight"][torch.tensor(models.LABELS)])
+    h = f.relu(conv_up(w, "ups.0", h.view(len(z), -1, 4, 4)))
+    return torch.tanh(conv(w, "out", h, padding=1))
+
+
+@reference("gan-discriminator")
+def gan_discriminator(w: Weights, x: Any) -> Any:
+    """Miyato & Koyama 2018, eq. 5; and R1, by Mescheder et al. 2018, eq. 9."""
+
+    def logits(x: Any) -> Any:
+        h = f.leaky_relu(conv(w, "downs.0", x, stride=2, padding=1), 0.2).flatten(1)
+        return linear(w, "out", h)[:, 0] + (w["label.weight"][torch.tensor(models.LABELS)] * h).sum(1)
+
+    points = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(logits(points).sum(), points, create_graph=True)
+    return logits(x), 0.5 * slope.square().flatten(1).sum(1).mean()
+
+
 @reference("judge")
 def judge(w: Weights, x: Any) -> Any:
     h = f.relu(conv(w, "conv1", x, padding=1))

@@ -168,6 +168,8 @@ def test_gradient_penalty_of_a_linear_discriminator():
     penalty.backward()
     np.testing.assert_allclose(w.grad, 8 * w.data / 5, rtol=1e-14)
     assert gradient_penalty(linear_discriminator(np.array([0.6, 0.8])), real, fake, rng=0).item() < 1e-30
+    flat = linear_discriminator(np.array([0.3, 0.4]))  # a slope below 1 is penalized as well
+    assert gradient_penalty(flat, real, fake, rng=0).item() == pytest.approx(0.25, rel=1e-14)
 
 
 def test_gradient_penalty_of_a_quadratic_discriminator():
