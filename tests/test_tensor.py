@@ -106,6 +106,20 @@ def test_detach_shares_the_values():
 # -- writing ---------------------------------------------------------------------------------------
 
 
+def test_numbers_are_assigned_with_all_their_digits():
+    """Also a NumPy scalar, as an operation on 0-d arrays returns it."""
+    t = Tensor(np.array(1.0), requires_grad=True)
+    t.data = t.data + np.log(100)
+    assert t.item() == 1 + np.log(100)
+    t.data = 0.1
+    assert t.item() == 0.1
+    t = Tensor(np.zeros(2))
+    t.data = [0.1, 0.7]
+    assert t.numpy().tolist() == [0.1, 0.7]
+    with pytest.raises(TypeError, match="cannot assign float64 data to a tensor of int64"):
+        Tensor(np.array(1)).data = np.float64(2)
+
+
 def test_assigning_data():
     x = leaf(2)
     x.data = [1.0, 2.0]

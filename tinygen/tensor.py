@@ -83,6 +83,8 @@ class Tensor(Bound):
                 "cannot write into a tensor that was computed on the tape: its gradient would be wrong. "
                 "Compute a new one (np.where), or write into a copy of its values: Tensor(t.numpy().copy())"
             )
+        if isinstance(value, np.generic | complex | float | int | list | tuple):
+            value = np.asarray(value)  # with all digits: `as_array` would make it float32
         value = as_array(value, None)
         if value.shape != self._data.shape:
             raise ValueError(f"cannot assign data of shape {value.shape} to shape {self.shape}")
