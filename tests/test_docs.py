@@ -10,6 +10,8 @@ import pytest
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.text_to_image.clip import CLIP
+from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.text import BPE
 from tinygen.text.bpe import LETTERS
 
@@ -47,10 +49,15 @@ def test_hugging_face(tmp_path, monkeypatch):
     Path("smollm2/tokenizer.json").write_text(json.dumps(tokenizer))
     sizes = {"block_size": 8, "layers": 1, "heads": 2, "channels": 8, "hidden": 6}
     BERT(BERTConfig(2004, **sizes), rng=0).save_pretrained("bert-base-uncased")
-    code, bert, tokenizers = blocks("hugging_face.md")
+    tower = TowerConfig(layers=1, heads=1, channels=4, hidden=8)
+    image, text = VisionTransformer(8, 4, 3, tower, 5, rng=0), TextTower(11, 7, 5, tower, 5, rng=0)
+    CLIP(image, text).save_pretrained("clip-vit-base-patch32")
+    code, bert, clip, tokenizers = blocks("hugging_face.md")
     exec(code, names := {})
     exec(bert, read := {})
     assert read["logits"].shape == (1, 5, 2004)
+    exec(clip, seen := {"pictures": np.zeros((2, 3, 8, 8), np.float32), "ids": np.full((4, 7), 5)})
+    np.testing.assert_allclose(seen["p"].numpy().sum(axis=1), 1, rtol=1e-6)
     exec(tokenizers, found := {})
     assert found["text"] == "Once upon a time"
     assert names["ids"].shape == (1, 23)
