@@ -1,4 +1,4 @@
-"""Writes and reads half a gigabyte of weights, as many as the smallest GPT-2 has: with
+"""Writes and reads half a gigabyte of weights, the size of the smallest GPT-2: with
 `tinygen.storage.safetensors` and `tinygen.storage.checkpoints`, and with the library `safetensors`, which is
 written in Rust.
 

@@ -6,7 +6,7 @@
 
 German says the ones before the tens and writes a number as one word, and French counts by twenties
 (`tinygen/data/number_words.py`). A second grammar reads each translation: it is right if it is the number of
-the source. The optimizer, its schedule and the smoothed labels are those of Vaswani et al. 2017, section 5.
+the source. The optimizer, its schedule and the smoothed labels are from Vaswani et al. 2017, section 5.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tinygen import Tensor, grad, ops
 
 
 def init(D, Z, H, rng):
-    """The weights of both networks, g and d; those of a layer with n inputs are uniform within ±1/√n."""
+    """The weights of both networks, g and d. In a layer with n inputs they are uniform within ±1/√n."""
 
     def perceptron(inputs, outputs):
         p = {}

@@ -118,7 +118,7 @@ def test_one_component_is_the_gaussian_of_the_data():
 
 
 def test_it_is_the_mixture_of_the_data_s_room():
-    """Spherical, the density is that of `tinygen.data.mixtures`."""
+    """With spherical covariances, it has the same density as `tinygen.data.mixtures`."""
     model = steps("spherical", clusters(), 4)
     same = Mixture(model.weights_, model.means_, np.sqrt(model.covariances_))
     x = clusters(seed=2)
