@@ -164,6 +164,14 @@ def test_dropout_falls_between_the_layers_in_training_only():
     np.testing.assert_array_equal(two(x)[0].data, two(x)[0].data)
 
 
+def test_an_empty_sequence_leaves_the_state_as_it_was():
+    layer, x = make("GRU", 3, 4), rng(2).normal(size=(2, 5, 3)).astype(np.float32)
+    first = rng(3).normal(size=(1, 2, 4)).astype(np.float32)
+    last = layer(x, first, lengths=[0, 5])[1].numpy()
+    np.testing.assert_array_equal(last[0, 0], first[0, 0])
+    assert np.abs(last[0, 1] - first[0, 1]).max() > 0.01
+
+
 def test_lengths_may_be_a_list_an_array_or_a_tensor():
     layer, x = make("LSTM", 2, 3), rng(1).normal(size=(2, 4, 2)).astype(np.float32)
     for lengths in ([4, 2], np.array([4, 2], np.uint8), Tensor(np.array([4, 2]))):
@@ -191,7 +199,7 @@ def test_it_prints_what_it_is():
         .startswith("LSTM(3, 4, layers=2, bidirectional)")
     )
     assert "1: OneDirection(reverse)" in repr(make("GRU", 3, 4, bidirectional=True))
-    assert "bidirectional" not in repr(make("GRU", 3, 4))
+    assert repr(make("GRU", 3, 4)).startswith("GRU(3, 4) ")
 
 
 def test_an_lstm_learns_to_remember():
