@@ -217,7 +217,7 @@ MODELS = {
     "models.language.bert.BERTConfig": Row(
         lambda **k: learned(bert(**k), IDS),
         {"vocab_size": 6, "block_size": 7, "layers": 2, "heads": 1, "channels": 8, "hidden": 7, "segments": 3}
-        | {"dropout": 0.5, "gelu": "tanh", "norm_eps": 0.1, "next_sentence": False},
+        | {"dropout": 0.5, "gelu": "tanh", "norm_eps": 0.1, "next_sentence": False, "pad": 0},
     ),
     "models.language.bert.BERT.forward": Row(
         lambda **k: bert()(IDS, **k), {"segments": IDS % 2, "mask": IDS != 0}

@@ -110,6 +110,13 @@ class Options:
                 self.refuse(name, "a whole number from 1", n)
         return found
 
+    def token(self, name: str, default: int, vocab_size: int) -> int:
+        """The option, the id of a token of the vocabulary."""
+        found = self.left.pop(name, default)
+        if type(found) is not int or not 0 <= found < vocab_size:
+            self.refuse(name, f"a token, from 0 to {vocab_size - 1}", found)
+        return found
+
     def rate(self, name: str, default: float) -> float:
         """The option, a number in [0, 1)."""
         found = self.left.pop(name, default)

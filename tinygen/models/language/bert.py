@@ -5,6 +5,9 @@ Devlin et al. 2019 (arXiv:1810.04805). Token, position and segment embeddings; b
 tokens, and shares its matrix with the token embedding. The next-sentence head says whether the text's second
 sentence followed the first one: it sees only the pooled first token, [CLS].
 
+RoBERTa (Liu et al. 2019, arXiv:1907.11692) is the same model, trained longer and without the next-sentence
+head; its positions are counted in another way (`BERTConfig.pad`).
+
 `text/masking.py` hides tokens. `examples/pages/bert.py` has the masked loss on one page.
 """
 
@@ -39,6 +42,7 @@ class BERTConfig:
     gelu: str = "none"  # or "tanh", the approximation
     norm_eps: float = 1e-12  # added to the variance in layer norms
     next_sentence: bool = True  # with the pooler and the next-sentence head
+    pad: int | None = None  # in a RoBERTa the id of padding: positions are counted from pad + 1
 
 
 class BERTLosses(NamedTuple):
@@ -83,7 +87,8 @@ class BERT(nn.Module):
         rng = as_generator(rng)
         c = self.config = config
         self.wte = nn.Embedding(c.vocab_size, c.channels, rng=rng)
-        self.wpe = nn.Embedding(c.block_size, c.channels, rng=rng)
+        unused = 0 if c.pad is None else c.pad + 1  # rows of wpe, in a RoBERTa
+        self.wpe = nn.Embedding(unused + c.block_size, c.channels, rng=rng)
         self.segment = nn.Embedding(c.segments, c.channels, rng=rng)
         self.norm = nn.LayerNorm(c.channels, eps=c.norm_eps)
         self.drop = nn.Dropout(c.dropout, rng=rng)
@@ -120,11 +125,19 @@ class BERT(nn.Module):
         segments = np.zeros_like(ids) if segments is None else arrays(segments)
         mask = None if mask is None else arrays(mask)
         require_texts(ids, segments, mask, self.config.block_size)
-        x = self.wte(ids) + self.wpe(np.arange(ids.shape[1])) + self.segment(segments)  # (B, T, C)
+        x = self.wte(ids) + self.wpe(self.positions(ids)) + self.segment(segments)  # (B, T, C)
         x = self.drop(self.norm(x))
         for block in self.h:
             x = block(x, None if mask is None else mask[:, None, None, :])
         return x
+
+    def positions(self, ids: Any) -> Any:
+        """The rows of the position embedding for ids (B, T). BERT counts 0, 1, ..., (T,). RoBERTa counts the
+        tokens that are not padding, from pad + 1; all padding has the position pad: (B, T)."""
+        pad = self.config.pad
+        if pad is None:
+            return np.arange(ids.shape[1])
+        return pad + np.cumsum(ids != pad, axis=1) * (ids != pad)
 
     def token_logits(self, x: Tensor) -> Tensor:
         """The masked-language-model head: (B, T, C) -> logits (B, T, V)."""
@@ -167,9 +180,9 @@ class BERT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dropout: float | None = None, *, rng: RNGLike = 0) -> Self:
-        """The BERT in a folder of Hugging Face's format (`huggingface/bert.py`), in float32 and evaluation
-        mode. It has a next-sentence head if the folder has one. To train the model further, give the `rng`
-        from which dropout draws, and the rate of dropout (default: the folder's).
+        """The BERT or RoBERTa in a folder of Hugging Face's format (`huggingface/bert.py`), in float32 and
+        evaluation mode. It has a next-sentence head if the folder has one. To train the model further, give
+        the `rng` from which dropout draws, and the rate of dropout (default: the folder's).
 
         Raises CheckpointError, which names the file, option or tensor, if the folder holds no such model;
         ValueError if the folder has two rates of dropout, and none is given."""
@@ -181,11 +194,12 @@ class BERT(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write this model as a folder that `from_pretrained` and Hugging Face's `transformers` read: as
-        BertForPreTraining, or without a next-sentence head as BertForMaskedLM. Merged adapters (LoRA) go in
-        as part of the weights.
+        BertForPreTraining, or without a next-sentence head as BertForMaskedLM; with `pad` as
+        RobertaForMaskedLM. Merged adapters (LoRA) go in as part of the weights.
 
-        Raises ValueError, before anything is written, if adapters are not merged, or if the model does not
-        match its config; CheckpointError if writing fails."""
+        Raises ValueError, before anything is written, if adapters are not merged, if the model does not
+        match its config, or if it is a RoBERTa that `transformers` has no class for; CheckpointError if
+        writing fails."""
         bert.write(folder, asdict(self.config), merged_state(self))
 
 
