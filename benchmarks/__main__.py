@@ -3,6 +3,8 @@
 python -m benchmarks                        # all (ten minutes), compared with PyTorch if it is installed
 python -m benchmarks ops --peers            # one, without peers
 python -m benchmarks gpt-small vae --peers torch,torch-compile,jax --modes numpy --json out.json
+python -m benchmarks gpt-small --isa avx2   # on a processor with AVX-512, all sides without it
+python -m benchmarks gpt-small --busy 1     # while another program occupies a core
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from benchmarks import paired
+from benchmarks import paired, surroundings
 from benchmarks.paired import Report
 from benchmarks.tables import text
 from benchmarks.worker import OURS
@@ -82,6 +84,12 @@ def flags() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=9, help="blocks of each side")
     parser.add_argument("--seconds", type=float, default=0.3, help="length of a block")
+    parser.add_argument(
+        "--isa",
+        choices=surroundings.ISAS,
+        help="the widest instruction set for all sides; else the processor's",
+    )
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="processes that spin beside")
     parser.add_argument("--json", metavar="FILE", help="write all figures there, too")
     return parser
 
@@ -93,11 +101,33 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(WORKLOADS)}")
     if args.rounds < 1 or args.seconds <= 0:
         parser.error("at least one round, of more than no time")
+    if args.busy < 0:
+        parser.error(f"--busy {args.busy}: a number of processes, 0 or more")
+    try:
+        surroundings.set_up(args.isa)
+    except RuntimeError as error:
+        parser.error(f"--isa {args.isa}: {error}")
     kept = [a for a, b in zip(arguments, ["", *arguments], strict=False) if "--json" not in (a, b)]
     command = shlex.join(["python", "-m", "benchmarks", *kept])  # whoever runs it again has files elsewhere
     date = datetime.now().strftime("%Y-%m-%d %H:%M")
     print(f"{date}  {command}\n{paired.machine()}, {paired.THREADS} threads a side")
+    runs = {package: surroundings.what_runs(package) for package in (OURS, "numpy", *args.peers)}
+    runs = {package: told for package, told in runs.items() if told}
+    for package, told in runs.items():
+        print(f"{package}: {told}")
+        if args.isa and surroundings.is_wide(told):
+            parser.error(f"--isa {args.isa} did not reach {package}: {told}")
     found: dict[str, Any] = {}
+    with surroundings.busy(args.busy):
+        measure_all(args, found)
+    if args.json:
+        facts = {"date": date, "command": command, "machine": paired.machine(), "threads": paired.THREADS}
+        with open(args.json, "w") as file:
+            json.dump({**facts, "runs": runs, "results": found}, file, indent=1)
+
+
+def measure_all(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Run and print the benchmarks; `found` gets their reports."""
     for name in args.names or WORKLOADS:
         workload = f"benchmarks.{WORKLOADS[name]}"
         module = importlib.import_module(workload)
@@ -108,10 +138,6 @@ def main(arguments: Sequence[str]) -> None:
         report: Report = run(workload, sides, args.rounds, args.seconds)
         print(f"\n{text(name, report)}", flush=True)
         found[name] = asdict(report)
-    if args.json:
-        facts = {"date": date, "command": command, "machine": paired.machine(), "threads": paired.THREADS}
-        with open(args.json, "w") as file:
-            json.dump({**facts, "results": found}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,8 @@ def document(paths: Sequence[str | Path]) -> str:
     parts = []
     for path in paths:
         facts, reports = read(path)
-        parts.append(f"{facts['date']}, {facts['machine']}, {facts['threads']} threads a side.")
+        runs = "".join(f" {package}: {told}." for package, told in facts.get("runs", {}).items())
+        parts.append(f"{facts['date']}, {facts['machine']}, {facts['threads']} threads a side.{runs}")
         parts.append(f"```bash\n{facts['command']}\n```")
         parts += [markdown(name, report) for name, report in reports.items()]
         everything.update(reports)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ import tinygen
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generate, gpt, gpt2, lstm, ops, paired, scaling, unet, vae  # noqa: E402
+from benchmarks import generate, gpt, gpt2, lstm, ops, paired, scaling, surroundings, unet, vae  # noqa: E402
 from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
 from benchmarks.worker import chosen, fingerprint  # noqa: E402
 
@@ -52,8 +53,8 @@ def test_they_run_and_print_a_table(tmp_path):
     assert list(small["versions"]) == ["tinygen", "tinygen-numpy"]
     assert small["items"] == "tokens"
     [comparison] = small["comparisons"]
-    for rate, time in zip(comparison["rates"].values(), comparison["times"].values(), strict=True):
-        assert rate["median"] * time["median"] / 1e3 == pytest.approx(12 * 64)
+    for rate, took in zip(comparison["rates"].values(), comparison["times"].values(), strict=True):
+        assert rate["median"] * took["median"] / 1e3 == pytest.approx(12 * 64)
     assert all(0 < part["median"] < 1.5 for part in comparison["of_peak"].values())
     assert small["gemm"]["median"] > 1e9
 
@@ -65,6 +66,74 @@ def test_a_wrong_name_is_named():
     done = run("ops", "--peers", "torch,jacks")
     assert done.returncode == 2
     assert "there is no jacks: choose from torch,torch-compile," in done.stderr
+
+
+# -- what surrounds a measurement -------------------------------------------------------------------
+
+WIDEST = {name for name in ("AVX2", "AVX512F") if np._core._multiarray_umath.__cpu_features__.get(name)}
+
+
+@pytest.mark.skipif("AVX2" not in WIDEST, reason="this processor has no AVX2")
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [("numpy", "X86_V3"), ("numba", "Numba with vectors of 8 floats"), ("torch", "oneDNN Intel AVX2")],
+)
+def test_all_sides_are_limited_to_avx2(package, expected, monkeypatch):
+    pytest.importorskip(package)
+    package = "tinygen" if package == "numba" else package
+    for name in surroundings.OWN_CHOICES:
+        monkeypatch.setenv(name, "Haswell" if name == "OPENBLAS_CORETYPE" else "512")
+    surroundings.set_up(None)
+    assert not set(surroundings.OWN_CHOICES) & os.environ.keys()
+    assert surroundings.is_wide(surroundings.what_runs(package)) == ("AVX512F" in WIDEST)
+    for name, value in surroundings.limits("avx2").items():
+        monkeypatch.setenv(name, value)
+    told = surroundings.what_runs(package)
+    assert expected in told
+    assert not surroundings.is_wide(told)
+
+
+def test_an_instruction_set_that_the_processor_lacks_is_refused(monkeypatch):
+    monkeypatch.setitem(np._core._multiarray_umath.__cpu_features__, "AVX2", False)
+    with pytest.raises(RuntimeError, match="this processor has no AVX2"):
+        surroundings.limits("avx2")
+
+
+def test_a_wrong_number_of_busy_processes_is_named():
+    done = run("ops", "--busy", "-1")
+    assert done.returncode == 2
+    assert "--busy -1: a number of processes, 0 or more" in done.stderr
+
+
+ORPHANS = """
+import os, sys
+from benchmarks import surroundings
+started = []
+popen = surroundings.subprocess.Popen
+surroundings.subprocess.Popen = lambda command: started.append(popen(command)) or started[-1]
+with surroundings.busy(2):
+    assert all(process.poll() is None for process in started)
+    print(*(process.pid for process in started), flush=True)
+    if sys.argv[1] == "dies":
+        os._exit(1)
+assert [process.returncode for process in started] == [-9, -9]
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="it looks into /proc")
+@pytest.mark.parametrize("ending", ["ends", "dies"])
+def test_busy_processes_end_surely(ending):
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHANS, ending], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (ending == "dies"), done.stderr
+    pids = done.stdout.split()
+    assert len(pids) == 2
+    for _ in range(600):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{pids} still run")
 
 
 # -- the protocol, on a workload made up here --------------------------------------------------------

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from tinygen.kernels.compiled.compile import inner
 from tinygen.tensor import Array
 
-FEATURES = llvmlite.binding.get_host_cpu_features()
-LANES = 16 if FEATURES.get("avx512f") else 8 if FEATURES.get("avx") else 4  # floats in a register
+FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")  # for which Numba compiles
+LANES = 16 if "+avx512f" in FEATURES else 8 if "+avx" in FEATURES else 4  # floats in a register
 VECTORS = 2 if LANES == 8 else 4  # registers in a row of the tile: AVX has only 16 registers, the others 32
 ROWS = 4
 WIDTH = LANES * VECTORS
