@@ -88,7 +88,7 @@ FLOORS = (
     Floor(
         "judges",
         "They say how good drawings are: a network, parsers, distances.",
-        "modes tensor ops nn optim data density",
+        "modes tensor ops nn optim data density storage.safetensors",
     ),
 )
 

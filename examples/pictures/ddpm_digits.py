@@ -35,14 +35,14 @@ from tqdm import tqdm
 from tinygen import diffusion
 from tinygen.arrays import to_device
 from tinygen.data import digits
-from tinygen.judges.digits import bounds, train_judge
+from tinygen.judges.digits import bounds, common_judge, fingerprint
 from tinygen.judges.frechet import frechet
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 NO_CLASS = digits.CLASSES
 QUICK = {"steps": 60, "batch": 32, "channels": 16, "timesteps": 20, "sampler_steps": 4, "judged": 100}
-SIZES = {"quick": QUICK | {"judge_steps": 100}, "full": FULL}
+SIZES = {"quick": QUICK, "full": FULL}
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -58,7 +58,6 @@ def parse_args() -> argparse.Namespace:
     add("--steps", type=number(int, 1), default=2400, help="optimizer steps")
     add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate")
     add("--ema", type=number(float, 0, 1), default=0.999, help="decay of the average of the weights")
-    add("--judge-steps", type=number(int, 21), default=2000, help="optimizer steps of the judge")
     add("--judged", type=size(100, 500), default=500, help="test digits to compare with as many drawings")
     add("--sampler-steps", type=number(int, 1), default=50, help="steps of DDIM in the sweep")
     args = parser.parse_args()
@@ -110,12 +109,12 @@ def main(args: argparse.Namespace) -> None:
     train, test = digits.load()
     test = test._replace(pictures=test.pictures[: args.judged], labels=test.labels[: args.judged])
     run = Run(args, ["step", "loss"])
-    print(f"a judge learns from real digits, {args.judge_steps} steps")
-    judge = train_judge(train.pictures, train.labels, args.judge_steps, rng=args.seed + 2)
+    judge = common_judge()
     real = judge.look(test.pictures)
     known = real.accuracy(test.labels)
-    floor, ceiling = bounds(judge, train.pictures, test.pictures, rng=args.seed + 3)
-    print(f"the judge knows {known:.1%} of the test digits; Fréchet distance of real digits {floor:.1f}")
+    floor, spread, ceiling = bounds(judge, train, test, rng=0)
+    print(f"judge {fingerprint(judge)} reads {known:.1%} of the test digits right")
+    print(f"Fréchet distance of real digits {floor:.2f} ± {spread:.2f}, of noise {ceiling:.0f}")
 
     ema = EMA(model, args.ema)
     process = diffusion.Process(diffusion.cosine(args.timesteps))
@@ -174,6 +173,7 @@ def main(args: argparse.Namespace) -> None:
     for scale, drawn in sweep.items():
         rows.append(Figure(f"guidance {scale:g}: Fréchet distance", drawn.distance, None, floor, ceiling))
         rows.append(Figure(f"guidance {scale:g}: read as the digit", drawn.accuracy, None, known, 0.1))
+    rows.append(Figure("Fréchet distance of real digits, std", spread))
     rows.append(Figure("bits a pixel of test digits", bits, baseline=blind))
     rows.append(Figure("distance to the nearest training digit", sweep[best].nearest, None, copies))
     run.result(

@@ -11,8 +11,10 @@ from arguments.table import Row, learned, loss_of, rng
 from golden.formula import filled, wave
 
 from tinygen import nn
+from tinygen.data.digits import Digits
 from tinygen.diffusion import Process, cosine, ddim
 from tinygen.judges.digits import Judge, bounds
+from tinygen.judges.ssim import ssim
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.linear import LinearLM
@@ -164,7 +166,9 @@ def restarted(make: Callable[[], Any], x: Any, **given: Any) -> Any:
 
 def judged(**given: Any) -> Any:
     judge = Judge(rng=rng())
-    return tuple(bounds(judge, DIGITS, DIGITS[:3], **given, rng=rng()))
+    known = Digits(DIGITS, np.arange(len(DIGITS)) % 2)
+    some = Digits(DIGITS[:3], known.labels[:3])
+    return tuple(bounds(judge, known, some, **given, rng=rng()))
 
 
 CLASSES = {"labels": np.array([0, 2])}
@@ -370,6 +374,9 @@ MODELS = {
         lambda **k: restarted(lambda: VQVAE(1, 4, 2, 5, rng=rng()), DIGITS, **k), {"below": np.inf}
     ),
     "judges.digits.bounds": Row(judged, {"draws": 2}),
+    "judges.ssim.ssim": Row(
+        lambda **k: ssim(PICTURES, 0.5 * PICTURES, **{"sigma": 0.8} | k), {"sigma": 0.6, "span": 1.0}
+    ),
     "text.ngram.NGram.sample": Row(
         lambda **k: NGram(3).fit(np.arange(40) % 3, 3).sample(5, rng(), **k),
         {"prompt": [1, 2]},

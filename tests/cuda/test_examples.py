@@ -18,13 +18,12 @@ TINY = {
     "gan_ring": ["--steps", 2, "--width", 8, "--batch", 8, "--samples", 100],
     "ddpm_digits": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--timesteps", 3, "--sampler-steps", 2),
-        *("--judge-steps", 21),
     ],
     "inpaint_shapes": [
         *("--steps", 2, "--channels", 8, "--batch", 4, "--timesteps", 4, "--paint-steps", 2),
         *("--pictures", 2, "--repeats", 1),
     ],
-    "vae_digits": ["--steps", 2, "--batch", 4, "--judge-steps", 21, "--draws", 2],
+    "vae_digits": ["--steps", 2, "--batch", 4, "--draws", 2],
     "vqvae_shapes": ["--width", 8, "--dim", 4, "--codes", 8, "--batch", 4, "--test", 8, "--steps", 2],
     "latent_diffusion_shapes": [
         *("--ae-steps", 2, "--diffusion-steps", 2, "--ae-channels", 4, "--channels", 8, "--drawings", 9),

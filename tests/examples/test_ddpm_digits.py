@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 Image = pytest.importorskip("PIL.Image")
 
 EXAMPLE = "ddpm_digits.py"
-TINY = ["--channels", 8, "--batch", 16, "--timesteps", 12, "--sampler-steps", 3, "--judge-steps", 60]
+TINY = ["--channels", 8, "--batch", 16, "--timesteps", 12, "--sampler-steps", 3]
 
 
 @pytest.fixture(scope="module")

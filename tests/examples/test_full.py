@@ -125,7 +125,7 @@ def test_start_runs_the_seeds_of_an_example_that_has_one(monkeypatch):
 def test_a_real_example_at_toy_size(monkeypatch, tmp_path):
     """Each seed is the run that --seed alone gives, to the last bit."""
     example = module("vae_digits.py")
-    small = ["--steps", "2", "--judge-steps", "21", "--draws", "1", "--eval-every", "2"]
+    small = ["--steps", "2", "--draws", "1", "--eval-every", "2"]
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["vae_digits.py", *small, *words])

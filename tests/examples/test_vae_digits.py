@@ -16,7 +16,7 @@ for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
     pytest.importorskip(package)
 
 EXAMPLE = "vae_digits.py"
-TINY = ["--steps", 40, "--eval-every", 20, "--batch", 16, "--judge-steps", 21, "--draws", 2]
+TINY = ["--steps", 40, "--eval-every", 20, "--batch", 16, "--draws", 2]
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 the average of the weights. The average must be the saved model. The loops are tested in
 test_steps_of_*.py."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from by_hand import Loop, flags
@@ -46,10 +44,8 @@ def learned(monkeypatch, tmp_path):
 
         monkeypatch.setattr(example, loop, train)
         monkeypatch.setattr(example, "Run", Run)
-        for name in ("train_judge", "bounds", "baselines"):
+        for name, fake in (("bounds", (0, 0, 1)), ("baselines", (0, 0, 0))):
             if hasattr(example, name):
-                nothing = SimpleNamespace(look=lambda x: SimpleNamespace(accuracy=lambda labels: 0.0))
-                fake = {"train_judge": nothing, "bounds": (0, 1), "baselines": (0, 0, 0)}[name]
                 monkeypatch.setattr(example, name, lambda *_, fake=fake, **__: fake)
         with pytest.raises(Done):
             example.main(args)

@@ -7,26 +7,36 @@ two sets of pictures, the Fréchet distance of its features, as FID with a large
     |μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁Σ₂)^½).
 
 A distance by itself says little: its unit depends on the judge, and it is above zero even between two
-samples from one distribution, the more so the smaller they are. So compare distances at equal N only, and
-with `bounds`: the distance of real pictures and the distance of noise."""
+samples from one distribution, the more so the smaller they are. So compare distances of one judge and at
+equal N only, and with `bounds`: the distance of real pictures and the distance of noise.
+
+All tables use the same judge, `common_judge()`, whose weights are in `digits.safetensors` beside this file.
+`python -m tinygen.judges.digits` makes that file again, on another machine up to rounding. `fingerprint`
+tells whether two figures are of one judge."""
 
 from __future__ import annotations
 
+from hashlib import sha256
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen import nn, ops
+from tinygen.data.digits import Digits, load
 from tinygen.judges.frechet import frechet
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.optim import Adam, warmup_cosine
+from tinygen.storage.safetensors import load_file, save_file
 from tinygen.tensor import Tensor
 from tinygen.types import Floats, TensorLike
 
 CLASSES = 10
 BATCH, LR, WARMUP = 64, 3e-3, 20
+COMMON = Path(__file__).with_suffix(".safetensors")
+COMMON_SEED = 0
 
 
 class Opinion(NamedTuple):
@@ -42,6 +52,17 @@ class Opinion(NamedTuple):
     def confidence(self) -> float:
         """The mean of the highest probability: 1 when every picture is some digit beyond doubt."""
         return float(self.probabilities.max(axis=1).mean())
+
+    def inception_score(self) -> float:
+        """From 1, where all pictures have the same probabilities, to 10, where each is one digit beyond doubt
+        and all digits are equally frequent. With this judge in place of the Inception network, so the figure
+        is no one else's unit. It does not see whether the digits of a class are all alike.
+
+        Eq.: IS = exp(E_x KL(p(y|x) ‖ p(y)))  (Salimans et al. 2016, arXiv:1606.03498, section 4)
+        Held by: tests/judges/test_digits.py::test_inception_scores_by_hand
+        """
+        p = np.maximum(self.probabilities, np.finfo(np.float64).tiny)  # 0 ln 0 = 0
+        return float(np.exp(np.mean(np.sum(p * np.log(p / p.mean(axis=0)), axis=1))))
 
 
 class Judge(nn.Module):
@@ -104,26 +125,59 @@ def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> Any:
     return wide[np.arange(n)[:, None, None], 0, rows, columns][:, None]
 
 
+# -- the judge of all tables -----------------------------------------------------------------------
+
+
+def common_judge() -> Judge:
+    """The judge of all tables of digits: `train_judge` on the training digits with seed 0, its weights then
+    rounded to float16. It depends on no run, and is the same on every machine."""
+    judge = Judge(rng=0)
+    judge.load_state_dict({name: x.astype(np.float32) for name, x in load_file(COMMON).items()})
+    return judge
+
+
+def fingerprint(judge: Judge) -> str:
+    """The first eight digits of the SHA-256 of the judge's weights, in the order of their names."""
+    weights = sorted(judge.state_dict().items())
+    return sha256(b"".join(np.ascontiguousarray(x, "<f4").tobytes() for _, x in weights)).hexdigest()[:8]
+
+
 # -- the distance ----------------------------------------------------------------------------------
 
 
 class Bounds(NamedTuple):
-    """The two distances between which a model's Fréchet distance to the test pictures lies."""
+    """The distances between which a model's Fréchet distance to the test pictures lies."""
 
-    floor: float  # of as many real training pictures
+    floor: float  # of as many real training pictures: the mean of the draws
+    spread: float  # the standard deviation of the draws
     ceiling: float  # of as many pictures of noise
 
 
-def bounds(judge: Judge, train: Any, test: Any, draws: int = 5, *, rng: RNGLike) -> Bounds:
-    """Distances to N pictures `test` at N: the mean for `draws` choices of N of the pictures `train`, and for
-    pixels uniform in [-1, 1]. A model's samples are to be compared with `test` at this N too."""
-    if len(train) < len(test):
-        raise ValueError(f"the floor at N = {len(test)} needs as many training pictures, got {len(train)}")
+def bounds(judge: Judge, train: Digits, test: Digits, draws: int = 10, *, rng: RNGLike) -> Bounds:
+    """Distances to the N pictures of `test` at N: for `draws` choices of training digits, as many of each
+    class as in `test`; and for pixels uniform in [-1, 1]. A model's samples are to be compared with `test` at
+    this N too.
+
+    The classes count: choices of any classes are farther from the balanced test digits, and a model that is
+    told the class could be nearer than they are. Raises ValueError when `train` has too few of a class."""
     rng = as_generator(rng)
-    real, of_train = judge.look(test).features, judge.look(train).features
-    chosen = [rng.choice(len(of_train), len(real), replace=False) for _ in range(draws)]
-    noise = rng.uniform(-1, 1, test.shape).astype(np.float32)
-    return Bounds(
-        float(np.mean([frechet(of_train[these], real) for these in chosen])),
-        frechet(judge.look(noise).features, real),
-    )
+    counts = np.bincount(test.labels, minlength=CLASSES)
+    of_each = [np.flatnonzero(train.labels == k) for k in range(CLASSES)]
+    for k, (these, count) in enumerate(zip(of_each, counts, strict=True)):
+        if len(these) < count:
+            raise ValueError(f"the floor needs {count} training pictures of class {k}, got {len(these)}")
+    real, of_train = judge.look(test.pictures).features, judge.look(train.pictures).features
+    floors = []
+    for _ in range(draws):
+        pairs = zip(of_each, counts, strict=True)
+        chosen = np.concatenate([rng.choice(these, count, replace=False) for these, count in pairs])
+        floors.append(frechet(of_train[chosen], real))
+    noise = rng.uniform(-1, 1, test.pictures.shape).astype(np.float32)
+    ceiling = frechet(judge.look(noise).features, real)
+    return Bounds(float(np.mean(floors)), float(np.std(floors)), ceiling)
+
+
+if __name__ == "__main__":
+    learned = train_judge(*load()[0], rng=COMMON_SEED)
+    save_file(COMMON, {name: x.astype(np.float16) for name, x in learned.state_dict().items()})
+    print(f"{COMMON.name}: judge {fingerprint(common_judge())}")
