@@ -5,6 +5,7 @@ python -m benchmarks ops --peers            # one, without peers
 python -m benchmarks gpt-small vae --peers torch,torch-compile,jax --modes numpy --json out.json
 python -m benchmarks gpt-small --isa avx2   # on a processor with AVX-512, all sides without it
 python -m benchmarks gpt-small --busy 1     # while another program occupies a core
+python -m benchmarks kernels --only conv2d  # only the cases whose names contain this
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ WORKLOADS = {
     "vae": "vae",
     "lstm": "lstm",
     "conv": "conv",
-    "maps": "maps",
+    "kernels": "kernels",
     "unet": "unet",
     "generate": "generate",
     "gpt2": "gpt2",
@@ -82,8 +83,9 @@ def flags() -> argparse.ArgumentParser:
         metavar="A,B",
         help=f"also tinygen with fewer kernels, of {','.join(MODES)}",
     )
-    parser.add_argument("--rounds", type=int, default=9, help="blocks of each side")
-    parser.add_argument("--seconds", type=float, default=0.3, help="length of a block")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose names contain it")
+    parser.add_argument("--rounds", type=int, help="blocks of each side; else 9, of kernels 3")
+    parser.add_argument("--seconds", type=float, help="length of a block; else 0.3, of kernels 0.04")
     parser.add_argument(
         "--isa",
         choices=surroundings.ISAS,
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str]) -> None:
     args = parser.parse_args(arguments)
     if unknown := set(args.names) - set(WORKLOADS):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: there are {', '.join(WORKLOADS)}")
-    if args.rounds < 1 or args.seconds <= 0:
+    if any(value is not None and value <= 0 for value in (args.rounds, args.seconds)):
         parser.error("at least one round, of more than no time")
     if args.busy < 0:
         parser.error(f"--busy {args.busy}: a number of processes, 0 or more")
@@ -135,7 +137,12 @@ def measure_all(args: argparse.Namespace, found: dict[str, Any]) -> None:
         if getattr(module, "MODES", True):
             sides += [f"{OURS}-{mode}" for mode in args.modes]
         run = getattr(module, "measure", paired.measure)
-        report: Report = run(workload, sides, args.rounds, args.seconds)
+        rounds = args.rounds or getattr(module, "ROUNDS", 9)
+        seconds = args.seconds or getattr(module, "SECONDS", 0.3)
+        only = {"only": args.only} if args.only else {}
+        if only and run is not paired.measure:
+            raise SystemExit(f"{name} measures its cases together: leave --only out")
+        report: Report = run(workload, sides, rounds, seconds, **only)
         print(f"\n{text(name, report)}", flush=True)
         found[name] = asdict(report)
 

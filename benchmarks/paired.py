@@ -20,6 +20,8 @@ and, where they make sense,
     ITEMS           the items that a step processes, like ("tokens", 768)
     FLOPS           {case: floating-point operations of a step}: their rate is compared, round by round, with
                     the rate of a large product of matrices in NumPy (`gemm.py`)
+    ROUNDS, SECONDS the number of rounds, and the length of a block
+    COMPACT         one row a case, with the ratios only
 """
 
 from __future__ import annotations
@@ -169,21 +171,25 @@ class Report:
     """Floating-point operations per second in the large product, over the rounds of all cases."""
     shown: str = "ratios"
     """How the sides are compared: by "ratios" or by "differences"."""
+    compact: bool = False
+    """One row for each case, and below them the worst ratios and the means."""
 
 
-def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
-    """Run a workload: in each of `rounds` rounds, tinygen and each of these sides work for about `seconds`.
+def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float, only: str = "") -> Report:
+    """Run a workload: in each of `rounds` rounds, tinygen and each of these sides work for about `seconds`;
+    only the cases whose names contain `only`.
 
     Raises RuntimeError if a worker dies, or if results differ: then the sides did not do the same work."""
     module = importlib.import_module(workload)
     flops: dict[str, float] = getattr(module, "FLOPS", {})
     items, count = getattr(module, "ITEMS", ("", 0))
     workers, missing = started(workload, sides)
+    cases = [case for case in workers[OURS].cases if only in case]
     gemm = Worker(*GEMM[:2]) if flops else None
     peaks: list[float] = []
     comparisons = []
     try:
-        for case in workers[OURS].cases:
+        for case in cases:
             took, peak = alternate(workers, case, rounds, seconds, gemm)
             comparison = Comparison.of(
                 case, {side: [module.SCALE * t for t in ts] for side, ts in took.items()}
@@ -207,6 +213,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
         missing,
         items,
         Spread.of(peaks) if peaks else None,
+        compact=getattr(module, "COMPACT", False),
     )
 
 

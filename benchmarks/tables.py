@@ -14,17 +14,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.paired import GEMM, Comparison, Report, Spread
 from benchmarks.worker import OURS
 
 START, END = "<!-- tables: start -->", "<!-- tables: end -->"
 SIGNS = {"ratios": "/", "differences": "−"}
+PAIRS = {
+    "tinygen / tinygen-off": "/ definition",
+    "tinygen / tinygen-numpy": "/ floor",
+    "tinygen / torch": "/ torch",
+    "tinygen-numpy / torch": "floor / torch",
+}
+"""The ratios in a compact table."""
 Rows = list[list[str]]
 
 
 def rows(report: Report) -> Rows:
     """A title row, then a row for each case and side: the median time, tinygen's ratio to this side as median
     (quartiles), and the other figures. Empty columns are left out."""
+    if report.compact:
+        return ratio_rows(report)
     sign = SIGNS[report.shown]
     ours = [side for side in report.versions if side.partition("-")[0] == OURS]
     columns = [f"{a} {sign} it" for a in ours]
@@ -50,9 +61,40 @@ def rows(report: Report) -> Rows:
     return [[row[i] for i in used] for row in found]
 
 
+def ratio_rows(report: Report) -> Rows:
+    """A row for each case: tinygen's median time, and the median ratios."""
+    found = [["", "", report.unit, *PAIRS.values()]]
+    for comparison in report.comparisons:
+        layer, _, case = comparison.case.partition(": ")
+        ratios = [comparison.ratios.get(pair) for pair in PAIRS]
+        took = f"{comparison.times[OURS].median:.3f}"
+        found.append([layer, case, took, *(f"{r.median:.2f}" if r else "" for r in ratios)])
+    used = [i for i, cells in enumerate(zip(*found, strict=True)) if any(cells[1:])]
+    return [[row[i] for i in used] for row in found]
+
+
+def means(report: Report) -> list[str]:
+    """For each column of `ratio_rows`, and for the faster one of definition and floor, the geometric mean and
+    the worst case."""
+    found = {
+        name: {c.case: c.ratios[pair].median for c in report.comparisons if pair in c.ratios}
+        for pair, name in PAIRS.items()
+    }
+    off, floor = found["/ definition"], found["/ floor"]
+    found["/ the faster of the two"] = {case: max(off[case], floor[case]) for case in off if case in floor}
+    lines = []
+    for name, ratios in found.items():
+        if ratios:
+            worst = max(ratios, key=lambda case: ratios[case])
+            mean = np.exp(np.mean(np.log(list(ratios.values()))))
+            lines.append(f"{name}: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst})")
+    return lines
+
+
 def notes(report: Report) -> list[str]:
     """The notes below the table."""
-    found = [f"{package} is not installed, and was left out" for package in report.missing]
+    found = means(report) if report.compact else []
+    found += [f"{package} is not installed, and was left out" for package in report.missing]
     if report.gemm:
         n, peak = GEMM[2], report.gemm.median / 1e9
         found.insert(0, f"GEMM, {n} × {n} by {n} × {n} in NumPy: {peak:.0f} GFLOP/s")
@@ -94,7 +136,7 @@ def summary(reports: dict[str, Report]) -> str:
     found = [["benchmark", "case", "tinygen", "/ torch", "/ torch.compile", "/ JAX"]]
     found[0] += ['`kernels("numpy")` / torch', "peak MB, tinygen", "torch"]
     for name, report in reports.items():
-        if "torch" not in report.versions or report.shown != "ratios":
+        if "torch" not in report.versions or report.shown != "ratios" or report.compact:
             continue
         for comparison in report.comparisons:
             pairs = ("tinygen / torch", "tinygen / torch-compile", "tinygen / jax", "tinygen-numpy / torch")

@@ -1,7 +1,9 @@
 """The benchmarks run, compare equal work, and name missing libraries. No test measures speed."""
 
 import importlib
+import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import tinygen
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generate, gpt, gpt2, lstm, ops, paired, scaling, surroundings, unet, vae  # noqa: E402
+from benchmarks import generate, gpt, gpt2, kernels, lstm, ops, paired, scaling, surroundings, unet, vae  # noqa: E402
 from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
 from benchmarks.worker import chosen, fingerprint  # noqa: E402
 
@@ -136,6 +138,52 @@ def test_busy_processes_end_surely(ending):
     raise AssertionError(f"{pids} still run")
 
 
+def test_each_kernel_has_a_case_and_all_sides_do_the_same_work():
+    """The smallest cases of each layer; the benchmark itself compares the others."""
+    smallest = {}
+    for case in kernels.cases():
+        work = sum(map(math.prod, case.shapes))
+        smallest[case.layer] = min(smallest.get(case.layer, (math.inf, "")), (work, case.name))
+    sides = {"tinygen": kernels.build("tinygen")}
+    if importlib.util.find_spec("torch"):
+        sides["torch"] = kernels.build("torch")
+    with tinygen.kernels("off"):
+        for _, name in smallest.values():
+            for way in ("forward", "backward"):
+                case = f"{name}: {way}"
+                found = {side: fingerprint(steps[case]()) for side, steps in sides.items()}
+                paired.same_work(case, found)
+                assert all(length > 0 for length, _ in found["tinygen"]), case
+
+
+def test_a_kernel_without_a_case_is_an_error():
+    found = [case for case in kernels.cases() if case.layer != "gelu"]
+    with pytest.raises(RuntimeError, match=r"no case for gelu: add one"):
+        kernels.require_all(found)
+
+
+def test_a_compact_table_has_the_ratios_the_means_and_the_worst():
+    times = {"tinygen": [2.0], "tinygen-off": [4.0], "tinygen-numpy": [1.0], "torch": [2.0]}
+    others = {"tinygen": [1.0], "tinygen-off": [1.0], "tinygen-numpy": [4.0], "torch": [8.0]}
+    found = [
+        paired.Comparison.of("relu: 3×2: forward", times),
+        paired.Comparison.of("b: 1: backward", others),
+    ]
+    report = paired.Report("ms", found, {}, dict.fromkeys(times, "1.0"), [], compact=True)
+    header, first, second, *means = text("kernels", report).splitlines()[1:]
+    assert header.split("  ")[-1].strip() == "floor / torch"
+    assert first.split() == ["relu", "3×2:", "forward", "2.000", "0.50", "2.00", "1.00", "0.50"]
+    assert second.split() == ["b", "1:", "backward", "1.000", "1.00", "0.25", "0.12", "0.50"]
+    assert means == [
+        "/ definition: geometric mean 0.71, worst 1.00 (b: 1: backward)",
+        "/ floor: geometric mean 0.71, worst 2.00 (relu: 3×2: forward)",
+        "/ torch: geometric mean 0.35, worst 1.00 (relu: 3×2: forward)",
+        "floor / torch: geometric mean 0.50, worst 0.50 (relu: 3×2: forward)",
+        "/ the faster of the two: geometric mean 1.41, worst 2.00 (relu: 3×2: forward)",
+    ]
+    assert report_of(asdict(report)) == report
+
+
 # -- the protocol, on a workload made up here --------------------------------------------------------
 
 WORKLOAD = """
@@ -179,6 +227,11 @@ def test_each_side_runs_in_a_process_of_its_own(workload):
     assert report.versions["numpy"] == np.__version__
     assert set(report.memory) == {"tinygen", "numpy"}
     assert report.missing == []
+
+
+def test_only_the_cases_that_are_asked_for_run(workload):
+    report = paired.measure(workload, ["numpy"], rounds=1, seconds=1e-4, only="b")
+    assert [c.case for c in report.comparisons] == ["b"]
 
 
 def test_a_missing_package_is_named_and_left_out(workload):
