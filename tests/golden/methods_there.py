@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from golden import models
 from golden.models_there import noise
-from golden.reference import REFERENCES, Weights
+from golden.reference import REFERENCES, Weights, reference
 
 BETAS = {
     "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},
@@ -112,6 +112,87 @@ for name in models.SAMPLERS:
         REFERENCES[name] = partial(rescaled, phi=float(given[0]))
     else:
         REFERENCES[name] = partial(implicit, eta=number(given[0]), clip=number(given[1]))
+
+# -- flow matching and score matching: the papers' formulas, and diffusers' scheduler for Euler's method -----
+
+
+def tensors(*arrays: Any) -> list[Any]:
+    return [torch.tensor(x) for x in arrays]
+
+
+def field(x: Any, t: Any, turn: Any) -> Any:
+    return torch.tanh(x @ turn) - t * x
+
+
+@reference("flow-loss")
+def flow_loss(w: Weights, turn: Any) -> Any:
+    """Lipman et al. 2023, eq. 23 with σ_min = 0."""
+    x1, x0, t = tensors(models.POINTS, models.NOISE, models.TIMES[:, None])
+    return ((field((1 - t) * x0 + t * x1, t, turn) - (x1 - x0)) ** 2).mean()
+
+
+@reference("flow-euler")
+def flow_euler(w: Weights) -> Any:
+    """Its time s = 1 - t, and its model predicts noise less data."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    made = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    made.set_timesteps(sigmas=[1.0, 0.8, 0.6, 0.4, 0.2])
+    x, turn = tensors(models.NOISE, models.TURN)
+    for k, step in enumerate(made.timesteps):
+        x = made.step(-field(x, 1 - step.double() / 1000, turn), step, x, return_dict=False)[0].double()
+        if k in (0, 2, 4):
+            yield x
+
+
+@reference("flow-midpoint")
+def flow_midpoint(w: Weights) -> Any:
+    x, turn = tensors(models.NOISE, models.TURN)
+    for k in range(5):
+        half = x + 0.1 * field(x, 0.2 * k, turn)
+        x = x + 0.2 * field(half, 0.2 * k + 0.1, turn)
+        if k in (0, 2, 4):
+            yield x
+
+
+@reference("flow-log_prob")
+def flow_log_prob(w: Weights) -> Any:
+    """Chen et al. 2018, theorem 1: back from t = 1 by midpoints, with the trace of torch's Jacobian there."""
+    (turn,) = tensors(models.TURN)
+    found = []
+    for x in torch.tensor(models.POINTS):
+        change = torch.zeros(())
+        for k in (4, 3, 2, 1):
+            half = x - 0.125 * field(x, 0.25 * k, turn)
+            there = 0.25 * (k - 0.5)
+            jacobian = torch.autograd.functional.jacobian(lambda y, t=there: field(y, t, turn), half)
+            change = change + 0.25 * jacobian.trace()
+            x = x - 0.25 * field(half, there, turn)
+        found.append(torch.distributions.Normal(0.0, 1.0).log_prob(x).sum() - change)
+    return torch.stack(found)
+
+
+@reference("score-loss")
+def score_loss(w: Weights, turn: Any) -> Any:
+    """Song & Ermon 2019, eq. 5 and 6, with λ(σ) = σ²."""
+    x, z, sigma = tensors(models.POINTS, models.NOISE, models.LEVELS[[0, 1, 2, 0], None])
+    noisy = x + sigma * z
+    each = 0.5 * ((field(noisy, sigma, turn) + (noisy - x) / sigma**2) ** 2).sum(1)
+    return (sigma[:, 0] ** 2 * each).mean()
+
+
+@reference("score-langevin")
+def score_langevin(w: Weights) -> Any:
+    """Song & Ermon 2019, algorithm 1."""
+    x, turn = tensors(models.NOISE, models.TURN)
+    states = []
+    for sigma in models.LEVELS:
+        alpha = 0.05 * sigma**2 / models.LEVELS[-1] ** 2
+        for _ in range(2):
+            x = x + alpha / 2 * field(x, sigma, turn) + alpha**0.5 * noise(*x.shape)
+            states.append(x)
+    return [states[i] for i in (0, 1, 2, 5)]
+
 
 # -- optimizers ------------------------------------------------------------------------------------
 

@@ -7,14 +7,21 @@ from tinygen import no_grad
 from tinygen.diffusion import (
     Process,
     ancestral_step,
+    annealed_langevin,
     cosine,
     ddim_step,
     dpm_solver,
+    euler,
     evenly_spaced,
+    flow_log_prob,
+    flow_matching_loss_at,
     guide,
     linear,
+    midpoint,
+    noise_levels,
     rescale_guidance,
     rescale_zero_terminal_snr,
+    score_matching_loss_at,
     sqrt_linear,
 )
 from tinygen.judges.digits import Judge
@@ -278,6 +285,48 @@ def rescaled(phi):
     return rescale_guidance(guide(X, SAID, 7.5), X, phi)
 
 
+POINTS, NOISE, TIMES = wave(4, 3, k=70), wave(4, 3, k=71), np.array([0.0, 0.25, 0.7, 1.0])
+TURN, LEVELS = wave(3, 3, k=72), noise_levels(2.0, 0.25, 3)
+
+
+def field(x, t, turn=TURN):
+    """Velocities or scores (B, 3) of points x (B, 3) at times or levels t (B,)."""
+    return np.tanh(x @ turn) - t[:, None] * x
+
+
+def flow(solver):
+    """Three states of a flow in 5 steps."""
+    states = list(solver(field, NOISE, 5))
+    return [states[i] for i in (0, 2, 4)]
+
+
+def flow_likelihood():
+    return flow_log_prob(lambda x, t: np.tanh(x @ Tensor(TURN)) - t[:, None] * x, POINTS, 4)
+
+
+def langevin():
+    """Four states of six."""
+    states = list(annealed_langevin(field, NOISE, LEVELS, 2, 0.05, rng=Noise()))
+    return [states[i] for i in (0, 1, 2, 5)]
+
+
+def flow_loss(turn):
+    return flow_matching_loss_at(lambda x, t: field(x, t, turn), POINTS, TIMES, NOISE)
+
+
+def score_loss(turn):
+    return score_matching_loss_at(lambda x, t: field(x, t, turn), POINTS, LEVELS[[0, 1, 2, 0]], NOISE)
+
+
+PATHS = {
+    "flow-loss": Case(None, (TURN,), flow_loss),
+    "flow-euler": Case(None, (), lambda: flow(euler), 1e-5),
+    "flow-midpoint": Case(None, (), lambda: flow(midpoint)),
+    "flow-log_prob": Case(None, (), flow_likelihood),
+    "score-loss": Case(None, (TURN,), score_loss),
+    "score-langevin": Case(None, (), langevin),
+}
+
 SAMPLERS = {
     **{f"schedule-{kind}": Case(None, (), lambda kind=kind: schedule(kind), 1e-5) for kind in SCHEDULES},
     **{
@@ -338,6 +387,7 @@ def optimized(name):
 
 CASES: dict[str, Case] = {
     **MODELS,
+    **PATHS,
     **SAMPLERS,
     **{name: Case(None, (), lambda name=name: optimized(name)) for name in OPTIMIZERS},
 }

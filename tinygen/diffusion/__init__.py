@@ -2,7 +2,7 @@
 
 x_0 is the data, t = 1 ... T are the steps (`schedule`). Read `schedule`, `process`, `loss`, `sampling`; then
 `dpm_solver`, `guidance`, `inpaint`, `bound`. `flow_matching` goes from noise to data on straight lines, in a
-time of its own.
+time of its own; `score_matching` learns scores at several levels of noise, and samples by Langevin dynamics.
 """
 
 from tinygen.diffusion.bound import Bound, bits_per_dim
@@ -42,6 +42,13 @@ from tinygen.diffusion.schedule import (
     rescale_zero_terminal_snr,
     sqrt_linear,
 )
+from tinygen.diffusion.score_matching import (
+    annealed_langevin,
+    langevin_step,
+    noise_levels,
+    score_matching_loss,
+    score_matching_loss_at,
+)
 
 __all__ = [
     "Bound",
@@ -51,6 +58,7 @@ __all__ = [
     "Schedule",
     "ancestral",
     "ancestral_step",
+    "annealed_langevin",
     "bits_per_dim",
     "classifier_free_guidance",
     "classifier_guidance",
@@ -68,14 +76,18 @@ __all__ = [
     "hybrid_loss",
     "hybrid_loss_at",
     "inpaint",
+    "langevin_step",
     "last_state",
     "linear",
     "loss_at",
     "midpoint",
     "min_snr",
+    "noise_levels",
     "predict",
     "rescale_guidance",
     "rescale_zero_terminal_snr",
+    "score_matching_loss",
+    "score_matching_loss_at",
     "simple_loss",
     "sqrt_linear",
 ]
