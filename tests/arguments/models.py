@@ -21,6 +21,7 @@ from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
@@ -262,6 +263,13 @@ MODELS = {
     ),
     "models.language.recurrent.RecurrentLM.forward": Row(
         lambda **k: RecurrentLM(5, 4, kind="rnn", rng=rng())(IDS, **k), {"state": wave(1, 2, 4, k=99)}
+    ),
+    "models.language.wavenet.WaveNet": Row(
+        lambda **k: learned(WaveNet(5, **k, rng=rng()), IDS, IDS % 2 if "classes" in k else None),
+        {"channels": 3, "skip_channels": 5, "dilations": (1, 2), "classes": 2},
+    ),
+    "models.language.wavenet.WaveNet.loss": Row(
+        lambda **k: WaveNet(5, classes=3 if k else 0, rng=rng()).loss(IDS, IDS, **k), {"condition": IDS % 3}
     ),
     "models.language.recurrent.Tagger": Row(
         lambda **k: learned(Tagger(5, 3, **k, rng=rng()), IDS),

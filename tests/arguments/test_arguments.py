@@ -43,6 +43,8 @@ ELSEWHERE = {
     "models.language.llama.LlamaConfig block_size": "tests/models/language/test_llama.py",
     "models.language.llama.LlamaBlock.forward": "as of Llama.features",
     "models.language.llama.Llama.from_pretrained": "tests/models/huggingface/test_llama.py",
+    "models.language.wavenet.WaveNet.forward": "as of WaveNet.loss",
+    "models.language.wavenet.WaveNet.reader": "tests/models/language/test_wavenet.py",
     "nn.grouped_attention.GroupedQueryAttention.forward cache": "tests/nn/test_grouped_attention.py",
     "judges.digits.Judge.look": "so does the batch: tests/judges/test_digits.py",
     "judges.digits.train_judge": "tests/judges/test_digits.py",

@@ -31,6 +31,7 @@ from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
@@ -173,6 +174,11 @@ MODELS = {
         )
         for kind in ("rnn", "gru", "lstm")
     },
+    "wavenet": Case(
+        lambda: WaveNet(5, 4, 3, (1, 2), 3, rng=RNG),
+        (IDS,),
+        lambda m, ids: (m(ids, ids % 3), m.loss(ids, NEXT, ids % 3)),
+    ),
     "tagger": Case(
         lambda: Tagger(5, 3, 4, rng=RNG), (IDS,), lambda m, ids: (m(ids), m.loss(ids, np.minimum(NEXT, 2)))
     ),

@@ -141,6 +141,23 @@ def recurrent_lm(w: Weights, ids: Any) -> Any:
     return logits, cross_entropy(logits, models.NEXT)
 
 
+@reference("wavenet")
+def wavenet(w: Weights, ids: Any) -> Any:
+    """With torch's convolutions: our matrix (2C, 2C) for [x_{t-d}, x_t] is a kernel of width 2."""
+    x, skips = f.embedding(ids, w["embedding.weight"]).mT, torch.zeros(())  # (B, C, T)
+    for layer, dilation in enumerate((1, 2)):
+        here = at(w, f"layers.{layer}")
+        kernel = torch.stack(here["conv.weight"].chunk(2, dim=1), dim=-1)  # (2C, C, 2)
+        a = f.conv1d(f.pad(x, (dilation, 0)), kernel, here["conv.bias"], dilation=dilation)
+        tanh, gate = (a + f.embedding(ids % 3, here["condition.weight"]).mT).chunk(2, dim=1)
+        z = (torch.tanh(tanh) * torch.sigmoid(gate)).mT  # (B, T, C)
+        skips = skips + linear(here, "skip", z)
+        if layer == 0:
+            x = x + linear(here, "residual", z).mT
+    logits = linear(w, "head", torch.relu(linear(w, "hidden", torch.relu(skips))))
+    return logits, f.cross_entropy(logits.flatten(0, 1), torch.tensor(models.NEXT).flatten(), ignore_index=-1)
+
+
 @reference("tagger")
 def tagger(w: Weights, ids: Any) -> Any:
     both = torch.nn.LSTM(4, 4, bidirectional=True, batch_first=True)

@@ -19,6 +19,7 @@ from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
@@ -114,6 +115,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     ),
     LinearLM: (lambda rng: LinearLM(3, 2, 4, rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
     RecurrentLM: (lambda rng: RecurrentLM(3, 4, rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
+    WaveNet: (lambda rng: WaveNet(3, 4, 5, (1, 2), rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
     Tagger: (lambda rng: Tagger(3, 2, 4, rng=rng), (IDS,), (IDS, IDS % 2), None),
     Word2Vec: (lambda rng: Word2Vec([3, 2, 1], 4, rng=rng), (IDS, IDS), (IDS, IDS[:, 0]), None),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
@@ -137,7 +139,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
 }
 
 LANGUAGE = (GPT, Llama)
-WRITERS = (*LANGUAGE, LinearLM, RecurrentLM)
+WRITERS = (*LANGUAGE, LinearLM, RecurrentLM, WaveNet)
 
 PARTS_OF_MODELS = {
     "Encoder",
@@ -149,7 +151,7 @@ PARTS_OF_MODELS = {
     "Residual",
     "Coupling",
 }
-PARTS_OF_MODELS |= {"LanguageModel", "CausalLM", "LlamaBlock", "BERTBlock"}
+PARTS_OF_MODELS |= {"LanguageModel", "CausalLM", "LlamaBlock", "BERTBlock", "GatedLayer"}
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {"Tower", "TowerBlock", "TowerMLP"}

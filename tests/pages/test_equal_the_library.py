@@ -28,6 +28,7 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
@@ -485,6 +486,51 @@ def test_lstm_starts_like_the_library():
     theirs = dict(RecurrentLM(300, 64, rng=rng()).named_parameters())
     for name, w in params.items():
         np.testing.assert_allclose(np.std(w), np.std(theirs[LSTM_NAMES[name]].numpy()), rtol=0.1)
+
+
+# -- WaveNet -----------------------------------------------------------------------------------------
+
+WAVENET_NAMES = {"wte": "embedding.weight", "W_1": "hidden.weight", "W_2": "head.weight"} | {
+    f"{x}{layer}": f"layers.{layer}.{name}.weight"
+    for layer in range(3)
+    for x, name in {"W": "conv", "V": "condition", "W_s": "skip", "W_r": "residual"}.items()
+}
+
+
+def wavenet_and_params(V=11, C=4, S=6):
+    """The page has no biases."""
+    params = load("wavenet").init(V, C, S, 3, 2, rng())
+    model = WaveNet(V, C, S, (1, 2, 4), 2, rng=rng()).astype(np.float64)
+    weights = {WAVENET_NAMES[x]: w.T if x.startswith("W") else w for x, w in params.items()}
+    biases = {n: np.zeros(p.shape) for n, p in model.named_parameters() if n.endswith("bias")}
+    set_weights(model, weights | biases)
+    return model, params
+
+
+def test_wavenet():
+    page, (model, params) = load("wavenet"), wavenet_and_params()
+    text, grads = rng().integers(0, 11, (3, 13)), {}
+    idx, targets = text[:, :-1], text[:, 1:]
+    value = page.train_step(params, idx, targets, idx % 2, 3, lambda _, g: grads.update(g))
+    loss = model.loss(idx, targets, idx % 2)
+    loss.backward()
+    theirs = {name: p.grad for name, p in model.named_parameters()}
+    theirs = {x: theirs[WAVENET_NAMES[x]] for x in params}
+    theirs = {x: g.T if x.startswith("W") else g for x, g in theirs.items()}
+    assert difference(value, loss.item()) < 1e-15
+    assert difference(grads, theirs) < 1e-15
+    ours = page.wavenet(params, idx, idx % 2, page.silence(3, 4, 3))
+    assert difference(ours, model(idx, idx % 2).numpy()) < 1e-15
+
+
+def test_wavenet_samples():
+    model, params = wavenet_and_params()
+    params["W_2"] *= 5.0  # far from uniform
+    model.head.weight.data = params["W_2"].T
+    tokens, classes = rng().integers(0, 11, (3, 2)), rng().integers(0, 2, (3, 11))
+    ours = load("wavenet").sample(params, tokens, classes, 3, rng())
+    assert ours.shape == (3, 12)
+    np.testing.assert_array_equal(ours, model.sample(tokens, 10, rng=rng(), condition=classes))
 
 
 # -- VAE ---------------------------------------------------------------------------------------------

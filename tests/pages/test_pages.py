@@ -19,6 +19,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "llama": (60, 0.1),
     "translation": (120, 0.2),
     "lstm": (60, 0.1),
+    "wavenet": (120, 0.1),
     "vae": (150, 0.5),
     "ddpm": (400, 0.5),
     "flow_matching": (400, 0.7),

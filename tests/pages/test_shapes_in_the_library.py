@@ -20,6 +20,7 @@ from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.language.transformer import Transformer, TransformerConfig
+from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
@@ -59,6 +60,9 @@ def use_everything():
     beam_search(lambda live: np.log(np.full((len(live), 4), 0.25)), 2, 3, begin=1, end=2)
     for writer in (LinearLM(5, 3, 4, rng=rng), RecurrentLM(5, 4, rng=rng)):
         writer.sample(np.zeros((2, 2), int), 3, rng=rng)
+    sound = WaveNet(5, 4, 6, (1, 2), 3, rng=rng)
+    sound.loss(ids, ids, ids % 3)
+    sound.sample(ids[:, :2], 3, rng=rng, condition=ids % 3)
     Tagger(5, 2, 4, rng=rng)(rng.integers(0, 5, (2, 6)))
     vectors = Word2Vec(np.ones(5), 4, rng=rng)
     vectors.loss(rng.integers(0, 5, (2, 3)), np.array([1, 4]), rng=rng)

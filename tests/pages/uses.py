@@ -86,6 +86,20 @@ def lstm(steps):
     return losses
 
 
+def wavenet(steps):
+    """Two melodies of period 3 over 4 tokens, chosen by the class."""
+    page, rng = load("wavenet"), np.random.default_rng(0)
+    params = page.init(5, 8, 8, 3, 2, rng)
+    update = optimizer(params, 0.02)
+    text = np.stack([np.arange(13) % 3, 2 + np.arange(13) % 3])
+    classes = np.repeat([[0], [1]], 12, axis=1)
+    losses = [page.train_step(params, text[:, :-1], text[:, 1:], classes, 3, update) for _ in range(steps)]
+    written = page.sample(params, text[:, :1], classes[:, :8], 3, rng)
+    assert written.shape == (2, 9)
+    assert steps < 50 or np.mean(written == text[:, :9]) > 0.9
+    return losses
+
+
 def vae(steps):
     page, rng = load("vae"), np.random.default_rng(0)
     params = page.init(6, 16, 2, rng)
@@ -244,5 +258,5 @@ def gan(steps):
 
 
 PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
-PAGES_USED += (clip, ppo, dpo, adamw, em, gan, lstm)
+PAGES_USED += (clip, ppo, dpo, adamw, em, gan, lstm, wavenet)
 USES = {f.__name__: f for f in PAGES_USED}

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tinygen.models.language.recurrent import Tagger as Tagger
     from tinygen.models.language.transformer import Transformer as Transformer
     from tinygen.models.language.transformer import TransformerConfig as TransformerConfig
+    from tinygen.models.language.wavenet import WaveNet as WaveNet
     from tinygen.models.language.word2vec import Word2Vec as Word2Vec
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
@@ -82,6 +83,7 @@ else:
             "language.llama": ("Llama", "LlamaConfig"),
             "language.recurrent": ("RecurrentLM", "Tagger"),
             "language.transformer": ("Transformer", "TransformerConfig"),
+            "language.wavenet": ("WaveNet",),
             "language.word2vec": ("Word2Vec",),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
             "pictures.denoiser": ("Denoiser",),

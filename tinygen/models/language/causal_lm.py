@@ -34,11 +34,12 @@ class LanguageModel(nn.Module):
         top_p: float | None = None,
         *,
         rng: RNGLike,
+        **context: Any,
     ) -> Any:
         """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n). The rest is as in
         `sample_steps`."""
         idx = np.asarray(idx)
-        with closing(self.sample_steps(idx, temperature, top_k, top_p, rng=rng)) as tokens:
+        with closing(self.sample_steps(idx, temperature, top_k, top_p, rng=rng, **context)) as tokens:
             return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
 
     def sample_steps(
@@ -49,13 +50,15 @@ class LanguageModel(nn.Module):
         top_p: float | None = None,
         *,
         rng: RNGLike,
+        **context: Any,
     ) -> Generator[Any, None, None]:
         """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0 takes the
-        most probable token; `top_k` and `top_p` are as in `text.decoding.sample`.
+        most probable token; `top_k` and `top_p` are as in `text.decoding.sample`. `context` has the
+        arguments of the model's `reader`, such as the condition of a WaveNet.
 
         The model is in evaluation mode until the generator is closed."""
         rng = as_generator(rng)
-        read, new = self.reader(), np.asarray(idx)
+        read, new = self.reader(**context), np.asarray(idx)
         with self.evaluating():
             while True:
                 with no_grad():
