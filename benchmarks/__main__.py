@@ -45,7 +45,7 @@ PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformer
 MODES = ("numpy", "off")
 
 
-def listed(known: Sequence[str]) -> Callable[[str], list[str]]:
+def list_parser(known: Sequence[str]) -> Callable[[str], list[str]]:
     """A parser of a list such as "torch,jax"; an unknown name is an error."""
 
     def names(text: str) -> list[str]:
@@ -72,14 +72,14 @@ def flags() -> argparse.ArgumentParser:
         nargs="?",
         const="",
         default="torch",
-        type=listed(PEERS),
+        type=list_parser(PEERS),
         metavar="A,B",
         help=f"beside us, those that a benchmark has, of {','.join(PEERS)}; none if nothing follows",
     )
     parser.add_argument(
         "--modes",
         default="",
-        type=listed(MODES),
+        type=list_parser(MODES),
         metavar="A,B",
         help=f"also tinygen with fewer kernels, of {','.join(MODES)}",
     )
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> None:
         if args.isa and surroundings.is_wide(told):
             parser.error(f"--isa {args.isa} did not reach {package}: {told}")
     found: dict[str, Any] = {}
-    with surroundings.busy(args.busy):
+    with surroundings.load(args.busy):
         measure_all(args, found)
     if args.json:
         facts = {"date": date, "command": command, "machine": paired.machine(), "threads": paired.THREADS}

@@ -95,7 +95,7 @@ def densities() -> dict[str, Density]:
     return found | {f"probabilistic PCA of {q} numbers": ProbabilisticPCA(q) for q in (2, 16, 30)}
 
 
-def dequantized(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def dequantize(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pictures (N, 1, 8, 8) as rows (N, 64) of levels 0 … 16 plus uniform noise from 0 to 1. A density of
     pixels on levels alone could be as high as one likes; the mean of ln p with the noise is at most ln P of
     the levels (Theis et al. 2016, arXiv:1511.01844, section 3.1)."""
@@ -106,7 +106,7 @@ def dequantized(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def ladder() -> Iterator[str]:
     """ln p of digits that the densities have seen, and of those that they have not, line by line."""
     rng = np.random.default_rng(0)
-    train, test = (dequantized(part.pictures, rng) for part in digits.load())
+    train, test = (dequantize(part.pictures, rng) for part in digits.load())
     yield "| density | training digits, nats | test digits, nats | bits a pixel |"
     yield "|---|---:|---:|---:|"
     for name, model in densities().items():

@@ -31,16 +31,16 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
         env = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         for side in times:
-            importing(side, env)
-        count = max(1, round(seconds / importing(OURS, env)))
+            import_seconds(side, env)
+        count = max(1, round(seconds / import_seconds(OURS, env)))
         for _ in range(rounds * count):
             for side, found in times.items():
-                found.append(1e3 * importing(side, env))
+                found.append(1e3 * import_seconds(side, env))
     versions = {side: importlib.import_module(side).__version__ for side in times}
-    return Report(UNIT, [Comparison.of("import", times)], {}, versions, [], shown="differences")
+    return Report(UNIT, [Comparison.from_times("import", times)], {}, versions, [], shown="differences")
 
 
-def importing(name: str, env: dict[str, str]) -> float:
+def import_seconds(name: str, env: dict[str, str]) -> float:
     """The seconds of a process that imports the package and exits."""
     start = time.perf_counter()
     command = [sys.executable, "-c", f"import {name}"]

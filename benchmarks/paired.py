@@ -123,7 +123,7 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Any) -> Spread:
+    def from_values(cls, values: Any) -> Spread:
         low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
         return cls(float(median), float(low), float(high))
 
@@ -144,16 +144,16 @@ class Comparison:
     """For each side, its rate of floating-point operations divided by the rate of NumPy's large product."""
 
     @classmethod
-    def of(cls, case: str, times: dict[str, list[float]]) -> Comparison:
+    def from_times(cls, case: str, times: dict[str, list[float]]) -> Comparison:
         """The comparison from the times of each side, round by round."""
         found = {side: np.array(t) for side, t in times.items()}
         ours = [side for side in found if side.partition("-")[0] == OURS]
         pairs = [(a, b) for a in ours for b in found if b != a and (a == OURS or b not in ours)]
         return cls(
             case,
-            {side: Spread.of(t) for side, t in found.items()},
-            {f"{a} / {b}": Spread.of(found[a] / found[b]) for a, b in pairs},
-            {f"{a} − {b}": Spread.of(found[a] - found[b]) for a, b in pairs},
+            {side: Spread.from_values(t) for side, t in found.items()},
+            {f"{a} / {b}": Spread.from_values(found[a] / found[b]) for a, b in pairs},
+            {f"{a} − {b}": Spread.from_values(found[a] - found[b]) for a, b in pairs},
         )
 
 
@@ -183,7 +183,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float, on
     module = importlib.import_module(workload)
     flops: dict[str, float] = getattr(module, "FLOPS", {})
     items, count = getattr(module, "ITEMS", ("", 0))
-    workers, missing = started(workload, sides)
+    workers, missing = start_workers(workload, sides)
     cases = [case for case in workers[OURS].cases if only in case]
     gemm = Worker(*GEMM[:2]) if flops else None
     peaks: list[float] = []
@@ -191,14 +191,15 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float, on
     try:
         for case in cases:
             took, peak = alternate(workers, case, rounds, seconds, gemm)
-            comparison = Comparison.of(
+            comparison = Comparison.from_times(
                 case, {side: [module.SCALE * t for t in ts] for side, ts in took.items()}
             )
             if count:
-                comparison.rates = {side: Spread.of(count / np.array(t)) for side, t in took.items()}
+                comparison.rates = {side: Spread.from_values(count / np.array(t)) for side, t in took.items()}
             if case in flops:
                 comparison.of_peak = {
-                    side: Spread.of(flops[case] / np.array(t) / np.array(peak)) for side, t in took.items()
+                    side: Spread.from_values(flops[case] / np.array(t) / np.array(peak))
+                    for side, t in took.items()
                 }
             comparisons.append(comparison)
             peaks += peak
@@ -212,12 +213,12 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float, on
         {side: worker.version for side, worker in workers.items()},
         missing,
         items,
-        Spread.of(peaks) if peaks else None,
+        Spread.from_values(peaks) if peaks else None,
         compact=getattr(module, "COMPACT", False),
     )
 
 
-def started(workload: str, sides: Sequence[str]) -> tuple[dict[str, Worker], list[str]]:
+def start_workers(workload: str, sides: Sequence[str]) -> tuple[dict[str, Worker], list[str]]:
     """The workers of tinygen and of the sides whose packages are installed; the names of the other
     packages."""
     workers: dict[str, Worker] = {}
@@ -246,7 +247,7 @@ def alternate(
         worker.run(
             case, 2, compare=True
         )  # the first of them compiles; two updates of the weights lie before the last
-    same_work(case, {side: worker.result for side, worker in workers.items()})
+    check_same_work(case, {side: worker.result for side, worker in workers.items()})
     took = {side: worker.run(case, 1, warm=False) for side, worker in workers.items()}
     counts = {side: max(1, round(seconds / t)) for side, t in took.items()}
     times: dict[str, list[float]] = {side: [] for side in workers}
@@ -261,7 +262,7 @@ def alternate(
     return times, peaks
 
 
-def same_work(case: str, results: dict[str, list[list[float]]], tolerance: float = 1e-3) -> None:
+def check_same_work(case: str, results: dict[str, list[list[float]]], tolerance: float = 1e-3) -> None:
     """Raise RuntimeError unless the fingerprints of all sides' results are equal to tinygen's."""
     expected = results[OURS]
     for side, found in results.items():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gpt
-from benchmarks.paired import Comparison, Report, started
+from benchmarks.paired import Comparison, Report, start_workers
 
 UNIT = "slope"
 BESIDE: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ def slope(axis: str, values: Any) -> float:
 
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) -> Report:
     """Like `paired.measure`, but each round runs all sizes, and the slopes of the rounds are compared."""
-    workers, missing = started(workload, sides)
+    workers, missing = start_workers(workload, sides)
     times: dict[str, dict[str, list[float]]] = {side: {case: [] for case in sizes()} for side in workers}
     try:
         for case in sizes():
@@ -75,7 +75,7 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
             worker.close()
     return Report(
         UNIT,
-        [grown(axis, times, rounds) for axis in AXES],
+        [compare_slopes(axis, times, rounds) for axis in AXES],
         {},
         {**{side: worker.version for side, worker in workers.items()}, "FLOPs": "counted"},
         missing,
@@ -83,11 +83,11 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float) ->
     )
 
 
-def grown(axis: str, times: dict[str, dict[str, list[float]]], rounds: int) -> Comparison:
+def compare_slopes(axis: str, times: dict[str, dict[str, list[float]]], rounds: int) -> Comparison:
     """The slopes along an axis, for each side and for the operations."""
     slopes = {
         side: [slope(axis, [found[f"{axis} {n}"][i] for n in AXES[axis]]) for i in range(rounds)]
         for side, found in times.items()
     }
     slopes["FLOPs"] = [slope(axis, [BASE._replace(**{axis: n}).flops for n in AXES[axis]])] * rounds
-    return Comparison.of(f"{axis} {AXES[axis][0]} to {AXES[axis][-1]}", slopes)
+    return Comparison.from_times(f"{axis} {AXES[axis][0]} to {AXES[axis][-1]}", slopes)

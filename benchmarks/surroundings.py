@@ -116,7 +116,7 @@ def is_wide(told: str) -> bool:
 
 
 @contextmanager
-def busy(count: int) -> Iterator[None]:
+def load(count: int) -> Iterator[None]:
     """Other programs at work: `count` processes that spin. They end with the block, and by themselves if this
     process dies."""
     code = f"import os\nwhile os.getppid() == {os.getpid()}:\n    for _ in range(10**6): pass"

@@ -36,7 +36,7 @@ def build(side: str) -> dict[str, Step]:
     from benchmarks import unet_torch
 
     nhwc = side == "torch-nhwc"
-    return cases(partial(unet_torch.training, nhwc=nhwc), partial(unet_torch.sampling, nhwc=nhwc))
+    return cases(partial(unet_torch.training_step, nhwc=nhwc), partial(unet_torch.sampling_step, nhwc=nhwc))
 
 
 def cases(training: Callable[[int], Step], sampling: Callable[[int], Step]) -> dict[str, Step]:
@@ -83,10 +83,10 @@ def tinygen_model() -> Any:
 
 def tinygen_training(size: int, device: str = "cpu") -> Step:
     from tinygen.arrays import to_device
-    from tinygen.diffusion import Process, linear, loss_at
+    from tinygen.diffusion import Process, linear_schedule, loss_at
     from tinygen.optim import AdamW
 
-    model, process = tinygen_model().to(device), Process(linear(STEPS))
+    model, process = tinygen_model().to(device), Process(linear_schedule(STEPS))
     data = cycle([(to_device(x0, device), t + 1, to_device(eps, device)) for x0, t, eps in batches(size)])
     optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
 
@@ -101,8 +101,11 @@ def tinygen_training(size: int, device: str = "cpu") -> Step:
 
 
 def tinygen_sampling(size: int) -> Step:
-    from tinygen.diffusion import Process, ddim_step, evenly_spaced, linear
+    from tinygen.diffusion import Process, ddim_step, evenly_spaced, linear_schedule
 
-    model, process = tinygen_model().eval(), Process(linear(STEPS)).respace(evenly_spaced(STEPS, JUMPS))
+    model, process = (
+        tinygen_model().eval(),
+        Process(linear_schedule(STEPS)).respace(evenly_spaced(STEPS, JUMPS)),
+    )
     x = batches(size)[0][2]
     return lambda: ddim_step(process, model, x, AT + 1)

@@ -130,7 +130,7 @@ def alpha_bars() -> Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64), dim=0)
 
 
-def training(size: int, nhwc: bool, device: str = "cpu") -> Step:
+def training_step(size: int, nhwc: bool, device: str = "cpu") -> Step:
     network = model(nhwc, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
     data = cycle([[torch.from_numpy(a).to(device) for a in batch] for batch in unet.batches(size)])
@@ -149,7 +149,7 @@ def training(size: int, nhwc: bool, device: str = "cpu") -> Step:
     return step
 
 
-def sampling(size: int, nhwc: bool) -> Step:
+def sampling_step(size: int, nhwc: bool) -> Step:
     network = model(nhwc).eval()
     x = torch.from_numpy(unet.batches(size)[0][2]).contiguous(memory_format=layout(nhwc))
     numbers = np.linspace(-1, STEPS - 1, unet.JUMPS + 1)[1:].round().astype(int)  # of the steps done

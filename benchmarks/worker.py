@@ -27,7 +27,7 @@ def work(workload: str, side: str) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
     try:
-        package, mode = chosen(side)
+        package, mode = choose_package(side)
         steps = importlib.import_module(workload).build(package if mode else side)
         version = version_of(package)
     except ModuleNotFoundError as error:
@@ -50,7 +50,7 @@ def work(workload: str, side: str) -> None:
     return None
 
 
-def chosen(side: str) -> tuple[str, str]:
+def choose_package(side: str) -> tuple[str, str]:
     """The package of a side. For a side of tinygen, such as "tinygen-numpy", this also sets the mode of the
     kernels. For other packages, as in "torch-compile", the workload interprets the part after the dash."""
     package, _, mode = side.partition("-")

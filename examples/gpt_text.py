@@ -23,7 +23,7 @@ import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, size
 from shared.language import evaluate, whole_loss
 from shared.run import Run
-from shared.table import Figure, below
+from shared.table import Figure, less_than
 
 from tinygen import no_grad
 from tinygen.data import load_text, random_batch, train_val_split
@@ -121,7 +121,7 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
 
 def figures_of(orders: dict[int, float], size: int, whole: float, published: float | None) -> list[Figure]:
     """The rows of the final table: validation losses in nats a character, the highest first."""
-    gpt = Figure("GPT, all of the validation text", whole, below(orders[3]), baseline=orders[1])
+    gpt = Figure("GPT, all of the validation text", whole, less_than(orders[3]), baseline=orders[1])
     rows = [Figure("uniform", float(np.log(size))), gpt]
     rows += [Figure(f"{n}-gram", loss) for n, loss in orders.items()]
     if published is not None:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import generate, gpt, gpt2, kernels, lstm, ops, paired, scaling, surroundings, unet, vae  # noqa: E402
 from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
-from benchmarks.worker import chosen, fingerprint  # noqa: E402
+from benchmarks.worker import choose_package, fingerprint  # noqa: E402
 
 
 def run(*arguments, **env):
@@ -113,7 +113,7 @@ from benchmarks import surroundings
 started = []
 popen = surroundings.subprocess.Popen
 surroundings.subprocess.Popen = lambda command: started.append(popen(command)) or started[-1]
-with surroundings.busy(2):
+with surroundings.load(2):
     assert all(process.poll() is None for process in started)
     print(*(process.pid for process in started), flush=True)
     if sys.argv[1] == "dies":
@@ -152,7 +152,7 @@ def test_each_kernel_has_a_case_and_all_sides_do_the_same_work():
             for way in ("forward", "backward"):
                 case = f"{name}: {way}"
                 found = {side: fingerprint(steps[case]()) for side, steps in sides.items()}
-                paired.same_work(case, found)
+                paired.check_same_work(case, found)
                 assert all(length > 0 for length, _ in found["tinygen"]), case
 
 
@@ -270,7 +270,7 @@ Y, ONES = np.arange(1.0, 4.0), np.ones((2, 2))
 def test_a_side_that_computes_something_else_is_refused(found, said):
     results = {"tinygen": fingerprint((Y, ONES)), "torch": fingerprint(found)}
     with pytest.raises(RuntimeError, match=said) if said else nullcontext():
-        paired.same_work("a", results)
+        paired.check_same_work("a", results)
 
 
 @pytest.mark.parametrize("side", ["numpy", "tinygen"])
@@ -283,14 +283,14 @@ def test_a_side_that_departs_after_its_first_step_is_refused(workload, monkeypat
 def test_the_modes_are_set_in_the_worker():
     before = tinygen.kernels.mode
     try:
-        assert chosen("tinygen-off") == ("tinygen", "off")
+        assert choose_package("tinygen-off") == ("tinygen", "off")
         assert tinygen.kernels.mode == "off"
     finally:
         tinygen.kernels(before)
-    assert chosen("tinygen") == ("tinygen", "")
-    assert chosen("torch-compile") == ("torch", "")
+    assert choose_package("tinygen") == ("tinygen", "")
+    assert choose_package("torch-compile") == ("torch", "")
     with pytest.raises(ValueError, match="'fast'"):
-        chosen("tinygen-fast")
+        choose_package("tinygen-fast")
 
 
 def test_a_worker_that_dies_is_reported(workload, monkeypatch):
@@ -325,7 +325,7 @@ def test_sides_take_turns_in_going_first():
 
 def test_the_median_of_ratios_is_not_the_ratio_of_medians():
     times = {"tinygen": [1.0, 4.0, 9.0], "torch": [1.0, 2.0, 90.0]}
-    comparison = paired.Comparison.of("a", times)
+    comparison = paired.Comparison.from_times("a", times)
     assert comparison.ratios["tinygen / torch"] == paired.Spread(1.0, 0.55, 1.5)
     assert comparison.differences["tinygen − torch"] == paired.Spread(0.0, -40.5, 1.0)
     assert comparison.times["torch"].median == 2.0
@@ -338,13 +338,13 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians():
 def report():
     """Of two cases, and three sides of which one is tinygen with other kernels."""
     times = {"tinygen": [1.0, 2.0, 3.0], "torch": [2.0, 4.0, 6.0], "tinygen-numpy": [3.0, 6.0, 9.0]}
-    first, second = (paired.Comparison.of(case, times) for case in ("small", "large"))
-    first.rates = {side: paired.Spread.of([10.0]) for side in times}
-    second.of_peak = {side: paired.Spread.of([0.5]) for side in times}
+    first, second = (paired.Comparison.from_times(case, times) for case in ("small", "large"))
+    first.rates = {side: paired.Spread.from_values([10.0]) for side in times}
+    second.of_peak = {side: paired.Spread.from_values([0.5]) for side in times}
     memory = {"tinygen": 10**8, "torch": 3 * 10**8, "tinygen-numpy": 5 * 10**7}
     versions = {"tinygen": "1", "torch": "2", "tinygen-numpy": "1"}
     return paired.Report(
-        *("ms", [first, second], memory, versions, ["jax"], "apples", paired.Spread.of([2e11]))
+        *("ms", [first, second], memory, versions, ["jax"], "apples", paired.Spread.from_values([2e11]))
     )
 
 
@@ -514,7 +514,7 @@ def test_slopes_are_powers():
     for axis, power in zip(scaling.AXES, (2.0, 1.0, 1.5, 0.5), strict=True):
         for n in scaling.AXES[axis]:
             times["tinygen"][f"{axis} {n}"] = [3 * n**power, 5 * n**power]
-    found = [scaling.grown(axis, times, rounds=2).times for axis in scaling.AXES]
+    found = [scaling.compare_slopes(axis, times, rounds=2).times for axis in scaling.AXES]
     assert [c["tinygen"].median for c in found] == pytest.approx([2.0, 1.0, 1.5, 0.5])
     width, layers, context, batch = (c["FLOPs"].median for c in found)
     assert 1.8 < width < 2  # its square in the layers, but not in the logits and attention

@@ -14,7 +14,7 @@ import tinygen
 from tinygen import nn, ops
 from tinygen.testing import (
     arrays,
-    broadcastable,
+    broadcastable_arrays,
     broadcastable_shapes,
     check_layer,
     check_op,
@@ -86,7 +86,7 @@ def test_indices_are_in_range(ids):
 
 
 def test_right_ops_pass():
-    check_op(np.multiply, broadcastable(2, min_size=0), order=2)
+    check_op(np.multiply, broadcastable_arrays(2, min_size=0), order=2)
     check_op(np.log, arrays(low=0.1))
     check_op(np.abs, arrays(avoid=(0.0,)))
     check_op(lambda x: np.max(x, axis=-1), arrays(shapes(min_rank=1)))

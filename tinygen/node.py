@@ -26,7 +26,7 @@ class Op:
 
     def __init__(self, body: Callable[..., Any]) -> None:
         self.name = body.__name__
-        self.shown: str | Callable[[Any], str] = self.name  # see `shown_as`
+        self.shown: str | Callable[[Any], str] = self.name  # see `show_as`
         self.complex = False  # whether its rules are right for complex numbers: `ops/complex_numbers.py`
         self.body = body
         self.compute = body

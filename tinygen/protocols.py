@@ -80,7 +80,7 @@ def state_of(t: Tensor) -> Any:
 # -- `x += 1`, after which x is another tensor ------------------------------------------------------
 
 
-def in_place(t: Tensor, other: Any) -> Any:
+def add_in_place(t: Tensor, other: Any) -> Any:
     """`t += other`: Python computes `t + other` instead, after NotImplemented."""
     if t.requires_grad and t.node is None:
         raise TypeError(
@@ -105,4 +105,4 @@ class Protocols:
 
 IN_PLACE = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift"
 for name in IN_PLACE.split():
-    setattr(Tensor, f"__i{name}__", in_place)
+    setattr(Tensor, f"__i{name}__", add_in_place)

@@ -193,7 +193,7 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
     return call
 
 
-def shown_as(name: str | Callable[[Any], str]) -> Callable[[F], F]:
+def show_as(name: str | Callable[[Any], str]) -> Callable[[F], F]:
     """Decorate an op whose own name no user calls: errors, `graph` and `gradcheck` show `name` instead.
 
     `name` may depend on the number of axes, so that `convolution` is shown as conv1d or conv2d: then it is a

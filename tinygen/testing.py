@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from tinygen.backward import backward
 from tinygen.gradcheck import Kind, gradcheck
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.structure import same
+from tinygen.gradcheck.structure import is_equal
 from tinygen.gradcheck.subject import flatten
 from tinygen.tensor import Tensor
 from tinygen.types import Shape
@@ -102,7 +102,9 @@ def arrays(
     return layout(numbers(size, low, high, avoid, margin, np.random.default_rng(seed)))
 
 
-def broadcastable(count: int = 2, min_size: int = 1, **bounds: Any) -> st.SearchStrategy[tuple[Array, ...]]:
+def broadcastable_arrays(
+    count: int = 2, min_size: int = 1, **bounds: Any
+) -> st.SearchStrategy[tuple[Array, ...]]:
     """`count` arrays that broadcast with one another; `bounds` as for `arrays`."""
     each = broadcastable_shapes(count, min_size=min_size)
     return each.flatmap(lambda drawn: st.tuples(*(arrays(shape, **bounds) for shape in drawn)))
@@ -204,7 +206,7 @@ class Failed(AssertionError):
         self.entries = entries
 
     @property
-    def telling(self) -> tuple[bool, int]:
+    def clarity(self) -> tuple[bool, int]:
         return not self.vague, self.entries
 
 
@@ -228,7 +230,7 @@ def for_all(strategy: st.SearchStrategy[Any], holds: Callable[[Any], None], max_
     first_run(given(strategy)(collect))()
     if not failures:
         return
-    meant = max(failures, key=lambda failure: failure.telling).kind
+    meant = max(failures, key=lambda failure: failure.clarity).kind
 
     def holds_or_differs(drawn: Any) -> None:
         __tracebackhide__ = True
@@ -259,7 +261,7 @@ def judge(f: Callable[..., Any], inputs: Sequence[Any], order: int, options: dic
     kwargs = options.get("kwargs") or {}
     contiguous = [np.array(x, order="C") if isinstance(x, np.ndarray) else x for x in inputs]
     for one, other in zip(outcome(f, inputs, kwargs), outcome(f, contiguous, kwargs), strict=True):
-        if not same(one, other):
+        if not is_equal(one, other):
             strides = ", ".join(str(x.strides) for x in inputs if isinstance(x, np.ndarray))
             words = f"the value or the gradient depends on memory layout: strides {strides}"
             raise Failed(words, Kind.LAYOUT, entries)

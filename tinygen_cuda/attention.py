@@ -18,7 +18,7 @@ import numpy as np
 from tinygen.ops.random import Seed
 from tinygen.tensor import Array
 from tinygen_cuda.flash import WIDEST, flash
-from tinygen_cuda.philox import dropped
+from tinygen_cuda.philox import apply_dropout
 from tinygen_cuda.simt import contiguous, supports
 from tinygen_cuda.softmax import causal_softmax, softmax_backward
 
@@ -65,7 +65,7 @@ def attention_by_products(q: Array, k: Array, v: Array, causal: bool, dropout: f
     q = q * scale
     scores = q @ k.swapaxes(-1, -2)  # (B, T, S)
     p = causal_softmax(scores, t, s - t + 1) if causal else causal_softmax(scores, 1, s)
-    kept, again = dropped(p, dropout, seed) if dropout else (p, lambda g: g)
+    kept, again = apply_dropout(p, dropout, seed) if dropout else (p, lambda g: g)
 
     def backward(g: Array) -> tuple[Array, Array, Array]:
         dscores = softmax_backward(p, again(g @ v.swapaxes(-1, -2)))

@@ -50,7 +50,7 @@ def compile_pair(name: str) -> tuple[Any, Any]:
     return value, slope
 
 
-def entrywise(name: str, x: Array) -> Any:
+def apply_entrywise(name: str, x: Array) -> Any:
     value, slope = compile_pair(name)
     y = value(x)
     kept = x if name in OF_X else y
@@ -59,20 +59,20 @@ def entrywise(name: str, x: Array) -> Any:
 
 def relu(x: Array) -> Any:
     """As `tinygen.ops.relu`; the functions below, too, are named like their ops."""
-    return entrywise("relu", x)
+    return apply_entrywise("relu", x)
 
 
 def sigmoid(x: Array) -> Any:
-    return entrywise("sigmoid", x)
+    return apply_entrywise("sigmoid", x)
 
 
 def tanh(x: Array) -> Any:
-    return entrywise("tanh", x)
+    return apply_entrywise("tanh", x)
 
 
 def softplus(x: Array) -> Any:
-    return entrywise("softplus", x)
+    return apply_entrywise("softplus", x)
 
 
 def silu(x: Array) -> Any:
-    return entrywise("silu", x)
+    return apply_entrywise("silu", x)

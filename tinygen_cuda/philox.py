@@ -122,9 +122,9 @@ def normal(like: Array, shape: tuple[int, ...], seed: Seed) -> tuple[Array]:
     return draw(normal_words, like, shape, seed)
 
 
-def dropped(x: Array, p: float, seed: int) -> Any:
-    """As `tinygen.ops.activation.dropped`, which handles masks from a NumPy generator. Backward runs the same
-    kernel: it draws the mask again from the same seed."""
+def apply_dropout(x: Array, p: float, seed: int) -> Any:
+    """As `tinygen.ops.activation.apply_dropout`, which handles masks from a NumPy generator.
+    Backward runs the same kernel: it draws the mask again from the same seed."""
     if not isinstance(seed, Seed):
         return NotImplemented
 

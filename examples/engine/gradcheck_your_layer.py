@@ -34,7 +34,7 @@ EPS = 1e-6
 
 
 @tinygen.op
-def scaled_to_one(x: Any, weight: Any) -> Any:
+def scale_to_one(x: Any, weight: Any) -> Any:
     """x (..., C), weight (C) -> (..., C)."""
     inverse = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + EPS)  # (..., 1)
     xhat = x * inverse
@@ -49,7 +49,7 @@ def scaled_to_one(x: Any, weight: Any) -> Any:
 
 
 @tinygen.op
-def scaled_to_one_right(x: Any, weight: Any) -> Any:
+def scale_to_one_fixed(x: Any, weight: Any) -> Any:
     inverse = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + EPS)
     xhat = x * inverse
 
@@ -86,7 +86,7 @@ class Model(nn.Module):
         return self.leave(np.tanh(self.norm(self.enter(x))))
 
 
-def trained(model: Model, x: np.ndarray, y: np.ndarray, steps: int) -> tuple[float, float]:
+def train(model: Model, x: np.ndarray, y: np.ndarray, steps: int) -> tuple[float, float]:
     """The loss before and after plain gradient descent on the squared error."""
     losses, optimizer = [], SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
@@ -113,32 +113,32 @@ def main(args: argparse.Namespace) -> None:
     print("1. The layer trains, although its gradient is wrong.\n")
     data = rng.normal(size=(256, args.channels)).astype(np.float32)
     target = np.sin(data[:, :1]) * data[:, 1:2]
-    for op in (scaled_to_one, scaled_to_one_right):
+    for op in (scale_to_one, scale_to_one_fixed):
         model = Model(args.channels, op, rng=np.random.default_rng(args.seed))
-        before, after = trained(model, data, target, 200)
+        before, after = train(model, data, target, 200)
         print(f"   {op.__name__:20} loss {before:.3f} -> {after:.3f} in 200 steps")
 
     print("\n2. One call checks the layer, input and parameter:\n")
-    print("   report = tinygen.gradcheck(Norm(channels, scaled_to_one), x)\n")
-    print_report(tinygen.gradcheck(Norm(args.channels, scaled_to_one), x))
+    print("   report = tinygen.gradcheck(Norm(channels, scale_to_one), x)\n")
+    print_report(tinygen.gradcheck(Norm(args.channels, scale_to_one), x))
 
     print("\n3. Inside a model it is found too, with the line that called it:\n")
-    model = Model(args.channels, scaled_to_one, rng=rng)
+    model = Model(args.channels, scale_to_one, rng=rng)
     report = tinygen.gradcheck(model, x)
     print_report(report)
     if report.culprit is None:
         raise SystemExit("the culprit was not found")
     print(f"\n   report.culprit.op is {report.culprit.op!r}")
 
-    print("\n4. The fix: the size of x depends on x, so dx has a second term (see `scaled_to_one_right`).\n")
-    print_report(tinygen.gradcheck(Norm(args.channels, scaled_to_one_right), x, order=2))
+    print("\n4. The fix: the size of x depends on x, so dx has a second term (see `scale_to_one_fixed`).\n")
+    print_report(tinygen.gradcheck(Norm(args.channels, scale_to_one_fixed), x, order=2))
 
     print("\n5. And in your test file, for shapes that you did not think of:\n")
-    print('   check_layer(lambda: Norm(8, scaled_to_one_right), ("B", "T", 8))')
-    check_layer(lambda: Norm(8, scaled_to_one_right), ("B", "T", 8))
-    print("   passes; with `scaled_to_one` it raises the report, at the smallest shapes that still fail:\n")
+    print('   check_layer(lambda: Norm(8, scale_to_one_fixed), ("B", "T", 8))')
+    check_layer(lambda: Norm(8, scale_to_one_fixed), ("B", "T", 8))
+    print("   passes; with `scale_to_one` it raises the report, at the smallest shapes that still fail:\n")
     try:
-        check_layer(lambda: Norm(8, scaled_to_one), ("B", "T", 8))
+        check_layer(lambda: Norm(8, scale_to_one), ("B", "T", 8))
     except AssertionError as error:
         print(f"   {str(error).splitlines()[0]}")
 

@@ -28,7 +28,7 @@ import numpy as np
 from shared.flags import FULL, Flags, add_from_flag, add_run_flags, number, size
 from shared.folder import load_stage
 from shared.run import Run
-from shared.table import Figure, at_least, below
+from shared.table import Figure, at_least, less_than
 
 from tinygen import no_grad
 from tinygen.align import Responses, add_lora, lora_state, merge_lora, response_mask, sft_loss
@@ -181,7 +181,7 @@ def main(args: argparse.Namespace) -> None:
         rows[stage] = {"loss": loss, "praise": praise, "trained": counts[stage], "part": part}
         reviews.append(f"{stage:11}  {review}")
         before = rows[STAGES[0]]
-        better = None if stage == STAGES[0] else below(before["loss"])
+        better = None if stage == STAGES[0] else less_than(before["loss"])
         as_good = at_least(rows["full"]["praise"] - 0.02) if stage == "LoRA" else None
         figures += [
             Figure(f"{stage}: loss, nats a word", loss, better, floor, before["loss"]),

@@ -81,7 +81,7 @@ def translations(model: Transformer, numbers: np.ndarray, args: argparse.Namespa
     source = number_words.encode(texts(numbers, args.source))
     longest = 2 + max(map(len, texts(numbers, args.target)))
     if width == 1:
-        return number_words.decode(model.greedy(source, longest))
+        return number_words.decode(model.greedy_search(source, longest))
     return [number_words.decode([best.tokens])[0] for best, *_ in model.beam_search(source, longest, width)]
 
 

@@ -99,7 +99,7 @@ class Drawn(NamedTuple):
 def denoising_frames(process: diffusion.Process, model: Any, x: Any, rng: np.random.Generator) -> list[Any]:
     """Some thirty pictures of x (B, 1, 8, 8) on the way from noise to a digit, by ancestral sampling."""
     every, steps = max(1, len(process.schedule) // 30), range(len(process.schedule) - 1, -1, -1)
-    states = diffusion.ancestral(process, model, x, rng=rng, clip=1.0)  # x_{T-1}, ..., x_0
+    states = diffusion.ancestral_sampling(process, model, x, rng=rng, clip=1.0)  # x_{T-1}, ..., x_0
     return [x, *(state for t, state in zip(steps, states, strict=True) if t % every == 0)]
 
 
@@ -110,14 +110,14 @@ def main(args: argparse.Namespace) -> None:
     test = test._replace(pictures=test.pictures[: args.judged], labels=test.labels[: args.judged])
     run = Run(args, ["step", "loss"])
     judge = common_judge()
-    real = judge.look(test.pictures)
+    real = judge.opinion(test.pictures)
     known = real.accuracy(test.labels)
     floor, spread, ceiling = bounds(judge, train, test, rng=0)
     print(f"judge {fingerprint(judge)} reads {known:.1%} of the test digits right")
     print(f"Fréchet distance of real digits {floor:.2f} ± {spread:.2f}, of noise {ceiling:.0f}")
 
     ema = EMA(model, args.ema)
-    process = diffusion.Process(diffusion.cosine(args.timesteps))
+    process = diffusion.Process(diffusion.cosine_schedule(args.timesteps))
     print(f"UNet with {model.num_parameters():,} parameters")
     train_model(model, ema, process, train, args, run)
     ema.copy_to(model)
@@ -134,7 +134,7 @@ def main(args: argparse.Namespace) -> None:
         scales."""
         guided = diffusion.classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), scale)
         pictures = diffusion.last_state(diffusion.ddim(quick, guided, noise, clip=1.0))
-        seen, nearest = judge.look(pictures), distance_to_nearest(pictures, train.pictures)
+        seen, nearest = judge.opinion(pictures), distance_to_nearest(pictures, train.pictures)
         distance = frechet(seen.features, real.features)
         return Drawn(pictures, seen.accuracy(test.labels), distance, nearest)
 

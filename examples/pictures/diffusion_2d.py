@@ -38,12 +38,12 @@ from tinygen.arrays import to_device
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
 from tinygen.diffusion import (
     Process,
-    ancestral,
+    ancestral_sampling,
     ddim,
     dpm_solver,
     evenly_spaced,
     last_state,
-    linear,
+    linear_schedule,
     simple_loss,
 )
 from tinygen.models.pictures.denoiser import Denoiser
@@ -79,17 +79,17 @@ def parse_args() -> argparse.Namespace:
 # -- what is measured ------------------------------------------------------------------------------
 
 
-def exact(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
+def exact_denoiser(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
     """The best denoiser, as a function of x and the step numbers, which count from 0."""
     s = process.schedule
     return lambda x, t: data.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
 
 
 @no_grad()
-def excess(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
+def excess_loss(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
     """Three arrays (T,): at each step, the loss above the floor, its standard error, and the loss. Each is
     a mean over n new points, which depend on the seed only. The model is a function of NumPy arrays."""
-    rng, best = np.random.default_rng(seed), exact(data, process)
+    rng, best = np.random.default_rng(seed), exact_denoiser(data, process)
     rows = []
     for t in range(1, len(process.schedule) + 1):
         x0, eps = data.sample(n, rng), rng.standard_normal((n, 2))
@@ -127,8 +127,8 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
             run.log(step=step, batch_loss=loss.item())
             run.show(loss.item())
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
-                with ema.swapped():
-                    above = excess(learned, data, process, 500, args.seed + 2)[0].mean()
+                with ema.averaged_weights():
+                    above = excess_loss(learned, data, process, 500, args.seed + 2)[0].mean()
                 run.log(step=step + 1, excess=above)
                 run.say(f"step {step + 1:5d}   loss above the floor {above:.5f}")
 
@@ -137,7 +137,7 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
 
 
 def main(args: argparse.Namespace) -> None:
-    data, process = DATA[args.data](), Process(linear(args.timesteps))
+    data, process = DATA[args.data](), Process(linear_schedule(args.timesteps))
     run = Run(args, ["step", "batch_loss", "excess"])
     s = process.schedule
     floor = np.array([data.eps_floor(*level) for level in zip(s.alpha[1:], s.sigma[1:], strict=True)])
@@ -149,16 +149,16 @@ def main(args: argparse.Namespace) -> None:
     run.model(model.state_dict())
     learned = numpy_function(model, args.device)
 
-    above, error, sampled = excess(learned, data, process, args.samples, args.seed + 3)
+    above, error, sampled = excess_loss(learned, data, process, args.samples, args.seed + 3)
     least, percent = floor.mean(), 100 * above.mean() / floor.mean()
     rng = np.random.default_rng(args.seed + 4)
     truth, *others = (data.sample(args.samples, rng) for _ in range(11))
     noise = rng.standard_normal((args.samples, 2))
     short = process.respace(evenly_spaced(args.timesteps, args.ddim_steps))
-    ddpm = lambda m: ancestral(process, m, noise, rng=args.seed + 5, variance="large")
+    ddpm = lambda m: ancestral_sampling(process, m, noise, rng=args.seed + 5, variance="large")
     best, worst = quality_of(others[0], truth, data), quality_of(noise, truth, data)
     best["distance"] = float(np.mean([sliced_wasserstein(a, b) for a, b in pairwise(others)]))
-    points, quality = {"truth": truth}, {}
+    points, quality, exact = {"truth": truth}, {}, exact_denoiser(data, process)
     samplers: dict[str, Any] = {
         f"DDPM, {args.timesteps} steps": ddpm,
         f"DDIM, {args.ddim_steps} steps": lambda m: ddim(short, m, noise),
@@ -167,7 +167,7 @@ def main(args: argparse.Namespace) -> None:
     for name, sampler in samplers.items():
         points[name] = last_state(sampler(learned))
         quality[name] = quality_of(points[name], truth, data)
-        quality[f"{name}, exact score"] = quality_of(last_state(sampler(exact(data, process))), truth, data)
+        quality[f"{name}, exact score"] = quality_of(last_state(sampler(exact)), truth, data)
     loss = least + above.mean()
     figures = [Figure("loss, mean over the steps", loss, at_most(1.03 * least), least, 1.0)]
     figures.append(Figure("loss above the floor, %", percent, at_most(3), 0.0, 100 * (1 / least - 1)))

@@ -123,7 +123,7 @@ def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:
     kernels blur q, so p is blurred with the same kernel."""
     width = data.stds.min() / 3
     q = GaussianKDE(width).fit(fakes).score_samples(x)
-    return sigmoid(data.diffused(1.0, width).log_density(x) - q)
+    return sigmoid(data.diffuse(1.0, width).log_density(x) - q)
 
 
 def sigmoid(x: Any) -> Any:
@@ -137,7 +137,7 @@ def judge(pair: Pair, data: Mixture, args: argparse.Namespace) -> tuple[dict[str
     rng, n = np.random.default_rng(args.seed + 2), args.samples
     truth, real = data.sample(n, rng), data.sample(n, rng)
     fakes, others = points_of(pair.generator, n, rng), points_of(pair.generator, n, rng)
-    with pair.ema.swapped():
+    with pair.ema.averaged_weights():
         points = points_of(pair.generator, n, rng)
     x, d = np.concatenate([real[: n // 2], others[: n // 2]]), logits(pair, args)
     best = best_discriminator(data, fakes, x)
@@ -179,7 +179,7 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, ["step", *(f"{name}: {player}" for name in pairs for player in "DG")])
     train(pairs, data, args, run)
     ours = pairs["R1"]
-    with ours.ema.swapped():
+    with ours.ema.averaged_weights():
         run.model(ours.generator.state_dict())
 
     found, points = {}, {}

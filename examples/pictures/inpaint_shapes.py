@@ -33,14 +33,14 @@ import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
 from shared.pictures import save_grid
 from shared.run import Run
-from shared.table import Figure, at_least, below
+from shared.table import Figure, at_least, less_than
 from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.arrays import to_device
 from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
-from tinygen.diffusion import Process, cosine, evenly_spaced, inpaint, last_state, loss_at, simple_loss
-from tinygen.diffusion.inpaint import visited_times
+from tinygen.diffusion import Process, cosine_schedule, evenly_spaced, last_state, loss_at, simple_loss
+from tinygen.diffusion.inpaint import inpaint, visited_times
 from tinygen.judges.shapes_parser import read
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
@@ -153,7 +153,7 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
             run.log(step=step, batch_loss=loss.item())
             run.show(loss.item())
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
-                with ema.swapped():
+                with ema.averaged_weights():
                     val_loss = unseen_loss(model, process, args)
                 run.log(step=step + 1, val_loss=val_loss)
                 run.say(f"step {step + 1:5d}   loss of the averaged weights {val_loss:.4f}")
@@ -163,7 +163,7 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    process = Process(cosine(args.timesteps), "v")
+    process = Process(cosine_schedule(args.timesteps), "v")
     config = UNetConfig(3, 3, args.channels, (1, 2, 2), blocks=1, attention=(False, False, True))
     model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
@@ -187,7 +187,7 @@ def main(args: argparse.Namespace) -> None:
     best = share_read_right(truth, scenes)
     val_loss = next(row["val_loss"] for row in reversed(run.rows) if "val_loss" in row)
     nothing = unseen_loss(lambda x, t: np.zeros_like(x), process, args)
-    figures = [Figure("squared error of v, unseen pictures", val_loss, below(nothing), 0.0, nothing)]
+    figures = [Figure("squared error of v, unseen pictures", val_loss, less_than(nothing), 0.0, nothing)]
     results: dict[str, Any] = {}
     for i, (missing, known) in enumerate(masks.items()):
         right = {name: share_read_right(part[i], scenes) for name, part in parts.items()}

@@ -30,7 +30,7 @@ import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, size
 from shared.pictures import save_grid
 from shared.run import Run
-from shared.table import Figure, above, at_most
+from shared.table import Figure, at_most, more_than
 
 from tinygen import nn, no_grad
 from tinygen.arrays import to_device
@@ -156,7 +156,7 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     """The judge's figures for samples and reconstructions; their pictures are saved in the run's folder."""
     judge = common_judge()
     rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
-    real = judge.look(test.pictures)
+    real = judge.opinion(test.pictures)
     floor, spread, ceiling = bounds(judge, train, test, rng=0)
     print(f"judge {fingerprint(judge)}: Fréchet distance of real digits {floor:.2f} ± {spread:.2f}")
     ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
@@ -164,7 +164,7 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     linear = rng.multivariate_normal(ppca.mean_, ppca.loadings_ @ ppca.loadings_.T, n, method="eigh")
 
     def distance(pictures: Any) -> float:
-        return frechet(judge.look(pictures).features, real.features)
+        return frechet(judge.opinion(pictures).features, real.features)
 
     by_ppca = distance(linear.reshape(test.pictures.shape).astype(np.float32))
     figures = [
@@ -177,7 +177,7 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
         again = to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu")
         again = as_pictures(again, args)
         rows.append(again[:16])
-        name, confidence = f"β = {model.beta:g}", judge.look(samples).confidence()
+        name, confidence = f"β = {model.beta:g}", judge.opinion(samples).confidence()
         save_grid(run.path / f"{file}.png", samples[:64], 16, title=f"Samples of the VAE with {name}")
         expected = at_most(1.2 * by_ppca) if model.beta == 1 else None
         figures += [
@@ -206,10 +206,10 @@ def main(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(args.seed + 4)
     lower = float(np.mean([bound(models[0], y, rng) for _ in range(10)]))
     closer = float(models[0].log_p(y, args.draws, rng=rng).mean())
-    bar = above(mean_only if linear is None else linear)
+    bar = more_than(mean_only if linear is None else linear)
     figures = [
         Figure("β = 1: bound of ln p, nats a test picture", lower, bar, best, mean_only),
-        Figure(f"β = 1: the same by {args.draws} codes", closer, above(lower), best, mean_only),
+        Figure(f"β = 1: the same by {args.draws} codes", closer, more_than(lower), best, mean_only),
         Figure(f"β = {args.small_beta:g}: bound of ln p", bound(models[1], y, rng), None, best, mean_only),
         *judge_samples(models, train, test, args, run),
     ]

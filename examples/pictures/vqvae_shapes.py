@@ -27,7 +27,7 @@ from shared.flags import FULL, Flags, add_run_flags, number, size
 from shared.measures import join_patches, k_means, patches, psnr
 from shared.pictures import save_grid
 from shared.run import Run
-from shared.table import Figure, above
+from shared.table import Figure, more_than
 
 from tinygen import no_grad
 from tinygen.arrays import to_device
@@ -146,7 +146,7 @@ def judge(made: Any, codes: Any, others: dict[str, Any], truth: Any, scenes: Any
 
 def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
     """The rows of the final table for one split."""
-    better, mean = above(found["psnr of k-means"]), found["psnr of mean picture"]
+    better, mean = more_than(found["psnr of k-means"]), found["psnr of mean picture"]
     rows = [Figure(f"PSNR in dB, {which}", found["psnr"], better, None, mean)]
     rows += [Figure(f"    of {name}", found[f"psnr of {name}"]) for name in ("k-means", "PCA")]
     kinds: tuple[Any, ...] = (shapes.SHAPES, shapes.COLOURS, shapes.SIZES, shapes.POSITIONS, shapes.SCENES)

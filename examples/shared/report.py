@@ -56,12 +56,12 @@ def seeds_of(result: dict[str, Any]) -> list[int]:
     return list(range(flags["seeds"])) if "seeds" in flags else [flags["seed"]]
 
 
-def rounded(value: Any) -> Any:
+def round_figures(value: Any) -> Any:
     """A float with six digits; dicts and lists of them."""
     if isinstance(value, dict):
-        return {name: rounded(each) for name, each in value.items()}
+        return {name: round_figures(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [*map(rounded, value)]
+        return [*map(round_figures, value)]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
@@ -77,7 +77,7 @@ def run_of(result: dict[str, Any], processor: str | None) -> dict[str, Any]:
         "seconds": round(result["seconds"]),
         "seconds_of_stages": {name: round(each, 1) for name, each in about["seconds_of_stages"].items()},
         "peak_memory_mb": about["peak_memory_mb"] and round(about["peak_memory_mb"]),
-        "figures": rounded(result["table"]),
+        "figures": round_figures(result["table"]),
     }
 
 
@@ -159,13 +159,13 @@ def number(figure: dict[str, Any], name: str) -> str:
     return f"{figure[name]:.4g}" if name in figure else ""
 
 
-def measured(figure: dict[str, Any]) -> str:
+def measured_text(figure: dict[str, Any]) -> str:
     """The measured figure as text; for several seeds, the mean and then the figure of each seed."""
     each = ", ".join(f"{seed:.4g}" for seed in figure.get("seeds", ()))
     return f"**{number(figure, 'measured')}**" + f" ({each})" * bool(each)
 
 
-def expected(figure: dict[str, Any]) -> str:
+def expected_text(figure: dict[str, Any]) -> str:
     return figure["expected"] + ("" if figure["met"] else ", not met") if "expected" in figure else ""
 
 
@@ -182,7 +182,10 @@ def row_of(run: dict[str, Any]) -> str:
     def cell(texts: list[str]) -> str:
         return "<br>".join(texts) if any(texts) else ""
 
-    columns = [[f"{figure['name']}: {measured(figure)}" for figure in figures], [*map(expected, figures)]]
+    columns = [
+        [f"{figure['name']}: {measured_text(figure)}" for figure in figures],
+        [*map(expected_text, figures)],
+    ]
     columns += [[number(figure, name) for figure in figures] for name in ("best", "baseline")]
     time = f"{run['seconds']} s, {run['date']}"
     return line([run["what"], f"`{run['command']}`", *map(cell, columns), time])
@@ -208,7 +211,7 @@ def table_of_one(example: str) -> str:
         lines += [line(FIGURE), line(["---"] * len(FIGURE))]
         for each in run["figures"]:
             compared = (number(each, name) for name in ("best", "baseline"))
-            lines.append(line([each["name"], measured(each), expected(each), *compared]))
+            lines.append(line([each["name"], measured_text(each), expected_text(each), *compared]))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -122,7 +122,7 @@ class Run(RunFolder):
             if error is not None:
                 self.rescue(error)
             elif self.stop.asked:  # at the last moment
-                raise self.stopped()
+                raise self.end_at_signal()
 
     def loop(self, things: Mapping[str, Any], stage: str = "training") -> Iterator[int]:
         """Yield the numbers of the steps that remain. `things` are the objects that a step changes; the loop
@@ -154,7 +154,7 @@ class Run(RunFolder):
         if self.stop.asked:
             self.remember()
             self.save()
-            raise self.stopped()
+            raise self.end_at_signal()
         self.clock.enter("evaluation")
 
     def remember(self) -> bool:
@@ -174,7 +174,7 @@ class Run(RunFolder):
         if self.whole and self.whole.step not in (0, self.saved_step):
             self.write_checkpoint(*self.whole)
 
-    def stopped(self) -> Ended:
+    def end_at_signal(self) -> Ended:
         """The end of a run that a signal stops, after the state is saved."""
         asked = self.stop.asked or end_by_signal(signal.SIGINT)
         return Ended(asked.code, f"{asked} at step {self.step}; {self.where()}")

@@ -32,11 +32,11 @@ def at_most(bound: float) -> Expectation:
     return Expectation("≤", bound)
 
 
-def above(bound: float) -> Expectation:
+def more_than(bound: float) -> Expectation:
     return Expectation(">", bound)
 
 
-def below(bound: float) -> Expectation:
+def less_than(bound: float) -> Expectation:
     return Expectation("<", bound)
 
 

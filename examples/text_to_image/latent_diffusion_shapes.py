@@ -31,7 +31,7 @@ from shared.run import Run
 
 from tinygen.arrays import to_device
 from tinygen.data.shapes import SCENES, batch, caption
-from tinygen.diffusion import Process, cosine
+from tinygen.diffusion import Process, cosine_schedule
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
@@ -81,7 +81,7 @@ def build(args: argparse.Namespace) -> LatentDiffusion:
     shape = AutoencoderConfig(channels=args.ae_channels, multipliers=(1, 2, 4), attention=False)
     autoencoder = AutoencoderKL(shape, rng=rng)
     denoiser = TextDenoiser(UNet(unet, rng=rng), TextEncoder(text, rng=rng))
-    return LatentDiffusion(autoencoder, denoiser, Process(cosine(500), "v"), SIDE).to(args.device)
+    return LatentDiffusion(autoencoder, denoiser, Process(cosine_schedule(500), "v"), SIDE).to(args.device)
 
 
 def make_codes(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, list[str]]:

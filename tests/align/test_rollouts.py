@@ -57,7 +57,7 @@ def test_no_dropout_in_a_policy_pass():
     assert policy.training
     np.testing.assert_array_equal(first, token_log_probs(policy.eval(), x).numpy())
     assert not policy.training
-    with policy.train().evaluating():
+    with policy.train().eval_mode():
         assert not any(module.training for _, module in policy.named_modules())
 
 

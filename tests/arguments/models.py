@@ -12,7 +12,7 @@ from golden.formula import filled, wave
 
 from tinygen import nn
 from tinygen.data.digits import Digits
-from tinygen.diffusion import Process, cosine, ddim
+from tinygen.diffusion import Process, cosine_schedule, ddim
 from tinygen.judges.digits import Judge, bounds
 from tinygen.judges.ssim import ssim
 from tinygen.models.language.bert import BERT, BERTConfig
@@ -87,7 +87,7 @@ def translation(**given: Any) -> Any:
         [p.shape for p in model.parameters()],
         model.loss(SOURCE, TARGET),
         scores,
-        model.greedy(SOURCE, 6),
+        model.greedy_search(SOURCE, 6),
     ]
 
 
@@ -121,7 +121,7 @@ def painter() -> Any:
     words = TextEncoderConfig(("red", "square"), 2, heads=2, channels=4)
     denoiser = TextDenoiser(UNet(config, rng=rng()), TextEncoder(words, rng=rng()))
     coder = AutoencoderKL(AutoencoderConfig(1, 2, 4, (1, 2), groups=2), rng=rng())
-    return filled(LatentDiffusion(coder, denoiser, Process(cosine(30), "v"), 8), 0.1)
+    return filled(LatentDiffusion(coder, denoiser, Process(cosine_schedule(30), "v"), 8), 0.1)
 
 
 def denoised(**given: Any) -> Any:

@@ -126,7 +126,7 @@ ALIGN = {
 
 # -- diffusion -------------------------------------------------------------------------------------
 
-P20 = process.Process(schedule.cosine(20))
+P20 = process.Process(schedule.cosine_schedule(20))
 X, SAID = wave(2, 3, 4, k=76), wave(2, 3, 4, k=77, scale=3.0)
 FAR = {"variance": "large", "clip": 0.1}
 
@@ -141,7 +141,7 @@ def says_twice(x: Any, t: Any) -> Any:
 
 
 def of_process(**given: Any) -> list[Any]:
-    made = process.Process(schedule.cosine(20), **given)
+    made = process.Process(schedule.cosine_schedule(20), **given)
     return [made.target(X, SAID, 4), made.x0_and_eps(SAID, X, 4)]
 
 
@@ -182,8 +182,8 @@ DIFFUSION = {
     "diffusion.process.Process.log_variance": Row(
         lambda **k: P20.log_variance("learned", X, 4, **k), {"fraction": 0.5}, {"fraction": -0.5}
     ),
-    "diffusion.sampling.ancestral": Row(
-        lambda **k: list(sampling.ancestral(P20, says, X, rng=rng(), **k)), FAR
+    "diffusion.sampling.ancestral_sampling": Row(
+        lambda **k: list(sampling.ancestral_sampling(P20, says, X, rng=rng(), **k)), FAR
     ),
     "diffusion.sampling.ancestral_step": Row(
         lambda **k: sampling.ancestral_step(P20, says, X, 10, rng=rng(), **k), FAR
@@ -207,14 +207,14 @@ DIFFUSION = {
     "diffusion.schedule.Schedule": Row(
         lambda **k: schedule.Schedule([0.5, 0.999], **k).timesteps, {"timesteps": np.array([3, 8])}
     ),
-    "diffusion.schedule.cosine": Row(
-        lambda **k: schedule.cosine(30, **k).beta, {"offset": 0.1, "largest": 0.9}
+    "diffusion.schedule.cosine_schedule": Row(
+        lambda **k: schedule.cosine_schedule(30, **k).beta, {"offset": 0.1, "largest": 0.9}
     ),
-    "diffusion.schedule.linear": Row(
-        lambda **k: schedule.linear(30, **k).beta, {"first": 0.001, "last": 0.025}
+    "diffusion.schedule.linear_schedule": Row(
+        lambda **k: schedule.linear_schedule(30, **k).beta, {"first": 0.001, "last": 0.025}
     ),
-    "diffusion.schedule.sqrt_linear": Row(
-        lambda **k: schedule.sqrt_linear(30, **k).beta, {"first": 0.01, "last": 0.025}
+    "diffusion.schedule.sqrt_linear_schedule": Row(
+        lambda **k: schedule.sqrt_linear_schedule(30, **k).beta, {"first": 0.01, "last": 0.025}
     ),
 }
 

@@ -46,7 +46,7 @@ ELSEWHERE = {
     "models.language.wavenet.WaveNet.forward": "as of WaveNet.loss",
     "models.language.wavenet.WaveNet.reader": "tests/models/language/test_wavenet.py",
     "nn.grouped_attention.GroupedQueryAttention.forward cache": "tests/nn/test_grouped_attention.py",
-    "judges.digits.Judge.look": "so does the batch: tests/judges/test_digits.py",
+    "judges.digits.Judge.opinion": "so does the batch: tests/judges/test_digits.py",
     "judges.digits.train_judge": "tests/judges/test_digits.py",
     "nn.attention.MultiHeadAttention.forward cache": "tests/nn/test_attention.py",
     "nn.transformer.Block.forward cache": "tests/nn/test_transformer.py",

@@ -236,7 +236,7 @@ ADAM = {"rates": [0.1], "epsilons": [0.1], "keep": 1.0, "decay": 0.0, "betas": (
         lambda k: k.adam.adam(ONES, ONES, ONES, np.ones(3), **ADAM),
         lambda k: k.attention.attention(ONES, ONES, ONES, np.ones((2, 2), bool)),
         lambda k: k.attention.attention(ONES, ONES, ONES, dropout=0.5),
-        lambda k: k.philox.dropped(ONES, 0.5, 0),
+        lambda k: k.philox.apply_dropout(ONES, 0.5, 0),
         lambda k: k.attention.attention(ONES, ONES[:1], ONES[:1], causal=True),
         lambda k: k.attention.attention(ONES, ONES, ONES[:, :2]),
     ],

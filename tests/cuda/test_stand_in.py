@@ -13,7 +13,7 @@ from foreign import Foreign, Waited, no_waiting
 import tinygen
 from tinygen import DeviceGenerator, Tensor, ops
 from tinygen.align import add_lora, merge_lora, unload_lora, without_adapters
-from tinygen.diffusion import Process, cosine, simple_loss
+from tinygen.diffusion import Process, cosine_schedule, simple_loss
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
@@ -57,7 +57,7 @@ def pictures(device, step, *shape):
 def unet(model, device, step, rng):
     x = pictures(device, step, 2, 2, 4, 4).data
     denoiser = lambda noisy, t: model(noisy, t, np.array([0, 2]))
-    return simple_loss(Process(cosine(10)), denoiser, x, rng=rng)
+    return simple_loss(Process(cosine_schedule(10)), denoiser, x, rng=rng)
 
 
 def vae(model, device, step, rng):

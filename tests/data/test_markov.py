@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygen.data.markov import HiddenMarkovSource, MarkovSource, stationary, zipf_source
+from tinygen.data.markov import HiddenMarkovSource, MarkovSource, stationary_distribution, zipf_source
 
 
 def random_source(vocab_size, order, seed=0):
@@ -57,13 +57,13 @@ def test_losses_by_counting_all_texts(vocab_size, order):
 def test_conditionals_are_the_best_predictions():
     """Of all predictions from one token, the conditional has the least loss under the source."""
     source = random_source(3, 2)
-    pairs, best = source.block(2), source.conditional(1)
+    pairs, best = source.block(2), source.conditional_distribution(1)
     rng = np.random.default_rng(1)
     for _ in range(20):
         other = best * np.exp(0.1 * rng.standard_normal((3, 3)))
         other /= other.sum(axis=1, keepdims=True)
         assert -np.sum(pairs * np.log(other)) > source.best_loss(1)
-    np.testing.assert_allclose(source.conditional(2), source.table, rtol=1e-12)
+    np.testing.assert_allclose(source.conditional_distribution(2), source.table, rtol=1e-12)
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
@@ -178,6 +178,8 @@ def test_bad_input(make, message):
 
 def test_stationary_is_not_changed():
     transition = random_source(3, 1).table
-    p = stationary(transition)
+    p = stationary_distribution(transition)
     np.testing.assert_allclose(p @ transition, p, rtol=1e-13)
-    np.testing.assert_allclose(stationary(np.eye(3)[[1, 2, 0]]), 1 / 3)  # a chain that goes round
+    np.testing.assert_allclose(
+        stationary_distribution(np.eye(3)[[1, 2, 0]]), 1 / 3
+    )  # a chain that goes round

@@ -111,8 +111,8 @@ def test_diffused_is_alpha_times_data_plus_sigma_times_noise():
     rng = np.random.default_rng(4)
     for alpha, sigma in LEVELS:
         x = alpha * UNEVEN.sample(20_000, rng) + sigma * rng.standard_normal((20_000, 2))
-        assert moment_errors(x, UNEVEN.diffused(alpha, sigma)).max() < 6.2
-        assert moment_errors(x, UNEVEN.diffused(0.9 * alpha, 0.9 * sigma)).max() > 7
+        assert moment_errors(x, UNEVEN.diffuse(alpha, sigma)).max() < 6.2
+        assert moment_errors(x, UNEVEN.diffuse(0.9 * alpha, 0.9 * sigma)).max() > 7
 
 
 def test_the_seed_decides():
@@ -209,7 +209,7 @@ def test_wrong_formulas_are_seen():
     assert score_error(Unsquared(UNEVEN.weights, UNEVEN.means, UNEVEN.stds), x) > 1
     _, eps = conditional_means(UNEVEN, x, alpha, sigma)
     assert np.abs(UNEVEN.eps(x, alpha, sigma**2) - eps).max() > 0.1
-    assert np.abs(UNEVEN.diffused(alpha, sigma).score(x) + eps).max() > 0.1  # sigma forgotten
+    assert np.abs(UNEVEN.diffuse(alpha, sigma).score(x) + eps).max() > 0.1  # sigma forgotten
 
 
 # -- presets, errors -------------------------------------------------------------------------------

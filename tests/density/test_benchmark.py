@@ -43,7 +43,7 @@ def test_the_divergence_of_the_standard_normal_is_0():
 
 def test_levels_with_noise():
     pictures = digits.load()[1].pictures[:20]
-    rows = benchmark.dequantized(pictures, np.random.default_rng(0))
+    rows = benchmark.dequantize(pictures, np.random.default_rng(0))
     levels = (pictures.reshape(20, 64) + 1) * 8
     np.testing.assert_allclose(np.floor(rows), levels, atol=1e-5)
     assert 0.4 < (rows - levels).mean() < 0.6

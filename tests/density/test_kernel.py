@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen.density import GaussianKDE
-from tinygen.density.kernel import BLOCK, best_bandwidth, leave_one_out, others, root, squared_distances
+from tinygen.density.kernel import (
+    BLOCK,
+    best_bandwidth,
+    distances_to_others,
+    leave_one_out,
+    root,
+    squared_distances,
+)
 
 
 def rows(n, dim, seed=0):
@@ -121,15 +128,15 @@ def by_definition(x, h):
 @pytest.mark.parametrize("h", [0.4, 1.0, 3.0])
 def test_leave_one_out_by_its_definition(h):
     x = rows(20, 3)
-    assert leave_one_out(others(x), 3, h)[0] == pytest.approx(by_definition(x, h), rel=1e-13)
+    assert leave_one_out(distances_to_others(x), 3, h)[0] == pytest.approx(by_definition(x, h), rel=1e-13)
 
 
 @pytest.mark.parametrize("h", [0.2, 1.0, 3.0])
 def test_the_slope_is_the_derivative(h):
     x = rows(20, 3)
-    value = lambda log: leave_one_out(others(x), 3, np.exp(log))[0]
+    value = lambda log: leave_one_out(distances_to_others(x), 3, np.exp(log))[0]
     numeric = (value(np.log(h) + 1e-5) - value(np.log(h) - 1e-5)) / 2e-5
-    assert leave_one_out(others(x), 3, h)[1] == pytest.approx(numeric, rel=1e-7)
+    assert leave_one_out(distances_to_others(x), 3, h)[1] == pytest.approx(numeric, rel=1e-7)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 7])
@@ -148,7 +155,7 @@ def test_the_optimum_is_found(seed, n, dim, heavy):
     if heavy:
         x = np.sign(x) * np.exp(2 * np.abs(x))
     h = best_bandwidth(x)
-    blocks = list(others(x))
+    blocks = list(distances_to_others(x))
     value, slope = leave_one_out(blocks, dim, h)
     assert abs(slope) < 1e-9
     assert value >= max(leave_one_out(blocks, dim, g * h)[0] for g in np.geomspace(1e-2, 1e2, 61)) - 1e-12
@@ -161,7 +168,9 @@ def test_of_two_optima_the_highest(apart, expected):
     rows of a pair, the higher is the first."""
     centers = np.arange(40)[:, None] / 40
     x = np.concatenate([centers, centers + apart])
-    slopes = [leave_one_out(others(x), 1, h)[1] for h in (apart / 1.1, apart * 1.1, 0.065, 0.085)]
+    slopes = [
+        leave_one_out(distances_to_others(x), 1, h)[1] for h in (apart / 1.1, apart * 1.1, 0.065, 0.085)
+    ]
     assert [s > 0 for s in slopes] == [True, False, True, False]
     assert best_bandwidth(x) == pytest.approx(expected, rel=1e-4)
 
@@ -169,7 +178,7 @@ def test_of_two_optima_the_highest(apart, expected):
 def test_it_agrees_with_an_optimizer():
     optimize = pytest.importorskip("scipy.optimize")
     x = rows(80, 2)
-    blocks = list(others(x))
+    blocks = list(distances_to_others(x))
     loss = lambda log: -leave_one_out(blocks, 2, np.exp(log))[0]
     found = optimize.minimize_scalar(loss, bounds=(-4, 2), method="bounded", options={"xatol": 1e-10})
     assert GaussianKDE().fit(x).bandwidth_ == pytest.approx(np.exp(found.x), rel=1e-6)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tinygen.data.mixtures import Mixture
 from tinygen.density import GaussianKDE, GaussianMixture, Parameters
 from tinygen.density.covariance import KINDS, correlate, free_parameters
-from tinygen.density.mixture import Climb, plus_plus
+from tinygen.density.mixture import Climb, k_means_plus_plus
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 SHAPES = {"full": (3, 2, 2), "tied": (2, 2), "diag": (3, 2), "spherical": (3,)}
@@ -259,7 +259,7 @@ def test_a_start_below_the_floor_is_raised_to_it(kind):
     model = GaussianMixture(3, kind, min_variance=0.5, max_iter=5, tol=0, rng=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(x, start=steps(kind, x, 30).fitted())
+        model.fit(x, start=steps(kind, x, 30).fitted_parameters())
     assert np.diff(model.log_likelihoods_).min() > -1e-12
 
 
@@ -320,7 +320,7 @@ class Places(np.random.Generator):
 def test_k_means_plus_plus():
     """Squared distances to the nearest center so far, in standard deviations."""
     x, rng = np.array([[0.0], [1.0], [3.0], [10.0]]), Places()
-    shares = plus_plus(100 * x, 3, rng)
+    shares = k_means_plus_plus(100 * x, 3, rng)
     np.testing.assert_allclose(rng.seen[0], np.array([0, 1, 9, 100]) / 110, rtol=1e-12)
     np.testing.assert_allclose(rng.seen[1], np.array([0, 1, 9, 0]) / 10, rtol=1e-12)
     np.testing.assert_array_equal(shares, [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]])

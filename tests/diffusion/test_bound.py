@@ -11,10 +11,10 @@ from tinygen import Tensor, grad, gradcheck
 from tinygen.diffusion import (
     Process,
     bits_per_dim,
-    cosine,
+    cosine_schedule,
     hybrid_loss,
     hybrid_loss_at,
-    linear,
+    linear_schedule,
     loss_at,
     rescale_zero_terminal_snr,
     simple_loss,
@@ -71,7 +71,7 @@ def density_bits(x, m, s):
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_divergence_is_the_integral(t, variance):
     """∫ q ln(q/p) over a fine grid, with the two normal densities written out."""
-    process = Process(cosine(40))
+    process = Process(cosine_schedule(40))
     x0, guess, x = np.array([[0.4]]), np.array([[0.1]]), np.array([[0.9]])
     log_variance = process.log_variance(variance, x0, t)
     (m_q, v_q), (m_p, _) = process.posterior(x0, x, t), process.posterior(guess, x, t)
@@ -108,7 +108,7 @@ def test_against_torch():
     """A batch of several steps, with distributions as torch knows them."""
     torch = pytest.importorskip("torch")
     distributions = torch.distributions
-    process, t = Process(linear(100)), np.array([1, 1, 2, 51, 100])
+    process, t = Process(linear_schedule(100)), np.array([1, 1, 2, 51, 100])
     rng = np.random.default_rng(0)
     x0 = rng.integers(17, size=(5, 3, 2)) / 8 - 1.0
     x0[0] = [[-1, 1]] * 3
@@ -131,7 +131,7 @@ def test_against_torch():
 
 @pytest.mark.parametrize("levels", [None, 17])
 def test_terms_have_gradients(levels):
-    process, t = Process(cosine(40)), np.array([1, 2, 40])
+    process, t = Process(cosine_schedule(40)), np.array([1, 2, 40])
     x0 = np.array([[-1.0, 0.5], [0.125, 1.0], [0.25, -0.5]])
     guess = x0 + 0.05 * np.random.default_rng(0).standard_normal(x0.shape)
     f = lambda guess, log_variance: step_bits(process, x0, t, guess, log_variance, levels)
@@ -142,7 +142,7 @@ def test_terms_have_gradients(levels):
 
 
 @pytest.mark.parametrize(("m", "s", "missed"), [(0, 1, 1e-10), (0.3, 0.4, 2e-3)])
-@pytest.mark.parametrize("schedule", [linear(50), cosine(50)])
+@pytest.mark.parametrize("schedule", [linear_schedule(50), cosine_schedule(50)])
 def test_the_bound_is_reached_by_an_exact_model(schedule, m, s, missed):
     """With the right means and variances in all steps the model is the data's own distribution, and the bound
     its -log p, for every x0; but for what is left of the data in x_T, nothing where it is N(0, 1) as well."""
@@ -171,7 +171,7 @@ def samples_of(process, model, variance):
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
-@pytest.mark.parametrize("schedule", [linear(40), linear(640), cosine(40)])
+@pytest.mark.parametrize("schedule", [linear_schedule(40), linear_schedule(640), cosine_schedule(40)])
 def test_the_bound_is_above_what_the_model_says(schedule, variance):
     """For data N(0.3, 0.4²) neither variance is right: the bound is above the model's own -log p, for every
     x0, and that is above the data's on average."""
@@ -205,7 +205,7 @@ class Quantiles(np.random.Generator):
 def test_the_bound_is_nearly_reached_on_levels(level):
     """The same exact model of N(0, 1), read on 129 levels: its probability of a level is known too, for the
     outermost with all that is beyond. The bound is above that, since x_1 does not determine the rounding."""
-    process = Process(linear(50))
+    process = Process(linear_schedule(50))
     model, value = exact(process, 0, 1, learned=True), -1 + level / 64
     mean, var = samples_of(process, model, "learned")
     assert (mean, var) == (0, pytest.approx(1))
@@ -220,7 +220,7 @@ def test_the_bound_is_nearly_reached_on_levels(level):
 
 
 def test_a_model_that_knows_the_data_pays_for_the_prior_only():
-    process = Process(linear(1000), "x0")
+    process = Process(linear_schedule(1000), "x0")
     x0 = np.array([[-1.0, 0.125, 1.0]] * 2)
     got = bits_per_dim(process, lambda x, t: x0, x0, rng=Pairs(), levels=17)
     assert np.abs(got.steps).max() < 1e-12
@@ -233,7 +233,7 @@ def test_a_model_that_knows_the_data_pays_for_the_prior_only():
 
 @pytest.mark.parametrize("step", [0, 3, 29])
 def test_a_model_that_is_wrong_at_one_step_pays_there(step):
-    process, x0 = Process(linear(30), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
+    process, x0 = Process(linear_schedule(30), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
     models = (lambda x, t: x0, lambda x, t: x0 - (np.reshape(t, (-1, 1)) == step))
     right, wrong = (bits_per_dim(process, model, x0, rng=Pairs(), levels=17).steps for model in models)
     np.testing.assert_array_equal(np.flatnonzero(wrong - right > 1e-6), [step])
@@ -241,7 +241,10 @@ def test_a_model_that_is_wrong_at_one_step_pays_there(step):
 
 def test_the_prior_is_free_where_no_data_is_left():
     """Zero-terminal SNR: x_T is N(0, 1) itself."""
-    process, x0 = Process(rescale_zero_terminal_snr(linear(1000)), "x0"), np.array([[-1.0, 0.125, 1.0]] * 2)
+    process, x0 = (
+        Process(rescale_zero_terminal_snr(linear_schedule(1000)), "x0"),
+        np.array([[-1.0, 0.125, 1.0]] * 2),
+    )
     got = bits_per_dim(process, lambda x, t: x0, x0, rng=Pairs(), levels=17)
     assert got.prior == 0
     assert np.abs(got.steps).max() < 1e-12
@@ -249,7 +252,7 @@ def test_the_prior_is_free_where_no_data_is_left():
 
 def test_clip_is_for_the_guess():
     """A guess beyond the data costs more than one at its end."""
-    process, x0 = Process(linear(1000), "x0"), np.ones((2, 3))
+    process, x0 = Process(linear_schedule(1000), "x0"), np.ones((2, 3))
     beyond = lambda x, t: np.full_like(x, 1.5)
     clipped = bits_per_dim(process, beyond, x0, rng=Pairs(), levels=17, clip=1.0)
     assert np.abs(clipped.steps).max() < 1e-12
@@ -257,7 +260,7 @@ def test_clip_is_for_the_guess():
 
 
 def test_pictures_in_float32():
-    process, rng = Process(cosine(20)), np.random.default_rng(0)
+    process, rng = Process(cosine_schedule(20)), np.random.default_rng(0)
     x0 = (rng.integers(17, size=(4, 1, 8, 8)) / 8 - 1).astype(np.float32)
     model = lambda x, t: Tensor(0.5 * x)
     got = bits_per_dim(
@@ -275,7 +278,7 @@ def test_pictures_in_float32():
 
 
 def test_learned_lies_between():
-    process, x = Process(linear(100)), np.zeros((3, 2))
+    process, x = Process(linear_schedule(100)), np.zeros((3, 2))
     s, t = process.schedule, np.array([1, 2, 71])
     of = lambda fraction: process.log_variance("learned", x, t, np.full((3, 2), fraction))
     small, large = s.posterior_variance[[2, 2, 71]], s.beta[t]  # at 1 the posterior's is that of 2
@@ -285,7 +288,7 @@ def test_learned_lies_between():
     np.testing.assert_allclose(
         np.exp(process.log_variance("large", x, t))[:, 0], [small[0], *s.beta[[2, 71]]], rtol=1e-12
     )
-    assert np.isfinite(Process(cosine(1)).log_variance("learned", x, 1, x)).all()
+    assert np.isfinite(Process(cosine_schedule(1)).log_variance("learned", x, 1, x)).all()
 
 
 def test_split_variance():
@@ -303,7 +306,7 @@ def test_split_variance():
 def test_the_bound_is_least_at_the_true_variance(t):
     """For data N(0, s²) the variance of x_{t-1} given x_t is known: there the derivative of the term is 0,
     and on both sides of it the term is larger."""
-    process, s = Process(cosine(40)), 0.5
+    process, s = Process(cosine_schedule(40)), 0.5
     best = best_fraction(process.schedule, s, t)
     assert -1 < best < 1
     noise = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1.0]])  # of the data and of the step
@@ -327,7 +330,7 @@ def split_model(mean, fraction):
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
 def test_hybrid_loss(kind):
     """It is the simple loss plus the weighted bound, and the bound moves the variances alone."""
-    process, rng = Process(linear(50), kind), np.random.default_rng(0)
+    process, rng = Process(linear_schedule(50), kind), np.random.default_rng(0)
     x0, noise = rng.integers(17, size=(4, 2)) / 8 - 1.0, rng.standard_normal((4, 2))
     mean, fraction = rng.standard_normal((2, 2, 2))
     t = np.array([1, 2, 31, 50])
@@ -347,7 +350,7 @@ def test_hybrid_loss(kind):
 
 def test_hybrid_loss_draws_as_the_simple_one():
     """On average over steps and noise too, weight 0 is the simple loss."""
-    process, x0 = Process(linear(50)), np.zeros((6, 2), np.float32)
+    process, x0 = Process(linear_schedule(50)), np.zeros((6, 2), np.float32)
     model = split_model(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
     seen = []
 
@@ -376,7 +379,7 @@ def drawn_after_steps(x0):
 
 def test_an_int_is_the_seed_of_one_generator():
     """For the steps and their noise, and for all terms of the bound."""
-    process, x0 = Process(cosine(20)), np.zeros((6, 2))
+    process, x0 = Process(cosine_schedule(20)), np.zeros((6, 2))
     model, twice = lambda x, t: np.tanh(x), split_model(np.eye(2), np.eye(2))
     for f in (
         lambda rng: bits_per_dim(process, model, x0, rng=rng, levels=None).total,
@@ -390,7 +393,7 @@ def test_an_int_is_the_seed_of_one_generator():
 
 
 def test_errors():
-    process, model = Process(linear(50)), lambda x, t: x
+    process, model = Process(linear_schedule(50)), lambda x, t: x
     with pytest.raises(ValueError, match=r"x0 must be on 17 levels from -1 to 1, got 0\.3 between them"):
         bits_per_dim(process, model, np.array([[0.125, 0.3]]), rng=Pairs(), levels=17)
     for beyond in (1.125, -1.125):

@@ -8,14 +8,14 @@ import pytest
 from tinygen.diffusion import (
     Process,
     ancestral_step,
-    cosine,
+    cosine_schedule,
     ddim_step,
     evenly_spaced,
     guide,
-    linear,
+    linear_schedule,
     rescale_guidance,
     rescale_zero_terminal_snr,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 
 torch = pytest.importorskip("torch")
@@ -24,9 +24,12 @@ pytest.importorskip("diffusers")
 from diffusers.schedulers import scheduling_ddim, scheduling_ddpm  # noqa: E402
 
 CASES = [
-    (linear(1000), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
-    (sqrt_linear(1000), {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}),
-    (cosine(1000), {"beta_schedule": "squaredcos_cap_v2"}),
+    (linear_schedule(1000), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
+    (
+        sqrt_linear_schedule(1000),
+        {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},
+    ),
+    (cosine_schedule(1000), {"beta_schedule": "squaredcos_cap_v2"}),
 ]
 KINDS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 SHAPE = (2, 3, 4)
@@ -162,7 +165,9 @@ def test_ddim_step(schedule, config, kind, eta, clip):
 # -- zero-terminal SNR, rescaled guidance ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+@pytest.mark.parametrize(
+    "schedule", [linear_schedule(1000), sqrt_linear_schedule(1000), cosine_schedule(1000)]
+)
 def test_zero_terminal_snr(schedule):
     """Near α = 0 a β is 1 minus a quotient of two small numbers: hence the absolute tolerance."""
     theirs = scheduling_ddim.rescale_zero_terminal_snr(torch.tensor(schedule.beta[1:])).numpy()
@@ -183,7 +188,7 @@ def zero_terminal(kind, predicts, **options):
         timestep_spacing="trailing",
         **options,
     )
-    schedule = rescale_zero_terminal_snr(linear(1000))
+    schedule = rescale_zero_terminal_snr(linear_schedule(1000))
     return in_float64(made, schedule), Process(schedule, predicts)
 
 

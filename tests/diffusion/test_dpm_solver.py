@@ -9,14 +9,14 @@ import pytest
 from tinygen.diffusion import (
     Process,
     Schedule,
-    cosine,
+    cosine_schedule,
     ddim,
     dpm_solver,
     evenly_spaced,
     last_state,
-    linear,
+    linear_schedule,
     rescale_zero_terminal_snr,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 
 KINDS = ("eps", "x0", "v")
@@ -64,7 +64,9 @@ def test_the_order_of_convergence_is_2(kind):
         np.testing.assert_allclose(measured, order, atol=0.1)
 
 
-@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+@pytest.mark.parametrize(
+    "schedule", [linear_schedule(1000), sqrt_linear_schedule(1000), cosine_schedule(1000)]
+)
 @pytest.mark.parametrize("n", [10, 20, 40, 100])
 def test_nearer_to_the_data_than_ddim_in_as_many_steps(schedule, n):
     """The flow takes N(0, 1) to N(m, s²) by m + s·x, but for the little that x_T shows of the data. With the
@@ -80,7 +82,7 @@ def test_nearer_to_the_data_than_ddim_in_as_many_steps(schedule, n):
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_a_point_is_reached_in_any_number_of_steps(kind, steps):
     """Its x_0 is the same at every step, so every line through two of them is flat."""
-    process = Process(cosine(50), kind)
+    process = Process(cosine_schedule(50), kind)
     states = dpm_solver(process.respace(evenly_spaced(50, steps)), exact(process, M, 0.0), X)
     np.testing.assert_allclose(last_state(states), np.full_like(X, M), rtol=0, atol=1e-10)
 
@@ -88,7 +90,7 @@ def test_a_point_is_reached_in_any_number_of_steps(kind, steps):
 @pytest.mark.parametrize("kind", ["x0", "v"])
 def test_zero_terminal_snr(kind):
     """λ_T = -∞: nothing is divided by 0, and the flow starts at exactly N(0, 1)."""
-    process = Process(rescale_zero_terminal_snr(cosine(1000)), kind)
+    process = Process(rescale_zero_terminal_snr(cosine_schedule(1000)), kind)
     model = exact(process, M, S)
     with np.errstate(all="raise"):
         errors = [
@@ -117,15 +119,18 @@ def test_the_first_two_steps_by_hand():
 
 
 def test_float32_and_clip():
-    process, x = Process(linear(100)).respace([20, 60, 100]), np.ones((2, 3), np.float32)
+    process, x = Process(linear_schedule(100)).respace([20, 60, 100]), np.ones((2, 3), np.float32)
     model = lambda x, t: np.full_like(x, -7.0)
     assert all(state.dtype == np.float32 for state in dpm_solver(process, model, x))
     np.testing.assert_array_equal(last_state(dpm_solver(process, model, x, clip=0.5)), np.full_like(x, 0.5))
 
 
 SPACINGS = [
-    (linear(1000), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
-    (sqrt_linear(1000), {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195}),
+    (linear_schedule(1000), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
+    (
+        sqrt_linear_schedule(1000),
+        {"beta_schedule": "scaled_linear", "beta_start": 0.0015, "beta_end": 0.0195},
+    ),
 ]
 
 

@@ -19,7 +19,7 @@ from tinygen.diffusion import (
     last_state,
     midpoint,
 )
-from tinygen.diffusion.flow_matching import on_path, velocity_and_divergence
+from tinygen.diffusion.flow_matching import point_on_path, velocity_and_divergence
 
 M, S = 1.5, 0.4
 SIGNS = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])  # mean 0, covariance 1
@@ -42,15 +42,15 @@ def exact(x, t):
 
 def test_the_path_by_hand():
     x1, eps = np.array([[[8.0]], [[2.0]]]), np.array([[[0.0]], [[-2.0]]])
-    np.testing.assert_array_equal(on_path(x1, np.array([0.25, 0.5]), eps), [[[2.0]], [[0.0]]])
-    np.testing.assert_array_equal(on_path(x1, 0.0, eps), eps)
-    np.testing.assert_array_equal(on_path(x1, 1.0, eps), x1)
-    assert on_path(x1.astype(np.float32), 0.3, eps.astype(np.float32)).dtype == np.float32
+    np.testing.assert_array_equal(point_on_path(x1, np.array([0.25, 0.5]), eps), [[[2.0]], [[0.0]]])
+    np.testing.assert_array_equal(point_on_path(x1, 0.0, eps), eps)
+    np.testing.assert_array_equal(point_on_path(x1, 1.0, eps), x1)
+    assert point_on_path(x1.astype(np.float32), 0.3, eps.astype(np.float32)).dtype == np.float32
 
 
 def test_the_path_of_gaussian_data():
     for t in (0.1, 0.5, 0.9):
-        x = on_path(DATA, t, NOISE)
+        x = point_on_path(DATA, t, NOISE)
         np.testing.assert_allclose([x.mean(), x.var()], [t * M, spread(t)], rtol=1e-14)
 
 
@@ -89,7 +89,7 @@ def test_the_loss_is_the_squared_error_of_the_velocity():
 
     loss = flow_matching_loss_at(model, x1, t, eps)
     assert loss.item() == (4 + 0 + 1 + 16) / 4
-    np.testing.assert_array_equal(seen[0][0], on_path(x1, t, eps))
+    np.testing.assert_array_equal(seen[0][0], point_on_path(x1, t, eps))
     np.testing.assert_array_equal(seen[0][1], t)
     assert loss.requires_grad
 
@@ -258,12 +258,12 @@ X = np.zeros((3, 2))
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: on_path(X.astype(int), 0.5, X), TypeError, "a flow is of floats, got int64"),
-        (lambda: on_path(X, 0.5, X[:1]), ValueError, r"each of x1 \(3, 2\), got shape \(1, 2\)"),
-        (lambda: on_path(X, np.zeros(2), X), ValueError, r"each of x1 \(3, 2\), got shape \(2,\)"),
-        (lambda: on_path(X, 1.5, X), ValueError, r"within 0 \(noise\) .. 1 \(data\), got 1.5 .. 1.5"),
-        (lambda: on_path(X, np.array([0, np.nan, 1]), X), ValueError, "got nan .. nan"),
-        (lambda: on_path(X, -0.1, X), ValueError, "got -0.1"),
+        (lambda: point_on_path(X.astype(int), 0.5, X), TypeError, "a flow is of floats, got int64"),
+        (lambda: point_on_path(X, 0.5, X[:1]), ValueError, r"each of x1 \(3, 2\), got shape \(1, 2\)"),
+        (lambda: point_on_path(X, np.zeros(2), X), ValueError, r"each of x1 \(3, 2\), got shape \(2,\)"),
+        (lambda: point_on_path(X, 1.5, X), ValueError, r"within 0 \(noise\) .. 1 \(data\), got 1.5 .. 1.5"),
+        (lambda: point_on_path(X, np.array([0, np.nan, 1]), X), ValueError, "got nan .. nan"),
+        (lambda: point_on_path(X, -0.1, X), ValueError, "got -0.1"),
         (lambda: last_state(euler(exact, X, 0)), ValueError, "steps must be at least 1, got 0"),
         (lambda: last_state(midpoint(exact, X, -1)), ValueError, "steps must be at least 1, got -1"),
         (lambda: flow_log_prob(exact, X, 0), ValueError, "steps must be at least 1, got 0"),

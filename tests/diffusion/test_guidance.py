@@ -9,7 +9,7 @@ from tinygen.diffusion import (
     ancestral_step,
     classifier_free_guidance,
     classifier_guidance,
-    cosine,
+    cosine_schedule,
     ddim,
     guide,
     last_state,
@@ -44,7 +44,7 @@ def test_guide():
 def test_guided_gaussians():
     """Guidance with scale w between the scores of N(0, 1) and N(m, 1): at every t the result is the score
     of N(w·m, 1), so DDIM ends there."""
-    process = Process(cosine(200))
+    process = Process(cosine_schedule(200))
     with_, without = exact(process, 0.7), exact(process, 0.0)
     x = np.array([[-1.0], [0.5]])
     got = last_state(ddim(process, lambda x, t: guide(with_(x, t), without(x, t), 3.0), x))
@@ -64,7 +64,7 @@ def labelled(process, asked):
 @pytest.mark.parametrize("nothing", [np.zeros(3, int), 0], ids=["one for each", "one for all"])
 def test_one_model_for_both(nothing):
     """Every class goes where its own guided Gaussian is, and the model is asked once a step."""
-    process, asked = Process(cosine(50)), []
+    process, asked = Process(cosine_schedule(50)), []
     labels, x = np.array([2, -1, 1]), np.random.default_rng(0).standard_normal((3, 2))
     led = classifier_free_guidance(labelled(process, asked), (labels,), (nothing,), 3.0)
     got = last_state(ddim(process, led, x))
@@ -79,7 +79,7 @@ def test_one_model_for_both(nothing):
 
 @pytest.mark.parametrize(("scale", "wanted"), [(1.0, [2, -1, 1]), (1, [2, -1, 1]), (0, [0, 0, 0])])
 def test_one_end_is_asked_alone(scale, wanted):
-    process, asked = Process(cosine(50)), []
+    process, asked = Process(cosine_schedule(50)), []
     x, t = np.random.default_rng(0).standard_normal((3, 2)), np.full(3, 20)
     model = labelled(process, asked)
     got = classifier_free_guidance(model, (np.array([2, -1, 1]),), (0,), scale)(x, t)
@@ -203,7 +203,7 @@ def of_all_classes(process, x, step):
 def test_the_exact_classifier_makes_a_model_of_one_class(kind, kept):
     """A mixture of three Gaussians: p(y | x_t) is their shares at x_t. Guided by that at scale 1, the model
     of all is the model of that Gaussian alone; at scale 2 its score is twice as far off."""
-    process = Process(cosine(50), kind).respace(kept)
+    process = Process(cosine_schedule(50), kind).respace(kept)
     x = np.random.default_rng(0).standard_normal((6, 2))
     y = np.array([0, 1, 2, 0, 1, 2])
     numbers = process.schedule.timesteps
@@ -227,7 +227,7 @@ def test_the_exact_classifier_makes_a_model_of_one_class(kind, kept):
 
 def test_algorithm_1():
     """But for the root, an ancestral step with the large variance is moved as there."""
-    process, x = Process(cosine(50)), np.random.default_rng(0).standard_normal((4, 2))
+    process, x = Process(cosine_schedule(50)), np.random.default_rng(0).standard_normal((4, 2))
     direction, t = np.array([0.3, -1.2]), 21
     model = classifier_guidance(process, lambda x, t: 0.5 * x, lambda x, t: x @ direction, 1.5)
     draw = lambda model: ancestral_step(process, model, x, t, rng=np.random.default_rng(0), variance="large")
@@ -240,7 +240,7 @@ def test_algorithm_1():
 def test_a_classifier_learns_nothing_from_guidance():
     """Its parameters get no gradients. And the variance that a model says beside stays."""
     layer = nn.Linear(2, 3, rng=np.random.default_rng(0))
-    process, x = Process(cosine(50)), np.ones((4, 2), np.float32)
+    process, x = Process(cosine_schedule(50)), np.ones((4, 2), np.float32)
     log_probability = lambda x, t: ops.log_softmax(layer(x), axis=1)[:, 1]
     model = lambda x, t: np.concatenate([x, 7 * x], axis=1)
     got = classifier_guidance(process, model, log_probability, 3.0)(x, np.full(4, 20))
@@ -253,7 +253,7 @@ def test_a_classifier_learns_nothing_from_guidance():
 @pytest.mark.parametrize("kind", ["x0", "v"])
 def test_pure_noise_says_nothing_of_the_class(kind):
     """Where α_T = 0 the model's prediction stays; a step before it does not."""
-    process, x = Process(rescale_zero_terminal_snr(cosine(50)), kind), np.ones((4, 2))
+    process, x = Process(rescale_zero_terminal_snr(cosine_schedule(50)), kind), np.ones((4, 2))
     model = classifier_guidance(process, lambda x, t: 0.5 * x, lambda x, t: x.sum(axis=1), 2.0)
     np.testing.assert_array_equal(model(x, np.full(4, 49)), 0.5 * x)
     assert np.all(np.isfinite(model(x, np.full(4, 48))))
@@ -261,7 +261,7 @@ def test_pure_noise_says_nothing_of_the_class(kind):
 
 
 def test_errors():
-    process = Process(cosine(50)).respace([4, 21, 50])
+    process = Process(cosine_schedule(50)).respace([4, 21, 50])
     same, x = lambda x, t: x, np.ones((2, 3))
     guided_model = classifier_guidance(process, same, lambda x, t: x.sum(axis=1), 1.0)
     for t in (19, 50):

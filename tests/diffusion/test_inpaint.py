@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygen.diffusion import Process, ancestral, cosine, inpaint, last_state
+from tinygen.diffusion import Process, ancestral_sampling, cosine_schedule, inpaint, last_state
 from tinygen.diffusion.inpaint import visited_times
 
 MEAN = np.array([0.3, -0.5, 0.2])
@@ -92,7 +92,7 @@ def divergence(mean, covariance):
 def test_plain_inpainting_is_its_recursion():
     """Mean and covariance of x_t, step by step: the known part has the mean and covariance of its own
     noise, and no correlation with the rest; then the exact model makes its affine step."""
-    process, one = Process(cosine(40)), np.eye(3)
+    process, one = Process(cosine_schedule(40)), np.eye(3)
     s = process.schedule
     mean, covariance = np.zeros(3), one
     for t in range(40, 0, -1):
@@ -112,8 +112,8 @@ def test_plain_inpainting_is_its_recursion():
 def test_repainting_comes_nearer_to_the_truth():
     """KL from the true conditional distribution: plain blending stays off it however many steps it takes
     (0.21, 0.17, 0.16 nats for 20, 40, 80), RePaint comes the nearer the more it repeats (0.041, 0.018)."""
-    plain = [divergence(*painted(Process(cosine(n)))) for n in (20, 40, 80)]
-    repainted = [divergence(*painted(Process(cosine(40)), r, 5)) for r in (2, 5)]
+    plain = [divergence(*painted(Process(cosine_schedule(n)))) for n in (20, 40, 80)]
+    repainted = [divergence(*painted(Process(cosine_schedule(40)), r, 5)) for r in (2, 5)]
     assert plain[0] > plain[1] > plain[2] > 0.1
     assert repainted[0] < plain[1] / 3
     assert repainted[1] < repainted[0] / 2
@@ -122,14 +122,14 @@ def test_repainting_comes_nearer_to_the_truth():
 
 def test_all_known_or_nothing():
     """All known is the data back; with nothing known it is ancestral sampling, with other draws."""
-    process, rng = Process(cosine(20)), np.random.default_rng(0)
+    process, rng = Process(cosine_schedule(20)), np.random.default_rng(0)
     x, known = rng.standard_normal((2, 4, 3))
     np.testing.assert_array_equal(
         last_state(inpaint(process, exact(process), x, known, True, rng=rng, repeats=3, jump=5)), known
     )
     zero = Zero(np.random.PCG64(0))
     got = list(inpaint(process, exact(process), x, known, False, rng=zero))
-    np.testing.assert_array_equal(got, list(ancestral(process, exact(process), x, rng=zero)))
+    np.testing.assert_array_equal(got, list(ancestral_sampling(process, exact(process), x, rng=zero)))
 
 
 def test_pictures():
@@ -140,7 +140,9 @@ def test_pictures():
     options = {"repeats": 2, "jump": 4, "clip": 1.0}
 
     def draw(seed):
-        return last_state(inpaint(Process(cosine(20)), lambda x, t: x, x, known, mask, rng=seed, **options))
+        return last_state(
+            inpaint(Process(cosine_schedule(20)), lambda x, t: x, x, known, mask, rng=seed, **options)
+        )
 
     got = draw(1)
     assert got.dtype == np.float32
@@ -162,7 +164,7 @@ def test_visited_times():
 def test_all_states_are_yielded():
     """One for each move of `visited_times`, up or down; only the last one has the known part without
     noise."""
-    process, rng = Process(cosine(6)), np.random.default_rng(0)
+    process, rng = Process(cosine_schedule(6)), np.random.default_rng(0)
     x, known = rng.standard_normal((2, 4, 3))
     states = list(inpaint(process, exact(process), x, known, MASK, rng=rng, repeats=2, jump=2))
     assert len(states) == len(list(visited_times(6, 2, 2))) - 1
@@ -170,7 +172,7 @@ def test_all_states_are_yielded():
 
 
 def test_errors():
-    process, x, rng = Process(cosine(20)), np.zeros((2, 3)), np.random.default_rng(0)
+    process, x, rng = Process(cosine_schedule(20)), np.zeros((2, 3)), np.random.default_rng(0)
     for repeats, jump in ((0, 10), (2, 0)):
         with pytest.raises(ValueError, match=f"must be at least 1, got {repeats} and {jump}"):
             next(inpaint(process, lambda x, t: x, x, x, True, rng=rng, repeats=repeats, jump=jump))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, gradcheck, nn
-from tinygen.diffusion import Process, cosine, linear, loss_at, min_snr, simple_loss
+from tinygen.diffusion import Process, cosine_schedule, linear_schedule, loss_at, min_snr, simple_loss
 
 
 def test_by_hand():
-    process, (x0, noise) = Process(linear(50)), np.random.default_rng(0).standard_normal((2, 3, 2))
+    process, (x0, noise) = Process(linear_schedule(50)), np.random.default_rng(0).standard_normal((2, 3, 2))
     t = np.array([1, 31, 50])
     seen = {}
 
@@ -26,7 +26,10 @@ def test_by_hand():
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
 def test_a_model_that_knows_pays_nothing(kind):
-    process, (x0, noise) = Process(cosine(50), kind), np.random.default_rng(0).standard_normal((2, 3, 2))
+    process, (x0, noise) = (
+        Process(cosine_schedule(50), kind),
+        np.random.default_rng(0).standard_normal((2, 3, 2)),
+    )
     t = np.array([1, 31, 50])
     assert loss_at(process, lambda x, steps: process.target(x0, noise, t), x0, t, noise) == 0
 
@@ -35,7 +38,7 @@ def test_a_model_that_knows_pays_nothing(kind):
 def test_floor_for_gaussian_data(t):
     """For N(0, s²), Var(ε | x_t) = ᾱs²/(ᾱs² + 1 - ᾱ) is the least that any model pays. The mean of 50,000
     squares of a normal variable, within 5.5 of its standard deviations: 4e-8 each."""
-    process, s, n, rng = Process(cosine(50)), 0.5, 50_000, np.random.default_rng(0)
+    process, s, n, rng = Process(cosine_schedule(50)), 0.5, 50_000, np.random.default_rng(0)
     bar = process.schedule.alpha_bar[t]
     floor = bar * s**2 / (bar * s**2 + 1 - bar)
     best = lambda x, steps: x * math.sqrt(1 - bar) / (bar * s**2 + 1 - bar)
@@ -46,7 +49,10 @@ def test_floor_for_gaussian_data(t):
 
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
 def test_gradient(kind):
-    process, (x0, noise) = Process(linear(50), kind), np.random.default_rng(0).standard_normal((2, 3, 2))
+    process, (x0, noise) = (
+        Process(linear_schedule(50), kind),
+        np.random.default_rng(0).standard_normal((2, 3, 2)),
+    )
     t = np.array([1, 31, 50])
     weight = np.random.default_rng(1).standard_normal((2, 2))
     assert gradcheck(lambda w: loss_at(process, lambda x, steps: np.tanh(x @ w), x0, t, noise), weight)
@@ -54,7 +60,7 @@ def test_gradient(kind):
 
 def test_what_is_drawn():
     """A step for each, all of them about as often, with fresh noise; the same from the same seed."""
-    process = Process(linear(25)).respace([5, 10, 15, 20, 25])
+    process = Process(linear_schedule(25)).respace([5, 10, 15, 20, 25])
     steps = []
 
     def model(x, t):
@@ -80,11 +86,11 @@ def test_min_snr_is_one_loss_whatever_is_predicted(gamma):
     t = np.array([1, 6, 21, 31, 46])
     losses = []
     for kind in ("eps", "x0", "v"):
-        process = Process(cosine(50), kind)
+        process = Process(cosine_schedule(50), kind)
         model = lambda x, steps, p=process: p.target(guess, p.eps_of(guess, x, t), t)
         losses.append(loss_at(process, model, x0, t, noise, min_snr(process, gamma)))
     np.testing.assert_allclose(losses, losses[0], rtol=1e-9)
-    s = cosine(50)
+    s = cosine_schedule(50)
     ratio = s.alpha_bar[1:] / (1 - s.alpha_bar[1:])
     np.testing.assert_allclose(
         min_snr(Process(s), gamma)[1:], np.where(ratio < gamma, 1, gamma / ratio), rtol=1e-12
@@ -94,7 +100,7 @@ def test_min_snr_is_one_loss_whatever_is_predicted(gamma):
 
 
 def test_weights_are_taken_by_step():
-    process, (x0, noise) = Process(linear(50)), np.random.default_rng(0).standard_normal((2, 3, 2))
+    process, (x0, noise) = Process(linear_schedule(50)), np.random.default_rng(0).standard_normal((2, 3, 2))
     t, zero = np.array([1, 31, 50]), lambda x, steps: np.zeros_like(x)
     weights = np.arange(51.0)
     loss = loss_at(process, zero, x0, t, noise, weights)
@@ -107,7 +113,7 @@ def test_weights_are_taken_by_step():
 def test_a_module_gets_gradients():
     layer = nn.Linear(2, 2, rng=np.random.default_rng(0))
     x0 = np.ones((4, 2), np.float32)
-    loss = simple_loss(Process(linear(50)), lambda x, t: layer(x), x0, rng=np.random.default_rng(0))
+    loss = simple_loss(Process(linear_schedule(50)), lambda x, t: layer(x), x0, rng=np.random.default_rng(0))
     loss.backward()
     assert loss.dtype == np.float32
     assert np.any(layer.weight.grad != 0)
@@ -116,4 +122,6 @@ def test_a_module_gets_gradients():
 def test_another_shape():
     x0 = np.ones((4, 2))
     with pytest.raises(ValueError, match=r"prediction \(4, 4\) and target \(4, 2\) must have one shape"):
-        simple_loss(Process(linear(50)), lambda x, t: np.ones((4, 4)), x0, rng=np.random.default_rng(0))
+        simple_loss(
+            Process(linear_schedule(50)), lambda x, t: np.ones((4, 4)), x0, rng=np.random.default_rng(0)
+        )

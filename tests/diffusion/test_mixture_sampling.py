@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from tinygen.data.mixtures import Mixture, ring
-from tinygen.diffusion import Process, ancestral, cosine, ddim, guide, last_state, linear
+from tinygen.diffusion import (
+    Process,
+    ancestral_sampling,
+    cosine_schedule,
+    ddim,
+    guide,
+    last_state,
+    linear_schedule,
+)
 
 N = 4000
 ALARM = 1e-8
@@ -25,9 +33,9 @@ def finer_toward_data(steps, n):
     return 1 + np.unique(np.round(np.linspace(0, math.sqrt(steps - 1), n) ** 2).astype(int))
 
 
-WHOLE = Process(cosine(1000))
+WHOLE = Process(cosine_schedule(1000))
 FINE = WHOLE.respace(finer_toward_data(1000, 200))  # 190 steps
-EVEN = Process(cosine(300))
+EVEN = Process(cosine_schedule(300))
 
 
 def exact(mixture, process=WHOLE):
@@ -116,8 +124,8 @@ def test_what_finite_steps_cost(process, eta):
 # -- right samplers --------------------------------------------------------------------------------
 
 SAMPLERS = {
-    "ancestral": lambda *args, rng: ancestral(*args, rng=rng),
-    "ancestral, large variance": lambda *args, rng: ancestral(*args, rng=rng, variance="large"),
+    "ancestral": lambda *args, rng: ancestral_sampling(*args, rng=rng),
+    "ancestral, large variance": lambda *args, rng: ancestral_sampling(*args, rng=rng, variance="large"),
     "DDIM": lambda *args, rng: ddim(*args),
     "DDIM, η = 1/2": lambda *args, rng: ddim(*args, eta=0.5, rng=rng),
     "DDIM, η = 1": lambda *args, rng: ddim(*args, eta=1.0, rng=rng),
@@ -246,7 +254,7 @@ def test_noise_after_the_last_step_is_seen():
     """For data that is nearly points: of the samples, at least as many as of the data (98.9 %) are within 3
     stds of a mean. They may be too near, since steps are finite; noise of β_1 scatters them. False alarms:
     1e-8, by Chernoff's bound."""
-    truth, process = ring(std=0.01), Process(linear(100))
+    truth, process = ring(std=0.01), Process(linear_schedule(100))
     x = drawn("ancestral", process, exact(truth, process))
 
     def too_few(x):

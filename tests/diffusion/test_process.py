@@ -9,14 +9,14 @@ import pytest
 from tinygen.diffusion import (
     Process,
     Schedule,
-    cosine,
-    linear,
+    cosine_schedule,
+    linear_schedule,
     rescale_zero_terminal_snr,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 from tinygen.ops.random import noise_like
 
-SCHEDULES = [linear(40), sqrt_linear(40), cosine(40)]
+SCHEDULES = [linear_schedule(40), sqrt_linear_schedule(40), cosine_schedule(40)]
 KINDS = ("eps", "x0", "v")
 
 
@@ -75,7 +75,7 @@ def test_posterior_is_gaussian_conditioning(schedule):
 @pytest.mark.parametrize("t", [2, 6, 21, 39])
 def test_posterior_is_bayes_rule(t):
     """q(x_{t-1} | x_t, x0) ∝ q(x_t | x_{t-1}) q(x_{t-1} | x0): its moments as sums over a fine grid."""
-    s = cosine(40)
+    s = cosine_schedule(40)
     x0, x = 0.4, 0.9
     mean, variance = (float(a) for a in Process(s).posterior(np.array(x0), np.array(x), t))
     grid = np.linspace(-9, 9, 200_001)
@@ -88,7 +88,7 @@ def test_posterior_is_bayes_rule(t):
 
 def test_posterior_of_the_first_step_is_the_data():
     x0, x = arrays(3, 2, n=2)
-    mean, variance = Process(linear(100)).posterior(x0, x, 1)
+    mean, variance = Process(linear_schedule(100)).posterior(x0, x, 1)
     np.testing.assert_allclose(mean, x0, rtol=1e-11)
     assert variance == 0
 
@@ -112,7 +112,7 @@ def test_x0_and_eps_undo_target(schedule, kind):
 @pytest.mark.parametrize(("kind", "other"), list(itertools.permutations(KINDS, 2)))
 def test_predictions_go_into_each_other_and_back(kind, other):
     """For any prediction, right or wrong: converted to another kind and back, it is the same."""
-    schedule = cosine(40)
+    schedule = cosine_schedule(40)
     a, b = Process(schedule, kind), Process(schedule, other)
     prediction, x = arrays(4, 3, n=2)
     for t in range(1, 40):
@@ -126,7 +126,7 @@ def test_predictions_go_into_each_other_and_back(kind, other):
 def test_v_is_a_rotation():
     """(x, v) is (x0, ε) turned by the angle whose cosine is α_t: the length stays, and the turn by a
     right angle that adds to it is the derivative of x by the angle (Salimans & Ho 2022, appendix D)."""
-    process = Process(cosine(40), "v")
+    process = Process(cosine_schedule(40), "v")
     x0, eps = arrays(4, 3, n=2)
     for t in range(1, 41):
         x, v = process.diffuse(x0, t, eps), process.target(x0, eps, t)
@@ -138,15 +138,15 @@ def test_v_is_a_rotation():
 
 def test_what_each_kind_says():
     x0, eps = arrays(4, 3, n=2)
-    assert Process(linear(40), "eps").target(x0, eps, 5) is eps
-    assert Process(linear(40), "x0").target(x0, eps, 5) is x0
-    assert Process(linear(40)).predicts == "eps"
+    assert Process(linear_schedule(40), "eps").target(x0, eps, 5) is eps
+    assert Process(linear_schedule(40), "x0").target(x0, eps, 5) is x0
+    assert Process(linear_schedule(40)).predicts == "eps"
 
 
 @pytest.mark.parametrize("kind", ["x0", "v"])
 def test_pure_noise(kind):
     """If α_T = 0, then x_T is ε and v is -x_0, and the step back starts from the predicted x_0."""
-    schedule = rescale_zero_terminal_snr(linear(40))
+    schedule = rescale_zero_terminal_snr(linear_schedule(40))
     process, (x0, eps) = Process(schedule, kind), arrays(4, 3, n=2)
     x, prediction = process.diffuse(x0, 40, eps), process.target(x0, eps, 40)
     np.testing.assert_array_equal(x, eps)
@@ -167,7 +167,7 @@ def test_pure_noise(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_for_each(kind, dtype):
     """A batch with steps (B,) is its members one by one, in the dtype of x."""
-    process = Process(linear(40), kind)
+    process = Process(linear_schedule(40), kind)
     a, b = arrays(5, 2, 3, 4, n=2, dtype=dtype)
     t = np.array([1, 40, 8, 8, 21])
     together = {
@@ -205,19 +205,19 @@ def test_noise_has_the_digits_of_its_dtype(dtype):
 
 
 def test_respaced():
-    process = Process(linear(100), "v").respace([10, 50, 100])
+    process = Process(linear_schedule(100), "v").respace([10, 50, 100])
     assert process.predicts == "v"
     x0, eps = arrays(4, 3, n=2)
     for i, t in enumerate([10, 50, 100], 1):
         np.testing.assert_allclose(
-            process.diffuse(x0, i, eps), Process(linear(100)).diffuse(x0, t, eps), rtol=1e-12
+            process.diffuse(x0, i, eps), Process(linear_schedule(100)).diffuse(x0, t, eps), rtol=1e-12
         )
 
 
 def test_errors():
     with pytest.raises(ValueError, match='predicts must be "eps", "x0" or "v", got \'epsilon\''):
-        Process(linear(100), "epsilon")
-    process, x = Process(linear(100)), arrays(4, 3)
+        Process(linear_schedule(100), "epsilon")
+    process, x = Process(linear_schedule(100)), arrays(4, 3)
     for t in (0, -1, 101, [1, 2, 3, 0]):
         with pytest.raises(IndexError, match=r"t must be within 1 \.\. 100"):
             process.diffuse(x, t, x)

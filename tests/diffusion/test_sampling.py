@@ -9,20 +9,20 @@ import pytest
 from tinygen import Tensor, nn
 from tinygen.diffusion import (
     Process,
-    ancestral,
+    ancestral_sampling,
     ancestral_step,
-    cosine,
+    cosine_schedule,
     ddim,
     ddim_encode,
     ddim_step,
     evenly_spaced,
     last_state,
-    linear,
+    linear_schedule,
     rescale_zero_terminal_snr,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 
-SCHEDULES = [linear(30), sqrt_linear(30), cosine(30)]
+SCHEDULES = [linear_schedule(30), sqrt_linear_schedule(30), cosine_schedule(30)]
 KINDS = ("eps", "x0", "v")
 
 
@@ -108,7 +108,7 @@ def test_ancestral_step_is_gaussian_conditioning(schedule, kind):
                 assert sigma**2 == pytest.approx(before - covariance**2 / after, rel=1e-8)
 
 
-@pytest.mark.parametrize("schedule", [*SCHEDULES, linear(100).respace([1, 4, 51, 99, 100])])
+@pytest.mark.parametrize("schedule", [*SCHEDULES, linear_schedule(100).respace([1, 4, 51, 99, 100])])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ddim_with_eta_1_is_ancestral_sampling(schedule, kind):
     process = Process(schedule, kind)
@@ -123,7 +123,7 @@ def test_ddim_with_eta_1_is_ancestral_sampling(schedule, kind):
 def test_ddim_step_is_the_exact_affine_map(eta, kind):
     """sqrt(ᾱ')·x0 + sqrt(1 - ᾱ' - σ²)·ε + σz with σ of eq. 16, for steps that are not evenly spaced; ᾱ' is
     the value for the step before in the list, 1 before the first."""
-    whole, kept, m, s = cosine(100), [1, 4, 51, 99, 100], 0.7, 0.4
+    whole, kept, m, s = cosine_schedule(100), [1, 4, 51, 99, 100], 0.7, 0.4
     steps = ddim_steps(Process(whole.respace(kept), kind), m, s, eta)[::-1]
     bars = [1.0, *whole.alpha_bar[kept]]
     for bar, after, (slope, shift, sigma) in zip(bars[:-1], bars[1:], steps, strict=True):
@@ -138,7 +138,7 @@ def test_ddim_step_is_the_exact_affine_map(eta, kind):
 
 
 def test_clip_bounds_the_data_and_gives_the_noise_that_fits():
-    process, x = Process(linear(100)), np.array([[0.3, -4.0, 5.0]])
+    process, x = Process(linear_schedule(100)), np.array([[0.3, -4.0, 5.0]])
     model = lambda x, t: np.zeros_like(x)  # x0 = x / alpha
     s, t = process.schedule, 61
     x0 = np.clip(x / s.alpha[t], -1, 1)
@@ -156,13 +156,15 @@ def test_clip_bounds_the_data_and_gives_the_noise_that_fits():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ancestral_sampling_of_a_point_ends_there(kind):
-    process = Process(linear(50), kind)
+    process = Process(linear_schedule(50), kind)
     x = np.random.default_rng(0).standard_normal((5, 2))
-    got = last_state(ancestral(process, exact(process, 0.7, 0.0), x, rng=np.random.default_rng(1)))
+    got = last_state(ancestral_sampling(process, exact(process, 0.7, 0.0), x, rng=np.random.default_rng(1)))
     np.testing.assert_allclose(got, 0.7, atol=1e-10)
 
 
-@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+@pytest.mark.parametrize(
+    "schedule", [linear_schedule(1000), sqrt_linear_schedule(1000), cosine_schedule(1000)]
+)
 def test_ancestral_sampling_of_unit_variance_ends_in_the_data(schedule):
     """With the large variance each step is exact for N(m, 1), but for β_1 at the end, which is not added, and
     what x_T has of the mean, which noise has not."""
@@ -173,7 +175,7 @@ def test_ancestral_sampling_of_unit_variance_ends_in_the_data(schedule):
     assert carried(steps)[0] == pytest.approx(0.7, abs=schedule.alpha[-1])
 
 
-@pytest.mark.parametrize("schedule", [linear, sqrt_linear, cosine])
+@pytest.mark.parametrize("schedule", [linear_schedule, sqrt_linear_schedule, cosine_schedule])
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_ancestral_sampling_comes_to_the_data_with_more_steps(schedule, variance):
     """Either variance is right to the first order of β: with four times as many steps, the error goes toward
@@ -186,7 +188,9 @@ def test_ancestral_sampling_comes_to_the_data_with_more_steps(schedule, variance
     assert np.all(errors[1:] < 0.4 * errors[:-1])
 
 
-@pytest.mark.parametrize("schedule", [linear(1000), sqrt_linear(1000), cosine(1000)])
+@pytest.mark.parametrize(
+    "schedule", [linear_schedule(1000), sqrt_linear_schedule(1000), cosine_schedule(1000)]
+)
 def test_ddim_is_the_map_of_noise_to_the_data(schedule):
     """The flow takes N(0, 1) to N(m, s²) by m + s·x; steps come near it."""
     mean, variance = carried(ddim_steps(Process(schedule), 0.7, 0.5, 0.0))
@@ -202,13 +206,13 @@ def test_ddim_is_the_map_of_noise_to_the_data(schedule):
 def test_moments_of_samples(sampler):
     """Mean and variance of 40,000 samples of N(0.7, 0.25) against the closed recursion of their steps, each
     within 5.5 of its standard deviations: 4e-8 each, 2.3e-7 for these six together."""
-    process, m, s, n = Process(linear(50), "v"), 0.7, 0.5, 40_000
+    process, m, s, n = Process(linear_schedule(50), "v"), 0.7, 0.5, 40_000
     rng = np.random.default_rng(7)
     x, model = rng.standard_normal((n, 1)), exact(process, m, s)
     if sampler == "eta 0.5":
         states, steps = ddim(process, model, x, eta=0.5, rng=rng), ddim_steps(process, m, s, 0.5)
     else:
-        states = ancestral(process, model, x, rng=rng, variance=sampler)
+        states = ancestral_sampling(process, model, x, rng=rng, variance=sampler)
         steps = ancestral_steps(process, m, s, sampler)
     got, (mean, variance) = last_state(states), carried(steps)
     assert abs(got.mean() - mean) < 5.5 * math.sqrt(variance / n)
@@ -225,16 +229,16 @@ def test_a_respaced_sampler_asks_about_the_steps_it_keeps():
         asked.append(t)
         return np.zeros_like(x)
 
-    process = Process(linear(100)).respace([1, 42, 100])
+    process = Process(linear_schedule(100)).respace([1, 42, 100])
     list(ddim(process, model, np.ones((2, 3))))
-    list(ancestral(process, model, np.ones((2, 3)), rng=np.random.default_rng(0)))
+    list(ancestral_sampling(process, model, np.ones((2, 3)), rng=np.random.default_rng(0)))
     np.testing.assert_array_equal(asked, [[99, 99], [41, 41], [0, 0]] * 2)  # networks count from 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_encode_then_decode_returns(kind):
     """The plain encoder returns up to the length of a step; solved to the end, it is the inverse."""
-    whole, x = Process(linear(1000), kind), np.array([[-0.5], [0.7], [1.6]])
+    whole, x = Process(linear_schedule(1000), kind), np.array([[-0.5], [0.7], [1.6]])
     model = exact(whole, 0.7, 0.5)
     errors = []
     for n in (50, 100, 200):
@@ -251,7 +255,7 @@ def test_encode_then_decode_returns(kind):
 
 def test_encode_of_noise_that_does_not_depend_on_x():
     """Then one iteration solves it."""
-    process, x = Process(cosine(20)), np.array([[-0.5, 0.7]])
+    process, x = Process(cosine_schedule(20)), np.array([[-0.5, 0.7]])
     model = lambda x, t: np.full_like(x, 0.3) + 0.01 * t[:, None]
     got = last_state(ddim(process, model, ddim_encode(process, model, x)))
     np.testing.assert_allclose(got, x, rtol=1e-11)
@@ -264,17 +268,20 @@ def test_encode_of_noise_that_does_not_depend_on_x():
 def test_samplers_start_from_pure_noise(kind):
     """Where α_T = 0 nothing is divided by 0, and samples start from exactly x_T: DDIM is the map of noise to
     the data, and ancestral sampling ends in a point."""
-    process, x = Process(rescale_zero_terminal_snr(cosine(1000)), kind), np.array([[-2.0], [0.0], [1.0]])
+    process, x = (
+        Process(rescale_zero_terminal_snr(cosine_schedule(1000)), kind),
+        np.array([[-2.0], [0.0], [1.0]]),
+    )
     with np.errstate(all="raise"):
         mean, variance = carried(ddim_steps(process, 0.7, 0.5, 0.0))
         assert mean == pytest.approx(0.7, abs=0.002)
         assert math.sqrt(variance) == pytest.approx(0.5, abs=0.005)
-        got = last_state(ancestral(process, exact(process, 0.7, 0.0), x, rng=1))
+        got = last_state(ancestral_sampling(process, exact(process, 0.7, 0.0), x, rng=1))
     np.testing.assert_allclose(got, 0.7, atol=1e-10)
 
 
 def test_pure_noise_cannot_be_encoded():
-    process, x = Process(rescale_zero_terminal_snr(cosine(20)), "v"), np.zeros((2, 3))
+    process, x = Process(rescale_zero_terminal_snr(cosine_schedule(20)), "v"), np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"zero-terminal SNR \(α_T = 0\) DDIM cannot be inverted"):
         ddim_encode(process, lambda x, t: x, x)
 
@@ -284,7 +291,7 @@ def test_pure_noise_cannot_be_encoded():
 
 def test_a_sampler_yields_its_states():
     """One after every step, as its steps make them; nothing happens before the first is asked for."""
-    process, rng = Process(cosine(20)), np.random.default_rng
+    process, rng = Process(cosine_schedule(20)), np.random.default_rng
     model, x = exact(process, 0.7, 0.5), rng(0).standard_normal((4, 3))
     for states, step in (
         (ddim(process, model, x), lambda x, t, _: ddim_step(process, model, x, t)),
@@ -293,7 +300,7 @@ def test_a_sampler_yields_its_states():
             lambda x, t, draws: ddim_step(process, model, x, t, eta=0.5, rng=draws, clip=1.0),
         ),
         (
-            ancestral(process, model, x, rng=rng(1), variance="large"),
+            ancestral_sampling(process, model, x, rng=rng(1), variance="large"),
             lambda x, t, draws: ancestral_step(process, model, x, t, rng=draws, variance="large"),
         ),
     ):
@@ -317,10 +324,15 @@ def test_a_module_is_a_model():
         seen.append(layer(x))
         return seen[-1]
 
-    process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
+    process, x = (
+        Process(linear_schedule(30)),
+        np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32),
+    )
     for got in (
-        last_state(ancestral(process, model, x, rng=np.random.default_rng(2))),
-        last_state(ancestral(process, model, x, rng=np.random.default_rng(2), variance="large", clip=1.0)),
+        last_state(ancestral_sampling(process, model, x, rng=np.random.default_rng(2))),
+        last_state(
+            ancestral_sampling(process, model, x, rng=np.random.default_rng(2), variance="large", clip=1.0)
+        ),
         last_state(ddim(process, model, x, eta=0.5, rng=np.random.default_rng(2))),
         ddim_encode(process, model, x),
     ):
@@ -330,18 +342,18 @@ def test_a_module_is_a_model():
 
 
 def test_the_seed_decides():
-    process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3))
+    process, x = Process(linear_schedule(30)), np.random.default_rng(1).standard_normal((4, 3))
     model = exact(process, 0.7, 0.5)
-    draw = lambda seed: last_state(ancestral(process, model, x, rng=np.random.default_rng(seed)))
+    draw = lambda seed: last_state(ancestral_sampling(process, model, x, rng=np.random.default_rng(seed)))
     np.testing.assert_array_equal(draw(0), draw(0))
     assert np.any(draw(0) != draw(1))
     np.testing.assert_array_equal(list(ddim(process, model, x)), list(ddim(process, model, x)))
 
 
 def test_an_int_is_the_seed_of_one_generator_for_all_steps():
-    process, x = Process(linear(30)), np.random.default_rng(1).standard_normal((4, 3))
+    process, x = Process(linear_schedule(30)), np.random.default_rng(1).standard_normal((4, 3))
     model = exact(process, 0.7, 0.5)
-    for sampler in (ancestral, lambda *args, rng: ddim(*args, eta=0.5, rng=rng)):
+    for sampler in (ancestral_sampling, lambda *args, rng: ddim(*args, eta=0.5, rng=rng)):
         wanted = last_state(sampler(process, model, x, rng=np.random.default_rng(5)))
         np.testing.assert_array_equal(last_state(sampler(process, model, x, rng=5)), wanted)
     step = lambda rng: ancestral_step(process, model, x, 9, rng=rng)
@@ -351,7 +363,7 @@ def test_an_int_is_the_seed_of_one_generator_for_all_steps():
 
 
 def test_errors():
-    process, x = Process(linear(30)), np.zeros((4, 3))
+    process, x = Process(linear_schedule(30)), np.zeros((4, 3))
     same = lambda x, t: x
     with pytest.raises(ValueError, match=r"the model made \(4, 6\) of x \(4, 3\): it must keep the shape"):
         last_state(ddim(process, lambda x, t: np.zeros((4, 6)), x))
@@ -362,6 +374,6 @@ def test_errors():
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         ddim_encode(process, same, x, iterations=0)
     with pytest.raises(ValueError, match='variance must be "small", "large" or "learned", got \'medium\''):
-        last_state(ancestral(process, same, x, rng=np.random.default_rng(0), variance="medium"))
+        last_state(ancestral_sampling(process, same, x, rng=np.random.default_rng(0), variance="medium"))
     with pytest.raises(IndexError, match=r"t must be within 1 \.\. 30, got 0"):
         ddim_step(process, same, x, 0)

@@ -8,18 +8,18 @@ import pytest
 
 from tinygen.diffusion import (
     Schedule,
-    cosine,
+    cosine_schedule,
     evenly_spaced,
-    linear,
+    linear_schedule,
     rescale_zero_terminal_snr,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 
-ALL = (linear, sqrt_linear, cosine)
+ALL = (linear_schedule, sqrt_linear_schedule, cosine_schedule)
 
 
 def test_linear_has_the_constants_of_ddpm():
-    s = linear(1000)
+    s = linear_schedule(1000)
     assert len(s) == 1000
     assert s.beta[1] == 1e-4
     assert s.beta[1000] == 0.02
@@ -30,7 +30,7 @@ def test_linear_has_the_constants_of_ddpm():
 def test_linear_ends_in_noise():
     """KL(q(x_T | x0) ‖ N(0, 1)) is about 1e-5 bits a dimension for pictures in [-1, 1] (Ho et al. 2020,
     section 4); for a pixel at the end of the range it is 3e-5."""
-    left = linear(1000).alpha_bar[1000]
+    left = linear_schedule(1000).alpha_bar[1000]
     bits = 0.5 * (left * 1.0 + (1 - left) - 1 - math.log1p(-left)) / math.log(2)
     assert 1e-5 < bits < 4e-5
 
@@ -38,14 +38,14 @@ def test_linear_ends_in_noise():
 @pytest.mark.parametrize(
     ("schedule", "alpha"),
     [
-        (linear(1000), "0.0064"),
-        (linear(200), "0.0055"),
-        (linear(100), "0.0045"),
-        (linear(50), "0.0028"),
-        (sqrt_linear(1000), "0.0119"),
-        (cosine(1000), "0.00005"),
-        (cosine(200), "0.0002"),
-        (cosine(50), "0.0010"),
+        (linear_schedule(1000), "0.0064"),
+        (linear_schedule(200), "0.0055"),
+        (linear_schedule(100), "0.0045"),
+        (linear_schedule(50), "0.0028"),
+        (sqrt_linear_schedule(1000), "0.0119"),
+        (cosine_schedule(1000), "0.00005"),
+        (cosine_schedule(200), "0.0002"),
+        (cosine_schedule(50), "0.0010"),
     ],
 )
 def test_what_is_left_of_the_data(schedule, alpha):
@@ -55,26 +55,26 @@ def test_what_is_left_of_the_data(schedule, alpha):
 
 
 def test_linear_is_rescaled():
-    s = linear(250)
+    s = linear_schedule(250)
     assert s.beta[1] == pytest.approx(4e-4, rel=1e-15)
     assert s.beta[250] == pytest.approx(0.08, rel=1e-15)
 
 
 def test_sqrt_linear():
-    s = sqrt_linear(1000)
+    s = sqrt_linear_schedule(1000)
     assert s.beta[1] == pytest.approx(0.0015, rel=1e-14)
     assert s.beta[1000] == pytest.approx(0.0195, rel=1e-14)
-    assert s.beta[501] < linear(1000, 0.0015, 0.0195).beta[501]
+    assert s.beta[501] < linear_schedule(1000, 0.0015, 0.0195).beta[501]
     np.testing.assert_allclose(
         np.diff(np.sqrt(s.beta[1:])), (math.sqrt(0.0195) - math.sqrt(0.0015)) / 999, rtol=1e-9
     )
-    assert sqrt_linear(500).beta[500] == pytest.approx(0.039, rel=1e-14)
+    assert sqrt_linear_schedule(500).beta[500] == pytest.approx(0.039, rel=1e-14)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
 def test_cosine_is_the_papers_formula(steps):
     """ᾱ_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s)·π/2), t = 0 ... T; only the last β is clipped."""
-    s = cosine(steps)
+    s = cosine_schedule(steps)
     f = [math.cos((t / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(steps + 1)]
     np.testing.assert_allclose(s.alpha_bar[:-1], np.array(f[:-1]) / f[0], rtol=1e-9)
     assert s.beta[-1] == 0.999
@@ -83,8 +83,8 @@ def test_cosine_is_the_papers_formula(steps):
 
 def test_offset_of_cosine():
     """The paper chose it so that sqrt(β_1) is slightly smaller than the distance of two pixel values."""
-    assert 0.8 / 127.5 < math.sqrt(cosine(1000).beta[1]) < 1 / 127.5
-    assert math.sqrt(cosine(1000, offset=0).beta[1]) < 0.3 / 127.5
+    assert 0.8 / 127.5 < math.sqrt(cosine_schedule(1000).beta[1]) < 1 / 127.5
+    assert math.sqrt(cosine_schedule(1000, offset=0).beta[1]) < 0.3 / 127.5
 
 
 @pytest.mark.parametrize("schedule", ALL)
@@ -124,7 +124,9 @@ def test_respacing_keeps_what_is_left(schedule, steps):
 
 
 def test_all_steps_kept_are_the_same():
-    np.testing.assert_allclose(cosine(50).respace(range(1, 51)).beta, cosine(50).beta, rtol=1e-9)
+    np.testing.assert_allclose(
+        cosine_schedule(50).respace(range(1, 51)).beta, cosine_schedule(50).beta, rtol=1e-9
+    )
 
 
 def test_evenly_spaced():
@@ -155,9 +157,9 @@ def test_a_warning_when_data_is_left():
     with pytest.warns(UserWarning, match=r"60\.3% of the data is left in the last step"):
         Schedule(np.linspace(1e-4, 0.02, 100))  # not rescaled
     with pytest.warns(UserWarning, match=r"6\.8% of the data"):
-        sqrt_linear(1000, 0.00085, 0.012)  # Stable Diffusion's
+        sqrt_linear_schedule(1000, 0.00085, 0.012)  # Stable Diffusion's
     with pytest.warns(UserWarning, match="keep the last step"):
-        linear(1000).respace([1, 201])
+        linear_schedule(1000).respace([1, 201])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for schedule in ALL:
@@ -178,23 +180,23 @@ def test_betas_of_another_shape(betas):
 
 
 def test_too_few_steps_for_linear():
-    with pytest.raises(ValueError, match=r"got 0\.005 \.\. 1: take more steps, or `cosine`"):
-        linear(20)
+    with pytest.raises(ValueError, match=r"got 0\.005 \.\. 1: take more steps, or `cosine_schedule`"):
+        linear_schedule(20)
 
 
 @pytest.mark.parametrize("steps", [[], [3, 2], [3, 3], [0.5], [[1]], 7])
 def test_steps_that_do_not_rise(steps):
     with pytest.raises(ValueError, match="steps to keep must be whole numbers in rising order"):
-        linear(100).respace(steps)
+        linear_schedule(100).respace(steps)
 
 
 @pytest.mark.parametrize("steps", [[0, 5], [5, 101]])
 def test_steps_that_are_not_there(steps):
     with pytest.raises(ValueError, match=r"steps to keep must be within 1 \.\. 100"):
-        linear(100).respace(steps)
+        linear_schedule(100).respace(steps)
 
 
-@pytest.mark.parametrize("make", [linear, sqrt_linear, cosine])
+@pytest.mark.parametrize("make", [linear_schedule, sqrt_linear_schedule, cosine_schedule])
 @pytest.mark.parametrize("steps", [0, -3])
 def test_a_schedule_without_steps_is_refused(make, steps):
     with pytest.raises(ValueError, match=f"at least 1 step, got {steps}"):
@@ -205,7 +207,13 @@ def test_a_schedule_without_steps_is_refused(make, steps):
 
 
 @pytest.mark.parametrize(
-    "schedule", [linear(1000), sqrt_linear(250), cosine(50), linear(100).respace([1, 100])]
+    "schedule",
+    [
+        linear_schedule(1000),
+        sqrt_linear_schedule(250),
+        cosine_schedule(50),
+        linear_schedule(100).respace([1, 100]),
+    ],
 )
 def test_rescaled_to_zero_terminal_snr(schedule):
     """α_T is 0 exactly and α_1 as before; between them the distances are all scaled alike."""
@@ -225,4 +233,4 @@ def test_rescaled_to_zero_terminal_snr(schedule):
 
 def test_one_step_cannot_be_rescaled():
     with pytest.raises(ValueError, match="needs at least 2 steps"):
-        rescale_zero_terminal_snr(cosine(1))
+        rescale_zero_terminal_snr(cosine_schedule(1))

@@ -56,7 +56,7 @@ def test_the_least_loss_of_gaussian_data(sigma):
 def test_the_excess_over_the_floor_is_the_error_of_the_score():
     """For a mixture: the loss is its floor (`Mixture.eps_floor`) and σ²/2 E|s - s*|²."""
     data, sigma, n = ring(), 0.3, 200_000
-    noisy, rng = data.diffused(1.0, sigma), np.random.default_rng(0)
+    noisy, rng = data.diffuse(1.0, sigma), np.random.default_rng(0)
     x, eps = data.sample(n, rng), rng.standard_normal((n, 2))
     of = lambda model: float(score_matching_loss_at(model, x, np.full(n, sigma), eps))
     best = lambda x, s: noisy.score(x)
@@ -149,7 +149,7 @@ def test_all_modes_are_found_with_the_exact_score():
     """The ring of eight by its exact score: each mode has its share, which Langevin dynamics at the last
     level alone would not find from one place."""
     data = ring()
-    score = lambda x, sigma: data.diffused(1.0, sigma[0]).score(x)
+    score = lambda x, sigma: data.diffuse(1.0, sigma[0]).score(x)
     count = lambda x: np.bincount(
         np.argmin(np.sum((x[:, None] - data.means) ** 2, axis=2), axis=1), minlength=8
     )

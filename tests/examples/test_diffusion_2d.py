@@ -8,7 +8,7 @@ import pytest
 from example_runs import module, outcome, run
 
 from tinygen.data.mixtures import ring
-from tinygen.diffusion import Process, ddim, linear
+from tinygen.diffusion import Process, ddim, linear_schedule
 from tinygen.storage.checkpoints import Checkpoints
 from tinygen.storage.safetensors import load_file
 
@@ -30,12 +30,12 @@ def example():
 def test_excess_of_known_predictors(example):
     """The best one has none; one that says a tenth more is above by 0.01·E|E[ε|x_t]|² = 0.01·(1 - floor), as
     are the losses that it makes. Each within 6 standard errors: false alarms 2e-9 a step."""
-    data, process = ring(), Process(linear(30))
-    best = example.exact(data, process)
-    above, error, _ = example.excess(best, data, process, 300, 0)
+    data, process = ring(), Process(linear_schedule(30))
+    best = example.exact_denoiser(data, process)
+    above, error, _ = example.excess_loss(best, data, process, 300, 0)
     assert np.all(above == 0)
     assert np.all(error == 0)
-    above, error, sampled = example.excess(lambda x, t: 1.1 * best(x, t), data, process, 3000, 0)
+    above, error, sampled = example.excess_loss(lambda x, t: 1.1 * best(x, t), data, process, 3000, 0)
     s = process.schedule
     floor = np.array([data.eps_floor(*level) for level in zip(s.alpha[1:], s.sigma[1:], strict=True)])
     assert np.all(np.abs(above - 0.01 * (1 - floor)) < 6 * error)
@@ -70,8 +70,8 @@ def test_judged(example):
 
 
 def test_paths_end_where_ddim_does(example):
-    process = Process(linear(30))
-    model, x = example.exact(ring(), process), np.random.default_rng(0).standard_normal((5, 2))
+    process = Process(linear_schedule(30))
+    model, x = example.exact_denoiser(ring(), process), np.random.default_rng(0).standard_normal((5, 2))
     way = example.paths(process, model, x)
     assert way.shape == (31, 5, 2)
     np.testing.assert_array_equal(way[0], x)

@@ -108,7 +108,7 @@ def test_stopped_killed_and_resumed_it_is_the_same_run(tmp_path, text):
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
     parts, whole = checkpoints.load(), Checkpoints(tmp_path / "whole" / "checkpoints").load()
     assert str(parts.state["things"]) == str(whole.state["things"])
-    best = Checkpoints(tmp_path / "whole" / "checkpoints").best()
+    best = Checkpoints(tmp_path / "whole" / "checkpoints").best_checkpoint()
     rows = [row for row in whole.state["rows"] if row.get("val_loss") is not None and row["step"]]
     assert checkpoints.load(best).score == min(row["val_loss"] for row in rows)
 

@@ -26,7 +26,7 @@ def test_it_finds_the_mistake_and_passes_the_fix(flags):
         assert "gradcheck: WRONG" in report
         assert "wrong term" in report
         assert f"engine/{EXAMPLE}:" in report
-    assert "report.culprit.op is 'scaled_to_one'" in model
+    assert "report.culprit.op is 'scale_to_one'" in model
     assert "gradcheck: OK" in fixed
     assert "(second order)" in fixed
     assert "at inputs float64 (1, 1, 8)" in tests

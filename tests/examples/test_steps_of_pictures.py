@@ -12,7 +12,7 @@ from example_runs import module
 
 from tinygen import nn, no_grad, tape
 from tinygen.data import shapes
-from tinygen.diffusion import Process, cosine, linear
+from tinygen.diffusion import Process, cosine_schedule, linear_schedule
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vqvae import VQVAE
@@ -48,7 +48,7 @@ def alpha_bar_cosine(steps):
 def test_diffusion_2d(monkeypatch):
     example = module("diffusion_2d.py")
     args = flags(monkeypatch, example, timesteps=25, batch=6, steps=4, lr=0.02, ema=0.25, eval_every=3)
-    data, process = example.DATA["ring"](), Process(linear(25))
+    data, process = example.DATA["ring"](), Process(linear_schedule(25))
     model, other = exact(Denoiser(2, 8, waves=2, rng=np.random.default_rng(1)))
     ema, run = EMA(model, args.ema), Loop(4)
 
@@ -57,7 +57,7 @@ def test_diffusion_2d(monkeypatch):
         same(model, ema.average)  # of the averaged weights
         return np.array([0.5, 1.5]), None, None
 
-    monkeypatch.setattr(example, "excess", excess)
+    monkeypatch.setattr(example, "excess_loss", excess)
     example.train(model, ema, data, process, args, run)
 
     rng, training, losses = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.25), []
@@ -79,10 +79,10 @@ def test_diffusion_2d(monkeypatch):
 def test_what_diffusion_2d_measures(monkeypatch):
     """The mean over points of the squared distance to the best prediction, its standard error, the loss."""
     example = module("diffusion_2d.py")
-    data, process = example.DATA["ring"](), Process(linear(25))
+    data, process = example.DATA["ring"](), Process(linear_schedule(25))
     scale, recorded = nn.Parameter(np.array(0.1), np.float64), []
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
-    above, error, loss = example.excess(lambda x, t: (scale * x).data + t[:, None], data, process, 7, 3)
+    above, error, loss = example.excess_loss(lambda x, t: (scale * x).data + t[:, None], data, process, 7, 3)
     assert not recorded
     rng = np.random.default_rng(3)
     alpha_bar = np.cumprod(1 - np.linspace(1e-4 * 40, 0.02 * 40, 25))
@@ -105,7 +105,7 @@ def test_ddpm_digits(monkeypatch):
     config = UNetConfig(1, 1, 4, (1,), blocks=1, attention=(True,), classes=10, groups=2)
     model, other = exact(UNet(config, rng=np.random.default_rng(1)))
     ema, run = EMA(model, args.ema), Loop(4)
-    example.train_model(model, ema, Process(cosine(9)), data, args, run)
+    example.train_model(model, ema, Process(cosine_schedule(9)), data, args, run)
 
     rng = np.random.default_rng(args.seed + 1)
     training = Training(other, clip=1.0, decay=lambda p: 0.01, average=0.2)
@@ -135,7 +135,7 @@ def test_inpaint_shapes(monkeypatch):
     monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 4), side, rng))
     config = UNetConfig(3, 3, 4, (1,), blocks=1, attention=(True,), groups=2)
     model, other = exact(UNet(config, rng=np.random.default_rng(1)))
-    ema, run, process = EMA(model, args.ema), Loop(3), Process(cosine(9), "v")
+    ema, run, process = EMA(model, args.ema), Loop(3), Process(cosine_schedule(9), "v")
 
     def unseen_loss(*given):
         assert given == (model, process, args)
@@ -174,7 +174,7 @@ def test_the_loss_on_unseen_shapes(monkeypatch):
     scale, recorded = nn.Parameter(np.array(0.5)), []
     model = lambda x_t, t: scale * x_t + like(x, t)
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
-    got = example.unseen_loss(model, Process(cosine(8), "v"), args)
+    got = example.unseen_loss(model, Process(cosine_schedule(8), "v"), args)
     assert not recorded
     model = lambda x_t, t: 0.5 * x_t + like(x, t)
     error = model(alpha * x + sigma * noise, np.arange(256) // 32) - (alpha * noise - sigma * x)

@@ -9,7 +9,16 @@ import pytest
 from example_runs import EXAMPLES
 
 sys.path.insert(0, str(EXAMPLES))
-from shared.table import Figure, above, at_least, at_most, below, mean_figures, quick_figures, table
+from shared.table import (
+    Figure,
+    at_least,
+    at_most,
+    less_than,
+    mean_figures,
+    more_than,
+    quick_figures,
+    table,
+)
 
 sys.path.remove(str(EXAMPLES))
 
@@ -20,9 +29,9 @@ LONGEST = 150  # lines of code of an example
     ("expected", "met"),
     [
         (at_least(2), (False, True, True)),
-        (above(2), (False, False, True)),
+        (more_than(2), (False, False, True)),
         (at_most(2), (True, True, False)),
-        (below(2), (True, False, False)),
+        (less_than(2), (True, False, False)),
     ],
     ids=str,
 )
@@ -56,10 +65,20 @@ def test_rows_as_data():
 def test_the_means_of_some_seeds():
     """Bounds, too, are means. Rows are found by name, the second of a name beside the second; those that not
     all seeds have are left out."""
-    one = [Figure("a", 1.0, above(0), 5, 0), Figure("b", 1.0), Figure("  of b", 7.0), Figure("  of b", 2.0)]
-    two = [Figure("  of b", 9.0), Figure("a", 2.0, above(4), 6, 0), Figure("c", 0.0), Figure("  of b", 4.0)]
+    one = [
+        Figure("a", 1.0, more_than(0), 5, 0),
+        Figure("b", 1.0),
+        Figure("  of b", 7.0),
+        Figure("  of b", 2.0),
+    ]
+    two = [
+        Figure("  of b", 9.0),
+        Figure("a", 2.0, more_than(4), 6, 0),
+        Figure("c", 0.0),
+        Figure("  of b", 4.0),
+    ]
     first, second, third = mean_figures([one, two])
-    assert first == Figure("a", 1.5, above(2), 5.5, 0, (1.0, 2.0))
+    assert first == Figure("a", 1.5, more_than(2), 5.5, 0, (1.0, 2.0))
     assert not first.is_met()
     assert (second, third) == (Figure("  of b", 8.0, seeds=(7, 9)), Figure("  of b", 3.0, seeds=(2, 4)))
     head, row, *_ = table([first, second]).splitlines()
@@ -70,8 +89,8 @@ def test_the_means_of_some_seeds():
 def test_in_the_quick_size_the_first_expected_figure_must_beat_its_baseline():
     free = Figure("without a baseline", 5.0, at_least(4))
     quick = quick_figures([ROWS[1], free, ROWS[2], ROWS[0]])
-    assert [figure.expected for figure in quick] == [None, None, below(3.0), None]
-    assert quick_figures([ROWS[0]])[0].expected == above(0.1)
+    assert [figure.expected for figure in quick] == [None, None, less_than(3.0), None]
+    assert quick_figures([ROWS[0]])[0].expected == more_than(0.1)
     assert quick_figures([]) == []
 
 

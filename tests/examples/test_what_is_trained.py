@@ -7,7 +7,7 @@ import pytest
 from by_hand import Loop, flags
 from example_runs import module
 
-from tinygen.diffusion import cosine, linear
+from tinygen.diffusion import cosine_schedule, linear_schedule
 from tinygen.optim import EMA
 
 for package in ("matplotlib", "tqdm", "PIL"):
@@ -85,7 +85,7 @@ def test_diffusion_2d(learned):
     sizes = {"timesteps": 30, "ddim_steps": 5, "width": 7, "waves": 3, "ema": 0.8, "data": "moons", "seed": 4}
     example, (model, ema, data, process, *_), saved = learned("diffusion_2d.py", "train", **sizes)
     assert (process.predicts, ema.decay) == ("eps", 0.8)
-    np.testing.assert_array_equal(process.schedule.beta, linear(30).beta)
+    np.testing.assert_array_equal(process.schedule.beta, linear_schedule(30).beta)
     np.testing.assert_array_equal(data.means, example.moons().means)
     assert model.out.weight.shape == (2, 7)
     require_the_average(ema, example.Denoiser(2, 7, waves=3, rng=np.random.default_rng(4)), saved)
@@ -96,7 +96,7 @@ def test_ddpm_digits(learned):
     sizes = {"timesteps": 30, "channels": 8, "ema": 0.8, "seed": 4}
     example, (model, ema, process, data, *_), saved = learned("ddpm_digits.py", "train_model", **sizes)
     assert (process.predicts, ema.decay) == ("eps", 0.8)
-    np.testing.assert_array_equal(process.schedule.beta, cosine(30).beta)
+    np.testing.assert_array_equal(process.schedule.beta, cosine_schedule(30).beta)
     c = model.config
     assert (c.channels, c.multipliers, c.classes, c.in_channels, c.out_channels) == (8, (1, 2), 10, 1, 1)
     assert len(data.pictures) == 1297
@@ -107,7 +107,7 @@ def test_inpaint_shapes(learned):
     sizes = {"timesteps": 60, "channels": 8, "ema": 0.8, "seed": 4}
     example, (model, ema, process, *_), saved = learned("inpaint_shapes.py", "train", **sizes)
     assert (process.predicts, ema.decay) == ("v", 0.8)
-    np.testing.assert_array_equal(process.schedule.beta, cosine(60).beta)
+    np.testing.assert_array_equal(process.schedule.beta, cosine_schedule(60).beta)
     assert (model.config.channels, model.config.multipliers) == (8, (1, 2, 2))
     require_the_average(ema, example.UNet(model.config, rng=np.random.default_rng(4)), saved)
 
@@ -116,7 +116,7 @@ def test_latent_diffusion_shapes(learned):
     sizes = {"channels": 8, "ae_channels": 4, "batch": 6, "seed": 4}
     example, (model, *_), _ = learned("latent_diffusion_shapes.py", "train", **sizes)
     assert model.process.predicts == "v"
-    np.testing.assert_array_equal(model.process.schedule.beta, cosine(500).beta)
+    np.testing.assert_array_equal(model.process.schedule.beta, cosine_schedule(500).beta)
     unet, text = model.denoiser.unet.config, model.denoiser.text_encoder.config
     assert (unet.channels, unet.context, unet.scale_shift, unet.heads) == (8, 8, True, 4)
     assert (unet.in_channels, unet.out_channels, unet.blocks) == (4, 4, 1)

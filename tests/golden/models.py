@@ -8,7 +8,7 @@ from tinygen.diffusion import (
     Process,
     ancestral_step,
     annealed_langevin,
-    cosine,
+    cosine_schedule,
     ddim_step,
     dpm_solver,
     euler,
@@ -16,13 +16,13 @@ from tinygen.diffusion import (
     flow_log_prob,
     flow_matching_loss_at,
     guide,
-    linear,
+    linear_schedule,
     midpoint,
     noise_levels,
     rescale_guidance,
     rescale_zero_terminal_snr,
     score_matching_loss_at,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 from tinygen.judges.digits import Judge
 from tinygen.models.language.bert import BERT, BERTConfig
@@ -247,7 +247,11 @@ MODELS = {
 # -- samplers --------------------------------------------------------------------------------------
 
 X, SAID, FRACTION = (wave(2, 3, 4, k=k) for k in (46, 47, 48))
-SCHEDULES = {"linear": linear(1000), "sqrt_linear": sqrt_linear(1000), "cosine": cosine(1000)}
+SCHEDULES = {
+    "linear": linear_schedule(1000),
+    "sqrt_linear": sqrt_linear_schedule(1000),
+    "cosine": cosine_schedule(1000),
+}
 
 
 def schedule(kind):

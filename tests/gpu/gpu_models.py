@@ -47,12 +47,12 @@ def pairs(device: str) -> dict[str, Pair]:
         "GPT, dropout 0.2": training(0.2),
         f"UNet, {side}×{side}": Pair(
             lambda: unet.tinygen_training(side, device),
-            lambda peer: peer.training(side, False, device),
+            lambda peer: peer.training_step(side, False, device),
             "unet_torch",
         ),
         f"UNet, {2 * side}×{2 * side}": Pair(
             lambda: unet.tinygen_training(2 * side, device),
-            lambda peer: peer.training(2 * side, False, device),
+            lambda peer: peer.training_step(2 * side, False, device),
             "unet_torch",
         ),
         "a token of GPT-2, 124M": Pair(

@@ -15,7 +15,7 @@ from no_waiting import NEVER, no_waiting
 
 from tinygen import Tensor, kernels
 from tinygen.arrays import to_device
-from tinygen.diffusion import Process, cosine, simple_loss
+from tinygen.diffusion import Process, cosine_schedule, simple_loss
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
@@ -123,7 +123,7 @@ def of_noise(model: Any, device: str, rng: np.random.Generator) -> Tensor:
     """DDPM's, of pictures and a class each."""
     x = to_device(rng.standard_normal((4, 3, 16, 16), dtype=np.float32), device)
     labels = rng.integers(10, size=4)
-    return simple_loss(Process(cosine(1000)), lambda noisy, t: model(noisy, t, labels), x, rng=rng)
+    return simple_loss(Process(cosine_schedule(1000)), lambda noisy, t: model(noisy, t, labels), x, rng=rng)
 
 
 def of_pixels(*shape: int) -> Loss:

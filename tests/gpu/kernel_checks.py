@@ -17,7 +17,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.backward import unbroadcast
 from tinygen.kernels.registry import op_of
-from tinygen.ops.activation import dropped
+from tinygen.ops.activation import apply_dropout
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import token_losses
 from tinygen.ops.random import Seed, normal, uniform
@@ -250,7 +250,7 @@ def philox(kernels: Any, put: Put, rng: np.random.Generator, n: int) -> list[Res
         ours = of.uniform(like, (n,), seed) + of.normal(like, (n,), seed)
     return [
         *map(distance, ("uniform", "normal"), ours, (*uniform(x, (n,), seed), *normal(x, (n,), seed))),
-        *compare(of.dropped, dropped, x, 0.3, seed, put=put, rng=rng),
+        *compare(of.apply_dropout, apply_dropout, x, 0.3, seed, put=put, rng=rng),
     ]
 
 

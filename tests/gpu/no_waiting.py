@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import DeviceGenerator, Tensor, nn
-from tinygen.diffusion import Process, cosine, simple_loss
+from tinygen.diffusion import Process, cosine_schedule, simple_loss
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import ConvVAE
@@ -33,7 +33,7 @@ def losses(device: str, rng: DeviceGenerator) -> dict[str, tuple[nn.Module, Loss
     gpt = GPT(GPTConfig(11, 8, n_layer=1, n_head=2, n_embd=16, dropout=0.1), rng=rng).to(device)
     unet = UNet(UNetConfig(1, 1, channels=8, multipliers=(1, 2), blocks=1, dropout=0.1), rng=rng).to(device)
     vae = ConvVAE(channels=4, latent=2, rng=rng).to(device)
-    process, text = Process(cosine(10)), rng.integers(11, size=64)
+    process, text = Process(cosine_schedule(10)), rng.integers(11, size=64)
     text_there = Tensor(text).to(device)
     pictures = Tensor(rng.random((16, 1, 8, 8), dtype=np.float32)).to(device).data
 

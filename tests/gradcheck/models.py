@@ -14,7 +14,7 @@ from planting import normal
 
 import tinygen.ops.conv
 from tinygen import nn, op, ops
-from tinygen.ops.norm import standardized
+from tinygen.ops.norm import standardize
 
 rng = np.random.default_rng(1)
 
@@ -160,7 +160,7 @@ def attention_with_queries_and_keys_swapped(q, k, v, mask, causal, dropout, seed
 @op
 def layer_norm_without_the_mean_backward(x, weight, bias, eps):
     value, _, *rules = RIGHT["layer_norm"](x, weight, bias, eps)
-    xhat, _ = standardized(x, -1, eps)
+    xhat, _ = standardize(x, -1, eps)
     inv = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
 
     def dx(g):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, gradcheck, nn, op
-from tinygen.gradcheck import Kind, Verdict, intended
+from tinygen.gradcheck import Kind, Verdict, declare_intended
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(3, 4))
@@ -17,7 +17,7 @@ def rounded(x):
     return np.round(2 * x) / 2, lambda g: g
 
 
-@intended("gradient reversal: the encoder is to fool what comes after it")
+@declare_intended("gradient reversal: the encoder is to fool what comes after it")
 @op
 def reversed_gradient(x):
     return 1.0 * x, lambda g: -0.3 * g
@@ -106,7 +106,7 @@ def test_second_order_and_names_that_do_not_occur():
     with pytest.raises(TypeError, match="intended= takes ops, names of ops"):
         gradcheck(np.exp, X, intended=3.0)
     with pytest.raises(TypeError, match="stands above @op"):
-        intended("why")(lambda x: x)
+        declare_intended("why")(lambda x: x)
 
 
 def test_several_outputs_of_a_declared_op():

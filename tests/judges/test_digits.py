@@ -106,13 +106,13 @@ def test_the_last_layer_decides_from_the_features():
     rng = np.random.default_rng(0)
     judge = Judge(rng=rng)
     x = rng.uniform(-1, 1, (7, 1, 8, 8)).astype(np.float32)
-    opinion = judge.look(x, batch=3)
+    opinion = judge.opinion(x, batch=3)
     assert opinion.features.shape == (7, 64)
     logits = opinion.features @ judge.out.weight.data.T + judge.out.bias.data
     np.testing.assert_allclose(judge(x).data, logits, atol=1e-6)
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(opinion.probabilities, p, rtol=1e-5)
-    np.testing.assert_allclose(judge.look(x).features, opinion.features, atol=1e-6)
+    np.testing.assert_allclose(judge.opinion(x).features, opinion.features, atol=1e-6)
 
 
 def test_accuracy_and_confidence():
@@ -135,7 +135,7 @@ def test_inception_scores_by_hand():
 @pytest.mark.parametrize("shape", [(3, 64), (3, 1, 16, 16), (0, 1, 8, 8)])
 def test_pictures_of_another_kind(shape):
     with pytest.raises(ValueError, match=r"pictures must be \(N, 1, 8, 8\)"):
-        Judge(rng=np.random.default_rng(0)).look(np.zeros(shape, np.float32))
+        Judge(rng=np.random.default_rng(0)).opinion(np.zeros(shape, np.float32))
 
 
 def test_moved_pictures():
@@ -166,7 +166,7 @@ def novice(real):
 def test_it_learns(novice, real):
     """At a tenth of its training; by guessing it would be at 0.1."""
     _, test = real
-    assert novice.look(test.pictures).accuracy(test.labels) > 0.9
+    assert novice.opinion(test.pictures).accuracy(test.labels) > 0.9
 
 
 def test_the_same_seed_is_the_same_judge(real):
@@ -181,8 +181,8 @@ def test_a_distance_rises_with_the_noise(novice, real):
     floor, spread, ceiling = bounds(novice, train, test, rng=0)
     assert 0 < spread < floor < ceiling / 20
     noise = np.random.default_rng(1).uniform(-1, 1, test.pictures.shape).astype(np.float32)
-    features = novice.look(test.pictures).features
-    mixed = [novice.look((1 - a) * train.pictures[:500] + a * noise).features for a in (0.2, 0.4, 0.6)]
+    features = novice.opinion(test.pictures).features
+    mixed = [novice.opinion((1 - a) * train.pictures[:500] + a * noise).features for a in (0.2, 0.4, 0.6)]
     distances = [frechet(f, features) for f in mixed]
     assert sorted([floor, *distances, ceiling]) == [floor, *distances, ceiling]
 
@@ -214,7 +214,7 @@ def test_the_floor_is_the_mean_of_its_draws(real):
     for _ in range(2):
         chosen = [rng.choice(np.flatnonzero(train.labels == k), 50, replace=False) for k in range(10)]
         some = train.pictures[np.concatenate(chosen)]
-        distances.append(frechet(judge.look(some).features, judge.look(test.pictures).features))
+        distances.append(frechet(judge.opinion(some).features, judge.opinion(test.pictures).features))
     assert floor == pytest.approx(np.mean(distances), rel=1e-4)
     assert spread == pytest.approx(abs(distances[0] - distances[1]) / 2, rel=1e-3)
 
@@ -235,9 +235,9 @@ def test_the_common_judge_is_the_one_of_the_tables(real):
     train, test = real
     judge = common_judge()
     assert fingerprint(judge) == "0f759cb2"
-    assert judge.look(test.pictures).accuracy(test.labels) == 0.99
-    assert judge.look(train.pictures).accuracy(train.labels) == 1.0
-    assert judge.look(test.pictures).inception_score() == pytest.approx(9.78, abs=0.005)
+    assert judge.opinion(test.pictures).accuracy(test.labels) == 0.99
+    assert judge.opinion(train.pictures).accuracy(train.labels) == 1.0
+    assert judge.opinion(test.pictures).inception_score() == pytest.approx(9.78, abs=0.005)
     np.testing.assert_allclose(bounds(judge, train, test, rng=0), (10.15, 0.97, 635.2), atol=0.1)
 
 
@@ -255,5 +255,5 @@ def test_the_judge_knows_its_digits(real):
     made; its last digits depend on the machine."""
     train, test = real
     judge = train_judge(*train, rng=module.COMMON_SEED)
-    assert judge.look(test.pictures).accuracy(test.labels) >= 0.98
-    assert judge.look(train.pictures).accuracy(train.labels) >= 0.995
+    assert judge.opinion(test.pictures).accuracy(test.labels) >= 0.98
+    assert judge.opinion(train.pictures).accuracy(train.labels) >= 0.995

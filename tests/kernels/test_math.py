@@ -87,7 +87,7 @@ def test_limits():
 @compile_.kernel
 def tops(x, y):
     for r in prange(len(x)):
-        y[r] = kernels_math.largest(x[r])
+        y[r] = kernels_math.largest_entry(x[r])
 
 
 def test_largest():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, judges, models, nn, tape
-from tinygen.diffusion import Process, cosine
+from tinygen.diffusion import Process, cosine_schedule
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.linear import LinearLM
@@ -81,7 +81,7 @@ def text_encoder(rng):
 def latent_diffusion(rng):
     rng = np.random.default_rng(rng)
     denoiser = TextDenoiser(unet(rng, context=8), text_encoder(rng))
-    return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine(20)), 8)
+    return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine_schedule(20)), 8)
 
 
 TOWER = TowerConfig(1, 2, 8)

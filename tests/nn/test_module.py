@@ -219,17 +219,17 @@ def test_train_and_eval_reach_every_module():
     assert all(m.training for _, m in net.train().named_modules())
 
 
-def test_evaluating_returns_each_module_to_its_own_mode():
+def test_eval_mode_returns_each_module_to_its_own_mode():
     """Also after an error, and where some modules were in evaluation mode already."""
     net = Net().train()
     net.norm.eval()
     before = [module.training for _, module in net.named_modules()]
     assert len(set(before)) == 2
-    with net.evaluating() as inside:
+    with net.eval_mode() as inside:
         assert inside is net
         assert not any(module.training for _, module in net.named_modules())
     assert [module.training for _, module in net.named_modules()] == before
-    with pytest.raises(ZeroDivisionError), net.evaluating():
+    with pytest.raises(ZeroDivisionError), net.eval_mode():
         1 / 0  # noqa: B018
     assert [module.training for _, module in net.named_modules()] == before
 

@@ -9,7 +9,7 @@ from philox_answers import ANSWERS
 
 import tinygen
 from tinygen import Tensor, nn, ops
-from tinygen.diffusion import Process, cosine, simple_loss
+from tinygen.diffusion import Process, cosine_schedule, simple_loss
 from tinygen.models.pictures.vae import Posterior
 from tinygen.ops import random
 from tinygen.ops.random import DeviceGenerator, Seed, as_generator, dropout_mask, new_seed, noise_like
@@ -147,10 +147,12 @@ def test_attention_drops_by_it():
 def test_noise_of_diffusion_and_of_a_vae():
     """Seeds are drawn after the steps, which are NumPy's."""
     x, seen = np.ones((4, 3), np.float32), []
-    simple_loss(Process(cosine(10)), lambda noisy, t: seen.append(noisy) or noisy, x, rng=DeviceGenerator(7))
+    simple_loss(
+        Process(cosine_schedule(10)), lambda noisy, t: seen.append(noisy) or noisy, x, rng=DeviceGenerator(7)
+    )
     rng = np.random.default_rng(7)
     t, noise = 1 + rng.integers(10, size=4), random.normal(x, x.shape, Seed(rng.integers(2**63)))[0]
-    np.testing.assert_array_equal(seen[0], Process(cosine(10)).diffuse(x, t, noise))
+    np.testing.assert_array_equal(seen[0], Process(cosine_schedule(10)).diffuse(x, t, noise))
     q = Posterior(Tensor(x), Tensor(x))
     expected = 1 + math.exp(0.5) * noise_like(x, DeviceGenerator(7))
     np.testing.assert_allclose(q.sample(rng=DeviceGenerator(7)).data, expected, rtol=1e-6)

@@ -519,12 +519,12 @@ def test_ema_is_swapped_in_and_out_also_after_an_error():
     model.w.data = np.array([1.0])
     ema.update()
     own = model.w.data
-    with ema.swapped():
+    with ema.averaged_weights():
         close(model.w.data, [0.1])
         model.w.data -= 5  # changes neither
     assert model.w.data is own
     close(ema.average["w"], [0.1])
-    with pytest.raises(KeyError), ema.swapped():
+    with pytest.raises(KeyError), ema.averaged_weights():
         raise KeyError
     assert model.w.data is own
 

@@ -14,7 +14,7 @@ from tinygen.align import ppo as align_ppo
 from tinygen.align import rollouts
 from tinygen.density import GaussianMixture, Parameters
 from tinygen.diffusion import (
-    ancestral,
+    ancestral_sampling,
     flow_log_prob,
     flow_matching_loss,
     last_state,
@@ -273,7 +273,7 @@ def test_translation():
 def test_translation_writes_the_same():
     model, params = translation_and_params(2)
     source, _ = translation_batch()
-    ours, theirs = load("translation").translate(params, source, 8, 2, 2), model.greedy(source, 8)
+    ours, theirs = load("translation").translate(params, source, 8, 2, 2), model.greedy_search(source, 8)
     assert ours.shape == (3, 8)
     for a, b in zip(ours[:, : theirs.shape[1]], theirs, strict=True):
         assert np.array_equal(a[b != 0], b[b != 0])
@@ -659,7 +659,7 @@ def ddpm_case(T=12):
 
 
 def test_ddpm_counts_as_the_library():
-    page, library = load("ddpm").DDPM(1000), schedule.linear(1000)
+    page, library = load("ddpm").DDPM(1000), schedule.linear_schedule(1000)
     assert (page.beta[0], page.alpha_bar[0]) == (0.0, 1.0)
     assert difference(page.beta, library.beta) == 0.0
     assert difference(page.alpha_bar, library.alpha_bar) == 0.0
@@ -683,7 +683,7 @@ def test_ddpm_samples():
     ours = page.sample(eps_theta, params, (4, 3), rng())
     draw = rng()
     x = draw.standard_normal((4, 3))
-    theirs = last_state(ancestral(process, lambda x, t: eps_theta(params, x, t + 1), x, rng=draw))
+    theirs = last_state(ancestral_sampling(process, lambda x, t: eps_theta(params, x, t + 1), x, rng=draw))
     assert difference(ours, theirs) < 1e-14 * np.abs(theirs).max()
 
 
@@ -774,7 +774,7 @@ def latent_case():
     first = page.init_autoencoder(3, 2, 4, 2, rng())
     params = page.init_diffusion(5, 3, 16, 2, 4, rng())
     params["out"] = rng().standard_normal(params["out"].shape)
-    process = Process(schedule.sqrt_linear(40))
+    process = Process(schedule.sqrt_linear_schedule(40))
     return page, first, params, LatentDiffusion(Autoencoder(first, 2), Denoiser(params), process, 8)
 
 

@@ -56,7 +56,7 @@ def use_everything():
     llama(ids, ids)[1].backward()
     translator = Transformer(TransformerConfig(7, 1, 2, 8, 8), rng=rng)
     translator.loss(2 + ids, 2 + ids).backward()
-    translator.greedy(2 + ids, 3)
+    translator.greedy_search(2 + ids, 3)
     beam_search(lambda live: np.log(np.full((len(live), 4), 0.25)), 2, 3, begin=1, end=2)
     for writer in (LinearLM(5, 3, 4, rng=rng), RecurrentLM(5, 4, rng=rng)):
         writer.sample(np.zeros((2, 2), int), 3, rng=rng)

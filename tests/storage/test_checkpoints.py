@@ -102,7 +102,7 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
         checkpoints.save(step, {"step": step}, score)
         kept.append([int(path.name.split("-")[-1]) for path in checkpoints.paths()])
     assert kept == [[0], [0, 1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [3, 5, 6], [3, 6, 7]]
-    assert checkpoints.load(checkpoints.best()).state == {"step": 3}
+    assert checkpoints.load(checkpoints.best_checkpoint()).state == {"step": 3}
     assert checkpoints.load().state == {"step": 7}
     assert sorted(os.listdir(tmp_path)) == [path.name for path in checkpoints.paths()]
 
@@ -192,7 +192,7 @@ def test_a_folder_that_may_not_be_read(checkpoints, saved, monkeypatch):
 
 def test_no_checkpoint(tmp_path, checkpoints):
     assert checkpoints.paths() == []
-    assert checkpoints.best() is None
+    assert checkpoints.best_checkpoint() is None
     with pytest.raises(CheckpointError, match="no checkpoint: expected one called 000001-step"):
         checkpoints.load()
     with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
@@ -376,7 +376,7 @@ def test_the_one_before_can_be_loaded(checkpoints, saved):
         checkpoints.load()
     assert checkpoints.load(saved).step == 5
     checkpoints.save(7, STATE, score=9)  # and training is not stopped by it
-    assert checkpoints.best() == saved
+    assert checkpoints.best_checkpoint() == saved
     shutil.rmtree(last)
     assert checkpoints.load().step == 7
 
@@ -433,7 +433,7 @@ def test_a_hostile_manifest(checkpoints, saved, case):
     crafted(saved, change)
     with pytest.raises(CheckpointError, match=message):
         checkpoints.load()
-    checkpoints.best()
+    checkpoints.best_checkpoint()
 
 
 def test_a_manifest_that_is_no_manifest(checkpoints, saved):

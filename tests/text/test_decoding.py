@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinygen.text.decoding import (
     filtered_probs,
-    greedy,
+    greedy_tokens,
     keep_top_k,
     keep_top_p,
     perplexity,
@@ -147,7 +147,7 @@ def test_parity_with_transformers() -> None:
 
 def test_greedy() -> None:
     logits = np.array([[[0.0, 3.0, 3.0]], [[-np.inf, -5.0, -6.0]]])  # (2, 1, 3)
-    assert greedy(logits).tolist() == [[1], [1]]
+    assert greedy_tokens(logits).tolist() == [[1], [1]]
 
 
 # -- sampling --------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_samples_follow_the_filtered_distribution(options: dict[str, Any]) -> No
         (THREE, lambda logits, rng: sample(logits, rng, top_k=4)),  # one too many
         (NUCLEUS, lambda logits, rng: sample(logits, rng, top_p=0.75)),  # stops before p
         ({}, lambda logits, rng: np.minimum(sample(logits, rng) + 1, 4)),  # off by one
-        ({}, lambda logits, rng: greedy(logits)),
+        ({}, lambda logits, rng: greedy_tokens(logits)),
     ],
 )
 def test_the_same_test_finds_wrong_samplers(options: dict[str, Any], wrong: Sampler) -> None:
@@ -291,11 +291,11 @@ RNG = np.random.default_rng(0)
         (lambda: sample(LOGITS, RNG, top_p=0), "top_p must be above 0 and at most 1, got 0"),
         (lambda: sample(LOGITS, RNG, top_p=1.1), "got 1.1"),
         (lambda: sample(LOGITS, RNG, top_p=math.nan), "got nan"),
-        (lambda: greedy(np.array([0.0, math.nan])), "NaN"),
-        (lambda: greedy(np.array([0.0, math.inf])), r"\+inf"),
-        (lambda: greedy(np.array([[0.0], [-math.inf]])), "nothing but -inf"),
-        (lambda: greedy(np.array(1.0)), r"got shape \(\)"),
-        (lambda: greedy(np.zeros((2, 0))), r"got shape \(2, 0\)"),
+        (lambda: greedy_tokens(np.array([0.0, math.nan])), "NaN"),
+        (lambda: greedy_tokens(np.array([0.0, math.inf])), r"\+inf"),
+        (lambda: greedy_tokens(np.array([[0.0], [-math.inf]])), "nothing but -inf"),
+        (lambda: greedy_tokens(np.array(1.0)), r"got shape \(\)"),
+        (lambda: greedy_tokens(np.zeros((2, 0))), r"got shape \(2, 0\)"),
         (lambda: sequence_log_prob(np.zeros((3, 5)), np.zeros(2, int)), r"\(3, 5\) and \(2,\)"),
         (lambda: sequence_log_prob(np.zeros((1, 5)), np.array([5])), r"0 \.\. 4, got 5 \.\. 5"),
         (lambda: sequence_log_prob(np.zeros((1, 5)), np.array([-1])), r"got -1 \.\. -1"),

@@ -47,7 +47,7 @@ class RewardModel(nn.Module):
 
     def forward(self, tokens: Any) -> Any:
         """(B, T) -> (B, T)."""
-        with self.body.evaluating():
+        with self.body.eval_mode():
             features = self.body.features(tokens)  # (B, T, C)
         return self.head(features)[..., 0] * self.scale.data + self.shift.data
 

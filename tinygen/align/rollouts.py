@@ -53,7 +53,7 @@ def token_log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any
     `temperature` must be the one that the tokens were drawn at: a policy that is sampled at 0.7 is the
     softmax of logits / 0.7 (Huang et al. 2024, *The N implementation details of RLHF with PPO*)."""
     tokens = np.asarray(tokens)
-    with model.evaluating():  # with dropout, the ratio of a policy to itself would not be 1
+    with model.eval_mode():  # with dropout, the ratio of a policy to itself would not be 1
         logits, _ = model(tokens[:, :-1])
     return -ops.cross_entropy(logits / temperature, tokens[:, 1:], reduction="none")
 

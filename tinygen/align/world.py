@@ -56,7 +56,7 @@ class World:
         stems = self.responses[:: self.vocab_size, :-1]  # (S, L - 1)
         prompts = np.repeat(self.prompts, len(stems), axis=0)
         tokens = np.concatenate([prompts, np.tile(stems, (n, 1))], axis=1)  # (N S, P + L - 1)
-        with policy.evaluating():
+        with policy.eval_mode():
             logits, _ = policy(tokens)
         logp = ops.log_softmax(logits[:, -length:] / temperature)  # (N S, L, V)
         before = ops.take_along_axis(logp[:, :-1], np.tile(stems, (n, 1))[..., None], axis=-1)

@@ -42,9 +42,11 @@ class MarkovSource:
         if np.min(self.table) <= 0:
             raise ValueError("all probabilities of a Markov source must be above 0")
         contexts = self.table.reshape(-1, self.vocab_size)  # (V^m, V)
-        self.joint: Floats = (stationary(shifts(contexts))[:, None] * contexts).reshape(self.table.shape)
+        self.joint: Floats = (stationary_distribution(shift_matrix(contexts))[:, None] * contexts).reshape(
+            self.table.shape
+        )
 
-    def conditional(self, k: int) -> Floats:
+    def conditional_distribution(self, k: int) -> Floats:
         """p(next | the last k tokens), (V, ..., V) with k + 1 axes, k = 0 ... m: the best prediction of a
         model that reads k tokens. It is the mean of the table over older tokens, by their probability."""
         pairs = self.block(k + 1)
@@ -69,7 +71,7 @@ class MarkovSource:
         if k < 0:
             raise ValueError(f"a context has 0 or more tokens, got {k}")
         k = min(k, self.order)
-        return float(-np.sum(self.block(k + 1) * np.log(self.conditional(k))))
+        return float(-np.sum(self.block(k + 1) * np.log(self.conditional_distribution(k))))
 
     def entropy_rate(self) -> float:
         """The loss of the best possible model, in nats a token.
@@ -82,10 +84,10 @@ class MarkovSource:
 
     def log_prob(self, tokens: Any) -> Floats:
         """ln p of each token given all before it, (N,) -> (N,). The first m tokens have shorter contexts."""
-        ids = checked(tokens, self.vocab_size)
+        ids = check_tokens(tokens, self.vocab_size)
         log_prob = np.empty(len(ids))
         for k in range(min(self.order, len(ids))):  # token k has k tokens before it
-            log_prob[k] = np.log(self.conditional(k)[tuple(ids[: k + 1])])
+            log_prob[k] = np.log(self.conditional_distribution(k)[tuple(ids[: k + 1])])
         rest = max(len(ids) - self.order, 0)
         windows = [ids[i : i + rest] for i in range(self.order + 1)]
         log_prob[self.order :] = np.log(self.table[tuple(windows)])
@@ -147,7 +149,7 @@ class HiddenMarkovSource:
         if np.linalg.matrix_rank(self.transition - np.eye(len(self.transition))) < len(self.transition) - 1:
             raise ValueError("the states have more than one stationary distribution: connect them")
         self.vocab_size = self.emission.shape[1]
-        self.start: Floats = stationary(self.transition)
+        self.start: Floats = stationary_distribution(self.transition)
 
     def log_prob(self, tokens: Any) -> Floats:
         """ln p of each token given all before it, (N,) -> (N,), by the forward algorithm: p(state | the
@@ -158,7 +160,7 @@ class HiddenMarkovSource:
         Eq.: α_{t+1}(j) = Σ_i α_t(i) a_ij b_j(o_{t+1}), P(O) = Σ_i α_T(i)  (Rabiner 1989, eqs. 20 and 21)
         Held by: tests/data/test_markov.py::test_the_forward_algorithm_by_summing_over_all_paths
         """
-        ids = checked(tokens, self.vocab_size)
+        ids = check_tokens(tokens, self.vocab_size)
         log_prob = np.full(len(ids), -np.inf)
         state = self.start  # (K,) p(state of the next token | the tokens before)
         for t, token in enumerate(ids):
@@ -186,7 +188,7 @@ class HiddenMarkovSource:
 # -- what both need ----------------------------------------------------------------------------------
 
 
-def stationary(transition: Floats) -> Floats:
+def stationary_distribution(transition: Floats) -> Floats:
     """The distribution (N,) that a transition (N, N) does not change: the solution of p A = p with sum 1, if
     there is only one. The equations of p A = p add up to 0 = 0, so the sum takes the place of the last."""
     equations = transition.T - np.eye(len(transition))
@@ -197,7 +199,7 @@ def stationary(transition: Floats) -> Floats:
     return p / p.sum()
 
 
-def shifts(table: Floats) -> Floats:
+def shift_matrix(table: Floats) -> Floats:
     """The transition (V^m, V^m) between contexts: after the token w, the context (a, b, c) is (b, c, w)."""
     contexts, vocab_size = table.shape
     transition = np.zeros((contexts, contexts))
@@ -211,7 +213,7 @@ def require_distributions(rows: Floats, name: str) -> None:
         raise ValueError(f"each row of {name} must be a distribution: numbers of at least 0 whose sum is 1")
 
 
-def checked(tokens: Any, vocab_size: int) -> Ids:
+def check_tokens(tokens: Any, vocab_size: int) -> Ids:
     ids = np.asarray(tokens)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise ValueError(f"tokens must be one row of integers, got {ids.dtype} {ids.shape}")

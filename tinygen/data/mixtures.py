@@ -90,7 +90,7 @@ class Mixture:
 
     # -- diffusion ---------------------------------------------------------------------------------
 
-    def diffused(self, alpha: float, sigma: float) -> Mixture:
+    def diffuse(self, alpha: float, sigma: float) -> Mixture:
         """The distribution of x_t = alpha·x_0 + sigma·ε, with x_0 from this mixture and ε ~ N(0, 1)."""
         return Mixture(self.weights, alpha * self.means, np.hypot(alpha * self.stds, sigma))
 
@@ -101,12 +101,12 @@ class Mixture:
         Eq.: E[ε | x_t] = -σ_t ∇ ln p(x_t)  (Efron 2011, section 1)
         Held by: tests/data/test_mixtures.py::test_denoisers_are_conditional_means
         """
-        return -sigma * self.diffused(alpha, sigma).score(x)
+        return -sigma * self.diffuse(alpha, sigma).score(x)
 
     def x0(self, x: Any, alpha: float, sigma: float) -> Any:
         """E[x_0 | x_t = x], (N, D): in each component the data is m + alpha·s²/(alpha²·s² + sigma²)·
         (x - alpha·m) on average, by Gaussian conditioning."""
-        there = self.diffused(alpha, sigma)
+        there = self.diffuse(alpha, sigma)
         chosen = there.responsibilities(x)  # (N, K)
         gain = alpha * self.stds**2 / there.stds**2  # (K,)
         return chosen @ (self.means * (1 - gain * alpha)[:, None]) + (chosen @ gain)[:, None] * x
@@ -117,7 +117,7 @@ class Mixture:
         The expectation is a sum over a regular grid on the line or the plane, `fineness` points to the
         smallest std of x_t, up to 9 stds around all means. For such smooth functions that is as good as
         exact: off by less than 1e-7 unless stds differ widely. ValueError when D > 2."""
-        there = self.diffused(alpha, sigma)
+        there = self.diffuse(alpha, sigma)
         dim = there.means.shape[1]
         if dim > 2:
             raise ValueError(f"a grid has too many points in {dim} dimensions: the floor is for D = 1 or 2")

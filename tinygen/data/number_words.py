@@ -43,11 +43,11 @@ def english(n: int) -> str:
     if n == LARGEST:
         return "one million"
     if n >= 1000:
-        return joined(f"{english(n // 1000)} thousand", n % 1000, english, " ")
+        return append_rest(f"{english(n // 1000)} thousand", n % 1000, english, " ")
     if n >= 100:
-        return joined(f"{ENGLISH[n // 100]} hundred", n % 100, english, " ")
+        return append_rest(f"{ENGLISH[n // 100]} hundred", n % 100, english, " ")
     if n >= 20:
-        return joined(ENGLISH_TENS[n // 10 - 2], n % 10, english, "-")
+        return append_rest(ENGLISH_TENS[n // 10 - 2], n % 10, english, "-")
     return ENGLISH[n]
 
 
@@ -91,9 +91,9 @@ def german(n: int) -> str:
 def german_stem(n: int) -> str:
     """`n` below a million, as it stands before "tausend": 1 is "ein"."""
     if n >= 1000:
-        return joined(f"{german_stem(n // 1000)}tausend", n % 1000, german_stem, "")
+        return append_rest(f"{german_stem(n // 1000)}tausend", n % 1000, german_stem, "")
     if n >= 100:
-        return joined(f"{GERMAN[n // 100]}hundert", n % 100, german_stem, "")
+        return append_rest(f"{GERMAN[n // 100]}hundert", n % 100, german_stem, "")
     if n >= 20:
         ones = f"{GERMAN[n % 10]}und" if n % 10 else ""
         return ones + GERMAN_TENS[n // 10 - 2]
@@ -142,16 +142,16 @@ def french_stem(n: int) -> str:
     """`n` below a million, as it stands before "mille": without an s at the end."""
     if n >= 1000:
         thousand = "mille" if n < 2000 else f"{french_stem(n // 1000)} mille"
-        return joined(thousand, n % 1000, french_stem, " ")
+        return append_rest(thousand, n % 1000, french_stem, " ")
     if n >= 100:
         hundred = "cent" if n < 200 else f"{FRENCH[n // 100]} cent"
-        return joined(hundred, n % 100, french_stem, " ")
+        return append_rest(hundred, n % 100, french_stem, " ")
     if n >= 80:
-        return joined("quatre-vingt", n - 80, french_stem, "-")  # 81 and 91 have no "et"
+        return append_rest("quatre-vingt", n - 80, french_stem, "-")  # 81 and 91 have no "et"
     if n >= 20:
         tens = min(n // 10, 6)  # 70 ... 79 go on from 60
         et = n in (21, 31, 41, 51, 61, 71)
-        return joined(FRENCH_TENS[tens - 2], n - 10 * tens, french_stem, " et " if et else "-")
+        return append_rest(FRENCH_TENS[tens - 2], n - 10 * tens, french_stem, " et " if et else "-")
     return FRENCH[n]
 
 
@@ -192,7 +192,7 @@ def require_number(n: int) -> None:
         raise ValueError(f"the grammars write numbers from 0 to {LARGEST}, got {n}")
 
 
-def joined(start: str, rest: int, write: Callable[[int], str], separator: str) -> str:
+def append_rest(start: str, rest: int, write: Callable[[int], str], separator: str) -> str:
     """`start`, and the words of `rest` after the separator, unless it is 0."""
     return f"{start}{separator}{write(rest)}" if rest else start
 

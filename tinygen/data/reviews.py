@@ -38,7 +38,7 @@ class Way(NamedTuple):
     to: str
 
 
-def same(words: tuple[str, ...], probability: float, to: str) -> list[Way]:
+def equal_ways(words: tuple[str, ...], probability: float, to: str) -> list[Way]:
     """Transitions to one state, with equally probable words."""
     return [Way(probability / len(words), word, to) for word in words]
 
@@ -46,7 +46,7 @@ def same(words: tuple[str, ...], probability: float, to: str) -> list[Way]:
 def adjectives(praise: bool, probability: float, to: str) -> list[Way]:
     """Transitions with adjectives: mostly of the right sentiment, some neutral, a few of the opposite one."""
     fit, others = (GOOD, BAD) if praise else (BAD, GOOD)
-    ways = same(fit, 0.75, to) + same(NEUTRAL, 0.15, to) + same(others, 0.1, to)
+    ways = equal_ways(fit, 0.75, to) + equal_ways(NEUTRAL, 0.15, to) + equal_ways(others, 0.1, to)
     return [Way(probability * way.probability, way.word, way.to) for way in ways]
 
 
@@ -56,10 +56,10 @@ def grammar() -> dict[str, list[Way]]:
     for mood, other in ("+-", "-+"):
         praise = mood == "+"
         states |= {
-            "noun" + mood: same(NOUNS, 1.0, "verb" + mood),
-            "verb" + mood: same(VERBS, 1.0, "degree" + mood),
+            "noun" + mood: equal_ways(NOUNS, 1.0, "verb" + mood),
+            "verb" + mood: equal_ways(VERBS, 1.0, "degree" + mood),
             "degree" + mood: [
-                *same(DEGREES, 0.3, "adjective" + mood),
+                *equal_ways(DEGREES, 0.3, "adjective" + mood),
                 Way(0.1, "not", "contrary" + mood),
                 *adjectives(praise, 0.6, "after" + mood),
             ],

@@ -58,19 +58,19 @@ class Band(NamedTuple):
     width: Callable[[Floats], Floats]
 
 
-def straight(width: float) -> Callable[[Floats], Floats]:
+def constant_width(width: float) -> Callable[[Floats], Floats]:
     """The same width at every height."""
     return lambda v: np.full_like(v, width)
 
 
 SHAPES = {
     "circle": (Band(-1, 1, lambda v: np.sqrt(np.maximum(1 - v**2, 0))),),
-    "square": (Band(-1, 1, straight(1)),),
+    "square": (Band(-1, 1, constant_width(1)),),
     "triangle": (Band(-1, 1, lambda v: (1 + v) / 2),),
     "cross": (
-        Band(-1, -1 / 3, straight(1 / 3)),
-        Band(-1 / 3, 1 / 3, straight(1)),
-        Band(1 / 3, 1, straight(1 / 3)),
+        Band(-1, -1 / 3, constant_width(1 / 3)),
+        Band(-1 / 3, 1 / 3, constant_width(1)),
+        Band(1 / 3, 1, constant_width(1 / 3)),
     ),
 }
 

@@ -37,7 +37,7 @@ def estimate(kind: str, x: Floats, shares: Floats, counts: Floats, means: Floats
     return sums / counts[:, None, None] if kind == "full" else sums.sum(axis=0) / counts.sum()
 
 
-def of_kind(kind: str, shared: Floats, k: int) -> Floats:
+def covariance_of_kind(kind: str, shared: Floats, k: int) -> Floats:
     """The covariance (D, D), for each of k components, in the form of this kind: itself, its variances, or
     their mean."""
     if kind == "tied":
@@ -60,7 +60,7 @@ def raise_to_floor(kind: str, covariances: Floats, floor: Floats) -> Floats:
     return raised * scale * scale[:, None]
 
 
-def at_floor(kind: str, covariances: Floats, floor: Floats, k: int) -> Mask:
+def floor_mask(kind: str, covariances: Floats, floor: Floats, k: int) -> Mask:
     """(K,), True for components of which some variance is at the floor."""
     near = 1 + 1e-6
     if kind == "spherical":

@@ -118,7 +118,7 @@ def squared_distances(x: Floats, y: Floats) -> Iterator[Floats]:
 # -- the bandwidth of the highest likelihood ---------------------------------------------------------
 
 
-def others(x: Floats) -> Iterator[Floats]:
+def distances_to_others(x: Floats) -> Iterator[Floats]:
     """The squared distances of each row of x (N, D) to the others, (B, N) at a time; to itself, infinity."""
     row = 0
     for block in squared_distances(x, x):
@@ -166,10 +166,10 @@ def best_bandwidth(x: Floats) -> float:
     n, dim = x.shape
     if n < 2:
         raise ValueError("bandwidth 'likelihood' needs at least 2 rows, to leave one out, got 1")
-    held = list(others(x)) if n * n <= HELD else None
+    held = list(distances_to_others(x)) if n * n <= HELD else None
 
     def distances() -> Iterable[Floats]:
-        return others(x) if held is None else held
+        return distances_to_others(x) if held is None else held
 
     nearest = sum(float(np.sum(block.min(axis=1))) for block in distances()) / n
     everything = sum(float(np.sum(block[np.isfinite(block)])) for block in distances()) / (n * (n - 1))

@@ -143,7 +143,7 @@ class GaussianMixture(Density):
             if path[-1] - path[-2] < self.tol:
                 break
         kind, k = self.covariance_type, self.n_components
-        collapsed = covariance.at_floor(kind, parameters.covariances, floor, k)
+        collapsed = covariance.floor_mask(kind, parameters.covariances, floor, k)
         return Climb(parameters, path, collapsed, path[-1] - path[-2] < self.tol)
 
     def drawn_start(self, x: Floats, floor: Floats) -> Parameters:
@@ -151,11 +151,11 @@ class GaussianMixture(Density):
         mean of the rows nearest to its center. All get the same covariance, so that a component that begins
         with few rows does not stay there."""
         k, kind = self.n_components, self.covariance_type
-        shares = plus_plus(x, k, self.rng)
+        shares = k_means_plus_plus(x, k, self.rng)
         counts = shares.sum(axis=0)
         means = shares.T @ x / counts[:, None]
         within = covariance.estimate("tied", x, shares, counts, means)  # (D, D)
-        covariances = covariance.of_kind(kind, within, k)
+        covariances = covariance.covariance_of_kind(kind, within, k)
         return Parameters(counts / len(x), means, covariance.raise_to_floor(kind, covariances, floor))
 
     def e_step(self, x: Floats, parameters: Parameters) -> tuple[Floats, float]:
@@ -243,19 +243,19 @@ class GaussianMixture(Density):
 
     # -- the fitted density --------------------------------------------------------------------------
 
-    def fitted(self) -> Parameters:
+    def fitted_parameters(self) -> Parameters:
         """The fitted parameters."""
         return Parameters(self.weights_, self.means_, self.covariances_)
 
     def score_samples(self, x: Any) -> Floats:
         """ln p(x) of each row of x (N, D): (N,), in nats."""
         x = self.rows_to_judge(x)
-        return log_sum_exp(self.log_joint(x, self.fitted()))
+        return log_sum_exp(self.log_joint(x, self.fitted_parameters()))
 
     def predict_proba(self, x: Any) -> Floats:
         """The responsibilities p(k | x), (N, K), of the components for the rows x (N, D)."""
         x = self.rows_to_judge(x)
-        return self.e_step(x, self.fitted())[0]
+        return self.e_step(x, self.fitted_parameters())[0]
 
     def sample(self, n: int, *, rng: np.random.Generator | int) -> Floats:
         """n rows (n, D): for each a component is drawn, then a row from its Gaussian. scikit-learn's `sample`
@@ -281,7 +281,7 @@ class GaussianMixture(Density):
         return float(free * np.log(len(log_p)) - 2 * log_p.sum())
 
 
-def plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
+def k_means_plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
     """Assign each row of x (N, D) to the nearest of k centers: shares (N, K), with one 1 in each row.
     k-means++ draws the centers from the rows, each with a probability proportional to its squared distance
     from the nearest earlier center. Distances are in units of the columns' standard deviations.

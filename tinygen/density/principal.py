@@ -55,7 +55,7 @@ class PCA(Estimator):
         q = min(x.shape) if self.n_components is None else self.n_components
         if q > min(x.shape):
             raise ValueError(f"{q} components need as many rows and columns at least, got x {x.shape}")
-        mean, components, singular_values = singular(x)
+        mean, components, singular_values = centered_svd(x)
         variances = singular_values**2 / (len(x) - 1)
         if self.whiten and variances[q - 1] <= 1e-14 * variances[0]:
             rank = int(np.sum(variances > 1e-14 * variances[0]))
@@ -124,7 +124,7 @@ class ProbabilisticPCA(Density):
             raise ValueError(
                 f"{q} components of {dim} columns leave none for the noise: take {dim - 1} at most"
             )
-        mean, components, singular_values = singular(x)
+        mean, components, singular_values = centered_svd(x)
         variances = singular_values**2 / len(x)  # λ; those beyond min(N, D) are 0
         noise = variances[q:].sum() / (dim - q)
         if noise <= 1e-14 * variances.sum():
@@ -184,7 +184,7 @@ class ProbabilisticPCA(Density):
         return z @ self.loadings_.T + self.mean_ + np.sqrt(self.noise_variance_) * noise
 
 
-def singular(x: Floats) -> tuple[Floats, Floats, Floats]:
+def centered_svd(x: Floats) -> tuple[Floats, Floats, Floats]:
     """The mean (D,) of the rows x (N, D), and all principal components (min(N, D), D) and singular values.
     The sign of a component is free: its largest entry is made positive, as scikit-learn does."""
     mean: Floats = x.mean(axis=0)

@@ -26,7 +26,7 @@ from tinygen.diffusion.process import Process
 from tinygen.diffusion.sampling import (
     Model,
     Sampler,
-    ancestral,
+    ancestral_sampling,
     ancestral_step,
     ddim,
     ddim_encode,
@@ -36,11 +36,11 @@ from tinygen.diffusion.sampling import (
 )
 from tinygen.diffusion.schedule import (
     Schedule,
-    cosine,
+    cosine_schedule,
     evenly_spaced,
-    linear,
+    linear_schedule,
     rescale_zero_terminal_snr,
-    sqrt_linear,
+    sqrt_linear_schedule,
 )
 from tinygen.diffusion.score_matching import (
     annealed_langevin,
@@ -56,13 +56,13 @@ __all__ = [
     "Process",
     "Sampler",
     "Schedule",
-    "ancestral",
+    "ancestral_sampling",
     "ancestral_step",
     "annealed_langevin",
     "bits_per_dim",
     "classifier_free_guidance",
     "classifier_guidance",
-    "cosine",
+    "cosine_schedule",
     "ddim",
     "ddim_encode",
     "ddim_step",
@@ -78,7 +78,7 @@ __all__ = [
     "inpaint",
     "langevin_step",
     "last_state",
-    "linear",
+    "linear_schedule",
     "loss_at",
     "midpoint",
     "min_snr",
@@ -89,5 +89,5 @@ __all__ = [
     "score_matching_loss",
     "score_matching_loss_at",
     "simple_loss",
-    "sqrt_linear",
+    "sqrt_linear_schedule",
 ]

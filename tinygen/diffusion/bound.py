@@ -57,8 +57,8 @@ def bits_per_dim(
 ) -> Bound:
     """The bound for data x0 (B, ...), the mean over the batch, with one draw of x_t for each x_0 and t.
 
-    The model, `variance` and `clip` are as in `ancestral`. Raises ValueError for data that is not on its
-    levels."""
+    The model, `variance` and `clip` are as in `ancestral_sampling`. Raises ValueError for data that is
+    not on its levels."""
     if levels is not None:
         check_levels(x0, levels)
     s, rng = process.schedule, as_generator(rng)

@@ -38,7 +38,7 @@ from tinygen.transforms import vjp
 # -- the path and the loss -------------------------------------------------------------------------
 
 
-def on_path(x1: Array, t: Any, eps: Array) -> Array:
+def point_on_path(x1: Array, t: Any, eps: Array) -> Array:
     """x_t (B, ...) on the lines from noise eps to data x1, both (B, ...), at one time t or at times (B,).
 
     Raises TypeError unless x1 is of floats, ValueError for t of another shape or outside [0, 1], and for eps
@@ -70,7 +70,7 @@ def flow_matching_loss_at(model: Model, x1: Array, t: Array, eps: Array) -> Any:
     Held by: tests/diffusion/test_flow_matching.py::test_the_least_loss_of_gaussian_data,
         tests/diffusion/test_flow_matching.py::test_the_loss_is_the_squared_error_of_the_velocity
     """
-    return ops.mse(model(on_path(x1, t, eps), t), x1 - eps)
+    return ops.mse(model(point_on_path(x1, t, eps), t), x1 - eps)
 
 
 def flow_matching_loss(model: Model, x1: Array, *, rng: RNGLike) -> Any:
@@ -89,10 +89,10 @@ def velocity(model: Model, x: Array, t: float) -> Array:
     Raises ValueError when the model returns another shape."""
     with no_grad():
         v = model(x, np.full_like(x, t, shape=(len(x),)))
-    return checked(v.data if isinstance(v, Tensor) else v, x)
+    return check_velocity(v.data if isinstance(v, Tensor) else v, x)
 
 
-def checked(v: Any, x: Array) -> Any:
+def check_velocity(v: Any, x: Array) -> Any:
     if v.shape != x.shape:
         raise ValueError(f"the model made {v.shape} of x {x.shape}: a velocity must keep the shape")
     return v
@@ -144,7 +144,7 @@ def velocity_and_divergence(model: Model, x: Array, t: float) -> tuple[Array, Ar
     treat each point alone."""
     times = np.full_like(x, t, shape=(len(x),))
     with no_grad():
-        v, pull = vjp(lambda points: checked(model(points, times), points), x)
+        v, pull = vjp(lambda points: check_velocity(model(points, times), points), x)
     divergence = np.zeros_like(x, shape=(len(x),))
     for d in range(x.shape[1]):
         unit = np.zeros_like(x)

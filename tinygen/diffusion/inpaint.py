@@ -38,8 +38,8 @@ def inpaint(
 
     Every `jump` steps it goes that far back into noise, `repeats` - 1 times: with repeats = 1 it never does,
     with r the model is called about r times as often. The entries of `known` where the mask is false do not
-    matter, if they are finite. The model, `variance` and `clip` are as in `ancestral`. Raises ValueError for
-    repeats or jump below 1."""
+    matter, if they are finite. The model, `variance` and `clip` are as in `ancestral_sampling`.
+    Raises ValueError for repeats or jump below 1."""
     mask, rng = np.broadcast_to(mask, x.shape), as_generator(rng)
     for t, following in pairwise(visited_times(len(process.schedule), repeats, jump)):
         if following > t:

@@ -84,7 +84,7 @@ def ancestral_step(
     return mean + np.exp(0.5 * log_variance) * noise_like(x, as_generator(rng))
 
 
-def ancestral(
+def ancestral_sampling(
     process: Process,
     model: Model,
     x: Array,

@@ -117,27 +117,27 @@ def scale_to(steps: int, first: float, last: float) -> tuple[float, float]:
     if last >= 1:
         raise ValueError(
             f"betas must be above 0 and below 1, got {first:.3g} .. {last:.3g}: take more steps, or "
-            "`cosine`, which works with any number"
+            "`cosine_schedule`, which works with any number"
         )
     return first, last
 
 
-def linear(steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:
+def linear_schedule(steps: int, first: float = 1e-4, last: float = 0.02) -> Schedule:
     """β rises evenly from `first` to `last` (Ho et al. 2020, section 4). These are for 1000 steps; with
     another number both are multiplied by 1000/steps, so that about as little of the data is left in the end.
     With 20 steps or fewer the last β would reach 1: ValueError."""
     return Schedule(np.linspace(*scale_to(steps, first, last), steps))
 
 
-def sqrt_linear(steps: int, first: float = 0.0015, last: float = 0.0195) -> Schedule:
+def sqrt_linear_schedule(steps: int, first: float = 0.0015, last: float = 0.0195) -> Schedule:
     """sqrt(β) rises evenly, as in latent diffusion (Rombach et al. 2022, arXiv:2112.10752), whose code calls
     that "linear", and diffusers "scaled_linear". The defaults come from its ImageNet models; Stable Diffusion
-    has 0.00085 and 0.012. `first` and `last` are rescaled to `steps` as in `linear`."""
+    has 0.00085 and 0.012. `first` and `last` are rescaled to `steps` as in `linear_schedule`."""
     first, last = scale_to(steps, first, last)
     return Schedule(np.square(np.linspace(math.sqrt(first), math.sqrt(last), steps)))
 
 
-def cosine(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedule:
+def cosine_schedule(steps: int, offset: float = 0.008, largest: float = 0.999) -> Schedule:
     """ᾱ falls as a squared cosine, slowly at both ends (Nichol & Dhariwal 2021, eq. 17). `offset` keeps the
     first β from being too small to matter; β is at most `largest`, which the last step would exceed.
 

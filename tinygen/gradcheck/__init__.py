@@ -25,14 +25,24 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.declarations import intended as intended
+from tinygen.gradcheck.declarations import declare_intended as declare_intended
 from tinygen.gradcheck.examine import examine
 from tinygen.gradcheck.explain import Settings
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict, Worst
 from tinygen.gradcheck.subject import Function
 from tinygen.gradcheck.torch_function import TorchFunction, is_torch
 
-__all__ = ["Culprit", "Finding", "Kind", "Report", "Result", "Verdict", "Worst", "gradcheck", "intended"]
+__all__ = [
+    "Culprit",
+    "Finding",
+    "Kind",
+    "Report",
+    "Result",
+    "Verdict",
+    "Worst",
+    "declare_intended",
+    "gradcheck",
+]
 
 
 def gradcheck(
@@ -61,7 +71,7 @@ def gradcheck(
     entries together, they are moved in random directions instead of entry by entry. An entry costs 4 runs of
     `f` (1 if every op is analytic). `intended` lists gradients that are meant to differ from the derivative
     and are not compared: ops (or their names), and "detach" for everything that is detached from the tape;
-    `@intended(why)` declares the same at the op.
+    `@declare_intended(why)` declares the same at the op.
 
     Gradients are checked in float64, where no kernel runs; one run in float32 is compared with that, op by
     op.

@@ -14,10 +14,10 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.gradcheck.compare import Tape
-from tinygen.gradcheck.numeric import central, complex_step, line, random_probes
+from tinygen.gradcheck.numeric import central_differences, complex_step, line, random_probes
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Subject
-from tinygen.ops.activation import dropped
+from tinygen.ops.activation import apply_dropout
 from tinygen.ops.einsum import contract
 from tinygen.ops.index import entries
 from tinygen.ops.loss import token_losses
@@ -33,7 +33,7 @@ FUNCTIONS: list[Any] = [
         ops.softmax,
         ops.logsumexp,
         ops.log_softmax,
-        dropped,
+        apply_dropout,
         token_losses,
     ),
     *(ops.matmul, ops.linear, contract, ops.attention),
@@ -63,7 +63,7 @@ def agrees(subject: Subject, tape: Tape, k: int, rng: np.random.Generator) -> bo
     """Whether a complex step gives the right slope in one random direction. Code that is not on the tape
     (np.abs of an array) may drop the imaginary part, or raise an error for complex numbers."""
     phi = line(subject, random_probes(subject.points, k, 1, rng)[0])
-    real = central(phi, tape.cotangents, tape.noise)
+    real = central_differences(phi, tape.cotangents, tape.noise)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

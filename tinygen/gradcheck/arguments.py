@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.reach import reachable
+from tinygen.gradcheck.reach import reachable_objects
 from tinygen.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -143,13 +143,13 @@ def copy_of(module: Any) -> Any:
     try:
         return copy.deepcopy(module)
     except Exception:
-        for _, x in reachable([("", module)]):
-            if not (is_module(x) or isinstance(x, dict | list | tuple | set)) and not copyable(x):
+        for _, x in reachable_objects([("", module)]):
+            if not (is_module(x) or isinstance(x, dict | list | tuple | set)) and not is_copyable(x):
                 shared[id(x)] = x
     return copy.deepcopy(module, shared)
 
 
-def copyable(x: Any) -> bool:
+def is_copyable(x: Any) -> bool:
     try:
         copy.deepcopy(x)
     except Exception:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygen.gradcheck import numeric
 from tinygen.gradcheck.arguments import Array, weights
-from tinygen.gradcheck.numeric import EPS, Careful, Probe, in_a_row, line
+from tinygen.gradcheck.numeric import EPS, Careful, Probe, join_flat, line
 from tinygen.gradcheck.report import Result, Verdict, Worst
 from tinygen.gradcheck.subject import Subject
 
@@ -66,7 +66,7 @@ def rounding(matrix: Array, outputs: Sequence[Array], inside: Sequence[Array]) -
     ones, so the largest row and the largest intermediate number count for all rows."""
     arrays = [*outputs, *(y for y in inside if y.dtype.kind == "f")]
     eps = max((float(np.finfo(y.dtype).eps) for y in arrays), default=EPS)
-    weighted = np.abs(matrix) * np.abs(in_a_row(outputs))
+    weighted = np.abs(matrix) * np.abs(join_flat(outputs))
     sums = np.minimum(4 * weighted.sum(axis=1), 16 * np.sqrt((weighted * weighted).sum(axis=1)))
     largest = max((float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) for y in arrays), default=0.0)
     return eps * max(float(sums.max(initial=0.0)), 4 * largest)
@@ -155,7 +155,7 @@ def careful_look(
     scale."""
 
     def look_at(times: float) -> Careful:
-        least = numeric.finest(subject.points, probe, times)
+        least = numeric.finest_step(subject.points, probe, times)
         return numeric.slopes_on_ladder(line(subject, probe, times), tape.cotangents, tape.noise, least)
 
     look = look_at(1.0)
@@ -203,7 +203,7 @@ def check(
     k: int,
     probes: Sequence[Probe],
     tolerance: float,
-    differences: Differences = numeric.central,
+    differences: Differences = numeric.central_differences,
 ) -> Result:
     """Compare tape and differences along `probes`, which all move variable `k`."""
     comparison, errors = first_look(subject, tape, k, probes, differences)
@@ -257,13 +257,13 @@ def locate_wrong_entry(subject: Subject, tape: Tape, k: int, tolerance: float) -
         for a, b in ((low, middle), (middle, high)):
             part = np.zeros(x.size)
             part[a:b] = direction[a:b]
-            value, bar = numeric.central(
+            value, bar = numeric.central_differences(
                 line(subject, Probe(k, part.reshape(x.shape), None, 1.0, ())), row, tape.noise
             )
             errors.append(abs(float(gradient @ part - value[0])) / (1e-300 + float(bar[0])))
         low, high = (low, middle) if errors[0] >= errors[1] else (middle, high)
     probe = next(numeric.entry_probes(subject.points, k, [low]))
-    value, bar = numeric.central(line(subject, probe), row, tape.noise)
+    value, bar = numeric.central_differences(line(subject, probe), row, tape.noise)
     off = abs(float(gradient[low] - value[0] / probe.size))
     if not off > tolerance * abs(float(value[0])) / probe.size:
         return None

@@ -3,7 +3,7 @@
 A straight-through gradient passes the cotangent on, although rounding has the derivative 0; gradient reversal
 passes on its negative; a stop-gradient treats a value as a constant. They are declared at the op,
 
-    @intended("straight-through: rounding has no gradient of use")
+    @declare_intended("straight-through: rounding has no gradient of use")
     @op
     def rounded(x): ...
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from tinygen.backward import topological_order, unbroadcast
 from tinygen.gradcheck.arguments import Array
-from tinygen.gradcheck.report import nearby
+from tinygen.gradcheck.report import short_place
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Function
 from tinygen.modes import no_grad
@@ -35,12 +35,12 @@ DETACH = "detach"
 LARGEST = 4096  # outputs of a declared op, at most: its tangent takes one backward pass for each
 
 
-def intended(why: str) -> Callable[[F], F]:
+def declare_intended(why: str) -> Callable[[F], F]:
     """Declare that the gradient of an op is meant to differ from the derivative; reports show `why`."""
 
     def declare(f: F) -> F:
         if not isinstance(getattr(f, "op", None), Op):
-            raise TypeError("@intended declares an op: it stands above @op")
+            raise TypeError("@declare_intended declares an op: it stands above @op")
         f.op.intended = why  # type: ignore[attr-defined]
         return f
 
@@ -70,7 +70,7 @@ class Declarations:
     def notes(self) -> Iterator[str]:
         seen = set()
         for s in self.steps:
-            place = (s.node.name, nearby(s.node.where))
+            place = (s.node.name, short_place(s.node.where))
             if place not in seen:
                 seen.add(place)
                 yield (
@@ -171,7 +171,7 @@ class Program:
             tangent = self.tangents.get(node)
             return node.op.compute(*given, **node.kwargs)[0] if tangent is None else tangent.value(given)
 
-        with no_grad(), self.base.randomness.rewinding():
+        with no_grad(), self.base.randomness.repeat_draws():
             values = rerun(self.nodes, run)
         return [np.asarray(self.output(y, arrays, values)) for y in self.outputs]
 

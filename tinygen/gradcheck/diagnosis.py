@@ -14,15 +14,15 @@ import numpy as np
 from tinygen.gradcheck.evidence import Evidence, input_arrays, rearrangements
 from tinygen.gradcheck.factor import constant_factor
 from tinygen.gradcheck.influence import (
+    double_sum,
     influence,
     inverted_mask,
-    not_summed,
-    of_one_index,
-    partly_summed,
-    summed_twice,
+    missing_sum,
+    partial_sum,
+    single_index,
 )
-from tinygen.gradcheck.inner import between_matrices, finer_blocks, inner_ratio
-from tinygen.gradcheck.outputs import some_outputs, weighted_otherwise
+from tinygen.gradcheck.inner import finer_blocks, inner_ratio, slopes_between_matrices
+from tinygen.gradcheck.outputs import other_weights, some_outputs
 from tinygen.gradcheck.paths import (
     bottleneck,
     cut_path,
@@ -30,28 +30,34 @@ from tinygen.gradcheck.paths import (
     matrices,
     missing_mask,
     one_of_several_uses,
+    path_through_matrix,
     rank,
-    rows_transposed,
-    through_matrix,
+    transposed_rows,
 )
-from tinygen.gradcheck.patterns import clearly_partial, of_extremes, partial
+from tinygen.gradcheck.patterns import clear_part, extreme_entries, possible_part
 from tinygen.gradcheck.places import (
     factor_along_the_wrong_axis,
-    inner_transposed,
+    inner_shift,
+    inner_transpose,
     masks,
-    misplaced,
-    shifted_inside,
-    tied_otherwise,
-    weight_transposed,
+    other_tie,
+    transposed_weight,
     wrong_axis,
     wrong_grouping,
+    wrong_order,
 )
-from tinygen.gradcheck.products import missing_product, of_product, straight_through
+from tinygen.gradcheck.products import half_of_product_rule, missing_product, straight_through_estimator
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.structure import linearity, times
 from tinygen.gradcheck.subject import Subject
-from tinygen.gradcheck.terms import half_of_symmetric, missing_factor, missing_term, shifted_factor
-from tinygen.gradcheck.undecided import conjugated, elsewhere, normalized_otherwise, undecided, weight_between
+from tinygen.gradcheck.terms import half_of_symmetric_term, missing_factor, missing_term, shifted_factor
+from tinygen.gradcheck.undecided import (
+    conjugation,
+    inner_weight,
+    other_normalization,
+    other_places,
+    unknown_mistake,
+)
 
 Guess = Callable[[Evidence], Finding | None]
 FEW = 3  # a gradient with fewer entries is tested for two cotangents
@@ -86,7 +92,7 @@ def best_guess(e: Evidence) -> Finding:
         found = guess(e)
         if found is None:
             continue
-        again = guess(second) if second is not None and guess is not undecided else found
+        again = guess(second) if second is not None and guess is not unknown_mistake else found
         if again is not None and (again.kind, again.sentence) == (found.kind, found.sentence):
             return found
     raise AssertionError("the last guess always fits")
@@ -103,13 +109,13 @@ def not_a_number(e: Evidence) -> Finding | None:
     return Finding(Kind.NAN, f"is {value} at {bad[0].tolist()} ({count}), where differences are finite")
 
 
-def detached(e: Evidence) -> Finding | None:
+def detachment(e: Evidence) -> Finding | None:
     if np.any(e.gradient):
         return None
     return Finding(Kind.DETACHED, "is zero, although the value changes", Verdict.DEAD)
 
 
-def of_a_constant(e: Evidence) -> Finding | None:
+def gradient_of_constant(e: Evidence) -> Finding | None:
     """The value is constant, but the gradient is not 0: possibly a straight-through estimator."""
     if np.abs(e.right).max(initial=0.0) > 1e-9 * np.abs(e.tape).max(initial=0.0):
         return None
@@ -120,14 +126,14 @@ def of_a_constant(e: Evidence) -> Finding | None:
     )
 
 
-def unused(e: Evidence) -> Finding | None:
+def unused_cotangent(e: Evidence) -> Finding | None:
     for finding in linearity("", e.gradient, e.tape_gradient(times(0, e.g)), e.tape_gradient(times(-2, e.g))):
         finding.sentence = finding.sentence.strip()
         return finding
     return None
 
 
-def swapped(e: Evidence) -> Finding | None:
+def exchange(e: Evidence) -> Finding | None:
     """Two gradients, or the cotangents of two outputs, are exchanged."""
     for other, x in enumerate(e.subject.points):
         if other == e.k or x.shape != e.x.shape:
@@ -145,7 +151,7 @@ def swapped(e: Evidence) -> Finding | None:
     return None
 
 
-def rearranged(e: Evidence) -> Finding | None:
+def rearrangement(e: Evidence) -> Finding | None:
     """The right gradient, rearranged; or the right one for a rearranged cotangent."""
     for r in rearrangements(e.x.shape):
         if e.close(e.tape, e.pair(e.g, [e.push(r.transpose(d)) for d in e.directions])):
@@ -157,7 +163,7 @@ def rearranged(e: Evidence) -> Finding | None:
     return None
 
 
-def forward(e: Evidence) -> Finding | None:
+def forward_rule(e: Evidence) -> Finding | None:
     """J g instead of Jᵀ g."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
@@ -185,7 +191,7 @@ def operand(e: Evidence) -> Finding | None:
     return None
 
 
-def ones_only(e: Evidence) -> Finding | None:
+def rule_for_ones(e: Evidence) -> Finding | None:
     ones = [np.ones_like(g) for g in e.g]
     right = e.pair(ones)
     several = sum(g.size for g in e.g) > 1 and np.abs(right).max() > 1e-3 * np.abs(e.right).max()
@@ -203,7 +209,7 @@ def ones_only(e: Evidence) -> Finding | None:
     )
 
 
-def approximate(e: Evidence) -> Finding | None:
+def approximation(e: Evidence) -> Finding | None:
     if e.nearly_right:
         return Finding(
             Kind.SLOPE,
@@ -217,55 +223,55 @@ def approximate(e: Evidence) -> Finding | None:
 
 GUESSES: Sequence[Guess] = (
     not_a_number,
-    detached,
-    unused,
-    of_a_constant,
-    conjugated,
+    detachment,
+    unused_cotangent,
+    gradient_of_constant,
+    conjugation,
     constant_factor,
-    swapped,
-    rearranged,
-    not_summed,
+    exchange,
+    rearrangement,
+    missing_sum,
     wrong_axis,
     factor_along_the_wrong_axis,
-    shifted_inside,
-    of_extremes,
-    clearly_partial,
+    inner_shift,
+    extreme_entries,
+    clear_part,
     operand,
-    forward,
+    forward_rule,
     wrong_grouping,
-    misplaced,
-    inner_transposed,
-    weight_transposed,
-    rows_transposed,
+    wrong_order,
+    inner_transpose,
+    transposed_weight,
+    transposed_rows,
     shifted_factor,
-    partly_summed,
-    summed_twice,
+    partial_sum,
+    double_sum,
     inverted_mask,
     missing_factor,
-    straight_through,
+    straight_through_estimator,
     missing_term,
     missing_product,
-    half_of_symmetric,
-    ones_only,
-    weighted_otherwise,
+    half_of_symmetric_term,
+    rule_for_ones,
+    other_weights,
     inner_ratio,
-    between_matrices,
+    slopes_between_matrices,
     finer_blocks,
     bottleneck,
-    of_product,
-    through_matrix,
-    tied_otherwise,
+    half_of_product_rule,
+    path_through_matrix,
+    other_tie,
     one_of_several_uses,
     cut_path,
     influence,
     missing_mask,
-    of_one_index,
-    normalized_otherwise,
-    weight_between,
-    elsewhere,
-    partial,
-    approximate,
+    single_index,
+    other_normalization,
+    inner_weight,
+    other_places,
+    possible_part,
+    approximation,
     some_outputs,
     lost_rank,
-    undecided,
+    unknown_mistake,
 )

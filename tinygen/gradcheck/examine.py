@@ -13,10 +13,10 @@ from tinygen.gradcheck import one_op, structure
 from tinygen.gradcheck.analytic import agrees, is_analytic
 from tinygen.gradcheck.compare import Tape, check, locate_wrong_entry, record_tape
 from tinygen.gradcheck.declarations import Declarations
-from tinygen.gradcheck.explain import BAD, Settings, explain, merge_findings, to_blame
-from tinygen.gradcheck.float32 import in_float32
+from tinygen.gradcheck.explain import BAD, Settings, explain, merge_findings, suspect
+from tinygen.gradcheck.float32 import run_in_float32
 from tinygen.gradcheck.locate import error_finding, with_place
-from tinygen.gradcheck.numeric import central, complex_step, entry_probes, random_probes
+from tinygen.gradcheck.numeric import central_differences, complex_step, entry_probes, random_probes
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict
 from tinygen.gradcheck.steps import Step, steps_at
 from tinygen.gradcheck.subject import Function, Gradient, Subject
@@ -32,15 +32,15 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     subject: Subject = base if order == 1 else Gradient(base, rng)
     if isinstance(subject, Gradient) and not subject.reached:
         return  # no gradient, and the first order found that right
-    whole = list(structure.of_values(subject))
+    whole = list(structure.value_findings(subject))
     steps = steps_at(base, base.points) if isinstance(base, Function) else []
-    by_step = list(of_steps(steps, rng)) if order == 1 else []
+    by_step = list(steps_findings(steps, rng)) if order == 1 else []
     if order == 1 and isinstance(base, Function):
         beside = list(unchecked_variables(base, steps))
         declared = Declarations(settings.intended, steps)
         if declared:
             base.stand_in = declared.stand_in(base)
-        narrow = in_float32(base, steps, rng.spawn(1)[0])
+        narrow = run_in_float32(base, steps, rng.spawn(1)[0])
         by_step += narrow.findings
         report.notes += [*dict.fromkeys([*declared.notes(), *beside, *narrow.notes])]
         report.implementations = narrow.summary
@@ -48,7 +48,7 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     tape = None
     if not whole:
         try:
-            whole += structure.of_gradients(subject, rng)
+            whole += structure.gradient_findings(subject, rng)
             tape = record_tape(subject, rng, order == 1, [y for step in steps for y in step.outputs])
         except Exception as error:
             whole.append(error_finding(error, "the gradient", order=order))
@@ -66,17 +66,17 @@ def examine(report: Report, base: Any, order: int, settings: Settings) -> None:
     if tape is not None or whole[0].kind in (Kind.RAISES, Kind.UNSUPPORTED):
         culprit, explained = explain(subject, steps, results, tape is not None, settings)
     if culprit is None:
-        culprit = to_blame(steps, by_step, {f.kind for f in whole})
+        culprit = suspect(steps, by_step, {f.kind for f in whole})
     report.results += results
     report.findings += merge_findings(culprit, explained, by_step, whole)
     report.culprit = report.culprit or culprit
 
 
-def of_steps(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Finding]:
+def steps_findings(steps: Sequence[Step], rng: np.random.Generator) -> Iterator[Finding]:
     """The checks of each op alone."""
     for step in steps:
         try:
-            for finding in one_op.of_step(step, rng):
+            for finding in one_op.step_findings(step, rng):
                 yield with_place(step, finding)
         except Exception as error:
             yield error_finding(error, f"the gradient of `{step.node.name}`", step)
@@ -114,14 +114,14 @@ def numbers(
     if order == 1 and is_analytic(steps):
         by_complex = [x.size > DIRECTIONS and agrees(subject, tape, k, rng) for k, x in enumerate(points)]
     counts = [x.size if single else DIRECTIONS for x, single in zip(points, singly, strict=True)]
-    affordable(subject, sum(n * (1 if c else 4) for n, c in zip(counts, by_complex, strict=True)), settings)
+    check_cost(subject, sum(n * (1 if c else 4) for n, c in zip(counts, by_complex, strict=True)), settings)
     results: list[Result] = []
     for k, x in enumerate(points):
         if singly[k]:
             probes = list(entry_probes(points, k, range(x.size)))
         else:
             probes = random_probes(points, k, DIRECTIONS, rng)
-        differences = complex_step if by_complex[k] else central
+        differences = complex_step if by_complex[k] else central_differences
         result = check(subject, tape, k, probes, settings.tolerance, differences)
         if result.verdict in BAD and not singly[k] and not any(r.verdict in BAD for r in results):
             result.worst = (
@@ -132,7 +132,7 @@ def numbers(
     return results
 
 
-def affordable(subject: Subject, planned: int, settings: Settings) -> None:
+def check_cost(subject: Subject, planned: int, settings: Settings) -> None:
     """Announce the cost of a long check on stderr. Raise ValueError, with advice, if it is too long."""
     start = time.perf_counter()
     subject.evaluate(subject.points)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen.gradcheck import locate
 from tinygen.gradcheck.diagnosis import diagnose
-from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, nearby
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, short_place
 from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Function, Gradient, Subject
 
@@ -41,15 +41,15 @@ def explain(
     if found is not None:
         culprit, findings = found
     elif pulls:
-        findings = [without_culprit(subject, k, rng) for k in bad]
+        findings = [finding_without_culprit(subject, k, rng) for k in bad]
     for r in results:
         if r.verdict in (Verdict.KINK, Verdict.INCONCLUSIVE, Verdict.DOMAIN):
-            step = locate.first(steps, r.verdict, rng, tolerance) if order == 1 else None
+            step = locate.first_step(steps, r.verdict, rng, tolerance) if order == 1 else None
             findings.append(explain_undecided(r, step, steps))
     return culprit, findings
 
 
-def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Finding:
+def finding_without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Finding:
     """The finding if every op alone is right, or if there is no tape."""
     cut = locate.find_detachment(subject, k) if isinstance(subject, Function) else None
     return cut or diagnose(subject, k, rng, f"the gradient by {subject.names[k]}")
@@ -58,7 +58,7 @@ def without_culprit(subject: Subject, k: int, rng: np.random.Generator) -> Findi
 def explain_undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Finding:
     """Why a variable is neither right nor wrong, and what to do."""
     place = f"{r.name} at {list(r.worst.index)}" if r.worst and r.worst.index is not None else r.name
-    by = f" (`{step.node.name}`, called at {nearby(step.node.where)})" if step else ""
+    by = f" (`{step.node.name}`, called at {short_place(step.node.where)})" if step else ""
     if r.verdict is Verdict.KINK:
         text = f"the slopes on the two sides of {place} differ{by}: check at inputs that are not on the kink"
     elif r.verdict is Verdict.DOMAIN:
@@ -70,7 +70,7 @@ def explain_undecided(r: Result, step: Step | None, steps: Sequence[Step]) -> Fi
         narrow = next((s for s in steps if digits(s) is not None), None)
         why = "the function may be noisy, change very fast here, or compute in float32 inside"
         if narrow is not None:
-            where = nearby(narrow.node.where)
+            where = short_place(narrow.node.where)
             why = f"`{narrow.node.name}`, called at {where}, computes in {digits(narrow)}"
         text = f"the differences themselves are off by more than the tolerance at {place}: {why}"
     finding = Finding(Kind[r.verdict.name], text, r.verdict, r.name)
@@ -90,7 +90,7 @@ def digits(step: Step) -> str | None:
     return None
 
 
-def to_blame(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind]) -> Culprit | None:
+def suspect(steps: Sequence[Step], findings: Sequence[Finding], whole: set[Kind]) -> Culprit | None:
     """The op with the first finding, if the numbers show no wrong op."""
     findings = [f for f in findings if counts(f, whole)]
     for f in sorted(findings, key=lambda f: f.harmless):

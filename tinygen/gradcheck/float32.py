@@ -39,7 +39,7 @@ class Float32Run(NamedTuple):
     summary: str  # which implementations ran, and their largest error
 
 
-def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Float32Run:
+def run_in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) -> Float32Run:
     """Run `base` in float32 and compare each op; `known` has the steps of the run in float64. If the function
     raises an error in float32, or does not end, the result has a note about this."""
     points = [x.astype(np.float32) for x in base.points]
@@ -53,7 +53,7 @@ def in_float32(base: Function, known: Sequence[Step], rng: np.random.Generator) 
         steps = steps_at(base, points)
         alike = [s.node.op for s in steps] == [s.node.op for s in known]
         for i, step in enumerate(steps):
-            notes += one_op.of_dtypes(step, rng)
+            notes += one_op.dtype_remarks(step, rng)
             ran.setdefault(step.node.name, set()).add(implementation(step))
             for words, error, limit, certain in comparisons(step, rng):
                 off = max(off, error)
@@ -113,7 +113,7 @@ class Both(NamedTuple):
 
 
 def compute_step(step: Step, compute: Any, arrays: Sequence[Any], g: Sequence[Array]) -> Both:
-    with no_grad(), step.randomness.rewinding(), np.errstate(all="ignore"):
+    with no_grad(), step.randomness.repeat_draws(), np.errstate(all="ignore"):
         value, *rules = compute(*arrays, **step.node.kwargs)
         values = value if type(value) is tuple else (value,)
         sent = [np.asarray(x, dtype=np.asarray(y).dtype) for x, y in zip(g, values, strict=True)]
@@ -135,14 +135,14 @@ def comparisons(step: Step, rng: np.random.Generator) -> Iterator[tuple[str, flo
     except Exception:
         return  # the op may accept one dtype only
     kernel = op.compute is not op.body
-    size = max((largest([y]) for y in right.values), default=0.0)
-    moved = size / max(largest(step.points), 1e-300)  # rounding can make gradients of that size
-    value = relative(here.values, right.values, size)
-    floor = relative(plain.values, right.values, size)
+    size = max((largest_magnitude([y]) for y in right.values), default=0.0)
+    moved = size / max(largest_magnitude(step.points), 1e-300)  # rounding can make gradients of that size
+    value = relative_distance(here.values, right.values, size)
+    floor = relative_distance(plain.values, right.values, size)
     yield "the value", value, DIGITS + ROOM * floor if kernel else GROSS, kernel
     for words, a, b, c in zip(step.names, here.gradients, right.gradients, plain.gradients, strict=True):
-        size = max(largest([b]), moved)
-        error, floor = relative([a], [b], size), relative([c], [b], size)
+        size = max(largest_magnitude([b]), moved)
+        error, floor = relative_distance([a], [b], size), relative_distance([c], [b], size)
         limit = DIGITS + ROOM * floor if kernel else GROSS
         yield f"the gradient by the {words}", error, limit, kernel or value < DIGITS
 
@@ -153,11 +153,11 @@ def widen(x: Any) -> Any:
     return x.astype(np.result_type(x.dtype, np.float64)) if numbers else x
 
 
-def largest(arrays: Sequence[Array]) -> float:
+def largest_magnitude(arrays: Sequence[Array]) -> float:
     return max((float(np.abs(x[np.isfinite(x)]).max(initial=0.0)) for x in arrays), default=0.0)
 
 
-def relative(a: Sequence[Array], b: Sequence[Array], size: float) -> float:
+def relative_distance(a: Sequence[Array], b: Sequence[Array], size: float) -> float:
     """The largest distance of two lists of arrays over `size`, without numbers that float32 cannot
     represent."""
     worst = 0.0

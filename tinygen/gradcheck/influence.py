@@ -16,12 +16,12 @@ from tinygen.gradcheck.report import Finding, Kind
 LIMIT = 600  # each index along an axis is tried if there are at most so many
 
 
-def not_summed(e: Evidence) -> Finding | None:
+def missing_sum(e: Evidence) -> Finding | None:
     """Only the first or the last index of some output axes is used, and for it the gradient is right."""
     return count_only(e, ends(e)) if len(e.g) == 1 else None
 
 
-def partly_summed(e: Evidence) -> Finding | None:
+def partial_sum(e: Evidence) -> Finding | None:
     """Only some indices of the output axes are used, and for those the gradient is right."""
     if len(e.g) != 1 or e.g[0].shape == e.x.shape:
         return None  # with an output for each entry, unused ones are a mask, not a sum
@@ -80,7 +80,7 @@ def used_slices(e: Evidence) -> Slices:
         yield " and ".join(texts), everywhere
 
 
-def summed_twice(e: Evidence) -> Finding | None:
+def double_sum(e: Evidence) -> Finding | None:
     """The gradient is constant along an axis: the sum or the mean of the right one."""
     axes: list[tuple[int, ...]] = [(a,) for a, n in enumerate(e.x.shape) if n > 1]
     if len(axes) > 1:
@@ -129,7 +129,7 @@ def influence(e: Evidence) -> Finding | None:
         if e.outputs[0].shape[a] != n or n < 3:
             continue
         over = tuple(i for i in range(len(shape)) if i not in (a, e.outputs[0].ndim + b))
-        finding = of_pattern(true.any(axis=over), told.any(axis=over), b)
+        finding = compare_patterns(true.any(axis=over), told.any(axis=over), b)
         if finding is not None and finding.kind is not Kind.SUM:
             return finding
         if finding is not None and told.any(axis=over).sum() < true.any(axis=over).sum():
@@ -143,7 +143,7 @@ def influence(e: Evidence) -> Finding | None:
         )
     if missing and (axes := missing_axes(said, right, told, true)):
         return Finding(Kind.SUM, f"sums along too few axes: along {axis_names(axes)} as well")
-    if missing and not in_a_sum(said, right, missing[2], 1e-6 * size):
+    if missing and not belongs_to_sum(said, right, missing[2], 1e-6 * size):
         return Finding(
             Kind.TERM,
             f"lacks a term: along axis {missing[0]} of what comes back not only the same index matters, and "
@@ -169,7 +169,7 @@ def missing_axes(said: Array, right: Array, told: Array, true: Array) -> list[in
     return axes if any(np.abs(ratio - n).max() < 1e-5 * n for n in counts) else []
 
 
-def in_a_sum(said: Array, right: Array, axis: int, least: float) -> bool:
+def belongs_to_sum(said: Array, right: Array, axis: int, least: float) -> bool:
     """Whether the weights of the tape are right, or are those of other indices along an axis of the
     output."""
     off = (np.abs(said) > least) & (np.abs(said - right) > least)
@@ -179,7 +179,7 @@ def in_a_sum(said: Array, right: Array, axis: int, least: float) -> bool:
     return bool(elsewhere[off].all())
 
 
-def of_one_index(e: Evidence) -> Finding | None:
+def single_index(e: Evidence) -> Finding | None:
     """One index of an output axis is used, although several matter, and for that one it is wrong too."""
     if e.jacobians is None or e.outputs[0].shape == e.x.shape:
         return None
@@ -196,7 +196,7 @@ def of_one_index(e: Evidence) -> Finding | None:
     return None
 
 
-def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
+def compare_patterns(true: Array, told: Array, axis: int) -> Finding | None:
     """The mistake, if `true` are the (output index, input index) pairs that matter, and `told` the pairs that
     the tape uses."""
     t, s = shape_of(true), shape_of(told)
@@ -223,8 +223,8 @@ def of_pattern(true: Array, told: Array, axis: int) -> Finding | None:
     for step in (1, -1):
         if (
             t is None
-            and without_ends(told).any()
-            and np.array_equal(without_ends(np.roll(true, step, 0)), without_ends(told))
+            and drop_ends(told).any()
+            and np.array_equal(drop_ends(np.roll(true, step, 0)), drop_ends(told))
         ):
             return Finding(Kind.PLACE, f"is shifted by {step:+d} along axis {axis}")
     return None
@@ -242,6 +242,6 @@ def shape_of(pairs: Array) -> str | None:
     return "full" if below + above > 0.9 * 2 * half else None
 
 
-def without_ends(pairs: Array) -> Array:
+def drop_ends(pairs: Array) -> Array:
     """The pairs without the first and last index, since a shift moves some of those out."""
     return pairs[1:-1]

@@ -45,7 +45,7 @@ def is_constant(ratio: Array, axis: int) -> bool:
     return bool((high - low <= CLOSE * np.maximum(np.abs(high), np.abs(low))).all())
 
 
-def between_matrices(e: Evidence) -> Finding | None:
+def slopes_between_matrices(e: Evidence) -> Finding | None:
     """Between two arguments that are matrices, row by row, stand other slopes than there should be."""
     if e.jacobians is None or e.x.ndim < 1 or e.outputs[0].ndim != e.x.ndim:
         return None

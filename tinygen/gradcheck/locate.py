@@ -16,10 +16,10 @@ from tinygen.gradcheck.arguments import weights
 from tinygen.gradcheck.compare import check, record_tape
 from tinygen.gradcheck.diagnosis import diagnose
 from tinygen.gradcheck.numeric import STEP, entry_probes, random_probes
-from tinygen.gradcheck.parts import in_parts
-from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, nearby
+from tinygen.gradcheck.parts import real_subject
+from tinygen.gradcheck.report import Culprit, Finding, Kind, Result, Verdict, short_place
 from tinygen.gradcheck.steps import Step, steps_of
-from tinygen.gradcheck.structure import all_same, same
+from tinygen.gradcheck.structure import all_equal, is_equal
 from tinygen.gradcheck.subject import Function, Gradient, Subject
 
 DIRECTIONS = 2
@@ -33,13 +33,13 @@ def culprit(
     """The first step with a wrong gradient, and its mistakes; None if all steps are right."""
     for step in steps:
         what = f"the gradient of `{step.node.name}`"
-        subject: Any = step if order == 2 else in_parts(step)
-        if order == 2 and in_parts(step) is not step:
+        subject: Any = step if order == 2 else real_subject(step)
+        if order == 2 and real_subject(step) is not step:
             continue  # a second order in parts is not known here
         try:
             if order == 2:
                 subject = Gradient(step, rng)
-                if not all_same(subject.record(subject.points)[0], subject.evaluate(subject.points)):
+                if not all_equal(subject.record(subject.points)[0], subject.evaluate(subject.points)):
                     return culprit_of(step, subject.names), [replay_finding(step)]
             found = where(subject, step, BAD, rng, tolerance)
         except Exception as error:
@@ -47,7 +47,7 @@ def culprit(
         if found:
             again = " (second order)" * (order - 1)
             names = [subject.names[k] for k in found]
-            findings = contained(subject, step, rng, tolerance) if order == 2 else []
+            findings = inner_findings(subject, step, rng, tolerance) if order == 2 else []
             findings = findings or [
                 diagnose(subject, k, rng, f"{what} by its {subject.names[k]}{again}") for k in found
             ]
@@ -57,11 +57,13 @@ def culprit(
     return None
 
 
-def contained(subject: Gradient, step: Step, rng: np.random.Generator, tolerance: float) -> list[Finding]:
+def inner_findings(
+    subject: Gradient, step: Step, rng: np.random.Generator, tolerance: float
+) -> list[Finding]:
     """The mistakes of the first wrong op among those that the rules of `step` call. The gradients of these
     ops are needed for the second order only."""
-    for inner in steps_of(subject.on_tape(subject.points)[1]):
-        theirs = in_parts(inner)
+    for inner in steps_of(subject.run_on_tape(subject.points)[1]):
+        theirs = real_subject(inner)
         what = f"in the rules of `{step.node.name}`, the gradient of `{inner.node.name}`"
         found = where(theirs, inner, BAD, rng, tolerance)
         if found:
@@ -99,9 +101,11 @@ def compare_entries(
     return check(subject, tape, k, list(entry_probes(subject.points, k, entries)), tolerance)
 
 
-def first(steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float) -> Step | None:
+def first_step(
+    steps: Sequence[Step], verdict: Verdict, rng: np.random.Generator, tolerance: float
+) -> Step | None:
     """The first step with this verdict on one of its arguments."""
-    return next((s for s in steps if where(in_parts(s), s, (verdict,), rng, tolerance)), None)
+    return next((s for s in steps if where(real_subject(s), s, (verdict,), rng, tolerance)), None)
 
 
 def culprit_of(step: Step, arguments: Sequence[str], result: Result | None = None) -> Culprit:
@@ -167,13 +171,13 @@ def find_detachment(subject: Function, k: int) -> Finding | None:
     )
     for a, b in zip(one, other, strict=True):
         for i, (u, v) in enumerate(zip(a.arrays, b.arrays, strict=True)):
-            if i not in a.wanted and is_number(u) and not same(u, v):
-                name, place = subject.names[k], f"called at {nearby(a.node.where)}"
+            if i not in a.wanted and is_number(u) and not is_equal(u, v):
+                name, place = subject.names[k], f"called at {short_place(a.node.where)}"
                 text = f"argument {a.arguments[i]} of `{a.node.name}`, {place}, depends on {name}"
                 said = f"{text}, but is a constant to the tape: {advice}"
                 return with_place(a, Finding(Kind.DETACHED, said, variable=name))
     for i, (y, z) in enumerate(zip(here, there, strict=True)):
-        if not getattr(y, "requires_grad", False) and not same(subject.values(y), subject.values(z)):
+        if not getattr(y, "requires_grad", False) and not is_equal(subject.values(y), subject.values(z)):
             return Finding(
                 Kind.DETACHED,
                 f"output {i} depends on {subject.names[k]}, but is not on the tape: {advice}",

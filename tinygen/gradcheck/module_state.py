@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygen.gradcheck.arguments import is_module
-from tinygen.gradcheck.reach import reachable
+from tinygen.gradcheck.reach import reachable_objects
 from tinygen.tensor import Tensor
 
 
@@ -31,7 +31,7 @@ class ModuleState:
 
     def __init__(self, roots: Sequence[tuple[str, Any]], variables: Collection[Tensor]) -> None:
         ours = {id(t) for t in variables}
-        found = [(path, x) for path, x in reachable(roots) if id(x) not in ours]
+        found = [(path, x) for path, x in reachable_objects(roots) if id(x) not in ours]
         self.tensors = [(path, x) for path, x in found if isinstance(x, Tensor) and x.node is None]
         self.first = contents(t for _, t in self.tensors)
         self.arrays = [{c.array.dtype: np.array(c.array)} for c in self.first]  # one for each dtype asked for
@@ -47,7 +47,7 @@ class ModuleState:
                 now.clear()
                 now.update((k, v[0]) for k, v in before.items())
             for name, (value, inside) in before.items():
-                if inside is not None and not unchanged(value, inside):
+                if inside is not None and not is_unchanged(value, inside):
                     now[name] = refill(value, inside)
         for c, known in zip(self.first, self.arrays, strict=True):
             wanted = dtype if c.array.dtype.kind == dtype.kind == "f" else c.array.dtype
@@ -85,7 +85,7 @@ def copy_attribute(value: Any) -> tuple[Any, Any]:
     return value, np.array(value) if isinstance(value, np.ndarray) else None
 
 
-def unchanged(value: Any, inside: Any) -> bool:
+def is_unchanged(value: Any, inside: Any) -> bool:
     if isinstance(value, np.ndarray):
         return np.array_equal(value, inside, equal_nan=value.dtype.kind == "f")
     if len(value) != len(inside):

@@ -72,7 +72,7 @@ def input_arrays(*ratios: float) -> tuple[float, ...]:
     return tuple(float(np.exp2(np.floor(np.log2(r)))) for r in dict.fromkeys(far))
 
 
-def in_a_row(arrays: Sequence[Array]) -> Array:
+def join_flat(arrays: Sequence[Array]) -> Array:
     return np.concatenate([np.ravel(y) for y in arrays]) if arrays else np.zeros(0)
 
 
@@ -87,12 +87,12 @@ def line(subject: Subject, probe: Probe, times: float = 1.0, refused: list[str] 
         arrays = list(points)
         arrays[probe.k] = np.asarray(points[probe.k] + t * direction)  # () stays an array
         try:
-            return in_a_row(subject.evaluate(arrays))
+            return join_flat(subject.evaluate(arrays))
         except Exception as error:
             if refused is not None:
                 refused.append(f"{type(error).__name__}: {error}")
             if not length:
-                length.append(in_a_row(subject.evaluate(points)).size)
+                length.append(join_flat(subject.evaluate(points)).size)
             return np.full(length[0], np.nan)
 
     return phi
@@ -105,7 +105,7 @@ class Slopes(NamedTuple):
     bar: Array
 
 
-def central(phi: Phi, matrix: Array, noise: float) -> Slopes:
+def central_differences(phi: Phi, matrix: Array, noise: float) -> Slopes:
     """Central differences of `matrix` (m, outputs) times φ with two steps; `noise` is the rounding error of
     φ."""
     coarse, fine = (matrix @ ((phi(h) - phi(-h)) / (2 * h)) for h in (STEP, STEP / 2))
@@ -130,7 +130,7 @@ class Careful(NamedTuple):
     high: Array  # and the largest
 
 
-def finest(points: Sequence[Array], probe: Probe, times: float) -> float:
+def finest_step(points: Sequence[Array], probe: Probe, times: float) -> float:
     """The smallest step that moves every entry by several units in its last place."""
     moved = probe.direction != 0
     moves = np.abs(probe.direction[moved]) * times

@@ -15,11 +15,11 @@ from tinygen.gradcheck.arguments import Array, weights
 from tinygen.gradcheck.reach import is_filled
 from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.steps import Step
-from tinygen.gradcheck.structure import ROWS, all_same, copies, linearity, other_layouts, same, times
+from tinygen.gradcheck.structure import ROWS, all_equal, copies, is_equal, linearity, other_layouts, times
 from tinygen.modes import no_grad
 
 
-def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
+def step_findings(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     """Mistakes of one op at its actual inputs."""
     name = f"`{step.node.name}`"
     arrays = [x for x in step.arrays if isinstance(x, np.ndarray)]
@@ -33,14 +33,14 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         yield Finding(
             Kind.DOMAIN, f"{name} makes values that are not finite of inputs that are", Verdict.DOMAIN
         )
-    elif not all_same(values, step.evaluate(step.points)):
+    elif not all_equal(values, step.evaluate(step.points)):
         yield Finding(Kind.STATE, f"{name} gives two values for the same inputs", Verdict.NONDETERMINISTIC)
     given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
 
     def pulled(cotangents: Sequence[Array]) -> list[Any]:
         return step.raw_gradients(step.rules, step.pack(cotangents))
 
-    held = copies(saved(step.rules))
+    held = copies(saved_arrays(step.rules))
     sent = copies(given)
     raw = pulled(sent)
     yield from shape_mismatches(name, raw, step)
@@ -51,20 +51,20 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
                 f"the gradient that {name} sends to its {words} is an array of integers: fractions are lost",
             )
     kept = copies(raw)
-    if not all(same(x, y, 0) for x, y in zip(sent, given, strict=True)):
+    if not all(is_equal(x, y, 0) for x, y in zip(sent, given, strict=True)):
         yield Finding(
             Kind.STATE,
             f"a rule of {name} writes into the gradient that it is given, which others may be using: "
             "work on a copy",
         )
     double = copies(pulled(times(-2, given)))
-    if not all(same(x, y, 0) for x, y in zip(raw, kept, strict=True)):
+    if not all(is_equal(x, y, 0) for x, y in zip(raw, kept, strict=True)):
         yield Finding(
             Kind.STATE,
             f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
             "earlier one returned. Allocate a new array for each result",
         )
-    elif not all_same(kept, copies(pulled(copies(given)))) and all_same(held, saved(step.rules)):
+    elif not all_equal(kept, copies(pulled(copies(given)))) and all_equal(held, saved_arrays(step.rules)):
         yield Finding(
             Kind.STATE,
             f"a rule of {name} returns another gradient each time it is called: does it draw random numbers? "
@@ -72,15 +72,15 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             Verdict.NONDETERMINISTIC,
         )
         return
-    elif not all_same(held, saved(step.rules)):
+    elif not all_equal(held, saved_arrays(step.rules)):
         yield Finding(
             Kind.STATE,
             f"the rules of {name} change what they have saved: called again they return another gradient",
         )
-    if not all(same(x, y, 0) for x, y in zip(arrays, before, strict=True)):
+    if not all(is_equal(x, y, 0) for x, y in zip(arrays, before, strict=True)):
         yield Finding(Kind.STATE, f"a rule of {name} writes into the op's inputs")
         return
-    shared = of_shared_state(name, step, given, kept)
+    shared = shared_state(name, step, given, kept)
     if shared is not None:
         yield shared
         return
@@ -88,7 +88,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     for words, a, z, d in zip(step.names, kept, nothing, double, strict=True):
         yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
     for layout, arranged in other_layouts(step.points):
-        if not all_same(kept, copies(pulled([arranged(g) for g in given]))):
+        if not all_equal(kept, copies(pulled([arranged(g) for g in given]))):
             yield Finding(
                 Kind.LAYOUT,
                 f"the gradient of {name} changes when what comes back lies {layout}",
@@ -96,7 +96,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             )
             break
         rules = step.run_with([arranged(x) for x in step.points])[1]
-        if not all_same(kept, copies(step.raw_gradients(rules, step.pack(copies(given))))):
+        if not all_equal(kept, copies(step.raw_gradients(rules, step.pack(copies(given))))):
             yield Finding(
                 Kind.LAYOUT,
                 f"the gradient of {name} changes when its arguments lie {layout}",
@@ -105,7 +105,7 @@ def of_step(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             break
 
 
-def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequence[Any]) -> Finding | None:
+def shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequence[Any]) -> Finding | None:
     """Whether a rule depends on state that another call of the op, or another rule, may change."""
 
     def gradients(rules: Sequence[Any]) -> list[Any]:
@@ -120,13 +120,13 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
         run_with(moved)  # another call in between, as if the op were used twice
     except Exception:
         return None
-    if not all_same(kept, gradients(rules)):
+    if not all_equal(kept, gradients(rules)):
         return Finding(
             Kind.STATE,
             f"the rules of {name} read what the latest call has left behind: when the op is used twice, the "
             "gradient of the first use is wrong. Keep what they need in a closure",
         )
-    if not all_same(kept, gradients(run_with(step.points))):
+    if not all_equal(kept, gradients(run_with(step.points))):
         return Finding(
             Kind.STATE,
             f"the gradient of {name} depends on what an earlier call has left behind (a stale cache?): at "
@@ -146,7 +146,7 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
                     f"{words} raises {type(error).__name__} ({error}) when no other rule has run before, as "
                     "it is when only that argument wants a gradient",
                 )
-            if not all_same([kept[place]], [found]):
+            if not all_equal([kept[place]], [found]):
                 return Finding(
                     Kind.STATE,
                     f"{words} needs another rule to have run before: alone, as it is when only that argument "
@@ -155,7 +155,7 @@ def of_shared_state(name: str, step: Step, given: Sequence[Array], kept: Sequenc
     return None
 
 
-def saved(rules: Sequence[Any]) -> list[Array]:
+def saved_arrays(rules: Sequence[Any]) -> list[Array]:
     """The arrays in the closures of the rules."""
     cells = [c for rule in rules for c in getattr(rule, "__closure__", None) or ()]
     inside = [c.cell_contents for c in cells if is_filled(c)]
@@ -179,11 +179,11 @@ def precision(dtype: Any) -> Any:
     return np.finfo(dtype).dtype if dtype.kind == "c" else dtype
 
 
-def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
+def dtype_remarks(step: Step, rng: np.random.Generator) -> Iterator[str]:
     """Values or gradients of an op with another dtype than all its inputs. The tape casts both, so nothing is
     wrong, but it costs time, and another engine may not cast."""
     wanted = {precision(p.dtype) for p in step.points}
-    if len(wanted) != 1 or not pure(step):
+    if len(wanted) != 1 or not is_pure(step):
         return
     (ours,) = wanted
     values = step.raw if type(step.raw) is tuple else (step.raw,)
@@ -201,7 +201,7 @@ def of_dtypes(step: Step, rng: np.random.Generator) -> Iterator[str]:
         )
 
 
-def pure(step: Step) -> bool:
+def is_pure(step: Step) -> bool:
     """Whether no constant and no keyword argument of the op has, or asks for, another dtype."""
     wanted = precision(step.points[0].dtype)
     others = [*step.arrays, *step.node.kwargs.values()]

@@ -19,7 +19,7 @@ from tinygen.gradcheck.report import Finding, Kind
 CLOSE = 1e-6
 
 
-def weighted_otherwise(e: Evidence) -> Finding | None:
+def other_weights(e: Evidence) -> Finding | None:
     """Each output, or each entry, has the right numbers times a weight of its own."""
     both = matrices(e)
     if both is None:

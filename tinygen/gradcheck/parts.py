@@ -17,7 +17,7 @@ from tinygen.gradcheck.steps import Step
 from tinygen.gradcheck.subject import Pull, Subject
 
 
-def in_parts(step: Step) -> Subject:
+def real_subject(step: Step) -> Subject:
     """The step as a subject of real variables; the step itself if it has no complex numbers."""
     complex_ones = any(x.dtype.kind == "c" for x in [*step.points, *step.outputs])
     return RealParts(step) if complex_ones else step

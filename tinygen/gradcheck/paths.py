@@ -51,7 +51,7 @@ def cut_path(e: Evidence) -> Finding | None:
             f"counts only some of what comes back at {int(wrong.sum())} of {e.x.size} entries, although all "
             "of it has the same weight: it has to be added up",
         )
-    single = overwritten(e, told[:, wrong], true[:, wrong], np.flatnonzero(wrong))
+    single = is_overwritten(e, told[:, wrong], true[:, wrong], np.flatnonzero(wrong))
     return Finding(
         Kind.SUM if single else Kind.TERM,
         f"lacks a term: {int(lost.sum())} of the {int(true.sum())} ways from an entry to an output are not "
@@ -60,7 +60,7 @@ def cut_path(e: Evidence) -> Finding | None:
     )
 
 
-def overwritten(e: Evidence, told: Array, true: Array, entries: Array) -> bool:
+def is_overwritten(e: Evidence, told: Array, true: Array, entries: Array) -> bool:
     """Whether each of the `entries` keeps what comes back at one index of an output axis: as after
     `=` in place of `+=`. If this index is that of the entry itself, what is left is a term of its own."""
     shape = e.outputs[0].shape
@@ -145,7 +145,7 @@ def missing_mask(e: Evidence) -> Finding | None:
     )
 
 
-def through_matrix(e: Evidence) -> Finding | None:
+def path_through_matrix(e: Evidence) -> Finding | None:
     """The missing term goes through a matrix w that is an argument: along the last axis it is s * w or s *
     w.T, with an unknown s (the cotangent times a slope, for example)."""
     both = matrices(e)
@@ -163,7 +163,7 @@ def through_matrix(e: Evidence) -> Finding | None:
     return None
 
 
-def rows_transposed(e: Evidence) -> Finding | None:
+def transposed_rows(e: Evidence) -> Finding | None:
     """A matrix that mixes the rows of the input (the edges of a graph, for example) is transposed. A slope
     after it may be 0 for some rows of the output."""
     both = matrices(e)

@@ -21,17 +21,17 @@ Place = tuple[str, Array]
 """A set of entries: its name and its mask."""
 
 
-def clearly_partial(e: Evidence) -> Finding | None:
+def clear_part(e: Evidence) -> Finding | None:
     """Wrong at some entries and right at the others, in a place that is unlikely by chance."""
     return wrong_at_places(e, clear_places)
 
 
-def partial(e: Evidence) -> Finding | None:
+def possible_part(e: Evidence) -> Finding | None:
     """Wrong at some entries and right at the others."""
     return wrong_at_places(e, all_places)
 
 
-def of_extremes(e: Evidence) -> Finding | None:
+def extreme_entries(e: Evidence) -> Finding | None:
     """Wrong at the largest or the smallest entry of each row, since the whole row depends on that entry."""
     if e.jacobians is None:
         return None
@@ -101,7 +101,7 @@ def wrong_at_places(
     if len(errors) > 1 and same_numbers(e.gradient[off], right[off]):
         what = f"has the right numbers at {counted}, but in other places"
         return Finding(Kind.PLACE, what, other=Kind.MASK, vague=True)
-    if where is None and not alike and not untouched and in_a_part(off, telling):
+    if where is None and not alike and not untouched and fills_slices(off, telling):
         what = f"is wrong at {counted}, which are a part of it along an axis"
         return Finding(Kind.SLOPE, what, other=Kind.MASK, vague=True)
     if where is not None and "more than once" in where and right[off].any():
@@ -109,7 +109,7 @@ def wrong_at_places(
     return Finding(Kind.MASK, what, other=Kind.TERM if where is None else None, vague=True)
 
 
-def in_a_part(off: Array, telling: Array) -> bool:
+def fills_slices(off: Array, telling: Array) -> bool:
     """Whether the wrong entries are all those at some indices of an axis."""
     for axis in range(off.ndim):
         rest = tuple(a for a in range(off.ndim) if a != axis)

@@ -63,12 +63,12 @@ def factor_along_the_wrong_axis(e: Evidence) -> Finding | None:
         return None
     mine, theirs = np.diag(said).reshape(e.x.shape), np.diag(right).reshape(e.x.shape)
     for r in transpositions(e.x.shape):
-        if not r.reshaped and same(r.apply(mine), theirs):
+        if not r.reshaped and is_close(r.apply(mine), theirs):
             return Finding(Kind.PLACE, f"has a factor that is the right one {r.words}")
     return None
 
 
-def tied_otherwise(e: Evidence) -> Finding | None:
+def other_tie(e: Evidence) -> Finding | None:
     """The missing part ties one pair of axes of output and input, and the rest ties another pair: for x @ x,
     the gradient by the second factor is missing."""
     if e.jacobians is None:
@@ -115,7 +115,7 @@ def tied_axes(y: Sequence[int], x: Sequence[int], places: Array) -> list[tuple[i
     return [(a, b) for a, b in pairs if (places[:, a] == places[:, len(y) + b]).all()]
 
 
-def inner_transposed(e: Evidence) -> Finding | None:
+def inner_transpose(e: Evidence) -> Finding | None:
     """s @ q instead of s.T @ q, or the other way round, for an argument q and an unknown matrix s whose rows
     depend on the same rows of the cotangent, as in attention."""
     if e.jacobians is None or e.x.ndim < 2:
@@ -144,10 +144,10 @@ def is_crossed(a: Array, b: Array, q: Array) -> bool:
     theirs = np.zeros_like(b)
     i = np.arange(len(q))
     theirs[i, :, i] = s @ q
-    return same(np.einsum("oci,od->ocid", s, q), a) and same(theirs, b)
+    return is_close(np.einsum("oci,od->ocid", s, q), a) and is_close(theirs, b)
 
 
-def weight_transposed(e: Evidence) -> Finding | None:
+def transposed_weight(e: Evidence) -> Finding | None:
     """s @ w instead of s @ w.T, for a square argument w and an unknown s: the cotangent times the slope of an
     activation, for example."""
     n = e.x.shape[-1] if e.x.ndim else 0
@@ -162,12 +162,12 @@ def weight_transposed(e: Evidence) -> Finding | None:
             slopes = (right * p).sum(axis=-1, keepdims=True) / np.maximum((p * p).sum(axis=1), 1e-300)[
                 :, None
             ]
-            if same(slopes * p, right) and same(slopes * p.T, said):
+            if is_close(slopes * p, right) and is_close(slopes * p.T, said):
                 return Finding(Kind.PLACE, f"multiplies by {name} the wrong way round: transpose it")
     return None
 
 
-def shifted_inside(e: Evidence) -> Finding | None:
+def inner_shift(e: Evidence) -> Finding | None:
     """Shifted, as a padded gradient that is cut at the wrong place. The numbers at the border may be
     anything."""
     if e.jacobians is None:
@@ -181,7 +181,7 @@ def shifted_inside(e: Evidence) -> Finding | None:
         for group, step in itertools.product(groups, (1, -1, 2, -2)):
             if min(right.shape[a] for a in group) < abs(step) + 2:
                 continue
-            here, before = (without_border(right.ndim, group, s) for s in (step, -step))
+            here, before = (inner_slices(right.ndim, group, s) for s in (step, -step))
             part = said[here]
             if np.abs(part - right[before]).max() > least or np.abs(part - right[here]).max() <= least:
                 continue
@@ -190,13 +190,13 @@ def shifted_inside(e: Evidence) -> Finding | None:
     return None
 
 
-def without_border(ndim: int, axes: Sequence[int], step: int) -> tuple[slice, ...]:
+def inner_slices(ndim: int, axes: Sequence[int], step: int) -> tuple[slice, ...]:
     """The part of an array, moved by `step` along each of the axes, that was in it before."""
     part = slice(step, None) if step > 0 else slice(None, step)
     return tuple(part if a in axes else slice(None) for a in range(ndim))
 
 
-def misplaced(e: Evidence) -> Finding | None:
+def wrong_order(e: Evidence) -> Finding | None:
     """Each output's weights are right but for their order, or each input's."""
     if e.jacobians is None:
         return None
@@ -210,19 +210,19 @@ def misplaced(e: Evidence) -> Finding | None:
             continue  # few outputs are heeded at all
         wrong = off.any(axis=1)
         if not np.array_equal(told[wrong], true[wrong]):
-            if any(np.allclose(said, z, 0, CLOSE * np.abs(right).max()) for z in in_other_orders(e, right)):
+            if any(np.allclose(said, z, 0, CLOSE * np.abs(right).max()) for z in other_orders(e, right)):
                 return Finding(Kind.PLACE, "is that of axes that are exchanged, as a reshape does")
-            shifted = of_one_offset(told & ~true, true & ~told, e, a is said)
+            shifted = has_one_offset(told & ~true, true & ~told, e, a is said)
             where = "to places that are all shifted alike" if shifted else "to the wrong places"
             return Finding(Kind.PLACE, f"{words} right numbers, but {where}")
         backwards = [(x[m], y[m][::-1]) for x, y, m in zip(a[wrong], b[wrong], true[wrong], strict=True)]
-        if any(len(x) > 2 for x, _ in backwards) and all(same(x, y) for x, y in backwards):
+        if any(len(x) > 2 for x, _ in backwards) and all(is_close(x, y) for x, y in backwards):
             return Finding(Kind.PLACE, "has its numbers in the reverse order")
         return Finding(Kind.PLACE, "has the right numbers, exchanged for each other")
     return None
 
 
-def of_one_offset(extra: Array, missing: Array, e: Evidence, by_output: bool) -> bool:
+def has_one_offset(extra: Array, missing: Array, e: Evidence, by_output: bool) -> bool:
     """Whether in each row one number is at the wrong place, always as far from the right one."""
     shape = e.x.shape if by_output else e.outputs[0].shape
     offsets = set()
@@ -235,7 +235,7 @@ def of_one_offset(extra: Array, missing: Array, e: Evidence, by_output: bool) ->
     return len(offsets) == 1
 
 
-def same(x: Array, y: Array) -> bool:
+def is_close(x: Array, y: Array) -> bool:
     return bool(np.abs(x - y).max(initial=0.0) <= CLOSE * np.abs(y).max(initial=0.0))
 
 
@@ -260,7 +260,7 @@ def is_subset(few: Array, many: Array, least: float) -> bool:
     return all(any(abs(x - y) <= least for y in rest) for x in few)
 
 
-def in_other_orders(e: Evidence, right: Array) -> Iterator[Array]:
+def other_orders(e: Evidence, right: Array) -> Iterator[Array]:
     """The Jacobian with its rows or columns in the orders that come from a reshape instead of a transpose."""
     for shape, turned in ((e.outputs[0].shape, rows_of), (e.x.shape, columns_of)):
         sizes = [p for n in shape for p in primes(n)]

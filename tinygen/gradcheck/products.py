@@ -22,7 +22,7 @@ HALVINGS = 20  # largest change is halved so many times
 MOST = 400  # known factors at most
 
 
-def straight_through(e: Evidence) -> Finding | None:
+def straight_through_estimator(e: Evidence) -> Finding | None:
     """The value jumps, and the rule passes the cotangent on as if it did not."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None
@@ -133,7 +133,7 @@ def sum_to(z: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(z.sum(axis=axes, keepdims=True))
 
 
-def of_product(e: Evidence) -> Finding | None:
+def half_of_product_rule(e: Evidence) -> Finding | None:
     """The value is a product of two factors that depend on the input; the rule treats one as a constant."""
     if len(e.g) != 1 or e.g[0].shape != e.x.shape:
         return None

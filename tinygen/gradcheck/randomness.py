@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.reach import reachable
+from tinygen.gradcheck.reach import reachable_objects
 
 
 class Randomness:
     """The generators within reach of some objects, and their present states."""
 
     def __init__(self, *roots: Any) -> None:
-        within_reach = (x for _, x in reachable([("", x) for x in roots]))
+        within_reach = (x for _, x in reachable_objects([("", x) for x in roots]))
         drawn = (x for x in within_reach if isinstance(x, np.random.Generator))
         found = {id(g.bit_generator): g.bit_generator for g in drawn}
         self.states = [(bits, bits.state) for bits in found.values()]
@@ -35,17 +35,17 @@ class Randomness:
             np.random.set_state(self.legacy)  # noqa: NPY002
 
     @contextmanager
-    def rewinding(self) -> Iterator[None]:
+    def repeat_draws(self) -> Iterator[None]:
         """Start with the first states, and restore them at the end."""
         self.rewind()
         try:
             yield
         finally:
             if self.draws_globally is None:
-                self.draws_globally = not unchanged(self.legacy, np.random.get_state())  # noqa: NPY002
+                self.draws_globally = not is_same_state(self.legacy, np.random.get_state())  # noqa: NPY002
             self.rewind()
 
 
-def unchanged(before: Any, after: Any) -> bool:
+def is_same_state(before: Any, after: Any) -> bool:
     """Whether two states of NumPy's global generator (name, keys, position, ...) are one."""
     return bool(before[2:] == after[2:] and np.array_equal(before[1], after[1]))

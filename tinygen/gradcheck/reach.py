@@ -15,7 +15,7 @@ DEPTH = 8  # how deep objects are searched
 PLAIN = (type, types.ModuleType, np.ndarray, np.generic, str, bytes, int, float, complex)
 
 
-def reachable(roots: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def reachable_objects(roots: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Every object within reach of the named `roots`, once, as (path, object): ("model.fc.weight", ...)."""
     seen: set[int] = set()
     for name, x in roots:
@@ -27,7 +27,7 @@ def walk(path: str, x: Any, seen: set[int], depth: int) -> Iterator[tuple[str, A
         return
     seen.add(id(x))
     yield path, x
-    for name, inner in contained(x):
+    for name, inner in members(x):
         yield from walk(join_path(path, name), inner, seen, depth - 1)
 
 
@@ -35,7 +35,7 @@ def join_path(path: str, name: str) -> str:
     return path + name if not path or not name or name.startswith("[") else f"{path}.{name}"
 
 
-def contained(x: Any) -> list[tuple[str, Any]]:
+def members(x: Any) -> list[tuple[str, Any]]:
     """The objects in `x`: items, attributes, closure, defaults, named globals, the arguments of a partial."""
     if isinstance(x, PLAIN):
         return []
@@ -55,12 +55,12 @@ def contained(x: Any) -> list[tuple[str, Any]]:
             *closed,
             ("", x.__defaults__),
             ("", x.__kwdefaults__),
-            *((n, g) for n, g in named if holds(g)),
+            *((n, g) for n, g in named if is_searched(g)),
         ]
     return list(vars(x).items()) if hasattr(x, "__dict__") else []
 
 
-def holds(x: Any) -> bool:
+def is_searched(x: Any) -> bool:
     """Whether a global is searched: generators, functions, tensors and Modules are."""
     if isinstance(x, np.random.Generator | types.FunctionType | Tensor):
         return True

@@ -113,7 +113,7 @@ class Result:
     idle: bool = False  # both are 0 everywhere: the value does not depend on it here
 
     @property
-    def counted(self) -> str:
+    def count_text(self) -> str:
         """How many entries or directions were checked, in words."""
         n, words = (
             (self.entries, "entr") if self.entries or not self.directions else (self.directions, "direction")
@@ -125,14 +125,14 @@ class Result:
     def details(self) -> str:
         """What was compared, and the worst difference, in words."""
         if self.idle:
-            return f"{self.counted}, all 0: the value does not depend on it here"
+            return f"{self.count_text}, all 0: the value does not depend on it here"
         if self.worst is not None:
-            many = f"{self.off:,} of {self.counted} off, " if self.off else ""
+            many = f"{self.off:,} of {self.count_text} off, " if self.off else ""
             return f"{many}{'worst ' if self.off > 1 else ''}{self.worst}"
         if not (self.entries or self.directions):
             return ""
         rest = f"; {self.stuck:,} cannot be moved ({self.refused})" if self.stuck else ""
-        return f"{self.counted}, largest difference {self.difference:.0e}{rest}"
+        return f"{self.count_text}, largest difference {self.difference:.0e}{rest}"
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Culprit:
     result: Result | None = None
 
     def __str__(self) -> str:
-        return f"{self.call}, called at {nearby(self.where)}"
+        return f"{self.call}, called at {short_place(self.where)}"
 
     @property
     def source(self) -> str:
@@ -155,7 +155,7 @@ class Culprit:
         return linecache.getline(path, int(line)).strip() if line.isdigit() else ""
 
 
-def nearby(where: str) -> str:
+def short_place(where: str) -> str:
     """ "file:line" with the path from here, if the file is below."""
     path = os.path.relpath(where) if os.path.isabs(where) else where
     return where if path.startswith("..") else path
@@ -237,7 +237,7 @@ class Report:
         return f"the first {'op without a second order' if unsupported else 'wrong op'} is"
 
     @property
-    def told(self) -> list[str]:
+    def remarks(self) -> list[str]:
         """The notes, and which implementations were checked."""
         folded = [textwrap.fill(f"note: {note}", WIDTH, subsequent_indent="  ") for note in self.notes]
         return [*folded, self.implementations] if self.implementations else folded
@@ -262,7 +262,7 @@ class Report:
                 lines.append(f"  its {self.culprit.result.name}: {self.culprit.result.details}")
         if self.findings:
             lines += ["", *(textwrap.fill(str(f), WIDTH, subsequent_indent="  ") for f in self.findings)]
-        return "\n".join([*lines, "", *self.told, self.cost])
+        return "\n".join([*lines, "", *self.remarks, self.cost])
 
     __repr__ = __str__
 
@@ -284,7 +284,7 @@ class Report:
             f"<b>{text(' or '.join(kind.value for kind in f.kinds))}</b>: {text(f.sentence)}"
             for f in self.findings
         ]
-        said += [text(note) for note in self.told]
+        said += [text(note) for note in self.remarks]
         return (
             f'<p><b style="color:{green if self else red}">{text(self.headline)}</b></p><table>{rows}</table>'
             + "".join(f"<p>{words}</p>" for words in said)

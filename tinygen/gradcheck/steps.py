@@ -17,7 +17,7 @@ from tinygen.backward import topological_order, unbroadcast
 from tinygen.checks import signature
 from tinygen.gradcheck.arguments import Array
 from tinygen.gradcheck.randomness import Randomness
-from tinygen.gradcheck.subject import Function, Pull, through_the_tape
+from tinygen.gradcheck.subject import Function, Pull, pull_through_tape
 from tinygen.modes import enable_grad, no_grad
 from tinygen.node import PICK, Node
 from tinygen.rerun import array_of, rerun, with_recorded_dtype
@@ -92,7 +92,7 @@ class Step:
 
     def run_with(self, arrays: Sequence[Array]) -> tuple[Any, Sequence[Any]]:
         """The value and the rules of the op, with `arrays` in place of the variables."""
-        with no_grad(), self.randomness.rewinding():
+        with no_grad(), self.randomness.repeat_draws():
             value, *rules = self.node.op.compute(*self.all_arguments(arrays), **self.node.kwargs)
         return value, rules
 
@@ -153,7 +153,7 @@ class Step:
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
         if not (outputs and isinstance(outputs[0], Replayed)):
-            return through_the_tape(outputs, cotangents, variables, again)
+            return pull_through_tape(outputs, cotangents, variables, again)
         with enable_grad():
             found = self.apply(outputs[0].rules, self.pack(cotangents))
             return [unbroadcast(g, x) for g, x in zip(found, variables, strict=True)]

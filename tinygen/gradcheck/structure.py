@@ -17,7 +17,7 @@ from tinygen.gradcheck.report import Finding, Kind, Verdict
 from tinygen.gradcheck.subject import Gradient, Subject
 
 
-def reversed_in_memory(x: Array) -> Array:
+def reverse_in_memory(x: Array) -> Array:
     backwards = (slice(None, None, -1),) * x.ndim
     return np.array(x[backwards])[backwards] if x.ndim else np.array(x)
 
@@ -28,7 +28,7 @@ ROWS = (
 LAYOUTS: dict[str, Callable[[Array], Array]] = {
     ROWS: lambda x: np.array(x, order="C"),
     "in Fortran's order": lambda x: np.array(x, order="F"),
-    "backwards, with negative strides": reversed_in_memory,
+    "backwards, with negative strides": reverse_in_memory,
 }
 
 
@@ -38,7 +38,7 @@ def other_layouts(arrays: Sequence[Array]) -> Iterator[tuple[str, Callable[[Arra
     return ((words, arranged) for words, arranged in LAYOUTS.items() if not (rows and words is ROWS))
 
 
-def same(a: Any, b: Any, tolerance: float = 1e-10) -> bool:
+def is_equal(a: Any, b: Any, tolerance: float = 1e-10) -> bool:
     """Equal up to rounding, relative to the largest entry (exactly, for tolerance 0); NaN equals itself."""
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape or np.array_equal(a, b):
@@ -48,9 +48,9 @@ def same(a: Any, b: Any, tolerance: float = 1e-10) -> bool:
     return bool(np.allclose(a, b, rtol=0.0, atol=tolerance * size + floor, equal_nan=True))
 
 
-def all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+def all_equal(a: Sequence[Any], b: Sequence[Any]) -> bool:
     return len(a) == len(b) and all(
-        y is x or (x is not None and y is not None and same(x, y)) for x, y in zip(a, b, strict=True)
+        y is x or (x is not None and y is not None and is_equal(x, y)) for x, y in zip(a, b, strict=True)
     )
 
 
@@ -69,7 +69,7 @@ def zero(x: Any) -> bool:
 # -- the whole subject -----------------------------------------------------------------------------
 
 
-def of_values(subject: Subject) -> Iterator[Finding]:
+def value_findings(subject: Subject) -> Iterator[Finding]:
     """Checks of the value. If one fails, differences are meaningless."""
     points = copies(subject.points)
     first = copies(subject.evaluate(points))
@@ -77,7 +77,9 @@ def of_values(subject: Subject) -> Iterator[Finding]:
         raise TypeError(
             "gradcheck: the function returned no floating-point tensor, there is nothing to check"
         )
-    changed = [n for n, x, y in zip(subject.names, points, subject.points, strict=True) if not same(x, y, 0)]
+    changed = [
+        n for n, x, y in zip(subject.names, points, subject.points, strict=True) if not is_equal(x, y, 0)
+    ]
     if changed:
         yield Finding(Kind.STATE, f"computing the value writes into {changed[0]}", variable=changed[0])
         return
@@ -91,7 +93,7 @@ def of_values(subject: Subject) -> Iterator[Finding]:
                 Verdict.DOMAIN,
             )
             return
-    if not all_same(first, subject.evaluate(copies(subject.points))):
+    if not all_equal(first, subject.evaluate(copies(subject.points))):
         yield Finding(
             Kind.STATE,
             "two runs at the same inputs, with every random generator that could be found rewound, give "
@@ -100,22 +102,22 @@ def of_values(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding]:
+def gradient_findings(subject: Subject, rng: np.random.Generator) -> Iterator[Finding]:
     """Checks of the gradient. An error in the gradient is raised again."""
     points = copies(subject.points)
     outputs, pull = subject.record(points)
-    if not all_same(outputs, subject.evaluate(copies(subject.points))):
+    if not all_equal(outputs, subject.evaluate(copies(subject.points))):
         yield value_mismatch(subject)
         return
     given = [weights(y.shape, rng) for y in outputs]
     sent = copies(given)
     first = pull(sent)
     for what, now, before in (("the cotangent", sent, given), ("its inputs", points, subject.points)):
-        if not all(same(x, y, 0) for x, y in zip(now, before, strict=True)):
+        if not all(is_equal(x, y, 0) for x, y in zip(now, before, strict=True)):
             yield Finding(Kind.STATE, f"computing the gradient writes into {what}")
     again = pull(copies(given)), subject.record(copies(subject.points))[1](copies(given))
     for name, a, b, c in zip(subject.names, first, *again, strict=True):
-        if not (all_same([a], [b]) and all_same([a], [c])):
+        if not (all_equal([a], [b]) and all_equal([a], [c])):
             yield Finding(
                 Kind.STATE,
                 f"pulled back twice with the same cotangent, the gradient of {name} is not the same",
@@ -129,7 +131,7 @@ def of_gradients(subject: Subject, rng: np.random.Generator) -> Iterator[Finding
     for layout, arranged in other_layouts(subject.points):
         outputs, pull = subject.record([arranged(x) for x in subject.points])
         for name, a, b in zip(subject.names, first, pull([arranged(g) for g in given]), strict=True):
-            if not all_same([a], [b]) and not (zero(a) and zero(b)):
+            if not all_equal([a], [b]) and not (zero(a) and zero(b)):
                 yield Finding(
                     Kind.LAYOUT, f"the gradient of {name} changes when the arrays lie {layout}", variable=name
                 )
@@ -155,7 +157,7 @@ def linearity(
     """Whether g -> gradient is linear, from its values at g, 0 and -2 g."""
     if once is None or not np.isfinite(once).all():
         return
-    if not zero(nothing) and same(nothing, once):
+    if not zero(nothing) and is_equal(nothing, once):
         yield Finding(
             Kind.COTANGENT,
             f"{what} is the same whatever comes back from above, even zeros: multiply by g",
@@ -163,7 +165,7 @@ def linearity(
         )
     elif not zero(nothing):
         yield Finding(Kind.COTANGENT, f"{what} is not zero when zeros come back", variable=variable)
-    elif double is None or not same(double, -2 * once):
+    elif double is None or not is_equal(double, -2 * once):
         yield Finding(
             Kind.COTANGENT,
             f"{what} is not linear in the cotangent: for -2 g it is not -2 times that for g",

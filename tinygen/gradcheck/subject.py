@@ -132,7 +132,7 @@ class Function:
         args = [replace_variables(x, new) for x in self.inputs]
         self.held.restore(arrays[0].dtype)
         self.put(arrays[self.count :])
-        with self.randomness.rewinding():
+        with self.randomness.repeat_draws():
             self.recorded = [*leaves, *self.parameters]
             outputs = flatten(self.f(*args, **self.kwargs))
         if not any(x.dtype.kind == "c" for x in arrays):  # else these are complex steps
@@ -178,10 +178,10 @@ class Function:
     def send_back(
         self, outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
     ) -> list[Any]:
-        return through_the_tape(outputs, cotangents, variables, again)
+        return pull_through_tape(outputs, cotangents, variables, again)
 
 
-def through_the_tape(
+def pull_through_tape(
     outputs: Sequence[Any], cotangents: Sequence[Any], variables: Sequence[Any], again: bool
 ) -> list[Any]:
     pairs = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if getattr(y, "requires_grad", False)]
@@ -232,7 +232,7 @@ class Gradient:
         gradients = self.base.record(points)[1]([np.array(g) for g in given])
         return [np.zeros_like(points[i]) if gradients[i] is None else gradients[i] for i in self.reached]  # type: ignore[misc]
 
-    def on_tape(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
+    def run_on_tape(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Any]]:
         """The variables, cotangents first, and the gradients, all of them on the tape."""
         given, points = self.split(arrays)
         variables, outputs = self.base.call(points)
@@ -241,7 +241,7 @@ class Gradient:
         return [*leaves, *variables], [gradients[i] for i in self.reached]
 
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
-        variables, gradients = self.on_tape(arrays)
+        variables, gradients = self.run_on_tape(arrays)
         back = state_restorer(self.base)
 
         def pull(cotangents: Sequence[Array]) -> list[Array | None]:

@@ -17,7 +17,7 @@ SOME = 3  # with at most so many arrays, sums of two are tried as well
 def missing_factor(e: Evidence) -> Finding | None:
     """The rule should multiply by an array: the cotangent, or the gradient that it returns."""
     if e.x.size == 1 and e.jacobians is not None:
-        return of_each_output(e)
+        return factor_of_each_output(e)
     for words, a in factors(e):
         into_g = [fit(a, y.shape) for y in e.outputs]
         if all(f is not None for f in into_g):
@@ -29,7 +29,7 @@ def missing_factor(e: Evidence) -> Finding | None:
         c = None if f is None else multiple(e, e.components(e.gradient * f))
         if c is not None:
             return Finding(Kind.SLOPE, f"lacks the factor {c}{words}")
-    return of_one_axis(e)
+    return factor_along_axis(e)
 
 
 def shifted_factor(e: Evidence) -> Finding | None:
@@ -52,7 +52,7 @@ def shifted_factor(e: Evidence) -> Finding | None:
     return None
 
 
-def of_each_output(e: Evidence) -> Finding | None:
+def factor_of_each_output(e: Evidence) -> Finding | None:
     """The same for an input with one entry. Any factor fits its gradient, a single number, but the Jacobian
     has a number for each output."""
     assert e.jacobians is not None
@@ -81,7 +81,7 @@ def multiple(e: Evidence, a: Array, wanted: Array | None = None) -> str | None:
     return "" if abs(c - 1) < 1e-5 else f"{c:.4g} "
 
 
-def of_one_axis(e: Evidence) -> Finding | None:
+def factor_along_axis(e: Evidence) -> Finding | None:
     """A missing factor that depends on the index along one axis only: a constant for each channel, for
     example."""
     looked, right = e.entries
@@ -172,9 +172,11 @@ def missing_term(e: Evidence) -> Finding | None:
     arrays = [(f"a multiple of {name}", x) for name, x, _ in input_arrays(e) if x.shape == shape]
     alike = [y for y in e.outputs if y.shape == shape]
     arrays += [("a multiple of the value", y) for y in alike]
-    arrays += [("a multiple of exp(the value)", np.exp(y)) for y in alike if exponential(y, shape)]
+    arrays += [("a multiple of exp(the value)", np.exp(y)) for y in alike if is_safe_exponent(y, shape)]
     arrays += [
-        (f"a multiple of exp({name})", np.exp(x)) for name, x, _ in input_arrays(e) if exponential(x, shape)
+        (f"a multiple of exp({name})", np.exp(x))
+        for name, x, _ in input_arrays(e)
+        if is_safe_exponent(x, shape)
     ]
     candidates = [[ones], *([a] for a in arrays), *([ones, a] for a in arrays)]
     for axes in subsets([a for a, n in enumerate(shape) if n > 1]):
@@ -200,7 +202,7 @@ def mixes_too_much(both: tuple[Array, Array]) -> bool:
     return bool(2 * (told & ~true).sum() > true.sum())
 
 
-def exponential(x: Array, shape: tuple[int, ...]) -> bool:
+def is_safe_exponent(x: Array, shape: tuple[int, ...]) -> bool:
     return x.shape == shape and float(x.max(initial=0.0)) < 100
 
 
@@ -223,10 +225,10 @@ def orthogonal(d: Array, vectors: Sequence[Array], axes: tuple[int, ...]) -> Arr
     return d
 
 
-def half_of_symmetric(e: Evidence) -> Finding | None:
+def half_of_symmetric_term(e: Evidence) -> Finding | None:
     """The right gradient is the tape's plus its transpose, or half of that sum, if the rule treats a matrix
     as symmetric."""
-    for words, again in transposed(e):
+    for words, again in transposes(e):
         both = e.tape + again
         for c, text in ((1.0, "lacks a term, which is itself"), (0.5, "has to be averaged with itself")):
             if e.close(c * both, e.right):
@@ -234,7 +236,7 @@ def half_of_symmetric(e: Evidence) -> Finding | None:
     return None
 
 
-def transposed(e: Evidence) -> Iterator[tuple[str, Array]]:
+def transposes(e: Evidence) -> Iterator[tuple[str, Array]]:
     """The tape's gradient with two axes exchanged: its own axes, those of the cotangent, or of an
     argument."""
 

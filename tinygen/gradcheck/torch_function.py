@@ -89,7 +89,7 @@ class TorchFunction:
         for b, value in self.state:
             b.data = value.clone()
         torch.random.set_rng_state(self.seed)
-        with self.randomness.rewinding():
+        with self.randomness.repeat_draws():
             value = self.f(*args, **self.kwargs)
         torch.random.set_rng_state(self.seed)
         return [*leaves, *self.parameters], [y for y in self.flatten(value) if y.is_floating_point()]

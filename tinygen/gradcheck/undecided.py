@@ -23,7 +23,7 @@ MOST = 0.75  # so many of the wrong numbers have to be numbers of the true Jacob
 DISTINCT = 4  # fewer different numbers agree by chance
 
 
-def conjugated(e: Evidence) -> Finding | None:
+def conjugation(e: Evidence) -> Finding | None:
     """A complex gradient, or what comes back, is the conjugate of the right one."""
     if not isinstance(e.subject, RealParts) or e.output is not None or not e.name.endswith("part)"):
         return None
@@ -39,7 +39,7 @@ def conjugated(e: Evidence) -> Finding | None:
     )
 
 
-def normalized_otherwise(e: Evidence) -> Finding | None:
+def other_normalization(e: Evidence) -> Finding | None:
     """Under a sum the right gradients add up to the same number along one axis, and those of the tape along
     another one, as for a softmax along the wrong axis."""
     if e.jacobians is None or e.x.ndim < 2:
@@ -56,7 +56,7 @@ def normalized_otherwise(e: Evidence) -> Finding | None:
     return None
 
 
-def weight_between(e: Evidence) -> Finding | None:
+def inner_weight(e: Evidence) -> Finding | None:
     """Between two slopes stands a square argument that should be transposed, as in the steps of a recurrence:
     divided by the argument, entry by entry, such a block of the Jacobian has rank 1."""
     if e.jacobians is None or not e.x.ndim or not e.outputs[0].ndim:
@@ -69,19 +69,19 @@ def weight_between(e: Evidence) -> Finding | None:
         if w.shape != (n, n) or not w.all() or w is e.x:
             continue
         for p in (w, w.T):
-            there = [i for i in range(len(right)) if right[i].any() and rank_one(right[i] / p)]
-            turned = [i for i in there if rank_one(said[i] / p.T) and not rank_one(said[i] / p)]
+            there = [i for i in range(len(right)) if right[i].any() and has_rank_one(right[i] / p)]
+            turned = [i for i in there if has_rank_one(said[i] / p.T) and not has_rank_one(said[i] / p)]
             if len(turned) > 1 and 2 * len(turned) >= len(there):
                 return Finding(Kind.PLACE, f"goes back through {name} the wrong way round: transpose it")
     return None
 
 
-def rank_one(z: Array) -> bool:
+def has_rank_one(z: Array) -> bool:
     sizes = np.linalg.svd(z, compute_uv=False)
     return bool(sizes[0] > 0 and sizes[1] <= 1e-6 * sizes[0])
 
 
-def elsewhere(e: Evidence) -> Finding | None:
+def other_places(e: Evidence) -> Finding | None:
     """The wrong numbers of the tape's Jacobian are numbers of the true one, in other places."""
     both = matrices(e)
     if both is None:
@@ -105,10 +105,10 @@ def elsewhere(e: Evidence) -> Finding | None:
     )
 
 
-def undecided(e: Evidence) -> Finding:
+def unknown_mistake(e: Evidence) -> Finding:
     """Nothing has been found. Which kinds are likely is told by the way in which the value depends on the
     input: entry by entry, linearly, or otherwise."""
-    kinds, why = likely(e)
+    kinds, why = likely_kinds(e)
     return Finding(
         kinds[0],
         f"is off by {e.error():.2g} times its size, and nothing tells exactly why. {why}",
@@ -117,7 +117,7 @@ def undecided(e: Evidence) -> Finding:
     )
 
 
-def likely(e: Evidence) -> tuple[tuple[Kind, Kind], str]:
+def likely_kinds(e: Evidence) -> tuple[tuple[Kind, Kind], str]:
     both = matrices(e)
     if both is not None and e.outputs[0].shape == e.x.shape and e.x.size > 1:
         told, true, off = masks(both)

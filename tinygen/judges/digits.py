@@ -85,7 +85,7 @@ class Judge(nn.Module):
         return self.out(self.features(x))
 
     @no_grad()
-    def look(self, pictures: TensorLike, batch: int = 500) -> Opinion:
+    def opinion(self, pictures: TensorLike, batch: int = 500) -> Opinion:
         """Features and probabilities of pictures (N, 1, 8, 8), computed `batch` at a time."""
         if pictures.ndim != 4 or pictures.shape[1:] != (1, 8, 8) or not len(pictures):
             raise ValueError(f"pictures must be (N, 1, 8, 8) with N at least 1, got {pictures.shape}")
@@ -166,14 +166,14 @@ def bounds(judge: Judge, train: Digits, test: Digits, draws: int = 10, *, rng: R
     for k, (these, count) in enumerate(zip(of_each, counts, strict=True)):
         if len(these) < count:
             raise ValueError(f"the floor needs {count} training pictures of class {k}, got {len(these)}")
-    real, of_train = judge.look(test.pictures).features, judge.look(train.pictures).features
+    real, of_train = judge.opinion(test.pictures).features, judge.opinion(train.pictures).features
     floors = []
     for _ in range(draws):
         pairs = zip(of_each, counts, strict=True)
         chosen = np.concatenate([rng.choice(these, count, replace=False) for these, count in pairs])
         floors.append(frechet(of_train[chosen], real))
     noise = rng.uniform(-1, 1, test.pictures.shape).astype(np.float32)
-    ceiling = frechet(judge.look(noise).features, real)
+    ceiling = frechet(judge.opinion(noise).features, real)
     return Bounds(float(np.mean(floors)), float(np.std(floors)), ceiling)
 
 

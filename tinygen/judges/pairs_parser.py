@@ -43,7 +43,7 @@ def read(pictures: ArrayLike) -> tuple[list[Pair], Floats]:
     The confidence is the share of the picture's variance that is explained by the nearest picture that `draw`
     could have made of those words.
     """
-    return shapes_parser.in_chunks(read_chunk, pictures)
+    return shapes_parser.read_in_chunks(read_chunk, pictures)
 
 
 def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen.data.shapes import SHAPES, coverage_of_each
-from tinygen.judges.shapes_parser import best_templates, fit_colors, in_chunks, refine, subtract_mean
+from tinygen.judges.shapes_parser import best_templates, fit_colors, read_in_chunks, refine, subtract_mean
 from tinygen.types import Floats
 
 
 def features(pictures: ArrayLike) -> Floats:
     """The features of N pictures (N, 3, side, side), values about [-1, 1]: (N, 13). ValueError for arrays
     that are no pictures."""
-    rows, _ = in_chunks(measure, pictures)
+    rows, _ = read_in_chunks(measure, pictures)
     return np.array(rows).reshape(-1, len(SHAPES) + 9)
 
 

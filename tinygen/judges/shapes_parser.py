@@ -62,10 +62,10 @@ def read(pictures: ArrayLike) -> tuple[list[Scene], Floats]:
     have made of that scene: 1 for a drawing, 0 for an empty picture. Noise lowers it even if the words are
     right; an unusual colour, size or place lowers it, too.
     """
-    return in_chunks(read_chunk, pictures)
+    return read_in_chunks(read_chunk, pictures)
 
 
-def in_chunks(
+def read_in_chunks(
     read_chunk: Callable[[Floats], tuple[list[T], Floats]], pictures: ArrayLike
 ) -> tuple[list[T], Floats]:
     """The results of `read_chunk` for all pictures, `CHUNK` at a time. ValueError for arrays that are no

@@ -12,7 +12,7 @@ from tinygen import ops
 from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels, many_pairs, many_products, many_steps, many_taps
-from tinygen.ops.activation import dropped
+from tinygen.ops.activation import apply_dropout
 from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.ops.pool import max_pool
@@ -65,6 +65,6 @@ kernels.register_gpu(transposed_convolution, "im2col")
 kernels.register_gpu(correlation, "im2col")
 kernels.register_gpu(UNIFORM, "philox")
 kernels.register_gpu(NORMAL, "philox")
-kernels.register_gpu(dropped, "philox")
+kernels.register_gpu(apply_dropout, "philox")
 
 keep_freed_memory()

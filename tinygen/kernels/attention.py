@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.kernels.registry import float32, kernels
+from tinygen.kernels.registry import are_float32, kernels
 from tinygen.ops.random import dropout_mask
 from tinygen.tensor import Array
 
@@ -36,7 +36,7 @@ def attention(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Any:
-    if not float32(k, v) or mask is not None or not k.size or (causal and q.shape[-2] > k.shape[-2]):
+    if not are_float32(k, v) or mask is not None or not k.size or (causal and q.shape[-2] > k.shape[-2]):
         return NotImplemented  # a mask may hide all keys from a query; the definition handles that
     if not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
         return NotImplemented

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.kernels.registry import float32, kernels
+from tinygen.kernels.registry import are_float32, kernels
 from tinygen.ops.linalg import as_matrix
 from tinygen.tensor import Array
 
 
 @kernels.register(ops.linear)
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
-    if not float32(weight, bias):
+    if not are_float32(weight, bias):
         return NotImplemented
     flat, shape = as_matrix(x), x.shape
     y = flat @ weight.T

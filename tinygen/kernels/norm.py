@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.kernels.registry import float32, kernels
+from tinygen.kernels.registry import are_float32, kernels
 from tinygen.tensor import Array
 
 BLOCK = 2**17  # floats: 512 kB, of a second-level cache
@@ -16,7 +16,7 @@ BLOCK = 2**17  # floats: 512 kB, of a second-level cache
 
 @kernels.register(ops.layer_norm)
 def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 1e-5) -> Any:
-    if not float32(weight, bias):
+    if not are_float32(weight, bias):
         return NotImplemented
     channels = x.shape[-1]
     rows = x.reshape(-1, channels)  # (N, C)

@@ -41,7 +41,7 @@ class Kernel(NamedTuple):
     compute: Callable[..., Any]
 
 
-def large(*args: Any) -> bool:
+def is_large(*args: Any) -> bool:
     """Whether the first or the second argument is a large array."""
     return args[0].size >= LEAST or (len(args) > 1 and getattr(args[1], "size", 0) >= LEAST)
 
@@ -61,16 +61,16 @@ def many_products(x: Array, weight: Array, *rest: Any) -> bool:
 def many_taps(x: Array, weight: Array, *rest: Any) -> bool:
     """For a convolution or its transpose: each position of x (N, C, ...) is multiplied by the whole
     weight."""
-    return large(x, weight) or x.size * weight.size >= PRODUCTS * x.shape[1]
+    return is_large(x, weight) or x.size * weight.size >= PRODUCTS * x.shape[1]
 
 
 def many_pairs(x: Array, g: Array, kernel: tuple[int, ...], *rest: Any) -> bool:
     """For a weight's gradient: each entry of x is multiplied by all channels of g (N, C, ...) at every
     tap."""
-    return large(x, g) or x.size * g.shape[1] * math.prod(kernel) >= PRODUCTS
+    return is_large(x, g) or x.size * g.shape[1] * math.prod(kernel) >= PRODUCTS
 
 
-def any_size(*args: Any) -> bool:
+def accept_any_size(*args: Any) -> bool:
     """On a GPU, one launch instead of several is always worth it."""
     return True
 
@@ -180,7 +180,7 @@ class Switch:
         return add
 
     def register_compiled(
-        self, function: Callable[..., Any] | Op, module: str, worth: Callable[..., bool] = large
+        self, function: Callable[..., Any] | Op, module: str, worth: Callable[..., bool] = is_large
     ) -> None:
         """Register the compiled kernel in `kernels/compiled/MODULE.py` that has the name of the op
         `function`. It is used for arguments for which `worth` is true."""
@@ -188,22 +188,24 @@ class Switch:
 
     def register_gpu(self, function: Callable[..., Any] | Op, module: str) -> None:
         """Register the GPU kernel in `tinygen_cuda/MODULE.py` that has the name of the op `function`."""
-        self.register(function, "cuda")(LazyKernel(op_of(function), module, any_size, "cuda", self.troubles))
+        self.register(function, "cuda")(
+            LazyKernel(op_of(function), module, accept_any_size, "cuda", self.troubles)
+        )
 
-    def enabled(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
+    def enabled_kernels(self, op: Op, *floors: str) -> list[Callable[..., Any]]:
         """The kernels of `op` for one of `floors` that the mode allows, best first."""
         allowed = [floor for floor in floors if floor in FLOORS[self.mode]]
         return [e.compute for e in self.entries if e.op is op and e.floor in allowed][::-1]
 
     def connect(self, op: Op) -> None:
-        found = {"cpu": self.enabled(op, "numpy", "numba"), "cuda": self.enabled(op, "cuda")}
+        found = {"cpu": self.enabled_kernels(op, "numpy", "numba"), "cuda": self.enabled_kernels(op, "cuda")}
         op.compute = dispatch(found, op.body) if any(found.values()) else op.body
 
     def table(self) -> str:
         """One line per kernel: the op, its requirement, its module and name, and whether it is in use."""
         rows = [("op", "needs", "kernel", "in use")]
         for e in sorted(self.entries, key=lambda e: e.op.name):
-            used = "yes" if e.compute in self.enabled(e.op, e.floor) else "no"
+            used = "yes" if e.compute in self.enabled_kernels(e.op, e.floor) else "no"
             if used == "yes" and isinstance(e.compute, LazyKernel) and not e.compute.load():
                 used = f"no: {e.compute.missing}"
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
@@ -257,7 +259,7 @@ def device_of(x: Any) -> str:
     return "cuda" if type(x).__module__.partition(".")[0] == "cupy" else ""
 
 
-def float32(*arrays: Any) -> bool:
+def are_float32(*arrays: Any) -> bool:
     """Whether all of them (None is skipped) are NumPy arrays of float32."""
     return all(x is None or (type(x) is np.ndarray and x.dtype == np.float32) for x in arrays)
 

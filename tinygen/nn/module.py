@@ -133,8 +133,8 @@ class Module(Branch):
         return self.train(False)
 
     @contextmanager
-    def evaluating(self) -> Iterator[Self]:
-        """`with model.evaluating(): ...` runs the block in evaluation mode. Afterwards, also after an error,
+    def eval_mode(self) -> Iterator[Self]:
+        """`with model.eval_mode(): ...` runs the block in evaluation mode. Afterwards, also after an error,
         each module is in its earlier mode again."""
         modes = [(module, module.training) for _, module in self.named_modules()]
         self.eval()

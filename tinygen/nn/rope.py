@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tinygen.tape import op, shown_as
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import NumpyArray, ValueAndRules
 
@@ -81,7 +81,7 @@ def cos_and_sin(
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
 
 
-@shown_as("rotary")
+@show_as("rotary")
 @op
 def rotate_pairs(x: Array, cos: Array, sin: Array) -> ValueAndRules:
     """Each pair rotated by its angle. The gradient of a rotation is the rotation back."""

@@ -50,8 +50,8 @@ class SpectralNorm(Module):
             layer.bias = None  # without it, the layer's output is linear in its weight
         rows, columns = self.matrix().shape
         rng = as_generator(rng)
-        self.register_buffer("u", unit(init.normal((rows,), rng=rng)))
-        self.register_buffer("v", unit(init.normal((columns,), rng=rng)))
+        self.register_buffer("u", unit_vector(init.normal((rows,), rng=rng)))
+        self.register_buffer("v", unit_vector(init.normal((columns,), rng=rng)))
         for _ in range(WARM_UP):
             self.iterate()
 
@@ -65,8 +65,8 @@ class SpectralNorm(Module):
     def iterate(self) -> None:
         """One step of the power iteration. The arrays are new ones, because the tape keeps the old ones."""
         w = self.matrix().data
-        self.v.data = unit(w.T @ self.u.data)
-        self.u.data = unit(w @ self.v.data)
+        self.v.data = unit_vector(w.T @ self.u.data)
+        self.u.data = unit_vector(w @ self.v.data)
 
     def sigma(self) -> Tensor:
         """uᵀWv, differentiable in the weight: of shape ()."""
@@ -83,6 +83,6 @@ class SpectralNorm(Module):
         return y + self.bias.reshape((-1,) + (1,) * axes)  # a bias for each channel
 
 
-def unit(x: Array) -> Array:
+def unit_vector(x: Array) -> Array:
     """The vector x with the length 1."""
     return x / np.maximum(np.linalg.norm(x), np.finfo(x.dtype).tiny)

@@ -9,7 +9,7 @@ import numpy as np
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.error_function import erf
 from tinygen.ops.random import dropout_mask, new_seed, require_dropout
-from tinygen.tape import detach, in_replay, op, shown_as
+from tinygen.tape import detach, in_replay, op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -121,9 +121,9 @@ def minus_max(x: Array, axis: int) -> Array:
 # -- noise -----------------------------------------------------------------------------------------
 
 
-@shown_as("dropout")
+@show_as("dropout")
 @op
-def dropped(x: Array, p: float, seed: int) -> ValueAndRules:
+def apply_dropout(x: Array, p: float, seed: int) -> ValueAndRules:
     mask = dropout_mask(x, x.shape, p, seed)
     return x * mask, lambda g: g * mask
 
@@ -132,4 +132,4 @@ def dropout(x: TensorLike, p: float, rng: np.random.Generator) -> Tensor:
     """x with each entry set to 0 with probability p, and the others scaled by 1/(1 - p), which keeps the mean
     (Srivastava et al. 2014). Raises ValueError unless 0 <= p < 1."""
     require_dropout(p)
-    return dropped(x, p, new_seed(rng)) if p > 0 else x
+    return apply_dropout(x, p, new_seed(rng)) if p > 0 else x

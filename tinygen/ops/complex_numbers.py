@@ -22,9 +22,9 @@ from tinygen.ops.elementwise import conjugate
 from tinygen.ops.matrices import decompositions, norms, solve
 from tinygen.ops.numpy import elementwise as trigonometry
 from tinygen.ops.numpy import running
-from tinygen.ops.numpy.calculus import convolved
-from tinygen.ops.numpy.order import ordered
-from tinygen.ops.numpy.shape import copied
+from tinygen.ops.numpy.calculus import full_convolution
+from tinygen.ops.numpy.order import put_in_order
+from tinygen.ops.numpy.shape import copy_array
 from tinygen.tape import implements, op
 from tinygen.tensor import Array
 from tinygen.types import ValueAndRules
@@ -73,7 +73,7 @@ ANALYTIC: tuple[Any, ...] = (
     *(trigonometry.log2, trigonometry.log10, trigonometry.exp2, trigonometry.tan, trigonometry.sinh),
     *(trigonometry.cosh, trigonometry.arcsin, trigonometry.arccos, trigonometry.arctan, trigonometry.arcsinh),
     *(trigonometry.arccosh, trigonometry.arctanh, running.product, running.running_product),
-    *(convolved, ordered, copied),
+    *(full_convolution, put_in_order, copy_array),
     *(reduce.sum, reduce.mean, reduce.cumsum),
     *(linalg.matmul, linalg.linear, contract),
     *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),

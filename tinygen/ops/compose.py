@@ -49,10 +49,10 @@ def register_constants(*names: str) -> None:
     """Register functions that have no derivative, as np.argsort: for Tensors they return constants."""
     for name in names:
         if hasattr(np, name):
-            IMPLEMENTS[getattr(np, name)] = of_arrays(getattr(np, name))
+            IMPLEMENTS[getattr(np, name)] = call_on_arrays(getattr(np, name))
 
 
-def of_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
+def call_on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` of the Tensors' arrays; the arrays among its results as Tensors off the tape."""
 
     @functools.wraps(function)
@@ -118,7 +118,7 @@ def on_device_of(x: TensorLike, values: TensorLike) -> TensorLike:
     return values if device_of(array) == device_of(like) else np.asarray(array, like=like)
 
 
-def on_cpu(x: TensorLike) -> Any:
+def to_cpu(x: TensorLike) -> Any:
     """The values of `x` as NumPy's array."""
     x = arrays_in(x)
     return to_device(x, "cpu") if hasattr(x, "__array_function__") else np.asarray(x)
@@ -135,7 +135,7 @@ def constant(x: TensorLike, what: str) -> Any:
     return arrays_in(x)
 
 
-def no_out(out: Any) -> None:
+def refuse_out(out: Any) -> None:
     if out is not None:
         raise TypeError("out= would write into an array, and the graph would be lost: use what is returned")
 

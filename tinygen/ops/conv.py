@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import math
 
-from tinygen.ops.window import Geometry, Sizes, check_fit, fold, geometry_of, per_axis, unfold
+from tinygen.ops.window import Geometry, Sizes, check_fit, fold, geometry_of, sizes_of_axes, unfold
 from tinygen.summation import sum_over
-from tinygen.tape import in_replay, op, shown_as
+from tinygen.tape import in_replay, op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size, TensorLike, ValueAndRules
 
@@ -42,7 +42,7 @@ def kernel_rows(weight: Array, groups: int) -> Array:
 # -- the three ops ---------------------------------------------------------------------------------
 
 
-@shown_as(lambda x: f"conv{len(x.shape) - 2}d")
+@show_as(lambda x: f"conv{len(x.shape) - 2}d")
 @op
 def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> ValueAndRules:
     """x (N, in, *size), weight (out, in/groups, *kernel), bias (out) -> (N, out, *positions)."""
@@ -63,7 +63,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
     )
 
 
-@shown_as(lambda y: f"conv_transpose{len(y.shape) - 2}d")
+@show_as(lambda y: f"conv_transpose{len(y.shape) - 2}d")
 @op
 def transposed_convolution(
     y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
@@ -197,7 +197,7 @@ def conv_transpose_nd(
     name: str, x: TensorLike, weight: TensorLike, bias: TensorLike, geometry: Geometry, output_padding: Size
 ) -> Tensor:
     check_shapes(name, x, weight, bias, geometry, "in, out/groups")
-    extra = per_axis(name, "output_padding", output_padding, x.ndim - 2, 0)
+    extra = sizes_of_axes(name, "output_padding", output_padding, x.ndim - 2, 0)
     if any(e >= s for e, s in zip(extra, geometry.stride, strict=True)):
         raise ValueError(f"{name}: output_padding {extra} must be less than the stride {geometry.stride}")
     size = geometry.size(x.shape[2:], weight.shape[2:], extra)

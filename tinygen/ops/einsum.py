@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops.index import getitem
-from tinygen.tape import implements, op, shown_as
+from tinygen.tape import implements, op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import DType, TensorLike, ValueAndRules
 
@@ -52,7 +52,7 @@ def einsum(
     return contract(*operands, terms=singles, output=output)
 
 
-@shown_as("einsum")
+@show_as("einsum")
 @op
 def contract(*xs: Array, terms: tuple[str, ...], output: str) -> ValueAndRules:
     """Einstein's summation where no letter comes twice in a term."""

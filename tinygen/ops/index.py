@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygen.arrays import device_of
 from tinygen.ops.compose import arrays_in
-from tinygen.tape import implements, in_replay, op, shown_as
+from tinygen.tape import implements, in_replay, op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Shape, TensorLike, ValueAndRules
 
@@ -33,7 +33,7 @@ def tensors_in(index: Any) -> list[Tensor]:
     return [i for i in (index if isinstance(index, tuple) else (index,)) if isinstance(i, Tensor)]
 
 
-@shown_as("getitem")
+@show_as("getitem")
 @op
 def entries(x: Array, index: Any, *held: Array) -> ValueAndRules:
     """x[index]. `held` are the Tensors in the index: they are arguments so that the tape sees later writes

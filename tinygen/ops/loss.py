@@ -15,7 +15,7 @@ from tinygen.ops.activation import log_softmax, softplus
 from tinygen.ops.compose import arrays_in, on_device_of
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.index import checked_ids, nan_where
-from tinygen.tape import op, shown_as
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -82,7 +82,7 @@ def cross_entropy(
     return np.sum(losses) / count.astype(losses.dtype)
 
 
-@shown_as("cross_entropy")
+@show_as("cross_entropy")
 @op
 def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: float) -> ValueAndRules:
     """-Σ_v q_v log softmax(logits)_v per row; q is (1 - smoothing) on the target plus smoothing/V on every
@@ -109,7 +109,7 @@ def class_ids(logits: TensorLike, targets: TensorLike) -> TensorLike:
     return ids
 
 
-@shown_as("bce_with_logits")
+@show_as("bce_with_logits")
 @op
 def binary_losses(logits: Array, targets: Array) -> ValueAndRules:
     """-[y log σ(x) + (1 - y) log(1 - σ(x))], as softplus(x) - x y."""
@@ -170,7 +170,7 @@ def entropy(log_p: TensorLike, reduction: str = "mean") -> Tensor:
     return reduce_loss(-np.sum(p * np.where(p > 0, log_p, 0.0), axis=-1), reduction)
 
 
-@shown_as("kl_gaussian")
+@show_as("kl_gaussian")
 @op
 def gaussian_divergences(mean: Array, logvar: Array) -> ValueAndRules:
     """(μ² + σ² - 1 - log σ²)/2."""

@@ -70,7 +70,7 @@ def compress_by(x: TensorLike, condition: TensorLike, axis: int | None = None) -
     return np.compress(condition, x, axis=axis)
 
 
-def in_place(name: str, instead: str) -> Callable[..., Any]:
+def refuse_in_place(name: str, instead: str) -> Callable[..., Any]:
     """A method that raises, since NumPy's writes into its array, and says what to write."""
 
     def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -167,4 +167,4 @@ class Methods:
 
 
 for name, instead in IN_PLACE.items():
-    setattr(Tensor, name, in_place(name, instead))
+    setattr(Tensor, name, refuse_in_place(name, instead))

@@ -19,7 +19,7 @@ from tinygen.types import Axis, ValueAndRules
 __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
 
-def standardized(x: Array, axis: Axis, eps: float) -> tuple[Array, Callable[[Array], Array]]:
+def standardize(x: Array, axis: Axis, eps: float) -> tuple[Array, Callable[[Array], Array]]:
     """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,
     section 3, simplified): (g - mean(g) - x̂ mean(g x̂)) / sqrt(var + eps)."""
     x = at_least_float32(x)
@@ -40,7 +40,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
     Eq.: y = (x - mean) / √(variance + eps) · weight + bias  (Ba et al. 2016, eq. 4)
     Held by: tests/ops/test_norm.py::test_each_normalises_over_its_axes
     """
-    xhat, dx = standardized(x, -1, eps)
+    xhat, dx = standardize(x, -1, eps)
     y = xhat * weight if bias is None else xhat * weight + bias
     return y, lambda g: dx(g * weight), lambda g: g * xhat, lambda g: g
 
@@ -72,7 +72,7 @@ def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1
         raise ValueError(f"{channels} channels cannot be split into {groups} equal groups")
     shape, per_channel = x.shape, (channels,) + (1,) * (x.ndim - 2)
     grouped = (n, groups, math.prod(shape[1:]) // groups)
-    flat, dx = standardized(x.reshape(grouped), -1, eps)
+    flat, dx = standardize(x.reshape(grouped), -1, eps)
     xhat = flat.reshape(shape)
     weight = weight.reshape(per_channel)
     over = (0, *range(2, x.ndim))
@@ -91,7 +91,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Value
     statistics: x (N, C, ...), weight and bias (C)."""
     over = (0, *range(2, x.ndim))
     per_channel = (weight.shape[0],) + (1,) * (x.ndim - 2)
-    xhat, dx = standardized(x, over, eps)
+    xhat, dx = standardize(x, over, eps)
     weight = weight.reshape(per_channel)
     return (
         xhat * weight + bias.reshape(per_channel),

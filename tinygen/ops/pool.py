@@ -14,8 +14,8 @@ import numpy as np
 from tinygen.ops.compose import arrays_in
 from tinygen.ops.conv import convolution
 from tinygen.ops.index import scatter_add
-from tinygen.ops.window import Geometry, Sizes, check_fit, geometry_of, per_axis, windows
-from tinygen.tape import op, shown_as
+from tinygen.ops.window import Geometry, Sizes, check_fit, geometry_of, sizes_of_axes, windows
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Size, TensorLike, ValueAndRules
 
@@ -48,7 +48,7 @@ def max_pool2d(x: TensorLike, kernel: Size, stride: Size | None = None, padding:
     return max_pool(x, kernel, geometry)
 
 
-@shown_as(lambda x: f"max_pool{len(x.shape) - 2}d")
+@show_as(lambda x: f"max_pool{len(x.shape) - 2}d")
 @op
 def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> ValueAndRules:
     """x (N, C, *size) -> (N, C, *positions)."""
@@ -77,7 +77,7 @@ def pooling(
     name: str, axes: int, x: TensorLike, kernel: Size, stride: Size | None, padding: Size
 ) -> tuple[Sizes, Geometry]:
     """The kernel and the geometry of a pooling; raises ValueError unless they fit x."""
-    kernel = per_axis(name, "kernel", kernel, axes, 1)
+    kernel = sizes_of_axes(name, "kernel", kernel, axes, 1)
     geometry = geometry_of(name, axes, kernel if stride is None else stride, padding)
     shapes = f"{name}: x has shape {x.shape}, kernel {kernel}"
     if x.ndim != axes + 2 or 0 in x.shape[2:]:

@@ -82,17 +82,17 @@ def std(x: TensorLike, axis: Axis = None, ddof: int = 0, keepdims: bool = False)
 @op
 def max(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The largest entry; entries that share the maximum share its gradient equally."""
-    return extreme(x, x.max(axis=axis, keepdims=keepdims), axis)
+    return share_among_extremes(x, x.max(axis=axis, keepdims=keepdims), axis)
 
 
 @implements(np.min, np.amin)
 @op
 def min(x: Array, axis: Axis = None, keepdims: bool = False) -> ValueAndRules:
     """The smallest entry; entries that share the minimum share its gradient equally."""
-    return extreme(x, x.min(axis=axis, keepdims=keepdims), axis)
+    return share_among_extremes(x, x.min(axis=axis, keepdims=keepdims), axis)
 
 
-def extreme(x: Array, y: Array, axis: Axis) -> Any:
+def share_among_extremes(x: Array, y: Array, axis: Axis) -> Any:
     shape = keepdims_shape(x.shape, axis)
     hit = detach(x) == detach(y).reshape(shape)
     return y, lambda g: g.reshape(shape) * hit / hit.sum(axis=axis, keepdims=True).astype(g.dtype)

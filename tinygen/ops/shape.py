@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygen.ops.compose import arrays_in, operands
 from tinygen.ops.index import axis_from_0, scatter_add
-from tinygen.tape import implements, op, shown_as
+from tinygen.tape import implements, op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Axis, DType, Shape, TensorLike, ValueAndRules
 
@@ -138,7 +138,7 @@ def concatenate(
     return y if dtype is None else y.astype(dtype)
 
 
-@shown_as("concatenate")
+@show_as("concatenate")
 @op
 def joined(*xs: Array, axis: int) -> ValueAndRules:
     """The arrays one after the other along an axis."""

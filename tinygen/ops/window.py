@@ -89,14 +89,14 @@ def geometry_of(
     if groups < 1:
         raise ValueError(f"{name}: groups must be at least 1, got {groups}")
     return Geometry(
-        per_axis(name, "stride", stride, axes, 1),
-        per_axis(name, "padding", padding, axes, 0),
-        per_axis(name, "dilation", dilation, axes, 1),
+        sizes_of_axes(name, "stride", stride, axes, 1),
+        sizes_of_axes(name, "padding", padding, axes, 0),
+        sizes_of_axes(name, "dilation", dilation, axes, 1),
         groups,
     )
 
 
-def per_axis(name: str, what: str, value: Size, axes: int, least: int) -> Sizes:
+def sizes_of_axes(name: str, what: str, value: Size, axes: int, least: int) -> Sizes:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(values) != axes or not all(isinstance(v, (int, np.integer)) and v >= least for v in values):
         wanted = f"an int of at least {least}" + (f", or {axes} of them" if axes > 1 else "")

@@ -55,7 +55,7 @@ class EMA:
             p.data = self.average[name].astype(p.dtype)
 
     @contextmanager
-    def swapped(self) -> Iterator[None]:
+    def averaged_weights(self) -> Iterator[None]:
         """A context in which the model has the averaged weights; after it, the model has its own again."""
         own = {name: p.data for name, p in self.params.items()}
         for name, p in self.params.items():

@@ -35,7 +35,7 @@ def are_on_gpu(arrays: Sequence[Array]) -> bool:
     return bool(arrays) and device_of(arrays[0]) == "cuda"
 
 
-def contiguous(a: Array) -> Array:
+def as_contiguous(a: Array) -> Array:
     return a if a.flags.c_contiguous else a.copy()
 
 
@@ -143,7 +143,7 @@ def update_by_adam(
         rates.append(lr * root / (1 - beta1**t))
         epsilons.append(eps * root)
     if are_on_gpu(params) and len(set(rates)) == 1 and len({p.dtype for p in params}) == 1:
-        arrays = side_by_side(optimizer.flats, params, grads, states, id(group))
+        arrays = join_group(optimizer.flats, params, grads, states, id(group))
         rates, epsilons = rates[:1], epsilons[:1]
     else:
         fours = zip(params, grads, states, strict=True)
@@ -154,7 +154,7 @@ def update_by_adam(
     return True
 
 
-def side_by_side(
+def join_group(
     flats: Flats,
     params: list[Array],
     grads: Sequence[Array],
@@ -181,7 +181,7 @@ def pairs(flats: Flats, averages: list[Array], values: Sequence[Array]) -> Itera
         yield [flats.join("average", averages), Flat(values).whole]
         return
     for average, value in zip(averages, values, strict=True):
-        yield from pieces(average, contiguous(value))
+        yield from pieces(average, as_contiguous(value))
 
 
 def clip_on_gpu(params: Sequence[Tensor], max_norm: float) -> Tensor:

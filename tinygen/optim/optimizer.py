@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tinygen.nn.module import Module
-from tinygen.optim.fused import contiguous
+from tinygen.optim.fused import as_contiguous
 from tinygen.optim.state import copy_state, load_state, require_arrays, require_numbers
 from tinygen.tensor import Array, Tensor
 
@@ -53,8 +53,8 @@ class Optimizer:
                 raise ValueError(f"a gradient of shape {p.grad.shape} for a parameter of {p.shape}")
         for group in self.groups:
             params = [p for p in group["params"] if p.grad is not None]
-            arrays = [contiguous(p.data) for p in params]
-            grads = [contiguous(p.grad) for p in params]
+            arrays = [as_contiguous(p.data) for p in params]
+            grads = [as_contiguous(p.grad) for p in params]
             states = [self.state.setdefault(p, {}) for p in params]
             for array, state in zip(arrays, states, strict=True):
                 if not state:

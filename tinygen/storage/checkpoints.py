@@ -44,7 +44,7 @@ from tinygen.storage.files import (
     parse_json,
     read_array,
     read_small,
-    short,
+    short_repr,
     size_of,
     sync_folder,
     write_synced,
@@ -139,22 +139,22 @@ def read_manifest(path: Path) -> dict[str, Any]:
     end = len(seal(b""))
     body, found = content[:-end], content[-end:]
     if found != seal(body):
-        raise CheckpointError(path, "damaged", seal(body).split()[-2].decode(), short(found))
+        raise CheckpointError(path, "damaged", seal(body).split()[-2].decode(), short_repr(found))
     try:
         manifest = parse_json(path, content.decode(errors="replace"))
     except CheckpointError as error:
         raise CheckpointError(path, "no manifest", error.expected, error.found) from error
     if "format" not in manifest:
-        raise CheckpointError(path, "no manifest", "a format", short(list(manifest)))
+        raise CheckpointError(path, "no manifest", "a format", short_repr(list(manifest)))
     if manifest["format"] != FORMAT:
-        raise CheckpointError(path, "of another version", f"format {FORMAT}", short(manifest["format"]))
+        raise CheckpointError(path, "of another version", f"format {FORMAT}", short_repr(manifest["format"]))
     return manifest
 
 
 def read_arrays(path: Path, manifest: Mapping[str, Any]) -> dict[str, NumpyArray]:
     """The arrays by their paths, each checked against the manifest."""
     if list(manifest["files"]) != [ARRAYS]:
-        raise CheckpointError(path.with_name(MANIFEST), "other files", ARRAYS, short(manifest["files"]))
+        raise CheckpointError(path.with_name(MANIFEST), "other files", ARRAYS, short_repr(manifest["files"]))
     with open_plain(path) as file:
         whole, length = manifest["files"][ARRAYS]["bytes"], size_of(file)
         if length != whole:
@@ -215,7 +215,7 @@ class Checkpoints:
             raise CheckpointError(self.folder, "cannot be read", "a readable folder", error) from error
         return [self.folder / match[0] for match in sorted(names, key=lambda match: int(match[1]))]
 
-    def best(self) -> Path | None:
+    def best_checkpoint(self) -> Path | None:
         """The checkpoint with the lowest score (the first one if scores are equal); None if none has a
         score."""
 
@@ -270,7 +270,7 @@ class Checkpoints:
 
     def prune(self) -> None:
         """Remove all checkpoints but the last `keep` and the best one."""
-        for path in set(self.paths()[: -self.keep]) - {self.best()}:
+        for path in set(self.paths()[: -self.keep]) - {self.best_checkpoint()}:
             self.remove(path)
 
     def remove(self, path: Path) -> None:

@@ -49,11 +49,11 @@ class CheckpointError(Exception):
         tensor: str | None = None,
     ) -> None:
         self.file, self.tensor, self.expected, self.found = str(file), tensor, expected, found
-        where = self.file if tensor is None else f"{self.file}: tensor {short(tensor)}"
+        where = self.file if tensor is None else f"{self.file}: tensor {short_repr(tensor)}"
         super().__init__(f"{where}: {problem}: expected {expected}, found {found}")
 
 
-def short(value: object) -> str:
+def short_repr(value: object) -> str:
     """A shortened repr: a value from a malicious file can be long, or nested too deeply for repr."""
     try:
         text = repr(value)
@@ -153,7 +153,7 @@ def read_text(path: str | Path, limit: int) -> str:
     try:
         return read_small(path, limit).decode()
     except UnicodeDecodeError as error:
-        raise CheckpointError(path, "cannot be read", "text in UTF-8", short(str(error))) from error
+        raise CheckpointError(path, "cannot be read", "text in UTF-8", short_repr(str(error))) from error
 
 
 def read_json(path: str | Path, limit: int) -> dict[str, Any]:
@@ -172,9 +172,9 @@ def parse_json(path: str | Path, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:  # not JSON; too many digits, too many levels
-        raise CheckpointError(path, "cannot be read", "JSON", short(str(error))) from error
+        raise CheckpointError(path, "cannot be read", "JSON", short_repr(str(error))) from error
     if not isinstance(found, dict):
-        raise CheckpointError(path, "cannot be read", "a JSON object", short(found))
+        raise CheckpointError(path, "cannot be read", "a JSON object", short_repr(found))
     return found
 
 

@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from platform import node
 
-from tinygen.storage.files import CheckpointError, short
+from tinygen.storage.files import CheckpointError, short_repr
 
 LOCK = ".lock"
 
@@ -61,7 +61,7 @@ class FolderLock:
 LOCKS: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
-def after_fork() -> None:
+def reset_locks() -> None:
     for lock in list(LOCKS):
         if lock.file is not None:
             lock.file.close()  # the parent's stays locked
@@ -69,7 +69,7 @@ def after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=after_fork)
+    os.register_at_fork(after_in_child=reset_locks)
 
 
 def acquire(path: Path) -> FileIO:
@@ -98,7 +98,7 @@ def open_lock_file(name: str, flags: int) -> int:
 
 
 def whoami() -> str:
-    command = short(" ".join(sys.argv))
+    command = short_repr(" ".join(sys.argv))
     return f"process {os.getpid()} on {node()}, {command}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
 
 

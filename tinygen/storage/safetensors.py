@@ -28,7 +28,7 @@ from tinygen.storage.files import (
     open_plain,
     read_array,
     replace_file,
-    short,
+    short_repr,
     size_of,
 )
 from tinygen.types import NumpyArray
@@ -94,7 +94,9 @@ def layout(
         begin, end = end, end + array.nbytes
         header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [begin, end]}
     if not all_texts([*header, *metadata, *metadata.values()]):
-        raise CheckpointError(path, "names and metadata are texts", "Unicode", short([*header, metadata]))
+        raise CheckpointError(
+            path, "names and metadata are texts", "Unicode", short_repr([*header, metadata])
+        )
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays, too, start at a multiple of 8
     if len(text) > HEADER_LIMIT:
@@ -196,19 +198,23 @@ def parse_header(path: str | Path, text: bytes, size: int) -> tuple[list[Entry],
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise CheckpointError(path, "a name comes twice in the header", "one of each", short(key))
+                raise CheckpointError(
+                    path, "a name comes twice in the header", "one of each", short_repr(key)
+                )
             found[key] = value
         return found
 
     if not text.startswith(b"{"):
-        raise CheckpointError(path, "the header is no JSON object", "b'{' first", short(text[:20]))
+        raise CheckpointError(path, "the header is no JSON object", "b'{' first", short_repr(text[:20]))
     try:
         header = json.loads(text.decode(), object_pairs_hook=without_twins)
     except (ValueError, RecursionError) as error:  # of UTF-8, of JSON, of too many digits or levels
-        raise CheckpointError(path, "the header is no JSON", "JSON in UTF-8", short(str(error))) from error
+        raise CheckpointError(
+            path, "the header is no JSON", "JSON in UTF-8", short_repr(str(error))
+        ) from error
     metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all_texts([*header, *metadata, *metadata.values()]):
-        raise CheckpointError(path, "names and metadata are texts", "Unicode", short(metadata))
+        raise CheckpointError(path, "names and metadata are texts", "Unicode", short_repr(metadata))
     entries = [parse_entry(path, name, value, size) for name, value in header.items()]
     entries.sort(key=lambda e: (e.begin, e.end))
     end = 0
@@ -230,20 +236,20 @@ def parse_entry(path: str | Path, name: str, value: Any, size: int) -> Entry:
 
     fields = ["data_offsets", "dtype", "shape"]
     if not isinstance(value, dict) or sorted(value) != fields:
-        raise wrong("not described as an array", fields, short(value))
+        raise wrong("not described as an array", fields, short_repr(value))
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise wrong("unknown dtype", f"one of {', '.join(DTYPES)}", short(dtype))
+        raise wrong("unknown dtype", f"one of {', '.join(DTYPES)}", short_repr(dtype))
     if not all_counts(shape) or len(shape) > AXES_LIMIT:
-        raise wrong("impossible shape", f"at most {AXES_LIMIT} numbers from 0", short(shape))
+        raise wrong("impossible shape", f"at most {AXES_LIMIT} numbers from 0", short_repr(shape))
     if not all_counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
-        raise wrong("impossible data_offsets", f"0 <= begin <= end <= {size}", short(offsets))
+        raise wrong("impossible data_offsets", f"0 <= begin <= end <= {size}", short_repr(offsets))
     itemsize = np.dtype(DTYPES[dtype]).itemsize
     if math.prod(n for n in shape if n) * itemsize > np.iinfo(np.intp).max:  # also where another n is 0
-        raise wrong("impossible shape", "what fits into memory", short(shape))
+        raise wrong("impossible shape", "what fits into memory", short_repr(shape))
     begin, end = offsets
     if math.prod(shape) * itemsize != end - begin:
-        needed = f"{math.prod(shape) * itemsize} bytes for {dtype} of shape {short(shape)}"
+        needed = f"{math.prod(shape) * itemsize} bytes for {dtype} of shape {short_repr(shape)}"
         raise wrong("data_offsets do not fit the shape", needed, f"{end - begin} bytes")
     return Entry(name, dtype, tuple(shape), begin, end)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.nn.module import Module
-from tinygen.storage.files import CheckpointError, short
+from tinygen.storage.files import CheckpointError, short_repr
 from tinygen.types import NumpyArray
 
 ARRAY = "$array"
@@ -133,7 +133,7 @@ def set_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
     elif kind.startswith("PCG64"):
         sound = inner["inc"] % 2 == 1
     if not sound:
-        raise ValueError(f"no {kind} is ever in the state {short(dict(state))}")
+        raise ValueError(f"no {kind} is ever in the state {short_repr(dict(state))}")
     # NumPy detects some faults only after it has set a part of the state: try it on a copy first.
     trial = copy.deepcopy(rng.bit_generator)
     trial.state = state
@@ -152,7 +152,7 @@ def flatten(value: Any, path: str, arrays: dict[str, NumpyArray]) -> Any:
         return value.item()
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value) or ARRAY in value:
-            raise TypeError(f"keys are texts, and not {ARRAY!r}; {path!r} has {short(list(value))}")
+            raise TypeError(f"keys are texts, and not {ARRAY!r}; {path!r} has {short_repr(list(value))}")
         return {key: flatten(x, f"{path}/{key}" if path else key, arrays) for key, x in value.items()}
     if isinstance(value, list | tuple):
         return [flatten(x, f"{path}/{i}" if path else str(i), arrays) for i, x in enumerate(value)]

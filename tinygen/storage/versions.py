@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.storage.files import short
+from tinygen.storage.files import short_repr
 
 
 def versions() -> dict[str, str]:
@@ -50,7 +50,7 @@ def changes(then: Mapping[str, Any]) -> str:
     An entry that only one of the two has is ignored."""
     now = versions()
     found = [
-        f"{name} {then[name] if type(then[name]) is str else short(then[name])} (now {now[name]})"
+        f"{name} {then[name] if type(then[name]) is str else short_repr(then[name])} (now {now[name]})"
         for name in now
         if name in then and then[name] != now[name]
     ]

@@ -6,7 +6,7 @@ from tinygen.text.bleu import corpus_bleu
 from tinygen.text.bpe import BPE
 from tinygen.text.decoding import (
     filtered_probs,
-    greedy,
+    greedy_tokens,
     perplexity,
     sample,
     sequence_log_prob,
@@ -24,7 +24,7 @@ __all__ = [
     "beam_search",
     "corpus_bleu",
     "filtered_probs",
-    "greedy",
+    "greedy_tokens",
     "length_penalty",
     "load_tokenizer",
     "mask_tokens",

@@ -70,7 +70,7 @@ def beam_search(
     live, log_probs = np.array([[begin]]), np.zeros(1)
     complete: list[Hypothesis] = []
     for length in range(1, max_length + 1):
-        following = checked(next_log_probs(live), len(live))
+        following = check_log_probs(next_log_probs(live), len(live))
         sums = log_probs[:, None] + following
         best = np.argsort(-sums, axis=None, kind="stable")[:width]
         best = best[np.isfinite(sums.ravel()[best])]  # tokens with probability 0 continue nothing
@@ -90,7 +90,7 @@ def beam_search(
     return complete
 
 
-def checked(log_probs: Floats, rows: int) -> Floats:
+def check_log_probs(log_probs: Floats, rows: int) -> Floats:
     """`log_probs` in float64, if they are log-probabilities of so many rows."""
     array = np.asarray(log_probs, np.float64)
     if array.ndim != 2 or len(array) != rows:

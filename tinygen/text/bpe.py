@@ -25,7 +25,7 @@ from tinygen.storage.files import (
     read_json,
     read_text,
     replace_file,
-    short,
+    short_repr,
 )
 from tinygen.text.merges import Pair, learn_merges, merge
 from tinygen.text.tokenizers import Tokens, checked_ids, pretokenize
@@ -95,7 +95,7 @@ def require_gpt2(path: Path) -> None:
     for name, values in OPTIONS.items():
         if found.get(name, values[0]) not in values:
             expected = " or ".join(map(repr, values))
-            raise CheckpointError(path, f"the option {name}", expected, short(found[name]))
+            raise CheckpointError(path, f"the option {name}", expected, short_repr(found[name]))
 
 
 # -- the tokenizer ---------------------------------------------------------------------------------

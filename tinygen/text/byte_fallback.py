@@ -31,7 +31,7 @@ class ByteFallbackBPE(BPE):
         if missing:
             raise ValueError(f"the vocabulary holds all 256 bytes; {len(missing)} are missing: {missing[0]}")
         self.merges, self.special = dict(merges), dict(special)
-        self.words, self.normal_form, self._whole = spaced, False, {}
+        self.words, self.normal_form, self._whole = mark_spaces, False, {}
         self._byte_ids = [vocab[f"<0x{byte:02X}>"] for byte in range(256)]
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self._characters = {name: i for name, i in vocab.items() if len(name) == 1}
@@ -86,5 +86,5 @@ class ByteFallbackBPE(BPE):
         raise ValueError("GPT-2's files hold byte-level BPE, and this is another kind")
 
 
-def spaced(text: str) -> list[str]:
+def mark_spaces(text: str) -> list[str]:
     return [SPACE + text.replace(" ", SPACE)] if text else []

@@ -23,7 +23,7 @@ from tinygen.types import Floats, Ids
 Logits = NDArray[np.floating[Any]]
 
 
-def greedy(logits: Logits) -> Ids:
+def greedy_tokens(logits: Logits) -> Ids:
     """The most probable token, the smallest id among equals: (..., V) -> (...)."""
     tokens: Ids = np.argmax(check_logits(logits), axis=-1)
     return tokens
@@ -49,7 +49,7 @@ def filtered_probs(
     """The distribution that `sample` draws from: (..., V) -> (..., V), each row summing to one.
 
     temperature: above 0; the logits are divided by it. Below 1 it makes the distribution sharper, above
-        1 flatter. The limit 0 is refused, as it leaves no choice to draw: use `greedy`.
+        1 flatter. The limit 0 is refused, as it leaves no choice to draw: use `greedy_tokens`.
     top_k: at least 1; then only the k most probable tokens remain (`keep_top_k`).
     top_p: above 0, at most 1; then only the smallest set of tokens with at least this share of the
         remaining probability stays (`keep_top_p`).

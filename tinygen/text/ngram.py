@@ -95,7 +95,7 @@ class NGram:
         leaves the first order - 1 tokens out of the sum, but still divides by N. This counts them as
         known: 1.711 instead of 1.712 nats at order 3 on 46,505 tokens.)
         """
-        ids = self._checked(tokens)
+        ids = self._check_tokens(tokens)
         prob = np.full(len(ids), 1 / self.vocab_size)
         context = np.zeros(len(ids), np.int64)
         for level in self._levels:
@@ -118,7 +118,7 @@ class NGram:
 
     def next_probs(self, context: Tokens) -> Floats:
         """p(w | context) for every w: (V,), summing to one. Only the last order - 1 tokens count."""
-        ids = self._checked(context)
+        ids = self._check_tokens(context)
         probs = np.full(self.vocab_size, 1 / self.vocab_size)
         for k, level in enumerate(self._levels[: len(ids) + 1]):
             row = self._row(ids[len(ids) - k :])
@@ -136,7 +136,7 @@ class NGram:
         """Draw `n` tokens after `prompt`, one at a time: (n,), the prompt not included."""
         if n < 0:
             raise ValueError(f"n must not be negative, got {n}")
-        text = list(self._checked(prompt))
+        text = list(self._check_tokens(prompt))
         start = len(text)
         for _ in range(n):
             probs = self.next_probs(np.array(text[-self.order :], np.int64))
@@ -152,7 +152,7 @@ class NGram:
                 break
         return row
 
-    def _checked(self, tokens: Tokens) -> Ids:
+    def _check_tokens(self, tokens: Tokens) -> Ids:
         if not self._levels:
             raise RuntimeError("this n-gram model has counted nothing yet: call fit first")
         return checked_ids(tokens, self.vocab_size)

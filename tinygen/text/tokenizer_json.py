@@ -21,7 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinygen.storage.files import CheckpointError, read_json, short
+from tinygen.storage.files import CheckpointError, read_json, short_repr
 from tinygen.text.bpe import BPE, LIMIT, unspell
 from tinygen.text.byte_fallback import SPACE, ByteFallbackBPE
 from tinygen.text.merges import Pair
@@ -43,7 +43,7 @@ space."""
 
 
 @cache
-def compiled(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     """A pattern for Python's `re`, which has no \\p{...} and another \\s: the characters are listed."""
     letters, numbers = unicode_ranges()
     listed = {r"\p{L}": letters, r"\p{N}": numbers, r"\s": WHITE_SPACE}
@@ -58,14 +58,14 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def cut(pattern: str, text: str) -> list[str]:
-    return compiled(pattern).findall(text)
+    return compile_pattern(pattern).findall(text)
 
 
 DIGITS = {True: r"\p{N}|[^\p{N}]+", False: r"\p{N}+|[^\p{N}]+"}
 """Patterns that separate digits from the rest: one by one, or together."""
 
 
-def in_turn(steps: list[Words], text: str) -> list[str]:
+def split_in_turn(steps: list[Words], text: str) -> list[str]:
     words = [text]
     for step in steps:
         words = [part for word in words for part in step(word)]
@@ -86,7 +86,7 @@ class Tree:
 
     def refuse(self, field: str, expected: str, found: object) -> NoReturn:
         place = ".".join(name for name in (self.place, field) if name)
-        raise CheckpointError(self.path, f"the field {place}", expected, short(found))
+        raise CheckpointError(self.path, f"the field {place}", expected, short_repr(found))
 
     def take(self, field: str, *values: Any) -> Any:
         """The field, or None if it is missing. If values are given, it must be one of them."""
@@ -95,7 +95,7 @@ class Tree:
             self.refuse(field, " or ".join(map(repr, values)), found)
         return found
 
-    def below(self, field: str) -> Tree:
+    def subtree(self, field: str) -> Tree:
         return Tree(self.path, f"{self.place}.{field}" if self.place else field, self.take(field))
 
     def steps(self, field: str, inner: str) -> list[Tree]:
@@ -103,7 +103,7 @@ class Tree:
         if self.left.get(field) is None:
             self.take(field)
             return []
-        step = self.below(field)
+        step = self.subtree(field)
         if step.left.get("type") != "Sequence":
             return [step]
         found = step.take(inner)
@@ -132,7 +132,7 @@ def read_words(tree: Tree) -> Words:
         elif kind == "Digits":
             steps.append(partial(cut, DIGITS[bool(step.take("individual_digits", True, False, None))]))
         elif kind == "Split":
-            pattern = step.below("pattern")
+            pattern = step.subtree("pattern")
             steps.append(partial(cut, pattern.take("Regex", *PATTERNS)))
             pattern.end()
             step.take("behavior", "Isolated")
@@ -140,7 +140,7 @@ def read_words(tree: Tree) -> Words:
         else:
             step.refuse("type", "ByteLevel at the end, Digits or Split before it", kind)
         step.end()
-    return steps[0] if len(steps) == 1 else partial(in_turn, steps)
+    return steps[0] if len(steps) == 1 else partial(split_in_turn, steps)
 
 
 def read_normal_form(tree: Tree) -> bool:
@@ -159,7 +159,7 @@ def read_spaces(tree: Tree) -> None:
         tree.refuse("normalizer", "the steps Prepend and Replace", [step.place for step in steps])
     prepend, replace = steps
     prepend.take("prepend", SPACE)
-    pattern = replace.below("pattern")
+    pattern = replace.subtree("pattern")
     pattern.take("String", " ")
     replace.take("content", SPACE)
     for step in (prepend, replace, pattern):
@@ -203,7 +203,7 @@ def load_tokenizer(path: str | Path) -> BPE:
         tree.take(field, None)
     for field in ("version", "post_processor", "decoder"):
         tree.take(field)
-    model = tree.below("model")
+    model = tree.subtree("model")
     model.take("type", None, "BPE")
     byte_fallback = bool(model.take("byte_fallback", True, False, None))
     words: Words = pretokenize

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinygen import nn
 from tinygen.align.lora import add_lora
-from tinygen.models.huggingface.bert import FREE, read_config, shapes_there
+from tinygen.models.huggingface.bert import FREE, read_config, shapes_in_file
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file, save_file
@@ -152,7 +152,8 @@ GOLDEN_ORDER = [2.6013436, -2.4123614]
 def golden_folder(path):
     """Weights that are sines, in the order of their names."""
     fields = {"vocab_size": 7, "block_size": 6, "layers": 1, "heads": 2, "channels": 6, "hidden": 5}
-    shapes = dict(sorted(shapes_there({**fields, "segments": 2, "next_sentence": True, "pad": None}).items()))
+    fields |= {"segments": 2, "next_sentence": True, "pad": None}
+    shapes = dict(sorted(shapes_in_file(fields).items()))
     arrays = {name: wave(*shape, k=k).astype(np.float32) for k, (name, shape) in enumerate(shapes.items())}
     save_file(path / "model.safetensors", arrays, {"format": "pt"})
     options = {"model_type": "bert", "vocab_size": 7, "hidden_size": 6, "intermediate_size": 5}

@@ -42,7 +42,7 @@ def test_a_bigram_model_that_is_best():
     source = zipf_source(5, 2, rng=0)
     lm = model(context=1, channels=5)
     lm.embedding.weight.data = np.eye(5)
-    lm.head.weight.data = np.log(source.conditional(1)).T
+    lm.head.weight.data = np.log(source.conditional_distribution(1)).T
     pairs = source.block(2)  # (V, V)
     loss = -(ops.log_softmax(lm(np.arange(5)[:, None])[:, 0]) * pairs).sum()
     loss.backward()

@@ -77,7 +77,7 @@ def test_an_odd_number_of_channels_is_refused():
 def test_the_stream_begins_with_scaled_embeddings_and_positions():
     model = small()
     wanted = math.sqrt(8) * model.embedding.weight.data[SOURCE] + sinusoids(4, 8)
-    np.testing.assert_allclose(model.embedded(SOURCE).data, wanted, rtol=1e-12)
+    np.testing.assert_allclose(model.embed(SOURCE).data, wanted, rtol=1e-12)
 
 
 # -- layers ----------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_dropout_is_of_training_alone():
 def test_greedy_takes_the_best_token_at_each_step(seed):
     """Each row by itself, until its end; then comes padding."""
     model = small(seed)
-    found = model.greedy(SOURCE, 6)
+    found = model.greedy_search(SOURCE, 6)
     for source, row in zip(SOURCE, found, strict=True):
         source, tokens = source[source != PAD][None], [BEGIN]
         for token in row:
@@ -271,9 +271,9 @@ def test_greedy_takes_the_best_token_at_each_step(seed):
 
 def test_translation_is_without_dropout_and_restores_the_mode():
     model = small(23, dropout=0.9)
-    wanted = model.greedy(SOURCE, 6), model.beam_search(SOURCE, 3)
+    wanted = model.greedy_search(SOURCE, 6), model.beam_search(SOURCE, 3)
     model.train()
-    np.testing.assert_array_equal(model.greedy(SOURCE, 6), wanted[0])
+    np.testing.assert_array_equal(model.greedy_search(SOURCE, 6), wanted[0])
     for row, other in zip(model.beam_search(SOURCE, 3), wanted[1], strict=True):
         assert [h.log_prob for h in row] == [h.log_prob for h in other]
     assert model.training
@@ -282,7 +282,9 @@ def test_translation_is_without_dropout_and_restores_the_mode():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_beam_of_one_is_greedy(seed):
     model = small(seed)
-    for row, [best] in zip(model.greedy(SOURCE, 5), model.beam_search(SOURCE, 5, width=1), strict=True):
+    for row, [best] in zip(
+        model.greedy_search(SOURCE, 5), model.beam_search(SOURCE, 5, width=1), strict=True
+    ):
         np.testing.assert_array_equal(row[: len(best.tokens)], best.tokens)
         assert (row[len(best.tokens) :] == PAD).all()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, no_grad
-from tinygen.diffusion import Process, cosine, loss_at, simple_loss
+from tinygen.diffusion import Process, cosine_schedule, loss_at, simple_loss
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import Adam
 
@@ -74,7 +74,7 @@ def test_the_output_starts_as_zero(config, given):
 def test_the_first_loss_is_one():
     """It is the mean of ε² over N numbers, of which N times the mean is χ² with N degrees of freedom: farther
     from 1 than 2 sqrt(a/N) + 2 a/N with probability 2 exp(-a) at most (Laurent & Massart 2000, lemma 1)."""
-    process, model, noise = Process(cosine(1000)), UNet(TINY, rng=rng()), pictures(64, 16)
+    process, model, noise = Process(cosine_schedule(1000)), UNet(TINY, rng=rng()), pictures(64, 16)
     loss = loss_at(process, model, pictures(64, 16, seed=2), rng(3).integers(1000, size=64), noise).item()
     assert loss == pytest.approx((noise**2).mean(), rel=1e-6)
     a = math.log(2e7)  # a false alarm in 10 million runs
@@ -184,7 +184,7 @@ def test_gradient(config, given):
 def test_it_learns_the_noise_of_eight_pictures():
     """The loss on average over 25 steps goes from 1 to below 0.4 in 250 steps."""
     data = np.sign(pictures(8, 8, dtype=np.float32)).repeat(2, axis=2)[:, :, :8]
-    model, process, draws = UNet(replace(TINY, channels=16), rng=rng()), Process(cosine(100)), rng(5)
+    model, process, draws = UNet(replace(TINY, channels=16), rng=rng()), Process(cosine_schedule(100)), rng(5)
     optimizer, losses = Adam(model.parameters(), lr=2e-3), []
     for _ in range(250):
         loss = simple_loss(process, model, data, rng=draws)

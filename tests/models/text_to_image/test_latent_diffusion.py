@@ -9,9 +9,9 @@ import pytest
 from tinygen import no_grad
 from tinygen.diffusion import (
     Process,
-    ancestral,
+    ancestral_sampling,
     classifier_free_guidance,
-    cosine,
+    cosine_schedule,
     ddim,
     evenly_spaced,
     last_state,
@@ -34,7 +34,7 @@ def small(latent=4, made=4, context=8, side=8):
     autoencoder = AutoencoderKL(AutoencoderConfig(latent=latent, channels=8, multipliers=(1, 1)), rng=rng())
     unet = UNet(UNetConfig(4, made, 8, (1, 1), 1, (False, True), 2, context=context), rng=rng(1))
     text = TextEncoder(TextEncoderConfig(WORDS, 4, heads=2, channels=8), rng=rng(2))
-    return LatentDiffusion(autoencoder, TextDenoiser(unet, text), Process(cosine(50), "v"), side)
+    return LatentDiffusion(autoencoder, TextDenoiser(unet, text), Process(cosine_schedule(50), "v"), side)
 
 
 def stirred():
@@ -136,7 +136,11 @@ def test_any_sampler_serves():
     process = model.process.respace(evenly_spaced(50, 5))
     noise = rng(7).standard_normal((3, 4, 4, 4), np.float32)
     led = lambda x, t: model.denoiser(x, t, context.data, mask)
-    for sampler in (partial(ancestral, rng=3), partial(ddim, eta=0.5, rng=3), partial(ddim, clip=0.5)):
+    for sampler in (
+        partial(ancestral_sampling, rng=3),
+        partial(ddim, eta=0.5, rng=3),
+        partial(ddim, clip=0.5),
+    ):
         wanted = last_state(sampler(process, led, noise))
         got = model.sample(CAPTIONS, sampler=sampler, **options)
         np.testing.assert_allclose(got, model.decode(wanted), atol=1e-5)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, number_of_parts, parallel, share
-from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest, log, normal_cdf, sigmoid
+from tinygen.kernels.compiled.compile import as_contiguous, inner, inner_sum, number_of_parts, parallel, share
+from tinygen.kernels.compiled.math import HALF, ONE, TWO, ZERO, exp, largest_entry, log, normal_cdf, sigmoid
 from tinygen.tensor import Array
 
 PEAK = np.float32(1 / math.sqrt(2 * math.pi))  # φ(0)
@@ -58,13 +58,13 @@ def gelu(x: Array, approximate: str = "none") -> Any:
     if approximate not in ("none", "tanh"):
         return NotImplemented
     value, slope = (gelu_value, gelu_slope) if approximate == "none" else (tanh_gelu_value, tanh_gelu_slope)
-    flat = contiguous(x).reshape(-1)
+    flat = as_contiguous(x).reshape(-1)
     y = np.empty_like(flat)
     value(number_of_parts(flat), flat, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(flat)
-        slope(number_of_parts(flat), flat, contiguous(g).reshape(-1), d)
+        slope(number_of_parts(flat), flat, as_contiguous(g).reshape(-1), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx
@@ -74,7 +74,7 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 
 @inner_sum
-def exp_less(row, shift, y):
+def exp_of_difference(row, shift, y):
     """y = exp(row - shift); returns the sum of y."""
     total = ZERO
     for i in range(row.size):
@@ -86,8 +86,8 @@ def exp_less(row, shift, y):
 @parallel
 def softmax_value(r, x, y):
     row, out = x[r], y[r]
-    top = largest(row)
-    total = exp_less(row, top if top > -np.inf else ZERO, out)
+    top = largest_entry(row)
+    total = exp_of_difference(row, top if top > -np.inf else ZERO, out)
     weight = ONE / total if total != ZERO else ZERO  # all entries are -inf: no entry is visible
     for i in range(out.size):
         out[i] *= weight
@@ -104,7 +104,7 @@ def softmax_slope(r, y, g, d):
 
 
 @inner
-def less_both(row, top, rest, y):
+def subtract_both(row, top, rest, y):
     """y = (row - top) - rest, in this order: row - (top + rest) loses digits to a large top."""
     for i in range(row.size):
         y[i] = (row[i] - top) - rest
@@ -113,10 +113,10 @@ def less_both(row, top, rest, y):
 @parallel
 def log_softmax_value(r, x, y):
     row, out = x[r], y[r]
-    top = largest(row)
+    top = largest_entry(row)
     top = top if top > -np.inf else ZERO
-    total = exp_less(row, top, out)
-    less_both(row, top, log(total) if total != ZERO else ZERO, out)
+    total = exp_of_difference(row, top, out)
+    subtract_both(row, top, log(total) if total != ZERO else ZERO, out)
 
 
 @parallel
@@ -132,13 +132,13 @@ def log_softmax_slope(r, y, g, d):
 def apply_to_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
     if axis not in (-1, x.ndim - 1):
         return NotImplemented
-    rows = contiguous(x).reshape(-1, x.shape[-1])
+    rows = as_contiguous(x).reshape(-1, x.shape[-1])
     y = np.empty_like(rows)
     value(len(rows), rows, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(y)
-        slope(len(y), y, contiguous(g).reshape(y.shape), d)
+        slope(len(y), y, as_contiguous(g).reshape(y.shape), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx

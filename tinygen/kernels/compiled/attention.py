@@ -18,9 +18,9 @@ import numpy as np
 from tinygen.kernels.attention import empty_heads, empty_heads_like
 from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, gemm, gemm_nt, gemm_tn
 from tinygen.kernels.compiled.compile import PARTS, inner, inner_sum, parallel
-from tinygen.kernels.compiled.math import clear, exp, largest
+from tinygen.kernels.compiled.math import clear, exp, largest_entry
 from tinygen.kernels.compiled.tile import transpose
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
 
 BLOCK = 32  # queries in a block
@@ -66,7 +66,7 @@ def add_to_keys(sgemm, seen, d, n, scale, p, s, a, lda, sums, rows):
 @inner_sum
 def softmax(row):
     """Softmax of a row in place; returns its maximum and 1 / Σ exp(row - maximum)."""
-    top = largest(row)
+    top = largest_entry(row)
     total = ZERO
     for j in range(row.size):
         row[j] = exp(row[j] - top)
@@ -168,7 +168,7 @@ def attention(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Any:
-    if not float32(k, v) or mask is not None or dropout or not k.size or not v.size:
+    if not are_float32(k, v) or mask is not None or dropout or not k.size or not v.size:
         return NotImplemented
     if causal and q.shape[-2] > k.shape[-2]:
         return NotImplemented  # the first queries see no key: the definition handles this

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, parallel
+from tinygen.kernels.compiled.compile import as_contiguous, parallel
 from tinygen.kernels.compiled.math import ONE, ZERO
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
 
 
@@ -61,16 +61,16 @@ def slopes(c, x, weight, mean, inv, g, dx, dweight, dbias):
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
-    if not float32(weight, bias) or not x.size:
+    if not are_float32(weight, bias) or not x.size:
         return NotImplemented
     shape, channels = x.shape, x.shape[1]
-    rows = contiguous(x).reshape(len(x), channels, math.prod(shape[2:]))
-    weight, bias = (contiguous(p) for p in (weight, bias))
+    rows = as_contiguous(x).reshape(len(x), channels, math.prod(shape[2:]))
+    weight, bias = (as_contiguous(p) for p in (weight, bias))
     y, (mean, inv) = np.empty(shape, np.float32), np.empty((2, channels), np.float32)
     value(channels, rows, weight, bias, np.float32(eps), mean, inv, y.reshape(rows.shape))
 
     def backward(g: Array) -> tuple[Array, ...]:
-        g = contiguous(g).reshape(rows.shape)
+        g = as_contiguous(g).reshape(rows.shape)
         dx, (dweight, dbias) = np.empty(shape, np.float32), np.empty((2, channels), np.float32)
         slopes(channels, rows, weight, mean, inv, g, dx.reshape(rows.shape), dweight, dbias)
         return dx, dweight, dbias

@@ -189,7 +189,7 @@ class Notice(event.Listener):
 event.register("numba:compile", Notice())
 
 
-def contiguous(x: Array) -> Array:
+def as_contiguous(x: Array) -> Array:
     """x, or a copy of it, contiguous and not read-only: for other arrays the kernels would be compiled
     again."""
     return x if x.flags.c_contiguous and x.flags.writeable else x.copy(order="C")

@@ -25,7 +25,7 @@ from tinygen.kernels.compiled.blas import (
     use_one_thread,
 )
 from tinygen.kernels.compiled.columns import add_columns, join_images, read_columns, split_images
-from tinygen.kernels.compiled.compile import contiguous, kernel, parallel
+from tinygen.kernels.compiled.compile import as_contiguous, kernel, parallel
 from tinygen.kernels.compiled.cuts import (
     cut_convolution,
     cut_correlation,
@@ -34,7 +34,7 @@ from tinygen.kernels.compiled.cuts import (
     rows_of_a_thread,
     scratch,
 )
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.ops import conv
 from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
@@ -174,7 +174,7 @@ def channel_sums(c, g, total):
 
 def planes(x: Array) -> Array:
     """x as (N, C, H, W)."""
-    return contiguous(x if x.ndim == 4 else x[:, :, None])
+    return as_contiguous(x if x.ndim == 4 else x[:, :, None])
 
 
 def layout_of(geometry: Geometry) -> Array:
@@ -198,11 +198,11 @@ def sum_over_positions(g: Array) -> Array:
 def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry) -> Any:
     size, kernel = x.shape[2:], weight.shape[2:]
     positions = geometry.positions(size, kernel)
-    if not (float32(weight, bias) and weight.size and min(positions) > 0):
+    if not (are_float32(weight, bias) and weight.size and min(positions) > 0):
         return NotImplemented
     out, enter = weight.shape[:2]
     xs, weights = planes(x), planes(weight)
-    shift = np.zeros(out, np.float32) if bias is None else contiguous(bias)
+    shift = np.zeros(out, np.float32) if bias is None else as_contiguous(bias)
     if suits_winograd(kernel, geometry, x.shape, out):
         y = winograd.convolve(xs, weights, shift)
     else:
@@ -223,10 +223,10 @@ def transposed_convolution(
     y: Array, weight: Array, bias: Array | None, size: Sizes, geometry: Geometry
 ) -> Any:
     kernel, (out, enter), groups = weight.shape[2:], weight.shape[:2], geometry.groups
-    if not (float32(weight, bias) and weight.size and min(size) > 0):
+    if not (are_float32(weight, bias) and weight.size and min(size) > 0):
         return NotImplemented
     ys, weights = planes(y), planes(weight)
-    shift = np.zeros(enter * groups, np.float32) if bias is None else contiguous(bias)
+    shift = np.zeros(enter * groups, np.float32) if bias is None else as_contiguous(bias)
     if size == y.shape[2:] and suits_winograd(kernel, geometry, (len(y), enter, *size), out):
         x = winograd.convolve(ys, weights, shift, turned=True)
     else:
@@ -244,7 +244,7 @@ def transposed_convolution(
 
 
 def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
-    if not (float32(y) and y.size and min(kernel) > 0):
+    if not (are_float32(y) and y.size and min(kernel) > 0):
         return NotImplemented
     size, out, channels, groups = x.shape[2:], y.shape[1], x.shape[1], geometry.groups
     xs, ys = planes(x), planes(y)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.kernels.compiled import math
-from tinygen.kernels.compiled.compile import contiguous, number_of_parts, parallel, share
+from tinygen.kernels.compiled.compile import as_contiguous, number_of_parts, parallel, share
 from tinygen.kernels.compiled.math import ONE, ZERO, exp, log1p
 from tinygen.tensor import Array
 
@@ -98,49 +98,51 @@ def silu_slope(part, x, g, d):
         ds[i] = gs[i] * (s * (ONE + xs[i] * (ONE - s)))
 
 
-def entrywise(x: Array, value: Callable[..., None], slope: Callable[..., None], of_x: bool = False) -> Any:
+def apply_entrywise(
+    x: Array, value: Callable[..., None], slope: Callable[..., None], of_x: bool = False
+) -> Any:
     """The value, and the rule with the slope, which is a function of x or of the value."""
-    flat = contiguous(x).reshape(-1)
+    flat = as_contiguous(x).reshape(-1)
     y = np.empty_like(flat)
     value(number_of_parts(flat), flat, y)
     kept = flat if of_x else y
 
     def dx(g: Array) -> Array:
         d = np.empty_like(kept)
-        slope(number_of_parts(flat), kept, contiguous(g).reshape(-1), d)
+        slope(number_of_parts(flat), kept, as_contiguous(g).reshape(-1), d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx
 
 
 def relu(x: Array) -> Any:
-    return entrywise(x, relu_value, relu_slope)
+    return apply_entrywise(x, relu_value, relu_slope)
 
 
 def leaky_relu(x: Array, slope: float = 0.01) -> Any:
-    flat, steepness = contiguous(x).reshape(-1), np.float32(slope)
+    flat, steepness = as_contiguous(x).reshape(-1), np.float32(slope)
     y = np.empty_like(flat)
     leaky_relu_value(number_of_parts(flat), flat, steepness, y)
 
     def dx(g: Array) -> Array:
         d = np.empty_like(flat)
-        leaky_relu_slope(number_of_parts(flat), flat, contiguous(g).reshape(-1), steepness, d)
+        leaky_relu_slope(number_of_parts(flat), flat, as_contiguous(g).reshape(-1), steepness, d)
         return d.reshape(x.shape)
 
     return y.reshape(x.shape), dx
 
 
 def sigmoid(x: Array) -> Any:
-    return entrywise(x, sigmoid_value, sigmoid_slope)
+    return apply_entrywise(x, sigmoid_value, sigmoid_slope)
 
 
 def tanh(x: Array) -> Any:
-    return entrywise(x, tanh_value, tanh_slope)
+    return apply_entrywise(x, tanh_value, tanh_slope)
 
 
 def softplus(x: Array) -> Any:
-    return entrywise(x, softplus_value, softplus_slope, of_x=True)
+    return apply_entrywise(x, softplus_value, softplus_slope, of_x=True)
 
 
 def silu(x: Array) -> Any:
-    return entrywise(x, silu_value, silu_slope, of_x=True)
+    return apply_entrywise(x, silu_value, silu_slope, of_x=True)

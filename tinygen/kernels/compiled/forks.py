@@ -43,11 +43,11 @@ def copy_with_other_name(function: Any) -> Any:
     return copy
 
 
-def after_fork() -> None:
+def replace_compiled() -> None:
     if numba.threading_layer() == "omp":
         for kernel in KERNELS:
             kernel.__class__ = Alone
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=after_fork)
+    os.register_at_fork(after_in_child=replace_compiled)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, parallel
+from tinygen.kernels.compiled.compile import as_contiguous, parallel
 from tinygen.kernels.compiled.math import ONE, ZERO
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.summation import sum_over
 from tinygen.tensor import Array
 
@@ -58,16 +58,16 @@ def slopes(r, x, weight, mean, inv, g, dx, dweight, dbias):
 
 def group_norm(x: Array, groups: int, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
     n, channels = x.shape[:2]
-    if not float32(weight, bias) or channels % groups:
+    if not are_float32(weight, bias) or channels % groups:
         return NotImplemented
     shape, per = x.shape, channels // groups
-    rows = contiguous(x).reshape(n * groups, per, math.prod(shape[2:]))
-    weight, bias = (contiguous(p) for p in (weight, bias))
+    rows = as_contiguous(x).reshape(n * groups, per, math.prod(shape[2:]))
+    weight, bias = (as_contiguous(p) for p in (weight, bias))
     y, (mean, inv) = np.empty(shape, np.float32), np.empty((2, n * groups), np.float32)
     value(len(rows), rows, weight, bias, np.float32(eps), mean, inv, y.reshape(rows.shape))
 
     def backward(g: Array) -> tuple[Array | None, ...]:
-        g = contiguous(g).reshape(rows.shape)
+        g = as_contiguous(g).reshape(rows.shape)
         dx, (dweight, dbias) = np.empty(shape, np.float32), np.empty((2, n * groups, per), np.float32)
         slopes(len(rows), rows, weight, mean, inv, g, dx.reshape(rows.shape), dweight, dbias)
         dweight, dbias = (sum_over(d.reshape(n, channels), 0) for d in (dweight, dbias))

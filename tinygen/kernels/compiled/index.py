@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, divide_work, parallel
+from tinygen.kernels.compiled.compile import as_contiguous, divide_work, parallel
 from tinygen.tensor import Array
 
 LINE = 16  # floats in a cache line: only one thread writes into a line
@@ -30,7 +30,7 @@ def scatter_add(x: Array, index: Any, shape: tuple[int, ...]) -> Any:
     if not index.size or index.min() < 0 or index.max() >= shape[0]:
         return NotImplemented  # negative or out of range: the definition handles it
     table = np.zeros(shape, np.float32)
-    rows = contiguous(x).reshape(-1, shape[1])
+    rows = as_contiguous(x).reshape(-1, shape[1])
     count, width = divide_work(shape[1], LINE)
     add_rows(count, rows, index.reshape(-1).astype(np.int64), table, width)
     return table, lambda g: g[index]

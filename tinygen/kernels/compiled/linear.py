@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, divide_work, inner, inner_sum, parallel
+from tinygen.kernels.compiled.compile import as_contiguous, divide_work, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import SOME, ZERO, flush
 from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transpose
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
 
 DEPTH = 512  # entries of the shared axis in a panel: a panel fits into the second-level cache
@@ -117,7 +117,7 @@ def column_sums(part, x, block, sums, size):
 def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array | None = None) -> Array:
     """A B + bias, where A is a or aᵀ and B is b or bᵀ: contiguous matrices."""
     y = np.empty((a.shape[1 if ta else 0], b.shape[0 if tb else 1]), np.float32)
-    bias = np.zeros(y.shape[1], np.float32) if bias is None else contiguous(bias)
+    bias = np.zeros(y.shape[1], np.float32) if bias is None else as_contiguous(bias)
     (m, n), k = y.shape, a.shape[0 if ta else 1]
     by_rows = 2 * m >= n  # the same shares as in the optimizer; but each part copies all of B into panels
     count, size = divide_work(m, ROWS) if by_rows else divide_work(n, LANES)
@@ -128,15 +128,15 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
 
 def matrix(x: Array, columns: int) -> Array:
     """x as a contiguous matrix (N, columns)."""
-    return contiguous(x).reshape(-1, columns)
+    return as_contiguous(x).reshape(-1, columns)
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
-    if not float32(weight, bias) or not weight.size:
+    if not are_float32(weight, bias) or not weight.size:
         return NotImplemented
     out, width = weight.shape
     flat, shape = matrix(x, width), x.shape
-    weight = contiguous(weight)
+    weight = as_contiguous(weight)
     if len(flat) <= FEW:
         y = np.empty((len(flat), out), np.float32)
         multiply_few_rows(out, flat, weight, y)
@@ -160,11 +160,11 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
 def matmul(a: Array, b: Array) -> Any:
     """The product of (..., n, k) with one matrix (k, m). NumPy computes products with stacks of matrices."""
-    if not float32(b) or not b.size or b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
+    if not are_float32(b) or not b.size or b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
         return NotImplemented
     k, m = b.shape
     flat, shape = matrix(a, k), a.shape
-    b = contiguous(b)
+    b = as_contiguous(b)
     return (
         product(flat, b).reshape(*shape[:-1], m),
         lambda g: product(matrix(g, m), b, tb=True).reshape(shape),

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import contiguous, inner, inner_sum, number_of_parts, parallel, share
-from tinygen.kernels.compiled.math import ZERO, exp, largest, log, log1p, sigmoid
-from tinygen.kernels.registry import float32
+from tinygen.kernels.compiled.compile import as_contiguous, inner, inner_sum, number_of_parts, parallel, share
+from tinygen.kernels.compiled.math import ZERO, exp, largest_entry, log, log1p, sigmoid
+from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
 
 
@@ -30,7 +30,7 @@ def minus_log_softmax(x, top, total):
 
 @parallel
 def value(r, logits, ids, ignored, tops, totals, losses):
-    tops[r] = largest(logits[r])
+    tops[r] = largest_entry(logits[r])
     totals[r] = sum_exp(logits[r], tops[r])
     losses[r] = ZERO if ids[r] == ignored else minus_log_softmax(logits[r, ids[r]], tops[r], totals[r])
 
@@ -50,8 +50,8 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
     if smoothing:
         return NotImplemented
     shape = logits.shape
-    rows = contiguous(logits).reshape(-1, shape[-1])
-    ids = contiguous(targets.reshape(-1).astype(np.int64))
+    rows = as_contiguous(logits).reshape(-1, shape[-1])
+    ids = as_contiguous(targets.reshape(-1).astype(np.int64))
     tops, totals, losses = np.empty((3, len(ids)), np.float32)
     value(len(ids), rows, ids, ignore_index, tops, totals, losses)
     if not (np.isfinite(tops).all() and np.isfinite(totals).all()):
@@ -59,7 +59,7 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(rows)
-        slope(len(ids), rows, ids, ignore_index, tops, totals, contiguous(g).reshape(-1), d)
+        slope(len(ids), rows, ids, ignore_index, tops, totals, as_contiguous(g).reshape(-1), d)
         return d.reshape(shape)
 
     return losses.reshape(shape[:-1]), dlogits
@@ -88,16 +88,16 @@ def binary_slope(part, logits, targets, g, d):
 
 
 def binary_losses(logits: Array, targets: Array) -> Any:
-    if not float32(targets) or logits.shape != targets.shape:
+    if not are_float32(targets) or logits.shape != targets.shape:
         return NotImplemented
-    xs, ys = (contiguous(a).reshape(-1) for a in (logits, targets))
+    xs, ys = (as_contiguous(a).reshape(-1) for a in (logits, targets))
     losses = np.empty_like(xs)
     binary_value(number_of_parts(xs), xs, ys, losses)
 
     def dlogits(g: Array) -> Array:
         d = np.empty_like(xs)
         weights = g if any(g.strides) else g.reshape(-1)[:1]
-        binary_slope(number_of_parts(xs), xs, ys, contiguous(weights).reshape(-1), d)
+        binary_slope(number_of_parts(xs), xs, ys, as_contiguous(weights).reshape(-1), d)
         return d.reshape(logits.shape)
 
     return losses.reshape(logits.shape), dlogits, lambda g: -g * logits

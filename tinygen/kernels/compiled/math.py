@@ -62,7 +62,7 @@ def clear(row):
 
 
 @inner
-def largest(row):
+def largest_entry(row):
     """The largest entry of a row that is not empty; NaN if an entry is NaN. It compares integers that have
     the same order as the floats: the compiler may reorder comparisons of integers, but not of floats,
     because of NaN."""

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import PARTS, contiguous, parallel
+from tinygen.kernels.compiled.compile import PARTS, as_contiguous, parallel
 from tinygen.kernels.compiled.math import ONE, SOME, ZERO, flush
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
 
 F = np.float32
@@ -63,15 +63,15 @@ def slopes(part, x, weight, centered, mean, inv, g, dx, blocks, sums):
 
 def normalize(x: Array, weight: Array, bias: Array | None, eps: float, centered: bool) -> Any:
     channels = x.shape[-1]
-    if not float32(weight, bias) or not x.size:
+    if not are_float32(weight, bias) or not x.size:
         return NotImplemented
-    rows, weight = contiguous(x).reshape(-1, channels), contiguous(weight)
-    shift = np.zeros(channels, np.float32) if bias is None else contiguous(bias)
+    rows, weight = as_contiguous(x).reshape(-1, channels), as_contiguous(weight)
+    shift = np.zeros(channels, np.float32) if bias is None else as_contiguous(bias)
     y, mean, inv = np.empty_like(rows), *np.empty((2, len(rows)), np.float32)
     value(len(rows), rows, weight, shift, np.float32(eps), centered, mean, inv, y)
 
     def backward(g: Array) -> tuple[Array, ...]:
-        g = contiguous(g).reshape(rows.shape)
+        g = as_contiguous(g).reshape(rows.shape)
         dx, sums = np.empty_like(rows), np.zeros((PARTS, 2, channels))
         slopes(PARTS, rows, weight, centered, mean, inv, g, dx, np.zeros(sums.shape, F), sums)
         return dx.reshape(x.shape), *sums.sum(axis=0).astype(F)

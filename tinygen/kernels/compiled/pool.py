@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from tinygen.kernels.compiled.compile import contiguous, kernel
+from tinygen.kernels.compiled.compile import as_contiguous, kernel
 from tinygen.kernels.compiled.math import ZERO
 from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
 
 
 @kernel
-def largest(x, tall, wide, down, right, top, left, y, winners):
+def largest_entries(x, tall, wide, down, right, top, left, y, winners):
     """y (planes, h, w) = the largest entry of x (planes, H, W) in each window, and its position in the
     plane. Of equal entries, the first."""
     planes, height, width = x.shape
@@ -52,17 +52,19 @@ def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
     if min(positions) < 1 or any(2 * p > k for p, k in zip(geometry.padding, kernel, strict=True)):
         return NotImplemented
     planes = math.prod(shape[:2])
-    x = contiguous(x).reshape(planes, *(1, *shape[2:])[-2:])
+    x = as_contiguous(x).reshape(planes, *(1, *shape[2:])[-2:])
     y = np.empty((planes, *(1, *positions)[-2:]), np.float32)
     winners = np.empty(y.shape, np.int32)
     (tall, wide), (down, right), (top, left) = (
         (fill, *values)[-2:] for fill, values in ((1, kernel), (1, geometry.stride), (0, geometry.padding))
     )
-    largest(x, tall, wide, down, right, top, left, y, winners)
+    largest_entries(x, tall, wide, down, right, top, left, y, winners)
 
     def dx(g: Array) -> Array:
         d = np.empty(shape, np.float32)
-        add_to_largest(contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1))
+        add_to_largest(
+            as_contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1)
+        )
         return d
 
     return y.reshape(*shape[:2], *positions), dx
@@ -103,13 +105,13 @@ def upsample_nearest(x: Array, scale: int) -> Any:
     if x.ndim != 4 or scale < 1:
         return NotImplemented
     n, channels, height, width = shape = x.shape
-    planes = contiguous(x).reshape(n * channels, height, width)
+    planes = as_contiguous(x).reshape(n * channels, height, width)
     y = np.empty((n * channels, scale * height, scale * width), np.float32)
     repeat_entries(planes, scale, y)
 
     def dx(g: Array) -> Array:
         d = np.empty(shape, np.float32)
-        block_sums(contiguous(g).reshape(y.shape), scale, d.reshape(planes.shape))
+        block_sums(as_contiguous(g).reshape(y.shape), scale, d.reshape(planes.shape))
         return d
 
     return y.reshape(n, channels, *y.shape[1:]), dx

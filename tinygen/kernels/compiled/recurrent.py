@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange, types
 
-from tinygen.kernels.compiled.compile import PARTS, compile_callback, contiguous, inner, kernel
+from tinygen.kernels.compiled.compile import PARTS, as_contiguous, compile_callback, inner, kernel
 from tinygen.kernels.compiled.linear import matrix, product
 from tinygen.kernels.compiled.math import ONE, ZERO, sigmoid, tanh
 from tinygen.kernels.compiled.tile import ROWS, multiply_rows, panels_of
-from tinygen.kernels.registry import float32
+from tinygen.kernels.registry import are_float32
 from tinygen.ops.recurrent import require_shapes
 from tinygen.tensor import Array
 
@@ -243,25 +243,25 @@ def run_cell(
     batch, steps, width = x.shape
     hidden = weight.shape[1]
     ends = np.full(batch, steps) if lengths is None else np.array(lengths, np.int64)
-    if not float32(weight, bias, *state) or hidden == 0 or batch * steps < FEW or ends.shape != (batch,):
+    if not are_float32(weight, bias, *state) or hidden == 0 or batch * steps < FEW or ends.shape != (batch,):
         return NotImplemented
     if bias is not None and bias.shape != (width,):
         return NotImplemented
     cell = cell_of(name)
     nothing = np.empty((batch, 0), np.float32)  # for cells without a c
-    added = np.zeros(width, np.float32) if bias is None else contiguous(bias)
+    added = np.zeros(width, np.float32) if bias is None else as_contiguous(bias)
     last = tuple(np.array(s, order="C") for s in state)
     y, hs = np.empty((2, batch, steps, hidden), np.float32)
     cs = np.empty((steps, batch, hidden if len(state) > 1 else 0), np.float32)
     kept = np.empty((steps, batch, cell.kept * hidden), np.float32)
     panels = panels_of(weight.T)
     h, c = last if len(state) > 1 else (*last, nothing)
-    x = contiguous(x)
+    x = as_contiguous(x)
     room = empty_rows(batch, panels)
     run_forward(cell.forward, x, panels, added, h, c, ends, reverse, y, hs, cs, kept, *room)
 
     def rule(gradients: Any) -> tuple[Any, ...]:
-        dy, dstate = contiguous(gradients[0]), [np.array(g, order="C") for g in gradients[1:]]
+        dy, dstate = as_contiguous(gradients[0]), [np.array(g, order="C") for g in gradients[1:]]
         dh, dc = dstate if len(state) > 1 else (*dstate, nothing)
         dx = np.empty((batch, steps, width), np.float32)
         apart = name == "gru"  # u and x have different gradients

@@ -119,7 +119,7 @@ def positions(config: Mapping[str, Any]) -> int:
     return int(config["block_size"]) + unused
 
 
-def shapes_there(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def shapes_in_file(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """{a tensor's name in the file: its shape}."""
     return {name: shape for names, shape in shapes(config).values() for name in names}
 
@@ -205,7 +205,7 @@ def read(folder: str | Path, dropout: float | None = None) -> tuple[dict[str, An
     require_floats(path, tensors)
     if fields["layers"] > len(tensors):  # checked before `shapes` makes a list of that length
         raise CheckpointError(path, "too few tensors", f"{fields['layers']} layers", len(tensors))
-    wanted = shapes_there(fields)
+    wanted = shapes_in_file(fields)
     wanted |= {copy: wanted[original] for copy, original in copies(fields).items() if copy in tensors}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
     for copy, original in copies(fields).items():
@@ -213,7 +213,7 @@ def read(folder: str | Path, dropout: float | None = None) -> tuple[dict[str, An
             problem = "tie_word_embeddings is on, and the two differ"
             raise CheckpointError(path, problem, original, "other values", copy)
     return fields, {
-        ours: joined([tensors[name] for name in names]) for ours, (names, _) in shapes(fields).items()
+        ours: join_parts([tensors[name] for name in names]) for ours, (names, _) in shapes(fields).items()
     }
 
 
@@ -224,7 +224,7 @@ def newer_name(name: str) -> str:
     )
 
 
-def joined(parts: list[NumpyArray]) -> NumpyArray:
+def join_parts(parts: list[NumpyArray]) -> NumpyArray:
     """Queries, keys and values, one below the other. A parameter with one part is not copied."""
     return np.concatenate(parts) if len(parts) > 1 else parts[0]
 

@@ -268,10 +268,10 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
     found = places(sizes)
     wanted = {name: shape for names, shape in found.values() for name in names}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
-    return sizes, {ours: joined([tensors.pop(n) for n in names]) for ours, (names, _) in found.items()}
+    return sizes, {ours: join_parts([tensors.pop(n) for n in names]) for ours, (names, _) in found.items()}
 
 
-def joined(parts: list[NumpyArray]) -> NumpyArray:
+def join_parts(parts: list[NumpyArray]) -> NumpyArray:
     """The parts of one parameter, stacked."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -282,7 +282,7 @@ def write(folder: str | Path, sizes: Mapping[str, Any], state: Mapping[str, Nump
     Raises ValueError, before anything is written, if an array is missing, unexpected or of another shape, or
     for an end token that transformers would not find; CheckpointError if writing fails."""
     options, found = options_of(sizes), places(sizes)
-    needed = {ours: stacked(shape, len(names)) for ours, (names, shape) in found.items()}
+    needed = {ours: stacked_shape(shape, len(names)) for ours, (names, shape) in found.items()}
     if listed := differences(needed, {ours: a.shape for ours, a in state.items()}, "the encoders' sizes"):
         raise ValueError(f"this is not the CLIP of its encoders, which has {len(needed)} tensors:{listed}")
     tensors = {
@@ -293,7 +293,7 @@ def write(folder: str | Path, sizes: Mapping[str, Any], state: Mapping[str, Nump
     write_folder(folder, WEIGHTS, tensors, {CONFIG: json_file(options)})
 
 
-def stacked(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
+def stacked_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
     return shape if parts == 1 else (parts * shape[0], *shape[1:])
 
 

@@ -163,14 +163,14 @@ def require_enough(
 def with_names_of_today(path: Path, tensors: dict[str, NumpyArray]) -> dict[str, NumpyArray]:
     """The tensors, with the old names of older files replaced. Raises CheckpointError if two tensors get the
     same name."""
-    renamed = {today(name): array for name, array in tensors.items()}
+    renamed = {present_name(name): array for name, array in tensors.items()}
     if len(renamed) < len(tensors):
-        twice = next(name for name in tensors if today(name) != name and today(name) in tensors)
-        raise CheckpointError(path, "an old name of another", "one of the two", today(twice), twice)
+        twice = next(name for name in tensors if present_name(name) != name and present_name(name) in tensors)
+        raise CheckpointError(path, "an old name of another", "one of the two", present_name(twice), twice)
     return renamed
 
 
-def today(name: str) -> str:
+def present_name(name: str) -> str:
     """The present name for the name of a tensor in an older file."""
     path, _, kind = name.rpartition(".")
     above, _, layer = path.rpartition(".")

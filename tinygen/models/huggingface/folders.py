@@ -18,7 +18,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from tinygen.storage.files import CheckpointError, disk_errors, make_folder, read_json, replace_file, short
+from tinygen.storage.files import (
+    CheckpointError,
+    disk_errors,
+    make_folder,
+    read_json,
+    replace_file,
+    short_repr,
+)
 from tinygen.storage.safetensors import load_file, save_file
 from tinygen.types import NumpyArray
 
@@ -52,7 +59,9 @@ def read_options(path: Path) -> dict[str, Any]:
     options = read_json(path, CONFIG_LIMIT)
     quantized = options.get("quantization_config")
     if quantized is not None:
-        raise CheckpointError(path, "the option quantization_config", f"none, and {FLOATS}", short(quantized))
+        raise CheckpointError(
+            path, "the option quantization_config", f"none, and {FLOATS}", short_repr(quantized)
+        )
     return options
 
 
@@ -74,7 +83,7 @@ class Options:
         return section
 
     def refuse(self, name: str, expected: str, found: object) -> NoReturn:
-        raise CheckpointError(self.path, f"the option {self.place}{name}", expected, short(found))
+        raise CheckpointError(self.path, f"the option {self.place}{name}", expected, short_repr(found))
 
     def choice(self, name: str, default: Any, *values: Any) -> Any:
         """The option, which must be one of `values`, or the default if no values are given."""
@@ -151,11 +160,11 @@ def read_tensors(folder: Path, name: str, convert: str = "") -> tuple[Path, dict
 def read_shards(index: Path) -> dict[str, NumpyArray]:
     places = read_json(index, INDEX_LIMIT).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError(index, "no weight_map", "{tensor: file}", short(places))
+        raise CheckpointError(index, "no weight_map", "{tensor: file}", short_repr(places))
     tensors: dict[str, NumpyArray] = {}
     for name in sorted(set(places.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):  # nothing outside of the folder
-            raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short(name))
+            raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short_repr(name))
         tensors |= {
             tensor: a for tensor, a in load_file(index.parent / name).items() if places.get(tensor) == name
         }
@@ -200,7 +209,7 @@ def differences(
         for name in wanted
         if name in found and found[name] != wanted[name]
     ]
-    wrong += [f"{short(name)} {found[name]} has no place in it" for name in found if name not in wanted]
+    wrong += [f"{short_repr(name)} {found[name]} has no place in it" for name in found if name not in wanted]
     more = [f"and {len(wrong) - LISTED} more"] if len(wrong) > LISTED else []
     return "".join(f"\n  {line}" for line in [*wrong[:LISTED], *more])
 

@@ -32,7 +32,7 @@ from tinygen.models.huggingface.folders import (
     require_same,
     write_folder,
 )
-from tinygen.storage.files import CheckpointError, short
+from tinygen.storage.files import CheckpointError, short_repr
 from tinygen.types import NumpyArray
 
 # -- names -----------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     def check(name: str, good: bool, expected: object) -> None:
         if not good:
-            raise CheckpointError(path, f"the option {name}", expected, short(found.get(name)))
+            raise CheckpointError(path, f"the option {name}", expected, short_repr(found.get(name)))
 
     check("model_type", found.get("model_type") == "gpt2", "'gpt2'")
     for name, alias in ALIASES.items():

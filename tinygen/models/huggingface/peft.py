@@ -35,7 +35,7 @@ from tinygen.models.huggingface.gpt2 import LAYERS
 from tinygen.models.language.gpt import GPT
 from tinygen.nn import Linear, Module
 from tinygen.ops.random import RNGLike, as_generator
-from tinygen.storage.files import CheckpointError, short
+from tinygen.storage.files import CheckpointError, short_repr
 from tinygen.types import NumpyArray
 
 WEIGHTS = "adapter_model.safetensors"
@@ -61,7 +61,7 @@ The other values (PiSSA, OLoRA, LoftQ, ...) change that weight too, so their ada
 original one."""
 
 
-def their_name(model: Module, name: str) -> str:
+def transformers_name(model: Module, name: str) -> str:
     """The name of the model's layer in `transformers`; for a model other than GPT, its own name."""
     block = re.fullmatch(r"(h\.\d+)\.(.+)", name)
     if isinstance(model, GPT) and block and block[2] in LAYERS:
@@ -78,7 +78,9 @@ def save_adapters(model: Module, folder: str | Path, base_model: str | None = No
     `base_model` is a note for `peft`: the name or the folder of the model without adapters. Raises
     ValueError when the model has no adapters, or when they differ in rank, alpha or dropout;
     CheckpointError when writing fails."""
-    found = {their_name(model, path): m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
+    found = {
+        transformers_name(model, path): m for path, m in model.named_modules() if isinstance(m, LoRALinear)
+    }
     settings = {(m.rank, number_of(m.alpha.numpy()), m.drop.p) for m in found.values()}
     if len(settings) != 1:
         has = sorted(settings) or "none: add_lora(model, ...) puts some beside its layers"
@@ -127,7 +129,7 @@ def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> lis
     config = read_config(folder / CONFIG)
     path, tensors = read_tensors(folder, WEIGHTS)
     require_floats(path, tensors)
-    names = {their_name(model, ours): ours for ours in layers}
+    names = {transformers_name(model, ours): ours for ours in layers}
     if any(name.startswith(f"{PREFIX}h.") for name in tensors):  # from a GPT-2 without a head (GPT2Model)
         names = {theirs.removeprefix("transformer."): ours for theirs, ours in names.items()}
     ends = tuple(f".{target}" for target in config["target_modules"])
@@ -150,7 +152,7 @@ def require_fit(
 ) -> None:
     """Raise CheckpointError unless the tensors are adapters for these layers, given by their names in the
     file. For an adapted head, peft also writes the head's own weight: it must be equal to the model's."""
-    path, rank, targets = folder / WEIGHTS, config["r"], short(config["target_modules"])
+    path, rank, targets = folder / WEIGHTS, config["r"], short_repr(config["target_modules"])
     if not layers:
         raise CheckpointError(folder / CONFIG, "the option target_modules", "layers of the model", targets)
     wanted = {}
@@ -175,7 +177,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     def check(name: str, good: bool, expected: str) -> None:
         if not good:
-            raise CheckpointError(path, f"the option {name}", expected, short(found.get(name)))
+            raise CheckpointError(path, f"the option {name}", expected, short_repr(found.get(name)))
 
     numbers, targets = (int, float), found.get("target_modules")
     check("peft_type", found.get("peft_type") == "LORA", "'LORA'")

@@ -13,7 +13,7 @@ from tinygen import nn
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.text.decoding import greedy, sample
+from tinygen.text.decoding import greedy_tokens, sample
 
 
 class LanguageModel(nn.Module):
@@ -59,11 +59,15 @@ class LanguageModel(nn.Module):
         The model is in evaluation mode until the generator is closed."""
         rng = as_generator(rng)
         read, new = self.reader(**context), np.asarray(idx)
-        with self.evaluating():
+        with self.eval_mode():
             while True:
                 with no_grad():
                     logits = read(new)
-                token = greedy(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
+                token = (
+                    greedy_tokens(logits)
+                    if temperature == 0
+                    else sample(logits, rng, temperature, top_k, top_p)
+                )
                 yield token
                 new = token[:, None]
 

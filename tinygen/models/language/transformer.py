@@ -140,7 +140,7 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`model(source, target)` -> logits; `model.loss(source, target)`; `model.greedy(source, n)` and
+    """`model(source, target)` -> logits; `model.loss(source, target)`; `model.greedy_search(source, n)` and
     `model.beam_search(source, n, width)` -> translations.
 
     Weights of linear layers start from Glorot's uniform distribution, biases from 0, and the embedding from
@@ -195,20 +195,20 @@ class Transformer(nn.Module):
     def memory(self, source: Array) -> Tensor:
         """The encoder's output for a source (B, S), which the decoder looks at: (B, S, C). Vectors at padding
         have no meaning."""
-        x, mask = self.embedded(source), self.mask(source)
+        x, mask = self.embed(source), self.mask(source)
         for layer in self.encoder:
             x = layer(x, mask)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
     def logits(self, target: Array, memory: Tensor, source: Array) -> Tensor:
         """Logits (B, T, V) for target (B, T) and the memory (B, S, C) of source (B, S)."""
-        y, target_mask, source_mask = self.embedded(target), self.mask(target), self.mask(source)
+        y, target_mask, source_mask = self.embed(target), self.mask(target), self.mask(source)
         for layer in self.decoder:
             y = layer(y, memory, target_mask, source_mask)
         y = y if self.decoder_norm is None else self.decoder_norm(y)
         return ops.linear(y, self.embedding.weight)  # (B, T, V)
 
-    def embedded(self, ids: Array) -> Tensor:
+    def embed(self, ids: Array) -> Tensor:
         """Embeddings times sqrt(C), plus the encodings of positions: (B, T) -> (B, T, C)."""
         x = self.embedding(ids) * math.sqrt(self.config.channels)
         positions = sinusoids(ids.shape[1], self.config.channels).astype(x.dtype)
@@ -220,14 +220,14 @@ class Transformer(nn.Module):
 
     # -- translation -------------------------------------------------------------------------------
 
-    def greedy(self, source: Any, max_length: int) -> Ids:
+    def greedy_search(self, source: Any, max_length: int) -> Ids:
         """The most probable token at each step, for source (B, S): tokens (B, n), n <= max_length, without
         `begin`; after its `end` a row has `pad`. The model is in evaluation mode meanwhile, and all
         positions are computed anew for each token."""
         source, c = to_device(ids_of(source), "cpu"), self.config
         target = np.full((len(source), 1), c.begin)  # (B, 1)
         require_pairs(source, target, c.pad)
-        with self.evaluating(), no_grad():
+        with self.eval_mode(), no_grad():
             memory = self.memory(source)
             for _ in range(max_length):
                 logits = self.logits(target, memory, source)[:, -1].numpy()  # (B, V)
@@ -245,7 +245,7 @@ class Transformer(nn.Module):
         defaults are the paper's (section 6.1). The model is in evaluation mode meanwhile."""
         source, c = to_device(ids_of(source), "cpu"), self.config
         require_pairs(source, source, c.pad)
-        with self.evaluating(), no_grad():
+        with self.eval_mode(), no_grad():
             memory = self.memory(source)
 
             def search(i: int) -> list[Hypothesis]:

@@ -64,9 +64,9 @@ class WaveNet(LanguageModel):
         """Logits (B, T, V) for tokens idx (B, T). `condition` (B, T), in [0, classes), belongs to the tokens
         that are predicted: condition[b, t] to the token after idx[b, t]. Raises IndexError for tokens outside
         the vocabulary, ValueError for a condition that is missing, not wanted or of another shape."""
-        return self.continued(idx, [layer.silence(len(idx)) for layer in self.layers], condition)[0]
+        return self.continue_from(idx, [layer.silence(len(idx)) for layer in self.layers], condition)[0]
 
-    def continued(self, idx: Any, past: list[Tensor], condition: Any) -> tuple[Tensor, list[Tensor]]:
+    def continue_from(self, idx: Any, past: list[Tensor], condition: Any) -> tuple[Tensor, list[Tensor]]:
         """The logits (B, T, V) after tokens idx (B, T), and the layers' new past. `past` has of each layer
         the last inputs, (B, dilation, C)."""
         self.check(idx, condition)
@@ -93,7 +93,7 @@ class WaveNet(LanguageModel):
             nonlocal past, tokens
             past = past or [layer.silence(len(new)) for layer in self.layers]
             classes = None if condition is None else condition[:, tokens : tokens + new.shape[1]]
-            logits, past = self.continued(new, past, classes)
+            logits, past = self.continue_from(new, past, classes)
             tokens += new.shape[1]
             return logits[:, -1].numpy()  # (B, V)
 

@@ -51,7 +51,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(latent, width, rng=rng)
         self.label = nn.Embedding(classes, width, rng=rng) if classes else None
 
-    def first(self, z: TensorLike, labels: Any) -> Any:
+    def first_layer(self, z: TensorLike, labels: Any) -> Any:
         """The first layer, of z (B, Z) and labels (B,): (B, width)."""
         check_labels(self.classes, labels)
         h = self.start(z)
@@ -86,7 +86,7 @@ class DenseGenerator(Generator):
 
     def forward(self, z: TensorLike, labels: Any = None) -> Tensor:
         """z (B, latent), labels (B,) if there are classes -> points (B, dim)."""
-        h = self.first(z, labels)  # (B, C)
+        h = self.first_layer(z, labels)  # (B, C)
         for layer in self.hidden:
             h = ops.relu(layer(h))
         return self.out(h)
@@ -119,7 +119,7 @@ class ConvGenerator(Generator):
 
     def forward(self, z: TensorLike, labels: Any = None) -> Tensor:
         """z (B, latent), labels (B,) if there are classes -> pictures (B, in_channels, S, S)."""
-        h = self.first(z, labels).reshape(len(z), *self.shape)  # (B, C', 4, 4)
+        h = self.first_layer(z, labels).reshape(len(z), *self.shape)  # (B, C', 4, 4)
         for up in self.ups:
             h = ops.relu(up(h))  # (B, C, 2S', 2S')
         return ops.tanh(self.out(h))

@@ -18,7 +18,7 @@ import numpy as np
 
 from tinygen.ops.compose import arrays_in
 from tinygen.ops.matrices.solve import H, conj, result_of, textbook
-from tinygen.tape import detach, implements, op, shown_as
+from tinygen.tape import detach, implements, op, show_as
 from tinygen.tensor import Array
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -159,14 +159,14 @@ def linalg_qr(a: TensorLike, mode: str = "reduced") -> Any:
                 f"qr: of a matrix {a.shape}, the last {m - n} columns of Q are no function of it, so that "
                 'they have no gradient: use mode="reduced", or a.detach()'
             )
-        return result_of(np.linalg.qr)(*complete(a))
+        return result_of(np.linalg.qr)(*complete_q(a))
     q, r = qr(a)
     return r if mode == "r" else result_of(np.linalg.qr)(q, r)
 
 
-@shown_as("qr")
+@show_as("qr")
 @op
-def complete(a: Array) -> ValueAndRules:
+def complete_q(a: Array) -> ValueAndRules:
     """Every column of Q, of which the last have no gradient."""
     return (tuple(np.linalg.qr(a, "complete")),)
 

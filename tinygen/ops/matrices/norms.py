@@ -15,7 +15,7 @@ import numpy as np
 from tinygen.ops.compose import axes_of
 from tinygen.ops.matrices.solve import conj
 from tinygen.ops.reduce import keepdims_shape
-from tinygen.tape import implements, in_replay, op, shown_as
+from tinygen.tape import implements, in_replay, op, show_as
 from tinygen.tensor import Array
 from tinygen.types import Axis, TensorLike, ValueAndRules
 
@@ -84,7 +84,7 @@ def as_float(x: TensorLike) -> Any:
     return x if x.dtype.kind in "fc" else x.astype(np.float32)
 
 
-@shown_as("norm")
+@show_as("norm")
 @op
 def length(x: Array, axis: Axis, keepdims: bool) -> ValueAndRules:
     """√Σ|x|². Its gradient is the unit vector; 0 for a vector of zeros."""
@@ -105,7 +105,7 @@ def length(x: Array, axis: Axis, keepdims: bool) -> ValueAndRules:
     return y, dx
 
 
-@shown_as("norm")
+@show_as("norm")
 @op
 def power_norm(x: Array, p: float, axis: Axis, keepdims: bool) -> ValueAndRules:
     """(Σ|x|^p)^(1/p). Its gradient is sign(x) (|x| / norm)^(p - 1)."""
@@ -126,7 +126,7 @@ def power_mean(x: Array, p: float, axis: Axis, keepdims: bool) -> Array:
     return y if keepdims else np.squeeze(y, axis)
 
 
-@shown_as("norm")
+@show_as("norm")
 @op
 def nonzeros(x: Array, axis: Axis, keepdims: bool) -> ValueAndRules:
     """How many entries are not 0; no small step changes that."""

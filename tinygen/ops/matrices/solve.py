@@ -87,13 +87,13 @@ def det(a: Array) -> ValueAndRules:
     y = np.linalg.det(a)
 
     def da(g: Array) -> Array:
-        cofactors = minors(a) if singular(y) else y[..., None, None] * swap_last(np.linalg.inv(a))
+        cofactors = minors(a) if is_singular(y) else y[..., None, None] * swap_last(np.linalg.inv(a))
         return g[..., None, None] * cofactors
 
     return y, da
 
 
-def singular(determinants: Array) -> bool:
+def is_singular(determinants: Array) -> bool:
     d = determinants._data if isinstance(determinants, Tensor) else determinants
     return (isinstance(d, np.generic) or device_of(d) == "cpu") and not d.all()
 
@@ -226,14 +226,16 @@ def multi_dot(arrays: Any) -> Any:
     first, last = arrays[0], arrays[-1]
     chain = [first[None] if np.ndim(first) == 1 else first, *arrays[1:-1]]
     chain.append(column(last) if np.ndim(last) == 1 else last)
-    y = chain_product(chain, cheapest([x.shape[0] for x in chain] + [chain[-1].shape[1]]), 0, len(chain) - 1)
+    y = chain_product(
+        chain, cheapest_cuts([x.shape[0] for x in chain] + [chain[-1].shape[1]]), 0, len(chain) - 1
+    )
     shape = (() if np.ndim(first) == 1 else (first.shape[0],)) + (
         () if np.ndim(last) == 1 else (last.shape[1],)
     )
     return y.reshape(shape)
 
 
-def cheapest(sizes: list[int]) -> dict[tuple[int, int], int]:
+def cheapest_cuts(sizes: list[int]) -> dict[tuple[int, int], int]:
     """Where to cut each stretch i..j of a chain of matrices (sizes[i], sizes[i + 1]), by dynamic programming
     (Cormen et al., *Introduction to Algorithms*, on matrix-chain multiplication)."""
     n = len(sizes) - 1

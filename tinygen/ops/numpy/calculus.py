@@ -13,11 +13,11 @@ from tinygen.ops.compose import (
     axes_of,
     composition,
     numbers_like,
-    on_cpu,
     operands,
+    to_cpu,
 )
 from tinygen.ops.index import axis_from_0
-from tinygen.tape import op, shown_as
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Axis, DType, TensorLike, ValueAndRules
 
@@ -131,11 +131,11 @@ def interp(
     if period is not None:
         left = right = None
         x, xp = np.remainder(x, period), np.remainder(xp, period)
-        order = np.argsort(on_cpu(xp), kind="stable")
+        order = np.argsort(to_cpu(xp), kind="stable")
         xp, fp = xp[order], fp[order]
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
-    where, knots = on_cpu(x), on_cpu(xp)
+    where, knots = to_cpu(x), to_cpu(xp)
     if len(xp) == 1:
         y = fp[0] + 0 * x
     else:
@@ -149,9 +149,9 @@ def interp(
 # -- convolution -----------------------------------------------------------------------------------
 
 
-@shown_as("convolve")
+@show_as("convolve")
 @op
-def convolved(a: Array, v: Array) -> ValueAndRules:
+def full_convolution(a: Array, v: Array) -> ValueAndRules:
     """Σ_i a[i] v[k - i], where both overlap at all: n + m - 1 entries. Back: correlations."""
     y = np.convolve(a, v)
     return y, lambda g: np.correlate(g, np.conj(v), "valid"), lambda g: np.correlate(g, np.conj(a), "valid")
@@ -162,7 +162,7 @@ def convolve(a: TensorLike, v: TensorLike, mode: Any = "full") -> Any:
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if 0 in (a.size, v.size) or a.ndim > 1 or v.ndim > 1:
         raise ValueError(f"two vectors with entries are needed, got shapes {a.shape} and {v.shape}")
-    y, long, short = convolved(a, v), max(len(a), len(v)), min(len(a), len(v))
+    y, long, short = full_convolution(a, v), max(len(a), len(v)), min(len(a), len(v))
     if mode == "same":
         return y[(short - 1) // 2 : (short - 1) // 2 + long]
     if mode == "valid":

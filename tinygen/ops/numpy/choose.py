@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import as_operand, composition, constant, no_out, on_cpu
+from tinygen.ops.compose import as_operand, composition, constant, refuse_out, to_cpu
 from tinygen.ops.index import axis_from_0, scatter_add
 from tinygen.types import TensorLike
 
@@ -26,7 +26,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 @composition("choose")
 def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "raise") -> Any:
     """For each entry i of a, the entry of choices[i] at its place."""
-    no_out(out)
+    refuse_out(out)
     index = np.asarray(constant(a, "the choice"))
     xs = np.broadcast_arrays(index, *[as_operand(x) for x in choices])[1:]
     n = len(xs)
@@ -41,7 +41,7 @@ def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "rai
 @composition("piecewise")
 def piecewise(x: TensorLike, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
     """Each function of the entries where its condition holds; one function more is for all the rest."""
-    conditions = [on_cpu(c) for c in condlist] if isinstance(condlist, (list, tuple)) else on_cpu(condlist)
+    conditions = [to_cpu(c) for c in condlist] if isinstance(condlist, (list, tuple)) else to_cpu(condlist)
     if not isinstance(conditions, (list, tuple)) or np.ndim(conditions[0]) < np.ndim(x):
         conditions = [conditions] if np.ndim(conditions) == np.ndim(x) else list(conditions)
     masks = [np.broadcast_to(np.asarray(c, dtype=bool), x.shape) for c in conditions]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import composition, no_out
+from tinygen.ops.compose import composition, refuse_out
 from tinygen.ops.elementwise import power, sigmoid
-from tinygen.tape import implements, op, shown_as
+from tinygen.tape import implements, op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
 
@@ -230,7 +230,7 @@ def divmod(a: TensorLike, b: TensorLike) -> Any:
     return np.floor_divide(a, b), remainder(a, b)
 
 
-@shown_as("modf")
+@show_as("modf")
 @op
 def fraction(x: Array) -> ValueAndRules:
     return np.modf(x)[0], lambda g: g
@@ -242,7 +242,7 @@ def modf(x: TensorLike) -> Any:
     return fraction(x), np.trunc(x)
 
 
-@shown_as("frexp")
+@show_as("frexp")
 @op
 def mantissa(x: Array) -> ValueAndRules:
     y, exponent = np.frexp(x)
@@ -285,12 +285,12 @@ def nan_to_num(
 
 @composition("fix")
 def fix(x: TensorLike, out: Any = None) -> Any:
-    no_out(out)
+    refuse_out(out)
     return np.trunc(x)
 
 
 @composition("round", "around")
 def round(a: TensorLike, decimals: int = 0, out: Any = None) -> Any:
     """Rounded to so many decimals; a constant, since the slope is 0 almost everywhere."""
-    no_out(out)
+    refuse_out(out)
     return Tensor(np.round(a._data, decimals))

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays_in, composition, numbers_like, of_arrays, on_cpu
+from tinygen.ops.compose import arrays_in, call_on_arrays, composition, numbers_like, to_cpu
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
 
 def histogram_of(dimensions: Any, sample: Any, bins: Any, range: Any, density: Any, weights: Any) -> Any:
     """(counts, edges): NumPy finds the edges and the bins; the weights of each are added up here."""
-    columns = [on_cpu(x) for x in dimensions(sample)]
+    columns = [to_cpu(x) for x in dimensions(sample)]
     edges = np.histogramdd(columns, bins, range)[1]
     shape = tuple(len(e) - 1 for e in edges)
     places, inside = [], np.ones(len(columns[0]), dtype=bool)
@@ -41,7 +41,7 @@ def histogram(
     a: TensorLike, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
     if not is_differentiated(weights):
-        return of_arrays(np.histogram)(a, bins, range, density, weights)
+        return call_on_arrays(np.histogram)(a, bins, range, density, weights)
     edges = np.histogram_bin_edges(np.ravel(arrays_in(a)), arrays_in(bins), range)
     total, _ = histogram_of(lambda x: [np.ravel(arrays_in(x))], a, [edges], None, density, weights)
     return total, Tensor(edges)
@@ -52,7 +52,7 @@ def histogram2d(
     x: TensorLike, y: TensorLike, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
     if not is_differentiated(weights):
-        return of_arrays(np.histogram2d)(x, y, bins, range, density, weights)
+        return call_on_arrays(np.histogram2d)(x, y, bins, range, density, weights)
     _, *edges = np.histogram2d(arrays_in(x), arrays_in(y), arrays_in(bins), range)
     total, _ = histogram_of(list, [x, y], edges, None, density, weights)
     return total, *map(Tensor, edges)
@@ -63,7 +63,7 @@ def histogramdd(
     sample: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
 ) -> Any:
     if not is_differentiated(weights):
-        return of_arrays(np.histogramdd)(sample, bins, range, density, weights)
+        return call_on_arrays(np.histogramdd)(sample, bins, range, density, weights)
     _, edges = np.histogramdd(arrays_in(sample), arrays_in(bins), range)
     total, _ = histogram_of(
         lambda s: list(s.T), np.asarray(arrays_in(sample)), list(edges), None, density, weights

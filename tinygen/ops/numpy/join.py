@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops import shape as moves
-from tinygen.ops.compose import arrays_in, as_operand, composition, no_out, numbers_like, operands
+from tinygen.ops.compose import arrays_in, as_operand, composition, numbers_like, operands, refuse_out
 from tinygen.ops.index import axis_from_0, getitem
 from tinygen.tensor import Tensor
 from tinygen.types import Array, DType, TensorLike
@@ -131,7 +131,7 @@ def unstack(x: Array, /, *, axis: int = 0) -> tuple[Any, ...]:
 # -- entries moved by an index ---------------------------------------------------------------------
 
 
-def moved_by_index(*names: str) -> None:
+def define_by_index(*names: str) -> None:
     """NumPy's function of the positions is the index of the result."""
     for name in names:
 
@@ -143,13 +143,13 @@ def moved_by_index(*names: str) -> None:
         composition(name)(body)
 
 
-moved_by_index("resize", "delete")
+define_by_index("resize", "delete")
 
 
 @composition("compress")
 def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: Any = None) -> Any:
     """The slices of a where the condition holds."""
-    no_out(out)
+    refuse_out(out)
     a = np.ravel(as_operand(a)) if axis is None else as_operand(a)
     if np.ndim(arrays_in(condition)) != 1:
         raise ValueError(f"the condition must be a vector, got shape {np.shape(arrays_in(condition))}")

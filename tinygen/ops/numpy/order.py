@@ -16,23 +16,23 @@ from tinygen.ops.compose import (
     composition,
     constant,
     constants,
-    no_out,
     numbers_like,
-    on_cpu,
+    refuse_out,
+    to_cpu,
 )
 from tinygen.ops.reduce import keepdims_shape
-from tinygen.tape import op, shown_as
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Axis, TensorLike, ValueAndRules
 
 
-@shown_as("sort")
+@show_as("sort")
 @op
-def ordered(x: Array, order: Array, axis: int) -> ValueAndRules:
+def put_in_order(x: Array, order: Array, axis: int) -> ValueAndRules:
     """x's entries along an axis in this order, a permutation; back: in the inverse one."""
     order = arrays_in(order)
     y = np.take_along_axis(x, order, axis)
-    return y, lambda g: ordered(g, np.argsort(order, axis=axis), axis)
+    return y, lambda g: put_in_order(g, np.argsort(order, axis=axis), axis)
 
 
 @composition("sort")
@@ -43,7 +43,7 @@ def sort(
     if order is not None:
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
-    return ordered(a, np.argsort(a, axis=axis, kind="stable"), axis)
+    return put_in_order(a, np.argsort(a, axis=axis, kind="stable"), axis)
 
 
 @composition("sort_complex")
@@ -61,7 +61,7 @@ def partition(
     if order is not None:
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
-    return ordered(a, np.argpartition(a, kth, axis=axis), axis)
+    return put_in_order(a, np.argpartition(a, kth, axis=axis), axis)
 
 
 # -- quantiles -------------------------------------------------------------------------------------
@@ -77,12 +77,12 @@ def weighted_places(
     a: TensorLike, q: TensorLike, axis: Any, method: Any, weights: Any, skip_nan: bool
 ) -> Any:
     """The same of entries that count by their weights: as the quantiles of the ranks."""
-    values = on_cpu(a)
+    values = to_cpu(a)
     flat, along = (values.reshape(-1), 0) if axis is None else (values, axis)
     ranks = np.argsort(np.argsort(flat, axis=along), axis=along).reshape(values.shape)
     ranks = np.where(np.isnan(values), np.nan, ranks)
     function: Any = np.nanquantile if skip_nan else np.quantile
-    return function(ranks, q, axis=axis, method=method, weights=on_cpu(constant(weights, "weights")))
+    return function(ranks, q, axis=axis, method=method, weights=to_cpu(constant(weights, "weights")))
 
 
 def quantiles(
@@ -103,7 +103,7 @@ def quantiles(
     if weights is not None:
         place = weighted_places(a, q, axis, method, weights, skip_nan)
     elif skip_nan:
-        counts = x.shape[-1] - on_cpu(missing)
+        counts = x.shape[-1] - to_cpu(missing)
         place = np.zeros((*q.shape, *rest))
         for n in np.unique(counts):
             place[..., counts == n] = np.reshape(places(int(n), q, method), (*q.shape, 1))
@@ -134,7 +134,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
     """np.quantile, np.percentile and np.median, or those whose names begin with nan."""
 
     def refuse_overwriting(out: Any, overwrite_input: bool) -> None:
-        no_out(out)
+        refuse_out(out)
         if overwrite_input:
             raise TypeError(
                 "overwrite_input=True would write into a, and the graph would be lost: leave it out"
@@ -227,7 +227,7 @@ def union1d(ar1: Any, ar2: Any) -> Any:
 @composition("intersect1d")
 def intersect1d(ar1: Any, ar2: Any, assume_unique: bool = False, return_indices: bool = False) -> Any:
     a, b = as_operand(ar1), as_operand(ar2)
-    _, i, j = np.intersect1d(on_cpu(a), on_cpu(b), assume_unique, return_indices=True)
+    _, i, j = np.intersect1d(to_cpu(a), to_cpu(b), assume_unique, return_indices=True)
     y = np.ravel(a)[i]
     return (y, i, j) if return_indices else y
 
@@ -235,14 +235,14 @@ def intersect1d(ar1: Any, ar2: Any, assume_unique: bool = False, return_indices:
 @composition("setdiff1d")
 def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     a = np.ravel(as_operand(ar1)) if assume_unique else np.unique(ar1)
-    return a[np.isin(on_cpu(a), on_cpu(ar2), invert=True)]
+    return a[np.isin(to_cpu(a), to_cpu(ar2), invert=True)]
 
 
 @composition("setxor1d")
 def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     a, b = np.ravel(as_operand(ar1)), np.ravel(as_operand(ar2))
     a, b = (a, b) if assume_unique else (np.unique(a), np.unique(b))
-    once = [a[np.isin(on_cpu(a), on_cpu(b), invert=True)], b[np.isin(on_cpu(b), on_cpu(a), invert=True)]]
+    once = [a[np.isin(to_cpu(a), to_cpu(b), invert=True)], b[np.isin(to_cpu(b), to_cpu(a), invert=True)]]
     return np.sort(np.concatenate(once))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays_in, as_operand, composition, constant, numbers_like, on_cpu
+from tinygen.ops.compose import arrays_in, as_operand, composition, constant, numbers_like, to_cpu
 from tinygen.types import TensorLike
 
 
@@ -99,7 +99,7 @@ def roots(p: TensorLike) -> Any:
     p = coefficients(p)
     if p.ndim != 1:
         raise ValueError(f"a vector of coefficients is needed, got shape {p.shape}")
-    there = np.flatnonzero(on_cpu(p))
+    there = np.flatnonzero(to_cpu(p))
     if not len(there):
         return np.zeros_like(p, shape=(0,))
     zeros, p = len(p) - 1 - there[-1], p[there[0] : there[-1] + 1]

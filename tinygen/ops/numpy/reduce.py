@@ -14,7 +14,7 @@ from tinygen.ops.compose import (
     as_operand,
     axes_of,
     composition,
-    no_out,
+    refuse_out,
 )
 from tinygen.tensor import IMPLEMENTS, Tensor
 from tinygen.types import Axis, DType, TensorLike
@@ -56,7 +56,7 @@ def sum_full(
     initial: Any = 0,
     where: Any = True,
 ) -> Any:
-    no_out(out)
+    refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
     y = reduce.sum(np.where(where, a, 0) if is_given(where) else a, axis, keepdims=bool(keepdims))
     return y if initial is None or (not isinstance(initial, Tensor) and initial == 0) else y + initial
@@ -71,7 +71,7 @@ def mean_full(
     *,
     where: Any = True,
 ) -> Any:
-    no_out(out)
+    refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
     if not is_given(where):
         return reduce.mean(a, axis, keepdims=bool(keepdims))
@@ -97,7 +97,7 @@ def var_full(
     correction: Any = None,
 ) -> Any:
     """`mean` may be given, with its axes kept; `correction` is the array API's word for ddof."""
-    no_out(out)
+    refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
     ddof = ddof if correction is None else correction
     if not is_given(where) and mean is None:
@@ -123,7 +123,7 @@ def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., A
         initial: Any = None,
         where: Any = True,
     ) -> Any:
-        no_out(out)
+        refuse_out(out)
         if is_given(where):
             if initial is None:
                 raise ValueError("where= needs initial=, the value where nothing is left")
@@ -152,5 +152,5 @@ min = with_keywords(reduce.min, extreme_full(reduce.min, np.minimum), "min", "am
 @composition("ptp")
 def ptp(a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Any:
     """The largest minus the smallest: peak to peak."""
-    no_out(out)
+    refuse_out(out)
     return reduce.max(a, axis, keepdims=bool(keepdims)) - reduce.min(a, axis, keepdims=bool(keepdims))

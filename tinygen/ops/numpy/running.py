@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tinygen.ops import reduce
-from tinygen.ops.compose import as_operand, axes_of, composition, no_out
+from tinygen.ops.compose import as_operand, axes_of, composition, refuse_out
 from tinygen.ops.index import axis_from_0
 from tinygen.ops.numpy.reduce import is_given
-from tinygen.tape import op, shown_as
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Axis, DType, TensorLike, ValueAndRules
 
@@ -28,7 +28,7 @@ def prod(
     where: Any = True,
 ) -> Any:
     """The product over `axis` (of all entries for None)."""
-    no_out(out)
+    refuse_out(out)
     a = as_operand(a) if dtype is None else as_operand(a).astype(dtype)
     a = np.where(where, a, 1) if is_given(where) else a
     axes = axes_of(axis, a.ndim)
@@ -39,28 +39,28 @@ def prod(
     return y if not isinstance(initial, Tensor) and initial == 1 else y * initial
 
 
-@shown_as("prod")
+@show_as("prod")
 @op
 def product(x: Array) -> ValueAndRules:
     """Over the last axis. The gradient by an entry is the product of the others, from the left and from the
     right of it: nothing is divided, so zeros are exact."""
 
     def dx(g: Array) -> Array:
-        left = before(x)
-        right = np.flip(before(np.flip(x, -1)), -1)
+        left = product_before(x)
+        right = np.flip(product_before(np.flip(x, -1)), -1)
         return g[..., None] * (left * right)
 
     return np.prod(x, axis=-1), dx
 
 
-def before(x: Array) -> Array:
+def product_before(x: Array) -> Array:
     """The product of all entries before each one, along the last axis."""
     if x.shape[-1] == 0:
         return x
     return np.cumprod(np.concatenate([np.ones_like(x[..., :1]), x[..., :-1]], axis=-1), axis=-1)
 
 
-@shown_as("cumprod")
+@show_as("cumprod")
 @op
 def running_product(x: Array) -> ValueAndRules:
     """Along the last axis. The gradient by x_i is Σ_k≥i g_k Π_j≤k, j≠i x_j: the product before i, times
@@ -73,7 +73,7 @@ def running_product(x: Array) -> ValueAndRules:
         s = [g[..., -1]]
         for i in range(n - 2, -1, -1):
             s.append(g[..., i] + x[..., i + 1] * s[-1])
-        return before(x) * np.stack(s[::-1], axis=-1)
+        return product_before(x) * np.stack(s[::-1], axis=-1)
 
     return np.cumprod(x, axis=-1), dx
 
@@ -81,7 +81,7 @@ def running_product(x: Array) -> ValueAndRules:
 @composition("cumprod")
 def cumprod(a: Array, axis: Axis = None, dtype: DType = None, out: Any = None) -> Any:
     """The running product along an axis (of the flattened a for None)."""
-    no_out(out)
+    refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
     if axis is None:
         return running_product(np.ravel(a))
@@ -89,7 +89,7 @@ def cumprod(a: Array, axis: Axis = None, dtype: DType = None, out: Any = None) -
     return np.moveaxis(y, -1, axis)
 
 
-def cumulative(name: str, running: Callable[..., Any], start: int) -> Callable[..., Any]:
+def define_cumulative(name: str, running: Callable[..., Any], start: int) -> Callable[..., Any]:
     """np.cumulative_sum or np.cumulative_prod, whose running sum or product starts with `start`."""
 
     @composition(name)
@@ -102,7 +102,7 @@ def cumulative(name: str, running: Callable[..., Any], start: int) -> Callable[.
         out: Any = None,
         include_initial: bool = False,
     ) -> Any:
-        no_out(out)
+        refuse_out(out)
         if axis is None and x.ndim > 1:
             raise ValueError("an array of more than one axis needs axis=")
         x = np.atleast_1d(x)
@@ -116,5 +116,5 @@ def cumulative(name: str, running: Callable[..., Any], start: int) -> Callable[.
     return call
 
 
-cumulative_sum = cumulative("cumulative_sum", np.cumsum, 0)
-cumulative_prod = cumulative("cumulative_prod", np.cumprod, 1)
+cumulative_sum = define_cumulative("cumulative_sum", np.cumsum, 0)
+cumulative_prod = define_cumulative("cumulative_prod", np.cumprod, 1)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import as_operand, axes_of, composition, no_out
+from tinygen.ops.compose import as_operand, axes_of, composition, refuse_out
 from tinygen.ops.index import axis_from_0, scatter_add
-from tinygen.tape import op, shown_as
+from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import DType, TensorLike, ValueAndRules
 
@@ -117,7 +117,7 @@ def trace(
     a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DType = None, out: Any = None
 ) -> Any:
     """The sum of a diagonal."""
-    no_out(out)
+    refuse_out(out)
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 
@@ -154,16 +154,16 @@ def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Any
 # -- new arrays ------------------------------------------------------------------------------------
 
 
-@shown_as("copy")
+@show_as("copy")
 @op
-def copied(x: Array) -> ValueAndRules:
+def copy_array(x: Array) -> ValueAndRules:
     return x.copy(), lambda g: g
 
 
 @composition("copy")
 def copy(a: TensorLike, order: str = "K", subok: bool = False) -> Any:
     """The same values in memory of their own, still on the tape."""
-    return copied(a)
+    return copy_array(a)
 
 
 @composition("full_like")

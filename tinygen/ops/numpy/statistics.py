@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays_in, as_operand, axes_of, composition, constant, numbers_like, on_cpu
+from tinygen.ops.compose import arrays_in, as_operand, axes_of, composition, constant, numbers_like, to_cpu
 from tinygen.ops.index import scatter_add
 from tinygen.tensor import Tensor
 from tinygen.types import Axis, DType, TensorLike
@@ -62,7 +62,7 @@ def cov(
     x = x if dtype is None else x.astype(dtype)
     ddof = (0 if bias else 1) if ddof is None else ddof
     counts = constant(fweights, "fweights")
-    w = None if counts is None else numbers_like(x, on_cpu(counts))
+    w = None if counts is None else numbers_like(x, to_cpu(counts))
     if aweights is not None:
         w = as_operand(aweights) if w is None else w * as_operand(aweights)
     if w is None:

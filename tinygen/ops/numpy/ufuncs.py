@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.ops.compose import arrays_in, as_operand, axes_of, no_out
+from tinygen.ops.compose import arrays_in, as_operand, axes_of, refuse_out
 from tinygen.ops.reduce import logsumexp
 from tinygen.tape import implements
 from tinygen.types import Axis, DType, TensorLike
@@ -48,7 +48,7 @@ def reduce(
     initial: Any = None,
     where: Any = True,
 ) -> Any:
-    no_out(out)
+    refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
     rest = {
         key: value for key, value in {"initial": initial, "where": where}.items() if value not in (None, True)
@@ -81,7 +81,7 @@ def fold_along(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
 
 @implements(np.ufunc.accumulate)
 def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: DType = None, out: Any = None) -> Any:
-    no_out(out)
+    refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
     if ufunc in ACCUMULATED:
         return ACCUMULATED[ufunc](array, axis=axis)
@@ -102,7 +102,7 @@ def reduceat(
     ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: DType = None, out: Any = None
 ) -> Any:
     """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
-    no_out(out)
+    refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
     starts = np.asarray(arrays_in(indices)).tolist()
     rows = np.moveaxis(array, axis, 0)
@@ -112,7 +112,7 @@ def reduceat(
 
 
 @implements(np.ufunc.at)
-def at(ufunc: np.ufunc, *args: Any) -> Any:
+def ufunc_at(ufunc: np.ufunc, *args: Any) -> Any:
     raise TypeError(
         f"np.{ufunc.__name__}.at writes into an array, and the graph would be lost: "
         "use tinygen.ops.scatter_add, or np.where"
