@@ -162,10 +162,7 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
     # The means of the pixels, without noise, as for the VAEs.
     linear = rng.multivariate_normal(ppca.mean_, ppca.loadings_ @ ppca.loadings_.T, n, method="eigh")
-
-    def distance(pictures: Any) -> float:
-        return frechet(judge.opinion(pictures).features, real.features)
-
+    distance = lambda pictures: frechet(judge.opinion(pictures).features, real.features)
     by_ppca = distance(linear.reshape(test.pictures.shape).astype(np.float32))
     figures = [
         Figure("Fréchet distance of real digits, std", spread),
@@ -174,8 +171,9 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     rows = [test.pictures[:16]]
     for model, file in zip(models, ("samples", "samples_small_beta"), strict=True):
         samples = as_pictures(to_device(model.sample(n, rng=rng), "cpu"), args)
-        again = to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu")
-        again = as_pictures(again, args)
+        again = as_pictures(
+            to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu"), args
+        )
         rows.append(again[:16])
         name, confidence = f"β = {model.beta:g}", judge.opinion(samples).confidence()
         save_grid(run.path / f"{file}.png", samples[:64], 16, title=f"Samples of the VAE with {name}")
