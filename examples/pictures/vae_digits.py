@@ -162,18 +162,18 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
     ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
     # The means of the pixels, without noise, as for the VAEs.
     linear = rng.multivariate_normal(ppca.mean_, ppca.loadings_ @ ppca.loadings_.T, n, method="eigh")
-    distance = lambda pictures: frechet(judge.opinion(pictures).features, real.features)
+
+    def distance(pictures: Any) -> float:
+        return frechet(judge.opinion(pictures).features, real.features)
+
     by_ppca = distance(linear.reshape(test.pictures.shape).astype(np.float32))
-    figures = [
-        Figure("Fréchet distance of real digits, std", spread),
-        Figure("PPCA: samples' Fréchet distance", by_ppca, None, floor, ceiling),
-    ]
+    figures = [Figure("Fréchet distance of real digits, std", spread)]
+    figures.append(Figure("PPCA: samples' Fréchet distance", by_ppca, None, floor, ceiling))
     rows = [test.pictures[:16]]
     for model, file in zip(models, ("samples", "samples_small_beta"), strict=True):
         samples = as_pictures(to_device(model.sample(n, rng=rng), "cpu"), args)
-        again = as_pictures(
-            to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu"), args
-        )
+        again = to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu")
+        again = as_pictures(again, args)
         rows.append(again[:16])
         name, confidence = f"β = {model.beta:g}", judge.opinion(samples).confidence()
         save_grid(run.path / f"{file}.png", samples[:64], 16, title=f"Samples of the VAE with {name}")
