@@ -39,6 +39,7 @@ from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
 from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator
 from tinygen.text.ngram import NGram
 
 IDS = np.array([[0, 1, 2, 0], [2, 1, 0, 1]])
@@ -133,6 +134,12 @@ def denoised(**given: Any) -> Any:
 def read(**given: Any) -> Any:
     config = TextEncoderConfig(("red", "square"), 2, **{"channels": 4, "heads": 2, **given})
     return learned(TextEncoder(config, rng=rng()), ["red square", "red"])
+
+
+def told_in_words(kind: type, shape: Any, **given: Any) -> Any:
+    """A network of an adversarial game with captions, and its output."""
+    words = TextEncoderConfig(("red", "square"), 2, layers=0, channels=4)
+    return learned(kind(words, **given, rng=rng()), wave(2, *shape, k=99), ["red square", "red"])
 
 
 def tower(**given: Any) -> Any:
@@ -338,6 +345,14 @@ MODELS = {
         lambda **k: DenseGenerator(classes=3, rng=rng()).sample(2, **k, rng=rng()),
         CLASSES,
         {"labels": np.array([1, 1])},
+    ),
+    "models.text_to_image.text_gan.TextGenerator": Row(
+        lambda **k: told_in_words(TextGenerator, (k.get("latent", 8),), **k),
+        {"dim": 3, "in_channels": 2, "side": 8, "channels": 5, "latent": 3},
+    ),
+    "models.text_to_image.text_gan.TextDiscriminator": Row(
+        lambda **k: told_in_words(TextDiscriminator, shape_of(**{"in_channels": 3, "side": 16, **k}), **k),
+        {"in_channels": 2, "side": 8, "channels": 5},
     ),
     "models.text_to_image.latent_diffusion.LatentDiffusion.sample": Row(
         lambda **k: painter().sample(["red square"], rng=rng(), **k), SAMPLING

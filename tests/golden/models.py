@@ -51,6 +51,7 @@ from tinygen.models.text_to_image.clip import CLIP as PicturesAndTexts
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.latent_diffusion import TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator, matching_aware_loss
 from tinygen.nn import RopeScaling
 from tinygen.optim import SGD, Adam, AdamW, clip_grad_norm
 from tinygen.tensor import Tensor
@@ -107,8 +108,11 @@ def transformer(**options):
     )
 
 
+WORDS = TextEncoderConfig(("a", "red", "square"), 3, layers=2, heads=2, channels=6)
+
+
 def text_encoder():
-    return TextEncoder(TextEncoderConfig(("a", "red", "square"), 3, layers=2, heads=2, channels=6), rng=RNG)
+    return TextEncoder(WORDS, rng=RNG)
 
 
 TEXTS = np.array([[2, 1, 4, 0], [3, 4, 1, 4]])  # 4 is the end token
@@ -143,6 +147,13 @@ def losses_and_code(model, x):
 def texts_to_codes(model, x):
     context, mask = model.text_encoder(CAPTIONS[:2])
     return model(x, STEPS, context, mask)
+
+
+def text_gan_losses(model, x):
+    """Of pictures with their captions and with the others', and of the same pictures from below as fakes."""
+    right, wrong = CAPTIONS[:2], CAPTIONS[1::-1]
+    logits = [model(*pair) for pair in ((x, right), (x, wrong), (x[:, :, ::-1], right))]
+    return matching_aware_loss(*logits), r1_penalty(lambda x: model(x, right), x)
 
 
 MODELS = {
@@ -232,6 +243,15 @@ MODELS = {
         lambda: ConvDiscriminator(3, 8, 4, 3, rng=RNG),
         (PICTURES,),
         lambda m, x: (m(x, LABELS), r1_penalty(lambda x: m(x, LABELS), x)),
+    ),
+    "text_gan-generator": Case(
+        lambda: TextGenerator(WORDS, 5, 2, 8, 4, 3, rng=RNG),
+        (wave(3, 3, k=49),),
+        lambda m, z: m(z, CAPTIONS),
+        1e-7,
+    ),
+    "text_gan-discriminator": Case(
+        lambda: TextDiscriminator(WORDS, 3, 8, 4, rng=RNG), (PICTURES,), text_gan_losses, 1e-7
     ),
     "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),
     "realnvp": Case(

@@ -452,6 +452,36 @@ def gan_discriminator(w: Weights, x: Any) -> Any:
     return logits(x), 0.5 * slope.square().flatten(1).sum(1).mean()
 
 
+def caption_vectors(w: Weights, captions: Any) -> Any:
+    """A linear function of the mean of the words' vectors."""
+    y, mask = encoded(at(w, "text.words"), captions)
+    return linear(w, "text.out", (y * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+@reference("text_gan-generator")
+def text_generator(w: Weights, z: Any) -> Any:
+    z = torch.cat([z, caption_vectors(w, models.CAPTIONS)], 1)
+    h = f.relu(linear(w, "pictures.start", z)).view(len(z), -1, 4, 4)
+    return torch.tanh(conv(w, "pictures.out", f.relu(conv_up(w, "pictures.ups.0", h)), padding=1))
+
+
+@reference("text_gan-discriminator")
+def text_discriminator(w: Weights, x: Any) -> Any:
+    """Reed et al. 2016, algorithm 1; and R1, by Mescheder et al. 2018, eq. 9."""
+
+    def logits(x: Any, captions: Any) -> Any:
+        h = f.leaky_relu(conv(w, "pictures.downs.0", x, stride=2, padding=1), 0.2).flatten(1)
+        compared = (caption_vectors(w, captions) * h).sum(1) / h.shape[1] ** 0.5
+        return linear(w, "pictures.out", h)[:, 0] + compared
+
+    right, wrong = models.CAPTIONS[:2], [models.CAPTIONS[1], models.CAPTIONS[0]]
+    real, others, fake = (logits(*pair) for pair in ((x, right), (x, wrong), (x.flip(2), right)))
+    loss = -f.logsigmoid(real).mean() - 0.5 * (f.logsigmoid(-others).mean() + f.logsigmoid(-fake).mean())
+    points = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(logits(points, right).sum(), points, create_graph=True)
+    return loss, 0.5 * slope.square().flatten(1).sum(1).mean()
+
+
 @reference("judge")
 def judge(w: Weights, x: Any) -> Any:
     h = f.relu(conv(w, "conv1", x, padding=1))

@@ -46,6 +46,7 @@ from tinygen.models.text_to_image.clip_encoders import (
 )
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.text_to_image.text_gan import TextGenerator
 
 PARTS = ["encode", "decode", "sample", "sample_steps", "loss", "losses"]
 """The methods of the contract besides `forward`; a model has those that make sense for it."""
@@ -74,8 +75,11 @@ def unet(rng, **given):
     return UNet(UNetConfig(2, 2, 8, (1, 2), 1, groups=2, **given), rng=rng)
 
 
+WORDS = TextEncoderConfig(("red", "square"), 2, heads=2, channels=8)
+
+
 def text_encoder(rng):
-    return TextEncoder(TextEncoderConfig(("red", "square"), 2, heads=2, channels=8), rng=rng)
+    return TextEncoder(WORDS, rng=rng)
 
 
 def latent_diffusion(rng):
@@ -135,6 +139,12 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     VisionTransformer: (vision, (PICTURES,), None, None),
     ConvImageEncoder: (lambda rng: ConvImageEncoder(8, 3, 4, 2, 5, rng=rng), (PICTURES,), None, None),
     CLIP: (clip, (PICTURES, TEXTS), (PICTURES, TEXTS), None),
+    TextGenerator: (
+        lambda rng: TextGenerator(WORDS, latent=2, rng=rng),
+        (FLAT[:, :2], CAPTIONS),
+        None,
+        (CAPTIONS,),
+    ),
     LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
 }
 
@@ -154,6 +164,7 @@ PARTS_OF_MODELS = {
 PARTS_OF_MODELS |= {"LanguageModel", "CausalLM", "LlamaBlock", "BERTBlock", "GatedLayer"}
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
+PARTS_OF_MODELS |= {"CaptionEncoder", "TextDiscriminator"}
 PARTS_OF_MODELS |= {"Tower", "TowerBlock", "TowerMLP"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",

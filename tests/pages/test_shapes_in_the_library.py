@@ -37,6 +37,7 @@ from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
+from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator
 from tinygen.text import decoding
 from tinygen.text.beam import beam_search
 
@@ -87,7 +88,10 @@ def use_everything():
         density.fit(normal(20, 3)).score(density.sample(4, rng=rng))
     RealNVP(3, 8, rng=rng).loss(normal(4, 3)).backward()
     Denoiser(2, 8, 2, 3, rng=rng)(normal(5, 2), np.arange(5))
-    TextEncoder(TextEncoderConfig(("a", "b"), 3, heads=2, channels=8), rng=rng)(["a b", "a"])
+    words = TextEncoderConfig(("a", "b"), 3, heads=2, channels=8)
+    TextEncoder(words, rng=rng)(["a b", "a"])
+    painted = TextGenerator(words, 5, 1, 8, 4, 3, rng=rng).sample(["a b", "a"], rng=rng)
+    TextDiscriminator(words, 1, 8, 4, rng=rng)(painted, ["a b", "a"])
     towers = TowerConfig(1, 2, 8)
     image_encoder = VisionTransformer(8, 4, 3, towers, 5, rng=rng)
     clip = CLIP(image_encoder, TextTower(4, 4, END, towers, 5, rng=rng))

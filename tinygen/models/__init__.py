@@ -14,7 +14,7 @@ it:
     Model(config, rng=rng)             `rng` is given by name: a generator, or an int as the seed of one
 
 The generator of an adversarial network has no `loss` of its own: `pictures/gan_losses.py` has the losses of
-both players.
+both players, and `text_to_image/text_gan.py` the discriminator's loss for pictures with captions.
 
 Arrays are on the device of the model; only the tokens of language models are on the CPU. One exception is for
 readers of nanoGPT: `GPT(idx, targets)` and `Llama(idx, targets)` return (logits, loss), with the loss None
@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from tinygen.models.text_to_image.latent_diffusion import TextDenoiser as TextDenoiser
     from tinygen.models.text_to_image.text_encoder import TextEncoder as TextEncoder
     from tinygen.models.text_to_image.text_encoder import TextEncoderConfig as TextEncoderConfig
+    from tinygen.models.text_to_image.text_gan import TextDiscriminator as TextDiscriminator
+    from tinygen.models.text_to_image.text_gan import TextGenerator as TextGenerator
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
@@ -107,5 +109,6 @@ else:
             ),
             "text_to_image.latent_diffusion": ("LatentDiffusion", "TextDenoiser"),
             "text_to_image.text_encoder": ("TextEncoder", "TextEncoderConfig"),
+            "text_to_image.text_gan": ("TextDiscriminator", "TextGenerator"),
         },
     )

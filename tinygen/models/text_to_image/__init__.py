@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tinygen.models.text_to_image import clip_encoders as clip_encoders
     from tinygen.models.text_to_image import latent_diffusion as latent_diffusion
     from tinygen.models.text_to_image import text_encoder as text_encoder
+    from tinygen.models.text_to_image import text_gan as text_gan
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
@@ -17,5 +18,6 @@ else:
             "clip_encoders",
             "latent_diffusion",
             "text_encoder",
+            "text_gan",
         ),
     )
