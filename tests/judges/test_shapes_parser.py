@@ -141,17 +141,58 @@ def test_accuracy_counts():
     said[2] = dataclasses.replace(said[2], shape="cross", colour="white")
     n = len(scenes)
     assert scenes[:3] != said[:3]
-    assert accuracy(pictures, scenes) == dict.fromkeys(
-        ("shape", "colour", "size", "position", "shape and colour", "all"), 1.0
-    )
+    words = ("shape", "colour", "size", "position", "shape and colour", "all")
+    assert accuracy(pictures, scenes) == dict.fromkeys((*words, "surely shape and colour", "surely all"), 1.0)
     assert accuracy(pictures, said) == {
         "shape": pytest.approx(1 - 2 / n),
         "colour": pytest.approx(1 - 2 / n),
         "size": pytest.approx(1 - 1 / n),
         "position": 1.0,
-        "shape and colour": pytest.approx(1 - 3 / n),
-        "all": pytest.approx(1 - 3 / n),
+        **dict.fromkeys(("shape and colour", "surely shape and colour"), pytest.approx(1 - 3 / n)),
+        **dict.fromkeys(("all", "surely all"), pytest.approx(1 - 3 / n)),
     }
+
+
+@both_sides
+def test_a_blob_is_not_sure(side):
+    """Pale drawings, the same words: they are read, but explain too little once there is noise. A picture
+    whose confidence is SURE counts, one that has a little less does not."""
+    scenes, rng = list(SCENES[::29]), np.random.default_rng(17)
+    pictures = 0.4 * draw(scenes, side, rng) - 0.5
+    pictures += 0.15 * rng.standard_normal(pictures.shape)
+    shown, confidence = read(pictures)
+    right = np.array([a == b for a, b in zip(shown, scenes, strict=True)])
+    both = [(a.shape, a.colour) == (b.shape, b.colour) for a, b in zip(shown, scenes, strict=True)]
+    for k in (0, len(scenes) // 2):
+        bar = np.sort(confidence)[k]
+        for least, counts in ((bar, confidence >= bar), (bar + 1e-9, confidence > bar)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(shapes_parser.SURE, side, least)
+                found = accuracy(pictures, scenes)
+            assert found["surely all"] == pytest.approx((right & counts).mean())
+            assert found["surely shape and colour"] == pytest.approx((both & counts).mean())
+            assert found["all"] == pytest.approx(right.mean())
+
+
+def confidence_under_noise(side: int, copies: int, seed: int) -> float:
+    """The 1 % quantile of the confidence of drawings with noise of 0.1."""
+    rng = np.random.default_rng(seed)
+    pictures = draw(SCENES * copies, side, rng)
+    return float(np.quantile(read(pictures + 0.1 * rng.standard_normal(pictures.shape))[1], 0.01))
+
+
+@pytest.mark.slow
+@both_sides
+def test_sure_is_what_is_measured(side):
+    assert shapes_parser.SURE[side] == pytest.approx(confidence_under_noise(side, 5, 18), abs=0.02)
+
+
+def test_sure_is_about_what_is_measured():
+    """With fewer drawings: between 0.1 and 3 % of them have less confidence."""
+    rng = np.random.default_rng(19)
+    pictures = draw(SCENES, 16, rng)
+    _, confidence = read(pictures + 0.1 * rng.standard_normal(pictures.shape))
+    assert 1 <= np.sum(confidence < shapes_parser.SURE[16]) <= 13
 
 
 def test_errors_of_reading():
