@@ -36,6 +36,7 @@ WORKLOADS = {
     "conv": "conv",
     "kernels": "kernels",
     "unet": "unet",
+    "gan": "gan",
     "generate": "generate",
     "gpt2": "gpt2",
     "checkpoints": "checkpoints",

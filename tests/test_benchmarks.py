@@ -20,7 +20,20 @@ import tinygen
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import generate, gpt, gpt2, kernels, lstm, ops, paired, scaling, surroundings, unet, vae  # noqa: E402
+from benchmarks import (  # noqa: E402
+    gan,
+    generate,
+    gpt,
+    gpt2,
+    kernels,
+    lstm,
+    ops,
+    paired,
+    scaling,
+    surroundings,
+    unet,
+    vae,
+)
 from benchmarks.tables import END, START, document, report_of, rows, text  # noqa: E402
 from benchmarks.worker import choose_package, fingerprint  # noqa: E402
 
@@ -477,6 +490,22 @@ def test_the_peers_are_the_same_unet(monkeypatch):
         *theirs, their_ddim = unet.build(side).values()
         np.testing.assert_allclose([losses(step, 5) for step in theirs], expected, rtol=1e-5)
         np.testing.assert_allclose(their_ddim().numpy(), ddim(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_peer_is_the_same_gan(monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import gan_torch
+
+    small = {"CHANNELS": 4, "WIDTH": 8, "BATCH": 3, "THREADS": 1}
+    for module in (gan, gan_torch):
+        for name in vars(module).keys() & small.keys():
+            monkeypatch.setattr(module, name, small[name])
+    ours, theirs = gan.build("tinygen"), gan.build("torch")
+    found = {case: losses(ours[case], 5) for case in gan.CASES}
+    for case in gan.CASES:
+        np.testing.assert_allclose(losses(theirs[case], 5), found[case], rtol=2e-5)
+        assert found[case][4] < found[case][0] - 0.02  # the first batch again
+    assert found["discriminator with R1"][0] > found["discriminator"][0]
 
 
 def test_a_generated_token_is_that_of_generate(monkeypatch):
