@@ -105,6 +105,15 @@ def save_maps(path: Path, points: Mapping[str, Any], maps: Mapping[str, Any]) ->
             each.set(xlim=square, ylim=square, aspect="equal")
 
 
+def save_spectrogram(path: Path, waves: Mapping[str, Any], rate: int) -> None:
+    """Draw how strong each frequency is at each time in waves (T,), a panel for each name."""
+    with panels(path, len(waves), (4.2 * len(waves), 3.4), sharey=True) as axes:
+        for each, (name, wave) in zip(axes, waves.items(), strict=True):
+            each.specgram(wave, NFFT=256, Fs=rate, noverlap=192, vmin=-120, cmap="magma")
+            each.set(title=name, xlabel="seconds", ylim=(0, rate / 2))
+        axes[0].set_ylabel("frequency (Hz)")
+
+
 def save_floor(path: Path, floor: Any, above: Any) -> None:
     """The loss at each step t = 1..T of a diffusion: the least possible one, the floor, and the excess above
     it."""

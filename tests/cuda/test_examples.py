@@ -40,6 +40,10 @@ TINY = {
     "lora_finetune": [
         *("--width", 8, "--rank", 1, "--batch", 8, "--pretraining-steps", 1, "--steps-each", 2),
     ],
+    "wavenet_tones": [
+        *("--steps", 2, "--channels", 4, "--layers", 3, "--batch", 2, "--length", 20, "--seconds", 0.25),
+        *("--sounds", 2),
+    ],
     "translate_numbers": [
         *("--largest", 999, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2, "--steps", 2),
         *("--tests", 2, "--beam", 2),

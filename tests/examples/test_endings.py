@@ -34,6 +34,7 @@ TRAINED = [
     "translate_numbers",
     "vae_digits",
     "vqvae_shapes",
+    "wavenet_tones",
 ]
 OTHERS = ["gpt2_generate", "gradcheck_your_layer"]
 SMALL = {  # so that nothing takes long before the folder is looked at
@@ -110,6 +111,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("rlhf_sentiment", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
         ("lora_finetune", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
         ("gan_ring", ["--game", "chess"], "argument --game: invalid choice: 'chess'"),
+        ("wavenet_tones", ["--kind", "birds"], "argument --kind: invalid choice: 'birds'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),
         ("latent_diffusion_shapes", ["--channels", 10], "--channels 10 is no multiple of 4"),
