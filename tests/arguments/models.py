@@ -31,6 +31,7 @@ from tinygen.models.pictures.gan import (
     DenseDiscriminator,
     DenseGenerator,
 )
+from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencoder, linear_halves
 from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -379,6 +380,10 @@ MODELS = {
     "models.pictures.realnvp.RealNVP": Row(
         lambda **k: learned(RealNVP(**k, rng=rng()), wave(6, k.get("dim", 2), k=98)),
         {"dim": 3, "channels": 5, "layers": 1, "couplings": 3},
+    ),
+    "models.pictures.hierarchical_vae.HierarchicalVAE": Row(
+        lambda **k: learned(HierarchicalVAE(**k, rng=rng()), wave(2, k.get("data", 784), k=93)),
+        {"data": 64, "hidden": 5, "latents": (3, 2), "pixels": "gaussian"},
     ),
     "models.pictures.plain_autoencoder.SWAE": Row(
         lambda **k: loss_of(SWAE(*linear_halves(64, 2, rng=rng()), 2, **k), DIGITS.reshape(6, 64), rng=rng()),

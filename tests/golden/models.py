@@ -37,6 +37,7 @@ from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator
 from tinygen.models.pictures.gan_losses import r1_penalty
+from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     SupervisedAutoencoder,
@@ -254,6 +255,16 @@ MODELS = {
         lambda: TextDiscriminator(WORDS, 3, 8, 4, rng=RNG), (PICTURES,), text_gan_losses, 1e-7
     ),
     "judge": Case(lambda: Judge(rng=RNG), (wave(2, 1, 8, 8, k=41),), lambda m, x: (m(x), m.features(x))),
+    "hierarchical_vae": Case(
+        lambda: HierarchicalVAE(6, 5, (3, 2), rng=RNG),
+        (DIGITS.reshape(2, -1)[:, :6].copy(),),
+        lambda m, x: (m(x), m.log_weights(x, rng=Noise()), m.loss(x, rng=Noise())),
+    ),
+    "hierarchical_vae-gaussian": Case(
+        lambda: HierarchicalVAE(6, 5, (4, 3, 2), pixels="gaussian", rng=RNG),
+        (wave(2, 6, k=73),),
+        lambda m, x: (m(x), m.log_weights(x, rng=Noise())),
+    ),
     "realnvp": Case(
         lambda: RealNVP(3, 5, couplings=3, rng=RNG),
         (wave(4, 3, k=49),),

@@ -523,6 +523,35 @@ def realnvp(w: Weights, x: Any) -> Any:
     return z, log_p, back, -log_p.mean()
 
 
+@reference("hierarchical_vae", "hierarchical_vae-gaussian")
+def hierarchical_vae(w: Weights, x: Any) -> Any:
+    """Sønderby et al. 2016, eq. 1 to 6: the densities by torch.distributions."""
+    levels = sum(name.endswith("fc.weight") for name in w if name.startswith("encoders"))
+    normal = torch.distributions.Normal
+
+    def factor(name: str, x: Any) -> Any:
+        h = f.relu(linear(w, f"{name}.fc", x))
+        return normal(linear(w, f"{name}.mean", h), (0.5 * linear(w, f"{name}.logvar", h)).exp())
+
+    def pixels(z: Any) -> Any:
+        out = linear(w, "decoder.out", f.relu(linear(w, "decoder.fc", z)))
+        if "pixels.logvar" in w:
+            return out, normal(out, (0.5 * w["pixels.logvar"]).exp()).log_prob(x)
+        return out.sigmoid(), -f.binary_cross_entropy_with_logits(out, x, reduction="none")
+
+    codes, log_q = [x], 0.0
+    for k in range(levels):
+        q = factor(f"encoders.{k}", codes[-1])
+        codes.append(q.mean + q.stddev * noise(*q.mean.shape))
+        log_q = log_q + q.log_prob(codes[-1]).sum(1)
+    log_p = pixels(codes[1])[1].sum(1) + normal(0.0, 1.0).log_prob(codes[-1]).sum(1)
+    for k in range(levels - 1):
+        log_p = log_p + factor(f"priors.{k}", codes[k + 2]).log_prob(codes[k + 1]).sum(1)
+    again = pixels(factor("encoders.0", x).mean)[0]
+    weights = log_p - log_q
+    return (again, weights) if "pixels.logvar" in w else (again, weights, -weights.mean())
+
+
 @reference("denoiser")
 def denoiser(w: Weights, x: Any) -> Any:
     """Sines and cosines of the coordinates at 1, 2, 4; the steps as in diffusers."""

@@ -24,6 +24,7 @@ from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvGenerator, DenseGenerator
+from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     Autoencoder,
@@ -124,6 +125,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     Word2Vec: (lambda rng: Word2Vec([3, 2, 1], 4, rng=rng), (IDS, IDS), (IDS, IDS[:, 0]), None),
     VAE: (lambda rng: VAE(192, 6, 2, rng=rng), (FLAT,), (FLAT,), (3,)),
     ConvVAE: (lambda rng: ConvVAE(1, 8, 4, 2, rng=rng), (DIGITS,), (DIGITS,), (3,)),
+    HierarchicalVAE: (lambda rng: HierarchicalVAE(192, 6, (3, 2), rng=rng), (FLAT,), (FLAT,), (3,)),
     Autoencoder: (lambda rng: Autoencoder(*linear_halves(192, 2, rng=rng)), (FLAT,), (FLAT,), None),
     SupervisedAutoencoder: (supervised, (DIGITS,), (DIGITS, np.array([0, 2])), None),
     SWAE: (lambda rng: SWAE(*dense_halves(192, 6, 2, rng=rng), 2), (FLAT,), (FLAT,), (3,)),

@@ -32,6 +32,7 @@ from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
+from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.vae import VAE, Posterior
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
@@ -685,6 +686,54 @@ def test_ddpm_samples():
     x = draw.standard_normal((4, 3))
     theirs = last_state(ancestral_sampling(process, lambda x, t: eps_theta(params, x, t + 1), x, rng=draw))
     assert difference(ours, theirs) < 1e-14 * np.abs(theirs).max()
+
+
+# -- the hierarchical VAE ----------------------------------------------------------------------------
+
+FACTORS = {"q1": "encoders.0", "q2": "encoders.1", "p1": "priors.0", "px": "decoder"}
+KINDS_OF_LAYERS = {"h": "fc", "mu": "mean", "logvar": "logvar", "W": "weight", "b": "bias"}
+
+
+def name_in_the_library(name):
+    """Of a weight of the page: "q1.mu.W" is "encoders.0.mean.weight"."""
+    factor, *rest = name.split(".")
+    path = ".".join([FACTORS[factor], *(KINDS_OF_LAYERS[part] for part in rest)])
+    return path.replace("decoder.mean", "decoder.out")
+
+
+def ladder_and_params(D=8, H=8, J=4, K=2):
+    params = load("hierarchical_vae").init(D, H, J, K, rng())
+    model = HierarchicalVAE(D, H, (J, K), rng=rng()).astype(np.float64)
+    set_weights(model, {name_in_the_library(n): w.T for n, w in params.items()})
+    return model, params
+
+
+def test_the_hierarchical_vae():
+    model, params = ladder_and_params()
+    x, noise = rng().random((4, 8)), [rng().standard_normal((4, n), np.float32) for n in (4, 2)]
+    grads = {}
+    draws = Draws(*(eps.astype(np.float64) for eps in noise))
+    value = load("hierarchical_vae").train_step(params, x, draws, lambda _, g: grads.update(g))
+    loss = model.loss(x, rng=Draws(*noise))
+    loss.backward()
+    theirs = dict(model.named_parameters())
+    assert difference(value, loss.item()) == 0.0
+    assert difference(grads, {n: theirs[name_in_the_library(n)].grad.T for n in params}) < 1e-15
+
+
+def test_samples_of_the_hierarchical_vae():
+    model, params = ladder_and_params()
+    z = [rng().standard_normal((5, n), np.float32).astype(np.float64) for n in (2, 4)]
+    ours = load("hierarchical_vae").sample(params, 5, Draws(*z))
+    assert difference(ours, model.sample(5, rng=Draws(*z))) == 0.0
+
+
+def test_the_hierarchical_vae_starts_like_the_library():
+    params = load("hierarchical_vae").init(300, 500, 200, 100, rng())
+    theirs = dict(HierarchicalVAE(300, 500, (200, 100), rng=rng()).named_parameters())
+    for name, w in params.items():
+        bound = np.abs(theirs[name_in_the_library(name)].numpy()).max()
+        np.testing.assert_allclose(np.abs(w).max(), bound, rtol=0.1)
 
 
 # -- flow matching -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "lstm": (60, 0.1),
     "wavenet": (120, 0.1),
     "vae": (150, 0.5),
+    "hierarchical_vae": (200, 0.6),
     "ddpm": (400, 0.5),
     "flow_matching": (400, 0.7),
     "latent_diffusion": (200, 0.6),

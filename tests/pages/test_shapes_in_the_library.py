@@ -24,6 +24,7 @@ from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
+from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     SupervisedAutoencoder,
@@ -73,6 +74,8 @@ def use_everything():
     decoding.keep_top_k(rng.random((2, 5)), 2)
     decoding.sequence_log_prob(normal(2, 3, 5), rng.integers(0, 5, (2, 3)))
     VAE(6, 5, 3, rng=rng).loss(rng.random((4, 6)), rng=rng).backward()
+    HierarchicalVAE(6, 5, (3, 2), rng=rng).sample(4, rng=rng)
+    HierarchicalVAE(6, 5, (3, 2), rng=rng).loss(rng.random((4, 6)), rng=rng).backward()
     ConvVAE(1, 8, 4, 3, rng=rng).loss(rng.random((4, 1, 8, 8)), rng=rng).backward()
     vqvae = VQVAE(1, 8, 3, 5, rng=rng)
     vqvae.loss(normal(2, 1, 8, 8))

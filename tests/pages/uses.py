@@ -112,6 +112,18 @@ def vae(steps):
     return losses
 
 
+def hierarchical_vae(steps):
+    page, rng = load("hierarchical_vae"), np.random.default_rng(0)
+    params = page.init(6, 16, 2, 1, rng)
+    update = optimizer(params)
+    x = np.repeat([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], 8, axis=0)
+    losses = [page.train_step(params, x, rng, update) for _ in range(steps)]
+    pictures = page.sample(params, 20, rng)
+    assert pictures.shape == (20, 6)
+    assert steps < 50 or np.mean(np.abs(pictures[:, 0] + pictures[:, 5] - 1)) < 0.2
+    return losses
+
+
 def denoiser(p, x, t):
     h = np.tanh(np.concatenate([x, t[:, None] / 20], axis=1) @ p["W1"] + p["b1"])
     return np.tanh(h @ p["W2"]) @ p["W3"]
@@ -258,5 +270,5 @@ def gan(steps):
 
 
 PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
-PAGES_USED += (clip, ppo, dpo, adamw, em, gan, lstm, wavenet)
+PAGES_USED += (hierarchical_vae, clip, ppo, dpo, adamw, em, gan, lstm, wavenet)
 USES = {f.__name__: f for f in PAGES_USED}
