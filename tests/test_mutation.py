@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import textwrap
+from types import SimpleNamespace
 
 import hot_swap
 import mutants
@@ -115,6 +116,34 @@ def test_a_default_that_is_written_out_is_no_keyword_to_lose():
     ]
 
 
+def test_who_asks_for_a_signature_sees_the_head(file, tmp_path, monkeypatch):
+    """Of a function, a class, a method and an op; only if a test asks, not a library that the test calls."""
+    path, module = file
+    source = "import inspect\nseen = lambda thing: inspect.signature(thing)\n"
+    inside, outside = {}, {}
+    exec(compile(source, str(selection.ROOT / "tests" / "test_box.py"), "exec"), inside)
+    exec(compile(source, "library.py", "exec"), outside)
+    op = SimpleNamespace(body=module.add, __call__=lambda *given: 0)
+    heads = {}
+    with selection.watching({str(path): "boxes.py"}, {}, heads):
+        inside["seen"](module.area)
+        outside["seen"](module.add)
+    first = module.area.__code__.co_firstlineno
+    assert heads == {"boxes.py": {first}}
+    assert selection.code_of(op) is module.add.__code__
+    assert selection.code_of(len) is None
+    monkeypatch.setattr(selection, "ROOT", tmp_path)
+    tests = {
+        "tests/nn/test_box.py": selection.Test(0.1, {"boxes.py": {first + 1}}, {}),
+        "tests/models/test_contract.py": selection.Test(0.2, {}, heads),
+        "tests/models/test_box.py": selection.Test(0.3, {"boxes.py": {first + 1}}, {}),
+    }
+    order = selection.Order(tests, lambda file: ["tests/nn/"])
+    assert order.of({"file": "boxes.py", "line": first}) == list(tests)[:2]
+    assert order.of({"file": "boxes.py", "line": first + 1}) == list(tests)[:1]
+    assert order.all("boxes.py") == list(tests)[:2]
+
+
 def test_notes_hold_until_a_file_changes(tmp_path, monkeypatch):
     """Of the tests in a file until it changes; all of them until a file that all tests are made of does."""
     monkeypatch.setattr(selection, "ROOT", tmp_path)
@@ -122,14 +151,17 @@ def test_notes_hold_until_a_file_changes(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1\n")
     names = ["tests/test_box.py::test_it[a::b]", "tests/test_lid.py::test_it"]
-    rows = [selection.state(["tinygen/box.py"]), *([name, 0.5, {"tinygen/box.py": [1]}] for name in names)]
+    rows = [
+        selection.state(["tinygen/box.py"]),
+        *([name, 0.5, {"tinygen/box.py": [1]}, {}] for name in names),
+    ]
     notes = tmp_path / "notes"
     notes.write_text("\n".join(map(json.dumps, rows)))
 
     def known():
         return selection.read_notes(notes, ["tinygen/box.py"])
 
-    assert known() == dict.fromkeys(names, selection.Test(0.5, {"tinygen/box.py": {1}}))
+    assert known() == dict.fromkeys(names, selection.Test(0.5, {"tinygen/box.py": {1}}, {}))
     (tmp_path / "tests/test_new.py").write_text("1\n")
     (tmp_path / "tests/test_lid.py").write_text("2\n")
     assert list(known()) == names[:1]

@@ -62,6 +62,7 @@ MADE, LONG = (f"tests/examples/test_{name}.py" for name in ("what_is_trained", "
 STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "gpt_text": (frozenset(["train_model", "whole_loss", "evaluate"]), [LANGUAGE, MADE]),
     "gpt_algorithms": (frozenset(["train"]), [LANGUAGE, MADE, LONG]),
+    "translate_numbers": (frozenset(["train", "share_right"]), [LANGUAGE]),
     "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE, LONG]),
     "diffusion_2d": (frozenset(["train", "excess"]), [PICTURES, MADE, LONG]),
     "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
@@ -71,6 +72,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         [PICTURES, MADE, LONG],
     ),
     "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE, LONG]),
+    "gan_ring": (frozenset(["train", "Pair"]), ["tests/examples/test_gan_ring.py"]),
     "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "ppo_cartpole": (
         frozenset(["train", "ppo_round", "ppo_loss", "collect", "log_prob", "Agent", "perceptron"]),
@@ -91,6 +93,14 @@ def upper_tests(file: str) -> list[str]:
         return STEPS[Path(file).stem][1]
     folders = ("data", "judges") if floor in ("data", "judges") else (floor,)
     return [*(f"tests/{folder}/" for folder in folders), *GOLDEN]
+
+
+def tests_of_signatures(file: str) -> list[str]:
+    """The files of tests that ask for signatures: those of one upper floor see the functions of all."""
+    if Path(file).parts[1] not in FLOORS:
+        return []
+    paths = [path for floor in FLOORS for path in sorted((ROOT / "tests" / floor).rglob("test_*.py"))]
+    return [str(path.relative_to(ROOT)) for path in paths if "inspect.signature(" in path.read_text()]
 
 
 def upper_files() -> list[str]:
@@ -170,8 +180,8 @@ def serve(pipe: Connection, notes: Path, files: list[str]) -> None:
     judge.answer = answer
     with notes.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker watches the tests, the others read its notes
-        paths = sorted({path for file in files for path in tests_of(file)})
-        judging.collect(paths, judge)
+        paths = {path for file in files for path in [*tests_of(file), *tests_of_signatures(file)]}
+        judging.collect(sorted(paths), judge)
 
 
 # -- reading -----------------------------------------------------------------------------------------

@@ -1,15 +1,17 @@
 """Selects the tests that judge a mutant.
 
 Each test runs once without a mutant, in a fork. The lines of the mutated files that it executes, and its
-time, are recorded. A mutant is judged by the tests that execute its lines. These notes are kept in a file
-beside the results. The notes on a file of tests are valid until it changes; all notes become invalid if
-another file of the project changes.
+time, are recorded. A mutant is judged by the tests that execute its lines. In the head of a function (its
+arguments and their defaults) it is judged also by the tests that ask for the function's signature: they need
+not execute it. These notes are kept in a file beside the results. The notes on a file of tests are valid
+until it changes; all notes become invalid if another file of the project changes.
 """
 
 import ast
 import contextlib
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import resource
@@ -19,14 +21,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import pytest
 from _pytest.runner import runtestprotocol
+from mutants import first_line
 
 ROOT = Path(__file__).parents[2]
-INSPECTING = "tests/arguments/"  # tests of defaults, which need not execute a function
+INSPECTING = "tests/arguments/"  # tests of defaults: they judge each function's head
+SIGNATURE = inspect.signature.__code__
 MEMORY = 6 * 2**30  # bytes that a test may take beside what is there
 
 
@@ -35,6 +39,7 @@ class Test(NamedTuple):
 
     seconds: float  # of CPU time
     lines: dict[str, set[int]]  # of each file, those that it executes
+    heads: dict[str, set[int]]  # of each file, the first lines of functions whose signature it asks for
 
 
 def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> dict[str, Test]:
@@ -51,18 +56,20 @@ def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> d
         def child(say: Callable[[str], None], item: pytest.Item = items[name]) -> int:
             before = set(sys.modules)
             lines: dict[str, set[int]] = {}
+            heads: dict[str, set[int]] = {}
             start = time.process_time()
-            with watching(watched, lines):
+            with watching(watched, lines, heads):
                 reports = runtestprotocol(item, log=False, nextitem=None)
             seconds = time.process_time() - start
             new = [m for m in set(sys.modules) - before if is_package_of_others(m)]
-            say(json.dumps([seconds, {file: sorted(there) for file, there in lines.items()}, sorted(new)]))
+            found = [{file: sorted(there) for file, there in each.items()} for each in (lines, heads)]
+            say(json.dumps([seconds, *found, sorted(new)]))
             return PASSED if all(r.passed for r in reports) else FAILED
 
         status, said, _ = fork(child)
-        seconds, lines, new = json.loads(said) if status == PASSED else (None, {}, [])
+        seconds, lines, heads, new = json.loads(said) if status == PASSED else (None, {}, {}, [])
         with notes.open("a") as f:
-            f.write(json.dumps([name, seconds, lines]) + "\n")
+            f.write(json.dumps([name, seconds, lines, heads]) + "\n")
         for module in new:
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
@@ -85,7 +92,9 @@ def read_notes(notes: Path, files: list[str]) -> dict[str, Test] | None:
     if (rows := valid_rows(notes, files)) is None:
         return None
     return {
-        n: Test(s, {f: set(there) for f, there in lines.items()}) for n, s, lines in rows if s is not None
+        name: Test(seconds, *({file: set(there) for file, there in each.items()} for each in found))
+        for name, seconds, *found in rows
+        if seconds is not None
     }
 
 
@@ -115,10 +124,15 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 @contextlib.contextmanager
-def watching(files: dict[str, str], lines: dict[str, set[int]]) -> Iterator[None]:
-    """Record the lines of these files that are executed."""
+def watching(files: dict[str, str], lines: dict[str, set[int]], heads: dict[str, set[int]]) -> Iterator[None]:
+    """Record the lines of these files that are executed, and the first lines of their functions whose
+    signature is asked for. Libraries do not count: Hypothesis asks for every signature that it meets."""
 
     def entered(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code is SIGNATURE and frame.f_back and asks(frame.f_back):
+            code = code_of(frame.f_locals["obj"])
+            if code and code.co_filename in files:
+                heads.setdefault(files[code.co_filename], set()).add(code.co_firstlineno)
         file = files.get(frame.f_code.co_filename)
         if file is None:
             return None
@@ -140,6 +154,16 @@ def watching(files: dict[str, str], lines: dict[str, set[int]]) -> Iterator[None
         threading.settrace(None)  # type: ignore[arg-type]
 
 
+def asks(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(f"{ROOT / 'tests'}/")
+
+
+def code_of(thing: Any) -> CodeType | None:
+    """The code of a function, of a class's `__init__`, or of an op's body."""
+    thing = thing.__init__ if inspect.isclass(thing) else getattr(thing, "body", thing)
+    return getattr(inspect.unwrap(getattr(thing, "__func__", thing)), "__code__", None)
+
+
 # -- the order ---------------------------------------------------------------------------------------
 
 
@@ -157,8 +181,8 @@ class Order:
             self.kills[file, outcome.split(" ")[-1]] += 1
 
     def of(self, change: dict[str, Any]) -> list[str]:
-        """The tests that execute a line of the changed statement. Tests that are likely to find the fault
-        in little time come first. The head of a function can be inspected without executing any line."""
+        """The tests that execute a line of the changed statement; for the head of a function also the tests
+        that ask for its signature. Tests that are likely to find the fault in little time come first."""
         file = change["file"]
         first, last, is_head = self.statement(file, change["line"])
 
@@ -167,26 +191,35 @@ class Order:
                 is_head and name.startswith(INSPECTING)
             )
 
-        return self.sorted(file, meets)
+        def sees(test: Test) -> bool:
+            return is_head and first in test.heads.get(file, ())
+
+        return self.sorted(file, meets, sees)
 
     def all(self, file: str) -> list[str]:
         """All tests that use a file, for a mutant in code that runs when the file is imported."""
         own = f"/test_{Path(file).stem}"
         return self.sorted(
-            file, lambda name, t: file in t.lines or own in name or name.startswith(INSPECTING)
+            file,
+            lambda name, t: file in t.lines or own in name or name.startswith(INSPECTING),
+            lambda t: file in t.heads,
         )
 
-    def sorted(self, file: str, meets: Callable[[str, Test], bool]) -> list[str]:
+    def sorted(
+        self, file: str, meets: Callable[[str, Test], bool], sees: Callable[[Test], bool]
+    ) -> list[str]:
+        """Tests of the file's floor that meet its code, and tests of any floor that see a signature."""
         paths, own = tuple(self.paths(file)), f"/test_{Path(file).stem}"
 
         def cost(name: str) -> float:
             return self.tests[name].seconds / (1 + 3 * (own in name) + 10 * self.kills[file, name])
 
-        return sorted((n for n, t in self.tests.items() if n.startswith(paths) and meets(n, t)), key=cost)
+        judging = (n for n, t in self.tests.items() if (n.startswith(paths) and meets(n, t)) or sees(t))
+        return sorted(judging, key=cost)
 
     def statement(self, file: str, line: int) -> tuple[int, int, bool]:
         """The lines of the smallest statement around a line, and whether it is a function, whose head has the
-        defaults. For another statement with a body, the lines of its head only."""
+        arguments and their defaults. For another statement with a body, the lines of its head only."""
         if file not in self.statements:
             tree = ast.parse((ROOT / file).read_text())
             self.statements[file] = [span(n) for n in ast.walk(tree) if isinstance(n, ast.stmt)]
@@ -197,8 +230,8 @@ class Order:
 def span(node: ast.stmt) -> tuple[int, int, bool]:
     is_function = isinstance(node, ast.FunctionDef)
     body = None if is_function else getattr(node, "body", None)
-    last = body[0].lineno - 1 if body else node.end_lineno or 0
-    return node.lineno, max(node.lineno, last), is_function
+    first, last = first_line(node), first_line(body[0]) - 1 if body else node.end_lineno or 0
+    return first, max(first, last), is_function
 
 
 # -- in a fork ---------------------------------------------------------------------------------------
