@@ -126,9 +126,11 @@ def files() -> list[str]:
 # -- running -----------------------------------------------------------------------------------------
 
 
-def run(results: Path, work: list[Mutant], jobs: int) -> None:
+def run(results: Path, work: list[Mutant], jobs: int, again: bool) -> None:
+    """Judge what was not judged before, and again what has survived."""
     done = read(results)
-    work = [m for m in work if not done.get(key(m[0]), "").startswith("killed")]
+    known = {mutant for mutant, outcome in done.items() if outcome.startswith("killed") or not again}
+    work = [m for m in work if key(m[0]) not in known]
     print(f"{len(work)} mutants to run, {len(done)} judged before", flush=True)
     judging.prepare()
     gc.freeze()  # what is imported by now is walked by no collection in the children
@@ -248,6 +250,7 @@ if __name__ == "__main__":
     parser.add_argument("--sample", type=int, help="so many mutants of each file; by default all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the order")
     parser.add_argument("--at-most", type=int, help="run no more than this many in all")
+    parser.add_argument("--new", action="store_true", help="leave out what has survived before")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     if args.command == "shorten":
@@ -257,6 +260,6 @@ if __name__ == "__main__":
     every = [m for file in names for m in chosen(file, args.sample, args.seed)]
     if args.command == "run":
         every.sort(key=lambda m: draw(m[0], args.seed))
-        run(args.results.resolve(), every[: args.at_most], args.jobs)
+        run(args.results.resolve(), every[: args.at_most], args.jobs, not args.new)
     else:
         table(args.results, [change for change, _ in every])
