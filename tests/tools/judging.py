@@ -40,15 +40,20 @@ IMPORTS = [
     "tqdm",
 ]
 IMPORTS += ["hypothesis.extra.numpy", "hypothesis.internal.entropy", *PARITY.split()]
+QUICK_BUDGET = 2.5  # the budget of a quick run
+QUICK_TESTS = 60  # the number of tests of a mutant in a quick run, if everything is imported again for it
 
 
-def prepare() -> None:
-    """Import the libraries, which no mutant changes."""
+def prepare(quick: bool) -> None:
+    """Import the libraries, which no mutant changes. In a quick run PyTorch and the other reference libraries
+    are as if they were not installed: without them a fork costs much less."""
     os.environ.update(
         OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_ENABLE_CUDASIM="1", MPLBACKEND="Agg"
     )
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tools")]
     sys.dont_write_bytecode = False
+    if quick:
+        sys.modules.update(dict.fromkeys(PARITY.split()))  # type: ignore[arg-type]
     for name in IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -102,7 +107,9 @@ class Judge(Collected):
         self.live = hot_swap.functions()
         self.answer(self)
 
-    def judge(self, change: dict[str, Any], mutated: str, order: list[str]) -> tuple[str, float] | None:
+    def judge(
+        self, change: dict[str, Any], mutated: str, order: list[str], budget: float
+    ) -> tuple[str, float] | None:
         """The outcome and the CPU seconds; None if the mutant cannot be swapped in."""
         path = str(ROOT / change["file"])
         original = Path(path).read_text()
@@ -111,7 +118,8 @@ class Judge(Collected):
             hot_swap.import_as(path, mutated)
             if not hot_swap.swap(path, original, mutated, self.live):
                 return UNREACHED
-            return run_tests([self.items[name] for name in order if name in self.items], self.tests, say)
+            chosen = [self.items[name] for name in order if name in self.items]
+            return run_tests(chosen, self.tests, say, budget)
 
         status, said, seconds = fork(child)
         return None if status == UNREACHED else (outcome(status, said), seconds)
@@ -120,23 +128,26 @@ class Judge(Collected):
 class Afresh(Collected):
     """Runs chosen tests, in order, in a process that has not imported the mutated file before."""
 
-    def __init__(self, order: list[str], tests: dict[str, Test], say: Callable[[str], None]) -> None:
-        self.order, self.tests, self.say = order, tests, say
+    def __init__(
+        self, order: list[str], tests: dict[str, Test], say: Callable[[str], None], budget: float
+    ) -> None:
+        self.order, self.tests, self.say, self.budget = order, tests, say, budget
         self.status = CRASHED
 
     def loop(self, items: dict[str, pytest.Item]) -> None:
-        self.status = run_tests([items[name] for name in self.order if name in items], self.tests, self.say)
+        chosen = [items[name] for name in self.order if name in items]
+        self.status = run_tests(chosen, self.tests, self.say, self.budget)
 
 
 def judge_afresh(
-    change: dict[str, Any], mutated: str, order: list[str], tests: dict[str, Test]
+    change: dict[str, Any], mutated: str, order: list[str], tests: dict[str, Test], budget: float
 ) -> tuple[str, float]:
     files = list(dict.fromkeys(name.split("::")[0] for name in order))
 
     def child(say: Callable[[str], None]) -> int:
         hot_swap.import_as(str(ROOT / change["file"]), mutated)
         say("the import")
-        plugin = Afresh(order, tests, say)
+        plugin = Afresh(order, tests, say, budget)
         collect(files, plugin)
         return FAILED if plugin.status == CRASHED else plugin.status
 
@@ -155,10 +166,12 @@ def outcome(status: int, said: str) -> str:
     return f"{how} {said}"
 
 
-def run_tests(items: list[pytest.Item], tests: dict[str, Test], say: Callable[[str], None]) -> int:
+def run_tests(
+    items: list[pytest.Item], tests: dict[str, Test], say: Callable[[str], None], budget: float
+) -> int:
     start = time.process_time()
     for item in items:
-        if time.process_time() - start > BUDGET:
+        if time.process_time() - start > budget:
             break
         say(item.nodeid)
         limit = max(LEAST, TIMES * tests[item.nodeid].seconds)

@@ -10,6 +10,9 @@ and all calls that have lost a keyword:
     python tests/tools/mutation.py run upper.txt --upper --sample 40
     python tests/tools/mutation.py table upper.txt --upper --sample 40
 
+With `--quick` the tests that need PyTorch do not judge, and a mutant that lives for a few seconds has
+survived. A run without it judges the survivors again, by all tests.
+
 `mutation_results.txt` has the results so far, in a short form: a later run continues from a copy of it.
 
 `mutants.py` makes the mutants, `selection.py` chooses the tests, and `judging.py` runs them, in forks of a
@@ -126,25 +129,26 @@ def files() -> list[str]:
 # -- running -----------------------------------------------------------------------------------------
 
 
-def run(results: Path, work: list[Mutant], jobs: int, again: bool) -> None:
-    """Judge what was not judged before, and again what has survived."""
+def run(results: Path, work: list[Mutant], jobs: int, again: bool, quick: bool) -> None:
+    """Judge what was not judged before, and (if `again`) what has survived."""
     done = read(results)
     known = {mutant for mutant, outcome in done.items() if outcome.startswith("killed") or not again}
     work = [m for m in work if key(m[0]) not in known]
     print(f"{len(work)} mutants to run, {len(done)} judged before", flush=True)
-    judging.prepare()
+    judging.prepare(quick)
     gc.freeze()  # what is imported by now is walked by no collection in the children
     children = []
     for job in range(jobs):
         if (child := os.fork()) == 0:
-            worker(work[job::jobs], results)
+            worker(work[job::jobs], results, quick)
             os._exit(0)
         children.append(child)
     failed = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert not any(failed), "a worker has stopped; run again to go on"
 
 
-def worker(work: list[Mutant], results: Path) -> None:
+def worker(work: list[Mutant], results: Path, quick: bool) -> None:
+    budget, most = (judging.QUICK_BUDGET, judging.QUICK_TESTS) if quick else (judging.BUDGET, None)
     files = sorted({change["file"] for change, _ in work})
     notes = results.with_suffix(".tests.json")
     here, there = multiprocessing.Pipe()
@@ -158,10 +162,12 @@ def worker(work: list[Mutant], results: Path) -> None:
     assert tests is not None
     order = Order(tests, tests_of)
     for change, mutated in work:
-        here.send((change, mutated, order.of(change)))
-        outcome, seconds = here.recv() or ("survived", 0.0)
-        if outcome == "survived":  # or not to be swapped in; and what the collection computed is as it was
-            outcome, more = judge_afresh(change, mutated, order.all(change["file"]), tests)
+        here.send((change, mutated, order.of(change), budget))
+        answer = here.recv()
+        outcome, seconds = answer or ("survived", 0.0)
+        # Is it not to be swapped in? If it is, what the collection has computed was computed without it.
+        if answer is None or (outcome == "survived" and not quick):
+            outcome, more = judge_afresh(change, mutated, order.all(change["file"])[:most], tests, budget)
             seconds += more
         order.note(change["file"], outcome)
         with results.open("a") as f:
@@ -251,6 +257,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="of the sample and the order")
     parser.add_argument("--at-most", type=int, help="run no more than this many in all")
     parser.add_argument("--new", action="store_true", help="leave out what has survived before")
+    parser.add_argument("--quick", action="store_true", help="kill what is killed in little time")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     if args.command == "shorten":
@@ -260,6 +267,6 @@ if __name__ == "__main__":
     every = [m for file in names for m in chosen(file, args.sample, args.seed)]
     if args.command == "run":
         every.sort(key=lambda m: draw(m[0], args.seed))
-        run(args.results.resolve(), every[: args.at_most], args.jobs, not args.new)
+        run(args.results.resolve(), every[: args.at_most], args.jobs, not args.new, args.quick)
     else:
         table(args.results, [change for change, _ in every])

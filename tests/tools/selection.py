@@ -1,10 +1,10 @@
 """Selects the tests that judge a mutant.
 
-Each test runs once without a mutant, in a fork. The lines of the mutated files that it executes, and its
-time, are recorded. A mutant is judged by the tests that execute its lines. In the head of a function (its
-arguments and their defaults) it is judged also by the tests that ask for the function's signature: they need
-not execute it. These notes are kept in a file beside the results. The notes on a file of tests are valid
-until it changes; all notes become invalid if another file of the project changes.
+Each test runs once without a mutant, all tests of a file in one fork. The lines of the mutated files that a
+test executes, and its time, are recorded. A mutant is judged by the tests that execute its lines. In the head
+of a function (its arguments and their defaults) it is judged also by the tests that ask for the function's
+signature: they need not execute it. These notes are kept in a file beside the results. The notes on a file of
+tests are valid until it changes; all notes become invalid if another file of the project changes.
 """
 
 import ast
@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import itertools
 import json
 import os
 import resource
@@ -43,43 +44,59 @@ class Test(NamedTuple):
 
 
 def watch_all(items: dict[str, pytest.Item], files: list[str], notes: Path) -> dict[str, Test]:
-    """Run each test in a fork, and record its lines and its time. Tests that fail or are skipped judge
-    nothing. If a test is the first to import a package, this process imports the package, too, for later
-    forks."""
+    """Run each test, and record its lines and its time. Tests that fail or are skipped judge nothing, nor
+    does a test that ends its process. If a test is the first to import a package, this process imports the
+    package, too, for later forks."""
     watched = {str(ROOT / file): file for file in files}
     rows = [json.dumps(row) for row in valid_rows(notes, files) or []]
     notes.write_text("".join(f"{line}\n" for line in [json.dumps(state(files)), *rows]))
-    known = {json.loads(row)[0] for row in rows}
-    unknown = [name for name in items if name not in known]
-    for number, name in enumerate(unknown):
 
-        def child(say: Callable[[str], None], item: pytest.Item = items[name]) -> int:
+    def watch(names: list[str]) -> None:
+        def child(say: Callable[[str], None]) -> int:
             before = set(sys.modules)
-            lines: dict[str, set[int]] = {}
-            heads: dict[str, set[int]] = {}
-            start = time.process_time()
-            with watching(watched, lines, heads):
-                reports = runtestprotocol(item, log=False, nextitem=None)
-            seconds = time.process_time() - start
-            new = [m for m in set(sys.modules) - before if is_package_of_others(m)]
-            found = [{file: sorted(there) for file, there in each.items()} for each in (lines, heads)]
-            say(json.dumps([seconds, *found, sorted(new)]))
-            return PASSED if all(r.passed for r in reports) else FAILED
+            for name in names:
+                lines: dict[str, set[int]] = {}
+                heads: dict[str, set[int]] = {}
+                start = time.process_time()
+                with watching(watched, lines, heads):
+                    reports = runtestprotocol(items[name], log=False, nextitem=None)
+                seconds = time.process_time() - start if all(r.passed for r in reports) else None
+                found = [{file: sorted(there) for file, there in each.items()} for each in (lines, heads)]
+                note(notes, name, seconds, *found)
+            say(json.dumps(sorted(m for m in set(sys.modules) - before if is_package_of_others(m))))
+            return PASSED
 
         status, said, _ = fork(child)
-        seconds, lines, heads, new = json.loads(said) if status == PASSED else (None, {}, {}, [])
-        with notes.open("a") as f:
-            f.write(json.dumps([name, seconds, lines, heads]) + "\n")
-        for module in new:
+        for module in json.loads(said) if status == PASSED else ():
             with contextlib.suppress(Exception):
                 importlib.import_module(module)
-        if number % 200 == 0:
-            print(f"{number} of {len(unknown)} tests watched", flush=True)
+
+    known = {json.loads(row)[0] for row in rows}
+    unknown = [name for name in items if name not in known]
+    for number, (_, group) in enumerate(itertools.groupby(unknown, key=lambda name: name.split("::")[0])):
+        names = list(group)
+        watch(names)
+        for name in [name for name in names if name not in names_in(notes)]:  # another one has ended the fork
+            watch([name])
+            if name not in names_in(notes):
+                note(notes, name, None, {}, {})
+        if number % 20 == 0:
+            print(f"{number} files of tests watched", flush=True)
     tests = read_notes(notes, files)
     assert tests is not None
     judging = sum(name in tests for name in items)
     print(f"{judging} of {len(items)} tests judge, the others fail or are skipped", flush=True)
     return tests
+
+
+def note(notes: Path, *row: Any) -> None:
+    with notes.open("a") as f:
+        f.write(f"{json.dumps(row)}\n")
+
+
+def names_in(notes: Path) -> set[str]:
+    """The tests that have a row."""
+    return {json.loads(row)[0] for row in notes.read_text().splitlines()[1:]}
 
 
 def is_package_of_others(module: str) -> bool:
