@@ -12,6 +12,7 @@ least ten seconds. A limit in real time ends only tests that wait forever, and t
 import contextlib
 import gc
 import importlib
+import importlib.abc
 import os
 import signal
 import sys
@@ -44,6 +45,14 @@ QUICK_BUDGET = 2.5  # the budget of a quick run
 QUICK_TESTS = 60  # the number of tests of a mutant in a quick run, if everything is imported again for it
 
 
+class NotInstalled(importlib.abc.MetaPathFinder):
+    """Finds none of the reference libraries."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+        if name in PARITY.split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def prepare(quick: bool) -> None:
     """Import the libraries, which no mutant changes. In a quick run PyTorch and the other reference libraries
     are as if they were not installed: without them a fork costs much less."""
@@ -53,7 +62,7 @@ def prepare(quick: bool) -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "tools")]
     sys.dont_write_bytecode = False
     if quick:
-        sys.modules.update(dict.fromkeys(PARITY.split()))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, NotInstalled())
     for name in IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
