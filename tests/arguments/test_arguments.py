@@ -2,13 +2,11 @@
 floors, makes a difference. And a dropout rate applies at every place that its documentation names."""
 
 import dataclasses
-import importlib
-import inspect
-import pkgutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from arguments import models, table
+from arguments import defaults, models, table
 
 from tinygen import Tensor, nn
 from tinygen.models.language.bert import BERT, BERTConfig
@@ -19,7 +17,6 @@ from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderCo
 from tinygen.nn.attention import Heads
 
 ROWS = table.ALIGN | table.DIFFUSION | table.OTHERS | table.NN | models.MODELS
-FLOORS = ("align", "diffusion", "models", "nn", "optim", "text", "data", "density", "judges")
 
 # What has no result that another value changes, or has its tests where files are.
 ELSEWHERE = {
@@ -59,42 +56,22 @@ ELSEWHERE = {
 }
 
 
-def arguments():
-    """{"floor.file.function argument"} of all that has a default."""
-    for floor in FLOORS:
-        package = importlib.import_module(f"tinygen.{floor}")
-        for file in pkgutil.walk_packages(package.__path__, f"tinygen.{floor}."):
-            module = importlib.import_module(file.name)
-            for name, thing in vars(module).items():
-                if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__:
-                    yield from of(f"{file.name.removeprefix('tinygen.')}.{name}", thing)
-
-
-def of(path, thing):
-    parts = {path: thing}
-    if inspect.isclass(thing):
-        parts |= {f"{path}.{n}": f for n, f in vars(thing).items() if n[0] != "_" and inspect.isfunction(f)}
-    for name, part in parts.items():
-        if callable(part):
-            try:
-                signature = inspect.signature(part)
-            except (TypeError, ValueError):
-                continue
-            for p in signature.parameters.values():
-                if p.default is not p.empty:
-                    yield f"{name} {p.name}"
-
-
 def is_elsewhere(name):
     function = name.split(" ")[0]
     return any(name == known or f"{function}.".startswith(f"{known}.") for known in ELSEWHERE)
 
 
 def test_every_argument_has_a_row():
-    wanted = {name for name in arguments() if not is_elsewhere(name)}
+    wanted = {name for name, _ in defaults.arguments() if not is_elsewhere(name)}
     there = {f"{name} {argument}" for name, row in ROWS.items() for argument in row.others}
     assert wanted - there == set()
     assert {name for name in there - wanted if not is_elsewhere(name)} == set()
+
+
+def test_every_default_is_the_one_in_the_list():
+    """Who leaves an argument out gets its default, so another default is another result. It is changed here
+    on purpose only: `python tests/arguments/defaults.py > tests/arguments/defaults.txt`."""
+    assert defaults.lines() == (Path(__file__).parent / "defaults.txt").read_text("utf-8").splitlines()
 
 
 # -- they matter -----------------------------------------------------------------------------------
