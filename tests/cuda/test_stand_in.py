@@ -17,8 +17,11 @@ from tinygen.diffusion import Process, cosine_schedule, simple_loss
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
+from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.nn import RopeScaling
 from tinygen.optim import EMA, Adam, AdamW, clip_grad_norm, decay_groups
 
@@ -227,6 +230,25 @@ def test_writing(cupy, name):
     np.testing.assert_array_equal(
         model.to("cuda").sample(np.array([[1, 2]]), 3, temperature=0, rng=rng()), expected
     )
+
+
+def test_drawing(cupy):
+    """Codes and noise come from NumPy, and move to the device of the weights."""
+    z = np.random.default_rng(1).standard_normal((3, 2), np.float32)
+    for name in ("vae", "conv_vae"):
+        model = MODELS[name][0](rng())
+        expected = model.decode(z)
+        drawn = model.to("cuda").decode(z)
+        assert type(drawn) is Foreign
+        np.testing.assert_allclose(drawn.get(), expected, atol=1e-6)
+    codes = AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2)), rng=rng())
+    unet = UNet(UNetConfig(2, 2, 8, (1, 2), 1, groups=2, context=8), rng=rng())
+    text = TextEncoder(TextEncoderConfig(("red", "square"), 2, heads=2, channels=8), rng=rng())
+    model = LatentDiffusion(codes, TextDenoiser(unet, text), Process(cosine(20)), 8)
+    expected = model.sample(["red square"], steps=3, rng=rng())
+    drawn = model.to("cuda").sample(["red square"], steps=3, rng=rng())
+    assert type(drawn) is Foreign
+    np.testing.assert_allclose(drawn.get(), expected, atol=1e-4)
 
 
 def test_a_whole_model_there_and_back(cupy):

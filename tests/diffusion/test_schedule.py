@@ -167,7 +167,9 @@ def test_a_warning_when_data_is_left():
                 schedule(steps)
 
 
-@pytest.mark.parametrize("betas", [[0.0, 0.5], [1.0, 0.5], [0.5, 1.1], [0.5, -0.1], [0.5, math.nan]])
+@pytest.mark.parametrize(
+    "betas", [[0.0, 0.5], [1.0, 0.5], [0.5, 1.0, 0.5], [0.5, 1.1], [0.5, -0.1], [0.5, math.nan]]
+)
 def test_betas_out_of_range(betas):
     with pytest.raises(ValueError, match="betas must be above 0 and below 1"):
         Schedule(betas)

@@ -245,6 +245,16 @@ def test_cache_returns_what_was_put_in_and_keeps_its_memory():
     np.testing.assert_array_equal(keys.data, k.data)
 
 
+def test_a_cache_doubles_so_that_few_of_its_tokens_are_copied():
+    """From 256 positions to 512, 1024, and no more than its largest length."""
+    cache, sizes = nn.KVCache(1100), []
+    for _ in range(1100):
+        k = Tensor(np.zeros((1, 1, 1, 1), np.float32))
+        cache.append(k, k)
+        sizes.append(cache.keys.shape[2])
+    assert sizes == [256] * 256 + [514] * 258 + [1030] * 516 + [1100] * 70
+
+
 def test_cache_refuses_what_does_not_fit():
     layer = make(np.float32, causal=True)
     x = tokens(dtype=np.float32)

@@ -118,6 +118,11 @@ def test_layers_start_uniform_within_one_over_root_fan_in(layer, fan_in):
     assert abs(variance / (bound**2 / 3) - 1) < 5 * math.sqrt(0.8 / layer.weight.size)
 
 
+def test_a_layer_without_inputs_starts_with_a_bias_of_zeros():
+    layer = nn.Linear(0, 5, rng=rng())
+    np.testing.assert_array_equal(layer(np.zeros((2, 0), np.float32)).data, np.zeros((2, 5)))
+
+
 def test_embeddings_start_standard_normal():
     w = nn.Embedding(1000, 100, rng=rng()).weight.data.astype(np.float64)
     assert abs(w.var() - 1) < 5 * math.sqrt(2 / w.size)

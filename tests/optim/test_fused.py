@@ -108,3 +108,26 @@ def test_pieces_cover_every_entry_once(monkeypatch):
         sizes.append(x.size)
     assert sizes == [7, 7, 6]
     np.testing.assert_array_equal(a, b + 1)
+
+
+def arrays(n):
+    return [np.ones(3) for _ in range(n)]
+
+
+GROUP = {"lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+STEP = {"keep": 1.0, "decay": 0.0, "betas": (0.9, 0.9)}
+LISTS = [
+    lambda: SGD(parameters(np.float32), 0.1).update_group(arrays(1), arrays(2), [{}], GROUP),
+    lambda: SGD(parameters(np.float32), 0.1).update_group(arrays(1), arrays(1), [{}, {}], GROUP),
+    lambda: Optimizer.update_group(SGD(parameters(np.float32), 0.1), arrays(1), arrays(2), [{}], GROUP),
+    lambda: fused.adam(*arrays(4), rates=[0.1], epsilons=[], **STEP),
+    lambda: fused.adam(*arrays(4), rates=[0.1, 0.1], epsilons=[1.0, 1.0], **STEP),
+    lambda: list(fused.pairs(fused.Flats(), arrays(1), arrays(2))),
+]
+
+
+@pytest.mark.parametrize("take", LISTS)
+def test_lists_of_different_lengths_are_refused(take):
+    """With a gradient too few, a parameter would stay as it is, and nobody would know."""
+    with pytest.raises(ValueError, match="zip"):
+        take()

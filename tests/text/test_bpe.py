@@ -245,7 +245,9 @@ def test_the_files_are_written_as_gpt2_writes_them(tmp_path: Path) -> None:
     BPE.train("é é", 259).save(tmp_path)
     # é is the bytes C3 A9, both printable in Latin-1; a space is the 33rd byte that is not.
     assert (tmp_path / "merges.txt").read_bytes().decode() == "#version: 0.2\nÃ ©\nĠ Ã©\n"
-    vocab = json.loads((tmp_path / "vocab.json").read_text("utf-8"))
+    written = (tmp_path / "vocab.json").read_text("utf-8")
+    assert '"Ġ"' in written  # and not as \\u0120: this file is read by people, too
+    vocab = json.loads(written)
     assert {"!": 33, "Ā": 0, "Ġ": 32, "ÿ": 255, "Ń": 173, "Ã©": 256, "ĠÃ©": 257}.items() <= (vocab.items())
     assert len(vocab) == 258
 

@@ -116,6 +116,19 @@ def test_equal_pairs_merge_from_the_left() -> None:
     assert tiny(aa="a").encode("aaa").tolist() == [256, names["aa"], 257]
 
 
+def test_a_pair_that_was_waiting_when_its_left_token_became_the_last() -> None:
+    """(a, b) waits while b joins c, and a joins that: then nothing is right of a."""
+    names = {"bc": 260, "abc": 261, "ab": 262}
+    assert tiny(bc="b", abc="a", ab="a").encode("abc").tolist() == [256, names["abc"]]
+
+
+def test_every_byte_is_decoded_as_that_byte() -> None:
+    """Also those that are in no text in UTF-8, such as FF."""
+    found = tiny()
+    for byte in range(256):
+        assert found.decode([byte, 257]) == (bytes([byte]) + b"a").decode(errors="replace").removeprefix(" ")
+
+
 def plainly(tokenizer: ByteFallbackBPE, text: str) -> list[int]:
     """Look through all pairs each time."""
     characters = {t.decode(): i for i, t in enumerate(tokenizer.tokens) if i >= 259 and len(t.decode()) == 1}

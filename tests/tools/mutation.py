@@ -58,7 +58,8 @@ def tests_of(file: str) -> list[str]:
 # -- the upper floors --------------------------------------------------------------------------------
 
 FLOORS = ("diffusion", "align", "models", "judges", "nn", "optim", "text", "data")
-GOLDEN = ["tests/golden/test_golden.py", "tests/golden/test_tokenizer.py", "tests/arguments"]
+NETWORKS = ["tests/golden/test_golden.py", "tests/golden/test_tokenizer.py", "tests/arguments"]
+NETWORKS += ["tests/cuda/test_stand_in.py"]  # what is done on a GPU only
 LANGUAGE, PICTURES = (f"tests/examples/test_steps_of_{name}.py" for name in ("language_models", "pictures"))
 STAGES_OF_ALIGNMENT = "tests/examples/test_stages_of_alignment.py"
 MADE, LONG = (f"tests/examples/test_{name}.py" for name in ("what_is_trained", "long_runs"))
@@ -95,7 +96,7 @@ def upper_tests(file: str) -> list[str]:
     if file.startswith("examples"):
         return STEPS[Path(file).stem][1]
     folders = ("data", "judges") if floor in ("data", "judges") else (floor,)
-    return [*(f"tests/{folder}/" for folder in folders), *GOLDEN]
+    return [*(f"tests/{folder}/" for folder in folders), *NETWORKS]
 
 
 def tests_of_signatures(file: str) -> list[str]:

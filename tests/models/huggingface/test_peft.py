@@ -189,7 +189,7 @@ def test_what_is_not_saved(tmp_path):
 WRONG = {
     "peft_type": ["IA3", "LOHA", None, ["LORA"]],
     "r": [0, -1, True, 2.0, "2", None, 2**40, 4],
-    "lora_alpha": [0, -1, True, "5", None, 10**400, 1e39, float("nan"), [5]],
+    "lora_alpha": [0, 1e-30, -1, True, "5", None, 10**400, 1e39, float("nan"), [5]],
     "lora_dropout": [1, -0.1, True, "0", None],
     "target_modules": [".*c_attn", "all-linear", None, [], [1], [""], ["q_proj"], {"a": 1}],
     "bias": ["all", "lora_only", None],
@@ -259,12 +259,17 @@ def test_tensors_that_do_not_fit(folder, case):
     assert not adapters(model)
 
 
-def test_a_rank_that_no_matrix_has(folder):
-    edit(folder, r=9)
+@pytest.mark.parametrize("rank", [9, 100])
+def test_a_rank_that_no_matrix_has(folder, rank):
+    edit(folder, r=rank)
     tensors = load_file(folder / WEIGHTS)
-    more = {k: np.resize(x, (9, x.shape[1]) if "lora_A" in k else (len(x), 9)) for k, x in tensors.items()}
+    more = {
+        k: np.resize(x, (rank, x.shape[1]) if "lora_A" in k else (len(x), rank)) for k, x in tensors.items()
+    }
     save_file(folder / WEIGHTS, more)
-    with pytest.raises(CheckpointError, match="option r: expected at most 8, a side of a matrix, found 9"):
+    with pytest.raises(
+        CheckpointError, match=f"option r: expected at most 8, a side of a matrix, found {rank}"
+    ):
         load_adapters(small(), folder)
 
 

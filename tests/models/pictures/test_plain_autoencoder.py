@@ -120,6 +120,8 @@ def test_convolutional_halves(in_channels):
     assert train(model, lambda step: model.loss(x), 60, 0.01) < 0.5 * first
     with pytest.raises(ValueError, match="side must be a multiple of 4, as it is halved twice, got 6"):
         conv_halves(1, 6, 4, 5, rng=0)
+    smallest = Autoencoder(*conv_halves(1, 4, 4, 5, rng=0))
+    assert smallest(x[:, :1, :4, :4]).shape == (3, 1, 4, 4)
 
 
 def test_dense_halves_are_not_linear():

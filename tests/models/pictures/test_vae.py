@@ -172,6 +172,15 @@ def test_more_draws_come_closer_to_ln_p():
     assert abs(many.mean() - log_p) < error(many) + 0.001
 
 
+def test_the_bound_of_a_picture_beside_a_far_more_probable_one():
+    """The logarithm of the sum is taken of each picture for itself: exp(-800) beside 1 would be 0."""
+    model = VAE(400, 3, 2, pixels="gaussian", rng=0).astype(np.float64)
+    x = np.stack([model.decode(np.zeros((1, 2)))[0], np.full(400, 5.0)])
+    both = model.log_p(x, 3, rng=0)
+    assert both[0] - both[1] > 1000
+    assert np.isfinite(both).all()
+
+
 def test_beta_weighs_the_divergence():
     x = pictures()
     _, reconstruction, kl = small().losses(x, rng=np.random.default_rng(0))

@@ -368,6 +368,9 @@ def test_nearest_far_from_zero():
     exact = ((z[:, None] - codes) ** 2).sum(axis=-1).argmin(axis=1)
     found = nearest_codes(z.astype(np.float32), codes.astype(np.float32))
     assert np.mean(found == exact) > 0.99  # float32 has z itself to 1e-4 of the distances
+    z[:, 16:], codes[:, 16:] = -z[:, 16:], -codes[:, 16:]  # the center is not on the diagonal
+    found = nearest_codes(z.astype(np.float32), codes.astype(np.float32))
+    assert np.mean(found == exact) > 0.99
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
