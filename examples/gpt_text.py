@@ -88,7 +88,7 @@ def parse_args() -> argparse.Namespace:
 def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run: Run) -> float:
     """The loop. Returns tokens per second."""
     batch_rng, eval_rng = np.random.default_rng(args.seed + 1), np.random.default_rng(args.seed + 2)
-    optimizer = AdamW(decay_groups(model, args.weight_decay), lr=args.lr, betas=(0.9, args.beta2))
+    optimizer = AdamW(decay_groups(model, args.weight_decay), betas=(0.9, args.beta2))
     warmup = min(args.warmup, args.steps // 2)
     seconds, tokens = 1e-9, 0
 

@@ -64,7 +64,7 @@ def accuracy(model: GPT, task: Task, prompts: np.ndarray) -> float:
 def train(model: GPT, task: Task, args: argparse.Namespace, run: Run) -> None:
     """The loop."""
     rng = np.random.default_rng(args.seed + 1)
-    optimizer = AdamW(decay_groups(model, 0.1), lr=args.lr, betas=(0.9, 0.95))
+    optimizer = AdamW(decay_groups(model, 0.1), betas=(0.9, 0.95))
     note = ""
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "batches": rng}):

@@ -140,7 +140,7 @@ def unseen_loss(model: Any, process: Process, args: Any) -> float:
 def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
     """The loop. The average of the weights is in `ema`."""
     rng, on = generator(args.seed + 1, args.device), partial(to_device, device=args.device)
-    optimizer = AdamW(model.parameters(), lr=args.lr, weight_decay=0.0)
+    optimizer = AdamW(model.parameters(), weight_decay=0.0)
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, min(100, args.steps // 2), args.steps)

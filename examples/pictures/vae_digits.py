@@ -121,7 +121,7 @@ def codes(model: VAE, x: Any) -> Any:
 
 def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> None:
     """The loop: each step, both models see the same pictures."""
-    optimizer, rng = Adam(models.parameters(), lr=args.lr), generator(args.seed + 1, args.device)
+    optimizer, rng = Adam(models.parameters()), generator(args.seed + 1, args.device)
     with run:
         for step in run.loop({"models": models, "optimizer": optimizer, "rng": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, 0.0, min(50, args.steps // 2), args.steps)

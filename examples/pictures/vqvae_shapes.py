@@ -100,7 +100,7 @@ def reconstruct(model: VQVAE, pictures: Any) -> tuple[Any, Any]:
 def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, run: Run) -> None:
     """The loop."""
     rng = np.random.default_rng(args.seed + 1)
-    optimizer = Adam(model.parameters(), lr=args.lr)
+    optimizer = Adam(model.parameters())
 
     def log_evaluation(step: int) -> None:
         seen: dict[str, float] = {}
