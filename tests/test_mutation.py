@@ -1,11 +1,13 @@
 """The tools of the mutation run: pieces of a file, samples, and functions that are swapped while they run."""
 
+import gc
 import importlib.util
 import json
 import textwrap
 from types import SimpleNamespace
 
 import hot_swap
+import judging
 import mutants
 import pytest
 import selection
@@ -168,6 +170,17 @@ def test_notes_hold_until_a_file_changes(tmp_path, monkeypatch):
     assert selection.read_notes(notes, ["tinygen/lid.py"]) is None
     (tmp_path / "tinygen/lid.py").write_text("2\n")
     assert known() is None
+
+
+def test_the_judge_knows_the_functions_that_are_there(monkeypatch):
+    """Without them no mutant could be swapped in, and each would cost an import of everything."""
+    judge = judging.Judge(None, [])
+    monkeypatch.setattr(judging, "watch_all", lambda *given: {})
+    try:
+        judge.loop({})
+    finally:
+        gc.unfreeze()
+    assert (hot_swap.__file__, "swap") in judge.live
 
 
 def test_a_sample_does_not_change_with_the_rest_of_the_file():

@@ -19,7 +19,7 @@ Functions = dict[tuple[str, str], list[FunctionType]]
 
 
 def functions() -> Functions:
-    """All functions of this process."""
+    """All functions of this process, except those that `gc.freeze()` has put aside."""
     found: Functions = {}
     for thing in gc.get_objects():
         if type(thing) is FunctionType:

@@ -111,9 +111,9 @@ class Judge(Collected):
 
     def loop(self, items: dict[str, pytest.Item]) -> None:
         self.items = items
+        self.live = hot_swap.functions()
         gc.freeze()  # if a fork's garbage collector visited present objects, their memory would be copied
         self.tests = watch_all(items, self.files, self.notes)
-        self.live = hot_swap.functions()
         self.answer(self)
 
     def judge(

@@ -168,7 +168,8 @@ def worker(work: list[Mutant], results: Path, quick: bool) -> None:
         outcome, seconds = answer or ("survived", 0.0)
         # Is it not to be swapped in? If it is, what the collection has computed was computed without it.
         if answer is None or (outcome == "survived" and not quick):
-            outcome, more = judge_afresh(change, mutated, order.all(change["file"])[:most], tests, budget)
+            names = list(dict.fromkeys([*order.of(change), *order.all(change["file"])]))[:most]
+            outcome, more = judge_afresh(change, mutated, names, tests, budget)
             seconds += more
         order.note(change["file"], outcome)
         with results.open("a") as f:
