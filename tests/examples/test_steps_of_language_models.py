@@ -233,6 +233,42 @@ def test_translate_numbers(monkeypatch):
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
 
 
+class Late(Loop):
+    """Some steps of a long run."""
+
+    def loop(self, things, stage="training"):
+        self.things = things
+        yield from (0, 498, 499, 500, 998, 999)
+
+
+def test_translations_of_unseen_numbers_during_a_long_run(monkeypatch):
+    """After every 500 steps, of at most 100 numbers, by greedy decoding; then each loss is shown with it."""
+    example, asked, shares = module("translate_numbers.py"), [], iter([0.25, 0.75])
+    args = flags(monkeypatch, example, batch=1, heads=1, width=2, steps=1000)
+    config = TransformerConfig(number_words.VOCAB_SIZE, 1, 1, 2, 2)
+    model, run = Transformer(config, rng=0), Late(1000)
+
+    def share_right(*given):
+        asked.append(given)
+        return next(shares)
+
+    monkeypatch.setattr(example, "share_right", share_right)
+    tests = np.arange(130)
+    example.train(model, np.arange(200, 300), tests, args, run)
+    assert [(a is model, numbers.tolist(), b is args, width) for a, numbers, b, width in asked] == [
+        (True, list(range(100)), True, 1)
+    ] * 2
+    assert [row for row in run.rows if "test_accuracy" in row] == [
+        {"step": 499, "test_accuracy": 0.25},
+        {"step": 999, "test_accuracy": 0.75},
+    ]
+    assert run.score == 0.25
+    first, second = (f", {share} of 100 unseen numbers right" for share in ("25%", "75%"))
+    assert [note for _, note in run.shown] == ["", "", first, first, first, second]
+    assert run.losses() == run.column("batch_loss")
+    assert set(run.things) == {"model", "optimizer", "batches"}
+
+
 def test_which_translations_are_right(monkeypatch):
     example = module("translate_numbers.py")
     assert example.is_right("quatre-vingts", 80, "french")
