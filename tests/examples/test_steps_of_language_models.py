@@ -278,3 +278,5 @@ def test_which_translations_are_right(monkeypatch):
     written = ["null", "eins", "zwei", "vier"]
     monkeypatch.setattr(example, "translations", lambda *_: written)
     assert example.share_right(None, np.arange(4), args, 1) == 0.75
+    with pytest.raises(ValueError, match="zip"):
+        example.share_right(None, np.arange(5), args, 1)

@@ -378,6 +378,17 @@ def test_an_optimizer_of_one_s_own_needs_update_only():
     close(p.data, [0.5, 1.5])
 
 
+def test_an_optimizer_that_loses_an_array_is_refused():
+    """`update_group` may put other arrays into the list, but one for each parameter."""
+
+    class Short(SGD):
+        def update_group(self, params, grads, states, group):
+            params.pop()
+
+    with pytest.raises(ValueError, match="zip"):
+        Short([parameter([1.0], [5.0]), parameter([1.0], [5.0])], lr=0.5).step()
+
+
 # -- the schedule ----------------------------------------------------------------------------------
 
 
