@@ -244,7 +244,7 @@ def test_drawing(cupy):
     codes = AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2)), rng=rng())
     unet = UNet(UNetConfig(2, 2, 8, (1, 2), 1, groups=2, context=8), rng=rng())
     text = TextEncoder(TextEncoderConfig(("red", "square"), 2, heads=2, channels=8), rng=rng())
-    model = LatentDiffusion(codes, TextDenoiser(unet, text), Process(cosine(20)), 8)
+    model = LatentDiffusion(codes, TextDenoiser(unet, text), Process(cosine_schedule(20)), 8)
     expected = model.sample(["red square"], steps=3, rng=rng())
     drawn = model.to("cuda").sample(["red square"], steps=3, rng=rng())
     assert type(drawn) is Foreign
