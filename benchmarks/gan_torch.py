@@ -63,7 +63,7 @@ def training_step(case: str) -> Step:
     def step() -> Any:
         real, fake, z, labels = next(data)
         if case == "generator":
-            loss = F.softplus(-discriminator(generator(z, labels), labels)).mean()
+            loss: Any = F.softplus(-discriminator(generator(z, labels), labels)).mean()
         else:
             on_fake = F.softplus(discriminator(fake, labels)).mean()
             loss = F.softplus(-discriminator(real, labels)).mean() + on_fake

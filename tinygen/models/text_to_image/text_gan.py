@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator
+from tinygen.models.pictures.gan import SMALLEST, ConvDiscriminator, ConvGenerator, widths_of
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
@@ -103,7 +103,7 @@ class TextDiscriminator(nn.Module):
     ) -> None:
         rng = as_generator(rng)
         self.pictures = ConvDiscriminator(in_channels, side, channels, rng=rng)
-        self.text = CaptionEncoder(config, self.pictures.out.weight.shape[1], rng=rng)
+        self.text = CaptionEncoder(config, widths_of(side, channels)[-1] * SMALLEST**2, rng=rng)
 
     def forward(self, x: TensorLike, captions: Sequence[str]) -> Tensor:
         """Raises ValueError unless there is one caption for each picture, and as `CaptionEncoder` does."""
