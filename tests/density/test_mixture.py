@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tinygen.data.mixtures import Mixture
 from tinygen.density import GaussianKDE, GaussianMixture, Parameters
 from tinygen.density.covariance import KINDS, correlate, free_parameters
-from tinygen.density.mixture import Climb, k_means_plus_plus
+from tinygen.density.k_means import k_means_plus_plus
+from tinygen.density.mixture import Climb
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 SHAPES = {"full": (3, 2, 2), "tied": (2, 2), "diag": (3, 2), "spherical": (3,)}

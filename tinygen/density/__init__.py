@@ -6,7 +6,8 @@ generative models, before VAEs, GANs and diffusion.
     model.sample(n, rng=rng)      n new rows
     model.transform(x)            codes, if the model has codes; `inverse_transform` returns the rows of codes
 
-Read `empirical`, `kernel`, `mixture` with `covariance`, `principal`; `gaussian` compares two Gaussians.
+Read `empirical`, `kernel`, `mixture` with `covariance` and `k_means`, `principal`; `gaussian` compares two
+Gaussians.
 """
 
 from tinygen.density.empirical import Empirical

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinygen import nn
 from tinygen.align.lora import adapters, add_lora, merge_lora
-from tinygen.models.huggingface.llama import DEFAULTS, FREE
+from tinygen.models.huggingface.llama_config import DEFAULTS, FREE
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file, save_file

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tinygen.models.huggingface import folders as folders
     from tinygen.models.huggingface import gpt2 as gpt2
     from tinygen.models.huggingface import llama as llama
+    from tinygen.models.huggingface import llama_config as llama_config
     from tinygen.models.huggingface import peft as peft
 else:
     __getattr__, __dir__, __all__ = lazy_names(
@@ -24,6 +25,7 @@ else:
             "diffusers_config",
             "gpt2",
             "llama",
+            "llama_config",
             "peft",
             "folders",
         ),

@@ -22,6 +22,7 @@ from tinygen.models.huggingface.folders import (
     LANGUAGE_MODEL,
     Options,
     differences,
+    join_parts,
     json_file,
     read_tensors,
     require_floats,
@@ -222,11 +223,6 @@ def newer_name(name: str) -> str:
     return re.sub(
         r"LayerNorm\.beta$", "LayerNorm.bias", re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
     )
-
-
-def join_parts(parts: list[NumpyArray]) -> NumpyArray:
-    """Queries, keys and values, one below the other. A parameter with one part is not copied."""
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, NumpyArray]) -> None:

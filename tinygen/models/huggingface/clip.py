@@ -25,6 +25,7 @@ from tinygen.models.huggingface.folders import (
     CONFIG,
     Options,
     differences,
+    join_parts,
     json_file,
     read_tensors,
     require_floats,
@@ -269,11 +270,6 @@ def read(folder: str | Path) -> tuple[dict[str, Any], dict[str, NumpyArray]]:
     wanted = {name: shape for names, shape in found.values() for name in names}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
     return sizes, {ours: join_parts([tensors.pop(n) for n in names]) for ours, (names, _) in found.items()}
-
-
-def join_parts(parts: list[NumpyArray]) -> NumpyArray:
-    """The parts of one parameter, stacked."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def write(folder: str | Path, sizes: Mapping[str, Any], state: Mapping[str, NumpyArray]) -> None:

@@ -217,6 +217,12 @@ def differences(
 # -- writing ---------------------------------------------------------------------------------------
 
 
+def join_parts(parts: list[NumpyArray]) -> NumpyArray:
+    """A parameter of which the file has parts, such as queries, keys and values: one below the other. One
+    part alone is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def json_file(options: Mapping[str, Any]) -> bytes:
     """The content of a config.json."""
     return f"{json.dumps(options, indent=2)}\n".encode()
