@@ -65,7 +65,7 @@ class MarkovSource:
         """The least possible loss of a model that reads k tokens back, in nats a token. It falls with k, down
         to the entropy rate at k = m; longer contexts tell nothing more.
 
-        Eq.: F_N = -Σ p(b_i, j) ln p(j | b_i), with blocks b_i of N - 1 = k tokens  (Shannon 1951, eq. 1)
+        Eq.: F_N = -Σ p(b_i, j) ln p(j | b_i), with blocks b_i of N - 1 = k tokens  (Shannon 1951)
         Held by: tests/data/test_markov.py::test_losses_by_counting_all_texts
         """
         if k < 0:
@@ -157,7 +157,7 @@ class HiddenMarkovSource:
         the best possible model on it. A token that is impossible at its place has -inf, and so have all after
         it.
 
-        Eq.: α_{t+1}(j) = Σ_i α_t(i) a_ij b_j(o_{t+1}), P(O) = Σ_i α_T(i)  (Rabiner 1989, eqs. 20 and 21)
+        Eq.: α_{t+1}(j) = Σ_i α_t(i) a_ij b_j(o_{t+1}), P(O) = Σ_i α_T(i)  (Rabiner 1989, eq. 20 and 21)
         Held by: tests/data/test_markov.py::test_the_forward_algorithm_by_summing_over_all_paths
         """
         ids = check_tokens(tokens, self.vocab_size)

@@ -75,7 +75,7 @@ def floor_mask(kind: str, covariances: Floats, floor: Floats, k: int) -> Mask:
 def log_normal(kind: str, x: Floats, means: Floats, covariances: Floats) -> Floats:
     """ln N(x_n; μ_k, Σ_k), (N, K), of rows x (N, D).
 
-    Eq.: ln N(x; μ, Σ) = -½ (D ln 2π + ln |Σ| + (x - μ)ᵀ Σ⁻¹ (x - μ))  (Bishop 2006, eq. 2.43)
+    Eq.: ln N(x; μ, Σ) = -½ (D ln 2π + ln |Σ| + (x - μ)ᵀ Σ⁻¹ (x - μ))  (Bishop 2006, section 2.3)
     Held by: tests/density/test_mixture.py::test_the_density_by_its_definition
     """
     k, dim = means.shape

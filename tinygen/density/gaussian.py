@@ -18,7 +18,7 @@ def kl_of_gaussians(mean_p: ArrayLike, cov_p: ArrayLike, mean_q: ArrayLike, cov_
     (the divergence would be infinite if the covariance of q is singular).
 
     Eq.: KL = ½ (tr(Σ_q⁻¹ Σ_p) + (μ_q - μ_p)ᵀ Σ_q⁻¹ (μ_q - μ_p) - D + ln |Σ_q|/|Σ_p|)
-        (Rasmussen & Williams 2006, eq. A.23)
+        (Rasmussen & Williams 2006, appendix A)
     Held by: tests/density/test_gaussian.py::test_kl_by_its_formula,
         tests/density/test_gaussian.py::test_kl_is_the_mean_of_log_ratios
     """

@@ -15,7 +15,7 @@ def k_means_plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
     Raises ValueError when fewer than k rows differ.
 
     Eq.: p(x_n) = D(x_n)² / Σ_m D(x_m)², D(x) the distance to the nearest center
-        (Arthur & Vassilvitskii 2007, section 2.2)
+        (Arthur & Vassilvitskii 2007)
     Held by: tests/density/test_mixture.py::test_k_means_plus_plus
     """
     scale = x.std(axis=0)

@@ -37,9 +37,9 @@ class GaussianKDE(Density):
 
     Raises ValueError when the bandwidth is neither a finite number above 0 nor one of these names.
 
-    Eq.: h = N^(-1/(D + 4))  (Scott 1992, eq. 6.42)
+    Eq.: h = N^(-1/(D + 4))  (Scott 1992)
     Held by: tests/density/test_kernel.py::test_rules
-    Eq.: h = (4 / (N (D + 2)))^(1/(D + 4))  (Silverman 1986, eq. 4.14 and table 4.1)
+    Eq.: h = (4 / (N (D + 2)))^(1/(D + 4))  (Silverman 1986, chapter 4)
     Held by: tests/density/test_kernel.py::test_rules
     """
 
@@ -80,7 +80,7 @@ class GaussianKDE(Density):
         """ln p(x) of each row of x (M, D): (M,), in nats. Besides x it takes the memory of three arrays of
         BLOCK numbers, or of N, if that is more.
 
-        Eq.: p(x) = 1/N Σ_i (2π h²)^(-D/2) exp(-|x - x_i|²/(2h²))  (Silverman 1986, section 4.2.1)
+        Eq.: p(x) = 1/N Σ_i (2π h²)^(-D/2) exp(-|x - x_i|²/(2h²))  (Silverman 1986, chapter 4)
         Held by: tests/density/test_kernel.py::test_it_integrates_to_1,
             tests/density/test_kernel.py::test_parity_with_scikit_learn
         """
@@ -131,7 +131,7 @@ def leave_one_out(blocks: Iterable[Floats], dim: int, bandwidth: float) -> tuple
     """The mean over the rows of ln p(x_i), with p of all rows but the i-th, and its slope by ln h. `blocks`
     are the squared distances to the others, (B, N) each.
 
-    Eq.: L(h) = 1/N Σ_i ln 1/(N-1) Σ_{j≠i} N(x_i; x_j, h² I)  (Duin 1976; Silverman 1986, section 3.4.4)
+    Eq.: L(h) = 1/N Σ_i ln 1/(N-1) Σ_{j≠i} N(x_i; x_j, h² I)  (Duin 1976; Silverman 1986, chapter 3)
     Held by: tests/density/test_kernel.py::test_leave_one_out_by_its_definition
     Eq.: dL/d ln h = 1/N Σ_i Σ_{j≠i} r_ij |x_i - x_j|²/h² - D, where r_ij is the share of row j in p(x_i)
         (the derivative of L)

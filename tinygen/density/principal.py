@@ -48,7 +48,7 @@ class PCA(Estimator):
         Raises ValueError when x is not a table of finite numbers, has fewer than 2 rows, or fewer rows or
         columns than components; with `whiten` also when a component has no variance.
 
-        Eq.: X - μ = U S Vᵀ, components Vᵀ, explained variances S²/(N - 1)  (Jolliffe 2002, section 3.5)
+        Eq.: X - μ = U S Vᵀ, components Vᵀ, explained variances S²/(N - 1)  (Jolliffe 2002, chapter 3)
         Held by: tests/density/test_principal.py::test_components_are_eigenvectors_of_the_covariance
         """
         x = checked_rows(x, at_least=2)
@@ -114,7 +114,8 @@ class ProbabilisticPCA(Density):
         goes to 0.
 
         Eq.: W = U_Q (Λ_Q - σ² I)^½,  σ² = 1/(D - Q) Σ_{j>Q} λ_j, with λ and U the eigenvalues and
-            eigenvectors of the covariance of the data, divided by N  (Tipping & Bishop 1999, eq. 7 and 8)
+            eigenvectors of the covariance of the data, divided by N
+            (Bishop 2006, eq. 12.45; Tipping & Bishop 1999, eq. 8)
         Held by: tests/density/test_principal.py::test_ppca_is_the_maximum_of_the_likelihood,
             tests/density/test_principal.py::test_ppca_by_the_eigenvalues_of_the_covariance
         """
@@ -143,7 +144,7 @@ class ProbabilisticPCA(Density):
         column w of W the variance is |w|² + σ², in all directions orthogonal to the columns it is σ².
 
         Eq.: ln p(x) = -½ (D ln 2π + ln |C| + (x - μ)ᵀ C⁻¹ (x - μ)),  C = W Wᵀ + σ² I
-            (Tipping & Bishop 1999, eq. 4)
+            (Bishop 2006, eq. 12.43)
         Held by: tests/density/test_principal.py::test_ppca_s_density_is_the_gaussian_s
         """
         x = self.rows_to_judge(x) - self.mean_
@@ -160,7 +161,7 @@ class ProbabilisticPCA(Density):
     def transform(self, x: Any) -> Floats:
         """The means of p(z|x), (N, Q), for rows x (N, D).
 
-        Eq.: E[z|x] = M⁻¹ Wᵀ (x - μ),  M = Wᵀ W + σ² I  (Tipping & Bishop 1999, eq. 6)
+        Eq.: E[z|x] = M⁻¹ Wᵀ (x - μ),  M = Wᵀ W + σ² I  (Tipping & Bishop 1999)
         Held by: tests/density/test_principal.py::test_ppca_s_codes_are_conditional_means
         """
         x = self.rows_to_judge(x)

@@ -1,15 +1,17 @@
 """The features of pictures of shapes (`tinygen.data.shapes`) for a Fréchet distance (`frechet.py`).
 
-They are what the parser measures in a picture. It has no learned parameters, so there is no judge to train,
-and all tables have the same unit. The 13 features of a picture are
+The parser measures them in a picture. It has no learned parameters, so there is no judge to train, and the
+distances in all tables have the same unit. The 13 features of a picture are
 
-    the shares of its variance that a circle, a square, a triangle and a cross explain, each where it explains
-        most,
-    the place of the best one: x, y and radius, as fractions of the side,
+    the shares of its variance that a circle, a square, a triangle and a cross explain, each at the
+        place where it explains most,
+    the place of the best shape: x, y and radius, as fractions of the side,
     the colors of ink and paper: red, green and blue, in units of [0, 1].
 
-The floor is the distance between two sets of real drawings of the same captions, the ceiling that of noise.
-For 200 drawings, 16 × 16, the floor is 0.00053 and the ceiling 3.5; red and green swapped are at 0.068."""
+The floor is the distance between two sets of real drawings of the same captions; the ceiling is the distance
+between real drawings and noise. For 200 drawings, 16 × 16, the floor is 0.00053 and the ceiling 3.5. Real
+drawings with red and green swapped have the distance 0.068.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from tinygen.types import Floats
 
 
 def features(pictures: ArrayLike) -> Floats:
-    """The features of N pictures (N, 3, side, side), values about [-1, 1]: (N, 13). ValueError for arrays
+    """The features of N pictures (N, 3, side, side), values in about [-1, 1]: (N, 13). ValueError for arrays
     that are no pictures."""
     rows, _ = read_in_chunks(measure, pictures)
     return np.array(rows).reshape(-1, len(SHAPES) + 9)

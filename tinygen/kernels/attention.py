@@ -20,9 +20,9 @@ from tinygen.kernels.registry import are_float32, kernels
 from tinygen.ops.random import dropout_mask
 from tinygen.tensor import Array
 
-ONE_THREAD = 2**18  # OpenBLAS runs a product of at most so many multiplications on one thread
+ONE_THREAD = 2**18  # OpenBLAS runs a product of at most this many multiplications on one thread
 CACHED = 2**16  # scores in a block
-FEW = 8  # with at most so many queries, transposing k and v in memory does not pay
+FEW = 8  # with at most this many queries, transposing k and v in memory does not pay
 SAFE = 32.0  # if all |scores| are smaller, exp needs no subtraction of the maximum
 
 

@@ -27,9 +27,10 @@ class SpectralNorm(Module):
     """`layer`, a Linear, an Embedding or a convolution, with the weight W/σ in place of W; the bias stays as
     it is. The weight of a convolution counts as a matrix (out, in·kernel).
 
-    σ = uᵀWv comes from the power iteration, u and v being the singular vectors. Both are buffers, so that
-    each forward pass in training needs one step only: the weight changes little from pass to pass. In
-    evaluation they stay. No gradient flows through u and v, and with the right ones none would: ∂σ/∂W = uvᵀ.
+    σ = uᵀWv, where the power iteration approximates the singular vectors u and v. Both are buffers, so that
+    each forward pass in training needs only one step: the weight changes little from pass to pass. In
+    evaluation mode they do not change. No gradient flows through u and v. The gradient of σ is still right
+    if they are the singular vectors: ∂σ/∂W = uvᵀ.
 
     Raises TypeError for another kind of layer.
 
@@ -84,5 +85,5 @@ class SpectralNorm(Module):
 
 
 def unit_vector(x: Array) -> Array:
-    """The vector x with the length 1."""
+    """The vector x, divided by its length."""
     return x / np.maximum(np.linalg.norm(x), np.finfo(x.dtype).tiny)

@@ -1,4 +1,4 @@
-"""BLEU: how much of a translation stands in the translations of people.
+"""BLEU: how much of a translation is also in human translations of the same text.
 
 Papineni et al. 2002, *BLEU: a method for automatic evaluation of machine translation*, sections 2.1 and 2.3.
 The score is of a whole corpus: n-grams and lengths are added up over all its texts before anything is

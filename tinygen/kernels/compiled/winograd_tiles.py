@@ -107,7 +107,7 @@ def split_columns(row, columns):
         columns[3 * TILES + t] = row[4 * t + 3]
 
 
-# -- of one channel --------------------------------------------------------------------------------
+# -- one channel -----------------------------------------------------------------------------------
 
 
 @inner
@@ -177,7 +177,7 @@ def gradient_patches(g, o, first, number, across, work, v, step):
 
 @inner
 def borders(across, left, right):
-    """left and right get 1 for each tile that has a neighbour on this side, else 0."""
+    """left and right get 1 for each tile that has a neighbor on this side, else 0."""
     for t in range(TILES):
         inside = t < TILES // across * across
         left[t] = ONE if inside and t % across > 0 else ZERO

@@ -78,7 +78,7 @@ def read_config(path: Path, block_size: int | None = None) -> dict[str, Any]:
     }
     o.choice("hidden_act", "silu")
     o.choice("use_mrope", False)  # positions in pictures
-    o.choice("rope_interleaved", False)  # of pairs: neighbours, or the two halves of a head
+    o.choice("rope_interleaved", False)  # a pair is two neighbors, or one entry from each half of a head
     read_windows(o, family, positions, layers)
     for name in FREE:
         o.left.pop(name, None)

@@ -27,7 +27,7 @@ class LinearLM(LanguageModel):
     can be any bigram model: the logits are one row of a matrix of rank `channels`.
 
     Eq.: p(w | x) = softmax(Vᵀ W Σ_t e_t / N), with one-hot vectors e_t of N tokens, the embedding W (C, V)
-        and the output matrix V (C, V)  (the log-bilinear model: Mnih & Hinton 2007, section 4)
+        and the output matrix V (C, V)  (the log-bilinear model: Mnih & Hinton 2007)
     Held by: tests/models/language/test_linear.py::test_the_formula
     """
 

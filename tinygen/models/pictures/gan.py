@@ -132,7 +132,7 @@ class Discriminator(nn.Module):
     """The part that discriminators have in common: the logit of features φ(x) (B, F), and of the class y.
     With `spectral` every layer is divided by its largest singular value.
 
-    Eq.: f(x, y) = yᵀV φ(x) + ψ(φ(x))  (Miyato & Koyama 2018, eq. 5)
+    Eq.: f(x, y) = yᵀV φ(x) + ψ(φ(x))  (Miyato & Koyama 2018, eq. 3)
     Held by: tests/models/pictures/test_gan.py::test_the_projection
     """
 

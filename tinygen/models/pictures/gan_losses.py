@@ -53,7 +53,8 @@ def hinge_loss(real: TensorLike, fake: TensorLike) -> Tensor:
     """E max(0, 1 - real) + E max(0, 1 + fake): points that are on the right side of the margin have no
     gradient. A Tensor of shape (). (VQGAN's program takes half of it.)
 
-    Eq.: L_D = E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))  (Lim & Ye 2017, arXiv:1705.02894, section 3)
+    Eq.: L_D = E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))
+        (Lim & Ye 2017, arXiv:1705.02894; Miyato & Koyama 2018, eq. 8)
     Held by: tests/models/pictures/test_gan_losses.py::test_gradients
     """
     return ops.mean(ops.relu(1 - real)) + ops.mean(ops.relu(1 + fake))
@@ -64,7 +65,7 @@ def wasserstein_loss(real: TensorLike, fake: TensorLike) -> Tensor:
     Wasserstein distance of data and generator (`gradient_penalty` keeps the slope near 1). A Tensor of shape
     ().
 
-    Eq.: L_D = E D(G(z)) - E D(x)  (Arjovsky et al. 2017, arXiv:1701.07875, eq. 3)
+    Eq.: L_D = E D(G(z)) - E D(x)  (Arjovsky et al. 2017, arXiv:1701.07875, section 3)
     Held by: tests/models/pictures/test_gan_losses.py::test_gradients
     """
     return ops.mean(fake) - ops.mean(real)
@@ -97,7 +98,7 @@ def non_saturating_loss(fake: TensorLike) -> Tensor:
 def linear_loss(fake: TensorLike) -> Tensor:
     """-E fake, the generator's loss in the hinge game and in Wasserstein's. A Tensor of shape ().
 
-    Eq.: L_G = -E D(G(z))  (Lim & Ye 2017, section 3; Arjovsky et al. 2017, algorithm 1)
+    Eq.: L_G = -E D(G(z))  (Miyato & Koyama 2018, eq. 8; Arjovsky et al. 2017, section 3)
     Held by: tests/models/pictures/test_gan_losses.py::test_gradients
     """
     return -ops.mean(fake)
@@ -158,7 +159,7 @@ def gradient_penalty(
     Raises ValueError when the two have different shapes.
 
     Eq.: E (|∇D(x̂)| - 1)²,  x̂ = ε x + (1 - ε) G(z),  ε ~ U[0, 1]
-        (Gulrajani et al. 2017, arXiv:1704.00028, eq. 3)
+        (Gulrajani et al. 2017, arXiv:1704.00028, section 4)
     Held by: tests/models/pictures/test_gan_losses.py::test_gradient_penalty_of_a_quadratic_discriminator,
         tests/models/pictures/test_gan_losses.py::test_gradient_penalty_parity_with_torch
     """

@@ -70,7 +70,7 @@ class Autoencoder(nn.Module):
     """`model.loss(x)` is the squared error of the reconstruction, summed over a picture and averaged over
     the batch. Encoder and decoder determine the shape of x.
 
-    Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|²  (Baldi & Hornik 1989, section 2)
+    Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|²  (Baldi & Hornik 1989)
     Held by: tests/models/pictures/test_plain_autoencoder.py::test_the_loss_by_hand,
         tests/models/pictures/test_plain_autoencoder.py::test_a_linear_autoencoder_spans_the_subspace_of_pca
     """
@@ -116,7 +116,7 @@ class SupervisedAutoencoder(Autoencoder):
     cross-entropy of the classifier: at 0 this is a plain autoencoder, and the larger it is, the better the
     codes tell the class (Le et al. 2018, "Supervised autoencoders").
 
-    Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|² - weight · ln p(y_b | f(x_b))  (Le et al. 2018, section 2)
+    Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|² - weight · ln p(y_b | f(x_b))  (Le et al. 2018)
     Held by: tests/models/pictures/test_plain_autoencoder.py::test_the_supervised_loss_by_hand
     """
 
@@ -164,7 +164,7 @@ class SWAE(Autoencoder):
     equally many samples of N(0, I), along `directions` random directions. `weight` is λ.
 
     Eq.: L = 1/B Σ_b |x_b - g(f(x_b))|² + λ/(L B) Σ_l Σ_b (θ_l·z̃_(b) - θ_l·f(x)_(b))², z̃ from N(0, I), both
-        sorted along θ_l  (Kolouri et al. 2018, algorithm 1)
+        sorted along θ_l  (Kolouri et al. 2018)
     Held by: tests/models/pictures/test_plain_autoencoder.py::test_the_loss_of_swae_by_hand
     """
 
@@ -209,7 +209,7 @@ def sliced_wasserstein2(x: TensorLike, y: TensorLike, directions: int, *, rng: R
     Raises ValueError when x and y are not sets of equally many points, or when there is no direction.
 
     Eq.: SW₂² = E_θ ∫ (F_x⁻¹(t; θ) - F_y⁻¹(t; θ))² dt, θ uniform on the sphere
-        (Kolouri et al. 2018, section 3)
+        (Kolouri et al. 2018)
     Held by: tests/models/pictures/test_plain_autoencoder.py::test_sliced_distance_of_round_gaussians,
         tests/models/pictures/test_plain_autoencoder.py::test_sliced_distance_of_a_shift,
         tests/models/pictures/test_plain_autoencoder.py::test_any_number_of_directions_has_one_expectation

@@ -1,5 +1,5 @@
-"""RealNVP: a density with an exact likelihood, by a network that can be inverted (Dinh, Sohl-Dickstein &
-Bengio 2017, arXiv:1605.08803). Here for points.
+"""RealNVP: a network that can be inverted, and so gives the exact likelihood of its data (Dinh,
+Sohl-Dickstein & Bengio 2017, arXiv:1605.08803). Here the data are points.
 
 A function f that can be inverted takes data x to codes z = f(x) of the same size, and the codes are
 N(0, 1). Then the density of x is that of its code, times the factor by which f stretches space at x
@@ -7,10 +7,10 @@ N(0, 1). Then the density of x is that of its code, times the factor by which f 
 
     ln p(x) = ln N(f(x); 0, 1) + ln |det ∂f/∂x|.
 
-The determinant is cheap, and the inverse as cheap as f itself, if f is a chain of couplings. A coupling
-leaves the coordinates of a mask as they are; from them a network computes by how much the others are scaled
-and shifted. It needs no inverse of that network, and its Jacobian is triangular, with the scales on the
-diagonal. The next coupling has the opposite mask.
+f is a chain of couplings: then the determinant is cheap, and the inverse costs as much as f itself. A
+coupling does not change the coordinates in its mask. From these, a network computes by how much the other
+coordinates are scaled and shifted. The inverse of a coupling needs the same network, not its inverse. The
+Jacobian is triangular, with the scales on its diagonal. The next coupling has the opposite mask.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Coupling(nn.Module):
 
     def scale_and_shift(self, kept: Any) -> tuple[Any, Any]:
         """The logarithms of the scales, and the shifts, both (B, D), from the coordinates that stay (B, D),
-        where the others are 0. Of the coordinates that stay both are 0."""
+        where the others are 0. Both results are 0 for the coordinates that stay."""
         h = kept
         for layer in self.hidden:
             h = ops.silu(layer(h))  # (B, C)
@@ -102,7 +102,7 @@ class RealNVP(nn.Module):
         self.couplings = nn.ModuleList([Coupling(mask, channels, layers, rng=rng) for mask in masks])
 
     def forward(self, x: TensorLike) -> Tensor:
-        """The codes z (B, D) of points x (B, D), which are N(0, 1) where the model is right."""
+        """The codes z (B, D) of points x (B, D), which are N(0, 1) if the model is right."""
         return self.codes_and_log_det(x)[0]
 
     def codes_and_log_det(self, x: TensorLike) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from tinygen.types import Array, DType, TensorLike
 
 __all__ = ["pad"]
 
-# -- together --------------------------------------------------------------------------------------
+# -- joining ---------------------------------------------------------------------------------------
 
 
 def as_dtype(x: TensorLike, dtype: DType) -> Any:
@@ -89,7 +89,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
     return np.concatenate([np.ravel(arr), np.ravel(values)])[index]
 
 
-# -- apart -----------------------------------------------------------------------------------------
+# -- splitting -------------------------------------------------------------------------------------
 
 
 @composition("array_split")
@@ -132,7 +132,8 @@ def unstack(x: Array, /, *, axis: int = 0) -> tuple[Any, ...]:
 
 
 def define_by_index(*names: str) -> None:
-    """NumPy's function of the positions is the index of the result."""
+    """Define functions that move entries: NumPy's function, called with the positions, gives the index of the
+    result."""
     for name in names:
 
         def body(a: TensorLike, *args: Any, name: str = name, **kwargs: Any) -> Any:
@@ -161,7 +162,7 @@ def extract(condition: TensorLike, arr: Any) -> Any:
     return np.ravel(as_operand(arr))[np.flatnonzero(np.asarray(arrays_in(condition)))]
 
 
-# -- around ----------------------------------------------------------------------------------------
+# -- padding ---------------------------------------------------------------------------------------
 
 MOVED = ("edge", "reflect", "symmetric", "wrap")
 STATISTICS: dict[str, Callable[..., Any]] = {
@@ -174,7 +175,7 @@ STATISTICS: dict[str, Callable[..., Any]] = {
 
 @composition("pad")
 def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
-    """All of NumPy's modes but "empty", whose entries are anything, and functions, which write in place."""
+    """All modes of NumPy, except "empty" (its entries are undefined) and functions (they write in place)."""
     unknown = kwargs.keys() - {"constant_values", "stat_length", "end_values", "reflect_type"}
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown.pop()!r}")
@@ -248,7 +249,7 @@ def statistic_edge(x: TensorLike, axis: int, n: int, option: Any) -> Any:
 
 
 def odd_edge(x: TensorLike, axis: int, n: int, mode: str) -> Any:
-    """2 · edge - the reflection, again and again until there is enough."""
+    """2 · edge - the reflection, repeated until there are n entries."""
     skip = 1 if mode == "reflect" else 0
     front, whole = slab(x, axis, 0, 0), x
     while n > 0:

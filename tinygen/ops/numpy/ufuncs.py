@@ -28,8 +28,8 @@ ACCUMULATED: dict[np.ufunc, Callable[..., Any]] = {np.add: np.cumsum, np.multipl
 
 @implements(np.ufunc)
 def prepare_ufunc(*inputs: Any, **kwargs: Any) -> Any:
-    """The inputs and keywords of a ufunc's call: dtype= casts the inputs; where=True, and how NumPy casts
-    and lays out its result, say nothing here."""
+    """The inputs and keywords of a ufunc's call. `dtype` casts the inputs. where=True is dropped, since it is
+    the default; `casting`, `order` and `subok` are dropped, since they change no value."""
     dtype = kwargs.pop("dtype", None)
     rest = {key: value for key, value in kwargs.items() if key not in ("casting", "order", "subok")}
     if rest.get("where") is True:
@@ -101,7 +101,7 @@ def outer(ufunc: np.ufunc, a: TensorLike, b: TensorLike, /, **kwargs: Any) -> An
 def reduceat(
     ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: DType = None, out: Any = None
 ) -> Any:
-    """`reduce` of the slices from each index to the next; of one entry where the next is not larger."""
+    """`reduce` of each slice from one index to the next; if the next index is not larger, the entry alone."""
     refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
     starts = np.asarray(arrays_in(indices)).tolist()
