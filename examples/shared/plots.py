@@ -105,6 +105,18 @@ def save_maps(path: Path, points: Mapping[str, Any], maps: Mapping[str, Any]) ->
             each.set(xlim=square, ylim=square, aspect="equal")
 
 
+def save_memory(path: Path, distances: Any, shares: Mapping[str, Sequence[float]]) -> None:
+    """Draw the share of right predictions by the number of tokens to be remembered, a line for each model."""
+    with panels(path) as (axes,):
+        for i, (name, values) in enumerate(shares.items()):
+            counted = name.endswith("gram")
+            axes.plot(distances, values, ":" if counted else "o-", ms=4, label=name, color=f"C{i % 10}")
+        axes.set(title="What is remembered", xlabel="tokens to remember", ylabel="share of right predictions")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(distances, distances)
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+
+
 def save_spectrogram(path: Path, waves: Mapping[str, Any], rate: int) -> None:
     """Draw how strong each frequency is at each time in waves (T,), a panel for each name."""
     with panels(path, len(waves), (4.2 * len(waves), 3.4), sharey=True) as axes:

@@ -44,6 +44,9 @@ TINY = {
         *("--steps", 2, "--channels", 4, "--layers", 3, "--batch", 2, "--length", 20, "--seconds", 0.25),
         *("--sounds", 2),
     ],
+    "language_ladder": [
+        *("--steps", 2, "--width", 8, "--window", 8, "--batch", 2, "--tokens", 1000, "--draws", 2),
+    ],
     "translate_numbers": [
         *("--largest", 999, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2, "--steps", 2),
         *("--tests", 2, "--beam", 2),

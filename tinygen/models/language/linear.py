@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import nn, ops
+from tinygen.arrays import to_device
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
@@ -43,7 +44,7 @@ class LinearLM(LanguageModel):
         """Logits (B, T, V) for tokens idx (B, T). Raises IndexError for tokens outside the vocabulary."""
         x = self.embedding(idx)  # (B, T, C)
         means = window_means(x.shape[1], self.context).astype(x.dtype)  # (T, T)
-        return self.head(means @ x)
+        return self.head(to_device(means, x.device) @ x)
 
     def loss(self, idx: Any, targets: TensorLike) -> Tensor:
         """The mean loss in nats: targets[b, t] is the token after idx[b, t], or -1 where it does not
