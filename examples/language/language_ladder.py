@@ -80,7 +80,7 @@ def parse_args() -> argparse.Namespace:
     add("--width", type=size(8), default=64, help="channels, a multiple of 8")
     add("--window", type=size(8, 1024), default=128, help="tokens that attention and the WaveNet see")
     add("--batch", type=size(1), default=16, help="parts of the text per step")
-    add("--steps", type=number(int, 2), default=1500, help="optimizer steps of each model on each text")
+    add("--steps", type=number(int, 2), default=2000, help="optimizer steps of each model on each text")
     add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate")
     add("--draws", type=size(1, 10_000), default=500, help="periodic texts for each distance, at the end")
     args = parser.parse_args()
@@ -167,7 +167,7 @@ def main(args: argparse.Namespace) -> None:
         Figure(f"{name}: nats a token", loss, good.get(name), best, math.log(vocab_size))
         for name, (loss, _) in found.items()
     ]
-    far = {name: at_least(args.window) for name in WINDOWS}
+    far = {name: at_least(args.window // 2) for name in WINDOWS}
     rows += [
         Figure(f"{name}: tokens that it remembers", reach(shares), far.get(name), None, 0.0)
         for name, (_, shares) in found.items()

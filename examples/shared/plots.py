@@ -117,6 +117,17 @@ def save_memory(path: Path, distances: Any, shares: Mapping[str, Sequence[float]
         axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
 
 
+def save_words(path: Path, words: Sequence[str], points: Any) -> None:
+    """Draw words at points (n, 2); each four in a row are joined as a quadrilateral 0, 1, 3, 2."""
+    with panels(path, size=(6.4, 5)) as (axes,):
+        for i in range(0, len(words), 4):
+            corners = points[[i, i + 1, i + 3, i + 2, i]]
+            axes.plot(*corners.T, "o-", ms=4, lw=1, alpha=0.7)
+        for word, (x, y) in zip(words, points, strict=True):
+            axes.annotate(word, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=9)
+        axes.set(title="Vectors of words, by their two principal components", xlabel="first", ylabel="second")
+
+
 def save_spectrogram(path: Path, waves: Mapping[str, Any], rate: int) -> None:
     """Draw how strong each frequency is at each time in waves (T,), a panel for each name."""
     with panels(path, len(waves), (4.2 * len(waves), 3.4), sharey=True) as axes:

@@ -36,6 +36,7 @@ TRAINED = [
     "vae_digits",
     "vqvae_shapes",
     "wavenet_tones",
+    "word_vectors",
 ]
 OTHERS = ["gpt2_generate", "gradcheck_your_layer"]
 SMALL = {  # so that nothing takes long before the folder is looked at
@@ -113,6 +114,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("lora_finetune", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),
         ("gan_ring", ["--game", "chess"], "argument --game: invalid choice: 'chess'"),
         ("language_ladder", ["--width", 12], "--width 12 is no multiple of 8"),
+        ("word_vectors", ["--strays", 2], "argument --strays: must be a float from 0 to 0.99"),
         ("wavenet_tones", ["--kind", "birds"], "argument --kind: invalid choice: 'birds'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),

@@ -1,0 +1,119 @@
+"""word2vec learns what words mean from the words beside them: king - man + woman = queen.
+
+    python examples/language/word_vectors.py           # seconds
+    python examples/language/word_vectors.py --resume  # goes on after Ctrl-C, or a kill
+
+The sentences are about a grid of 48 words with known meanings (`tinygen/data/word_grid.py`): twelve roles,
+two genders, two numbers. Skip-gram and CBOW train side by side. An analogy, a is to b as c is to d, is right
+if no vector is nearer to b - a + c than that of d, by the angle. As in the paper, a, b and c do not count as
+answers; the table also shows what happens if they do.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
+
+from shared.endings import start
+
+import argparse
+from typing import Any
+
+import numpy as np
+from shared.flags import FULL, Flags, add_run_flags, number, size
+from shared.plots import save_words
+from shared.run import Run
+from shared.table import Figure, at_least
+
+from tinygen.data import word_grid
+from tinygen.density import PCA
+from tinygen.models import Word2Vec
+from tinygen.models.language.word2vec import cbow, skip_grams
+from tinygen.optim import Adam, warmup_cosine
+
+KINDS = {"skip-gram": skip_grams, "CBOW": cbow}
+EXPECTED = at_least(0.95)
+SHOWN = ("man", "king", "actor", "father")  # roles in the picture
+SIZES = {"quick": {"steps": 700}, "full": FULL}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Flags(__doc__, SIZES)
+    add = parser.add_argument
+    add_run_flags(parser, "runs/word_vectors", "every 500 steps")
+    add("--seed", type=number(int, 0), default=0, help="of the tables, the text and the batches")
+    add("--sentences", type=size(10, 10**7), default=40_000, help="of five words each")
+    add("--strays", type=number(float, 0, 0.99), default=0.5, help="share of neighbors that tell nothing")
+    add("--radius", type=size(1, 4), default=2, help="neighbors on each side")
+    add("--channels", type=size(2), default=32, help="numbers of a vector")
+    add("--negatives", type=size(1), default=5, help="words of noise for each true word")
+    add("--batch", type=size(1), default=512, help="predicted words per step")
+    add("--steps", type=number(int, 2), default=2000, help="optimizer steps")
+    add("--lr", type=number(float, 0), default=0.01, help="highest learning rate")
+    args = parser.parse_args()
+    args.save_every = args.save_every or 500
+    return args
+
+
+def train(models: dict[str, Word2Vec], text: Any, args: argparse.Namespace, run: Run) -> None:
+    """The loop, of both models."""
+    rng = np.random.default_rng(args.seed + 2)
+    pairs = {name: KINDS[name](text, args.radius) for name in models}
+    optimizers = {name: Adam(model.parameters()) for name, model in models.items()}
+    things = {**models, **{f"optimizer of {name}": x for name, x in optimizers.items()}, "batches": rng}
+    with run:
+        for step in run.loop(things):
+            row: dict[str, float] = {}
+            for name, model in models.items():
+                given, words = pairs[name]
+                batch = rng.integers(0, len(words), args.batch)
+                optimizers[name].lr = warmup_cosine(step, args.lr, 0.02 * args.lr, 1, args.steps)
+                loss = model.loss(given[batch], words[batch], rng=rng)
+                optimizers[name].zero_grad()
+                loss.backward()
+                optimizers[name].step()
+                row[name] = loss.item()
+            run.log(step=step, **row)
+            run.show(max(row.values()))
+
+
+def share_right(vectors: Any, leave_out: bool) -> float:
+    """The share of analogies whose word d has the vector nearest to b - a + c, by the angle; `leave_out`: a,
+    b and c are no answers."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)  # (V, C)
+    a, b, c, d = np.array(word_grid.analogies()).T
+    cosines = (unit[b] - unit[a] + unit[c]) @ unit.T  # (N, V)
+    if leave_out:
+        for given in (a, b, c):
+            cosines[np.arange(len(d)), given] = -np.inf
+    return float(np.mean(cosines.argmax(axis=1) == d))
+
+
+def main(args: argparse.Namespace) -> None:
+    rng = np.random.default_rng(args.seed + 1)
+    text = word_grid.sentences(args.sentences, args.strays, rng=rng).ravel()
+    counts = np.bincount(text, minlength=len(word_grid.WORDS))
+    models = {
+        name: Word2Vec(counts, args.channels, args.negatives, rng=args.seed).to(args.device) for name in KINDS
+    }
+    before = share_right(models["skip-gram"].inputs.numpy(), True)
+    run = Run(args, ["step", *models])
+    train(models, text, args, run)
+    run.model({f"{name}.{x}": p for name, model in models.items() for x, p in model.state_dict().items()})
+    run.curve({name: name for name in models}, {}, "word2vec", "loss (nats)")
+    vectors = {name: model.inputs.numpy() for name, model in models.items()}
+    words = [word for role in word_grid.GRID if role[0] in SHOWN for word in role]
+    ids = [word_grid.ID[word] for word in words]
+    shown = vectors["CBOW"][ids]
+    save_words(run.path / "words.png", words, PCA(2).fit(shown).transform(shown))
+    rows = []
+    for name, table in vectors.items():
+        rows.append(Figure(f"{name}: analogies right", share_right(table, True), EXPECTED, 1.0, before))
+        rows.append(Figure(f"{name}: if given words count", share_right(table, False), None, 1.0))
+    run.result(rows, analogies=len(word_grid.analogies()), words=len(word_grid.WORDS), steps=run.steps)
+
+
+if __name__ == "__main__":
+    start(parse_args, main)
