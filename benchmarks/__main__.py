@@ -43,7 +43,7 @@ WORKLOADS = {
     "scaling": "scaling",
 }
 PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformers", "safetensors")
-MODES = ("numpy", "off")
+MODES = ("numpy", "off", "alone")
 
 
 def list_parser(known: Sequence[str]) -> Callable[[str], list[str]]:
@@ -82,7 +82,7 @@ def flags() -> argparse.ArgumentParser:
         default="",
         type=list_parser(MODES),
         metavar="A,B",
-        help=f"also tinygen with fewer kernels, of {','.join(MODES)}",
+        help=f"also tinygen with fewer kernels, or alone on one thread, of {','.join(MODES)}",
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose names contain it")
     parser.add_argument("--rounds", type=int, help="blocks of each side; else 9, of kernels 3")

@@ -52,14 +52,18 @@ def work(workload: str, side: str) -> None:
 
 def choose_package(side: str) -> tuple[str, str]:
     """The package of a side. For a side of tinygen, such as "tinygen-numpy", this also sets the mode of the
-    kernels. For other packages, as in "torch-compile", the workload interprets the part after the dash."""
+    kernels, or, for "tinygen-alone", one thread. For other packages, as in "torch-compile", the workload
+    interprets the part after the dash."""
     package, _, mode = side.partition("-")
     if package != OURS:
         return package, ""
     if mode:
         import tinygen
 
-        tinygen.kernels(mode)
+        if mode == "alone":
+            tinygen.kernels.threads(1)
+        else:
+            tinygen.kernels(mode)
     return package, mode
 
 

@@ -9,9 +9,9 @@ tests, or with `-n 0`, it uses one process. If there are several processes, each
 more threads would wait for each other.
 """
 
+import contextlib
 import os
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -52,13 +52,11 @@ def pytest_cmdline_main(config):
 
 def pytest_collection_finish(session):
     """The compiled kernels still share their work out in two parts, but one thread does both."""
-    if "PYTEST_XDIST_WORKER" in os.environ and find_spec("numba"):
-        import numba
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tinygen import kernels
 
-        numba.set_num_threads(1)
-
-
-# -- what needs a library that is not there ------------------------------------------------------------
+        with contextlib.suppress(ImportError, RuntimeError):  # there are no compiled kernels
+            kernels.threads(1)
 
 
 def pytest_addoption(parser):

@@ -474,7 +474,7 @@ def test_switch():
 
 
 def test_table_lists_every_kernel():
-    lines = tinygen.kernels.table().splitlines()
+    lines = [line for line in tinygen.kernels.table().splitlines() if " threads; " not in line]
     assert len(lines) == 1 + len(tinygen.kernels.entries)
     assert any(line.split() == ["gelu", "numpy", "tinygen.kernels.gelu.gelu", "yes"] for line in lines)
     with tinygen.kernels("off"):

@@ -202,7 +202,8 @@ class Switch:
         op.compute = dispatch(found, op.body) if any(found.values()) else op.body
 
     def table(self) -> str:
-        """One line per kernel: the op, its requirement, its module and name, and whether it is in use."""
+        """One line per kernel: the op, its requirement, its module and name, and whether it is in use. The
+        last line, if compiled kernels are loaded, has the threads and the processor for which they are."""
         rows = [("op", "needs", "kernel", "in use")]
         for e in sorted(self.entries, key=lambda e: e.op.name):
             used = "yes" if e.compute in self.enabled_kernels(e.op, e.floor) else "no"
@@ -210,7 +211,19 @@ class Switch:
                 used = f"no: {e.compute.missing}"
             rows.append((e.op.name, e.floor, f"{e.compute.__module__}.{e.compute.__name__}", used))
         widths = [max(len(row[i]) for row in rows) for i in range(3)] + [0]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+        helpers = sys.modules.get(f"{PACKAGES['numba']}.helpers")
+        if helpers and "numba" in FLOORS[self.mode]:
+            lines.append(helpers.what_runs())
+        return "\n".join(lines)
+
+    def threads(self, count: int | None = None) -> int:
+        """Set the number of threads on which compiled kernels run; returns the number before. Without an
+        argument it only returns the number. The bits of results do not depend on it, but on
+        NUMBA_NUM_THREADS in the environment, which is the largest number. Raises ValueError for a number
+        outside this range, and ImportError where there are no compiled kernels."""
+        before: int = importlib.import_module(f"{PACKAGES['numba']}.helpers").threads(count)
+        return before
 
 
 def op_of(function: Callable[..., Any] | Op) -> Op:

@@ -5,11 +5,9 @@ compiles functions and caches the machine code, `blas.py` calls matrix products 
 `math.py` has exp, tanh and log that the compiler can vectorize. Each other file has the kernels of one
 family of ops.
 
-All parallel work runs on one thread pool, Numba's. With a second pool (OpenBLAS has its own), spinning
-threads of one pool would occupy the cores that the other needs, and a step would take ten times as long.
-
-A process that has used the kernels may fork: OpenMP's threads do not exist in the child, where the kernels
-run on one thread with bitwise equal results (`forks.py`).
+All parallel work runs on one pool of threads (`helpers.py`): the thread that calls a kernel, and helpers.
+With a second pool at work (OpenBLAS has its own), spinning threads of one pool would occupy the cores that
+the other needs. In a forked process kernels run on one thread, with the same bits.
 
 Results are deterministic: only the number of threads decides how work is divided into parts, and the sums of
 the parts are added in a fixed order.
@@ -20,4 +18,4 @@ import numba
 if numba.config.DISABLE_JIT:  # then loops would run as Python code
     raise RuntimeError("the environment variable NUMBA_DISABLE_JIT is set")
 
-from tinygen.kernels.compiled import blas  # noqa: F401 (if this import fails, no compiled kernel is used)
+from tinygen.kernels.compiled import blas, helpers  # noqa: F401 (if this import fails, no compiled kernel is used)

@@ -61,23 +61,6 @@ def call(builder: Any, address: Any, result: Any, args: Any) -> Any:
 
 
 @intrinsic
-def call_get(context, address):
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.sext(call(builder, args[0], ir.IntType(32), []), ir.IntType(64))
-
-    return types.int64(types.int64), code
-
-
-@intrinsic
-def call_set(context, address, count):
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call(builder, args[0], ir.VoidType(), [builder.trunc(args[1], ir.IntType(32))])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), code
-
-
-@intrinsic
 def call_cblas(context, address, order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
     """CBLAS's sgemm; arrays are given by their addresses."""
     i64, f32 = types.int64, types.float32
@@ -93,19 +76,6 @@ def call_cblas(context, address, order, ta, tb, m, n, k, alpha, a, lda, b, ldb, 
         return context.get_dummy_value()
 
     return signature, code
-
-
-@inner
-def use_one_thread(sgemm):
-    """Set BLAS to one thread; returns the former number, for `restore_threads`."""
-    count = call_get(sgemm[1])
-    call_set(sgemm[2], 1)
-    return count
-
-
-@inner
-def restore_threads(sgemm, count):
-    call_set(sgemm[2], count)
 
 
 @inner

@@ -2,10 +2,11 @@
 
 `@parallel` compiles a function that computes one part of the work, and runs it for all parts on all
 threads. `@inner` compiles a function that kernels call, `@inner_sum` one that computes long sums.
-(`@kernel`, for a function with loops over `prange`, takes twice as long to compile.) Compiling a kernel
-takes a quarter of a second to two seconds, once. The machine code goes to a folder whose name is a hash of
-all sources in this package, so that a changed file is never combined with code compiled from an older one.
-(Numba itself checks only the file of the function, and not the files of the functions that it calls.)
+Compiling a kernel takes a quarter of a second to two seconds, once. The machine code goes to a folder whose
+name is a hash of all sources in this package, so that a changed file is never combined with code compiled
+from an older one.
+(Numba itself checks only the file of the function, and not the files of the functions that it calls, and
+the processor with its instruction sets.)
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from numba.core.ccallback import CFunc
 from numba.core.registry import CPUDispatcher
 
 from tinygen.kernels.compiled.cache import MachineCode
-from tinygen.kernels.compiled.forks import copy_with_other_name, replace_in_child
 from tinygen.kernels.compiled.threads import run_on_threads
 from tinygen.tensor import Array
 
@@ -42,10 +42,6 @@ EXACT = {"contract"}
 it."""
 IN_LANES = EXACT | {"reassoc", "nsz"}
 """The compiler may also split a long sum into several parallel ones. NaN and infinity keep their meaning."""
-
-LOOPS_ONLY = dict.fromkeys(
-    ("comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion"), False
-)
 
 
 @functools.cache
@@ -79,13 +75,6 @@ def compile_function(function: F, signature: str | None, **options: Any) -> F:
     return made
 
 
-def kernel(function: F) -> F:
-    options = {"fastmath": IN_LANES, "parallel": {**LOOPS_ONLY, "prange": True}}
-    made = compile_function(function, None, **options)
-    replace_in_child(made, lambda: compile_function(copy_with_other_name(function), None, fastmath=IN_LANES))
-    return made
-
-
 class InnerFunction(CPUDispatcher):
     """A function that becomes a part of the kernels that call it. No wrapper for calls from Python is
     compiled, since this would take as long as compiling a small function: a call from Python runs the
@@ -116,18 +105,11 @@ def parallel(function: Callable[..., None], signature: str | None = None) -> Any
     # might be split, and rounded, differently.
     body = inner_sum(function, forceinline=True)
 
-    def build(name: str, loop: str) -> Any:
-        scope = {"run_on_threads": run_on_threads, "body": body, "__name__": function.__module__}
-        # Not a closure: the next process could not find the cached machine code of a closure.
-        code = f"def {name}(count, {args}):\n    {loop}"
-        exec(compile(code, function.__code__.co_filename, "exec"), scope)
-        return compile_function(scope[name], signature, no_cfunc_wrapper=True)
-
-    whole = build(function.__name__, f"run_on_threads(body, count, ({args},))")
-    replace_in_child(
-        whole, lambda: build(f"{function.__name__}_alone", f"for part in range(count): body(part, {args})")
-    )
-    return whole
+    scope = {"run_on_threads": run_on_threads, "body": body, "__name__": function.__module__}
+    # Not a closure: the next process could not find the cached machine code of a closure.
+    code = f"def {function.__name__}(count, {args}):\n    run_on_threads(body, count, ({args},))"
+    exec(compile(code, function.__code__.co_filename, "exec"), scope)
+    return compile_function(scope[function.__name__], signature, no_cfunc_wrapper=True)
 
 
 @inner

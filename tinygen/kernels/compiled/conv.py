@@ -11,21 +11,19 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from tinygen.kernels.compiled import winograd
 from tinygen.kernels.compiled.blas import (
     ONE,
     SGEMM,
     ZERO,
+    OneThread,
     gemm,
     gemm_nt,
     gemm_tn,
-    restore_threads,
-    use_one_thread,
 )
 from tinygen.kernels.compiled.columns import add_columns, join_images, read_columns, split_images
-from tinygen.kernels.compiled.compile import as_contiguous, kernel, parallel
+from tinygen.kernels.compiled.compile import as_contiguous, parallel
 from tinygen.kernels.compiled.cuts import (
     cut_convolution,
     cut_correlation,
@@ -42,8 +40,8 @@ from tinygen.tensor import Array
 SAME = Geometry((1, 1), (1, 1), (1, 1), 1)  # with a kernel of 3 by 3, Winograd's algorithm
 
 
-@kernel
-def gather(sgemm, x, weight, bias, y, layout, groups, cut, columns, products):
+@parallel
+def gather(part, sgemm, x, weight, bias, y, layout, groups, cut, columns, products):
     """y (N, out, h, w) = the convolution of x (N, in, H, W): jobs of some images, a group, some lines
     of y, and a share of its channels. If `direct`, the columns are x itself."""
     some, lines, cuts, direct = cut
@@ -51,38 +49,33 @@ def gather(sgemm, x, weight, bias, y, layout, groups, cut, columns, products):
     window = weight.shape[2:]
     enter, leave, blocks = channels // groups, out // groups, (height + lines - 1) // lines
     depth, jobs = enter * window[0] * window[1], (images + some - 1) // some * groups * blocks * cuts
-    before = use_one_thread(sgemm)
-    for part in prange(len(columns)):
-        for job in range(jobs * part // len(columns), jobs * (part + 1) // len(columns)):
-            of, block, group = job % cuts, job // cuts % blocks, job // (cuts * blocks) % groups
-            n, first = job // (cuts * blocks * groups) * some, block * lines
-            number, count = min(some, images - n), min(lines, height - first)
-            size = number * count * width
-            o, stop = group * leave + leave * of // cuts, group * leave + leave * (of + 1) // cuts
-            b, ldb = x[n, group * enter, first if direct else 0 :].ctypes.data, height * width
-            if not direct:
-                b, ldb = columns[part].ctypes.data, size
-                here, at = x[n : n + number], group * enter
-                read_columns(here, at, 0, depth, window, layout, first, count, width, columns[part])
-            a, m = weight[o:].ctypes.data, stop - o
-            if number > 1:
-                c = products[part]
-                gemm(sgemm, m, size, depth, ONE, a, depth, b, ldb, ZERO, c.ctypes.data, size)
-                split_images(c, y[n : n + number], o, m, bias)
-                continue
-            for channel in range(o, stop):
-                for r in range(first, first + count):
-                    line, shift = y[n, channel, r], bias[channel]
-                    for k in range(line.size):
-                        line[k] = shift
-            gemm(
-                sgemm, m, size, depth, ONE, a, depth, b, ldb, ONE, y[n, o, first:].ctypes.data, height * width
-            )
-    restore_threads(sgemm, before)
+    for job in range(jobs * part // len(columns), jobs * (part + 1) // len(columns)):
+        of, block, group = job % cuts, job // cuts % blocks, job // (cuts * blocks) % groups
+        n, first = job // (cuts * blocks * groups) * some, block * lines
+        number, count = min(some, images - n), min(lines, height - first)
+        size = number * count * width
+        o, stop = group * leave + leave * of // cuts, group * leave + leave * (of + 1) // cuts
+        b, ldb = x[n, group * enter, first if direct else 0 :].ctypes.data, height * width
+        if not direct:
+            b, ldb = columns[part].ctypes.data, size
+            here, at = x[n : n + number], group * enter
+            read_columns(here, at, 0, depth, window, layout, first, count, width, columns[part])
+        a, m = weight[o:].ctypes.data, stop - o
+        if number > 1:
+            c = products[part]
+            gemm(sgemm, m, size, depth, ONE, a, depth, b, ldb, ZERO, c.ctypes.data, size)
+            split_images(c, y[n : n + number], o, m, bias)
+            continue
+        for channel in range(o, stop):
+            for r in range(first, first + count):
+                line, shift = y[n, channel, r], bias[channel]
+                for k in range(line.size):
+                    line[k] = shift
+        gemm(sgemm, m, size, depth, ONE, a, depth, b, ldb, ONE, y[n, o, first:].ctypes.data, height * width)
 
 
-@kernel
-def scatter(sgemm, y, weight, bias, x, layout, groups, cut, columns, products):
+@parallel
+def scatter(part, sgemm, y, weight, bias, x, layout, groups, cut, columns, products):
     """x (N, in, H, W) = the transpose for y (N, out, h, w): jobs of some images and `chunk` channels of
     x, by some lines of y."""
     some, lines, chunk, direct = cut
@@ -91,37 +84,32 @@ def scatter(sgemm, y, weight, bias, x, layout, groups, cut, columns, products):
     taps, enter, leave = window[0] * window[1], channels // groups, out // groups
     depth, chunks = enter * taps, (enter + chunk - 1) // chunk
     jobs = (images + some - 1) // some * groups * chunks
-    before = use_one_thread(sgemm)
-    for part in prange(len(columns)):
-        for job in range(jobs * part // len(columns), jobs * (part + 1) // len(columns)):
-            n, group, start = job // chunks // groups * some, job // chunks % groups, job % chunks * chunk
-            number = min(some, images - n)
-            rows, c = min(chunk, enter - start) * taps, group * enter + start
-            for m in range(n, n + number):
-                for channel in range(c, c + rows // taps):
-                    plane, shift = x[m, channel].reshape(-1), bias[channel]
-                    for k in range(plane.size):
-                        plane[k] = shift
-            for first in range(0, height, lines):
-                count = min(lines, height - first)
-                size = number * count * width
-                a, lda = weight[group * leave, start].ctypes.data, depth
-                b, ldb = y[n, group * leave, first].ctypes.data, height * width
-                if number > 1:
-                    b, ldb = products[part].ctypes.data, size
-                    join_images(y[n : n + number], group * leave, leave, products[part])
-                if direct:
-                    gemm_tn(
-                        sgemm, rows, size, leave, ONE, a, lda, b, ldb, ONE, x[n, c, first].ctypes.data, ldb
-                    )
-                    continue
-                gemm_tn(sgemm, rows, size, leave, ONE, a, lda, b, ldb, ZERO, columns[part].ctypes.data, size)
-                add_columns(x[n : n + number], c, rows, window, layout, first, count, width, columns[part])
-    restore_threads(sgemm, before)
+    for job in range(jobs * part // len(columns), jobs * (part + 1) // len(columns)):
+        n, group, start = job // chunks // groups * some, job // chunks % groups, job % chunks * chunk
+        number = min(some, images - n)
+        rows, c = min(chunk, enter - start) * taps, group * enter + start
+        for m in range(n, n + number):
+            for channel in range(c, c + rows // taps):
+                plane, shift = x[m, channel].reshape(-1), bias[channel]
+                for k in range(plane.size):
+                    plane[k] = shift
+        for first in range(0, height, lines):
+            count = min(lines, height - first)
+            size = number * count * width
+            a, lda = weight[group * leave, start].ctypes.data, depth
+            b, ldb = y[n, group * leave, first].ctypes.data, height * width
+            if number > 1:
+                b, ldb = products[part].ctypes.data, size
+                join_images(y[n : n + number], group * leave, leave, products[part])
+            if direct:
+                gemm_tn(sgemm, rows, size, leave, ONE, a, lda, b, ldb, ONE, x[n, c, first].ctypes.data, ldb)
+                continue
+            gemm_tn(sgemm, rows, size, leave, ONE, a, lda, b, ldb, ZERO, columns[part].ctypes.data, size)
+            add_columns(x[n : n + number], c, rows, window, layout, first, count, width, columns[part])
 
 
-@kernel
-def correlate(sgemm, x, y, weight, layout, groups, cut, columns, products):
+@parallel
+def correlate(part, sgemm, x, y, weight, layout, groups, cut, columns, products):
     """weight (out, in/groups, *kernel), of x (N, in, H, W) and y (N, out, h, w), summed over some images and
     lines of y at a time. Each part has some of the taps of all channels."""
     some, lines, _, direct = cut
@@ -129,34 +117,29 @@ def correlate(sgemm, x, y, weight, layout, groups, cut, columns, products):
     window, parts = weight.shape[2:], len(columns)
     taps, enter, leave = window[0] * window[1], channels // groups, out // groups
     depth = enter * taps
-    before = use_one_thread(sgemm)
-    for part in prange(len(columns)):
-        for group in range(groups):
-            start = min(max(channels * taps * part // parts - group * depth, 0), depth)
-            stop = min(max(channels * taps * (part + 1) // parts - group * depth, 0), depth)
-            into, beta = weight[group * leave].ctypes.data + 4 * start, ZERO
-            for n in range(0, images if stop > start else 0, some):
-                number = min(some, images - n)
-                for first in range(0, height, lines):
-                    count = min(lines, height - first)
-                    size = number * count * width
-                    a, lda = y[n, group * leave, first].ctypes.data, height * width
-                    if number > 1:
-                        a, lda = products[part].ctypes.data, size
-                        join_images(y[n : n + number], group * leave, leave, products[part])
-                    b, ldb = (
-                        x[n, group * enter + start // taps, first if direct else 0 :].ctypes.data,
-                        height * width,
-                    )
-                    if not direct:
-                        b, ldb = columns[part].ctypes.data, size
-                        here, at = x[n : n + number], group * enter
-                        read_columns(
-                            here, at, start, stop, window, layout, first, count, width, columns[part]
-                        )
-                    gemm_nt(sgemm, leave, stop - start, size, ONE, a, lda, b, ldb, beta, into, depth)
-                    beta = ONE
-    restore_threads(sgemm, before)
+    for group in range(groups):
+        start = min(max(channels * taps * part // parts - group * depth, 0), depth)
+        stop = min(max(channels * taps * (part + 1) // parts - group * depth, 0), depth)
+        into, beta = weight[group * leave].ctypes.data + 4 * start, ZERO
+        for n in range(0, images if stop > start else 0, some):
+            number = min(some, images - n)
+            for first in range(0, height, lines):
+                count = min(lines, height - first)
+                size = number * count * width
+                a, lda = y[n, group * leave, first].ctypes.data, height * width
+                if number > 1:
+                    a, lda = products[part].ctypes.data, size
+                    join_images(y[n : n + number], group * leave, leave, products[part])
+                b, ldb = (
+                    x[n, group * enter + start // taps, first if direct else 0 :].ctypes.data,
+                    height * width,
+                )
+                if not direct:
+                    b, ldb = columns[part].ctypes.data, size
+                    here, at = x[n : n + number], group * enter
+                    read_columns(here, at, start, stop, window, layout, first, count, width, columns[part])
+                gemm_nt(sgemm, leave, stop - start, size, ONE, a, lda, b, ldb, beta, into, depth)
+                beta = ONE
 
 
 @parallel
@@ -210,7 +193,8 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
         ys, rows, groups = planes(y), enter * math.prod(kernel), geometry.groups
         cut = cut_convolution(ys, rows, groups, is_direct(kernel, geometry))
         rooms = scratch(cut, rows, out // groups, ys.shape[3])
-        gather(SGEMM, xs, weights, shift, ys, layout_of(geometry), groups, cut, *rooms)
+        with OneThread():
+            gather(len(rooms[0]), SGEMM, xs, weights, shift, ys, layout_of(geometry), groups, cut, *rooms)
     return (
         y,
         lambda g: conv.transposed_convolution(g, weight, None, size, geometry),
@@ -234,7 +218,9 @@ def transposed_convolution(
         taps = math.prod(kernel)
         cut = cut_transpose(ys, enter, taps, groups, is_direct(kernel, geometry))
         rooms = scratch(cut, cut.channels * taps, out // groups, ys.shape[3])
-        scatter(SGEMM, ys, weights, shift, planes(x), layout_of(geometry), groups, cut, *rooms)
+        with OneThread():
+            into = planes(x)
+            scatter(len(rooms[0]), SGEMM, ys, weights, shift, into, layout_of(geometry), groups, cut, *rooms)
     return (
         x,
         lambda g: conv.convolution(g, weight, None, geometry),
@@ -255,7 +241,8 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
         rows = rows_of_a_thread(weight[0].size, groups)
         cut = cut_correlation(ys, rows, is_direct(kernel, geometry))
         rooms = scratch(cut, rows, out // groups, ys.shape[3])
-        correlate(SGEMM, xs, ys, planes(weight), layout_of(geometry), groups, cut, *rooms)
+        with OneThread():
+            correlate(len(rooms[0]), SGEMM, xs, ys, planes(weight), layout_of(geometry), groups, cut, *rooms)
     return (
         weight,
         lambda g: conv.transposed_convolution(y, g, None, size, geometry),

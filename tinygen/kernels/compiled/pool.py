@@ -6,45 +6,42 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.compile import as_contiguous, kernel
+from tinygen.kernels.compiled.compile import as_contiguous, parallel
 from tinygen.kernels.compiled.math import ZERO
 from tinygen.ops.window import Geometry, Sizes
 from tinygen.tensor import Array
 
 
-@kernel
-def largest_entries(x, tall, wide, down, right, top, left, y, winners):
+@parallel
+def largest_entries(p, x, tall, wide, down, right, top, left, y, winners):
     """y (planes, h, w) = the largest entry of x (planes, H, W) in each window, and its position in the
     plane. Of equal entries, the first."""
-    planes, height, width = x.shape
-    for p in prange(planes):
-        plane = x[p].reshape(-1)
-        for i in range(y.shape[1]):
-            row = i * down - top
-            for j in range(y.shape[2]):
-                column = j * right - left
-                start = max(column, 0)
-                winner = max(row, 0) * width + start
-                best = plane[winner]
-                for r in range(max(row, 0), min(row + tall, height)):
-                    for at in range(r * width + start, r * width + min(column + wide, width)):
-                        seen = plane[at]
-                        if seen > best or (seen != seen and best == best):  # the first NaN wins
-                            best, winner = seen, at
-                y[p, i, j], winners[p, i, j] = best, winner
+    _, height, width = x.shape
+    plane = x[p].reshape(-1)
+    for i in range(y.shape[1]):
+        row = i * down - top
+        for j in range(y.shape[2]):
+            column = j * right - left
+            start = max(column, 0)
+            winner = max(row, 0) * width + start
+            best = plane[winner]
+            for r in range(max(row, 0), min(row + tall, height)):
+                for at in range(r * width + start, r * width + min(column + wide, width)):
+                    seen = plane[at]
+                    if seen > best or (seen != seen and best == best):  # the first NaN wins
+                        best, winner = seen, at
+            y[p, i, j], winners[p, i, j] = best, winner
 
 
-@kernel
-def add_to_largest(g, winners, dx):
+@parallel
+def add_to_largest(p, g, winners, dx):
     """dx (planes, entries) += g (planes, positions), at the entries that were the largest."""
-    for p in prange(len(dx)):
-        plane, gs, at = dx[p], g[p], winners[p]
-        for i in range(plane.size):
-            plane[i] = ZERO
-        for i in range(gs.size):
-            plane[at[i]] += gs[i]
+    plane, gs, at = dx[p], g[p], winners[p]
+    for i in range(plane.size):
+        plane[i] = ZERO
+    for i in range(gs.size):
+        plane[at[i]] += gs[i]
 
 
 def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
@@ -58,47 +55,45 @@ def max_pool(x: Array, kernel: Sizes, geometry: Geometry) -> Any:
     (tall, wide), (down, right), (top, left) = (
         (fill, *values)[-2:] for fill, values in ((1, kernel), (1, geometry.stride), (0, geometry.padding))
     )
-    largest_entries(x, tall, wide, down, right, top, left, y, winners)
+    largest_entries(planes, x, tall, wide, down, right, top, left, y, winners)
 
     def dx(g: Array) -> Array:
         d = np.empty(shape, np.float32)
         add_to_largest(
-            as_contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1)
+            planes, as_contiguous(g).reshape(planes, -1), winners.reshape(planes, -1), d.reshape(planes, -1)
         )
         return d
 
     return y.reshape(*shape[:2], *positions), dx
 
 
-@kernel
-def repeat_entries(x, scale, y):
+@parallel
+def repeat_entries(p, x, scale, y):
     """y (planes, scale · H, scale · W): each entry of x (planes, H, W) becomes a block of equal entries."""
-    for p in prange(len(x)):
-        for i in range(x.shape[1]):
-            line, first = x[p, i], y[p, i * scale]
-            for j in range(line.size):
-                for k in range(scale):
-                    first[j * scale + k] = line[j]
-            for k in range(1, scale):
-                copy = y[p, i * scale + k]
-                for j in range(copy.size):
-                    copy[j] = first[j]
-
-
-@kernel
-def block_sums(g, scale, dx):
-    """dx (planes, H, W): the sums of the blocks of g (planes, scale · H, scale · W)."""
-    for p in prange(len(dx)):
-        for i in range(dx.shape[1]):
-            line = dx[p, i]
-            for j in range(line.size):
-                line[j] = ZERO
+    for i in range(x.shape[1]):
+        line, first = x[p, i], y[p, i * scale]
+        for j in range(line.size):
             for k in range(scale):
-                row = g[p, i * scale + k]
-                for b in range(scale):
-                    shifted = row[b:]
-                    for j in range(line.size):
-                        line[j] += shifted[j * scale]
+                first[j * scale + k] = line[j]
+        for k in range(1, scale):
+            copy = y[p, i * scale + k]
+            for j in range(copy.size):
+                copy[j] = first[j]
+
+
+@parallel
+def block_sums(p, g, scale, dx):
+    """dx (planes, H, W): the sums of the blocks of g (planes, scale · H, scale · W)."""
+    for i in range(dx.shape[1]):
+        line = dx[p, i]
+        for j in range(line.size):
+            line[j] = ZERO
+        for k in range(scale):
+            row = g[p, i * scale + k]
+            for b in range(scale):
+                shifted = row[b:]
+                for j in range(line.size):
+                    line[j] += shifted[j * scale]
 
 
 def upsample_nearest(x: Array, scale: int) -> Any:
@@ -107,11 +102,11 @@ def upsample_nearest(x: Array, scale: int) -> Any:
     n, channels, height, width = shape = x.shape
     planes = as_contiguous(x).reshape(n * channels, height, width)
     y = np.empty((n * channels, scale * height, scale * width), np.float32)
-    repeat_entries(planes, scale, y)
+    repeat_entries(len(planes), planes, scale, y)
 
     def dx(g: Array) -> Array:
         d = np.empty(shape, np.float32)
-        block_sums(as_contiguous(g).reshape(y.shape), scale, d.reshape(planes.shape))
+        block_sums(len(y), as_contiguous(g).reshape(y.shape), scale, d.reshape(planes.shape))
         return d
 
     return y.reshape(n, channels, *y.shape[1:]), dx

@@ -10,9 +10,9 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange, types
+from numba import types
 
-from tinygen.kernels.compiled.compile import PARTS, as_contiguous, compile_callback, inner, kernel
+from tinygen.kernels.compiled.compile import PARTS, as_contiguous, compile_callback, inner, parallel
 from tinygen.kernels.compiled.linear import matrix, product
 from tinygen.kernels.compiled.math import ONE, ZERO, sigmoid, tanh
 from tinygen.kernels.compiled.tile import ROWS, multiply_rows, panels_of
@@ -139,66 +139,68 @@ def gru_backward(kept, h, c, dh, dc, du, dx):
 
 
 # -- along the sequences ---------------------------------------------------------------------------
+#
+# A function is never the first argument: Numba would warn that functions in tuples are experimental.
 
 
-@kernel
-def run_forward(cell, x, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, products):
+@parallel
+def run_forward(thread, x, cell, panels, bias, h, c, lengths, reverse, y, hs, cs, kept, left, products):
     """Replace the first state h, c by the last state. For backward, each time step stores the gates of the
     cell in `kept`, and the state before the step in hs and cs. `left` and `products` (threads, rows, ·) are
     memory for the left factors and the results of products."""
     batch, steps = x.shape[0], x.shape[1]
-    for thread in prange(left.shape[0]):
-        state, us = left[thread], products[thread]
-        start = min(thread * state.shape[0], batch)
-        rows = min(state.shape[0], batch - start)
+    state, us = left[thread], products[thread]
+    start = min(thread * state.shape[0], batch)
+    rows = min(state.shape[0], batch - start)
+    for r in range(rows):
+        copy(h[start + r], state[r])
+    for step in range(steps if rows else 0):
+        t = steps - 1 - step if reverse else step
         for r in range(rows):
-            copy(h[start + r], state[r])
-        for step in range(steps if rows else 0):
-            t = steps - 1 - step if reverse else step
-            for r in range(rows):
-                copy(bias, us[r, : bias.size])
-            multiply_rows(state, panels, us)
-            for r in range(rows):
-                b = start + r
-                hb, cb, u = state[r], c[b], us[r, : bias.size]
-                copy(hb, hs[b, t])
-                copy(cb, cs[t, b])
-                if t < lengths[b]:
-                    cell(x[b, t], u, hb, cb, kept[t, b])
-                    copy(hb, y[b, t])
-                else:
-                    clear(y[b, t])
+            copy(bias, us[r, : bias.size])
+        multiply_rows(state, panels, us)
         for r in range(rows):
-            copy(state[r], h[start + r])
+            b = start + r
+            hb, cb, u = state[r], c[b], us[r, : bias.size]
+            copy(hb, hs[b, t])
+            copy(cb, cs[t, b])
+            if t < lengths[b]:
+                cell(x[b, t], u, hb, cb, kept[t, b])
+                copy(hb, y[b, t])
+            else:
+                clear(y[b, t])
+    for r in range(rows):
+        copy(state[r], h[start + r])
 
 
-@kernel
-def run_backward(cell, dy, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias, left, products):
+@parallel
+def run_backward(
+    thread, dy, cell, panels, dh, dc, lengths, reverse, hs, cs, kept, dx, du, dbias, left, products
+):
     """Replace the gradients dh, dc of the last state by the gradients of the first state. du is empty if it
     is equal to dx. dbias (threads, ·) has each thread's part of the sum."""
     batch, steps, hidden = dy.shape
-    for thread in prange(left.shape[0]):
-        rows, through = left[thread], products[thread]
-        start = min(thread * rows.shape[0], batch)
-        count = min(rows.shape[0], batch - start)
-        for step in range(steps if count else 0):
-            t = step if reverse else steps - 1 - step
-            for r in range(count):
-                b, row = start + r, rows[r]
-                if t < lengths[b]:
-                    add_to(dh[b], dy[b, t])
-                    cell(kept[t, b], hs[b, t], cs[t, b], dh[b], dc[b], row, dx[b, t])
-                    add_to(dbias[thread], row)
-                else:
-                    clear(row)
-                    clear(dx[b, t])
-                if du.size:
-                    copy(row, du[b, t])
-            for r in range(count):
-                clear(through[r, :hidden])
-            multiply_rows(rows, panels, through)
-            for r in range(count):
-                add_to(dh[start + r], through[r, :hidden])  # after the end of the sequence this adds zeros
+    rows, through = left[thread], products[thread]
+    start = min(thread * rows.shape[0], batch)
+    count = min(rows.shape[0], batch - start)
+    for step in range(steps if count else 0):
+        t = step if reverse else steps - 1 - step
+        for r in range(count):
+            b, row = start + r, rows[r]
+            if t < lengths[b]:
+                add_to(dh[b], dy[b, t])
+                cell(kept[t, b], hs[b, t], cs[t, b], dh[b], dc[b], row, dx[b, t])
+                add_to(dbias[thread], row)
+            else:
+                clear(row)
+                clear(dx[b, t])
+            if du.size:
+                copy(row, du[b, t])
+        for r in range(count):
+            clear(through[r, :hidden])
+        multiply_rows(rows, panels, through)
+        for r in range(count):
+            add_to(dh[start + r], through[r, :hidden])  # after the end of the sequence this adds zeros
 
 
 # -- the ops ---------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ def run_cell(
     h, c = last if len(state) > 1 else (*last, nothing)
     x = as_contiguous(x)
     room = empty_rows(batch, panels)
-    run_forward(cell.forward, x, panels, added, h, c, ends, reverse, y, hs, cs, kept, *room)
+    run_forward(PARTS, x, cell.forward, panels, added, h, c, ends, reverse, y, hs, cs, kept, *room)
 
     def rule(gradients: Any) -> tuple[Any, ...]:
         dy, dstate = as_contiguous(gradients[0]), [np.array(g, order="C") for g in gradients[1:]]
@@ -269,7 +271,9 @@ def run_cell(
         sums = np.zeros((PARTS, width), np.float32)
         panels = panels_of(weight)
         room = empty_rows(batch, panels)
-        run_backward(cell.backward, dy, panels, dh, dc, ends, reverse, hs, cs, kept, dx, du, sums, *room)
+        run_backward(
+            PARTS, dy, cell.backward, panels, dh, dc, ends, reverse, hs, cs, kept, dx, du, sums, *room
+        )
         dweight = product(matrix(du if apart else dx, width), matrix(hs, hidden), ta=True)
         return dx, dweight, None if bias is None else sums.sum(axis=0), *dstate
 

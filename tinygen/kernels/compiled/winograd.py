@@ -18,21 +18,11 @@ error is about 2e-6 of the largest value; a plain sum of products has 5e-7.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from tinygen.kernels.compiled.blas import (
-    ONE,
-    SGEMM,
-    ZERO,
-    call_sgemm,
-    gemm_nt,
-    gemm_tn,
-    restore_threads,
-    use_one_thread,
-)
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, call_sgemm, gemm_nt, gemm_tn
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
-from tinygen.kernels.compiled.compile import PARTS, kernel
+from tinygen.kernels.compiled.compile import PARTS, parallel
 from tinygen.kernels.compiled.winograd_tiles import (
     TILES,
     WIDE,
@@ -65,81 +55,88 @@ EVALUATION = evaluation()
 TURNED = np.ascontiguousarray(EVALUATION[:, ::-1])  # of the kernel by 180 degrees
 
 
-@kernel
-def convolve_maps(sgemm, x, weight, matrix, turned, bias, u, y, part, scratch):
-    """y (N, out, H, W) for x (N, in, H, W) and weight (out, in, 3, 3), or, if `turned`, (in, out, 3, 3).
-    u (36, pairs of channels) is G w Gᵀ by the matrix G ⊗ G; `part` of the channels out are done at a time."""
+@parallel
+def transform_weight(i, sgemm, weight, matrix, u, shares):
+    """u (36, pairs of channels) = G w Gᵀ for the pairs' kernels w (3, 3), by the matrix G ⊗ G."""
+    pairs = u.shape[1]
+    start, stop = pairs * i // shares, pairs * (i + 1) // shares
+    a, b, c = matrix.ctypes.data, weight.ctypes.data + 36 * start, u.ctypes.data + 4 * start
+    if stop > start:
+        gemm_nt(sgemm, 36, stop - start, 9, ONE, a, 9, b, 9, ZERO, c, pairs)
+
+
+@parallel
+def convolve_maps(i, sgemm, x, u, turned, bias, y, part, scratch):
+    """y (N, out, H, W) for x (N, in, H, W) and the transformed weight u (36, out · in), or, if `turned`,
+    (36, in · out); `part` of the channels out are done at a time."""
     (images, channels, height, width), out, parts = x.shape, y.shape[1], len(scratch)
     across, lines = (width + 3) // 4, images * ((height + 3) // 4)
     full = TILES // across  # rows of tiles in a block
     blocks = (lines + full - 1) // full
     pairs, from_u = out * channels, u.ctypes.data
     flag, lda, step = (TRANSPOSED, out, 1) if turned else (PLAIN, channels, channels)
-    before = use_one_thread(sgemm)
-    for i in prange(parts):
-        start, stop = pairs * i // parts, pairs * (i + 1) // parts
-        a, b, c = matrix.ctypes.data, weight.ctypes.data + 36 * start, from_u + 4 * start
-        if stop > start:
-            gemm_nt(sgemm, 36, stop - start, 9, ONE, a, 9, b, 9, ZERO, c, pairs)
-    for i in prange(parts):
-        left, right, mine = scratch[i, :TILES], scratch[i, TILES : 2 * TILES], scratch[i, 2 * TILES :]
-        work, v, m = mine[:WORK], mine[WORK : WORK + channels * PITCH], mine[WORK + channels * PITCH :]
-        borders(across, left, right)
-        for block in range(blocks * i // parts, blocks * (i + 1) // parts):
-            first = block * full
-            number = min(full, lines - first)
-            for channel in range(channels):
-                into = v[channel * PITCH : (channel + 1) * PITCH]
-                patches(x, channel, first, number, across, left, right, work, into, TILES)
-            for o in range(0, out, part):
-                count = min(part, out - o)
-                for p in range(36):
-                    a, at = from_u + 4 * (p * pairs + o * step), p * TILES
-                    b, c, k = v[at:].ctypes.data, m[at:].ctypes.data, channels
-                    call_sgemm(sgemm, PLAIN, flag, TILES, count, k, ONE, b, PITCH, a, lda, ZERO, c, PITCH)
-                for k in range(count):
-                    of = m[k * PITCH : (k + 1) * PITCH]
-                    tiles(of, y, o + k, bias[o + k], first, number, across, work)
-    restore_threads(sgemm, before)
+    left, right, mine = scratch[i, :TILES], scratch[i, TILES : 2 * TILES], scratch[i, 2 * TILES :]
+    work, v, m = mine[:WORK], mine[WORK : WORK + channels * PITCH], mine[WORK + channels * PITCH :]
+    borders(across, left, right)
+    for block in range(blocks * i // parts, blocks * (i + 1) // parts):
+        first = block * full
+        number = min(full, lines - first)
+        for channel in range(channels):
+            into = v[channel * PITCH : (channel + 1) * PITCH]
+            patches(x, channel, first, number, across, left, right, work, into, TILES)
+        for o in range(0, out, part):
+            count = min(part, out - o)
+            for p in range(36):
+                a, at = from_u + 4 * (p * pairs + o * step), p * TILES
+                b, c, k = v[at:].ctypes.data, m[at:].ctypes.data, channels
+                call_sgemm(sgemm, PLAIN, flag, TILES, count, k, ONE, b, PITCH, a, lda, ZERO, c, PITCH)
+            for k in range(count):
+                of = m[k * PITCH : (k + 1) * PITCH]
+                tiles(of, y, o + k, bias[o + k], first, number, across, work)
 
 
-@kernel
-def correlate_maps(sgemm, x, g, some, v, s, u, matrix, weight, scratch):
-    """weight (out, in, 3, 3) = Gᵀ u G for u (36, out, in), the products over all tiles of x (N, in, H, W) and
-    g (N, out, H, W). v and s (some / 4, channels, LONG) hold `some` blocks of the two, transformed."""
+@parallel
+def transform_maps(i, x, g, start, here, v, s, scratch):
+    """v and s (some / 4, channels, LONG): `here` blocks, from `start` on, of the tiles of x (N, in, H, W) and
+    of g (N, out, H, W), transformed."""
     (images, channels, height, width), out, parts = x.shape, g.shape[1], len(scratch)
     across, lines = (width + 3) // 4, images * ((height + 3) // 4)
-    full, both, pairs = TILES // across, channels + out, channels * out
-    blocks = (lines + full - 1) // full
-    before = use_one_thread(sgemm)
-    for start in range(0, blocks, some):
-        here = min(some, blocks - start)
-        for i in prange(parts):
-            left, right, work = scratch[i, :TILES], scratch[i, TILES : 2 * TILES], scratch[i, 2 * TILES :]
-            borders(across, left, right)
-            for job in range(here * both * i // parts, here * both * (i + 1) // parts):
-                block, channel = job // both, job % both
-                first = (start + block) * full
-                number = min(full, lines - first)
-                if channel < channels:
-                    into = v[block // 4, channel, block % 4 * TILES :]
-                    patches(x, channel, first, number, across, left, right, work, into, WIDE)
-                else:
-                    into = s[block // 4, channel - channels, block % 4 * TILES :]
-                    gradient_patches(g, channel - channels, first, number, across, work, into, WIDE)
-        for i in prange(parts):
-            for p in range(36 * i // parts, 36 * (i + 1) // parts):
-                c = u.ctypes.data + 4 * p * pairs
-                for four in range((here + 3) // 4):
-                    a, b = s[four, 0, p * WIDE :].ctypes.data, v[four, 0, p * WIDE :].ctypes.data
-                    depth, beta = min(WIDE, TILES * (here - 4 * four)), ONE if start + four > 0 else ZERO
-                    gemm_nt(sgemm, out, channels, depth, ONE, a, LONG, b, LONG, beta, c, channels)
-    for i in prange(parts):
-        start, stop = pairs * i // parts, pairs * (i + 1) // parts
-        a, b, c = u.ctypes.data + 4 * start, matrix.ctypes.data, weight.ctypes.data + 36 * start
-        if stop > start:
-            gemm_tn(sgemm, stop - start, 9, 36, ONE, a, pairs, b, 9, ZERO, c, 9)
-    restore_threads(sgemm, before)
+    full, both = TILES // across, channels + out
+    left, right, work = scratch[i, :TILES], scratch[i, TILES : 2 * TILES], scratch[i, 2 * TILES :]
+    borders(across, left, right)
+    for job in range(here * both * i // parts, here * both * (i + 1) // parts):
+        block, channel = job // both, job % both
+        first = (start + block) * full
+        number = min(full, lines - first)
+        if channel < channels:
+            into = v[block // 4, channel, block % 4 * TILES :]
+            patches(x, channel, first, number, across, left, right, work, into, WIDE)
+        else:
+            into = s[block // 4, channel - channels, block % 4 * TILES :]
+            gradient_patches(g, channel - channels, first, number, across, work, into, WIDE)
+
+
+@parallel
+def multiply_maps(i, sgemm, start, here, v, s, u, shares):
+    """u (36, out, in) = the products of `here` blocks of s and v; after the first blocks (`start` = 0) they
+    are added."""
+    channels, out = v.shape[1], s.shape[1]
+    for p in range(36 * i // shares, 36 * (i + 1) // shares):
+        c = u.ctypes.data + 4 * p * channels * out
+        for four in range((here + 3) // 4):
+            a, b = s[four, 0, p * WIDE :].ctypes.data, v[four, 0, p * WIDE :].ctypes.data
+            depth, beta = min(WIDE, TILES * (here - 4 * four)), ONE if start + four > 0 else ZERO
+            gemm_nt(sgemm, out, channels, depth, ONE, a, LONG, b, LONG, beta, c, channels)
+
+
+@parallel
+def weight_gradient(i, sgemm, u, matrix, weight, shares):
+    """weight (pairs of channels, 9) = Gᵀ u G for u (36, pairs)."""
+    pairs = len(weight)
+    start, stop = pairs * i // shares, pairs * (i + 1) // shares
+    a, b, c = u.ctypes.data + 4 * start, matrix.ctypes.data, weight.ctypes.data + 36 * start
+    if stop > start:
+        gemm_tn(sgemm, stop - start, 9, 36, ONE, a, pairs, b, 9, ZERO, c, 9)
 
 
 # -- calls from Python -----------------------------------------------------------------------------
@@ -160,7 +157,9 @@ def convolve(x: Array, weight: Array, bias: Array, turned: bool = False) -> Arra
     part = -(-out // -(-out * channels * TILES // SMALL))
     u, y = np.empty((36, out * channels), np.float32), np.empty((len(x), out, *x.shape[2:]), np.float32)
     scratch = np.empty((PARTS, 2 * TILES + WORK + (channels + part) * PITCH), np.float32)
-    convolve_maps(SGEMM, x, weight, TURNED if turned else EVALUATION, turned, bias, u, y, part, scratch)
+    with OneThread():
+        transform_weight(PARTS, SGEMM, weight, TURNED if turned else EVALUATION, u, PARTS)
+        convolve_maps(PARTS, SGEMM, x, u, turned, bias, y, part, scratch)
     return y
 
 
@@ -171,5 +170,12 @@ def correlate(x: Array, g: Array) -> Array:
     v, s = (np.empty((fours, c, LONG), np.float32) for c in (channels, out))
     u, weight = np.empty((36, out, channels), np.float32), np.empty((out, channels, 3, 3), np.float32)
     scratch = np.empty((PARTS, 2 * TILES + WORK), np.float32)
-    correlate_maps(SGEMM, x, g, 4 * fours, v, s, u, EVALUATION, weight, scratch)
+    across, lines = -(-x.shape[3] // 4), len(x) * -(-x.shape[2] // 4)
+    blocks = -(-lines // (TILES // across))
+    with OneThread():
+        for start in range(0, blocks, 4 * fours):
+            here = min(4 * fours, blocks - start)
+            transform_maps(PARTS, x, g, start, here, v, s, scratch)
+            multiply_maps(PARTS, SGEMM, start, here, v, s, u, PARTS)
+        weight_gradient(PARTS, SGEMM, u.reshape(36, -1), EVALUATION, weight.reshape(-1, 9), PARTS)
     return weight
