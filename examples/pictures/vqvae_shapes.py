@@ -154,6 +154,7 @@ def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
     for name, count in zip(("shape", "colour", "size", "position", "all"), counts, strict=True):
         rows.append(Figure(f"{name} read right, {which}", found["read"][name], None, 1.0, 1 / count))
     rows.append(Figure("    of k-means", found["read of k-means"]["all"], None, 1.0))
+    rows.append(Figure(f"all surely read right, {which}", found["read"]["surely all"], None, 1.0))
     rows.append(Figure(f"perplexity of the codes, {which}", found["perplexity"], None, k, 1))
     return [*rows, Figure("    codes in use", found["codes in use"], None, k, 1)]
 

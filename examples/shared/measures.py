@@ -57,6 +57,14 @@ def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
     return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
 
 
+def interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a probability by the share of n independent draws (Wilson 1927)."""
+    z = 1.96
+    middle, width = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    low, high = ((middle + sign * width) / (1 + z * z / n) for sign in (-1, 1))
+    return float(low), float(high)
+
+
 # -- k-means of patches: one code for each square of a picture ---------------------------------------
 
 

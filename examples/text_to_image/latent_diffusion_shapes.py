@@ -7,7 +7,8 @@
 
 First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3. Then a UNet and a text
 encoder learn to turn noise into the code for a caption. A parser without learned parameters judges the
-drawings, also for pairs of a shape and a color that were in no training caption.
+drawings, also for pairs of a shape and a color that were in no training caption; a drawing is right if its
+words are read, and surely (the parser's confidence is that of a drawing with a little noise).
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from shared.captioned import SIDE, all_pairs, draw_sweep, figures_of, judge_drawings, save_drawings
+from shared.captioned import (
+    SENTENCES,
+    SIDE,
+    WORDS,
+    all_pairs,
+    draw_sweep,
+    figures_of,
+    judge_drawings,
+    save_drawings,
+)
 from shared.flags import FULL, Flags, add_from_flag, add_run_flags, generator, number, size
 from shared.folder import load_stage, load_weights
 from shared.run import Run
 
 from tinygen.arrays import to_device
-from tinygen.data.shapes import SCENES, batch, caption
+from tinygen.data.shapes import batch, caption
 from tinygen.diffusion import Process, cosine_schedule
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -38,8 +48,6 @@ from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextD
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
-SENTENCES = [caption(scene) for scene in SCENES]
-WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))
 QUICK = {"ae_steps": 100, "ae_channels": 8, "ae_lr": 4e-3, "batch": 16, "diffusion_steps": 6, "channels": 16}
 SIZES = {"quick": QUICK | {"drawings": 256, "judged": 12, "sampler_steps": 2}, "full": FULL | {"judged": 512}}
 

@@ -22,7 +22,9 @@ pytest.importorskip("hypothesis")
 TRAINED = [
     "ddpm_digits",
     "diffusion_2d",
+    "gan_digits",
     "gan_ring",
+    "gan_shapes",
     "gpt_algorithms",
     "gpt_text",
     "inpaint_shapes",
@@ -116,6 +118,8 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("language_ladder", ["--width", 12], "--width 12 is no multiple of 8"),
         ("word_vectors", ["--strays", 2], "argument --strays: must be a float from 0 to 0.99"),
         ("wavenet_tones", ["--kind", "birds"], "argument --kind: invalid choice: 'birds'"),
+        ("gan_digits", ["--judged", 501], "argument --judged: must be an int at most 500, not '501'"),
+        ("gan_shapes", ["--batch", 1], "argument --batch: must be an int at least 2, not '1'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),
         ("latent_diffusion_shapes", ["--channels", 10], "--channels 10 is no multiple of 4"),

@@ -103,6 +103,28 @@ def test_ddpm_digits(learned):
     require_the_average(ema, example.UNet(c, rng=np.random.default_rng(4)), saved)
 
 
+def test_gan_digits(learned):
+    pytest.importorskip("sklearn")
+    sizes = {"channels": 6, "latent": 3, "ema": 0.8, "seed": 4}
+    example, (g, d, ema, data, *_), saved = learned("gan_digits.py", "train", **sizes)
+    assert (g.start.weight.shape, g.out.weight.shape, len(g.hidden)) == ((6, 3), (64, 6), 1)
+    assert (d.label.weight.shape, len(d.layers), ema.decay) == ((10, 6), 2, 0.8)
+    assert len(data.pictures) == 1297
+    rng = np.random.default_rng(4)
+    require_the_average(ema, example.DenseGenerator(64, 6, 2, 3, 10, rng=rng), saved)
+
+
+def test_gan_shapes(learned):
+    sizes = {"channels": 4, "latent": 3, "ema": 0.8, "seed": 4}
+    example, (g, d, ema, *_), saved = learned("gan_shapes.py", "train", **sizes)
+    c = g.text.words.config
+    assert (c.layers, c.words, c.max_words) == (0, example.WORDS, 8)
+    assert (g.latent, g.pictures.out.weight.shape) == (3, (3, 4, 3, 3))
+    assert [down.weight.shape[0] for down in d.pictures.downs] == [4, 8]
+    text, rng = example.TextEncoderConfig(example.WORDS, 8, layers=0), np.random.default_rng(4)
+    require_the_average(ema, example.TextGenerator(text, side=16, channels=4, latent=3, rng=rng), saved)
+
+
 def test_inpaint_shapes(learned):
     sizes = {"timesteps": 60, "channels": 8, "ema": 0.8, "seed": 4}
     example, (model, ema, process, *_), saved = learned("inpaint_shapes.py", "train", **sizes)
