@@ -52,6 +52,10 @@ TINY = {
         *("--steps", 2, "--width", 8, "--window", 8, "--batch", 2, "--tokens", 1000, "--draws", 2),
     ],
     "word_vectors": ["--steps", 2, "--channels", 4, "--batch", 4, "--sentences", 20],
+    "bert_reviews": [
+        *("--steps", 2, "--width", 4, "--layers", 1, "--length", 5, "--batch", 2, "--tuning-steps", 2),
+        *("--tests", 10),
+    ],
     "translate_numbers": [
         *("--largest", 999, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2, "--steps", 2),
         *("--tests", 2, "--beam", 2),

@@ -20,6 +20,7 @@ pytest.importorskip("tqdm")
 pytest.importorskip("hypothesis")
 
 TRAINED = [
+    "bert_reviews",
     "ddpm_digits",
     "diffusion_2d",
     "gan_digits",
@@ -117,6 +118,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gan_ring", ["--game", "chess"], "argument --game: invalid choice: 'chess'"),
         ("language_ladder", ["--width", 12], "--width 12 is no multiple of 8"),
         ("word_vectors", ["--strays", 2], "argument --strays: must be a float from 0 to 0.99"),
+        ("bert_reviews", ["--width", 6], "--width 6 is no multiple of the 4 attention heads"),
         ("wavenet_tones", ["--kind", "birds"], "argument --kind: invalid choice: 'birds'"),
         ("gan_digits", ["--judged", 501], "argument --judged: must be an int at most 500, not '501'"),
         ("gan_shapes", ["--batch", 1], "argument --batch: must be an int at least 2, not '1'"),

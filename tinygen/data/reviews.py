@@ -93,6 +93,7 @@ class Reviews:
         ways = grammar()
         states = {name: i for i, name in enumerate(ways)}
         self.start = states["start"]
+        self.nouns = np.array([states["noun+"], states["noun-"]])  # after the first word, by mood
         self.chain: Floats = np.zeros((len(states), len(WORDS), len(states)))  # from, word, to
         shape = len(states), max(map(len, ways.values()))
         self.ways: Floats = np.zeros(shape)  # the probabilities of the ways out of each state, one by one
@@ -103,8 +104,9 @@ class Reviews:
                 self.ways[states[name], i] = p
                 self.word[states[name], i], self.to[states[name], i] = NUMBER[word], states[to]
 
-    def write(self, n: int, length: int, rng: np.random.Generator) -> Ids:
-        """Sample n reviews, cut off at `length` words or padded with END: (n, length)."""
+    def write(self, n: int, length: int, rng: np.random.Generator, moods: Ids | None = None) -> Ids:
+        """Sample n reviews, cut off at `length` words or padded with END: (n, length). `moods` (n,) are the
+        writers' moods at the start, 0 for praise and 1 for blame; by default they are drawn."""
         cdf = np.cumsum(self.ways, axis=1)
         cdf /= cdf[:, -1:]
         state = np.full(n, self.start)
@@ -112,6 +114,8 @@ class Reviews:
         for t in range(length):
             way = (cdf[state] <= rng.random((n, 1))).sum(axis=1)
             tokens[:, t], state = self.word[state, way], self.to[state, way]
+            if t == 0 and moods is not None:
+                state = self.nouns[moods]
         return tokens
 
     def log_probs(self, tokens: Any) -> Floats:

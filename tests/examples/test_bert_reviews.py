@@ -1,0 +1,112 @@
+"""BERT on reviews: a step written out by hand, the judge on known answers, fine-tuning, and the whole run."""
+
+import numpy as np
+import pytest
+from by_hand import Loop, Training, exact, flags, log_softmax, same, warmup_cosine
+from example_runs import module, outcome, run, run_here
+
+from tinygen import Tensor
+from tinygen.data.review_pairs import MASK, SPECIAL, VOCAB_SIZE, best_answers, write_pairs
+from tinygen.data.reviews import Reviews, sentiment
+from tinygen.models import BERT, BERTConfig
+from tinygen.text.masking import mask_tokens
+
+for package in ("matplotlib", "tqdm"):
+    pytest.importorskip(package)
+
+EXAMPLE = "bert_reviews.py"
+SMALL = {"width": 8, "layers": 1, "length": 6, "batch": 4, "steps": 3, "warmup": 1, "lr": 0.01, "seed": 3}
+SMALL |= {"tuning-steps": 12, "tuning-lr": 0.01, "tests": 300}
+
+
+@pytest.fixture(scope="module")
+def example():
+    return module(EXAMPLE)
+
+
+def small_bert():
+    return BERT(BERTConfig(VOCAB_SIZE, 15, 1, 4, 8, 32, dropout=0.0), rng=0)
+
+
+def test_the_steps(monkeypatch, example):
+    """The sum of both tasks' mean losses: of the hidden words, and of whether the second review follows."""
+    args, loop = flags(monkeypatch, example, **SMALL), Loop(3)
+    model, copy = exact(small_bert())
+    example.train(model, args, loop)
+
+    rng, training, losses = np.random.default_rng(4), Training(copy, clip=1.0), []
+    for step in range(3):
+        pairs = write_pairs(4, 6, rng=rng)
+        ids, targets = mask_tokens(pairs.ids, VOCAB_SIZE, MASK, SPECIAL, 0.15, rng=rng)
+        x = copy.features(ids, pairs.segments, None)
+        rows, columns = np.nonzero(targets >= 0)
+        masked = -np.mean(log_softmax(copy.token_logits(x))[rows, columns, targets[rows, columns]])
+        verdicts = log_softmax(copy.next_head(np.tanh(copy.pooler(x[:, 0]))))
+        order = -np.mean(verdicts[np.arange(4), pairs.random_next])
+        training.step(masked + order, warmup_cosine(step, 0.01, 0.0002, 1, 3))
+        losses.append((masked.item(), order.item()))
+    same(model, copy)
+    np.testing.assert_allclose(loop.column("masked"), [a for a, _ in losses], rtol=1e-9)
+    np.testing.assert_allclose(loop.column("next_sentence"), [b for _, b in losses], rtol=1e-9)
+
+
+def test_the_judge_of_the_best_possible_model(monkeypatch, example):
+    """A model that gives the exact answers has the floor as its loss, and the best accuracy."""
+    args, seen = flags(monkeypatch, example, **SMALL), []
+
+    class Best:
+        def features(self, ids, segments, mask):
+            seen.append(best_answers(ids, 0.15))
+
+        def token_logits(self, x):
+            return Tensor(np.log(np.maximum(seen[0].words, 1e-300)))
+
+        def next_sentence_logits(self, x):
+            return Tensor(np.stack([seen[0].follows, 1 - seen[0].follows], axis=1))
+
+    found = example.judge(Best(), args)
+    assert found["loss"] == pytest.approx(found["floor"], rel=1e-9)
+    assert found["accuracy"] == found["best accuracy"] > 0.5
+    assert 0 < found["floor"] < np.log(VOCAB_SIZE)
+    worse = example.judge(small_bert(), args)
+    assert worse["floor"] == found["floor"]
+    assert worse["loss"] > 1.5 * found["floor"]
+
+
+def test_labels_are_the_sentiment(example):
+    ids, labels = example.labeled_reviews(200, 12, np.random.default_rng(0))
+    assert ids.shape == (200, 14)
+    score = sentiment(ids[:, 1:-1])
+    assert np.all(score != 0)
+    np.testing.assert_array_equal(labels, score < 0)
+    written = Reviews().write(900, 12, np.random.default_rng(0))
+    np.testing.assert_array_equal(ids[:, 1:-1], written[sentiment(written) != 0][:200])
+
+
+def test_fine_tuning(monkeypatch, example):
+    """Cross-entropy of the label, on batches without repetition; all weights learn."""
+    args = flags(monkeypatch, example, **SMALL)
+    model, copy = exact(small_bert())
+    ids, labels = example.labeled_reviews(5, 6, np.random.default_rng(0))
+    example.fine_tune(model, ids, labels, args)
+    rng, training = np.random.default_rng(6), Training(copy, clip=1.0)
+    for step in range(12):
+        batch = rng.choice(5, 5, replace=False)
+        x = copy.features(ids[batch], None, None)
+        logits = copy.next_head(np.tanh(copy.pooler(x[:, 0])))
+        loss = -np.mean(log_softmax(logits)[np.arange(5), labels[batch]])
+        training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 12))
+    same(model, copy)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys, example):
+    tiny = ["--width", 8, "--layers", 1, "--length", 6, "--batch", 4, "--steps", 6, "--tuning-steps", 10]
+    tiny += ["--tests", 20, "--save-every", 2]
+    done = run(EXAMPLE, *tiny, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    parts = ("--out", tmp_path / "parts", *tiny)
+    assert run_here(monkeypatch, example, *parts, stop_after=3) == 130
+    assert "--resume" in capsys.readouterr().err
+    run_here(monkeypatch, example, *parts, "--resume")
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "parts")
