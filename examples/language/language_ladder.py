@@ -167,7 +167,7 @@ def main(args: argparse.Namespace) -> None:
         Figure(f"{name}: nats a token", loss, good.get(name), best, math.log(vocab_size))
         for name, (loss, _) in found.items()
     ]
-    far = {name: at_least(args.window // 2) for name in WINDOWS}
+    far = {name: at_least(args.window // 4) for name in WINDOWS}
     rows += [
         Figure(f"{name}: tokens that it remembers", reach(shares), far.get(name), None, 0.0)
         for name, (_, shares) in found.items()

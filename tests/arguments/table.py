@@ -14,7 +14,8 @@ from golden.formula import filled, wave
 
 from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
-from tinygen.data import markov, mixtures, shapes, shapes_pairs, text
+from tinygen.data import markov, mixtures, review_pairs, shapes, shapes_pairs, sound, text, word_grid
+from tinygen.data.reviews import Reviews
 from tinygen.density import PCA, GaussianKDE, GaussianMixture, Parameters, estimator
 from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
 from tinygen.diffusion.dpm_solver import dpm_solver
@@ -25,6 +26,8 @@ from tinygen.optim import EMA, SGD, Adam, AdamW, noam
 from tinygen.text import beam, bleu, decoding
 from tinygen.text.bpe import BPE
 from tinygen.text.masking import mask_tokens
+from tinygen.text.unigram import Unigram, train_unigram
+from tinygen.text.wordpiece import SPECIAL, WordPiece
 
 
 def rng() -> np.random.Generator:
@@ -58,6 +61,7 @@ def made(module: nn.Module, *inputs: Any) -> list[Any]:
 
 A, B, C = (wave(3, 4, k=k) for k in (70, 71, 72))
 MASK = np.arange(4) < np.array([[4], [2], [3]])
+PIECES = {name: i for i, name in enumerate((*SPECIAL, "a", "##b", "b", "ab", "##a"))}
 TOKENS = np.array([[0, 1, 2, 0], [2, 1, 0, 1], [1, 2, 2, 2]])
 ROWS, MAPS, TEXT = wave(2, 5, 8, k=73), wave(2, 8, 4, 4, k=74), wave(2, 3, 6, k=75)
 
@@ -306,6 +310,38 @@ OTHERS = {
         lambda **k: BPE([bytes([i]) for i in range(256)] + [b"<e>"], {}, {"<e>": 256}).encode("a<e>", **k),
         {"allowed_special": "all"},
     ),
+    "text.wordpiece.WordPiece": Row(
+        lambda **k: WordPiece(PIECES, **k).encode("[PAD] Ab aba x", "all" if "special" in k else ()),
+        {"special": ("[PAD]",), "lowercase": False, "unknown": "b", "longest": 2},
+    ),
+    "text.wordpiece.WordPiece.encode": Row(
+        lambda **k: WordPiece(PIECES).encode("a[SEP]", **k), {"allowed_special": "all"}
+    ),
+    "text.wordpiece.WordPiece.train": Row(
+        lambda **k: WordPiece.train("Ab ab", 20, **k).pieces, {"special": ("[UNK]",), "lowercase": False}
+    ),
+    "text.unigram.Unigram": Row(
+        lambda **k: Unigram({"<unk>": 0.0, "▁": -1.0, "a": -1.0, "<e>": -9.0}, **k).encode("a<e>x"),
+        {"special": ["a"], "unknown": "a"},
+    ),
+    "text.unigram.Unigram.encode": Row(
+        lambda **k: Unigram({"<unk>": 0.0, "▁": -1.0, "a": -1.0, "<e>": 0.0}, ["<e>"]).encode("a<e>", **k),
+        {"allowed_special": "all"},
+    ),
+    "text.unigram.train_unigram": Row(
+        lambda **k: train_unigram("the cat the cat", 20, **k).pieces,
+        {"special": ("?", "<e>"), "longest": 2},
+    ),
+    "data.review_pairs.best_answers": Row(
+        lambda **k: review_pairs.best_answers(review_pairs.write_pairs(2, 5, rng=rng()).ids, **k).words,
+        {"rate": 0.5},
+    ),
+    "data.reviews.Reviews.write": Row(
+        lambda **k: Reviews().write(4, 12, rng(), **k), {"moods": np.array([0, 1, 1, 0])}
+    ),
+    "data.sound.mu_law": Row(lambda **k: sound.mu_law(A, **k), {"levels": 16}),
+    "data.sound.inverse_mu_law": Row(lambda **k: sound.inverse_mu_law([3, 7], **k), {"levels": 16}),
+    "data.word_grid.sentences": Row(lambda **k: word_grid.sentences(50, **k, rng=rng()), {"strays": 0.0}),
     "data.mixtures.Mixture.eps_floor": Row(
         lambda **k: mixtures.ring().eps_floor(0.8, 0.6, **k), {"fineness": 1.0}
     ),

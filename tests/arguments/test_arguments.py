@@ -29,6 +29,7 @@ ELSEWHERE = {
     "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
     "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",
     "models.huggingface.llama": "tests/models/huggingface/test_llama.py",
+    "models.huggingface.llama_config": "tests/models/huggingface/test_llama.py",
     "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
     "models.huggingface.folders": "tests/models/huggingface/test_diffusers.py",
     "models.language.bert.BERT.from_pretrained": "tests/models/huggingface/test_bert.py",

@@ -15,7 +15,7 @@ from tinygen.data import load_text
 from tinygen.storage.files import CheckpointError
 from tinygen.text import BPE, load_tokenizer, pretokenize
 from tinygen.text.bpe import spell
-from tinygen.text.tokenizer_json import DIGITS, GPT2, LLAMA3, QWEN, compiled, cut
+from tinygen.text.tokenizer_json import DIGITS, GPT2, LLAMA3, QWEN, compile_pattern, cut
 
 END = "<|end|>"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -92,7 +92,7 @@ def test_words_by_hand(pattern: str, words: list[str]) -> None:
 
 def test_a_pattern_is_compiled_once() -> None:
     """It lists all letters of Unicode."""
-    assert compiled(GPT2) is compiled(GPT2)
+    assert compile_pattern(GPT2) is compile_pattern(GPT2)
 
 
 @given(st.text(st.sampled_from(" \n\t\r'sSteé中😀1½.aA_"), max_size=30))

@@ -15,12 +15,16 @@ from tinygen.text.masking import mask_tokens
 from tinygen.text.ngram import NGram
 from tinygen.text.tokenizer_json import load_tokenizer
 from tinygen.text.tokenizers import CharTokenizer, pretokenize
+from tinygen.text.unigram import Unigram, train_unigram
+from tinygen.text.wordpiece import WordPiece
 
 __all__ = [
     "BPE",
     "CharTokenizer",
     "Hypothesis",
     "NGram",
+    "Unigram",
+    "WordPiece",
     "beam_search",
     "corpus_bleu",
     "filtered_probs",
@@ -32,4 +36,5 @@ __all__ = [
     "pretokenize",
     "sample",
     "sequence_log_prob",
+    "train_unigram",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -28,7 +27,7 @@ from tinygen.storage.files import (
     short_repr,
 )
 from tinygen.text.merges import Pair, learn_merges, merge
-from tinygen.text.tokenizers import Tokens, checked_ids, pretokenize
+from tinygen.text.tokenizers import Tokens, checked_ids, pretokenize, split_special
 from tinygen.types import Ids
 
 
@@ -175,20 +174,10 @@ class BPE:
         (or is "all"); otherwise it is encoded like other text, so that a user's input cannot end a
         document. ValueError for an unknown special token or a lone surrogate.
         """
-        allowed = set(self.special if allowed_special == "all" else allowed_special)
-        if not allowed <= self.special.keys():
-            raise ValueError(
-                f"{sorted(allowed - self.special.keys())} are no special tokens of this tokenizer; "
-                f"it has {sorted(self.special)}"
-            )
         require_utf8(text)
-        # The parts at odd indices are special tokens; if two could begin at one place, the longest wins.
-        longest_first = sorted(allowed, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first))
-        parts = re.split(f"({pattern})", text) if allowed else [text]
         ids: list[int] = []
         known: dict[str, list[int]] = {}  # most words occur more than once in a text
-        for i, part in enumerate(parts):
+        for i, part in enumerate(split_special(text, self.special, allowed_special)):
             if i % 2:
                 ids.append(self.special[part])
                 continue

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,18 @@ def checked_ids(ids: Tokens, vocab_size: int) -> Ids:
             f"token {array[bad[0]]} at position {bad[0]} is outside the vocabulary 0 .. {vocab_size - 1}"
         )
     return array.astype(np.int64)
+
+
+def split_special(
+    text: str, special: Collection[str], allowed: Collection[str] | Literal["all"]
+) -> list[str]:
+    """The parts of a text before, between and after the special tokens that are allowed: parts at odd indices
+    are their names. If two could begin at one place, the longest wins. ValueError for an unknown name."""
+    names = set(special if allowed == "all" else allowed)
+    if unknown := sorted(names.difference(special)):
+        raise ValueError(f"{unknown} are no special tokens of this tokenizer; it has {sorted(special)}")
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.split(f"({pattern})", text) if names else [text]
 
 
 # -- words -----------------------------------------------------------------------------------------
