@@ -317,9 +317,6 @@ OTHERS = {
     "text.wordpiece.WordPiece.encode": Row(
         lambda **k: WordPiece(PIECES).encode("a[SEP]", **k), {"allowed_special": "all"}
     ),
-    "text.wordpiece.WordPiece.train": Row(
-        lambda **k: WordPiece.train("Ab ab", 20, **k).pieces, {"special": ("[UNK]",), "lowercase": False}
-    ),
     "text.unigram.Unigram": Row(
         lambda **k: Unigram({"<unk>": 0.0, "▁": -1.0, "a": -1.0, "<e>": -9.0}, **k).encode("a<e>x"),
         {"special": ["a"], "unknown": "a"},
