@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     add("--batch", type=size(2), default=64, help="pairs of reviews per step")
     add("--steps", type=number(int, 2), default=2500, help="steps of pretraining")
     add("--warmup", type=number(int, 1), default=100, help="steps until the learning rate is highest")
-    add("--lr", type=number(float, 0), default=1e-3, help="highest learning rate of pretraining")
+    add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate of pretraining")
     add("--tuning-steps", type=number(int, 2), default=300, help="steps of each fine-tuning")
     add("--tuning-lr", type=number(float, 0), default=3e-4, help="its highest learning rate")
     add("--tests", type=size(10, 100_000), default=2000, help="pairs, and reviews, for the test")

@@ -23,14 +23,15 @@ def test_pairs():
     assert pairs.segments[0].tolist() == [0] * 10 + [1] * 9
     assert abs(pairs.random_next.mean() - 0.5) < 0.05
     direct = pairs.ids[:, [4, 13]]  # the words after "the film was"
-    both = np.all(
-        np.isin(direct, [*GOOD, *(NUMBER[w] for w in ("bad", "dull", "boring", "clumsy", "awful"))]), 1
-    )
+    nouns = pairs.ids[:, [2, 11]]
+    both = np.all(np.isin(direct, [*GOOD, *BAD]), axis=1)
     alike = np.isin(direct[:, 0], GOOD) == np.isin(direct[:, 1], GOOD)
     fit = 0.75 / 0.85  # an adjective with a sentiment has the writer's one
-    same = fit**2 + (1 - fit) ** 2
-    assert abs(alike[both & (pairs.random_next == 0)].mean() - same) < 0.06
-    assert abs(alike[both & (pairs.random_next == 1)].mean() - 0.5) < 0.08
+    follows = pairs.random_next == 0
+    assert abs(alike[both & follows].mean() - fit**2 - (1 - fit) ** 2) < 0.06
+    assert abs(alike[both & ~follows].mean() - 0.5) < 0.08
+    assert np.all(nouns[follows, 0] == nouns[follows, 1])
+    assert abs(np.mean(nouns[~follows, 0] == nouns[~follows, 1]) - 1 / 6) < 0.04
 
 
 def test_reviews_by_mood_are_the_drawn_reviews():
@@ -48,28 +49,28 @@ def test_reviews_by_mood_are_the_drawn_reviews():
 
 
 def all_reviews(length):
-    """Every review of `length` words, and its probability in each mood: (N, length), (N, 2)."""
+    """Every review of `length` words, and its probability among those of each kind: (N, length), (N, 12)."""
     grammar, found = Reviews(), {}
-    for mood, noun in enumerate(grammar.nouns):
-        paths = [((NUMBER["the"],), noun, 1.0)]
-        for _ in range(length - 1):
+    for mood, noun in itertools.product(range(2), range(6)):
+        paths = [((NUMBER["the"], NUMBER[reviews.NOUNS[noun]]), grammar.verbs[mood], 1.0)]
+        for _ in range(length - 2):
             paths = [
                 ((*words, w), s2, p * grammar.chain[s, w, s2])
                 for words, s, p in paths
                 for w, s2 in zip(*np.nonzero(grammar.chain[s]), strict=True)
             ]
         for words, _, p in paths:
-            found.setdefault(words, np.zeros(2))[mood] += p
+            found.setdefault(words, np.zeros(12))[6 * mood + noun] += p
     return np.array([*found]), np.array([*found.values()])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_answers_by_summing_over_all_reviews(seed):
-    """Reviews of five words: both tasks by Bayes' rule, over all pairs of reviews, moods and choices."""
+    """Reviews of five words: both tasks by Bayes' rule, over all pairs of reviews, kinds and choices."""
     length, rate, rng = 5, 0.4, np.random.default_rng(seed)
     ids = write_pairs(6, length, rng=rng).ids
     seen, _ = mask_tokens(ids, VOCAB_SIZE, MASK, SPECIAL, rate, rng=rng)
-    texts, p_texts = all_reviews(length)  # (N, L), (N, 2)
+    texts, p_texts = all_reviews(length)  # (N, L), (N, 12)
     np.testing.assert_allclose(p_texts.sum(axis=0), 1.0)
 
     def if_hidden(token, words):
@@ -83,16 +84,16 @@ def test_the_answers_by_summing_over_all_reviews(seed):
     for row in range(len(seen)):
         halves = seen[row, 1 : 1 + length], seen[row, 2 + length : -1]
         each = [np.array([p_seen(half[t], texts[:, t]) for t in range(length)]) for half in halves]  # (L, N)
-        evidence = [np.prod(p, axis=0) @ p_texts for p in each]  # (2,) by mood
-        equal = 0.5 * sum(0.5 * evidence[0][m] * evidence[1][m] for m in range(2))
-        others = 0.5 * np.prod([0.5 * e.sum() for e in evidence])
+        evidence = [np.prod(p, axis=0) @ p_texts for p in each]  # (12,) by kind
+        equal = 0.5 * np.mean(evidence[0] * evidence[1])
+        others = 0.5 * np.prod([e.mean() for e in evidence])
         assert follows[row] == pytest.approx(equal / (equal + others), rel=1e-10)
         for half, t in itertools.product(range(2), range(length)):
             rest = np.prod(np.delete(each[half], t, axis=0), axis=0)
             here = np.where(texts[:, t] == NUMBER[END], 0, if_hidden(halves[half][t], texts[:, t]))
-            joint = (rest * here)[:, None] * p_texts  # (N, 2)
+            joint = (rest * here)[:, None] * p_texts  # (N, 12)
             other = evidence[1 - half]
-            weight = [0.375 * other[m] + 0.125 * other[1 - m] for m in range(2)]
+            weight = 0.5 * other + 0.5 * other.mean()
             p = np.bincount(texts[:, t], joint @ weight, len(WORDS))
             place = (1 if half == 0 else 2 + length) + t
             total = p.sum()

@@ -94,6 +94,7 @@ class Reviews:
         states = {name: i for i, name in enumerate(ways)}
         self.start = states["start"]
         self.nouns = np.array([states["noun+"], states["noun-"]])  # after the first word, by mood
+        self.verbs = np.array([states["verb+"], states["verb-"]])  # after the second one
         self.chain: Floats = np.zeros((len(states), len(WORDS), len(states)))  # from, word, to
         shape = len(states), max(map(len, ways.values()))
         self.ways: Floats = np.zeros(shape)  # the probabilities of the ways out of each state, one by one
