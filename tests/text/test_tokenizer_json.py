@@ -133,7 +133,11 @@ def test_gpt2s_files_cannot_hold_the_others(described: Any, tmp_path: Path, chan
 
 ADDED = {"id": 400, "content": "<x>", "normalized": False}
 REFUSED: list[tuple[tuple[Any, ...], Any, str]] = [
-    (("model", "type"), "Unigram", r"the field model\.type: expected None or 'BPE', found 'Unigram'"),
+    (
+        ("model", "type"),
+        "WordLevel",
+        r"model\.type: expected None or 'BPE' or 'WordPiece' or 'Unigram', found",
+    ),
     (("model", "byte_fallback"), 1, r"model\.byte_fallback: expected True or False or None, found 1"),
     (("model", "byte_fallback"), True, r"the field pre_tokenizer: expected None, found"),
     (("model", "dropout"), 0.1, r"model\.dropout: "),

@@ -1,7 +1,9 @@
 """Reads the tokenizer.json of Hugging Face's `tokenizers`: byte-level BPE (`bpe.py`), as in Llama 3, Qwen and
-SmolLM2, and BPE on characters (`byte_fallback.py`), as in Llama 2 and Mistral.
+SmolLM2; BPE on characters (`byte_fallback.py`), as in Llama 2 and Mistral; WordPiece (`wordpiece.py`), as in
+BERT; and the unigram tokenizer (`unigram.py`).
 
-    model            the vocabulary {token: id}, and the merges in the order in which they were learned
+    model            the vocabulary {token: id}, and the merges in the order in which they were learned, or
+                     the logarithm of each token's probability
     added_tokens     tokens that are written as they are, such as <|endoftext|>
     pre_tokenizer    the rules that cut a text into words; no merge crosses a word
     normalizer       the first change of a text: none, Unicode's normal form C, or a ▁ for each space
@@ -15,17 +17,21 @@ published models': an untrusted one could run forever.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from tinygen.storage.files import CheckpointError, read_json, short_repr
+from tinygen.storage.files import CheckpointError, read_json
 from tinygen.text.bpe import BPE, LIMIT, unspell
 from tinygen.text.byte_fallback import SPACE, ByteFallbackBPE
+from tinygen.text.json_tree import Tree
 from tinygen.text.merges import Pair
 from tinygen.text.tokenizers import WHITE_SPACE, pretokenize, unicode_ranges
+from tinygen.text.unigram import Unigram
+from tinygen.text.wordpiece import INSIDE, WordPiece
 
 Words = Callable[[str], list[str]]
 
@@ -72,48 +78,7 @@ def split_in_turn(steps: list[Words], text: str) -> list[str]:
     return words
 
 
-# -- the tree of steps -----------------------------------------------------------------------------
-
-
-class Tree:
-    """A part of the file, and its place in the file. `take` removes one field after the other."""
-
-    def __init__(self, path: Path, place: str, found: Any) -> None:
-        self.path, self.place = path, place
-        if not isinstance(found, dict):
-            self.refuse("", "an object", found)
-        self.left = dict(found)
-
-    def refuse(self, field: str, expected: str, found: object) -> NoReturn:
-        place = ".".join(name for name in (self.place, field) if name)
-        raise CheckpointError(self.path, f"the field {place}", expected, short_repr(found))
-
-    def take(self, field: str, *values: Any) -> Any:
-        """The field, or None if it is missing. If values are given, it must be one of them."""
-        found = self.left.pop(field, None)
-        if values and not any(found == value and type(found) is type(value) for value in values):
-            self.refuse(field, " or ".join(map(repr, values)), found)
-        return found
-
-    def subtree(self, field: str) -> Tree:
-        return Tree(self.path, f"{self.place}.{field}" if self.place else field, self.take(field))
-
-    def steps(self, field: str, inner: str) -> list[Tree]:
-        """The steps in a field: none, one, or the list `inner` of a Sequence."""
-        if self.left.get(field) is None:
-            self.take(field)
-            return []
-        step = self.subtree(field)
-        if step.left.get("type") != "Sequence":
-            return [step]
-        found = step.take(inner)
-        if not isinstance(found, list):
-            step.refuse(inner, "a list", found)
-        return [Tree(self.path, f"{step.place}.{inner}[{i}]", x) for i, x in enumerate(found)]
-
-    def end(self) -> None:
-        for field, value in self.left.items():
-            self.refuse(field, "no such field: tinygen does not know what it means", value)
+# -- the steps -------------------------------------------------------------------------------------
 
 
 def read_words(tree: Tree) -> Words:
@@ -191,7 +156,7 @@ def read_added(tree: Tree, normalized: bool) -> dict[str, int]:
 # -- the file --------------------------------------------------------------------------------------
 
 
-def load_tokenizer(path: str | Path) -> BPE:
+def load_tokenizer(path: str | Path) -> BPE | WordPiece | Unigram:
     """The tokenizer in a tokenizer.json. Its `special` are the added tokens: `encode(text, "all")` finds them
     in the text, as `tokenizers` does; `encode(text)` takes their names for plain text.
 
@@ -204,7 +169,19 @@ def load_tokenizer(path: str | Path) -> BPE:
     for field in ("version", "post_processor", "decoder"):
         tree.take(field)
     model = tree.subtree("model")
-    model.take("type", None, "BPE")
+    kind = model.take("type", None, "BPE", "WordPiece", "Unigram")
+    readers: dict[str | None, Callable[[Tree, Tree], BPE | WordPiece | Unigram]]
+    readers = {None: read_bpe, "BPE": read_bpe, "WordPiece": read_wordpiece, "Unigram": read_unigram}
+    try:
+        found = readers[kind](tree, model)
+    except ValueError as error:
+        raise CheckpointError(path, "a vocabulary that does not fit", "a whole vocabulary", error) from error
+    model.end()
+    tree.end()
+    return found
+
+
+def read_bpe(tree: Tree, model: Tree) -> BPE:
     byte_fallback = bool(model.take("byte_fallback", True, False, None))
     words: Words = pretokenize
     normal_form = False
@@ -218,6 +195,18 @@ def load_tokenizer(path: str | Path) -> BPE:
     whole_words = bool(model.take("ignore_merges", False, None, *([] if byte_fallback else [True])))
     for field in ("unk_token", "fuse_unk"):  # no byte is unknown
         model.take(field)
+    names = read_vocab(model, added)
+    merges = read_merges(model, names)
+    if byte_fallback:
+        return ByteFallbackBPE(names, merges, added)
+    tokens = [
+        name.encode() if name in added else unspell(name) for name in sorted(names, key=names.__getitem__)
+    ]
+    return BPE(tokens, merges, added, words, whole_words, normal_form)
+
+
+def read_vocab(model: Tree, added: dict[str, int]) -> dict[str, int]:
+    """{token: id} of the vocabulary and the added tokens together."""
     vocab = model.take("vocab")
     if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
         model.refuse("vocab", "{token: id}", vocab)
@@ -226,18 +215,60 @@ def load_tokenizer(path: str | Path) -> BPE:
     names = {**vocab, **added}
     if sorted(names.values()) != list(range(len(names))):
         model.refuse("vocab", f"with added_tokens, the ids 0 .. {len(names) - 1}, each once", len(names))
-    merges = read_merges(model, vocab)
-    model.end()
-    tree.end()
-    try:
-        if byte_fallback:
-            return ByteFallbackBPE(names, merges, added)
-        tokens = [
-            name.encode() if name in added else unspell(name) for name in sorted(names, key=names.__getitem__)
-        ]
-        return BPE(tokens, merges, added, words, whole_words, normal_form)
-    except ValueError as error:
-        raise CheckpointError(path, "a vocabulary that does not fit", "all bytes", error) from error
+    return names
+
+
+def read_wordpiece(tree: Tree, model: Tree) -> WordPiece:
+    [normalizer] = tree.steps("normalizer", "normalizers") or [tree.subtree("normalizer")]
+    normalizer.take("type", "BertNormalizer")
+    for field in ("clean_text", "handle_chinese_chars"):
+        normalizer.take(field, True)
+    lowercase = bool(normalizer.take("lowercase", True, False))
+    normalizer.take("strip_accents", None, lowercase)
+    words = tree.subtree("pre_tokenizer")
+    words.take("type", "BertPreTokenizer")
+    for step in (normalizer, words):
+        step.end()
+    added = read_added(tree, False)
+    model.take("continuing_subword_prefix", INSIDE)
+    unknown, longest = model.take("unk_token"), model.take("max_input_chars_per_word")
+    if not isinstance(unknown, str):
+        model.refuse("unk_token", "a token", unknown)
+    if type(longest) is not int:
+        model.refuse("max_input_chars_per_word", "a whole number", longest)
+    return WordPiece(read_vocab(model, added), [*added], lowercase, unknown, longest)
+
+
+def read_unigram(tree: Tree, model: Tree) -> Unigram:
+    tree.take("normalizer", None)  # Precompiled of T5 is a table of its own, which tinygen cannot read
+    words = tree.subtree("pre_tokenizer")
+    words.take("type", "Metaspace")
+    words.take("replacement", SPACE)
+    words.take("prepend_scheme", "always")
+    words.take("split", True)
+    words.end()
+    added = read_added(tree, False)
+    model.take("byte_fallback", False, None)
+    vocab, unknown = model.take("vocab"), model.take("unk_id")
+    if not isinstance(vocab, list) or not all(is_scored(entry) for entry in vocab):
+        model.refuse("vocab", "a list of [token, a finite number]", vocab)
+    scores = {str(name): float(score) for name, score in vocab}
+    if len(scores) < len(vocab):
+        model.refuse("vocab", "each token once", len(vocab))
+    if type(unknown) is not int or not 0 <= unknown < len(vocab):
+        model.refuse("unk_id", f"the number of a token, 0 .. {len(vocab) - 1}", unknown)
+    names = [*scores]
+    if wrong := [name for name, i in added.items() if not (i < len(names) and names[i] == name)]:
+        model.refuse("vocab", f"{wrong[0]!r} of added_tokens at {added[wrong[0]]}", len(vocab))
+    return Unigram(scores, [name for name in added if name != names[unknown]], names[unknown])
+
+
+def is_scored(entry: Any) -> bool:
+    """Whether this is [token, a finite number]."""
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    name, score = entry
+    return isinstance(name, str) and isinstance(score, int | float) and math.isfinite(score)
 
 
 def read_merges(model: Tree, vocab: dict[str, int]) -> dict[Pair, int]:
