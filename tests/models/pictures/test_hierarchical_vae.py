@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, gradcheck, nn
-from tinygen.diffusion import Process, bits_per_dim, cosine
+from tinygen.diffusion import Process, bits_per_dim, cosine_schedule
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.vae import Posterior
 from tinygen.ops.loss import log_normal
@@ -149,7 +149,7 @@ class LastStep(Step):
 def test_a_diffusion_has_the_same_bound():
     """Four steps, for a model that is not exact: T levels with z_t = x_t, whose encoder adds the noise of a
     step. Both expectations are exact, and the bound of `diffusion` is the same number."""
-    process, steps = Process(cosine(4), "x0"), range(1, 5)
+    process, steps = Process(cosine_schedule(4), "x0"), range(1, 5)
     denoise = lambda x, t: 0.6 * x + 0.1 * t[:, None] + 0.05
     model = HierarchicalVAE(1, 2, (1,) * 4, pixels="gaussian", rng=0).astype(np.float64)
     beta = process.schedule.beta
