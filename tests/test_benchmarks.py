@@ -179,8 +179,8 @@ def test_a_compact_table_has_the_ratios_the_means_and_the_worst():
     times = {"tinygen": [2.0], "tinygen-off": [4.0], "tinygen-numpy": [1.0], "torch": [2.0]}
     others = {"tinygen": [1.0], "tinygen-off": [1.0], "tinygen-numpy": [4.0], "torch": [8.0]}
     found = [
-        paired.Comparison.of("relu: 3×2: forward", times),
-        paired.Comparison.of("b: 1: backward", others),
+        paired.Comparison.from_times("relu: 3×2: forward", times),
+        paired.Comparison.from_times("b: 1: backward", others),
     ]
     report = paired.Report("ms", found, {}, dict.fromkeys(times, "1.0"), [], compact=True)
     header, first, second, *means = text("kernels", report).splitlines()[1:]

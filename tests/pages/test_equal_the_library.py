@@ -903,7 +903,8 @@ def is_clip_matrix(name, w):
 
 
 def test_clip():
-    """B and √d are powers of 2, by which one can divide without rounding."""
+    """B and √d are powers of 2, by which one can divide without rounding. The difference is 0 on most
+    processors; on some, BLAS adds up the products of a transposed matrix in another order."""
     page = load("clip")
     model, params = clip_and_params()
     x, y = rng().standard_normal((4, 2, 6, 6)), rng().integers(0, 4, (4, 4))
@@ -916,9 +917,9 @@ def test_clip():
     theirs = {name: theirs[clip_name(name)] for name in params}
     theirs = {name: g.T if is_clip_matrix(name, g) else g for name, g in theirs.items()}
     assert params["t"] == t
-    assert difference(z, model(x, y).numpy()) == 0.0
-    assert difference(value, loss.item()) == 0.0
-    assert difference(grads, theirs) == 0.0
+    assert difference(z, model(x, y).numpy()) < 1e-14
+    assert difference(value, loss.item()) < 1e-14
+    assert difference(grads, theirs) < 1e-14
 
 
 def test_clip_clamps_like_the_library():
@@ -1096,7 +1097,7 @@ def test_em():
     assert difference(-losses[0], log_likelihood) < 1e-15
     with pytest.warns(UserWarning, match="EM has not converged in 15 steps"):
         model.fit(x, start=start)
-    assert difference(losses, list(-model.log_likelihoods_[:-1])) < 1e-14
+    assert difference(losses, list(-model.log_likelihoods_[:-1])) < 1e-13  # likewise, step by step
     fitted = [model.weights_, model.means_, model.covariances_]
     assert difference([params[name] for name in ("pi", "mu", "Sigma")], fitted) < 1e-13  # likewise, 15 times
     assert difference(page.log_density(params, x), model.score_samples(x)) < 1e-13
