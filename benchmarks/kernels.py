@@ -174,8 +174,8 @@ OPS = {
 
 
 def require_all(found: list[Case]) -> None:
-    """Raise RuntimeError if a registered kernel of an op for the CPU has no case. (The optimizers' kernels are
-    part of the training steps.)"""
+    """Raise RuntimeError if a kernel of an op for the CPU has no case. (The optimizers' kernels are part of
+    the training steps.)"""
     from tinygen import kernels, ops
 
     layers = {case.layer for case in found}

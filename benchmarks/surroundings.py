@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 ISAS = ("avx2",)
 OWN_CHOICES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
@@ -64,8 +66,7 @@ VERBOSE = {"MKL_VERBOSE": "1", "ONEDNN_VERBOSE": "1"}
 def limits(isa: str) -> dict[str, str]:
     """The environment in which no side uses wider instructions than `isa`. RuntimeError if this processor
     does not have them."""
-    from numpy._core import _multiarray_umath as core
-
+    core: Any = import_module("numpy._core._multiarray_umath")
     if not core.__cpu_features__.get(isa.upper()):
         raise RuntimeError(f"this processor has no {isa.upper()}")
     wide = [name for name in core.__cpu_dispatch__ if name == "X86_V4" or name.startswith("AVX512")]
