@@ -50,7 +50,7 @@ THREAD_LIMITS = (
 REST = 0.05
 """Seconds of pause before each block: idle threads spin for a while (OpenBLAS's for about 30 ms) and take
 processor time from the next block."""
-GEMM = ("benchmarks.gemm", "numpy", "1024")
+GEMM = ("benchmarks.gemm", "numpy", "1024×1024×1024")
 """The workload, side and case that measure the machine's peak: 1024 × 1024 matrices of float32."""
 GEMM_FLOPS = 2 * 1024**3
 

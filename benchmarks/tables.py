@@ -24,6 +24,7 @@ SIGNS = {"ratios": "/", "differences": "−"}
 PAIRS = {
     "tinygen / tinygen-off": "/ definition",
     "tinygen / tinygen-numpy": "/ floor",
+    "tinygen / numpy": "/ NumPy",
     "tinygen / torch": "/ torch",
     "tinygen-numpy / torch": "floor / torch",
 }
@@ -96,7 +97,7 @@ def notes(report: Report) -> list[str]:
     found = means(report) if report.compact else []
     found += [f"{package} is not installed, and was left out" for package in report.missing]
     if report.gemm:
-        n, peak = GEMM[2], report.gemm.median / 1e9
+        n, peak = GEMM[2].partition("×")[0], report.gemm.median / 1e9
         found.insert(0, f"GEMM, {n} × {n} by {n} × {n} in NumPy: {peak:.0f} GFLOP/s")
     return found
 

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import (  # noqa: E402
     gan,
+    gemm,
     generate,
     gpt,
     gpt2,
@@ -536,6 +537,14 @@ def test_both_write_the_same_from_gpt2s_folder(monkeypatch):
     pytest.importorskip("transformers")
     [step] = gpt2.build("transformers").values()
     np.testing.assert_array_equal(step(), found)
+
+
+def test_products_are_the_same_on_all_sides():
+    assert len(set(gemm.SHAPES)) == len(gemm.SHAPES) == 40
+    assert paired.GEMM[2] in gemm.build("numpy")
+    for shape in ((77, 768, 30), (17, 409, 17)):
+        expected = gemm.product("numpy", *shape)()
+        np.testing.assert_allclose(gemm.product("tinygen", *shape)(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_slopes_are_powers():

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.kernels.compiled.blas import ONE, SGEMM, N, OneThread, T, call_sgemm
 from tinygen.kernels.compiled.compile import as_contiguous, divide_work, inner, inner_sum, parallel
 from tinygen.kernels.compiled.math import SOME, ZERO, flush
-from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, narrow, tile, transpose
+from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, tile, transpose
 from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
 
 DEPTH = 512  # entries of the shared axis in a panel: a panel fits into the second-level cache
 LINE = 16  # floats in a cache line: a part has whole lines
+SMALL = 2**20  # up to this number of multiplications, copying a panel takes longer than BLAS
 FEW = 4  # up to this number of rows, reading the matrix takes longer than the products
 
 
@@ -36,54 +38,57 @@ def fill_panel(b, tb, left, right, above, panel):
 
 
 @inner
-def corner(k, a, row, step, panel, start, c, room):
-    """c = start + A P, as in `tile`, for fewer than ROWS rows or LANES columns. It computes in the tile
-    `room` (ROWS, LANES), and copies from there. If there are fewer than ROWS rows, it computes one row at a
-    time, in a tile whose rows are all equal to this row. An empty `start` means c."""
-    rows, columns = c.shape
-    together, apart = (ROWS, row) if rows == ROWS else (1, 0)
-    for r in range(0, rows, together):
-        for i in range(together):
-            for j in range(columns):
-                room[i, j] = start[j] if start.size else c[r + i, j]
-        at_room = room.ctypes.data
-        narrow(k, a + 4 * r * row, apart, step, panel, at_room, LANES, at_room, LANES)
-        for i in range(together):
-            for j in range(columns):
-                c[r + i, j] = room[i, j]
+def multiply_by_blas(sgemm, a, ta, b, tb, bias, c, top, bottom, left, right):
+    """The entries of c = A B + bias in these rows and columns."""
+    n, k = c.shape[1], a.shape[0] if ta else a.shape[1]
+    lda, ldb = a.shape[1], b.shape[1]
+    if left < right:
+        for r in range(top, bottom):
+            row, shift = c[r, left:right], bias[left:right]
+            for j in range(row.size):
+                row[j] = shift[j]
+        at_a, at_b = (
+            a.ctypes.data + 4 * top * (1 if ta else lda),
+            b.ctypes.data + 4 * left * (ldb if tb else 1),
+        )
+        at_c, flag_a, flag_b = c.ctypes.data + 4 * (top * n + left), T if ta else N, T if tb else N
+        rows, columns = bottom - top, right - left
+        call_sgemm(sgemm, flag_b, flag_a, columns, rows, k, ONE, at_b, ldb, at_a, lda, ONE, at_c, n)
 
 
 @parallel
-def multiply(part, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
+def multiply(part, sgemm, a, ta, b, tb, bias, c, by_rows, size, panels, rooms):
     """c (m, n) = A B + bias, where A is a or aᵀ, and B is b or bᵀ. A part has `size` rows or columns of c,
-    and its own panel and its own `room` for corners."""
+    and its own panel, if there are any. Columns that do not fill a panel are computed by BLAS. For rows that
+    do not fill a tile, the tile begins further up, and is computed in its own `room` (ROWS, WIDTH)."""
     m, n = c.shape
     k = a.shape[0] if ta else a.shape[1]
     row, step = (1, a.shape[1]) if ta else (a.shape[1], 1)
     first, last = part * size, min((part + 1) * size, m if by_rows else n)
     top, bottom, left, right = (first, last, 0, n) if by_rows else (0, m, first, last)
-    panel, room = panels[part], rooms[part]
-    for x in range(left, right, WIDTH):
-        columns = min(WIDTH, right - x)
-        for above in range(0, k, DEPTH):
-            deep = min(DEPTH, k - above)
-            fill_panel(b, tb, x, x + columns, above, panel[:deep])
-            for r in range(top, bottom, ROWS):
-                at_a = a.ctypes.data + 4 * (r * row + above * step)
-                at_c = c.ctypes.data + 4 * (r * n + x)
-                start, ld = (at_c, n) if above else (bias.ctypes.data + 4 * x, 0)
-                if columns == WIDTH and r + ROWS <= bottom:
-                    tile(deep, at_a, row, step, panel.ctypes.data, start, ld, at_c, n)
-                    continue
-                for v in range(0, columns, LANES):
-                    at_p = panel.ctypes.data + 4 * v
-                    if v + LANES <= columns and r + ROWS <= bottom:
-                        narrow(deep, at_a, row, step, at_p, start + 4 * v, ld, at_c + 4 * v, n)
-                    else:
-                        here = slice(x + v, min(x + v + LANES, right))
-                        shift = bias[here] if above == 0 else bias[:0]
-                        rest = c[r : min(r + ROWS, bottom), here]
-                        corner(deep, at_a, row, step, at_p, shift, rest, room)
+    edge = left  # of the whole panels
+    if len(panels) and bottom - top >= ROWS:
+        edge, rest = right - (right - left) % WIDTH, (bottom - top) % ROWS
+        panel, room = panels[part], rooms[part]
+        for x in range(left, edge, WIDTH):
+            for above in range(0, k, DEPTH):
+                deep = min(DEPTH, k - above)
+                fill_panel(b, tb, x, x + WIDTH, above, panel[:deep])
+                at_p, shift = panel.ctypes.data, bias.ctypes.data + 4 * x
+                for r in range(top, bottom - rest, ROWS):
+                    at_a = a.ctypes.data + 4 * (r * row + above * step)
+                    at_c = c.ctypes.data + 4 * (r * n + x)
+                    start, ld = (at_c, n) if above else (shift, 0)
+                    tile(deep, at_a, row, step, at_p, start, ld, at_c, n)
+                if rest:
+                    at_a = a.ctypes.data + 4 * ((bottom - ROWS) * row + above * step)
+                    start, ld = (room.ctypes.data, WIDTH) if above else (shift, 0)
+                    tile(deep, at_a, row, step, at_p, start, ld, room.ctypes.data, WIDTH)
+            for r in range(rest):
+                line, into = room[ROWS - rest + r], c[bottom - rest + r, x : x + WIDTH]
+                for j in range(WIDTH):
+                    into[j] = line[j]
+    multiply_by_blas(sgemm, a, ta, b, tb, bias, c, top, bottom, edge, right)
 
 
 @inner_sum
@@ -121,8 +126,11 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     (m, n), k = y.shape, a.shape[0 if ta else 1]
     by_rows = 2 * m >= n  # the same shares as in the optimizer; but each part copies all of B into panels
     count, size = divide_work(m, ROWS) if by_rows else divide_work(n, LANES)
-    panels = np.empty((count, min(k, DEPTH), WIDTH), np.float32)
-    multiply(count, a, ta, b, tb, bias, y, by_rows, size, panels, np.empty((count, ROWS, LANES), np.float32))
+    with_panels = n >= 2 * WIDTH and m * k * n > SMALL
+    panels = np.empty((count if with_panels else 0, min(k, DEPTH), WIDTH), np.float32)
+    rooms = np.empty((len(panels), ROWS, WIDTH), np.float32)
+    with OneThread():
+        multiply(count, SGEMM, a, ta, b, tb, bias, y, by_rows, size, panels, rooms)
     return y
 
 

@@ -22,8 +22,7 @@ from tinygen.tensor import Array
 
 FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")  # for which Numba compiles
 LANES = 16 if "+avx512f" in FEATURES else 8 if "+avx" in FEATURES else 4  # floats in a register
-VECTORS = 2 if LANES == 8 else 4  # registers in a row of the tile: AVX has only 16 registers, the others 32
-ROWS = 4
+ROWS, VECTORS = (6, 2) if LANES == 8 else (4, 4)  # registers of a tile: AVX has 16, the others 32
 WIDTH = LANES * VECTORS
 
 I64, F32 = ir.IntType(64), ir.FloatType()
@@ -42,60 +41,51 @@ def shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes))
 
 
-def tile_of(vectors: int) -> Any:
-    """The loop for a tile of ROWS × (vectors · LANES) sums."""
+@intrinsic
+def tile(context, k, a, row, step, panel, start, ldstart, c, ldc):
+    """c = start + A P for a tile of ROWS × WIDTH sums, by addresses. The strides of A (ROWS, k) are `row` and
+    `step`, in entries; rows of start are `ldstart` apart, rows of c `ldc`. P (k, WIDTH) is contiguous."""
+    signature = types.void(*[types.int64] * 9)
 
-    @intrinsic
-    def tile(context, k, a, row, step, panel, start, ldstart, c, ldc):
-        """c = start + A P, by addresses. The strides of A (ROWS, k) are `row` and `step`, in entries. Rows
-        of P (k, vectors · LANES) are WIDTH apart, rows of start `ldstart`, rows of c `ldc`."""
-        signature = types.void(*[types.int64] * 9)
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        k, a, row, step, panel, start, ldstart, c, ldc = args
+        places = [(r, v) for r in range(ROWS) for v in range(VECTORS)]
 
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            k, a, row, step, panel, start, ldstart, c, ldc = args
-            places = [(r, v) for r in range(ROWS) for v in range(vectors)]
+        def entry(matrix: Any, distance: Any, r: int, v: int) -> Any:
+            return pointer_to(builder, matrix, builder.mul(distance, I64(r)), I64(v * LANES), kind=VECTOR)
 
-            def entry(matrix: Any, distance: Any, r: int, v: int) -> Any:
-                return pointer_to(builder, matrix, builder.mul(distance, I64(r)), I64(v * LANES), kind=VECTOR)
+        initial = [builder.load(entry(start, ldstart, *place), align=4) for place in places]
+        before = builder.block
+        loop, after = builder.append_basic_block("along"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(I64)
+        sums = [builder.phi(VECTOR) for _ in places]
+        width = I64(WIDTH)
+        right = [builder.load(entry(panel, builder.mul(i, width), 1, v), align=4) for v in range(VECTORS)]
+        left = []
+        for r in range(ROWS):
+            offsets = builder.mul(row, I64(r)), builder.mul(step, i)
+            x = builder.load(pointer_to(builder, a, *offsets, kind=F32))
+            x = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), x, I64(0))
+            left.append(shuffle(builder, x, x, [0] * LANES))
+        totals = []
+        for (r, v), total in zip(places, sums, strict=True):
+            x = builder.fmul(left[r], right[v], flags=("contract",))
+            totals.append(builder.fadd(total, x, flags=("contract",)))
+        following = builder.add(i, I64(1))
+        i.add_incoming(I64(0), before)
+        i.add_incoming(following, loop)
+        for total, first, then in zip(sums, initial, totals, strict=True):
+            total.add_incoming(first, before)
+            total.add_incoming(then, loop)
+        builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
+        builder.position_at_end(after)
+        for place, total in zip(places, totals, strict=True):
+            builder.store(total, entry(c, ldc, *place), align=4)
+        return context.get_dummy_value()
 
-            initial = [builder.load(entry(start, ldstart, *place), align=4) for place in places]
-            before = builder.block
-            loop, after = builder.append_basic_block("along"), builder.append_basic_block("done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i = builder.phi(I64)
-            sums = [builder.phi(VECTOR) for _ in places]
-            width = I64(WIDTH)
-            right = [builder.load(entry(panel, builder.mul(i, width), 1, v), align=4) for v in range(vectors)]
-            left = []
-            for r in range(ROWS):
-                offsets = builder.mul(row, I64(r)), builder.mul(step, i)
-                x = builder.load(pointer_to(builder, a, *offsets, kind=F32))
-                x = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), x, I64(0))
-                left.append(shuffle(builder, x, x, [0] * LANES))
-            totals = []
-            for (r, v), total in zip(places, sums, strict=True):
-                x = builder.fmul(left[r], right[v], flags=("contract",))
-                totals.append(builder.fadd(total, x, flags=("contract",)))
-            following = builder.add(i, I64(1))
-            i.add_incoming(I64(0), before)
-            i.add_incoming(following, loop)
-            for total, first, then in zip(sums, initial, totals, strict=True):
-                total.add_incoming(first, before)
-                total.add_incoming(then, loop)
-            builder.cbranch(builder.icmp_signed("<", following, k), loop, after)
-            builder.position_at_end(after)
-            for place, total in zip(places, totals, strict=True):
-                builder.store(total, entry(c, ldc, *place), align=4)
-            return context.get_dummy_value()
-
-        return signature, code
-
-    return tile
-
-
-tile = tile_of(VECTORS)
-narrow = tile_of(1)
+    return signature, code
 
 
 @intrinsic
