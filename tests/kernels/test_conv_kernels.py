@@ -1,4 +1,4 @@
-"""The compiled kernels for pictures against their definitions, in value and gradient, at all sizes."""
+"""The kernels for pictures against their definitions, in value and gradient, at all sizes."""
 
 import importlib
 import math
@@ -18,6 +18,7 @@ pytest.importorskip("numba")
 conv = importlib.import_module("tinygen.kernels.compiled.conv")
 cuts = importlib.import_module("tinygen.kernels.compiled.cuts")
 winograd = importlib.import_module("tinygen.kernels.compiled.winograd")
+products = importlib.import_module("tinygen.kernels.winograd")
 
 SAME = Geometry((1, 1), (1, 1), (1, 1), 1)
 
@@ -60,8 +61,11 @@ def assert_equals_definition(function, *arrays, tolerance=1e-5):
         shape = function(*[Tensor(a) for a in arrays]).shape
         (g,) = draw(1, shape)
         expected = value_and_gradients(function, arrays, g)
-    for a, b in zip(value_and_gradients(function, arrays, g), expected, strict=True):
-        assert_close(a, b, tolerance)
+    for floor in ("numpy", "auto"):
+        with tinygen.kernels(floor):
+            found = value_and_gradients(function, arrays, g)
+        for a, b in zip(found, expected, strict=True):
+            assert_close(a, b, tolerance)
 
 
 def strided(a):
@@ -69,6 +73,41 @@ def strided(a):
     wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
     wide[..., ::-2] = a
     return wide[..., ::-2]
+
+
+# -- Winograd's algorithm without a compiler ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (4, 4), (1, 1), (13, 18)])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("cached", [0, 2**19])
+def test_winograd_of_numpy_equals_the_definition(monkeypatch, size, images, cached):
+    monkeypatch.setattr(products, "ENOUGH", 0)
+    monkeypatch.setattr(products, "CHANNELS", 1)
+    monkeypatch.setattr(products, "CACHED", cached)
+    x, weight, bias, shift = draw(0, (images, 4, *size), (6, 4, 3, 3), (6,), (4,))
+    (y,) = draw(1, (images, 6, *size))
+    with tinygen.kernels("numpy"):
+        assert products.convolution(x, weight, bias, SAME) is not NotImplemented
+        assert products.transposed_convolution(y, weight, shift, size, SAME) is not NotImplemented
+        assert products.correlation(x, y, (3, 3), SAME) is not NotImplemented
+        assert_equals_definition(lambda x, w, b: convolution(x, w, b, SAME), x, weight, bias)
+        assert_equals_definition(
+            lambda y, w, b: transposed_convolution(y, w, b, size, SAME), y, weight, shift
+        )
+        assert_equals_definition(lambda x, y: correlation(x, y, (3, 3), SAME), x, y)
+
+
+def test_winograd_of_numpy_declines_what_it_does_not_win():
+    few, weight = draw(0, (4, 16, 15, 17), (16, 16, 3, 3))  # 1,020 positions
+    assert products.convolution(few, weight, None, SAME) is NotImplemented
+    thin, narrow = draw(0, (4, 15, 16, 16), (16, 15, 3, 3))
+    assert products.convolution(thin, narrow, None, SAME) is NotImplemented
+    (maps,) = draw(0, (4, 16, 16, 16))
+    assert products.convolution(maps, weight, None, SAME) is not NotImplemented
+    for stride, padding, dilation, groups in ((2, 1, 1, 1), (1, 0, 1, 1), (1, 1, 2, 1), (1, 1, 1, 16)):
+        geometry = Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, groups)
+        assert products.convolution(maps, weight, None, geometry) is NotImplemented
 
 
 # -- the three ops of convolution ------------------------------------------------------------------
@@ -106,6 +145,11 @@ def test_convolution_and_its_transposes(case, gaps):
         value = convolution(x, weight, bias, geometry)
         transposed = transposed_convolution(y, weight, shift, size, geometry)
         gradient = correlation(x, y, kernel, geometry)
+    if geometry.groups == len(weight) == x.shape[1]:  # each channel by itself
+        assert conv.convolution(x, weight, bias, geometry) is NotImplemented
+        assert conv.transposed_convolution(y, weight, shift, size, geometry) is NotImplemented
+        assert conv.correlation(x, y, kernel, geometry) is NotImplemented
+        return
     assert_close(conv.convolution(x, weight, bias, geometry)[0], value)
     assert_close(conv.transposed_convolution(y, weight, shift, size, geometry)[0], transposed)
     assert_close(conv.correlation(x, y, kernel, geometry)[0], gradient)
@@ -121,15 +165,33 @@ def test_convolution_and_its_transposes(case, gaps):
         (lambda x, w, b: ops.conv_transpose2d(x, w, b, 1, 1), [(2, 17, 9, 6), (17, 16, 3, 3), (16,)]),
         (lambda x, w, b: ops.conv_transpose2d(x, w, b, 2, 1, 1), [(2, 6, 5, 7), (6, 4, 3, 3), (4,)]),
         (lambda x, w: ops.conv_transpose1d(x, w, None, 3), [(2, 6, 7), (6, 4, 4)]),
+        # each channel by itself
+        (lambda x, w, b: ops.conv2d(x, w, b, 1, 1, 1, 5), [(3, 5, 7, 9), (5, 1, 3, 3), (5,)]),
+        (lambda x, w, b: ops.conv2d(x, w, b, (2, 3), (1, 2), (2, 1), 5), [(3, 5, 8, 9), (5, 1, 3, 4), (5,)]),
+        (
+            lambda x, w, b: ops.conv_transpose2d(x, w, b, (1, 2), 1, (0, 1), 5),
+            [(3, 5, 6, 7), (5, 1, 3, 4), (5,)],
+        ),
+        (lambda x, w, b: ops.conv1d(x, w, b, 2, 1, 1, 4), [(2, 4, 9), (4, 1, 3), (4,)]),
+        (lambda x: ops.avg_pool2d(x, 2), [(3, 5, 8, 6)]),
+        (lambda x: ops.avg_pool2d(x, 3, 2, 1), [(3, 5, 8, 7)]),
+        # a kernel as large as the map
+        (lambda x, w, b: ops.conv2d(x, w, b), [(7, 5, 3, 4), (6, 5, 3, 4), (6,)]),
+        (lambda x, w, b: ops.conv2d(x, w, b, 2), [(7, 5, 3, 3), (6, 5, 3, 3), (6,)]),
+        (lambda x, w, b: ops.conv_transpose2d(x, w, b, 2), [(7, 6, 1, 1), (6, 5, 3, 4), (5,)]),
+        (lambda x, w, b: ops.conv1d(x, w, b), [(7, 5, 4), (6, 5, 4), (6,)]),
+        (lambda x, w, b: ops.conv2d(x, w, b, 1, 0, 1, 2), [(7, 6, 3, 4), (4, 3, 3, 4), (4,)]),
+        (lambda x, w, b: ops.conv2d(x, w, b, 1, 1), [(7, 5, 3, 3), (6, 5, 3, 3), (6,)]),
     ],
 )
 def test_gradients(function, shapes):
     assert_equals_definition(function, *draw(0, *shapes))
 
 
-@pytest.mark.parametrize("columns", [1, 500])
-def test_maps_in_several_parts(monkeypatch, columns):
+@pytest.mark.parametrize(("columns", "positions"), [(1, 1), (1, 20), (1, 250), (30000, 1)])
+def test_maps_in_several_parts(monkeypatch, columns, positions):
     monkeypatch.setattr(cuts, "COLUMNS", columns)
+    monkeypatch.setattr(cuts, "POSITIONS", positions)
     arrays = draw(2, (3, 40, 13, 9), (5, 40, 2, 3), (5,))
     assert_equals_definition(lambda x, w, b: ops.conv2d(x, w, b, 1, 2), *arrays)
     assert_equals_definition(lambda x, w: ops.conv2d(x, w), *draw(3, (1, 40, 13, 9), (5, 40, 1, 1)))

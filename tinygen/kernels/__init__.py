@@ -9,7 +9,7 @@ compiled kernels in `compiled/`, if Numba is installed. `kernels.table()` lists 
 """
 
 from tinygen import ops
-from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape  # noqa: F401 (they register their kernels)
+from tinygen.kernels import attention, gelu, index, linear, loss, norm, shape, winograd  # noqa: F401 (they register their kernels)
 from tinygen.kernels.memory import keep_freed_memory
 from tinygen.kernels.registry import kernels, many_pairs, many_products, many_steps, many_taps
 from tinygen.ops.activation import apply_dropout

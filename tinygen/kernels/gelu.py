@@ -1,4 +1,4 @@
-"""GELU in blocks that fit into the cache; each step works in place on one scratch array.
+"""GELU and SiLU in blocks that fit into the cache; each step works in place on one scratch array.
 
 Forward computes the derivative together with the value, from the same intermediate results. So backward is
 one multiplication, and one array is stored instead of two.
@@ -7,6 +7,7 @@ one multiplication, and one array is stored instead of two.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,17 @@ SIGN = np.uint32(1 << 31)
 @kernels.register(ops.gelu)
 def gelu(x: Array, approximate: str = "none") -> Any:
     block = {"none": exact_gelu, "tanh": tanh_gelu}.get(approximate)
-    if block is None or not x.flags.c_contiguous:
+    return NotImplemented if block is None else compute_in_blocks(x, block)
+
+
+@kernels.register(ops.silu)
+def silu(x: Array) -> Any:
+    return compute_in_blocks(x, silu_and_slope)
+
+
+def compute_in_blocks(x: Array, block: Callable[[Array, Array, Array], None]) -> Any:
+    """The value and the rule; `block(x, y, slope)` computes y and its derivative."""
+    if not x.flags.c_contiguous:
         return NotImplemented
     y, slope = np.empty_like(x), np.empty_like(x)
     flat_x, flat_y, flat_slope = x.reshape(-1), y.reshape(-1), slope.reshape(-1)
@@ -89,3 +100,16 @@ def tanh_gelu(x: Array, y: Array, slope: Array) -> None:
     t *= np.float32(0.5)
     slope += t
     y *= x
+
+
+def silu_and_slope(x: Array, y: Array, slope: Array) -> None:
+    """y = x σ(x), slope = σ + y (1 - σ)."""
+    s = np.negative(x, out=slope)
+    np.minimum(s, np.float32(88), out=s)  # beyond, exp is infinite
+    np.exp(s, out=s)
+    s += np.float32(1)
+    np.reciprocal(s, out=s)
+    np.multiply(x, s, out=y)
+    rest = np.subtract(np.float32(1), s)
+    rest *= y
+    slope += rest

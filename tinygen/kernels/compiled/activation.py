@@ -63,9 +63,9 @@ def gelu(x: Array, approximate: str = "none") -> Any:
     value(number_of_parts(flat), flat, y)
 
     def dx(g: Array) -> Array:
-        d = np.empty_like(flat)
-        slope(number_of_parts(flat), flat, as_contiguous(g).reshape(-1), d)
-        return d.reshape(x.shape)
+        d = np.empty(x.shape, np.float32)
+        slope(number_of_parts(flat), flat, as_contiguous(g).reshape(-1), d.reshape(-1))
+        return d
 
     return y.reshape(x.shape), dx
 
@@ -137,9 +137,9 @@ def apply_to_rows(x: Array, axis: int, value: Any, slope: Any) -> Any:
     value(len(rows), rows, y)
 
     def dx(g: Array) -> Array:
-        d = np.empty_like(y)
-        slope(len(y), y, as_contiguous(g).reshape(y.shape), d)
-        return d.reshape(x.shape)
+        d = np.empty(x.shape, np.float32)
+        slope(len(y), y, as_contiguous(g).reshape(y.shape), d.reshape(y.shape))
+        return d
 
     return y.reshape(x.shape), dx
 

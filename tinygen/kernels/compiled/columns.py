@@ -1,15 +1,14 @@
 """The columns of a convolution, as `ops/window.py` defines them, for a few rows of a few maps at a time.
 
 A row of the columns is one tap of the kernel on one channel: the entries that this tap reads, at all
-positions. If maps are small, the positions of several images are placed side by side, so that one matrix
-product computes them all.
+positions. The positions of several images are side by side, so that one matrix product computes them all.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinygen.kernels.compiled.compile import inner
+from tinygen.kernels.compiled.compile import inner, parallel
 
 ZERO = np.float32(0)
 U = np.uint64  # unsigned indices: with signed ones, each access would test whether it counts from the end
@@ -65,53 +64,57 @@ def add_tap(plane, at, span, stride, lines, count, entries):
                     plane[U(r), U(right + stride[1] * j)] += entries[U(i * count + j)]
 
 
-@inner
-def read_columns(x, channel, start, stop, kernel, layout, first, lines, count, columns):
-    """columns (stop - start, images · lines · count) = rows `start` to `stop` of the columns of x (images,
-    C, H, W), with channels counted from `channel` on, for `lines` lines of positions from `first` on."""
-    taps, size, stride = kernel[0] * kernel[1], lines * count, layout[0]
-    for row in range(start, stop):
-        at = corner(row % taps, kernel[1], first, layout)
-        span = range_inside(at[1], stride[1], count, x.shape[3])
+@parallel
+def write_columns(row, x, channel, window, layout, first, lines, width, columns):
+    """columns (C · taps, images · lines · width) of x (images, C, H, W), with channels counted from
+    `channel` on, for `lines` lines of positions from `first` on. A part is one row."""
+    taps, size, stride, entries = window[0] * window[1], lines * width, layout[0], columns[row]
+    at, c = corner(row % taps, window[1], first, layout), channel + row // taps
+    span = range_inside(at[1], stride[1], width, x.shape[3])
+    for n in range(len(x)):
+        read_tap(x[n, c], at, span, stride, lines, width, entries[n * size : (n + 1) * size])
+
+
+@parallel
+def add_columns(part, columns, bias, x, channel, window, layout, first, lines, width):
+    """The transpose of `write_columns`; with the first lines, x begins with the bias (C). A part is one
+    channel."""
+    taps, size, stride, c = window[0] * window[1], lines * width, layout[0], channel + part
+    for n in range(len(x) if first == 0 else 0):
+        plane = x[n, c].reshape(-1)
+        for k in range(plane.size):
+            plane[k] = bias[c]
+    for tap in range(taps):
+        at, entries = corner(tap, window[1], first, layout), columns[part * taps + tap]
+        span = range_inside(at[1], stride[1], width, x.shape[3])
         for n in range(len(x)):
-            where = ((row - start) * len(x) + n) * size
-            plane = x[n, channel + row // taps]
-            read_tap(plane, at, span, stride, lines, count, columns[where : where + size])
+            add_tap(x[n, c], at, span, stride, lines, width, entries[n * size : (n + 1) * size])
 
 
-@inner
-def add_columns(x, channel, rows, kernel, layout, first, lines, count, columns):
-    """The transpose of `read_columns`, for rows from 0 to `rows`."""
-    taps, size, stride = kernel[0] * kernel[1], lines * count, layout[0]
-    for row in range(rows):
-        at = corner(row % taps, kernel[1], first, layout)
-        span = range_inside(at[1], stride[1], count, x.shape[3])
-        for n in range(len(x)):
-            where = (row * len(x) + n) * size
-            plane = x[n, channel + row // taps]
-            add_tap(plane, at, span, stride, lines, count, columns[where : where + size])
+@parallel
+def join_images(part, y, channel, first, matrix):
+    """matrix (C, images · positions) = the channels of y (images, C, h, w) from `channel` on, with lines from
+    `first` on. A part is one channel."""
+    size = matrix.shape[1] // len(y)
+    start = first * y.shape[3]
+    for n in range(len(y)):
+        of, into = (
+            y[n, channel + part].reshape(-1)[start : start + size],
+            matrix[part, n * size : (n + 1) * size],
+        )
+        for k in range(size):
+            into[k] = of[k]
 
 
-@inner
-def join_images(y, channel, channels, matrix):
-    """matrix (channels, images · positions) = `channels` of y (images, C, h, w), from `channel` on."""
-    size = y.shape[2] * y.shape[3]
-    for c in range(channels):
-        for n in range(len(y)):
-            where = (c * len(y) + n) * size
-            plane, into = y[n, channel + c].reshape(-1), matrix[where : where + size]
-            for k in range(size):
-                into[k] = plane[k]
-
-
-@inner
-def split_images(matrix, y, channel, channels, bias):
+@parallel
+def split_images(part, matrix, bias, y, channel, first):
     """The reverse of `join_images`, with a bias (C) added."""
-    size = y.shape[2] * y.shape[3]
-    for c in range(channels):
-        shift = bias[channel + c]
-        for n in range(len(y)):
-            where = (c * len(y) + n) * size
-            plane, row = y[n, channel + c].reshape(-1), matrix[where : where + size]
-            for k in range(size):
-                plane[k] = row[k] + shift
+    size, shift = matrix.shape[1] // len(y), bias[channel + part]
+    start = first * y.shape[3]
+    for n in range(len(y)):
+        into, of = (
+            y[n, channel + part].reshape(-1)[start : start + size],
+            matrix[part, n * size : (n + 1) * size],
+        )
+        for k in range(size):
+            into[k] = of[k] + shift

@@ -108,9 +108,9 @@ def apply_entrywise(
     kept = flat if of_x else y
 
     def dx(g: Array) -> Array:
-        d = np.empty_like(kept)
-        slope(number_of_parts(flat), kept, as_contiguous(g).reshape(-1), d)
-        return d.reshape(x.shape)
+        d = np.empty(x.shape, np.float32)  # and no view, which would be copied into the .grad of a leaf
+        slope(number_of_parts(flat), kept, as_contiguous(g).reshape(-1), d.reshape(-1))
+        return d
 
     return y.reshape(x.shape), dx
 
@@ -125,9 +125,9 @@ def leaky_relu(x: Array, slope: float = 0.01) -> Any:
     leaky_relu_value(number_of_parts(flat), flat, steepness, y)
 
     def dx(g: Array) -> Array:
-        d = np.empty_like(flat)
-        leaky_relu_slope(number_of_parts(flat), flat, as_contiguous(g).reshape(-1), steepness, d)
-        return d.reshape(x.shape)
+        d = np.empty(x.shape, np.float32)
+        leaky_relu_slope(number_of_parts(flat), flat, as_contiguous(g).reshape(-1), steepness, d.reshape(-1))
+        return d
 
     return y.reshape(x.shape), dx
 

@@ -58,9 +58,10 @@ def token_losses(logits: Array, targets: Array, ignore_index: int, smoothing: fl
         return NotImplemented  # the definition handles infinities
 
     def dlogits(g: Array) -> Array:
-        d = np.empty_like(rows)
-        slope(len(ids), rows, ids, ignore_index, tops, totals, as_contiguous(g).reshape(-1), d)
-        return d.reshape(shape)
+        d = np.empty(shape, np.float32)
+        into = d.reshape(rows.shape)
+        slope(len(ids), rows, ids, ignore_index, tops, totals, as_contiguous(g).reshape(-1), into)
+        return d
 
     return losses.reshape(shape[:-1]), dlogits
 
@@ -95,9 +96,9 @@ def binary_losses(logits: Array, targets: Array) -> Any:
     binary_value(number_of_parts(xs), xs, ys, losses)
 
     def dlogits(g: Array) -> Array:
-        d = np.empty_like(xs)
+        d = np.empty(logits.shape, np.float32)
         weights = g if any(g.strides) else g.reshape(-1)[:1]
-        binary_slope(number_of_parts(xs), xs, ys, as_contiguous(weights).reshape(-1), d)
-        return d.reshape(logits.shape)
+        binary_slope(number_of_parts(xs), xs, ys, as_contiguous(weights).reshape(-1), d.reshape(-1))
+        return d
 
     return losses.reshape(logits.shape), dlogits, lambda g: -g * logits

@@ -72,9 +72,10 @@ def normalize(x: Array, weight: Array, bias: Array | None, eps: float, centered:
 
     def backward(g: Array) -> tuple[Array, ...]:
         g = as_contiguous(g).reshape(rows.shape)
-        dx, sums = np.empty_like(rows), np.zeros((PARTS, 2, channels))
-        slopes(PARTS, rows, weight, centered, mean, inv, g, dx, np.zeros(sums.shape, F), sums)
-        return dx.reshape(x.shape), *sums.sum(axis=0).astype(F)
+        dx, sums = np.empty(x.shape, np.float32), np.zeros((PARTS, 2, channels))
+        into = dx.reshape(rows.shape)
+        slopes(PARTS, rows, weight, centered, mean, inv, g, into, np.zeros(sums.shape, F), sums)
+        return dx, *sums.sum(axis=0).astype(F)
 
     return y.reshape(x.shape), backward
 

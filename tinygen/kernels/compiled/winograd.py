@@ -1,18 +1,7 @@
 """Convolution with a kernel of 3 by 3, stride 1 and padding 1, with a quarter of the multiplications.
 
-Winograd 1980, *Arithmetic Complexity of Computations*; Lavin & Gray 2016, *Fast algorithms for convolutional
-neural networks* (arXiv:1509.09308), their F(4×4, 3×3): four outputs of a kernel with three taps are
-computed from products of polynomials at six points, with six multiplications instead of twelve; in two
-dimensions 36 instead of 144. With matrices,
-
-    y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A
-
-for a patch x of 6 by 6 and the tile y of 4 by 4 that it gives. Summed over the input channels, ⊙ is a
-product of matrices (out, in) (in, tiles) for each of the 36 positions. The weight's gradient is the
-transpose of this whole map, Gᵀ [(A g Aᵀ) ⊙ (Bᵀ x B)] G, with products (out, tiles) (tiles, in).
-
-The points are 0, ±5/8, ±3/2 and ∞: with Lavin and Gray's 0, ±1, ±2, ∞ the error is five times as large. The
-error is about 2e-6 of the largest value; a plain sum of products has 5e-7.
+The algorithm and its matrices are in `kernels/winograd.py`. Here the transforms of the maps are sums in
+registers (`winograd_tiles.py`).
 """
 
 from __future__ import annotations
@@ -27,13 +16,12 @@ from tinygen.kernels.compiled.winograd_tiles import (
     TILES,
     WIDE,
     WORK,
-    P,
-    Q,
     borders,
     gradient_patches,
     patches,
     tiles,
 )
+from tinygen.kernels.winograd import TURNED, WEIGHT
 from tinygen.tensor import Array
 
 PITCH = 37 * TILES  # between the 36 rows of two channels; 36 · TILES would use only a few cache lines
@@ -41,18 +29,6 @@ LONG = 37 * WIDE  # the same for four blocks side by side
 SMALL = 10**6  # up to this number of multiplications, OpenBLAS reads matrices directly, without packing them
 ENOUGH = 1024  # positions in all images, from which on the weight's transform is worth its time
 CHUNK = 2**19  # floats of transformed maps at a time, for the weight's gradient: they fit into the cache
-
-
-def evaluation() -> Array:
-    """G ⊗ G (36, 9): a kernel's values at the points, over the denominators of Lagrange's formula."""
-    points = (0, P, -P, Q, -Q)
-    rows = [[p**k / np.prod([p - q for q in points if q != p]) for k in range(3)] for p in points]
-    g = np.array([*rows, [0, 0, 1]])
-    return np.kron(g, g).astype(np.float32)
-
-
-EVALUATION = evaluation()
-TURNED = np.ascontiguousarray(EVALUATION[:, ::-1])  # of the kernel by 180 degrees
 
 
 @parallel
@@ -158,7 +134,7 @@ def convolve(x: Array, weight: Array, bias: Array, turned: bool = False) -> Arra
     u, y = np.empty((36, out * channels), np.float32), np.empty((len(x), out, *x.shape[2:]), np.float32)
     scratch = np.empty((PARTS, 2 * TILES + WORK + (channels + part) * PITCH), np.float32)
     with OneThread():
-        transform_weight(PARTS, SGEMM, weight, TURNED if turned else EVALUATION, u, PARTS)
+        transform_weight(PARTS, SGEMM, weight, TURNED if turned else WEIGHT, u, PARTS)
         convolve_maps(PARTS, SGEMM, x, u, turned, bias, y, part, scratch)
     return y
 
@@ -177,5 +153,5 @@ def correlate(x: Array, g: Array) -> Array:
             here = min(4 * fours, blocks - start)
             transform_maps(PARTS, x, g, start, here, v, s, scratch)
             multiply_maps(PARTS, SGEMM, start, here, v, s, u, PARTS)
-        weight_gradient(PARTS, SGEMM, u.reshape(36, -1), EVALUATION, weight.reshape(-1, 9), PARTS)
+        weight_gradient(PARTS, SGEMM, u.reshape(36, -1), WEIGHT, weight.reshape(-1, 9), PARTS)
     return weight
