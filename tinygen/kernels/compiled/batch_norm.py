@@ -61,8 +61,8 @@ def slopes(c, x, weight, mean, inv, g, dx, dweight, dbias):
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
-    if not are_float32(weight, bias) or not x.size:
-        return NotImplemented
+    if not are_float32(weight, bias) or not x.size or x.ndim == 2:
+        return NotImplemented  # without positions, a channel's entries are far apart: NumPy adds whole rows
     shape, channels = x.shape, x.shape[1]
     rows = as_contiguous(x).reshape(len(x), channels, math.prod(shape[2:]))
     weight, bias = (as_contiguous(p) for p in (weight, bias))

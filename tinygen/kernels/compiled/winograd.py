@@ -28,6 +28,8 @@ PITCH = 37 * TILES  # between the 36 rows of two channels; 36 · TILES would use
 LONG = 37 * WIDE  # the same for four blocks side by side
 SMALL = 10**6  # up to this number of multiplications, OpenBLAS reads matrices directly, without packing them
 ENOUGH = 1024  # positions in all images, from which on the weight's transform is worth its time
+CHANNELS = 8  # from which on the transforms of the maps are worth their time
+PAIRS = 2**18  # channels in · out: the transformed weight has 38 MB
 CHUNK = 2**19  # floats of transformed maps at a time, for the weight's gradient: they fit into the cache
 
 
@@ -120,10 +122,11 @@ def weight_gradient(i, sgemm, u, matrix, weight, shares):
 
 def is_faster(shape: tuple[int, ...], out: int) -> bool:
     """Whether Winograd's algorithm is faster for maps (N, C, H, W). With few channels the transforms of the
-    maps cost more than they save; with few positions, the transform of the weight does."""
+    maps cost more than they save; with few positions, the transform of the weight does, and so it does if the
+    transformed weight is larger than the cache."""
     images, channels, height, width = shape
     enough = images * height * width >= ENOUGH
-    return enough and channels * out >= 48 and min(channels, out) >= 3 and width <= WIDE
+    return enough and min(channels, out) >= CHANNELS and channels * out <= PAIRS and width <= WIDE
 
 
 def convolve(x: Array, weight: Array, bias: Array, turned: bool = False) -> Array:
