@@ -47,7 +47,7 @@ class Discriminator(nn.Module):
         return self.out(h)[:, 0] + (self.label(labels) * h).sum(1)
 
 
-def filled(model: Any) -> Any:
+def fill_weights(model: Any) -> Any:
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights(shapes)})
     return model
@@ -55,7 +55,7 @@ def filled(model: Any) -> Any:
 
 def training_step(case: str) -> Step:
     torch.set_num_threads(THREADS)
-    generator, discriminator = filled(Generator()), filled(Discriminator())
+    generator, discriminator = fill_weights(Generator()), fill_weights(Discriminator())
     trained = generator if case == "generator" else discriminator
     optimizer = torch.optim.Adam(trained.parameters(), lr=LR, betas=BETAS, eps=EPS)
     data = cycle([[torch.from_numpy(a) for a in batch] for batch in batches()])

@@ -11,10 +11,10 @@ a softmax whose gradient is 0 everywhere passes it. Here cotangents are random.
 The files, from the bottom: `report` (verdicts, kinds, the text), `reach`, `arguments`, `module_state`,
 `subject`, `randomness` (the function to check, and the same starting state for every run), `steps` and
 `parts` (the tape, op by op), `numeric` (finite differences), `compare` (verdicts), `structure` and `one_op`
-(checks without differences), `float32` (a run in float32), `declarations` (gradients that are meant to
-differ), `time_limit`, `evidence` and the guesses on it (`factor`, `patterns`, `terms`, `places`, `influence`,
-`paths`, `outputs`, `products`, `inner`, `undecided`), `diagnosis` (the kind of mistake), `locate` (the op),
-`explain` and `examine` (the whole check).
+(checks without differences), `float32` (a run in float32), `intended` and `declarations` (gradients that are
+meant to differ), `time_limit`, `evidence` and the guesses on it (`factor`, `patterns`, `terms`, `places`,
+`influence`, `paths`, `outputs`, `products`, `inner`, `undecided`), `diagnosis` (the kind of mistake),
+`locate` (the op), `explain` and `examine` (the whole check).
 """
 
 from __future__ import annotations
@@ -25,12 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.gradcheck.declarations import declare_intended as declare_intended
-from tinygen.gradcheck.examine import examine
-from tinygen.gradcheck.explain import Settings
+from tinygen.gradcheck.intended import declare_intended
 from tinygen.gradcheck.report import Culprit, Finding, Kind, Report, Result, Verdict, Worst
-from tinygen.gradcheck.subject import Function
-from tinygen.gradcheck.torch_function import TorchFunction, is_torch
 
 __all__ = [
     "Culprit",
@@ -80,6 +76,12 @@ def gradcheck(
     explains it, `report.raise_if_failed()` raises AssertionError with that.
 
     Raises TypeError when there is nothing to check, ValueError when it would take more than `max_seconds`."""
+    # Imported at the first check: most programs make none, and `import tinygen` would take 10 ms more.
+    from tinygen.gradcheck.examine import examine
+    from tinygen.gradcheck.explain import Settings
+    from tinygen.gradcheck.subject import Function
+    from tinygen.gradcheck.torch_function import TorchFunction, is_torch
+
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
     start = time.perf_counter()

@@ -9,14 +9,15 @@ passes on its negative; a stop-gradient treats a value as a constant. They are d
 
 or in the call: `gradcheck(f, x, intended=[rounded, "detach"])`. Then the differences are those of a modified
 function: a declared op is replaced by the linear function that its own rules describe (its tangent), and with
-"detach" every detached value is a constant. The gradient has to agree with that function.
+"detach" every detached value is a constant. The gradient has to agree with that function. The decorator is in
+`intended.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,21 +31,8 @@ from tinygen.node import Node, Op
 from tinygen.rerun import array_of, rerun
 from tinygen.tensor import Tensor
 
-F = TypeVar("F", bound=Callable[..., Any])
 DETACH = "detach"
 LARGEST = 4096  # outputs of a declared op, at most: its tangent takes one backward pass for each
-
-
-def declare_intended(why: str) -> Callable[[F], F]:
-    """Declare that the gradient of an op is meant to differ from the derivative; reports show `why`."""
-
-    def declare(f: F) -> F:
-        if not isinstance(getattr(f, "op", None), Op):
-            raise TypeError("@declare_intended declares an op: it stands above @op")
-        f.op.intended = why  # type: ignore[attr-defined]
-        return f
-
-    return declare
 
 
 class Declarations:
