@@ -59,6 +59,14 @@ def pytest_collection_finish(session):
             kernels.threads(1)
 
 
+ENGINE = {Path(__file__).parent, Path(__file__).parent / "ops"}
+"""The tests in these folders run the lines of the engine, whose coverage is measured. While the other tests
+run, coverage.py is off, since it makes each call of a function slower."""
+
+
+# -- what needs a library that is not there ------------------------------------------------------------
+
+
 def pytest_addoption(parser):
     group = parser.getgroup("tinygen")
     group.addoption("--write-skipped", metavar="FILE", help="write the tests that were skipped into FILE")
@@ -71,6 +79,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    if config.pluginmanager.hasplugin("_cov"):  # of pytest-cov
+        for item in items:
+            if item.path.parent not in ENGINE:
+                item.add_marker("no_cover")
     if config.option.only_skipped:
         skipped = set(Path(config.option.only_skipped).read_text().splitlines())
         chosen = [item for item in items if not skipped.isdisjoint((item.nodeid, item.nodeid.split("::")[0]))]

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "models.huggingface.llama": "tests/models/huggingface/test_llama.py",
     "models.huggingface.llama_config": "tests/models/huggingface/test_llama.py",
     "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
-    "models.huggingface.folders": "tests/models/huggingface/test_diffusers.py",
+    "models.huggingface.folders": "tests/models/huggingface/test_damage.py",
     "models.language.bert.BERT.from_pretrained": "tests/models/huggingface/test_bert.py",
     "models.language.gpt.GPT.save_pretrained": "tests/models/huggingface/test_gpt2.py",
     "models.language.causal_lm.CausalLM.features": "as of GPT.features",
