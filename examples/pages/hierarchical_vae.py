@@ -4,7 +4,7 @@
     encoder   q(z_1, z_2|x) = q(z_1|x) q(z_2|z_1)
     bound     log p(x) >= E_q[log p(x|z_1) p(z_1|z_2) p(z_2) / q(z_1|x) q(z_2|z_1)]
 
-(Sønderby et al. 2016, arXiv:1602.02282, eq. 1 to 6). The expectation is estimated with one draw of both
+(Sønderby et al. 2016, arXiv:1602.02282, section 2). The expectation is estimated with one draw of both
 codes, through which gradients flow. The bound is log p(x) where q is p(z_1, z_2|x). With T codes and an
 encoder that is fixed and only adds noise, this is the bound of a diffusion of T steps.
 

@@ -174,7 +174,7 @@ def flow_log_prob(w: Weights) -> Any:
 
 @reference("score-loss")
 def score_loss(w: Weights, turn: Any) -> Any:
-    """Song & Ermon 2019, eq. 5 and 6, with λ(σ) = σ²."""
+    """Song & Ermon 2019, section 4.2, with λ(σ) = σ²."""
     x, z, sigma = tensors(models.POINTS, models.NOISE, models.LEVELS[[0, 1, 2, 0], None])
     noisy = x + sigma * z
     each = 0.5 * ((field(noisy, sigma, turn) + (noisy - x) / sigma**2) ** 2).sum(1)

@@ -525,7 +525,7 @@ def realnvp(w: Weights, x: Any) -> Any:
 
 @reference("hierarchical_vae", "hierarchical_vae-gaussian")
 def hierarchical_vae(w: Weights, x: Any) -> Any:
-    """Sønderby et al. 2016, eq. 1 to 6: the densities by torch.distributions."""
+    """Sønderby et al. 2016, section 2: the densities by torch.distributions."""
     levels = sum(name.endswith("fc.weight") for name in w if name.startswith("encoders"))
     normal = torch.distributions.Normal
 

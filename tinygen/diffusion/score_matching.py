@@ -53,11 +53,11 @@ def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> 
     Raises TypeError unless x is of floats, ValueError for levels that are not (B,) or not above 0, and for
     noise or scores of another shape than x.
 
-    Eq.: ℓ(θ; σ) = 1/2 E |s_θ(x̃, σ) + (x̃ - x)/σ²|²  (Song & Ermon 2019, eq. 5)
+    Eq.: ℓ(θ; σ) = 1/2 E |s_θ(x̃, σ) + (x̃ - x)/σ²|²  (Song & Ermon 2019, section 4.2)
     Held by: tests/diffusion/test_score_matching.py::test_the_loss_by_hand,
         tests/diffusion/test_score_matching.py::test_the_least_loss_of_gaussian_data
 
-    Eq.: L(θ) = 1/L Σ_i λ(σ_i) ℓ(θ; σ_i),  λ(σ) = σ²  (Song & Ermon 2019, eq. 6)
+    Eq.: L(θ) = 1/L Σ_i λ(σ_i) ℓ(θ; σ_i),  λ(σ) = σ²  (Song & Ermon 2019, section 4.2)
     Held by: tests/diffusion/test_score_matching.py::test_the_loss_is_a_mean_over_the_levels
     """
     if x.dtype.kind != "f":
@@ -99,7 +99,7 @@ def langevin_step(model: Model, x: Array, sigma: float, step_size: float, *, rng
 
     Raises ValueError unless sigma and the step size are above 0.
 
-    Eq.: x̃_t = x̃_{t-1} + α/2 s_θ(x̃_{t-1}, σ) + √α z_t,  z_t ~ N(0, 1)  (Song & Ermon 2019, eq. 4)
+    Eq.: x̃_t = x̃_{t-1} + α/2 s_θ(x̃_{t-1}, σ) + √α z_t,  z_t ~ N(0, 1)  (Song & Ermon 2019, section 2.2)
     Held by: tests/diffusion/test_score_matching.py::test_steps_by_hand,
         tests/diffusion/test_score_matching.py::test_the_stationary_distribution_of_gaussian_data
     """

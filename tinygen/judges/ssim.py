@@ -25,7 +25,7 @@ def ssim(a: ArrayLike, b: ArrayLike, *, sigma: float = 1.5, span: float = 2.0) -
     Raises ValueError for shapes that differ, and for pictures smaller than the window.
 
     Eq.: SSIM = (2 μ_a μ_b + C_1)(2 σ_ab + C_2) / ((μ_a² + μ_b² + C_1)(σ_a² + σ_b² + C_2))
-        (Wang et al. 2004, eq. 13)
+        (Wang et al. 2004, section III-B)
     Held by: tests/judges/test_ssim.py::test_one_window_by_hand,
         tests/judges/test_ssim.py::test_parity_with_scikit_image
     """

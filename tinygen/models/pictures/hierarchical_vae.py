@@ -1,6 +1,6 @@
 """The hierarchical VAE: codes of codes. A chain of codes z_1, ..., z_L above a picture x = z_0, in which each
 is drawn from the one above it (Rezende, Mohamed & Wierstra 2014, arXiv:1401.4082, section 3; Sønderby et al.
-2016, arXiv:1602.02282, eq. 1 to 6). For two levels
+2016, arXiv:1602.02282, section 2). For two levels
 
     the model     p(x, z_1, z_2) = p(x|z_1) p(z_1|z_2) p(z_2),  p(z_2) = N(0, 1)
     the encoder   q(z_1, z_2|x) = q(z_1|x) q(z_2|z_1)
@@ -66,7 +66,7 @@ class HierarchicalVAE(nn.Module):
         pictures x (B, D): (B,). Its expectation is the bound.
 
         Eq.: ln p(x) ≥ E_q[ln p(x|z_1) p(z_1|z_2) p(z_2) - ln q(z_1|x) q(z_2|z_1)]
-            (Sønderby et al. 2016, eq. 6, in this model's factors)
+            (Sønderby et al. 2016, section 2, in this model's factors)
         Held by: tests/models/pictures/test_hierarchical_vae.py::test_a_linear_chain_with_its_posteriors,
             tests/models/pictures/test_hierarchical_vae.py::test_a_wrong_encoder_costs_its_divergence,
             tests/models/pictures/test_hierarchical_vae.py::test_a_diffusion_has_the_same_bound
