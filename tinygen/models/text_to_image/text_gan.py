@@ -137,7 +137,8 @@ def matching_aware_loss(real: TensorLike, wrong: TensorLike, fake: TensorLike) -
         tests/models/text_to_image/test_text_gan.py::test_the_value_of_the_best_discriminator
 
     So the best generator has not q = p, but q = 2p - r where this is a density: it avoids pictures that fit
-    other texts, too. Where each picture fits one text only, and all texts are equally frequent, it has q = p.
+    other texts, too. Where each picture fits one text only, and K texts are equally frequent, it has q = p,
+    and D* is 2/(3 + 1/K) there: near 2/3, and not 1/2.
     """
     refused = ops.mean(ops.softplus(wrong)) + ops.mean(ops.softplus(fake))
     return ops.mean(ops.softplus(-real)) + 0.5 * refused
