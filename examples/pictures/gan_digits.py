@@ -54,7 +54,7 @@ def parse_args() -> argparse.Namespace:
     add("--latent", type=size(1), default=32, help="numbers of the generator's noise")
     add("--channels", type=size(1), default=256, help="width of the hidden layers, two in each network")
     add("--batch", type=size(1), default=64, help="digits per step")
-    add("--steps", type=number(int, 1), default=16_000, help="optimizer steps of each network")
+    add("--steps", type=number(int, 1), default=12_000, help="optimizer steps of each network")
     add("--lr", type=number(float, 0), default=1e-3, help="learning rate at the start; it falls to 0")
     add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
     add("--judged", type=size(100, 500), default=500, help="test digits to compare with as many drawings")

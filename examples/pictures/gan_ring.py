@@ -8,7 +8,8 @@ The density p of the data is known. The density q of the generator is not, but i
 estimate of many of its points is near it. So the discriminator can be compared with the best one, p/(p + q).
 Both pairs of networks start from the same weights, and see the same data and noise; the only difference is
 the penalty on the discriminator's slope at the data. With it the losses come to rest at ln 4 and ln 2, their
-values where the discriminator says 1/2; without it they move on around these values.
+values where the discriminator says 1/2; without it they move on around these values. At the end a copy of
+each discriminator is trained on, against a generator that does not move: it comes nearer to p/(p + q).
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has share
 from shared.endings import start
 
 import argparse
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
-from shared.measures import quality_of
+from shared.measures import best_discriminator, quality_of, sigmoid
 from shared.plots import save_maps
 from shared.run import Run
 from shared.table import Figure, at_least
@@ -34,12 +36,11 @@ from shared.table import Figure, at_least
 from tinygen import no_grad
 from tinygen.arrays import to_device
 from tinygen.data.mixtures import Mixture, ring
-from tinygen.density import GaussianKDE
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
-from tinygen.models.pictures.gan_losses import GAMES, input_gradient, r1_penalty
+from tinygen.models.pictures.gan_losses import GAMES, input_gradient, logistic_loss, r1_penalty
 from tinygen.optim import EMA, Adam
 
-SIZES = {"quick": {"steps": 600, "samples": 1000}, "full": FULL}
+SIZES = {"quick": {"steps": 600, "response": 200, "samples": 1000}, "full": FULL}
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     add("--batch", type=size(1), default=128, help="points per step")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate")
     add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
+    add("--response", type=number(int, 1), default=2000, help="steps of a discriminator alone, at the end")
     add("--samples", type=size(100, 100_000), default=5000, help="points to sample and to measure with")
     args = parser.parse_args()
     args.save_every = args.save_every or max(1, args.steps // 10)
@@ -62,6 +64,17 @@ def parse_args() -> argparse.Namespace:
 
 
 # -- the two players -------------------------------------------------------------------------------
+
+
+def adam(model: Any, args: argparse.Namespace) -> Adam:
+    return Adam(model.parameters(), lr=args.lr, betas=(0.0, 0.99))
+
+
+def descend(loss: Any, model: Any, optimizer: Adam) -> None:
+    """One step of one player."""
+    model.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 class Pair:
@@ -73,10 +86,7 @@ class Pair:
         self.generator = DenseGenerator(2, args.width, latent=args.latent, rng=rng).to(args.device)
         self.discriminator = DenseDiscriminator(2, args.width, rng=rng).to(args.device)
         self.ema = EMA(self.generator, args.ema)
-        self.of_generator, self.of_discriminator = (
-            Adam(model.parameters(), lr=args.lr, betas=(0.0, 0.99))
-            for model in (self.generator, self.discriminator)
-        )
+        self.of_generator, self.of_discriminator = adam(self.generator, args), adam(self.discriminator, args)
 
     def things(self, name: str) -> dict[str, Any]:
         """All that a step changes."""
@@ -89,13 +99,9 @@ class Pair:
             fake = self.generator(z).data
         loss = self.game.discriminator(self.discriminator(real), self.discriminator(fake))
         penalty = self.gamma * r1_penalty(self.discriminator, real) if self.gamma else 0.0
-        self.discriminator.zero_grad()
-        (loss + penalty).backward()
-        self.of_discriminator.step()
+        descend(loss + penalty, self.discriminator, self.of_discriminator)
         of_generator = self.game.generator(self.discriminator(self.generator(other_z)))
-        self.generator.zero_grad()
-        of_generator.backward()
-        self.of_generator.step()
+        descend(of_generator, self.generator, self.of_generator)
         self.ema.update()
         return loss.item(), of_generator.item()
 
@@ -118,37 +124,41 @@ def train(pairs: dict[str, Pair], data: Mixture, args: argparse.Namespace, run: 
 # -- what is measured ------------------------------------------------------------------------------
 
 
-def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:
-    """p/(p + q) at the points x (N, 2), (N,), with q estimated from the generator's points `fakes`. The
-    kernels blur q, so p is blurred with the same kernel."""
-    width = data.stds.min() / 3
-    q = GaussianKDE(width).fit(fakes).score_samples(x)
-    return sigmoid(data.diffuse(1.0, width).log_density(x) - q)
-
-
-def sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+def best_response(pair: Pair, data: Mixture, args: argparse.Namespace) -> DenseDiscriminator:
+    """A copy of the pair's discriminator after `args.response` more steps against the generator as it is,
+    which does not move, without a penalty: the inner loop of Goodfellow et al.'s algorithm 1."""
+    d, rng = copy.deepcopy(pair.discriminator), generator(args.seed + 4, args.device)
+    optimizer = adam(d, args)
+    for step in range(args.response):
+        optimizer.lr = args.lr * (1 - step / args.response)
+        real = to_device(data.sample(args.batch, rng).astype(np.float32), args.device)
+        descend(logistic_loss(d(real), d(pair.generator.sample(args.batch, rng=rng))), d, optimizer)
+    return d
 
 
 def judge(pair: Pair, data: Mixture, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures and points. Figures: the quality of the averaged generator's points; the discriminator's mean
-    distance to the best one, on equally many points of the data and of its opponent, and the distance of a
-    discriminator that always says 1/2; its mean slope at the data."""
+    """Figures; points; the best response. Figures: the quality of the averaged generator's points, and of
+    those with its last weights; the discriminator's mean distance to the best one, on equally many points of
+    the data and of its opponent, and the same of its best response and of a discriminator that always says
+    1/2; its mean slope at the data."""
     rng, n = np.random.default_rng(args.seed + 2), args.samples
     truth, real = data.sample(n, rng), data.sample(n, rng)
     fakes, others = points_of(pair.generator, n, rng), points_of(pair.generator, n, rng)
     with pair.ema.averaged_weights():
         points = points_of(pair.generator, n, rng)
-    x, d = np.concatenate([real[: n // 2], others[: n // 2]]), logits(pair, args)
+    x, response = np.concatenate([real[: n // 2], others[: n // 2]]), best_response(pair, data, args)
     best = best_discriminator(data, fakes, x)
+    error: Callable[[Any], float] = lambda says: float(np.mean(np.abs(says - best)))
     at_data = to_device(real.astype(np.float32), args.device)
     found = {
         **quality_of(points, truth, data),
-        "error": float(np.mean(np.abs(sigmoid(d(x)) - best))),
-        "error of 1/2": float(np.mean(np.abs(0.5 - best))),
+        "last": quality_of(fakes, truth, data),
+        "error": error(probability(pair.discriminator, args)(x)),
+        "error of response": error(probability(response, args)(x)),
+        "error of 1/2": error(0.5),
         "slope": float(np.linalg.norm(input_gradient(pair.discriminator, at_data).numpy(), axis=1).mean()),
     }
-    return found, {"points": points, "fakes": fakes}
+    return found, {"points": points, "fakes": fakes, "response": response}
 
 
 def points_of(model: DenseGenerator, n: int, rng: np.random.Generator) -> Any:
@@ -156,18 +166,19 @@ def points_of(model: DenseGenerator, n: int, rng: np.random.Generator) -> Any:
     return np.array(to_device(model.sample(n, rng=rng), "cpu"), np.float64)
 
 
-def logits(pair: Pair, args: argparse.Namespace) -> Callable[[Any], Any]:
-    """The discriminator as a function of NumPy arrays."""
-    d = numpy_function(pair.discriminator, args.device)
-    return lambda x: d(x.astype(np.float32)).astype(np.float64)
+def probability(d: DenseDiscriminator, args: argparse.Namespace) -> Callable[[Any], Any]:
+    """σ of a discriminator's output, as a function of NumPy arrays."""
+    logits = numpy_function(d, args.device)
+    return lambda x: sigmoid(logits(x.astype(np.float32)).astype(np.float64))
 
 
-def maps_of(pair: Pair, data: Mixture, fakes: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """The discriminator and the best one on a grid over the square of side 5.2: (60, 60) each."""
+def maps_of(pair: Pair, data: Mixture, points: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """The discriminator, its best response and p/(p + q) on a grid over the square of side 5.2: (60, 60)."""
     line = np.linspace(-2.6, 2.6, 60)
     x = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    best = best_discriminator(data, fakes, x)
-    maps = {"discriminator": sigmoid(logits(pair, args)(x)), "p/(p + q)": best}
+    players = {"discriminator": pair.discriminator, "trained alone": points["response"]}
+    maps = {name: probability(d, args)(x) for name, d in players.items()}
+    maps["p/(p + q)"] = best_discriminator(data, points["fakes"], x)
     return {name: values.reshape(60, 60) for name, values in maps.items()}
 
 
@@ -196,14 +207,15 @@ def main(args: argparse.Namespace) -> None:
         expected = {"modes": at_least(8), "near a mean": at_least(0.9)} if name == "R1" else {}
         for key in ("modes", "near a mean", "distance"):
             figures.append(Figure(f"{name}: {key}", q[key], expected.get(key), best[key], noise[key]))
-    for name, q in found.items():
-        figures.append(Figure(f"{name}: |D - p/(p + q)|", q["error"], None, 0.0, q["error of 1/2"]))
+        figures.append(Figure(f"{name}, last weights: modes", q["last"]["modes"], None, 8, noise["modes"]))
+        for which, key in (("D", "error"), ("D trained alone", "error of response")):
+            figures.append(Figure(f"{name}: |{which} - p/(p + q)|", q[key], None, 0.0, q["error of 1/2"]))
         figures.append(Figure(f"{name}: slope of D at the data", q["slope"], None, 0.0))
         figures.append(Figure(f"{name}: std of D's last losses", q["drift"]))
     curves = {f"{name}: {player}": f"{player}, {name}" for name in pairs for player in "DG"}
     run.curve(curves, {"ln 4": np.log(4), "ln 2": np.log(2)}, "Losses of the two games", "loss")
     drawn = {"data": truth, **{name: x["points"] for name, x in points.items()}}
-    save_maps(run.path / "maps.png", drawn, maps_of(ours, data, points["R1"]["fakes"], args))
+    save_maps(run.path / "maps.png", drawn, maps_of(ours, data, points["R1"], args))
     run.result(figures, quality={**found, "data": best, "noise": noise}, steps=run.steps)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tinygen import no_grad
 from tinygen.data import digits
 from tinygen.data.mixtures import Mixture
+from tinygen.density import GaussianKDE
 from tinygen.models.pictures.vqvae import VectorQuantizer
 
 LEVELS = digits.INK + 1  # a pixel of a digit has one of 17 values
@@ -63,6 +64,18 @@ def interval(share: float, n: int) -> tuple[float, float]:
     middle, width = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * width) / (1 + z * z / n) for sign in (-1, 1))
     return float(low), float(high)
+
+
+def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:
+    """p/(p + q) at the points x (N, 2), (N,), with q estimated from the generator's points `fakes`. The
+    kernels blur q, so p is blurred with the same kernel."""
+    width = data.stds.min() / 3
+    q = GaussianKDE(width).fit(fakes).score_samples(x)
+    return sigmoid(data.diffuse(1.0, width).log_density(x) - q)
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
 
 
 # -- k-means of patches: one code for each square of a picture ---------------------------------------

@@ -97,15 +97,32 @@ def test_the_best_discriminator_of_known_densities(example):
     assert at(5, data.sample(20_000, rng)).mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_the_best_response(monkeypatch, example):
+    """Against a generator with one point, far from the data: the copy learns to tell it, and the generator
+    and the pair's own discriminator stay as they are."""
+    args = flags(monkeypatch, example, response=150, lr=0.01, **SMALL)
+    pair = example.Pair(0.1, args)
+    pair.generator.out.weight.data *= 0
+    pair.generator.out.bias.data = np.array([4, 3], np.float32)
+    before = copy.deepcopy(pair.discriminator)
+    response = example.best_response(pair, ring(), args)
+    same(pair.discriminator, before, 0)
+    says = example.probability(response, args)
+    assert says(np.array([[4.0, 3.0]]))[0] < 0.1
+    assert says(ring().means).min() > 0.8
+    assert response is not pair.discriminator
+
+
 def test_the_figures_of_a_pair(monkeypatch, example):
     """A linear discriminator has its slope everywhere; one that says 1/2 has the error of 1/2."""
-    args = flags(monkeypatch, example, samples=400, **SMALL)
+    args = flags(monkeypatch, example, samples=400, response=2, **SMALL)
     pair = example.Pair(0.1, args)
 
     def says(w):
         w = Tensor(np.array(w, np.float32))
         monkeypatch.setattr(type(pair.discriminator), "forward", lambda self, x: (x * w).sum(axis=1))
 
+    monkeypatch.setattr(example, "best_response", lambda pair, *_: pair.discriminator)
     says([0.3, -0.4])
     found, points = example.judge(pair, ring(), args)
     assert found["slope"] == pytest.approx(0.5, rel=1e-6)
@@ -113,9 +130,10 @@ def test_the_figures_of_a_pair(monkeypatch, example):
     assert points["points"].shape == points["fakes"].shape == (400, 2)
     says([0.0, 0.0])
     found, _ = example.judge(pair, ring(), args)
-    assert found["error"] == found["error of 1/2"]
-    maps = example.maps_of(pair, ring(), points["fakes"], args)
+    assert found["error"] == found["error of response"] == found["error of 1/2"]
+    maps = example.maps_of(pair, ring(), points, args)
     assert np.all(maps["discriminator"] == 0.5)
+    assert found["last"]["modes"] < 8
     assert maps["p/(p + q)"].shape == (60, 60)
 
 
@@ -126,6 +144,7 @@ def test_the_figures_of_a_pair(monkeypatch, example):
 def test_a_short_run_and_the_same_one_resumed(tmp_path):
     """Resumed after it lost its last 40 steps, as if it had been killed at step 40."""
     given = ["--steps", 80, "--out", tmp_path / "out", "--width", 16, "--samples", 500, "--save-every", 40]
+    given += ["--response", 20]
     done = run(EXAMPLE, *given)
     assert done.returncode == 0, done.stderr
     whole = outcome(tmp_path / "out")
