@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tinygen.arrays import device_of
 from tinygen.memory import last_write
+from tinygen.node import Node, Op
 from tinygen.tensor import Tensor
 from tinygen.words import keyword_hint
-
-if TYPE_CHECKING:
-    from tinygen.node import Node, Op
 
 # -- the result of an op ---------------------------------------------------------------------------
 
@@ -45,9 +43,8 @@ def check_result(op: Op, result: Any, args: Sequence[Any]) -> None:
     most = len(args) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(inputs)
     if len(rules) > most:
         raise TypeError(f"{needed}. There are {len(rules)} rules for {most} inputs")
-    wants = [isinstance(x, Tensor) and x.requires_grad for x in args]
-    if len(rules) > 1 and True in wants[len(rules) :]:
-        raise TypeError(too_few_rules(op, len(rules), args, wants))
+    if len(rules) > 1 and any(isinstance(x, Tensor) and x.requires_grad for x in args[len(rules) :]):
+        raise TypeError(too_few_rules(op, len(rules), args))
     op.kind = tuple
 
 
@@ -69,7 +66,8 @@ def refuse_complex(op: Op, value: Any, args: Sequence[Any]) -> None:
     )
 
 
-def too_few_rules(op: Op, rules: int, args: Sequence[Any], wants: Sequence[bool]) -> str:
+def too_few_rules(op: Op, rules: int, args: Sequence[Any]) -> str:
+    wants = [isinstance(x, Tensor) and x.requires_grad for x in args]
     name, missing = op.name_for(args), wants.index(True, rules)
     return (
         f"`{name}` has no gradient for its argument {missing}: it returned {rules} rules. Return one "
@@ -100,7 +98,7 @@ def check_graph(order: Sequence[Node]) -> None:
                 "Compute the value again, or pass retain_graph=True the first time"
             )
         for x in node.inputs:
-            if not isinstance(x, Tensor):
+            if type(x) is Node or not isinstance(x, Tensor):
                 continue
             last = written.get(x)
             if last is None:

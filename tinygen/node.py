@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from types import FrameType
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from tinygen.callers import INTERNAL, line_of
-from tinygen.memory import CLOCK, Memory
+from tinygen.callers import line_of
+from tinygen.memory import Memory
 
 if TYPE_CHECKING:
     from tinygen.recompute import Segment
@@ -46,7 +46,7 @@ class Node:
 
     A node keeps no arrays; a rule that needs one holds it in its closure. So in `inputs` a Tensor that was
     itself computed on the tape is represented by its Node. Leaves and constants are there as Tensors, and
-    arrays, numbers, axes as they are."""
+    arrays, numbers, axes as they are. `put_on_tape` in `tape.py` makes nodes."""
 
     __slots__ = (
         *("op", "inputs", "kwargs", "rules", "seq", "code", "offset"),
@@ -55,6 +55,16 @@ class Node:
 
     requires_grad = True  # like a Tensor's: only what requires grad has a Node
 
+    op: Op
+    inputs: Sequence[Any]
+    kwargs: dict[str, Any]
+    rules: Sequence[Rule] | Segment | None
+    """None once backward() has freed them."""
+    seq: int
+    """When the op ran, by the tape's clock."""
+    code: CodeType
+    """The user's code that called the op; `offset` is the position in it, of which `line_of` makes a line."""
+    offset: int
     shape: Any
     """The value's shape, and in `dtype` its dtype; tuples of them when the value is a tuple."""
     dtype: Any
@@ -62,25 +72,6 @@ class Node:
     """The output, as long as somebody holds it; None when the value is a tuple."""
     shared: tuple[Memory, ...]
     """The memory of the value, where others can write into it: `share` knows."""
-
-    def __init__(
-        self,
-        op: Op,
-        inputs: Sequence[Any],
-        kwargs: dict[str, Any],
-        rules: Any,
-        frame: FrameType,
-    ) -> None:
-        self.op = op
-        self.inputs = inputs
-        self.kwargs = kwargs
-        self.rules: Sequence[Rule] | Segment | None = rules  # None once backward() has freed them
-        self.seq = next(CLOCK)
-        while INTERNAL[frame.f_code.co_filename] and frame.f_back is not None:  # as `caller_of`, written out:
-            frame = frame.f_back  # every op comes here
-        self.code = frame.f_code
-        self.offset = frame.f_lasti
-        self.shared = ()
 
     @property
     def name(self) -> str:

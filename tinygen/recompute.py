@@ -27,16 +27,15 @@ class Segment:
         self.nodes: list[weakref.ref[Node]] = []
         self.entered: weakref.WeakKeyDictionary[Node, Array] = weakref.WeakKeyDictionary()
 
-    def record(self, node: Node, args: Sequence[Any]) -> None:
-        """Take `node` into the segment, which replaces its rules, and keep the `args` that come from
-        outside."""
+    def record(self, output: Tensor, args: Sequence[Any]) -> None:
+        """Take the node that made `output` into the segment, which replaces its rules, and keep the `args`
+        that come from outside."""
+        node = maker_of(output)
         node.rules = self
         self.nodes.append(weakref.ref(node))
         for x in args:
-            if isinstance(x, Tensor) and x.node is not None:
-                maker = x.node.inputs[0] if x.node.op is PICK else x.node
-                if maker.rules is not self:
-                    self.entered[x.node] = x._data
+            if isinstance(x, Tensor) and x.node is not None and maker_of(x).rules is not self:
+                self.entered[x.node] = x._data
 
     def rules_of(self, node: Node) -> Any:
         """The rules of `node`, from computing the segment again: now all its nodes have their rules."""
@@ -60,6 +59,12 @@ class Segment:
                 uses = [x for x in node.inputs if type(x) is Node and x.op is PICK and x not in self.entered]
                 order += [*uses, node]
         return order
+
+
+def maker_of(output: Any) -> Any:
+    """The node of the op that computed the Tensor `output`, alone or among several."""
+    node = output.node
+    return node.inputs[0] if node.op is PICK else node
 
 
 def checkpoint(function: Callable[..., Any], *args: Any) -> Any:

@@ -16,43 +16,65 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from tinygen.callers import caller_of, line_of
+from tinygen.callers import INTERNAL, caller_of, line_of
 from tinygen.checks import better_error, check_finite, check_result, refuse_complex, signature, too_few_rules
-from tinygen.memory import owner_of, share
+from tinygen.memory import CLOCK, owner_of, share
 from tinygen.modes import MODE
 from tinygen.node import PICK, Node, Op
 from tinygen.tensor import IMPLEMENTS, Array, Tensor
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
+FLOAT32 = np.dtype(np.float32)
 
 # -- the parts of recording ------------------------------------------------------------------------
 
 
-new_tensor = Tensor.__new__  # looked up once: every op makes a Tensor
+new_tensor, new_node = Tensor.__new__, Node.__new__  # looked up once: every op makes both
 
 
-def to_tensor(value: Any, node: Node | None = None) -> Any:
-    """The Tensor (or tuple of them) of an op's value, made by `node`."""
+def to_tensor(value: Any) -> Any:
+    """The Tensor (or tuple of them) of an op's value, off the tape."""
     if type(value) is tuple:
-        if node is None:
-            return tuple(to_tensor(v) for v in value)
+        return tuple(to_tensor(v) for v in value)
+    out = new_tensor(Tensor)
+    out._data = value
+    out.grad = out.node = None
+    out.version = 0
+    out.requires_grad = False
+    return out
+
+
+def put_on_tape(
+    op: Op, inputs: Sequence[Any], kwargs: dict[str, Any], rules: Any, value: Any, frame: FrameType
+) -> Any:
+    """The Tensor (or tuple of them) of `value`, with a new Node. `frame` is the caller of the op."""
+    node = new_node(Node)
+    node.op = op
+    node.inputs = inputs
+    node.kwargs = kwargs
+    node.rules = rules
+    node.seq = next(CLOCK)
+    node.shared = ()
+    while INTERNAL[frame.f_code.co_filename] and frame.f_back is not None:  # as `caller_of`, written out:
+        frame = frame.f_back  # every op comes here
+    node.code, node.offset = frame.f_code, frame.f_lasti
+    if type(value) is tuple:
         node.shape, node.dtype = tuple(v.shape for v in value), tuple(v.dtype for v in value)
         node.out = None
-        frame = sys._getframe(1)
-        return tuple(to_tensor(v, Node(PICK, (node,), {"i": i}, (), frame)) for i, v in enumerate(value))
+        return tuple(put_on_tape(PICK, (node,), {"i": i}, (), v, frame) for i, v in enumerate(value))
     out = new_tensor(Tensor)
     out._data = value
     out.grad = None
     out.version = 0
     out.node = node
-    out.requires_grad = node is not None
-    if node is not None:
-        node.shape, node.dtype, node.out = value.shape, value.dtype, weakref.ref(out)
+    out.requires_grad = True
+    node.shape, node.dtype, node.out = value.shape, value.dtype, weakref.ref(out)
     return out
 
 
@@ -98,15 +120,17 @@ def tensors_by_position(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     return bound.args, bound.kwargs
 
 
-def used_rules(op: Op, rules: Sequence[Any], args: Sequence[Any]) -> tuple[Any, ...]:
+def used_rules(op: Op, rules: Sequence[Any], args: Sequence[Any]) -> list[Any]:
     """`rules`, with None for inputs that need no gradient, so that the arrays in their rules can be freed.
 
     Raises TypeError when an input requires grad and there is no rule for it."""
-    wants = [isinstance(x, Tensor) and x.requires_grad for x in args]
-    if True in wants[len(rules) :]:
-        raise TypeError(too_few_rules(op, len(rules), args, wants))
-    wants += [False] * (len(rules) - len(args))  # arguments that were left out
-    return tuple(rule if wanted else None for rule, wanted in zip(rules, wants, strict=False))
+    used: list[Any] = [None] * len(rules)
+    for i, x in enumerate(args):
+        if isinstance(x, Tensor) and x.requires_grad:
+            if i >= len(rules):
+                raise TypeError(too_few_rules(op, len(rules), args))
+            used[i] = rules[i]
+    return used
 
 
 # -- @op --------------------------------------------------------------------------------------------
@@ -144,12 +168,15 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
             args, kwargs = tensors_by_position(self, args, kwargs)
         tensor = None
         tracked = 0  # how many inputs require grad
+        single = True  # whether all Tensors are float32
         arrays, inputs = [], []
         for x in args:
             if isinstance(x, Tensor):
                 tensor = x
                 tracked += x.requires_grad
-                arrays.append(x._data)
+                array = x._data
+                single = single and array.dtype is FLOAT32
+                arrays.append(array)
                 inputs.append(x.node or x)
             else:
                 arrays.append(x)
@@ -172,22 +199,23 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
         value, rules = result[0], result[1:]
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
             value = with_tensor_dtype(value, args, kwargs)
-        record, anomaly, segment, _ = MODE.get()
+            single = False
+        recording, anomaly, segment, _ = MODE.get()
         if anomaly:
             where = line_of(*caller_of(sys._getframe(1)))
             check_finite(value, f"the value of {signature(self, arrays)}", where)
-        if not (tracked and record and rules):
+        if not (tracked and recording and rules):
             if tracked and (type(value) is tuple or value.base is not None or value is arrays[0]):
                 share_views(args, value)
             return to_tensor(value)
         if len(rules) > 1 and len(rules) != tracked:  # a joint rule is for all inputs
             rules = used_rules(self, rules, args)
-        if not self.complex:
+        if not (single or self.complex):
             refuse_complex(self, value, args)
-        node = Node(self, inputs, kwargs, rules, sys._getframe(1))
+        out = put_on_tape(self, inputs, kwargs, rules, value, sys._getframe(1))
         if segment is not None:
-            segment.record(node, args)
-        return to_tensor(value, node)
+            segment.record(out[0] if type(out) is tuple else out, args)
+        return out
 
     call.op = self  # type: ignore[attr-defined]
     return call
