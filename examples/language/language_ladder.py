@@ -35,9 +35,9 @@ from shared.ladder import (
     next_tokens,
     ngrams,
     operations,
-    periodic,
     reach,
-    remembered,
+    recalls,
+    repeats,
 )
 from shared.plots import save_memory
 from shared.run import Run
@@ -130,7 +130,7 @@ def train(text: Any, learners: dict[str, dict[str, Learner]], args: argparse.Nam
     with run:
         for step in run.loop(things, "texts"):
             batches = {"text": random_batch(text, args.window, args.batch, rng)}
-            batches["periodic"] = periodic(args.batch, rng.integers(0, len(DISTANCES), args.batch), rng=rng)
+            batches["periodic"] = repeats(args.batch, rng.integers(0, len(DISTANCES), args.batch), rng=rng)
             lr = warmup_cosine(step, args.lr, 0.05 * args.lr, args.warmup, args.steps)
             row: dict[str, float] = {}
             for name, pair in learners.items():
@@ -156,7 +156,7 @@ def main(args: argparse.Namespace) -> None:
     found = ngrams(text, test, vocab_size, args.draws, args.seed + 3)
     trigram, foot = found["3-gram"][0], "parameters, and operations a token:"
     for name, pair in learners.items():
-        shares = remembered(partial(next_tokens, pair["periodic"].logits), args.draws, args.seed + 4)
+        shares = recalls(partial(next_tokens, pair["periodic"].logits), args.draws, args.seed + 4)
         found[name] = loss_on(pair["text"].logits, test, args.window), shares
         model = pair["text"].model
         count = sum(p.size for p in model.parameters())

@@ -48,7 +48,7 @@ def load(name: str, tokens: int, seed: int) -> tuple[Any, Any, int, float | None
     return train, test, source.vocab_size, -float(np.mean(source.log_prob(test)))
 
 
-def periodic(n: int, which: Any, *, rng: np.random.Generator) -> tuple[Any, Any]:
+def repeats(n: int, which: Any, *, rng: np.random.Generator) -> tuple[Any, Any]:
     """n texts (n, 320) with periods DISTANCES[which] (n,): each token is the one a period before. Beside them
     the tokens that follow (n, 320), -1 in the first period, which is random. A token is the number of its
     symbol and of the period."""
@@ -74,11 +74,11 @@ def loss_on(logits: Callable[[Any], Any], test: Any, window: int) -> float:
     return float(np.mean(np.concatenate(losses)))
 
 
-def remembered(predict: Callable[[Any], Any], draws: int, seed: int) -> list[float]:
+def recalls(predict: Callable[[Any], Any], draws: int, seed: int) -> list[float]:
     """For each distance, the share of `draws` periodic texts whose last token is predicted."""
     rng, found = np.random.default_rng(seed), []
     for i in range(len(DISTANCES)):
-        idx, targets = periodic(draws, np.full(draws, i), rng=rng)
+        idx, targets = repeats(draws, np.full(draws, i), rng=rng)
         found.append(float(np.mean(predict(idx) == targets[:, -1])))
     return found
 
@@ -96,12 +96,12 @@ def ngrams(
     """Of the n-grams of orders 1 to 5 the loss on a text, and what they remember after 1,000 periodic
     texts."""
     rng, found = np.random.default_rng(seed), {}
-    many, _ = periodic(1000, rng.integers(0, len(DISTANCES), 1000), rng=rng)
+    many, _ = repeats(1000, rng.integers(0, len(DISTANCES), 1000), rng=rng)
     for order in ORDERS:
         of_text = NGram(order).fit(train, vocab_size)
         of_periods = NGram(order).fit(many.ravel(), SYMBOLS * len(DISTANCES))
         predict = lambda idx, model=of_periods: [model.next_probs(row[-5:]).argmax() for row in idx]
-        found[f"{order}-gram"] = of_text.cross_entropy(test), remembered(predict, draws, seed + 1)
+        found[f"{order}-gram"] = of_text.cross_entropy(test), recalls(predict, draws, seed + 1)
     return found
 
 

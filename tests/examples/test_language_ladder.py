@@ -36,7 +36,7 @@ def ladder(example):
 
 def test_periodic_texts_repeat_after_their_period(ladder):
     which = np.array([0, 3, 8, 2])
-    idx, targets = ladder.periodic(4, which, rng=np.random.default_rng(0))
+    idx, targets = ladder.repeats(4, which, rng=np.random.default_rng(0))
     assert idx.shape == targets.shape == (4, 320)
     for row, nexts, i in zip(idx, targets, which, strict=True):
         period = 2**i
@@ -44,7 +44,7 @@ def test_periodic_texts_repeat_after_their_period(ladder):
         assert np.all(row // 8 == i)
         np.testing.assert_array_equal(nexts[: period - 1], -1)
         np.testing.assert_array_equal(nexts[period - 1 : -1], row[period:])
-    symbols = ladder.periodic(500, np.full(500, 8), rng=np.random.default_rng(1))[0][:, :256] % 8
+    symbols = ladder.repeats(500, np.full(500, 8), rng=np.random.default_rng(1))[0][:, :256] % 8
     assert np.all(np.abs(np.bincount(symbols.ravel()) / symbols.size - 1 / 8) < 0.006)
 
 
@@ -82,7 +82,7 @@ def test_what_a_perfect_memory_of_so_many_tokens_remembers(ladder):
             inside = np.minimum(period, span)
             return idx[np.arange(len(idx)), -inside]
 
-        shares = ladder.remembered(predict, 400, 0)
+        shares = ladder.recalls(predict, 400, 0)
         assert ladder.reach(shares) == 2 ** int(math.log2(span))
         np.testing.assert_allclose(shares[-1], 1 / 8, atol=0.08)
     assert ladder.reach([0.5, 1.0]) == 0
@@ -130,7 +130,7 @@ def test_the_steps(monkeypatch, example, ladder, name):
     for step in range(3):
         starts = rng.integers(0, len(text) - 8, 4)
         batches = {"text": tuple(np.stack([text[i + j : i + j + 8] for i in starts]) for j in (0, 1))}
-        batches["periodic"] = ladder.periodic(4, rng.integers(0, 9, 4), rng=rng)
+        batches["periodic"] = ladder.repeats(4, rng.integers(0, 9, 4), rng=rng)
         for kind, (idx, targets) in batches.items():
             if name == "gpt":
                 idx, targets = idx[:, -8:], targets[:, -8:]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygen.text.unigram import Unigram, drop_cost, expected_counts, mark_words, normalized, train_unigram
+from tinygen.text.unigram import Unigram, drop_cost, expected_counts, log_shares, mark_words, train_unigram
 
 TEXT = "the cat sat on the mat and the hat was flat a cat in a hat is that the fattest cat sat flat " * 3
 SCORES = {"<unk>": 0.0, "</s>": 0.0, "▁": -2.0, "a": -3.0, "b": -3.5, "ab": -4.0, "▁a": -4.2, "bb": -6.0}
@@ -68,7 +68,7 @@ def test_what_does_not_fit():
 
 
 def test_expected_counts_by_summing_over_all_cuts():
-    logs = normalized({"▁": 3, "a": 4, "b": 2, "ab": 3, "▁a": 1, "ba": 2})
+    logs = log_shares({"▁": 3, "a": 4, "b": 2, "ab": 3, "▁a": 1, "ba": 2})
     words = {"▁abab": 2, "▁a": 3, "▁bba": 1}
     wanted = dict.fromkeys(logs, 0.0)
     for word, times in words.items():
@@ -83,14 +83,14 @@ def test_expected_counts_by_summing_over_all_cuts():
 
 
 def test_the_cost_of_a_piece_is_its_best_replacement():
-    logs = normalized({"a": 4, "b": 2, "ab": 3, "aba": 1})
+    logs = log_shares({"a": 4, "b": 2, "ab": 3, "aba": 1})
     wanted = logs["aba"] - max(logs["ab"] + logs["a"], 2 * logs["a"] + logs["b"])
     assert drop_cost("aba", logs, 16) == pytest.approx(wanted)
 
 
 def test_em_raises_the_likelihood_of_the_text():
     words = dict.fromkeys(mark_words(TEXT), 1)
-    logs = normalized(dict.fromkeys({*"".join(words), "at", "▁the", "cat", "fla", "th"}, 1))
+    logs = log_shares(dict.fromkeys({*"".join(words), "at", "▁the", "cat", "fla", "th"}, 1))
 
     def likelihood(logs):
         """The log of the sum over all cuts, of each word."""
@@ -99,7 +99,7 @@ def test_em_raises_the_likelihood_of_the_text():
 
     before = likelihood(logs)
     for _ in range(4):
-        logs = normalized({p: max(n, 1e-6) for p, n in expected_counts(words, logs, 16).items()})
+        logs = log_shares({p: max(n, 1e-6) for p, n in expected_counts(words, logs, 16).items()})
         after = likelihood(logs)
         assert after > before - 1e-9
         before = after

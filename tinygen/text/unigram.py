@@ -127,22 +127,22 @@ def train_unigram(
     seeds = sorted(
         (p for p in counts if len(p) > 1 and counts[p] > 1), key=lambda p: (-counts[p] * len(p), p)
     )
-    logs = normalized({piece: counts[piece] for piece in [*sorted(characters), *seeds[: 10 * vocab_size]]})
+    logs = log_shares({piece: counts[piece] for piece in [*sorted(characters), *seeds[: 10 * vocab_size]]})
     while True:
         for _ in range(2):
             expected = expected_counts(words, logs, longest)
-            logs = normalized({p: max(expected[p], 1e-6) for p in logs if len(p) == 1 or expected[p] > 1e-3})
+            logs = log_shares({p: max(expected[p], 1e-6) for p in logs if len(p) == 1 or expected[p] > 1e-3})
         if len(logs) <= room:
             break
         costs = {piece: expected[piece] * drop_cost(piece, logs, longest) for piece in logs if len(piece) > 1}
         keep = max(room - len(characters), int((1 - DROPPED) * len(costs)))
         best = sorted(costs, key=lambda piece: (-costs[piece], piece))[:keep]
-        logs = normalized({piece: expected[piece] for piece in [*sorted(characters), *best]})
+        logs = log_shares({piece: expected[piece] for piece in [*sorted(characters), *best]})
     order = sorted(logs, key=lambda piece: (-logs[piece], piece))
     return Unigram({**dict.fromkeys(special, 0.0), **{p: logs[p] for p in order}}, special, special[0])
 
 
-def normalized(counts: Mapping[str, float]) -> dict[str, float]:
+def log_shares(counts: Mapping[str, float]) -> dict[str, float]:
     """ln p of each piece, from counts."""
     total = sum(counts.values())
     return {piece: math.log(max(count, 1e-6) / total) for piece, count in counts.items()}
