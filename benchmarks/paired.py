@@ -17,7 +17,7 @@ A workload is a module with
 
 and, where they make sense,
 
-    ITEMS           the items that a step processes, like ("tokens", 768)
+    ITEMS           the items that a step processes, like ("tokens", 768), or ("GB", {case: number})
     FLOPS           {case: floating-point operations of a step}: their rate is compared, round by round, with
                     the rate of a large product of matrices in NumPy (`gemm.py`)
     ROUNDS, SECONDS the number of rounds, and the length of a block
@@ -195,7 +195,9 @@ def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float, on
                 case, {side: [module.SCALE * t for t in ts] for side, ts in took.items()}
             )
             if count:
-                comparison.rates = {side: Spread.from_values(count / np.array(t)) for side, t in took.items()}
+                number = count[case] if isinstance(count, dict) else count
+                rates = {side: number / np.array(t) for side, t in took.items()}
+                comparison.rates = {side: Spread.from_values(rate) for side, rate in rates.items()}
             if case in flops:
                 comparison.of_peak = {
                     side: Spread.from_values(flops[case] / np.array(t) / np.array(peak))

@@ -520,9 +520,15 @@ def test_a_generated_token_is_that_of_generate(monkeypatch):
     for expected in [*logits, *logits[:2]]:  # and over again
         np.testing.assert_allclose(step()[0], expected, rtol=1e-4, atol=1e-6)
     pytest.importorskip("torch")
-    [step] = generate.build("torch").values()
+    step = generate.build("torch")[generate.CASE]
     for expected in [*logits, *logits[:2]]:
         np.testing.assert_allclose(step()[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_token_reads_all_matrices_but_the_positions():
+    model = gpt.tinygen_model(TINY)
+    entries = sum(w.size for w in model.parameters() if w.ndim == 2) - TINY.context * TINY.width
+    assert generate.bytes_read(TINY) == 4 * entries
 
 
 def test_both_write_the_same_from_gpt2s_folder(monkeypatch):
