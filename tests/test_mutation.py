@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import json
+import sys
 import textwrap
 from types import SimpleNamespace
 
@@ -11,6 +12,8 @@ import judging
 import mutants
 import pytest
 import selection
+
+from tinygen.nn import RopeScaling
 
 SOURCE = '''
     """A file."""
@@ -132,8 +135,9 @@ def test_who_asks_for_a_signature_sees_the_head(file, tmp_path, monkeypatch):
         outside["seen"](module.add)
     first = module.area.__code__.co_firstlineno
     assert heads == {"boxes.py": {first}}
-    assert selection.code_of(op) is module.add.__code__
-    assert selection.code_of(len) is None
+    assert selection.place_of(op) == (str(path), module.add.__code__.co_firstlineno)
+    assert selection.place_of(selection.Test.__new__) == selection.place_of(len) == ("", 0)
+    assert selection.place_of(RopeScaling) == (sys.modules[RopeScaling.__module__].__file__, 0)  # a dataclass
     monkeypatch.setattr(selection, "ROOT", tmp_path)
     tests = {
         "tests/nn/test_box.py": selection.Test(0.1, {"boxes.py": {first + 1}}, {}),
@@ -141,9 +145,9 @@ def test_who_asks_for_a_signature_sees_the_head(file, tmp_path, monkeypatch):
         "tests/models/test_box.py": selection.Test(0.3, {"boxes.py": {first + 1}}, {}),
     }
     order = selection.Order(tests, lambda file: ["tests/nn/"])
-    assert order.of({"file": "boxes.py", "line": first}) == list(tests)[:2]
+    assert order.of({"file": "boxes.py", "line": first}) == list(tests)[1::-1]
     assert order.of({"file": "boxes.py", "line": first + 1}) == list(tests)[:1]
-    assert order.all("boxes.py") == list(tests)[:2]
+    assert order.all("boxes.py") == list(tests)[1::-1]
 
 
 def test_notes_hold_until_a_file_changes(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
 from tinygen.models.language import bert, gpt, llama, transformer
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
-from tinygen.models.text_to_image import latent_diffusion
+from tinygen.models.text_to_image import clip, latent_diffusion
 from tinygen.text import beam, masking
 
 HO, NICHOL = "Ho et al. 2020, section 4", "Nichol & Dhariwal 2021"
@@ -117,6 +117,8 @@ CONSTANTS = [
     (latent_diffusion.DROPPED, 0.1, "Ho & Salimans 2022: p_uncond"),
     (autoencoder.EPS, 1e-6, "latent diffusion's group norms"),
     (vqvae.SMOOTHING, 1e-5, "the usual ε of the running means"),
+    (clip.FIRST_SCALE, 1 / 0.07, "Radford et al. 2021, section 2.5"),
+    (clip.LARGEST_SCALE, 100.0, "Radford et al. 2021, section 2.5"),
     (schedule.TERMINAL_ALPHA, 0.05, "a warning's bound"),
 ]
 

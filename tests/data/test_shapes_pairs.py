@@ -95,8 +95,9 @@ def test_sizes_and_colours_are_jittered_and_no_further():
     pictures = (draw(pairs, 32, np.random.default_rng(3)) + 1) / 2
     red = abs(pictures[:, 0] - COLOURS["red"][0]).reshape(400, -1).min(axis=1)
     assert red.max() <= shapes.COLOUR_JITTER + 1e-6
-    paper = abs(pictures[:, :, 0, 0] - np.array(BACKGROUND))
+    paper = pictures[:, :, 0, 0] - np.array(BACKGROUND)
     assert 0.045 < paper.max() <= shapes.COLOUR_JITTER + 1e-6
+    assert 0.045 < -paper.min() <= shapes.COLOUR_JITTER + 1e-6
     covered = ((pictures[:, 0] - pictures[:, 0, :1, :1]) / (COLOURS["red"][0] - 0.1)).clip(0)[:, :, :16]
     r = np.sqrt(covered.sum(axis=(1, 2))) / 2 / 32  # of the area 4 r²; the colours are within 15 %
     assert 0.11 < r.min() < 0.125

@@ -50,3 +50,8 @@ def test_scaled_products_depend_on_the_distance_only():
 def test_numbers_that_make_no_sense(changes):
     with pytest.raises(ValueError, match=r"0 < low < high, factor >= 1 and original_length >= 1 are needed"):
         nn.RopeScaling(**changes)
+
+
+def test_the_least_numbers_that_make_sense():
+    scaling = nn.RopeScaling(factor=1, low=1e-9, high=2e-9, original_length=1)
+    np.testing.assert_array_equal(scaling.slow_down(np.array([1.0, 2.0])), [1.0, 2.0])

@@ -436,6 +436,7 @@ def test_noam_is_its_formula():
 def test_noam_without_warmup_is_refused():
     with pytest.raises(ValueError, match="warmup must be at least 1 step, got 0"):
         noam(0, 512, warmup=0)
+    close(noam(0, 16, warmup=1), 0.25)  # one step: only the fall
 
 
 # -- clipping --------------------------------------------------------------------------------------

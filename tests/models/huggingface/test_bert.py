@@ -201,6 +201,14 @@ def test_the_files_of_older_versions(folder, dtype):
         BERT.from_pretrained(folder)
 
 
+def test_a_model_that_has_diverged_is_written_and_read(tmp_path):
+    """A NaN of the embedding is also one of the head: the two are one matrix still."""
+    model = small()
+    model.wte.weight.data[1, 2] = np.nan
+    model.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(BERT.from_pretrained(tmp_path).wte.weight.data, model.wte.weight.data)
+
+
 def test_a_pooler_that_nothing_uses(folder):
     """Older versions of BertForMaskedLM have it, without the head that would read it."""
     arrays = load_file(folder / "model.safetensors")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygen import nn
-from tinygen.models.huggingface.clip import FREE
+from tinygen.models.huggingface.clip import FREE, read_config
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import (
     ConvImageEncoder,
@@ -238,6 +238,25 @@ def test_the_words_of_older_configs(folder):
     edit(config, text_config=text, vision_config_dict={})
     edit(config, text_config_dict=None)
     assert CLIP.from_pretrained(folder).text_encoder.sizes() == small().text_encoder.sizes()
+
+
+def test_options_that_are_left_out_are_those_of_the_smallest_published_model(folder):
+    """openai/clip-vit-base-patch32: transformers' defaults."""
+    edit(folder / "config.json", text_config={}, vision_config={})
+    found = read_config(folder / "config.json")
+    common = {"layers": 12, "activation": "quick_gelu", "dropout": 0.0, "norm_eps": 1e-5}
+    assert found["text"] == {
+        "vocab_size": 49408,
+        "block_size": 77,
+        "end": 49407,
+        "config": {**common, "channels": 512, "hidden": 2048, "heads": 8},
+    }
+    assert found["image"] == {
+        "side": 224,
+        "patch": 32,
+        "in_channels": 3,
+        "config": {**common, "channels": 768, "hidden": 3072, "heads": 12},
+    }
 
 
 def test_the_end_token_of_the_published_models(folder):

@@ -56,6 +56,16 @@ def test_the_projection():
         np.testing.assert_allclose(d(x, y).data, plain + np.sum(v[y] * h, axis=1), rtol=1e-13)
 
 
+def test_the_features_of_points_by_hand():
+    """Linear layers, with a slope of 0.2 below 0."""
+    d, x = DenseDiscriminator(2, 6, 3, rng=0).astype(np.float64), rng().standard_normal((3, 2))
+    h = x
+    for layer in d.layers:
+        h = h @ layer.weight.data.T + layer.bias.data
+        h = np.where(h > 0, h, 0.2 * h)
+    np.testing.assert_allclose(d.features(x).data, h, rtol=1e-12)
+
+
 def test_a_class_moves_the_first_layer():
     """As a label in one-hot form beside z would."""
     g, z = DenseGenerator(2, 6, 1, 4, 3, rng=0).astype(np.float64), rng().standard_normal((3, 4))

@@ -14,6 +14,7 @@ from tinygen.models.text_to_image.clip_encoders import (
     TextTower,
     TowerBlock,
     TowerConfig,
+    TowerMLP,
     VisionTransformer,
     ids_with_end,
     quick_gelu,
@@ -149,6 +150,28 @@ def test_conv_encoder_sees_where_things_are():
     with no_grad():
         assert encoder(PICTURES).shape == (3, 5)
         assert np.abs(encoder(PICTURES).numpy() - encoder(swapped).numpy()).max() > 1e-2
+
+
+def test_conv_encoder_by_hand():
+    """Each picture is normalized over all its channels and pixels, and then goes through SiLU."""
+    encoder = conv().astype(np.float64)
+    with no_grad():
+        x = PICTURES.astype(np.float64)
+        for layer in encoder.convs:
+            x = layer(x).data
+            mean, variance = (f(x, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.var))
+            x = (x - mean) / np.sqrt(variance + 1e-5)
+            x = x / (1 + np.exp(-x))
+        wanted = x.reshape(3, -1) @ encoder.projection.weight.data.T
+        np.testing.assert_allclose(
+            encoder(PICTURES.astype(np.float64)).numpy(), wanted, rtol=1e-9, atol=1e-12
+        )
+
+
+def test_the_width_inside_a_perceptron():
+    """Four times the channels, if the config has none."""
+    wide = lambda hidden: TowerMLP(TowerConfig(channels=8, hidden=hidden), rng=0).fc.weight.shape
+    assert (wide(None), wide(5)) == ((32, 8), (5, 8))
 
 
 @pytest.mark.parametrize("make", [vision, conv])
