@@ -104,11 +104,12 @@ def tanh_gelu(x: Array, y: Array, slope: Array) -> None:
 
 def silu_and_slope(x: Array, y: Array, slope: Array) -> None:
     """y = x σ(x), slope = σ + y (1 - σ)."""
-    s = np.negative(x, out=slope)
-    np.minimum(s, np.float32(88), out=s)  # beyond, exp is infinite
-    np.exp(s, out=s)
-    s += np.float32(1)
-    np.reciprocal(s, out=s)
+    s = np.abs(x, out=slope)
+    np.negative(s, out=s)
+    small = np.exp(s, out=s)  # exp(-|x|) is at most 1, so it never overflows
+    below = small + np.float32(1)
+    small[x >= 0] = 1
+    s /= below
     np.multiply(x, s, out=y)
     rest = np.subtract(np.float32(1), s)
     rest *= y
