@@ -64,6 +64,17 @@ def test_segments_have_the_values_of_the_whole(kind):
     )
 
 
+def test_targets_of_a_segment_that_do_not_count():
+    """-1, as in `loss`; the mean is over the others."""
+    lm, targets = model("lstm"), TARGETS.copy()
+    targets[:, 1] = -1
+    first, *_ = lm.segment_losses(IDX, targets, 3)
+    logits = lm(IDX[:, :3])[0].numpy()[:, [0, 2]]
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    wanted = np.take_along_axis(log_p, TARGETS[:, [0, 2], None], axis=-1)
+    assert first.item() == pytest.approx(-wanted.mean(), rel=1e-12)
+
+
 @every_kind
 def test_one_segment_is_not_truncated(kind):
     lm = model(kind)
