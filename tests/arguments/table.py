@@ -23,8 +23,9 @@ from tinygen.diffusion.inpaint import inpaint
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW, noam
-from tinygen.text import beam, bleu, decoding
+from tinygen.text import beam, bleu, corruption, decoding
 from tinygen.text.bpe import BPE
+from tinygen.text.mask_predict import mask_any_number, mask_predict
 from tinygen.text.masking import mask_tokens
 from tinygen.text.unigram import Unigram, train_unigram
 from tinygen.text.wordpiece import SPECIAL, WordPiece
@@ -291,6 +292,24 @@ OTHERS = {
     ),
     "text.decoding.sample": Row(
         lambda **k: decoding.sample(LOGITS, rng(), **k), {"temperature": 0.1, "top_k": 2, "top_p": 0.5}
+    ),
+    "text.corruption.corrupt_spans": Row(
+        lambda **k: corruption.corrupt_spans(np.arange(30), range(40, 60), **k, rng=rng()),
+        {"density": 0.5, "mean_length": 1.0},
+    ),
+    "text.corruption.infill_text": Row(
+        lambda **k: corruption.infill_text(np.arange(30), 40, **k, rng=rng()),
+        {"rate": 0.6, "mean_length": 1.0},
+    ),
+    "text.mask_predict.mask_predict": Row(
+        lambda **k: mask_predict(
+            lambda ids: np.log(np.abs(wave(1, 5, 4, k=int(ids.sum()))) / 4), (1, 5), 9, **k
+        ),
+        {"passes": 2},
+    ),
+    "text.mask_predict.mask_any_number": Row(
+        lambda **k: mask_any_number(np.tile(TOKENS, (50, 1)), 8, **k, rng=rng()),
+        {"special": [int(TOKENS.flat[0])]},
     ),
     "text.masking.mask_tokens": Row(
         lambda **k: mask_tokens(np.tile(TOKENS, (50, 1)), 9, 8, **k, rng=rng()),

@@ -10,7 +10,8 @@ from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
 from tinygen.models.language import bert, gpt, llama, transformer
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
 from tinygen.models.text_to_image import clip, latent_diffusion
-from tinygen.text import beam, masking
+from tinygen.text import beam, corruption, masking
+from tinygen.text.mask_predict import mask_predict
 
 HO, NICHOL = "Ho et al. 2020, section 4", "Nichol & Dhariwal 2021"
 TORCH = "PyTorch"
@@ -79,6 +80,9 @@ DEFAULTS = [
         {"vocab_size": 30522, "block_size": 512, "hidden": 3072, "segments": 2, "norm_eps": 1e-12},
         "the published bert-base-uncased",
     ),
+    (corruption.corrupt_spans, {"density": 0.15, "mean_length": 3.0}, "Raffel et al. 2020, section 3.3.4"),
+    (corruption.infill_text, {"rate": 0.3, "mean_length": 3.0}, "Lewis et al. 2020, sections 2.2 and 5.1"),
+    (mask_predict, {"passes": 10}, "Ghazvininejad et al. 2019, section 4.2: the most they use"),
     (masking.mask_tokens, {"rate": 0.15}, "Devlin et al. 2019, section 3.1"),
     (gpt.GPTConfig, {"gelu": "none", "bias": True, "tie_weights": True, "norm_eps": 1e-5}, "nanoGPT"),
     (

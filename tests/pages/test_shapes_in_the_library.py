@@ -41,6 +41,7 @@ from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderCo
 from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator
 from tinygen.text import decoding
 from tinygen.text.beam import beam_search
+from tinygen.text.mask_predict import mask_any_number, mask_predict
 
 HOUSE = Path(tinygen.__file__).parent
 ROOMS = ("models", "nn", "ops", "align", "data", "density", "text")
@@ -59,6 +60,8 @@ def use_everything():
     translator = Transformer(TransformerConfig(7, 1, 2, 8, 8), rng=rng)
     translator.loss(2 + ids, 2 + ids).backward()
     translator.greedy_search(2 + ids, 3)
+    mask_predict(lambda holes: np.full((2, 5, 4), np.log(0.25)), (2, 5), 9, 3)
+    mask_any_number(ids, 9, rng=rng)
     beam_search(lambda live: np.log(np.full((len(live), 4), 0.25)), 2, 3, begin=1, end=2)
     for writer in (LinearLM(5, 3, 4, rng=rng), RecurrentLM(5, 4, rng=rng)):
         writer.sample(np.zeros((2, 2), int), 3, rng=rng)
