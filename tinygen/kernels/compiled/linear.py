@@ -19,7 +19,6 @@ from tinygen.tensor import Array
 
 DEPTH = 512  # entries of the shared axis in a panel: a panel fits into the second-level cache
 LINE = 16  # floats in a cache line: a part has whole lines
-SMALL = 2**20  # up to this number of multiplications, copying a panel takes longer than BLAS
 FEW = 4  # up to this number of rows, reading the matrix takes longer than the products
 
 
@@ -126,7 +125,7 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     (m, n), k = y.shape, a.shape[0 if ta else 1]
     by_rows = 2 * m >= n  # the same shares as in the optimizer; but each part copies all of B into panels
     count, size = divide_work(m, ROWS) if by_rows else divide_work(n, LANES)
-    with_panels = n >= 2 * WIDTH and m * k * n > SMALL
+    with_panels = n >= WIDTH
     panels = np.empty((count if with_panels else 0, min(k, DEPTH), WIDTH), np.float32)
     rooms = np.empty((len(panels), ROWS, WIDTH), np.float32)
     with OneThread():
