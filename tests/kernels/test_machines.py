@@ -189,6 +189,34 @@ def test_where_machine_code_is_kept(monkeypatch, tmp_path):
         folder()
 
 
+def test_code_compiled_ahead_moves_from_a_read_only_place(monkeypatch, tmp_path):
+    """As in an image of a container: compiled when it was made, read-only when it runs."""
+    image, home = tmp_path / "image", tmp_path / "home"
+    monkeypatch.setattr(compile_, "__file__", str(image / "compile.py"))
+    monkeypatch.setattr(compile_.numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("HOME", str(home))
+    folder = compile_.folder.__wrapped__
+    beside = compile_.Path(folder())
+    assert image in beside.parents
+    (beside / "compiled_0").mkdir()
+    for name in ("f.nbi", "f.1.nbc", "f.1.nbc.tmp.1"):
+        (beside / "compiled_0" / name).write_text(f"{name} of the image")
+    writable = compile_.tempfile.TemporaryFile
+
+    def read_only(dir):
+        if image in dir.parents:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return writable(dir=dir)
+
+    monkeypatch.setattr(compile_.tempfile, "TemporaryFile", read_only)
+    there = home / ".cache" / "tinygen" / beside.name
+    (there / "compiled_0").mkdir(parents=True)
+    (there / "compiled_0" / "f.nbi").write_text("newer")
+    assert folder() == str(there)
+    found = {path.name: path.read_text() for path in (there / "compiled_0").iterdir()}
+    assert found == {"f.nbi": "newer", "f.1.nbc": "f.1.nbc of the image"}
+
+
 def square(part, x):
     x[part] *= x[part]
 
@@ -212,6 +240,7 @@ def test_what_is_damaged_is_compiled_again(squares, tmp_path):
     assert squares() == 1
     (index,), (data,) = tmp_path.rglob("*.nbi"), tmp_path.rglob("*.nbc")
     for path, damage in (
+        *((index, lambda content, i=i: flip_bit(content, i)) for i in (9, 60, -1)),
         (data, lambda content: content[: len(content) // 2]),
         (data, lambda content: content[:-500] + bytes([content[-500] ^ 1]) + content[-499:]),
         (index, lambda content: content[: len(content) // 2]),
@@ -219,6 +248,53 @@ def test_what_is_damaged_is_compiled_again(squares, tmp_path):
         path.write_bytes(damage(path.read_bytes()))
         assert squares() == 0
         assert squares() == 1
+
+
+def flip_bit(content, i):
+    return content[:i] + bytes([content[i] ^ 1]) + content[i:][1:]
+
+
+def test_a_copy_in_another_place_is_found(squares, monkeypatch, tmp_path):
+    assert squares() == 0
+    monkeypatch.setattr(compile_, "folder", lambda: str(tmp_path / "elsewhere"))
+    cache.copy_code(tmp_path, tmp_path / "elsewhere")
+    assert squares() == 1
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(squares, monkeypatch, tmp_path):
+    """A file gets its name when it is whole."""
+    assert squares() == 0
+    (data,) = tmp_path.rglob("*.nbc")
+    before = data.read_bytes()
+    file = cache.Checked(str(data.parent), "square", "stamp")
+
+    writing = file._open_for_write(str(data))
+    writing.__enter__().write(before[:100])  # and never closes it
+    assert data.read_bytes() == before
+    assert squares() == 1
+
+
+def test_a_file_that_another_process_took_for_its_own_key_is_not_run(tmp_path):
+    """Two processes that compile one function for two processors may choose the same number of file."""
+    ours, theirs = (cache.Checked(str(tmp_path), "f", "stamp") for _ in range(2))
+    ours.save("AVX-512", "code for AVX-512")
+    index = (tmp_path / "f.nbi").read_bytes()
+    (tmp_path / "f.nbi").unlink()
+    theirs.save("AVX2", "code for AVX2")  # into the file that has the other code
+    (tmp_path / "f.nbi").write_bytes(index)
+    assert ours.load("AVX-512") is None
+    ours.save("AVX-512", "code for AVX-512")
+    assert ours.load("AVX-512") == "code for AVX-512"
+    assert ours.load("AVX2") is None
+
+
+def test_code_of_other_sources_or_another_numba_is_not_run(monkeypatch, tmp_path):
+    cache.Checked(str(tmp_path), "f", "stamp").save("key", "code")
+    assert cache.Checked(str(tmp_path), "f", "stamp").load("key") == "code"
+    assert cache.Checked(str(tmp_path), "f", "other").load("key") is None
+    other = cache.Checked(str(tmp_path), "f", "stamp")
+    monkeypatch.setattr(other, "_version", "0.0")
+    assert other.load("key") is None
 
 
 def test_a_full_disk_ends_nothing(squares, monkeypatch):

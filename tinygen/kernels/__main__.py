@@ -1,11 +1,15 @@
-"""`python -m tinygen.kernels` compiles all kernels and lists them; later runs load the cached machine code.
+"""`python -m tinygen.kernels compile` compiles all kernels, so that no run has to; without `compile`, the
+kernels are listed.
 
-It runs each op forward and backward on arrays just large enough for its compiled kernel. Without Numba it
-compiles nothing, and the table shows which kernels are used instead.
+To compile, it runs each op forward and backward on arrays just large enough for its compiled kernel. The
+machine code is kept; what is there already is loaded. Without Numba there is nothing to compile, and the list
+shows which kernels are used instead.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -60,17 +64,47 @@ def uses() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield cell.__name__, partial(cell, *inputs, *[state] * states)
 
 
-def main() -> None:
-    began = time.perf_counter()
-    for name, call in uses():
-        before = time.perf_counter()
-        y = call()
-        np.sum(y[0] if isinstance(y, tuple) else y).backward()
-        print(f"{name:24}{time.perf_counter() - before:7.1f} s", flush=True)
+def optimizer_step() -> None:
     parameter = entries(128, 96)
     parameter.grad = np.ones((128, 96), np.float32)
     AdamW([parameter]).step()
-    print(f"{'all':24}{time.perf_counter() - began:7.1f} s\n\n{kernels.table()}")
+
+
+def forward_and_backward(call: Callable[[], Any]) -> None:
+    y = call()
+    np.sum(y[0] if isinstance(y, tuple) else y).backward()
+
+
+def draw_bar(done: int, total: int, name: str, seconds: float) -> str:
+    """Like "[#####---------------]  9 of 36, 12 s: layer_norm", as wide as the longest name needs."""
+    marks = "#" * (20 * done // total)
+    return f"[{marks:-<20}] {done:2} of {total}, {seconds:.0f} s: {name:<24}"
+
+
+def compile_all() -> None:
+    """Compile every kernel, with a bar that says which one, and for how long; on a terminal it stays in one
+    line."""
+    steps: list[tuple[str, Callable[[], None]]]
+    steps = [(name, partial(forward_and_backward, call)) for name, call in uses()]
+    steps += [("AdamW", optimizer_step)]
+    began = time.perf_counter()
+    for done, (name, step) in enumerate(steps):
+        show(draw_bar(done, len(steps), name, time.perf_counter() - began))
+        step()
+    show(draw_bar(len(steps), len(steps), "all kernels are compiled", time.perf_counter() - began))
+    print()
+
+
+def show(line: str) -> None:
+    print(f"\r{line}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tinygen.kernels", description=__doc__.split("\n\n")[0])
+    parser.add_argument("command", nargs="?", choices=["compile"])
+    if parser.parse_args().command:
+        compile_all()
+    print(kernels.table())
 
 
 if __name__ == "__main__":

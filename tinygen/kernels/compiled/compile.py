@@ -26,7 +26,7 @@ from numba.core import event, sigutils
 from numba.core.ccallback import CFunc
 from numba.core.registry import CPUDispatcher
 
-from tinygen.kernels.compiled.cache import MachineCode
+from tinygen.kernels.compiled.cache import MachineCode, copy_code
 from tinygen.kernels.compiled.threads import run_on_threads
 from tinygen.tensor import Array
 
@@ -47,20 +47,26 @@ IN_LANES = EXACT | {"reassoc", "nsz"}
 @functools.cache
 def folder() -> str:
     """The folder for the machine code: in NUMBA_CACHE_DIR if that is set, else beside the sources, else in
-    the user's cache. RuntimeError if none of them can be written."""
+    the user's cache. It gets the code that is in a better place already, if that place is read-only now.
+    RuntimeError if none of them can be written."""
     here, given = Path(__file__).parent, numba.config.CACHE_DIR
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(here.glob("*.py"))))
     name = f"numba-{sources.hexdigest()[:12]}"
     places = [lambda: here / "__pycache__" / name, lambda: Path.home() / ".cache" / "tinygen" / name]
-    problems = []
+    problems, sealed = [], []
     for place in [lambda: Path(given), *places] if given else places:
         try:
             path = place()
+            sealed.append(path)
             path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path):
-                return str(path)
+                pass
         except (OSError, RuntimeError) as error:  # read-only, or no home folder
             problems.append(str(error))
+            continue
+        for better in sealed[:-1]:
+            copy_code(better, path)
+        return str(path)
     raise RuntimeError(f"machine code can be kept nowhere, set NUMBA_CACHE_DIR to a folder: {problems}")
 
 
