@@ -51,11 +51,11 @@ def parse_args() -> argparse.Namespace:
     add("--width", type=size(4), default=64, help="channels; a multiple of the 4 attention heads")
     add("--rate", type=number(float, 0.01, 0.9), default=0.15, help="share of the words that are hidden")
     add("--batch", type=size(2), default=64, help="pairs of reviews per step")
-    add("--steps", type=number(int, 2), default=2500, help="steps of pretraining")
+    add("--steps", type=number(int, 2), default=3000, help="steps of pretraining")
     add("--warmup", type=number(int, 1), default=100, help="steps until the learning rate is highest")
-    add("--lr", type=number(float, 0), default=3e-3, help="highest learning rate of pretraining")
+    add("--lr", type=number(float, 0), default=2.5e-3, help="highest learning rate of pretraining")
     add("--tuning-steps", type=number(int, 2), default=300, help="steps of each fine-tuning")
-    add("--tuning-lr", type=number(float, 0), default=3e-4, help="its highest learning rate")
+    add("--tuning-lr", type=number(float, 0), default=1e-3, help="its highest learning rate")
     add("--tests", type=size(10, 100_000), default=2000, help="pairs, and reviews, for the test")
     args = parser.parse_args()
     if args.width % 4:
@@ -136,8 +136,11 @@ def fine_tune(model: BERT, ids: Any, labels: Any, args: argparse.Namespace) -> B
 def main(args: argparse.Namespace) -> None:
     sizes = (args.layers, 4, args.width, 4 * args.width)
     config = BERTConfig(VOCAB_SIZE, 2 * args.length + 3, *sizes, dropout=0.0)
-    model = BERT(config, rng=args.seed).to(args.device)
-    from_nothing = copy.deepcopy(model)
+    model = BERT(config, rng=args.seed)
+    for p in model.parameters():
+        if p.ndim == 2:  # BERT's 0.02 is for 768 channels: with so few, attention would not begin to learn
+            p.data *= 1 / (0.02 * np.sqrt(args.width, dtype=np.float32))
+    from_nothing = copy.deepcopy(model.to(args.device))
     run = Run(args, ["step", "masked", "next_sentence"])
     train(model, args, run)
     run.model(model.state_dict())
