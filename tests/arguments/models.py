@@ -15,11 +15,13 @@ from tinygen.data.digits import Digits
 from tinygen.diffusion import Process, cosine_schedule, ddim
 from tinygen.judges.digits import Judge, bounds
 from tinygen.judges.ssim import ssim
+from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
+from tinygen.models.language.t5 import T5, T5Config
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
@@ -81,9 +83,21 @@ def transformer(**given: Any) -> Transformer:
     return filled(Transformer(TransformerConfig(**sizes), rng=rng()))
 
 
-def translation(**given: Any) -> Any:
+def t5(**given: Any) -> T5:
+    sizes = {"vocab_size": 5, "layers": 1, "decoder_layers": 1, "heads": 1, "channels": 4, "head_channels": 4}
+    sizes |= {"hidden": 6, "buckets": 4, "max_distance": 3, "dropout": 0.0, **given}
+    return filled(T5(T5Config(**sizes), rng=rng()))
+
+
+def bart(**given: Any) -> BART:
+    sizes = {"vocab_size": 5, "block_size": 8, "layers": 1, "decoder_layers": 1, "heads": 1, "channels": 4}
+    sizes |= {"hidden": 6, "dropout": 0.0, "inner_dropout": 0.0, "pad": 0, "begin": 1, **given}
+    return filled(BART(BARTConfig(**sizes), rng=rng()))
+
+
+def translation(make: Any, **given: Any) -> Any:
     """Its loss in training, its scores, and what it writes until it ends."""
-    model = transformer(**given)
+    model = make(**given)
     scores = [[h.score for h in row] for row in model.beam_search(SOURCE, 3)]
     return [
         [p.shape for p in model.parameters()],
@@ -254,13 +268,30 @@ MODELS = {
         lambda **k: llama()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
     "models.language.transformer.TransformerConfig": Row(
-        translation,
+        lambda **k: translation(transformer, **k),
         {"layers": 2, "heads": 2, "channels": 8, "hidden": 7, "dropout": 0.5, "label_smoothing": 0.3}
         | {"pre_norm": True, "norm_eps": 0.1, "pad": 3, "begin": 3, "end": 3},
     ),
-    "models.language.transformer.Transformer.beam_search": Row(
+    "models.language.t5.T5Config": Row(
+        lambda **k: translation(t5, **k),
+        {"vocab_size": 6, "layers": 2, "decoder_layers": 2, "heads": 2, "channels": 8, "head_channels": 2}
+        | {"hidden": 7, "buckets": 5, "max_distance": 9, "dropout": 0.5, "gated": True, "tie_weights": False}
+        | {"norm_eps": 0.1, "pad": 3, "begin": 3, "end": 3},
+    ),
+    "models.language.bart.BARTConfig": Row(
+        lambda **k: translation(bart, **k),
+        {"vocab_size": 6, "block_size": 9, "layers": 2, "decoder_layers": 2, "heads": 2, "channels": 8}
+        | {"hidden": 7, "dropout": 0.5, "inner_dropout": 0.5, "gelu": "tanh", "pad": 3, "begin": 3, "end": 3},
+    ),
+    "models.language.encoder_decoder.EncoderDecoder.beam_search": Row(
         lambda **k: [[h.score for h in row] for row in transformer().beam_search(SOURCE, 5, **k)],
         {"width": 2, "alpha": 1.0},
+    ),
+    "models.language.encoder_decoder.EncoderDecoder.sample": Row(
+        lambda **k: t5().sample(np.tile(SOURCE, (20, 1)), 4, **k, rng=rng()), DRAW
+    ),
+    "models.language.encoder_decoder.EncoderDecoder.sample_steps": Row(
+        lambda **k: next(t5().sample_steps(np.tile(SOURCE, (20, 1)), **k, rng=rng())), DRAW
     ),
     "models.language.linear.LinearLM": Row(
         lambda **k: learned(LinearLM(5, **k, rng=rng()), IDS), {"context": 2, "channels": 3}

@@ -7,7 +7,7 @@ import pytest
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
-from tinygen.models.language import bert, gpt, llama, transformer
+from tinygen.models.language import bart, bert, gpt, llama, t5, transformer
 from tinygen.models.pictures import autoencoder, unet, vae, vqvae
 from tinygen.models.text_to_image import clip, latent_diffusion
 from tinygen.text import beam, corruption, masking
@@ -79,6 +79,36 @@ DEFAULTS = [
         bert.BERTConfig,
         {"vocab_size": 30522, "block_size": 512, "hidden": 3072, "segments": 2, "norm_eps": 1e-12},
         "the published bert-base-uncased",
+    ),
+    (
+        t5.T5Config,
+        {
+            "layers": 12,
+            "decoder_layers": 12,
+            "heads": 12,
+            "channels": 768,
+            "head_channels": 64,
+            "hidden": 3072,
+        }
+        | {"buckets": 32, "max_distance": 128, "dropout": 0.1},
+        "Raffel et al. 2020, sections 2.1 and 3.1.1: base",
+    ),
+    (
+        t5.T5Config,
+        {"vocab_size": 32128, "norm_eps": 1e-6, "gated": False, "tie_weights": True}
+        | {"pad": 0, "begin": 0, "end": 1},
+        "the published t5-base",
+    ),
+    (
+        bart.BARTConfig,
+        {"layers": 12, "decoder_layers": 12, "channels": 1024, "dropout": 0.1, "gelu": "none"},
+        "Lewis et al. 2020, sections 2.1 and 5.1: large",
+    ),
+    (
+        bart.BARTConfig,
+        {"vocab_size": 50265, "block_size": 1024, "heads": 16, "hidden": 4096, "inner_dropout": 0.1}
+        | {"pad": 1, "begin": 2, "end": 2},
+        "the published bart-large",
     ),
     (corruption.corrupt_spans, {"density": 0.15, "mean_length": 3.0}, "Raffel et al. 2020, section 3.3.4"),
     (corruption.infill_text, {"rate": 0.3, "mean_length": 3.0}, "Lewis et al. 2020, sections 2.2 and 5.1"),

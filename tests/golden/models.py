@@ -25,11 +25,13 @@ from tinygen.diffusion import (
     sqrt_linear_schedule,
 )
 from tinygen.judges.digits import Judge
+from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
+from tinygen.models.language.t5 import T5, T5Config
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
@@ -89,6 +91,11 @@ def bert():
     return BERT(BERTConfig(5, 6, 2, 2, 8, 6, segments=3, dropout=0.0, norm_eps=0.1), rng=RNG)
 
 
+def roberta():
+    sizes = {"segments": 1, "dropout": 0.0, "norm_eps": 0.1, "next_sentence": False, "pad": 1}
+    return BERT(BERTConfig(5, 6, 2, 2, 8, 6, **sizes), rng=RNG)
+
+
 def bert_outputs(model, ids):
     """The two parts of the loss, and the logits."""
     losses = model.losses(ids, MASKED, SEGMENTS, REAL_TOKENS, np.array([1, 0]))
@@ -110,6 +117,22 @@ def transformer(**options):
 
 
 WORDS = TextEncoderConfig(("a", "red", "square"), 3, layers=2, heads=2, channels=6)
+
+
+def t5(**options):
+    return lambda: T5(
+        T5Config(5, 2, 2, 2, 8, 3, 6, 4, 6, dropout=0.0, norm_eps=0.1, pad=4, **options), rng=RNG
+    )
+
+
+def bart():
+    sizes = {"layers": 2, "decoder_layers": 2, "heads": 2, "channels": 8, "hidden": 6}
+    return BART(BARTConfig(5, 6, **sizes, dropout=0.0, inner_dropout=0.0, pad=4), rng=RNG)
+
+
+def repair(model):
+    """Logits and loss."""
+    return model(PADDED, PADDED[::-1]), model.loss(PADDED, PADDED[::-1])
 
 
 def text_encoder():
@@ -163,8 +186,12 @@ MODELS = {
         gpt(gelu="none", tie_weights=False, norm_eps=0.1), (IDS,), lambda m, ids: m(ids, NEXT)
     ),
     "bert": Case(bert, (IDS,), bert_outputs),
-    "transformer": Case(transformer(), (), lambda m: (m(PADDED, PADDED[::-1]), m.loss(PADDED, PADDED[::-1]))),
+    "roberta": Case(roberta, (IDS,), lambda m, ids: m(ids, mask=REAL_TOKENS)),
+    "transformer": Case(transformer(), (), repair),
     "transformer-pre_norm": Case(transformer(pre_norm=True), (), lambda m: m(PADDED, PADDED[::-1])),
+    "t5": Case(t5(), (), repair),
+    "t5-v1.1": Case(t5(gated=True, tie_weights=False), (), repair),
+    "bart": Case(bart, (), repair),
     "llama": Case(
         llama(rope_base=100.0, rope_scaling=RopeScaling(4.0, 1.0, 3.0, 8)),
         (IDS,),

@@ -12,10 +12,13 @@ from golden.layers_there import REAL, future, kl_gaussian, mlp, recurrent, torch
 from golden.reference import CASES, REFERENCES, Weights, at, called, like_diffusers, linear, reference
 
 from tinygen import nn
-from tinygen.models.huggingface.bert import COPIES
+from tinygen.models.huggingface.bart import COPIES as BART_COPIES
+from tinygen.models.huggingface.bart import shapes as bart_shapes
+from tinygen.models.huggingface.bert import COPIES, copies
 from tinygen.models.huggingface.bert import shapes as bert_shapes
 from tinygen.models.huggingface.clip import places
 from tinygen.models.huggingface.llama import shapes
+from tinygen.models.huggingface.t5 import shapes as t5_shapes
 
 
 @reference("gpt", "gpt-untied")
@@ -71,6 +74,77 @@ def bert(w: Weights, ids: Any) -> Any:
     masked = f.cross_entropy(found.prediction_logits.flatten(0, 1), torch.tensor(models.MASKED).flatten())
     order = f.cross_entropy(found.seq_relationship_logits, torch.tensor([1, 0]))
     return masked, order, found.prediction_logits
+
+
+@reference("roberta")
+def roberta(w: Weights, ids: Any) -> Any:
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    sizes = {"vocab_size": 5, "max_position_embeddings": 8, "num_hidden_layers": 2, "hidden_size": 8}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 6, "type_vocab_size": 1, "pad_token_id": 1}
+    more = {"layer_norm_eps": 0.1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = models.MODELS["roberta"].make().config
+    weights = {
+        their: part
+        for ours, (theirs, _) in bert_shapes(asdict(config)).items()
+        for their, part in zip(theirs, w[ours].chunk(len(theirs)), strict=True)
+    }
+    for copy, original in copies(asdict(config)).items():
+        weights[copy] = weights[original]
+    mask = torch.tensor(models.REAL_TOKENS.astype(int))
+    return called(RobertaForMaskedLM(RobertaConfig(**sizes, **more)), weights, ids, mask).logits
+
+
+def repair(module: Any, weights: Weights) -> Any:
+    """Logits and loss of an encoder–decoder of transformers; 4 is the padding."""
+    source = torch.tensor(models.PADDED)
+    target, mask = source.flip(0), (source != 4).long()
+
+    def logits(inputs: Any) -> Any:
+        return called(module, weights, source, mask, decoder_input_ids=inputs).logits
+
+    loss = f.cross_entropy(logits(target[:, :-1]).flatten(0, 1), target[:, 1:].flatten(), ignore_index=4)
+    return logits(target), loss
+
+
+@reference("t5", "t5-v1.1")
+def t5(w: Weights) -> Any:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    untied = "lm_head.weight" in w
+    sizes = {"vocab_size": 5, "d_model": 8, "d_kv": 3, "d_ff": 6, "num_layers": 2, "num_heads": 2}
+    sizes |= {"relative_attention_num_buckets": 4, "relative_attention_max_distance": 6, "pad_token_id": 4}
+    more = {"feed_forward_proj": "gated-gelu" if untied else "relu", "tie_word_embeddings": not untied}
+    module = T5ForConditionalGeneration(
+        T5Config(**sizes, **more, layer_norm_epsilon=0.1, dropout_rate=0.0, use_cache=False)
+    )
+    if untied:
+        module.lm_head.weight = torch.nn.Parameter(torch.zeros(5, 8))
+    names = t5_shapes(asdict(models.MODELS["t5-v1.1" if untied else "t5"].make().config))
+    weights = {names[name][0]: t for name, t in w.items()}
+    for copy in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"):
+        weights.setdefault(copy, w["embedding.weight"])
+    return repair(module, weights)
+
+
+@reference("bart")
+def bart(w: Weights) -> Any:
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    sizes: dict[str, Any] = {"vocab_size": 5, "max_position_embeddings": 6, "d_model": 8, "pad_token_id": 4}
+    for stack in ("encoder", "decoder"):
+        sizes |= {f"{stack}_layers": 2, f"{stack}_ffn_dim": 6, f"{stack}_attention_heads": 2}
+    module = BartForConditionalGeneration(BartConfig(**sizes, dropout=0.0, use_cache=False))
+    names = bart_shapes(asdict(models.MODELS["bart"].make().config))
+    weights = {
+        their: part
+        for ours, (theirs, _) in names.items()
+        for their, part in zip(theirs, w[ours].chunk(len(theirs)), strict=True)
+    }
+    weights["final_logits_bias"] = weights["final_logits_bias"][None]
+    for copy in BART_COPIES:
+        weights[copy] = weights["model.shared.weight"]
+    return repair(module, weights)
 
 
 @reference("transformer", "transformer-pre_norm")

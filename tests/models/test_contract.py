@@ -13,11 +13,14 @@ import pytest
 
 from tinygen import Tensor, judges, models, nn, tape
 from tinygen.diffusion import Process, cosine_schedule
+from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
+from tinygen.models.language.encoder_decoder import EncoderDecoder
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
+from tinygen.models.language.t5 import T5, T5Config
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
@@ -116,7 +119,19 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
         lambda rng: Transformer(TransformerConfig(3, 1, 2, 8, 8), rng=rng),
         (IDS[:, 1:], IDS),
         (IDS[:, 1:], IDS),
-        None,
+        (IDS[:, 1:], 2),
+    ),
+    T5: (
+        lambda rng: T5(T5Config(3, 1, 1, 2, 8, 3, 6, 4, 8), rng=rng),
+        (IDS[:, 1:], IDS),
+        (IDS[:, 1:], IDS),
+        (IDS[:, 1:], 2),
+    ),
+    BART: (
+        lambda rng: BART(BARTConfig(3, 8, 1, 1, 2, 8, 6), rng=rng),
+        (IDS, IDS),
+        (IDS, IDS),
+        (IDS, 2),
     ),
     LinearLM: (lambda rng: LinearLM(3, 2, 4, rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
     RecurrentLM: (lambda rng: RecurrentLM(3, 4, rng=rng), (IDS,), (IDS, IDS), (IDS, 2)),
@@ -151,7 +166,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
 }
 
 LANGUAGE = (GPT, Llama)
-WRITERS = (*LANGUAGE, LinearLM, RecurrentLM, WaveNet)
+WRITERS = (*LANGUAGE, LinearLM, RecurrentLM, WaveNet, Transformer, T5, BART)
 
 PARTS_OF_MODELS = {
     "Encoder",
@@ -164,6 +179,7 @@ PARTS_OF_MODELS = {
     "Coupling",
 }
 PARTS_OF_MODELS |= {"LanguageModel", "CausalLM", "LlamaBlock", "BERTBlock", "GatedLayer"}
+PARTS_OF_MODELS |= {"EncoderDecoder", "BARTBlock", "T5Block", "T5Attention", "T5FeedForward", "RelativeBias"}
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {"CaptionEncoder", "TextDiscriminator"}
@@ -222,7 +238,7 @@ def test_rng_is_keyword_only():
 @pytest.mark.parametrize("kind", MODELS)
 def test_names(kind):
     """The methods are called as in the contract, and have no second name."""
-    assert "forward" in vars(kind) or issubclass(kind, (VAE, Autoencoder))
+    assert "forward" in vars(kind) or issubclass(kind, (VAE, Autoencoder, EncoderDecoder))
     assert not [name for name in OTHER_NAMES if hasattr(kind, name)]
     assert hasattr(kind, "encode") == hasattr(kind, "decode")
     assert not hasattr(kind, "losses") or hasattr(kind, "loss")

@@ -14,11 +14,13 @@ from tinygen.data.text import random_batch
 from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
 from tinygen.judges import digits as judge
 from tinygen.judges import pairs_parser, shapes_parser
+from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.linear import LinearLM
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.language.recurrent import RecurrentLM, Tagger
+from tinygen.models.language.t5 import T5, T5Config
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
@@ -58,8 +60,12 @@ def use_everything():
     llama = Llama(LlamaConfig(5, 8, 1, 4, 2, 8), rng=rng)
     llama(ids, ids)[1].backward()
     translator = Transformer(TransformerConfig(7, 1, 2, 8, 8), rng=rng)
-    translator.loss(2 + ids, 2 + ids).backward()
-    translator.greedy_search(2 + ids, 3)
+    t5 = T5(T5Config(7, 1, 1, 2, 8, 3, 6, gated=True), rng=rng)
+    bart = BART(BARTConfig(7, 12, 1, 1, 2, 8, 6), rng=rng)
+    for repairer in (translator, t5, bart):
+        repairer.loss(2 + ids, 2 + ids).backward()
+        repairer.greedy_search(2 + ids, 3)
+        repairer.beam_search(2 + ids[:1], 3, 2)
     mask_predict(lambda holes: np.full((2, 5, 4), np.log(0.25)), (2, 5), 9, 3)
     mask_any_number(ids, 9, rng=rng)
     beam_search(lambda live: np.log(np.full((len(live), 4), 0.25)), 2, 3, begin=1, end=2)

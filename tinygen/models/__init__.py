@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tinygen.models import language as language
     from tinygen.models import pictures as pictures
     from tinygen.models import text_to_image as text_to_image
+    from tinygen.models.language.bart import BART as BART
+    from tinygen.models.language.bart import BARTConfig as BARTConfig
     from tinygen.models.language.bert import BERT as BERT
     from tinygen.models.language.bert import BERTConfig as BERTConfig
     from tinygen.models.language.gpt import GPT as GPT
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from tinygen.models.language.llama import LlamaConfig as LlamaConfig
     from tinygen.models.language.recurrent import RecurrentLM as RecurrentLM
     from tinygen.models.language.recurrent import Tagger as Tagger
+    from tinygen.models.language.t5 import T5 as T5
+    from tinygen.models.language.t5 import T5Config as T5Config
     from tinygen.models.language.transformer import Transformer as Transformer
     from tinygen.models.language.transformer import TransformerConfig as TransformerConfig
     from tinygen.models.language.wavenet import WaveNet as WaveNet
@@ -80,11 +84,13 @@ else:
         __name__,
         ("huggingface", "language", "pictures", "text_to_image"),
         {
+            "language.bart": ("BART", "BARTConfig"),
             "language.bert": ("BERT", "BERTConfig"),
             "language.gpt": ("GPT", "GPTConfig"),
             "language.linear": ("LinearLM",),
             "language.llama": ("Llama", "LlamaConfig"),
             "language.recurrent": ("RecurrentLM", "Tagger"),
+            "language.t5": ("T5", "T5Config"),
             "language.transformer": ("Transformer", "TransformerConfig"),
             "language.wavenet": ("WaveNet",),
             "language.word2vec": ("Word2Vec",),

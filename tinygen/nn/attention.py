@@ -15,7 +15,7 @@ from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
 from tinygen.ops.random import RNGLike, as_generator, new_seed, require_dropout
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -70,7 +70,19 @@ class KVCache:
         self.keys[:, :, start:end] = k.data
         self.values[:, :, start:end] = v.data
         self.length = end
-        return Tensor(self.keys[:, :, :end]), Tensor(self.values[:, :, :end])
+        return self.contents()
+
+    def contents(self) -> tuple[Tensor, Tensor]:
+        """All keys and values so far: (B, H, length, d) each. Raises ValueError when there are none."""
+        if self.keys is None or self.values is None:
+            raise ValueError("the KV cache is empty: append keys and values first")
+        return Tensor(self.keys[:, :, : self.length]), Tensor(self.values[:, :, : self.length])
+
+    def take(self, rows: Ids) -> None:
+        """Keep these rows of the batch, in this order; a row may come several times. Beam search needs this,
+        since the best sequences may continue the same one."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]
 
 
 class Heads(Module):
@@ -162,10 +174,18 @@ class CrossAttention(Heads):
         self.kv = Linear(context_channels, 2 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
-    def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
-        """x (B, T, C), context (B, S, context_channels) -> (B, T, C); `mask` as in MultiHeadAttention."""
+    def forward(self, x: TensorLike, context: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+        """x (B, T, C), context (B, S, context_channels) -> (B, T, C); `mask` as in MultiHeadAttention.
+
+        A `cache` gets the keys and values of the context at the first call; later calls take them from it,
+        and do not look at the context."""
         q = split_heads(self.q(x), self.heads)
-        k, v = (split_heads(part, self.heads) for part in ops.split(self.kv(context), 2, axis=-1))
+        if cache is not None and cache.length:
+            k, v = cache.contents()
+        else:
+            k, v = (split_heads(part, self.heads) for part in ops.split(self.kv(context), 2, axis=-1))
+            if cache is not None:
+                k, v = cache.append(k, v)
         return self.proj(self.attend(q, k, v, mask, causal=False))
 
 

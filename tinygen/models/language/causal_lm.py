@@ -14,6 +14,14 @@ from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.text.decoding import greedy_tokens, sample
+from tinygen.types import Ids
+
+
+def next_token(
+    logits: Any, rng: np.random.Generator, temperature: float, top_k: int | None, top_p: float | None
+) -> Ids:
+    """A token (B,) drawn by logits (B, V) (`text.decoding.sample`); at temperature 0 the most probable."""
+    return greedy_tokens(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
 
 
 class LanguageModel(nn.Module):
@@ -63,11 +71,7 @@ class LanguageModel(nn.Module):
             while True:
                 with no_grad():
                     logits = read(new)
-                token = (
-                    greedy_tokens(logits)
-                    if temperature == 0
-                    else sample(logits, rng, temperature, top_k, top_p)
-                )
+                token = next_token(logits, rng, temperature, top_k, top_p)
                 yield token
                 new = token[:, None]
 

@@ -24,13 +24,11 @@ from typing import Any
 import numpy as np
 
 from tinygen import nn, ops
-from tinygen.arrays import to_device
-from tinygen.modes import no_grad
+from tinygen.models.language.encoder_decoder import DecoderCache, EncoderDecoder
 from tinygen.nn import init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
-from tinygen.text.beam import Hypothesis, beam_search
-from tinygen.types import Floats, Ids
+from tinygen.types import Floats
 
 
 @dataclass(frozen=True)
@@ -132,14 +130,22 @@ class DecoderLayer(nn.Module):
         self.cross = Sublayer(nn.CrossAttention(c.channels, c.heads, c.channels, rng=rng), c, rng=rng)
         self.mlp = Sublayer(FeedForward(c.channels, c.hidden, rng=rng), c, rng=rng)
 
-    def forward(self, y: Tensor, memory: Tensor, target_mask: Array, source_mask: Array) -> Tensor:
-        return self.mlp(self.cross(self.attn(y, target_mask), memory, source_mask))
+    def forward(
+        self,
+        y: Tensor,
+        memory: Tensor,
+        target_mask: Array,
+        source_mask: Array,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        of_target, of_memory = cache or (None, None)
+        return self.mlp(self.cross(self.attn(y, target_mask, of_target), memory, source_mask, of_memory))
 
 
 # -- the model -------------------------------------------------------------------------------------
 
 
-class Transformer(nn.Module):
+class Transformer(EncoderDecoder):
     """`model(source, target)` -> logits; `model.loss(source, target)`; `model.greedy_search(source, n)` and
     `model.beam_search(source, n, width)` -> translations.
 
@@ -163,16 +169,6 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 p.data = init.zeros(p.shape)
 
-    def forward(self, source: Any, target: Any) -> Tensor:
-        """Logits (B, T, V) of the token after each of target (B, T), which begins with `begin`, for a source
-        (B, S). This is teacher forcing: the decoder reads the right tokens, not its own.
-
-        Raises ValueError unless both are (batch, tokens) with the same batch, and for a source of nothing but
-        padding; IndexError for tokens outside the vocabulary."""
-        source, target = ids_of(source), ids_of(target)
-        require_pairs(source, target, self.config.pad)
-        return self.logits(target, self.memory(source), source)
-
     def loss(self, source: Any, target: Any) -> Tensor:
         """The mean over all tokens but padding, in nats, of the cross-entropy with smoothed labels: the
         decoder reads target (B, T) without its last token, and is to write it without its first.
@@ -185,92 +181,31 @@ class Transformer(nn.Module):
         Held by: tests/models/language/test_transformer.py::test_the_smoothed_loss_by_hand,
             tests/models/language/test_transformer.py::test_the_least_smoothed_loss_is_an_entropy
         """
-        target = ids_of(target)
-        if target.ndim == 2 and target.shape[1] < 2:
-            raise ValueError(f"a target has at least two tokens, begin and end, got {target.shape}")
-        logits = self(source, target[:, :-1])
-        c = self.config
-        return ops.cross_entropy(logits, target[:, 1:], ignore_index=c.pad, label_smoothing=c.label_smoothing)
+        return self.target_loss(source, target, self.config.label_smoothing)
 
     def memory(self, source: Array) -> Tensor:
-        """The encoder's output for a source (B, S), which the decoder looks at: (B, S, C). Vectors at padding
-        have no meaning."""
         x, mask = self.embed(source), self.mask(source)
         for layer in self.encoder:
             x = layer(x, mask)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
-    def logits(self, target: Array, memory: Tensor, source: Array) -> Tensor:
-        """Logits (B, T, V) for target (B, T) and the memory (B, S, C) of source (B, S)."""
-        y, target_mask, source_mask = self.embed(target), self.mask(target), self.mask(source)
-        for layer in self.decoder:
-            y = layer(y, memory, target_mask, source_mask)
+    def logits(
+        self, target: Array, memory: Tensor, source: Array, caches: list[DecoderCache] | None = None
+    ) -> Tensor:
+        start = caches[0].target.length if caches else 0
+        y, target_mask, source_mask = self.embed(target, start), self.mask(target), self.mask(source)
+        for i, layer in enumerate(self.decoder):
+            y = layer(y, memory, target_mask, source_mask, caches[i] if caches else None)
         y = y if self.decoder_norm is None else self.decoder_norm(y)
         return ops.linear(y, self.embedding.weight)  # (B, T, V)
 
-    def embed(self, ids: Array) -> Tensor:
-        """Embeddings times sqrt(C), plus the encodings of positions: (B, T) -> (B, T, C)."""
-        x = self.embedding(ids) * math.sqrt(self.config.channels)
-        positions = sinusoids(ids.shape[1], self.config.channels).astype(x.dtype)
+    def embed(self, ids: Array, start: int = 0) -> Tensor:
+        """Embeddings times sqrt(C), plus the encodings of positions, from position `start` on: (B, T) ->
+        (B, T - start, C)."""
+        x = self.embedding(ids[:, start:]) * math.sqrt(self.config.channels)
+        positions = sinusoids(ids.shape[1], self.config.channels)[start:].astype(x.dtype)
         return self.drop(x + np.asarray(positions, like=x.data))
 
     def mask(self, ids: Array) -> Array:
         """True at tokens, False at padding, with axes for heads and queries: (B, T) -> (B, 1, 1, T)."""
         return (ids != self.config.pad)[:, None, None]
-
-    # -- translation -------------------------------------------------------------------------------
-
-    def greedy_search(self, source: Any, max_length: int) -> Ids:
-        """The most probable token at each step, for source (B, S): tokens (B, n), n <= max_length, without
-        `begin`; after its `end` a row has `pad`. The model is in evaluation mode meanwhile, and all
-        positions are computed anew for each token."""
-        source, c = to_device(ids_of(source), "cpu"), self.config
-        target = np.full((len(source), 1), c.begin)  # (B, 1)
-        require_pairs(source, target, c.pad)
-        with self.eval_mode(), no_grad():
-            memory = self.memory(source)
-            for _ in range(max_length):
-                logits = self.logits(target, memory, source)[:, -1].numpy()  # (B, V)
-                ended = (target == c.end).any(axis=1)  # (B,)
-                token = np.where(ended, c.pad, logits.argmax(axis=-1))
-                target = np.concatenate([target, token[:, None]], axis=1)  # (B, t + 1)
-                if (target == c.end).any(axis=1).all():
-                    break
-        return target[:, 1:]
-
-    def beam_search(
-        self, source: Any, max_length: int, width: int = 4, alpha: float = 0.6
-    ) -> list[list[Hypothesis]]:
-        """For each row of source (B, S) at most `width` translations, the best first (`text/beam.py`). The
-        defaults are the paper's (section 6.1). The model is in evaluation mode meanwhile."""
-        source, c = to_device(ids_of(source), "cpu"), self.config
-        require_pairs(source, source, c.pad)
-        with self.eval_mode(), no_grad():
-            memory = self.memory(source)
-
-            def search(i: int) -> list[Hypothesis]:
-                def next_log_probs(live: Ids) -> Floats:
-                    rows = np.full(len(live), i)
-                    logits = self.logits(live, memory[rows], source[rows])[:, -1]  # (N, V)
-                    log_probs: Floats = ops.log_softmax(logits.astype(np.float64)).numpy()
-                    return log_probs
-
-                return beam_search(next_log_probs, width, max_length, alpha, begin=c.begin, end=c.end)
-
-            return [search(i) for i in range(len(source))]
-
-
-def ids_of(x: Any) -> Array:
-    """The array of ids; those on a GPU stay there."""
-    return (x if isinstance(x, Tensor) else Tensor(x)).data
-
-
-def require_pairs(source: Array, target: Array, pad: int) -> None:
-    """Raises ValueError unless source and target are (B, S) and (B, T), and each source has a token."""
-    if source.ndim != 2 or target.ndim != 2 or len(source) != len(target):
-        raise ValueError(
-            f"source must be (B, S) and target (B, T), got {source.shape} and {target.shape}: pad the texts "
-            "of a batch to one length"
-        )
-    if not (source != pad).any(axis=1).all():
-        raise ValueError(f"a source is empty: each row needs a token besides the padding, {pad}")
