@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
+from tinygen.models.language.t5 import T5, T5Config
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.text import BPE
@@ -52,10 +54,19 @@ def test_hugging_face(tmp_path, monkeypatch):
     tower = TowerConfig(layers=1, heads=1, channels=4, hidden=8)
     image, text = VisionTransformer(8, 4, 3, tower, 5, rng=0), TextTower(11, 7, 5, tower, 5, rng=0)
     CLIP(image, text).save_pretrained("clip-vit-base-patch32")
-    code, bert, clip, tokenizers = blocks("hugging_face.md")
+    sizes = {"layers": 1, "decoder_layers": 1, "heads": 2, "channels": 8, "hidden": 6}
+    T5(T5Config(20, **sizes, head_channels=3), rng=0).save_pretrained("t5-small")
+    BART(BARTConfig(20, 30, **sizes), rng=0).save_pretrained("bart-base")
+    code, bert, repair, generation, clip, tokenizers = blocks("hugging_face.md")
     exec(code, names := {})
     exec(bert, read := {})
     assert read["logits"].shape == (1, 5, 2004)
+    exec(repair, repaired := {})
+    assert len(repaired["best"]) == 2
+    assert repaired["ids"].shape[0] == 1
+    exec(generation, written := {})
+    assert written["four"].shape == (4, 22)
+    assert written["token"].shape == (1,)
     exec(clip, seen := {"pictures": np.zeros((2, 3, 8, 8), np.float32), "ids": np.full((4, 7), 5)})
     np.testing.assert_allclose(seen["p"].numpy().sum(axis=1), 1, rtol=1e-6)
     exec(tokenizers, found := {})

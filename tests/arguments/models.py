@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -236,10 +237,11 @@ MODELS = {
         lambda **k: gpt()(IDS, **k), {"targets": np.array([[1, 2, 0, 1], [1, -1, 1, 0]])}
     ),
     "models.language.causal_lm.LanguageModel.sample": Row(
-        lambda **k: gpt().sample(np.tile(IDS, (20, 1)), 4, **k, rng=rng()), DRAW
+        lambda **k: gpt().sample(np.tile(IDS, (20, 1)), 4, **k, rng=rng()), DRAW | {"end": 3}
     ),
     "models.language.causal_lm.LanguageModel.sample_steps": Row(
-        lambda **k: next(gpt().sample_steps(np.tile(IDS, (20, 1)), **k, rng=rng())), DRAW
+        lambda **k: list(islice(gpt().sample_steps(np.tile(IDS, (20, 1)), **k, rng=rng()), 4)),
+        DRAW | {"end": 3},
     ),
     "models.language.bert.BERTConfig": Row(
         lambda **k: learned(bert(**k), IDS),

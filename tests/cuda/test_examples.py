@@ -63,7 +63,7 @@ TINY = {
     "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }
 LONG = ("ddpm_digits", "inpaint_shapes", "latent_diffusion_shapes", "lora_finetune", "rlhf_sentiment")
-WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "gpt2_generate.py", *(f"{name}.py" for name in TINY)]
+WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "generate.py", *(f"{name}.py" for name in TINY)]
 
 
 @pytest.fixture

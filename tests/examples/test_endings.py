@@ -41,7 +41,7 @@ TRAINED = [
     "wavenet_tones",
     "word_vectors",
 ]
-OTHERS = ["gpt2_generate", "gradcheck_your_layer"]
+OTHERS = ["generate", "gradcheck_your_layer"]
 SMALL = {  # so that nothing takes long before the folder is looked at
     "gpt_algorithms": ["--task", "sorting"],
     "rlhf_exact": ["--width", 8],
@@ -109,8 +109,8 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gpt_text", ["--data", "FOLDER"], "there is no file"),
         ("gpt_text", ["--data", "FIFO"], "there is no file"),
         ("gpt_text", ["--width", 6], "--heads 4 does not divide --width 6"),
-        ("gpt2_generate", ["--model", "FOLDER"], "vocab.json"),
-        ("gpt2_generate", ["--model", "FOLDER", "--prompt", "\udcff"], "is not UTF-8"),
+        ("generate", ["--model", "FOLDER"], "config.json"),
+        ("generate", ["--model", "FOLDER", "--prompt", "\udcff"], "is not UTF-8"),
         ("gradcheck_your_layer", ["--batch", 10**9], "argument --batch: must be an int at most 256"),
         ("ppo_cartpole", ["--carts", 1, "--horizon", 2], "--minibatches 4 are more than the steps"),
         ("rlhf_sentiment", ["--width", 5], "--width 5 is odd, and there are 2 attention heads"),

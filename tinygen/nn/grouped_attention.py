@@ -8,6 +8,8 @@ d width of a head.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinygen import ops
 from tinygen.nn.attention import Heads, KVCache, split_heads
 from tinygen.nn.linear import Linear
@@ -68,8 +70,8 @@ class GroupedQueryAttention(Heads):
         self.k_norm = None if qk_norm is None else RMSNorm(d, qk_norm)
         self.proj = Linear(heads * d, channels, proj_bias, rng=rng)
 
-    def forward(self, x: TensorLike, cache: KVCache | None = None) -> Tensor:
-        """x (B, T, C) -> (B, T, C). With a `cache`, x holds the positions that come after those in it."""
+    def forward(self, x: TensorLike, cache: KVCache | None = None, mask: Any = None) -> Tensor:
+        """x (B, T, C) -> (B, T, C); `mask` and `cache` as in MultiHeadAttention."""
         q = split_heads(self.q(x), self.heads)  # (B, H, T, d)
         k = split_heads(self.k(x), self.kv_heads)  # (B, K, T, d)
         v = split_heads(self.v(x), self.kv_heads)  # (B, K, T, d)
@@ -81,7 +83,7 @@ class GroupedQueryAttention(Heads):
             k, v = cache.append(k, v)  # each (B, K, S, d)
         group = self.heads // self.kv_heads
         k, v = ops.repeat(k, group, axis=1), ops.repeat(v, group, axis=1)  # each (B, H, S, d)
-        return self.proj(self.attend(q, k, v, None, causal=True))
+        return self.proj(self.attend(q, k, v, mask, causal=True))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, kv_heads={self.kv_heads}"

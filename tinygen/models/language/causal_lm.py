@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -41,13 +41,15 @@ class LanguageModel(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
         *,
+        end: int | Collection[int] = (),
         rng: RNGLike,
         **context: Any,
     ) -> Any:
-        """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n). The rest is as in
-        `sample_steps`."""
+        """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n), or fewer if all rows have ended.
+        The rest is as in `sample_steps`."""
         idx = np.asarray(idx)
-        with closing(self.sample_steps(idx, temperature, top_k, top_p, rng=rng, **context)) as tokens:
+        steps = self.sample_steps(idx, temperature, top_k, top_p, end=end, rng=rng, **context)
+        with closing(steps) as tokens:
             return np.concatenate([idx, *[token[:, None] for token in islice(tokens, n)]], axis=1)
 
     def sample_steps(
@@ -57,21 +59,27 @@ class LanguageModel(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
         *,
+        end: int | Collection[int] = (),
         rng: RNGLike,
         **context: Any,
     ) -> Generator[Any, None, None]:
-        """The tokens after idx (B, T), T >= 1: one (B,) after the other, without end. Temperature 0 takes the
-        most probable token; `top_k` and `top_p` are as in `text.decoding.sample`. `context` has the
-        arguments of the model's `reader`, such as the condition of a WaveNet.
+        """The tokens after idx (B, T), T >= 1: one (B,) after the other, until each row has written its
+        `end`, a token or several; without `end` they never stop. A row that has ended repeats its end token.
+        For several samples of one text, repeat its row.
 
-        The model is in evaluation mode until the generator is closed."""
-        rng = as_generator(rng)
+        Temperature 0 takes the most probable token; `top_k` and `top_p` are as in `text.decoding.sample`.
+        `context` has the arguments of the model's `reader`, such as the condition of a WaveNet, or the mask
+        of a padded batch (`CausalLM.reader`). The model is in evaluation mode until the generator is
+        closed."""
+        rng, ends = as_generator(rng), np.ravel([*end] if isinstance(end, Collection) else end)
         read, new = self.reader(**context), np.asarray(idx)
+        ended = np.zeros(len(new), bool)
         with self.eval_mode():
-            while True:
+            while not ended.all():
                 with no_grad():
                     logits = read(new)
-                token = next_token(logits, rng, temperature, top_k, top_p)
+                token = np.where(ended, new[:, -1], next_token(logits, rng, temperature, top_k, top_p))
+                ended = np.isin(token, ends)
                 yield token
                 new = token[:, None]
 
@@ -87,23 +95,48 @@ class CausalLM(LanguageModel):
     h: nn.ModuleList
     lm_head: nn.Linear
 
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
+    def features(self, idx: Any, caches: list[nn.KVCache] | None = None, mask: Any = None) -> Tensor:
         """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
-        cached ones, and the caches grow by them."""
+        cached ones, and the caches grow by them. `mask` (B, S), for the cached tokens and these, is False at
+        padding: no token looks at it, and positions are counted without it."""
         raise NotImplementedError
 
-    def reader(self) -> Callable[[Any], Any]:
+    def reader(self, mask: Any = None) -> Callable[[Any], Any]:
+        """As in LanguageModel. In a batch of texts with different lengths, the shorter ones are padded on the
+        left; then `mask` has the shape of the first piece, and is False at padding. Padding changes nothing.
+
+        Raises ValueError for a mask of another shape, and for one with padding behind a text; TypeError for
+        one that is not of bools."""
         block_size = self.config.block_size
         caches = [nn.KVCache(block_size) for _ in self.h]
         text: Any = None  # (B, T) all tokens so far
 
         def read(new: Any) -> Any:
-            nonlocal text
+            nonlocal text, mask
+            if mask is not None:
+                more = np.ones_like(new, bool)
+                mask = left_padding(mask, new) if text is None else np.concatenate([mask, more], axis=1)
             text = new if text is None else np.concatenate([text, new], axis=1)
             if text.shape[1] <= block_size:
-                x = self.features(text[:, caches[0].length :], caches)
+                x = self.features(text[:, caches[0].length :], caches, mask)
             else:
-                x = self.features(text[:, -block_size:])
+                x = self.features(text[:, -block_size:], mask=None if mask is None else mask[:, -block_size:])
             return self.lm_head(x[:, -1]).numpy()  # (B, V)
 
         return read
+
+
+def left_padding(mask: Any, idx: Any) -> Any:
+    """`mask` as an array, if it can be the mask of idx (B, T)."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(
+            f"the mask has dtype {mask.dtype}: bools are needed, True at tokens, False at padding"
+        )
+    if mask.shape != idx.shape:
+        raise ValueError(f"the mask has shape {mask.shape}, the tokens {idx.shape}: they must be the same")
+    if not mask[:, -1].all() or (mask[:, :-1] > mask[:, 1:]).any():
+        raise ValueError(
+            "a text ends with padding: put the padding before the texts, where it changes nothing"
+        )
+    return mask

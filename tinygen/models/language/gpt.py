@@ -103,9 +103,8 @@ class GPT(CausalLM):
             return logits, None
         return logits, ops.cross_entropy(logits, targets, ignore_index=-1)
 
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
-        """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
-        cached ones, and the caches grow by them."""
+    def features(self, idx: Any, caches: list[nn.KVCache] | None = None, mask: Any = None) -> Tensor:
+        """As in CausalLM."""
         idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # ids on a GPU stay there
         start = caches[0].length if caches else 0
         end = start + idx.shape[1]
@@ -113,9 +112,13 @@ class GPT(CausalLM):
             raise ValueError(
                 f"{end} tokens are more than block_size={self.config.block_size}: crop the context"
             )
-        x = self.drop(self.wte(idx) + self.wpe(np.arange(start, end)))  # (B, T, C)
+        positions, seen = np.arange(start, end), None  # (T,)
+        if mask is not None:
+            positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)[:, start:]  # (B, T)
+            seen = mask[:, None, None]  # (B, 1, 1, S)
+        x = self.drop(self.wte(idx) + self.wpe(positions))  # (B, T, C)
         for i, block in enumerate(self.h):
-            x = block(x, cache=caches[i] if caches else None)
+            x = block(x, seen, caches[i] if caches else None)
         return self.ln_f(x)
 
     def flops_per_token(self) -> int:

@@ -85,8 +85,8 @@ class LlamaBlock(nn.Module):
         self.norm2 = nn.RMSNorm(c.channels, c.norm_eps)
         self.mlp = nn.SwiGLU(c.channels, c.hidden, c.mlp_bias, rng=rng)
 
-    def forward(self, x: Tensor, cache: nn.KVCache | None = None) -> Tensor:
-        x = x + self.attn(self.norm1(x), cache)
+    def forward(self, x: Tensor, cache: nn.KVCache | None = None, mask: Any = None) -> Tensor:
+        x = x + self.attn(self.norm1(x), cache, mask)
         return x + self.mlp(self.norm2(x))
 
 
@@ -126,18 +126,17 @@ class Llama(CausalLM):
             return logits, None
         return logits, ops.cross_entropy(logits, targets, ignore_index=-1)
 
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None) -> Tensor:
-        """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
-        cached ones, and the caches grow by them."""
+    def features(self, idx: Any, caches: list[nn.KVCache] | None = None, mask: Any = None) -> Tensor:
+        """As in CausalLM. Positions may count padding: attention depends on their differences alone."""
         idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # on a GPU it stays there
         end = (caches[0].length if caches else 0) + idx.shape[1]
         if end > self.config.block_size:
             raise ValueError(
                 f"{end} tokens are more than block_size={self.config.block_size}: crop the context"
             )
-        x = self.wte(idx)  # (B, T, C)
+        x, seen = self.wte(idx), None if mask is None else mask[:, None, None]  # (B, T, C), (B, 1, 1, S)
         for i, block in enumerate(self.h):
-            x = block(x, caches[i] if caches else None)
+            x = block(x, caches[i] if caches else None, seen)
         return self.norm(x)
 
     # -- files of Llama, Mistral, Qwen2 and Qwen3 --------------------------------------------------
