@@ -275,7 +275,7 @@ MODELS = {
         | {"pre_norm": True, "norm_eps": 0.1, "pad": 3, "begin": 3, "end": 3},
     ),
     "models.language.t5.T5Config": Row(
-        lambda **k: translation(t5, **k),
+        lambda **k: [translation(t5, **k), t5(**k)(np.tile(SOURCE, 3), np.tile(TARGET, 3))],
         {"vocab_size": 6, "layers": 2, "decoder_layers": 2, "heads": 2, "channels": 8, "head_channels": 2}
         | {"hidden": 7, "buckets": 5, "max_distance": 9, "dropout": 0.5, "gated": True, "tie_weights": False}
         | {"norm_eps": 0.1, "pad": 3, "begin": 3, "end": 3},

@@ -189,8 +189,8 @@ MODELS = {
     "roberta": Case(roberta, (IDS,), lambda m, ids: m(ids, mask=REAL_TOKENS)),
     "transformer": Case(transformer(), (), repair),
     "transformer-pre_norm": Case(transformer(pre_norm=True), (), lambda m: m(PADDED, PADDED[::-1])),
-    "t5": Case(t5(), (), repair),
-    "t5-v1.1": Case(t5(gated=True, tie_weights=False), (), repair),
+    "t5": Case(t5(), (), repair, 1e-6),  # norms are float32 there
+    "t5-v1.1": Case(t5(gated=True, tie_weights=False), (), repair, 1e-6),
     "bart": Case(bart, (), repair),
     "llama": Case(
         llama(rope_base=100.0, rope_scaling=RopeScaling(4.0, 1.0, 3.0, 8)),

@@ -92,7 +92,10 @@ def roberta(w: Weights, ids: Any) -> Any:
     for copy, original in copies(asdict(config)).items():
         weights[copy] = weights[original]
     mask = torch.tensor(models.REAL_TOKENS.astype(int))
-    return called(RobertaForMaskedLM(RobertaConfig(**sizes, **more)), weights, ids, mask).logits
+    module = RobertaForMaskedLM(RobertaConfig(**sizes, **more))
+    for table in (module.roberta.embeddings.word_embeddings, module.roberta.embeddings.position_embeddings):
+        table.padding_idx = None  # else padding has no gradient there
+    return called(module, weights, ids, mask).logits
 
 
 def repair(module: Any, weights: Weights) -> Any:
@@ -135,6 +138,8 @@ def bart(w: Weights) -> Any:
     for stack in ("encoder", "decoder"):
         sizes |= {f"{stack}_layers": 2, f"{stack}_ffn_dim": 6, f"{stack}_attention_heads": 2}
     module = BartForConditionalGeneration(BartConfig(**sizes, dropout=0.0, use_cache=False))
+    for part in (module.model.encoder, module.model.decoder):
+        part.embed_tokens.padding_idx = None  # else padding has no gradient there
     names = bart_shapes(asdict(models.MODELS["bart"].make().config))
     weights = {
         their: part

@@ -244,7 +244,6 @@ def require_equal(ours, other):
     assert np.abs(ours(source, target).numpy() - found).max() <= 1e-4
     greedy = ours.greedy_search(source, 12)
     np.testing.assert_array_equal(greedy, text[:, 1 : 1 + greedy.shape[1]])
-    assert len(np.unique(greedy)) > 2
 
 
 @pytest.mark.parametrize(("changes", "dtype", "shard"), ODD)

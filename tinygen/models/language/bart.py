@@ -127,7 +127,7 @@ class BART(EncoderDecoder):
     ) -> Tensor:
         start = caches[0].target.length if caches else 0
         x = self.embed(target, self.decoder_positions, start)
-        x, mask = self.drop(self.decoder_norm(x)), self.mask(source)  # (B, T, C)
+        mask, x = self.mask(source), self.drop(self.decoder_norm(x))
         for i, block in enumerate(self.decoder):
             x = block(x, None, memory, mask, caches[i] if caches else None)
         return ops.linear(x, self.embedding.weight, self.logits_bias)  # (B, T, V)

@@ -18,7 +18,7 @@ from tinygen.types import Ids
 
 
 def next_token(
-    logits: Any, rng: np.random.Generator, temperature: float, top_k: int | None, top_p: float | None
+    logits: Any, temperature: float, top_k: int | None, top_p: float | None, *, rng: np.random.Generator
 ) -> Ids:
     """A token (B,) drawn by logits (B, V) (`text.decoding.sample`); at temperature 0 the most probable."""
     return greedy_tokens(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
@@ -78,7 +78,7 @@ class LanguageModel(nn.Module):
             while not ended.all():
                 with no_grad():
                     logits = read(new)
-                token = np.where(ended, new[:, -1], next_token(logits, rng, temperature, top_k, top_p))
+                token = np.where(ended, new[:, -1], next_token(logits, temperature, top_k, top_p, rng=rng))
                 ended = np.isin(token, ends)
                 yield token
                 new = token[:, None]

@@ -130,7 +130,7 @@ class EncoderDecoder(nn.Module):
             while not ended.all():
                 with no_grad():
                     logits = self.logits(target, memory, source, caches)[:, -1].numpy()  # (B, V)
-                token = np.where(ended, c.pad, next_token(logits, rng, temperature, top_k, top_p))
+                token = np.where(ended, c.pad, next_token(logits, temperature, top_k, top_p, rng=rng))
                 ended |= token == c.end
                 target = np.concatenate([target, token[:, None]], axis=1)  # (B, t + 1)
                 yield token

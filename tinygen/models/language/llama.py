@@ -134,7 +134,8 @@ class Llama(CausalLM):
             raise ValueError(
                 f"{end} tokens are more than block_size={self.config.block_size}: crop the context"
             )
-        x, seen = self.wte(idx), None if mask is None else mask[:, None, None]  # (B, T, C), (B, 1, 1, S)
+        seen = None if mask is None else mask[:, None, None]  # (B, 1, 1, S)
+        x = self.wte(idx)  # (B, T, C)
         for i, block in enumerate(self.h):
             x = block(x, caches[i] if caches else None, seen)
         return self.norm(x)

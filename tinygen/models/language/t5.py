@@ -68,7 +68,7 @@ def bucket(distance: Ids, buckets: int, max_distance: int, both_ways: bool) -> I
         (Raffel et al. 2020, section 2.1, and their code)
     Held by: tests/models/language/test_t5.py::test_buckets_by_brute_force
     """
-    first = 0
+    first: int | Ids = 0
     if both_ways:
         buckets //= 2
         first, distance = np.where(distance > 0, buckets, 0), np.abs(distance)
