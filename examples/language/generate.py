@@ -84,8 +84,8 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     began, folder = time.perf_counter(), Path(args.model)
     try:
-        family = read_json(folder / "config.json", 1_000_000).get("model_type")
-        if family not in list(FAMILIES):
+        family = str(read_json(folder / "config.json", 1_000_000).get("model_type"))
+        if family not in FAMILIES:
             args.error(f"{folder}: models of the type {family!r} are not read: --model must be {FILES}")
         tokenizer = read_tokenizer(folder)
         ends, (before, behind) = end_tokens(folder, tokenizer), tokens_around(folder, tokenizer)
