@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, log_softmax, same, warmup_cosine
-from example_runs import module, outcome, run, run_here
+from example_runs import module, outcome, run_here
 
 from tinygen import Tensor
 from tinygen.data.review_pairs import MASK, SPECIAL, VOCAB_SIZE, best_answers, write_pairs
@@ -103,8 +103,7 @@ def test_fine_tuning(monkeypatch, example):
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys, example):
     tiny = ["--width", 8, "--layers", 1, "--length", 6, "--batch", 4, "--steps", 6, "--tuning-steps", 10]
     tiny += ["--tests", 20, "--save-every", 2]
-    done = run(EXAMPLE, *tiny, "--out", tmp_path / "whole")
-    assert done.returncode == 0, done.stderr
+    run_here(monkeypatch, example, *tiny, "--out", tmp_path / "whole")
     parts = ("--out", tmp_path / "parts", *tiny)
     assert run_here(monkeypatch, example, *parts, stop_after=3) == 130
     assert "--resume" in capsys.readouterr().err

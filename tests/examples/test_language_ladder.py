@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from by_hand import Loop, Training, flags, log_softmax, same, warmup_cosine
-from example_runs import module, outcome, run, run_here
+from example_runs import module, outcome, run_here
 
 from tinygen import Tensor, nn
 from tinygen.data.markov import zipf_source
@@ -148,8 +148,7 @@ def test_the_steps(monkeypatch, example, ladder, name):
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys, example):
     tiny = ["--width", 8, "--window", 8, "--batch", 2, "--steps", 6, "--tokens", 1000, "--draws", 4]
     tiny += ["--save-every", 2]
-    done = run(EXAMPLE, *tiny, "--out", tmp_path / "whole")
-    assert done.returncode == 0, done.stderr
+    run_here(monkeypatch, example, *tiny, "--out", tmp_path / "whole")
     parts = ("--out", tmp_path / "parts", *tiny)
     assert run_here(monkeypatch, example, *parts, stop_after=3) == 130
     assert "--resume" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import wave
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, log_softmax, same, warmup_cosine
-from example_runs import module, outcome, run, run_here
+from example_runs import module, outcome, run_here
 
 from tinygen import Tensor
 from tinygen.data import sound
@@ -83,8 +83,7 @@ def test_more_samples_than_a_wave_has_are_all_of_it(monkeypatch, example):
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys, example):
     tiny = ["--seconds", 0.25, "--channels", 4, "--layers", 2, "--batch", 2, "--length", 50]
     tiny += ["--steps", 6, "--sounds", 4, "--save-every", 2]
-    done = run(EXAMPLE, *tiny, "--out", tmp_path / "whole")
-    assert done.returncode == 0, done.stderr
+    run_here(monkeypatch, example, *tiny, "--out", tmp_path / "whole")
     parts = ("--out", tmp_path / "parts", *tiny)
     assert run_here(monkeypatch, example, *parts, stop_after=3) == 130
     assert "--resume" in capsys.readouterr().err

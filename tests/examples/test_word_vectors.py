@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, same, warmup_cosine
-from example_runs import module, outcome, run, run_here
+from example_runs import module, outcome, run_here
 
 from tinygen.data import word_grid
 from tinygen.models import Word2Vec
@@ -74,8 +74,7 @@ def test_analogies_of_known_vectors(example):
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path, monkeypatch, capsys, example):
     tiny = ["--channels", 4, "--batch", 8, "--steps", 6, "--sentences", 50, "--save-every", 2]
-    done = run(EXAMPLE, *tiny, "--out", tmp_path / "whole")
-    assert done.returncode == 0, done.stderr
+    run_here(monkeypatch, example, *tiny, "--out", tmp_path / "whole")
     parts = ("--out", tmp_path / "parts", *tiny)
     assert run_here(monkeypatch, example, *parts, stop_after=3) == 130
     assert "--resume" in capsys.readouterr().err
