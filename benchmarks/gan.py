@@ -1,6 +1,6 @@
 """The steps of a conditional GAN: the discriminator without a penalty, the same with R1, and the generator.
 
-Generator and discriminator are those of `tinygen.models.pictures.gan` for RGB pictures of 16 × 16 in ten
+The generator and the discriminator are from `tinygen.models.pictures.gan`, for RGB pictures of 16 × 16 in ten
 classes, with the projection, 64 channels and a batch of 64; Adam. R1 is a gradient whose gradient is taken,
 so that its step runs second derivatives of the convolutions. The peer (`gan_torch.py`) is the same in
 PyTorch. Both must reach the same losses.

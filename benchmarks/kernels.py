@@ -1,7 +1,7 @@
 """Every kernel forward and backward at the sizes of real models: beside its definition ("tinygen-off"),
 beside the kernels that need no compiler ("tinygen-numpy"), and beside PyTorch.
 
-The sizes are those of GPTs, UNets on maps of 8×8 to 64×64, Stable Diffusion 1's layers, discriminators and
+The sizes come from GPTs, UNets on maps of 8×8 to 64×64, Stable Diffusion 1's layers, discriminators and
 generators, a VAE, and LSTMs; one example, and many. Forward records the op for backward, as in training;
 backward runs the rules again and again on what one forward recorded. A registered kernel without a case here
 is an error.
