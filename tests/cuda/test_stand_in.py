@@ -13,11 +13,34 @@ from foreign import Foreign, Waited, no_waiting
 import tinygen
 from tinygen import DeviceGenerator, Tensor, ops
 from tinygen.align import add_lora, merge_lora, unload_lora, without_adapters
-from tinygen.diffusion import Process, cosine_schedule, simple_loss
+from tinygen.diffusion import (
+    Process,
+    ancestral_sampling,
+    annealed_langevin,
+    bits_per_dim,
+    classifier_free_guidance,
+    classifier_guidance,
+    cosine_schedule,
+    ddim,
+    ddim_encode,
+    dpm_solver,
+    euler,
+    flow_log_prob,
+    flow_matching_loss,
+    hybrid_loss,
+    inpaint,
+    last_state,
+    midpoint,
+    min_snr,
+    noise_levels,
+    score_matching_loss,
+    simple_loss,
+)
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
@@ -259,6 +282,83 @@ def test_a_whole_model_there_and_back(cupy):
     after = model.to("cpu").state_dict()
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
+
+
+# -- diffusion -------------------------------------------------------------------------------------
+
+PROCESS, LEVELS, STEPS = Process(cosine_schedule(6)), noise_levels(2.0, 0.1, 3), np.array([0, 1, 5])
+MASK = np.array([[True, False], [False, False], [True, True]])
+
+
+def both_halves(model):
+    """A model that learns the variance, too."""
+    return lambda x, t: np.concatenate([model(x, t), 0.5 * model(x, t)], axis=1)
+
+
+def bits(model, x):
+    """Floats: so this one looks at values."""
+    Foreign.readable = True
+    return Tensor(bits_per_dim(PROCESS, model, np.sign(x), levels=2, rng=0).steps)
+
+
+def guided_by_a_classifier(model, x):
+    return classifier_guidance(PROCESS, model, lambda x, t: -np.square(x).sum(axis=1), 2.0)(x, STEPS)
+
+
+def guided(model, x):
+    conditional = lambda x, t, c: model(x, t) + c
+    return classifier_free_guidance(conditional, [x], [x[:1]], 3.0, 0.5)(x, STEPS)
+
+
+def learned_variance(model, x):
+    return last_state(ancestral_sampling(PROCESS, both_halves(model), x, variance="learned", rng=0))
+
+
+METHODS = {
+    "simple_loss": lambda model, x: simple_loss(PROCESS, model, x, weights=min_snr(PROCESS), rng=0),
+    "hybrid_loss": lambda model, x: hybrid_loss(PROCESS, both_halves(model), np.sign(x), levels=2, rng=0),
+    "flow_matching_loss": lambda model, x: flow_matching_loss(model, x, rng=0),
+    "score_matching_loss": lambda model, x: score_matching_loss(model, x, LEVELS, rng=0),
+    "ancestral_sampling": learned_variance,
+    "ddim": lambda model, x: last_state(ddim(PROCESS, model, x, eta=0.5, clip=1.0, rng=0)),
+    "ddim_encode": lambda model, x: last_state(ddim_encode(PROCESS, model, x)),
+    "dpm_solver": lambda model, x: last_state(dpm_solver(PROCESS, model, x, clip=1.0)),
+    "inpaint": lambda model, x: last_state(inpaint(PROCESS, model, x, x, MASK, repeats=2, jump=2, rng=0)),
+    "euler": lambda model, x: last_state(euler(model, x, 3)),
+    "midpoint": lambda model, x: last_state(midpoint(model, x, 3)),
+    "annealed_langevin": lambda model, x: last_state(annealed_langevin(model, x, LEVELS, 2, 0.01, rng=0)),
+    "flow_log_prob": lambda model, x: flow_log_prob(model, x, 3),
+    "bits_per_dim": bits,
+    "classifier_guidance": guided_by_a_classifier,
+    "classifier_free_guidance": guided,
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_diffusion(cupy, name):
+    """Each method on the GPU as on the CPU, without waiting; numbers of steps, times, levels and masks come
+    from NumPy."""
+    x = np.random.default_rng(1).standard_normal((3, 2)).astype(np.float32)
+    here = METHODS[name](Denoiser(2, 8, rng=0), x)
+    model, moved = Denoiser(2, 8, rng=0).to("cuda"), Foreign(x)
+    with no_waiting():
+        there = METHODS[name](model, moved)
+    assert type(there) is (Tensor if isinstance(here, Tensor) else Foreign)
+    expected, values = (y if isinstance(y, Tensor) else Tensor(y) for y in (here, there))
+    np.testing.assert_allclose(values.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [flow_matching_loss, score_matching_loss])
+def test_times_that_a_unet_embeds(cupy, loss):
+    """Times and levels are beside the pictures, and conditions on the CPU."""
+    x, given = np.ones((2, 2, 4, 4), np.float32), () if loss is flow_matching_loss else (LEVELS,)
+    of = lambda model, x: loss(lambda x, t: model(x, t, np.array([0, 2])), x, *given, rng=0)
+    here = of(MODELS["unet"][0](rng()).eval(), x)
+    model, there = MODELS["unet"][0](rng()).eval().to("cuda"), Foreign(x)
+    with no_waiting():
+        moved = of(model, there)
+        moved.backward()
+    assert moved.item() == pytest.approx(here.item(), rel=1e-5)
 
 
 # -- what goes wrong, and what it says -------------------------------------------------------------

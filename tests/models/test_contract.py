@@ -7,9 +7,12 @@ through; `rng` is keyword-only, and a generator or an int."""
 import importlib
 import inspect
 import pkgutil
+import sys
+import types
 
 import numpy as np
 import pytest
+from foreign import Foreign, no_waiting
 
 from tinygen import Tensor, judges, models, nn, tape
 from tinygen.diffusion import Process, cosine_schedule
@@ -362,3 +365,46 @@ def test_rng_is_given_by_name_everywhere(package):
     }
     assert len(with_rng) >= 3
     assert {name for name, kind in with_rng.items() if kind != inspect.Parameter.KEYWORD_ONLY} == set()
+
+
+# -- on a GPU --------------------------------------------------------------------------------------
+
+
+def moved(x):
+    """Numbers on the GPU; tokens, steps and captions stay where they are."""
+    return Foreign(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x
+
+
+def on_the_cpu(x):
+    """The values of an output; of several, those of the first."""
+    x = x[0] if isinstance(x, tuple) else x
+    return x.numpy() if isinstance(x, Tensor) else x.get() if isinstance(x, Foreign) else x
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_stand_in_for_a_gpu(kind, monkeypatch):
+    """Its arrays refuse to mix with NumPy's. Output, loss and gradients are those of the CPU, and no value is
+    looked at on the way; so are samples."""
+    cuda = types.SimpleNamespace(is_available=lambda: True)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(asarray=Foreign, cuda=cuda))
+    make, inputs, batch, arguments = MODELS[kind]
+    here, there = make(0).eval(), make(0).eval().to("cuda")
+    close = lambda one, other: np.testing.assert_allclose(on_the_cpu(one), on_the_cpu(other), 1e-4, 1e-5)
+    with no_waiting():
+        out = there(*map(moved, inputs))
+    close(out, here(*inputs))
+    if batch is not None:
+        given = {"rng": 0} if "rng" in inspect.signature(here.loss).parameters else {}
+        with no_waiting():
+            loss = there.loss(*map(moved, batch), **given)
+            loss.backward()
+        expected = here.loss(*batch, **given)
+        expected.backward()
+        close(loss, expected)
+        for p, q in zip(there.parameters(), here.parameters(), strict=True):
+            assert (p.grad is None) == (q.grad is None)
+            if q.grad is not None:
+                assert type(p.grad) is Foreign
+                close(p.grad, q.grad)
+    if arguments is not None:
+        close(there.sample(*arguments, rng=0), here.sample(*arguments, rng=0))

@@ -23,6 +23,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.diffusion.process import Process, Variance, coefficient
 from tinygen.diffusion.sampling import Model, predict
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.loss import log_normal
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array
@@ -78,8 +79,9 @@ def check_levels(x0: Array, levels: int) -> None:
     number = (x0 + 1) * ((levels - 1) / 2)
     off = np.abs(number - np.clip(np.round(number), 0, levels - 1))
     if off.max() > 0.01:
+        wrong = float(x0.ravel()[off.argmax()])
         raise ValueError(
-            f"x0 must be on {levels} levels from -1 to 1, got {x0.flat[int(off.argmax())]:.4g} between them: "
+            f"x0 must be on {levels} levels from -1 to 1, got {wrong:.4g} between them: "
             "scale the data to them, or pass levels=None for a density"
         )
 
@@ -90,7 +92,7 @@ def step_bits(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: An
     t = np.broadcast_to(t, len(x0))
     back = step_divergence(process, x0, t, x0_hat, log_variance)
     last = -log_likelihood(x0, x0_hat, log_variance, levels)
-    is_last = (t == 1).reshape(-1, *(1,) * (x0.ndim - 1))
+    is_last = on_device_of(x0, (t == 1).reshape(-1, *(1,) * (x0.ndim - 1)))
     return np.where(is_last, last, back) / math.log(2)
 
 

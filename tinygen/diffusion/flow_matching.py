@@ -15,9 +15,10 @@ and the noise grows with the steps t = 1 ... T; here x_1 is the data, and the no
 number t goes from 0 to 1. In their letters the line is x_t = α_t x_1 + σ_t ε with α_t = t and σ_t = 1 - t, so
 that α_t² + σ_t² < 1 between the ends.
 
-The model is any function of x (B, ...) and the times t (B,) in [0, 1] that returns velocities in the shape of
-x, as an array or a Tensor. A network that embeds the number of a step wants to see 1000 t. A sampler is a
-generator of its states, as in `sampling`: `last_state(midpoint(model, noise, 20))` is the data.
+The model is any function of x (B, ...) and the times t (B,) in [0, 1], both on one device, that returns
+velocities in the shape of x, as an array or a Tensor. A network that embeds the number of a step wants to
+see 1000 t. A sampler is a generator of its states, as in `sampling`: `last_state(midpoint(model, noise, 20))`
+is the data.
 """
 
 from __future__ import annotations
@@ -70,14 +71,14 @@ def flow_matching_loss_at(model: Model, x1: Array, t: Array, eps: Array) -> Any:
     Held by: tests/diffusion/test_flow_matching.py::test_the_least_loss_of_gaussian_data,
         tests/diffusion/test_flow_matching.py::test_the_loss_is_the_squared_error_of_the_velocity
     """
-    return ops.mse(model(point_on_path(x1, t, eps), t), x1 - eps)
+    x_t = point_on_path(x1, t, eps)
+    return ops.mse(model(x_t, np.asarray(t, dtype=x1.dtype, like=x1)), x1 - eps)
 
 
 def flow_matching_loss(model: Model, x1: Array, *, rng: RNGLike) -> Any:
     """`flow_matching_loss_at` for a time, uniform in [0, 1), and noise for each of x1 (B, ...)."""
     rng = as_generator(rng)
-    t = np.asarray(rng.random(len(x1)), dtype=x1.dtype, like=x1)  # (B,)
-    return flow_matching_loss_at(model, x1, t, noise_like(x1, rng))
+    return flow_matching_loss_at(model, x1, rng.random(len(x1)), noise_like(x1, rng))
 
 
 # -- samplers --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygen.diffusion.process import Process, Variance
 from tinygen.diffusion.sampling import Model, ancestral_step
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array
 
@@ -40,7 +41,7 @@ def inpaint(
     with r the model is called about r times as often. The entries of `known` where the mask is false do not
     matter, if they are finite. The model, `variance` and `clip` are as in `ancestral_sampling`.
     Raises ValueError for repeats or jump below 1."""
-    mask, rng = np.broadcast_to(mask, x.shape), as_generator(rng)
+    mask, rng = on_device_of(x, np.broadcast_to(mask, x.shape)), as_generator(rng)
     for t, following in pairwise(visited_times(len(process.schedule), repeats, jump)):
         if following > t:
             x = process.step(x, following, noise_like(x, rng))

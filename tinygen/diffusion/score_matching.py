@@ -10,8 +10,8 @@ Time here is the level σ itself, and no data is scaled down: x̃ has variance 1
 the letters of `process` x̃ = x_t / α_t with σ = σ_t / α_t, and the score times -σ is the ε that a diffusion
 predicts.
 
-The model is any function of x (B, ...) and the levels σ (B,) that returns scores in the shape of x, as an
-array or a Tensor. The sampler is a generator of its states, as in `sampling`.
+The model is any function of x (B, ...) and the levels σ (B,), both on one device, that returns scores in the
+shape of x, as an array or a Tensor. The sampler is a generator of its states, as in `sampling`.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> 
     """
     if x.dtype.kind != "f":
         raise TypeError(f"noise is added to floats, got {x.dtype}: scale the data, for pictures to [-1, 1]")
-    sigma = np.asarray(sigma, dtype=x.dtype, like=x)
+    sigma = np.asarray(sigma, dtype=x.dtype)
     if sigma.shape != x.shape[:1]:
         raise ValueError(f"sigma must be one level for each of x {x.shape}, got shape {sigma.shape}")
     if not np.all(sigma > 0):
         raise ValueError(f"sigma must be above 0, got {sigma.min()}")
     if eps.shape != x.shape:
         raise ValueError(f"eps must have one number for each of x {x.shape}, got shape {eps.shape}")
+    sigma = np.asarray(sigma, like=x)
     each = sigma.reshape(-1, *(1,) * (x.ndim - 1))  # (B, 1, ...)
     score = checked(model(x + each * eps, sigma), x)
     return 0.5 * ops.mse(each * score, -eps, "sum") / len(x)
@@ -78,7 +79,7 @@ def score_matching_loss(model: Model, x: Array, levels: Floats, *, rng: RNGLike)
     """`score_matching_loss_at` for one of the levels (L,), all equally likely, and noise for each of x (B,
     ...)."""
     rng = as_generator(rng)
-    sigma = np.asarray(levels[rng.integers(len(levels), size=len(x))], dtype=x.dtype, like=x)
+    sigma = levels[rng.integers(len(levels), size=len(x))]  # (B,)
     return score_matching_loss_at(model, x, sigma, noise_like(x, rng))
 
 

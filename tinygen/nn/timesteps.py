@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.tensor import Array
+from tinygen.ops.compose import as_operand, on_device_of
+from tinygen.types import TensorLike
 
 
-def timestep_embedding(t: Any, channels: int, max_period: float = 10000.0) -> Array:
+def timestep_embedding(t: Any, channels: int, max_period: float = 10000.0) -> TensorLike:
     """Cosines and sines of t (B,) at frequencies max_period^(-i/half), i = 0 ... half - 1, where half =
-    channels / 2: (B, channels), float32, the cosines first. t need not be a whole number. Raises ValueError
-    for an odd number of channels.
+    channels / 2: (B, channels), float32, on the device of t, the cosines first. t need not be a whole number.
+    Raises ValueError for an odd number of channels.
 
     The idea comes from the Transformer (Vaswani et al. 2017, section 3.5). Three layouts are in use, and
     weights that were trained with one are useless with another:
@@ -26,5 +27,6 @@ def timestep_embedding(t: Any, channels: int, max_period: float = 10000.0) -> Ar
     if odd:
         raise ValueError(f"half of the channels are cosines, half are sines: {channels} is odd")
     frequencies = np.exp(-math.log(max_period) * np.arange(half) / half)
-    angles = np.asarray(t, dtype=np.float64)[:, None] * frequencies  # (B, half)
+    t = as_operand(t)
+    angles = t.astype(np.float64)[:, None] * on_device_of(t, frequencies)  # (B, half)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)

@@ -20,6 +20,7 @@ import numpy as np
 
 from tinygen import nn, ops
 from tinygen.nn.residual import make_group_norm, zero_init
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
@@ -80,9 +81,7 @@ class TimestepEmbedding(nn.Module):
         self.proj = nn.Linear(4 * channels, 4 * channels, rng=rng)
 
     def forward(self, t: Any) -> Tensor:
-        weight = self.fc.weight
-        sinusoids = nn.timestep_embedding(t, self.channels)
-        sinusoids = np.asarray(sinusoids, dtype=weight.dtype, like=weight.data)
+        sinusoids = on_device_of(self.fc.weight, nn.timestep_embedding(t, self.channels))
         return self.proj(ops.silu(self.fc(sinusoids)))
 
 
