@@ -45,7 +45,7 @@ def build(side: str) -> dict[str, Callable[[], Any]]:
     disk = TemporaryDirectory()
     in_memory, on_disk = Path(memory.name, "x"), Path(disk.name, "x")
     save: Callable[[Path], Any]
-    lasting: Callable[[Path], Any]
+    save_durably: Callable[[Path], Any]
     load: Callable[[Path], Any]
     checkpoint: Callable[[], Any]
     restored: Callable[[], Any]
@@ -54,7 +54,7 @@ def build(side: str) -> dict[str, Callable[[], Any]]:
         from tinygen.storage.safetensors import load_file, save_file
 
         checkpoints = Checkpoints(Path(disk.name, "checkpoints"), keep=1)
-        save = lasting = lambda path: save_file(path, arrays)
+        save = save_durably = lambda path: save_file(path, arrays)
         load = load_file
         checkpoint = lambda: checkpoints.save(1, {"model": arrays})
         restored = lambda: checkpoints.load().state["model"]
@@ -64,14 +64,14 @@ def build(side: str) -> dict[str, Callable[[], Any]]:
         save = lambda path: library.save_file(arrays, path)
         load = library.load_file
 
-        def lasting(path: Path) -> None:
+        def save_durably(path: Path) -> None:
             save(path)
             for name in path, path.parent:
                 descriptor = os.open(name, os.O_RDONLY)
                 os.fsync(descriptor)
                 os.close(descriptor)
 
-        checkpoint = lambda: lasting(on_disk)
+        checkpoint = lambda: save_durably(on_disk)
         restored = lambda: load(on_disk)
     save(in_memory)
     checkpoint()
@@ -89,7 +89,7 @@ def build(side: str) -> dict[str, Callable[[], Any]]:
     return {
         "save_file, in memory": some(save, in_memory),
         "load_file, in memory": some(load, in_memory),
-        "save_file, on a disk": some(lasting, on_disk),
+        "save_file, on a disk": some(save_durably, on_disk),
         "a checkpoint, saved on a disk": some(checkpoint),
         "a checkpoint, loaded": some(restored),
     }

@@ -21,7 +21,7 @@ SCALE = 1e3
 BESIDE: tuple[str, ...] = ()
 PEERS = ("torch",)
 CASES = ("discriminator", "discriminator with R1", "generator")
-COLOURS, SIDE, CHANNELS, LATENT, CLASSES, BATCH = 3, 16, 64, 32, 10, 64
+COLORS, SIDE, CHANNELS, LATENT, CLASSES, BATCH = 3, 16, 64, 32, 10, 64
 GAMMA, LR, BETAS, EPS = 0.3, 2e-3, (0.0, 0.99), 1e-8
 ITEMS = ("images", BATCH)
 
@@ -38,7 +38,7 @@ def build(side: str) -> dict[str, Step]:
 
 def batches() -> list[tuple[Any, Any, Any, Any]]:
     """Real pictures, others in place of generated ones, both (B, 3, 16, 16); noise (B, 32), labels (B,)."""
-    rng, shape = np.random.default_rng(1), (BATCH, COLOURS, SIDE, SIDE)
+    rng, shape = np.random.default_rng(1), (BATCH, COLORS, SIDE, SIDE)
     return [
         (
             rng.uniform(-1, 1, shape).astype(np.float32),
@@ -55,8 +55,8 @@ def tinygen_step(case: str) -> Step:
     from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
     from tinygen.optim import Adam
 
-    generator = ConvGenerator(COLOURS, SIDE, CHANNELS, LATENT, CLASSES, rng=0)
-    discriminator = ConvDiscriminator(COLOURS, SIDE, CHANNELS, CLASSES, rng=0)
+    generator = ConvGenerator(COLORS, SIDE, CHANNELS, LATENT, CLASSES, rng=0)
+    discriminator = ConvDiscriminator(COLORS, SIDE, CHANNELS, CLASSES, rng=0)
     for model in (generator, discriminator):
         parameters = dict(model.named_parameters())
         for name, array in weights({name: p.shape for name, p in parameters.items()}):

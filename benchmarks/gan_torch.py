@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.gan import BATCH, BETAS, CHANNELS, CLASSES, COLOURS, EPS, GAMMA, LATENT, LR, Step, batches
+from benchmarks.gan import BATCH, BETAS, CHANNELS, CLASSES, COLORS, EPS, GAMMA, LATENT, LR, Step, batches
 from benchmarks.paired import THREADS
 from benchmarks.unet import weights
 
@@ -23,7 +23,7 @@ class Generator(nn.Module):
         self.label = nn.Embedding(CLASSES, WIDTH * 16)
         widths = [(WIDTH, CHANNELS), (CHANNELS, CHANNELS)]
         self.ups = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, padding=1) for a, b in widths)
-        self.out = nn.Conv2d(CHANNELS, COLOURS, 3, padding=1)
+        self.out = nn.Conv2d(CHANNELS, COLORS, 3, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor) -> Any:
         h = F.relu(self.start(z) + self.label(labels)).view(-1, WIDTH, 4, 4)
@@ -35,7 +35,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        widths = [(COLOURS, CHANNELS), (CHANNELS, WIDTH)]
+        widths = [(COLORS, CHANNELS), (CHANNELS, WIDTH)]
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 4, 2, padding=1) for a, b in widths)
         self.out = nn.Linear(WIDTH * 16, 1)
         self.label = nn.Embedding(CLASSES, WIDTH * 16)

@@ -18,8 +18,8 @@ def adamw(
     m = {k: b1 * m[k] + (1 - b1) * g for k, g in gradient.items()}
     v = {k: b2 * v[k] + (1 - b2) * g * g for k, g in gradient.items()}
 
-    def moved(k: str) -> Any:
+    def new_weight(k: str) -> Any:
         step = m[k] / (1 - b1**t) / (jnp.sqrt(v[k] / (1 - b2**t)) + eps)
         return w[k] * (1 - lr * decay[k]) - lr * step
 
-    return {k: moved(k) for k in w}, m, v
+    return {k: new_weight(k) for k in w}, m, v

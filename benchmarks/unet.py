@@ -21,7 +21,7 @@ SCALE = 1e3
 BESIDE: tuple[str, ...] = ()
 PEERS = ("torch", "torch-nhwc")
 CHANNELS, MULTIPLIERS, BLOCKS, ATTENTION, HEADS, GROUPS = 64, (1, 2), 2, (False, True), 4, 32
-COLOURS, BATCH, STEPS = 3, 16, 1000
+COLORS, BATCH, STEPS = 3, 16, 1000
 SIZES = (16, 32)
 LR, BETAS, EPS, DECAY = 2e-4, (0.9, 0.999), 1e-8, 0.01
 JUMPS, AT = 10, 5  # the DDIM has this many steps, of which this one is done
@@ -59,7 +59,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
 
 def batches(size: int) -> list[tuple[Any, Any, Any]]:
     """Pictures (B, 3, H, W), the step numbers of their noise (B,), counted from 0, and the noise."""
-    rng, shape = np.random.default_rng(1), (BATCH, COLOURS, size, size)
+    rng, shape = np.random.default_rng(1), (BATCH, COLORS, size, size)
     return [
         (
             rng.uniform(-1, 1, shape).astype(np.float32),
@@ -73,7 +73,7 @@ def batches(size: int) -> list[tuple[Any, Any, Any]]:
 def tinygen_model() -> Any:
     from tinygen.models.pictures.unet import UNet, UNetConfig
 
-    config = UNetConfig(COLOURS, COLOURS, CHANNELS, MULTIPLIERS, BLOCKS, ATTENTION, HEADS, groups=GROUPS)
+    config = UNetConfig(COLORS, COLORS, CHANNELS, MULTIPLIERS, BLOCKS, ATTENTION, HEADS, groups=GROUPS)
     model = UNet(config, rng=np.random.default_rng(0))
     parameters = dict(model.named_parameters())
     for name, array in weights({name: p.shape for name, p in parameters.items()}):

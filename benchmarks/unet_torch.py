@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks import unet
 from benchmarks.paired import THREADS
-from benchmarks.unet import BETAS, CHANNELS, COLOURS, DECAY, EPS, GROUPS, HEADS, LR, STEPS, Step
+from benchmarks.unet import BETAS, CHANNELS, COLORS, DECAY, EPS, GROUPS, HEADS, LR, STEPS, Step
 
 EMBEDDING = 4 * CHANNELS
 
@@ -72,7 +72,7 @@ class UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths, last = [CHANNELS * m for m in unet.MULTIPLIERS], len(unet.MULTIPLIERS) - 1
-        self.conv_in = nn.Conv2d(COLOURS, CHANNELS, 3, padding=1)
+        self.conv_in = nn.Conv2d(COLORS, CHANNELS, 3, padding=1)
         first, second = nn.Linear(CHANNELS, EMBEDDING), nn.Linear(EMBEDDING, EMBEDDING)
         self.steps = nn.ModuleDict({"fc": first, "proj": second})
         self.down: Any = nn.ModuleList()
@@ -89,7 +89,7 @@ class UNet(nn.Module):
             self.up.append(Level(blocks, (n + 1) * unet.ATTENTION[i], False, i > 0))
             now = out
         self.norm_out = nn.GroupNorm(GROUPS, now)
-        self.conv_out = nn.Conv2d(now, COLOURS, 3, padding=1)
+        self.conv_out = nn.Conv2d(now, COLORS, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         half = CHANNELS // 2

@@ -74,9 +74,14 @@ FLOORS = (
     Floor("optim", "What moves the parameters of modules."),
     Floor("storage.state", "What changes in a run, as a tree; and a run put back.", "storage.files nn"),
     Floor(
-        "storage.checkpoints",
+        "storage.checkpoint",
         "All of a run in a folder, whole or not there.",
-        "storage.files storage.safetensors storage.lock storage.versions storage.state",
+        "storage.files storage.safetensors storage.versions storage.state",
+    ),
+    Floor(
+        "storage.checkpoints",
+        "The checkpoints of a run, and which of them stay.",
+        "storage.files storage.lock storage.versions storage.state storage.checkpoint",
     ),
     Floor(
         "diffusion",

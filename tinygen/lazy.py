@@ -30,7 +30,7 @@ def lazy_names(
         setattr(sys.modules[package], name, value)  # from now on it is found without this function
         return value
 
-    def listed() -> list[str]:
+    def list_names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *modules, *home})
 
-    return get, listed, sorted([*modules, *home])
+    return get, list_names, sorted([*modules, *home])

@@ -89,5 +89,5 @@ class Node:
 
 PICK = Op(lambda values, i: (values[i],))
 """An op with several outputs has one Node, whose value is a tuple. Each output is a Tensor with a Node of
-its own, which picks element `i` of the tuple. It has no rule: see `Sums.add_output` in `backward.py`."""
+its own, which picks element `i` of the tuple. It has no rule: see `put_aside` in `backward.py`."""
 PICK.name = PICK.shown = "pick"

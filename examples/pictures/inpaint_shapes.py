@@ -92,11 +92,11 @@ def holes(scenes: list[Scene]) -> dict[str, Any]:
 
 
 def share_read_right(pictures: Any, scenes: list[Scene]) -> float:
-    """The share of pictures (N, 3, SIDE, SIDE) whose shape, colour and size the parser reads as in the
+    """The share of pictures (N, 3, SIDE, SIDE) whose shape, color and size the parser reads as in the
     scenes, with a high confidence. Without this condition half a shape would often count as right."""
     found, confidence = read(pictures)
     same = [
-        all(getattr(a, word) == getattr(b, word) for word in ("shape", "colour", "size"))
+        all(getattr(a, word) == getattr(b, word) for word in ("shape", "color", "size"))
         for a, b in zip(found, scenes, strict=True)
     ]
     return float(np.mean(same & (confidence > SURE)))

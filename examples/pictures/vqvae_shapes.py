@@ -149,9 +149,9 @@ def figures(found: dict[str, Any], which: str, k: int) -> list[Figure]:
     better, mean = more_than(found["psnr of k-means"]), found["psnr of mean picture"]
     rows = [Figure(f"PSNR in dB, {which}", found["psnr"], better, None, mean)]
     rows += [Figure(f"    of {name}", found[f"psnr of {name}"]) for name in ("k-means", "PCA")]
-    kinds: tuple[Any, ...] = (shapes.SHAPES, shapes.COLOURS, shapes.SIZES, shapes.POSITIONS, shapes.SCENES)
+    kinds: tuple[Any, ...] = (shapes.SHAPES, shapes.COLORS, shapes.SIZES, shapes.POSITIONS, shapes.SCENES)
     counts = [len(kind) for kind in kinds]
-    for name, count in zip(("shape", "colour", "size", "position", "all"), counts, strict=True):
+    for name, count in zip(("shape", "color", "size", "position", "all"), counts, strict=True):
         rows.append(Figure(f"{name} read right, {which}", found["read"][name], None, 1.0, 1 / count))
     rows.append(Figure("    of k-means", found["read of k-means"]["all"], None, 1.0))
     rows.append(Figure(f"all surely read right, {which}", found["read"]["surely all"], None, 1.0))
@@ -186,7 +186,7 @@ def main(args: argparse.Namespace) -> None:
     run.curve(
         {"train": "training pairs", "held_out": "held-out pairs"},
         {name: found[f"psnr of {name}"] for name in ("k-means", "mean picture")},
-        f"VQ-VAE: {found['psnr']:.1f} dB on pairs of shape and colour never seen",
+        f"VQ-VAE: {found['psnr']:.1f} dB on pairs of shape and color never seen",
         "PSNR (dB)",
     )
     run.result(rows, **result, steps=run.steps, bits=bits)

@@ -23,7 +23,7 @@ SENTENCES = [caption(scene) for scene in shapes.SCENES]
 WORDS = tuple(dict.fromkeys(word for sentence in SENTENCES for word in sentence.split()))
 SIDE = 32  # pixels
 GUIDANCE = (0.0, 1.0, 2.0, 3.0, 5.0, 8.0)
-BOTH = "shape and colour"
+BOTH = "shape and color"
 SPLITS = {"train": "pairs as in training", "held_out": "pairs never seen"}
 SURELY = f"surely {BOTH}"  # the parser's confidence is high enough, too
 EXPECTED = {"train": at_least(95), "held_out": at_least(80)}  # of SURELY, in per cent
@@ -57,7 +57,7 @@ def figures_of(found: dict[str, Any]) -> tuple[float, list[Figure]]:
     unseen, mean = (found["held_out"][name] for name in ("psnr", "psnr of mean picture"))
     rows = [Figure("autoencoder: PSNR of unseen pictures, dB", unseen, at_least(30), None, mean)]
     for split, title in SPLITS.items():
-        for name in (SURELY, BOTH, "shape", "colour", "size", "position", "all", "surely all"):
+        for name in (SURELY, BOTH, "shape", "color", "size", "position", "all", "surely all"):
             expected = EXPECTED[split] if name == SURELY else None
             shares = [100 * found[split][row][name] for row in (f"{best:g}", "copies", "0")]
             rows.append(Figure(f"{title}: {name} (%)", shares[0], expected, *shares[1:]))
@@ -72,7 +72,7 @@ def draw_sweep(path: Path, found: dict[str, Any]) -> None:
     """Plot the shares of correct drawings over the guidance scale, a panel for each split."""
     with panels(path, len(SPLITS), (9, 3.6), sharey=True) as both:
         for axes, (split, title) in zip(both, SPLITS.items(), strict=True):
-            for name in ("shape", "colour", "size", "position", BOTH):
+            for name in ("shape", "color", "size", "position", BOTH):
                 style = {"lw": 2.4, "color": "black"} if name == BOTH else {"lw": 1.2}
                 shares = [found[split][f"{s:g}"][name] for s in GUIDANCE]
                 axes.plot(GUIDANCE, shares, "o-", ms=3, label=name, **style)
@@ -84,15 +84,15 @@ def draw_sweep(path: Path, found: dict[str, Any]) -> None:
 def all_pairs() -> list[str]:
     """A caption for every shape in every color; sizes and positions alternate."""
     rest = cycle(product(shapes.SIZES, shapes.POSITIONS))
-    return [caption(Scene(*pair, *next(rest))) for pair in product(shapes.SHAPES, shapes.COLOURS)]
+    return [caption(Scene(*pair, *next(rest))) for pair in product(shapes.SHAPES, shapes.COLORS)]
 
 
 def save_drawings(folder: Path, prompts: list[str], frames: Sequence[Any], title: str) -> None:
     """Save prompts.png, a grid of the drawings; denoising.gif, the way from noise to them; denoising.png,
     the same for four prompts. Print how the parser reads each drawing. `frames` are pictures (N, 3, H, W)
     of all prompts, from noise to the drawings."""
-    columns = len(shapes.COLOURS)
-    names = [tuple(shapes.SHAPES), tuple(shapes.COLOURS)] if prompts == all_pairs() else []
+    columns = len(shapes.COLORS)
+    names = [tuple(shapes.SHAPES), tuple(shapes.COLORS)] if prompts == all_pairs() else []
     save_grid(folder / "prompts.png", frames[-1], columns, 4, title, *names)
     save_film(folder / "denoising.gif", frames, columns, scale=2)
     times = np.linspace(0, len(frames) - 1, 8).astype(int)

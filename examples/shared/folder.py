@@ -21,7 +21,8 @@ from shared.plots import save_curves
 from shared.table import Figure, quick_figures, table
 
 from tinygen.nn import Module
-from tinygen.storage.checkpoints import Checkpoints, Saved
+from tinygen.storage.checkpoint import Saved
+from tinygen.storage.checkpoints import Checkpoints
 from tinygen.storage.files import CheckpointError, replace_file
 from tinygen.storage.safetensors import load_file, save_file
 

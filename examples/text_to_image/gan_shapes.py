@@ -118,7 +118,7 @@ def train(g: TextGenerator, d: TextDiscriminator, ema: EMA, args: argparse.Names
 def figures_of(found: dict[str, dict[str, float]], n: int) -> list[Figure]:
     """The final table. The baseline is a picture of any shape in any color at any place."""
     rows, places = [], len(shapes.POSITIONS)
-    chance = 100 / (len(shapes.SHAPES) * len(shapes.COLOURS))
+    chance = 100 / (len(shapes.SHAPES) * len(shapes.COLORS))
     for split, title in SPLITS.items():
         right = 100 * found[split]["position"]
         rows.append(Figure(f"{title}: position (%)", right, at_least(95), 100.0, 100 / places))
@@ -126,7 +126,7 @@ def figures_of(found: dict[str, dict[str, float]], n: int) -> list[Figure]:
         rows.append(Figure(f"{title}: {SURELY} (%)", 100 * share, EXPECTED[split], 100.0, chance))
         ends = zip(("from", "to"), interval(share, n), strict=True)
         rows += [Figure(f"    the 95 % interval, {word}", 100 * end) for word, end in ends]
-        for name in (BOTH, "shape", "colour", "size", "all", "surely all"):
+        for name in (BOTH, "shape", "color", "size", "all", "surely all"):
             rows.append(Figure(f"{title}: {name} (%)", 100 * found[split][name]))
     return rows
 
@@ -149,9 +149,9 @@ def main(args: argparse.Namespace) -> None:
     run.curve({"D": "discriminator", "G": "generator"}, levels, "Losses of the game", "loss")
     drawn, names = (
         to_device(g.sample(all_pairs(), rng=rng), "cpu"),
-        (list(shapes.SHAPES), list(shapes.COLOURS)),
+        (list(shapes.SHAPES), list(shapes.COLORS)),
     )
-    save_grid(run.path / "drawings.png", drawn, len(shapes.COLOURS), 5, "Every shape in every color", *names)
+    save_grid(run.path / "drawings.png", drawn, len(shapes.COLORS), 5, "Every shape in every color", *names)
     head = f"\n{args.judged} drawings for each figure; sure: a confidence of at least {SURE[SIDE]}"
     run.result(figures_of(found, args.judged), head, steps=run.steps, judged=found)
 

@@ -57,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add_run_flags(parser, "runs/latent_diffusion_shapes", "every 500")
     add_from_flag(parser, "autoencoder")
-    add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colours")
+    add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colors")
     add("--draw-only", action="store_true", help="draw with the model in --out, and train nothing")
     add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the drawings, the noise")

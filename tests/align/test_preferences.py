@@ -83,7 +83,7 @@ def test_the_head_starts_with_variance_one_over_channels_plus_one():
     assert head.bias.numpy() == 0
 
 
-def test_normalising():
+def test_normalizing():
     model = RewardModel(gpt(), rng=np.random.default_rng(0))
     x = tokens(50, 6)
     mask = response_mask(x, 2)

@@ -13,7 +13,7 @@ def test_the_tests_run_in_the_simulator():
 
 
 @cuda.jit
-def neighbours(x, y):
+def neighbors(x, y):
     buffer = cuda.shared.array(4, float32)
     t = cuda.threadIdx.x
     buffer[t] = x[t]
@@ -22,7 +22,7 @@ def neighbours(x, y):
 
 
 @cuda.jit
-def hasty_neighbours(x, y):
+def hasty_neighbors(x, y):
     buffer = cuda.shared.array(4, float32)
     t = cuda.threadIdx.x
     buffer[t] = x[t]
@@ -53,8 +53,8 @@ def run(kernel, order):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_barriers(order):
-    np.testing.assert_array_equal(run(neighbours, order), [1, 2, 3, 0])
-    assert np.isnan(run(hasty_neighbours, order)).any()
+    np.testing.assert_array_equal(run(neighbors, order), [1, 2, 3, 0])
+    assert np.isnan(run(hasty_neighbors, order)).any()
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -1,11 +1,11 @@
-"""The deviations of drawings from their words: places, sizes and colours deviate independently, uniformly
+"""The deviations of drawings from their words: places, sizes and colors deviate independently, uniformly
 up to a bound. They are measured from the pixels of squares, whose coverage is exact."""
 
 import numpy as np
 import pytest
 
 from tinygen.data import shapes, shapes_pairs
-from tinygen.data.shapes import COLOURS, POSITIONS, SIZES, Scene
+from tinygen.data.shapes import COLORS, POSITIONS, SIZES, Scene
 from tinygen.data.shapes_pairs import Pair, Thing
 
 N = 1500
@@ -35,11 +35,11 @@ def extent(profile):
 def measured(pictures):
     """Of pictures (N, 3, H, W) of one square on paper: its place and size (N, 3), ink and paper (N, 3)."""
     n = len(pictures)
-    colours = (pictures.astype(np.float64) + 1) / 2
-    paper = colours[:, :, 0, 0]
-    beside = colours - paper[..., None, None]
+    colors = (pictures.astype(np.float64) + 1) / 2
+    paper = colors[:, :, 0, 0]
+    beside = colors - paper[..., None, None]
     most = np.abs(beside).sum(axis=1).reshape(n, -1).argmax(axis=1)
-    ink = colours.reshape(n, 3, -1)[np.arange(n), :, most]
+    ink = colors.reshape(n, 3, -1)[np.arange(n), :, most]
     away = (ink - paper) / np.sum((ink - paper) ** 2, axis=1, keepdims=True)
     covered = np.einsum("nchw,nc->nhw", beside, away)
     left, right = extent(covered.max(axis=1))
@@ -53,12 +53,12 @@ def test_one_shape():
     place, ink, paper = measured(pictures)
     require_uniform(place[:, :2] / 32, POSITIONS["top right"], shapes.POSITION_JITTER)
     require_uniform(place[:, 2:] / 32, SIZES["large"], shapes.SIZE_JITTER)
-    require_uniform(np.hstack([ink, paper]), [*COLOURS["green"], *shapes.BACKGROUND], shapes.COLOUR_JITTER)
+    require_uniform(np.hstack([ink, paper]), [*COLORS["green"], *shapes.BACKGROUND], shapes.COLOR_JITTER)
 
 
 def test_the_bounds():
     """The bounds with which the models were trained, and the parser's tables of noise were measured."""
-    assert (shapes.POSITION_JITTER, shapes.SIZE_JITTER, shapes.COLOUR_JITTER) == (0.03, 0.01, 0.05)
+    assert (shapes.POSITION_JITTER, shapes.SIZE_JITTER, shapes.COLOR_JITTER) == (0.03, 0.01, 0.05)
     assert (shapes_pairs.APART, shapes_pairs.ALONG, shapes_pairs.ACROSS) == (0.23, 0.05, 0.15)
     assert (shapes_pairs.SMALLEST, shapes_pairs.LARGEST) == (0.12, 0.16)
 
@@ -77,13 +77,13 @@ def test_two_shapes(relation):
         start = [[0, 0.5], [0, 0]]
         jitter = [0.15, 0.05]
     papers, moves = [], []
-    for half, corner, colour in zip(halves, start, ("red", "blue"), strict=True):
+    for half, corner, color in zip(halves, start, ("red", "blue"), strict=True):
         place, ink, paper = measured(half)
         where = place[:, :2] / 32 + corner
         for axis in (0, 1):
             require_uniform(where[:, axis : axis + 1], middle[axis], jitter[axis])
         require_uniform(place[:, 2:] / 32, 0.14, 0.02)
-        require_uniform(ink, COLOURS[colour], shapes.COLOUR_JITTER)
+        require_uniform(ink, COLORS[color], shapes.COLOR_JITTER)
         papers.append(paper)
         moves.append(np.hstack([place, ink]))
         middle = [1 - x for x in middle]

@@ -7,7 +7,7 @@ import pytest
 
 from tinygen.data import shapes
 from tinygen.data.shapes import (
-    COLOURS,
+    COLORS,
     POSITIONS,
     SCENES,
     SHAPES,
@@ -103,13 +103,13 @@ def test_the_small_picture_is_the_large_one_seen_from_afar():
     )
 
 
-def test_colours_are_as_named():
-    scenes = [Scene("square", colour, "large", "centre") for colour in COLOURS for _ in range(100)]
+def test_colors_are_as_named():
+    scenes = [Scene("square", color, "large", "centre") for color in COLORS for _ in range(100)]
     pictures = (draw(scenes, 16, np.random.default_rng(6)) + 1) / 2
-    off = pictures[:, :, 8, 8] - [COLOURS[scene.colour] for scene in scenes]
-    assert 0.045 < abs(off).max() <= shapes.COLOUR_JITTER + 1e-6
+    off = pictures[:, :, 8, 8] - [COLORS[scene.color] for scene in scenes]
+    assert 0.045 < abs(off).max() <= shapes.COLOR_JITTER + 1e-6
     off = pictures[:, :, 0, 0] - np.array(shapes.BACKGROUND)
-    assert 0.045 < abs(off).max() <= shapes.COLOUR_JITTER + 1e-6
+    assert 0.045 < abs(off).max() <= shapes.COLOR_JITTER + 1e-6
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -120,14 +120,14 @@ def test_positions_are_as_named(position):
     light = np.maximum(light, 0)
     rows = light.sum(axis=2) @ np.arange(16) / light.sum(axis=(1, 2))
     columns = light.sum(axis=1) @ np.arange(16) / light.sum(axis=(1, 2))
-    for centre, low, high in ((rows, "top", "bottom"), (columns, "left", "right")):
+    for center, low, high in ((rows, "top", "bottom"), (columns, "left", "right")):
         third = -1 if low in words else 1 if high in words else 0
-        assert abs(centre - (7.5 + 4 * third)).max() < 1.7  # 4 pixels apart; a triangle is heavy at its foot
+        assert abs(center - (7.5 + 4 * third)).max() < 1.7  # 4 pixels apart; a triangle is heavy at its foot
 
 
 def test_no_shape_touches_the_edge():
     reach = max(SIZES.values()) + shapes.SIZE_JITTER + shapes.POSITION_JITTER
-    assert all(reach < x < 1 - reach for centre in POSITIONS.values() for x in centre)
+    assert all(reach < x < 1 - reach for center in POSITIONS.values() for x in center)
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_captions_round_trip():
         ("a red circle at the top left", "not a caption: 'a red circle at the top left'; one looks like"),
         ("a small red circle at the", "no position is called ''"),
         ("a small red dog at the top", "no shape is called 'dog': there are circle, square, triangle, cross"),
-        ("a small pink cross at the top", "no colour is called 'pink': there are red, green, blue,"),
+        ("a small pink cross at the top", "no color is called 'pink': there are red, green, blue,"),
         ("a huge red cross at the top", "no size is called 'huge': there are small, large"),
         ("a small red cross at the left top", "no position is called 'left top': there are top left, top,"),
     ],
@@ -162,11 +162,11 @@ def test_what_is_not_a_caption(text, message):
 def test_held_out_pairs():
     train, held_out = SPLITS["train"], SPLITS["held_out"]
     assert sorted(map(caption, train + held_out)) == sorted(map(caption, SCENES))
-    pairs = {(scene.shape, scene.colour) for scene in held_out}
+    pairs = {(scene.shape, scene.color) for scene in held_out}
     assert pairs == shapes.HELD_OUT
-    assert not pairs & {(scene.shape, scene.colour) for scene in train}
-    # One pair a shape, and none of a colour twice: of every word, training shows most of its company.
-    assert len({shape for shape, _ in pairs}) == len({colour for _, colour in pairs}) == len(pairs) == 4
+    assert not pairs & {(scene.shape, scene.color) for scene in train}
+    # One pair a shape, and none of a color twice: of every word, training shows most of its company.
+    assert len({shape for shape, _ in pairs}) == len({color for _, color in pairs}) == len(pairs) == 4
 
 
 @pytest.mark.parametrize("split", SPLITS)

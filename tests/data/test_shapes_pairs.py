@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinygen.data import shapes, shapes_pairs
-from tinygen.data.shapes import BACKGROUND, COLOURS, HELD_OUT, SHAPES, SIDES, Scene, coverage
+from tinygen.data.shapes import BACKGROUND, COLORS, HELD_OUT, SHAPES, SIDES, Scene, coverage
 from tinygen.data.shapes_pairs import (
     OPPOSITE,
     PAIRS,
@@ -80,7 +80,7 @@ def test_the_relation_is_as_named(relation):
 @both_sides
 def test_a_pair_is_its_two_shapes_on_one_paper(side):
     """Pixel by pixel the brighter of two drawings with one shape each, on the same paper."""
-    ink, paper = np.array([[COLOURS["red"], COLOURS["white"]]]), np.array([BACKGROUND])
+    ink, paper = np.array([[COLORS["red"], COLORS["white"]]]), np.array([BACKGROUND])
     places = np.array([[[0.27, 0.4, 0.15]], [[0.7, 0.6, 0.12]]])
     together = paint(coverages([["circle"], ["cross"]], places, side), ink, paper)
     alone = [
@@ -90,16 +90,16 @@ def test_a_pair_is_its_two_shapes_on_one_paper(side):
     np.testing.assert_allclose(together, np.maximum(*alone), atol=1e-12)
 
 
-def test_sizes_and_colours_are_jittered_and_no_further():
+def test_sizes_and_colors_are_jittered_and_no_further():
     pairs = [Pair(Thing("square", "red"), "left of", Thing("square", "green"))] * 400
     pictures = (draw(pairs, 32, np.random.default_rng(3)) + 1) / 2
-    red = abs(pictures[:, 0] - COLOURS["red"][0]).reshape(400, -1).min(axis=1)
-    assert red.max() <= shapes.COLOUR_JITTER + 1e-6
+    red = abs(pictures[:, 0] - COLORS["red"][0]).reshape(400, -1).min(axis=1)
+    assert red.max() <= shapes.COLOR_JITTER + 1e-6
     paper = pictures[:, :, 0, 0] - np.array(BACKGROUND)
-    assert 0.045 < paper.max() <= shapes.COLOUR_JITTER + 1e-6
-    assert 0.045 < -paper.min() <= shapes.COLOUR_JITTER + 1e-6
-    covered = ((pictures[:, 0] - pictures[:, 0, :1, :1]) / (COLOURS["red"][0] - 0.1)).clip(0)[:, :, :16]
-    r = np.sqrt(covered.sum(axis=(1, 2))) / 2 / 32  # of the area 4 r²; the colours are within 15 %
+    assert 0.045 < paper.max() <= shapes.COLOR_JITTER + 1e-6
+    assert 0.045 < -paper.min() <= shapes.COLOR_JITTER + 1e-6
+    covered = ((pictures[:, 0] - pictures[:, 0, :1, :1]) / (COLORS["red"][0] - 0.1)).clip(0)[:, :, :16]
+    r = np.sqrt(covered.sum(axis=(1, 2))) / 2 / 32  # of the area 4 r²; the colors are within 15 %
     assert 0.11 < r.min() < 0.125
     assert 0.155 < r.max() < 0.175
 
@@ -137,7 +137,7 @@ def test_two_captions_a_meaning():
         ("a red circle", "not a caption: 'a red circle'; one looks like"),
         ("a red circle near a blue square", "no relation is called 'near': there are left of, right of,"),
         ("a red dog above a blue square", "no shape is called 'dog': there are circle, square,"),
-        ("a red cross above a pink square", "no colour is called 'pink': there are red, green,"),
+        ("a red cross above a pink square", "no color is called 'pink': there are red, green,"),
     ],
 )
 def test_what_is_not_a_caption(text, message):
@@ -216,8 +216,8 @@ def under_noise(side: int, strength: float) -> dict[str, float]:
 
 def test_noise_is_read_through():
     found = under_noise(16, 0.3)
-    assert 0.93 < found["all"] <= found["objects"] <= min(found["shapes"], found["colours"])
-    assert found["colours"] == 1
+    assert 0.93 < found["all"] <= found["objects"] <= min(found["shapes"], found["colors"])
+    assert found["colors"] == 1
 
 
 @pytest.mark.slow
@@ -242,10 +242,10 @@ def test_confidence_says_when_it_is_no_pair(side):
 
 
 def test_a_wrong_binding_is_told_from_a_right_one():
-    """The same shapes and colours, exchanged; and the same objects on exchanged sides."""
+    """The same shapes and colors, exchanged; and the same objects on exchanged sides."""
     red_circle, blue_square = Thing("circle", "red"), Thing("square", "blue")
     said = Pair(red_circle, "left of", blue_square)
     bound = Pair(Thing("circle", "blue"), "left of", Thing("square", "red"))
     placed = Pair(blue_square, "left of", red_circle)
     pictures = draw([said, bound, placed, meaning(said)], 16, np.random.default_rng(8))
-    assert accuracy(pictures, [said] * 4) == {"shapes": 1, "colours": 1, "objects": 0.75, "all": 0.5}
+    assert accuracy(pictures, [said] * 4) == {"shapes": 1, "colors": 1, "objects": 0.75, "all": 0.5}

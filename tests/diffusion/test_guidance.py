@@ -51,7 +51,7 @@ def test_guided_gaussians():
     np.testing.assert_allclose(got, last_state(ddim(process, exact(process, 2.1), x)), rtol=1e-9)
 
 
-def labelled(process, asked):
+def labeled(process, asked):
     """Data of class y is N(y, 1), of no class (0) N(0, 1), in one model; what it is asked goes to `asked`."""
 
     def model(x, t, y):
@@ -66,7 +66,7 @@ def test_one_model_for_both(nothing):
     """Every class goes where its own guided Gaussian is, and the model is asked once a step."""
     process, asked = Process(cosine_schedule(50)), []
     labels, x = np.array([2, -1, 1]), np.random.default_rng(0).standard_normal((3, 2))
-    led = classifier_free_guidance(labelled(process, asked), (labels,), (nothing,), 3.0)
+    led = classifier_free_guidance(labeled(process, asked), (labels,), (nothing,), 3.0)
     got = last_state(ddim(process, led, x))
     wanted = last_state(ddim(process, exact(process, 3.0 * labels[:, None]), x))
     np.testing.assert_allclose(got, wanted, atol=1e-8)
@@ -81,7 +81,7 @@ def test_one_model_for_both(nothing):
 def test_one_end_is_asked_alone(scale, wanted):
     process, asked = Process(cosine_schedule(50)), []
     x, t = np.random.default_rng(0).standard_normal((3, 2)), np.full(3, 20)
-    model = labelled(process, asked)
+    model = labeled(process, asked)
     got = classifier_free_guidance(model, (np.array([2, -1, 1]),), (0,), scale)(x, t)
     np.testing.assert_array_equal(got, model(x, t, np.array(wanted)))
     np.testing.assert_array_equal(asked[0][2], wanted)

@@ -33,7 +33,7 @@ def test_a_short_run(whole):
     for split, title in (("train", "pairs as in training"), ("held_out", "pairs never seen")):
         assert result[split]["drawings"]["all"] == 1
         assert {"0", "1", "3"} <= result[split].keys()
-        assert f"{title}: shape and colour (%)" in stdout
+        assert f"{title}: shape and color (%)" in stdout
     for name in ("loss.png", "guidance.png", "prompts.png", "denoising.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     with Image.open(out / "denoising.gif") as film:

@@ -31,7 +31,7 @@ def test_every_pixel_has_its_place():
     assert np.all(whole[~seen] == 255)
 
 
-def test_grey():
+def test_gray():
     x = np.array([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
     np.testing.assert_array_equal(pictures.grid(x, 1, 1)[2, 2:5], [[0] * 3, [128] * 3, [255] * 3])
 

@@ -82,7 +82,7 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
     assert result["steps"] == 32
     assert result["bits"] == 64 * 4
     for split in ("train", "held_out"):
-        assert set(result[split]["read"]) >= {"shape", "colour", "size", "position", "all"}
+        assert set(result[split]["read"]) >= {"shape", "color", "size", "position", "all"}
         assert 1 <= result[split]["perplexity"] <= result[split]["codes in use"] <= 16
         assert (out / f"{split}.png").read_bytes().startswith(b"\x89PNG")
         assert f"{result[split]['psnr']:.4g}" in done.stdout

@@ -109,7 +109,7 @@ def test_parameters_that_hide_mistakes_are_moved():
     assert report.notes == ["checked near their values, which are all equal there: weight, bias"]
 
 
-def test_a_zero_initialisation_hides_nothing():
+def test_a_zero_initialization_hides_nothing():
     class Gated(nn.Module):
         def __init__(self):
             self.norm, self.gate = Norm(8), nn.Parameter(np.zeros(8))

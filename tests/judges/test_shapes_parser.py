@@ -8,7 +8,7 @@ import pytest
 
 from tinygen.data.shapes import (
     BACKGROUND,
-    COLOURS,
+    COLORS,
     SCENES,
     SIDES,
     Scene,
@@ -63,7 +63,7 @@ def test_noise_is_read_through(side, strength, shape, all_four):
     found = under_noise(side, strength, 1)
     assert found["shape"] >= shape
     assert found["all"] >= all_four
-    assert min(found["colour"], found["size"], found["position"]) >= 0.95
+    assert min(found["color"], found["size"], found["position"]) >= 0.95
 
 
 @pytest.mark.slow
@@ -116,11 +116,11 @@ def test_confidence_says_when_there_is_nothing_to_read(side):
 @pytest.mark.parametrize(
     ("place", "ink", "paper", "low", "high"),
     [
-        ((0.5, 0.5, 0.13), COLOURS["red"], BACKGROUND, 0.999, 1),
-        ((0.375, 0.5, 0.13), COLOURS["red"], BACKGROUND, 0, 0.9),  # between two places
-        ((0.5, 0.5, 0.165), COLOURS["red"], BACKGROUND, 0, 0.9),  # between two sizes
+        ((0.5, 0.5, 0.13), COLORS["red"], BACKGROUND, 0.999, 1),
+        ((0.375, 0.5, 0.13), COLORS["red"], BACKGROUND, 0, 0.9),  # between two places
+        ((0.5, 0.5, 0.165), COLORS["red"], BACKGROUND, 0, 0.9),  # between two sizes
         ((0.5, 0.5, 0.13), (0.5, 0.5, 0.5), BACKGROUND, 0, 0.9),  # grey
-        ((0.5, 0.5, 0.13), COLOURS["red"], (0.3, 0.3, 0.3), 0, 0.9),  # on grey
+        ((0.5, 0.5, 0.13), COLORS["red"], (0.3, 0.3, 0.3), 0, 0.9),  # on grey
     ],
 )
 def test_confidence_says_how_odd_a_picture_is(side, place, ink, paper, low, high):
@@ -136,19 +136,19 @@ def test_accuracy_counts():
     said = list(scenes)
     said[0] = dataclasses.replace(said[0], shape="cross")
     said[1] = dataclasses.replace(
-        said[1], colour="white", size="large" if said[1].size == "small" else "small"
+        said[1], color="white", size="large" if said[1].size == "small" else "small"
     )
-    said[2] = dataclasses.replace(said[2], shape="cross", colour="white")
+    said[2] = dataclasses.replace(said[2], shape="cross", color="white")
     n = len(scenes)
     assert scenes[:3] != said[:3]
-    words = ("shape", "colour", "size", "position", "shape and colour", "all")
-    assert accuracy(pictures, scenes) == dict.fromkeys((*words, "surely shape and colour", "surely all"), 1.0)
+    words = ("shape", "color", "size", "position", "shape and color", "all")
+    assert accuracy(pictures, scenes) == dict.fromkeys((*words, "surely shape and color", "surely all"), 1.0)
     assert accuracy(pictures, said) == {
         "shape": pytest.approx(1 - 2 / n),
-        "colour": pytest.approx(1 - 2 / n),
+        "color": pytest.approx(1 - 2 / n),
         "size": pytest.approx(1 - 1 / n),
         "position": 1.0,
-        **dict.fromkeys(("shape and colour", "surely shape and colour"), pytest.approx(1 - 3 / n)),
+        **dict.fromkeys(("shape and color", "surely shape and color"), pytest.approx(1 - 3 / n)),
         **dict.fromkeys(("all", "surely all"), pytest.approx(1 - 3 / n)),
     }
 
@@ -162,7 +162,7 @@ def test_a_blob_is_not_sure(side):
     pictures += 0.15 * rng.standard_normal(pictures.shape)
     shown, confidence = read(pictures)
     right = np.array([a == b for a, b in zip(shown, scenes, strict=True)])
-    both = [(a.shape, a.colour) == (b.shape, b.colour) for a, b in zip(shown, scenes, strict=True)]
+    both = [(a.shape, a.color) == (b.shape, b.color) for a, b in zip(shown, scenes, strict=True)]
     for k in (0, len(scenes) // 2):
         bar = np.sort(confidence)[k]
         for least, counts in ((bar, confidence >= bar), (bar + 1e-9, confidence > bar)):
@@ -170,7 +170,7 @@ def test_a_blob_is_not_sure(side):
                 patch.setitem(shapes_parser.SURE, side, least)
                 found = accuracy(pictures, scenes)
             assert found["surely all"] == pytest.approx((right & counts).mean())
-            assert found["surely shape and colour"] == pytest.approx((both & counts).mean())
+            assert found["surely shape and color"] == pytest.approx((both & counts).mean())
             assert found["all"] == pytest.approx(right.mean())
 
 

@@ -16,7 +16,7 @@ from cases_matrices import MATRICES
 from cases_numpy import NUMPY
 from optable import Case, in_dtype, is_float, outputs, strided_like, total
 from parts import Case as Whole
-from parts import joined, parts
+from parts import join_parts, parts
 
 from tinygen import Tensor, kernels, ops
 from tinygen.arrays import to_device
@@ -32,7 +32,7 @@ def in_parts(case: Whole) -> Case:
     """As a function of real numbers, to real numbers."""
 
     def f(*numbers: Any) -> Any:
-        return parts(case.f(*joined(list(numbers), case.inputs)))
+        return parts(case.f(*join_parts(list(numbers), case.inputs)))
 
     return Case(case.name, f, parts(case.inputs))
 

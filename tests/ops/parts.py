@@ -37,7 +37,7 @@ def parts(value: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def joined(numbers: list[Any], like: tuple[Any, ...]) -> list[Any]:
+def join_parts(numbers: list[Any], like: tuple[Any, ...]) -> list[Any]:
     """Complex numbers again, where `like` has them."""
     rest = iter(numbers)
     return [next(rest) + 1j * next(rest) if x.dtype.kind == "c" else next(rest) for x in like]

@@ -10,7 +10,7 @@ from cases_complex import COMPLEX
 from cases_fourier import FOURIER
 from cases_matrices import MATRICES
 from foreign import Foreign
-from parts import Case, as_list, bent, joined, leaves, parts, weighted, weights
+from parts import Case, as_list, bent, join_parts, leaves, parts, weighted, weights
 
 import tinygen
 from tinygen import Tensor, gradcheck
@@ -42,7 +42,8 @@ def test_every_function_of_linalg_and_fft_has_a_case():
 
 @every_case
 def test_the_gradient_of_the_gradient_by_real_and_imaginary_parts(case: Case):
-    assert gradcheck(lambda *xs: parts(case.f(*joined(list(xs), case.inputs))), *parts(case.inputs), order=2)
+    function = lambda *xs: parts(case.f(*join_parts(list(xs), case.inputs)))
+    assert gradcheck(function, *parts(case.inputs), order=2)
 
 
 @every_case
@@ -65,8 +66,8 @@ def test_a_complex_gradient_is_that_of_both_parts(case: Case):
     inputs = leaves(case.inputs)
     weighted(case.f(*inputs)).backward()
     numbers = leaves(parts(case.inputs))
-    weighted(case.f(*joined(numbers, case.inputs))).backward()
-    for x, expected in zip(inputs, joined([x.grad for x in numbers], case.inputs), strict=True):
+    weighted(case.f(*join_parts(numbers, case.inputs))).backward()
+    for x, expected in zip(inputs, join_parts([x.grad for x in numbers], case.inputs), strict=True):
         np.testing.assert_allclose(x.grad, expected, rtol=1e-9, atol=1e-11)
 
     def of_the_gradient(xs: list[Tensor]) -> Any:
@@ -76,8 +77,8 @@ def test_a_complex_gradient_is_that_of_both_parts(case: Case):
     inputs = leaves(case.inputs)
     of_the_gradient(inputs).backward()
     numbers = leaves(parts(case.inputs))
-    of_the_gradient(joined(numbers, case.inputs)).backward()
-    for x, expected in zip(inputs, joined([x.grad for x in numbers], case.inputs), strict=True):
+    of_the_gradient(join_parts(numbers, case.inputs)).backward()
+    for x, expected in zip(inputs, join_parts([x.grad for x in numbers], case.inputs), strict=True):
         np.testing.assert_allclose(x.grad, expected, rtol=1e-8, atol=1e-10)
 
 

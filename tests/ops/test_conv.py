@@ -63,7 +63,7 @@ def test_two_axes_by_hand():
 
 @pytest.mark.parametrize("tap", list(np.ndindex(3, 3)))
 def test_one_tap_moves_the_map(tap):
-    """A kernel of one 1, at the centre the identity, elsewhere a shift with zeros moving in."""
+    """A kernel of one 1, at the center the identity, elsewhere a shift with zeros moving in."""
     x = normal(2, 2, 4, 5)
     w = np.zeros((2, 2, 3, 3))
     w[[0, 1], [0, 1], tap[0], tap[1]] = 1.0

@@ -12,7 +12,7 @@ def moments(y, axes):
     return y.mean(axis=axes), (y * y).mean(axis=axes)
 
 
-def test_each_normalises_over_its_axes():
+def test_each_normalizes_over_its_axes():
     x = rng.normal(3.0, 5.0, size=(4, 6, 5, 5))
     one, zero = np.ones(6), np.zeros(6)
     np.testing.assert_allclose(moments(ops.batch_norm(x, one, zero), (0, 2, 3))[1], 1, rtol=1e-5)

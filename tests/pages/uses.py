@@ -187,7 +187,7 @@ def latent_diffusion(steps):
 
 
 def clip(steps):
-    """Pictures of one colour in two channels, and texts of two words: what the channels hold."""
+    """Pictures of one color in two channels, and texts of two words: what the channels hold."""
     page, rng = load("clip"), np.random.default_rng(0)
     params = page.init(5, 3, 4, 2, 2, 1, 16, 16, rng)
     update = optimizer(params, 0.005)

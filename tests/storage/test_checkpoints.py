@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import tinygen
-from tinygen.storage.checkpoints import ARRAYS, MANIFEST, Checkpoints, seal, to_sealed_json
+from tinygen.storage.checkpoint import ARRAYS, MANIFEST, seal, to_sealed_json
+from tinygen.storage.checkpoints import Checkpoints
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file, save_file
 from tinygen.storage.versions import versions

@@ -43,10 +43,10 @@ def mutants(file: str, only: frozenset[str] | None = None) -> Iterator[Mutant]:
     source = (ROOT / file).read_text()
     alike = Counter[tuple[Any, ...]]()
     for piece in pieces(source):
-        seen = {behaviour(piece.alone())}
+        seen = {behavior(piece.alone())}
         for operator, mutated in [*by_cosmic_ray(piece.alone()), *without_a_keyword(piece.alone())]:
             try:
-                program = behaviour(mutated)
+                program = behavior(mutated)
             except SyntaxError:
                 continue
             if program in seen:
@@ -117,7 +117,7 @@ def without_a_keyword(source: str) -> Iterator[tuple[str, str]]:
             yield DROP, (before + after).decode()
 
 
-def behaviour(source: str) -> str:
+def behavior(source: str) -> str:
     """The program without its annotations, which `from __future__ import annotations` leaves unevaluated."""
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -1,15 +1,15 @@
 """Captioned shapes: small pictures of one colored shape, each with a sentence that describes it completely.
 
-A `Scene` is four words: shape, colour, size and position, 432 scenes in all. `draw` makes pictures of scenes,
+A `Scene` is four words: shape, color, size and position, 432 scenes in all. `draw` makes pictures of scenes,
 each a little different, and `caption` their sentences; `shapes_parser.read` finds the words in any picture.
 So a text-to-image model can be evaluated exactly, without a second model: does the picture match its
 caption?
 
-Four pairs of shape and colour are held out: each of their words occurs in training, but never both together.
+Four pairs of shape and color are held out: each of their words occurs in training, but never both together.
 A model that draws them right has learned to compose.
 
 Pictures are float32, (N, 3, side, side) with values in [-1, 1], rows from the top; a side is 16 or 32 pixels.
-Lengths are in units of the side. A place is (x, y, r): the centre, x to the right and y downwards, and half
+Lengths are in units of the side. A place is (x, y, r): the center, x to the right and y downwards, and half
 the height. No shape touches the edge.
 """
 
@@ -27,7 +27,7 @@ from tinygen.types import Floats, Pictures
 T = TypeVar("T")
 
 SIDES = (16, 32)
-COLOURS = {
+COLORS = {
     "red": (0.90, 0.15, 0.15),
     "green": (0.15, 0.75, 0.20),
     "blue": (0.20, 0.30, 0.95),
@@ -44,7 +44,7 @@ POSITIONS = {
 }
 
 # Random deviations from these values, uniform and independent.
-COLOUR_JITTER = 0.05  # in each channel, of the shape and of the background
+COLOR_JITTER = 0.05  # in each channel, of the shape and of the background
 SIZE_JITTER = 0.01
 POSITION_JITTER = 0.03  # in x and in y
 
@@ -79,17 +79,17 @@ HELD_OUT = frozenset({("circle", "purple"), ("square", "yellow"), ("triangle", "
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a picture as words: keys of `SHAPES`, `COLOURS`, `SIZES` and `POSITIONS`."""
+    """The content of a picture as words: keys of `SHAPES`, `COLORS`, `SIZES` and `POSITIONS`."""
 
     shape: str
-    colour: str
+    color: str
     size: str
     position: str
 
     def __post_init__(self) -> None:
         for attribute, known in (
             ("shape", SHAPES),
-            ("colour", COLOURS),
+            ("color", COLORS),
             ("size", SIZES),
             ("position", POSITIONS),
         ):
@@ -97,23 +97,23 @@ class Scene:
                 raise ValueError(f"no {attribute} is called {word!r}: there are {', '.join(known)}")
 
 
-SCENES = tuple(Scene(*words) for words in itertools.product(SHAPES, COLOURS, SIZES, POSITIONS))
+SCENES = tuple(Scene(*words) for words in itertools.product(SHAPES, COLORS, SIZES, POSITIONS))
 SPLITS = {
-    "train": tuple(scene for scene in SCENES if (scene.shape, scene.colour) not in HELD_OUT),  # 360
-    "held_out": tuple(scene for scene in SCENES if (scene.shape, scene.colour) in HELD_OUT),  # 72
+    "train": tuple(scene for scene in SCENES if (scene.shape, scene.color) not in HELD_OUT),  # 360
+    "held_out": tuple(scene for scene in SCENES if (scene.shape, scene.color) in HELD_OUT),  # 72
 }
 
 
 def caption(scene: Scene) -> str:
     """The scene as a sentence: "a small red circle at the top left"."""
-    return f"a {scene.size} {scene.colour} {scene.shape} at the {scene.position}"
+    return f"a {scene.size} {scene.color} {scene.shape} at the {scene.position}"
 
 
 def parse_caption(text: str) -> Scene:
     """The scene with this caption; a ValueError if there is none."""
     match text.split():
-        case ["a", size, colour, shape, "at", "the", *position]:
-            return Scene(shape, colour, size, " ".join(position))
+        case ["a", size, color, shape, "at", "the", *position]:
+            return Scene(shape, color, size, " ".join(position))
     raise ValueError(f"not a caption: {text!r}; one looks like {caption(SCENES[0])!r}")
 
 
@@ -152,24 +152,24 @@ def coverage_of_each(shapes: Sequence[str], place: Floats, side: int) -> Floats:
 
 
 def draw(scenes: Sequence[Scene], side: int, rng: np.random.Generator) -> Pictures:
-    """A picture of each scene, (N, 3, side, side); place, size and both colours are jittered by `rng`."""
+    """A picture of each scene, (N, 3, side, side); place, size and both colors are jittered by `rng`."""
     if side not in SIDES:
         raise ValueError(f"side must be one of {SIDES} pixels, got {side}")
     n = len(scenes)
 
-    def jittered(values: list[tuple[float, ...]], width: int, jitter: float) -> Floats:
+    def jitter_around(values: list[tuple[float, ...]], width: int, jitter: float) -> Floats:
         return np.reshape(values, (n, width)) + rng.uniform(-jitter, jitter, (n, width))
 
-    centre = jittered([POSITIONS[scene.position] for scene in scenes], 2, POSITION_JITTER)
-    r = jittered([(SIZES[scene.size],) for scene in scenes], 1, SIZE_JITTER)
-    ink = jittered([COLOURS[scene.colour] for scene in scenes], 3, COLOUR_JITTER)
-    paper = jittered([BACKGROUND] * n, 3, COLOUR_JITTER)
-    covered = coverage_of_each([scene.shape for scene in scenes], np.hstack([centre, r]), side)
+    center = jitter_around([POSITIONS[scene.position] for scene in scenes], 2, POSITION_JITTER)
+    r = jitter_around([(SIZES[scene.size],) for scene in scenes], 1, SIZE_JITTER)
+    ink = jitter_around([COLORS[scene.color] for scene in scenes], 3, COLOR_JITTER)
+    paper = jitter_around([BACKGROUND] * n, 3, COLOR_JITTER)
+    covered = coverage_of_each([scene.shape for scene in scenes], np.hstack([center, r]), side)
     return paint(covered, ink, paper).astype(np.float32)
 
 
 def paint(covered: Floats, ink: Floats, paper: Floats) -> Floats:
-    """Pictures (N, 3, H, W) in [-1, 1] of coverages (N, H, W), with colours in [0, 1], both (N, 3)."""
+    """Pictures (N, 3, H, W) in [-1, 1] of coverages (N, H, W), with colors in [0, 1], both (N, 3)."""
     picture = paper[..., None, None] + (ink - paper)[..., None, None] * covered[:, None]
     return 2 * picture - 1
 

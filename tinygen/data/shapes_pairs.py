@@ -20,8 +20,8 @@ import numpy as np
 
 from tinygen.data.shapes import (
     BACKGROUND,
-    COLOUR_JITTER,
-    COLOURS,
+    COLOR_JITTER,
+    COLORS,
     HELD_OUT,
     SHAPES,
     SIDES,
@@ -34,17 +34,17 @@ from tinygen.types import Floats, Pictures
 RELATIONS = {"left of": (1, 0), "right of": (-1, 0), "above": (0, 1), "below": (0, -1)}
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
-# Centres are this far from the middle along the axis of the relation, and this much jittered along and across
+# Centers are this far from the middle along the axis of the relation, and this much jittered along and across
 # it; so both shapes are in a half of their own, and further apart along the axis than across.
 APART, ALONG, ACROSS = 0.23, 0.05, 0.15
 SMALLEST, LARGEST = 0.12, 0.16  # r
 
 
 class Thing(NamedTuple):
-    """One of the two objects: keys of `SHAPES` and `COLOURS`."""
+    """One of the two objects: keys of `SHAPES` and `COLORS`."""
 
     shape: str
-    colour: str
+    color: str
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Pair:
     def __post_init__(self) -> None:
         known: tuple[tuple[str, str, Any], ...] = (("relation", self.relation, RELATIONS),)
         for thing in (self.first, self.second):
-            known += (("shape", thing.shape, SHAPES), ("colour", thing.colour, COLOURS))
+            known += (("shape", thing.shape, SHAPES), ("color", thing.color, COLORS))
         for attribute, word, words in known:
             if word not in words:
                 raise ValueError(f"no {attribute} is called {word!r}: there are {', '.join(words)}")
 
 
-THINGS = tuple(Thing(*words) for words in itertools.product(SHAPES, COLOURS))
+THINGS = tuple(Thing(*words) for words in itertools.product(SHAPES, COLORS))
 PAIRS = tuple(Pair(*words) for words in itertools.product(THINGS, RELATIONS, THINGS))
 SPLITS = {
     "train": tuple(pair for pair in PAIRS if not HELD_OUT & {pair.first, pair.second}),  # 1600
@@ -74,15 +74,15 @@ SPLITS = {
 
 def caption(pair: Pair) -> str:
     """The pair as a sentence: "a red circle left of a blue square"."""
-    (shape, colour), (other, its) = pair.first, pair.second
-    return f"a {colour} {shape} {pair.relation} a {its} {other}"
+    (shape, color), (other, its) = pair.first, pair.second
+    return f"a {color} {shape} {pair.relation} a {its} {other}"
 
 
 def parse_caption(text: str) -> Pair:
     """The pair with this caption; a ValueError if there is none."""
     match text.split():
-        case ["a", colour, shape, *relation, "a", its, other]:
-            return Pair(Thing(shape, colour), " ".join(relation), Thing(other, its))
+        case ["a", color, shape, *relation, "a", its, other]:
+            return Pair(Thing(shape, color), " ".join(relation), Thing(other, its))
     raise ValueError(f"not a caption: {text!r}; one looks like {caption(PAIRS[0])!r}")
 
 
@@ -103,19 +103,19 @@ def centers(relations: Sequence[str]) -> tuple[Floats, Floats]:
 
 
 def draw(pairs: Sequence[Pair], side: int, rng: np.random.Generator) -> Pictures:
-    """A picture of each pair, (N, 3, side, side); places, sizes and colours are jittered by `rng`."""
+    """A picture of each pair, (N, 3, side, side); places, sizes and colors are jittered by `rng`."""
     if side not in SIDES:
         raise ValueError(f"side must be one of {SIDES} pixels, got {side}")
     n = len(pairs)
     things = [(pair.first, pair.second) for pair in pairs]
     names = [[both[k].shape for both in things] for k in (0, 1)]
     middle, jitter = centers([pair.relation for pair in pairs])
-    centre = middle + jitter * rng.uniform(-1, 1, (n, 2, 2))
+    center = middle + jitter * rng.uniform(-1, 1, (n, 2, 2))
     r = rng.uniform(SMALLEST, LARGEST, (n, 2, 1))
-    ink = np.reshape([[COLOURS[thing.colour] for thing in both] for both in things], (n, 2, 3))
-    ink = ink + rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, (n, 2, 3))
-    paper = BACKGROUND + rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, (n, 3))
-    covered = coverages(names, np.concatenate([centre, r], axis=2).swapaxes(0, 1), side)
+    ink = np.reshape([[COLORS[thing.color] for thing in both] for both in things], (n, 2, 3))
+    ink = ink + rng.uniform(-COLOR_JITTER, COLOR_JITTER, (n, 2, 3))
+    paper = BACKGROUND + rng.uniform(-COLOR_JITTER, COLOR_JITTER, (n, 3))
+    covered = coverages(names, np.concatenate([center, r], axis=2).swapaxes(0, 1), side)
     return paint(covered, ink, paper).astype(np.float32)
 
 
@@ -126,7 +126,7 @@ def coverages(names: Any, places: Floats, side: int) -> Floats:
 
 
 def paint(covered: Floats, ink: Floats, paper: Floats) -> Floats:
-    """Pictures (N, 3, H, W) in [-1, 1] of two shapes that do not overlap: coverages (N, 2, H, W), colours in
+    """Pictures (N, 3, H, W) in [-1, 1] of two shapes that do not overlap: coverages (N, 2, H, W), colors in
     [0, 1] of the shapes (N, 2, 3) and the paper (N, 3)."""
     shown: Floats = np.einsum("nkc,nkhw->nchw", ink - paper[:, None], covered) + paper[..., None, None]
     return 2 * shown - 1

@@ -71,7 +71,7 @@ def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> 
         raise ValueError(f"eps must have one number for each of x {x.shape}, got shape {eps.shape}")
     sigma = np.asarray(sigma, like=x)
     each = sigma.reshape(-1, *(1,) * (x.ndim - 1))  # (B, 1, ...)
-    score = checked(model(x + each * eps, sigma), x)
+    score = require_shape(model(x + each * eps, sigma), x)
     return 0.5 * ops.mse(each * score, -eps, "sum") / len(x)
 
 
@@ -83,7 +83,7 @@ def score_matching_loss(model: Model, x: Array, levels: Floats, *, rng: RNGLike)
     return score_matching_loss_at(model, x, sigma, noise_like(x, rng))
 
 
-def checked(score: Any, x: Array) -> Any:
+def require_shape(score: Any, x: Array) -> Any:
     if score.shape != x.shape:
         raise ValueError(f"the model made {score.shape} of x {x.shape}: a score must keep the shape")
     return score
@@ -107,7 +107,7 @@ def langevin_step(model: Model, x: Array, sigma: float, step_size: float, *, rng
     if not (sigma > 0 and step_size > 0):
         raise ValueError(f"sigma and the step size must be above 0, got {sigma} and {step_size}")
     with no_grad():
-        score = checked(model(x, np.full_like(x, sigma, shape=(len(x),))), x)
+        score = require_shape(model(x, np.full_like(x, sigma, shape=(len(x),))), x)
     score = score.data if isinstance(score, Tensor) else score
     return x + 0.5 * step_size * score + step_size**0.5 * noise_like(x, as_generator(rng))
 

@@ -21,7 +21,7 @@ from tinygen.ops.activation import apply_dropout
 from tinygen.ops.einsum import contract
 from tinygen.ops.index import entries
 from tinygen.ops.loss import token_losses
-from tinygen.ops.shape import joined, pad
+from tinygen.ops.shape import join, pad
 
 FUNCTIONS: list[Any] = [
     *(ops.add, ops.subtract, ops.multiply, ops.divide, ops.negative, ops.square, ops.reciprocal, ops.power),
@@ -38,7 +38,7 @@ FUNCTIONS: list[Any] = [
     ),
     *(ops.matmul, ops.linear, contract, ops.attention),
     *(ops.layer_norm, ops.rms_norm, ops.group_norm, ops.batch_norm),
-    *(ops.reshape, ops.transpose, ops.swapaxes, ops.moveaxis, ops.flip, ops.roll, ops.broadcast_to, joined),
+    *(ops.reshape, ops.transpose, ops.swapaxes, ops.moveaxis, ops.flip, ops.roll, ops.broadcast_to, join),
     *(ops.split, pad, ops.repeat, ops.tile, ops.tril, ops.triu, entries, ops.scatter_add, ops.embedding),
 ]
 ANALYTIC = {function.op for function in FUNCTIONS}

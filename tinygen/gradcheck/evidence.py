@@ -120,7 +120,7 @@ class Evidence:
     def differences(self, d: Array, k: int, subject: Subject, points: Sequence[Array]) -> list[Array]:
         h = STEP * float(sizes(points[k]).max(initial=0.0))
 
-        def at(t: float) -> list[Array]:
+        def outputs_at(t: float) -> list[Array]:
             arrays = list(points)
             arrays[k] = np.asarray(points[k] + t * d)
             try:
@@ -128,7 +128,7 @@ class Evidence:
             except Exception:
                 return [np.full(y.shape, np.nan) for y in self.outputs]
 
-        ends = [at(t) for t in (h, -h, h / 2, -h / 2)]
+        ends = [outputs_at(t) for t in (h, -h, h / 2, -h / 2)]
         return [(4 * (c - e) / h - (a - b) / (2 * h)) / 3 for a, b, c, e in zip(*ends, strict=True)]
 
     def components(self, gradient: Array) -> Array:

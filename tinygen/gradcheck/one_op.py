@@ -37,12 +37,12 @@ def step_findings(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
         yield Finding(Kind.STATE, f"{name} gives two values for the same inputs", Verdict.NONDETERMINISTIC)
     given = [weights(y.shape, rng).astype(y.dtype) for y in step.outputs]
 
-    def pulled(cotangents: Sequence[Array]) -> list[Any]:
+    def pull(cotangents: Sequence[Array]) -> list[Any]:
         return step.raw_gradients(step.rules, step.pack(cotangents))
 
     held = copies(saved_arrays(step.rules))
     sent = copies(given)
-    raw = pulled(sent)
+    raw = pull(sent)
     yield from shape_mismatches(name, raw, step)
     for words, gx in zip(step.names, raw, strict=True):
         if isinstance(gx, np.ndarray) and gx.dtype.kind in "iu" and gx.any():
@@ -57,14 +57,14 @@ def step_findings(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
             f"a rule of {name} writes into the gradient that it is given, which others may be using: "
             "work on a copy",
         )
-    double = copies(pulled(times(-2, given)))
+    double = copies(pull(times(-2, given)))
     if not all(is_equal(x, y, 0) for x, y in zip(raw, kept, strict=True)):
         yield Finding(
             Kind.STATE,
             f"the rules of {name} hand out one buffer again and again: a later call overwrites what an "
             "earlier one returned. Allocate a new array for each result",
         )
-    elif not all_equal(kept, copies(pulled(copies(given)))) and all_equal(held, saved_arrays(step.rules)):
+    elif not all_equal(kept, copies(pull(copies(given)))) and all_equal(held, saved_arrays(step.rules)):
         yield Finding(
             Kind.STATE,
             f"a rule of {name} returns another gradient each time it is called: does it draw random numbers? "
@@ -84,11 +84,11 @@ def step_findings(step: Step, rng: np.random.Generator) -> Iterator[Finding]:
     if shared is not None:
         yield shared
         return
-    nothing = copies(pulled(times(0, given)))
+    nothing = copies(pull(times(0, given)))
     for words, a, z, d in zip(step.names, kept, nothing, double, strict=True):
         yield from linearity(f"the gradient that {name} sends to its {words}", a, z, d)
     for layout, arranged in other_layouts(step.points):
-        if not all_equal(kept, copies(pulled([arranged(g) for g in given]))):
+        if not all_equal(kept, copies(pull([arranged(g) for g in given]))):
             yield Finding(
                 Kind.LAYOUT,
                 f"the gradient of {name} changes when what comes back lies {layout}",

@@ -52,8 +52,8 @@ class RealParts:
     def record(self, arrays: Sequence[Array]) -> tuple[list[Array], Pull]:
         outputs, pull = self.step.record(join_parts(arrays, self.step.points))
 
-        def pulled(cotangents: Sequence[Array]) -> list[Array | None]:
+        def pull_parts(cotangents: Sequence[Array]) -> list[Array | None]:
             found = pull([np.conj(g) for g in join_parts(cotangents, outputs)])  # rules pass on conjugates
             return [p for d in found for p in parts(np.conj(np.asarray(d)))]
 
-        return [p for y in outputs for p in parts(y)], pulled
+        return [p for y in outputs for p in parts(y)], pull_parts

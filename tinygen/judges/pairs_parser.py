@@ -1,4 +1,4 @@
-"""A reader of pictures of two shapes (`tinygen.data.shapes_pairs`): which shapes, which colours, which side.
+"""A reader of pictures of two shapes (`tinygen.data.shapes_pairs`): which shapes, which colors, which side.
 
 Like `shapes_parser` it has no learned parameters; it uses the templates of `shapes_parser` on each half of
 the picture.
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinygen.data.shapes import BACKGROUND, COLOUR_JITTER, COLOURS
+from tinygen.data.shapes import BACKGROUND, COLOR_JITTER, COLORS
 from tinygen.data.shapes_pairs import LARGEST, SMALLEST, Pair, Thing, centers, coverages, meaning, paint
 from tinygen.judges import shapes_parser
 from tinygen.judges.shapes_parser import (
@@ -48,7 +48,7 @@ def read(pictures: ArrayLike) -> tuple[list[Pair], Floats]:
 
 def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
     """The fraction of pictures (N, 3, side, side) that agree with the pairs: in the two shapes; in the two
-    colours; in the two objects (each shape with its colour), in any order; and in everything, with the
+    colors; in the two objects (each shape with its color), in any order; and in everything, with the
     relation.
     """
     shown, _ = read(pictures)
@@ -56,7 +56,7 @@ def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
         raise ValueError(f"one pair a picture, one at least: got {len(shown)} pictures, {len(pairs)} pairs")
     aspects: dict[str, Callable[[Pair], Any]] = {
         "shapes": lambda pair: sorted((pair.first.shape, pair.second.shape)),
-        "colours": lambda pair: sorted((pair.first.colour, pair.second.colour)),
+        "colors": lambda pair: sorted((pair.first.color, pair.second.color)),
         "objects": lambda pair: sorted((pair.first, pair.second)),
         "all": meaning,
     }
@@ -80,10 +80,10 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     place = np.where(swap[:, None], place[::-1], place)  # (2, N, 3)
     ink, paper = fit_colors(coverages(shape, place, side), pixels)
 
-    colour = nearest_rows(ink.reshape(-1, 3), np.array(list(COLOURS.values()))).reshape(n, 2)
+    color = nearest_rows(ink.reshape(-1, 3), np.array(list(COLORS.values()))).reshape(n, 2)
     relations = [("left of", "above")[a] for a in axis]
     first, second = (
-        [Thing(str(name), list(COLOURS)[i]) for name, i in zip(shape[k], colour[:, k], strict=True)]
+        [Thing(str(name), list(COLORS)[i]) for name, i in zip(shape[k], color[:, k], strict=True)]
         for k in (0, 1)
     )
     pairs = [Pair(*words) for words in zip(first, relations, second, strict=True)]
@@ -92,8 +92,8 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     middle, jitter = centers(relations)
     center = clip_near(place[..., :2], middle.swapaxes(0, 1), jitter.swapaxes(0, 1))
     r = np.clip(place[..., 2:], SMALLEST, LARGEST)
-    ink = clip_near(ink, np.array(list(COLOURS.values()))[colour], COLOUR_JITTER)
-    paper = clip_near(paper, [BACKGROUND] * n, COLOUR_JITTER)
+    ink = clip_near(ink, np.array(list(COLORS.values()))[color], COLOR_JITTER)
+    paper = clip_near(paper, [BACKGROUND] * n, COLOR_JITTER)
     covered = coverages(shape, np.concatenate([center, r], axis=2), side)
     return pairs, explained_share(pixels, paint(covered, ink, paper).reshape(pixels.shape))
 

@@ -2,9 +2,9 @@
 squares, and has no learned parameters.
 
 A picture is paper + (ink - paper) · coverage, in every channel, plus noise. For a given coverage the best
-two colours follow from a linear regression, and the share of the picture's variance that they explain
+two colors follow from a linear regression, and the share of the picture's variance that they explain
 measures how good the coverage is. So `read` looks for the shape and the place that explain most: first
-among templates on a grid; then, from the best place for each shape, by Gauss-Newton steps (with the colours
+among templates on a grid; then, from the best place for each shape, by Gauss-Newton steps (with the colors
 projected out: Golub and Pereyra 1973). With Gaussian noise this is maximum likelihood.
 
 It reads all drawings correctly. With added Gaussian noise, this is the percentage that is right in all four
@@ -32,8 +32,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinygen.data.shapes import (
     BACKGROUND,
-    COLOUR_JITTER,
-    COLOURS,
+    COLOR_JITTER,
+    COLORS,
     POSITION_JITTER,
     POSITIONS,
     SHAPES,
@@ -49,7 +49,7 @@ from tinygen.types import Floats
 
 T = TypeVar("T")
 GRID_SIDE = 16  # the templates are compared at this resolution
-GRID_CENTRES = np.arange(3, 13.5, 0.5) / GRID_SIDE
+GRID_CENTERS = np.arange(3, 13.5, 0.5) / GRID_SIDE
 GRID_RADII = (0.10, 0.12, 0.14, 0.17, 0.20, 0.23)
 STEPS = 4  # of Gauss-Newton
 LONGEST_STEP = 0.03
@@ -66,7 +66,7 @@ def read(pictures: ArrayLike) -> tuple[list[Scene], Floats]:
 
     The confidence is the share of the picture's variance explained by the nearest picture that `draw` could
     have made of that scene: 1 for a drawing, 0 for an empty picture. Noise lowers it even if the words are
-    right; an unusual colour, size or place lowers it, too.
+    right; an unusual color, size or place lowers it, too.
     """
     return read_in_chunks(read_chunk, pictures)
 
@@ -97,21 +97,21 @@ def read_in_chunks(
 def accuracy(pictures: ArrayLike, scenes: Sequence[Scene]) -> dict[str, float]:
     """The fraction of pictures (N, 3, side, side) read as the scenes say, by attribute.
 
-    Under "shape and colour" is the fraction where both are right, under "all" where all four are; under
-    "surely shape and colour" and "surely all" the fraction where also the confidence is at least `SURE`.
+    Under "shape and color" is the fraction where both are right, under "all" where all four are; under
+    "surely shape and color" and "surely all" the fraction where also the confidence is at least `SURE`.
     """
     shown, confidence = read(pictures)
     if len(shown) != len(scenes) or not shown:
         raise ValueError(
             f"one scene a picture, and at least one: got {len(shown)} pictures, {len(scenes)} scenes"
         )
-    names = ("shape", "colour", "size", "position")
+    names = ("shape", "color", "size", "position")
     right = np.array(
         [[getattr(a, k) == getattr(b, k) for k in names] for a, b in zip(shown, scenes, strict=True)]
     )
     sure = confidence >= SURE[np.shape(pictures)[-1]]
     found = dict(zip(names, right.mean(axis=0).tolist(), strict=True))
-    for name, words in (("shape and colour", right[:, :2]), ("all", right)):
+    for name, words in (("shape and color", right[:, :2]), ("all", right)):
         found[name] = float(words.all(axis=1).mean())
         found[f"surely {name}"] = float((words.all(axis=1) & sure).mean())
     return found
@@ -125,17 +125,17 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     names, place = best_shape(pixels, coarse, side)
     ink, paper = fit_colors(coverage_of_each(names, place, side), pixels)
 
-    colour = nearest_rows(ink, np.array(list(COLOURS.values())))
+    color = nearest_rows(ink, np.array(list(COLORS.values())))
     size = nearest_rows(place[:, 2:], np.array(list(SIZES.values()))[:, None])
     position = nearest_rows(place[:, :2], np.array(list(POSITIONS.values())))
     scenes = [
-        Scene(name, list(COLOURS)[i], list(SIZES)[j], list(POSITIONS)[k])
-        for name, i, j, k in zip(names, colour, size, position, strict=True)
+        Scene(name, list(COLORS)[i], list(SIZES)[j], list(POSITIONS)[k])
+        for name, i, j, k in zip(names, color, size, position, strict=True)
     ]
 
     # The nearest picture that `draw` could have made: move the values to within the jitter of the words.
-    ink = clip_near(ink, [COLOURS[scene.colour] for scene in scenes], COLOUR_JITTER)
-    paper = clip_near(paper, [BACKGROUND] * len(scenes), COLOUR_JITTER)
+    ink = clip_near(ink, [COLORS[scene.color] for scene in scenes], COLOR_JITTER)
+    paper = clip_near(paper, [BACKGROUND] * len(scenes), COLOR_JITTER)
     center = clip_near(place[:, :2], [POSITIONS[scene.position] for scene in scenes], POSITION_JITTER)
     r = clip_near(place[:, 2:], [(SIZES[scene.size],) for scene in scenes], SIZE_JITTER)
     covered = coverage_of_each(names, np.hstack([center, r]), side)
@@ -145,7 +145,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
 @cache
 def templates() -> tuple[Floats, NDArray[np.float32]]:
     """The places on the grid (T, 3), and every shape's coverage there (shapes, T, P), mean 0 and norm 1."""
-    axes = np.meshgrid(GRID_CENTRES, GRID_CENTRES, GRID_RADII, indexing="ij")
+    axes = np.meshgrid(GRID_CENTERS, GRID_CENTERS, GRID_RADII, indexing="ij")
     places = np.stack(axes, axis=-1).reshape(-1, 3)
     covered = np.stack([coverage(name, places, GRID_SIDE) for name in SHAPES])
     flat = subtract_mean(covered.reshape(len(SHAPES), len(places), -1))

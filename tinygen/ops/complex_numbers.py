@@ -77,7 +77,7 @@ ANALYTIC: tuple[Any, ...] = (
     *(reduce.sum, reduce.mean, reduce.cumsum),
     *(linalg.matmul, linalg.linear, contract),
     *(shape.reshape, shape.transpose, shape.swapaxes, shape.moveaxis, shape.flip, shape.roll, shape.pad),
-    *(shape.broadcast_to, shape.joined, shape.split, shape.repeat, shape.tile, shape.tril, shape.triu),
+    *(shape.broadcast_to, shape.join, shape.split, shape.repeat, shape.tile, shape.tril, shape.triu),
     *(solve.inv, solve.solve, solve.det),
     *(fourier.fft, fourier.ifft, fourier.rfft, fourier.irfft),
     *(index.entries, index.scatter_add),

@@ -38,7 +38,7 @@ def layer_norm(x: Array, weight: Array, bias: Array | None = None, eps: float = 
     """Over the last axis (Ba et al. 2016, arXiv:1607.06450): x (..., C), weight and bias (C).
 
     Eq.: y = (x - mean) / √(variance + eps) · weight + bias  (Ba et al. 2016, eq. 4)
-    Held by: tests/ops/test_norm.py::test_each_normalises_over_its_axes
+    Held by: tests/ops/test_norm.py::test_each_normalizes_over_its_axes
     """
     xhat, dx = standardize(x, -1, eps)
     y = xhat * weight if bias is None else xhat * weight + bias
@@ -50,7 +50,7 @@ def rms_norm(x: Array, weight: Array, eps: float = 1e-6) -> ValueAndRules:
     """x / sqrt(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467): x (..., C).
 
     Eq.: y = x / √(mean(x²) + eps) · weight  (Zhang & Sennrich 2019, eq. 4)
-    Held by: tests/ops/test_norm.py::test_each_normalises_over_its_axes
+    Held by: tests/ops/test_norm.py::test_each_normalizes_over_its_axes
     """
     x = at_least_float32(x)
     inv = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)

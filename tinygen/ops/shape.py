@@ -134,13 +134,13 @@ def concatenate(
     tensors = operands(*tensors)
     if axis is None:
         tensors, axis = [np.ravel(x) for x in tensors], 0
-    y = joined(*tensors, axis=axis)
+    y = join(*tensors, axis=axis)
     return y if dtype is None else y.astype(dtype)
 
 
 @show_as("concatenate")
 @op
-def joined(*xs: Array, axis: int) -> ValueAndRules:
+def join(*xs: Array, axis: int) -> ValueAndRules:
     """The arrays one after the other along an axis."""
     ends = np.cumsum([x.shape[axis] for x in xs])
 

@@ -18,11 +18,11 @@ def copy_state(optimizer: Optimizer) -> dict[str, Any]:
     """{"groups": hyperparameters of each group, "state": the state of each parameter, in order}: copies, with
     NumPy arrays."""
 
-    def saved(x: Any) -> Any:
+    def as_numpy(x: Any) -> Any:
         return np.array(to_device(x, "cpu")) if hasattr(x, "shape") else x
 
     groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.groups]
-    state = [{k: saved(v) for k, v in optimizer.state.get(p, {}).items()} for p in optimizer.params]
+    state = [{k: as_numpy(v) for k, v in optimizer.state.get(p, {}).items()} for p in optimizer.params]
     return {"groups": groups, "state": state}
 
 

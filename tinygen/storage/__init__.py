@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tinygen.storage import checkpoint as checkpoint
     from tinygen.storage import checkpoints as checkpoints
     from tinygen.storage import files as files
     from tinygen.storage import lock as lock
@@ -18,6 +19,6 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
-        ("checkpoints", "files", "lock", "safetensors", "state", "versions"),
+        ("checkpoint", "checkpoints", "files", "lock", "safetensors", "state", "versions"),
         {"checkpoints": ("Checkpoints",), "files": ("CheckpointError",)},
     )

@@ -55,7 +55,7 @@ def test_of_equally_near_codes_it_is_the_first():
     )
 
 
-def test_the_quantised_map():
+def test_the_quantized_map():
     q, z = quantizer(), some(2, 3, 4, 5)
     found, codes, *_ = q.eval()(Tensor(z))
     assert codes.shape == (2, 4, 5)
@@ -224,17 +224,17 @@ def test_without_memory_a_step_is_one_of_k_means():
 
 
 def test_the_means_come_to_those_of_the_clusters():
-    """Points about four far centres, one batch after the other: every code to its centre. The running mean
+    """Points about four far centers, one batch after the other: every code to its center. The running mean
     of 400 points with decay 0.9 has a standard deviation of about 0.1·sqrt(0.1/1.9/100) = 0.0023; 0.02 is
     more than 8 of them."""
-    centres = np.array([[5.0, 0], [0, 5], [-5, 0], [0, -5]])
+    centers = np.array([[5.0, 0], [0, 5], [-5, 0], [0, -5]])
     rng = np.random.default_rng(0)
     q = quantizer(4, 2, ema=True, decay=0.9)
-    q.codebook.data = centres + rng.uniform(-2, 2, (4, 2))
+    q.codebook.data = centers + rng.uniform(-2, 2, (4, 2))
     for _ in range(200):
-        points = np.repeat(centres, 100, axis=0) + 0.1 * rng.standard_normal((400, 2))
+        points = np.repeat(centers, 100, axis=0) + 0.1 * rng.standard_normal((400, 2))
         q(points.T.reshape(1, 2, 20, 20))
-    assert_allclose(q.codebook.data, centres, atol=0.02)
+    assert_allclose(q.codebook.data, centers, atol=0.02)
     assert_allclose(q.count.data, 100, rtol=1e-6)
 
 

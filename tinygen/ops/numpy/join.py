@@ -59,11 +59,11 @@ def block(arrays: Any) -> Any:
     def rank(x: TensorLike) -> int:
         return max(map(rank, x), default=0) if isinstance(x, list) else int(np.ndim(x))
 
-    def joined(x: TensorLike, level: int) -> Any:
+    def join(x: TensorLike, level: int) -> Any:
         if level == 0:
             x = as_operand(x, first)
             return np.reshape(x, (1,) * (ndim - x.ndim) + x.shape)
-        return np.concatenate([joined(item, level - 1) for item in x], axis=-level)
+        return np.concatenate([join(item, level - 1) for item in x], axis=-level)
 
     def leaves(x: TensorLike) -> list[Any]:
         return [leaf for item in x for leaf in leaves(item)] if isinstance(x, list) else [x]
@@ -71,7 +71,7 @@ def block(arrays: Any) -> Any:
     first = next((x for x in leaves(arrays) if isinstance(x, Tensor)), None)
     levels = depth(arrays)
     ndim = max(rank(arrays), levels)
-    return joined(arrays, levels) if levels else as_operand(arrays) * 1
+    return join(arrays, levels) if levels else as_operand(arrays) * 1
 
 
 @composition("append")
