@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 @contextmanager
@@ -92,7 +94,8 @@ def save_points(path: Path, points: Mapping[str, Any], ways: Any) -> None:
 
 
 def save_maps(path: Path, points: Mapping[str, Any], maps: Mapping[str, Any]) -> None:
-    """Draw points (n, 2), a panel for each name, then maps (n, n) of probabilities on the same square."""
+    """Draw points (n, 2), a panel for each name, then maps (n, n) of numbers from 0 to 1 on the
+    same square."""
     square = (-2.6, 2.6)
     with panels(path, len(points) + len(maps), (3 * (len(points) + len(maps)), 3.3)) as axes:
         for each, (name, x) in zip(axes, points.items(), strict=False):
@@ -103,6 +106,13 @@ def save_maps(path: Path, points: Mapping[str, Any], maps: Mapping[str, Any]) ->
             each.set_title(name)
         for each in axes:
             each.set(xlim=square, ylim=square, aspect="equal")
+
+
+def log_density_map(log_q: Callable[[Any], Any], lowest: float = -9.0) -> Any:
+    """ln q on a grid (120, 120) over the same square, scaled from `lowest`, 0, to its highest value, 1."""
+    line = np.linspace(-2.6, 2.6, 120, dtype=np.float32)
+    values = log_q(np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)).reshape(120, 120)
+    return np.clip((values - lowest) / (values.max() - lowest), 0, 1)
 
 
 def save_memory(path: Path, distances: Any, shares: Mapping[str, Sequence[float]]) -> None:

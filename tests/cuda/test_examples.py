@@ -15,6 +15,10 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 TINY = {
     "diffusion_2d": ["--steps", 2, "--timesteps", 21, "--width", 8, "--batch", 8, "--samples", 100],
+    "flows_2d": [
+        *("--steps", 2, "--channels", 8, "--couplings", 2, "--width", 8, "--batch", 8, "--samples", 100),
+        *("--solver-steps", 4),
+    ],
     "gan_ring": ["--steps", 2, "--width", 8, "--batch", 8, "--response", 2, "--samples", 100],
     "gan_digits": ["--steps", 2, "--channels", 8, "--batch", 8, "--judged", 100],
     "gan_shapes": [

@@ -91,6 +91,16 @@ def test_diffusion_2d(learned):
     require_the_average(ema, example.Denoiser(2, 7, waves=3, rng=np.random.default_rng(4)), saved)
 
 
+def test_flows_2d(learned):
+    sizes = {"couplings": 3, "channels": 5, "slope": 2, "width": 7, "ema": 0.8, "data": "moons", "seed": 4}
+    example, (models, ema, data, process, args, _), saved = learned("flows_2d.py", "train", **sizes)
+    assert (process.predicts, ema.decay) == ("eps", 0.8)
+    np.testing.assert_array_equal(process.schedule.beta, linear_schedule(200).beta)
+    np.testing.assert_array_equal(data.means, example.moons().means)
+    assert len(models["RealNVP"].couplings) == 3
+    require_the_average(ema, example.nn.ModuleList(example.build(args).values()), saved)
+
+
 def test_ddpm_digits(learned):
     pytest.importorskip("sklearn")
     sizes = {"timesteps": 30, "channels": 8, "ema": 0.8, "seed": 4}

@@ -76,6 +76,10 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         [PICTURES, MADE, LONG],
     ),
     "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE, LONG]),
+    "flows_2d": (
+        frozenset(["train", "build", "velocity_of", "score_of"]),
+        ["tests/examples/test_flows_2d.py", MADE],
+    ),
     "gan_ring": (frozenset(["train", "Pair"]), ["tests/examples/test_gan_ring.py"]),
     "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "ppo_cartpole": (
