@@ -39,6 +39,9 @@ WORKLOADS = {
     "gan": "gan",
     "generate": "generate",
     "gpt2": "gpt2",
+    "llama": "llama",
+    "llama-generate": "llama_generate",
+    "llama-f16": "llama_f16",
     "checkpoints": "checkpoints",
     "scaling": "scaling",
 }

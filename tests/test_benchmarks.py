@@ -27,6 +27,8 @@ from benchmarks import (  # noqa: E402
     gpt,
     gpt2,
     kernels,
+    llama,
+    llama_generate,
     lstm,
     ops,
     paired,
@@ -543,6 +545,48 @@ def test_both_write_the_same_from_gpt2s_folder(monkeypatch):
     pytest.importorskip("transformers")
     [step] = gpt2.build("transformers").values()
     np.testing.assert_array_equal(step(), found)
+
+
+@pytest.fixture
+def small_llama(monkeypatch):
+    size = llama.Size(layers=2, heads=4, kv_heads=2, width=16, hidden=24, context=20, vocab=30)
+    monkeypatch.setattr(llama, "SIZE", size)
+    monkeypatch.setattr(llama, "PROMPT", 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_both_write_the_same_from_a_llamas_folder(small_llama, monkeypatch, dtype):
+    """The weights in float16 are those in float32, rounded. The folder is written in this process."""
+    monkeypatch.setattr(llama.subprocess, "run", lambda words, **_: llama.write(*words[3:5], llama.SIZE))
+    [(case, step)] = llama.build_writer("tinygen", 9, dtype).items()
+    assert case.endswith(f", 9 tokens after 4, from {dtype}")
+    found = step()
+    assert found.shape == (1, 13)
+    exact, rounded = llama.read("tinygen"), llama.read("tinygen", "float16")
+    for p, q in zip(exact.parameters(), rounded.parameters(), strict=True):
+        assert q.dtype == np.float32
+        np.testing.assert_array_equal(p.data.astype(np.float16), q.data)
+    pytest.importorskip("transformers")
+    [step] = llama.build_writer("transformers", 9, dtype).values()
+    np.testing.assert_array_equal(step(), found)
+
+
+def test_both_train_a_llama_alike(small_llama):
+    [(case, step)] = llama.build("tinygen").items()
+    assert case == "2 layers, width 16, 20 tokens"
+    losses = [float(step()) for _ in range(10)]  # more than there are pieces of text
+    assert losses[8] < losses[0] == pytest.approx(math.log(30), abs=0.2)
+    pytest.importorskip("transformers")
+    [step] = llama.build("transformers").values()
+    assert [float(step()) for _ in range(10)] == pytest.approx(losses, rel=1e-5)
+
+
+def test_the_llama_has_124_million_weights():
+    size = llama.SIZE
+    group = size.width // size.heads * size.kv_heads
+    block = size.width * (2 * size.width + 2 * group + 3 * size.hidden + 2)
+    assert round(1e-6 * (size.layers * block + size.vocab * size.width)) == 124
+    assert llama_generate.ITEMS == ("tokens", 1e3 / llama_generate.SCALE)
 
 
 def test_products_are_the_same_on_all_sides():
