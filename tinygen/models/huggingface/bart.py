@@ -21,10 +21,13 @@ from tinygen.models.huggingface.folders import (
     LANGUAGE_MODEL,
     Options,
     differences,
+    join_parts,
+    joined_shape,
     json_file,
     read_tensors,
     require_floats,
     require_same,
+    split_parts,
     write_folder,
 )
 from tinygen.models.huggingface.t5 import CONVERT
@@ -191,8 +194,8 @@ def read(folder: str | Path, dropout: float | None = None) -> tuple[dict[str, An
         if not np.array_equal(tensors[name], tensors[TABLE], equal_nan=True):
             problem = "the embedding and its copies are one matrix, and the two differ"
             raise CheckpointError(path, problem, TABLE, "other values", name)
-    state = {ours: np.concatenate([tensors[name] for name in parts]) for ours, (parts, _) in names.items()}
-    return fields, state | {"logits_bias": tensors[BIAS][0]}
+    state = {ours: join_parts([tensors[name] for name in parts]) for ours, (parts, _) in names.items()}
+    return fields, state | {"logits_bias": tensors[BIAS].squeeze(0)}
 
 
 def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, NumpyArray]) -> None:
@@ -203,14 +206,12 @@ def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, Num
     in the config; CheckpointError when writing fails."""
     names = shapes(config)
     found = {name: array[None] if name == "logits_bias" else array for name, array in state.items()}
-    needed = {ours: (len(parts) * shape[0], *shape[1:]) for ours, (parts, shape) in names.items()}
+    needed = {ours: joined_shape(shape, parts) for ours, (parts, shape) in names.items()}
     if listed := differences(needed, {name: array.shape for name, array in found.items()}, "the config"):
         raise ValueError(f"this is not the BART of its config, which has {len(needed)} tensors:{listed}")
-    tensors = {
-        their: part
-        for ours, (parts, _) in names.items()
-        for their, part in zip(parts, np.split(found[ours], len(parts)), strict=True)
-    }
+    tensors: dict[str, NumpyArray] = {}
+    for ours, (parts, _) in names.items():
+        tensors |= split_parts(found[ours], parts)
     write_folder(folder, LANGUAGE_MODEL, tensors, {CONFIG: json_file(options_of(config))})
 
 

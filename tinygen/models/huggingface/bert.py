@@ -23,10 +23,12 @@ from tinygen.models.huggingface.folders import (
     Options,
     differences,
     join_parts,
+    joined_shape,
     json_file,
     read_tensors,
     require_floats,
     require_same,
+    split_parts,
     write_folder,
 )
 from tinygen.storage.files import CheckpointError
@@ -241,14 +243,12 @@ def write(folder: str | Path, config: Mapping[str, Any], state: Mapping[str, Num
             'saved give BERTConfig(pad=..., next_sentence=False, gelu="none")'
         )
     names = shapes(config)
-    needed = {ours: (len(parts) * shape[0], *shape[1:]) for ours, (parts, shape) in names.items()}
+    needed = {ours: joined_shape(shape, parts) for ours, (parts, shape) in names.items()}
     if listed := differences(needed, {ours: array.shape for ours, array in found.items()}, "the config"):
         raise ValueError(f"this is not the BERT of its config, which has {len(needed)} tensors:{listed}")
-    tensors = {
-        their: part
-        for ours, (parts, _) in names.items()
-        for their, part in zip(parts, np.split(found[ours], len(parts)), strict=True)
-    }
+    tensors: dict[str, NumpyArray] = {}
+    for ours, (parts, _) in names.items():
+        tensors |= split_parts(found[ours], parts)
     write_folder(folder, LANGUAGE_MODEL, tensors, {CONFIG: json_file(options_of(config))})
 
 

@@ -19,17 +19,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tinygen.models.huggingface.folders import (
     CONFIG,
     Options,
     differences,
     join_parts,
+    joined_shape,
     json_file,
     read_tensors,
     require_floats,
     require_same,
+    split_parts,
     write_folder,
 )
 from tinygen.storage.files import CheckpointError
@@ -278,20 +278,10 @@ def write(folder: str | Path, sizes: Mapping[str, Any], state: Mapping[str, Nump
     Raises ValueError, before anything is written, if an array is missing, unexpected or of another shape, or
     for an end token that transformers would not find; CheckpointError if writing fails."""
     options, found = options_of(sizes), places(sizes)
-    needed = {ours: stacked_shape(shape, len(names)) for ours, (names, shape) in found.items()}
+    needed = {ours: joined_shape(shape, names) for ours, (names, shape) in found.items()}
     if listed := differences(needed, {ours: a.shape for ours, a in state.items()}, "the encoders' sizes"):
         raise ValueError(f"this is not the CLIP of its encoders, which has {len(needed)} tensors:{listed}")
-    tensors = {
-        name: part
-        for ours, (names, _) in found.items()
-        for name, part in zip(names, split(state[ours], len(names)), strict=True)
-    }
+    tensors: dict[str, NumpyArray] = {}
+    for ours, (names, _) in found.items():
+        tensors |= split_parts(state[ours], names)
     write_folder(folder, WEIGHTS, tensors, {CONFIG: json_file(options)})
-
-
-def stacked_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
-    return shape if parts == 1 else (parts * shape[0], *shape[1:])
-
-
-def split(array: NumpyArray, parts: int) -> list[NumpyArray]:
-    return [array] if parts == 1 else np.split(array, parts)

@@ -180,5 +180,5 @@ def present_name(name: str) -> str:
 def as_matrix(array: NumpyArray, wanted: tuple[int, ...] | None) -> NumpyArray:
     """The weight of a 1×1 convolution as the matrix of a linear layer, if `wanted` is the shape of a
     matrix."""
-    one_by_one = wanted is not None and array.shape == (*wanted, 1, 1)
-    return array[:, :, 0, 0] if one_by_one and array.ndim == 4 else array
+    matrix = wanted is not None and array.ndim == 4 and array.shape == (*wanted, 1, 1)
+    return array.reshape(wanted) if matrix else array

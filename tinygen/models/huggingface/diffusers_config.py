@@ -146,7 +146,7 @@ def unet_config(o: DiffusersOptions) -> UNetConfig:
         multipliers=tuple(n // widths[0] for n in widths),
         blocks=o.size("layers_per_block", 2),
         attention=attention,
-        classes=None if classes is None else o.sizes("num_class_embeds", [classes])[0] - 1,
+        classes=None if classes is None else o.whole("num_class_embeds", classes) - 1,
         context=o.size("cross_attention_dim", 1280) if text else None,
         dropout=o.rate("dropout", 0.0),
         scale_shift=o.choice("resnet_time_scale_shift", "default", "default", "scale_shift") == "scale_shift",

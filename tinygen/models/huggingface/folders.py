@@ -11,7 +11,7 @@ they would give a model that computes nonsense without an error.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, NoReturn
@@ -103,20 +103,23 @@ class Options:
 
     def size(self, name: str, default: int) -> int:
         """The option, an integer >= 1."""
-        return self.sizes(name, [self.left.pop(name, default)])[0]
+        return self.whole(name, self.left.pop(name, default))
 
     def size_or(self, name: str, default: int | None, instead: int) -> int:
         """The option, an integer >= 1, or `instead` where it is null."""
         found = self.left.pop(name, default)
-        return instead if found is None else self.sizes(name, [found])[0]
+        return instead if found is None else self.whole(name, found)
 
     def sizes(self, name: str, found: Any) -> list[int]:
         """`found`, which must be a list of integers >= 1."""
         if not isinstance(found, list) or not found:
             self.refuse(name, "a list of whole numbers", found)
-        for n in found:
-            if type(n) is not int or not 1 <= n < 2**31:
-                self.refuse(name, "a whole number from 1", n)
+        return [self.whole(name, n) for n in found]
+
+    def whole(self, name: str, found: Any) -> int:
+        """`found`, which must be an integer >= 1."""
+        if type(found) is not int or not 1 <= found < 2**31:
+            self.refuse(name, "a whole number from 1", found)
         return found
 
     def token(self, name: str, default: int, vocab_size: int) -> int:
@@ -220,7 +223,19 @@ def differences(
 def join_parts(parts: list[NumpyArray]) -> NumpyArray:
     """A parameter of which the file has parts, such as queries, keys and values: one below the other. One
     part alone is not copied."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    first, *others = parts
+    return np.concatenate(parts) if others else first
+
+
+def split_parts(parameter: NumpyArray, names: Sequence[str]) -> dict[str, NumpyArray]:
+    """The parts of a parameter by their names, as `join_parts` takes them."""
+    parts = np.split(parameter, len(names)) if len(names) > 1 else [parameter]
+    return dict(zip(names, parts, strict=True))
+
+
+def joined_shape(shape: tuple[int, ...], names: Sequence[str]) -> tuple[int, ...]:
+    """The shape of a parameter whose parts have these names, and this shape."""
+    return (len(names) * shape[0], *shape[1:]) if len(names) > 1 else shape
 
 
 def json_file(options: Mapping[str, Any]) -> bytes:

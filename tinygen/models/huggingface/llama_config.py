@@ -54,7 +54,7 @@ def read_config(path: Path, block_size: int | None = None) -> dict[str, Any]:
     if heads % kv_heads:
         o.refuse("num_key_value_heads", f"a divisor of num_attention_heads={heads}", kv_heads)
     head_channels = o.size_or("head_dim", usual["head"], channels // heads)
-    if head_channels < 2 or head_channels % 2:
+    if head_channels == 0 or head_channels % 2:
         o.refuse("head_dim", "an even number: rotary positions turn pairs of entries", head_channels)
     length = o.size("max_position_embeddings", usual["positions"])
     base, scaling = read_rope(o, length)

@@ -142,7 +142,7 @@ def load_adapters(model: Module, folder: str | Path, *, rng: RNGLike = 0) -> lis
         adapter = placed[names[theirs]]
         adapter.drop.rng = rng
         for side, p in (("A", adapter.lora_a), ("B", adapter.lora_b)):
-            array = np.array(tensors[f"{PREFIX}{theirs}.lora_{side}.weight"], p.dtype, order="C")
+            array = np.array(tensors[f"{PREFIX}{theirs}.lora_{side}.weight"], p.dtype)
             p.data = to_device(array, p.device)
     return list(placed)
 

@@ -157,7 +157,7 @@ class BART(EncoderDecoder):
         model = cls(BARTConfig(**fields), rng=rng)
         model.logits_bias.data = np.array(state.pop("logits_bias"), np.float32)
         for name, p in model.named_parameters():
-            p.data = np.array(state.pop(name), np.float32, order="C")
+            p.data = np.array(state.pop(name), np.float32)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -189,7 +189,7 @@ class BERT(nn.Module):
         fields, state = bert.read(folder, dropout)
         model = cls(BERTConfig(**fields), rng=rng)
         for name, p in model.named_parameters():
-            p.data = np.array(state.pop(name), np.float32, order="C")
+            p.data = np.array(state.pop(name), np.float32)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:

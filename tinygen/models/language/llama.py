@@ -151,7 +151,7 @@ class Llama(CausalLM):
         fields, state = llama.read(folder, block_size)
         model = cls(LlamaConfig(**fields), rng=rng)
         for name, p in model.named_parameters():
-            p.data = np.array(state.pop(name), np.float32, order="C")
+            p.data = np.array(state.pop(name), np.float32)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:

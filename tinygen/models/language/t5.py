@@ -253,7 +253,7 @@ class T5(EncoderDecoder):
             fields["dropout"] = dropout
         model = cls(T5Config(**fields), rng=rng)
         for name, p in model.named_parameters():
-            p.data = np.array(state.pop(name), np.float32, order="C")
+            p.data = np.array(state.pop(name), np.float32)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:

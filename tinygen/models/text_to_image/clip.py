@@ -122,7 +122,7 @@ class CLIP(nn.Module):
         image["config"], text["config"] = TowerConfig(**image["config"]), TowerConfig(**text["config"])
         model = cls(VisionTransformer(**image, dim=dim, rng=rng), TextTower(**text, dim=dim, rng=rng))
         for name, p in model.named_parameters():
-            p.data = np.array(state.pop(name), np.float32, order="C")
+            p.data = np.array(state.pop(name), np.float32)
         return model.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
