@@ -174,6 +174,8 @@ def pieces(source: str) -> Iterator[Piece]:
         for node in body:
             start, end = first_line(node), node.end_lineno or 0
             around = ("class _:\n",) if path else ()
+            if ast.unparse(node).startswith("if __name__ == '__main__'"):
+                continue  # a program; its mutants would run when a test imports the file
             if isinstance(node, ast.ClassDef):
                 head = "".join(lines[start - 1 : first_line(node.body[0]) - 1])
                 indent = " " * (node.col_offset + 4)
