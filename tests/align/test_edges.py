@@ -58,7 +58,8 @@ def test_best_of_any_n(n):
     scores = np.array([[0.0, 1.0, 1.0, 2.0]])
     log_p = np.array([[float(x) and math.log(x) for x in p]])
     log_p[0, 3] = -np.inf
-    best = best_of_n.best_of_n_log_probs(log_p, scores, n)[0]
+    with np.errstate(divide="raise"):  # the logarithm of 0 is meant, and no warning
+        best = best_of_n.best_of_n_log_probs(log_p, scores, n)[0]
     assert best[0] == pytest.approx(-n * LN2, rel=1e-12)  # all n draws are the worst
     if n <= 1000:
         rest = 1 - Fraction(1, 2) ** n
@@ -170,6 +171,8 @@ def test_empty_responses_are_refused():
         grpo.grpo_loss(x, x, x, one, mask)
     with pytest.raises(ValueError, match="no response"):
         dpo.response_log_probs(x, mask, length_normalize=True)
+    with pytest.raises(ValueError, match="no response"):
+        rollouts.last_true(mask)
     for mean in (rollouts.masked_mean, ppo.whiten):
         with pytest.raises(ValueError, match="False everywhere"):
             mean(x, np.zeros((2, 2), bool))

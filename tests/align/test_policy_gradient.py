@@ -140,7 +140,8 @@ def test_the_mean_with_leave_one_out_is_the_gradient():
 
 
 def test_leave_one_out_by_hand():
-    np.testing.assert_allclose(leave_one_out(np.array([[1.0, 2.0, 6.0]])), [[1 - 4, 2 - 3.5, 6 - 1.5]])
+    rewards = np.array([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]])
+    np.testing.assert_allclose(leave_one_out(rewards), [[1 - 4, 2 - 3.5, 6 - 1.5], [-1.5, -1.5, 3]])
 
 
 @pytest.mark.parametrize("beta", [0.3])
@@ -218,6 +219,7 @@ def test_whitening():
     scaled = whiten(x, mask, shift_mean=False)
     np.testing.assert_allclose(scaled[mask], white[mask] + x[mask].mean(), rtol=1e-12)
     np.testing.assert_array_equal(whiten(np.where(mask, x, np.nan), mask), white)
+    np.testing.assert_array_equal(whiten(x, x == x[2, 1]), 0)  # one entry: there may be no second
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -309,6 +311,20 @@ def test_the_objective_with_pretraining():
     assert ppo_loss(1.0, 2.0) == pytest.approx(1.2)
 
 
+def test_without_a_clip_every_change_is_outside():
+    same, mask = np.zeros((1, 2)), np.ones((1, 2), bool)
+    assert clip_fraction(same, same, mask, clip=0.0) == 0
+    assert clip_fraction(same + [[0.0, 1e-9]], same, mask, clip=0.0) == 0.5
+
+
+def test_the_value_of_reinforce_counts_the_mask_only():
+    log_probs, mask = (
+        np.array([[-1.0, np.nan, -2.0], [-4.0, -8.0, 7.0]]),
+        np.array([[1, 0, 1], [1, 1, 0]]) > 0,
+    )
+    assert reinforce_loss(log_probs, np.array([2.0, -1.0]), mask) == -(2 * -3 - 1 * -12) / 2
+
+
 def test_a_missing_end_costs():
     tokens = np.array([[9, 1, 2, 3], [9, 1, 9, 9], [9, 9, 1, 1], [9, 1, 1, 9]])
     mask = response_mask(tokens, 1, end=9)
@@ -339,7 +355,7 @@ def test_float32_stays():
 def test_group_advantages():
     rewards = np.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
     got = group_advantages(rewards)
-    np.testing.assert_allclose(got[0], np.array([-1, 0, 1]) / np.sqrt(2 / 3), rtol=1e-3)
+    np.testing.assert_allclose(got[0], np.array([-1, 0, 1]) / (np.sqrt(2 / 3) + 1e-4), rtol=1e-12)
     np.testing.assert_array_equal(got[1], 0)
 
 

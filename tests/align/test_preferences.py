@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from policies import gpt, small_world, table_for
 
-from tinygen import Tensor, gradcheck, no_grad
+from tinygen import Tensor, gradcheck, nn, no_grad
 from tinygen.align.dpo import dpo_loss, implicit_rewards, ipo_loss, margins, response_log_probs
 from tinygen.align.reward import RewardModel, pairwise_loss, ranking_loss
 from tinygen.align.rollouts import Responses, response_mask, token_log_probs
@@ -81,6 +81,15 @@ def test_the_head_starts_with_variance_one_over_channels_plus_one():
     assert head.weight.shape == (1, 16384)
     assert abs(np.var(head.weight.numpy()) * 16385 - 1) < 6 * math.sqrt(2 / 16384)
     assert head.bias.numpy() == 0
+
+
+def test_the_draws_of_the_head():
+    """One layer of one output, then N(0, 1/(C + 1)) in place of its weight. To the last bit: from the same
+    seed comes the same model."""
+    policy, rng = gpt(), np.random.default_rng(3)
+    nn.Linear(8, 1, rng=rng)
+    expected = nn.init.normal((1, 8), 1 / 3, rng=rng)
+    np.testing.assert_array_equal(RewardModel(policy, rng=3).head.weight.data, expected)
 
 
 def test_normalizing():

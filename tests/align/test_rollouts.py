@@ -10,7 +10,16 @@ import pytest
 from policies import Table, gpt
 
 from tinygen import Tensor, align, no_grad, ops
-from tinygen.align.rollouts import Responses, last_true, masked_mean, response_mask, rollout, token_log_probs
+from tinygen.align import reward, rollouts
+from tinygen.align.rollouts import (
+    Responses,
+    last_true,
+    lengths,
+    masked_mean,
+    response_mask,
+    rollout,
+    token_log_probs,
+)
 from tinygen.align.sft import sft_loss, sft_targets
 
 
@@ -107,6 +116,17 @@ def test_padding_changes_nothing():
     other = np.where(mask | (np.arange(7) < 2), x, 3)
     a, b = (token_log_probs(policy, y).numpy()[mask[:, 1:]] for y in (x, other))
     np.testing.assert_array_equal(a, b)
+
+
+def test_lengths():
+    counts = lengths(np.array([[False, True, True], [True, False, False]]))
+    np.testing.assert_array_equal(counts, np.float32([2, 1]), strict=True)
+
+
+def test_models_are_not_imported():
+    """A policy is any module: GPT is a name in annotations."""
+    assert not hasattr(rollouts, "GPT")
+    assert not hasattr(reward, "GPT")
 
 
 def test_masked_mean():

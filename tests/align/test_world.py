@@ -132,10 +132,25 @@ def test_a_divergence_that_is_not_there():
         optimum_of_divergence(reference(), WORLD.rewards, 0.0)
 
 
+def test_the_range_of_beta():
+    """From e^-12 to e^12. The divergence of the smallest β is refused, a little less is found; and so small a
+    divergence that β would be larger gets the largest."""
+    ref, rewards = np.log([[0.5, 0.5]]), np.array([[0.0, 1e-5]])
+    most = kl(optimum(ref, rewards, math.exp(-12)), ref)
+    with pytest.raises(ValueError, match="divergence must be above 0 and below"):
+        optimum_of_divergence(ref, rewards, most)
+    assert optimum_of_divergence(ref, rewards, most * (1 - 1e-12))[0] == pytest.approx(
+        math.exp(-12), rel=1e-9
+    )
+    assert optimum_of_divergence(ref, rewards, 1e-200)[0] == pytest.approx(math.exp(12), rel=1e-12)
+
+
 def test_total_variation():
     p, q = np.log([[0.5, 0.25, 0.25]]), np.log([[0.25, 0.25, 0.5]])
     assert total_variation(p, q) == pytest.approx(0.25)
     assert total_variation(p, p) == 0
+    both = np.concatenate([p, p]), np.concatenate([q, p])
+    assert total_variation(*both) == pytest.approx(0.125)  # the mean over prompts
 
 
 # -- accuracy --------------------------------------------------------------------------------------

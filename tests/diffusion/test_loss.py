@@ -95,6 +95,7 @@ def test_min_snr_is_one_loss_whatever_is_predicted(gamma):
     np.testing.assert_allclose(
         min_snr(Process(s), gamma)[1:], np.where(ratio < gamma, 1, gamma / ratio), rtol=1e-12
     )
+    assert min_snr(Process(s), gamma)[0] == 0  # no step
     wanted = np.mean(np.minimum(ratio[t - 1], gamma) * np.mean((guess - x0) ** 2, axis=1))
     assert losses[1] == pytest.approx(wanted, rel=1e-12)
 

@@ -1,12 +1,13 @@
 """Samplers on Gaussian data, whose exact denoiser is known: every step is an affine map plus known noise,
 so the result has a closed form. Also shapes and errors."""
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 
-from tinygen import Tensor, nn
+from tinygen import Tensor, diffusion, nn
 from tinygen.diffusion import (
     Process,
     ancestral_sampling,
@@ -377,3 +378,16 @@ def test_errors():
         last_state(ancestral_sampling(process, same, x, rng=np.random.default_rng(0), variance="medium"))
     with pytest.raises(IndexError, match=r"t must be within 1 \.\. 30, got 0"):
         ddim_step(process, same, x, 0)
+
+
+def test_options_of_a_sampler_are_given_by_name():
+    """What a sampler can do without: `clip`, `eta`, a generator."""
+    found = {
+        name: inspect.signature(getattr(diffusion, name)) for name in diffusion.__all__ if name[0].islower()
+    }
+    samplers = {name: s for name, s in found.items() if s.return_annotation == "Iterator[Array]"}
+    assert len(samplers) == 7
+    for name, signature in samplers.items():
+        for p in signature.parameters.values():
+            if p.default is not p.empty or p.name == "rng":
+                assert p.kind is p.KEYWORD_ONLY, f"{name} {p.name}"

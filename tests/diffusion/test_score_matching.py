@@ -193,7 +193,9 @@ def test_what_is_refused():
     for sigma, alpha in ((0.0, 0.1), (1.0, 0.0)):
         with pytest.raises(ValueError, match="must be above 0"):
             langevin_step(model, x, sigma, alpha, rng=0)
-    with pytest.raises(ValueError, match="levels must fall"):
-        next(annealed_langevin(model, x, LEVELS[::-1], 2, 0.1, rng=0))
+    for levels in (LEVELS[::-1], np.array([2.0, 1.0, 1.0]), np.array([2.0, 2.5])):
+        with pytest.raises(ValueError, match="levels must fall"):
+            next(annealed_langevin(model, x, levels, 2, 0.1, rng=0))
+    assert len(list(annealed_langevin(model, x, LEVELS, 1, 0.1, rng=0))) == len(LEVELS)  # one step is enough
     with pytest.raises(ValueError, match="steps must be at least 1"):
         next(annealed_langevin(model, x, LEVELS, 0, 0.1, rng=0))

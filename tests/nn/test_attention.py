@@ -1,5 +1,7 @@
 """Multi-head attention: invariants first (who may see whom, order, positions, the cache), then parity."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -176,6 +178,20 @@ def test_rotary_products_depend_on_the_distance_only():
         products = [product(n + distance, n) for n in (3, 10, 1000)]
         np.testing.assert_allclose(products, products[0], rtol=1e-10)
     assert abs(product(4, 0) - product(0, 0)) > 1e-3
+
+
+@pytest.mark.parametrize("kind", [nn.MultiHeadAttention, nn.GroupedQueryAttention])
+def test_positions_are_counted_from_0(kind, monkeypatch):
+    """With a cache, from the number of positions in it."""
+    file, starts = sys.modules[kind.__module__], []
+    monkeypatch.setattr(file, "rotary", lambda x, start, *others: starts.append(start) or x)
+    given = {"use_rotary": True, "causal": True} if kind is nn.MultiHeadAttention else {}
+    layer, cache = kind(C, H, **given, rng=rng()), nn.KVCache(T)
+    with no_grad():
+        layer(tokens())
+        for part in (tokens()[:, :3], tokens()[:, 3:]):
+            layer(part, cache=cache)
+    assert starts == [0, 0] * 2 + [3, 3]
 
 
 def test_rotary_attention_is_blind_to_a_shift_of_all_positions():

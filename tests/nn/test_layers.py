@@ -140,6 +140,14 @@ def test_conv_layers_say_what_is_wrong_with_their_arguments():
         nn.Conv2d(3, 4, (3,), rng=rng())
 
 
+def test_conv_layers_as_text():
+    assert repr(nn.Conv1d(3, 4, 5, rng=rng())).startswith("Conv1d(3, 4, kernel_size=5)  ")
+    assert repr(nn.Conv2d(3, 4, (1, 2), rng=rng())).startswith("Conv2d(3, 4, kernel_size=(1, 2))  ")
+    layer = nn.Conv2d(2, 4, 3, stride=2, padding=1, dilation=2, groups=2, bias=False, rng=rng())
+    options = "kernel_size=3, stride=2, padding=1, dilation=2, groups=2, bias=False"
+    assert repr(layer).startswith(f"Conv2d(2, 4, {options})  ")
+
+
 def test_convolution_by_one_is_a_linear_layer_of_the_channels():
     conv, linear = nn.Conv2d(3, 4, 1, rng=rng()), nn.Linear(3, 4, rng=rng())
     conv.load_state_dict({"weight": linear.weight.data[:, :, None, None], "bias": linear.bias.data})

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygen import Tensor, nn, no_grad, ops
+from tinygen.nn.module import cast
 from tinygen.optim import SGD
 
 
@@ -460,6 +461,27 @@ def test_a_tied_weight_may_be_saved_under_one_of_its_names():
         np.testing.assert_array_equal(net.tied.weight.data, state["tied.weight"])
 
 
+def test_a_nan_in_a_tied_weight_is_the_same_in_both_copies():
+    net = Net()
+    net.tied.weight.data[0, 0] = np.nan
+    twin = Net(1)
+    assert twin.load_state_dict(net.state_dict()) == ([], [])
+    np.testing.assert_array_equal(twin.tied.weight.data, net.tied.weight.data)
+
+
+def test_loaded_arrays_lie_row_by_row():
+    """As those that a layer makes, whatever order the file had."""
+    layer = nn.Linear(3, 4, rng=np.random.default_rng(0))
+    layer.load_state_dict({name: np.asfortranarray(a) for name, a in layer.state_dict().items()})
+    assert layer.weight.data.flags.c_contiguous
+
+
+def test_what_needs_no_cast_is_not_copied():
+    x, z = Tensor(np.ones(2, np.float32)), Tensor(np.ones(2, np.complex128))
+    assert [cast(y, x) is y for y in (x, x.data, z)] == [True, True, True]
+    assert cast(np.ones(2), x).dtype == np.float32
+
+
 # -- printing --------------------------------------------------------------------------------------
 
 
@@ -496,6 +518,13 @@ def test_repr_is_the_tree_with_arguments_and_counts():
         "    2: GroupNorm(2, 8)                                    16",
         "  conv: Conv2d(8, 4, kernel_size=3, stride=2, padding=1)  292",
         "  head: Linear(8, 10, bias=False)                         80",
+    ]
+
+
+def test_two_neighbors_share_a_line():
+    assert repr(nn.Sequential(nn.RMSNorm(3), nn.RMSNorm(3))).splitlines() == [
+        "Sequential                6 parameters",
+        "  0 to 1: 2 × RMSNorm(3)  2 × 3",
     ]
 
 

@@ -57,7 +57,7 @@ def test_timestep_embedding_parity_with_diffusers():
 
 @pytest.mark.parametrize(
     ("channels", "groups"),
-    [(1, 1), (3, 1), (8, 2), (12, 3), (20, 5), (22, 2), (64, 16), (128, 32), (320, 32)],
+    [(1, 1), (3, 1), (8, 2), (12, 3), (20, 5), (22, 2), (64, 16), (128, 32), (132, 22), (320, 32)],
 )
 def test_groups_of(channels, groups):
     assert default_groups(channels) == groups
@@ -119,7 +119,12 @@ def test_an_embedding_that_is_missing_or_too_much_is_refused():
     with pytest.raises(ValueError, match="or scale_shift=False"):
         nn.ResBlock(C, C, scale_shift=True, rng=rng())
     with pytest.raises(ValueError, match=r"the block takes 8 channels, x has shape \(2, 4, 4, 6\)"):
-        nn.ResBlock(C, C, rng=rng())(maps(4))
+        nn.ResBlock(C, 4, rng=rng())(maps(4))
+
+
+def test_a_block_as_text():
+    assert repr(nn.ResBlock(8, 4, 5, rng=rng())).startswith("ResBlock(8, 4) ")
+    assert repr(nn.ResBlock(8, 4, 5, True, rng=rng())).startswith("ResBlock(8, 4, scale_shift) ")
 
 
 def test_dropout_falls_in_training_only():

@@ -48,6 +48,13 @@ def test_sigma_as_it_is_made():
     assert 0.9 * svd(layer)[1][0] < layer.sigma().item() <= svd(layer)[1][0] * (1 + 1e-6)
 
 
+def test_as_many_steps_at_the_start_as_in_pytorch(monkeypatch):
+    steps = []
+    monkeypatch.setattr(nn.SpectralNorm, "iterate", lambda layer: steps.append(layer))
+    nn.SpectralNorm(nn.Linear(3, 2, rng=rng()), rng=rng())
+    assert len(steps) == 15
+
+
 @every_layer
 def test_the_layer_is_the_same_with_the_weight_divided(kind):
     layer, x = converged(kind)

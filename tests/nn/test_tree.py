@@ -232,6 +232,8 @@ def test_what_is_not_lost_is_let_be():
     net.first.owner = Config(net)
     net.first.above = weakref.ref(net)
     net.kind, net.module = nn.Linear, np
+    net.table["around"] = net.ring = Config(None)  # not a module: a ring is no trouble
+    net.ring.owner = [net.ring]
     assert [n for n, _ in net.named_parameters()] == ["first.weight", "first.bias"]
     assert list(net.first.state_dict()) == ["weight", "bias"]
     assert gradcheck(Cached(), np.array([[0.3, -0.7]]))

@@ -50,7 +50,7 @@ def best_of_n_log_probs(log_probs: TensorLike, scores: TensorLike, n: int) -> Fl
         np.logaddexp.at(mass, level, row[possible])
         upto = np.logaddexp.accumulate(mass)  # ln F(s), up to a constant
         with np.errstate(divide="ignore"):
-            below = np.log1p(-np.minimum(np.exp(mass - upto), 1.0))  # ln F(s-)/F(s)
+            below = np.log1p(-np.exp(mass - upto))  # ln F(s-)/F(s)
         best = n * (upto - upto[-1]) + np.log(-np.expm1(n * below))
         result[i] = -np.inf
         result[i, possible] = row[possible] + (best - mass)[level]

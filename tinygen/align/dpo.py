@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import ops
-from tinygen.align.rollouts import lengths, require_bools
+from tinygen.align.rollouts import lengths, require_bools, zeros_outside
 from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
@@ -25,7 +25,7 @@ def response_log_probs(log_probs: TensorLike, action_mask: Mask, length_normaliz
     With `length_normalize` it is the mean over the response's tokens, which is common for IPO: its loss has
     one target for the margin, whatever the length."""
     require_bools(action_mask)
-    total = np.where(action_mask, log_probs, 0.0).sum(axis=1)
+    total = zeros_outside(log_probs, action_mask).sum(axis=1)
     return total / lengths(action_mask) if length_normalize else total
 
 

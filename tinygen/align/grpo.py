@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygen.align.kl import k3
 from tinygen.align.ppo import surrogate
-from tinygen.align.rollouts import lengths
+from tinygen.align.rollouts import lengths, zeros_outside
 from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
@@ -51,8 +51,8 @@ def grpo_loss(
         (Shao et al. 2024, eq. 3)
     Held by: tests/align/test_policy_gradient.py::test_grpo_by_hand
     """
-    log_ratio = np.where(action_mask, log_probs - old_log_probs, 0.0)
+    log_ratio = zeros_outside(log_probs - old_log_probs, action_mask)
     objective = surrogate(log_ratio, advantages[:, None], clip)
-    penalty = k3(np.where(action_mask, log_probs, 0.0), np.where(action_mask, ref_log_probs, 0.0))
-    losses = np.where(action_mask, beta * penalty - objective, 0.0)
+    penalty = k3(zeros_outside(log_probs, action_mask), zeros_outside(ref_log_probs, action_mask))
+    losses = zeros_outside(beta * penalty - objective, action_mask)
     return np.mean(losses.sum(axis=1) / lengths(action_mask))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import last_true
+from tinygen.align.rollouts import last_true, zeros_outside
 from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
@@ -51,7 +51,7 @@ def kl_rewards(
     Eq.: R = r(x, y) - β ln π(y|x)/π_ref(y|x)  (Ouyang et al. 2022, eq. 2)
     Held by: tests/align/test_policy_gradient.py::test_the_penalty_in_the_reward_is_the_divergence
     """
-    rewards = np.where(action_mask, -beta * k1(log_probs, ref_log_probs), 0.0)
+    rewards: Array = zeros_outside(-beta * k1(log_probs, ref_log_probs), action_mask)
     rewards[np.arange(len(rewards)), last_true(action_mask)] += scores
     return rewards
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import Responses, masked_mean, require_bools
+from tinygen.align.rollouts import Responses, masked_mean, require_bools, zeros_outside
 from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
@@ -57,7 +57,8 @@ def whiten(x: Array, mask: Mask, shift_mean: bool = True) -> Array:
     first = x[mask][0]  # subtracted first, so that equal entries become exactly 0
     mean, var = np.mean(x[mask] - first), np.var(x[mask] - first)
     white = ((x - first) - mean) / np.sqrt(var + 1e-8)
-    return np.where(mask, white if shift_mean else white + (first + mean), 0.0)
+    whitened: Array = zeros_outside(white if shift_mean else white + (first + mean), mask)
+    return whitened
 
 
 def surrogate(log_ratio: Any, advantages: Array, clip: float) -> Any:
@@ -81,7 +82,7 @@ def policy_loss(
 ) -> Any:
     """Minus the clipped surrogate, eq. 7, the mean over the mask (all B, T). `old_log_probs` are of the
     policy that made the rollout. Beyond 1 ± clip, a change of the ratio π/π_old gains nothing."""
-    log_ratio = np.where(action_mask, log_probs - old_log_probs, 0.0)
+    log_ratio = zeros_outside(log_probs - old_log_probs, action_mask)
     return -masked_mean(surrogate(log_ratio, advantages, clip), action_mask)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.align.rollouts import require_bools
+from tinygen.align.rollouts import require_bools, zeros_outside
 from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
@@ -45,4 +45,4 @@ def reinforce_loss(log_probs: TensorLike, advantages: Array, action_mask: Mask) 
     Held by: tests/align/test_policy_gradient.py::test_the_mean_of_reinforce_is_the_gradient
     """
     require_bools(action_mask)
-    return -np.mean(advantages * np.where(action_mask, log_probs, 0.0).sum(axis=1))
+    return -np.mean(advantages * zeros_outside(log_probs, action_mask).sum(axis=1))

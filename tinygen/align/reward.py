@@ -49,7 +49,7 @@ class RewardModel(nn.Module):
         """(B, T) -> (B, T)."""
         with self.body.eval_mode():
             features = self.body.features(tokens)  # (B, T, C)
-        return self.head(features)[..., 0] * self.scale.data + self.shift.data
+        return self.head(features).squeeze(-1) * self.scale.data + self.shift.data
 
     def score(self, responses: Responses) -> Any:
         """The reward of each response, (B,)."""

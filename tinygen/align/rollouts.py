@@ -119,6 +119,11 @@ def lengths(mask: Mask) -> Array:
     return counts
 
 
+def zeros_outside(x: TensorLike, mask: Mask) -> Any:
+    """x where the mask is True, and 0 elsewhere, even if x is NaN or infinite there."""
+    return np.where(mask, x, 0.0)
+
+
 def masked_mean(x: TensorLike, mask: Mask) -> Any:
     """The mean over the entries of x where the mask is True; the others may be NaN. ValueError for a mask
     without a True."""
@@ -126,4 +131,4 @@ def masked_mean(x: TensorLike, mask: Mask) -> Any:
     count = int(mask.sum())
     if count == 0:
         raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to take the mean of")
-    return np.where(mask, x, 0.0).sum() / count
+    return zeros_outside(x, mask).sum() / count

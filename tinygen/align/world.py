@@ -15,6 +15,7 @@ the order of `responses`. Divergences are in nats a response.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class World:
         with policy.eval_mode():
             logits, _ = policy(tokens)
         logp = ops.log_softmax(logits[:, -length:] / temperature)  # (N S, L, V)
-        before = ops.take_along_axis(logp[:, :-1], np.tile(stems, (n, 1))[..., None], axis=-1)
+        before = ops.take_along_axis(logp[:, :-1], np.tile(stems, (n, 1))[..., None])
         return (before.sum(axis=(1, 2))[:, None] + logp[:, -1]).reshape(n, len(self.responses))
 
     def preferences(
@@ -76,7 +77,7 @@ class World:
 
 def every_sequence(vocab_size: int, length: int) -> Ids:
     """All V^L sequences, the last token changing fastest: (V^L, L)."""
-    return np.indices((vocab_size,) * length).reshape(length, -1).T
+    return np.array(list(product(range(vocab_size), repeat=length)))
 
 
 def draw_responses(log_probs: Floats, prompt: Ids, *, rng: RNGLike) -> Ids:
@@ -135,14 +136,13 @@ def optimum(ref_log_probs: Any, rewards: TensorLike, beta: float) -> Floats:
 def optimum_of_divergence(ref_log_probs: Any, rewards: TensorLike, divergence: float) -> tuple[float, Floats]:
     """(β, ln π*) with KL(π* ‖ π_ref) = divergence, by bisection: the divergence falls as β grows.
 
-    Raises ValueError unless it is above 0 and below the divergence of the policy that gives only the best
-    responses."""
+    β is sought from e^-12 to e^12. Raises ValueError unless the divergence is above 0 and below that of the
+    smallest β, whose policy gives the best responses only."""
     low, high = -12.0, 12.0  # of ln β
     most = float(kl(optimum(ref_log_probs, rewards, np.exp(low)), ref_log_probs))
     if not 0 < divergence < most:
         raise ValueError(f"divergence must be above 0 and below {most:.4g} nats, got {divergence}")
-    for _ in range(60):
-        middle = (low + high) / 2
+    while low < (middle := (low + high) / 2) < high:
         if kl(optimum(ref_log_probs, rewards, np.exp(middle)), ref_log_probs) > divergence:
             low = middle
         else:
@@ -172,12 +172,11 @@ def accuracy(log_probs: TensorLike, rewards: Floats, scores: TensorLike, tempera
     since preferences are random."""
     total = 0.0
     for p, reward, score in zip(np.exp(np.asarray(log_probs, np.float64)), rewards, scores, strict=True):
-        order = np.argsort(score, kind="stable")
+        order = np.argsort(score)
         p, reward, score = p[order], reward[order], score[order]
         for level in np.unique(reward):  # p(i wins over j) is the same for all j of one level
             mass = np.append(0.0, np.cumsum(np.where(reward == level, p, 0.0)))
-            below = mass[np.searchsorted(score, score, side="left")]
-            upto = mass[np.searchsorted(score, score, side="right")]
+            below, upto = (mass[np.searchsorted(score, score, side=side)] for side in ("left", "right"))
             # a pair counts in both orders, with the same probability of being judged right
             total += 2 * float(np.sum(p * preference(reward, level, temperature) * (below + upto) / 2))
     return total / len(rewards)

@@ -92,7 +92,7 @@ def step_bits(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: An
     t = np.broadcast_to(t, len(x0))
     back = step_divergence(process, x0, t, x0_hat, log_variance)
     last = -log_likelihood(x0, x0_hat, log_variance, levels)
-    is_last = on_device_of(x0, (t == 1).reshape(-1, *(1,) * (x0.ndim - 1)))
+    is_last = on_device_of(x0, (t == 1).reshape(len(t), *(1,) * (x0.ndim - 1)))
     return np.where(is_last, last, back) / math.log(2)
 
 

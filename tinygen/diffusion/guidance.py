@@ -63,11 +63,11 @@ def classifier_free_guidance(
             f"condition and nothing must be as many arrays, got {len(condition)} and {len(nothing)}: "
             "a single one is (labels,)"
         )
-    nothing = [np.broadcast_to(n, np.shape(c)) for c, n in zip(condition, nothing, strict=True)]
+    pairs = [(c, np.broadcast_to(n, np.shape(c))) for c, n in zip(condition, nothing, strict=True)]
     if scale == 1 or (scale == 0 and rescale == 0):
-        needed = condition if scale else nothing
+        needed = [c if scale else n for c, n in pairs]
         return lambda x, t: model(x, t, *needed)
-    both = [np.concatenate([c, n]) for c, n in zip(condition, nothing, strict=True)]
+    both = [np.concatenate(pair) for pair in pairs]
 
     def guided_model(x: TensorLike, t: Any) -> Any:
         prediction = model(np.concatenate([x, x]), np.concatenate([t, t]), *both)
@@ -115,10 +115,9 @@ def classifier_guidance(
             coefficient(process.schedule.alpha, step, x),
         )
         x0_change = sigma**2 / np.where(alpha == 0, np.inf, alpha) * gradient
-        eps_change = np.where(alpha == 0, 0.0, -sigma * gradient)
         prediction = model(x, t)
         c = x.shape[1]
-        change = process.target(x0_change, eps_change, step)
+        change = process.target(x0_change, -sigma * gradient, step)
         return with_variance_of(prediction, prediction[:, :c] + change)
 
     return guided_model

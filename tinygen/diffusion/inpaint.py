@@ -43,7 +43,7 @@ def inpaint(
     Raises ValueError for repeats or jump below 1."""
     mask, rng = on_device_of(x, np.broadcast_to(mask, x.shape)), as_generator(rng)
     for t, following in pairwise(visited_times(len(process.schedule), repeats, jump)):
-        if following > t:
+        if following == t + 1:
             x = process.step(x, following, noise_like(x, rng))
         else:
             x = np.where(mask, process.diffuse(known, t, noise_like(x, rng)), x)
@@ -62,7 +62,7 @@ def visited_times(steps: int, repeats: int, jump: int) -> Iterator[int]:
     t = steps
     yield t
     while t > 0:
-        if jumps_left.get(t, 0) > 0:
+        if jumps_left.get(t):
             jumps_left[t] -= 1
             for _ in range(jump):
                 t += 1

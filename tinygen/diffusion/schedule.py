@@ -58,7 +58,7 @@ class Schedule:
         numbers = np.arange(steps.size) if timesteps is None else timesteps
         self.timesteps: Ids = np.append(-1, numbers)
         self.beta: Floats = np.append(0.0, steps)
-        self.alpha_bar: Floats = np.cumprod(1 - self.beta, dtype=np.float64)
+        self.alpha_bar: Floats = (1 - self.beta).cumprod()
         self.alpha: Floats = np.sqrt(self.alpha_bar)
         self.sigma: Floats = np.sqrt(1 - self.alpha_bar)
         # q(x_{t-1} | x_t, x_0) is normal with mean from_x0·x_0 + from_x·x_t and this variance (eq. 7). The
@@ -69,7 +69,7 @@ class Schedule:
         self.posterior_from_x: Floats = np.append(np.nan, noise_ratio * np.sqrt(1 - beta))
         self.posterior_variance: Floats = np.append(np.nan, noise_ratio * beta)
         # The posterior of step 1 has variance 0, which has no logarithm: a model gets the variance of step 2.
-        first = self.posterior_variance[2] if beta.size > 1 else beta[0]
+        first = self.posterior_variance[2] if beta.size > 1 else beta.item()
         self.log_small: Floats = np.log([np.nan, first, *self.posterior_variance[2:]])
         self.log_large: Floats = np.log([np.nan, first, *beta[1:]])
         if self.alpha[-1] > TERMINAL_ALPHA:

@@ -70,7 +70,7 @@ def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> 
     if eps.shape != x.shape:
         raise ValueError(f"eps must have one number for each of x {x.shape}, got shape {eps.shape}")
     sigma = np.asarray(sigma, like=x)
-    each = sigma.reshape(-1, *(1,) * (x.ndim - 1))  # (B, 1, ...)
+    each = sigma.reshape(len(x), *(1,) * (x.ndim - 1))  # (B, 1, ...)
     score = require_shape(model(x + each * eps, sigma), x)
     return 0.5 * ops.mse(each * score, -eps, "sum") / len(x)
 

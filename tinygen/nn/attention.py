@@ -14,7 +14,7 @@ from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
 from tinygen.ops.random import RNGLike, as_generator, new_seed, require_dropout
-from tinygen.tensor import Array, Tensor
+from tinygen.tensor import Tensor
 from tinygen.types import Ids, TensorLike
 
 
@@ -41,8 +41,8 @@ class KVCache:
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
         self.length = 0  # how many positions are filled
-        self.keys: Array | None = None  # (B, H, positions that there is space for, d)
-        self.values: Array | None = None
+        self.keys: Any = None  # (B, H, positions that there is space for, d); None before any has come
+        self.values: Any = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append k and v (B, H, T, d), and return all keys and values so far: (B, H, length, d) each.
@@ -60,11 +60,11 @@ class KVCache:
         b, h, t, d = k.shape
         if self.keys is not None and k.shape != (wanted := (*self.keys.shape[:2], t, self.keys.shape[3])):
             raise ValueError(f"keys have shape {k.shape}, the KV cache wants {wanted}: make a new one")
-        if self.keys is None or self.values is None or end > self.keys.shape[2]:
+        if self.keys is None or end > self.keys.shape[2]:
             space = (b, h, min(max(2 * end, 256), self.max_length))
             keys = np.zeros_like(k.data, shape=(*space, d))
             values = np.zeros_like(v.data, shape=(*space, v.shape[3]))
-            if self.keys is not None and self.values is not None:
+            if self.keys is not None:
                 keys[:, :, :start], values[:, :, :start] = self.keys[:, :, :start], self.values[:, :, :start]
             self.keys, self.values = keys, values
         self.keys[:, :, start:end] = k.data
@@ -74,14 +74,14 @@ class KVCache:
 
     def contents(self) -> tuple[Tensor, Tensor]:
         """All keys and values so far: (B, H, length, d) each. Raises ValueError when there are none."""
-        if self.keys is None or self.values is None:
+        if self.keys is None:
             raise ValueError("the KV cache is empty: append keys and values first")
         return Tensor(self.keys[:, :, : self.length]), Tensor(self.values[:, :, : self.length])
 
     def take(self, rows: Ids) -> None:
         """Keep these rows of the batch, in this order; a row may come several times. Beam search needs this,
         since the best sequences may continue the same one."""
-        if self.keys is not None and self.values is not None:
+        if self.keys is not None:
             self.keys, self.values = self.keys[rows], self.values[rows]
 
 

@@ -100,7 +100,7 @@ class BatchNorm(Module):
             return ops.batch_norm(x, self.weight, self.bias, self.eps)
         scale = self.weight * ops.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
-        per_channel = (-1,) + (1,) * (x.ndim - 2)
+        per_channel = (len(scale),) + (1,) * (x.ndim - 2)
         return x * scale.reshape(per_channel) + shift.reshape(per_channel)
 
     def record(self, x: Tensor | Array) -> None:
@@ -115,7 +115,7 @@ class BatchNorm(Module):
                 "needs two or more: use larger batches, another norm, or eval()"
             )
         mean, variance = array.mean(axis=over), array.var(axis=over, ddof=1)
-        usable = np.isfinite(mean + variance).all()
+        usable = np.isfinite(variance).all()  # then the mean is finite, too
         for running, batch in ((self.running_mean, mean), (self.running_var, variance)):
             step = self.momentum * (batch - running.data)
             running.data += np.where(usable, step, np.zeros_like(step))

@@ -121,15 +121,16 @@ class Recurrent(Module):
                 y, *end = layer(h, tuple(s[len(last)] for s in first), lengths)
                 ys.append(y)
                 last.append(end)
-            h = np.concatenate(ys, axis=-1) if len(ys) > 1 else ys[0]
-        after = tuple(np.stack(arrays) for arrays in zip(*last, strict=True))
-        return h, after if self.states > 1 else after[0]
+            forwards, *backwards = ys
+            h = np.concatenate(ys, axis=-1) if backwards else forwards
+        after, *more = (np.stack([end[i] for end in last]) for i in range(self.states))
+        return h, (after, *more) if more else after
 
     def first_state(self, x: TensorLike, state: Any) -> tuple[Any, ...]:
         """The arrays (L·D, B, H) of the initial state: zeros if `state` is None."""
         shape = (len(self.layers), x.shape[0], self.hidden_size)
         if state is None:
-            return (np.zeros_like(self.layers[0].weight_hh.data, shape=shape),) * self.states
+            return (np.zeros_like(next(iter(self.parameters())).data, shape=shape),) * self.states
         arrays = tuple(state) if self.states > 1 else (state,)
         found = [np.shape(s) for s in arrays]
         if found != [shape] * self.states:

@@ -80,8 +80,8 @@ class SpectralNorm(Module):
         y = self.layer(x) / self.sigma()
         if self.bias is None:
             return y
-        axes = self.layer.axes if isinstance(self.layer, Conv) else 0
-        return y + self.bias.reshape((-1,) + (1,) * axes)  # a bias for each channel
+        axes = (1,) * self.layer.axes if isinstance(self.layer, Conv) else ()
+        return y + self.bias.reshape(len(self.bias), *axes)  # a bias for each channel
 
 
 def unit_vector(x: Array) -> Array:
