@@ -314,7 +314,7 @@ def test_the_objective_with_pretraining():
 def test_without_a_clip_every_change_is_outside():
     same, mask = np.zeros((1, 2)), np.ones((1, 2), bool)
     assert clip_fraction(same, same, mask, clip=0.0) == 0
-    assert clip_fraction(same + [[0.0, 1e-9]], same, mask, clip=0.0) == 0.5
+    assert clip_fraction(np.array([[0.0, 1e-9]]), same, mask, clip=0.0) == 0.5
 
 
 def test_the_value_of_reinforce_counts_the_mask_only():
