@@ -110,17 +110,26 @@ def test_pieces_cover_every_entry_once(monkeypatch):
     np.testing.assert_array_equal(a, b + 1)
 
 
+def test_the_compiled_kernel_takes_the_small_arrays_of_a_large_model():
+    with tinygen.kernels("auto"):
+        [kernel] = tinygen.kernels.enabled_kernels(fused.ADAM, "numba")
+    assert kernel.worth(*arrays(4))
+
+
 def arrays(n):
     return [np.ones(3) for _ in range(n)]
 
 
 GROUP = {"lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+ADAM_GROUP = {"lr": 0.1, "betas": (0.9, 0.9), "eps": 0.1, "weight_decay": 0.0}
+MEANS = [{"step": 0, "m": np.zeros(3), "v": np.zeros(3)}]
 STEP = {"keep": 1.0, "decay": 0.0, "betas": (0.9, 0.9)}
 LISTS = [
     lambda: SGD(parameters(np.float32), 0.1).update_group(arrays(1), arrays(2), [{}], GROUP),
     lambda: SGD(parameters(np.float32), 0.1).update_group(arrays(1), arrays(1), [{}, {}], GROUP),
     lambda: Optimizer.update_group(SGD(parameters(np.float32), 0.1), arrays(1), arrays(2), [{}], GROUP),
     lambda: fused.adam(*arrays(4), rates=[0.1], epsilons=[], **STEP),
+    lambda: Adam(parameters(np.float32)).update_group(arrays(1), arrays(2), MEANS, ADAM_GROUP),
     lambda: fused.adam(*arrays(4), rates=[0.1, 0.1], epsilons=[1.0, 1.0], **STEP),
     lambda: list(fused.pairs(fused.Flats(), arrays(1), arrays(2))),
 ]

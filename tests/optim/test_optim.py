@@ -364,6 +364,7 @@ def test_state_in_another_layout_goes_on_the_same():
             state["state"][0][name] = np.asarray(state["state"][0][name], order=order)
         optimizer.load_state_dict(state)
         optimizer.step()
+        optimizer.step()
         found.append(p.data)
     np.testing.assert_array_equal(*found)
 
@@ -578,9 +579,10 @@ def test_ema_resumes():
         again.load_state_dict({"updates": 1, "average": {"w": np.zeros(2)}})
 
 
-def test_ema_decay_is_a_probability():
-    with pytest.raises(ValueError, match=r"decay must be in \[0, 1\]"):
-        EMA(one_weight([0.0]), 1.1)
+@pytest.mark.parametrize("decay", [-0.1, 1.1])
+def test_ema_decay_is_a_probability(decay):
+    with pytest.raises(ValueError, match=rf"decay must be in \[0, 1\], got {decay}"):
+        EMA(one_weight([0.0]), decay)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0])

@@ -113,6 +113,20 @@ def test_what_came_through_json_is_as_it_was():
     other.load_state_dict(state)
     assert other.groups[0]["betas"] == (0.9, 0.999)
     assert other.state[other.params[0]]["m"].dtype == np.float32
+    model.w = nn.Parameter([3.0])
+    ema = EMA(model, 0.9)
+    ema.load_state_dict({"updates": 1, "average": {k: a.astype(float) for k, a in ema.average.items()}})
+    assert {a.dtype for a in ema.average.values()} == {np.dtype(np.float32)}
+
+
+def test_a_parameter_without_state_stands_before_others():
+    """It has had no gradient yet; the states of those after it are loaded."""
+    new, trained = nn.Parameter([1.0]), nn.Parameter([2.0])
+    trained.grad = np.ones(1, np.float32)
+    optimizer, other = (Adam([new, trained], lr=0.1) for _ in range(2))
+    optimizer.step()
+    other.load_state_dict(optimizer.state_dict())
+    assert list(other.state) == [trained]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class EMA:
         averages, values = list(self.average.values()), [p.data for p in self.params.values()]
         for average, p in fused.pairs(self.flats, averages, values):
             average += (1 - d) * (p - average)  # = d·average + (1 - d)·p
-        self.average = dict(zip(self.average, averages, strict=True))
+        self.average = {name: averages[i] for i, name in enumerate(self.average)}
 
     def copy_to(self, model: Module) -> None:
         """Write the average into the parameters of `model`. Raises ValueError, with nothing changed, when

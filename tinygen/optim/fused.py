@@ -42,7 +42,7 @@ def as_contiguous(a: Array) -> Array:
 def pieces(*arrays: Array) -> Iterator[list[Array]]:
     """Flat views of the arrays (contiguous and of one size), piece by piece; on a GPU all at once."""
     flat = [a.reshape(-1) for a in arrays]
-    n = flat[0].size
+    (n,) = {a.size for a in flat}
     size = max(n, 1) if are_on_gpu(flat) else PIECE
     return ([a[i : i + size] for a in flat] for i in range(0, n, size))
 
@@ -166,8 +166,8 @@ def join_group(
     p = flats.join((group, "p"), params)
     means, squares = ([state[name] for state in states] for name in "mv")
     m, v = flats.join((group, "m"), means), flats.join((group, "v"), squares)
-    for state, mean, square in zip(states, means, squares, strict=True):
-        state.update(m=mean, v=square)
+    for i, state in enumerate(states):
+        state.update(m=means[i], v=squares[i])
     return [p, Flat(grads).whole, m, v]
 
 
@@ -190,6 +190,6 @@ def clip_on_gpu(params: Sequence[Tensor], max_norm: float) -> Tensor:
     norm = np.sqrt(np.vdot(flat.whole, flat.whole))
     scale = np.minimum(max_norm / (norm + 1e-6), 1.0)
     flat.whole *= np.where(np.isfinite(norm), scale, 1.0).astype(flat.whole.dtype)
-    for p, g in zip(params, flat.parts, strict=True):
-        p.grad = g
+    for i, p in enumerate(params):
+        p.grad = flat.parts[i]
     return Tensor(norm)

@@ -56,9 +56,9 @@ class Optimizer:
             arrays = [as_contiguous(p.data) for p in params]
             grads = [as_contiguous(p.grad) for p in params]
             states = [self.state.setdefault(p, {}) for p in params]
-            for array, state in zip(arrays, states, strict=True):
+            for i, state in enumerate(states):
                 if not state:
-                    state.update(self.new_state(array, group))
+                    state.update(self.new_state(arrays[i], group))
             self.update_group(arrays, grads, states, group)
             for p, array in zip(params, arrays, strict=True):
                 p.data = array  # tells the tape

@@ -17,9 +17,7 @@ def warmup_cosine(step: int, lr: float, min_lr: float, warmup: int, decay_steps:
         raise ValueError(f"warmup must be in [0, decay_steps), got {warmup} and {decay_steps}")
     if step < warmup:
         return lr * (step + 1) / (warmup + 1)
-    if step > decay_steps:
-        return min_lr
-    progress = (step - warmup) / (decay_steps - warmup)
+    progress = min((step - warmup) / (decay_steps - warmup), 1.0)
     return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (lr - min_lr)
 
 

@@ -49,7 +49,7 @@ class SGD(Optimizer):
     ) -> None:
         for param, grad, state in zip(params, grads, states, strict=True):
             for p, g, *m in fused.pieces(param, grad, *state.values()):
-                self.update(p, g, dict(zip(state, m, strict=True)), group)
+                self.update(p, g, {name: m[i] for i, name in enumerate(state)}, group)
 
     def check_hyper(self, hyper: Mapping[str, Any]) -> None:
         super().check_hyper(hyper)

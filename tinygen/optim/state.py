@@ -38,20 +38,19 @@ def load_state(optimizer: Optimizer, saved: Mapping[str, Any]) -> None:
             f"{ours} in {len(optimizer.groups)}"
         )
     hypers = [
-        checked_hyper(optimizer, i, group, hyper)
-        for i, (group, hyper) in enumerate(zip(optimizer.groups, saved["groups"], strict=True))
+        checked_hyper(optimizer, i, group, saved["groups"][i]) for i, group in enumerate(optimizer.groups)
     ]
     states: dict[Tensor, State] = {}
-    for i, (p, state) in enumerate(zip(optimizer.params, saved["state"], strict=True)):
-        if not state:
+    for i, p in enumerate(optimizer.params):
+        if not (state := saved["state"][i]):
             continue  # it has had no gradient yet
         optimizer.check_state(f"parameter {i}", state, p)
         states[p] = {
             k: to_device(np.array(x, p.dtype, order="C"), p.device) if hasattr(x, "shape") else x
             for k, x in state.items()
         }
-    for group, hyper in zip(optimizer.groups, hypers, strict=True):
-        group.update(hyper)
+    for i, group in enumerate(optimizer.groups):
+        group.update(hypers[i])
     optimizer.state = states
 
 
