@@ -7,8 +7,12 @@ import pytest
 
 from tinygen.data import IGNORED, Task, addition, sorting
 
-TASKS = {"sorting": sorting(), "addition": addition()}
-both = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+TASKS = {"sorting": sorting, "addition": addition}
+
+
+@pytest.fixture(params=TASKS)
+def task(request: pytest.FixtureRequest) -> Task:
+    return TASKS[request.param]()
 
 
 def test_a_sorting_example() -> None:
@@ -36,7 +40,6 @@ def test_every_sorted_prompt_is_right() -> None:
     assert [sorted(prompt) for prompt in prompts.tolist()] == task.answer(prompts).tolist()
 
 
-@both
 def test_x_and_y_are_one_sequence(task: Task) -> None:
     x, y = task.examples(task.test)
     assert x.shape == y.shape == (len(task.test), task.block_size)
@@ -54,7 +57,7 @@ def test_x_and_y_are_one_sequence(task: Task) -> None:
 
 @pytest.mark.parametrize(("name", "size", "held_out"), [("sorting", 729, 180), ("addition", 10_000, 500)])
 def test_each_prompt_is_in_one_part_and_no_other(name: str, size: int, held_out: int) -> None:
-    task = TASKS[name]
+    task = TASKS[name]()
     train, test = ({tuple(p) for p in prompts.tolist()} for prompts in (task.train, task.test))
     assert len(train) == len(task.train) == size - held_out
     assert len(test) == len(task.test) == held_out
@@ -69,10 +72,9 @@ def test_the_rule_of_the_sorting_split() -> None:
 
 @pytest.mark.parametrize(("name", "digest"), [("sorting", 0x2861FCF2), ("addition", 0x5D356FFF)])
 def test_the_split_is_the_same_on_every_machine(name: str, digest: int) -> None:
-    assert zlib.crc32(TASKS[name].test.astype(np.uint8).tobytes()) == digest
+    assert zlib.crc32(TASKS[name]().test.astype(np.uint8).tobytes()) == digest
 
 
-@both
 def test_batches_come_from_the_training_part_only_and_from_all_of_it(task: Task) -> None:
     x, y = task.random_batch(30 * len(task.train), np.random.default_rng(0))
     size = task.test.shape[1]
@@ -85,7 +87,6 @@ def test_batches_come_from_the_training_part_only_and_from_all_of_it(task: Task)
 # -- the score -------------------------------------------------------------------------------------
 
 
-@both
 def test_accuracy_counts_answers_that_are_wholly_right(task: Task) -> None:
     prompts = task.test[:100]
     generated = task.answer(prompts)
@@ -95,7 +96,6 @@ def test_accuracy_counts_answers_that_are_wholly_right(task: Task) -> None:
     assert task.accuracy(prompts, generated) == 0.75
 
 
-@both
 def test_accuracy_wants_answers_without_their_prompts(task: Task) -> None:
     whole = np.concatenate([task.test, task.answer(task.test)], axis=1)
     with pytest.raises(ValueError, match="without their prompt"):

@@ -104,6 +104,9 @@ def test_short_texts():
     assert source.log_prob([]).shape == (0,)
     np.testing.assert_allclose(source.log_prob([1]), np.log(source.block(1)[1:2]))
     assert [len(source.sample(n, rng=0)) for n in range(4)] == [0, 1, 2, 3]
+    source = random_source(2, 4)
+    for n in range(4):
+        assert source.log_prob([0] * n).sum() == pytest.approx(np.log(source.block(n)[(0,) * n]))
 
 
 # -- hidden Markov -----------------------------------------------------------------------------------
@@ -159,6 +162,7 @@ def test_long_and_impossible_texts():
         (lambda: MarkovSource([[0.5, 0.5]]), r"table must be \(V, \.\.\., V\), got \(1, 2\)"),
         (lambda: MarkovSource(1.0), r"got \(\)"),
         (lambda: MarkovSource([[0.5, 0.6], [0.5, 0.5]]), "each row of table must be a distribution"),
+        (lambda: MarkovSource([[0.5, 0.5 + 5e-9], [0.5, 0.5]]), "each row of table must be a distribution"),
         (lambda: MarkovSource([[1.0, 0.0], [0.5, 0.5]]), "must be above 0"),
         (lambda: MarkovSource(np.full((2,) * 14, 0.5)), r"2\^13 contexts are too many: at most 4096"),
         (lambda: random_source(2, 1).block(3), "have 0 to 2 tokens, got 3"),

@@ -76,6 +76,8 @@ def test_responsibilities():
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
     joint = np.stack([UNEVEN.weights[k] * np.exp(UNEVEN.part([k]).log_density(points())) for k in range(3)])
     np.testing.assert_allclose(p, (joint / joint.sum(axis=0)).T, rtol=1e-12)
+    far = UNEVEN.responsibilities(np.concatenate([points(), [[1e4, 1e4]]]))  # each point by itself
+    np.testing.assert_allclose(far, [*p, [0, 1, 0]], rtol=1e-12)
 
 
 def test_a_part_is_the_density_given_its_class():
@@ -161,10 +163,9 @@ def test_without_data_nothing_is_known():
 
 
 @pytest.mark.parametrize(("alpha", "sigma"), [*LEVELS, (1.0, 0.01), (0.0, 1.0)])
-@pytest.mark.parametrize("dim", [1, 2])
-def test_the_floor_of_one_gaussian(alpha, sigma, dim):
+@pytest.mark.parametrize(("dim", "s"), [(1, 0.6), (2, 0.6), (2, 4.0)])
+def test_the_floor_of_one_gaussian(alpha, sigma, dim, s):
     """ᾱs² / (ᾱs² + 1 - ᾱ): what is left of ε's variance when x_t is known."""
-    s = 0.6
     floor = Mixture([1.0], [[0.7] * dim], s).eps_floor(alpha, sigma)
     assert floor == pytest.approx((alpha * s) ** 2 / ((alpha * s) ** 2 + sigma**2), abs=1e-10)
 
@@ -252,8 +253,9 @@ def test_errors(arguments, message):
 
 
 def test_errors_of_presets_and_floor():
-    with pytest.raises(ValueError, match=r"std must be between 0 and 1, .* got 1\.5"):
-        standardize(np.eye(2), 1.5)
+    for std in (-0.5, 0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match=rf"std must be between 0 and 1, .* got {std}"):
+            standardize(np.eye(2), std)
     for preset, n in ((ring, 1), (lattice, 1), (moons, 1)):
         with pytest.raises(ValueError, match="at least 2"):
             preset(n)

@@ -149,7 +149,12 @@ def test_texts_become_padded_rows_and_texts_again():
 
 def test_the_alphabet_has_every_character_of_every_number():
     numbers = [*range(0, LARGEST + 1, 997), LARGEST]
-    assert {c for write in WRITERS.values() for n in numbers for c in write(n)} == set(ALPHABET)
+    assert sorted({c for write in WRITERS.values() for n in numbers for c in write(n)}) == ALPHABET
+
+
+def test_each_id_stands_for_one_thing():
+    ids = [PAD, BEGIN, END, *number_words.encode(["".join(ALPHABET)])[0, 1:-1]]
+    assert ids == list(range(VOCAB_SIZE))
 
 
 def test_a_character_of_no_number_is_refused():

@@ -64,6 +64,24 @@ def all_reviews(length):
     return np.array([*found]), np.array([*found.values()])
 
 
+def test_what_is_seen_is_the_sum_over_the_hidden_word():
+    """If all words are hidden (rate 1), and none of the first five can be END: at each place alike."""
+    seen = write_pairs(8, 5, rng=np.random.default_rng(0)).ids[:, 1:6]
+    seen[::2, ::2] = MASK
+    evidence, joint = review_pairs.read_review(seen, 1.0)
+    assert evidence.min() > 0
+    for place in range(5):
+        np.testing.assert_allclose(joint[:, :, place].sum(axis=-1), evidence, rtol=1e-12)
+
+
+def test_no_word_is_hidden_behind_the_end():
+    """In texts that nothing has damaged (rate 0). Before the end, the answers are distributions."""
+    words = [NUMBER[word] for word in ("the", "film", "was", "good", ".", END, END)]
+    answers = best_answers([[CLS, *words, SEP, *words, SEP]], rate=0.0).words[0].sum(axis=-1)
+    review = [1.0] * 5 + [0.0] * 2
+    np.testing.assert_allclose(answers, [0, *review, 0, *review, 0], rtol=1e-12)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_answers_by_summing_over_all_reviews(seed):
     """Reviews of five words: both tasks by Bayes' rule, over all pairs of reviews, kinds and choices."""

@@ -208,6 +208,16 @@ def test_every_one_of_thousands_of_drawings_is_read_right(side, seed):
     assert confidence > 0.98
 
 
+def test_the_paper_of_each_picture_is_its_own():
+    """Beside a picture on bright paper, another is cut in the same halves."""
+    dark, bright = draw(PAIRS[:2], 16, np.random.default_rng(9)).astype(np.float64)
+    bright += 1
+    together = pairs_parser.split_in_halves(np.stack([dark, bright]))
+    alone = [pairs_parser.split_in_halves(picture[None]) for picture in (dark, bright)]
+    for k, axis in ((0, 1), (1, 2)):  # halves (2, N, 3, side, side) and places (2, shapes, N, 3)
+        np.testing.assert_array_equal(together[k], np.concatenate([one[k] for one in alone], axis=axis))
+
+
 def under_noise(side: int, strength: float) -> dict[str, float]:
     rng = np.random.default_rng(6)
     pictures = draw(SOME, side, rng)

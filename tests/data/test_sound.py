@@ -34,6 +34,9 @@ def test_melodies_follow_the_grammar():
     assert np.all((steps > 0) | np.isin(scores[:, 1:-1], (1, 13)))
     assert scores.min() == 0
     assert scores.max() == 14
+    inner = scores[np.isin(scores[:, 1], range(2, 13)), 1:3]  # far enough from the ends of the scale
+    counts = np.bincount(inner[:, 1] - inner[:, 0] + 2)
+    assert np.all(np.abs(counts[[0, 1, 3, 4]] - len(inner) / 4) < 6 * np.sqrt(len(inner) / 4))
     for before, last in scores[:, -2:]:
         assert last == min((0, 7, 14), key=lambda c: abs(c - before))
     with pytest.raises(ValueError, match="at least two notes, got length=1"):
@@ -81,6 +84,37 @@ def test_vowels_have_the_harmonics_of_one_pitch_weighted_by_the_mouth():
         np.testing.assert_allclose(found / found.max(), gain / gain.max(), atol=0.02)
 
 
+def test_vowels_are_the_sums_of_all_harmonics_below_4000_hz():
+    """Written out, with the drawn pitches and loudnesses: of the lowest voices, 44 harmonics."""
+    vowels = np.tile(np.arange(5), (30, 1))
+    waves, rng = sound.vowel_waves(vowels, rng=RNG(0)), RNG(0)
+    pitch, loudness = rng.uniform(90, 160, 30), rng.uniform(0.4, 0.8, 30)
+    assert pitch.min() < 4000 / 44
+    t = np.arange(2000) / 8000
+    fade = np.minimum(np.minimum(t, t[-1] - t) / 0.01, 1)
+    for row, name in itertools.product((pitch.argmin(), pitch.argmax()), range(5)):
+        k = np.arange(1, int(np.ceil(4000 / pitch[row])))
+        gain = sound.mouth(k * pitch[row], np.array(sound.VOWELS["aeiou"[name]], float))
+        wave = gain @ np.cos(2 * np.pi * pitch[row] * np.outer(k, t))
+        expected = loudness[row] * wave / np.abs(wave).max() * fade
+        np.testing.assert_allclose(waves[row, name], expected, atol=1e-12)
+
+
+def test_the_phase_of_a_note_is_uniform():
+    """The mean of 500 points on the circle, within six standard deviations."""
+    t = np.arange(1000) / sound.RATE
+    points = sound.note_waves([5] * 500, rng=RNG()) @ np.exp(-2j * np.pi * sound.NOTES[5] * t)
+    assert abs(np.mean(points / abs(points))) < 6 / np.sqrt(500)
+
+
+def test_the_published_formants():
+    """Peterson & Barney 1952, table II, men."""
+    first, second = zip(*sound.VOWELS.values(), strict=True)
+    assert "".join(sound.VOWELS) == "aeiou"
+    assert first == (730, 530, 270, 570, 300)
+    assert second == (1090, 1840, 2290, 840, 870)
+
+
 @pytest.mark.parametrize(("kind", "samples"), [("notes", 1000), ("vowels", 2000)])
 def test_rendered_scores_have_a_class_for_each_sample(kind, samples):
     scores = np.array([[0, 3, 1], [4, 4, 2]])
@@ -97,8 +131,8 @@ def test_vowels_are_uniform():
 
 
 def test_wav_bytes_are_read_by_the_standard_library():
-    x = np.array([0.0, 0.5, -1.0, 1.0, 2.0])
+    x = np.array([0.0, 0.5, -1.0, 1.0, 2.0, -2.0])
     with wave.open(io.BytesIO(sound.wav_bytes(x))) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 8000)
-        found = np.frombuffer(file.readframes(5), "<i2")
-    assert found.tolist() == [0, 16384, -32767, 32767, 32767]
+        found = np.frombuffer(file.readframes(6), "<i2")
+    assert found.tolist() == [0, 16384, -32767, 32767, 32767, -32767]

@@ -93,6 +93,8 @@ def test_offline_the_error_says_what_to_do(network: Network, failure: Exception)
         load_text("shakespeare")
     for needed in ("tinyshakespeare.txt", ".cache/tinygen", "TINYGEN_DATA", "https://", "topics"):
         assert needed in str(caught.value)
+    assert str(caught.value).startswith("tinyshakespeare.txt is not here")
+    assert "put it as tinyshakespeare.txt into a folder" in str(caught.value)
 
 
 def test_a_wrong_download_is_refused_and_not_kept(network: Network, tmp_path: Path) -> None:
@@ -230,9 +232,10 @@ def test_every_start_is_equally_likely_up_to_the_very_last() -> None:
 
 
 def test_the_shortest_text_has_one_block() -> None:
-    x, y = random_batch(np.arange(4), 3, 2, np.random.default_rng(0))
-    assert x.tolist() == [[0, 1, 2]] * 2
-    assert y.tolist() == [[1, 2, 3]] * 2
+    for n in (1, 3):
+        x, y = random_batch(np.arange(n + 1), n, 2, np.random.default_rng(0))
+        assert x.tolist() == [[*range(n)]] * 2
+        assert y.tolist() == [[*range(1, n + 1)]] * 2
 
 
 def test_a_text_may_be_too_short() -> None:

@@ -12,7 +12,7 @@ def test_the_vocabulary():
     assert len(WORDS) == len(set(WORDS)) == 12 * 4 + 12 * 3 + 6 + 6 + 4
     assert np.shape(GRID) == (12, 4)
     assert GRID[1] == ["king", "queen", "kings", "queens"]
-    assert [COLUMNS[GRID[1].index(word)] for word in ("queen", "kings")] == [(1, 0), (0, 1)]
+    assert COLUMNS == ((0, 0), (1, 0), (0, 1), (1, 1))
 
 
 def test_sentences_without_strays_follow_the_grid():
@@ -25,12 +25,32 @@ def test_sentences_without_strays_follow_the_grid():
         assert WORDS[neighbor] in NEIGHBORS[row]
 
 
+def assert_uniform(ids, words):
+    """Each word is as frequent as the others, within 6 standard deviations."""
+    counts = np.array([np.sum(ids == ID[word]) for word in words])
+    assert counts.sum() == len(ids)
+    assert np.all(np.abs(counts - len(ids) / len(words)) < 6 * np.sqrt(len(ids) / len(words)))
+
+
 def test_choices_are_uniform_and_strays_are_anywhere():
     found = sentences(40_000, 0.5, rng=np.random.default_rng(1))
     counts = np.bincount(found[:, 2], minlength=len(WORDS))[:48]
     assert counts.sum() == 40_000
     assert np.all(np.abs(counts - 40_000 / 48) < 6 * np.sqrt(40_000 / 48))
+    found_without = sentences(40_000, 0.0, rng=np.random.default_rng(2))
+    king, men = (
+        found_without[found_without[:, 2] == ID["king"]],
+        found_without[found_without[:, 2] == ID["men"]],
+    )
+    for ids, words in ((king[:, 0], NUMBERS[0].split()), (men[:, 0], NUMBERS[1].split())):
+        assert_uniform(ids, words)
+    assert_uniform(king[:, 1], word_grid.FILLERS)
+    assert_uniform(king[:, 3], GENDERS[0].split())
+    assert_uniform(king[:, 4], NEIGHBORS[1])
     usual = [ID[word] for word in word_grid.FILLERS]
+    strays = np.bincount(found[~np.isin(found[:, 1], usual), 1], minlength=len(WORDS))
+    others = np.delete(strays, usual)
+    assert np.all(np.abs(others - 0.5 * 40_000 / len(WORDS)) < 6 * np.sqrt(0.5 * 40_000 / len(WORDS)))
     share = np.mean(~np.isin(found[:, 1], usual))  # a stray is a filler, too, in 4 of 100 draws
     assert abs(share - 0.5 * (1 - 4 / len(WORDS))) < 0.015
 

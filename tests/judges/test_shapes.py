@@ -7,7 +7,7 @@ import pytest
 
 from tinygen.data.shapes import SCENES, batch, coverage, draw, paint
 from tinygen.judges.frechet import frechet
-from tinygen.judges.shapes import features
+from tinygen.judges.shapes import features, measure
 
 FLOOR, CEILING = 0.000527, 3.46
 
@@ -46,6 +46,14 @@ def test_one_shape_for_all_is_seen():
     circles = [replace(scene, shape="circle") for scene in some]
     real, other, circles = (features(draw(scenes, 16, rng)) for scenes in (some, some, circles))
     assert frechet(circles, real) > 10 * frechet(other, real)
+
+
+def test_the_shares_do_not_depend_on_the_contrast():
+    """Nor on the brightness; and the greatest share is what the best shape explains."""
+    pictures, _ = batch(8, 16, np.random.default_rng(2))
+    shares, faint = (features(x)[:, :4] for x in (pictures, 1e-3 * pictures + 0.5))
+    np.testing.assert_allclose(faint, shares, atol=1e-5)
+    np.testing.assert_allclose(measure(pictures.astype(np.float64))[1], shares.max(axis=1))
 
 
 def test_an_empty_picture_has_features():

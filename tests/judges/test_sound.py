@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinygen.data import sound
+from tinygen.judges import sound as judge
 from tinygen.judges.sound import formants, peak, prediction, read_notes, read_vowels
 
 RNG = lambda seed=0: np.random.default_rng(seed)
@@ -45,6 +46,24 @@ def test_all_sounds_are_read_also_with_codes_and_noise(kind):
         found, confidence = read(x.reshape(scores.size, -1))
         np.testing.assert_array_equal(found, scores.ravel())
         assert confidence.min() > 0.7
+
+
+def test_the_confidence_by_hand(monkeypatch):
+    """A half at a quarter of a semitone, and where the formants are 15 % away; of each sound by itself."""
+    away = np.array([0.0, 0.25, 0.5])
+    peaks = iter(sound.NOTES[[0, 1, 3]] * 2 ** (away / 12))
+    monkeypatch.setattr(judge, "peak", lambda wave: next(peaks))
+    notes, confidence = read_notes(np.zeros((3, 9)))
+    assert notes.tolist() == [0, 1, 3]
+    np.testing.assert_allclose(confidence, [1, 0.5, 0.2], rtol=1e-9)
+    known = iter(np.array([*sound.VOWELS.values()])[:3] * np.exp(away[:, None] * 0.6))
+    monkeypatch.setattr(judge, "formants", lambda wave: next(known))
+    np.testing.assert_allclose(read_vowels(np.zeros((3, 9)))[1], [1, 0.5, 0.2], rtol=1e-9)
+
+
+def test_silence_has_no_formants():
+    """The highest frequency takes their place."""
+    assert formants(np.zeros(2000)).tolist() == [4000, 4000]
 
 
 def test_other_sounds_have_a_low_confidence():

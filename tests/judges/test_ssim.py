@@ -69,6 +69,8 @@ def test_parity_with_scikit_image(sigma, span, side):
 
 def test_what_cannot_be_compared():
     x = np.zeros((2, 1, 8, 8))
+    with pytest.raises(TypeError, match="positional"):
+        ssim(x, x, 0.8)
     with pytest.raises(ValueError, match="take a smaller sigma"):
         ssim(x, x)
     for a, b in ((x, x[:1]), (x[0], x[0]), (x[:0], x[:0])):

@@ -33,7 +33,7 @@ class Task:
     @property
     def answer_size(self) -> int:
         """A, the number of tokens to generate after a prompt."""
-        return int(self.answer(self.test[:1]).shape[1])
+        return int(self.answer(self.test).shape[1])
 
     @property
     def block_size(self) -> int:
@@ -71,7 +71,7 @@ def sorting() -> Task:
     """
     prompts = np.indices((3,) * 6).reshape(6, -1).T  # (729, 6)
     held_out = np.array([zlib.crc32(bytes(prompt.tolist())) % 4 == 0 for prompt in prompts])
-    return Task(3, prompts[~held_out], prompts[held_out], lambda prompts: np.sort(prompts, axis=1))
+    return Task(3, prompts[~held_out], prompts[held_out], np.sort)
 
 
 def addition() -> Task:

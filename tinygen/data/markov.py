@@ -31,9 +31,9 @@ class MarkovSource:
     def __init__(self, table: ArrayLike) -> None:
         self.table: Floats = np.array(table, np.float64)
         self.order = self.table.ndim - 1
-        self.vocab_size = self.table.shape[-1] if self.table.ndim else 0
-        if self.order < 0 or len(set(self.table.shape)) != 1 or self.table.size == 0:
+        if len(set(self.table.shape)) != 1 or self.table.size == 0:
             raise ValueError(f"table must be (V, ..., V), got {self.table.shape}")
+        self.vocab_size = len(self.table)
         if self.vocab_size**self.order > MOST_CONTEXTS:
             raise ValueError(
                 f"{self.vocab_size}^{self.order} contexts are too many: at most {MOST_CONTEXTS} are allowed"
@@ -98,8 +98,7 @@ class MarkovSource:
         rng = np.random.default_rng(rng)
         start = int(categorical(self.block(self.order).reshape(-1), rng=rng))
         text = [start // self.vocab_size**i % self.vocab_size for i in range(self.order)][::-1]
-        cdf = np.cumsum(self.table.reshape(-1, self.vocab_size), axis=1)
-        cdf[:, -1] = 1.0  # above every draw
+        cdf = np.cumsum(self.table.reshape(-1, self.vocab_size), axis=1)[:, :-1]  # the last one is 1
         rows, contexts, context = cdf.tolist(), len(cdf), start
         for u in rng.random(max(n - self.order, 0)).tolist():
             token = bisect_right(rows[context], u)
@@ -118,7 +117,7 @@ def zipf_source(
     that end in the same tokens are alike, and each further token of context tells something more."""
     rng = np.random.default_rng(rng)
     scores = sum(rng.standard_normal((vocab_size,) * (k + 1)) for k in range(order + 1))
-    ranks = np.argsort(np.argsort(-np.asarray(scores), axis=-1), axis=-1)  # 0 for the highest score
+    ranks = np.argsort(np.argsort(-np.asarray(scores)))  # 0 for the highest score
     law = 1.0 / np.arange(1, vocab_size + 1) ** exponent
     return MarkovSource((law / law.sum())[ranks])
 
@@ -175,8 +174,7 @@ class HiddenMarkovSource:
     def sample(self, n: int, *, rng: np.random.Generator | int) -> Ids:
         """A text (n,)."""
         rng = np.random.default_rng(rng)
-        moves = np.cumsum(self.transition, axis=1)
-        moves[:, -1] = 1.0
+        moves = np.cumsum(self.transition, axis=1)[:, :-1]
         rows, state = moves.tolist(), int(categorical(self.start, rng=rng))
         states = np.empty(n, np.int64)
         for t, u in enumerate(rng.random(n).tolist()):

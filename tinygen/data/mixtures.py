@@ -123,8 +123,8 @@ class Mixture:
             raise ValueError(f"a grid has too many points in {dim} dimensions: the floor is for D = 1 or 2")
         step, margin = there.stds.min() / fineness, 9 * there.stds.max()
         low, high = there.means.min(axis=0) - margin, there.means.max(axis=0) + margin
-        axes = [np.arange(a, b + step, step) for a, b in zip(low, high, strict=True)]
-        x = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, dim)  # (N, D)
+        axes = [np.arange(low[i], high[i] + step, step) for i in range(dim)]
+        x = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, dim)  # (N, D)
         squares = np.sum(self.eps(x, alpha, sigma) ** 2, axis=1)
         return float(1 - step**dim * np.sum(np.exp(there.log_density(x)) * squares) / dim)
 

@@ -27,6 +27,12 @@ from tinygen.types import Ids
 LARGEST = 1_000_000
 words = str.split
 
+
+def values(ones: list[str], tens: list[str]) -> dict[str, int]:
+    """{word: number} of the words for 0, 1, 2, ... and for 20, 30, 40, ..."""
+    return {word: n for n, word in enumerate(ones)} | {word: 10 * n for n, word in enumerate(tens, start=2)}
+
+
 # -- English ---------------------------------------------------------------------------------------
 
 ENGLISH = words(
@@ -34,7 +40,7 @@ ENGLISH = words(
     "seventeen eighteen nineteen"
 )
 ENGLISH_TENS = words("twenty thirty forty fifty sixty seventy eighty ninety")
-ENGLISH_VALUES = dict(zip([*ENGLISH, *ENGLISH_TENS], [*range(20), *range(20, 100, 10)], strict=True))
+ENGLISH_VALUES = values(ENGLISH, ENGLISH_TENS)
 
 
 def english(n: int) -> str:
@@ -75,8 +81,7 @@ GERMAN = words(
     "siebzehn achtzehn neunzehn"
 )
 GERMAN_TENS = words("zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig")
-GERMAN_VALUES = dict(zip([*GERMAN, *GERMAN_TENS], [*range(20), *range(20, 100, 10)], strict=True))
-GERMAN_VALUES |= {"eins": 1, "": 0}
+GERMAN_VALUES = values(GERMAN, GERMAN_TENS) | {"eins": 1, "": 0}
 
 
 def german(n: int) -> str:
@@ -124,7 +129,7 @@ FRENCH = words(
     "dix-huit dix-neuf"
 )
 FRENCH_TENS = words("vingt trente quarante cinquante soixante")
-FRENCH_VALUES = dict(zip([*FRENCH[:17], *FRENCH_TENS], [*range(17), *range(20, 70, 10)], strict=True))
+FRENCH_VALUES = values(FRENCH[:17], FRENCH_TENS)
 
 
 def french(n: int) -> str:
@@ -215,7 +220,7 @@ def checked_number(
 PAD, BEGIN, END = 0, 1, 2
 """The first ids; characters come after them."""
 
-ALPHABET = sorted({c for write in WRITERS.values() for n in (*range(101), 1000, LARGEST) for c in write(n)})
+ALPHABET = list(" -Mabcdefghilmnopqrstuvwxyzßéöü")
 VOCAB_SIZE = END + 1 + len(ALPHABET)
 
 
@@ -224,10 +229,10 @@ def encode(texts: Sequence[str]) -> Ids:
     no number has."""
     ids = {character: i for i, character in enumerate(ALPHABET, END + 1)}
     batch = np.full((len(texts), 2 + max(map(len, texts), default=0)), PAD)
-    for row, text in zip(batch, texts, strict=True):
+    for row, text in enumerate(texts):
         if unknown := [c for c in text if c not in ids]:
             raise ValueError(f"{unknown[0]!r} in {text!r} is in no number: pass texts of number words")
-        row[: len(text) + 2] = [BEGIN, *(ids[c] for c in text), END]
+        batch[row, : len(text) + 2] = [BEGIN, *(ids[c] for c in text), END]
     return batch
 
 

@@ -143,7 +143,7 @@ CIFAR10_FILE = "cifar-10-binary.tar.gz"
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/"
 CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 CIFAR10_TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
-CIFAR10_TEST = ("test_batch.bin",)
+CIFAR10_TEST = "test_batch.bin"
 
 
 def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
@@ -156,12 +156,13 @@ def load_cifar10(folder: str | Path | None = None) -> tuple[Labelled, Labelled]:
     DataError if a file is missing or damaged.
     """
     if folder is not None:
-        files = {file: content_of(Path(folder), file) for file in (*CIFAR10_TRAIN, *CIFAR10_TEST)}
+        files = {file: content_of(Path(folder), file) for file in (*CIFAR10_TRAIN, CIFAR10_TEST)}
     else:
         files = untar(download_or_read(CIFAR10_FILE, CIFAR10_URL, CIFAR10_SHA256))
-    train, test = ([read_cifar10(files[f], f) for f in part] for part in (CIFAR10_TRAIN, CIFAR10_TEST))
-    pictures, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return Labelled(pictures, labels), test[0]
+    train = [read_cifar10(files[f], f) for f in CIFAR10_TRAIN]
+    pictures = np.concatenate([part.pictures for part in train])
+    labels = np.concatenate([part.labels for part in train])
+    return Labelled(pictures, labels), read_cifar10(files[CIFAR10_TEST], CIFAR10_TEST)
 
 
 def read_cifar10(content: bytes, where: str) -> Labelled:

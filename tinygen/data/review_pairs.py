@@ -74,18 +74,19 @@ def best_answers(ids: Any, rate: float = 0.15) -> Answers:
     Held by: tests/data/test_review_pairs.py::test_the_answers_by_summing_over_all_reviews
     """
     ids = np.asarray(ids)
-    length = (ids.shape[1] - 3) // 2
-    places = (slice(1, 1 + length), slice(2 + length, 2 + 2 * length))
-    evidence, joint = zip(*(read_review(ids[:, place], rate) for place in places), strict=True)
+    length = ids.shape[1] // 2 - 1
+    first, second = slice(1, 1 + length), slice(2 + length, 2 + 2 * length)
+    evidence, joint = read_review(ids[:, first], rate)
+    its_evidence, its_joint = read_review(ids[:, second], rate)
     words: Floats = np.zeros((*ids.shape, VOCAB_SIZE))
-    for place, mine, other in zip(places, joint, evidence[::-1], strict=True):
+    for place, mine, other in ((first, joint, its_evidence), (second, its_joint, evidence)):
         # p(my kind k, the other review): the same kind in half of the pairs, else any
         weight = 0.5 * other + 0.5 * other.mean(axis=1, keepdims=True)  # (n, K)
         p = np.einsum("nk,nktw->ntw", weight, mine)
         total = p.sum(axis=-1, keepdims=True)
-        words[:, place, : len(WORDS)] = np.divide(p, total, out=np.zeros_like(p), where=total > 0)
-    same = np.mean(evidence[0] * evidence[1], axis=1)
-    follows: Floats = same / (same + evidence[0].mean(axis=1) * evidence[1].mean(axis=1))
+        words[:, place, : len(WORDS)] = p / np.maximum(total, np.finfo(np.float64).tiny)  # 0 / 0 is 0
+    same = np.mean(evidence * its_evidence, axis=1)
+    follows: Floats = same / (same + evidence.mean(axis=1) * its_evidence.mean(axis=1))
     return Answers(words, follows)
 
 

@@ -86,7 +86,7 @@ def train_val_split(ids: Ids, fraction: float = 0.9) -> tuple[Ids, Ids]:
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
     cut = int(fraction * len(ids))
-    if not 0 < cut < len(ids):
+    if cut == 0:
         raise ValueError(f"{len(ids)} tokens cannot be split at {fraction}: one part has none")
     return ids[:cut], ids[cut:]
 

@@ -105,7 +105,7 @@ def train_judge(pictures: TensorLike, labels: Any, steps: int = 2000, *, rng: RN
     20."""
     rng = as_generator(rng)
     judge = Judge(rng=rng)
-    optimizer = Adam(judge.parameters(), lr=LR)
+    optimizer = Adam(judge.parameters())
     for step in range(steps):
         optimizer.lr = warmup_cosine(step, LR, 0.0, WARMUP, steps)
         these = rng.integers(len(pictures), size=BATCH)

@@ -68,8 +68,8 @@ def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
 
 def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     """`read` without its checks, all pictures at once."""
-    n, side = len(pictures), pictures.shape[-1]
-    pixels = pictures.reshape(n, 3, -1)  # (N, 3, P)
+    n, _, side, _ = pictures.shape
+    pixels = pictures.reshape(n, 3, side * side)  # (N, 3, P)
     halves, coarse = split_in_halves(pictures)
     fits = [best_shape(halves[k].reshape(pixels.shape), coarse[k], side) for k in (0, 1)]
     shape, place = np.array([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits])
@@ -82,11 +82,8 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
 
     color = nearest_rows(ink.reshape(-1, 3), np.array(list(COLORS.values()))).reshape(n, 2)
     relations = [("left of", "above")[a] for a in axis]
-    first, second = (
-        [Thing(str(name), list(COLORS)[i]) for name, i in zip(shape[k], color[:, k], strict=True)]
-        for k in (0, 1)
-    )
-    pairs = [Pair(*words) for words in zip(first, relations, second, strict=True)]
+    things = [[Thing(str(shape[k, i]), list(COLORS)[color[i, k]]) for k in (0, 1)] for i in range(n)]
+    pairs = [Pair(things[i][0], relations[i], things[i][1]) for i in range(n)]
 
     # The nearest picture that `draw` could have made: move the values to within the jitter of the words.
     middle, jitter = centers(relations)
@@ -107,8 +104,9 @@ def split_in_halves(pictures: Floats) -> tuple[Floats, Floats]:
     cuts = []
     for near in (low, low[:, None]):
         halves = [np.where(mask, pictures, paper) for mask in (near, ~near)]
-        places, gains = zip(*(best_templates(half) for half in halves), strict=True)
-        cuts.append((np.stack(halves), np.stack(places), sum(gain.max(axis=0) for gain in gains)))
+        best = [best_templates(half) for half in halves]
+        gain = sum(gains.max(axis=0) for _, gains in best)
+        cuts.append((np.stack(halves), np.stack([places for places, _ in best]), gain))
     (beside, left_right, gain), (stacked, above_below, other) = cuts
     better = (other > gain)[:, None]  # (N, 1): where the horizontal cut is
     return np.where(better[..., None, None], stacked, beside), np.where(better, above_below, left_right)
@@ -117,7 +115,7 @@ def split_in_halves(pictures: Floats) -> tuple[Floats, Floats]:
 def fit_colors(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
     """Inks (N, 2, 3) and paper (N, 3) in units of [0, 1] that fit `pixels` (N, 3, P) best by least squares,
     for coverages (N, 2, H, W)."""
-    flat = covered.reshape(len(covered), 2, -1)
+    flat = covered.reshape(len(covered), 2, pixels.shape[2])
     c = subtract_mean(flat)
     normal = c @ c.swapaxes(1, 2)
     normal += 1e-9 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(2)  # both in one place?

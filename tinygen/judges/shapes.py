@@ -27,13 +27,13 @@ def features(pictures: ArrayLike) -> Floats:
     """The features of N pictures (N, 3, side, side), values in about [-1, 1]: (N, 13). ValueError for arrays
     that are no pictures."""
     rows, _ = read_in_chunks(measure, pictures)
-    return np.array(rows).reshape(-1, len(SHAPES) + 9)
+    return np.array(rows).reshape(len(rows), len(SHAPES) + 9)
 
 
 def measure(pictures: Floats) -> tuple[list[Floats], Floats]:
     """The features of each of some pictures, and the share of the variance that the best shape explains."""
-    n, side = len(pictures), pictures.shape[-1]
-    pixels = pictures.reshape(n, 3, -1)  # (N, 3, P)
+    n, _, side, _ = pictures.shape
+    pixels = pictures.reshape(n, 3, side * side)  # (N, 3, P)
     coarse, _ = best_templates(pictures)
     found = [refine(name, pixels, coarse[i], side) for i, name in enumerate(SHAPES)]
     places, gains = np.stack([place for place, _ in found]), np.stack([gain for _, gain in found], axis=1)

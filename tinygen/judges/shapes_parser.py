@@ -110,7 +110,7 @@ def accuracy(pictures: ArrayLike, scenes: Sequence[Scene]) -> dict[str, float]:
         [[getattr(a, k) == getattr(b, k) for k in names] for a, b in zip(shown, scenes, strict=True)]
     )
     sure = confidence >= SURE[np.shape(pictures)[-1]]
-    found = dict(zip(names, right.mean(axis=0).tolist(), strict=True))
+    found = {name: float(right[:, i].mean()) for i, name in enumerate(names)}
     for name, words in (("shape and color", right[:, :2]), ("all", right)):
         found[name] = float(words.all(axis=1).mean())
         found[f"surely {name}"] = float((words.all(axis=1) & sure).mean())
@@ -119,8 +119,8 @@ def accuracy(pictures: ArrayLike, scenes: Sequence[Scene]) -> dict[str, float]:
 
 def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     """`read` without its checks, all pictures at once."""
-    side = pictures.shape[-1]
-    pixels = pictures.reshape(len(pictures), 3, -1)  # (N, 3, P)
+    n, _, side, _ = pictures.shape
+    pixels = pictures.reshape(n, 3, side * side)  # (N, 3, P)
     coarse, _ = best_templates(pictures)
     names, place = best_shape(pixels, coarse, side)
     ink, paper = fit_colors(coverage_of_each(names, place, side), pixels)
@@ -145,10 +145,10 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
 @cache
 def templates() -> tuple[Floats, NDArray[np.float32]]:
     """The places on the grid (T, 3), and every shape's coverage there (shapes, T, P), mean 0 and norm 1."""
-    axes = np.meshgrid(GRID_CENTERS, GRID_CENTERS, GRID_RADII, indexing="ij")
+    axes = np.meshgrid(GRID_CENTERS, GRID_CENTERS, GRID_RADII)
     places = np.stack(axes, axis=-1).reshape(-1, 3)
     covered = np.stack([coverage(name, places, GRID_SIDE) for name in SHAPES])
-    flat = subtract_mean(covered.reshape(len(SHAPES), len(places), -1))
+    flat = subtract_mean(covered.reshape(len(SHAPES), len(places), GRID_SIDE**2))
     flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
     templates = places, flat.astype(np.float32)
     for array in templates:
@@ -161,20 +161,19 @@ def best_templates(pictures: Floats) -> tuple[Floats, Floats]:
     that it explains, (shapes, N)."""
     n, k = len(pictures), pictures.shape[-1] // GRID_SIDE
     small = pictures.reshape(n, 3, GRID_SIDE, k, GRID_SIDE, k).mean(axis=(3, 5))
-    flat = subtract_mean(small.reshape(n * 3, -1)).astype(np.float32)
+    flat = subtract_mean(small.reshape(n * 3, GRID_SIDE**2)).astype(np.float32)
     places, covered = templates()
-    gains = [((flat @ c.T) ** 2).reshape(n, 3, -1).sum(axis=1) for c in covered]  # each (N, T)
+    gains = [((flat @ c.T) ** 2).reshape(n, 3, len(places)).sum(axis=1) for c in covered]  # each (N, T)
     return np.stack([places[gain.argmax(axis=1)] for gain in gains]), np.stack([g.max(axis=1) for g in gains])
 
 
 def best_shape(pixels: Floats, coarse: Floats, side: int) -> tuple[list[str], Floats]:
     """The shape that explains most of each picture in `pixels` (N, 3, P), and its place (N, 3). Each shape
     is first refined from its place in `coarse` (shapes, N, 3)."""
-    places, gains = zip(
-        *(refine(name, pixels, coarse[i], side) for i, name in enumerate(SHAPES)), strict=True
-    )
-    shape = np.argmax(gains, axis=0)  # (N,)
-    return [list(SHAPES)[i] for i in shape], np.stack(places)[shape, np.arange(len(shape))]
+    found = [refine(name, pixels, coarse[i], side) for i, name in enumerate(SHAPES)]
+    shape = np.argmax([gain for _, gain in found], axis=0)  # (N,)
+    place = np.stack([place for place, _ in found])[shape, np.arange(len(shape))]
+    return [list(SHAPES)[i] for i in shape], place
 
 
 def refine(shape: str, pixels: Floats, place: Floats, side: int) -> tuple[Floats, Floats]:
@@ -207,12 +206,12 @@ def explained_share(pixels: Floats, drawn: Floats) -> Floats:
     """The share of the variance of pictures (N, 3, P) that drawings of them explain, (N,); at least 0."""
     left = ((pixels - drawn) ** 2).sum(axis=(1, 2))
     total = (subtract_mean(pixels) ** 2).sum(axis=(1, 2))
-    return np.where(left < total, 1 - left / np.where(total > 0, total, 1), 0.0)
+    return np.divide(total - left, total, out=np.zeros_like(total), where=left < total)
 
 
 def fit_colors(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
     """Ink and paper, both (N, 3) in units of [0, 1], that fit `pixels` (N, 3, P) best by least squares."""
-    flat = covered.reshape(len(covered), -1)
+    flat = covered.reshape(len(covered), pixels.shape[2])
     c = subtract_mean(flat)
     slope = np.einsum("np,ncp->nc", c, pixels) / (c * c).sum(axis=1)[:, None]
     paper = pixels.mean(axis=2) - slope * flat.mean(axis=1)[:, None]
@@ -221,7 +220,7 @@ def fit_colors(covered: Floats, pixels: Floats) -> tuple[Floats, Floats]:
 
 def flat_coverage(shape: str, place: Floats, side: int) -> Floats:
     """The coverage at places (N, 3) as rows (N, P) of mean 0."""
-    return subtract_mean(coverage(shape, place, side).reshape(len(place), -1))
+    return subtract_mean(coverage(shape, place, side).reshape(len(place), side * side))
 
 
 def subtract_mean(x: Floats) -> Floats:

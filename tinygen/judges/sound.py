@@ -33,10 +33,11 @@ def read_notes(waves: ArrayLike) -> tuple[Ids, Floats]:
 
 def peak(wave: Floats) -> float:
     """The frequency in Hz of the highest peak of the spectrum, between 100 and 2000 Hz."""
-    power = np.log(np.abs(np.fft.rfft(wave * np.hanning(len(wave)), FFT)) ** 2 + 1e-12)
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave)), FFT))
+    level = np.log(np.maximum(spectrum, np.finfo(np.float64).tiny))
     low, high = 100 * FFT // RATE, 2000 * FFT // RATE
-    i = low + int(power[low:high].argmax())
-    left, middle, right = power[i - 1 : i + 2]
+    i = low + int(level[low:high].argmax())
+    left, middle, right = level[i - 1 : i + 2]
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / bend if bend else 0.0  # the top of the parabola through the three
     return float((i + shift) * RATE / FFT)
