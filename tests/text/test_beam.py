@@ -127,6 +127,12 @@ def test_two_beams_find_a_sequence_that_greedy_decoding_misses():
     assert best.log_prob == pytest.approx(math.log(0.4))
 
 
+def test_of_equally_probable_tokens_the_first_ones_are_kept():
+    model = lambda prefixes: np.full((len(prefixes), 100), -math.log(100))
+    found = beam_search(model, 9, 1, begin=9, end=END)
+    assert [h.tokens.tolist() for h in found] == [[i] for i in range(9)]
+
+
 def test_length_penalty_by_hand():
     assert length_penalty(1, 0.6) == 1.0
     assert length_penalty(7, 1.0) == 2.0
@@ -160,6 +166,9 @@ def test_other_sizes_are_refused(width, longest, alpha):
     ("following", "message"),
     [
         (np.zeros(3), r"must return \(1, V\), got \(3,\)"),
+        (np.zeros(1), r"must return \(1, V\), got \(1,\)"),
+        (np.zeros((2, 3)), r"must return \(1, V\), got \(2, 3\)"),
+        (np.array([[0.5, -1.0, -1.0]]), "pass log_softmax"),
         (np.array([[2.0, -1.0, 0.0]]), "pass log_softmax"),
         (np.array([[np.nan, -1.0, -1.0]]), "pass log_softmax"),
     ],

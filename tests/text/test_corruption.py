@@ -42,6 +42,12 @@ def test_the_text_can_be_restored(t, density, mean_length, seed):
     assert inputs[-1] < 0  # the last one goes
 
 
+def test_one_token_at_least_is_taken_out():
+    inputs, target = corrupt_spans(np.arange(9), SENTINELS, 0.01, rng=0)
+    assert inputs.tolist() == [*range(8), -1]
+    assert target.tolist() == [-1, 8, -2]
+
+
 def test_the_example_of_the_paper():
     """Figure 2: with the right seed, its very spans, and sentinels <X>, <Y>, <Z>."""
     words = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week"]

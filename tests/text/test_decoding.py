@@ -1,6 +1,7 @@
 """From logits to tokens: exact filtered distributions, samplers held to them, exact scores."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,8 @@ def test_temperature_is_a_power(temperature: float) -> None:
 
 
 def test_temperatures_near_the_ends() -> None:
-    close(filtered_probs(LOGITS, 1e-300), [0, 1, 0, 0, 0])
+    with warnings.catch_warnings(action="error"):
+        close(filtered_probs(LOGITS, 1e-300), [0, 1, 0, 0, 0])
     close(filtered_probs(LOGITS, 1e300), np.full(5, 0.2))
     close(filtered_probs(LOGITS * 1e4, 1.0), [0, 1, 0, 0, 0])
 
@@ -121,6 +123,7 @@ def test_rows_are_filtered_each_for_itself() -> None:
     together = filtered_probs(logits, 0.8, top_k=5, top_p=0.9)
     for i in np.ndindex(2, 3):
         close(together[i], filtered_probs(logits[i], 0.8, top_k=5, top_p=0.9))
+    close(filtered_probs(np.stack([LOGITS, LOGITS - 1000])), np.stack([P, P]))  # of very different levels
 
 
 def test_a_forbidden_token_stays_forbidden() -> None:
@@ -297,6 +300,7 @@ RNG = np.random.default_rng(0)
         (lambda: greedy_tokens(np.array(1.0)), r"got shape \(\)"),
         (lambda: greedy_tokens(np.zeros((2, 0))), r"got shape \(2, 0\)"),
         (lambda: sequence_log_prob(np.zeros((3, 5)), np.zeros(2, int)), r"\(3, 5\) and \(2,\)"),
+        (lambda: sequence_log_prob(np.zeros(5), np.array(1)), r"\(5,\) and \(\)"),
         (lambda: sequence_log_prob(np.zeros((1, 5)), np.array([5])), r"0 \.\. 4, got 5 \.\. 5"),
         (lambda: sequence_log_prob(np.zeros((1, 5)), np.array([-1])), r"got -1 \.\. -1"),
         (lambda: perplexity(-0.1), "got -0.1"),

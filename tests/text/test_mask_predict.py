@@ -84,6 +84,13 @@ def test_fewer_tokens_are_hidden_in_each_pass(passes):
     assert hidden == [[5 * (passes - t) // passes] * 2 for t in range(passes)]
 
 
+def test_of_equally_probable_tokens_the_first_ones_are_written_again():
+    asked = []
+    predict = lambda ids: asked.append(ids == MASK) or np.full((2, 40, 3), -1.0)
+    mask_predict(predict, (2, 40), MASK, 2)
+    np.testing.assert_array_equal(asked[1], [[True] * 20 + [False] * 20] * 2)
+
+
 def test_it_is_the_algorithm_step_by_step():
     """The paper's loop, one text and one token at a time, in random worlds."""
     for seed in range(20):
@@ -128,6 +135,7 @@ def test_more_passes_are_better_on_average():
         ((1, 3), 1, np.zeros((3, 2)), r"predict must return \(1, 3, 'V'\), got \(3, 2\)"),
         ((1, 3), 1, np.full((1, 3, 2), np.nan), "not NaN: pass log_softmax"),
         ((1, 3), 1, np.ones((1, 3, 2)), "at most 0"),
+        ((1, 3), 1, np.full((1, 3, 2), 1e-3), "at most 0"),
     ],
 )
 def test_what_is_refused(shape, passes, out, message):

@@ -1,8 +1,11 @@
 """BERT's masking: the rule itself from its draws, and its statistics."""
 
+import inspect
+
 import numpy as np
 import pytest
 
+from tinygen import ops
 from tinygen.text import mask_tokens
 from tinygen.text.masking import IGNORED
 
@@ -81,6 +84,23 @@ def test_rates_of_nothing_and_of_all() -> None:
     np.testing.assert_array_equal(inputs, ids)
     assert (targets == IGNORED).all()
     assert (mask_tokens(ids, V, MASK, rate=1.0, rng=0)[1] == ids).all()
+
+
+def test_the_smallest_draw_chooses_nothing_at_rate_0() -> None:
+    class Zero(np.random.Generator):
+        def random(self, shape):  # type: ignore[no-untyped-def, override]
+            return np.zeros(shape)
+
+    _, targets = mask_tokens(texts(3, 9), V, MASK, rate=0.0, rng=Zero(np.random.PCG64(0)))
+    assert (targets == IGNORED).all()
+
+
+def test_the_mask_may_be_the_first_token() -> None:
+    assert (mask_tokens(np.ones((9, 9), int), 2, 0, rate=1.0, rng=0)[0] == 0).any()
+
+
+def test_what_is_ignored_is_what_the_loss_ignores() -> None:
+    assert inspect.signature(ops.cross_entropy).parameters["ignore_index"].default == IGNORED
 
 
 def test_an_int_is_a_seed_and_the_ids_stay() -> None:

@@ -204,6 +204,7 @@ def test_errors(call: Callable[[], object], message: str) -> None:
 
 
 def test_nothing_is_known_before_fit() -> None:
+    assert NGram(2).vocab_size == 0
     with pytest.raises(RuntimeError, match="call fit first"):
         NGram(2).log_prob([0])
 

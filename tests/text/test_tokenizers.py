@@ -1,13 +1,15 @@
 """`CharTokenizer`, and the cutting into words against GPT-2's own regular expression."""
 
+import re
 import sys
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygen.text.tokenizers import CharTokenizer, checked_ids, pretokenize
+from tinygen.text.tokenizers import CharTokenizer, checked_ids, pretokenize, ranges, unicode_ranges
 
 GPT2 = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -86,6 +88,19 @@ def test_an_alphabet_needs_a_text() -> None:
 )
 def test_words(text: str, words: list[str]) -> None:
     assert pretokenize(text) == words
+
+
+def test_ranges_by_hand() -> None:
+    member = np.isin(np.arange(9), [0, 1, 4, 7, 8])
+    assert ranges(member) == r"\U00000000-\U00000001\U00000004-\U00000004\U00000007-\U00000008"
+
+
+def test_letters_and_numbers() -> None:
+    """Computed once, since it takes a tenth of a second."""
+    letters, numbers = unicode_ranges.__wrapped__()
+    assert re.findall(f"[{letters}]", "aé中\u0663½² !_\u0300") == ["a", "é", "中"]
+    assert re.findall(f"[{numbers}]", "aé中\u0663½² !_\u0300") == ["\u0663", "½", "²"]
+    assert unicode_ranges() is unicode_ranges()
 
 
 @given(st.text())

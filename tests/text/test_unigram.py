@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -51,9 +52,9 @@ def test_words_and_unknown_characters():
 
 def test_what_does_not_fit():
     with pytest.raises(ValueError, match="no '<unk>'"):
-        Unigram({"a": -1.0})
-    with pytest.raises(ValueError, match="finite number, got nan"):
-        Unigram({"<unk>": 0.0, "a": math.nan})
+        Unigram({"a": -1.0}, ["</s>"])
+    with pytest.raises(ValueError, match="score of 'a' must be a finite number, got nan"):
+        Unigram({"<unk>": 0.0, "a": math.nan, "b": math.inf})
     with pytest.raises(ValueError, match="surrogate"):
         Unigram(SCORES).encode("\ud800")
     with pytest.raises(ValueError, match="outside the vocabulary"):
@@ -103,6 +104,50 @@ def test_em_raises_the_likelihood_of_the_text():
         after = likelihood(logs)
         assert after > before - 1e-9
         before = after
+
+
+def trained_by_definition(text, vocab_size, longest):
+    """Training as the docstrings say, with sums over all cuts; its {piece: ln p}."""
+    words = Counter(mark_words(text))
+    characters = sorted({char for word in words for char in word})
+    places = {w: list(itertools.combinations(range(len(w) + 1), 2)) for w in words}
+    counts = Counter(w[i:j] for w in words.elements() for i, j in places[w] if j - i <= longest)
+    seeds = [p for p in counts if len(p) > 1 and counts[p] > 1]
+    seeds.sort(key=lambda p: (-counts[p] * len(p), p))
+    shares = {p: counts[p] for p in characters + seeds[: 10 * vocab_size]}
+    while True:
+        for _ in range(2):
+            total, expected = sum(shares.values()), dict.fromkeys(shares, 0.0)
+            for word, times in words.items():
+                cuts = [cut for cut in all_cuts(word) if all(piece in shares for piece in cut)]
+                p = np.array([math.prod(shares[piece] / total for piece in cut) for cut in cuts])
+                for cut, share in zip(cuts, p / p.sum(), strict=True):
+                    for piece in cut:
+                        expected[piece] += times * share
+            shares = {p: max(n, 1e-6) for p, n in expected.items() if len(p) == 1 or n > 1e-3}
+        total = sum(shares.values())
+        if len(shares) < vocab_size:
+            return {p: math.log(n / total) for p, n in shares.items()}
+        costs = {}
+        for piece in shares:
+            others = [cut for cut in all_cuts(piece) if len(cut) > 1 and all(p in shares for p in cut)]
+            logs = [sum(math.log(shares[p] / total) for p in cut) for cut in others]
+            if len(piece) > 1:
+                costs[piece] = expected[piece] * (math.log(shares[piece] / total) - max(logs))
+        keep = max(vocab_size - 1 - len(characters), int(0.75 * len(costs)))
+        best = sorted(costs, key=lambda piece: (-costs[piece], piece))[:keep]
+        shares = {p: max(expected[p], 1e-6) for p in characters + best}
+
+
+@pytest.mark.parametrize(("vocab_size", "longest"), [(9, 16), (12, 3), (30, 16)])
+def test_training_by_definition(vocab_size, longest):
+    text = "aba abab ba abba baab aba bab aabb b ab"
+    found = train_unigram(text, vocab_size, longest=longest)
+    expected = trained_by_definition(text, vocab_size, longest)
+    assert found.pieces == ["<unk>", *sorted(expected, key=lambda p: (-expected[p], p))]
+    np.testing.assert_allclose([found.scores[p] for p in expected], [*expected.values()], rtol=1e-9)
+    assert found.scores["<unk>"] == 0
+    assert found.worst == pytest.approx(min(expected.values()) - 10)
 
 
 def test_training_keeps_characters_and_finds_words():

@@ -82,6 +82,18 @@ def test_words(text, words):
     assert split_words(normalize(text, True)) == words
 
 
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        *((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF)),
+        *((0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)),
+    ],
+)
+def test_the_first_and_the_last_of_a_block_of_chinese_characters(first, last):
+    words = lambda code: len(split_words(normalize(f"a{chr(code)}b", False)))
+    assert [words(code) for code in (first - 1, first, last, last + 1)] == [1, 3, 3, 1]
+
+
 def test_without_lowercase_accents_stay():
     assert split_words(normalize("Héllo, W", False)) == ["Héllo", ",", "W"]
 
@@ -112,6 +124,9 @@ def test_training_joins_the_pair_with_the_most_likelihood():
     assert found.pieces[0] == "[UNK]"
     assert found.pieces[1:start] == sorted({p for ps in spelled.values() for p in ps})
     assert found.pieces[start] in winners
+    assert WordPiece.train(TEXT, start, special=["[UNK]"]).pieces == found.pieces[:start]
+    with pytest.raises(ValueError, match=f"the characters alone need {start}"):
+        WordPiece.train(TEXT, start - 1, special=["[UNK]"])
 
 
 def test_what_training_returns_reads_its_text():

@@ -78,8 +78,9 @@ def beam_search(
         live = np.concatenate([live[rows], tokens[:, None]], axis=1)
         log_probs = sums[rows, tokens]
         done = (tokens == end) | (length == max_length)
-        for sequence, log_prob in zip(live[done, 1:], log_probs[done].tolist(), strict=True):
-            complete.append(Hypothesis(sequence, log_prob, log_prob / length_penalty(length, alpha)))
+        for i in np.flatnonzero(done):
+            log_prob = float(log_probs[i])
+            complete.append(Hypothesis(live[i, 1:], log_prob, log_prob / length_penalty(length, alpha)))
         complete = sorted(complete, key=lambda h: -h.score)[:width]
         live, log_probs = live[~done], log_probs[~done]
         if not len(live):

@@ -54,7 +54,7 @@ def corpus_bleu(candidates: Sequence[Text], references: Sequence[Sequence[Text]]
         for n in range(1, max_order + 1):
             matches[n - 1] += clipped_matches(candidate, correct, n)
             totals[n - 1] += max(len(candidate) - n + 1, 0)
-    precisions = tuple(m / max(t, 1) for m, t in zip(matches, totals, strict=True))
+    precisions = tuple(matches[i] / max(totals[i], 1) for i in range(max_order))
     penalty = brevity_penalty(length, reference_length)
     mean = sum(math.log(p) for p in precisions) / max_order if all(precisions) else -math.inf
     return BLEU(penalty * math.exp(mean), precisions, penalty, length, reference_length)

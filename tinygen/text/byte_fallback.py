@@ -48,7 +48,7 @@ class ByteFallbackBPE(BPE):
         for char in word:
             known = self._characters.get(char)
             ids += [self._byte_ids[byte] for byte in char.encode()] if known is None else [known]
-        before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))
+        before, after = [i - 1 for i in range(len(ids))], [i + 1 for i in range(len(ids))]
         heap: list[tuple[int, int, Pair]] = []  # rank, place of the left one, the pair
 
         def wait(left: int) -> None:

@@ -85,7 +85,7 @@ def keep_top_k(probs: Floats, k: int) -> Floats:
     equal probabilities are treated alike.
     """
     k = min(k, probs.shape[-1])
-    kth = np.partition(probs, -k, axis=-1)[..., -k, None]  # (..., 1)
+    kth = np.partition(probs, -k)[..., -k, None]  # (..., 1)
     return normalize(np.where(probs >= kth, probs, 0))
 
 
@@ -95,10 +95,10 @@ def keep_top_p(probs: Floats, p: float) -> Floats:
     It always contains the most probable token. Since it is the smallest such set, it may contain only
     some of several equally probable tokens: the ones with smaller ids.
     """
-    order = np.argsort(-probs, axis=-1, kind="stable")
+    order = np.argsort(-probs, kind="stable")
     falling = np.take_along_axis(probs, order, axis=-1)
-    before = np.roll(np.cumsum(falling, axis=-1), 1, axis=-1)  # the mass of the tokens before
-    before[..., 0] = 0
+    before = np.zeros_like(falling)
+    before[..., 1:] = np.cumsum(falling, axis=-1)[..., :-1]  # the mass of the tokens before
     kept = np.empty(probs.shape, bool)
     np.put_along_axis(kept, order, before < p, axis=-1)
     return normalize(np.where(kept, probs, 0))

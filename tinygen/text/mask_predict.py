@@ -45,7 +45,7 @@ def mask_predict(predict: Predict, shape: tuple[int, int], mask_id: int, passes:
     tokens, log_probs = np.full(shape, mask_id), np.zeros(shape)
     for t in range(passes):
         hidden = shape[1] * (passes - t) // passes
-        places = np.argsort(log_probs, axis=1, kind="stable")[:, :hidden]
+        places = np.argsort(log_probs, kind="stable")[:, :hidden]
         np.put_along_axis(tokens, places, mask_id, axis=1)
         found = check_log_probs(predict(tokens), shape)
         for array, best in ((tokens, found.argmax(axis=-1)), (log_probs, found.max(axis=-1))):
@@ -74,7 +74,7 @@ def mask_any_number(
         raise ValueError(f"text {lengths.argmin()} has only special tokens: nothing can be hidden")
     rng = np.random.default_rng(rng)
     count = rng.integers(1, lengths + 1)  # (B,)
-    order = np.where(usual, rng.random(ids.shape), np.inf).argsort(axis=1).argsort(axis=1)  # ranks, (B, N)
+    order = np.where(usual, rng.random(ids.shape), np.inf).argsort().argsort()  # ranks, (B, N)
     hidden = order < count[:, None]
     return np.where(hidden, mask_id, ids), np.where(hidden, ids, IGNORED)
 

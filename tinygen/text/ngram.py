@@ -102,8 +102,7 @@ class NGram:
             rows = level.find(context * self.vocab_size + ids)  # a missing context is never found
             count = np.where(rows == MISSING, 0, level.counts[rows])
             total, types = level.total[context], level.types[context]
-            mixed = (count + types * prob) / np.maximum(total + types, 1)
-            prob = np.where(total > 0, mixed, prob)
+            np.divide(count + types * prob, total + types, out=prob, where=total > 0)
             # One longer: the k-gram that ends just before this token. The first token has none.
             context = np.concatenate([[MISSING], rows[:-1]])
         log_prob: Floats = np.log(prob)
@@ -128,7 +127,7 @@ class NGram:
             span = np.array([row, row + 1]) * self.vocab_size
             first, last = np.searchsorted(level.keys, span)
             probs *= types
-            probs[level.keys[first:last] - span[0]] += level.counts[first:last]
+            probs[level.keys[first:last] % self.vocab_size] += level.counts[first:last]
             probs /= total + types
         return probs
 
@@ -147,9 +146,7 @@ class NGram:
         """The row of the k-gram `ids` (k,) on level k of the trie; 0 for the empty one."""
         row = 0
         for level, token in zip(self._levels, ids, strict=False):
-            row = int(level.find(row * self.vocab_size + token))
-            if row == MISSING:
-                break
+            row = int(level.find(row * self.vocab_size + token))  # below a missing one, none is found
         return row
 
     def _check_tokens(self, tokens: Tokens) -> Ids:

@@ -87,7 +87,7 @@ def split_special(
     names = set(special if allowed == "all" else allowed)
     if unknown := sorted(names.difference(special)):
         raise ValueError(f"{unknown} are no special tokens of this tokenizer; it has {sorted(special)}")
-    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    pattern = "|".join(map(re.escape, sorted(names, reverse=True)))  # of two that fit, the longer one first
     return re.split(f"({pattern})", text) if names else [text]
 
 
@@ -125,7 +125,8 @@ def unicode_words() -> re.Pattern[str]:
 @cache
 def unicode_ranges() -> tuple[str, str]:
     """Unicode's letters and its numbers, each as the inside of a regular expression's [...]."""
-    majors = np.array([unicodedata.category(chr(code))[0] for code in range(sys.maxunicode + 1)])
+    codes = range(sys.maxunicode)  # the last one, U+10FFFF, is no character
+    majors = np.array([unicodedata.category(chr(code))[0] for code in codes])
     return ranges(majors == "L"), ranges(majors == "N")
 
 
