@@ -52,12 +52,7 @@ def parse_args() -> argparse.Namespace:
     add("--lr", type=number(float, 0), default=2.5e-4, help="learning rate; it falls linearly to 0")
     add("--gamma", type=number(float, 0, 1), default=0.99, help="discount factor γ of a reward for each step")
     add("--lam", type=number(float, 0, 1), default=0.95, help="λ of generalized advantage estimation")
-    add(
-        "--clip",
-        type=number(float, 0),
-        default=0.2,
-        help="ε of the clips of ratios and values",
-    )
+    add("--clip", type=number(float, 0), default=0.2, help="ε of the clips of ratios and values")
     add("--entropy", type=number(float, 0), default=0.01, help="weight of the entropy bonus, c₂")
     add("--value", type=number(float, 0), default=0.5, help="weight of the critic's loss, c₁")
     add("--max-norm", type=number(float, 0), default=0.5, help="largest norm of the gradient")

@@ -33,7 +33,7 @@ from tinygen.models.language.wavenet import WaveNet
 from tinygen.optim import Adam, warmup_cosine
 from tinygen.storage.files import replace_file
 
-LEVELS, SILENCE = 256, 128  # the codes; the one of 0, with which a wave begins
+LEVELS, SILENCE = 256, 128  # how many codes there are; the code of 0, with which a wave begins
 EXPECTED = at_least(0.95)
 SIZES = {
     "quick": {"steps": 100, "batch": 2, "seconds": 0.25, "sounds": 60, "warmup": 10},
@@ -42,7 +42,8 @@ SIZES = {
 
 
 class Kind(NamedTuple):
-    """A kind of sounds: how many classes, samples of a sound, who draws scores, who reads waves."""
+    """A kind of sounds: the number of classes, the samples of a sound, a function that draws scores, and a
+    function that reads waves."""
 
     classes: int
     samples: int
@@ -59,7 +60,7 @@ KINDS = {
 def parse_args() -> argparse.Namespace:
     parser = Flags(__doc__, SIZES)
     add = parser.add_argument
-    add("--kind", choices=KINDS, default="notes", help="what is heard")
+    add("--kind", choices=KINDS, default="notes", help="which sounds")
     add_run_flags(parser, "runs/wavenet_tones", "every 250 steps")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the scores and the draws")
     add("--channels", type=size(1), default=32, help="width of the layers")
@@ -71,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     add("--steps", type=number(int, 1), default=1000, help="optimizer steps")
     add("--warmup", type=number(int, 1), default=50, help="steps until the learning rate is highest")
     add("--lr", type=number(float, 0), default=5e-3, help="highest learning rate")
-    add("--sounds", type=size(1, 100_000), default=500, help="sounds that are read at the end, at least")
+    add("--sounds", type=size(1, 100_000), default=500, help="read at least so many sounds at the end")
     args = parser.parse_args()
     args.save_every, args.warmup = args.save_every or 250, min(args.warmup, args.steps - 1)
     args.sounds_each = int(args.seconds * sound.RATE) // KINDS[args.kind].samples

@@ -1,6 +1,6 @@
 """BERT on one page: an encoder that fills in masked words (Devlin et al. 2019, arXiv:1810.04805).
 
-A Transformer (Vaswani et al. 2017) that reads both ways, of post-norm blocks; LN is layer norm:
+A Transformer (Vaswani et al. 2017) of post-norm blocks, which reads in both directions; LN is layer norm:
 
     x = LN(wte[token] + wpe[position])
     x = LN(x + attention(x)),  x = LN(x + gelu(x W_fc + b_fc) W_out + b_out)      n times
@@ -88,7 +88,7 @@ def masked_loss(p, holes, tokens, chosen, real, n, H):
 
 
 def train_step(params, tokens, real, MASK, n, H, rng, update):
-    """One step on tokens (B, T), of which `real` (B, T) are no padding."""
+    """One step on tokens (B, T); real (B, T) is False at padding."""
     p = {name: Tensor(w, requires_grad=True) for name, w in params.items()}
     holes, chosen = hide(tokens, real, len(params["wte"]), MASK, rng)  # (B, T), (B, T)
     loss = masked_loss(p, holes, tokens, chosen, real, n, H)  # ()

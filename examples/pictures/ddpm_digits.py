@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
+from shared.judged_digits import JudgedDigits
 from shared.measures import LEVELS, distance_to_nearest, pixelwise_bits
 from shared.pictures import save_film, save_grid
 from shared.plots import save_two_scales
@@ -35,8 +36,6 @@ from tqdm import tqdm
 from tinygen import diffusion
 from tinygen.arrays import to_device
 from tinygen.data import digits
-from tinygen.judges.digits import bounds, common_judge, fingerprint
-from tinygen.judges.frechet import frechet
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
@@ -104,18 +103,12 @@ def denoising_frames(process: diffusion.Process, model: Any, x: Any, rng: np.ran
 
 
 def main(args: argparse.Namespace) -> None:
-    config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
-    model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     train, test = digits.load()
     test = test._replace(pictures=test.pictures[: args.judged], labels=test.labels[: args.judged])
     run = Run(args, ["step", "loss"])
-    judge = common_judge()
-    real = judge.opinion(test.pictures)
-    known = real.accuracy(test.labels)
-    floor, spread, ceiling = bounds(judge, train, test, rng=0)
-    print(f"judge {fingerprint(judge)} reads {known:.1%} of the test digits right")
-    print(f"Fréchet distance of real digits {floor:.2f} ± {spread:.2f}, of noise {ceiling:.0f}")
-
+    judged = JudgedDigits(train, test)
+    config = UNetConfig(1, 1, args.channels, (1, 2), blocks=1, classes=digits.CLASSES)
+    model = UNet(config, rng=np.random.default_rng(args.seed)).to(args.device)
     ema = EMA(model, args.ema)
     process = diffusion.Process(diffusion.cosine_schedule(args.timesteps))
     print(f"UNet with {model.num_parameters():,} parameters")
@@ -134,9 +127,8 @@ def main(args: argparse.Namespace) -> None:
         scales."""
         guided = diffusion.classifier_free_guidance(learned, (test.labels,), (np.array(NO_CLASS),), scale)
         pictures = diffusion.last_state(diffusion.ddim(quick, guided, noise, clip=1.0))
-        seen, nearest = judge.opinion(pictures), distance_to_nearest(pictures, train.pictures)
-        distance = frechet(seen.features, real.features)
-        return Drawn(pictures, seen.accuracy(test.labels), distance, nearest)
+        seen, nearest = judged.judge.opinion(pictures), distance_to_nearest(pictures, train.pictures)
+        return Drawn(pictures, seen.accuracy(test.labels), judged.distance(seen), nearest)
 
     sweep = {}
     for scale in tqdm(SCALES, unit="scale", desc="guidance", dynamic_ncols=True):
@@ -156,7 +148,7 @@ def main(args: argparse.Namespace) -> None:
     distances = [drawn.distance for drawn in sweep.values()]
     words = {"title": "What guidance buys, and what it costs", "xlabel": "guidance scale"}
     words |= {"left_label": "read as the digit, %", "right_label": "Fréchet distance (dashed: real)"}
-    save_two_scales(run.path / "guidance.png", SCALES, accuracies, distances, floor, **words)
+    save_two_scales(run.path / "guidance.png", SCALES, accuracies, distances, judged.floor, **words)
     classes = [str(label) for label in range(digits.CLASSES)]
     title = f"Digits drawn with guidance {best:g}, a class a row"
     save_grid(run.path / "digits.png", frames[-1], 10, title=title, row_labels=classes)
@@ -166,23 +158,23 @@ def main(args: argparse.Namespace) -> None:
 
     copies = distance_to_nearest(test.pictures, train.pictures)
     rows = [
-        Figure("best guidance: Fréchet distance", sweep[best].distance, at_most(3 * floor), floor, ceiling),
-        Figure("best guidance: read as the digit", sweep[best].accuracy, at_least(0.95), known, 0.1),
+        judged.distance_figure("best guidance: ", sweep[best].distance, at_most(3 * judged.floor)),
+        judged.read_figure("best guidance: read as the digit", sweep[best].accuracy, at_least(0.95)),
         Figure("best guidance: its scale", best),
     ]
     for scale, drawn in sweep.items():
-        rows.append(Figure(f"guidance {scale:g}: Fréchet distance", drawn.distance, None, floor, ceiling))
-        rows.append(Figure(f"guidance {scale:g}: read as the digit", drawn.accuracy, None, known, 0.1))
-    rows.append(Figure("Fréchet distance of real digits, std", spread))
+        rows.append(judged.distance_figure(f"guidance {scale:g}: ", drawn.distance))
+        rows.append(judged.read_figure(f"guidance {scale:g}: read as the digit", drawn.accuracy))
+    rows.append(judged.spread_figure())
     rows.append(Figure("bits a pixel of test digits", bits, baseline=blind))
     rows.append(Figure("distance to the nearest training digit", sweep[best].nearest, None, copies))
     run.result(
         rows,
         sweep={str(scale): drawn._replace(pictures=None)._asdict() for scale, drawn in sweep.items()},
         best_scale=best,
-        judge_accuracy=known,
-        frechet_floor=floor,
-        frechet_ceiling=ceiling,
+        judge_accuracy=judged.read_right,
+        frechet_floor=judged.floor,
+        frechet_ceiling=judged.ceiling,
         bits_per_pixel=bits,
         bits_per_pixel_blind=blind,
         steps=run.steps,

@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
-from shared.measures import quality_of, sliced_wasserstein
 from shared.plots import save_floor, save_points
+from shared.points import quality_of, sliced_wasserstein
 from shared.run import Run
 from shared.table import Figure, at_most
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, size
+from shared.judged_digits import JudgedDigits
 from shared.measures import distance_to_nearest, interval
 from shared.pictures import save_grid
 from shared.run import Run
@@ -34,8 +35,7 @@ from shared.table import Figure, at_least, at_most
 from tinygen import no_grad
 from tinygen.arrays import to_device
 from tinygen.data import digits
-from tinygen.judges.digits import bounds, common_judge, fingerprint
-from tinygen.judges.frechet import frechet
+from tinygen.judges.digits import fingerprint
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import GAMES, r1_penalty
 from tinygen.optim import EMA, Adam
@@ -107,12 +107,7 @@ def main(args: argparse.Namespace) -> None:
     train_set, test = digits.load()
     test = digits.Digits(test.pictures[: args.judged], test.labels[: args.judged])
     run = Run(args, ["step", "D", "G", "R1"])
-    judge = common_judge()
-    real = judge.opinion(test.pictures)
-    known = real.accuracy(test.labels)
-    floor, spread, ceiling = bounds(judge, train_set, test, rng=0)
-    print(f"judge {fingerprint(judge)} reads {known:.1%} of the test digits right")
-    print(f"Fréchet distance of real digits {floor:.2f} ± {spread:.2f}, of noise {ceiling:.0f}")
+    judged = JudgedDigits(train_set, test)
     print(f"parameters: generator {g.num_parameters():,}, discriminator {d.num_parameters():,}")
     train(g, d, ema, train_set, args, run)
 
@@ -121,19 +116,18 @@ def main(args: argparse.Namespace) -> None:
     ema.copy_to(g)
     run.model(g.state_dict())
     drawn = draw(g, test.labels, rng)
-    seen, last = judge.opinion(drawn), judge.opinion(by_last)
+    seen, last = judged.judge.opinion(drawn), judged.judge.opinion(by_last)
     share, n = seen.accuracy(test.labels), len(test.labels)
     low, high = interval(share, n)
-    distance, of_last = (frechet(each.features, real.features) for each in (seen, last))
     nearest, copies = (distance_to_nearest(x, train_set.pictures) for x in (drawn, test.pictures))
     rows = [
-        Figure("Fréchet distance", distance, at_most(1.5 * floor), floor, ceiling),
-        Figure("read as asked", share, at_least(0.98), known, 0.1),
+        judged.distance_figure("", judged.distance(seen), at_most(1.5 * judged.floor)),
+        judged.read_figure("read as asked", share, at_least(0.98)),
         Figure("    the 95 % interval, from", low),
         Figure("    to", high),
-        Figure("Fréchet distance of real digits, std", spread),
-        Figure("last weights: Fréchet distance", of_last, None, floor, ceiling),
-        Figure("last weights: read as asked", last.accuracy(test.labels), None, known, 0.1),
+        judged.spread_figure(),
+        judged.distance_figure("last weights: ", judged.distance(last)),
+        judged.read_figure("last weights: read as asked", last.accuracy(test.labels)),
         Figure("distance to the nearest training digit", nearest, None, copies),
     ]
     levels = {"ln 4": np.log(4), "ln 2": np.log(2)}
@@ -141,7 +135,7 @@ def main(args: argparse.Namespace) -> None:
     classes = np.repeat(np.arange(digits.CLASSES), 10)
     names = [str(label) for label in range(digits.CLASSES)]
     save_grid(run.path / "digits.png", draw(g, classes, rng), 10, 4, "Drawn digits, a class a row", names)
-    run.result(rows, f"\n{n} drawings", steps=run.steps, judge=fingerprint(judge))
+    run.result(rows, f"\n{n} drawings", steps=run.steps, judge=fingerprint(judged.judge))
 
 
 if __name__ == "__main__":

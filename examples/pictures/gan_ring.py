@@ -24,12 +24,13 @@ from shared.endings import start
 import argparse
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
-from shared.measures import best_discriminator, quality_of, sigmoid
+from shared.flags import FULL, Flags, add_run_flags, generator, number, size
 from shared.plots import save_maps
+from shared.points import best_discriminator, map_of, probability, quality_of
 from shared.run import Run
 from shared.table import Figure, at_least
 
@@ -153,8 +154,8 @@ def judge(pair: Pair, data: Mixture, args: argparse.Namespace) -> tuple[dict[str
     found = {
         **quality_of(points, truth, data),
         "last": quality_of(fakes, truth, data),
-        "error": error(probability(pair.discriminator, args)(x)),
-        "error of response": error(probability(response, args)(x)),
+        "error": error(probability(pair.discriminator, args.device)(x)),
+        "error of response": error(probability(response, args.device)(x)),
         "error of 1/2": error(0.5),
         "slope": float(np.linalg.norm(input_gradient(pair.discriminator, at_data).numpy(), axis=1).mean()),
     }
@@ -164,22 +165,6 @@ def judge(pair: Pair, data: Mixture, args: argparse.Namespace) -> tuple[dict[str
 def points_of(model: DenseGenerator, n: int, rng: np.random.Generator) -> Any:
     """n points of the generator (n, 2), in float64 on the CPU."""
     return np.array(to_device(model.sample(n, rng=rng), "cpu"), np.float64)
-
-
-def probability(d: DenseDiscriminator, args: argparse.Namespace) -> Callable[[Any], Any]:
-    """σ of a discriminator's output, as a function of NumPy arrays."""
-    logits = numpy_function(d, args.device)
-    return lambda x: sigmoid(logits(x.astype(np.float32)).astype(np.float64))
-
-
-def maps_of(pair: Pair, data: Mixture, points: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """The discriminator, its best response and p/(p + q) on a grid over the square of side 5.2: (60, 60)."""
-    line = np.linspace(-2.6, 2.6, 60)
-    x = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    players = {"discriminator": pair.discriminator, "trained alone": points["response"]}
-    maps = {name: probability(d, args)(x) for name, d in players.items()}
-    maps["p/(p + q)"] = best_discriminator(data, points["fakes"], x)
-    return {name: values.reshape(60, 60) for name, values in maps.items()}
 
 
 # -- all of it -------------------------------------------------------------------------------------
@@ -215,7 +200,10 @@ def main(args: argparse.Namespace) -> None:
     curves = {f"{name}: {player}": f"{player}, {name}" for name in pairs for player in "DG"}
     run.curve(curves, {"ln 4": np.log(4), "ln 2": np.log(2)}, "Losses of the two games", "loss")
     drawn = {"data": truth, **{name: x["points"] for name, x in points.items()}}
-    save_maps(run.path / "maps.png", drawn, maps_of(ours, data, points["R1"], args))
+    players = {"discriminator": ours.discriminator, "trained alone": points["R1"]["response"]}
+    maps = {name: map_of(probability(d, args.device)) for name, d in players.items()}
+    maps["p/(p + q)"] = map_of(partial(best_discriminator, data, points["R1"]["fakes"]))
+    save_maps(run.path / "maps.png", drawn, maps)
     run.result(figures, quality={**found, "data": best, "noise": noise}, steps=run.steps)
 
 

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
+from shared.holes import error_in, holes, share_read_right
 from shared.pictures import save_grid
 from shared.run import Run
 from shared.table import Figure, at_least, less_than
@@ -38,16 +39,14 @@ from tqdm import tqdm
 
 from tinygen import no_grad
 from tinygen.arrays import to_device
-from tinygen.data.shapes import BACKGROUND, POSITIONS, Scene, batch
+from tinygen.data.shapes import BACKGROUND, batch
 from tinygen.diffusion import Process, cosine_schedule, evenly_spaced, last_state, loss_at, simple_loss
 from tinygen.diffusion.inpaint import inpaint, visited_times
-from tinygen.judges.shapes_parser import read
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.optim import EMA, AdamW, clip_grad_norm, warmup_cosine
 
 SIDE = 16  # pixels
 PAPER = 2 * BACKGROUND[0] - 1
-SURE = 0.8  # the share of a picture's variance that a drawing must explain
 EXPECTED = {"a quarter": at_least(0.9), "a half": at_least(0.75)}  # of RePaint
 QUICK = {"steps": 40, "channels": 8, "batch": 32, "pictures": 4, "paint_steps": 10, "repeats": 2}
 SIZES = {"quick": QUICK, "full": FULL | {"pictures": 512}}
@@ -76,36 +75,6 @@ def parse_args() -> argparse.Namespace:
     if args.channels % 8:
         parser.error(f"--channels {args.channels} is not a multiple of 8")
     return args
-
-
-# -- holes, and what is said of how they are filled ------------------------------------------------
-
-
-def holes(scenes: list[Scene]) -> dict[str, Any]:
-    """Masks (N, 1, SIDE, SIDE), True where the picture stays. The edges of the hole go through the position
-    of the shape, so that about the same part of each shape is missing."""
-    x, y = np.transpose([POSITIONS[scene.position] for scene in scenes])[..., None, None, None]
-    at = (np.arange(SIDE) + 0.5) / SIDE
-    left, top = at < x, at[:, None] < y
-    half = np.broadcast_to(left, (len(scenes), 1, SIDE, SIDE))
-    return {"a quarter": left | top, "a half": half, "three quarters": left & top}
-
-
-def share_read_right(pictures: Any, scenes: list[Scene]) -> float:
-    """The share of pictures (N, 3, SIDE, SIDE) whose shape, color and size the parser reads as in the
-    scenes, with a high confidence. Without this condition half a shape would often count as right."""
-    found, confidence = read(pictures)
-    same = [
-        all(getattr(a, word) == getattr(b, word) for word in ("shape", "color", "size"))
-        for a, b in zip(found, scenes, strict=True)
-    ]
-    return float(np.mean(same & (confidence > SURE)))
-
-
-def error_in(hole: Any, pictures: Any, truth: Any) -> float:
-    """The root mean square error of the pixels in the hole, in units of the pictures' [-1, 1]."""
-    squares = np.square(pictures - truth).mean(axis=1, keepdims=True)
-    return float(np.sqrt(squares[hole].mean()))
 
 
 def paint(model: UNet, process: Process, truth: Any, mask: Any, repeats: int, args: Any, name: str) -> Any:
@@ -175,7 +144,7 @@ def main(args: argparse.Namespace) -> None:
     model.eval()
 
     truth, scenes = batch(args.pictures, SIDE, np.random.default_rng(args.seed + 4))
-    masks = holes(scenes)
+    masks = holes(scenes, SIDE)
     short = process.respace(evenly_spaced(args.timesteps, args.paint_steps))
     whole, mask = np.tile(truth, (len(masks), 1, 1, 1)), np.concatenate(list(masks.values()))
     ways = {

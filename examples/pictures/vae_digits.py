@@ -28,6 +28,8 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, size
+from shared.judged_digits import JudgedDigits
+from shared.measures import simple_likelihoods
 from shared.pictures import save_grid
 from shared.run import Run
 from shared.table import Figure, at_most, more_than
@@ -36,8 +38,6 @@ from tinygen import nn, no_grad
 from tinygen.arrays import to_device
 from tinygen.data import digits
 from tinygen.density import ProbabilisticPCA
-from tinygen.judges.digits import bounds, common_judge, fingerprint
-from tinygen.judges.frechet import frechet
 from tinygen.judges.ssim import ssim
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.optim import Adam, warmup_cosine
@@ -80,21 +80,6 @@ def as_inputs(pictures: Any, args: argparse.Namespace) -> Any:
 def as_pictures(x: Any, args: argparse.Namespace) -> Any:
     x = x.reshape(len(x), 1, digits.SIDE, digits.SIDE)
     return 2 * x - 1 if args.pixels == "bernoulli" else x
-
-
-# -- baselines without a network -------------------------------------------------------------------
-
-
-def baselines(train: Any, test: Any, args: argparse.Namespace) -> tuple[float, float | None, float | None]:
-    """ln p of the test pictures, in nats: of the mean picture; of PPCA with as many latent numbers; and the
-    upper bound for any model. None where there is no such value."""
-    x, y = (as_inputs(p, args).reshape(len(p), PIXELS).astype(np.float64) for p in (train, test))
-    if args.pixels == "gaussian":
-        return ProbabilisticPCA(0).fit(x).score(y), ProbabilisticPCA(args.latent).fit(x).score(y), None
-    # Clipped, because a pixel that never has ink in training may have some in the test.
-    means = [np.clip(p, 1e-4, 1 - 1e-4) for p in (x.mean(axis=0), y)]
-    worst, best = [float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum(axis=1).mean()) for p in means]
-    return worst, None, best
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -154,35 +139,28 @@ def walk(model: VAE, x: Any) -> Any:
 
 def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, run: Run) -> list[Figure]:
     """The judge's figures for samples and reconstructions; their pictures are saved in the run's folder."""
-    judge = common_judge()
-    rng, n = np.random.default_rng(args.seed + 3), len(test.pictures)
-    real = judge.opinion(test.pictures)
-    floor, spread, ceiling = bounds(judge, train, test, rng=0)
-    print(f"judge {fingerprint(judge)}: Fréchet distance of real digits {floor:.2f} ± {spread:.2f}")
+    judged = JudgedDigits(train, test)
+    rng, n, opinion = np.random.default_rng(args.seed + 3), len(test.pictures), judged.judge.opinion
     ppca = ProbabilisticPCA(min(args.latent, MOST)).fit(train.pictures.reshape(-1, PIXELS))
     # The means of the pixels, without noise, as for the VAEs.
     linear = rng.multivariate_normal(ppca.mean_, ppca.loadings_ @ ppca.loadings_.T, n, method="eigh")
 
-    def distance(pictures: Any) -> float:
-        return frechet(judge.opinion(pictures).features, real.features)
-
-    by_ppca = distance(linear.reshape(test.pictures.shape).astype(np.float32))
-    figures = [Figure("Fréchet distance of real digits, std", spread)]
-    figures.append(Figure("PPCA: samples' Fréchet distance", by_ppca, None, floor, ceiling))
+    by_ppca = judged.distance(opinion(linear.reshape(test.pictures.shape).astype(np.float32)))
+    figures = [judged.spread_figure(), judged.distance_figure("PPCA: samples' ", by_ppca)]
     rows = [test.pictures[:16]]
     for model, file in zip(models, ("samples", "samples_small_beta"), strict=True):
         samples = as_pictures(to_device(model.sample(n, rng=rng), "cpu"), args)
         again = to_device(model.decode(codes(model, as_inputs(test.pictures, args))), "cpu")
         again = as_pictures(again, args)
         rows.append(again[:16])
-        name, confidence = f"β = {model.beta:g}", judge.opinion(samples).confidence()
+        name, seen = f"β = {model.beta:g}", opinion(samples)
         save_grid(run.path / f"{file}.png", samples[:64], 16, title=f"Samples of the VAE with {name}")
         expected = at_most(1.2 * by_ppca) if model.beta == 1 else None
         figures += [
-            Figure(f"{name}: samples' Fréchet distance", distance(samples), expected, floor, ceiling),
-            Figure(f"{name}: reconstructions' Fréchet distance", distance(again), None, floor, ceiling),
+            judged.distance_figure(f"{name}: samples' ", judged.distance(seen), expected),
+            judged.distance_figure(f"{name}: reconstructions' ", judged.distance(opinion(again))),
             Figure(f"{name}: reconstructions' SSIM", ssim(again, test.pictures, sigma=0.8), None, 1.0),
-            Figure(f"{name}: the judge's confidence in samples", confidence, None, real.confidence(), 0.1),
+            judged.confidence_figure(f"{name}: the judge's confidence in samples", seen),
         ]
     labels = ["test digits", *(f"with β = {model.beta:g}" for model in models)]
     save_grid(run.path / "reconstructions.png", np.concatenate(rows), 16, 4, "Reconstructions", labels)
@@ -194,7 +172,7 @@ def judge_samples(models: Any, train: Any, test: Any, args: argparse.Namespace, 
 def main(args: argparse.Namespace) -> None:
     train, test = digits.load()
     run = Run(args, ["step", "train", "test", "small_beta"])
-    mean_only, linear, best = baselines(train.pictures, test.pictures, args)
+    mean_only, linear, best = simple_likelihoods(train.pictures, test.pictures, args.pixels, args.latent)
     models = nn.ModuleList([build(beta, args) for beta in (1.0, args.small_beta)]).to(args.device)
     print(f"1297 digits to learn from, 500 to test on; twice {models[0].num_parameters():,} parameters")
     x, y = (to_device(as_inputs(part.pictures, args), args.device) for part in (train, test))

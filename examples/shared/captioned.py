@@ -1,5 +1,6 @@
 """Helpers of the examples that draw `tinygen.data.shapes` from captions. A parser without learned parameters
-reads the drawings, for every guidance scale; other functions save the drawings and the way to them."""
+reads the drawings, for every guidance scale; other functions save the drawings and the steps that lead to
+them from noise."""
 
 from __future__ import annotations
 
@@ -88,7 +89,7 @@ def all_pairs() -> list[str]:
 
 
 def save_drawings(folder: Path, prompts: list[str], frames: Sequence[Any], title: str) -> None:
-    """Save prompts.png, a grid of the drawings; denoising.gif, the way from noise to them; denoising.png,
+    """Save prompts.png, a grid of the drawings; denoising.gif, a film from noise to them; denoising.png,
     the same for four prompts. Print how the parser reads each drawing. `frames` are pictures (N, 3, H, W)
     of all prompts, from noise to the drawings."""
     columns = len(shapes.COLORS)

@@ -29,7 +29,7 @@ class Clock:
 
 
 def peak_memory() -> float | None:
-    """The largest resident memory of this process so far, in MB; None where the system doesn't tell."""
+    """The largest resident memory of this process so far, in MB; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

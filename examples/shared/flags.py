@@ -118,7 +118,7 @@ def add_device_flag(parser: Flags) -> None:
 
 def generator(seed: int, device: str) -> np.random.Generator:
     """NumPy's generator; for a GPU, a generator that draws masks and noise there. All other numbers are the
-    same from both."""
+    same as from NumPy's."""
     return np.random.default_rng(seed) if device == "cpu" else DeviceGenerator(seed)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from tinygen import no_grad
 from tinygen.data import digits
-from tinygen.data.mixtures import Mixture
-from tinygen.density import GaussianKDE
+from tinygen.density import ProbabilisticPCA
 from tinygen.models.pictures.vqvae import VectorQuantizer
 
 LEVELS = digits.INK + 1  # a pixel of a digit has one of 17 values
@@ -37,25 +36,21 @@ def pixelwise_bits(train: Any, test: Any) -> float:
     return float(-np.log2(p[np.arange(x.shape[1]), y]).mean())
 
 
-def sliced_wasserstein(x: Any, y: Any, directions: int = 64) -> float:
-    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): project both sets on many
-    directions, and take the mean distance by which the projections of one set must move to become the
-    projections of the other. Even two samples of the same distribution have a distance above 0."""
-    angles = np.pi * np.arange(directions) / directions
-    along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
-    return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
-
-
-def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
-    """Compare points with equally many points of the data: their distance; the share of the points within 3
-    standard deviations of the nearest mean; and the number of modes, which are the components that get at
-    least half of their share of such points."""
-    away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
-    nearest = away.argmin(axis=1)
-    near = away.min(axis=1) < 3 * data.stds[nearest]
-    counts = np.bincount(nearest[near], minlength=len(data.means))
-    modes = int(np.sum(counts >= data.weights * len(x) / 2))
-    return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
+def simple_likelihoods(
+    train: Any, test: Any, pixels: str, latent: int
+) -> tuple[float, float | None, float | None]:
+    """ln p of the test pictures, in nats: of the mean picture; of PPCA with as many latent numbers; and the
+    upper bound for any model. None where there is no such value. The pixels in [-1, 1] are Gaussian, or, in
+    [0, 1], Bernoulli."""
+    x, y = (p.reshape(len(p), -1) for p in (train, test))
+    if pixels == "gaussian":
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        return ProbabilisticPCA(0).fit(x).score(y), ProbabilisticPCA(latent).fit(x).score(y), None
+    x, y = (((p + 1) / 2).astype(np.float64) for p in (x, y))
+    # Clipped, because a pixel that never has ink in training may have some in the test.
+    means = [np.clip(p, 1e-4, 1 - 1e-4) for p in (x.mean(axis=0), y)]
+    worst, best = [float((y * np.log(p) + (1 - y) * np.log1p(-p)).sum(axis=1).mean()) for p in means]
+    return worst, None, best
 
 
 def nats_above(data: Mixture, x: Any, log_q: Any) -> float:
@@ -82,18 +77,6 @@ def interval(share: float, n: int) -> tuple[float, float]:
     middle, width = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * width) / (1 + z * z / n) for sign in (-1, 1))
     return float(low), float(high)
-
-
-def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:
-    """p/(p + q) at the points x (N, 2), (N,), with q estimated from the generator's points `fakes`. The
-    kernels blur q, so p is blurred with the same kernel."""
-    width = data.stds.min() / 3
-    q = GaussianKDE(width).fit(fakes).score_samples(x)
-    return sigmoid(data.diffuse(1.0, width).log_density(x) - q)
-
-
-def sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
 
 
 # -- k-means of patches: one code for each square of a picture ---------------------------------------

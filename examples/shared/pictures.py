@@ -1,6 +1,6 @@
 """Grids of pictures as PNG, and films as GIF, for the examples.
 
-Pictures are (N, C, H, W) with values in [-1, 1], of one channel (grey) or three (RGB).
+Pictures are (N, C, H, W) with values in [-1, 1], of one channel (gray) or three (RGB).
 """
 
 from __future__ import annotations

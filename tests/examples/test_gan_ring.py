@@ -107,7 +107,7 @@ def test_the_best_response(monkeypatch, example):
     before = copy.deepcopy(pair.discriminator)
     response = example.best_response(pair, ring(), args)
     same(pair.discriminator, before, 0)
-    says = example.probability(response, args)
+    says = example.probability(response, args.device)
     assert says(np.array([[4.0, 3.0]]))[0] < 0.1
     assert says(ring().means).min() > 0.8
     assert response is not pair.discriminator
@@ -131,10 +131,16 @@ def test_the_figures_of_a_pair(monkeypatch, example):
     says([0.0, 0.0])
     found, _ = example.judge(pair, ring(), args)
     assert found["error"] == found["error of response"] == found["error of 1/2"]
-    maps = example.maps_of(pair, ring(), points, args)
-    assert np.all(maps["discriminator"] == 0.5)
     assert found["last"]["modes"] < 8
-    assert maps["p/(p + q)"].shape == (60, 60)
+    half = example.map_of(example.probability(pair.discriminator, args.device))
+    np.testing.assert_array_equal(half, np.full((60, 60), 0.5))
+
+
+def test_the_square_of_the_maps(example):
+    """Rows from the bottom, columns from the left."""
+    x, y = example.map_of(lambda x: x[:, 0]), example.map_of(lambda x: x[:, 1])
+    np.testing.assert_array_equal(x, np.tile(np.linspace(-2.6, 2.6, 60), (60, 1)))
+    np.testing.assert_array_equal(y, x.T)
 
 
 # -- the run ---------------------------------------------------------------------------------------

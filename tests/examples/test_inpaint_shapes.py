@@ -30,7 +30,7 @@ def example():
 def test_holes(example):
     """Rows from the top. Of the shape at the left, in the middle, its right half is missing."""
     masks = example.holes(
-        [Scene("square", "red", "large", "left"), Scene("cross", "blue", "small", "bottom")]
+        [Scene("square", "red", "large", "left"), Scene("cross", "blue", "small", "bottom")], 16
     )
     for mask in masks.values():
         assert mask.shape == (2, 1, 16, 16)
@@ -50,7 +50,7 @@ def test_what_is_right(example):
     assert example.share_read_right(pictures, scenes) == 1
     assert example.share_read_right(pictures, scenes[::-1]) < 0.1
     assert example.share_read_right(pictures + rng.standard_normal(pictures.shape), scenes) < 0.1
-    half = np.where(example.holes(scenes)["a half"], pictures, example.PAPER)
+    half = np.where(example.holes(scenes, 16)["a half"], pictures, example.PAPER)
     assert example.share_read_right(half, scenes) < 0.1
 
 

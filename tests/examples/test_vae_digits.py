@@ -79,7 +79,7 @@ def test_every_kind_of_model(example, model, pixels):
     """At first it knows less than the mean picture; no model knows more than all."""
     args = argparse.Namespace(model=model, pixels=pixels, latent=2, seed=0)
     train, test = (part.pictures for part in example.digits.load())
-    mean_only, linear, best = example.baselines(train, test, args)
+    mean_only, linear, best = example.simple_likelihoods(train, test, pixels, 2)
     vae = example.build(1.0, args)
     assert example.bound(vae, example.as_inputs(test, args), np.random.default_rng(0)) < mean_only
     assert example.as_pictures(example.walk(vae, example.as_inputs(train, args)), args).shape == (

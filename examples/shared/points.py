@@ -1,0 +1,61 @@
+"""Measurements for the examples with points in the plane, whose data is a mixture of Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from shared.flags import numpy_function
+
+from tinygen.data.mixtures import Mixture
+from tinygen.density import GaussianKDE
+from tinygen.nn import Module
+
+SQUARE = 2.6  # half the side of the square of the pictures
+
+
+def sliced_wasserstein(x: Any, y: Any, directions: int = 64) -> float:
+    """The sliced Wasserstein-1 distance of two sets of n points (n, 2): project both sets on many
+    directions, and take the mean distance by which the projections of one set must move to become the
+    projections of the other. Even two samples of the same distribution have a distance above 0."""
+    angles = np.pi * np.arange(directions) / directions
+    along = np.stack([np.cos(angles), np.sin(angles)])  # (2, directions)
+    return float(np.mean(np.abs(np.sort(x @ along, axis=0) - np.sort(y @ along, axis=0))))
+
+
+def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
+    """Compare points with equally many points of the data: their distance; the share of the points within 3
+    standard deviations of the nearest mean; and the number of modes, which are the components that get at
+    least half of their share of such points."""
+    away = np.sqrt(np.sum((x[:, None] - data.means) ** 2, axis=2))  # (n, K)
+    nearest = away.argmin(axis=1)
+    near = away.min(axis=1) < 3 * data.stds[nearest]
+    counts = np.bincount(nearest[near], minlength=len(data.means))
+    modes = int(np.sum(counts >= data.weights * len(x) / 2))
+    return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
+
+
+def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:
+    """p/(p + q) at the points x (N, 2), (N,), with q estimated from the generator's points `fakes`. The
+    kernels blur q, so p is blurred with the same kernel."""
+    width = data.stds.min() / 3
+    q = GaussianKDE(width).fit(fakes).score_samples(x)
+    return sigmoid(data.diffuse(1.0, width).log_density(x) - q)
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+
+
+def probability(discriminator: Module, device: str) -> Callable[[Any], Any]:
+    """σ of a discriminator's output, as a function of NumPy arrays."""
+    logits = numpy_function(discriminator, device)
+    return lambda x: sigmoid(logits(x.astype(np.float32)).astype(np.float64))
+
+
+def map_of(f: Callable[[Any], Any]) -> Any:
+    """f (N, 2) -> (N,) on a grid over the square of the pictures: (60, 60)."""
+    line = np.linspace(-SQUARE, SQUARE, 60)
+    x = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    return f(x).reshape(60, 60)
