@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,12 +25,19 @@ from tinygen.recompute import Segment
 from tinygen.rerun import rerun
 from tinygen.summation import sum_over
 from tinygen.tensor import Array, Tensor
+from tinygen.types import TensorLike
 from tinygen.words import keyword_hint
+
+Value: TypeAlias = Node | Tensor
+"""A value of the program: the node that computed it, or a leaf."""
+
+Gradient: TypeAlias = Any
+"""An array; a Tensor when gradients are to have gradients; for an op with several outputs a list of them."""
 
 # -- one gradient ----------------------------------------------------------------------------------
 
 
-def unbroadcast(g: Any, x: Node | Tensor) -> Any:
+def unbroadcast(g: TensorLike, x: Value) -> TensorLike:
     """`g`, the gradient by `x` as a rule returns it, in the shape and dtype of `x`.
 
     Broadcasting copied the entries of `x`, and each copy is one more use of them: so the gradient is summed
@@ -50,7 +57,7 @@ def unbroadcast(g: Any, x: Node | Tensor) -> Any:
     return g.astype(x.dtype) if g.dtype != x.dtype else g
 
 
-def cotangent(y: Tensor, gradient: Any) -> Array:
+def cotangent(y: Tensor, gradient: TensorLike | None) -> Array:
     """The gradient to start from at `y`: `gradient` as an array like `y`, or 1 when `y` is one number.
 
     Raises ValueError when it has another shape than `y`, or is left out and `y` is not one real number."""
@@ -73,14 +80,16 @@ def cotangent(y: Tensor, gradient: Any) -> Array:
     return gradient.astype(y.dtype)
 
 
-def conjugate(g: Any) -> Any:
+def conjugate(g: TensorLike) -> TensorLike:
     return np.conj(g) if g.dtype.kind == "c" else g
 
 
 # -- sums of gradients -----------------------------------------------------------------------------
 
 
-def accumulate(sums: dict[Any, Any], terms: Iterable[tuple[Any, Any]], owned: set[Any]) -> None:
+def accumulate(
+    sums: dict[Value, Gradient], terms: Iterable[tuple[Value, Gradient]], owned: set[Value]
+) -> None:
     """Add each term (x, gradient along one path) to `sums[x]`.
 
     Why a sum: x may reach the output on many paths, and by the chain rule each path adds its own term to
@@ -100,13 +109,13 @@ def accumulate(sums: dict[Any, Any], terms: Iterable[tuple[Any, Any]], owned: se
             owned.add(x)
 
 
-def put_aside(sums: dict[Any, Any], pick: Node, g: Any) -> None:
+def put_aside(sums: dict[Value, Gradient], pick: Node, g: Gradient) -> None:
     """Store `g`, the gradient of one output of an op with several outputs, until the loop reaches the op."""
     (node,), i = pick.inputs, pick.kwargs["i"]
     sums.setdefault(node, [None] * len(node.shape))[i] = g
 
 
-def zeros_for_unused(gradients: list[Any], node: Node) -> tuple[Any, ...]:
+def zeros_for_unused(gradients: list[Gradient], node: Node) -> tuple[Gradient, ...]:
     """The gradients of all outputs of an op with several outputs, with zeros for unused outputs."""
     like = next(g for g in gradients if g is not None)
     return tuple(
@@ -135,9 +144,9 @@ def topological_order(outputs: Sequence[Tensor]) -> list[Node]:
     return order
 
 
-def paths_to(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[Any]:
+def paths_to(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[Value]:
     """`wrt`, and those nodes in `order` through which a gradient can get to one of them."""
-    on_path: set[Any] = {t.node or t for t in wrt}
+    on_path: set[Value] = {t.node or t for t in wrt}
     for node in order:
         if any((type(x) is Node or isinstance(x, Tensor)) and x in on_path for x in node.inputs):
             on_path.add(node)
@@ -166,8 +175,8 @@ def replay(order: Sequence[Node]) -> dict[Node, Sequence[Rule]]:
 
 
 def input_gradients(
-    node: Node, rules: Any, g: Any, on_path: set[Any] | None, anomaly: bool
-) -> Iterator[tuple[Any, Any]]:
+    node: Node, rules: Any, g: Gradient, on_path: set[Value] | None, anomaly: bool
+) -> Iterator[tuple[Value, Gradient]]:
     """The chain rule at one node: its rules turn `g`, the gradient of its value, into a term (x, gradient)
     for each input x that wants one, in the shape and dtype of x."""
     if type(g) is list:
@@ -205,12 +214,12 @@ def input_gradients(
 
 def backward(
     outputs: Sequence[Tensor],
-    gradients: Sequence[Any],
+    gradients: Sequence[Gradient],
     wrt: Sequence[Tensor] | None = None,
     *,
     retain_graph: bool = False,
     create_graph: bool = False,
-) -> dict[Any, Any]:
+) -> dict[Value, Gradient]:
     """The gradient of the sum of <output, gradient> with respect to every leaf, or to each of `wrt`.
 
     Returns {leaf, or node of an inner tensor: gradient}, without those on which the outputs do not depend.
@@ -224,8 +233,8 @@ def backward(
     wanted = () if wrt is None else {t.node for t in wrt if t.node is not None}
     replayed = replay(order) if create_graph else None
     anomaly = MODE.get().anomaly
-    sums: dict[Any, Any] = {}
-    owned: set[Any] = set()
+    sums: dict[Value, Gradient] = {}
+    owned: set[Value] = set()
     accumulate(sums, [(y.node or y, conjugate(g)) for y, g in zip(outputs, gradients, strict=True)], owned)
     with switch(record=create_graph, segment=None):
         for node in reversed(order):  # newest first: all that used the node's value has been visited,
@@ -244,7 +253,7 @@ def backward(
 
 
 def backward_into_leaves(
-    y: Tensor, gradient: Any = None, *, retain_graph: bool = False, **words: Any
+    y: Tensor, gradient: TensorLike | None = None, *, retain_graph: bool = False, **words: Any
 ) -> None:
     """`y.backward()`: add the gradient of <y, gradient> to `.grad` of every leaf that requires grad.
 
@@ -260,7 +269,7 @@ def backward_into_leaves(
             "requires_grad=True, and compute outside of no_grad()"
         )
     gradient = gradient._data if isinstance(gradient, Tensor) else gradient
-    grads = backward([y], [cotangent(y, gradient)], retain_graph=retain_graph)
+    grads: dict[Any, Gradient] = backward([y], [cotangent(y, gradient)], retain_graph=retain_graph)
     given: set[int] = set()
     for leaf, g in grads.items():
         g = g if hasattr(g, "__array_function__") else np.asarray(g)

@@ -17,8 +17,9 @@ from tinygen.backward import backward, cotangent, topological_order
 from tinygen.modes import MODE, enable_grad, switch
 from tinygen.tape import op
 from tinygen.tensor import Tensor
+from tinygen.types import TensorLike, ValueAndRules
 
-Pull = Callable[[Any], tuple[Tensor, ...]]
+Pull = Callable[[TensorLike | None], tuple[Tensor, ...]]
 
 
 def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
@@ -35,7 +36,7 @@ def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
     ours = {id(v) for v in variables}
     others = recording and any(x.requires_grad and id(x) not in ours for x in leaves)
 
-    def pull(g: Any) -> tuple[Tensor, ...]:
+    def pull(g: TensorLike | None) -> tuple[Tensor, ...]:
         create = others or (isinstance(g, Tensor) and g.requires_grad and MODE.get().record)
         g = cotangent(value, g)
         if isinstance(g, Tensor) != create:
@@ -47,7 +48,7 @@ def vjp(f: Callable[..., Tensor], *args: Any) -> tuple[Tensor, Pull]:
 
 
 @op
-def alias(x: Any) -> Any:
+def alias(x: TensorLike) -> ValueAndRules:
     """The value of `x` under a new name: a derivative by the alias counts no other use of `x`."""
     return x, lambda g: g
 
@@ -55,14 +56,14 @@ def alias(x: Any) -> Any:
 alias.op.complex = True  # type: ignore[attr-defined]
 
 
-def variable(x: Any, recording: bool) -> Tensor:
+def variable(x: TensorLike, recording: bool) -> Tensor:
     """The variable of the differentiation: a new leaf, or an alias of `x` if it is on the tape."""
     if isinstance(x, Tensor):
         return alias(x) if x.requires_grad and recording else Tensor(x._data, requires_grad=True)
     return Tensor(x, requires_grad=True)
 
 
-def result(gradient: Any, x: Tensor) -> Tensor:
+def result(gradient: TensorLike | None, x: Tensor) -> Tensor:
     """The gradient as a Tensor that shares no memory; zeros when the function did not use `x`."""
     if isinstance(gradient, Tensor):
         return gradient
@@ -109,7 +110,9 @@ def check_function(f: Any) -> None:
         )
 
 
-def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def jvp(
+    f: Callable[..., Tensor], primals: Sequence[TensorLike], tangents: Sequence[TensorLike]
+) -> tuple[Tensor, Tensor]:
     """`f(*primals)` and its derivative along `tangents`, J·t.
 
     gᵀJt is linear in g, and its gradient by g is J·t: so this is a pull of a pull (Townsend 2017). Raises
@@ -128,7 +131,7 @@ def jvp(f: Callable[..., Tensor], primals: Sequence[Any], tangents: Sequence[Any
     return value, tangent
 
 
-def check_shapes(what: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
+def check_shapes(what: str, primals: Sequence[TensorLike], tangents: Sequence[TensorLike]) -> None:
     """Raise ValueError for a tangent of the wrong shape: it would broadcast silently and give the
     derivative in another direction."""
     for x, t in zip(primals, tangents, strict=True):
@@ -136,7 +139,7 @@ def check_shapes(what: str, primals: Sequence[Any], tangents: Sequence[Any]) -> 
             raise ValueError(f"{what} has the shape {np.shape(t)}, where x has {np.shape(x)}")
 
 
-def hvp(f: Callable[..., Tensor], x: Any, v: Any) -> Tensor:
+def hvp(f: Callable[..., Tensor], x: TensorLike, v: TensorLike) -> Tensor:
     """The Hessian of `f` at `x` times `v`, as the gradient of <∇f, v> (Pearlmutter 1994). Raises ValueError
     when v has not the shape of x."""
     check_shapes("hvp: v", [x], [v])

@@ -3,6 +3,7 @@ when the program runs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
@@ -40,6 +41,9 @@ Pictures: TypeAlias = NDArray[np.float32]
 
 Ids: TypeAlias = NDArray[np.int64]
 """Numbers of tokens, classes or time steps."""
+
+IdsLike: TypeAlias = int | Sequence[Any] | Ids | Array
+"""Such numbers as arguments: also a list, one number for all, or an array on a GPU."""
 
 Mask: TypeAlias = NDArray[np.bool_]
 """True where an entry counts."""

@@ -27,7 +27,7 @@ from tinygen.ops.compose import on_device_of
 from tinygen.ops.loss import log_normal
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array
-from tinygen.types import Floats
+from tinygen.types import Floats, IdsLike, TensorLike
 
 MIN_PROBABILITY = 1e-12
 """Smaller probabilities are raised to this value: the difference of two numbers near 1 has lost all digits
@@ -86,7 +86,9 @@ def check_levels(x0: Array, levels: int) -> None:
         )
 
 
-def step_bits(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: Any, levels: int | None) -> Any:
+def step_bits(
+    process: Process, x0: Array, t: IdsLike, x0_hat: TensorLike, log_variance: TensorLike, levels: int | None
+) -> Any:
     """L_{t-1} in each entry of x0 (B, ...), in bits, for a model whose x_0 in x_t is x0_hat (B, ...) and
     whose step back has this logarithm of the variance. Differentiable in both."""
     t = np.broadcast_to(t, len(x0))
@@ -96,7 +98,9 @@ def step_bits(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: An
     return np.where(is_last, last, back) / math.log(2)
 
 
-def step_divergence(process: Process, x0: Array, t: Any, x0_hat: Any, log_variance: Any) -> Any:
+def step_divergence(
+    process: Process, x0: Array, t: IdsLike, x0_hat: TensorLike, log_variance: TensorLike
+) -> Any:
     """KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) in each entry (B, ...), in nats: of two normal
     distributions whose means differ only by the difference of x_0 and the model's x_0.
 

@@ -14,7 +14,7 @@ import numpy as np
 from tinygen.diffusion.process import Process, coefficient
 from tinygen.diffusion.sampling import Model
 from tinygen.transforms import grad
-from tinygen.types import TensorLike
+from tinygen.types import IdsLike, TensorLike
 
 # -- without a classifier --------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ def classifier_free_guidance(
         return lambda x, t: model(x, t, *needed)
     both = [np.concatenate(pair) for pair in pairs]
 
-    def guided_model(x: TensorLike, t: Any) -> Any:
+    def guided_model(x: TensorLike, t: IdsLike) -> Any:
         prediction = model(np.concatenate([x, x]), np.concatenate([t, t]), *both)
         c = x.shape[1]
         conditional, unconditional = prediction[: len(x), :c], prediction[len(x) :, :c]
@@ -105,7 +105,7 @@ def classifier_guidance(
     """
     numbers = process.schedule.timesteps
 
-    def guided_model(x: TensorLike, t: Any) -> Any:
+    def guided_model(x: TensorLike, t: IdsLike) -> Any:
         step = np.searchsorted(numbers, t)
         if not np.array_equal(numbers.take(step, mode="clip"), t):
             raise ValueError(f"steps must be among those of the process, {numbers[1:]}, got {t}")

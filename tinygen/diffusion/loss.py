@@ -3,18 +3,16 @@ learns variances also the variational bound (Nichol & Dhariwal 2021, arXiv:2102.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from tinygen import ops
 from tinygen.diffusion.bound import step_bits
 from tinygen.diffusion.process import Process, coefficient, split_variance
+from tinygen.diffusion.sampling import Model
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tape import detach
 from tinygen.tensor import Array
-from tinygen.types import Floats
+from tinygen.types import Floats, Ids, IdsLike, TensorLike
 
 
 def min_snr(process: Process, gamma: float = 5.0) -> Floats:
@@ -36,12 +34,12 @@ def min_snr(process: Process, gamma: float = 5.0) -> Floats:
 
 def loss_at(
     process: Process,
-    model: Callable[..., Any],
+    model: Model,
     x0: Array,
-    t: Any,
+    t: IdsLike,
     eps: Array,
     weights: Floats | None = None,
-) -> Any:
+) -> TensorLike:
     """The mean of (model(x_t, t) - target)² over everything, for data x0 (B, ...), steps t (B,) and noise eps
     (B, ...); times weights[t], if there are `weights` (T + 1,). The model gets x_t as an array and the
     numbers of the steps (B,); what it returns has the shape of x0, and if that is a Tensor, so is the
@@ -58,19 +56,19 @@ def loss_at(
     return np.mean(coefficient(weights, t, x0) * ops.mse(prediction, target, "none"))
 
 
-def random_steps(process: Process, n: int, rng: np.random.Generator) -> Any:
+def random_steps(process: Process, n: int, rng: np.random.Generator) -> Ids:
     """n of the steps 1 ... T, all equally likely."""
     return 1 + rng.integers(len(process.schedule), size=n)
 
 
 def simple_loss(
     process: Process,
-    model: Callable[..., Any],
+    model: Model,
     x0: Array,
     *,
     rng: RNGLike,
     weights: Floats | None = None,
-) -> Any:
+) -> TensorLike:
     """`loss_at` for a random step and noise for each x0 (B, ...) (algorithm 1). For a model of ε and without
     weights it is the bound on -ln p(x_0), with the bound's own weights left out."""
     rng = as_generator(rng)
@@ -80,13 +78,13 @@ def simple_loss(
 
 def hybrid_loss_at(
     process: Process,
-    model: Callable[..., Any],
+    model: Model,
     x0: Array,
-    t: Any,
+    t: IdsLike,
     eps: Array,
     levels: int | None,
     weight: float = 1e-3,
-) -> Any:
+) -> TensorLike:
     """`loss_at` plus `weight` times the bound in bits per dimension, for a model that makes 2C channels of
     the C of x_t, the second half for the variance. The bound is estimated as T times the mean of the terms of
     these steps.
@@ -106,13 +104,13 @@ def hybrid_loss_at(
 
 def hybrid_loss(
     process: Process,
-    model: Callable[..., Any],
+    model: Model,
     x0: Array,
     *,
     rng: RNGLike,
     levels: int | None,
     weight: float = 1e-3,
-) -> Any:
+) -> TensorLike:
     """`hybrid_loss_at` for a random step and noise for each x0 (B, ...), as in `simple_loss`."""
     rng = as_generator(rng)
     t = random_steps(process, len(x0), rng)

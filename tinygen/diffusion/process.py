@@ -15,13 +15,14 @@ Here x are arrays (B, ...), and t = 1 ... T is one step for all of them or (B,),
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from tinygen.diffusion.schedule import Schedule
 from tinygen.tensor import Array
-from tinygen.types import Floats
+from tinygen.types import Floats, Ids, IdsLike
 
 Prediction = Literal["eps", "x0", "v"]
 Variance = Literal["small", "large", "learned"]
@@ -44,13 +45,13 @@ class Process:
         self.schedule = schedule
         self.predicts = predicts
 
-    def respace(self, steps: Any) -> Process:
+    def respace(self, steps: Sequence[int] | Ids) -> Process:
         """The same process with only these of the steps 1 ... T: for sampling in fewer steps."""
         return Process(self.schedule.respace(steps), self.predicts)
 
     # -- into noise --------------------------------------------------------------------------------
 
-    def step(self, x: Array, t: Any, eps: Array) -> Array:
+    def step(self, x: Array, t: IdsLike, eps: Array) -> Array:
         """x_t from x = x_{t-1}, with the standard normal noise eps (B, ...) of this step.
 
         Eq.: q(x_t | x_{t-1}) = N(√(1 - β_t) x_{t-1}, β_t)  (Ho et al. 2020, eq. 2)
@@ -59,7 +60,7 @@ class Process:
         beta = self.schedule.beta
         return coefficient(np.sqrt(1 - beta), t, x) * x + coefficient(np.sqrt(beta), t, x) * eps
 
-    def diffuse(self, x0: Array, t: Any, eps: Array) -> Array:
+    def diffuse(self, x0: Array, t: IdsLike, eps: Array) -> Array:
         """A sample of q(x_t | x_0) in one step: α_t x_0 + σ_t ε. `eps` (B, ...) is standard normal, the
         combined noise of steps 1 ... t. Both factors are roots of ᾱ_t and 1 - ᾱ_t; some slides have one
         without the root, and then the variance of x_t is not 1 where the variance of x_0 is.
@@ -72,7 +73,7 @@ class Process:
 
     # -- and back ----------------------------------------------------------------------------------
 
-    def posterior(self, x0: Array, x: Array, t: Any) -> tuple[Array, Array]:
+    def posterior(self, x0: Array, x: Array, t: IdsLike) -> tuple[Array, Array]:
         """Mean (B, ...) and variance, which broadcasts with it, of x_{t-1} given x = x_t and x_0.
 
         Eq.: q(x_{t-1} | x_t, x_0) = N(√ᾱ_{t-1} β_t/(1-ᾱ_t) x_0 + √(1-β_t) (1-ᾱ_{t-1})/(1-ᾱ_t) x_t,
@@ -84,11 +85,11 @@ class Process:
         mean = coefficient(s.posterior_from_x0, t, x) * x0 + coefficient(s.posterior_from_x, t, x) * x
         return mean, coefficient(s.posterior_variance, t, x)
 
-    def eps_of(self, x0: Array, x: Array, t: Any) -> Array:
+    def eps_of(self, x0: Array, x: Array, t: IdsLike) -> Array:
         """The noise ε in x = x_t whose data is x_0."""
         return (x - coefficient(self.schedule.alpha, t, x) * x0) / coefficient(self.schedule.sigma, t, x)
 
-    def target(self, x0: Array, eps: Array, t: Any) -> Array:
+    def target(self, x0: Array, eps: Array, t: IdsLike) -> Array:
         """The quantity that the model should predict for x_t = α_t x_0 + σ_t ε.
 
         Eq.: v = α_t ε - σ_t x_0  (Salimans & Ho 2022, section 4)
@@ -101,7 +102,7 @@ class Process:
             return x0
         return coefficient(self.schedule.alpha, t, x0) * eps - coefficient(self.schedule.sigma, t, x0) * x0
 
-    def x0_and_eps(self, prediction: Array, x: Array, t: Any) -> tuple[Array, Array]:
+    def x0_and_eps(self, prediction: Array, x: Array, t: IdsLike) -> tuple[Array, Array]:
         """The data x_0 and the noise ε in x = x_t by the model's prediction.
 
         Toward the last steps α_t is small: x_0 from a predicted ε is divided by it, and so are the errors."""
@@ -114,7 +115,7 @@ class Process:
 
     # -- the variance of a model's step back -------------------------------------------------------
 
-    def log_variance(self, variance: Variance, x: Array, t: Any, fraction: Any = None) -> Any:
+    def log_variance(self, variance: Variance, x: Array, t: IdsLike, fraction: Any = None) -> Any:
         """The logarithm of the variance of the model's step from x = x_t back to x_{t-1}; it broadcasts with
         x.
 
@@ -151,7 +152,7 @@ def split_variance(prediction: Any, x: Array, variance: Variance) -> tuple[Any, 
     return (prediction[:, :c], prediction[:, c:]) if learned else (prediction, None)
 
 
-def coefficient(values: Floats, t: Any, x: Array) -> Array:
+def coefficient(values: Floats, t: IdsLike, x: Array) -> Array:
     """values[t], of values (T + 1,), in the dtype of x (B, ...) and a shape that broadcasts with it: () or
     (B, 1, ...).
 

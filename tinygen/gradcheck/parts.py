@@ -1,5 +1,5 @@
-"""A step with complex numbers as a step with real ones: each complex array becomes its real and imaginary
-parts.
+"""A step with complex numbers as a step with real numbers: each complex array becomes two arrays, its real
+and its imaginary part.
 
 As in PyTorch, the real part of a complex gradient is the gradient by the real part, and its imaginary part is
 the gradient by the imaginary part. So both are gradients by real variables.
@@ -24,6 +24,7 @@ def real_subject(step: Step) -> Subject:
 
 
 def parts(x: Any) -> list[Array]:
+    """The real and the imaginary part of a complex array; a real array as it is."""
     return [np.array(x.real), np.array(x.imag)] if x.dtype.kind == "c" else [x]
 
 

@@ -1,6 +1,6 @@
 """Elementwise ops with a kink or a choice: |x|, sign, maximum, clip, where.
 
-At a kink a rule gives one of the slopes between those on both sides, named at the op.
+At a kink the rule takes a slope between the slopes on both sides; each op says which one.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def absolute(x: Array) -> ValueAndRules:
 @implements(np.sign)
 @op
 def sign(x: Array) -> ValueAndRules:
-    """-1, 0 or 1, whose slope is 0; of a complex number x/|x|, and 0 at 0."""
+    """-1, 0 or 1; its slope is 0. For a complex number x/|x|, and 0 at 0."""
     y = np.sign(x)
     if y.dtype.kind != "c":
         return y, lambda g: np.zeros_like(g)
 
-    def dx(g: Array) -> Array:  # along the circle only: what goes away from the center changes nothing
+    def dx(g: Array) -> Array:  # along the circle only: a step away from the center changes nothing
         size = np.abs(x)
         return np.where(size > 0, (g - np.real(g * y) * np.conj(y)) / np.where(size > 0, size, 1), 0)
 
@@ -83,9 +83,9 @@ def clip(
 @implements(np.where)
 @op
 def where(condition: Array, a: Any = None, b: Any = None) -> ValueAndRules:
-    """a where the condition holds, else b; of the condition alone, the indices where it holds. This op passes
-    no NaN from the side that is not chosen, but the ops that computed that side may: make their argument
-    harmless first."""
+    """a where the condition holds, else b; with the condition alone, the indices where it holds. This op passes
+    no NaN from the side that is not chosen, but the ops that computed that side may: give them a safe argument
+    there."""
     if a is None and b is None:
         return (np.nonzero(condition),)
     if a is None or b is None:

@@ -12,7 +12,7 @@ that half twice, except j = 0 and, for an even n, j = n/2: each of these is its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from tinygen.tape import implements, op
 from tinygen.tensor import Array
 from tinygen.types import TensorLike, ValueAndRules
 
-OTHER: dict[Any, Any] = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
+Norm: TypeAlias = Literal["backward", "ortho", "forward"] | None
+
+OTHER: dict[Norm, Norm] = {None: "forward", "backward": "forward", "ortho": "ortho", "forward": "backward"}
 """The norm by which an inverse divides as the transform does by this one, and the reverse."""
 
 
@@ -43,21 +45,21 @@ def resize(x: Array, n: int, axis: int) -> Array:
 
 @implements(np.fft.fft)
 @op
-def fft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
+def fft(a: Array, n: int | None = None, axis: int = -1, norm: Norm = None) -> ValueAndRules:
     size = length_of(a, axis)
     return np.fft.fft(a, n, axis, norm), lambda g: resize(np.fft.fft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.ifft)
 @op
-def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
+def ifft(a: Array, n: int | None = None, axis: int = -1, norm: Norm = None) -> ValueAndRules:
     size = length_of(a, axis)
     return np.fft.ifft(a, n, axis, norm), lambda g: resize(np.fft.ifft(g, None, axis, norm), size, axis)
 
 
 @implements(np.fft.rfft)
 @op
-def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
+def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Norm = None) -> ValueAndRules:
     """The numbers 0 to n//2 of the transform of a real a. Its rule is the transform of g, filled with zeros
     for the numbers that `rfft` leaves out."""
     if a.dtype.kind == "c":
@@ -72,7 +74,7 @@ def rfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> Va
 
 @implements(np.fft.irfft)
 @op
-def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> ValueAndRules:
+def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Norm = None) -> ValueAndRules:
     """n real numbers (2 (size - 1) unless n is given) of the numbers 0 to n//2 of their transform. The
     imaginary parts of numbers that are their own partners are ignored."""
     size = length_of(a, axis)
@@ -91,18 +93,18 @@ def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Any = None) -> V
 
 
 @implements(np.fft.hfft)
-def hfft(a: TensorLike, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def hfft(a: TensorLike, n: int | None = None, axis: int = -1, norm: Norm = None) -> TensorLike:
     """The real transform of numbers that are the first half of a Hermitian sequence."""
     return np.fft.irfft(np.conj(a), n, axis, other_norm(norm))
 
 
 @implements(np.fft.ihfft)
-def ihfft(a: TensorLike, n: int | None = None, axis: int = -1, norm: Any = None) -> Any:
+def ihfft(a: TensorLike, n: int | None = None, axis: int = -1, norm: Norm = None) -> TensorLike:
     """The inverse of hfft."""
     return np.conj(np.fft.rfft(a, n, axis, other_norm(norm)))
 
 
-def other_norm(norm: Any) -> Any:
+def other_norm(norm: Norm) -> Norm:
     if norm not in OTHER:
         raise ValueError(f'norm must be "backward", "ortho" or "forward", got {norm!r}')
     return OTHER[norm]
@@ -124,32 +126,40 @@ def axes_and_sizes(
 
 
 def apply_along(
-    f: Callable[..., Any], a: TensorLike, axes: Sequence[int], sizes: Sequence[Any], norm: Any
-) -> Any:
+    f: Callable[..., Any], a: TensorLike, axes: Sequence[int], sizes: Sequence[Any], norm: Norm
+) -> TensorLike:
     for axis, n in list(zip(axes, sizes, strict=True))[::-1]:
         a = f(a, n, axis, norm)
     return a
 
 
 @implements(np.fft.fftn)
-def fftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def fftn(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = None
+) -> TensorLike:
     return apply_along(np.fft.fft, a, *axes_and_sizes(a, s, axes), norm)
 
 
 @implements(np.fft.ifftn)
-def ifftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def ifftn(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = None
+) -> TensorLike:
     return apply_along(np.fft.ifft, a, *axes_and_sizes(a, s, axes), norm)
 
 
 @implements(np.fft.rfftn)
-def rfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def rfftn(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = None
+) -> TensorLike:
     """Real along the last of the axes, then complex along the others."""
     axes, sizes = axes_and_sizes(a, s, axes)
     return apply_along(np.fft.fft, np.fft.rfft(a, sizes[-1], axes[-1], norm), axes[:-1], sizes[:-1], norm)
 
 
 @implements(np.fft.irfftn)
-def irfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> Any:
+def irfftn(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] | None = None, norm: Norm = None
+) -> TensorLike:
     """Complex along all axes but the last one, then real along that."""
     axes, sizes = axes_and_sizes(a, s, axes)
     first = apply_along(np.fft.ifft, a, axes[:-1][::-1], sizes[:-1][::-1], norm)
@@ -157,40 +167,48 @@ def irfftn(a: TensorLike, s: Any = None, axes: Any = None, norm: Any = None) -> 
 
 
 @implements(np.fft.fft2)
-def fft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def fft2(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = None
+) -> TensorLike:
     return fftn(a, s, axes, norm)
 
 
 @implements(np.fft.ifft2)
-def ifft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def ifft2(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = None
+) -> TensorLike:
     return ifftn(a, s, axes, norm)
 
 
 @implements(np.fft.rfft2)
-def rfft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def rfft2(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = None
+) -> TensorLike:
     return rfftn(a, s, axes, norm)
 
 
 @implements(np.fft.irfft2)
-def irfft2(a: TensorLike, s: Any = None, axes: Any = (-2, -1), norm: Any = None) -> Any:
+def irfft2(
+    a: TensorLike, s: Sequence[int] | None = None, axes: Sequence[int] = (-2, -1), norm: Norm = None
+) -> TensorLike:
     return irfftn(a, s, axes, norm)
 
 
 # -- the order of the frequencies ------------------------------------------------------------------
 
 
-def roll_by(x: TensorLike, axes: Any, share: Callable[[int], int]) -> Any:
+def roll_by(x: TensorLike, axes: Any, share: Callable[[int], int]) -> TensorLike:
     axes = tuple(range(x.ndim)) if axes is None else axes if isinstance(axes, (tuple, list)) else (axes,)
     return np.roll(x, tuple(share(length_of(x, i)) for i in axes), tuple(axes))
 
 
 @implements(np.fft.fftshift)
-def fftshift(x: TensorLike, axes: Any = None) -> Any:
+def fftshift(x: TensorLike, axes: Any = None) -> TensorLike:
     """Frequency 0 in the middle."""
     return roll_by(x, axes, lambda n: n // 2)
 
 
 @implements(np.fft.ifftshift)
-def ifftshift(x: TensorLike, axes: Any = None) -> Any:
+def ifftshift(x: TensorLike, axes: Any = None) -> TensorLike:
     """Frequency 0 in front again."""
     return roll_by(x, axes, lambda n: -(n // 2))

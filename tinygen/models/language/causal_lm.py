@@ -14,11 +14,19 @@ from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.text.decoding import greedy_tokens, sample
-from tinygen.types import Ids
+from tinygen.types import Ids, IdsLike, Mask, NumpyArray
+
+Reader = Callable[[Ids], NumpyArray]
+"""Takes the next tokens (B, T) and returns the logits (B, V) of the token after them."""
 
 
 def next_token(
-    logits: Any, temperature: float, top_k: int | None, top_p: float | None, *, rng: np.random.Generator
+    logits: NumpyArray,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    *,
+    rng: np.random.Generator,
 ) -> Ids:
     """A token (B,) drawn by logits (B, V) (`text.decoding.sample`); at temperature 0 the most probable."""
     return greedy_tokens(logits) if temperature == 0 else sample(logits, rng, temperature, top_k, top_p)
@@ -28,14 +36,14 @@ class LanguageModel(nn.Module):
     """The base class of all models here that write text. A model has a `reader`; it gets `sample` and
     `sample_steps`."""
 
-    def reader(self) -> Callable[[Any], Any]:
+    def reader(self) -> Reader:
         """A function that reads a text piece by piece: it takes the next tokens (B, T) and returns the logits
         (B, V) of the token after them. It remembers the pieces that it has read."""
         raise NotImplementedError
 
     def sample(
         self,
-        idx: Any,
+        idx: IdsLike,
         n: int,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -44,7 +52,7 @@ class LanguageModel(nn.Module):
         end: int | Collection[int] = (),
         rng: RNGLike,
         **context: Any,
-    ) -> Any:
+    ) -> Ids:
         """The tokens idx (B, T), T >= 1, and n more after them: (B, T + n), or fewer if all rows have ended.
         The rest is as in `sample_steps`."""
         idx = np.asarray(idx)
@@ -54,7 +62,7 @@ class LanguageModel(nn.Module):
 
     def sample_steps(
         self,
-        idx: Any,
+        idx: IdsLike,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -62,7 +70,7 @@ class LanguageModel(nn.Module):
         end: int | Collection[int] = (),
         rng: RNGLike,
         **context: Any,
-    ) -> Generator[Any, None, None]:
+    ) -> Generator[Ids, None, None]:
         """The tokens after idx (B, T), T >= 1: one (B,) after the other, until each row has written its
         `end`, a token or several; without `end` they never stop. A row that has ended repeats its end token.
         For several samples of one text, repeat its row.
@@ -95,13 +103,15 @@ class CausalLM(LanguageModel):
     h: nn.ModuleList
     lm_head: nn.Linear
 
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None, mask: Any = None) -> Tensor:
+    def features(
+        self, idx: IdsLike, caches: list[nn.KVCache] | None = None, mask: Mask | None = None
+    ) -> Tensor:
         """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
         cached ones, and the caches grow by them. `mask` (B, S), for the cached tokens and these, is False at
         padding: no token looks at it, and positions are counted without it."""
         raise NotImplementedError
 
-    def reader(self, mask: Any = None) -> Callable[[Any], Any]:
+    def reader(self, mask: Mask | None = None) -> Reader:
         """As in LanguageModel. In a batch of texts with different lengths, the shorter ones are padded on the
         left; then `mask` has the shape of the first piece, and is False at padding. Padding changes nothing.
 
@@ -109,9 +119,9 @@ class CausalLM(LanguageModel):
         one that is not of bools."""
         block_size = self.config.block_size
         caches = [nn.KVCache(block_size) for _ in self.h]
-        text: Any = None  # (B, T) all tokens so far
+        text: Ids | None = None  # (B, T) all tokens so far
 
-        def read(new: Any) -> Any:
+        def read(new: Ids) -> NumpyArray:
             nonlocal text, mask
             if mask is not None:
                 more = np.ones_like(new, bool)
@@ -126,7 +136,7 @@ class CausalLM(LanguageModel):
         return read
 
 
-def left_padding(mask: Any, idx: Any) -> Any:
+def left_padding(mask: Mask, idx: Ids) -> Mask:
     """`mask` as an array, if it can be the mask of idx (B, T)."""
     mask = np.asarray(mask)
     if mask.dtype != bool:

@@ -22,7 +22,7 @@ from tinygen.tensor import Array, Tensor
 from tinygen.types import Axis, DType, TensorLike, ValueAndRules
 
 
-def part(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
+def part(x: TensorLike, axis: int, start: int | None, stop: int | None) -> TensorLike:
     """x[..., start:stop, ...] along an axis."""
     return x[(*[slice(None)] * axis_from_0(axis, x.ndim), slice(start, stop))]
 
@@ -31,7 +31,7 @@ def part(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
 
 
 @composition("diff")
-def diff(a: TensorLike, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+def diff(a: TensorLike, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> TensorLike:
     """x[i+1] - x[i], n times; `prepend` and `append` are put around a first."""
     a = as_operand(a)
     if n < 0:
@@ -50,14 +50,14 @@ def diff(a: TensorLike, n: int = 1, axis: int = -1, prepend: Any = None, append:
 
 
 @composition("ediff1d")
-def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> TensorLike:
     x = np.ravel(as_operand(ary))
     around = operands(*(y for y in (to_begin, x[1:] - x[:-1], to_end) if y is not None))
     return np.concatenate([np.ravel(y) for y in around])
 
 
 @composition("gradient")
-def gradient(f: TensorLike, *varargs: Any, axis: Axis = None, edge_order: int = 1) -> Any:
+def gradient(f: TensorLike, *varargs: Any, axis: Axis = None, edge_order: int = 1) -> TensorLike:
     """Central differences inside, one-sided ones at the edges, along each axis or the given ones. `varargs`
     are distances, or the coordinates along each axis."""
     f = as_operand(f)
@@ -74,7 +74,7 @@ def gradient(f: TensorLike, *varargs: Any, axis: Axis = None, edge_order: int = 
     return results[0] if len(axes) == 1 else tuple(results)
 
 
-def slopes(f: TensorLike, h: Any, axis: int, edge_order: int) -> Any:
+def slopes(f: TensorLike, h: Any, axis: int, edge_order: int) -> TensorLike:
     n = f.shape[axis]
     if n < edge_order + 1:
         raise ValueError(f"axis {axis} of shape {f.shape} is too short: {edge_order + 1} entries are needed")
@@ -94,7 +94,7 @@ def slopes(f: TensorLike, h: Any, axis: int, edge_order: int) -> Any:
     return np.concatenate([ends[0], inner, ends[1]], axis=axis)
 
 
-def edge(f: TensorLike, axis: int, widths: list[Any], order: int) -> Any:
+def edge(f: TensorLike, axis: int, widths: list[Any], order: int) -> TensorLike:
     """The slope at the first entry, by 2 or 3 points."""
     x0, x1 = part(f, axis, 0, 1), part(f, axis, 1, 2)
     if order == 1:
@@ -108,7 +108,7 @@ def edge(f: TensorLike, axis: int, widths: list[Any], order: int) -> Any:
 
 
 @composition("trapezoid", "trapz")
-def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: Any = 1.0, axis: int = -1) -> Any:
+def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: Any = 1.0, axis: int = -1) -> TensorLike:
     """The integral by trapezoids: of each two neighbors the mean, times their distance."""
     y = as_operand(y)
     if x is not None:
@@ -121,7 +121,7 @@ def trapezoid(y: TensorLike, x: TensorLike | None = None, dx: Any = 1.0, axis: i
 @composition("interp")
 def interp(
     x: TensorLike, xp: TensorLike, fp: TensorLike, left: Any = None, right: Any = None, period: Any = None
-) -> Any:
+) -> TensorLike:
     """The line through the points (xp, fp) at x; beyond them `left` and `right`, or the outermost values."""
     x, xp, fp = operands(x, xp, fp)
     if xp.ndim != 1 or xp.shape != fp.shape or not len(xp):
@@ -158,7 +158,7 @@ def full_convolution(a: Array, v: Array) -> ValueAndRules:
 
 
 @composition("convolve")
-def convolve(a: TensorLike, v: TensorLike, mode: Any = "full") -> Any:
+def convolve(a: TensorLike, v: TensorLike, mode: Any = "full") -> TensorLike:
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if 0 in (a.size, v.size) or a.ndim > 1 or v.ndim > 1:
         raise ValueError(f"two vectors with entries are needed, got shapes {a.shape} and {v.shape}")
@@ -173,7 +173,7 @@ def convolve(a: TensorLike, v: TensorLike, mode: Any = "full") -> Any:
 
 
 @composition("correlate")
-def correlate(a: TensorLike, v: TensorLike, mode: Any = "valid") -> Any:
+def correlate(a: TensorLike, v: TensorLike, mode: Any = "valid") -> TensorLike:
     """Σ_i a[i + k] conj(v[i]): the convolution with v reversed."""
     a, v = np.atleast_1d(as_operand(a)), np.atleast_1d(as_operand(v))
     if len(a) < len(v):
@@ -200,7 +200,7 @@ def linspace(
     axis: int = 0,
     *,
     device: Any = None,
-) -> Any:
+) -> TensorLike:
     """`num` equal steps from start to stop."""
     start, stop = np.broadcast_arrays(*operands(start, stop))
     parts = num - 1 if endpoint else num
@@ -221,7 +221,7 @@ def logspace(
     base: Any = 10.0,
     dtype: DType = None,
     axis: int = 0,
-) -> Any:
+) -> TensorLike:
     """base**start to base**stop, in equal steps of the exponent."""
     start, stop, base = np.broadcast_arrays(*operands(start, stop, base))
     exponents = np.linspace(start, stop, num, endpoint, axis=axis)
@@ -232,7 +232,7 @@ def logspace(
 @composition("geomspace")
 def geomspace(
     start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype: DType = None, axis: int = 0
-) -> Any:
+) -> TensorLike:
     """`num` steps from start to stop, each by the same factor."""
     start, stop = np.broadcast_arrays(*operands(start, stop))
     if "c" in (start.dtype.kind, stop.dtype.kind):

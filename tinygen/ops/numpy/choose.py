@@ -13,7 +13,7 @@ from tinygen.types import TensorLike
 
 
 @composition("select")
-def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
+def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> TensorLike:
     """For each entry the choice of the first condition that holds."""
     if len(condlist) != len(choicelist):
         raise ValueError(f"{len(condlist)} conditions need as many choices, got {len(choicelist)}")
@@ -24,7 +24,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 
 @composition("choose")
-def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "raise") -> Any:
+def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "raise") -> TensorLike:
     """For each entry i of a, the entry of choices[i] at its place."""
     refuse_out(out)
     index = np.asarray(constant(a, "the choice"))
@@ -39,7 +39,7 @@ def choose(a: TensorLike, choices: TensorLike, out: Any = None, mode: str = "rai
 
 
 @composition("piecewise")
-def piecewise(x: TensorLike, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> Any:
+def piecewise(x: TensorLike, condlist: Any, funclist: Sequence[Any], *args: Any, **kw: Any) -> TensorLike:
     """Each function of the entries where its condition holds; one function more is for all the rest."""
     conditions = [to_cpu(c) for c in condlist] if isinstance(condlist, (list, tuple)) else to_cpu(condlist)
     if not isinstance(conditions, (list, tuple)) or np.ndim(conditions[0]) < np.ndim(x):
@@ -63,7 +63,9 @@ def piecewise(x: TensorLike, condlist: Any, funclist: Sequence[Any], *args: Any,
 
 
 @composition("apply_along_axis")
-def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any) -> Any:
+def apply_along_axis(
+    func1d: Callable[..., Any], axis: int, arr: Any, *args: Any, **kwargs: Any
+) -> TensorLike:
     """func1d of every 1-D slice, in a loop; its result takes the place of the axis."""
     axis = axis_from_0(axis, arr.ndim)
     last = np.moveaxis(arr, axis, -1)
@@ -77,7 +79,7 @@ def apply_along_axis(func1d: Callable[..., Any], axis: int, arr: Any, *args: Any
 
 
 @composition("apply_over_axes")
-def apply_over_axes(func: Callable[..., Any], a: TensorLike, axes: Any) -> Any:
+def apply_over_axes(func: Callable[..., Any], a: TensorLike, axes: Any) -> TensorLike:
     """func(a, axis) for one axis after the other; reduced axes stay, with size 1."""
     for axis in (axes,) if np.ndim(axes) == 0 else axes:
         axis = axis_from_0(axis, a.ndim)

@@ -44,7 +44,7 @@ def cbrt(x: Array) -> ValueAndRules:
 
 
 @implements(np.float_power)
-def float_power(x: TensorLike, p: TensorLike) -> Any:
+def float_power(x: TensorLike, p: TensorLike) -> TensorLike:
     """x to the p, in floating point also for integers (but a Tensor keeps its own floating-point dtype)."""
     ints = np.result_type(*(v.dtype if isinstance(v, Tensor) else v for v in (x, p))).kind in "iub"
     return power(np.multiply(x, 1.0, dtype=float) if ints and not isinstance(x, Tensor) else x * 1.0, p * 1.0)
@@ -163,7 +163,7 @@ def rad2deg(x: Array) -> ValueAndRules:
 @composition("unwrap")
 def unwrap(
     p: TensorLike, discont: float | None = None, axis: int = -1, *, period: float = 2 * math.pi
-) -> Any:
+) -> TensorLike:
     """p plus whole periods, so that neighbors are close; the periods are constants."""
     values = p._data
     whole = np.unwrap(values, discont, axis, period=period) - values
@@ -266,7 +266,7 @@ def ldexp(x: Array, e: Array) -> ValueAndRules:
 @composition("nan_to_num")
 def nan_to_num(
     x: TensorLike, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
-) -> Any:
+) -> TensorLike:
     """x with numbers in place of nan and infinities, which get no gradient."""
     if not copy:
         raise TypeError("copy=False would write into x, and the graph would be lost: leave it out")
@@ -284,13 +284,13 @@ def nan_to_num(
 
 
 @composition("fix")
-def fix(x: TensorLike, out: Any = None) -> Any:
+def fix(x: TensorLike, out: Any = None) -> TensorLike:
     refuse_out(out)
     return np.trunc(x)
 
 
 @composition("round", "around")
-def round(a: TensorLike, decimals: int = 0, out: Any = None) -> Any:
+def round(a: TensorLike, decimals: int = 0, out: Any = None) -> TensorLike:
     """Rounded to so many decimals; a constant, since the slope is 0 almost everywhere."""
     refuse_out(out)
     return Tensor(np.round(a._data, decimals))

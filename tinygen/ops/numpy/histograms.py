@@ -11,7 +11,9 @@ from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
 
 
-def histogram_of(dimensions: Any, sample: Any, bins: Any, range: Any, density: Any, weights: Any) -> Any:
+def histogram_of(
+    dimensions: Any, sample: Any, bins: Any, range: Any, density: Any, weights: Any
+) -> tuple[TensorLike, Any]:
     """(counts, edges): NumPy finds the edges and the bins; the weights of each are added up here."""
     columns = [to_cpu(x) for x in dimensions(sample)]
     edges = np.histogramdd(columns, bins, range)[1]

@@ -22,35 +22,35 @@ __all__ = ["pad"]
 # -- joining ---------------------------------------------------------------------------------------
 
 
-def as_dtype(x: TensorLike, dtype: DType) -> Any:
+def as_dtype(x: TensorLike, dtype: DType) -> TensorLike:
     return x if dtype is None else x.astype(dtype)
 
 
 @composition("vstack", "row_stack")
-def vstack(tup: Sequence[Any], *, dtype: DType = None, casting: str = "same_kind") -> Any:
+def vstack(tup: Sequence[Any], *, dtype: DType = None, casting: str = "same_kind") -> TensorLike:
     return as_dtype(np.concatenate([np.atleast_2d(x) for x in operands(*tup)]), dtype)
 
 
 @composition("hstack")
-def hstack(tup: Sequence[Any], *, dtype: DType = None, casting: str = "same_kind") -> Any:
+def hstack(tup: Sequence[Any], *, dtype: DType = None, casting: str = "same_kind") -> TensorLike:
     xs = [np.atleast_1d(x) for x in operands(*tup)]
     return as_dtype(np.concatenate(xs, axis=0 if xs[0].ndim == 1 else 1), dtype)
 
 
 @composition("dstack")
-def dstack(tup: Sequence[Any]) -> Any:
+def dstack(tup: Sequence[Any]) -> TensorLike:
     return np.concatenate([np.atleast_3d(x) for x in operands(*tup)], axis=2)
 
 
 @composition("column_stack")
-def column_stack(tup: Sequence[Any]) -> Any:
+def column_stack(tup: Sequence[Any]) -> TensorLike:
     """1-D arrays as columns."""
     xs = operands(*tup)
     return np.concatenate([x if x.ndim > 1 else np.reshape(x, (-1, 1)) for x in xs], axis=1)
 
 
 @composition("block")
-def block(arrays: Any) -> Any:
+def block(arrays: Any) -> TensorLike:
     """Nested lists: the innermost are joined along the last axis, the next along the one before, ..."""
 
     def depth(x: TensorLike) -> int:
@@ -59,7 +59,7 @@ def block(arrays: Any) -> Any:
     def rank(x: TensorLike) -> int:
         return max(map(rank, x), default=0) if isinstance(x, list) else int(np.ndim(x))
 
-    def join(x: TensorLike, level: int) -> Any:
+    def join(x: TensorLike, level: int) -> TensorLike:
         if level == 0:
             x = as_operand(x, first)
             return np.reshape(x, (1,) * (ndim - x.ndim) + x.shape)
@@ -75,12 +75,12 @@ def block(arrays: Any) -> Any:
 
 
 @composition("append")
-def append(arr: Any, values: Any, axis: int | None = None) -> Any:
+def append(arr: Any, values: Any, axis: int | None = None) -> TensorLike:
     return np.concatenate(operands(arr, values), axis=axis)
 
 
 @composition("insert")
-def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> Any:
+def insert(arr: Any, obj: Any, values: Any, axis: int | None = None) -> TensorLike:
     """`values` before the entries `obj` along an axis (of the flattened arr for None)."""
     arr, values = operands(arr, values)
     positions = np.arange(arr.size).reshape(arr.shape)
@@ -110,7 +110,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 
 
 def define_split(name: str, least: int, axis_of: Callable[[int], int]) -> None:
-    def body(ary: Any, indices_or_sections: Any) -> Any:
+    def body(ary: Any, indices_or_sections: Any) -> Sequence[TensorLike]:
         if ary.ndim < least:
             raise ValueError(f"at least {least} axes are needed, got shape {ary.shape}")
         return np.split(ary, indices_or_sections, axis_of(ary.ndim))
@@ -136,7 +136,7 @@ def define_by_index(*names: str) -> None:
     result."""
     for name in names:
 
-        def body(a: TensorLike, *args: Any, name: str = name, **kwargs: Any) -> Any:
+        def body(a: TensorLike, *args: Any, name: str = name, **kwargs: Any) -> TensorLike:
             a = as_operand(a)
             positions = np.arange(a.size).reshape(a.shape)
             return getitem(np.ravel(a), getattr(np, name)(positions, *arrays_in(args), **arrays_in(kwargs)))
@@ -148,7 +148,7 @@ define_by_index("resize", "delete")
 
 
 @composition("compress")
-def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: Any = None) -> Any:
+def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out: Any = None) -> TensorLike:
     """The slices of a where the condition holds."""
     refuse_out(out)
     a = np.ravel(as_operand(a)) if axis is None else as_operand(a)
@@ -158,7 +158,7 @@ def compress(condition: TensorLike, a: TensorLike, axis: int | None = None, out:
 
 
 @composition("extract")
-def extract(condition: TensorLike, arr: Any) -> Any:
+def extract(condition: TensorLike, arr: Any) -> TensorLike:
     return np.ravel(as_operand(arr))[np.flatnonzero(np.asarray(arrays_in(condition)))]
 
 
@@ -174,7 +174,7 @@ STATISTICS: dict[str, Callable[..., Any]] = {
 
 
 @composition("pad")
-def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
+def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> TensorLike:
     """All modes of NumPy, except "empty" (its entries are undefined) and functions (they write in place)."""
     unknown = kwargs.keys() - {"constant_values", "stat_length", "end_values", "reflect_type"}
     if unknown:
@@ -215,7 +215,7 @@ def pairs(values: Any, ndim: int) -> list[tuple[Any, Any]]:
     return [tuple(pair) for pair in np.broadcast_to(np.asarray(values), (ndim, 2)).tolist()]
 
 
-def axis_by_axis(x: TensorLike, widths: Any, options: Any, edge: Callable[..., Any]) -> Any:
+def axis_by_axis(x: TensorLike, widths: Any, options: Any, edge: Callable[..., Any]) -> TensorLike:
     """Each axis is padded in turn: `edge(x, axis, n, option)` is put before x, and the edge of the reversed x
     after it."""
     for axis, ((before, after), (first, last)) in enumerate(zip(widths, options, strict=True)):
@@ -225,7 +225,7 @@ def axis_by_axis(x: TensorLike, widths: Any, options: Any, edge: Callable[..., A
     return x
 
 
-def slab(x: TensorLike, axis: int, start: int | None, stop: int | None) -> Any:
+def slab(x: TensorLike, axis: int, start: int | None, stop: int | None) -> TensorLike:
     return x[(*[slice(None)] * axis, slice(start, stop))]
 
 
@@ -233,22 +233,22 @@ def shape_with_length(x: TensorLike, axis: int, n: int) -> tuple[int, ...]:
     return (*x.shape[:axis], n, *x.shape[axis + 1 :])
 
 
-def constant_edge(x: TensorLike, axis: int, n: int, value: Any) -> Any:
+def constant_edge(x: TensorLike, axis: int, n: int, value: Any) -> TensorLike:
     return np.full_like(x, value, shape=shape_with_length(x, axis, n))
 
 
-def ramp_edge(x: TensorLike, axis: int, n: int, end: Any) -> Any:
+def ramp_edge(x: TensorLike, axis: int, n: int, end: Any) -> TensorLike:
     t = np.linspace(0, 1, n, endpoint=False).reshape([n if i == axis else 1 for i in range(x.ndim)])
     return end + (slab(x, axis, 0, 1) - end) * numbers_like(x, t)
 
 
-def statistic_edge(x: TensorLike, axis: int, n: int, option: Any) -> Any:
+def statistic_edge(x: TensorLike, axis: int, n: int, option: Any) -> TensorLike:
     name, length = option
     value = STATISTICS[name](slab(x, axis, 0, length), axis=axis, keepdims=True)
     return np.broadcast_to(value, shape_with_length(x, axis, n))
 
 
-def odd_edge(x: TensorLike, axis: int, n: int, mode: str) -> Any:
+def odd_edge(x: TensorLike, axis: int, n: int, mode: str) -> TensorLike:
     """2 · edge - the reflection, repeated until there are n entries."""
     skip = 1 if mode == "reflect" else 0
     front, whole = slab(x, axis, 0, 0), x

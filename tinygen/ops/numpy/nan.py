@@ -16,7 +16,7 @@ from tinygen.types import Axis, DType, TensorLike
 def without_nan(fill: float, function: Callable[..., Any], *names: str) -> None:
     """np.nansum and others: `function` with `fill` in the place of nan."""
 
-    def body(a: TensorLike, *args: Any, **kwargs: Any) -> Any:
+    def body(a: TensorLike, *args: Any, **kwargs: Any) -> TensorLike:
         return function(np.where(np.isnan(a), fill, a), *args, **kwargs)
 
     composition(*names)(body)
@@ -29,7 +29,9 @@ without_nan(1.0, np.cumprod, "nancumprod")
 
 
 def extreme_without_nan(fill: float, function: Callable[..., Any], name: str) -> None:
-    def body(a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False, **rest: Any) -> Any:
+    def body(
+        a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False, **rest: Any
+    ) -> TensorLike:
         y = function(np.where(np.isnan(a), fill, a), axis=axis, out=out, keepdims=keepdims, **rest)
         return np.where(np.all(np.isnan(a), axis=axis, keepdims=keepdims), math.nan, y)
 
@@ -40,7 +42,7 @@ extreme_without_nan(-math.inf, np.max, "nanmax")
 extreme_without_nan(math.inf, np.min, "nanmin")
 
 
-def number_mask(a: TensorLike, where: Any) -> Any:
+def number_mask(a: TensorLike, where: Any) -> TensorLike:
     """The entries that are numbers and where `where` holds."""
     return ~np.isnan(a) if not is_given(where) else np.logical_and(~np.isnan(a), where)
 
@@ -54,7 +56,7 @@ def nanmean(
     keepdims: bool = False,
     *,
     where: Any = True,
-) -> Any:
+) -> TensorLike:
     return np.mean(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=number_mask(a, where))
 
 
@@ -69,12 +71,12 @@ def nanvar(
     *,
     where: Any = True,
     **rest: Any,
-) -> Any:
+) -> TensorLike:
     return np.var(
         a, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=number_mask(a, where), **rest
     )
 
 
 @composition("nanstd")
-def nanstd(*args: Any, **kwargs: Any) -> Any:
+def nanstd(*args: Any, **kwargs: Any) -> TensorLike:
     return np.sqrt(nanvar(*args, **kwargs))

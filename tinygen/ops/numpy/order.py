@@ -5,6 +5,7 @@ Sorting moves entries, and the gradient moves them back. A quantile is a point b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tinygen.ops.compose import (
 from tinygen.ops.reduce import keepdims_shape
 from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Axis, TensorLike, ValueAndRules
+from tinygen.types import Axis, Floats, NumpyArray, TensorLike, ValueAndRules
 
 
 @show_as("sort")
@@ -38,7 +39,7 @@ def put_in_order(x: Array, order: Array, axis: int) -> ValueAndRules:
 @composition("sort")
 def sort(
     a: TensorLike, axis: int | None = -1, kind: Any = None, order: Any = None, *, stable: Any = None
-) -> Any:
+) -> TensorLike:
     """Equal entries stay in their order, whatever `kind` says."""
     if order is not None:
         raise TypeError("order= is for fields of structured arrays, which Tensors do not have")
@@ -47,7 +48,7 @@ def sort(
 
 
 @composition("sort_complex")
-def sort_complex(a: TensorLike) -> Any:
+def sort_complex(a: TensorLike) -> TensorLike:
     """Sorted by the real parts, then the imaginary ones; real numbers become complex."""
     return np.sort(a).astype(np.complex64 if a.dtype.itemsize <= 4 else np.complex128)
 
@@ -55,7 +56,7 @@ def sort_complex(a: TensorLike) -> Any:
 @composition("partition")
 def partition(
     a: TensorLike, kth: Any, axis: int | None = -1, kind: str = "introselect", order: Any = None
-) -> Any:
+) -> TensorLike:
     """The kth entry is where sorting would put it, with the smaller ones before it and the larger ones after
     it."""
     if order is not None:
@@ -67,7 +68,7 @@ def partition(
 # -- quantiles -------------------------------------------------------------------------------------
 
 
-def places(n: int, q: TensorLike, method: Any) -> Any:
+def places(n: int, q: TensorLike, method: Any) -> NumpyArray:
     """Where in n sorted entries the quantiles q lie: 1.25 is a quarter of the way from the second to the
     third. NumPy says it, for each of its methods, as the quantile of 0, 1, ..., n - 1."""
     return np.quantile(np.arange(n, dtype=float), q, method=method) if n else np.full(np.shape(q), np.nan)
@@ -75,7 +76,7 @@ def places(n: int, q: TensorLike, method: Any) -> Any:
 
 def weighted_places(
     a: TensorLike, q: TensorLike, axis: Any, method: Any, weights: Any, skip_nan: bool
-) -> Any:
+) -> NumpyArray:
     """The same of entries that count by their weights: as the quantiles of the ranks."""
     values = to_cpu(a)
     flat, along = (values.reshape(-1), 0) if axis is None else (values, axis)
@@ -87,7 +88,7 @@ def weighted_places(
 
 def quantiles(
     a: TensorLike, q: TensorLike, axis: Axis, method: str, keepdims: bool, skip_nan: bool, weights: Any = None
-) -> Any:
+) -> TensorLike:
     a = as_operand(a)
     a = a.astype(np.float64) if a.dtype.kind in "iub" else a
     q = np.asarray(constant(q, "q"), dtype=float)
@@ -123,7 +124,7 @@ def quantiles(
     return np.reshape(y, (*q.shape, *keepdims_shape(a.shape, axis))) if keepdims else y
 
 
-def check_q(q: TensorLike, top: float) -> Any:
+def check_q(q: TensorLike, top: float) -> Floats:
     values = np.asarray(constant(q, "q"), dtype=float)
     if not ((values >= 0) & (values <= top)).all():
         raise ValueError(f"q must lie in [0, {top:g}], got {q}")
@@ -140,7 +141,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
                 "overwrite_input=True would write into a, and the graph would be lost: leave it out"
             )
 
-    def of_unit(top: float) -> Any:
+    def of_unit(top: float) -> Callable[..., TensorLike]:
         def body(
             a: TensorLike,
             q: TensorLike,
@@ -151,7 +152,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
             keepdims: bool = False,
             *,
             weights: Any = None,
-        ) -> Any:
+        ) -> TensorLike:
             refuse_overwriting(out, overwrite_input)
             return quantiles(a, check_q(q, top), axis, method, keepdims, skip_nan, weights)
 
@@ -163,7 +164,7 @@ def define_quantiles(prefix: str, skip_nan: bool) -> None:
         out: Any = None,
         overwrite_input: bool = False,
         keepdims: bool = False,
-    ) -> Any:
+    ) -> TensorLike:
         refuse_overwriting(out, overwrite_input)
         return quantiles(a, 0.5, axis, "linear", keepdims, skip_nan)
 
@@ -187,7 +188,7 @@ def unique(
     return_counts: bool = False,
     axis: int | None = None,
     **kwargs: Any,
-) -> Any:
+) -> TensorLike:
     """The first entry of each value takes the gradient; indices and counts are constants."""
     _, index, inverse, counts = np.unique(
         arrays_in(ar), return_index=True, return_inverse=True, return_counts=True, axis=axis, **kwargs
@@ -201,7 +202,7 @@ def unique(
 def unique_results(name: str) -> None:
     """The array API's named tuples: the values have a gradient, indices and counts are constants."""
 
-    def body(x: TensorLike, /) -> Any:
+    def body(x: TensorLike, /) -> tuple[TensorLike, ...]:
         result = getattr(np, name)(arrays_in(x))
         index = np.unique(arrays_in(x), return_index=True, equal_nan=False)[1]
         return constants(result, (x,))._replace(values=np.ravel(x)[index])
@@ -215,17 +216,19 @@ for name in ("unique_all", "unique_counts", "unique_inverse"):
 
 
 @composition("unique_values")
-def unique_values(x: TensorLike, /) -> Any:
+def unique_values(x: TensorLike, /) -> TensorLike:
     return unique(x, equal_nan=False)
 
 
 @composition("union1d")
-def union1d(ar1: Any, ar2: Any) -> Any:
+def union1d(ar1: Any, ar2: Any) -> TensorLike:
     return unique(np.concatenate([np.ravel(as_operand(ar1)), np.ravel(as_operand(ar2))]))
 
 
 @composition("intersect1d")
-def intersect1d(ar1: Any, ar2: Any, assume_unique: bool = False, return_indices: bool = False) -> Any:
+def intersect1d(
+    ar1: Any, ar2: Any, assume_unique: bool = False, return_indices: bool = False
+) -> TensorLike | tuple[TensorLike, ...]:
     a, b = as_operand(ar1), as_operand(ar2)
     _, i, j = np.intersect1d(to_cpu(a), to_cpu(b), assume_unique, return_indices=True)
     y = np.ravel(a)[i]
@@ -233,13 +236,13 @@ def intersect1d(ar1: Any, ar2: Any, assume_unique: bool = False, return_indices:
 
 
 @composition("setdiff1d")
-def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
+def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> TensorLike:
     a = np.ravel(as_operand(ar1)) if assume_unique else np.unique(ar1)
     return a[np.isin(to_cpu(a), to_cpu(ar2), invert=True)]
 
 
 @composition("setxor1d")
-def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
+def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> TensorLike:
     a, b = np.ravel(as_operand(ar1)), np.ravel(as_operand(ar2))
     a, b = (a, b) if assume_unique else (np.unique(a), np.unique(b))
     once = [a[np.isin(to_cpu(a), to_cpu(b), invert=True)], b[np.isin(to_cpu(b), to_cpu(a), invert=True)]]
@@ -247,7 +250,7 @@ def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
 
 
 @composition("trim_zeros")
-def trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> Any:
+def trim_zeros(filt: Any, trim: str = "fb", axis: Axis = None) -> TensorLike:
     """Without the zeros at the front ("f") and the back ("b") of each axis."""
     there = np.argwhere(arrays_in(filt) != 0)
     low, high = (there.min(axis=0), there.max(axis=0) + 1) if len(there) else (np.zeros(filt.ndim, int),) * 2

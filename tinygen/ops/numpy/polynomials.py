@@ -10,12 +10,12 @@ from tinygen.ops.compose import arrays_in, as_operand, composition, constant, nu
 from tinygen.types import TensorLike
 
 
-def coefficients(p: TensorLike) -> Any:
+def coefficients(p: TensorLike) -> TensorLike:
     return np.atleast_1d(as_operand(p))
 
 
 @composition("polyval")
-def polyval(p: TensorLike, x: TensorLike) -> Any:
+def polyval(p: TensorLike, x: TensorLike) -> TensorLike:
     """By Horner's rule."""
     x = as_operand(x)
     y = np.zeros_like(x)
@@ -24,29 +24,29 @@ def polyval(p: TensorLike, x: TensorLike) -> Any:
     return y
 
 
-def pad_front(a: TensorLike, n: int) -> Any:
+def pad_front(a: TensorLike, n: int) -> TensorLike:
     return np.pad(a, ((n - len(a), 0),)) if len(a) < n else a
 
 
 @composition("polyadd")
-def polyadd(a1: Any, a2: Any) -> Any:
+def polyadd(a1: Any, a2: Any) -> TensorLike:
     a1, a2 = coefficients(a1), coefficients(a2)
     n = max(len(a1), len(a2))
     return pad_front(a1, n) + pad_front(a2, n)
 
 
 @composition("polysub")
-def polysub(a1: Any, a2: Any) -> Any:
+def polysub(a1: Any, a2: Any) -> TensorLike:
     return polyadd(a1, -coefficients(a2))
 
 
 @composition("polymul")
-def polymul(a1: Any, a2: Any) -> Any:
+def polymul(a1: Any, a2: Any) -> TensorLike:
     return np.convolve(coefficients(a1), coefficients(a2))
 
 
 @composition("polydiv")
-def polydiv(u: TensorLike, v: TensorLike) -> Any:
+def polydiv(u: TensorLike, v: TensorLike) -> tuple[TensorLike, TensorLike]:
     """The quotient and the remainder, by long division."""
     u, v = coefficients(u), coefficients(v)
     m, n = len(u) - 1, len(v) - 1
@@ -61,7 +61,7 @@ def polydiv(u: TensorLike, v: TensorLike) -> Any:
 
 
 @composition("polyder")
-def polyder(p: TensorLike, m: int = 1) -> Any:
+def polyder(p: TensorLike, m: int = 1) -> TensorLike:
     p = coefficients(p)
     for _ in range(int(m)):
         p = p[:-1] * numbers_like(p, np.arange(len(p) - 1, 0, -1))
@@ -69,7 +69,7 @@ def polyder(p: TensorLike, m: int = 1) -> Any:
 
 
 @composition("polyint")
-def polyint(p: TensorLike, m: int = 1, k: TensorLike | None = None) -> Any:
+def polyint(p: TensorLike, m: int = 1, k: TensorLike | None = None) -> TensorLike:
     """m times the antiderivative, with the constants k."""
     p = coefficients(p)
     k = [0] * m if k is None else [k] * m if np.ndim(k) == 0 else k
@@ -81,7 +81,7 @@ def polyint(p: TensorLike, m: int = 1, k: TensorLike | None = None) -> Any:
 
 
 @composition("poly")
-def poly(seq_of_zeros: Any) -> Any:
+def poly(seq_of_zeros: Any) -> TensorLike:
     """The polynomial with these roots; of a matrix, with its eigenvalues, the characteristic polynomial."""
     roots = coefficients(seq_of_zeros)
     real = roots.dtype.kind != "c"
@@ -94,7 +94,7 @@ def poly(seq_of_zeros: Any) -> Any:
 
 
 @composition("roots")
-def roots(p: TensorLike) -> Any:
+def roots(p: TensorLike) -> TensorLike:
     """The zeros: the eigenvalues of the companion matrix. They are smooth where no two are equal."""
     p = coefficients(p)
     if p.ndim != 1:
@@ -121,7 +121,7 @@ def polyfit(
     full: bool = False,
     w: Any = None,
     cov: bool | str = False,
-) -> Any:
+) -> TensorLike:
     """The least-squares polynomial of degree `deg`: V c = y for the powers V of x, in columns of length 1."""
     if full or cov:
         raise TypeError("full= and cov= are not supported: compute them from the fit")

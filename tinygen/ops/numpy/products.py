@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.ops.compose import as_operand, composition
-from tinygen.types import TensorLike
+from tinygen.types import Array, TensorLike
 
 
 @composition("inner")
-def inner(a: TensorLike, b: TensorLike, /) -> Any:
+def inner(a: TensorLike, b: TensorLike, /) -> TensorLike:
     """The sum over the last axes of both."""
     if 0 in (np.ndim(a), np.ndim(b)):
         return a * b
@@ -20,7 +18,7 @@ def inner(a: TensorLike, b: TensorLike, /) -> Any:
 
 
 @composition("vdot")
-def vdot(a: TensorLike, b: TensorLike, /) -> Any:
+def vdot(a: TensorLike, b: TensorLike, /) -> TensorLike:
     """The sum of the products of all entries, with the conjugates of a's."""
     a, b = np.ravel(conjugate(a)), np.ravel(as_operand(b))
     if a.shape != b.shape:
@@ -28,13 +26,13 @@ def vdot(a: TensorLike, b: TensorLike, /) -> Any:
     return np.sum(a * b)
 
 
-def conjugate(x: TensorLike) -> Any:
+def conjugate(x: TensorLike) -> Array:
     x = as_operand(x)
     return np.conj(x) if x.dtype.kind == "c" else x
 
 
 @composition("kron")
-def kron(a: TensorLike, b: TensorLike) -> Any:
+def kron(a: TensorLike, b: TensorLike) -> TensorLike:
     """Every entry of a times the whole b, block by block."""
     a, b = as_operand(a), as_operand(b)
     n = max(a.ndim, b.ndim)
@@ -49,7 +47,7 @@ def kron(a: TensorLike, b: TensorLike) -> Any:
 @composition("cross")
 def cross(
     a: TensorLike, b: TensorLike, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None
-) -> Any:
+) -> TensorLike:
     """The vector product of vectors with 3 entries along an axis; of 2 entries, the third is 0."""
     if axis is not None:
         axisa = axisb = axisc = axis
@@ -65,7 +63,7 @@ def cross(
 
 
 @composition("vecdot")
-def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Any:
+def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> TensorLike:
     x1, x2 = np.moveaxis(conjugate(x1), axis, -1), np.moveaxis(as_operand(x2), axis, -1)
     if x1.shape[-1] != x2.shape[-1]:
         raise ValueError(f"vectors of one length are needed, got {x1.shape[-1]} and {x2.shape[-1]}")
@@ -73,10 +71,10 @@ def vecdot(x1: TensorLike, x2: TensorLike, /, *, axis: int = -1) -> Any:
 
 
 @composition("matvec")
-def matvec(x1: TensorLike, x2: TensorLike, /) -> Any:
+def matvec(x1: TensorLike, x2: TensorLike, /) -> TensorLike:
     return np.matmul(as_operand(x1), as_operand(x2)[..., None])[..., 0]
 
 
 @composition("vecmat")
-def vecmat(x1: TensorLike, x2: TensorLike, /) -> Any:
+def vecmat(x1: TensorLike, x2: TensorLike, /) -> TensorLike:
     return np.matmul(conjugate(x1)[..., None, :], as_operand(x2))[..., 0, :]

@@ -30,7 +30,7 @@ def with_keywords(axis_only: Callable[..., Any], full: Callable[..., Any], *name
     full = composition(*names)(full)
 
     @functools.wraps(axis_only)
-    def call(a: TensorLike, axis: Axis = None, *more: Any, keepdims: bool = False, **rest: Any) -> Any:
+    def call(a: TensorLike, axis: Axis = None, *more: Any, keepdims: bool = False, **rest: Any) -> TensorLike:
         if not more and not rest:
             if keepdims:
                 return axis_only(a, axis, keepdims=keepdims)
@@ -55,7 +55,7 @@ def sum_full(
     keepdims: bool = False,
     initial: Any = 0,
     where: Any = True,
-) -> Any:
+) -> TensorLike:
     refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
     y = reduce.sum(np.where(where, a, 0) if is_given(where) else a, axis, keepdims=bool(keepdims))
@@ -70,7 +70,7 @@ def mean_full(
     keepdims: bool = False,
     *,
     where: Any = True,
-) -> Any:
+) -> TensorLike:
     refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
     if not is_given(where):
@@ -78,7 +78,7 @@ def mean_full(
     return sum_full(a, axis, None, None, keepdims, 0, where) / count_where(a, axis, keepdims, where)
 
 
-def count_where(a: TensorLike, axis: Axis, keepdims: bool, where: Any) -> Any:
+def count_where(a: TensorLike, axis: Axis, keepdims: bool, where: Any) -> TensorLike:
     """How many entries `where` leaves, as floating-point numbers."""
     here = np.broadcast_to(as_operand(where), a.shape)
     return np.sum(here, axis=axis, keepdims=bool(keepdims)).astype(a.dtype)
@@ -95,7 +95,7 @@ def var_full(
     where: Any = True,
     mean: TensorLike | None = None,
     correction: Any = None,
-) -> Any:
+) -> TensorLike:
     """`mean` may be given, with its axes kept; `correction` is the array API's word for ddof."""
     refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
@@ -110,7 +110,7 @@ def var_full(
     return sum_full(squares, axis, keepdims=keepdims) / np.real(n - ddof)
 
 
-def std_full(*args: Any, **kwargs: Any) -> Any:
+def std_full(*args: Any, **kwargs: Any) -> TensorLike:
     return np.sqrt(var_full(*args, **kwargs))
 
 
@@ -122,7 +122,7 @@ def extreme_full(reduced: Callable[..., Any], pair: np.ufunc) -> Callable[..., A
         keepdims: bool = False,
         initial: Any = None,
         where: Any = True,
-    ) -> Any:
+    ) -> TensorLike:
         refuse_out(out)
         if is_given(where):
             if initial is None:
@@ -150,7 +150,7 @@ min = with_keywords(reduce.min, extreme_full(reduce.min, np.minimum), "min", "am
 
 
 @composition("ptp")
-def ptp(a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Any:
+def ptp(a: TensorLike, axis: Axis = None, out: Any = None, keepdims: bool = False) -> TensorLike:
     """The largest minus the smallest: peak to peak."""
     refuse_out(out)
     return reduce.max(a, axis, keepdims=bool(keepdims)) - reduce.min(a, axis, keepdims=bool(keepdims))

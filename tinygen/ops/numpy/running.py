@@ -26,7 +26,7 @@ def prod(
     keepdims: bool = False,
     initial: Any = 1,
     where: Any = True,
-) -> Any:
+) -> TensorLike:
     """The product over `axis` (of all entries for None)."""
     refuse_out(out)
     a = as_operand(a) if dtype is None else as_operand(a).astype(dtype)
@@ -79,7 +79,7 @@ def running_product(x: Array) -> ValueAndRules:
 
 
 @composition("cumprod")
-def cumprod(a: Array, axis: Axis = None, dtype: DType = None, out: Any = None) -> Any:
+def cumprod(a: Array, axis: Axis = None, dtype: DType = None, out: Any = None) -> TensorLike:
     """The running product along an axis (of the flattened a for None)."""
     refuse_out(out)
     a = a if dtype is None else a.astype(dtype)
@@ -101,7 +101,7 @@ def define_cumulative(name: str, running: Callable[..., Any], start: int) -> Cal
         dtype: DType = None,
         out: Any = None,
         include_initial: bool = False,
-    ) -> Any:
+    ) -> TensorLike:
         refuse_out(out)
         if axis is None and x.ndim > 1:
             raise ValueError("an array of more than one axis needs axis=")

@@ -16,17 +16,17 @@ from tinygen.types import DType, TensorLike, ValueAndRules
 
 
 @composition("flipud")
-def flipud(m: TensorLike) -> Any:
+def flipud(m: TensorLike) -> TensorLike:
     return np.flip(m, 0)
 
 
 @composition("fliplr")
-def fliplr(m: TensorLike) -> Any:
+def fliplr(m: TensorLike) -> TensorLike:
     return np.flip(m, 1)
 
 
 @composition("rot90")
-def rot90(m: TensorLike, k: int = 1, axes: Any = (0, 1)) -> Any:
+def rot90(m: TensorLike, k: int = 1, axes: Any = (0, 1)) -> TensorLike:
     """By k quarter turns, from the first of the axes towards the second."""
     i, j = axes_of(tuple(axes), m.ndim)
     k = int(k) % 4
@@ -35,20 +35,20 @@ def rot90(m: TensorLike, k: int = 1, axes: Any = (0, 1)) -> Any:
 
 
 @composition("rollaxis")
-def rollaxis(a: Array, axis: int, start: int = 0) -> Any:
+def rollaxis(a: Array, axis: int, start: int = 0) -> TensorLike:
     axis = axis_from_0(axis, a.ndim)
     start = start + a.ndim if start < 0 else start
     return np.moveaxis(a, axis, start - 1 if start > axis else start)
 
 
 @composition("matrix_transpose")
-def matrix_transpose(x: TensorLike, /) -> Any:
+def matrix_transpose(x: TensorLike, /) -> TensorLike:
     if x.ndim < 2:
         raise ValueError(f"a matrix is needed, got shape {x.shape}")
     return np.swapaxes(x, -1, -2)
 
 
-def add_axes(ndim: int, *arys: Any) -> Any:
+def add_axes(ndim: int, *arys: Any) -> TensorLike | tuple[TensorLike, ...]:
     results = []
     for x in map(as_operand, arys):
         if ndim == 3 and x.ndim in (1, 2):
@@ -59,30 +59,32 @@ def add_axes(ndim: int, *arys: Any) -> Any:
 
 
 @composition("atleast_1d")
-def atleast_1d(*arys: Any) -> Any:
+def atleast_1d(*arys: Any) -> TensorLike | tuple[TensorLike, ...]:
     return add_axes(1, *arys)
 
 
 @composition("atleast_2d")
-def atleast_2d(*arys: Any) -> Any:
+def atleast_2d(*arys: Any) -> TensorLike | tuple[TensorLike, ...]:
     return add_axes(2, *arys)
 
 
 @composition("atleast_3d")
-def atleast_3d(*arys: Any) -> Any:
+def atleast_3d(*arys: Any) -> TensorLike | tuple[TensorLike, ...]:
     """(n,) becomes (1, n, 1), (n, m) becomes (n, m, 1)."""
     return add_axes(3, *arys)
 
 
 @composition("broadcast_arrays")
-def broadcast_arrays(*args: Any, subok: bool = False) -> Any:
+def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[TensorLike, ...]:
     xs = [as_operand(x) for x in args]
     shape = np.broadcast_shapes(*(x.shape for x in xs))
     return tuple(np.broadcast_to(x, shape) for x in xs)
 
 
 @composition("meshgrid")
-def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
+def meshgrid(
+    *xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy"
+) -> tuple[TensorLike, ...]:
     if indexing not in ("xy", "ij"):
         raise ValueError(f'indexing must be "xy" or "ij", got {indexing!r}')
     n = len(xi)
@@ -96,7 +98,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
 
 
 @composition("diagonal")
-def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+def diagonal(a: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> TensorLike:
     """The entries [..., i, i + offset] of two axes, as the last axis of the rest."""
     if a.ndim < 2:
         raise ValueError(
@@ -115,14 +117,14 @@ def diagonal_index(n: int, m: int, offset: int) -> tuple[Any, Any]:
 @composition("trace")
 def trace(
     a: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: DType = None, out: Any = None
-) -> Any:
+) -> TensorLike:
     """The sum of a diagonal."""
     refuse_out(out)
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype)
 
 
 @composition("diag")
-def diag(v: TensorLike, k: int = 0) -> Any:
+def diag(v: TensorLike, k: int = 0) -> TensorLike:
     """The k-th diagonal of a matrix; of a vector, the matrix with it on the k-th diagonal."""
     if v.ndim == 1:
         n = len(v) + abs(k)
@@ -133,12 +135,12 @@ def diag(v: TensorLike, k: int = 0) -> Any:
 
 
 @composition("diagflat")
-def diagflat(v: TensorLike, k: int = 0) -> Any:
+def diagflat(v: TensorLike, k: int = 0) -> TensorLike:
     return diag(np.ravel(v), k)
 
 
 @composition("vander")
-def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> Any:
+def vander(x: TensorLike, N: int | None = None, increasing: bool = False) -> TensorLike:
     """Columns of powers: x**(N-1), ..., x, 1."""
     if x.ndim != 1:
         raise ValueError(f"a vector is needed, got shape {x.shape}")
@@ -161,7 +163,7 @@ def copy_array(x: Array) -> ValueAndRules:
 
 
 @composition("copy")
-def copy(a: TensorLike, order: str = "K", subok: bool = False) -> Any:
+def copy(a: TensorLike, order: str = "K", subok: bool = False) -> TensorLike:
     """The same values in memory of their own, still on the tape."""
     return copy_array(a)
 
@@ -176,7 +178,7 @@ def full_like(
     shape: Any = None,
     *,
     device: Any = None,
-) -> Any:
+) -> TensorLike:
     """`fill_value` everywhere; a Tensor there gets the sum of the gradient."""
     if not isinstance(fill_value, Tensor):
         return Tensor(
@@ -187,7 +189,7 @@ def full_like(
 
 
 @composition("astype")
-def astype(x: TensorLike, dtype: DType, /, *, copy: bool = True, device: Any = None) -> Any:
+def astype(x: TensorLike, dtype: DType, /, *, copy: bool = True, device: Any = None) -> TensorLike:
     from tinygen.ops.elementwise import astype as cast
 
     return cast(x, dtype=dtype)

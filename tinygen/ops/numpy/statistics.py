@@ -16,7 +16,7 @@ from tinygen.types import Axis, DType, TensorLike
 @composition("average")
 def average(
     a: TensorLike, axis: Axis = None, weights: Any = None, returned: bool = False, *, keepdims: bool = False
-) -> Any:
+) -> TensorLike:
     """Σ w a / Σ w; with `returned`, Σ w as well. 1-D weights count along `axis`."""
     a = as_operand(a)
     if weights is None:
@@ -51,10 +51,10 @@ def cov(
     aweights: Any = None,
     *,
     dtype: DType = None,
-) -> Any:
+) -> TensorLike:
     """The covariance matrix of variables in rows (in columns with rowvar=False)."""
 
-    def as_rows(x: TensorLike) -> Any:
+    def as_rows(x: TensorLike) -> TensorLike:
         x = np.atleast_2d(as_operand(x))
         return x if rowvar or x.shape[0] == 1 else x.T
 
@@ -79,7 +79,9 @@ def cov(
 
 
 @composition("corrcoef")
-def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *, dtype: DType = None) -> Any:
+def corrcoef(
+    x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *, dtype: DType = None
+) -> TensorLike:
     """The covariances over both standard deviations."""
     c = np.cov(x, y, rowvar, dtype=dtype)
     if c.ndim == 0:
@@ -90,7 +92,7 @@ def corrcoef(x: TensorLike, y: TensorLike | None = None, rowvar: bool = True, *,
 
 
 @composition("bincount")
-def bincount(x: TensorLike, /, weights: Any = None, minlength: int = 0) -> Any:
+def bincount(x: TensorLike, /, weights: Any = None, minlength: int = 0) -> TensorLike:
     """How often each integer comes; with weights, the sum of theirs, which has a gradient."""
     index = arrays_in(x)
     if weights is None:

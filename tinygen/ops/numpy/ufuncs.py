@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def reduce(
     keepdims: bool = False,
     initial: Any = None,
     where: Any = True,
-) -> Any:
+) -> TensorLike:
     refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
     rest = {
@@ -80,7 +80,9 @@ def fold_along(ufunc: np.ufunc, array: Any, axis: int) -> list[Any]:
 
 
 @implements(np.ufunc.accumulate)
-def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: DType = None, out: Any = None) -> Any:
+def accumulate(
+    ufunc: np.ufunc, array: Any, axis: int = 0, dtype: DType = None, out: Any = None
+) -> TensorLike:
     refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
     if ufunc in ACCUMULATED:
@@ -91,7 +93,7 @@ def accumulate(ufunc: np.ufunc, array: Any, axis: int = 0, dtype: DType = None, 
 
 
 @implements(np.ufunc.outer)
-def outer(ufunc: np.ufunc, a: TensorLike, b: TensorLike, /, **kwargs: Any) -> Any:
+def outer(ufunc: np.ufunc, a: TensorLike, b: TensorLike, /, **kwargs: Any) -> TensorLike:
     """The ufunc of every entry of a with every entry of b."""
     a, b = as_operand(a), as_operand(b)
     return ufunc(np.reshape(a, a.shape + (1,) * b.ndim), b, **kwargs)
@@ -100,7 +102,7 @@ def outer(ufunc: np.ufunc, a: TensorLike, b: TensorLike, /, **kwargs: Any) -> An
 @implements(np.ufunc.reduceat)
 def reduceat(
     ufunc: np.ufunc, array: Any, indices: Any, axis: int = 0, dtype: DType = None, out: Any = None
-) -> Any:
+) -> TensorLike:
     """`reduce` of each slice from one index to the next; if the next index is not larger, the entry alone."""
     refuse_out(out)
     array = array if dtype is None else array.astype(dtype)
@@ -112,7 +114,7 @@ def reduceat(
 
 
 @implements(np.ufunc.at)
-def ufunc_at(ufunc: np.ufunc, *args: Any) -> Any:
+def ufunc_at(ufunc: np.ufunc, *args: Any) -> NoReturn:
     raise TypeError(
         f"np.{ufunc.__name__}.at writes into an array, and the graph would be lost: "
         "use tinygen.ops.scatter_add, or np.where"

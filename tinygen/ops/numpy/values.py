@@ -3,8 +3,6 @@ a little (whole numbers, truth values, indices, counts). They return constants a
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.ops.compose import arrays_in, composition, register_constants
@@ -33,7 +31,7 @@ def size(a: TensorLike, axis: Axis = None) -> int:
 
 
 @composition("real_if_close")
-def real_if_close(a: TensorLike, tol: float = 100) -> Any:
+def real_if_close(a: TensorLike, tol: float = 100) -> TensorLike:
     """The real part where the imaginary one is rounding error, else a itself."""
     near = np.isrealobj(np.real_if_close(arrays_in(a), tol))
     return np.real(a) if near else a
