@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
-from shared.measures import nats_above, quality_of, score_errors
 from shared.plots import log_density_map, save_maps
+from shared.points import nats_above, quality_of, score_errors
 from shared.run import Run
 from shared.table import Figure, at_most
 

@@ -128,7 +128,7 @@ def save_memory(path: Path, distances: Any, shares: Mapping[str, Sequence[float]
 
 
 def save_words(path: Path, words: Sequence[str], points: Any) -> None:
-    """Draw words at points (n, 2). Each group of four is joined as a quadrilateral, in the order 0, 1, 3, 2."""
+    """Draw words at points (n, 2). Each four in a row are the corners 0, 1, 3, 2 of a quadrilateral."""
     with panels(path, size=(6.4, 5)) as (axes,):
         for i in range(0, len(words), 4):
             corners = points[[i, i + 1, i + 3, i + 2, i]]

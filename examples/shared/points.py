@@ -36,6 +36,24 @@ def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
     return {"distance": sliced_wasserstein(truth, x), "near a mean": float(near.mean()), "modes": modes}
 
 
+def nats_above(data: Mixture, x: Any, log_q: Any) -> float:
+    """The mean of ln p - ln q over points x (N, 2) of the data, with ln q (N,): what a model of the density
+    lacks, in nats. Its expectation is the Kullback-Leibler divergence, at least 0."""
+    return float(np.mean(data.log_density(np.asarray(x, np.float64)) - log_q))
+
+
+def score_errors(score: Any, data: Mixture, levels: Any, n: int, rng: np.random.Generator) -> tuple[Any, Any]:
+    """At each level σ (L,) of noise the mean of (σ score - σ exact score)² over n noisy points and their
+    coordinates, and that mean for a score of 0; both (L,). `score` is a function of x (n, 2) and σ (n,)."""
+    errors, of_zero = [], []
+    for sigma in levels:
+        x = data.sample(n, rng) + sigma * rng.standard_normal((n, 2))
+        off = score(x, np.full(n, sigma)) - data.diffuse(1.0, sigma).score(x)
+        errors.append(np.mean((sigma * off) ** 2))
+        of_zero.append(1 - data.eps_floor(1.0, sigma))
+    return np.array(errors), np.array(of_zero)
+
+
 def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:
     """p/(p + q) at the points x (N, 2), (N,), with q estimated from the generator's points `fakes`. The
     kernels blur q, so p is blurred with the same kernel."""

@@ -83,9 +83,10 @@ def clip(
 @implements(np.where)
 @op
 def where(condition: Array, a: Any = None, b: Any = None) -> ValueAndRules:
-    """a where the condition holds, else b; with the condition alone, the indices where it holds. This op passes
-    no NaN from the side that is not chosen, but the ops that computed that side may: give them a safe argument
-    there."""
+    """a where the condition holds, else b; with the condition alone, the indices where it holds.
+
+    This op passes no NaN from the side that is not chosen, but the ops that computed that side may: give them
+    a safe argument there."""
     if a is None and b is None:
         return (np.nonzero(condition),)
     if a is None or b is None:
