@@ -120,7 +120,7 @@ def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any,
     whitened = whiten(batch.advantages, mask)
     arrays = (batch.states, batch.old_log_probs, batch.old_values, whitened, batch.returns, mask)
     states, old_log_probs, old_values, advantages, returns, mask = (to_device(x, args.device) for x in arrays)
-    logits, values = agent.actor(states), agent.critic(states)[:, 0]
+    logits, values = agent.actor(states), agent.critic(states).squeeze(1)
     log_probs = log_prob(logits, batch.actions)
     policy = policy_loss(log_probs, old_log_probs, advantages, mask, args.clip)
     value = value_loss(values, old_values, returns, mask, args.clip)

@@ -91,7 +91,8 @@ class Lab:
     """The world, people who compare responses in it, and exact measurements of policies."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.asked = args, -1
+        self.args = args
+        self.asked: int | None = None  # the seed with which people were asked
         self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, reward_program)
         task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
         config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
@@ -181,7 +182,7 @@ def main(args: argparse.Namespace) -> None:
     run = Run(args, COLUMNS, steps=sum(lengths) * args.seeds)
     train(args, lab, run, lengths)
     run.model(lab.steps.policy.state_dict())
-    if lab.asked < 0:  # resumed when all was done
+    if lab.asked is None:  # resumed when all was done
         lab.ask(args.seeds - 1)
     last = {(row["seed"], row["stage"]): row for row in run.rows if "kl" in row}
     ends = {name: [last[seed, k] for seed in range(args.seeds)] for k, name in enumerate(METHODS, 2)}

@@ -103,10 +103,10 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
                 s.start_anew(args.seed)
             elif here == 0 and k == 1:
                 run.model(s.policy.state_dict(), STAGES[0])
-            elif here == 0 and k == 2:
-                s.keep_reference()
             elif here == 0 and k > 2:
                 s.back_to_reference()
+            elif here == 0:
+                s.keep_reference()
             if k > 1 and not lab.asked:
                 lab.ask()
             if here == 0 and k == 2:

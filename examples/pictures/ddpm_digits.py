@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
 def train_model(model: UNet, ema: EMA, process: diffusion.Process, data: Any, args: Any, run: Run) -> None:
     """The loop. The average of the weights is in `ema`."""
     rng, pictures = generator(args.seed + 1, args.device), to_device(data.pictures, args.device)
-    optimizer = AdamW(model.parameters(), weight_decay=0.01)
+    optimizer = AdamW(model.parameters())
     with run:
         for step in run.loop({"model": model, "ema": ema, "optimizer": optimizer, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 10, min(100, args.steps // 2), args.steps)

@@ -98,9 +98,10 @@ class Pair:
         without the penalty."""
         with no_grad():
             fake = self.generator(z).data
-        loss = self.game.discriminator(self.discriminator(real), self.discriminator(fake))
-        penalty = self.gamma * r1_penalty(self.discriminator, real) if self.gamma else 0.0
-        descend(loss + penalty, self.discriminator, self.of_discriminator)
+        loss = whole = self.game.discriminator(self.discriminator(real), self.discriminator(fake))
+        if self.gamma:
+            whole = loss + self.gamma * r1_penalty(self.discriminator, real)
+        descend(whole, self.discriminator, self.of_discriminator)
         of_generator = self.game.generator(self.discriminator(self.generator(other_z)))
         descend(of_generator, self.generator, self.of_generator)
         self.ema.update()

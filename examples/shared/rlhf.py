@@ -137,8 +137,7 @@ class Steps:
     def reinforce(self) -> float:
         responses, log_probs, ref_log_probs, scores = self.respond(self.group)
         rewards = kl.kl_rewards(scores, log_probs, ref_log_probs, responses.action_mask, self.price)
-        returns = rewards.sum(axis=1).reshape(-1, self.group)
-        advantages = reinforce.leave_one_out(returns).ravel()
+        advantages = reinforce.leave_one_out(self.group_by_prompt(rewards.sum(axis=1))).ravel()
         advantages, action_mask = self.put_on_device(advantages, responses.action_mask)
         log_probs = responses.log_probs(self.policy)
         return self.descend(reinforce.reinforce_loss(log_probs, advantages, action_mask))
@@ -161,13 +160,13 @@ class Steps:
             log_probs, values = responses.log_probs(self.policy), self.critic(responses.tokens)[:, :-1]
             policy_loss = ppo.policy_loss(log_probs, old_log_probs, advantages, action_mask)
             value_loss = ppo.value_loss(values, old_values, returns, action_mask)
-            pretraining = sft.sft_loss(self.policy, texts) if ptx else 0.0
+            pretraining = ptx and sft.sft_loss(self.policy, texts)  # 0 without a weight
             loss = self.descend(ppo.ppo_loss(policy_loss, value_loss, pretraining, ptx=ptx))
         return loss
 
     def grpo(self) -> float:
         responses, old_log_probs, ref_log_probs, scores = self.respond(self.group)
-        advantages = grpo.group_advantages(scores.reshape(-1, self.group)).ravel()
+        advantages = grpo.group_advantages(self.group_by_prompt(scores)).ravel()
         old_log_probs, ref_log_probs, advantages, action_mask = self.put_on_device(
             old_log_probs, ref_log_probs, advantages, responses.action_mask
         )
@@ -179,6 +178,10 @@ class Steps:
                 )
             )
         return loss
+
+    def group_by_prompt(self, numbers: Any) -> Any:
+        """The numbers (B,) of responses, one row for each prompt, (B / group, group)."""
+        return numbers.reshape(self.batch // self.group, self.group)
 
     def put_on_device(self, *arrays: Any) -> tuple[Any, ...]:
         """NumPy arrays on the device of the models."""

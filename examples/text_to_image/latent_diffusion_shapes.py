@@ -85,7 +85,7 @@ def parse_args() -> argparse.Namespace:
 def build(args: argparse.Namespace) -> LatentDiffusion:
     rng, c = np.random.default_rng(args.seed), args.channels
     unet = UNetConfig(4, 4, c, (1, 2), 1, (False, True), 4, context=c, scale_shift=True)
-    text = TextEncoderConfig(WORDS, max(len(s.split()) for s in SENTENCES), layers=1, heads=4, channels=c)
+    text = TextEncoderConfig(WORDS, max(len(s.split()) for s in SENTENCES), channels=c)
     shape = AutoencoderConfig(channels=args.ae_channels, multipliers=(1, 2, 4), attention=False)
     autoencoder = AutoencoderKL(shape, rng=rng)
     denoiser = TextDenoiser(UNet(unet, rng=rng), TextEncoder(text, rng=rng))
@@ -124,7 +124,7 @@ def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
         for step in run.loop(things, "autoencoder"):
             if step < args.ae_steps:
                 pictures = on(batch(args.batch // 2, SIDE, rng)[0])
-                loss = first.loss(pictures, rng=rng) / pictures[0].size
+                loss = first.loss(pictures, rng=rng) / (pictures.size // len(pictures))
                 descend(loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
                 run.log(step=step, autoencoder_loss=loss.item())
                 if step + 1 == args.ae_steps:

@@ -67,6 +67,7 @@ def test_the_steps(monkeypatch, example):
         np.testing.assert_allclose(pair.ema.average[name], x, rtol=1e-6)
     np.testing.assert_allclose(loop.column("R1: D"), [a for a, _ in losses], rtol=1e-6)
     np.testing.assert_allclose(loop.column("R1: G"), [b for _, b in losses], rtol=1e-6)
+    assert loop.column("step") == [0, 1, 2]
 
 
 def test_pairs_differ_by_the_penalty_alone(monkeypatch, example):

@@ -282,6 +282,11 @@ def real_steps(**more):
     return steps
 
 
+def test_options_of_the_steps_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        example.Steps(GPTConfig(3, 4, 1, 2, 8), None, np.random.default_rng(1), 8, BETA)
+
+
 def test_demonstrations_and_the_optimizer():
     """Two steps of Adam with ε = 1e-5 on -ln π of the responses, cut to length 1 where they are longer."""
     steps = real_steps()

@@ -10,6 +10,7 @@ from example_runs import module
 
 from tinygen import no_grad, tape
 from tinygen.align import Responses, response_mask
+from tinygen.align.world import accuracy
 from tinygen.data.reviews import END, NUMBER, PROMPT, Reviews, sentiment
 
 pytest.importorskip("matplotlib")
@@ -65,7 +66,7 @@ def test_stages_of_rlhf_exact(lab):
     assert kept == (16, 0.25, 8, 3, 3, None)
     prompts = steps.task.prompts(50, np.random.default_rng(0))
     np.testing.assert_array_equal(prompts, np.random.default_rng(0).integers(3, size=(50, 1)))
-    assert lab.asked < 0
+    assert lab.asked is None
     spy = lab.steps = Spy(steps)
     ask = lab.ask
     lab.ask = lambda seed: (spy.asked.append(("ask", seed)), ask(seed))
@@ -91,6 +92,8 @@ def test_stages_of_rlhf_exact(lab):
     judged = [(row["step"], row["seed"], row["stage"]) for row in run.rows if "accuracy" in row]
     assert best == [(4 + 14 * seed, seed, 6, n) for seed in (0, 1) for n in (2, 4, 8, 16, 32, 64)]
     assert judged == [(4, 0, 1), (18, 1, 1)]
+    bayes = accuracy(lab.ref_log_probs, lab.world.rewards, lab.world.rewards)
+    assert run.column("bayes")[-1] == pytest.approx(bayes)
     for ((texts, mask),) in (call[2] for call in spy.asked if call[0] == "sft"):
         assert texts.shape == (16, 4)
         np.testing.assert_array_equal(mask, [[False, True, True, True]] * 16)
@@ -205,6 +208,14 @@ def test_stages_of_rlhf_sentiment(tmp_path, reviews):
     assert (steps.batch, steps.beta, steps.task.length, steps.task.end) == (16, 0.25, 21, STOP)
     assert (steps.group, steps.epochs) == (8, 4)
     assert PROMPT == 3
+    sizes = steps.policy.config
+    assert (sizes.n_layer, sizes.n_head, sizes.n_embd) == (2, 2, 4)
+    one_sentence = [row for row in lab.texts.tolist() if NUMBER["i"] not in row]
+    assert lab.short.tolist() == one_sentence
+    some = lab.sample_texts(lab.short, 5)
+    assert {*map(tuple, some.tokens)} <= {*map(tuple, one_sentence)}
+    np.testing.assert_array_equal(some.mask, response_mask(some.tokens, 5, STOP))
+    assert some.tokens.shape == (8, 24)
     spy, counted = Spy(steps), []
     lab.steps = spy
     lab.sample_texts = lambda texts, prompt: counted.append((texts, prompt)) or ("texts", prompt)
@@ -303,8 +314,11 @@ def test_what_rlhf_sentiment_measures(reviews):
     tokens = lab.texts[:40].copy()
     tokens[:10, 4] = tokens[:10, 3]  # no review says a word twice
     mask = response_mask(tokens, 3, STOP)
-    lab.write = lambda model, prompts, rng: Responses(tokens, mask)
+    asked = []
+    lab.write = lambda model, prompts, rng: asked.append(prompts) or Responses(tokens, mask)
     found, lines = lab.evaluate()
+    prompts = lab.steps.task.prompts(40, np.random.default_rng(1))  # each time the same
+    np.testing.assert_array_equal(asked, [prompts])
     ours, theirs = (
         log_p(m(tokens[:, :-1])[0].data, tokens[:, 1:]) for m in (lab.steps.policy, lab.steps.reference)
     )

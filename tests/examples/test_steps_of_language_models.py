@@ -11,6 +11,7 @@ import pytest
 from by_hand import Loop, Training, exact, flags, log_p, same, warmup_cosine
 from example_runs import module
 
+from tinygen import tape
 from tinygen.data import number_words
 from tinygen.data.reviews import Reviews
 from tinygen.models.language.gpt import GPT, GPTConfig
@@ -203,6 +204,10 @@ def test_lora_finetune(monkeypatch):
     counts = words_after_the_first(tokens, example.STOP)
     wanted = -log_p(lab.models[1](tokens[:, :-1])[0].data, tokens[:, 1:])[counts].mean()
     assert held == pytest.approx(wanted, rel=1e-9)
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    lab.held_out_loss(lab.models[1])
+    assert not recorded
 
 
 # -- translate_numbers -----------------------------------------------------------------------------
@@ -231,6 +236,7 @@ def test_translate_numbers(monkeypatch):
         losses.append(training.step(loss, 0.3 * 4**-0.5 * min(n**-0.5, n * 2**-1.5)))
     same(model, other, 1e-7)  # biases of keys have no gradient but rounding, which Adam makes larger
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
+    assert run.column("step") == [0, 1, 2, 3]
 
 
 class Late(Loop):

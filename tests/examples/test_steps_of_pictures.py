@@ -129,13 +129,13 @@ def test_inpaint_shapes(monkeypatch):
     """The model says v = sqrt(ᾱ)·noise - sqrt(1 - ᾱ)·x0."""
     example = module("inpaint_shapes.py")
     args = flags(
-        monkeypatch, example, timesteps=9, paint_steps=5, batch=2, steps=3, lr=0.01, ema=0.2, eval_every=2
+        monkeypatch, example, timesteps=9, paint_steps=5, batch=2, steps=4, lr=0.01, ema=0.2, eval_every=3
     )
     monkeypatch.setattr(example, "SIDE", 16)
     monkeypatch.setattr(example, "batch", lambda n, side, rng: shapes.batch(min(n, 4), side, rng))
     config = UNetConfig(3, 3, 4, (1,), blocks=1, attention=(True,), groups=2)
     model, other = exact(UNet(config, rng=np.random.default_rng(1)))
-    ema, run, process = EMA(model, args.ema), Loop(3), Process(cosine_schedule(9), "v")
+    ema, run, process = EMA(model, args.ema), Loop(4), Process(cosine_schedule(9), "v")
 
     def unseen_loss(*given):
         assert given == (model, process, args)
@@ -147,16 +147,16 @@ def test_inpaint_shapes(monkeypatch):
 
     rng, training = np.random.default_rng(args.seed + 1), Training(other, clip=1.0, average=0.2)
     losses = []
-    for step in range(3):
+    for step in range(4):
         x = shapes.batch(2, 16, rng)[0]
         t, noise, x_t, alpha, sigma = noisy(x, alpha_bar_cosine(9), rng)
         loss = np.mean((other(x_t, t) - (alpha * noise - sigma * x)) ** 2)
-        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0001, 1, 3)))
+        losses.append(training.step(loss, warmup_cosine(step, 0.01, 0.0001, 2, 4)))
     np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-6)
     assert run.losses() == run.column("batch_loss")
-    assert run.column("step") == [0, 1, 2, 2, 3]
-    assert [row for row in run.rows if "val_loss" in row] == [{"step": n, "val_loss": 0.25} for n in (2, 3)]
-    assert run.lines == [f"step     {n}   loss of the averaged weights 0.2500" for n in (2, 3)]
+    assert run.column("step") == [0, 1, 2, 3, 3, 4]
+    assert [row for row in run.rows if "val_loss" in row] == [{"step": n, "val_loss": 0.25} for n in (3, 4)]
+    assert run.lines == [f"step     {n}   loss of the averaged weights 0.2500" for n in (3, 4)]
     same(model, other, 1e-6)
     same(ema.average, training.average, 1e-6)
 

@@ -86,7 +86,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         frozenset(["train", "ppo_round", "ppo_loss", "collect", "log_prob", "Agent", "perceptron"]),
         ["tests/examples/test_steps_of_cartpole.py"],
     ),
-    "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py"]),
+    "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py", STAGES_OF_ALIGNMENT]),
     "rlhf_exact": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_reviews": (frozenset(["Lab"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_sentiment": (frozenset(["step", "train", "log_evaluation"]), [STAGES_OF_ALIGNMENT]),
