@@ -28,7 +28,8 @@ def arguments() -> Iterator[tuple[str, Any]]:
 def of(path: str, thing: Any) -> Iterator[tuple[str, Any]]:
     parts = {path: thing}
     if inspect.isclass(thing):
-        parts |= {f"{path}.{n}": f for n, f in vars(thing).items() if n[0] != "_" and inspect.isfunction(f)}
+        methods = {n: f.__func__ if isinstance(f, classmethod) else f for n, f in vars(thing).items()}
+        parts |= {f"{path}.{n}": f for n, f in methods.items() if n[0] != "_" and inspect.isfunction(f)}
     for name, part in parts.items():
         if callable(part):
             try:

@@ -11,6 +11,7 @@ from arguments import defaults, models, table
 from tinygen import Tensor, nn
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.models.language.recurrent import RecurrentLM, Tagger
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
@@ -21,6 +22,7 @@ ROWS = table.ALIGN | table.DIFFUSION | table.OTHERS | table.NN | models.MODELS
 # What has no result that another value changes, or has its tests where files are.
 ELSEWHERE = {
     "align.lora": "tests/align/test_lora.py",
+    "align.rollouts.Responses.from_tokens": "tests/align/test_rollouts.py",
     "align.reward.RewardModel.load_state_dict": "strict is as of nn.Module: tests/nn/test_module.py",
     "data.published_pictures": "tests/data/test_published_pictures.py",
     "models.huggingface.bart": "tests/models/huggingface/test_bart.py",
@@ -46,6 +48,7 @@ ELSEWHERE = {
     "models.language.transformer.DecoderLayer.forward": "as of EncoderDecoder.logits",
     "models.language.transformer.Transformer.embed": "as of EncoderDecoder.logits",
     "models.language.transformer.Transformer.logits": "as of EncoderDecoder.logits",
+    "models.language.gpt.GPT.from_pretrained": "tests/models/huggingface/test_gpt2.py",
     "models.language.gpt.GPT.save_pretrained": "tests/models/huggingface/test_gpt2.py",
     "models.language.causal_lm.CausalLM.features": "as of GPT.features",
     "models.language.causal_lm.CausalLM.reader": "tests/models/language/test_generation.py",
@@ -66,6 +69,9 @@ ELSEWHERE = {
     "nn.conv.Conv": "the layers made of it have rows",
     "nn.recurrent.Recurrent": "the layers made of it have rows",
     "nn.spatial.ContextBlock.forward": "as of SpatialTransformer",
+    "text.bpe.BPE.load": "tests/text/test_bpe.py",
+    "text.bpe.BPE.train": "tests/text/test_bpe.py",
+    "text.wordpiece.WordPiece.train": "tests/text/test_wordpiece.py",
     "nn.module": "tests/nn/test_module.py",
     "nn.tree": "tests/nn/test_tree.py",
     "nn.containers": "tests/nn/test_tree.py",
@@ -147,6 +153,8 @@ def rates(module):
         (lambda rng: GPT(GPTS, rng=rng), 1 + 3 * 2),  # the embeddings; attention's weights and both branches
         (lambda rng: BERT(BERTS, rng=rng), 1 + 3 * 2),
         (lambda rng: TextEncoder(TEXTS, rng=rng), 2 * 2),
+        (lambda rng: RecurrentLM(5, 4, 3, dropout=P, rng=rng), 1 + 1),  # between layers, before the output
+        (lambda rng: Tagger(5, 3, 4, 3, dropout=P, rng=rng), 1),
         (lambda rng: nn.Block(8, 2, causal=True, dropout=P, rng=rng), 2),
         (lambda rng: nn.ResBlock(8, 8, dropout=P, rng=rng), 1),
         (lambda rng: nn.LSTM(4, 4, 2, dropout=P, rng=rng), 1),
@@ -190,15 +198,15 @@ def below(module, kind):
 
 
 def test_groups_and_heads_are_those_of_every_norm_and_attention():
-    sizes = {"channels": 8, "groups": 4}
+    sizes = {"channels": 8, "groups": 2}  # not the default
     unet = UNetConfig(3, 3, multipliers=(1, 2), attention=(True, True), heads=2, context=5, **sizes)
     for module in (
         UNet(unet, rng=np.random.default_rng(0)),
         UNet(dataclasses.replace(unet, context=None), rng=np.random.default_rng(0)),
         AutoencoderKL(AutoencoderConfig(**sizes), rng=np.random.default_rng(0)),
-        nn.SpatialTransformer(8, 2, 5, groups=4, rng=np.random.default_rng(0)),
+        nn.SpatialTransformer(8, 2, 5, groups=2, rng=np.random.default_rng(0)),
     ):
-        assert {norm.groups for norm in below(module, nn.GroupNorm)} == {4}
+        assert {norm.groups for norm in below(module, nn.GroupNorm)} == {2}
         heads = {attention.heads for attention in below(module, Heads)}
         assert heads == ({1} if isinstance(module, AutoencoderKL) else {2})
     each = UNet(dataclasses.replace(unet, head_channels=4), rng=np.random.default_rng(0))

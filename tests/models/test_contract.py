@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from foreign import Foreign, no_waiting
 
-from tinygen import Tensor, align, diffusion, judges, models, nn, tape
+from tinygen import Tensor, align, diffusion, judges, models, nn, no_grad, tape
 from tinygen.diffusion import Process, cosine_schedule
 from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
@@ -285,14 +285,52 @@ def test_encode_and_decode_are_of_arrays(kind):
         np.testing.assert_allclose(model.eval()(x).data, pictures, rtol=1e-6)  # the reconstruction
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "encode")])
+class OnlyFloat32(np.random.Generator):
+    """A generator whose normal numbers must be asked for in float32: it has others for float64."""
+
+    def standard_normal(self, size=None, dtype=np.float64, out=None):
+        assert dtype == np.float32
+        return super().standard_normal(size, dtype, out)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_weights_noise_and_outputs_are_float32(kind):
+    """A weight in float64 would be twice as large in memory, and in files."""
+    make, inputs, batch, arguments = MODELS[kind]
+    rng = OnlyFloat32(np.random.PCG64(0))
+    model = make(rng)
+    floats = {name: a.dtype for name, a in model.state_dict().items() if a.dtype.kind == "f"}
+    assert {name for name, dtype in floats.items() if dtype != np.float32} == set()
+    out = model(*inputs)
+    assert (out[0] if isinstance(out, tuple) else out).dtype == np.float32
+    if batch is not None and "rng" in inspect.signature(model.loss).parameters:
+        assert model.loss(*batch, rng=rng).dtype == np.float32
+    if arguments is not None:
+        assert model.sample(*arguments, rng=rng).dtype == (np.int64 if kind in WRITERS else np.float32)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "reader")])
+def test_a_reader_returns_the_logits_after_the_last_token(kind):
+    make, inputs, *_ = MODELS[kind]
+    model = make(0).eval()
+    out = model(*inputs)
+    logits = out[0] if isinstance(out, tuple) else out  # (B, T, V)
+    with no_grad():
+        np.testing.assert_allclose(model.reader()(*inputs), logits.numpy()[:, -1], rtol=1e-5, atol=1e-6)
+
+
+WITH_ARRAYS = [kind for kind in MODELS if hasattr(kind, "encode") or hasattr(kind, "sample")]
+
+
+@pytest.mark.parametrize("kind", WITH_ARRAYS)
 def test_encode_decode_and_sample_record_nothing(kind, monkeypatch):
     """Functions of arrays record nothing on the tape."""
     make, inputs, _, arguments = MODELS[kind]
     model = make(0)
     recorded = []
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
-    model.decode(model.encode(PICTURES if kind is LatentDiffusion else inputs[0]))
+    if hasattr(kind, "encode"):
+        model.decode(model.encode(PICTURES if kind is LatentDiffusion else inputs[0]))
     if arguments is not None:
         model.sample(*arguments, rng=0)
     assert not recorded

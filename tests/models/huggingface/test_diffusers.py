@@ -133,6 +133,7 @@ def test_older_names_and_other_precisions(folder):
     loaded = tensors_of(from_pretrained(folder))
     for name, array in later.items():
         np.testing.assert_array_equal(loaded[name], array.astype(np.float16), err_msg=name)
+        assert loaded[name].dtype == np.float32
 
 
 def test_an_old_and_a_new_name_of_one_tensor(folder):

@@ -202,12 +202,23 @@ def test_the_mode_of_training_comes_back(model):
     ("source", "target", "message"),
     [
         ([3, 4], [[3]], r"source must be \(B, S\) and target \(B, T\), got \(2,\) and \(1, 1\)"),
+        ([[3, 4]], [3], r"got \(1, 2\) and \(1,\)"),
+        ([3, 4], [3, 4], r"got \(2,\) and \(2,\)"),
         ([[3, 4]], [[3], [3]], r"got \(1, 2\) and \(2, 1\)"),
     ],
 )
 def test_shapes_that_are_no_pairs(model, source, target, message):
     with pytest.raises(ValueError, match=message):
         model(source, target)
+
+
+def test_targets_of_any_length_have_room_in_a_cache():
+    """In a model that has no longest text."""
+    for model in (transformer(), t5()):
+        source, target = np.array([[3, 4]]), np.full((1, 100), 5)
+        memory = model.memory(source)
+        with no_grad():
+            assert model.logits(target, memory, source, model.caches()).shape == (1, 100, V)
 
 
 def test_empty_sources_and_targets_are_refused(model):

@@ -85,6 +85,18 @@ def test_masks_that_do_not_fit(model, mask, error, message):
         model.sample(IDX, 2, mask=mask, rng=0)
 
 
+def test_a_mask_of_one_token(model):
+    """The shortest text has nothing before it."""
+    one = IDX[:, :1]
+    for true, given in ((True, np.ones_like(one, bool)), (False, np.zeros_like(one, bool))):
+        if true:
+            found = model.sample(one, 2, 0, mask=given, rng=0)
+            np.testing.assert_array_equal(found, model.sample(one, 2, 0, rng=0))
+        else:
+            with pytest.raises(ValueError, match="a text ends with padding"):
+                model.sample(one, 2, 0, mask=given, rng=0)
+
+
 # -- ends ------------------------------------------------------------------------------------------
 
 

@@ -121,12 +121,20 @@ def test_steps_between_segments():
     ("arguments", "message"),
     [
         ((IDX, TARGETS, 0), "at least one token, got length=0"),
+        ((IDX, TARGETS, -1), "at least one token, got length=-1"),
         ((IDX, TARGETS[:, 1:], 3), r"idx \(2, 8\) and targets \(2, 7\) must have the same shape"),
     ],
 )
 def test_bad_segments(arguments, message):
     with pytest.raises(ValueError, match=message):
         next(model().segment_losses(*arguments))
+
+
+def test_segments_of_one_token():
+    """The shortest that there are: each gradient stops after one step."""
+    losses = [loss.item() for loss in model().segment_losses(IDX, TARGETS, 1)]
+    assert len(losses) == IDX.shape[1]
+    np.testing.assert_allclose(np.mean(losses), model().loss(IDX, TARGETS).item(), rtol=1e-10)
 
 
 def test_an_unknown_kind():

@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from tinygen import ops
-from tinygen.models.language.t5 import T5, RelativeBias, T5Attention, T5Config, T5FeedForward, bucket
+from tinygen import Tensor, ops
+from tinygen.models.language.t5 import (
+    T5,
+    RelativeBias,
+    T5Attention,
+    T5Config,
+    T5FeedForward,
+    bucket,
+    minus_infinity,
+)
 
 SMALL = T5Config(11, 2, 2, 3, 8, 4, 12, 8, 20, dropout=0.0)
 
@@ -58,6 +66,13 @@ def test_shifting_a_text_changes_nothing_within_it():
     moved = np.array([[0, 0, 0, 5, 6, 7, 8]])
     np.testing.assert_allclose(model.memory(moved).numpy()[:, 3:], model.memory(text).numpy(), atol=1e-12)
     np.testing.assert_allclose(model(moved, target).numpy(), model(text, target).numpy(), atol=1e-12)
+
+
+def test_what_is_hidden_has_the_score_minus_infinity():
+    """In the dtype of the stream; what is seen keeps its score."""
+    found = minus_infinity(np.array([[True, False]]), Tensor(np.ones(2, np.float32)))
+    np.testing.assert_array_equal(found, np.float32([[-np.inf, 0]]))
+    assert found.dtype == np.float32
 
 
 def test_attention_by_hand():

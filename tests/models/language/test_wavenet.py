@@ -159,5 +159,11 @@ def test_what_does_not_fit_is_refused():
         model(classes=3)(IDS, NOTES[:, 1:])
     with pytest.raises(ValueError, match=r"tokens \(2, 1\), condition \(2, 0\)"):
         model(classes=3).sample(IDS[:, :2], 12, rng=0, condition=NOTES)
+    with pytest.raises(ValueError, match="has 1 classes, so it needs a condition"):
+        model(classes=1)(IDS)
+    assert model(classes=1)(IDS, 0 * NOTES).shape == (2, 12, 5)
+    net = model((1, 2))
+    with pytest.raises(ValueError, match="shorter"):
+        net.continue_from(IDS, [net.layers[0].silence(2)], None)
     with pytest.raises(IndexError):
         model()(IDS + 1)

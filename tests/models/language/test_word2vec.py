@@ -1,5 +1,7 @@
 """word2vec: its loss by hand, and the product of the tables that is best, known exactly."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -126,9 +128,13 @@ def test_few_channels_are_worse():
 
 def test_pairs_that_never_occur():
     m = Word2Vec([1, 1, 2], 3, 1, 1.0, rng=0)
-    best = m.best_scores([[0, 0, 1], [0, 0, 1], [1, 1, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        best = m.best_scores([[0, 0, 1], [0, 0, 1], [1, 1, 0]])
+        never = Word2Vec([1, 1, 0], 3, 1, 1.0, rng=0).best_scores([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
     np.testing.assert_array_equal(np.isneginf(best), [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
     np.testing.assert_allclose(best[0, 2], np.log(2))
+    assert np.isnan(never[2]).all()  # of a word that never occurs nothing is known
 
 
 # -- words and neighbors -----------------------------------------------------------------------------

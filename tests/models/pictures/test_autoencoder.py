@@ -75,7 +75,7 @@ def test_the_zeros_of_a_halving_stand_below_and_to_the_right():
         np.testing.assert_array_equal(layer(x).data, wanted)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 1, 8, 8), (3, 8, 8)])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 3, 9, 8), (2, 1, 8, 8), (3, 8, 8)])
 def test_pictures_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"takes pictures \(B, 3, H, W\), H and W multiples of 2, got \("):
         small().posterior(pictures(*shape))

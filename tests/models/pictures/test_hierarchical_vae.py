@@ -198,6 +198,15 @@ def test_log_p_is_the_logarithm_of_the_mean_weight_of_each_picture():
     np.testing.assert_allclose(model.log_p(x, 5, rng=0), np.log(weights.mean(axis=0)), rtol=1e-5)
 
 
+def test_the_bound_of_a_picture_beside_a_far_more_probable_one():
+    """The logarithm of the sum is taken of each picture for itself: exp(-800) beside 1 would be 0."""
+    model = HierarchicalVAE(400, 3, (2, 2), pixels="gaussian", rng=0).astype(np.float64)
+    x = np.stack([model.decode(np.zeros((1, 2)))[0], np.full(400, 5.0)])
+    both = model.log_p(x, 3, rng=0)
+    assert both[0] - both[1] > 1000
+    assert np.isfinite(both).all()
+
+
 @pytest.mark.parametrize("pixels", ["bernoulli", "gaussian"])
 def test_gradcheck_of_the_loss(pixels):
     model = HierarchicalVAE(4, 3, (2, 2), pixels=pixels, rng=0)

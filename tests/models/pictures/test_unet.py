@@ -15,6 +15,7 @@ from tinygen.optim import Adam
 TINY = UNetConfig(2, 2, channels=4, blocks=1)
 LABELLED = replace(TINY, classes=3, scale_shift=True)
 TEXT = replace(TINY, context=5, heads=2)
+DEEP = replace(TINY, multipliers=(1, 1, 1, 1), attention=(False,) * 4)
 
 
 def rng(seed=0):
@@ -202,6 +203,8 @@ REFUSED = [
     (TINY, (X[0], T), r"takes x \(B, 2, H, W\), got \(2, 4, 4\)"),
     (TINY, (X[:, :1], T), r"takes x \(B, 2, H, W\), got \(3, 1, 4, 4\)"),
     (TINY, (X[..., :3], T), "halved 1 times: make both sides multiples of 2"),
+    (TINY, (X[:, :, :3], T), "halved 1 times: make both sides multiples of 2"),
+    (DEEP, (np.zeros((3, 2, 6, 8)), T), "halved 3 times: make both sides multiples of 8"),
     (TINY, (X, T[:2]), r"t has shape \(2,\): one number for each"),
     (TINY, (X, 3), r"t has shape \(\): one number for each"),
     (TINY, (X, T, LABELS), "made without classes: pass no labels, or set classes"),

@@ -172,6 +172,19 @@ def test_more_draws_come_closer_to_ln_p():
     assert abs(many.mean() - log_p) < error(many) + 0.001
 
 
+def test_log_p_is_the_logarithm_of_the_mean_weight_of_each_picture():
+    """The weights of five draws, with the same noise."""
+    model, x, rng = VAE(6, 5, 3, rng=0).astype(np.float64), pictures(4, 6), np.random.default_rng(1)
+    q, weights = model.encoder(x), []
+    for _ in range(5):
+        z = q.mean.data + np.exp(0.5 * q.logvar.data) * rng.standard_normal((4, 3), np.float32)
+        logits = model.decoder(z).data
+        log_px = np.sum(x * logits - np.log1p(np.exp(logits)), axis=1)
+        ratio = log_normal(z, 0.0, 0.0) - log_normal(z, q.mean.data, q.logvar.data)
+        weights.append(np.exp(log_px + np.sum(ratio, axis=1)))
+    np.testing.assert_allclose(model.log_p(x, 5, rng=1), np.log(np.mean(weights, axis=0)), rtol=1e-6)
+
+
 def test_the_bound_of_a_picture_beside_a_far_more_probable_one():
     """The logarithm of the sum is taken of each picture for itself: exp(-800) beside 1 would be 0."""
     model = VAE(400, 3, 2, pixels="gaussian", rng=0).astype(np.float64)

@@ -178,6 +178,16 @@ def test_scale_is_clamped_at_100(scale, clamped):
     assert np.abs(cosines).max() <= 100.001
 
 
+def test_the_scale_at_the_start_and_its_limit():
+    """Those of Radford et al. 2021: a temperature of 0.07, and a factor of 100. NaN stays."""
+    model = clip()
+    assert math.exp(model.logit_scale.item()) == pytest.approx(1 / 0.07, rel=1e-6)
+    for t, limited in ((4.605, 4.605), (4.606, math.log(100)), (50.0, math.log(100)), (np.nan, np.nan)):
+        model.logit_scale.data = np.array(t, np.float32)
+        model.clamp_scale()
+        assert model.logit_scale.item() == pytest.approx(limited, rel=1e-6, nan_ok=True)
+
+
 def test_clamped_scale_can_become_smaller_again():
     """It has its gradient at the limit: wrong pairs make the scale smaller."""
     model = clip()

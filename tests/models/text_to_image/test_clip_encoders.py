@@ -144,6 +144,13 @@ def test_without_positions_the_order_of_patches_is_lost():
         np.testing.assert_allclose(tower(PICTURES).numpy(), tower(swapped).numpy(), atol=1e-5)
 
 
+def test_a_picture_of_nine_patches_has_ten_tokens():
+    """Three rows of three, and the first token."""
+    model = VisionTransformer(6, 2, 3, SMALL, 5, rng=0)
+    assert model.place.weight.shape == (10, 8)
+    assert model(PICTURES[..., :6, :6]).shape == (3, 5)
+
+
 def test_conv_encoder_sees_where_things_are():
     encoder = conv()
     swapped = np.concatenate([PICTURES[..., 4:], PICTURES[..., :4]], axis=-1)

@@ -39,6 +39,13 @@ def test_shapes_and_the_last_norm():
     np.testing.assert_allclose(context.data.var(axis=-1), 1, atol=1e-3)
 
 
+def test_each_word_and_each_place_has_a_vector():
+    """And so have the padding and the beginning of a text."""
+    model = TextEncoder(TextEncoderConfig(("a", "red", "circle"), 4, heads=2, channels=8), rng=0)
+    assert model.token.weight.shape == (5, 8)
+    assert model.place.weight.shape == (5, 8)
+
+
 def test_what_stands_in_the_padding_reaches_no_real_token():
     """To the bit: neither the encoder's own attention nor a cross-attention after it looks there."""
     model = encoder().eval()

@@ -150,11 +150,10 @@ class EncoderDecoder(nn.Module):
             def next_log_probs(live: Ids) -> Floats:
                 nonlocal before
                 parents = (live[:, None, :-1] == before).all(axis=-1).argmax(axis=1)  # (N,)
-                if before.shape[1]:
-                    for cache in caches:
-                        cache.take(parents)
+                for cache in caches:
+                    cache.take(parents)
                 before = live
-                logits = self.logits(live, memory, row, caches)[:, -1]  # (N, V)
+                logits = self.logits(live, memory, row, caches).squeeze(1)  # (N, V)
                 log_probs: Floats = ops.log_softmax(logits.astype(np.float64)).numpy()
                 return log_probs
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class ConvGenerator(Generator):
         super().__init__(latent, classes, math.prod(self.shape), rng=rng)
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, rng=rng)
-            for a, b in zip(widths, [*widths[1:], channels], strict=True)
+            for a, b in pairwise([*widths, channels])
         )
         self.out = nn.Conv2d(channels, in_channels, 3, padding=1, rng=rng)
 
@@ -202,7 +203,7 @@ class ConvDiscriminator(Discriminator):
         normalize = normalization(spectral, rng=rng)
         self.downs = nn.ModuleList(
             normalize(nn.Conv2d(a, b, 4, stride=2, padding=1, rng=rng))
-            for a, b in zip([in_channels, *widths[:-1]], widths, strict=True)
+            for a, b in pairwise([in_channels, *widths])
         )
 
     def features(self, x: TensorLike) -> Any:
@@ -223,8 +224,8 @@ def hidden_layers(channels: int, layers: int, *, rng: np.random.Generator) -> nn
 
 def widths_of(side: int, channels: int) -> list[int]:
     """The channels of the feature maps with 1/2, 1/4, ... of the side, down to 4."""
-    levels = int(math.log2(side / SMALLEST)) if side >= 2 * SMALLEST else 0
-    if side != SMALLEST * 2**levels or levels == 0:
+    levels = (side // SMALLEST).bit_length() - 1
+    if levels < 1 or side != SMALLEST * 2**levels:
         raise ValueError(f"side must be one of 8, 16, 32, ..., as it is halved down to 4, got {side}")
     return [channels * 2**i for i in range(levels)]
 

@@ -98,7 +98,7 @@ class RealNVP(nn.Module):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.dim = dim
-        masks = [(np.arange(dim) + k + 1) % 2 for k in range(couplings)]
+        masks = [np.arange(dim) % 2 == k % 2 for k in range(couplings)]
         self.couplings = nn.ModuleList([Coupling(mask, channels, layers, rng=rng) for mask in masks])
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -146,4 +146,4 @@ class RealNVP(nn.Module):
     def sample(self, n: int, *, rng: RNGLike) -> Array:
         """n points with codes from N(0, 1), (n, D)."""
         z = as_generator(rng).standard_normal((n, self.dim), dtype=np.float32)
-        return self.inverse(np.asarray(z, like=self.couplings[0].factor.data)).data
+        return self.inverse(np.asarray(z, like=next(iter(self.parameters())).data)).data

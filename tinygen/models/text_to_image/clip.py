@@ -55,8 +55,8 @@ def contrastive_loss(logits: TensorLike) -> Tensor:
 
 
 def unit_vectors(x: Tensor) -> Tensor:
-    """The vectors x (..., D), each divided by its length."""
-    return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True))
+    """The vectors x (B, D), each divided by its length."""
+    return x / np.sqrt(np.sum(x * x, axis=1, keepdims=True))
 
 
 class CLIP(nn.Module):
@@ -105,8 +105,7 @@ class CLIP(nn.Module):
         Held by: tests/models/text_to_image/test_clip.py::test_scale_is_clamped_at_100
         """
         t = self.logit_scale.data
-        limit = np.full_like(t, math.log(LARGEST_SCALE))
-        self.logit_scale.data = np.where(t > limit, limit, t)
+        self.logit_scale.data = np.minimum(t, np.full_like(t, math.log(LARGEST_SCALE)))
 
     # -- files of CLIP -----------------------------------------------------------------------------
 

@@ -107,8 +107,7 @@ class LatentDiffusion(nn.Module):
         """The mean squared error of the UNet's prediction for codes with noise, a random step and noise for
         each; a tenth of the captions is replaced by the empty one."""
         rng = as_generator(rng)
-        kept = rng.random(len(captions)) >= DROPPED
-        texts = [caption if keep else "" for caption, keep in zip(captions, kept, strict=True)]
+        texts = np.where(rng.random(len(captions)) < DROPPED, "", captions).tolist()
         context, mask = self.denoiser.text_encoder(texts)
         return simple_loss(self.process, lambda x, t: self.denoiser(x, t, context, mask), codes, rng=rng)
 

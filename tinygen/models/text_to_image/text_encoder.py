@@ -54,13 +54,13 @@ def ids_of_captions(captions: Sequence[str], ids: Mapping[str, int], max_words: 
     if isinstance(captions, str):
         raise TypeError(f"captions must be a list of texts, got the text {captions!r}: put it in a list")
     rows = np.full((len(captions), max_words + 1), PADDING)
-    for row, caption in zip(rows, captions, strict=True):
+    for i, caption in enumerate(captions):
         words = caption.split()
         if unknown := [word for word in words if word not in ids]:
             raise ValueError(f"unknown word {unknown[0]!r} in {caption!r}: the words are {', '.join(ids)}")
         if len(words) > max_words:
             raise ValueError(f"{caption!r} has {len(words)} words: at most {max_words} are allowed")
-        row[: len(words) + 1] = [BEGIN, *(ids[word] for word in words)]
+        rows[i, : len(words) + 1] = [BEGIN, *(ids[word] for word in words)]
     return rows
 
 

@@ -110,7 +110,7 @@ class TextDiscriminator(nn.Module):
         text = self.text(captions)  # (B, F)
         check_count(len(x), text, "picture")
         h = self.pictures.features(x)  # (B, F)
-        return self.pictures.out(h)[:, 0] + (text * h).sum(axis=1) / math.sqrt(h.shape[1])
+        return self.pictures.out(h).squeeze(1) + (text * h).sum(axis=1) / math.sqrt(h.shape[1])
 
 
 def check_count(n: int, text: Any, what: str) -> None:
