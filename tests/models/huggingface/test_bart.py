@@ -150,21 +150,6 @@ def test_options_that_do_not_fit_are_named(folder, option, value, message):
         BART.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "bart.ckpt"])
-def test_a_pickle_is_never_read(folder, name):
-    (folder / "model.safetensors").rename(folder / name)
-    with pytest.raises(CheckpointError, match=rf"{name}: a pickle.*AutoModelForSeq2SeqLM"):
-        BART.from_pretrained(folder)
-
-
-def test_weights_that_are_no_floating_point_numbers(folder):
-    arrays = load_file(folder / "model.safetensors")
-    name = "model.shared.weight"
-    save_file(folder / "model.safetensors", arrays | {name: arrays[name].astype(np.int8)})
-    with pytest.raises(CheckpointError, match=r"shared\.weight'?: not a weight: .*found int8"):
-        BART.from_pretrained(folder)
-
-
 def test_what_is_not_the_bart_of_its_config_is_not_saved(tmp_path):
     for change, message in (
         (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tinygen import nn
 from tinygen.align.lora import adapters, add_lora, merge_lora, unload_lora
 from tinygen.data import load_text
-from tinygen.models.huggingface.gpt2 import DEFAULTS, FIXED
+from tinygen.models.huggingface.gpt2 import DEFAULTS, FIXED, FREE
 from tinygen.models.language.gpt import END, GPT, GPTConfig
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.safetensors import load_file, read_metadata, save_file
@@ -265,13 +265,16 @@ def test_the_tokenizer_comes_along(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("model_type", "llama", "the option model_type: expected 'gpt2', found 'llama'"),
-        ("activation_function", "relu", r"activation_function: expected one of \['gelu_new'.*found 'relu'"),
-        ("activation_function", ["gelu"], r"activation_function: expected one of .*found \['gelu'\]"),
-        ("scale_attn_weights", False, "scale_attn_weights: expected True, all that .* can do, found False"),
-        ("scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse_layer_idx: expected False.*True"),
-        ("add_cross_attention", True, "add_cross_attention: expected False"),
-        ("n_inner", 16, "n_inner: expected null or 4 n_embd = 32, found 16"),
+        ("model_type", "llama", "the option model_type: expected \"gpt2\".*found 'llama'"),
+        ("architectures", ["GPT2ForSequenceClassification"], "the option architectures: expected null or"),
+        ("an_option_of_the_future", 1, "the option an_option_of_the_future: expected no such option"),
+        ("is_decoder", True, "is_decoder: expected false"),
+        ("activation_function", "relu", "activation_function: expected \"gelu_new\" or.*found 'relu'"),
+        ("activation_function", ["gelu"], r"activation_function: expected .*found \['gelu'\]"),
+        ("scale_attn_weights", False, "scale_attn_weights: expected true: .* found False"),
+        ("scale_attn_by_inverse_layer_idx", True, "scale_attn_by_inverse_layer_idx: expected false.*True"),
+        ("add_cross_attention", True, "add_cross_attention: expected false"),
+        ("n_inner", 16, "n_inner: expected null or 32: .* found 16"),
         ("n_embd", 8.0, "n_embd: expected a whole number from 1, found 8.0"),
         ("n_layer", 0, "n_layer: expected a whole number from 1, found 0"),
         ("n_layer", True, "n_layer: expected a whole number from 1, found True"),
@@ -286,7 +289,7 @@ def test_the_tokenizer_comes_along(tmp_path):
         ("vocab_size", 12, r"transformer\.wte\.weight should be \(12, 8\) by config.json, and is \(11, 8\)"),
         ("n_positions", 9, r"transformer\.wpe\.weight should be \(9, 8\) by config.json, and is \(8, 8\)"),
         ("tie_word_embeddings", False, r"lm_head\.weight \(11, 8\) is missing"),
-        ("pruned_heads", {"0": [1]}, "the option pruned_heads: expected none, found"),
+        ("pruned_heads", {"0": [1]}, "the option pruned_heads: expected null or {}"),
         ("num_attention_heads", 4, "the option num_attention_heads: expected the same as n_head, found 4"),
         (
             "quantization_config",
@@ -300,6 +303,33 @@ def test_options_that_do_not_fit_are_named(folder, option, value, message):
     edit(folder / "config.json", **{option: value})
     with pytest.raises(CheckpointError, match=message):
         GPT.from_pretrained(folder)
+
+
+PUBLISHED = {  # of gpt2 and distilgpt2: options that change no logits
+    **dict.fromkeys(("bos_token_id", "eos_token_id"), 50256),
+    "architectures": ["GPT2LMHeadModel"],
+    "initializer_range": 0.02,
+    "n_ctx": 8,
+    "_num_labels": 1,
+    "summary_type": "cls_index",
+    "summary_use_proj": True,
+    "summary_activation": None,
+    "summary_first_dropout": 0.1,
+    "summary_proj_to_labels": True,
+    "output_past": True,
+    "id2label": {"0": "LABEL_0"},
+    "label2id": {"LABEL_0": 0},
+    "gradient_checkpointing": False,
+    "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+    "transformers_version": "4.24.0",
+    "use_cache": True,
+    "reorder_and_upcast_attn": False,
+}
+
+
+def test_options_of_published_folders(folder):
+    edit(folder / "config.json", **PUBLISHED)
+    assert GPT.from_pretrained(folder).config == small().config
 
 
 def test_other_names_of_options(folder):
@@ -335,7 +365,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=5,
 )
-OPTIONS = [*DEFAULTS, *FIXED, "model_type", "n_inner"]
+OPTIONS = [*DEFAULTS, *FIXED, *FREE, "model_type", "architectures", "n_inner"]
 
 
 @pytest.fixture(scope="module")

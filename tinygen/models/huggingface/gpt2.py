@@ -24,15 +24,15 @@ from tinygen.models.huggingface.folders import (
     CONFIG,
     CONVERT_LANGUAGE_MODEL,
     LANGUAGE_MODEL,
+    Options,
     differences,
     json_file,
-    read_options,
     read_tensors,
     require_floats,
     require_same,
     write_folder,
 )
-from tinygen.storage.files import CheckpointError, short_repr
+from tinygen.storage.files import CheckpointError
 from tinygen.types import NumpyArray
 
 # -- names -----------------------------------------------------------------------------------------
@@ -98,6 +98,8 @@ DEFAULTS: dict[str, Any] = {
 GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
 """Values of activation_function, and the argument of `ops.gelu` for each."""
 
+CLASS = "GPT2LMHeadModel"
+
 ALIASES = {
     "n_embd": "hidden_size",
     "n_positions": "max_position_embeddings",
@@ -106,37 +108,53 @@ ALIASES = {
 }
 """Other names of options, which `transformers` also reads."""
 
-FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+FIXED = {
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "is_decoder": False,
+}
 """Options for which `GPT` supports only the usual value."""
+
+FREE = (
+    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache"),
+    *("torch_dtype", "dtype", "transformers_version", "gradient_checkpointing", "output_past"),
+    *("task_specific_params", "id2label", "label2id", "n_ctx", "reorder_and_upcast_attn"),
+    *("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels"),
+    *("summary_first_dropout", "output_attentions", "output_hidden_states"),
+)
+"""Options that do not change the logits if the other options have supported values."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """The options of a GPT-2. Raises CheckpointError for the first that is wrong or that `GPT` does not
     support."""
-    found = read_options(path)
-
-    def check(name: str, good: bool, expected: object) -> None:
-        if not good:
-            raise CheckpointError(path, f"the option {name}", expected, short_repr(found.get(name)))
-
-    check("model_type", found.get("model_type") == "gpt2", "'gpt2'")
+    o = Options(path)
+    o.choice("model_type", None, "gpt2")
+    o.choice("architectures", [CLASS], None, [CLASS], ["GPT2Model"])
     for name, alias in ALIASES.items():
-        if alias in found:
-            check(alias, found.setdefault(name, found[alias]) == found[alias], f"the same as {name}")
-    config = {name: found.get(name, value) for name, value in DEFAULTS.items()}
-    for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-        check(name, type(config[name]) is int and 0 < config[name] < 2**31, "a whole number from 1")
-    check("n_head", config["n_embd"] % config["n_head"] == 0, f"a divisor of n_embd={config['n_embd']}")
+        if alias in o.left:
+            found = o.left.pop(alias)
+            if o.left.setdefault(name, found) != found:
+                o.refuse(alias, f"the same as {name}", found)
+    config: dict[str, Any] = {
+        name: o.size(name, DEFAULTS[name]) for name in ("vocab_size", "n_positions", "n_embd", "n_layer")
+    }
+    channels = config["n_embd"]
+    config["n_head"] = o.size("n_head", DEFAULTS["n_head"])
+    if channels % config["n_head"]:
+        o.refuse("n_head", f"a divisor of n_embd={channels}", config["n_head"])
     for name in ("layer_norm_epsilon", "embd_pdrop", "attn_pdrop", "resid_pdrop"):
-        check(name, type(config[name]) in (int, float) and 0 <= config[name] < 1, "a number from 0, below 1")
-    activation = config["activation_function"]
-    check("activation_function", isinstance(activation, str) and activation in GELU, f"one of {list(GELU)}")
-    check("tie_word_embeddings", type(config["tie_word_embeddings"]) is bool, "true or false")
+        config[name] = o.rate(name, DEFAULTS[name])
+    config["activation_function"] = o.choice("activation_function", DEFAULTS["activation_function"], *GELU)
+    config["tie_word_embeddings"] = o.flag("tie_word_embeddings", DEFAULTS["tie_word_embeddings"])
     for name, value in FIXED.items():
-        check(name, found.get(name, value) is value, f"{value}, all that tinygen's GPT can do")
-    wide = 4 * config["n_embd"]
-    check("n_inner", found.get("n_inner") in (None, wide), f"null or 4 n_embd = {wide}")
-    check("pruned_heads", found.get("pruned_heads") in (None, {}), "none")
+        o.choice(name, value)
+    o.choice("n_inner", None, None, 4 * channels)
+    o.choice("pruned_heads", None, None, {})
+    for name in FREE:
+        o.left.pop(name, None)
+    o.end()
     return config
 
 
@@ -196,7 +214,7 @@ def write(
     `state` has every array of the model by its name in `GPT`. Raises ValueError, before anything is written,
     when an array is missing or there is another one; CheckpointError when writing fails."""
     tensors = tensors_of(shapes(options), state, bias, options["tie_word_embeddings"])
-    about = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
+    about = {"architectures": [CLASS], "model_type": "gpt2"}
     write_folder(folder, LANGUAGE_MODEL, tensors, {**(files or {}), CONFIG: json_file({**about, **options})})
 
 
