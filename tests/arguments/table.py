@@ -320,9 +320,12 @@ OTHERS = {
     ),
     "text.bpe.BPE": Row(
         lambda **k: BPE(
-            [*(bytes([i]) for i in range(256)), b"ab", b"a b", "é".encode()], {(97, 98): 256}, {}, **k
-        ).encode("ab a b e\u0301"),
-        {"words": lambda text: list(text), "whole_words": True, "normal_form": True},
+            [*(bytes([i]) for i in range(256)), b"ab", b"a b", "é".encode(), b"<m>"],
+            {(97, 98): 256},
+            {"<m>": 259},
+            **k,
+        ).encode("ab a b e\u0301 <m>", "all"),
+        {"words": lambda text: list(text), "whole_words": True, "normal_form": True, "lstrip": ["<m>"]},
         {"words": lambda text: [text[:3], text[3:6], text[6:]]},
     ),
     "text.bpe.BPE.encode": Row(
@@ -338,7 +341,7 @@ OTHERS = {
     ),
     "text.unigram.Unigram": Row(
         lambda **k: Unigram({"<unk>": 0.0, "▁": -1.0, "a": -1.0, "<e>": -9.0}, **k).encode("a<e>x"),
-        {"special": ["a"], "unknown": "a"},
+        {"special": ["a"], "unknown": "a", "words": lambda text: [text]},
     ),
     "text.unigram.Unigram.encode": Row(
         lambda **k: Unigram({"<unk>": 0.0, "▁": -1.0, "a": -1.0, "<e>": 0.0}, ["<e>"]).encode("a<e>", **k),

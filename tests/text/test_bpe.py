@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import random
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +15,7 @@ import pytest
 from foreign_files import JSON
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_texts import random_texts
 
 from tinygen.data import DataError, load_text
 from tinygen.storage.files import CheckpointError
@@ -407,19 +406,7 @@ def test_two_tokens_of_one_name_cannot_be_saved(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """10,000 strings of all kinds, and English. Only characters known to every version."""
-    rng = random.Random(0)
-    common = " \n\t'sté中😀1.aeiou the and"
-
-    def character() -> str:
-        while True:
-            char = chr(rng.choice([rng.randrange(0x250), rng.randrange(0x110000)]))
-            if unicodedata.category(char) not in ("Cn", "Cs"):
-                return char
-
-    strings = [
-        "".join(rng.choice(common) if rng.random() < 0.6 else character() for _ in range(length))
-        for length in (rng.randrange(40) for _ in range(10_000))
-    ]
+    strings = random_texts(10_000, " \n\t'sté中😀1.aeiou the and")
     english = [load_text("topics")]
     with (
         mock.patch("urllib.request.urlopen", side_effect=OSError("tests stay offline")),

@@ -4,7 +4,6 @@ The two files, vocab.json and merges.txt, are looked for in the folder that TINY
 vocabularies/gpt2 below it; where they are not, these tests are skipped.
 """
 
-import os
 import random
 import unicodedata
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_texts import published
 
 from tinygen.text import BPE
 
 END = "<|endoftext|>"
-PLACES = [Path(os.environ.get("TINYGEN_DATA", "nowhere"), *below) for below in ([], ["vocabularies", "gpt2"])]
-FOLDER = next((place for place in PLACES if (place / "vocab.json").is_file()), None)
+VOCABULARY = published("gpt2", "vocab.json")
+FOLDER = VOCABULARY and VOCABULARY.parent
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="TINYGEN_DATA names no folder with GPT-2's vocab.json")
 
@@ -119,10 +119,10 @@ def character(rng: random.Random) -> str:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """6,000 strings: of each kind, of two of them mixed, of any characters, and long runs of one."""
+    """10,000 strings: of each kind, of two of them mixed, of any characters, and long runs of one."""
     rng = random.Random(0)
     found = list(KNOWN)
-    for _ in range(6000):
+    for _ in range(10_000):
         kinds = [rng.choice(list(KINDS.values())) for _ in range(rng.choice([1, 1, 2]))]
         length, wild = rng.randrange(30), rng.random() < 0.15
         found.append(

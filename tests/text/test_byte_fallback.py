@@ -2,9 +2,6 @@
 `tokenizers`: on a vocabulary made here and, where TINYGEN_DATA has one, on a published vocabulary."""
 
 import json
-import os
-import random
-import unicodedata
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from random_texts import published, random_texts
 
 from tinygen.data import load_text
 from tinygen.storage.files import CheckpointError
@@ -19,10 +17,7 @@ from tinygen.text import load_tokenizer
 from tinygen.text.byte_fallback import SPACE, ByteFallbackBPE
 from tinygen.text.merges import learn_merges, merge
 
-PLACES = [
-    Path(os.environ.get("TINYGEN_DATA", "nowhere"), *below) for below in ([], ["vocabularies", "llama2"])
-]
-PUBLISHED = next((place / "tokenizer.json" for place in PLACES if (place / "tokenizer.json").is_file()), None)
+PUBLISHED = published("llama2", "tokenizer.json")
 
 
 def described() -> dict[str, Any]:
@@ -170,20 +165,7 @@ def test_what_it_cannot_be(path: Path, tmp_path: Path) -> None:
 # -- parity ----------------------------------------------------------------------------------------
 
 
-def strings() -> list[str]:
-    rng = random.Random(0)
-    common = " \n\t\r'sté中😀1.aeiou the and  ▁"
-
-    def character() -> str:
-        while True:
-            char = chr(rng.choice([rng.randrange(0x250), rng.randrange(0x110000)]))
-            if unicodedata.category(char) not in ("Cn", "Cs"):
-                return char
-
-    return [
-        "".join(rng.choice(common) if rng.random() < 0.7 else character() for _ in range(length))
-        for length in (rng.randrange(40) for _ in range(2000))
-    ]
+PIECES = " \n\t\r'sté中😀1.aeiou the and  ▁"
 
 
 def require_same(path: Path, texts: list[str]) -> None:
@@ -196,7 +178,7 @@ def require_same(path: Path, texts: list[str]) -> None:
 
 
 def test_parity_with_tokenizers(path: Path) -> None:
-    require_same(path, [*strings(), load_text("topics")[:30_000]])
+    require_same(path, [*random_texts(10_000, PIECES), load_text("topics")[:30_000]])
 
 
 @pytest.mark.skipif(PUBLISHED is None, reason="TINYGEN_DATA names no folder with such a tokenizer.json")
@@ -204,4 +186,4 @@ def test_parity_on_a_published_vocabulary() -> None:
     assert PUBLISHED is not None
     ours = load_tokenizer(PUBLISHED)
     assert (ours.vocab_size, ours.special) == (32000, {"<unk>": 0, "<s>": 1, "</s>": 2})
-    require_same(PUBLISHED, [*strings(), load_text("topics")[:100_000]])
+    require_same(PUBLISHED, [*random_texts(10_000, PIECES), load_text("topics")[:100_000]])

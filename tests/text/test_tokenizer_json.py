@@ -2,20 +2,19 @@
 
 import copy
 import json
-import random
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_texts import random_texts
 
 from tinygen.data import load_text
 from tinygen.storage.files import CheckpointError
 from tinygen.text import BPE, load_tokenizer, pretokenize
 from tinygen.text.bpe import spell
-from tinygen.text.tokenizer_json import DIGITS, GPT2, LLAMA3, QWEN, compile_pattern, cut
+from tinygen.text.patterns import DIGITS, GPT2, LLAMA3, QWEN, compile_pattern, cut
 
 END = "<|end|>"
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -122,6 +121,20 @@ def test_a_normal_form(described: Any, tmp_path: Path) -> None:
     assert plain.encode("e\u0301").tolist() != plain.encode("é").tolist()
 
 
+def test_a_token_that_takes_in_the_space_before_it(described: Any, tmp_path: Path) -> None:
+    """RoBERTa's <mask>: all white space before it, up to the token before, and none behind it."""
+    token = {"id": 400, "content": "<mask>", "lstrip": True, "normalized": False, "special": True}
+    added = [*described["added_tokens"], token]
+    found = load_tokenizer(written(tmp_path, described | {"added_tokens": added}))
+    a, end = ord("a") - 33, 399
+    assert found.encode(f"a \n\u3000<mask> a{END} <mask>", "all").tolist() == [
+        *(*found.encode("a"), 400, *found.encode(" a")),
+        *(end, 400),
+    ]
+    assert found.encode("a <mask>").tolist() == found.encode("a <mas").tolist() + found.encode("k>").tolist()
+    assert found.decode([a, 400]).endswith("<mask>")
+
+
 @pytest.mark.parametrize("change", [{"pre_tokenizer": split(LLAMA3)}, {"normalizer": {"type": "NFC"}}])
 def test_gpt2s_files_cannot_hold_the_others(described: Any, tmp_path: Path, change: Any) -> None:
     with pytest.raises(ValueError, match="GPT-2's way to cut a text into words, and this is another"):
@@ -190,7 +203,8 @@ REFUSED: list[tuple[tuple[Any, ...], Any, str]] = [
     (("normalizer",), {"type": "Lowercase"}, r"normalizer\.type: expected 'NFC', found 'Lowercase'"),
     (("truncation",), {"max_length": 5}, r"the field truncation: expected None"),
     (("added_tokens",), [1], r"added_tokens\[0\]: expected an object, found 1"),
-    (("added_tokens",), [ADDED | {"lstrip": True}], r"added_tokens\[0\]\.lstrip: expected False or None"),
+    (("added_tokens",), [ADDED | {"lstrip": 1}], r"added_tokens\[0\]\.lstrip: expected False or None or T"),
+    (("added_tokens",), [ADDED | {"rstrip": True}], r"added_tokens\[0\]\.rstrip: expected False or None"),
     (("added_tokens",), [ADDED | {"id": "5"}], r"added_tokens\[0\]\.id: expected a whole number"),
     (
         ("added_tokens",),
@@ -248,25 +262,13 @@ def test_what_a_stranger_writes_is_refused_or_read(tmp_path_factory: Any, change
 # -- parity ----------------------------------------------------------------------------------------
 
 
-def strings() -> list[str]:
-    rng = random.Random(0)
-    common = " \n\t\r'sté中😀1.aeiou the and'S'LLſ12345½"
-
-    def character() -> str:
-        while True:
-            char = chr(rng.choice([rng.randrange(0x250), rng.randrange(0x110000)]))
-            if unicodedata.category(char) not in ("Cn", "Cs"):
-                return char
-
-    return [
-        "".join(rng.choice(common) if rng.random() < 0.7 else character() for _ in range(length))
-        for length in (rng.randrange(40) for _ in range(2000))
-    ]
+PIECES = [*" \n\t\r'sté中😀1.aeiou the and'S'LLſ12345½", END, "<think>", "<|e", "<mask>", " \u3000 "]
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "smollm2", "digits", "llama3", "qwen"])
+@pytest.mark.parametrize("kind", ["gpt2", "roberta", "smollm2", "digits", "llama3", "qwen"])
 def test_parity_with_tokenizers(tmp_path: Path, kind: str) -> None:
-    """A vocabulary that `tokenizers` has trained and written, with added tokens that begin alike."""
+    """A vocabulary that `tokenizers` has trained and written, with added tokens that begin alike, and in
+    RoBERTa's one that takes in the white space before it."""
     tokenizers = pytest.importorskip("tokenizers")
     steps = tokenizers.pre_tokenizers
     last = steps.ByteLevel(add_prefix_space=False)
@@ -280,7 +282,8 @@ def test_parity_with_tokenizers(tmp_path: Path, kind: str) -> None:
     other.pre_tokenizer, other.decoder = last, tokenizers.decoders.ByteLevel()
     if kind == "qwen":
         other.normalizer = tokenizers.normalizers.NFC()
-    texts = [*strings(), load_text("topics")[:30_000], f"a{END}b<think> <|e e\u0301{END}{END}"]
+    texts = [*random_texts(10_000, PIECES), load_text("topics")[:30_000]]
+    texts.append(f"a{END}b<think> <|e e\u0301{END}{END}  <mask> <mask>\x1c<mask>\u2003{END} <mask>")
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=800,
         initial_alphabet=steps.ByteLevel.alphabet(),
@@ -288,10 +291,11 @@ def test_parity_with_tokenizers(tmp_path: Path, kind: str) -> None:
         show_progress=False,
     )
     other.train_from_iterator([texts[-2], *texts[:200]], trainer)
-    other.add_tokens([tokenizers.AddedToken("<think>", normalized=False)])
+    new = ["<think>", "<mask>"] if kind == "roberta" else ["<think>"]
+    other.add_tokens([tokenizers.AddedToken(x, normalized=False, lstrip=x == "<mask>") for x in new])
     other.save(str(tmp_path / "tokenizer.json"))
     ours = load_tokenizer(tmp_path / "tokenizer.json")
-    assert ours.vocab_size == other.get_vocab_size() == 801
+    assert ours.vocab_size == other.get_vocab_size() == 800 + len(new)
     for text in texts:
         ids = ours.encode(text, "all").tolist()
         assert ids == other.encode(text, add_special_tokens=False).ids, repr(text[:80])

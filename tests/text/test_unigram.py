@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygen.data import load_text
 from tinygen.text.unigram import Unigram, drop_cost, expected_counts, log_shares, mark_words, train_unigram
 
 TEXT = "the cat sat on the mat and the hat was flat a cat in a hat is that the fattest cat sat flat " * 3
@@ -177,10 +178,10 @@ def test_parity_with_tokenizers():
     vocab = json.loads(model.to_str())["model"]["vocab"]
     trained = train_unigram(TEXT, 40, ("<unk>", "</s>"))
     rng = random.Random(0)
-    texts = ["".join(rng.choices("the cat fls  ïé中—x", k=rng.randrange(40))) for _ in range(1500)]
+    texts = ["".join(rng.choices("the cat fls  ïé中—x", k=rng.randrange(40))) for _ in range(10_000)]
     for scores in (dict(vocab), trained.scores):
         ours = Unigram(scores, ["</s>"])
         model.model = theirs.models.Unigram([*scores.items()], unk_id=0)
-        for text in [*texts, TEXT, " ", "", "▁x"]:
+        for text in [*texts, TEXT, load_text("topics")[:30_000], " ", "", "▁x"]:
             wanted = model.encode(text).ids
             np.testing.assert_array_equal(ours.encode(text), wanted, repr(text))

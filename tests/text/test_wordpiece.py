@@ -2,13 +2,14 @@
 
 import itertools
 import json
-import random
+import unicodedata
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from random_texts import published, random_texts
 
+from tinygen.data import load_text
 from tinygen.text.wordpiece import WordPiece, join, normalize, split_words
 
 VOCAB = [
@@ -76,6 +77,7 @@ def test_decoding_joins_the_pieces():
         ("$1.50+x_y", ["$", "1", ".", "50", "+", "x", "_", "y"]),
         ("«a» …", ["«", "a", "»", "…"]),
         ("ΑΣ İ", ["ας".replace("ς", "σ"), "i"]),
+        ("a\U0002b91fb\U0002b920c", ["a\U0002b91fb", "\U0002b920", "c"]),  # as in `tokenizers`
     ],
 )
 def test_words(text, words):
@@ -143,21 +145,17 @@ def test_what_training_returns_reads_its_text():
 # -- parity ------------------------------------------------------------------------------------------
 
 
-def strings(n):
-    rng = random.Random(0)
-    alphabets = [
-        "abc ",
-        "the cat's, UN-affable ",
-        "éàüñ Σσς İ中文字 \t\n",
-        "$+<=>^`|~[]{} .!?«»…",
-        "\u200b\u00ad\x00\x1fa b",
-    ]
-    return ["".join(rng.choices(rng.choice(alphabets) + "ab ", k=rng.randrange(40))) for _ in range(n)]
+ALPHABETS = [
+    "abc the cat's, UN-affable ",
+    "éàüñ Σσς İ中文字\U0002b81f\U0002b820\U0002b91f\U0002b920 \t\n",
+    "$+<=>^`|~[]{} .!?«»…",
+    "\u200b\u00ad\x00\x1fa b",
+]
 
 
 def real_vocabulary():
-    path = Path(__file__).parents[3] / "shared" / "data" / "vocabularies" / "bert" / "vocab.json"
-    if not path.exists():
+    path = published("bert", "vocab.json")
+    if path is None:
         return None
     found = json.loads(path.read_text())
     return [x.removeprefix("▁") if x.startswith(("▁", "[")) else f"##{x}" for x in found]
@@ -166,14 +164,16 @@ def real_vocabulary():
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_parity_with_tokenizers(lowercase):
     theirs = pytest.importorskip("tokenizers")
-    names = real_vocabulary() or WordPiece.train(" ".join(strings(300)), 300, lowercase=lowercase).pieces
+    older = unicodedata.ucd_3_2_0  # the tables of `tokenizers` are older than Python's
+    texts = [text for alphabet in ALPHABETS for text in random_texts(2500, alphabet + "ab ", tables=older)]
+    names = real_vocabulary() or WordPiece.train(" ".join(texts[:300]), 400, lowercase=lowercase).pieces
     vocab = {name: i for i, name in enumerate(dict.fromkeys(names))}
     special = [name for name in ("[CLS]", "[SEP]") if name in vocab]
     ours = WordPiece(vocab, special, lowercase)
     model = theirs.Tokenizer(theirs.models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
     model.normalizer = theirs.normalizers.BertNormalizer(lowercase=lowercase)
     model.pre_tokenizer = theirs.pre_tokenizers.BertPreTokenizer()
-    for text in [*strings(2000), "x" * 101, "the film was really moving and not boring."]:
+    for text in [*texts, "x" * 101, load_text("topics")[:30_000]]:
         np.testing.assert_array_equal(
-            ours.encode(text), model.encode(text, add_special_tokens=False).ids, text
+            ours.encode(text), model.encode(text, add_special_tokens=False).ids, repr(text)
         )

@@ -112,6 +112,7 @@ class BPE:
         crosses a word.
     whole_words: whether a word that is a token always becomes this token, without merges (Llama 3).
     normal_form: whether texts are first converted to Unicode's normal form C (Qwen).
+    lstrip: names of special tokens that take in the white space before them (RoBERTa's <mask>).
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class BPE:
         words: Callable[[str], list[str]] = pretokenize,
         whole_words: bool = False,
         normal_form: bool = False,
+        lstrip: Collection[str] = (),
     ) -> None:
         self.tokens = list(tokens)
         self.merges = dict(merges)
@@ -134,7 +136,7 @@ class BPE:
                 f"a byte-level vocabulary holds all 256 single bytes; {len(missing)} are missing, "
                 f"the first is 0x{missing[0]:02x}"
             )
-        self.words, self.normal_form = words, normal_form
+        self.words, self.normal_form, self.lstrip = words, normal_form, lstrip
         self._whole = ids if whole_words else {}
         self._byte_ids = [ids[bytes([byte])] for byte in range(256)]
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
@@ -177,7 +179,7 @@ class BPE:
         require_utf8(text)
         ids: list[int] = []
         known: dict[str, list[int]] = {}  # most words occur more than once in a text
-        for i, part in enumerate(split_special(text, self.special, allowed_special)):
+        for i, part in enumerate(split_special(text, self.special, allowed_special, self.lstrip)):
             if i % 2:
                 ids.append(self.special[part])
                 continue

@@ -31,7 +31,7 @@ class ByteFallbackBPE(BPE):
         if missing:
             raise ValueError(f"the vocabulary holds all 256 bytes; {len(missing)} are missing: {missing[0]}")
         self.merges, self.special = dict(merges), dict(special)
-        self.words, self.normal_form, self._whole = mark_spaces, False, {}
+        self.words, self.normal_form, self.lstrip, self._whole = mark_spaces, False, (), {}
         self._byte_ids = [vocab[f"<0x{byte:02X}>"] for byte in range(256)]
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self._characters = {name: i for name, i in vocab.items() if len(name) == 1}

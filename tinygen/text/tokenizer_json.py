@@ -6,7 +6,8 @@ BERT; and the unigram tokenizer (`unigram.py`).
                      the logarithm of each token's probability
     added_tokens     tokens that are written as they are, such as <|endoftext|>
     pre_tokenizer    the rules that cut a text into words; no merge crosses a word
-    normalizer       the first change of a text: none, Unicode's normal form C, or a ▁ for each space
+    normalizer       the first change of a text: none, Unicode's normal form C, a ▁ for each space, or a table
+                     (`charsmap.py`)
 
 Each is a tree of steps with a `type`. The supported steps are below. An error names the place in the file
 of any other step or value, since it would give other tokens. A regular expression must be one of the
@@ -17,58 +18,28 @@ published models': an untrusted one could run forever.
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tinygen.storage.files import CheckpointError, read_json
 from tinygen.text.bpe import BPE, LIMIT, unspell
 from tinygen.text.byte_fallback import SPACE, ByteFallbackBPE
+from tinygen.text.charsmap import apply_rules, read_rules
 from tinygen.text.json_tree import Tree
 from tinygen.text.merges import Pair
-from tinygen.text.tokenizers import WHITE_SPACE, pretokenize, unicode_ranges
-from tinygen.text.unigram import Unigram
+from tinygen.text.patterns import DIGITS, PATTERNS, cut
+from tinygen.text.tokenizers import WHITE_SPACE, pretokenize
+from tinygen.text.unigram import Unigram, mark_words
 from tinygen.text.wordpiece import INSIDE, WordPiece
 
 Words = Callable[[str], list[str]]
 
 # -- words -----------------------------------------------------------------------------------------
-
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-PATTERNS = (GPT2, LLAMA3, QWEN)
-"""Patterns for cutting a text into words: letters with a space before them, numbers, punctuation, white
-space."""
-
-
-@cache
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """A pattern for Python's `re`, which has no \\p{...} and another \\s: the characters are listed."""
-    letters, numbers = unicode_ranges()
-    listed = {r"\p{L}": letters, r"\p{N}": numbers, r"\s": WHITE_SPACE}
-    text, inside = "", False  # inside [...], where the list goes in without brackets of its own
-    for part in re.findall(r"\\p\{.\}|\\.|.", pattern):
-        inside = part == "[" or (inside and part != "]")
-        if part in listed:
-            text += listed[part] if inside else f"[{listed[part]}]"
-        else:
-            text += f"[^{WHITE_SPACE}]" if part == r"\S" else part
-    return re.compile(text)
-
-
-def cut(pattern: str, text: str) -> list[str]:
-    return compile_pattern(pattern).findall(text)
-
-
-DIGITS = {True: r"\p{N}|[^\p{N}]+", False: r"\p{N}+|[^\p{N}]+"}
-"""Patterns that separate digits from the rest: one by one, or together."""
 
 
 def split_in_turn(steps: list[Words], text: str) -> list[str]:
@@ -131,8 +102,9 @@ def read_spaces(tree: Tree) -> None:
         step.end()
 
 
-def read_added(tree: Tree, normalized: bool) -> dict[str, int]:
-    """{name: id} of the tokens that are written as they are."""
+def read_added(tree: Tree, normalized: bool, lstrip: list[str] | None) -> dict[str, int]:
+    """{name: id} of the tokens that are written as they are. Those that take in the white space before them
+    are added to the list `lstrip`, or refused without such a list."""
     found = tree.take("added_tokens") or []
     if not isinstance(found, list):
         tree.refuse("added_tokens", "a list", found)
@@ -144,8 +116,10 @@ def read_added(tree: Tree, normalized: bool) -> dict[str, int]:
             token.refuse("content", "a text, not empty, and no other token's", name)
         if type(number) is not int:
             token.refuse("id", "a whole number", number)
-        for field in ("single_word", "lstrip", "rstrip"):
+        for field in ("single_word", "rstrip"):
             token.take(field, False, None)
+        if token.take("lstrip", False, None, *([] if lstrip is None else [True])) and lstrip is not None:
+            lstrip.append(name)
         token.take("normalized", False, None, *([] if normalized else [True]))
         token.take("special", True, False, None)
         token.end()
@@ -189,7 +163,8 @@ def read_bpe(tree: Tree, model: Tree) -> BPE:
         read_spaces(tree)
     else:
         words, normal_form = read_words(tree), read_normal_form(tree)
-    added = read_added(tree, normal_form or byte_fallback)
+    lstrip: list[str] = []
+    added = read_added(tree, normal_form or byte_fallback, None if byte_fallback else lstrip)
     for field in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         model.take(field, None, "")
     whole_words = bool(model.take("ignore_merges", False, None, *([] if byte_fallback else [True])))
@@ -202,7 +177,7 @@ def read_bpe(tree: Tree, model: Tree) -> BPE:
     tokens = [
         name.encode() if name in added else unspell(name) for name in sorted(names, key=names.__getitem__)
     ]
-    return BPE(tokens, merges, added, words, whole_words, normal_form)
+    return BPE(tokens, merges, added, words, whole_words, normal_form, lstrip)
 
 
 def read_vocab(model: Tree, added: dict[str, int]) -> dict[str, int]:
@@ -229,7 +204,7 @@ def read_wordpiece(tree: Tree, model: Tree) -> WordPiece:
     words.take("type", "BertPreTokenizer")
     for step in (normalizer, words):
         step.end()
-    added = read_added(tree, False)
+    added = read_added(tree, False, None)
     model.take("continuing_subword_prefix", INSIDE)
     unknown, longest = model.take("unk_token"), model.take("max_input_chars_per_word")
     if not isinstance(unknown, str):
@@ -239,15 +214,50 @@ def read_wordpiece(tree: Tree, model: Tree) -> WordPiece:
     return WordPiece(read_vocab(model, added), [*added], lowercase, unknown, longest)
 
 
+def read_table(tree: Tree) -> dict[str, str]:
+    """The table of characters of the normalizer `Precompiled`, {} without a normalizer."""
+    rules: dict[str, str] = {}
+    for step in tree.steps("normalizer", "normalizers"):
+        if rules:
+            tree.refuse("normalizer", "none, or one step Precompiled", "several")
+        step.take("type", "Precompiled")
+        table = step.take("precompiled_charsmap")
+        try:
+            rules = read_rules(base64.b64decode(table, validate=True))
+        except (TypeError, ValueError) as error:
+            step.refuse("precompiled_charsmap", "a table of characters, in base64", error)
+        step.end()
+    return rules
+
+
+def read_marks(tree: Tree) -> Words:
+    """The function that cuts a text into words with a ▁ before each: at spaces, or at all white space."""
+    *first, marks = tree.steps("pre_tokenizer", "pretokenizers") or [tree.subtree("pre_tokenizer")]
+    for step in first:
+        step.take("type", "WhitespaceSplit")
+        step.end()
+    marks.take("type", "Metaspace")
+    marks.take("replacement", SPACE)
+    marks.take("prepend_scheme", "always", None)
+    for field in ("add_prefix_space", "split"):
+        marks.take(field, True, None)
+    marks.take("str_rep", SPACE, None)  # of older files
+    marks.end()
+    return mark_all_words if first else mark_words
+
+
+def mark_all_words(text: str) -> list[str]:
+    return [word for part in re.split(f"[{WHITE_SPACE}]+", text) if part for word in mark_words(part)]
+
+
+def changed_words(rules: dict[str, str], words: Words, text: str) -> list[str]:
+    return words(apply_rules(rules, text))
+
+
 def read_unigram(tree: Tree, model: Tree) -> Unigram:
-    tree.take("normalizer", None)  # Precompiled of T5 is a table of its own, which tinygen cannot read
-    words = tree.subtree("pre_tokenizer")
-    words.take("type", "Metaspace")
-    words.take("replacement", SPACE)
-    words.take("prepend_scheme", "always")
-    words.take("split", True)
-    words.end()
-    added = read_added(tree, False)
+    rules = read_table(tree)
+    added = read_added(tree, bool(rules), None)
+    words = read_marks(tree)
     model.take("byte_fallback", False, None)
     vocab, unknown = model.take("vocab"), model.take("unk_id")
     if not isinstance(vocab, list) or not all(is_scored(entry) for entry in vocab):
@@ -260,7 +270,7 @@ def read_unigram(tree: Tree, model: Tree) -> Unigram:
     names = [*scores]
     if wrong := [name for name, i in added.items() if not (i < len(names) and names[i] == name)]:
         model.refuse("vocab", f"{wrong[0]!r} of added_tokens at {added[wrong[0]]}", len(vocab))
-    return Unigram(scores, [name for name in added if name != names[unknown]], names[unknown])
+    return Unigram(scores, [*added], names[unknown], partial(changed_words, rules, words) if rules else words)
 
 
 def is_scored(entry: Any) -> bool:

@@ -80,15 +80,23 @@ def checked_ids(ids: Tokens, vocab_size: int) -> Ids:
 
 
 def split_special(
-    text: str, special: Collection[str], allowed: Collection[str] | Literal["all"]
+    text: str,
+    special: Collection[str],
+    allowed: Collection[str] | Literal["all"],
+    lstrip: Collection[str],
 ) -> list[str]:
     """The parts of a text before, between and after the special tokens that are allowed: parts at odd indices
-    are their names. If two could begin at one place, the longest wins. ValueError for an unknown name."""
+    are their names. If two could begin at one place, the longest wins. Those in `lstrip` take in the white
+    space before them. ValueError for an unknown name."""
     names = set(special if allowed == "all" else allowed)
     if unknown := sorted(names.difference(special)):
         raise ValueError(f"{unknown} are no special tokens of this tokenizer; it has {sorted(special)}")
     pattern = "|".join(map(re.escape, sorted(names, reverse=True)))  # of two that fit, the longer one first
-    return re.split(f"({pattern})", text) if names else [text]
+    parts = re.split(f"({pattern})", text) if names else [text]
+    for i in range(1, len(parts), 2):
+        if parts[i] in lstrip:
+            parts[i - 1] = parts[i - 1].rstrip(SPACES)
+    return parts
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -96,6 +104,7 @@ def split_special(
 CONTRACTIONS = "'s|'t|'re|'ve|'m|'ll|'d"
 WHITE_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space property. `str.isspace` and `\\s` of `re` also include \\x1c to \\x1f."""
+SPACES = "".join(re.findall(f"[{WHITE_SPACE}]", "".join(map(chr, range(0x3001)))))
 
 
 def pretokenize(text: str) -> list[str]:

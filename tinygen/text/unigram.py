@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -29,12 +29,25 @@ UNKNOWN_COST = 10.0  # nats: an unknown character is so much less probable than 
 DROPPED = 0.25  # share of the pieces that one round of training drops
 
 
+def mark_words(text: str) -> list[str]:
+    """The words of a text, each with its ▁; the text gets one at its start."""
+    marked = text.replace(" ", SPACE)
+    if text and not marked.startswith(SPACE):
+        marked = SPACE + marked
+    return [SPACE + word for word in marked.split(SPACE)[1:]]
+
+
 class Unigram:
     """`scores` is {piece: ln p}, in the order of the ids 0 .. V - 1, and has `unknown`. `special` are the
-    names of pieces that `encode(text, "all")` finds in the text as they are written."""
+    names of pieces that `encode(text, "all")` finds in the text as they are written. `words` cuts a text into
+    words, each with its ▁."""
 
     def __init__(
-        self, scores: Mapping[str, float], special: Collection[str] = (), unknown: str = UNKNOWN
+        self,
+        scores: Mapping[str, float],
+        special: Collection[str] = (),
+        unknown: str = UNKNOWN,
+        words: Callable[[str], list[str]] = mark_words,
     ) -> None:
         if missing := [name for name in (unknown, *special) if name not in scores]:
             raise ValueError(f"the vocabulary has no {missing[0]!r}")
@@ -43,6 +56,7 @@ class Unigram:
         self.pieces, self.scores = list(scores), dict(scores)
         self.ids = {piece: i for i, piece in enumerate(self.pieces)}
         self.special, self.unknown = {name: self.ids[name] for name in special}, unknown
+        self.words = words
         self.usable = set(self.pieces) - {unknown, *special}  # in plain text
         self.longest = max(map(len, self.pieces))
         self.worst = min(scores.values()) - UNKNOWN_COST
@@ -59,11 +73,11 @@ class Unigram:
         "all". ValueError for a name that is not special, and for a lone surrogate."""
         require_utf8(text)
         ids: list[int] = []
-        for i, part in enumerate(split_special(text, self.special, allowed_special)):
+        for i, part in enumerate(split_special(text, self.special, allowed_special, ())):
             if i % 2:
                 ids.append(self.special[part])
                 continue
-            for word in mark_words(part):
+            for word in self.words(part):
                 ids += [self.ids[x if x in self.usable else self.unknown] for x in self.cut(word)]
         return np.array(ids, np.int64)
 
@@ -183,11 +197,3 @@ def drop_cost(piece: str, logs: Mapping[str, float], longest: int) -> float:
             if part in logs and part != piece:
                 best[end] = max(best[end], best[start] + logs[part])
     return logs[piece] - best[-1]
-
-
-def mark_words(text: str) -> list[str]:
-    """The words of a text, each with its ▁; the text gets one at its start."""
-    marked = text.replace(" ", SPACE)
-    if text and not marked.startswith(SPACE):
-        marked = SPACE + marked
-    return [SPACE + word for word in marked.split(SPACE)[1:]]

@@ -28,10 +28,11 @@ INSIDE = "##"
 UNKNOWN = "[UNK]"
 SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]", "[MASK]")
 CHINESE = (
-    *((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF)),
-    *((0x2A700, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)),
+    *((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B81F)),
+    *((0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)),
 )
-"""The blocks of Chinese characters, which are words of their own."""
+"""The blocks of Chinese characters, which are words of their own. 0x2B920 is the number in the library
+`tokenizers`; BERT's published code has 0x2B820, where this block really begins."""
 
 
 class WordPiece:
@@ -69,7 +70,7 @@ class WordPiece:
         "all". ValueError for a name that is not special, and for a lone surrogate."""
         require_utf8(text)
         ids: list[int] = []
-        for i, part in enumerate(split_special(text, self.special, allowed_special)):
+        for i, part in enumerate(split_special(text, self.special, allowed_special, ())):
             if i % 2:
                 ids.append(self.special[part])
                 continue
