@@ -158,3 +158,26 @@ def save_floor(path: Path, floor: Any, above: Any) -> None:
         axes.set(title="The part of the noise that no model can tell", yscale="log", ylim=(1e-5, 2))
         axes.set(xlabel="step of the diffusion, from data to noise", ylabel="loss")
         axes.legend(frameon=False)
+
+
+def save_gains(
+    path: Path, steps: Sequence[int], losses: Mapping[str, Sequence[float]], groups: Mapping[str, Any]
+) -> None:
+    """Draw losses by step: a panel with the first and the last, then for each group of names how far they are
+    below the first."""
+    first, *_, last = losses
+    gains = {name: [a - b for a, b in zip(losses[first], each, strict=True)] for name, each in losses.items()}
+    shown = [x for names in groups.values() for name in names for x in gains[name]]
+    room = 0.05 * (max(shown) - min(shown))
+    with panels(path, 1 + len(groups), (4.3 * (1 + len(groups)), 3.8)) as axes:
+        for name in (first, last):
+            axes[0].plot(steps, losses[name], "o-", ms=3, label=name)
+        axes[0].set(title="Both ends", ylabel="nats a character, held out")
+        for each, (title, names) in zip(axes[1:], groups.items(), strict=True):
+            for name in names:
+                each.plot(steps, gains[name], "o-", ms=3, label=name)
+            each.axhline(0, color="0.45", lw=0.8, ls="--", zorder=0)
+            each.set(title=title, ylabel=f"nats below {first}", ylim=(min(shown) - room, max(shown) + room))
+        for each in axes:
+            each.set_xlabel("step")
+            each.legend(frameon=False, fontsize=8)

@@ -55,6 +55,9 @@ TINY = {
     "language_ladder": [
         *("--steps", 2, "--width", 8, "--window", 8, "--batch", 2, "--tokens", 1000, "--draws", 2),
     ],
+    "gpt_to_llama": [
+        *("--steps", 2, "--layers", 1, "--heads", 3, "--width", 6, "--batch", 2, "--rounds", 1),
+    ],
     "word_vectors": ["--steps", 2, "--channels", 4, "--batch", 4, "--sentences", 20],
     "bert_reviews": [
         *("--steps", 2, "--width", 4, "--layers", 1, "--length", 5, "--batch", 2, "--tuning-steps", 2),
@@ -66,7 +69,14 @@ TINY = {
     ],
     "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }
-LONG = ("ddpm_digits", "inpaint_shapes", "latent_diffusion_shapes", "lora_finetune", "rlhf_sentiment")
+LONG = (
+    "ddpm_digits",
+    "gpt_to_llama",
+    "inpaint_shapes",
+    "latent_diffusion_shapes",
+    "lora_finetune",
+    "rlhf_sentiment",
+)
 WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "generate.py", *(f"{name}.py" for name in TINY)]
 
 
