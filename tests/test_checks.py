@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tinygen import Tensor, op
+from tinygen.rerun import run_on_arrays
+from tinygen.tape import show_as
 
 
 def leaf(*shape):
@@ -138,3 +140,30 @@ def test_an_error_keeps_no_arrays_alive():
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_name_that_depends_on_the_first_argument():
+    """In the error of a call it is shown with the arguments, and later with the value alone."""
+
+    @show_as(lambda x: f"times{len(x.shape)}d")
+    @op
+    def times(x, y):
+        return x * y, lambda g: g * y, lambda g: (g * x).sum(axis=0)
+
+    assert times(leaf(2, 3), leaf(3)).node.name == "times2d"
+    with pytest.raises(ValueError, match=r"times2d\(float64 \(2, 3\), float64 \(4,\)\)"):
+        times(leaf(2, 3), leaf(4))
+
+
+def test_an_op_of_one_s_own_takes_no_complex_numbers():
+    double = op(lambda x: (2 * x, lambda g: 2 * g))
+    with pytest.raises(TypeError, match="no gradient for complex numbers"):
+        double(Tensor(np.ones(3, complex), requires_grad=True))
+
+
+def test_an_op_that_returns_fewer_values_when_it_runs_again():
+    sizes = iter((2, 1))
+    parts = op(lambda x: ((x,) * next(sizes), lambda g: sum(g)))
+    node = parts(leaf(3))[0].node.inputs[0]
+    with pytest.raises(ValueError, match="zip"):
+        run_on_arrays(node, node.inputs)
