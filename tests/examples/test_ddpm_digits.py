@@ -1,14 +1,10 @@
 """Digits on demand: measurements whose results are known, and the whole run."""
 
-import shutil
-
 import numpy as np
 import pytest
-from example_runs import module, outcome, run
+from example_runs import module, outcome, require_average, require_pictures, require_same_from, run
 
 from tinygen.data import digits
-from tinygen.storage.checkpoints import Checkpoints
-from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -65,34 +61,18 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     flags = ["--steps", 12, "--save-every", 6, "--out", tmp_path / "out", *TINY]
     done = run(EXAMPLE, *flags)
     assert done.returncode == 0, done.stderr
-    whole = outcome(tmp_path / "out")
-    result = whole[2]
+    result = outcome(tmp_path / "out")[2]
     assert result["steps"] == 12
     assert list(result["sweep"]) == ["0.0", "1.0", "1.5", "2.0", "3.0", "5.0"]
     assert 0.1 < result["judge_accuracy"] <= 1
     assert 0 < result["frechet_floor"] < result["frechet_ceiling"]
     assert result["bits_per_pixel_blind"] < result["bits_per_pixel"]  # 12 steps teach nothing
     assert f"{result['bits_per_pixel']:.4g}" in done.stdout
-    for name in ("loss", "guidance", "digits", "real"):
-        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    require_pictures(tmp_path / "out", "loss", "guidance", "digits", "real")
     with Image.open(tmp_path / "out" / "denoising.gif") as film:
         assert film.n_frames == 13  # noise, and 12 steps
-
-    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
-    average = checkpoints.load().state["things"]["ema"]["average"]  # it is what is judged and kept
-    model = load_file(tmp_path / "out" / "model.safetensors")
-    assert model.keys() == average.keys()
-    for name, value in model.items():
-        np.testing.assert_array_equal(value, average[name])
-
-    for path in checkpoints.paths():
-        if int(path.name.split("-")[-1]) > 6:
-            shutil.rmtree(path)
-    assert checkpoints.load().step == 6
-    (tmp_path / "out" / "result.json").unlink()
-    done = run(EXAMPLE, *flags, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "out") == whole
+    require_average(tmp_path / "out")
+    require_same_from(6, tmp_path / "out", EXAMPLE, *flags)
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,13 @@
 """Diffusion of points: its measurements on points with known results, and the whole run."""
 
 import math
-import shutil
 
 import numpy as np
 import pytest
-from example_runs import module, outcome, run
+from example_runs import module, outcome, require_average, require_pictures, require_same_from, run
 
 from tinygen.data.mixtures import ring
 from tinygen.diffusion import Process, ddim, linear_schedule
-from tinygen.storage.checkpoints import Checkpoints
-from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -86,8 +83,7 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     flags = ["--steps", 80, "--out", tmp_path / "out", *TINY]
     done = run(EXAMPLE, *flags)
     assert done.returncode == 0, done.stderr
-    whole = outcome(tmp_path / "out")
-    result = whole[2]
+    result = outcome(tmp_path / "out")[2]
     assert result["steps"] == 80
     assert result["loss"] == pytest.approx(result["floor"] * (1 + result["excess_percent"] / 100))
     assert 0.1 < result["floor"] < result["loss"] < 0.7  # 1 is what it starts with
@@ -95,24 +91,9 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     assert np.mean(result["at_each_step"]["loss"]) == pytest.approx(result["loss"])
     assert f"{result['loss']:.4g}" in done.stdout
     assert result["quality"]["DDPM, 30 steps, exact score"]["modes"] == 8
-    for name in ("loss", "floor", "samples"):
-        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-
-    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
-    average = checkpoints.load().state["things"]["ema"]["average"]  # it is what is judged and kept
-    model = load_file(tmp_path / "out" / "model.safetensors")
-    assert model.keys() == average.keys()
-    for name, value in model.items():
-        np.testing.assert_array_equal(value, average[name])
-
-    for path in checkpoints.paths():
-        if int(path.name.split("-")[-1]) > 40:
-            shutil.rmtree(path)
-    assert checkpoints.load().step == 40
-    (tmp_path / "out" / "result.json").unlink()
-    done = run(EXAMPLE, *flags, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "out") == whole
+    require_pictures(tmp_path / "out", "loss", "floor", "samples")
+    require_average(tmp_path / "out")
+    require_same_from(40, tmp_path / "out", EXAMPLE, *flags)
 
 
 @pytest.mark.parametrize(

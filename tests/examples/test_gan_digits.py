@@ -2,18 +2,16 @@
 
 import copy
 import math
-import shutil
 
 import numpy as np
 import pytest
 from by_hand import Loop, flags, same
-from example_runs import module, outcome, run
+from example_runs import module, outcome, require_pictures, require_same_from, run
 
 from tinygen import grad
 from tinygen.data import digits
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.optim import EMA, Adam
-from tinygen.storage.checkpoints import Checkpoints
 
 for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
     pytest.importorskip(package)
@@ -91,17 +89,8 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     given = ["--steps", 80, "--out", tmp_path / "out", "--channels", 16, "--judged", 100, "--save-every", 40]
     done = run(EXAMPLE, *given)
     assert done.returncode == 0, done.stderr
-    whole = outcome(tmp_path / "out")
-    result = whole[2]
+    result = outcome(tmp_path / "out")[2]
     assert result["steps"] == 80
     assert all(math.isfinite(row["measured"]) for row in result["table"])
-    for name in ("loss", "digits"):
-        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
-    for path in checkpoints.paths():
-        if int(path.name.split("-")[-1]) > 40:
-            shutil.rmtree(path)
-    (tmp_path / "out" / "result.json").unlink()
-    done = run(EXAMPLE, *given, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "out") == whole
+    require_pictures(tmp_path / "out", "loss", "digits")
+    require_same_from(40, tmp_path / "out", EXAMPLE, *given)

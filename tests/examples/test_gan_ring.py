@@ -3,17 +3,15 @@ and the whole run."""
 
 import copy
 import math
-import shutil
 
 import numpy as np
 import pytest
 from by_hand import Loop, flags, same
-from example_runs import module, outcome, run
+from example_runs import module, outcome, require_pictures, require_same_from, run
 
 from tinygen import Tensor, grad
 from tinygen.data.mixtures import ring
 from tinygen.optim import Adam
-from tinygen.storage.checkpoints import Checkpoints
 
 for package in ("matplotlib", "tqdm", "PIL"):
     pytest.importorskip(package)
@@ -154,19 +152,10 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     given += ["--response", 20]
     done = run(EXAMPLE, *given)
     assert done.returncode == 0, done.stderr
-    whole = outcome(tmp_path / "out")
-    result = whole[2]
+    result = outcome(tmp_path / "out")[2]
     assert result["steps"] == 80
     assert result["quality"]["data"]["modes"] == 8
     assert set(result["quality"]) == {"R1", "no penalty", "data", "noise"}
     assert all(math.isfinite(row["measured"]) for row in result["table"])
-    for name in ("loss", "maps"):
-        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
-    for path in checkpoints.paths():
-        if int(path.name.split("-")[-1]) > 40:
-            shutil.rmtree(path)
-    (tmp_path / "out" / "result.json").unlink()
-    done = run(EXAMPLE, *given, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "out") == whole
+    require_pictures(tmp_path / "out", "loss", "maps")
+    require_same_from(40, tmp_path / "out", EXAMPLE, *given)

@@ -2,17 +2,15 @@
 
 import copy
 import math
-import shutil
 
 import numpy as np
 import pytest
 from by_hand import Loop, flags, same
-from example_runs import module, outcome, run
+from example_runs import module, outcome, require_pictures, require_same_from, run
 
 from tinygen import grad
 from tinygen.data.shapes import batch, caption
 from tinygen.optim import EMA, Adam
-from tinygen.storage.checkpoints import Checkpoints
 
 for package in ("matplotlib", "tqdm", "PIL"):
     pytest.importorskip(package)
@@ -88,19 +86,10 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     given = ["--steps", 16, "--out", tmp_path / "out", "--save-every", 8, *sizes]
     done = run(EXAMPLE, *given)
     assert done.returncode == 0, done.stderr
-    whole = outcome(tmp_path / "out")
-    result = whole[2]
+    result = outcome(tmp_path / "out")[2]
     assert result["steps"] == 16
     assert all(math.isfinite(row["measured"]) for row in result["table"])
     for split in ("train", "held_out"):
         assert result["judged"][split]["surely all"] <= result["judged"][split]["all"]
-    for name in ("loss", "drawings"):
-        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
-    for path in checkpoints.paths():
-        if int(path.name.split("-")[-1]) > 8:
-            shutil.rmtree(path)
-    (tmp_path / "out" / "result.json").unlink()
-    done = run(EXAMPLE, *given, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "out") == whole
+    require_pictures(tmp_path / "out", "loss", "drawings")
+    require_same_from(8, tmp_path / "out", EXAMPLE, *given)

@@ -1,14 +1,10 @@
 """Inpainting: the holes, measurements whose results are known, and the whole run."""
 
-import shutil
-
 import numpy as np
 import pytest
-from example_runs import module, outcome, run
+from example_runs import module, outcome, require_average, require_pictures, require_same_from, run
 
 from tinygen.data.shapes import SCENES, Scene, draw
-from tinygen.storage.checkpoints import Checkpoints
-from tinygen.storage.safetensors import load_file
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -72,8 +68,7 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
     flags = ["--steps", 6, "--out", tmp_path / "out", *TINY]
     done = run(EXAMPLE, *flags)
     assert done.returncode == 0, done.stderr
-    whole = outcome(tmp_path / "out")
-    result = whole[2]
+    result = outcome(tmp_path / "out")[2]
     assert (result["steps"], result["real"]) == (6, 1.0)
     assert 0.1 < result["val_loss"] < 1.5
     for missing in ("a quarter", "a half", "three quarters"):
@@ -81,22 +76,9 @@ def test_a_short_run_and_the_same_one_resumed(tmp_path):
         for figures in result[missing].values():
             assert figures.keys() == {"as it is", "blending", "RePaint"}
             assert all(0 <= figure < 2 for figure in figures.values())
-    for name in ("loss", "paintings"):
-        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-
-    checkpoints = Checkpoints(tmp_path / "out" / "checkpoints")
-    average = checkpoints.load().state["things"]["ema"]["average"]  # it is what paints and is kept
-    model = load_file(tmp_path / "out" / "model.safetensors")
-    assert model.keys() == average.keys()
-    for name, value in model.items():
-        np.testing.assert_array_equal(value, average[name])
-
-    shutil.rmtree(checkpoints.paths()[-1])
-    assert checkpoints.load().step == 3
-    (tmp_path / "out" / "result.json").unlink()
-    done = run(EXAMPLE, *flags, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "out") == whole
+    require_pictures(tmp_path / "out", "loss", "paintings")
+    require_average(tmp_path / "out")
+    require_same_from(3, tmp_path / "out", EXAMPLE, *flags)
 
 
 @pytest.mark.parametrize(

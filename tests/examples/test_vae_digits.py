@@ -7,9 +7,8 @@ import math
 
 import numpy as np
 import pytest
-from example_runs import module, run
+from example_runs import module, require_pictures, require_same_from, run
 
-from tinygen.storage.checkpoints import Checkpoints
 from tinygen.storage.safetensors import load_file
 
 for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
@@ -36,24 +35,11 @@ def test_a_short_run_and_the_same_resumed(tmp_path):
         assert math.isfinite(figure["measured"])
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["20", "40"]
-    for name in ("loss", "samples", "samples_small_beta", "reconstructions", "walk"):
-        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    require_pictures(out, "loss", "samples", "samples_small_beta", "reconstructions", "walk")
     weights = load_file(out / "model.safetensors")
     assert weights["0.encoder.mean.weight"].shape == weights["1.encoder.mean.weight"].shape == (16, 256)
 
-    whole = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["table"]
-    checkpoints = Checkpoints(out / "checkpoints")
-    last = checkpoints.load()
-    assert last.step == 40
-    for file in sorted(last.path.rglob("*"), reverse=True):
-        file.unlink()
-    last.path.rmdir()
-    assert checkpoints.load().step == 20
-    done = run(EXAMPLE, "--out", out, "--resume", *TINY)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((out / "result.json").read_text())
-    again = (out / "model.safetensors").read_bytes(), (out / "metrics.csv").read_text(), result["table"]
-    assert again == whole
+    require_same_from(20, out, EXAMPLE, "--out", out, *TINY)
 
 
 def test_what_is_wrong_is_one_line(tmp_path):

@@ -4,13 +4,17 @@ start at once."""
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from tinygen.storage.checkpoints import Checkpoints
+from tinygen.storage.safetensors import load_file
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ALONE = {
@@ -66,6 +70,35 @@ def outcome(out):
     result = json.loads((out / "result.json").read_text())
     figures = {n: x for n, x in result.items() if n not in ("run", "flags") and "second" not in n}
     return (out / "metrics.csv").read_text(), (out / "model.safetensors").read_bytes(), figures
+
+
+def require_same_from(step, out, example, *flags):
+    """Take the finished run in the folder `out` back to its checkpoint of this step, as if it had been killed
+    there, and resume it with the same flags. The results must be the same to the last bit."""
+    whole = outcome(out)
+    checkpoints = Checkpoints(out / "checkpoints")
+    for path in checkpoints.paths():
+        if int(path.name.split("-")[-1]) > step:
+            shutil.rmtree(path)
+    assert checkpoints.load().step == step
+    (out / "result.json").unlink()
+    done = run(example, *flags, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert outcome(out) == whole
+
+
+def require_average(out):
+    """The model that a run keeps has the averaged weights of its last checkpoint."""
+    average = Checkpoints(out / "checkpoints").load().state["things"]["ema"]["average"]
+    model = load_file(out / "model.safetensors")
+    assert model.keys() == average.keys()
+    for name, value in model.items():
+        np.testing.assert_array_equal(value, average[name])
+
+
+def require_pictures(out, *names):
+    for name in names:
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 # -- in this process -------------------------------------------------------------------------------
