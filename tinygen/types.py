@@ -39,7 +39,7 @@ Float32s: TypeAlias = NDArray[np.float32]
 Pictures: TypeAlias = NDArray[np.float32]
 """Pictures (N, C, H, W)."""
 
-Ids: TypeAlias = NDArray[np.int64]
+Ids: TypeAlias = NDArray[np.integer[Any]]
 """Numbers of tokens, classes or time steps."""
 
 IdsLike: TypeAlias = int | Sequence[Any] | Ids | Array

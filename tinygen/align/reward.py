@@ -18,7 +18,7 @@ from tinygen import nn, ops
 from tinygen.align.rollouts import Responses, last_true
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 if TYPE_CHECKING:
     from tinygen.models.language.gpt import GPT
@@ -45,7 +45,7 @@ class RewardModel(nn.Module):
         self.scale = nn.Buffer(np.ones((), np.float32))
         self.shift = nn.Buffer(np.zeros((), np.float32))
 
-    def forward(self, tokens: Any) -> Any:
+    def forward(self, tokens: Ids) -> Any:
         """(B, T) -> (B, T)."""
         with self.body.eval_mode():
             features = self.body.features(tokens)  # (B, T, C)

@@ -31,7 +31,7 @@ class Responses(NamedTuple):
     mask: Mask  # (B, T), True where a token belongs to the response
 
     @classmethod
-    def from_tokens(cls, tokens: Any, prompt_length: int, end: int | None = None) -> Self:
+    def from_tokens(cls, tokens: Ids, prompt_length: int, end: int | None = None) -> Self:
         """Tokens (B, T) whose first `prompt_length` columns are the prompt; a response ends with `end`."""
         tokens = np.asarray(tokens)
         return cls(tokens, response_mask(tokens, prompt_length, end))
@@ -47,7 +47,7 @@ class Responses(NamedTuple):
         return token_log_probs(model, self.tokens, temperature)
 
 
-def token_log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any:
+def token_log_probs(model: Module, tokens: Ids, temperature: float = 1.0) -> Any:
     """ln π of each token but the first, given the tokens before it: (B, T) -> (B, T - 1), without dropout.
 
     `temperature` must be the one that the tokens were drawn at: a policy that is sampled at 0.7 is the
@@ -60,7 +60,7 @@ def token_log_probs(model: Module, tokens: Any, temperature: float = 1.0) -> Any
 
 def rollout(
     model: GPT,
-    prompts: Any,
+    prompts: Ids,
     length: int,
     temperature: float = 1.0,
     end: int | None = None,
@@ -81,7 +81,7 @@ def rollout(
     return Responses(tokens, mask)
 
 
-def response_mask(tokens: Any, prompt_length: int, end: int | None = None) -> Mask:
+def response_mask(tokens: Ids, prompt_length: int, end: int | None = None) -> Mask:
     """True for the tokens (B, T) after the prompt, up to and including the first `end` among them."""
     mask = np.ones(tokens.shape, bool)
     mask[:, :prompt_length] = False
@@ -91,7 +91,7 @@ def response_mask(tokens: Any, prompt_length: int, end: int | None = None) -> Ma
     return mask
 
 
-def require_bools(mask: Any) -> None:
+def require_bools(mask: Mask | None) -> None:
     """Raise TypeError for a mask of numbers, which would mean something else as an index or under ~."""
     if getattr(mask, "dtype", None) != np.dtype(bool):
         kind = getattr(mask, "dtype", type(mask).__name__)

@@ -31,7 +31,7 @@ class World:
 
     `reward` is a program: prompt (P,) and responses (R, L) -> (R,)."""
 
-    def __init__(self, prompts: Any, vocab_size: int, length: int, reward: Callable[[Ids, Ids], Any]) -> None:
+    def __init__(self, prompts: Ids, vocab_size: int, length: int, reward: Callable[[Ids, Ids], Any]) -> None:
         self.prompts: Ids = np.asarray(prompts)
         self.vocab_size = vocab_size
         self.responses = every_sequence(vocab_size, length)

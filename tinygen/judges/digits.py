@@ -31,7 +31,7 @@ from tinygen.ops.random import RNGLike, as_generator
 from tinygen.optim import Adam, warmup_cosine
 from tinygen.storage.safetensors import load_file, save_file
 from tinygen.tensor import Tensor
-from tinygen.types import Floats, TensorLike
+from tinygen.types import Floats, Ids, TensorLike
 
 CLASSES = 10
 BATCH, LR, WARMUP = 64, 3e-3, 20
@@ -97,7 +97,7 @@ class Judge(nn.Module):
         )
 
 
-def train_judge(pictures: TensorLike, labels: Any, steps: int = 2000, *, rng: RNGLike) -> Judge:
+def train_judge(pictures: TensorLike, labels: Ids, steps: int = 2000, *, rng: RNGLike) -> Judge:
     """A judge that has learned from pictures (N, 1, 8, 8) in [-1, 1] and labels (N,), in some seconds.
 
     Each picture is shifted at random by up to one pixel each time it is used. The judge classifies 99 % of

@@ -15,7 +15,7 @@ from tinygen.nn.module import Module
 from tinygen.nn.rope import rotary
 from tinygen.ops.random import RNGLike, as_generator, new_seed, require_dropout
 from tinygen.tensor import Tensor
-from tinygen.types import Ids, TensorLike
+from tinygen.types import Ids, Mask, TensorLike
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -94,7 +94,7 @@ class Heads(Module):
         require_dropout(dropout)
         self.channels, self.heads, self.dropout, self.rng = channels, heads, dropout, as_generator(rng)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Any, causal: bool) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, causal: bool) -> Tensor:
         """q (B, H, T, d), k and v (B, H, S, d) -> (B, T, C). Raises TypeError for a mask of another dtype
         than bool, ValueError for one without an axis for the heads."""
         require_axis_of_heads(mask)
@@ -137,7 +137,7 @@ class MultiHeadAttention(Heads):
         self.qkv = Linear(channels, 3 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
-    def forward(self, x: TensorLike, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: TensorLike, mask: Mask | None = None, cache: KVCache | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C). `mask` is True where a query may look, broadcastable to (B, H, T, S).
 
         With a `cache`, x holds the positions that come after those in it, and S counts both."""
@@ -174,7 +174,9 @@ class CrossAttention(Heads):
         self.kv = Linear(context_channels, 2 * channels, bias and qkv_bias, rng=rng)
         self.proj = Linear(channels, channels, bias, rng=rng)
 
-    def forward(self, x: TensorLike, context: Any, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: TensorLike, context: Any, mask: Mask | None = None, cache: KVCache | None = None
+    ) -> Tensor:
         """x (B, T, C), context (B, S, context_channels) -> (B, T, C); `mask` as in MultiHeadAttention.
 
         A `cache` gets the keys and values of the context at the first call; later calls take them from it,
@@ -195,7 +197,7 @@ def require_equal_heads(channels: int, heads: int) -> None:
         raise ValueError(f"{channels} channels cannot be split into {heads} equal heads")
 
 
-def require_axis_of_heads(mask: Any) -> None:
+def require_axis_of_heads(mask: Mask | None) -> None:
     """Raises ValueError for a mask (B, T, S): its batch would be broadcast along the heads."""
     if mask is not None and mask.ndim == 3:
         raise ValueError(f"the mask has shape {mask.shape}: give it an axis for the heads, mask[:, None]")

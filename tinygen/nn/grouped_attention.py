@@ -8,8 +8,6 @@ d width of a head.
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygen import ops
 from tinygen.nn.attention import Heads, KVCache, split_heads
 from tinygen.nn.linear import Linear
@@ -17,7 +15,7 @@ from tinygen.nn.norm import RMSNorm
 from tinygen.nn.rope import RopeScaling, rotary
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Mask, TensorLike
 
 
 class GroupedQueryAttention(Heads):
@@ -70,7 +68,7 @@ class GroupedQueryAttention(Heads):
         self.k_norm = None if qk_norm is None else RMSNorm(d, qk_norm)
         self.proj = Linear(heads * d, channels, proj_bias, rng=rng)
 
-    def forward(self, x: TensorLike, cache: KVCache | None = None, mask: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, cache: KVCache | None = None, mask: Mask | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C); `mask` and `cache` as in MultiHeadAttention."""
         q = split_heads(self.q(x), self.heads)  # (B, H, T, d)
         k = split_heads(self.k(x), self.kv_heads)  # (B, K, T, d)

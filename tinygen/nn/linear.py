@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 
 class Linear(Module):
@@ -41,7 +39,7 @@ class Embedding(Module):
         rng = as_generator(rng)
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim), rng=rng))
 
-    def forward(self, ids: Any) -> Tensor:
+    def forward(self, ids: Ids) -> Tensor:
         return ops.embedding(self.weight, ids)
 
     def extra_repr(self) -> str:

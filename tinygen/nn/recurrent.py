@@ -20,7 +20,7 @@ from tinygen.nn.module import Module, Parameter, cast
 from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 
 class OneDirection(Module):
@@ -100,7 +100,7 @@ class Recurrent(Module):
                 self.layers.append(OneDirection(self.op, shape, bias, reverse, rng=rng))
         self.dropout = Dropout(dropout, rng=rng)
 
-    def forward(self, x: TensorLike, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: TensorLike, state: Any = None, lengths: Array | None = None) -> tuple[Tensor, Any]:
         """x (B, T, C) -> the last layer's output (B, T, D·H), and the last state of all layers: one array
         (L·D, B, H), or two for an LSTM, (h, c).
 
@@ -144,7 +144,7 @@ class Recurrent(Module):
         return ", ".join(parts + ["bidirectional"] * (self.directions > 1))
 
 
-def check_lengths(lengths: Any, shape: tuple[int, ...]) -> Array:
+def check_lengths(lengths: Ids, shape: tuple[int, ...]) -> Array:
     """`lengths` as an array. Raises ValueError unless they are whole numbers in [0, T], one a sequence."""
     array = lengths.numpy() if isinstance(lengths, Tensor) else np.asarray(lengths)
     if array.dtype.kind not in "iu" or array.shape != shape[:1]:

@@ -18,7 +18,7 @@ from tinygen.nn.norm import LayerNorm
 from tinygen.nn.residual import make_group_norm, zero_init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, Mask, TensorLike
 
 
 def as_tokens(x: TensorLike) -> Any:
@@ -27,7 +27,7 @@ def as_tokens(x: TensorLike) -> Any:
     return x.reshape(b, c, h * w).swapaxes(1, 2)
 
 
-def as_map(tokens: Any, height: int, width: int) -> Any:
+def as_map(tokens: Ids, height: int, width: int) -> Any:
     """(B, H·W, C) -> (B, C, H, W): `as_tokens` undone."""
     b, _, c = tokens.shape
     return tokens.swapaxes(1, 2).reshape(b, c, height, width)
@@ -86,7 +86,7 @@ class ContextBlock(Module):
         self.ln3 = LayerNorm(channels)
         self.mlp = GEGLU(channels, rng=rng)
 
-    def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, context: Any, mask: Mask | None = None) -> Tensor:
         """context (B, S, context_channels); `mask` as in MultiHeadAttention, for the context."""
         x = cast(x, self.ln1.weight)
         x = x + self.attn(self.ln1(x))
@@ -120,7 +120,7 @@ class SpatialTransformer(Module):
         )
         self.proj_out = zero_init(Linear(channels, channels, rng=rng))
 
-    def forward(self, x: TensorLike, context: Any, mask: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, context: Any, mask: Mask | None = None) -> Tensor:
         """x (B, C, H, W), context (B, S, context_channels). `mask` (B, S) of bools is True at real tokens.
         The other tokens have no effect, as long as their values are finite. Raises ValueError for a mask of
         another shape, TypeError for a mask of another dtype."""

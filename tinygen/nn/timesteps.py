@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from tinygen.ops.compose import as_operand, on_device_of
-from tinygen.types import TensorLike
+from tinygen.types import IdsLike, TensorLike
 
 
-def timestep_embedding(t: Any, channels: int, max_period: float = 10000.0) -> TensorLike:
+def timestep_embedding(t: IdsLike, channels: int, max_period: float = 10000.0) -> TensorLike:
     """Cosines and sines of t (B,) at frequencies max_period^(-i/half), i = 0 ... half - 1, where half =
     channels / 2: (B, channels), float32, on the device of t, the cosines first. t need not be a whole number.
     Raises ValueError for an odd number of channels.

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygen import ops
 from tinygen.nn.attention import KVCache, MultiHeadAttention
 from tinygen.nn.dropout import Dropout
@@ -13,7 +11,7 @@ from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import LayerNorm
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Mask, TensorLike
 
 
 class MLP(Module):
@@ -84,7 +82,7 @@ class Block(Module):
         self.mlp = MLP(channels, bias, gelu, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 
-    def forward(self, x: TensorLike, mask: Any = None, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: TensorLike, mask: Mask | None = None, cache: KVCache | None = None) -> Tensor:
         x = cast(x, self.ln1.weight)
         x = x + self.dropout(self.attn(self.ln1(x), mask, cache))
         return x + self.dropout(self.mlp(self.ln2(x)))

@@ -24,7 +24,7 @@ from tinygen.align.lora import merged_state
 from tinygen.models.huggingface import bert
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, Mask, TensorLike
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class BERTBlock(nn.Module):
         self.norm2 = nn.LayerNorm(c.channels, eps=c.norm_eps)
         self.drop, self.gelu = nn.Dropout(c.dropout, rng=rng), c.gelu
 
-    def forward(self, x: TensorLike, mask: Any) -> Tensor:
+    def forward(self, x: TensorLike, mask: Mask | None) -> Tensor:
         """`mask` is True where a query may look, broadcastable to (B, H, T, T), or None."""
         x = self.norm1(x + self.drop(self.attn(x, mask)))
         return self.norm2(x + self.drop(self.proj(ops.gelu(self.fc(x), self.gelu))))
@@ -111,7 +111,7 @@ class BERT(nn.Module):
             elif name.endswith("bias"):
                 p.data = np.zeros_like(p.data)
 
-    def forward(self, ids: Any, segments: Any = None, mask: Any = None) -> Tensor:
+    def forward(self, ids: Ids, segments: Ids | None = None, mask: Mask | None = None) -> Tensor:
         """Logits (B, T, V) of the token at each position. Without `segments` all tokens are in sentence A;
         without `mask` all are real.
 
@@ -119,7 +119,7 @@ class BERT(nn.Module):
         segments outside their tables, TypeError for a mask that is not of bools."""
         return self.token_logits(self.features(ids, segments, mask))
 
-    def features(self, ids: Any, segments: Any, mask: Any) -> Tensor:
+    def features(self, ids: Ids, segments: Ids | None, mask: Mask | None) -> Tensor:
         """The stream after the last block, (B, T, C)."""
         ids = arrays(ids)
         segments = np.zeros_like(ids) if segments is None else arrays(segments)
@@ -131,7 +131,7 @@ class BERT(nn.Module):
             x = block(x, None if mask is None else mask[:, None, None, :])
         return x
 
-    def positions(self, ids: Any) -> Any:
+    def positions(self, ids: Ids) -> Any:
         """The rows of the position embedding for ids (B, T). BERT counts 0, 1, ..., (T,). RoBERTa counts the
         tokens that are not padding, from pad + 1; all padding has the position pad: (B, T)."""
         pad = self.config.pad
@@ -151,13 +151,23 @@ class BERT(nn.Module):
         return self.next_head(np.tanh(self.pooler(x[:, 0])))
 
     def loss(
-        self, ids: Any, targets: Any, segments: Any = None, mask: Any = None, random_next: Any = None
+        self,
+        ids: Ids,
+        targets: Ids,
+        segments: Ids | None = None,
+        mask: Mask | None = None,
+        random_next: Ids | None = None,
     ) -> Tensor:
         """The total of `losses`."""
         return self.losses(ids, targets, segments, mask, random_next).total
 
     def losses(
-        self, ids: Any, targets: Any, segments: Any = None, mask: Any = None, random_next: Any = None
+        self,
+        ids: Ids,
+        targets: Ids,
+        segments: Ids | None = None,
+        mask: Mask | None = None,
+        random_next: Ids | None = None,
     ) -> BERTLosses:
         """The mean loss of the hidden tokens: `targets` (B, T) are these, and -100 elsewhere
         (`text.mask_tokens` makes both). If `random_next` (B,) is given, 0 where sentence B follows A and 1
@@ -208,7 +218,7 @@ def arrays(x: Any) -> Any:
     return (x if isinstance(x, Tensor) else Tensor(x)).data
 
 
-def require_texts(ids: Any, segments: Any, mask: Any, block_size: int) -> None:
+def require_texts(ids: Ids, segments: Ids | None, mask: Mask | None, block_size: int) -> None:
     """Raise ValueError unless all have the one shape (B, T), with T <= block_size."""
     if ids.ndim != 2:
         raise ValueError(f"ids have shape {ids.shape}: they must be (B, T), one text in each row")

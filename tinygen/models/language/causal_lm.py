@@ -103,9 +103,7 @@ class CausalLM(LanguageModel):
     h: nn.ModuleList
     lm_head: nn.Linear
 
-    def features(
-        self, idx: IdsLike, caches: list[nn.KVCache] | None = None, mask: Mask | None = None
-    ) -> Tensor:
+    def features(self, idx: Ids, caches: list[nn.KVCache] | None = None, mask: Mask | None = None) -> Tensor:
         """The stream after the last norm, (B, T, C). With caches, idx are the tokens that come after the
         cached ones, and the caches grow by them. `mask` (B, S), for the cached tokens and these, is False at
         padding: no token looks at it, and positions are counted without it."""

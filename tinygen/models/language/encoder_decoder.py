@@ -56,7 +56,7 @@ class EncoderDecoder(nn.Module):
         for the positions that are not in them yet, and the caches grow by these."""
         raise NotImplementedError
 
-    def forward(self, source: Any, target: Any) -> Tensor:
+    def forward(self, source: Ids, target: Ids) -> Tensor:
         """Logits (B, T, V) of the token after each of target (B, T), which begins with `begin`, for a source
         (B, S). This is teacher forcing: the decoder reads the right tokens, not its own.
 
@@ -66,13 +66,13 @@ class EncoderDecoder(nn.Module):
         require_pairs(source, target, self.config.pad)
         return self.logits(target, self.memory(source), source)
 
-    def loss(self, source: Any, target: Any) -> Tensor:
+    def loss(self, source: Ids, target: Ids) -> Tensor:
         """The mean cross-entropy in nats of all tokens but padding: the decoder reads target (B, T) without
         its last token, and is to write it without its first. Raises the errors of `forward`, and ValueError
         for a target of fewer than two tokens."""
         return self.target_loss(source, target, 0.0)
 
-    def target_loss(self, source: Any, target: Any, label_smoothing: float) -> Tensor:
+    def target_loss(self, source: Ids, target: Ids, label_smoothing: float) -> Tensor:
         """`loss` with smoothed labels."""
         target = ids_of(target)
         if target.ndim == 2 and target.shape[1] < 2:
@@ -87,13 +87,13 @@ class EncoderDecoder(nn.Module):
         longest = getattr(self.config, "block_size", ANY_LENGTH)
         return [DecoderCache(nn.KVCache(longest), nn.KVCache(longest)) for _ in self.decoder]
 
-    def greedy_search(self, source: Any, max_length: int) -> Ids:
+    def greedy_search(self, source: Ids, max_length: int) -> Ids:
         """The most probable token at each step, for source (B, S); the rest is as in `sample`."""
         return self.sample(source, max_length, temperature=0, rng=0)
 
     def sample(
         self,
-        source: Any,
+        source: Ids,
         n: int,
         temperature: float = 1.0,
         top_k: int | None = None,
@@ -108,7 +108,7 @@ class EncoderDecoder(nn.Module):
 
     def sample_steps(
         self,
-        source: Any,
+        source: Ids,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -136,7 +136,7 @@ class EncoderDecoder(nn.Module):
                 yield token
 
     def beam_search(
-        self, source: Any, max_length: int, width: int = 4, alpha: float = 0.6
+        self, source: Ids, max_length: int, width: int = 4, alpha: float = 0.6
     ) -> list[list[Hypothesis]]:
         """For each row of source (B, S) at most `width` targets, the best first (`text/beam.py`). The
         defaults are those of Vaswani et al. 2017 (section 6.1). The model is in evaluation mode meanwhile."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from tinygen.models.huggingface import gpt2
 from tinygen.models.language.causal_lm import CausalLM
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, Mask, TensorLike
 
 if TYPE_CHECKING:
     from tinygen.text.bpe import BPE
@@ -93,7 +93,7 @@ class GPT(CausalLM):
             elif name.endswith("bias"):
                 p.data = np.zeros_like(p.data)
 
-    def forward(self, idx: Any, targets: TensorLike | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, idx: Ids, targets: TensorLike | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits (B, T, V) for tokens idx (B, T), and with targets (B, T) the mean loss in nats:
         targets[b, t] is the token after idx[b, t], or -1 where it does not count.
 
@@ -103,7 +103,7 @@ class GPT(CausalLM):
             return logits, None
         return logits, ops.cross_entropy(logits, targets, ignore_index=-1)
 
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None, mask: Any = None) -> Tensor:
+    def features(self, idx: Ids, caches: list[nn.KVCache] | None = None, mask: Mask | None = None) -> Tensor:
         """As in CausalLM."""
         idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # ids on a GPU stay there
         start = caches[0].length if caches else 0

@@ -18,7 +18,7 @@ from tinygen.arrays import to_device
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Floats, TensorLike
+from tinygen.types import Floats, Ids, TensorLike
 
 
 class LinearLM(LanguageModel):
@@ -40,13 +40,13 @@ class LinearLM(LanguageModel):
         self.embedding = nn.Embedding(vocab_size, channels, rng=rng)
         self.head = nn.Linear(channels, vocab_size, bias=False, rng=rng)
 
-    def forward(self, idx: Any) -> Tensor:
+    def forward(self, idx: Ids) -> Tensor:
         """Logits (B, T, V) for tokens idx (B, T). Raises IndexError for tokens outside the vocabulary."""
         x = self.embedding(idx)  # (B, T, C)
         means = window_means(x.shape[1], self.context).astype(x.dtype)  # (T, T)
         return self.head(to_device(means, x.device) @ x)
 
-    def loss(self, idx: Any, targets: TensorLike) -> Tensor:
+    def loss(self, idx: Ids, targets: TensorLike) -> Tensor:
         """The mean loss in nats: targets[b, t] is the token after idx[b, t], or -1 where it does not
         count."""
         return ops.cross_entropy(self(idx), targets, ignore_index=-1)

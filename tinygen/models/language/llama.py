@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from tinygen.models.huggingface import llama
 from tinygen.models.language.causal_lm import CausalLM
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, Mask, TensorLike
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class LlamaBlock(nn.Module):
         self.norm2 = nn.RMSNorm(c.channels, c.norm_eps)
         self.mlp = nn.SwiGLU(c.channels, c.hidden, c.mlp_bias, rng=rng)
 
-    def forward(self, x: Tensor, cache: nn.KVCache | None = None, mask: Any = None) -> Tensor:
+    def forward(self, x: Tensor, cache: nn.KVCache | None = None, mask: Mask | None = None) -> Tensor:
         x = x + self.attn(self.norm1(x), cache, mask)
         return x + self.mlp(self.norm2(x))
 
@@ -116,7 +116,7 @@ class Llama(CausalLM):
             elif name.endswith("bias"):
                 p.data = np.zeros_like(p.data)
 
-    def forward(self, idx: Any, targets: TensorLike | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, idx: Ids, targets: TensorLike | None = None) -> tuple[Tensor, Tensor | None]:
         """Logits (B, T, V) for tokens idx (B, T), and with targets (B, T) the mean loss in nats:
         targets[b, t] is the token after idx[b, t], or -1 where it does not count.
 
@@ -126,7 +126,7 @@ class Llama(CausalLM):
             return logits, None
         return logits, ops.cross_entropy(logits, targets, ignore_index=-1)
 
-    def features(self, idx: Any, caches: list[nn.KVCache] | None = None, mask: Any = None) -> Tensor:
+    def features(self, idx: Ids, caches: list[nn.KVCache] | None = None, mask: Mask | None = None) -> Tensor:
         """As in CausalLM. Positions may count padding: attention depends on their differences alone."""
         idx = (idx if isinstance(idx, Tensor) else Tensor(idx)).data  # on a GPU it stays there
         end = (caches[0].length if caches else 0) + idx.shape[1]

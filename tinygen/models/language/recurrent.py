@@ -23,7 +23,7 @@ from tinygen import nn, ops
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 LAYERS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -50,20 +50,20 @@ class RecurrentLM(LanguageModel):
         self.drop = nn.Dropout(dropout, rng=rng)
         self.head = nn.Linear(channels, vocab_size, rng=rng)
 
-    def forward(self, idx: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, idx: Ids, state: Any = None) -> tuple[Tensor, Any]:
         """Logits (B, T, V) for tokens idx (B, T), and the last state: an array (layers, B, C), or two for an
         LSTM, (h, c). `state` is the state before the first token, zeros by default. Raises IndexError for
         tokens outside the vocabulary, ValueError for a state of another shape."""
         h, state = self.layers(self.embedding(idx), state)  # (B, T, C)
         return self.head(self.drop(h)), state
 
-    def loss(self, idx: Any, targets: TensorLike) -> Tensor:
+    def loss(self, idx: Ids, targets: TensorLike) -> Tensor:
         """The mean loss in nats, from the state zero on: targets[b, t] is the token after idx[b, t], or -1
         where it does not count."""
         logits, _ = self(idx)
         return ops.cross_entropy(logits, targets, ignore_index=-1)
 
-    def segment_losses(self, idx: Any, targets: Any, length: int, state: Any = None) -> Iterator[Tensor]:
+    def segment_losses(self, idx: Ids, targets: Ids, length: int, state: Any = None) -> Iterator[Tensor]:
         """Truncated backpropagation through time: the mean loss of each `length` tokens of long texts idx
         (B, T), one after the other. Each segment starts with the last state of the one before as a constant,
         so a gradient reaches back to the start of its segment. Call backward and the optimizer's step
@@ -111,13 +111,13 @@ class Tagger(nn.Module):
         self.layers = make(channels, channels, layers, bidirectional=True, dropout=dropout, rng=rng)
         self.head = nn.Linear(2 * channels, tags, rng=rng)
 
-    def forward(self, idx: Any, lengths: Any = None) -> Tensor:
+    def forward(self, idx: Ids, lengths: Ids | None = None) -> Tensor:
         """Logits (B, T, tags) for tokens idx (B, T). `lengths` (B) gives the number of tokens of each text
         when shorter ones are padded at the end; padding does not change the logits of real tokens."""
         h, _ = self.layers(self.embedding(idx), lengths=lengths)  # (B, T, 2C)
         return self.head(h)
 
-    def loss(self, idx: Any, tags: TensorLike, lengths: Any = None) -> Tensor:
+    def loss(self, idx: Ids, tags: TensorLike, lengths: Ids | None = None) -> Tensor:
         """The mean loss in nats; tags (B, T) are -1 where they do not count, as for padding."""
         return ops.cross_entropy(self(idx, lengths), tags, ignore_index=-1)
 

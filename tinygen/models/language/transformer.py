@@ -28,7 +28,7 @@ from tinygen.models.language.encoder_decoder import DecoderCache, EncoderDecoder
 from tinygen.nn import init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Floats
+from tinygen.types import Floats, Ids
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Transformer(EncoderDecoder):
             elif name.endswith("bias"):
                 p.data = init.zeros(p.shape)
 
-    def loss(self, source: Any, target: Any) -> Tensor:
+    def loss(self, source: Ids, target: Ids) -> Tensor:
         """The mean over all tokens but padding, in nats, of the cross-entropy with smoothed labels: the
         decoder reads target (B, T) without its last token, and is to write it without its first.
 

@@ -24,7 +24,7 @@ from tinygen import nn, ops
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 
 class WaveNet(LanguageModel):
@@ -60,13 +60,13 @@ class WaveNet(LanguageModel):
         self.hidden = nn.Linear(skip_channels, skip_channels, rng=rng)
         self.head = nn.Linear(skip_channels, vocab_size, rng=rng)
 
-    def forward(self, idx: Any, condition: Any = None) -> Tensor:
+    def forward(self, idx: Ids, condition: Any = None) -> Tensor:
         """Logits (B, T, V) for tokens idx (B, T). `condition` (B, T), in [0, classes), belongs to the tokens
         that are predicted: condition[b, t] to the token after idx[b, t]. Raises IndexError for tokens outside
         the vocabulary, ValueError for a condition that is missing, not wanted or of another shape."""
         return self.continue_from(idx, [layer.silence(len(idx)) for layer in self.layers], condition)[0]
 
-    def continue_from(self, idx: Any, past: list[Tensor], condition: Any) -> tuple[Tensor, list[Tensor]]:
+    def continue_from(self, idx: Ids, past: list[Tensor], condition: Any) -> tuple[Tensor, list[Tensor]]:
         """The logits (B, T, V) after tokens idx (B, T), and the layers' new past. `past` has of each layer
         the last inputs, (B, dilation, C)."""
         self.check(idx, condition)
@@ -78,7 +78,7 @@ class WaveNet(LanguageModel):
         h = ops.relu(sum(skips[1:], skips[0]))  # (B, T, S)
         return self.head(ops.relu(self.hidden(h))), new
 
-    def loss(self, idx: Any, targets: TensorLike, condition: Any = None) -> Tensor:
+    def loss(self, idx: Ids, targets: TensorLike, condition: Any = None) -> Tensor:
         """The mean loss in nats: targets[b, t] is the token after idx[b, t], or -1 where it does not
         count."""
         return ops.cross_entropy(self(idx, condition), targets, ignore_index=-1)
@@ -99,7 +99,7 @@ class WaveNet(LanguageModel):
 
         return read
 
-    def check(self, idx: Any, condition: Any) -> None:
+    def check(self, idx: Ids, condition: Any) -> None:
         """Raise ValueError unless the condition fits the model and the tokens."""
         if (condition is not None) != (self.classes > 0):
             raise ValueError(

@@ -111,7 +111,7 @@ def shares(pairs: ArrayLike, vocab_size: int) -> Floats:
 # -- from a text to words and their neighbors --------------------------------------------------------
 
 
-def windows(tokens: Any, radius: int) -> tuple[Ids, Ids]:
+def windows(tokens: Ids, radius: int) -> tuple[Ids, Ids]:
     """The words (N - 2r,) of a text (N,) that have `radius` words on each side, and these neighbors
     (N - 2r, 2r), from left to right. Raises ValueError if the text is too short, or radius below 1."""
     ids: Ids = np.asarray(tokens)
@@ -122,14 +122,14 @@ def windows(tokens: Any, radius: int) -> tuple[Ids, Ids]:
     return ids[places], ids[places[:, None] + around]
 
 
-def skip_grams(tokens: Any, radius: int) -> tuple[Ids, Ids]:
+def skip_grams(tokens: Ids, radius: int) -> tuple[Ids, Ids]:
     """The training set of the skip-gram model: each word is given, (M, 1), and each of its neighbors is
     predicted, (M,)."""
     words, neighbors = windows(tokens, radius)
     return np.repeat(words, 2 * radius)[:, None], neighbors.reshape(-1)
 
 
-def cbow(tokens: Any, radius: int) -> tuple[Ids, Ids]:
+def cbow(tokens: Ids, radius: int) -> tuple[Ids, Ids]:
     """The training set of CBOW: all neighbors are given, (M, 2r), and the word between them is predicted,
     (M,)."""
     words, neighbors = windows(tokens, radius)

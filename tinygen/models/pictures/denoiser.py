@@ -15,7 +15,7 @@ from tinygen.nn.timesteps import timestep_embedding
 from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import IdsLike, TensorLike
 
 TIME_CHANNELS = 64
 
@@ -43,7 +43,7 @@ class Denoiser(nn.Module):
         angles = (x[:, :, None] * on_device_of(x, self.frequencies)).reshape(len(x), -1)  # (B, D·waves)
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)
 
-    def forward(self, x: TensorLike, t: Any) -> Tensor:
+    def forward(self, x: TensorLike, t: IdsLike) -> Tensor:
         """Points x (B, D) and the numbers of their steps t (B,) -> the prediction (B, D)."""
         time = self.time(on_device_of(self.time.weight, timestep_embedding(t, TIME_CHANNELS)))
         h = ops.silu(self.point(self.features(x)) + time)  # (B, C)

@@ -25,13 +25,13 @@ from tinygen import nn, ops
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 SMALLEST = 4
 """The side of the smallest feature maps."""
 
 
-def check_labels(classes: int, labels: Any) -> None:
+def check_labels(classes: int, labels: Ids | None) -> None:
     """Raise ValueError for labels that are missing, or that a network without classes gets."""
     if (labels is None) == (classes > 0):
         needed = f"labels in [0, {classes})" if classes else "no labels: it was made without classes"
@@ -52,14 +52,14 @@ class Generator(nn.Module):
         self.start = nn.Linear(latent, width, rng=rng)
         self.label = nn.Embedding(classes, width, rng=rng) if classes else None
 
-    def first_layer(self, z: TensorLike, labels: Any) -> Any:
+    def first_layer(self, z: TensorLike, labels: Ids | None) -> Any:
         """The first layer, of z (B, Z) and labels (B,): (B, width)."""
         check_labels(self.classes, labels)
         h = self.start(z)
         return ops.relu(h if self.label is None else h + self.label(labels))
 
     @no_grad()
-    def sample(self, n: int, labels: Any = None, *, rng: RNGLike) -> Array:
+    def sample(self, n: int, labels: Ids | None = None, *, rng: RNGLike) -> Array:
         """n new points (n, dim) or pictures (n, in_channels, S, S), of the classes `labels` (n,) if there
         are classes. An array."""
         z = as_generator(rng).standard_normal((n, self.latent), dtype=np.float32)
@@ -85,7 +85,7 @@ class DenseGenerator(Generator):
         self.hidden = hidden_layers(channels, layers, rng=rng)
         self.out = nn.Linear(channels, dim, rng=rng)
 
-    def forward(self, z: TensorLike, labels: Any = None) -> Tensor:
+    def forward(self, z: TensorLike, labels: Ids | None = None) -> Tensor:
         """z (B, latent), labels (B,) if there are classes -> points (B, dim)."""
         h = self.first_layer(z, labels)  # (B, C)
         for layer in self.hidden:
@@ -118,7 +118,7 @@ class ConvGenerator(Generator):
         )
         self.out = nn.Conv2d(channels, in_channels, 3, padding=1, rng=rng)
 
-    def forward(self, z: TensorLike, labels: Any = None) -> Tensor:
+    def forward(self, z: TensorLike, labels: Ids | None = None) -> Tensor:
         """z (B, latent), labels (B,) if there are classes -> pictures (B, in_channels, S, S)."""
         h = self.first_layer(z, labels).reshape(len(z), *self.shape)  # (B, C', 4, 4)
         for up in self.ups:
@@ -148,7 +148,7 @@ class Discriminator(nn.Module):
         """φ(x), (B, F)."""
         raise NotImplementedError
 
-    def forward(self, x: TensorLike, labels: Any = None) -> Tensor:
+    def forward(self, x: TensorLike, labels: Ids | None = None) -> Tensor:
         """Points or pictures x (B, ...), labels (B,) if there are classes -> their logits (B,)."""
         check_labels(self.classes, labels)
         h = self.features(x)  # (B, F)

@@ -23,7 +23,7 @@ from tinygen.nn.residual import make_group_norm, zero_init
 from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, IdsLike, Mask, TensorLike
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TimestepEmbedding(nn.Module):
         self.fc = nn.Linear(channels, 4 * channels, rng=rng)
         self.proj = nn.Linear(4 * channels, 4 * channels, rng=rng)
 
-    def forward(self, t: Any) -> Tensor:
+    def forward(self, t: IdsLike) -> Tensor:
         sinusoids = on_device_of(self.fc.weight, nn.timestep_embedding(t, self.channels))
         return self.proj(ops.silu(self.fc(sinusoids)))
 
@@ -216,7 +216,12 @@ class UNet(nn.Module):
         self.conv_out = zero_init(nn.Conv2d(channels, c.out_channels, 3, padding=1, rng=rng))
 
     def forward(
-        self, x: TensorLike, t: Any, labels: Any = None, context: Any = None, mask: Any = None
+        self,
+        x: TensorLike,
+        t: IdsLike,
+        labels: Ids | None = None,
+        context: Any = None,
+        mask: Mask | None = None,
     ) -> Tensor:
         """Noisy pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels,
         H, W).
@@ -243,7 +248,7 @@ class UNet(nn.Module):
         assert not skips
         return self.conv_out(ops.silu(self.norm_out(x)))
 
-    def check(self, x: TensorLike, t: Any, labels: Any, context: Any, mask: Any) -> None:
+    def check(self, x: TensorLike, t: IdsLike, labels: Ids | None, context: Any, mask: Mask | None) -> None:
         """Raises ValueError or TypeError where an input does not fit the configuration."""
         c, batch = self.config, x.shape[:1]
         if x.ndim != 4 or x.shape[1] != c.in_channels:

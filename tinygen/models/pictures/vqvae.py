@@ -15,7 +15,7 @@ following its gradient, the codebook may be running means of the z that chose ea
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from tinygen.nn import init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 SMOOTHING = 1e-5  # of the counts (Laplace), so that no mean is over nothing
 
@@ -104,7 +104,7 @@ class VectorQuantizer(nn.Module):
         terms = ops.mse(e, detach(z)), ops.mse(z, detach(e))
         return Quantized(through, codes.reshape(z.shape[0], *z.shape[2:]), *terms)
 
-    def lookup(self, codes: Any) -> Tensor:
+    def lookup(self, codes: Ids) -> Tensor:
         """The vectors (B, C, H, W) of code numbers (B, H, W); IndexError for one outside [0, K)."""
         return np.transpose(ops.embedding(self.codebook, codes), (0, 3, 1, 2))  # type: ignore[return-value]
 
@@ -253,7 +253,7 @@ class VQVAE(nn.Module):
         return codes.reshape(z.shape[0], *z.shape[2:])
 
     @no_grad()
-    def decode(self, codes: Any) -> Array:
+    def decode(self, codes: Ids) -> Array:
         """The pictures (B, C, 4H, 4W) of codes (B, H, W). IndexError for a code outside [0, K)."""
         return self.decoder(self.quantizer.lookup(codes)).data
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from tinygen.models.text_to_image.clip_encoders import (
 )
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import TensorLike
+from tinygen.types import Ids, TensorLike
 
 FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0
 """The factor of the cosines at the start of training, and its limit (Radford et al. 2021, section 2.5)."""
@@ -76,7 +76,7 @@ class CLIP(nn.Module):
         self.text_encoder = text_encoder
         self.logit_scale = nn.Parameter(np.array(math.log(FIRST_SCALE), np.float32))
 
-    def forward(self, pictures: TensorLike, ids: Any) -> Tensor:
+    def forward(self, pictures: TensorLike, ids: Ids) -> Tensor:
         """Logits (B, N) of pictures (B, in_channels, side, side) and texts as ids (N, S): the cosines of all
         pairs, times exp(logit_scale). The softmax of a row gives the probability of each text.
 
@@ -89,11 +89,11 @@ class CLIP(nn.Module):
         """The vectors (B, D) of pictures, of length 1."""
         return unit_vectors(self.image_encoder(pictures))
 
-    def text_vectors(self, ids: Any) -> Tensor:
+    def text_vectors(self, ids: Ids) -> Tensor:
         """The vectors (N, D) of texts given as ids (N, S), of length 1."""
         return unit_vectors(self.text_encoder(ids))
 
-    def loss(self, pictures: TensorLike, ids: Any) -> Tensor:
+    def loss(self, pictures: TensorLike, ids: Ids) -> Tensor:
         """`contrastive_loss` of B pictures and their B texts."""
         return contrastive_loss(self(pictures, ids))
 

@@ -153,7 +153,7 @@ class TextTower(Tower):
         self.token = nn.Embedding(vocab_size, config.channels, rng=rng)
         self.token.weight.data = nn.init.normal(self.token.weight.shape, 0.02, rng=rng)
 
-    def forward(self, ids: Any) -> Tensor:
+    def forward(self, ids: Ids) -> Tensor:
         """The vectors (N, D) of texts given as ids (N, S), on the CPU. Tokens after the end have no effect.
 
         Raises ValueError for ids of another shape, a text that is too long, and a text without the end token;

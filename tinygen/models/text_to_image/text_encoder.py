@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -94,7 +93,7 @@ class TextEncoder(nn.Module):
         ids = ids_of_captions(captions, self.ids, self.config.max_words)
         return ids, ids != PADDING
 
-    def features(self, ids: Any, mask: Any) -> Tensor:
+    def features(self, ids: Ids, mask: Mask) -> Tensor:
         """The vectors (B, S, C) of the tokens ids (B, S); those at padding are meaningless."""
         x = self.token(ids) + self.place(np.arange(ids.shape[1]))  # (B, S, C)
         for block in self.blocks:
