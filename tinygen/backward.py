@@ -158,7 +158,7 @@ def paths_to(order: Sequence[Node], wrt: Sequence[Tensor]) -> set[Value]:
 
 def replay(order: Sequence[Node]) -> dict[Node, Sequence[Rule]]:
     """The rules of each node, from running the program once more on Tensors, for gradients of gradients:
-    what such rules return is on the tape itself.
+    the gradients that such rules return are on the tape, too.
 
     An inner tensor that still exists is used as it is, so that one can differentiate with respect to it;
     the others are computed again."""

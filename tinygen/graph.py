@@ -229,7 +229,7 @@ class Graph:
         return self.svg() if len(self.vertices) <= DRAWN else None
 
     def lines(self) -> list[tuple[str, str, str]]:
-        """For each vertex: what it is, its dtype and shape, where it was called."""
+        """For each vertex: its name, its dtype and shape, and the line that called it."""
         found = []
         for vertex in self.vertices:
             words = [a if isinstance(a, str) else self.vertices[a[0]].outputs[a[1]] for a in vertex.arguments]

@@ -19,7 +19,7 @@ Rule = Callable[[Any], Any]
 
 
 class Op:
-    """An op: its `body` is the definition, `compute` is what runs on arrays. That is the body itself, unless
+    """An op. `body` is its definition. `compute` runs on arrays: it is the body itself, unless
     `tinygen.kernels` has put a faster kernel there, for which `name` is the key."""
 
     __slots__ = ("body", "complex", "compute", "intended", "kind", "name", "shown")
@@ -53,7 +53,7 @@ class Node:
         *("shape", "dtype", "out", "shared", "__weakref__"),
     )  # fmt: skip
 
-    requires_grad = True  # like a Tensor's: only what requires grad has a Node
+    requires_grad = True  # like a Tensor's: only values that require grad have a Node
 
     op: Op
     inputs: Sequence[Any]

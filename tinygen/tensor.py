@@ -239,7 +239,7 @@ class Tensor(Bound):
 
 
 class Empty:
-    """What Python itself writes into every class."""
+    """The names that Python itself writes into every class."""
 
 
 def bind_to_tensor(methods: type) -> type:

@@ -28,10 +28,10 @@ takes the gradient of the value and returns the gradient of its argument; see `t
 NumpyArray: TypeAlias = np.ndarray[Any, Any]
 """An array of NumPy's, of any dtype."""
 
-# -- arrays of NumPy, by what they hold ------------------------------------------------------------
+# -- arrays of NumPy, by their contents ------------------------------------------------------------
 
 Floats: TypeAlias = NDArray[np.float64]
-"""Probabilities, statistics, schedules: what is computed off the tape, in double precision."""
+"""Probabilities, statistics, schedules: numbers off the tape, in double precision."""
 
 Float32s: TypeAlias = NDArray[np.float32]
 """Weights and data, in the precision of training."""

@@ -133,7 +133,7 @@ METHODS = {
     "flat": "x.ravel()",
     "to_device": "x.to(device)",
 }
-"""What PyTorch's tensors, or NumPy's arrays, have and Tensors do not -> what is written here.
+"""Attributes that PyTorch's tensors, or NumPy's arrays, have and Tensors do not -> the code to write here.
 Functions of NumPy, such as x.exp(), are answered without a row: np.exp(x)."""
 
 IN_PLACE = {

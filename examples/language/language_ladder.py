@@ -5,9 +5,9 @@
     python examples/language/language_ladder.py --data topics  # Python's help pages: the entropy is unknown
     python examples/language/language_ladder.py --model lstm   # one rung
 
-Each model is trained twice, with different weights. On the text, its loss in nats a token stands beside the
-least possible loss. In a periodic text each token is the one a period before, so a model must remember a
-whole period: the share of right predictions by period shows what it remembers.
+Each model is trained twice, with different weights. On the text, its loss in nats a token is compared with
+the least possible loss. In a periodic text each token is the one a period before, so a model must remember
+a whole period: the share of right predictions by period shows which periods it remembers.
 """
 
 from __future__ import annotations

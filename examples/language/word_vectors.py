@@ -4,9 +4,9 @@
     python examples/language/word_vectors.py --resume  # goes on after Ctrl-C, or a kill
 
 The sentences are about a grid of 48 words with known meanings (`tinygen/data/word_grid.py`): twelve roles,
-two genders, two numbers. Skip-gram and CBOW train side by side. An analogy, a is to b as c is to d, is right
-if no vector is nearer to b - a + c than that of d, by the angle. As in the paper, a, b and c do not count as
-answers; the table also shows what happens if they do.
+two genders, two numbers. Skip-gram and CBOW train side by side. An analogy, a is to b as c is to d, is
+right if no vector is nearer to b - a + c than the vector of d, by the angle. As in the paper, a, b and c
+do not count as answers; the table also has the figures if they do.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# -- what is measured ------------------------------------------------------------------------------
+# -- the measurements ------------------------------------------------------------------------------
 
 
 def exact_denoiser(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:

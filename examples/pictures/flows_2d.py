@@ -130,7 +130,7 @@ def train(models: Any, ema: EMA, data: Mixture, process: diffusion.Process, args
             run.show(sum(row.values()))
 
 
-# -- what is measured ----------------------------------------------------------------------------------
+# -- the measurements ----------------------------------------------------------------------------------
 
 
 @no_grad()

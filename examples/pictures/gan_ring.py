@@ -123,7 +123,7 @@ def train(pairs: dict[str, Pair], data: Mixture, args: argparse.Namespace, run: 
             run.show(max(row.values()))
 
 
-# -- what is measured ------------------------------------------------------------------------------
+# -- the measurements ------------------------------------------------------------------------------
 
 
 def best_response(pair: Pair, data: Mixture, args: argparse.Namespace) -> DenseDiscriminator:

@@ -58,7 +58,7 @@ def repeats(n: int, which: Any, *, rng: np.random.Generator) -> tuple[Any, Any]:
     return x[:, :-1], np.where(t[1:] < length, -1, x[:, 1:])
 
 
-# -- what is measured ------------------------------------------------------------------------------
+# -- the measurements ------------------------------------------------------------------------------
 
 
 def loss_on(logits: Callable[[Any], Any], test: Any, window: int) -> float:

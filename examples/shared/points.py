@@ -37,8 +37,8 @@ def quality_of(x: Any, truth: Any, data: Mixture) -> dict[str, float]:
 
 
 def nats_above(data: Mixture, x: Any, log_q: Any) -> float:
-    """The mean of ln p - ln q over points x (N, 2) of the data, with ln q (N,): what a model of the density
-    lacks, in nats. Its expectation is the Kullback-Leibler divergence, at least 0."""
+    """The mean of ln p - ln q over points x (N, 2) of the data, with ln q (N,): the nats that a model of
+    the density lacks. Its expectation is the Kullback-Leibler divergence, at least 0."""
     return float(np.mean(data.log_density(np.asarray(x, np.float64)) - log_q))
 
 

@@ -8,7 +8,7 @@
 First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3. Then a UNet and a text
 encoder learn to turn noise into the code for a caption. A parser without learned parameters judges the
 drawings, also for pairs of a shape and a color that were in no training caption; a drawing is right if its
-words are read, and surely (the parser's confidence is that of a drawing with a little noise).
+words are read, and surely (the parser is as confident as for a drawing with a little noise).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     add_from_flag(parser, "autoencoder")
     add("--prompt", action="append", help="what to draw, as often as you like; else all shapes and colors")
     add("--draw-only", action="store_true", help="draw with the model in --out, and train nothing")
-    add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for what is drawn")
+    add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance, for the drawings")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the drawings, the noise")
     add("--ae-steps", type=number(int, 2), default=1000, help="steps of the autoencoder")
     add("--ae-channels", type=size(4), default=16, help="its channels, a quarter of those at the code")

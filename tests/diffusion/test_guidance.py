@@ -265,7 +265,7 @@ def test_errors():
     same, x = lambda x, t: x, np.ones((2, 3))
     guided_model = classifier_guidance(process, same, lambda x, t: x.sum(axis=1), 1.0)
     for t in (19, 50):
-        with pytest.raises(ValueError, match=rf"those of the process, \[ 3 20 49\], got \[{t}"):
+        with pytest.raises(ValueError, match=rf"the steps of the process, \[ 3 20 49\], got \[{t}"):
             guided_model(x, np.full(2, t))
     model = lambda x, t, *condition: x
     with pytest.raises(ValueError, match=r"must be as many arrays, got 3 and 1: a single one is \(labels,\)"):

@@ -136,8 +136,8 @@ def optimum(ref_log_probs: Any, rewards: TensorLike, beta: float) -> Floats:
 def optimum_of_divergence(ref_log_probs: Any, rewards: TensorLike, divergence: float) -> tuple[float, Floats]:
     """(β, ln π*) with KL(π* ‖ π_ref) = divergence, by bisection: the divergence falls as β grows.
 
-    β is sought from e^-12 to e^12. Raises ValueError unless the divergence is above 0 and below that of the
-    smallest β, whose policy gives the best responses only."""
+    β is sought from e^-12 to e^12. Raises ValueError unless the divergence is above 0 and below the
+    divergence of the smallest β, whose policy gives the best responses only."""
     low, high = -12.0, 12.0  # of ln β
     most = float(kl(optimum(ref_log_probs, rewards, np.exp(low)), ref_log_probs))
     if not 0 < divergence < most:

@@ -113,7 +113,7 @@ def zipf_source(
     """A source with a long tail: in each context, the r-th most probable token has a probability
     proportional to 1 / r^exponent (Zipf 1949), so the entropy rate is the entropy of this law.
 
-    The ranks are those of a sum of normal noises, one for each length 0 ... m of the context. So contexts
+    The ranks come from a sum of normal noises, one for each length 0 ... m of the context. So contexts
     that end in the same tokens are alike, and each further token of context tells something more."""
     rng = np.random.default_rng(rng)
     scores = sum(rng.standard_normal((vocab_size,) * (k + 1)) for k in range(order + 1))
@@ -183,7 +183,7 @@ class HiddenMarkovSource:
         return categorical(self.emission[states], rng=rng)
 
 
-# -- what both need ----------------------------------------------------------------------------------
+# -- the part that both share ------------------------------------------------------------------------
 
 
 def stationary_distribution(transition: Floats) -> Floats:

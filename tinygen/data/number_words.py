@@ -94,7 +94,7 @@ def german(n: int) -> str:
 
 
 def german_stem(n: int) -> str:
-    """`n` below a million, as it stands before "tausend": 1 is "ein"."""
+    """`n` below a million, as it is written before "tausend": 1 is "ein"."""
     if n >= 1000:
         return append_rest(f"{german_stem(n // 1000)}tausend", n % 1000, german_stem, "")
     if n >= 100:
@@ -144,7 +144,7 @@ def french(n: int) -> str:
 
 
 def french_stem(n: int) -> str:
-    """`n` below a million, as it stands before "mille": without an s at the end."""
+    """`n` below a million, as it is written before "mille": without an s at the end."""
     if n >= 1000:
         thousand = "mille" if n < 2000 else f"{french_stem(n // 1000)} mille"
         return append_rest(thousand, n % 1000, french_stem, " ")
@@ -185,7 +185,7 @@ def read_french(text: str) -> int:
     return checked_number(text, number, french, "French")
 
 
-# -- what all three need ---------------------------------------------------------------------------
+# -- the part that all three share -----------------------------------------------------------------
 
 WRITERS = {"english": english, "german": german, "french": french}
 READERS = {"english": read_english, "german": read_german, "french": read_french}
@@ -237,7 +237,7 @@ def encode(texts: Sequence[str]) -> Ids:
 
 
 def decode(ids: Any) -> list[str]:
-    """The texts of ids (B, T): of each row what stands before its first END, without BEGIN and padding."""
+    """The texts of ids (B, T): of each row the tokens before its first END, without BEGIN and padding."""
     texts = []
     for row in np.asarray(ids).tolist():
         row = row[: row.index(END)] if END in row else row

@@ -5,7 +5,7 @@
 In half of the pairs the second review follows the first: it is about the same thing, and its writer starts in
 the same mood. In the others it is any review. Some words are hidden as BERT hides them (`text/masking.py`).
 The reviews are a hidden Markov chain, so the forward-backward algorithm (Rabiner 1989) sums over all reviews
-that fit what can be seen. This gives the exact probability of each hidden word, and that the second review
+that fit the visible words. This gives the exact probability of each hidden word, and that the second review
 follows: no model can have a lower loss.
 """
 
@@ -91,8 +91,8 @@ def best_answers(ids: Any, rate: float = 0.15) -> Answers:
 
 
 def read_review(seen: Ids, rate: float) -> tuple[Floats, Floats]:
-    """For reviews as they are seen (n, L), L >= 2, and each kind K: the probability of what is seen, (n, K);
-    and the same jointly with each word at each place, if it is hidden there, (n, K, L, words)."""
+    """For reviews as they are seen (n, L), L >= 2, and each kind K: the probability of the visible words,
+    (n, K); and the same jointly with each word at each place, if it is hidden there, (n, K, L, words)."""
     (n, length), reviews = seen.shape, Reviews()
     hidden = np.arange(len(WORDS)) != NUMBER[END]
     same = seen[..., None] == np.arange(len(WORDS))  # (n, L, words)
@@ -115,9 +115,10 @@ def read_review(seen: Ids, rate: float) -> tuple[Floats, Floats]:
 
 
 def read_rest(chain: Floats, state: int, p: Floats, if_hidden: Floats) -> tuple[Floats, Floats]:
-    """The forward-backward algorithm from a state on. `chain` (S, words, S) has the probabilities of a word
-    and the next state; p and if_hidden (n, L, words) those of what is seen. Returns the probability of all
-    that is seen, (n,), and the same jointly with each word if it is hidden, (n, L, words)."""
+    """The forward-backward algorithm from a state on. `chain` (S, words, S) has the probabilities of a
+    word and the next state; p and if_hidden (n, L, words) are the probabilities of the visible words.
+    Returns the probability of all that is seen, (n,), and the same jointly with each word if it is hidden,
+    (n, L, words)."""
     moves = np.einsum("swr,ntw->ntsr", chain, p)  # (n, L, S, S)
     n, length, states, _ = moves.shape
     alpha, beta = np.zeros((n, length + 1, states)), np.ones((n, length + 1, states))

@@ -108,7 +108,7 @@ def classifier_guidance(
     def guided_model(x: TensorLike, t: IdsLike) -> Any:
         step = np.searchsorted(numbers, t)
         if not np.array_equal(numbers.take(step, mode="clip"), t):
-            raise ValueError(f"steps must be among those of the process, {numbers[1:]}, got {t}")
+            raise ValueError(f"steps must be among the steps of the process, {numbers[1:]}, got {t}")
         gradient = scale * grad(lambda x: np.sum(log_probability(x, t)))(x).data
         sigma, alpha = (
             coefficient(process.schedule.sigma, step, x),

@@ -42,8 +42,7 @@ def loss_at(
 ) -> TensorLike:
     """The mean of (model(x_t, t) - target)² over everything, for data x0 (B, ...), steps t (B,) and noise eps
     (B, ...); times weights[t], if there are `weights` (T + 1,). The model gets x_t as an array and the
-    numbers of the steps (B,); what it returns has the shape of x0, and if that is a Tensor, so is the
-    loss.
+    numbers of the steps (B,). Its prediction has the shape of x0; if it is a Tensor, the loss is one, too.
 
     Eq.: L = E |ε - ε_θ(α_t x_0 + σ_t ε, t)|²  (Ho et al. 2020, eq. 14)
     Held by: tests/diffusion/test_loss.py::test_by_hand,

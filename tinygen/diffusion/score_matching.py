@@ -117,7 +117,7 @@ def annealed_langevin(
 ) -> Iterator[Array]:
     """Yields x (B, ...) after each of `steps` steps at each of the levels (L,), from the largest to the
     smallest: L · steps states. At the level σ the step is step_size · σ²/σ_L², so that signal and noise of a
-    step are in the same ratio at all levels; `step_size` is that of the last level, the paper's ε. Its x is
+    step are in the same ratio at all levels; `step_size` is for the last level, the paper's ε. Its x is
     uniform noise at the beginning; x of variance σ_1² does as well.
 
     The last states are draws from p_σ at the last level, still with its noise. Raises ValueError for levels

@@ -2,8 +2,8 @@
 kernels are listed.
 
 To compile, it runs each op forward and backward on arrays just large enough for its compiled kernel. The
-machine code is kept; what is there already is loaded. Without Numba there is nothing to compile, and the list
-shows which kernels are used instead.
+machine code is kept on disk; code that is there already is loaded. Without Numba there is nothing to
+compile, and the list shows which kernels are used instead.
 """
 
 from __future__ import annotations

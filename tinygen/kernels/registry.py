@@ -37,7 +37,7 @@ its own threads, and the compiled kernels' threads would have to wait for them."
 
 class Kernel(NamedTuple):
     op: Op
-    floor: str  # what it needs: "numpy", "numba" or "cuda"
+    floor: str  # the package that it needs: "numpy", "numba" or "cuda"
     compute: Callable[..., Any]
 
 

@@ -5,11 +5,11 @@ it:
 
     model(x, ...)                      `forward`, the network's output, a Tensor: of an autoencoder the
                                        reconstruction, of a diffusion's network the prediction for noisy x
-    model.loss(batch, ..., rng=rng)    what is minimized: a Tensor of shape (). `losses` has its parts by
-                                       name, `total` first
+    model.loss(batch, ..., rng=rng)    the quantity to minimize: a Tensor of shape (). `losses` has its
+                                       parts by name, `total` first
     model.encode(x)                    the codes of x, an array, off the tape: of q(z|x) the mean
     model.decode(codes)                the x of codes, an array, off the tape
-    model.sample(..., rng=rng)         what the model generates, an array, off the tape
+    model.sample(..., rng=rng)         an array that the model generates, off the tape
     model.sample_steps(..., rng=rng)   yields the states on the way there: tokens, noisy codes
     Model(config, rng=rng)             `rng` is given by name: a generator, or an int as the seed of one
 

@@ -100,7 +100,7 @@ class Operators:
     __pos__ = positive
     __abs__ = absolute
     __invert__ = IMPLEMENTS[np.invert]
-    __eq__: Any = equal  # a Tensor, where that of `object` is a bool
+    __eq__: Any = equal  # returns a Tensor, where `object` returns a bool
     __ne__: Any = not_equal
     __lt__ = less
     __le__ = less_equal

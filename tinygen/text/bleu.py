@@ -61,7 +61,7 @@ def corpus_bleu(candidates: Sequence[Text], references: Sequence[Sequence[Text]]
 
 
 def clipped_matches(candidate: Text, references: Sequence[Text], n: int) -> int:
-    """The n-grams of the candidate that stand in a reference. Each counts at most as often as it stands in
+    """The n-grams of the candidate that are in a reference. Each counts at most as often as it occurs in
     the reference that has it most often: so "the the the" matches "the cat on the mat" only twice."""
     allowed: Counter[tuple[Hashable, ...]] = Counter()
     for text in references:
@@ -70,7 +70,7 @@ def clipped_matches(candidate: Text, references: Sequence[Text], n: int) -> int:
 
 
 def ngrams(text: Text, n: int) -> Counter[tuple[Hashable, ...]]:
-    """How often each n-gram stands in a text."""
+    """How often each n-gram occurs in a text."""
     return Counter(tuple(text[i : i + n]) for i in range(len(text) - n + 1))
 
 

@@ -1,4 +1,4 @@
-"""Damaged texts, and what repairs them: how T5 and BART are pretrained.
+"""Damaged texts as inputs, and targets that repair them: the pretraining of T5 and BART.
 
 T5 (Raffel et al. 2020, arXiv:1910.10683, section 3.1.4) takes spans out of a text. In the input, a sentinel
 stands for each span; the target has the spans behind their sentinels:
@@ -102,7 +102,7 @@ def infill_text(
 
 def permute_sentences(ids: Ids, ends: Collection[int], *, rng: np.random.Generator | int) -> Ids:
     """The tokens of one text (T,), with its sentences in a random order. A sentence ends with a token in
-    `ends`, such as a full stop; what comes after the last of these counts as a sentence, too.
+    `ends`, such as a full stop; tokens after the last of these count as a sentence, too.
 
     Eq.: all orders of the sentences are equally probable  (Lewis et al. 2020, section 2.2)
     Held by: tests/text/test_corruption.py::test_all_orders_of_sentences_are_equally_probable

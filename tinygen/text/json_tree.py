@@ -1,4 +1,4 @@
-"""A JSON file as a tree whose fields are taken one by one: what is left at the end is not understood."""
+"""A JSON file as a tree whose fields are taken one by one. Fields that are left at the end are unknown."""
 
 from __future__ import annotations
 

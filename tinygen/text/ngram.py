@@ -13,7 +13,7 @@ tokens that followed h, and h' the context without its oldest token. Then
 
 T(h) counts how often a token followed h for the first time: how often h surprised us. This is the
 weight of the shorter context. The recursion ends after the empty context with p = 1 / V. If a context
-never occurred, c(h) = T(h) = 0, and the prediction is that of the shorter context.
+never occurred, c(h) = T(h) = 0, and the prediction is the shorter context's.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from tinygen.kernels.compiled.tile import LANES
 SHARES = 16  # for each thread, at most
 SPINS = 2000  # pauses before a thread sleeps: some 50 to 100 µs
 
-# What the threads share, as numbers of 64 bits. What different threads write is in different cache lines.
+# Numbers of 64 bits that the threads share. Different threads write into different cache lines.
 LINE = 16
 TAKEN, DONE, JOB, BUSY, THREAD = range(0, 5 * LINE, LINE)
 WORK, DATA, COUNT, TOTAL, ALLOWED = range(JOB, JOB + 5)  # the function, its data, parts, shares, threads

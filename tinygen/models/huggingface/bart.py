@@ -55,7 +55,7 @@ LAYERS = {
 """The layers of a block: their names here, and the names of their parts in the file."""
 
 UNUSED = 2
-"""Rows of the tables of positions before that of position 0."""
+"""Rows of the tables of positions before the row of position 0."""
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:

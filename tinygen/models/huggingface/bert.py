@@ -5,7 +5,7 @@
 
 Options and tensors have their names from `transformers` (BertConfig, BertForPreTraining, BertForMaskedLM;
 RobertaConfig, RobertaForMaskedLM). Queries, keys and values have a matrix each in the file; here they are one
-matrix, whose rows are those of the three. Only JSON and safetensors are ever read.
+matrix, with the rows of all three. Only JSON and safetensors are ever read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """BART: an encoder–decoder that repairs a damaged text (Lewis et al. 2020, *BART: Denoising
 sequence-to-sequence pre-training for natural language generation*, arXiv:1910.13461).
 
-The architecture is that of the Transformer (`transformer.py`), post-norm, with three changes: GELU in place
+The architecture is the Transformer's (`transformer.py`), post-norm, with three changes: GELU in place
 of ReLU; learned positions, which are added to the embeddings without the factor sqrt(C); and a layer norm
 after this sum. So the encoder is BERT's, and the decoder is GPT's with cross-attention.
 
@@ -36,7 +36,7 @@ class BARTConfig:
     heads: int = 16
     channels: int = 1024  # C
     hidden: int = 4096  # the width inside the feed-forward network
-    dropout: float = 0.1  # of the embeddings, and of what is added to the stream
+    dropout: float = 0.1  # of the embeddings, and of each branch that is added to the stream
     inner_dropout: float = 0.1  # of attention weights, and inside the feed-forward network
     gelu: str = "none"  # or "tanh", the approximation
     pad: int = 1

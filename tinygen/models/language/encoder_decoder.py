@@ -2,8 +2,8 @@
 
 The encoder reads the source (B, S) once; its output is the memory (B, S, C). The decoder reads the target
 (B, T), which begins with `begin`, looks at the memory, and predicts the token after each position. For
-writing, it keeps the keys and values of both: those of the target grow by one position with each token, and
-those of the memory are computed once.
+writing, it keeps the keys and values of both. The target's grow by one position with each token; the memory's
+are computed once.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class EncoderDecoder(nn.Module):
         self, source: Ids, max_length: int, width: int = 4, alpha: float = 0.6
     ) -> list[list[Hypothesis]]:
         """For each row of source (B, S) at most `width` targets, the best first (`text/beam.py`). The
-        defaults are those of Vaswani et al. 2017 (section 6.1). The model is in evaluation mode meanwhile."""
+        defaults are from Vaswani et al. 2017 (section 6.1). The model is in evaluation mode meanwhile."""
         source, c = to_device(ids_of(source), "cpu"), self.config
         require_pairs(source, source, c.pad)
 

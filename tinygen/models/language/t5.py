@@ -115,9 +115,9 @@ class T5Attention(nn.Module):
     def forward(
         self, x: Tensor, context: Tensor | None, bias: TensorLike, cache: nn.KVCache | None = None
     ) -> Tensor:
-        """x (B, T, C), context (B, S, C) or None -> (B, T, C). `bias` is broadcastable to (B, H, T, S), and
-        -inf where a query must not look. A cache grows by the positions of x; that of a context is filled
-        once."""
+        """x (B, T, C), context (B, S, C) or None -> (B, T, C). `bias` is broadcastable to (B, H, T, S),
+        and -inf where a query must not look. A cache grows by the positions of x; the cache of a context
+        is filled once."""
         q = split_heads(self.q(x), self.heads)  # (B, H, T, d)
         if context is not None and cache is not None and cache.length:
             k, v = cache.contents()

@@ -143,7 +143,7 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """`model.loss(x, rng=rng)` -> what is minimized; `model.encode(x)` -> codes; `model.decode(z)` ->
+    """`model.loss(x, rng=rng)` -> the loss; `model.encode(x)` -> codes; `model.decode(z)` ->
     pictures.
 
     A diffusion model needs codes of variance 1: it is trained on `z * model.scale`, and its samples are

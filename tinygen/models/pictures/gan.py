@@ -95,7 +95,7 @@ class DenseGenerator(Generator):
 
 class ConvGenerator(Generator):
     """z (B, latent) -> pictures (B, in_channels, S, S) in (-1, 1), S = `side` one of 8, 16, 32, ... . The
-    feature maps of the last layer but one have `channels` channels; those of half the side twice as many.
+    feature maps of the last layer but one have `channels` channels; maps of half the side have twice as many.
     Raises ValueError for another side."""
 
     def __init__(

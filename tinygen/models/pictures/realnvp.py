@@ -2,7 +2,7 @@
 Sohl-Dickstein & Bengio 2017, arXiv:1605.08803). Here the data are points.
 
 A function f that can be inverted takes data x to codes z = f(x) of the same size, and the codes are
-N(0, 1). Then the density of x is that of its code, times the factor by which f stretches space at x
+N(0, 1). Then the density of x is the density of its code, times the factor by which f stretches space at x
 (eq. 2 and 3):
 
     ln p(x) = ln N(f(x); 0, 1) + ln |det ∂f/∂x|.

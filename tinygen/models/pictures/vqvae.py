@@ -193,7 +193,7 @@ class Losses(NamedTuple):
 
 
 class VQVAE(nn.Module):
-    """`model.loss(x)` -> what is minimized; `model.encode(x)` -> codes; `model.decode(codes)` -> pictures.
+    """`model.loss(x)` -> the loss; `model.encode(x)` -> codes; `model.decode(codes)` -> pictures.
 
     Pictures are (B, in_channels, 4H, 4W), codes (B, H, W) from 0 to `num_codes` - 1. `channels` is the width
     of the network, `dim` the length of the codebook's vectors.

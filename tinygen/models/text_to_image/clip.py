@@ -60,7 +60,7 @@ def unit_vectors(x: Tensor) -> Tensor:
 
 
 class CLIP(nn.Module):
-    """`model(pictures, ids)` -> logits; `model.loss(pictures, ids)` -> what is minimized.
+    """`model(pictures, ids)` -> logits; `model.loss(pictures, ids)` -> the loss.
 
     The logarithm of the factor of the cosines, `logit_scale`, is learned, and needs no weight decay; call
     `clamp_scale` after each step of the optimizer. Raises ValueError when the vectors of the two encoders

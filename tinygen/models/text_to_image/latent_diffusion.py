@@ -62,8 +62,8 @@ class TextDenoiser(nn.Module):
 
 
 class LatentDiffusion(nn.Module):
-    """`model.encode(pictures)` -> codes; `model.loss(codes, captions, rng=rng)` -> what is
-    minimized; `model.sample(captions, rng=rng)` -> pictures.
+    """`model.encode(pictures)` -> codes; `model.loss(codes, captions, rng=rng)` -> the
+    loss; `model.sample(captions, rng=rng)` -> pictures.
 
     The autoencoder takes no part in the loss, and its `scale` makes the variance of the codes 1
     (`latent_scale`). `process` is the diffusion of codes, `side` the height and width of sampled pictures.

@@ -124,9 +124,9 @@ def matching_aware_loss(real: TensorLike, wrong: TensorLike, fake: TensorLike) -
     pictures with captions of others, `fake` of generated pictures with the captions that they were made for.
     The generator's loss is `gan_losses.non_saturating_loss(fake)`. A Tensor of shape ().
 
-    Let p be the density of pictures x with their texts t, r(x, t) = p(x) p(t) that of pictures with any
-    text, and q that of generated pictures with their texts. The best discriminator takes (r + q)/2 for the
-    density of what is not real.
+    Let p be the density of pictures x with their texts t, r(x, t) = p(x) p(t) the density of pictures with
+    any text, and q the density of generated pictures with their texts. The best discriminator takes (r + q)/2
+    for the density of pictures that are not real.
 
     Eq.: L_D = -E ln D(x, t) - ½ E ln(1 - D(x, t')) - ½ E ln(1 - D(G(z, t), t))
         (Reed et al. 2016, algorithm 1, lines 7 to 10)
