@@ -188,6 +188,12 @@ def test_calls_and_names_of_the_samplers(monkeypatch, example):
         sigma = float(np.exp(time[0] / 250))
         return ONE.eps(y * math.sqrt(1 + sigma**2), 1.0, sigma)
 
+    def annealed(model, x, levels, steps, *given, **more):
+        begun.append((x, steps))
+        return langevin(model, x, levels, steps, *given, **more)
+
+    langevin, begun = example.diffusion.annealed_langevin, []
+    monkeypatch.setattr(example.diffusion, "annealed_langevin", annealed)
     models = {"RealNVP": example.build(args)["RealNVP"], "flow": Counted("flow", velocity)}
     models |= {"score": Counted("score", noise_at_level), "diffusion": Counted("diffusion", noise_in)}
     points = example.draw(models, Process(linear_schedule(200)), args)
@@ -200,6 +206,9 @@ def test_calls_and_names_of_the_samplers(monkeypatch, example):
     noise = np.random.default_rng(7).standard_normal((400, 2), np.float32)
     np.testing.assert_allclose(points["RealNVP, 1 call"], noise, rtol=1e-6)  # the model at its start
     np.testing.assert_allclose(points["flow by midpoints, 50 calls"], ONE.means + 0.5 * noise, atol=0.01)
+    ((begin, steps),) = begun
+    assert steps == 40
+    np.testing.assert_allclose(begin, 3 * noise, rtol=1e-6)  # of the variance of the largest level
     for name, x in points.items():
         if name != "RealNVP, 1 call":
             assert np.abs(x.mean(axis=0) - ONE.means[0]).max() < 0.2, name
