@@ -22,20 +22,17 @@ sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has share
 from shared.endings import start
 
 import argparse
-from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_run_flags, number, size
-from shared.rlhf import Steps, Task, find_stage, is_evaluation_step
+from shared.rlhf import find_stage, is_evaluation_step
 from shared.rlhf_plots import draw_frontier, method_figures
+from shared.rlhf_world import GROUP, Lab, demonstrations
 from shared.run import Run
 from shared.table import at_least
 
-from tinygen import no_grad
-from tinygen.align import Responses, best_of_n_log_probs, world
-from tinygen.models.language.gpt import GPT, GPTConfig
+from tinygen.align import Responses, world
 
-VOCAB, LENGTH, GROUP = 6, 5, 8
 STAGES = ("SFT", "reward model", "REINFORCE", "PPO", "GRPO", "DPO")
 METHODS = (*STAGES[2:], "best of n")
 EXPECTED = {"PPO": at_least(95), "DPO": at_least(95)}  # per cent of the highest reward at its divergence
@@ -71,86 +68,22 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def reward_program(prompt: Any, responses: Any) -> Any:
-    """The reward (n,) of responses (n, L): the number of prompt tokens minus the number of repetitions."""
-    before = np.concatenate([np.full((len(responses), 1), prompt), responses[:, :-1]], axis=1)
-    return (responses == prompt).sum(axis=1) - (responses == before).sum(axis=1)
+def step(lab: Lab, stage: str) -> float:
+    """One training step of a stage; returns its loss."""
+    s = lab.steps
+    if stage == "SFT":
+        return s.sft(Responses.from_tokens(demonstrations(lab.args.batch, s.rng), 1))
+    if stage in ("reward model", "DPO"):
+        return (s.dpo if stage == "DPO" else s.rank)(lab.sample_pairs())
+    return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
 
 
-def demonstrations(n: int, rng: np.random.Generator) -> Any:
-    """Texts (n, 1 + LENGTH): each token repeats the one before it with probability 0.4, else it is
-    uniform."""
-    tokens = rng.integers(VOCAB, size=(n, 1 + LENGTH))
-    again = rng.random(tokens.shape) < 0.4
-    for t in range(1, 1 + LENGTH):
-        tokens[:, t] = np.where(again[:, t], tokens[:, t - 1], tokens[:, t])
-    return tokens
-
-
-class Lab:
-    """The world, people who compare responses in it, and exact measurements of policies."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.asked: int | None = None  # the seed with which people were asked
-        self.world = world.World(np.arange(VOCAB)[:, None], VOCAB, LENGTH, reward_program)
-        task = Task(lambda n, rng: rng.integers(VOCAB, size=(n, 1)), LENGTH)
-        config = GPTConfig(VOCAB, 1 + LENGTH, args.layers, 4, args.width)
-        options = {"batch": args.batch, "beta": args.beta, "group": GROUP, "epochs": args.epochs}
-        self.steps = Steps(config, task, np.random.default_rng(0), device=args.device, **options)
-
-    def ask(self, seed: int) -> None:
-        """Let people compare responses of the reference: the numbers of prompts, winners and losers."""
-        self.asked, self.ref_log_probs = seed, self.exact_log_probs(self.steps.reference)
-        self.pairs = self.world.preferences(self.ref_log_probs, self.args.pairs, rng=seed)
-        self.frontier = world.frontier(self.ref_log_probs, self.world.rewards, np.geomspace(100, 0.01, 120))
-
-    def sample_pairs(self) -> Responses:
-        """A batch of pairs: first the winners, then the losers."""
-        some = self.steps.rng.integers(self.args.pairs, size=self.args.batch // 2)
-        prompt, winner, loser = (numbers[some] for numbers in self.pairs)
-        texts = self.world.tokens(np.tile(prompt, 2), np.concatenate([winner, loser]))
-        return Responses.from_tokens(texts, 1)
-
-    def step(self, stage: str) -> float:
-        s = self.steps
-        if stage == "SFT":
-            return s.sft(Responses.from_tokens(demonstrations(self.args.batch, s.rng), 1))
-        if stage in ("reward model", "DPO"):
-            return (s.dpo if stage == "DPO" else s.rank)(self.sample_pairs())
-        return {"REINFORCE": s.reinforce, "PPO": s.ppo, "GRPO": s.grpo}[stage]()
-
-    @no_grad()
-    def exact_log_probs(self, policy: GPT) -> Any:
-        """ln π of all responses, in float64."""
-        log_probs = self.world.log_probs(policy).numpy().astype(np.float64)
-        if np.isnan(log_probs).any():
-            raise FloatingPointError("the policy's probabilities are NaN")
-        return world.log_normalize(log_probs)
-
-    def measure(self, log_probs: Any) -> dict[str, float]:
-        """A policy's divergence and reward, the frontier's reward at this divergence, and the gain in
-        reward over the reference as a share of the frontier's gain."""
-        divergence, rewards = world.kl(log_probs, self.ref_log_probs), self.world.rewards
-        mean, start = (world.expectation(p, rewards) for p in (log_probs, self.ref_log_probs))
-        best = np.interp(divergence, *self.frontier)
-        return {"kl": divergence, "reward": mean, "frontier": best, "gain": (mean - start) / (best - start)}
-
-    @no_grad()
-    def measure_reward_model(self, run: Run, step: int, seed: int) -> None:
-        """Log the reward model's accuracy, and best-of-n by its scores; then normalize it."""
-        model, rewards = self.steps.reward, self.world.rewards
-        numbers = np.arange(rewards.shape[1])
-        every = [self.world.tokens(np.full_like(numbers, n), numbers) for n in range(VOCAB)]
-        scores = np.stack([model(texts)[:, -1].numpy() for texts in every])
-        right, bayes = (world.accuracy(self.ref_log_probs, rewards, x) for x in (scores, rewards))
-        run.log(step=step, seed=seed, stage=1, accuracy=right, bayes=bayes)
-        for n in (2, 4, 8, 16, 32, 64):
-            place = self.measure(best_of_n_log_probs(self.ref_log_probs, scores, n))
-            run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
-        prompts = np.arange(VOCAB).repeat(200)
-        drawn = world.draw_responses(self.ref_log_probs, prompts, rng=self.steps.rng)
-        model.normalize(scores[prompts, drawn])
+def log_reward_model(lab: Lab, run: Run, step: int, seed: int) -> None:
+    """Log the reward model's accuracy, and best-of-n by its scores, which is the last "stage"."""
+    right, bayes, best_of = lab.judge_reward_model()
+    run.log(step=step, seed=seed, stage=1, accuracy=right, bayes=bayes)
+    for n, place in best_of.items():
+        run.log(step=step, seed=seed, stage=len(STAGES), n=n, **place)
 
 
 def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> None:
@@ -167,13 +100,13 @@ def train(args: argparse.Namespace, lab: Lab, run: Run, lengths: list[int]) -> N
             if k > 0 and lab.asked != seed:
                 lab.ask(seed)
             lab.steps.optimizer.lr = args.lr * (1 - here / lengths[k])
-            loss = lab.step(stage)
+            loss = step(lab, stage)
             run.show(loss, f", {stage}, seed {seed}")
             if is_evaluation_step(here + 1, args.eval_every, lengths[k]):
                 place = lab.measure(lab.exact_log_probs(lab.steps.policy)) if k > 1 else {}
                 run.log(step=done + 1, seed=seed, stage=k, loss=loss, **place)
             if stage == "reward model" and here + 1 == lengths[k]:
-                lab.measure_reward_model(run, done + 1, seed)
+                log_reward_model(lab, run, done + 1, seed)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@ training."""
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
 
 example = module("rlhf_exact.py")
+world = sys.modules[example.Lab.__module__]  # shared/rlhf_world.py
 
 STEPS = {"sft": 6, "reward": 5, "rl": 4, "dpo": 5}  # 28 for each seed
 TINY = ["--seeds", "2", "--layers", "1", "--width", "8", "--batch", "16"]
@@ -21,12 +23,12 @@ TINY += [word for name, n in STEPS.items() for word in (f"--{name}-steps", str(n
 
 def test_the_reward():
     responses = np.array([[1, 2, 1, 3, 1], [1, 1, 1, 1, 1], [0, 2, 0, 2, 0], [3, 3, 4, 4, 1]])
-    np.testing.assert_array_equal(example.reward_program(np.array([1]), responses), [2, 0, 0, -1])
+    np.testing.assert_array_equal(world.reward_program(np.array([1]), responses), [2, 0, 0, -1])
 
 
 def test_demonstrations():
     """A token repeats the one before it with probability 0.4 + 0.6/6 = 0.5: within 6 standard deviations."""
-    texts = example.demonstrations(20_000, np.random.default_rng(0))
+    texts = world.demonstrations(20_000, np.random.default_rng(0))
     repeats = np.mean(texts[:, 1:] == texts[:, :-1])
     assert abs(repeats - 0.5) < 6 * 0.5 / np.sqrt(100_000)
 

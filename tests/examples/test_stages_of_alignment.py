@@ -44,8 +44,9 @@ class Spy:
 def lab(monkeypatch):
     """The example, and its Lab in a world of 27 responses to each of 3 prompts."""
     example = module("rlhf_exact.py")
-    monkeypatch.setattr(example, "VOCAB", 3)
-    monkeypatch.setattr(example, "LENGTH", 3)
+    home = sys.modules[example.Lab.__module__]  # shared/rlhf_world.py
+    monkeypatch.setattr(home, "VOCAB", 3)
+    monkeypatch.setattr(home, "LENGTH", 3)
     given = {
         "seeds": 2,
         "layers": 1,
@@ -138,7 +139,7 @@ def test_measurements_of_rlhf_exact_record_nothing(lab, monkeypatch):
     )
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
     lab.ask(0)
-    lab.measure_reward_model(Loop(1), 1, 0)
+    lab.judge_reward_model()
     assert not recorded
     np.testing.assert_array_equal(asked[-1], np.repeat([0, 1, 2], 200))
 

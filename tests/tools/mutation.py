@@ -68,7 +68,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "gpt_algorithms": (frozenset(["train"]), [LANGUAGE, MADE, LONG]),
     "translate_numbers": (frozenset(["train", "share_right"]), [LANGUAGE]),
     "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE, LONG]),
-    "diffusion_2d": (frozenset(["train", "excess"]), [PICTURES, MADE, LONG]),
+    "diffusion_2d": (frozenset(["train", "excess_loss"]), [PICTURES, MADE, LONG]),
     "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "inpaint_shapes": (frozenset(["train", "unseen_loss"]), [PICTURES, MADE, LONG]),
     "latent_diffusion_shapes": (
@@ -87,7 +87,8 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         ["tests/examples/test_steps_of_cartpole.py"],
     ),
     "rlhf": (frozenset(["Steps"]), ["tests/examples/test_rlhf.py", STAGES_OF_ALIGNMENT]),
-    "rlhf_exact": (frozenset(["Lab", "train"]), [STAGES_OF_ALIGNMENT]),
+    "rlhf_exact": (frozenset(["step", "train", "log_reward_model"]), [STAGES_OF_ALIGNMENT]),
+    "rlhf_world": (frozenset(["Lab"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_reviews": (frozenset(["Lab"]), [STAGES_OF_ALIGNMENT]),
     "rlhf_sentiment": (frozenset(["step", "train", "log_evaluation"]), [STAGES_OF_ALIGNMENT]),
 }
