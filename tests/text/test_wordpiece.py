@@ -166,7 +166,7 @@ def test_parity_with_tokenizers(lowercase):
     theirs = pytest.importorskip("tokenizers")
     older = unicodedata.ucd_3_2_0  # the tables of `tokenizers` are older than Python's
     texts = [text for alphabet in ALPHABETS for text in random_texts(2500, alphabet + "ab ", tables=older)]
-    names = real_vocabulary() or WordPiece.train(" ".join(texts[:300]), 400, lowercase=lowercase).pieces
+    names = real_vocabulary() or WordPiece.train(" ".join(texts[:300]), 2000, lowercase=lowercase).pieces
     vocab = {name: i for i, name in enumerate(dict.fromkeys(names))}
     special = [name for name in ("[CLS]", "[SEP]") if name in vocab]
     ours = WordPiece(vocab, special, lowercase)
