@@ -41,6 +41,8 @@ from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.models.language.llama import Llama, LlamaConfig
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
+from tinygen.models.pictures.gan import DenseDiscriminator
+from tinygen.models.pictures.gan_losses import gradient_penalty, r1_penalty
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
@@ -351,17 +353,32 @@ def test_diffusion(cupy, name):
     np.testing.assert_allclose(values.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_penalties_of_a_discriminator(cupy):
+    x = np.random.default_rng(1).standard_normal((2, 3, 2)).astype(np.float32)
+    of = lambda model, real, fake: [
+        r1_penalty(model, real),
+        gradient_penalty(model, real, fake, rng=0),
+    ]
+    expected = of(DenseDiscriminator(2, 4, rng=0), *x)
+    with no_waiting():
+        penalties = of(DenseDiscriminator(2, 4, rng=0).to("cuda"), *map(Foreign, x))
+    np.testing.assert_allclose([p.item() for p in penalties], [p.item() for p in expected], rtol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [flow_matching_loss, score_matching_loss])
 def test_times_that_a_unet_embeds(cupy, loss):
     """Times and levels are beside the pictures, and conditions on the CPU."""
     x, given = np.ones((2, 2, 4, 4), np.float32), () if loss is flow_matching_loss else (LEVELS,)
-    of = lambda model, x: loss(lambda x, t: model(x, t, np.array([0, 2])), x, *given, rng=0)
+    seen = []
+    of_two = lambda model: lambda x, t: seen.append((type(x), type(t))) or model(x, t, np.array([0, 2]))
+    of = lambda model, x: loss(of_two(model), x, *given, rng=0)
     here = of(MODELS["unet"][0](rng()).eval(), x)
     model, there = MODELS["unet"][0](rng()).eval().to("cuda"), Foreign(x)
     with no_waiting():
         moved = of(model, there)
         moved.backward()
     assert moved.item() == pytest.approx(here.item(), rel=1e-5)
+    assert seen == [(np.ndarray, np.ndarray), (Foreign, Foreign)]
 
 
 # -- what goes wrong, and what it says -------------------------------------------------------------
