@@ -269,6 +269,7 @@ def test_ids_are_those_of_the_file_and_a_merge_may_begin_with_a_hash(tmp_path: P
         ({"a": 0, "b": True}, "", "vocab.json must hold an object"),
         ({"a": 0, "b": [1]}, "", "vocab.json must hold an object"),
         ({"a": 0, "a b": 1}, "", "'a b' in vocab.json is not written in GPT-2's byte alphabet"),
+        ({"a": 0, "\u0144": 1}, "", "'\u0144' in vocab.json is not written in"),  # beside its last letter
         ({"a": 0, "b": 1}, "#version: 0.2\na b\n", "line 2 of merges.txt, 'a b'"),
         ({"a": 0, "b": 1}, "ab\n", "line 1 of merges.txt, 'ab'"),
         ({"a": 0, "aa": 1}, "a a\na a\n", "line 2 of merges.txt, 'a a', comes twice"),
