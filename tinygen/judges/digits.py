@@ -79,7 +79,7 @@ class Judge(nn.Module):
         """The input of the last layer: (N, 64)."""
         h = ops.relu(self.conv1(x))  # (N, 16, 8, 8)
         h = ops.relu(self.conv2(h))  # (N, 32, 4, 4)
-        return ops.relu(self.fc(h.reshape(len(x), -1)))
+        return ops.relu(self.fc(h.reshape(len(x), 32 * 4 * 4)))
 
     def forward(self, x: TensorLike) -> Tensor:
         return self.out(self.features(x))

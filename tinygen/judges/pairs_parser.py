@@ -61,7 +61,7 @@ def accuracy(pictures: ArrayLike, pairs: Sequence[Pair]) -> dict[str, float]:
         "all": meaning,
     }
     return {
-        name: float(np.mean([of(a) == of(b) for a, b in zip(shown, pairs, strict=True)]))
+        name: float(np.mean([of(shown[i]) == of(pair) for i, pair in enumerate(pairs)]))
         for name, of in aspects.items()
     }
 
@@ -80,7 +80,7 @@ def read_chunk(pictures: Floats) -> tuple[list[Pair], Floats]:
     place = np.where(swap[:, None], place[::-1], place)  # (2, N, 3)
     ink, paper = fit_colors(coverages(shape, place, side), pixels)
 
-    color = nearest_rows(ink.reshape(-1, 3), np.array(list(COLORS.values()))).reshape(n, 2)
+    color = nearest_rows(ink.reshape(n * 2, 3), np.array(list(COLORS.values()))).reshape(n, 2)
     relations = [("left of", "above")[a] for a in axis]
     things = [[Thing(str(shape[k, i]), list(COLORS)[color[i, k]]) for k in (0, 1)] for i in range(n)]
     pairs = [Pair(things[i][0], relations[i], things[i][1]) for i in range(n)]

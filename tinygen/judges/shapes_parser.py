@@ -107,7 +107,7 @@ def accuracy(pictures: ArrayLike, scenes: Sequence[Scene]) -> dict[str, float]:
         )
     names = ("shape", "color", "size", "position")
     right = np.array(
-        [[getattr(a, k) == getattr(b, k) for k in names] for a, b in zip(shown, scenes, strict=True)]
+        [[getattr(shown[i], k) == getattr(scene, k) for k in names] for i, scene in enumerate(scenes)]
     )
     sure = confidence >= SURE[np.shape(pictures)[-1]]
     found = {name: float(right[:, i].mean()) for i, name in enumerate(names)}
@@ -129,8 +129,8 @@ def read_chunk(pictures: Floats) -> tuple[list[Scene], Floats]:
     size = nearest_rows(place[:, 2:], np.array(list(SIZES.values()))[:, None])
     position = nearest_rows(place[:, :2], np.array(list(POSITIONS.values())))
     scenes = [
-        Scene(name, list(COLORS)[i], list(SIZES)[j], list(POSITIONS)[k])
-        for name, i, j, k in zip(names, color, size, position, strict=True)
+        Scene(names[i], list(COLORS)[color[i]], list(SIZES)[size[i]], list(POSITIONS)[position[i]])
+        for i in range(n)
     ]
 
     # The nearest picture that `draw` could have made: move the values to within the jitter of the words.
