@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import Flags, add_device_flag, number
-from shared.prompts import chat_prompt, end_tokens, options_in, pieces, read_tokenizer, tokens_around
+from shared.prompts import chat_prompt, end_tokens, options_in, read_tokenizer, tokens_around
 
 from tinygen.models import BART, GPT, T5, Llama
 from tinygen.storage.files import CheckpointError, read_json
@@ -130,7 +130,7 @@ def main(args: argparse.Namespace) -> None:
     try:
         if args.samples == 1:
             print(shown, end="", flush=True)
-            for piece in pieces(tokenizer, with_text(int(token) for (token,) in rows())):
+            for piece in tokenizer.decode_stream(with_text(int(token) for (token,) in rows())):
                 print(piece, end="", flush=True)
         else:
             for i, row in enumerate(np.stack(list(rows()), axis=1).tolist(), 1):

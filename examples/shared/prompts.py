@@ -3,7 +3,7 @@ text, its chat template, the tokens that end a text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,6 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     if (folder / "tokenizer.json").exists():
         return load_tokenizer(folder / "tokenizer.json")
     return BPE.load(folder, special=[END])
-
-
-def pieces(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """The text of the tokens, piece by piece; from a tokenizer that cannot do this, all at once."""
-    if isinstance(tokenizer, BPE):
-        yield from tokenizer.decode_stream(ids)
-    else:
-        yield tokenizer.decode(list(ids))
 
 
 def tokens_around(folder: Path, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -66,6 +66,16 @@ def test_what_does_not_fit():
         train_unigram("abcd", 4)
 
 
+@given(st.lists(st.integers(0, len(SCORES) - 1)))
+def test_a_stream_of_pieces_joined_is_the_text(ids):
+    tokenizer = Unigram(SCORES)
+    assert "".join(tokenizer.decode_stream(iter(ids))) == tokenizer.decode(ids)
+    stream = tokenizer.decode_stream(i for i in (6, 7, 99))
+    assert [next(stream), next(stream)] == ["a", "bb"]
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        next(stream)
+
+
 # -- training ----------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from random_texts import published, random_texts
 
 from tinygen.data import load_text
@@ -67,6 +69,15 @@ def test_decoding_joins_the_pieces():
     assert found.decode(found.encode("unaffable ,THE")) == "unaffable , the"
     with pytest.raises(ValueError, match="outside the vocabulary"):
         found.decode([99])
+
+
+@given(st.lists(st.integers(0, len(VOCAB) - 1)))
+def test_a_stream_of_pieces_joined_is_the_text(ids):
+    assert "".join(tokenizer().decode_stream(iter(ids))) == tokenizer().decode(ids)
+    stream = tokenizer().decode_stream(tokenizer().encode("unaffable").tolist())
+    assert list(stream) == ["un", "aff", "able"]
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        next(tokenizer().decode_stream([len(VOCAB)]))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -115,6 +115,12 @@ class Unigram:
         vocabulary."""
         text = "".join(self.pieces[i] for i in checked_ids(ids, self.vocab_size))
         return text.replace(SPACE, " ").removeprefix(" ")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Decode a stream of ids piece by piece; the pieces, joined, equal the result of `decode`."""
+        for i, token in enumerate(ids):
+            text = self.pieces[checked_ids([token], self.vocab_size)[0]].replace(SPACE, " ")
+            yield text if i else text.removeprefix(" ")
 
 
 # -- training ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -100,6 +100,12 @@ class WordPiece:
         come back: capitals, accents, the number of spaces. ValueError for an id outside the vocabulary."""
         text = " ".join(self.pieces[i] for i in checked_ids(ids, self.vocab_size))
         return text.replace(f" {INSIDE}", "")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Decode a stream of ids piece by piece; the pieces, joined, equal the result of `decode`."""
+        for i, token in enumerate(ids):
+            text = " " * (i > 0) + self.pieces[checked_ids([token], self.vocab_size)[0]]
+            yield text.removeprefix(f" {INSIDE}")
 
     @classmethod
     def train(
