@@ -1,10 +1,9 @@
 """Folders of BART: what is written comes back, what does not fit is named, and `transformers` agrees."""
 
-import json
-import os
-
 import numpy as np
 import pytest
+from model_folders import edit
+from transformers_parity import FAMILIES, Case
 
 from tinygen.align.lora import add_lora
 from tinygen.models.huggingface.bart import read_config
@@ -38,12 +37,6 @@ def texts(vocab_size, b=3, s=9, t=7, pad=1):
 def folder(tmp_path):
     small().save_pretrained(tmp_path)
     return tmp_path
-
-
-def edit(path, **changes):
-    """Change options in a JSON file; None takes one out."""
-    options = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in options.items() if value is not None}))
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -168,94 +161,10 @@ def test_what_is_not_the_bart_of_its_config_is_not_saved(tmp_path):
 # -- parity with transformers ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return module
-
-
-def heads(n):
-    return {"encoder_attention_heads": n, "decoder_attention_heads": n}
-
-
-ODD = [  # options, the type of the file's numbers, the size of a shard
-    ({}, "float32", "1GB"),
-    (heads(1) | {"d_model": 7, "encoder_layers": 1}, "float32", "1GB"),
-    ({"decoder_layers": 4, "encoder_ffn_dim": 3, "decoder_ffn_dim": 3}, "bfloat16", "1GB"),
-    (heads(5) | {"d_model": 35, "activation_function": "gelu_new"}, "float16", "9KB"),
-    (
-        {"vocab_size": 61, "pad_token_id": 3, "eos_token_id": 7, "decoder_start_token_id": 9},
-        "bfloat16",
-        "9KB",
-    ),
-    ({"max_position_embeddings": 37, "activation_function": "gelu_pytorch_tanh"}, "float16", "1GB"),
-    (heads(8) | {"dropout": 0.2, "attention_dropout": 0.1, "activation_dropout": 0.1}, "float32", "9KB"),
-]
-
-
-def theirs(transformers, seed=0, **changes):
-    """A random model made by transformers, in which each weight changes the logits."""
-    torch = pytest.importorskip("torch")
-    sizes = {"vocab_size": 60, "d_model": 24, "max_position_embeddings": 20, "init_std": 0.2}
-    for stack in ("encoder", "decoder"):
-        sizes |= {f"{stack}_layers": 2, f"{stack}_ffn_dim": 40, f"{stack}_attention_heads": 6}
-    more = {"forced_eos_token_id": None, "forced_bos_token_id": None}
-    torch.manual_seed(seed)
-    model = transformers.BartForConditionalGeneration(transformers.BartConfig(**sizes | more | changes))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.add_((0.3 if name.endswith("bias") or "norm" in name else 0.2) * torch.randn(p.shape))
-        model.final_logits_bias += torch.randn(model.final_logits_bias.shape)
-        model.model.shared.weight *= 0.5  # so that a token does not simply follow itself
-    return model.eval()
-
-
-def require_equal(ours, other):
-    """The same logits within 1e-4, and the same greedy text."""
-    torch = pytest.importorskip("torch")
-    c = ours.config
-    source, target = texts(c.vocab_size, pad=c.pad)
-    mask = torch.tensor((source != c.pad).astype(int))
-    with torch.inference_mode():
-        found = other(torch.tensor(source), mask, decoder_input_ids=torch.tensor(target)).logits.numpy()
-        text = other.generate(
-            torch.tensor(source), attention_mask=mask, max_new_tokens=12, do_sample=False, num_beams=1
-        ).numpy()
-    assert np.abs(found).max() > 1
-    assert np.abs(ours(source, target).numpy() - found).max() <= 1e-4
-    greedy = ours.greedy_search(source, 12)
-    np.testing.assert_array_equal(greedy, text[:, 1 : 1 + greedy.shape[1]])
-
-
-@pytest.mark.parametrize(("changes", "dtype", "shard"), ODD)
-def test_both_directions(transformers, tmp_path, changes, dtype, shard):
-    """Their folder here, and the one that is written of it there again: every bit of every tensor."""
-    torch = pytest.importorskip("torch")
-    other = theirs(transformers, **changes).to(getattr(torch, dtype))
-    other.save_pretrained(tmp_path / "theirs", max_shard_size=shard)
-    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1 or shard == "1GB"
-    other = other.float()
-    ours = BART.from_pretrained(tmp_path / "theirs")
-    assert ours.num_parameters() == sum(p.numel() for p in other.parameters())
-    require_equal(ours, other)
-    ours.save_pretrained(tmp_path / "ours")
-    again, info = transformers.BartForConditionalGeneration.from_pretrained(
-        tmp_path / "ours", output_loading_info=True, dtype=torch.float32
-    )
-    assert not any(info.values()), info
-    before, after = other.state_dict(), again.state_dict()
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
-
-
 def test_loss_and_gradients(transformers, tmp_path):
     """transformers gives the embedding of padding no gradient, so no text has that token."""
     torch = pytest.importorskip("torch")
-    other = theirs(transformers)
+    other = FAMILIES["BART"].model(Case({}))
     other.save_pretrained(tmp_path)
     ours = BART.from_pretrained(tmp_path)
     source, target = texts(60)

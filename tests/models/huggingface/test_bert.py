@@ -1,13 +1,14 @@
 """Folders of BERT: what is written comes back, what does not fit is named, and `transformers` agrees."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 from golden.formula import wave
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_folders import edit
+from transformers_parity import FAMILIES, Case, require_equal
 
 from tinygen import nn
 from tinygen.align.lora import add_lora
@@ -41,12 +42,6 @@ def texts(b, t, vocab_size=11, segments=2, seed=0):
 def folder(tmp_path):
     small().save_pretrained(tmp_path)
     return tmp_path
-
-
-def edit(path, **changes):
-    """Change options in a JSON file; None takes one out."""
-    options = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in options.items() if value is not None}))
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -296,74 +291,6 @@ def test_what_a_stranger_writes_into_the_config_is_refused_or_read(strange, chan
 # -- parity with transformers ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return module
-
-
-ODD = [
-    ("BertForPreTraining", {}),
-    ("BertForPreTraining", {"num_attention_heads": 1, "hidden_size": 7, "num_hidden_layers": 1}),
-    ("BertForPreTraining", {"hidden_act": "gelu_new", "layer_norm_eps": 1e-2, "type_vocab_size": 3}),
-    ("BertForPreTraining", {"num_hidden_layers": 5, "intermediate_size": 3, "vocab_size": 61}),
-    ("BertForMaskedLM", {}),
-    ("BertForMaskedLM", {"num_attention_heads": 5, "hidden_size": 35, "type_vocab_size": 1}),
-    ("BertForMaskedLM", {"hidden_act": "gelu_pytorch_tanh", "max_position_embeddings": 13}),
-]
-
-
-def theirs(transformers, kind, seed=0, **changes):
-    """A random model made by transformers, in which each weight changes the logits."""
-    torch = pytest.importorskip("torch")
-    sizes = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
-    sizes |= {"num_attention_heads": 6, "max_position_embeddings": 16, "initializer_range": 0.3}
-    torch.manual_seed(seed)
-    model = getattr(transformers, kind)(transformers.BertConfig(**sizes | changes))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if name.endswith("bias") or "Norm" in name:
-                p.add_(0.3 * torch.randn(p.shape))  # at the start they hide mistakes
-    return model.eval()
-
-
-def require_equal(ours, other):
-    """The same logits of both heads within 1e-4, where the tokens are real."""
-    torch = pytest.importorskip("torch")
-    c = ours.config
-    ids, segments, mask = texts(3, c.block_size, c.vocab_size, c.segments)
-    with torch.inference_mode():
-        found = other(torch.tensor(ids), torch.tensor(mask.astype(int)), torch.tensor(segments))
-        expected = (found.prediction_logits if c.next_sentence else found.logits).numpy()
-    assert np.abs(expected).max() > 1
-    x = ours.features(ids, segments, mask)
-    assert np.abs(ours.token_logits(x).numpy() - expected)[mask].max() <= 1e-4
-    assert (ours(ids, segments, mask).numpy() == ours.token_logits(x).numpy()).all()
-    if c.next_sentence:
-        order = ours.next_sentence_logits(x).numpy()
-        assert np.abs(order - found.seq_relationship_logits.numpy()).max() <= 1e-4
-
-
-@pytest.mark.parametrize(("kind", "changes"), ODD)
-def test_both_directions(transformers, tmp_path, kind, changes):
-    """Their folder here, and the one that is written of it there again: every bit of every tensor."""
-    other = theirs(transformers, kind, **changes)
-    other.save_pretrained(tmp_path / "theirs")
-    ours = BERT.from_pretrained(tmp_path / "theirs")
-    assert ours.num_parameters() == sum(p.numel() for p in other.parameters())
-    require_equal(ours, other)
-    ours.save_pretrained(tmp_path / "ours")
-    again, info = getattr(transformers, kind).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(info.values()), info
-    before, after = other.state_dict(), again.state_dict()
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
-
-
 def test_models_from_here_run_there_as_here(transformers, tmp_path):
     for i, changes in enumerate(KINDS):
         ours = small(**{"vocab_size": 60, **changes})
@@ -371,17 +298,17 @@ def test_models_from_here_run_there_as_here(transformers, tmp_path):
         kind = "BertForPreTraining" if ours.config.next_sentence else "BertForMaskedLM"
         other, info = getattr(transformers, kind).from_pretrained(tmp_path / str(i), output_loading_info=True)
         assert not any(info.values()), info
-        require_equal(ours, other.eval())
+        require_equal("BERT", ours, other.eval())
 
 
 def test_loss_and_gradients(transformers, tmp_path):
     """The loss of both heads, and the gradient of every weight. No text has the token 0: transformers takes
     it for padding, and gives its embedding no gradient."""
     torch = pytest.importorskip("torch")
-    other = theirs(transformers, "BertForPreTraining")
+    other = FAMILIES["BERT"].model(Case({}))
     other.save_pretrained(tmp_path)
     ours = BERT.from_pretrained(tmp_path)
-    ids, segments, mask = texts(3, 16, 60)
+    ids, segments, mask = texts(3, 18, 60)
     targets = np.where(np.random.default_rng(1).random(ids.shape) < 0.3, ids, -100)
     order = np.array([0, 1, 1])
     loss = ours.loss(ids, targets, segments, mask, order)

@@ -1,7 +1,6 @@
 """Folders of CLIP: what is written comes back, what does not fit is named, and `transformers` agrees."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -345,16 +344,6 @@ def test_what_a_stranger_writes_into_the_config_is_refused_or_read(strange, sect
 
 
 # -- parity with transformers ----------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def transformers():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return module
 
 
 SIZES = {

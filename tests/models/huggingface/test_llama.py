@@ -2,13 +2,14 @@
 `transformers` agrees."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 from golden.formula import wave
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_folders import edit
+from transformers_parity import FAMILIES, LLAMA3, Case, require_equal
 
 from tinygen import nn
 from tinygen.align.lora import adapters, add_lora, merge_lora
@@ -38,12 +39,6 @@ def tokens(*shape, vocab_size=11, seed=0):
 def folder(tmp_path):
     small().save_pretrained(tmp_path)
     return tmp_path
-
-
-def edit(path, **changes):
-    """Change options in a JSON file; None takes one out."""
-    options = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in options.items() if value is not None}))
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -423,119 +418,6 @@ def test_what_a_stranger_writes_into_the_config_is_refused_or_read(strange, chan
 # -- parity with transformers ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return module
-
-
-SIZES = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
-SIZES |= {"num_attention_heads": 6, "num_key_value_heads": 2, "max_position_embeddings": 32}
-SIZES |= {"bos_token_id": None, "eos_token_id": None, "initializer_range": 0.3}
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-LLAMA3 |= {"original_max_position_embeddings": 16, "rope_theta": 500.0}
-
-ODD = {
-    "Llama": [
-        {},
-        {"num_attention_heads": 1, "num_key_value_heads": 1, "num_hidden_layers": 1},
-        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "rms_norm_eps": 1e-2},
-        {"head_dim": 10, "num_key_value_heads": 3, "vocab_size": 61},
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 37.0}, "num_key_value_heads": 1},
-        {"rope_parameters": LLAMA3, "intermediate_size": 7},
-        {"num_hidden_layers": 5, "num_key_value_heads": None, "hidden_size": 36},
-    ],
-    "Mistral": [
-        {},
-        {"head_dim": 2, "num_attention_heads": 5, "num_key_value_heads": 5, "hidden_size": 11},
-        {"tie_word_embeddings": True, "rms_norm_eps": 1e-2},
-        {"head_dim": 16, "num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 7},
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "num_hidden_layers": 4},
-        {"sliding_window": 32, "vocab_size": 59, "intermediate_size": 1},
-    ],
-    "Qwen2": [
-        {},
-        {"num_attention_heads": 1, "num_key_value_heads": 1, "num_hidden_layers": 1},
-        {"tie_word_embeddings": True, "rms_norm_eps": 1e-2},
-        {"sliding_window": 4, "use_sliding_window": False, "num_key_value_heads": 3},
-        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "num_hidden_layers": 4},
-        {"hidden_size": 84, "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 9},
-    ],
-    "Qwen3": [
-        {"head_dim": 4},
-        {"head_dim": 128, "num_attention_heads": 2, "num_hidden_layers": 1},
-        {"head_dim": 6, "attention_bias": True, "rms_norm_eps": 1e-2},
-        {"head_dim": 8, "tie_word_embeddings": True, "num_key_value_heads": 1},
-        {
-            "head_dim": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
-            "num_hidden_layers": 4,
-        },
-        {"head_dim": 10, "hidden_size": 11, "num_attention_heads": 4, "num_key_value_heads": 4},
-    ],
-}
-
-
-def theirs(transformers, family, seed=0, **changes):
-    """A random model made by transformers, its weights large enough that greedy choices are clear."""
-    torch = pytest.importorskip("torch")
-    usual = SIZES | ({"sliding_window": None} if family == "Mistral" else {})
-    torch.manual_seed(seed)
-    config = getattr(transformers, f"{family}Config")(**usual | changes)
-    model = getattr(transformers, f"{family}ForCausalLM")(config)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if name.endswith("bias") or "norm" in name:
-                p.add_(0.3 * torch.randn(p.shape))  # at the start they hide mistakes
-    return model.eval()
-
-
-def require_equal(ours, other):
-    """The same logits within 1e-4, and the same 12 greedy tokens."""
-    torch = pytest.importorskip("torch")
-    length, vocab_size = ours.config.block_size, ours.config.vocab_size
-    x = tokens(3, length, vocab_size=vocab_size)
-    with torch.inference_mode():
-        expected = other(torch.tensor(x)).logits.numpy()
-        prompt = torch.tensor(x[:, :5])
-        mask = torch.ones_like(prompt)  # else they would take the token 0 for padding
-        options = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 0}
-        continued = other.generate(prompt, attention_mask=mask, **options)
-    assert np.abs(expected).max() > 1
-    assert np.abs(ours(x)[0].numpy() - expected).max() <= 1e-4
-    found = ours.sample(x[:, :5], 12, temperature=0, rng=0)
-    np.testing.assert_array_equal(found, continued.numpy())
-    assert len(np.unique(found)) > 5
-
-
-@pytest.mark.parametrize(
-    ("family", "changes"), [(family, changes) for family in ODD for changes in ODD[family]]
-)
-def test_both_directions(transformers, tmp_path, family, changes):
-    """Their folder here, and the one that is written of it there again: every bit of every tensor."""
-    other = theirs(transformers, family, **changes)
-    other.save_pretrained(tmp_path / "theirs")
-    ours = Llama.from_pretrained(tmp_path / "theirs")
-    assert ours.num_parameters() == sum(p.numel() for p in other.parameters())
-    require_equal(ours, other)
-    ours.save_pretrained(tmp_path / "ours")
-    again, info = transformers.AutoModelForCausalLM.from_pretrained(
-        tmp_path / "ours", output_loading_info=True
-    )
-    assert not any(info.values()), info
-    before, after = (other.state_dict(), again.state_dict())
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
-    x = tokens(2, 20)
-    torch = pytest.importorskip("torch")
-    with torch.inference_mode():
-        np.testing.assert_array_equal(other(torch.tensor(x)).logits, again(torch.tensor(x)).logits)
-
-
 def test_models_from_here_run_there_as_here(transformers, tmp_path):
     for i, (_, changes) in enumerate(KINDS):
         ours = small(**{"vocab_size": 60, "block_size": 24, **changes})
@@ -544,24 +426,14 @@ def test_models_from_here_run_there_as_here(transformers, tmp_path):
             tmp_path / str(i), output_loading_info=True
         )
         assert not any(info.values()), info
-        require_equal(ours, other.eval())
-
-
-def test_their_several_files_and_their_half_precision(transformers, tmp_path):
-    torch = pytest.importorskip("torch")
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        other = theirs(transformers, "Qwen2").to(dtype)
-        other.save_pretrained(tmp_path / str(dtype), max_shard_size="10KB")
-        assert len(list((tmp_path / str(dtype)).glob("*.safetensors"))) > 2
-        other = type(other).from_pretrained(tmp_path / str(dtype), dtype=torch.float32)
-        require_equal(Llama.from_pretrained(tmp_path / str(dtype)), other.eval())
+        require_equal("Llama", ours, other.eval())
 
 
 def test_their_model_without_a_head(transformers, tmp_path):
-    other = theirs(transformers, "Llama", tie_word_embeddings=True)
+    other = FAMILIES["Llama"].model(Case({"tie_word_embeddings": True}))
     other.model.save_pretrained(tmp_path)
     assert "embed_tokens.weight" in load_file(tmp_path / "model.safetensors")
-    require_equal(Llama.from_pretrained(tmp_path), other)
+    require_equal("Llama", Llama.from_pretrained(tmp_path), other)
 
 
 @pytest.mark.slow
@@ -572,12 +444,12 @@ def test_the_smallest_smollm2(transformers, tmp_path):
     sizes |= {"num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192}
     sizes |= {"rms_norm_eps": 1e-5, "tie_word_embeddings": True, "initializer_range": 0.03}
     rope = {"rope_type": "default", "rope_theta": 100_000.0}
-    half = theirs(transformers, "Llama", **sizes, rope_parameters=rope).to(torch.bfloat16)
+    half = FAMILIES["Llama"].model(Case(sizes | {"rope_parameters": rope})).to(torch.bfloat16)
     half.save_pretrained(tmp_path / "theirs")
     other = type(half).from_pretrained(tmp_path / "theirs", dtype=torch.float32).eval()
     ours = Llama.from_pretrained(tmp_path / "theirs", block_size=48)
     assert ours.num_parameters() == 134_515_008
-    require_equal(ours, other)
+    require_equal("Llama", ours, other)
     ours.save_pretrained(tmp_path / "ours")
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "ours"))
     assert before.keys() == after.keys()
@@ -587,7 +459,7 @@ def test_the_smallest_smollm2(transformers, tmp_path):
 def test_their_gradients(transformers, tmp_path):
     """Of the mean loss, by every weight."""
     torch = pytest.importorskip("torch")
-    other = theirs(transformers, "Qwen3", head_dim=6, attention_bias=True)
+    other = FAMILIES["Qwen3"].model(Case({"head_dim": 6, "attention_bias": True}))
     other.save_pretrained(tmp_path)
     ours = Llama.from_pretrained(tmp_path)
     x, y = tokens(2, 20, vocab_size=60), tokens(2, 20, vocab_size=60, seed=1)

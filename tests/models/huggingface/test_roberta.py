@@ -1,11 +1,10 @@
 """Folders of RoBERTa: what is written comes back, what does not fit is named, and `transformers` agrees.
 `test_bert.py` has the part that BERT and RoBERTa share."""
 
-import json
-import os
-
 import numpy as np
 import pytest
+from model_folders import edit
+from transformers_parity import require_equal
 
 from tinygen.models.huggingface.bert import read_config
 from tinygen.models.language.bert import BERT, BERTConfig
@@ -37,12 +36,6 @@ def texts(b, t, vocab_size, pad):
 def folder(tmp_path):
     small().save_pretrained(tmp_path)
     return tmp_path
-
-
-def edit(path, **changes):
-    """Change options in a JSON file; None takes one out."""
-    options = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in options.items() if value is not None}))
 
 
 # -- positions -------------------------------------------------------------------------------------
@@ -172,76 +165,9 @@ def test_what_transformers_has_no_class_for_is_not_saved(tmp_path, changes):
 # -- parity with transformers ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return module
-
-
-ODD = [  # options, the type of the file's numbers, the size of a shard
-    ({}, "float32", "1GB"),
-    ({"num_attention_heads": 1, "hidden_size": 7, "num_hidden_layers": 1}, "float32", "1GB"),
-    ({"type_vocab_size": 1, "pad_token_id": 0}, "float32", "9KB"),
-    ({"num_hidden_layers": 5, "intermediate_size": 3, "layer_norm_eps": 1e-2}, "bfloat16", "1GB"),
-    ({"num_attention_heads": 5, "hidden_size": 35, "pad_token_id": 7}, "float16", "1GB"),
-    ({"max_position_embeddings": 29, "vocab_size": 61, "layer_norm_eps": 1e-5}, "bfloat16", "5KB"),
-    ({"intermediate_size": 1, "type_vocab_size": 5}, "float16", "5KB"),
-]
-
-
-def theirs(transformers, seed=0, **changes):
-    """A random model made by transformers, in which each weight changes the logits."""
-    torch = pytest.importorskip("torch")
-    sizes = {"vocab_size": 60, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
-    sizes |= {"num_attention_heads": 6, "max_position_embeddings": 18, "initializer_range": 0.3}
-    torch.manual_seed(seed)
-    model = transformers.RobertaForMaskedLM(transformers.RobertaConfig(**sizes | changes))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if name.endswith("bias") or "orm" in name:
-                p.add_(0.3 * torch.randn(p.shape))  # at the start they hide mistakes
-    return model.eval()
-
-
-def require_equal(ours, other):
-    """The same logits within 1e-4, where the tokens are real."""
-    torch = pytest.importorskip("torch")
-    c = ours.config
-    ids, mask = texts(3, c.block_size, c.vocab_size, c.pad)
-    with torch.inference_mode():
-        expected = other(torch.tensor(ids), torch.tensor(mask.astype(int))).logits.numpy()
-    assert np.abs(expected).max() > 1
-    assert np.abs(ours(ids, mask=mask).numpy() - expected)[mask].max() <= 1e-4
-
-
-@pytest.mark.parametrize(("changes", "dtype", "shard"), ODD)
-def test_both_directions(transformers, tmp_path, changes, dtype, shard):
-    """Their folder here, and the one that is written of it there again: every bit of every tensor."""
-    torch = pytest.importorskip("torch")
-    other = theirs(transformers, **changes).to(getattr(torch, dtype))
-    other.save_pretrained(tmp_path / "theirs", max_shard_size=shard)
-    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1 or shard == "1GB"
-    other = other.float()
-    ours = BERT.from_pretrained(tmp_path / "theirs")
-    assert ours.num_parameters() == sum(p.numel() for p in other.parameters())
-    require_equal(ours, other)
-    ours.save_pretrained(tmp_path / "ours")
-    again, info = transformers.RobertaForMaskedLM.from_pretrained(
-        tmp_path / "ours", output_loading_info=True, dtype=torch.float32
-    )
-    assert not any(info.values()), info
-    before, after = other.state_dict(), again.state_dict()
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
-
-
 def test_models_from_here_run_there_as_here(transformers, tmp_path):
     for i, changes in enumerate(KINDS):
         ours = small(**{"vocab_size": 60, **changes})
         ours.save_pretrained(tmp_path / str(i))
         other = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / str(i))
-        require_equal(ours, other.eval())
+        require_equal("RoBERTa", ours, other.eval())

@@ -1,10 +1,11 @@
 """Folders of T5: what is written comes back, what does not fit is named, and `transformers` agrees."""
 
 import json
-import os
 
 import numpy as np
 import pytest
+from model_folders import edit
+from transformers_parity import FAMILIES, V11, Case
 
 from tinygen.align.lora import add_lora
 from tinygen.models.huggingface.t5 import read_config
@@ -37,12 +38,6 @@ def texts(vocab_size, b=3, s=9, t=7, pad=0):
 def folder(tmp_path):
     small().save_pretrained(tmp_path)
     return tmp_path
-
-
-def edit(path, **changes):
-    """Change options in a JSON file; None takes one out."""
-    options = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({name: value for name, value in options.items() if value is not None}))
 
 
 # -- there and back --------------------------------------------------------------------------------
@@ -164,95 +159,10 @@ def test_what_is_not_the_t5_of_its_config_is_not_saved(tmp_path):
 # -- parity with transformers ----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def transformers():
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    pytest.importorskip("torch")
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    module.logging.disable_progress_bar()
-    return module
-
-
-V11 = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-ODD = [  # options, the type of the file's numbers, the size of a shard
-    ({}, "float32", "1GB"),
-    (V11, "float32", "1GB"),
-    ({"num_heads": 1, "d_kv": 5, "d_model": 7, "num_layers": 1}, "float32", "1GB"),
-    (
-        {"num_layers": 4, "num_decoder_layers": 3, "d_ff": 3, "relative_attention_num_buckets": 5},
-        "bfloat16",
-        "1GB",
-    ),
-    (V11 | {"num_heads": 5, "d_kv": 3, "relative_attention_max_distance": 17}, "float16", "9KB"),
-    ({"layer_norm_epsilon": 1e-2, "vocab_size": 61, "pad_token_id": 3, "eos_token_id": 7}, "bfloat16", "9KB"),
-    ({"feed_forward_proj": "gated-gelu", "d_model": 32, "d_kv": 9}, "float16", "1GB"),
-]
-
-
-def theirs(transformers, seed=0, **changes):
-    """A random model made by transformers, in which each weight changes the logits."""
-    torch = pytest.importorskip("torch")
-    sizes = {"vocab_size": 60, "d_model": 24, "d_kv": 4, "d_ff": 40, "num_layers": 2, "num_heads": 6}
-    sizes |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 20}
-    sizes |= {"decoder_start_token_id": changes.get("pad_token_id", 0)}
-    torch.manual_seed(seed)
-    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes | changes))
-    if changes.get("tie_word_embeddings") is False:  # newer versions tie the head all the same
-        model.lm_head.weight = torch.nn.Parameter(torch.randn(model.lm_head.weight.shape))
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.add_((0.3 if "norm" in name else 0.2) * torch.randn(p.shape))
-        model.shared.weight *= 0.2  # so that a token does not simply follow itself
-        if model.config.scale_decoder_outputs:
-            model.decoder.final_layer_norm.weight *= 4  # so that logits are large all the same
-    return model.eval()
-
-
-def require_equal(ours, other):
-    """The same logits within 1e-4, and the same greedy text."""
-    torch = pytest.importorskip("torch")
-    c = ours.config
-    source, target = texts(c.vocab_size, pad=c.pad)
-    source[1:][source[1:] == c.pad] = 2
-    mask = torch.tensor((source != c.pad).astype(int))
-    with torch.inference_mode():
-        found = other(torch.tensor(source), mask, decoder_input_ids=torch.tensor(target)).logits.numpy()
-        text = other.generate(
-            torch.tensor(source), attention_mask=mask, max_new_tokens=12, do_sample=False, num_beams=1
-        ).numpy()
-    assert np.abs(found).max() > 1
-    assert np.abs(ours(source, target).numpy() - found).max() <= 1e-4
-    greedy = ours.greedy_search(source, 12)
-    np.testing.assert_array_equal(greedy, text[:, 1 : 1 + greedy.shape[1]])
-
-
-@pytest.mark.parametrize(("changes", "dtype", "shard"), ODD)
-def test_both_directions(transformers, tmp_path, changes, dtype, shard):
-    """Their folder here, and the one that is written of it there again: every bit of every tensor."""
-    torch = pytest.importorskip("torch")
-    other = theirs(transformers, **changes).to(getattr(torch, dtype))
-    other.save_pretrained(tmp_path / "theirs", max_shard_size=shard)
-    assert len(list((tmp_path / "theirs").glob("*.safetensors"))) > 1 or shard == "1GB"
-    other = other.float()
-    ours = T5.from_pretrained(tmp_path / "theirs")
-    assert ours.num_parameters() == sum(p.numel() for p in other.parameters())
-    require_equal(ours, other)
-    ours.save_pretrained(tmp_path / "ours")
-    again, info = transformers.T5ForConditionalGeneration.from_pretrained(
-        tmp_path / "ours", output_loading_info=True, dtype=torch.float32
-    )
-    assert not any(info.values()), info
-    assert again.config.scale_decoder_outputs == ours.config.tie_weights
-    before, after = other.state_dict(), again.state_dict()
-    assert before.keys() == after.keys()
-    assert all(np.array_equal(before[name].numpy(), after[name].numpy()) for name in before)
-
-
 def test_beams(transformers, tmp_path):
     """The best of three beams without a penalty, as transformers finds it."""
     torch = pytest.importorskip("torch")
-    other = theirs(transformers)
+    other = FAMILIES["T5"].model(Case({}))
     other.save_pretrained(tmp_path)
     source, _ = texts(60)
     options = {"num_beams": 3, "max_new_tokens": 6, "length_penalty": 0.0, "do_sample": False}
@@ -265,7 +175,7 @@ def test_beams(transformers, tmp_path):
 
 def test_loss_and_gradients(transformers, tmp_path):
     torch = pytest.importorskip("torch")
-    other = theirs(transformers, **V11)
+    other = FAMILIES["T5"].model(Case(V11))
     other.save_pretrained(tmp_path)
     ours = T5.from_pretrained(tmp_path)
     source, target = texts(60)
