@@ -20,7 +20,9 @@ from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
 
-def response_log_probs(log_probs: TensorLike, action_mask: Mask, length_normalize: bool = False) -> Any:
+def response_log_probs(
+    log_probs: TensorLike, action_mask: Mask, length_normalize: bool = False
+) -> TensorLike:
     """ln π of whole responses: the sum of the tokens' log_probs (B, T - 1) -> (B,), as in DPO's derivation.
     With `length_normalize` it is the mean over the response's tokens, which is common for IPO: its loss has
     one target for the margin, whatever the length."""
@@ -34,13 +36,13 @@ def margins(
     rejected_log_probs: Any,
     ref_chosen_log_probs: Array,
     ref_rejected_log_probs: Array,
-) -> Any:
+) -> TensorLike:
     """h = ln π(chosen)/π_ref(chosen) - ln π(rejected)/π_ref(rejected): all (B,), 0 where the policy is the
     reference. β h is the difference of the implicit rewards."""
     return (chosen_log_probs - rejected_log_probs) - (ref_chosen_log_probs - ref_rejected_log_probs)
 
 
-def dpo_loss(h: TensorLike, beta: float = 0.1, smoothing: Any = 0.0) -> Any:
+def dpo_loss(h: TensorLike, beta: float = 0.1, smoothing: Any = 0.0) -> TensorLike:
     """-ln σ(βh), the mean over pairs with margins h (eq. 7). At h = 0 it is ln 2, with the slope -β/2.
 
     `smoothing` ε (a number, or one for each pair) is the probability that a label is wrong. It gives the
@@ -56,7 +58,7 @@ def dpo_loss(h: TensorLike, beta: float = 0.1, smoothing: Any = 0.0) -> Any:
     return -np.mean((1 - smoothing) * right + smoothing * wrong)
 
 
-def ipo_loss(h: TensorLike, tau: float = 0.1) -> Any:
+def ipo_loss(h: TensorLike, tau: float = 0.1) -> TensorLike:
     """IPO's (h - 1/(2τ))², the mean over pairs. It has a finite target for the margin; DPO's loss grows the
     margin without end when a preference is certain (Azar et al. 2023, arXiv:2310.12036).
 
@@ -67,7 +69,7 @@ def ipo_loss(h: TensorLike, tau: float = 0.1) -> Any:
     return np.mean(np.square(h - 1 / (2 * tau)))
 
 
-def implicit_rewards(log_probs: TensorLike, ref_log_probs: Any, beta: float) -> Any:
+def implicit_rewards(log_probs: TensorLike, ref_log_probs: Any, beta: float) -> TensorLike:
     """β ln(π/π_ref): the rewards for which the policy is optimal, up to a constant for each prompt (eq.
     5).
 

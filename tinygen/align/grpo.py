@@ -6,8 +6,6 @@ All tokens of a response get the same advantage, and the KL penalty is part of t
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.align.kl import k3
@@ -40,7 +38,7 @@ def grpo_loss(
     action_mask: Mask,
     clip: float = 0.2,
     beta: float = 0.04,
-) -> Any:
+) -> TensorLike:
     """Minus PPO's clipped surrogate, plus β times the k3 estimate of KL(π ‖ π_ref): the mean over the tokens
     of each response, then over responses, so that each counts the same whatever its length (eq. 3).
 

@@ -7,7 +7,6 @@ each token and its adaptive coefficient: Ziegler et al. 2019, arXiv:1909.08593.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -16,18 +15,18 @@ from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
 
-def k1(log_p: TensorLike, log_q: TensorLike) -> Any:
+def k1(log_p: TensorLike, log_q: TensorLike) -> TensorLike:
     """ln p/q: unbiased, but negative for about half of the draws."""
     return log_p - log_q
 
 
-def k2(log_p: TensorLike, log_q: TensorLike) -> Any:
+def k2(log_p: TensorLike, log_q: TensorLike) -> TensorLike:
     """(ln p/q)² / 2: never negative; its bias is of third order in the difference of p and q. Its mean
     gradient is the gradient of KL(p ‖ q); that does not hold for k1 and k3."""
     return 0.5 * np.square(log_p - log_q)
 
 
-def k3(log_p: TensorLike, log_q: TensorLike) -> Any:
+def k3(log_p: TensorLike, log_q: TensorLike) -> TensorLike:
     """q/p - 1 - ln q/p: unbiased, and never negative. Its mean gradient by p's parameters is the gradient of
     KL(q ‖ p), the divergence the other way round.
 

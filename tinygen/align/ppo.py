@@ -61,7 +61,7 @@ def whiten(x: Array, mask: Mask, shift_mean: bool = True) -> Array:
     return whitened
 
 
-def surrogate(log_ratio: Any, advantages: Array, clip: float) -> Any:
+def surrogate(log_ratio: TensorLike, advantages: Array, clip: float) -> TensorLike:
     """min(ρ A, clip(ρ, 1 - ε, 1 + ε) A) for each action: PPO's eq. 7 with ρ = π/π_old and ε = `clip`. It is
     A min(ρ, 1 + ε) where A >= 0, and A max(ρ, 1 - ε) where A < 0.
 
@@ -79,7 +79,7 @@ def surrogate(log_ratio: Any, advantages: Array, clip: float) -> Any:
 
 def policy_loss(
     log_probs: TensorLike, old_log_probs: Array, advantages: Array, action_mask: Mask, clip: float = 0.2
-) -> Any:
+) -> TensorLike:
     """Minus the clipped surrogate, eq. 7, the mean over the mask (all B, T). `old_log_probs` are of the
     policy that made the rollout. Beyond 1 ± clip, a change of the ratio π/π_old gains nothing."""
     log_ratio = zeros_outside(log_probs - old_log_probs, action_mask)
@@ -88,7 +88,7 @@ def policy_loss(
 
 def value_loss(
     values: TensorLike, old_values: Array, returns: Array, action_mask: Mask, clip: float | None = 0.2
-) -> Any:
+) -> TensorLike:
     """(V - return)² / 2, the mean over the mask (all B, T). With `clip`, the larger of two errors counts: of
     V, and of V clipped to its old value ± clip. So moving further gains nothing. This is not in the paper,
     but in its authors' code."""
@@ -101,7 +101,7 @@ def value_loss(
 
 def ppo_loss(
     policy: Any, value: Any, pretraining: Any = 0.0, value_weight: float = 0.1, ptx: float = 0.0
-) -> Any:
+) -> TensorLike:
     """policy + value_weight · value + ptx · pretraining, the loss that PPO for language minimizes. The loss
     on texts of pretraining, with the weight γ = `ptx`, keeps the model from forgetting them: InstructGPT's
     PPO-ptx (Ouyang et al. 2022, arXiv:2203.02155, eq. 2). There is no entropy bonus."""

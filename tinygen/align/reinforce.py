@@ -9,8 +9,6 @@ arXiv:2402.14740).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.align.rollouts import require_bools, zeros_outside
@@ -34,7 +32,7 @@ def leave_one_out(rewards: Array) -> Array:
     return rewards - (rewards.sum(axis=1, keepdims=True) - rewards) / (k - 1)
 
 
-def reinforce_loss(log_probs: TensorLike, advantages: Array, action_mask: Mask) -> Any:
+def reinforce_loss(log_probs: TensorLike, advantages: Array, action_mask: Mask) -> TensorLike:
     """-A Σ_t ln π(token t), the mean over responses: log_probs and action_mask (B, T), advantages (B,).
 
     Minus its gradient is an unbiased estimate of the gradient of E_π[R]; its value has no meaning. For the

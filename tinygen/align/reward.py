@@ -45,13 +45,13 @@ class RewardModel(nn.Module):
         self.scale = nn.Buffer(np.ones((), np.float32))
         self.shift = nn.Buffer(np.zeros((), np.float32))
 
-    def forward(self, tokens: Ids) -> Any:
+    def forward(self, tokens: Ids) -> TensorLike:
         """(B, T) -> (B, T)."""
         with self.body.eval_mode():
             features = self.body.features(tokens)  # (B, T, C)
         return self.head(features).squeeze(-1) * self.scale.data + self.shift.data
 
-    def score(self, responses: Responses) -> Any:
+    def score(self, responses: Responses) -> TensorLike:
         """The reward of each response, (B,)."""
         tokens, mask = responses
         return self(tokens)[np.arange(len(mask)), last_true(mask)]
@@ -75,7 +75,7 @@ class RewardModel(nn.Module):
         return copy.deepcopy(self)
 
 
-def pairwise_loss(chosen: TensorLike, rejected: TensorLike) -> Any:
+def pairwise_loss(chosen: TensorLike, rejected: TensorLike) -> TensorLike:
     """-ln σ(r(chosen) - r(rejected)), the mean over pairs (B,).
 
     Eq.: L = -E ln σ(r(x, y_w) - r(x, y_l))  (Ouyang et al. 2022, eq. 1)
@@ -84,7 +84,7 @@ def pairwise_loss(chosen: TensorLike, rejected: TensorLike) -> Any:
     return -np.mean(ops.log_sigmoid(chosen - rejected))
 
 
-def ranking_loss(scores: TensorLike) -> Any:
+def ranking_loss(scores: TensorLike) -> TensorLike:
     """The mean of `pairwise_loss` over all K(K - 1)/2 pairs of each ranking: scores (B, K), best first.
 
     Each response is scored once, for the K - 1 pairs that it is in."""

@@ -10,7 +10,7 @@ A policy is any module that is called like GPT: `model(tokens)` -> (logits, _).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -42,12 +42,12 @@ class Responses(NamedTuple):
         require_bools(self.mask)
         return self.mask[:, 1:]
 
-    def log_probs(self, model: Module, temperature: float = 1.0) -> Any:
+    def log_probs(self, model: Module, temperature: float = 1.0) -> TensorLike:
         """`token_log_probs` of the tokens: (B, T - 1)."""
         return token_log_probs(model, self.tokens, temperature)
 
 
-def token_log_probs(model: Module, tokens: Ids, temperature: float = 1.0) -> Any:
+def token_log_probs(model: Module, tokens: Ids, temperature: float = 1.0) -> TensorLike:
     """ln π of each token but the first, given the tokens before it: (B, T) -> (B, T - 1), without dropout.
 
     `temperature` must be the one that the tokens were drawn at: a policy that is sampled at 0.7 is the
@@ -119,12 +119,12 @@ def lengths(mask: Mask) -> Array:
     return counts
 
 
-def zeros_outside(x: TensorLike, mask: Mask) -> Any:
+def zeros_outside(x: TensorLike, mask: Mask) -> TensorLike:
     """x where the mask is True, and 0 elsewhere, even if x is NaN or infinite there."""
     return np.where(mask, x, 0.0)
 
 
-def masked_mean(x: TensorLike, mask: Mask) -> Any:
+def masked_mean(x: TensorLike, mask: Mask) -> TensorLike:
     """The mean over the entries of x where the mask is True; the others may be NaN. ValueError for a mask
     without a True."""
     require_bools(mask)

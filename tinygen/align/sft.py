@@ -6,13 +6,11 @@ cross-entropy of pretraining; prompts are input, but not targets.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen.align.rollouts import Responses
 from tinygen.nn import Module
-from tinygen.types import Ids
+from tinygen.types import Ids, TensorLike
 
 
 def sft_targets(responses: Responses) -> Ids:
@@ -22,7 +20,7 @@ def sft_targets(responses: Responses) -> Ids:
     return targets
 
 
-def sft_loss(model: Module, responses: Responses) -> Any:
+def sft_loss(model: Module, responses: Responses) -> TensorLike:
     """The mean of -ln π over the tokens of all responses, in nats."""
     _, loss = model(np.asarray(responses.tokens)[:, :-1], sft_targets(responses))
     return loss

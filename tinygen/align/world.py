@@ -47,7 +47,7 @@ class World:
         numbers: Ids = np.asarray(responses) @ self.vocab_size ** np.arange(length - 1, -1, -1)
         return numbers
 
-    def log_probs(self, policy: Module, temperature: float = 1.0) -> Any:
+    def log_probs(self, policy: Module, temperature: float = 1.0) -> TensorLike:
         """ln π of every response to every prompt: a Tensor (N, R) of the policy's dtype, with gradients,
         without dropout.
 
@@ -90,7 +90,7 @@ def draw_responses(log_probs: Floats, prompt: Ids, *, rng: RNGLike) -> Ids:
     return drawn
 
 
-def preference(a: Any, b: Any, temperature: float = 1.0) -> Any:
+def preference(a: Any, b: Any, temperature: float = 1.0) -> TensorLike:
     """Bradley & Terry's probability that a response of reward a is preferred to one of reward b:
     σ((a - b)/temperature).
 

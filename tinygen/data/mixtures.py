@@ -10,12 +10,11 @@ The formulas use NumPy functions that also accept Tensors, so that `tinygen.grad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tinygen.types import Floats
+from tinygen.types import Floats, NumpyArray
 
 
 class Mixture:
@@ -58,14 +57,14 @@ class Mixture:
 
     # -- density and score -------------------------------------------------------------------------
 
-    def log_joint(self, x: Any) -> Any:
+    def log_joint(self, x: NumpyArray) -> Floats:
         """ln p(x, k), (N, K), of points x (N, D)."""
         lengths = np.sum(x * x, axis=1, keepdims=True) + np.sum(self.means**2, axis=1)
         squares = lengths - 2 * (x @ self.means.T)  # (N, K), |x - mean|² without an array (N, K, D)
         constants = np.log(self.weights) - self.means.shape[1] * np.log(self.stds * np.sqrt(2 * np.pi))
         return constants - squares / (2 * self.stds**2)
 
-    def log_density(self, x: Any) -> Any:
+    def log_density(self, x: NumpyArray) -> Floats:
         """ln p(x), (N,), of points x (N, D)."""
         joint = self.log_joint(x)
         largest = np.max(
@@ -73,13 +72,13 @@ class Mixture:
         )  # subtracted, so that the sum does not underflow to 0 far from all means
         return largest + np.log(np.sum(np.exp(joint - largest[:, None]), axis=1))
 
-    def responsibilities(self, x: Any) -> Any:
+    def responsibilities(self, x: NumpyArray) -> Floats:
         """p(k | x), (N, K): the probability that component k generated the point x; x (N, D)."""
         joint = self.log_joint(x)
         parts = np.exp(joint - np.max(joint, axis=1, keepdims=True))
         return parts / np.sum(parts, axis=1, keepdims=True)
 
-    def score(self, x: Any) -> Any:
+    def score(self, x: NumpyArray) -> Floats:
         """∇ ln p(x), (N, D): each component pulls toward its mean, by its responsibility.
 
         Eq.: ∇ ln p(x) = Σ_k p(k | x) (m_k - x) / s_k²  (the gradient of ln Σ_k w_k N(x; m_k, s_k²))
@@ -94,7 +93,7 @@ class Mixture:
         """The distribution of x_t = alpha·x_0 + sigma·ε, with x_0 from this mixture and ε ~ N(0, 1)."""
         return Mixture(self.weights, alpha * self.means, np.hypot(alpha * self.stds, sigma))
 
-    def eps(self, x: Any, alpha: float, sigma: float) -> Any:
+    def eps(self, x: NumpyArray, alpha: float, sigma: float) -> Floats:
         """E[ε | x_t = x], (N, D): the best possible prediction of the noise in the points x (N, D). It is
         -sigma times the score of x_t (Tweedie's formula: Efron 2011).
 
@@ -103,7 +102,7 @@ class Mixture:
         """
         return -sigma * self.diffuse(alpha, sigma).score(x)
 
-    def x0(self, x: Any, alpha: float, sigma: float) -> Any:
+    def x0(self, x: NumpyArray, alpha: float, sigma: float) -> Floats:
         """E[x_0 | x_t = x], (N, D): in each component the data is m + alpha·s²/(alpha²·s² + sigma²)·
         (x - alpha·m) on average, by Gaussian conditioning."""
         there = self.diffuse(alpha, sigma)

@@ -88,7 +88,7 @@ def check_levels(x0: Array, levels: int) -> None:
 
 def step_bits(
     process: Process, x0: Array, t: IdsLike, x0_hat: TensorLike, log_variance: TensorLike, levels: int | None
-) -> Any:
+) -> TensorLike:
     """L_{t-1} in each entry of x0 (B, ...), in bits, for a model whose x_0 in x_t is x0_hat (B, ...) and
     whose step back has this logarithm of the variance. Differentiable in both."""
     t = np.broadcast_to(t, len(x0))
@@ -100,7 +100,7 @@ def step_bits(
 
 def step_divergence(
     process: Process, x0: Array, t: IdsLike, x0_hat: TensorLike, log_variance: TensorLike
-) -> Any:
+) -> TensorLike:
     """KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) in each entry (B, ...), in nats: of two normal
     distributions whose means differ only by the difference of x_0 and the model's x_0.
 
@@ -114,7 +114,7 @@ def step_divergence(
     return 0.5 * (np.exp(ratio) - 1 - ratio + difference * difference * np.exp(-log_variance))
 
 
-def log_likelihood(x: Array, mean: Any, log_variance: Any, levels: int | None) -> Any:
+def log_likelihood(x: Array, mean: Any, log_variance: Any, levels: int | None) -> TensorLike:
     """ln of the density of N(mean, exp(log_variance)) at x (B, ...), where levels is None; else ln of the
     probability of the level x.
 

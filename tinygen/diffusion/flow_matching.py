@@ -35,6 +35,7 @@ from tinygen.ops.loss import log_normal
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array, Tensor
 from tinygen.transforms import vjp
+from tinygen.types import TensorLike
 
 # -- the path and the loss -------------------------------------------------------------------------
 
@@ -62,7 +63,7 @@ def point_on_path(x1: Array, t: Any, eps: Array) -> Array:
     return (1 - t) * eps + t * x1
 
 
-def flow_matching_loss_at(model: Model, x1: Array, t: Array, eps: Array) -> Any:
+def flow_matching_loss_at(model: Model, x1: Array, t: Array, eps: Array) -> TensorLike:
     """The mean of (model(x_t, t) - (x_1 - ε))² over everything, for data x1 (B, ...), times t (B,) and noise
     eps (B, ...); if the model returns a Tensor, so is the loss. Its least value is not 0, since many lines
     pass through one x_t: for data N(m, s²) and times that are uniform in [0, 1] it is π s / 2.
@@ -75,7 +76,7 @@ def flow_matching_loss_at(model: Model, x1: Array, t: Array, eps: Array) -> Any:
     return ops.mse(model(x_t, np.asarray(t, dtype=x1.dtype, like=x1)), x1 - eps)
 
 
-def flow_matching_loss(model: Model, x1: Array, *, rng: RNGLike) -> Any:
+def flow_matching_loss(model: Model, x1: Array, *, rng: RNGLike) -> TensorLike:
     """`flow_matching_loss_at` for a time, uniform in [0, 1), and noise for each of x1 (B, ...)."""
     rng = as_generator(rng)
     return flow_matching_loss_at(model, x1, rng.random(len(x1)), noise_like(x1, rng))
@@ -93,7 +94,7 @@ def velocity(model: Model, x: Array, t: float) -> Array:
     return check_velocity(v.data if isinstance(v, Tensor) else v, x)
 
 
-def check_velocity(v: Any, x: Array) -> Any:
+def check_velocity(v: Any, x: Array) -> TensorLike:
     if v.shape != x.shape:
         raise ValueError(f"the model made {v.shape} of x {x.shape}: a velocity must keep the shape")
     return v

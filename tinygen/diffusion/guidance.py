@@ -19,7 +19,7 @@ from tinygen.types import IdsLike, TensorLike
 # -- without a classifier --------------------------------------------------------------------------
 
 
-def guide(conditional: Any, unconditional: Any, scale: float) -> Any:
+def guide(conditional: TensorLike, unconditional: TensorLike, scale: float) -> TensorLike:
     """Classifier-free guidance: from the prediction without the condition through the one with it, and beyond
     (Ho & Salimans 2022, arXiv:2207.12598, eq. 6, where the weight w is scale - 1). Scale 1 is `conditional`
     and 0 is `unconditional`, to the bit.
@@ -31,7 +31,7 @@ def guide(conditional: Any, unconditional: Any, scale: float) -> Any:
     return scale * conditional + (1 - scale) * unconditional
 
 
-def rescale_guidance(guided: Any, conditional: Any, phi: float) -> Any:
+def rescale_guidance(guided: TensorLike, conditional: TensorLike, phi: float) -> TensorLike:
     """The guided prediction (B, ...), rescaled toward the standard deviation of the conditional prediction,
     for each example: completely at phi = 1, not at all at 0 (Lin et al. 2024, arXiv:2305.08891, eq. 15 and
     16). Large guidance scales make predictions too large, and pictures overexposed.
@@ -69,7 +69,7 @@ def classifier_free_guidance(
         return lambda x, t: model(x, t, *needed)
     both = [np.concatenate(pair) for pair in pairs]
 
-    def guided_model(x: TensorLike, t: IdsLike) -> Any:
+    def guided_model(x: TensorLike, t: IdsLike) -> TensorLike:
         prediction = model(np.concatenate([x, x]), np.concatenate([t, t]), *both)
         c = x.shape[1]
         conditional, unconditional = prediction[: len(x), :c], prediction[len(x) :, :c]
@@ -105,7 +105,7 @@ def classifier_guidance(
     """
     numbers = process.schedule.timesteps
 
-    def guided_model(x: TensorLike, t: IdsLike) -> Any:
+    def guided_model(x: TensorLike, t: IdsLike) -> TensorLike:
         step = np.searchsorted(numbers, t)
         if not np.array_equal(numbers.take(step, mode="clip"), t):
             raise ValueError(f"steps must be among the steps of the process, {numbers[1:]}, got {t}")
@@ -123,7 +123,7 @@ def classifier_guidance(
     return guided_model
 
 
-def with_variance_of(prediction: Any, changed: Any) -> Any:
+def with_variance_of(prediction: TensorLike, changed: TensorLike) -> TensorLike:
     """`changed` (B, C, ...), followed by the second half of `prediction`'s channels where it makes 2C: the
     part that says the variance."""
     c = changed.shape[1]

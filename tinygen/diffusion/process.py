@@ -115,7 +115,7 @@ class Process:
 
     # -- the variance of a model's step back -------------------------------------------------------
 
-    def log_variance(self, variance: Variance, x: Array, t: IdsLike, fraction: Any = None) -> Any:
+    def log_variance(self, variance: Variance, x: Array, t: IdsLike, fraction: Any = None) -> Array:
         """The logarithm of the variance of the model's step from x = x_t back to x_{t-1}; it broadcasts with
         x.
 

@@ -26,7 +26,7 @@ from tinygen.diffusion.sampling import Model
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Floats
+from tinygen.types import Floats, TensorLike
 
 
 def noise_levels(largest: float, smallest: float, count: int) -> Floats:
@@ -44,7 +44,7 @@ def noise_levels(largest: float, smallest: float, count: int) -> Floats:
 # -- the loss --------------------------------------------------------------------------------------
 
 
-def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> Any:
+def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> TensorLike:
     """The mean over the batch of σ²/2 |model(x̃, σ) + ε/σ|², x̃ = x + σ ε, for data x (B, ...), levels sigma
     (B,) and noise eps (B, ...); if the model returns a Tensor, so is the loss. The weight σ² makes all levels
     count alike. The least value is not 0, since many pairs give one x̃: for data N(m, s²) in D dimensions it
@@ -75,7 +75,7 @@ def score_matching_loss_at(model: Model, x: Array, sigma: Array, eps: Array) -> 
     return 0.5 * ops.mse(each * score, -eps, "sum") / len(x)
 
 
-def score_matching_loss(model: Model, x: Array, levels: Floats, *, rng: RNGLike) -> Any:
+def score_matching_loss(model: Model, x: Array, levels: Floats, *, rng: RNGLike) -> TensorLike:
     """`score_matching_loss_at` for one of the levels (L,), all equally likely, and noise for each of x (B,
     ...)."""
     rng = as_generator(rng)
@@ -83,7 +83,7 @@ def score_matching_loss(model: Model, x: Array, levels: Floats, *, rng: RNGLike)
     return score_matching_loss_at(model, x, sigma, noise_like(x, rng))
 
 
-def require_shape(score: Any, x: Array) -> Any:
+def require_shape(score: Any, x: Array) -> TensorLike:
     if score.shape != x.shape:
         raise ValueError(f"the model made {score.shape} of x {x.shape}: a score must keep the shape")
     return score

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -116,7 +116,7 @@ def train_judge(pictures: TensorLike, labels: Ids, steps: int = 2000, *, rng: RN
     return judge
 
 
-def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> Any:
+def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> TensorLike:
     """N pictures, each shifted by -1, 0 or 1 pixel down and across; uncovered pixels are background, -1."""
     n, _, h, w = pictures.shape
     wide = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)

@@ -267,7 +267,7 @@ class Module(Branch):
         return rows
 
 
-def cast(x: TensorLike, weight: Tensor) -> Any:
+def cast(x: TensorLike, weight: Tensor) -> TensorLike:
     """`x` in the dtype of a layer's weight. NumPy makes float64 arrays by default, and in float64 all
     following ops would take several times as long. Complex numbers are not cast: gradcheck's complex steps
     need them."""

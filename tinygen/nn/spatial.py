@@ -18,16 +18,16 @@ from tinygen.nn.norm import LayerNorm
 from tinygen.nn.residual import make_group_norm, zero_init
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Ids, Mask, TensorLike
+from tinygen.types import Mask, TensorLike
 
 
-def as_tokens(x: TensorLike) -> Any:
+def as_tokens(x: TensorLike) -> TensorLike:
     """(B, C, H, W) -> (B, H·W, C): the pixels row by row."""
     b, c, h, w = x.shape
     return x.reshape(b, c, h * w).swapaxes(1, 2)
 
 
-def as_map(tokens: Ids, height: int, width: int) -> Any:
+def as_map(tokens: TensorLike, height: int, width: int) -> TensorLike:
     """(B, H·W, C) -> (B, C, H, W): `as_tokens` undone."""
     b, _, c = tokens.shape
     return tokens.swapaxes(1, 2).reshape(b, c, height, width)

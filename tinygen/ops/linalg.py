@@ -86,7 +86,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> ValueAndRules:
 
 
 @implements(np.tensordot)
-def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Any:
+def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> TensorLike:
     """The sum over pairs of axes: `axes` = n (the last n of a with the first n of b), or two sequences."""
     a, b = operands(a, b)
     if isinstance(axes, (int, np.integer)):
@@ -106,6 +106,6 @@ def tensordot(a: TensorLike, b: TensorLike, axes: Any = 2) -> Any:
 
 
 @implements(np.outer)
-def outer(a: TensorLike, b: TensorLike) -> Any:
+def outer(a: TensorLike, b: TensorLike) -> TensorLike:
     """Every entry of a times every entry of b: (a.size, b.size)."""
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -191,6 +190,6 @@ def kl_gaussian(mean: TensorLike, logvar: TensorLike, reduction: str = "mean") -
     return reduce_loss(gaussian_divergences(mean, logvar), reduction)
 
 
-def log_normal(x: TensorLike, mean: TensorLike, logvar: TensorLike) -> Any:
+def log_normal(x: TensorLike, mean: TensorLike, logvar: TensorLike) -> TensorLike:
     """ln N(x; mean, exp(logvar)), the logarithm of the normal density, entry by entry."""
     return -0.5 * (np.square(x - mean) * np.exp(-logvar) + logvar + math.log(2 * math.pi))

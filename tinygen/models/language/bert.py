@@ -24,7 +24,7 @@ from tinygen.align.lora import merged_state
 from tinygen.models.huggingface import bert
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Ids, Mask, TensorLike
+from tinygen.types import Array, Ids, Mask, TensorLike
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class BERT(nn.Module):
             x = block(x, None if mask is None else mask[:, None, None, :])
         return x
 
-    def positions(self, ids: Ids) -> Any:
+    def positions(self, ids: Ids) -> Array:
         """The rows of the position embedding for ids (B, T). BERT counts 0, 1, ..., (T,). RoBERTa counts the
         tokens that are not padding, from pad + 1; all padding has the position pad: (B, T)."""
         pad = self.config.pad

@@ -18,7 +18,7 @@ from tinygen.arrays import to_device
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Floats, Ids, TensorLike
+from tinygen.types import Floats, Ids, NumpyArray, TensorLike
 
 
 class LinearLM(LanguageModel):
@@ -54,7 +54,7 @@ class LinearLM(LanguageModel):
     def reader(self) -> Callable[[Any], Any]:
         text: Any = None  # (B, T) the last tokens
 
-        def read(new: Any) -> Any:
+        def read(new: Ids) -> NumpyArray:
             nonlocal text
             text = new if text is None else np.concatenate([text, new], axis=1)
             text = text[:, -self.context :]

@@ -23,7 +23,7 @@ from tinygen import nn, ops
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Ids, TensorLike
+from tinygen.types import Ids, NumpyArray, TensorLike
 
 LAYERS: dict[str, type[nn.RNN | nn.LSTM | nn.GRU]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -83,7 +83,7 @@ class RecurrentLM(LanguageModel):
     def reader(self) -> Callable[[Any], Any]:
         state: Any = None
 
-        def read(new: Any) -> Any:
+        def read(new: Ids) -> NumpyArray:
             nonlocal state
             logits, state = self(new, state)
             return logits[:, -1].numpy()  # (B, V)

@@ -24,7 +24,7 @@ from tinygen import nn, ops
 from tinygen.models.language.causal_lm import LanguageModel
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.types import Ids, TensorLike
+from tinygen.types import Ids, NumpyArray, TensorLike
 
 
 class WaveNet(LanguageModel):
@@ -89,7 +89,7 @@ class WaveNet(LanguageModel):
         past: Any = None
         tokens = 0  # that were read
 
-        def read(new: Any) -> Any:
+        def read(new: Ids) -> NumpyArray:
             nonlocal past, tokens
             past = past or [layer.silence(len(new)) for layer in self.layers]
             classes = None if condition is None else condition[:, tokens : tokens + new.shape[1]]

@@ -6,8 +6,6 @@ such fine scales easy to learn (Tancik et al. 2020, "Fourier features", arXiv:20
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygen import nn, ops
@@ -38,7 +36,7 @@ class Denoiser(nn.Module):
         self.hidden = nn.ModuleList([nn.Linear(channels, channels, rng=rng) for _ in range(layers - 1)])
         self.out = nn.Linear(channels, dim, rng=rng)
 
-    def features(self, x: TensorLike) -> Any:
+    def features(self, x: TensorLike) -> TensorLike:
         """x (B, D) with its sines and cosines, (B, D·(1 + 2·waves)), in the dtype of the weights."""
         angles = (x[:, :, None] * on_device_of(x, self.frequencies)).reshape(len(x), -1)  # (B, D·waves)
         return np.concatenate([x, np.sin(angles), np.cos(angles)], axis=1).astype(self.point.weight.dtype)

@@ -52,7 +52,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(latent, width, rng=rng)
         self.label = nn.Embedding(classes, width, rng=rng) if classes else None
 
-    def first_layer(self, z: TensorLike, labels: Ids | None) -> Any:
+    def first_layer(self, z: TensorLike, labels: Ids | None) -> Tensor:
         """The first layer, of z (B, Z) and labels (B,): (B, width)."""
         check_labels(self.classes, labels)
         h = self.start(z)
@@ -144,7 +144,7 @@ class Discriminator(nn.Module):
         self.out = normalize(nn.Linear(features, 1, rng=rng))
         self.label = normalize(nn.Embedding(classes, features, rng=rng)) if classes else None
 
-    def features(self, x: TensorLike) -> Any:
+    def features(self, x: TensorLike) -> TensorLike:
         """φ(x), (B, F)."""
         raise NotImplementedError
 
@@ -176,7 +176,7 @@ class DenseDiscriminator(Discriminator):
         first = nn.Linear(dim, channels, rng=rng)
         self.layers = nn.ModuleList(map(normalize, [first, *hidden_layers(channels, layers, rng=rng)]))
 
-    def features(self, x: TensorLike) -> Any:
+    def features(self, x: TensorLike) -> TensorLike:
         for layer in self.layers:
             x = ops.leaky_relu(layer(x), 0.2)  # (B, C)
         return x
@@ -206,7 +206,7 @@ class ConvDiscriminator(Discriminator):
             for a, b in pairwise([in_channels, *widths])
         )
 
-    def features(self, x: TensorLike) -> Any:
+    def features(self, x: TensorLike) -> TensorLike:
         for down in self.downs:
             x = ops.leaky_relu(down(x), 0.2)  # (B, C, S/2, S/2)
         return x.reshape(len(x), -1)  # (B, 16C)

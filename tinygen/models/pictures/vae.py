@@ -32,7 +32,7 @@ from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
 
 
-def reparameterize(mean: TensorLike, logvar: TensorLike, *, rng: RNGLike) -> Any:
+def reparameterize(mean: TensorLike, logvar: TensorLike, *, rng: RNGLike) -> TensorLike:
     """A draw from N(mean, exp(logvar)), differentiable in both: mean + exp(logvar/2)·ε.
 
     Eq.: z = μ + σ ε,  ε ~ N(0, 1)  (Kingma & Welling 2014, eq. 4)
@@ -50,7 +50,7 @@ class Posterior(NamedTuple):
     mean: Tensor
     logvar: Tensor
 
-    def sample(self, *, rng: RNGLike) -> Any:
+    def sample(self, *, rng: RNGLike) -> TensorLike:
         """A code of each picture, (B, ...), differentiable in both."""
         return reparameterize(self.mean, self.logvar, rng=rng)
 
@@ -74,7 +74,7 @@ class Bernoulli(nn.Module):
         """-ln p(x|z): "sum" over pixels and pictures, or "none", pixel by pixel."""
         return ops.bce_with_logits(out, x, reduction)
 
-    def mean(self, out: Any) -> Any:
+    def mean(self, out: TensorLike) -> TensorLike:
         return ops.sigmoid(out)
 
 
@@ -91,7 +91,7 @@ class Gaussian(nn.Module):
         losses = -log_normal(x, out, self.logvar)
         return np.sum(losses) if reduction == "sum" else losses
 
-    def mean(self, out: Any) -> Any:
+    def mean(self, out: TensorLike) -> TensorLike:
         return out
 
 

@@ -35,7 +35,7 @@ from tinygen.models.text_to_image.text_encoder import TextEncoder
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
-from tinygen.types import Ids, IdsLike, Mask, TensorLike
+from tinygen.types import IdsLike, Mask, TensorLike
 
 DROPPED = 0.1  # the share of captions that are replaced by the empty one in training
 
@@ -91,14 +91,14 @@ class LatentDiffusion(nn.Module):
         with no_grad():
             return self.autoencoder.encode(pictures) * self.autoencoder.scale.data
 
-    def decode(self, codes: Ids) -> Array:
+    def decode(self, codes: Array) -> Array:
         """Pictures (B, C, H, W) of codes (B, Z, h, w), not clipped to [-1, 1]."""
         with no_grad():
             return self.autoencoder.decode(codes / self.autoencoder.scale.data)
 
     # -- training ----------------------------------------------------------------------------------
 
-    def forward(self, codes: Ids, t: IdsLike, captions: Sequence[str]) -> Tensor:
+    def forward(self, codes: TensorLike, t: IdsLike, captions: Sequence[str]) -> Tensor:
         """The prediction (ε, x_0 or v) for noisy codes (B, Z, h, w) at the steps t (B,) with these
         captions."""
         return self.denoiser(codes, t, *self.denoiser.text_encoder(captions))
