@@ -7,7 +7,7 @@ passes on its negative; a stop-gradient treats a value as a constant. They are d
     @op
     def rounded(x): ...
 
-or in the call: `gradcheck(f, x, intended=[rounded, "detach"])`. Then the differences are those of a modified
+or in the call: `gradcheck(f, x, intended=[rounded, "detach"])`. Then the differences are taken of a modified
 function: a declared op is replaced by the linear function that its own rules describe (its tangent), and with
 "detach" every detached value is a constant. The gradient has to agree with that function. The decorator is in
 `intended.py`.

@@ -170,7 +170,7 @@ def missing_axes(said: Array, right: Array, told: Array, true: Array) -> list[in
 
 
 def belongs_to_sum(said: Array, right: Array, axis: int, least: float) -> bool:
-    """Whether the weights of the tape are right, or are those of other indices along an axis of the
+    """Whether each weight of the tape is right, or is the right weight of another index along an axis of the
     output."""
     off = (np.abs(said) > least) & (np.abs(said - right) > least)
     elsewhere = np.zeros_like(off)

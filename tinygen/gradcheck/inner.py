@@ -17,8 +17,8 @@ FEW = 8  # so many numbers at least have to be alike
 
 
 def inner_ratio(e: Evidence) -> Finding | None:
-    """The ratio of the Jacobians is the same along two axes of the output or the input: all but those of
-    the hidden numbers whose slope is wrong."""
+    """The ratio of the Jacobians is the same along two axes of the output or the input. The other axes belong
+    to hidden numbers whose slope is wrong."""
     if e.jacobians is None:
         return None
     said, right = e.jacobians
@@ -46,7 +46,7 @@ def is_constant(ratio: Array, axis: int) -> bool:
 
 
 def slopes_between_matrices(e: Evidence) -> Finding | None:
-    """Between two arguments that are matrices, row by row, stand other slopes than there should be."""
+    """The slopes between two arguments that are matrices, row by row, are wrong."""
     if e.jacobians is None or e.x.ndim < 1 or e.outputs[0].ndim != e.x.ndim:
         return None
     n, m = e.x.shape[-1], e.outputs[0].shape[-1]

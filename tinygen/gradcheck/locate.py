@@ -126,7 +126,7 @@ def with_place(step: Step, finding: Finding) -> Finding:
 def error_finding(error: Exception, what: str, step: Step | None = None, order: int = 1) -> Finding:
     finding = Finding(Kind.RAISES, f"{what} raises {type(error).__name__}: {error}")
     if order == 2 and isinstance(error, TypeError | AttributeError | NotImplementedError):
-        # What arrays can do and Tensors cannot: nothing comes out, so nothing comes out wrong.
+        # Arrays can do this and Tensors cannot: there is no result, and so no wrong one.
         finding = Finding(
             Kind.UNSUPPORTED,
             f"{what} cannot be differentiated again, {type(error).__name__}: {error}. For a second order its "

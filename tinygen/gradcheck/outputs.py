@@ -1,4 +1,4 @@
-"""Numbers that are right except for a weight: that of each output, or of each entry of the input.
+"""Numbers that are right except for a weight, one for each output, or one for each entry of the input.
 
 If every output depends on one entry only, each mistake looks like such a weight. So a row of the Jacobian (an
 output) or a column (an entry) counts as evidence only if it has at least two numbers.

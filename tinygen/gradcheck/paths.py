@@ -61,8 +61,8 @@ def cut_path(e: Evidence) -> Finding | None:
 
 
 def is_overwritten(e: Evidence, told: Array, true: Array, entries: Array) -> bool:
-    """Whether each of the `entries` keeps what comes back at one index of an output axis: as after
-    `=` in place of `+=`. If this index is that of the entry itself, what is left is a term of its own."""
+    """Whether each of the `entries` keeps only the cotangent at one index of an output axis, as after
+    `=` in place of `+=`. If this is the index of the entry itself, the rest is a term of its own."""
     shape = e.outputs[0].shape
     for axis, n in enumerate(shape):
         over = tuple(a for a in range(len(shape)) if a != axis)

@@ -123,7 +123,7 @@ class Result:
 
     @property
     def details(self) -> str:
-        """What was compared, and the worst difference, in words."""
+        """The number of comparisons and the worst difference, in words."""
         if self.idle:
             return f"{self.count_text}, all 0: the value does not depend on it here"
         if self.worst is not None:
@@ -248,7 +248,7 @@ class Report:
         return f"{self.runs:,} forward runs, {self.seconds:.2g} s, seed {self.seed}"
 
     def __str__(self) -> str:
-        """The verdict, a line per variable, the culprit, what it does wrong, the cost."""
+        """The verdict, a line per variable, the culprit, its mistake, the cost."""
         widths = [max((len(row[i]) for row in self.rows), default=0) for i in range(3)]
         lines = [self.headline]
         for name, shape, verdict, details in self.rows:

@@ -1,7 +1,7 @@
 """Checks that need no differences: the function gives the same value twice, does not write into its inputs,
 and its gradient is linear in the cotangent and independent of the memory layout.
 
-These are the checks of the whole subject; `one_op.py` has those of each recorded op.
+These are the checks of the whole subject; `one_op.py` has the checks of each recorded op.
 """
 
 from __future__ import annotations

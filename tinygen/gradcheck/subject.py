@@ -252,11 +252,11 @@ class Gradient:
         return [self.base.values(g) for g in gradients], pull
 
 
-# -- what comes in, what comes out -------------------------------------------------------------------
+# -- inputs and outputs ------------------------------------------------------------------------------
 
 
 def nothing_to_check(names: Sequence[str], inputs: Sequence[Any]) -> str:
-    """What to say when there is no variable."""
+    """The text of the error when there is no variable."""
     numbers = [n for n, x in zip(names, inputs, strict=True) if isinstance(x, float | np.floating)]
     if numbers:
         return (

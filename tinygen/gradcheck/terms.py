@@ -237,7 +237,7 @@ def half_of_symmetric_term(e: Evidence) -> Finding | None:
 
 
 def transposes(e: Evidence) -> Iterator[tuple[str, Array]]:
-    """The tape's gradient with two axes exchanged: its own axes, those of the cotangent, or of an
+    """The tape's gradient with two axes exchanged: its own axes, the axes of the cotangent, or of an
     argument."""
 
     def square(x: Array) -> bool:

@@ -1,8 +1,8 @@
 """Evidence of the last resort: numbers that are right somewhere else, and the likelier of two kinds where
 nothing else fits.
 
-The numbers of a random Jacobian do not agree by chance. So if those of the tape are numbers of the true
-one, in other places, the formula is right, and an index, an order or a transpose is wrong.
+The numbers of a random Jacobian do not agree by chance. So if the numbers of the tape are numbers of the true
+Jacobian, in other places, the formula is right, and an index, an order or a transpose is wrong.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def conjugation(e: Evidence) -> Finding | None:
 
 
 def other_normalization(e: Evidence) -> Finding | None:
-    """Under a sum the right gradients add up to the same number along one axis, and those of the tape along
-    another one, as for a softmax along the wrong axis."""
+    """Summed over the outputs, the right gradients add up to the same number along one axis, and the tape's
+    gradients along another one, as for a softmax along the wrong axis."""
     if e.jacobians is None or e.x.ndim < 2:
         return None
     said, right = (z.reshape(-1, *e.x.shape).sum(axis=0) for z in e.jacobians)
@@ -57,7 +57,7 @@ def other_normalization(e: Evidence) -> Finding | None:
 
 
 def inner_weight(e: Evidence) -> Finding | None:
-    """Between two slopes stands a square argument that should be transposed, as in the steps of a recurrence:
+    """A square argument between two slopes should be transposed, as in the steps of a recurrence:
     divided by the argument, entry by entry, such a block of the Jacobian has rank 1."""
     if e.jacobians is None or not e.x.ndim or not e.outputs[0].ndim:
         return None
