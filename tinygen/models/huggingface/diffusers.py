@@ -133,7 +133,7 @@ def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | 
     tensors = {name: as_matrix(array, wanted.get(name)) for name, array in tensors.items()}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
     for p, names in parts:
-        p.data = np.concatenate([tensors[name] for name in names], dtype=np.float32)
+        p.data = np.concatenate([tensors[name] for name in names])
     if isinstance(model, AutoencoderKL):
         model.scale.data = np.asarray(scale, np.float32)
     return model.eval()

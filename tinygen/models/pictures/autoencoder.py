@@ -88,7 +88,7 @@ def residual(a: int, b: int, config: AutoencoderConfig, *, rng: np.random.Genera
 def identity(channels: int, *, rng: np.random.Generator) -> nn.Conv2d:
     """A 1×1 convolution that starts as the identity."""
     layer = zero_init(nn.Conv2d(channels, channels, 1, rng=rng))
-    layer.weight.data = np.eye(channels, dtype=np.float32)[:, :, None, None]
+    layer.weight.data = np.eye(channels)[:, :, None, None]
     return layer
 
 

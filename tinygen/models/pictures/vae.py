@@ -39,8 +39,7 @@ def reparameterize(mean: TensorLike, logvar: TensorLike, *, rng: RNGLike) -> Ten
     Held by: tests/models/pictures/test_vae.py::test_moments_of_the_draw,
         tests/models/pictures/test_vae.py::test_the_draw_is_differentiable
     """
-    like = mean.data.astype(np.float32, copy=False)
-    eps = noise_like(like, as_generator(rng)).astype(mean.dtype, copy=False)
+    eps = noise_like(mean.data.astype(np.float32), as_generator(rng)).astype(mean.dtype)
     return mean + np.exp(0.5 * logvar) * eps
 
 
