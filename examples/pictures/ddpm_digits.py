@@ -6,8 +6,7 @@
 A UNet learns to predict the noise in a noisy digit (DDPM: Ho, Jain & Abbeel 2020, arXiv:2006.11239). In nine
 of ten cases it also gets the class. So it has a prediction with the class and one without, and
 classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) extrapolates from the second beyond the first.
-The sweep over scales shows the gain, digits that are read right more often, and the price, digits that look
-all alike.
+The sweep over scales shows the gain (more digits are read right) and the price (the digits look alike).
 """
 
 from __future__ import annotations

@@ -29,11 +29,10 @@ from typing import Any
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, generator, number, numpy_function, size
 from shared.plots import save_floor, save_points
-from shared.points import quality_of, sliced_wasserstein
+from shared.points import exact_denoiser, excess_loss, quality_of, sliced_wasserstein
 from shared.run import Run
 from shared.table import Figure, at_most
 
-from tinygen import no_grad
 from tinygen.arrays import to_device
 from tinygen.data.mixtures import Mixture, lattice, moons, ring
 from tinygen.diffusion import (
@@ -76,37 +75,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-# -- the measurements ------------------------------------------------------------------------------
-
-
-def exact_denoiser(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
-    """The best denoiser, as a function of x and the step numbers, which count from 0."""
-    s = process.schedule
-    return lambda x, t: data.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
-
-
-@no_grad()
-def excess_loss(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
-    """Three arrays (T,): at each step, the loss above the floor, its standard error, and the loss. Each is
-    a mean over n new points, which depend on the seed only. The model is a function of NumPy arrays."""
-    rng, best = np.random.default_rng(seed), exact_denoiser(data, process)
-    rows = []
-    for t in range(1, len(process.schedule) + 1):
-        x0, eps = data.sample(n, rng), rng.standard_normal((n, 2))
-        x, numbers = process.diffuse(x0, t, eps), np.full(n, process.schedule.timesteps[t])
-        prediction = model(x, numbers)
-        above = np.mean((prediction - best(x, numbers)) ** 2, axis=1)
-        loss = np.mean((prediction - eps) ** 2)
-        rows.append((above.mean(), above.std() / np.sqrt(n), loss))
-    above, error, loss = np.transpose(rows)
-    return above, error, loss
-
-
-def paths(process: Process, model: Any, x: Any) -> Any:
-    """The paths of the points x (n, 2) under DDIM: (steps + 1, n, 2)."""
-    return np.array([x, *ddim(process, model, x)])
-
-
 # -- training --------------------------------------------------------------------------------------
 
 
@@ -134,6 +102,11 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
 
 
 # -- all of it -------------------------------------------------------------------------------------
+
+
+def paths(process: Process, model: Any, x: Any) -> Any:
+    """The paths of the points x (n, 2) under DDIM: (steps + 1, n, 2)."""
+    return np.array([x, *ddim(process, model, x)])
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,5 +1,5 @@
 """For `gpt_to_llama.py`: a language model between GPT and Llama, with any of the changes that lead from one
-to the other. Without changes it is `GPT`, with all of them `Llama`, with tied weights both.
+to the other. Without changes it is `GPT`, with all of them `Llama`; both have tied weights.
 
 Shapes: B batch, T positions, C channels, H heads, K heads of keys and values, d = C / H, V vocabulary.
 """

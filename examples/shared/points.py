@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from shared.flags import numpy_function
 
+from tinygen import no_grad
 from tinygen.data.mixtures import Mixture
 from tinygen.density import GaussianKDE
+from tinygen.diffusion import Process
 from tinygen.nn import Module
 
 SQUARE = 2.6  # half the side of the square of the pictures
@@ -52,6 +54,29 @@ def score_errors(score: Any, data: Mixture, levels: Any, n: int, rng: np.random.
         errors.append(np.mean((sigma * off) ** 2))
         of_zero.append(1 - data.eps_floor(1.0, sigma))
     return np.array(errors), np.array(of_zero)
+
+
+def exact_denoiser(data: Mixture, process: Process) -> Callable[[Any, Any], Any]:
+    """The best denoiser, as a function of x and the step numbers, which count from 0."""
+    s = process.schedule
+    return lambda x, t: data.eps(x, s.alpha[t[0] + 1], s.sigma[t[0] + 1])
+
+
+@no_grad()
+def excess_loss(model: Any, data: Mixture, process: Process, n: int, seed: int) -> tuple[Any, Any, Any]:
+    """Three arrays (T,): at each step, the loss above the floor, its standard error, and the loss. Each is
+    a mean over n new points, which depend on the seed only. The model is a function of NumPy arrays."""
+    rng, best = np.random.default_rng(seed), exact_denoiser(data, process)
+    rows = []
+    for t in range(1, len(process.schedule) + 1):
+        x0, eps = data.sample(n, rng), rng.standard_normal((n, 2))
+        x, numbers = process.diffuse(x0, t, eps), np.full(n, process.schedule.timesteps[t])
+        prediction = model(x, numbers)
+        above = np.mean((prediction - best(x, numbers)) ** 2, axis=1)
+        loss = np.mean((prediction - eps) ** 2)
+        rows.append((above.mean(), above.std() / np.sqrt(n), loss))
+    above, error, loss = np.transpose(rows)
+    return above, error, loss
 
 
 def best_discriminator(data: Mixture, fakes: Any, x: Any) -> Any:

@@ -68,7 +68,8 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "gpt_algorithms": (frozenset(["train"]), [LANGUAGE, MADE, LONG]),
     "translate_numbers": (frozenset(["train", "share_right"]), [LANGUAGE]),
     "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE, LONG]),
-    "diffusion_2d": (frozenset(["train", "excess_loss"]), [PICTURES, MADE, LONG]),
+    "diffusion_2d": (frozenset(["train"]), [PICTURES, MADE, LONG]),
+    "points": (frozenset(["exact_denoiser", "excess_loss"]), [PICTURES]),
     "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "inpaint_shapes": (frozenset(["train", "unseen_loss"]), [PICTURES, MADE, LONG]),
     "latent_diffusion_shapes": (

@@ -68,6 +68,6 @@ def require_bools(mask: Array | None) -> None:
     kind = getattr(mask, "dtype", type(mask).__name__)
     if mask is not None and kind != np.dtype(bool):
         raise TypeError(
-            f"the mask has dtype {kind}: bools are needed, True where a query may look. Of one that is added "
-            "to the scores, take mask == 0; of ones and zeros, mask.astype(bool)"
+            f"the mask has dtype {kind}: bools are needed, True where a query may look. For a mask that is "
+            "added to the scores, take mask == 0; for ones and zeros, mask.astype(bool)"
         )

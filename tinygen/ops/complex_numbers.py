@@ -35,14 +35,14 @@ __all__ = ["angle", "imag", "real"]
 @implements(np.real)
 @op
 def real(z: Array) -> ValueAndRules:
-    """The real part; z itself where it is real. Re(g dz) for d Re z: the rule passes g."""
+    """The real part; a real z as it is. For a real g, g d(Re z) = Re(g dz)."""
     return np.real(z), lambda g: g
 
 
 @implements(np.imag)
 @op
 def imag(z: Array) -> ValueAndRules:
-    """The imaginary part; zeros of a real z. g Im dz = Re(-i g dz)."""
+    """The imaginary part; zeros for a real z. For a real g, g d(Im z) = Re(-i g dz)."""
     if z.dtype.kind != "c":
         return np.zeros_like(z), lambda g: np.zeros_like(g)
     return np.imag(z), lambda g: -1j * g
