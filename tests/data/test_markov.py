@@ -168,11 +168,13 @@ def test_long_and_impossible_texts():
         (lambda: random_source(2, 1).block(3), "have 0 to 2 tokens, got 3"),
         (lambda: random_source(2, 1).best_loss(-1), "0 or more tokens, got -1"),
         (lambda: random_source(2, 1).log_prob([0, 2]), r"must be in 0 \.\. 1, got 0 \.\. 2"),
+        (lambda: random_source(2, 1).log_prob([0, -1]), r"must be in 0 \.\. 1, got -1 \.\. 0"),
         (lambda: random_source(2, 1).log_prob([0.5]), r"one row of integers, got float64 \(1,\)"),
         (lambda: random_hidden(2, 3).log_prob([[0]]), r"one row of integers, got int64 \(1, 1\)"),
         (lambda: HiddenMarkovSource(np.eye(2), np.eye(3)), r"got \(2, 2\) and \(3, 3\)"),
         (lambda: HiddenMarkovSource(np.eye(2), [[1.0], [1.0]]), "more than one stationary distribution"),
         (lambda: HiddenMarkovSource([[1.0]], [[0.5, 0.4]]), "each row of emission"),
+        (lambda: HiddenMarkovSource([[1.0]], [[1.5, -0.5]]), "each row of emission"),
     ],
 )
 def test_bad_input(make, message):

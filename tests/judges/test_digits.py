@@ -224,6 +224,8 @@ def test_too_few_pictures_for_a_floor(novice):
     few, many = Digits(x[:3], np.array([4, 4, 2])), Digits(x, np.full(6, 4))
     with pytest.raises(ValueError, match="needs 6 training pictures of class 4, got 2"):
         bounds(novice, few, many, rng=0)
+    with pytest.raises(ValueError, match="zip"):  # there is no class 10
+        bounds(novice, many, Digits(x, np.full(6, 10)), rng=0)
 
 
 # -- the judge of all tables -----------------------------------------------------------------------

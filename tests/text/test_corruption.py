@@ -95,6 +95,7 @@ def test_all_ways_to_cut_are_equally_probable():
     [
         ([5], {}, "a text of 1 tokens has no place"),
         (TEXT, {"density": 1.0}, r"density must be in \(0, 1\)"),
+        (TEXT, {"density": 0.0}, r"density must be in \(0, 1\)"),
         (TEXT, {"mean_length": 0.5}, "mean_length at least 1"),
         (TEXT, {"sentinels": range(5)}, "5 spans need 6 sentinels, got 5"),
         (TEXT[None], {}, r"ids have shape \(1, 100\): give the tokens of one text"),

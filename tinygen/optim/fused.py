@@ -41,8 +41,8 @@ def as_contiguous(a: Array) -> Array:
 
 def pieces(*arrays: Array) -> Iterator[list[Array]]:
     """Flat views of the arrays (contiguous and of one size), piece by piece; on a GPU all at once."""
-    flat = [a.reshape(-1) for a in arrays]
-    (n,) = {a.size for a in flat}
+    (n,) = {a.size for a in arrays}
+    flat = [a.reshape(n) for a in arrays]
     size = max(n, 1) if are_on_gpu(flat) else PIECE
     return ([a[i : i + size] for a in flat] for i in range(0, n, size))
 
@@ -57,7 +57,7 @@ class Flat:
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.whole: Array = np.concatenate(
-            [a.reshape(-1) for a in arrays], dtype=arrays[0].dtype, casting="no"
+            [a.reshape(a.size) for a in arrays], dtype=arrays[0].dtype, casting="no"
         )
         self.parts: list[Array] = []
         end = 0
