@@ -163,13 +163,13 @@ def bounds(judge: Judge, train: Digits, test: Digits, draws: int = 10, *, rng: R
     rng = as_generator(rng)
     counts = np.bincount(test.labels, minlength=CLASSES)
     of_each = [np.flatnonzero(train.labels == k) for k in range(CLASSES)]
-    for k, (these, count) in enumerate(zip(of_each, counts, strict=True)):
+    pairs = list(zip(of_each, counts, strict=True))
+    for k, (these, count) in enumerate(pairs):
         if len(these) < count:
             raise ValueError(f"the floor needs {count} training pictures of class {k}, got {len(these)}")
     real, of_train = judge.opinion(test.pictures).features, judge.opinion(train.pictures).features
     floors = []
     for _ in range(draws):
-        pairs = zip(of_each, counts, strict=True)
         chosen = np.concatenate([rng.choice(these, count, replace=False) for these, count in pairs])
         floors.append(frechet(of_train[chosen], real))
     noise = rng.uniform(-1, 1, test.pictures.shape).astype(np.float32)
