@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tinygen import tape
 from tinygen.data.digits import Digits
 from tinygen.judges import digits as module
 from tinygen.judges.digits import Judge, Opinion, bounds, common_judge, fingerprint, train_judge
@@ -150,6 +151,13 @@ def test_moved_pictures():
     assert same.any(axis=1).all()
 
 
+def test_an_opinion_records_nothing(monkeypatch):
+    recorded = []
+    monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
+    Judge(rng=0).opinion(np.zeros((2, 1, 8, 8), np.float32))
+    assert not recorded
+
+
 @pytest.fixture(scope="module")
 def real():
     pytest.importorskip("sklearn")
@@ -236,6 +244,7 @@ def test_the_common_judge_is_the_one_of_the_tables(real):
     measure all tables again."""
     train, test = real
     judge = common_judge()
+    assert (module.COMMON_SEED, module.BATCH, module.LR, module.WARMUP) == (0, 64, 3e-3, 20)
     assert fingerprint(judge) == "0f759cb2"
     assert judge.opinion(test.pictures).accuracy(test.labels) == 0.99
     assert judge.opinion(train.pictures).accuracy(train.labels) == 1.0

@@ -86,9 +86,11 @@ def test_fewer_tokens_are_hidden_in_each_pass(passes):
 
 def test_of_equally_probable_tokens_the_first_ones_are_written_again():
     asked = []
-    predict = lambda ids: asked.append(ids == MASK) or np.full((2, 40, 3), -1.0)
-    mask_predict(predict, (2, 40), MASK, 2)
-    np.testing.assert_array_equal(asked[1], [[True] * 20 + [False] * 20] * 2)
+    doubts = np.repeat(np.tile([-1.0, -2.0], 50), 3).reshape(1, 100, 3)  # every second place is doubtful
+    mask_predict(lambda ids: asked.append(ids == MASK) or doubts, (1, 100), MASK, 4)
+    hidden = [np.flatnonzero(mask) for mask in asked[2:]]
+    np.testing.assert_array_equal(hidden[0], range(1, 100, 2))
+    np.testing.assert_array_equal(hidden[1], range(1, 50, 2))
 
 
 def test_it_is_the_algorithm_step_by_step():

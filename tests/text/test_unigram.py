@@ -150,9 +150,14 @@ def trained_by_definition(text, vocab_size, longest):
         shares = {p: max(expected[p], 1e-6) for p in characters + best}
 
 
-@pytest.mark.parametrize(("vocab_size", "longest"), [(9, 16), (12, 3), (30, 16)])
-def test_training_by_definition(vocab_size, longest):
-    text = "aba abab ba abba baab aba bab aabb b ab"
+FEW = "aba abab ba abba baab aba bab aabb b ab"
+MANY = "abaabbab bbabaaba aabababb " * 2  # of its pieces only the first 50 are taken
+
+
+@pytest.mark.parametrize(
+    ("text", "vocab_size", "longest"), [(FEW, 9, 16), (FEW, 12, 3), (FEW, 30, 16), (MANY, 5, 16)]
+)
+def test_training_by_definition(text, vocab_size, longest):
     found = train_unigram(text, vocab_size, longest=longest)
     expected = trained_by_definition(text, vocab_size, longest)
     assert found.pieces == ["<unk>", *sorted(expected, key=lambda p: (-expected[p], p))]

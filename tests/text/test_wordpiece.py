@@ -113,7 +113,7 @@ def test_without_lowercase_accents_stay():
 
 def test_a_vocabulary_that_does_not_fit():
     with pytest.raises(ValueError, match="no '\\[UNK\\]'"):
-        WordPiece({"a": 0}, special=())
+        WordPiece({"a": 0}, special=["[CLS]"])
     with pytest.raises(ValueError, match=r"the ids must be 0 \.\. 1"):
         WordPiece({"[UNK]": 0, "a": 2}, special=())
     with pytest.raises(ValueError, match="surrogate"):

@@ -42,7 +42,7 @@ def load() -> tuple[Digits, Digits]:
     except ImportError as error:
         raise DataError(f"the digits are in scikit-learn ({error}): pip install scikit-learn") from error
     images, labels = load_digits(return_X_y=True)
-    pictures = (images.reshape(-1, 1, SIDE, SIDE) * (2 / INK) - 1).astype(np.float32)
+    pictures = (images.reshape(len(images), 1, SIDE, SIDE) * (2 / INK) - 1).astype(np.float32)
     labels = labels.astype(np.int64)
     test = test_mask(labels)
     return Digits(pictures[~test], labels[~test]), Digits(pictures[test], labels[test])

@@ -119,7 +119,7 @@ def train_judge(pictures: TensorLike, labels: Ids, steps: int = 2000, *, rng: RN
 def shift_at_random(pictures: TensorLike, *, rng: RNGLike) -> TensorLike:
     """N pictures, each shifted by -1, 0 or 1 pixel down and across; uncovered pixels are background, -1."""
     n, _, h, w = pictures.shape
-    wide = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=-1)
+    wide = np.pad(pictures, ((0,), (0,), (1,), (1,)), constant_values=-1)
     down, across = as_generator(rng).integers(3, size=(2, n, 1, 1))
     rows, columns = down + np.arange(h)[:, None], across + np.arange(w)  # (N, H, 1), (N, 1, W)
     return wide[np.arange(n)[:, None, None], 0, rows, columns][:, None]
