@@ -11,7 +11,7 @@ import pytest
 from foreign import Foreign, Waited, no_waiting
 
 import tinygen
-from tinygen import DeviceGenerator, Tensor, ops
+from tinygen import DeviceGenerator, Tensor, nn, ops
 from tinygen.align import add_lora, merge_lora, unload_lora, without_adapters
 from tinygen.diffusion import (
     Process,
@@ -149,6 +149,16 @@ def test_training(cupy, name, kind):
         assert type(p.grad) is Foreign
         np.testing.assert_allclose(p.numpy(), reference.data, atol=1e-3)
     assert np.dtype(np.float64) not in Foreign.seen
+
+
+def test_lengths_of_sequences(cupy):
+    """They come from NumPy, and are compared with the places on the GPU."""
+    x, lengths = np.ones((3, 4, 2), np.float32), np.array([4, 0, 2])
+    here, _ = nn.LSTM(2, 3, bidirectional=True, rng=0)(x, lengths=lengths)
+    layer = nn.LSTM(2, 3, bidirectional=True, rng=0).to("cuda")
+    with no_waiting():
+        there, _ = layer(Foreign(x), lengths=lengths)
+    np.testing.assert_allclose(there.numpy(), here.numpy(), rtol=1e-6)
 
 
 def test_waiting_is_seen(cupy):

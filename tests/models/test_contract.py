@@ -401,7 +401,7 @@ def test_a_stand_in_for_a_gpu(kind, monkeypatch):
     cuda = types.SimpleNamespace(is_available=lambda: True)
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(asarray=Foreign, cuda=cuda))
     make, inputs, batch, arguments = MODELS[kind]
-    here, there = make(0).eval(), make(0).eval().to("cuda")
+    here, there = make(0), make(0).to("cuda")
     close = lambda one, other: np.testing.assert_allclose(on_the_cpu(one), on_the_cpu(other), 1e-4, 1e-5)
     with no_waiting():
         out = there(*map(moved, inputs))
@@ -414,7 +414,8 @@ def test_a_stand_in_for_a_gpu(kind, monkeypatch):
         expected = here.loss(*batch, **given)
         expected.backward()
         close(loss, expected)
-        for p, q in zip(there.parameters(), here.parameters(), strict=True):
+        for p, q in zip(there.named_state().values(), here.named_state().values(), strict=True):
+            close(p, q)  # what a step of training counts, too
             assert (p.grad is None) == (q.grad is None)
             if q.grad is not None:
                 assert type(p.grad) is Foreign
