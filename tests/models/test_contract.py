@@ -422,3 +422,15 @@ def test_a_stand_in_for_a_gpu(kind, monkeypatch):
                 close(p.grad, q.grad)
     if arguments is not None:
         close(there.sample(*arguments, rng=0), here.sample(*arguments, rng=0))
+
+
+def test_running_means_are_updated_on_the_gpu(monkeypatch):
+    """In training, without looking at a value."""
+    cuda = types.SimpleNamespace(is_available=lambda: True)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(asarray=Foreign, cuda=cuda))
+    here, there = VQVAE(3, 8, 2, 5, ema=True, rng=0), VQVAE(3, 8, 2, 5, ema=True, rng=0).to("cuda")
+    here.loss(PICTURES)
+    with no_waiting():
+        there.loss(Foreign(PICTURES))
+    for (name, one), (_, other) in zip(here.named_buffers(), there.named_buffers(), strict=True):
+        np.testing.assert_allclose(on_the_cpu(other), on_the_cpu(one), 1e-5, 1e-6, err_msg=name)

@@ -139,7 +139,7 @@ READERS = {  # how it is read; the least options; options for which there is one
         gpt2.read_config,
         {"model_type": "gpt2"},
         {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-        | {"n_inner": 3072, "pruned_heads": {}},
+        | {"is_decoder": False, "n_inner": 3072, "pruned_heads": {}},
     ),
     "llama": (llama_config.read_config, {"model_type": "llama"}, ROPE),
     "mistral": (
@@ -213,6 +213,32 @@ def test_an_option_with_one_value_may_be_left_out_or_have_this_value(path, name)
         other = not value if type(value) is bool else 99 if type(value) in (int, float) else "another"
         with pytest.raises(CheckpointError, match=f"the option {option}: expected"):
             found({option: other})
+
+
+FREE = {
+    "bart": bart.FREE,
+    "bert": [name for name in bert.FREE if name != "pad_token_id"],
+    "clip-text": clip.FREE,
+    "gpt2": gpt2.FREE,
+    "llama": llama_config.FREE,
+    "t5": t5.FREE,
+    "unet": diffusers_config.UNET_FREE,
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_options_that_change_no_logits_may_have_any_value(path, name):
+    read, least, _ = READERS[name]
+    path.write_text(json.dumps(least))
+    expected = read(path)
+    path.write_text(json.dumps(least | dict.fromkeys(FREE[name], "anything")))
+    assert read(path) == expected
+
+
+def test_one_of_their_classes_stands_for_no_class(path):
+    """So a UNet of theirs with five has four here."""
+    path.write_text(json.dumps({"_class_name": "UNet2DModel", "num_class_embeds": 5}))
+    assert diffusers_config.read_config(path)[0].classes == 4
 
 
 MORE_BORDERS = [  # a reader, options that are taken, options that are refused, the one that is named
