@@ -231,6 +231,8 @@ def test_options_that_are_left_out_are_those_of_bert_base(tmp_path):
     ("option", "value", "message"),
     [
         ("model_type", "electra", 'model_type: expected "bert" or "roberta".*found \'electra\''),
+        ("model_type", "deberta-v2", 'model_type: expected "bert" or "roberta".*found \'deberta-v2\''),
+        ("model_type", "modernbert", 'model_type: expected "bert" or "roberta".*found \'modernbert\''),
         ("architectures", ["BertForSequenceClassification"], "architectures: expected .*BertForMaskedLM"),
         ("architectures", ["BertModel"], "architectures: expected"),
         ("vocab_size", "11", "vocab_size: expected a whole number from 1, found '11'"),

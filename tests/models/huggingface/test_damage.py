@@ -1,9 +1,11 @@
 """Damaged folders, in every family that can be read: the error names the file, the option or the tensor. Good
 folders of several files are read. A new family is a row of FAMILIES."""
 
+import contextlib
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -209,6 +211,39 @@ def test_an_unknown_class(case, value):
         (folder / family.config).write_text(good)
         edit(folder / family.config, option, value)
         refuse(family, folder, rf"{family.config}: the option {option}: expected")
+
+
+@pytest.mark.parametrize("value", [{"quant_method": "gptq"}, {"load_in_8bit": True}, "fp8"])
+def test_quantized_weights(case, value):
+    family, folder = case
+    edit(folder / family.config, "quantization_config", value)
+    refuse(family, folder, rf"{family.config}: the option quantization_config: expected none, and float32")
+
+
+def numbers(options: Any, *place: str) -> list[tuple[str, ...]]:
+    """The places of all whole numbers in the options."""
+    if isinstance(options, dict):
+        return [found for name, value in options.items() for found in numbers(value, *place, name)]
+    return [place] if type(options) is int else []
+
+
+def test_sizes_that_the_file_does_not_have(case):
+    """Nothing is allocated by a size in the options before it has been compared with the tensors."""
+    family, folder = case
+    text, limit = (folder / family.config).read_text(), 30_000_000
+    for *outer, last in numbers(json.loads(text)):
+        options = json.loads(text)
+        inner = options
+        for name in outer:
+            inner = inner[name]
+        inner[last] = 2**30
+        (folder / family.config).write_text(json.dumps(options))
+        tracemalloc.start()
+        with contextlib.suppress(CheckpointError):
+            family.read(folder)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < limit, (outer, last)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1' + "0" * 5000 + "}", "[" * 100_000, "\udc80"])

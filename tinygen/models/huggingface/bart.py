@@ -185,15 +185,18 @@ def read(folder: str | Path, dropout: float | None = None) -> tuple[dict[str, An
         expected = f"{fields['layers']} and {fields['decoder_layers']} layers"
         raise CheckpointError(path, "too few tensors", expected, len(tensors))
     names = shapes(fields)
-    tensors.setdefault(BIAS, np.zeros((1, fields["vocab_size"]), np.float32))
     same = [name for name in COPIES if name in tensors]
     wanted = {name: shape for parts, shape in names.values() for name in parts}
     wanted |= dict.fromkeys(same, wanted[TABLE])
+    if BIAS not in tensors:  # in older files: it is 0
+        del wanted[BIAS]
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
     for name in same:
         if not np.array_equal(tensors[name], tensors[TABLE], equal_nan=True):
             problem = "the embedding and its copies are one matrix, and the two differ"
             raise CheckpointError(path, problem, TABLE, "other values", name)
+    if BIAS not in tensors:
+        tensors[BIAS] = np.zeros((1, fields["vocab_size"]), np.float32)
     state = {ours: join_parts([tensors[name] for name in parts]) for ours, (parts, _) in names.items()}
     return fields, state | {"logits_bias": tensors[BIAS].squeeze(0)}
 
