@@ -29,7 +29,7 @@ RULES = {
     "𝐚": "a",
     "中": "in",
 }
-RULES |= {"A\u0301": "Á", "A\u0301\u0308": "never: a shorter beginning is there"}
+RULES |= {"\u0600": "n°", "A\u0301": "Á", "A\u0301\u0308": "never: a shorter beginning is there"}
 
 
 def table(rules: dict[str, str], wide: bool = False) -> bytes:
@@ -58,6 +58,14 @@ def test_the_rules_of_a_table(wide: bool) -> None:
     assert read_rules(table(RULES | {"abcdef": "too long"}, wide)) == RULES
 
 
+def test_a_value_is_no_child() -> None:
+    """In the published tables, nodes with values lie between those of other nodes' children."""
+    found = bytearray(table({"a": "b"}))
+    place = 4 + 4 * (256 + ord("c"))
+    found[place : place + 4] = (1 << 31 | ord("c")).to_bytes(4, "little")
+    assert read_rules(bytes(found)) == {"a": "b"}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -72,7 +80,9 @@ def test_the_rules_of_a_table(wide: bool) -> None:
         ("\x01\u0301", "\u0301"),  # nothing extends a control character
         ("²\u102b", "2\u102b"),  # a vowel sign that is a cluster of its own
         ("²\u0903", "2"),  # one that is not
-        ("\u0600²", "\u06002"),  # a cluster that begins with a sign before numbers: no rule for it
+        ("²\u200d", "2"),
+        ("\u0600²", "n°"),  # a sign before numbers, and its number
+        ("\u0600\n", "n° "),
         ("𝐚中", "ain"),
         ("", ""),
     ],

@@ -131,6 +131,8 @@ def test_a_token_that_takes_in_the_space_before_it(described: Any, tmp_path: Pat
         *(*found.encode("a"), 400, *found.encode(" a")),
         *(end, 400),
     ]
+    before = found.encode(" a\x1c").tolist()  # no white space to Unicode, and the space at the begin stays
+    assert found.encode(f"{END} a\x1c \n<mask>", "all").tolist() == [end, *before, 400]
     assert found.encode("a <mask>").tolist() == found.encode("a <mas").tolist() + found.encode("k>").tolist()
     assert found.decode([a, 400]).endswith("<mask>")
 
