@@ -12,7 +12,8 @@ writes the tables in README.md and docs/*.md again. They are between lines such 
 
     <!-- results: start -->                    all examples, a row for each run
     <!-- results of vae_digits: start -->      one example, all its figures
-    <!-- results: end -->                      the end of either
+    <!-- results of vae_digits in columns: start -->  the same; of "VAE: nats" it makes a row and a column
+    <!-- results: end -->                      the end of each
 """
 
 from __future__ import annotations
@@ -26,10 +27,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
+
+from shared.table import columns_of
+
 ROOT = Path(__file__).parents[2]
 RESULTS, PICTURES = ROOT / "docs" / "results", ROOT / "docs" / "pictures"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-START = re.compile(r"<!-- results(?: of (\w+))?: start -->\n")
+START = re.compile(r"<!-- results(?: of (\w+)( in columns)?)?: start -->\n")
 END = "<!-- results: end -->"
 LARGEST, LARGEST_PICTURE = 20_000, 200_000  # bytes of a file in docs/results/, in docs/pictures/
 HEAD = ("what", "command", "measured", "expected", "best", "baseline", "seconds, date")
@@ -165,6 +170,13 @@ def measured_text(figure: dict[str, Any]) -> str:
     return f"**{number(figure, 'measured')}**" + f" ({each})" * bool(each)
 
 
+def cell_text(figure: dict[str, Any]) -> str:
+    """`measured_text`; a count that is the same for all seeds as one number."""
+    value = figure["measured"]
+    same = all(seed == value for seed in figure.get("seeds", ()))
+    return f"{value:,.0f}" if same and value == round(value) else measured_text(figure)
+
+
 def expected_text(figure: dict[str, Any]) -> str:
     return figure["expected"] + ("" if figure["met"] else ", not met") if "expected" in figure else ""
 
@@ -197,9 +209,10 @@ def table_of_all() -> str:
     return "\n".join([line(HEAD), line(["---"] * len(HEAD)), *rows])
 
 
-def table_of_one(example: str) -> str:
-    """All figures of an example: for each run its command and a table. SystemExit if none of its runs is
-    recorded."""
+def table_of_one(example: str, in_columns: bool = False) -> str:
+    """All figures of an example: for each run its command and a table. With `in_columns`, the figures with
+    names such as "VAE: nats" have a table of their own, a row for each model. SystemExit if none of its runs
+    is recorded."""
     file = RESULTS / f"{example}.json"
     if not file.is_file():
         raise SystemExit(f"there is no {file}: nothing of {example} is recorded")
@@ -208,8 +221,13 @@ def table_of_one(example: str) -> str:
         seeds = ", ".join(map(str, run["seeds"]))
         about = f"`{run['command']}`, seed{'s' * (len(run['seeds']) > 1)} {seeds}"
         lines = [f"{about}; {run['seconds']} s on {run['processor']}, {run['date']}:", ""]
+        figures = run["figures"]
+        if in_columns:
+            head, *rows = columns_of({each["name"]: cell_text(each) for each in figures})
+            lines += [line(head), line(["---"] * len(head)), *map(line, rows), ""]
+            figures = [each for each in figures if ": " not in each["name"]]
         lines += [line(FIGURE), line(["---"] * len(FIGURE))]
-        for each in run["figures"]:
+        for each in figures:
             compared = (number(each, name) for name in ("best", "baseline"))
             lines.append(line([each["name"], measured_text(each), expected_text(each), *compared]))
         parts.append("\n".join(lines))
@@ -224,7 +242,7 @@ def with_tables(text: str) -> str:
     inside, end, after = text[start.end() :].partition(END)
     if not end or START.search(inside):
         raise SystemExit(f"no line {END} below {start[0].strip()}")
-    table = table_of_one(start[1]) if start[1] else table_of_all()
+    table = table_of_one(start[1], bool(start[2])) if start[1] else table_of_all()
     return f"{text[: start.end()]}{table}\n{END}{with_tables(after)}"
 
 

@@ -110,15 +110,18 @@ def quick_figures(figures: Sequence[Figure]) -> list[Figure]:
     return found
 
 
+def number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if abs(value) >= 10_000 and value == round(value):
+        return f"{value:,.0f}"
+    few = value == round(value, 1) or not 1 <= abs(value) < 10  # 3, 98.5: no zeros at the end
+    return f"{value:.4g}" if few else f"{value:.3f}"
+
+
 def table(figures: Sequence[Figure]) -> str:
     """The final table, a row for each figure. If there are several seeds, the last columns have their
     figures."""
-
-    def number(value: float | None) -> str:
-        if value is None:
-            return ""
-        few = value == round(value, 1) or not 1 <= abs(value) < 10  # 3, 98.5: no zeros at the end
-        return f"{value:.4g}" if few else f"{value:.3f}"
 
     width = max([40, *(len(figure.name) for figure in figures)]) + 2
     head = f"{'':{width}}{'measured':>10}{'expected':>12}{'met':>5}{'best':>10}{'baseline':>10}"
@@ -130,3 +133,26 @@ def table(figures: Sequence[Figure]) -> str:
         cells += "".join(f"{number(each):>10}" for each in figure.seeds or ())
         lines.append(f"{figure.name:{width}}{cells}".rstrip())
     return "\n".join(lines)
+
+
+def columns_of(cells: Mapping[str, str]) -> list[list[str]]:
+    """Cells with names such as "VAE: nats" as the lines of a table. The first line has the names of the
+    columns ("nats"), each other one begins with the name of its row ("VAE"). Cells with names of another
+    kind are left out."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, cell in cells.items():
+        row, _, column = name.partition(": ")
+        if column:
+            rows.setdefault(row, {})[column] = cell
+    columns = [*dict.fromkeys(column for row in rows.values() for column in row)]
+    return [["", *columns], *([name, *(row.get(each, "") for each in columns)] for name, row in rows.items())]
+
+
+def table_of_columns(figures: Sequence[Figure]) -> str:
+    """The figures with names such as "VAE: nats", a row for each model."""
+    lines = columns_of({figure.name: number(figure.measured) for figure in figures})
+    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
+    return "\n".join(
+        f"{name:{widths[0]}}" + "".join(f"{x:>{w}}" for x, w in zip(cells, widths[1:], strict=True)).rstrip()
+        for name, *cells in lines
+    )

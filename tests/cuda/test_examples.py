@@ -24,6 +24,10 @@ TINY = {
     "gan_shapes": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--drawings", 64, "--judged", 2),
     ],
+    "density_ladder": [
+        *("--steps", 2, "--width", 8, "--latent", 4, "--batch", 4, "--draws", 2, "--solver-steps", 1),
+        *("--judged", 100),
+    ],
     "ddpm_digits": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--timesteps", 3, "--sampler-steps", 2),
     ],

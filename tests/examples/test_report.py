@@ -146,6 +146,23 @@ def test_the_seeds_of_a_full_run_stand_beside_their_mean(tmp_path, monkeypatch):
     assert row == "| loss | **1.5** (1.25, 1.75) | < 2 |  |  |"
 
 
+def test_a_table_with_a_row_for_each_model(tmp_path, monkeypatch):
+    """The figures "VAE: nats" and "VAE: parameters" are in one row; the others are below."""
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    write_result(tmp_path, 1.5, flags=" --full")
+    result = json.loads((tmp_path / "result.json").read_text())
+    of_vae = [("nats", -3.0, [-2.5, -3.5]), ("parameters", 45_665, [45_665, 45_665])]
+    result["table"] += [{"name": f"VAE: {name}", "measured": x, "seeds": xs} for name, x, xs in of_vae]
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    report.record(tmp_path, "a text")
+    page = "<!-- results of gpt_text in columns: start -->\n" + report.END
+    mark, _, _, head, _, vae, _, below, _, loss, end = report.with_tables(page).splitlines()
+    assert (head, vae) == ("|  | nats | parameters |", "| VAE | **-3** (-2.5, -3.5) | 45,665 |")
+    assert (below.split(" | ")[1], loss) == ("measured", "| loss | **1.5** | < 2 |  |  |")
+    assert (mark, end) == tuple(page.splitlines())
+    assert "VAE: nats" in report.table_of_one("gpt_text")
+
+
 def test_a_picture_is_copied_smaller_and_recorded(tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results")

@@ -13,11 +13,13 @@ from shared.table import (
     Figure,
     at_least,
     at_most,
+    columns_of,
     less_than,
     mean_figures,
     more_than,
     quick_figures,
     table,
+    table_of_columns,
 )
 
 sys.path.remove(str(EXAMPLES))
@@ -53,6 +55,22 @@ def test_the_table():
     assert rows[0] == ["accuracy", "0.9712", "≥", "0.95", "yes", "0.995", "0.1"]
     assert rows[1] == ["PSNR", "23.46"]
     assert rows[2] == ["loss", "2", "≤", "1.5", "NO", "3"]
+
+
+def test_a_table_with_a_row_for_each_model():
+    rows = [
+        Figure("VAE: nats", -120.5),
+        *ROWS,
+        Figure("VAE: parameters", 45_665.0),
+        Figure("GAN: parameters", 9.0),
+    ]
+    head, vae, gan = (line.split() for line in table_of_columns(rows).splitlines())
+    assert (head, vae, gan) == (["nats", "parameters"], ["VAE", "-120.5", "45,665"], ["GAN", "9"])
+    assert columns_of({"a: x": "1", "b: y": "2", "c": "3"}) == [
+        ["", "x", "y"],
+        ["a", "1", ""],
+        ["b", "", "2"],
+    ]
 
 
 def test_rows_as_data():

@@ -77,6 +77,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         [PICTURES, MADE, LONG],
     ),
     "vae_digits": (frozenset(["learn_both", "bound", "build"]), [PICTURES, MADE, LONG]),
+    "density_ladder": (frozenset(["train", "Learner"]), ["tests/examples/test_density_ladder.py"]),
     "flows_2d": (
         frozenset(["train", "build", "velocity_of", "score_of"]),
         ["tests/examples/test_flows_2d.py", MADE],
