@@ -39,7 +39,7 @@ class Coupling(nn.Module):
     def __init__(self, mask: Array, channels: int, layers: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
         dim = len(mask)
-        self.mask = Tensor(np.asarray(mask, dtype=np.float32))
+        self.mask = Tensor(np.asarray(mask, np.float32))
         sizes = [dim] + [channels] * layers
         self.hidden = nn.ModuleList([nn.Linear(a, b, rng=rng) for a, b in pairwise(sizes)])
         self.out = nn.Linear(channels, 2 * dim, rng=rng)
