@@ -104,6 +104,17 @@ def test_fine_levels_are_a_density_times_their_width():
     np.testing.assert_allclose(got, density + math.log(2 / 4096), rtol=1e-6)
 
 
+def test_each_of_a_batch_is_at_its_own_step():
+    process, rng, t = Process(linear_schedule(100)), np.random.default_rng(0), np.array([1, 2, 1])
+    x0, guess = rng.integers(17, size=(3, 2, 4)) / 8 - 1.0, rng.uniform(-1, 1, (3, 2, 4))
+    log_variance = rng.uniform(-9, -2, x0.shape)
+    bits = step_bits(process, x0, t, guess, log_variance, 17)
+    alone = [
+        step_bits(process, *(part[i : i + 1] for part in (x0, t, guess, log_variance)), 17) for i in range(3)
+    ]
+    np.testing.assert_array_equal(bits, np.concatenate(alone), strict=True)
+
+
 def test_against_torch():
     """A batch of several steps, with distributions as torch knows them."""
     torch = pytest.importorskip("torch")

@@ -12,6 +12,7 @@ from example_runs import module, outcome, run_here
 from tinygen import Tensor, nn
 from tinygen.data.mixtures import Mixture, ring
 from tinygen.diffusion import Process, linear_schedule
+from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.optim import EMA
 
 for package in ("matplotlib", "tqdm", "PIL"):
@@ -97,6 +98,7 @@ def test_the_networks(monkeypatch, example):
     """`--slope` multiplies the first layer of each coupling, and nothing else."""
     plain, steep = (example.build(flags(monkeypatch, example, slope=a, **SMALL)) for a in (1, 7))
     assert [*plain] == NAMES
+    same(plain["RealNVP"], RealNVP(2, 5, couplings=2, rng=np.random.default_rng(4)))
     for name in NAMES:
         for key, p in plain[name].named_parameters():
             factor = 7 if name == "RealNVP" and ".hidden.0." in key else 1
