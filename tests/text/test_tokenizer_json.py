@@ -126,15 +126,14 @@ def test_a_token_that_takes_in_the_space_before_it(described: Any, tmp_path: Pat
     token = {"id": 400, "content": "<mask>", "lstrip": True, "normalized": False, "special": True}
     added = [*described["added_tokens"], token]
     found = load_tokenizer(written(tmp_path, described | {"added_tokens": added}))
-    a, end = ord("a") - 33, 399
     assert found.encode(f"a \n\u3000<mask> a{END} <mask>", "all").tolist() == [
         *(*found.encode("a"), 400, *found.encode(" a")),
-        *(end, 400),
+        *(399, 400),
     ]
     before = found.encode(" a\x1c").tolist()  # no white space to Unicode, and the space at the begin stays
-    assert found.encode(f"{END} a\x1c \n<mask>", "all").tolist() == [end, *before, 400]
+    assert found.encode(f"{END} a\x1c \n<mask>", "all").tolist() == [399, *before, 400]
     assert found.encode("a <mask>").tolist() == found.encode("a <mas").tolist() + found.encode("k>").tolist()
-    assert found.decode([a, 400]).endswith("<mask>")
+    assert found.decode([ord("a"), 400]) == "a<mask>"
 
 
 @pytest.mark.parametrize("change", [{"pre_tokenizer": split(LLAMA3)}, {"normalizer": {"type": "NFC"}}])
