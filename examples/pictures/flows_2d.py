@@ -1,7 +1,7 @@
 """Learn the density of points in the plane by RealNVP, flow matching and score matching, beside the exact
 density; and beside a diffusion.
 
-    python examples/pictures/flows_2d.py  # a ring of eight; two minutes of one core
+    python examples/pictures/flows_2d.py  # a ring of eight; some two and a half minutes of one core
     python examples/pictures/flows_2d.py --data moons
     python examples/pictures/flows_2d.py --slope 1  # RealNVP with an ordinary start: it learns much slower
     python examples/pictures/flows_2d.py --resume  # goes on after Ctrl-C or a kill, to the same bits
@@ -78,9 +78,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
-    """The four networks by name. What a coupling of RealNVP computes, from one coordinate, must change within
-    the 0.1 of one cluster. A perceptron learns smooth functions first; with larger weights in the first layer
-    it begins with functions that change fast enough (Sitzmann et al. 2020, arXiv:2006.09661, section 3.2)."""
+    """The four networks by name. What a coupling of RealNVP computes from one coordinate must change within
+    0.1, the standard deviation of a cluster. A perceptron learns smooth functions first (Rahaman et al. 2019,
+    "spectral bias", arXiv:1806.08734). With larger weights in the first layer it has steep functions from the
+    start."""
     rng = np.random.default_rng(args.seed)
     nvp = RealNVP(2, args.channels, couplings=args.couplings, rng=rng)
     for coupling in nvp.couplings:
