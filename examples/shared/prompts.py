@@ -27,9 +27,9 @@ Tokenizer = BPE | WordPiece | Unigram
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """That of tokenizer.json, or of the vocab.json and merges.txt of a GPT-2."""
-    if (folder / "tokenizer.json").exists():
-        return load_tokenizer(folder / "tokenizer.json")
-    return BPE.load(folder, special=[END])
+    if (folder / "vocab.json").exists() and not (folder / "tokenizer.json").exists():
+        return BPE.load(folder, special=[END])
+    return load_tokenizer(folder / "tokenizer.json")
 
 
 def tokens_around(folder: Path, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

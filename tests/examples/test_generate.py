@@ -174,6 +174,28 @@ def test_every_family_writes(tmp_path, family):
     assert done.stdout.split("\n\n", 1)[1].startswith(expected + "\n\n")
 
 
+def test_a_t5_with_pieces(tmp_path):
+    """The kind of tokenizer that T5 has; without a tokenizer, the error says so."""
+    model = shaken(T5(T5Config(30, **SIZES, head_channels=3), rng=0))
+    model.save_pretrained(tmp_path)
+    done = run(EXAMPLE, "--model", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "tokenizer.json: cannot be read: expected a file, found none with this name" in done.stderr
+    names = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
+    file = {"model": {"type": "Unigram", "unk_id": 2, "vocab": [[name, -1.0] for name in names]}}
+    file["added_tokens"] = [{"id": i, "content": name, "special": True} for i, name in enumerate(names[:3])]
+    marks = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+    file["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, marks]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    done = run(EXAMPLE, "--model", tmp_path, "--prompt", "the cat", "--tokens", 12, "--temperature", 0)
+    assert done.returncode == 0, done.stderr
+    ids = [names.index(char) for char in "▁the▁cat"]
+    new = [int(token) for token in model.greedy_search([ids], 12)[0] if token > 2]
+    text = "".join(names[token] for token in new).replace("▁", " ").removeprefix(" ")
+    assert text
+    assert done.stdout.split("\n\n", 1)[1].startswith(text + "\n\n")
+
+
 def test_several_samples(tmp_path):
     random_model().save_pretrained(tmp_path, TOKENIZER)
     flags = ["--model", tmp_path, "--prompt", "cat", "--tokens", 9, "--temperature", 2, "--samples", 3]
