@@ -101,6 +101,7 @@ def test_by_hand() -> None:
     assert found.encode("abc").tolist() == [names[SPACE], names["a"], names["bc"]]  # bc was learned first
     assert found.encode("ab ab").tolist() == [names[SPACE], names["ab"], names[SPACE], names["ab"]]
     assert found.encode("é").tolist() == [names[SPACE], 0xC3, 0xA9]  # no character of the vocabulary: bytes
+    assert found.encode("e\u0301").tolist() == [names[SPACE], ord("e"), 0xCC, 0x81]  # stays two characters
     assert found.encode("a\0").tolist() == [names[SPACE], names["a"], 0]  # the byte 00 has the id 0 here
     assert found.encode("").tolist() == []
     assert found.decode([names[SPACE], names["a"], 0xC3, 0xA9]) == "aé"

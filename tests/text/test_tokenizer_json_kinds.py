@@ -124,6 +124,16 @@ def test_what_is_not_equal_is_refused_by_its_place(tmp_path, kind, place, value,
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_added_tokens_may_be_normalized(tmp_path, kind):
+    """The reader takes them either way."""
+    content = copy.deepcopy(KINDS[kind]())
+    plain = load_tokenizer(written(tmp_path, content)).special
+    for token in content["added_tokens"]:
+        token["normalized"] = True
+    assert load_tokenizer(written(tmp_path, content)).special == plain
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_parity_with_tokenizers(tmp_path, kind):
     tokenizers = pytest.importorskip("tokenizers")
     path = written(tmp_path, KINDS[kind]())

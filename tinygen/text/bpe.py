@@ -220,7 +220,7 @@ class BPE:
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for i in ids:
-            token = checked_ids([i], self.vocab_size)[0]
+            (token,) = checked_ids([i], self.vocab_size)
             if piece := decoder.decode(self.tokens[token]):
                 yield piece
         if rest := decoder.decode(b"", final=True):

@@ -119,7 +119,8 @@ class Unigram:
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Decode a stream of ids piece by piece; the pieces, joined, equal the result of `decode`."""
         for i, token in enumerate(ids):
-            text = self.pieces[checked_ids([token], self.vocab_size)[0]].replace(SPACE, " ")
+            (known,) = checked_ids([token], self.vocab_size)
+            text = self.pieces[known].replace(SPACE, " ")
             yield text if i else text.removeprefix(" ")
 
 

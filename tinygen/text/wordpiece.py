@@ -104,7 +104,8 @@ class WordPiece:
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Decode a stream of ids piece by piece; the pieces, joined, equal the result of `decode`."""
         for i, token in enumerate(ids):
-            text = " " * (i > 0) + self.pieces[checked_ids([token], self.vocab_size)[0]]
+            (known,) = checked_ids([token], self.vocab_size)
+            text = " " * (i > 0) + self.pieces[known]
             yield text.removeprefix(f" {INSIDE}")
 
     @classmethod
