@@ -15,6 +15,7 @@ from tinygen import grad
 from tinygen.data import digits
 from tinygen.density import Empirical, GaussianKDE, GaussianMixture, ProbabilisticPCA
 from tinygen.models.pictures.plain_autoencoder import Autoencoder, linear_halves
+from tinygen.storage.safetensors import load_file
 
 for package in ("matplotlib", "tqdm", "PIL", "sklearn"):
     pytest.importorskip(package)
@@ -347,6 +348,31 @@ def test_one_rung(tmp_path, monkeypatch, capsys, example, name):
     else:
         assert table["VAE: nats, bound"] < 0 < table["VAE: distance to nearest"]
     assert (tmp_path / "drawings.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_averages_are_saved_and_judged(tmp_path, monkeypatch, capsys, example):
+    """Training only adds 1 to the averages: so all weights that are saved and judged are 1 above the first
+    ones."""
+    judged = []
+
+    def train(learners, *_):
+        for learner in learners.values():
+            learner.ema.average = {name: x + 1 for name, x in learner.ema.average.items()}
+
+    def rung(self, *given):
+        judged.append(self.model)
+        return original(self, *given)
+
+    original = example.Learner.rung
+    monkeypatch.setattr(example, "train", train)
+    monkeypatch.setattr(example.Learner, "rung", rung)
+    (tmp_path / "checkpoints").mkdir()
+    run_here(monkeypatch, example, *TINY, "--rung", "VAE", "--seed", 4, "--out", tmp_path)
+    args = flags(monkeypatch, example, width=8, latent=4, seed=4)
+    first = example.Learner("VAE", args).model
+    wanted = {name: p.data + 1 for name, p in first.named_parameters()}
+    same(judged[0], wanted, 1e-6)
+    same(load_file(tmp_path / "model.safetensors"), {f"VAE.{name}": x for name, x in wanted.items()}, 1e-6)
 
 
 @pytest.mark.slow
