@@ -171,10 +171,11 @@ def measured_text(figure: dict[str, Any]) -> str:
 
 
 def cell_text(figure: dict[str, Any]) -> str:
-    """`measured_text`; a count that is the same for all seeds as one number."""
+    """`measured_text`; a figure that is the same for all seeds as one number."""
     value = figure["measured"]
-    same = all(seed == value for seed in figure.get("seeds", ()))
-    return f"{value:,.0f}" if same and value == round(value) else measured_text(figure)
+    if any(seed != value for seed in figure.get("seeds", (value + 1,))):
+        return measured_text(figure)
+    return f"{value:,.0f}" if value == round(value) else number(figure, "measured")
 
 
 def expected_text(figure: dict[str, Any]) -> str:
