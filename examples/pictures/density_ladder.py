@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from shared.densities import PIXELS, Scale, excess_of_codes, levels_of
 from shared.flags import FULL, Flags, add_run_flags, generator, number, size
+from shared.judged_digits import JudgedDigits
 from shared.measures import distance_to_nearest
 from shared.pictures import save_grid
 from shared.run import Run
@@ -33,8 +34,7 @@ from shared.table import Figure, at_least, at_most, table_of_columns
 
 from tinygen.arrays import to_device
 from tinygen.data import digits
-from tinygen.judges.digits import bounds, common_judge, fingerprint
-from tinygen.judges.frechet import frechet
+from tinygen.judges.digits import fingerprint
 from tinygen.nn import ModuleList
 from tinygen.optim import EMA, Adam, warmup_cosine
 
@@ -144,12 +144,10 @@ def main(args: argparse.Namespace) -> None:
     train_set, test = digits.load()
     test = digits.Digits(test.pictures[: args.judged], test.labels[: args.judged])
     levels, labels = levels_of(train_set.pictures), train_set.labels
-    scale, judge = Scale.of(levels), common_judge()
-    real = judge.opinion(test.pictures).features
-    floor, spread, ceiling = bounds(judge, train_set, test, rng=0)
+    scale = Scale.of(levels)
     learners = {name: Learner(name, args) for name in args.names if name in NETWORKS}
     run = Run(args, ["step", *learners])
-    print(f"judge {fingerprint(judge)}: Fréchet distance of real digits {floor:.2f} ± {spread:.2f}")
+    real = JudgedDigits(train_set, test)
     train(learners, levels, labels, scale, args, run)
     for learner in learners.values():
         learner.ema.copy_to(learner.model)
@@ -170,20 +168,23 @@ def main(args: argparse.Namespace) -> None:
             nats[name] = float(np.mean(rung.log_p(y, rng))) + scale.log_det()
             values[f"nats, {rung.kind}"] = nats[name]
         run.enter("evaluation")
-        values["Fréchet distance"] = frechet(judge.opinion(drawn).features, real)
+        values["Fréchet distance"] = real.distance(real.judge.opinion(drawn))
         values["distance to nearest"] = distance_to_nearest(drawn, train_set.pictures)
         values |= {"parameters": rung.parameters, "seconds": run.clock.read()[name]}
         figures += figures_of(name, values)
         shown[name] = drawn[:16]
     noise = np.random.default_rng(0).uniform(-1, 1, test.pictures.shape)
-    for name, distance, pictures in (("real digits", floor, test.pictures), ("noise", ceiling, noise)):
+    for name, distance, pictures in (
+        ("real digits", real.floor, test.pictures),
+        ("noise", real.ceiling, noise),
+    ):
         nearest = distance_to_nearest(pictures, train_set.pictures)
         figures += figures_of(name, {"Fréchet distance": distance, "distance to nearest": nearest})
-    figures.append(Figure("Fréchet distance of real digits, std", spread))
+    figures.append(real.spread_figure())
     title, pictures = "Drawings of each rung", np.concatenate([*shown.values()])
     save_grid(run.path / "drawings.png", pictures, 16, 3, title, [*shown])
     foot = f"\n{table_of_columns(figures)}\n\nempirical: ln p is -inf; GAN: there is no density\n"
-    run.result([*expectations(nats, learners, y, args), *figures], foot=foot, judge=fingerprint(judge))
+    run.result([*expectations(nats, learners, y, args), *figures], foot=foot, judge=fingerprint(real.judge))
 
 
 if __name__ == "__main__":
