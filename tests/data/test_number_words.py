@@ -86,6 +86,11 @@ def test_known_spellings(language, n, text):
     assert READERS[language](text) == n
 
 
+def test_values_by_hand():
+    found = number_words.values(["zero", "one", "two"], ["twenty", "thirty"])
+    assert found == {"zero": 0, "one": 1, "two": 2, "twenty": 20, "thirty": 30}
+
+
 def reads_back(language, numbers):
     write, read = WRITERS[language], READERS[language]
     return all(read(write(n)) == n for n in numbers)

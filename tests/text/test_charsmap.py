@@ -187,6 +187,11 @@ def test_the_tokenizer_of_t5(tmp_path: Path) -> None:
         ),
         (
             ("normalizer", "precompiled_charsmap"),
+            base64.b64encode(table(RULES)).decode() + "*",
+            r"precompiled_charsmap: expected a table of characters",
+        ),
+        (
+            ("normalizer", "precompiled_charsmap"),
             None,
             r"precompiled_charsmap: expected a table of characters",
         ),
