@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import unicodedata
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from random_texts import random_texts
 
 from tinygen.data import load_text
 from tinygen.storage.files import CheckpointError
-from tinygen.text import load_tokenizer
+from tinygen.text import charsmap, load_tokenizer
 from tinygen.text.charsmap import LIMIT, apply_rules, clusters, read_rules
 
 RULES = {
@@ -276,3 +277,12 @@ def test_every_character_with_the_published_table() -> None:
     known = [c for c in map(chr, codes) if unicodedata.category(c) not in ("Cn", "Cs", "Co")]
     for text in ("x".join(known), "x²".join(known)):
         assert apply_rules(rules, text) == theirs.normalize_str(text)
+
+
+@pytest.mark.parametrize(
+    ("characters", "digest"),
+    [(charsmap.MORE, 0x1B1FEF39), (charsmap.SPACING, 0x17A711C5), (charsmap.PREPENDED, 0xB80EDD6F)],
+)
+def test_the_tables_of_clusters_are_those_that_were_compared(characters: Any, digest: int) -> None:
+    """The parity tests above compare what they do with `tokenizers`; here no other library is needed."""
+    assert zlib.crc32(str(sorted(characters)).encode()) == digest
