@@ -121,7 +121,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gan_ring", ["--game", "chess"], "argument --game: invalid choice: 'chess'"),
         ("flows_2d", ["--data", "lattice"], "argument --data: invalid choice: 'lattice'"),
         ("gpt_to_llama", ["--width", 100], "--heads 6, --width 100: the heads must be a multiple of 3"),
-        ("gpt_to_llama", ["--block", 20_000], "'topics' has 465048 characters; --block 20000 needs 800000"),
+        ("gpt_to_llama", ["--block", 20_000], "characters; --block 20000 needs 800000"),
         ("language_ladder", ["--width", 12], "--width 12 is no multiple of 8"),
         ("word_vectors", ["--strays", 2], "argument --strays: must be a float from 0 to 0.99"),
         ("bert_reviews", ["--width", 6], "--width 6 is no multiple of the 4 attention heads"),
