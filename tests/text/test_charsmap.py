@@ -108,9 +108,11 @@ def test_clusters_joined_are_the_text(text: str) -> None:
         (table(RULES)[:2000], "the table has 2000 bytes, and a trie of"),
         (b"\x03\0\0\0abc", "and a trie of 3"),
         (b"\x06\0\0\0abcdef", "and a trie of 6"),
+        (b"\x08\0\0\0abcd", "the table has 8 bytes, and a trie of 8"),
         (table(RULES) + bytes(LIMIT), "bytes, and a trie of"),
         (table({"a": "b"})[:-1], "subsection not found"),
         ((4).to_bytes(4, "little") + bytes(4) + b"a\0", "the trie has 1 nodes, and a child at 255"),
+        ((1020).to_bytes(4, "little") + bytes(1020), "the trie has 255 nodes, and a child at 255"),
         (table({"a": "b"}).replace(b"b\0", b"\xff\0"), "can't decode"),
     ],
 )
