@@ -119,8 +119,8 @@ def check_graph(order: Sequence[Node]) -> None:
 def check_leaf_dtype(x: Tensor, node: Node) -> None:
     if x.requires_grad and x.dtype.kind not in "fc":
         raise TypeError(
-            f"a leaf of `{node.name}` ({node.where}) is of {x.dtype}, which has no gradient, and was told to "
-            "require one: make it with dtype=np.float32"
+            f"a leaf of `{node.name}` ({node.where}) is of {x.dtype}, which has no gradient, "
+            "but it has requires_grad: make it with dtype=np.float32"
         )
 
 

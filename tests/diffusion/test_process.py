@@ -223,5 +223,5 @@ def test_errors():
             process.diffuse(x, t, x)
     with pytest.raises(ValueError, match=r"one for each of x \(4, 3\), got shape \(3,\)"):
         process.diffuse(x, [1, 2, 3], x)
-    with pytest.raises(TypeError, match="a diffusion is of floats, got uint8"):
+    with pytest.raises(TypeError, match="a diffusion needs floats, got uint8"):
         process.diffuse(x.astype(np.uint8), 3, x)

@@ -134,7 +134,7 @@ def product_with_half_a_conjugate(a, b):
 
 product_with_half_a_conjugate.op.complex = True
 COMPLEX = X + 1j * X[::-1]
-seen_as(Kind.PLACE, "is right but for a conjugate", COMPLEX, 1 + COMPLEX)(product_with_half_a_conjugate)
+seen_as(Kind.PLACE, "is right up to a conjugate", COMPLEX, 1 + COMPLEX)(product_with_half_a_conjugate)
 
 
 @pytest.mark.parametrize(("f", "inputs", "kind", "words"), CASES)

@@ -50,11 +50,10 @@ class GaussianMixture(Density):
     """K = `n_components` Gaussians with covariances of the type "full", "tied", "diag" or "spherical".
 
     EM runs from `n_init` starts by k-means++, until the mean of ln p(x) rises by less than `tol` in a step,
-    or for `max_iter` steps; of all runs without collapsed components the
-    likeliest is kept. No component's variance in any direction falls below
-    `min_variance` times the variance of the data there (`covariance.py`): with it, components cannot
-    collapse to a row, and the likelihood never falls. scikit-learn adds `reg_covar` instead, under which it
-    may fall.
+    or for `max_iter` steps; of all runs without collapsed components, the likeliest is kept. In no direction
+    does a component's variance fall below `min_variance` times the variance of the data (`covariance.py`):
+    so components cannot collapse to a row, and the likelihood never falls. scikit-learn adds `reg_covar`
+    instead, and then the likelihood may fall.
 
     After `fit` there are: `weights_` (K,), `means_` (K, D) and `covariances_`, with the shapes of
     `Parameters`; `log_likelihoods_`, the mean of ln p(x) in nats at the start and after each step;

@@ -2,8 +2,8 @@
 
 One step is q(x_t | x_{t-1}) = N(sqrt(1 - β_t) x_{t-1}, β_t), where N(mean, variance). All steps up to t
 together have the closed form q(x_t | x_0) = N(α_t x_0, σ_t²), and one step back is known where x_0 is: the
-posterior q(x_{t-1} | x_t, x_0) (Ho, Jain & Abbeel 2020, arXiv:2006.11239, eq. 2, 4 and 6). So a model that
-sees x_t only has to predict what x_t consists of. With
+posterior q(x_{t-1} | x_t, x_0) (Ho, Jain & Abbeel 2020, arXiv:2006.11239, eq. 2, 4 and 6). So it is enough
+that a model sees x_t and predicts the data and the noise in it. With
 
     x_t = α_t x_0 + σ_t ε,    α_t² + σ_t² = 1,
 
@@ -159,7 +159,7 @@ def coefficient(values: Floats, t: IdsLike, x: Array) -> Array:
     Raises TypeError unless x is of floats, IndexError for t outside 1 ... T, ValueError for t of a shape
     other than () and (B,)."""
     if x.dtype.kind != "f":
-        raise TypeError(f"a diffusion is of floats, got {x.dtype}: scale the data, for pictures to [-1, 1]")
+        raise TypeError(f"a diffusion needs floats, got {x.dtype}: scale the data, for pictures to [-1, 1]")
     t = np.asarray(t)
     if t.shape not in ((), x.shape[:1]):
         raise ValueError(f"t must be one step, or one for each of x {x.shape}, got shape {t.shape}")

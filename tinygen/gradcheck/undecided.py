@@ -19,12 +19,12 @@ from tinygen.gradcheck.places import masks
 from tinygen.gradcheck.report import Finding, Kind
 
 CLOSE = 1e-7
-MOST = 0.75  # so many of the wrong numbers have to be numbers of the true Jacobian
+MOST = 0.75  # this share of the wrong numbers must be numbers of the true Jacobian
 DISTINCT = 4  # fewer different numbers agree by chance
 
 
 def conjugation(e: Evidence) -> Finding | None:
-    """A complex gradient, or what comes back, is the conjugate of the right one."""
+    """A complex gradient, or the gradient that comes in, is the conjugate of the right one."""
     if not isinstance(e.subject, RealParts) or e.output is not None or not e.name.endswith("part)"):
         return None
     g = [-x if turned else x for x, turned in zip(e.g, e.subject.imaginary, strict=True)]
@@ -35,7 +35,8 @@ def conjugation(e: Evidence) -> Finding | None:
     if not turned and not Evidence(e.subject, e.k - 1, np.random.default_rng(0)).agrees():
         return None  # the real part has the wrong sign as well
     return Finding(
-        Kind.PLACE, "is right but for a conjugate: of what comes back, of an argument or of the result"
+        Kind.PLACE,
+        "is right up to a conjugate: of the gradient that comes in, of an argument or of the result",
     )
 
 
@@ -123,9 +124,9 @@ def likely_kinds(e: Evidence) -> tuple[tuple[Kind, Kind], str]:
         told, true, off = masks(both)
         if not (told | true)[~np.eye(e.x.size, dtype=bool)].any():
             if (~off & true).sum() > 1:
-                return (Kind.MASK, Kind.SLOPE), "Some entries are right: is a condition another one there?"
+                return (Kind.MASK, Kind.SLOPE), "Some entries are right: does a condition differ there?"
             return (Kind.SLOPE, Kind.TERM), (
-                "Each entry has a wrong number of its own: is the derivative another one, or lacks it a term?"
+                "Each entry is wrong in its own way: is it another derivative, or is a term missing?"
             )
     if is_linear(e):
         return (Kind.PLACE, Kind.TERM), (

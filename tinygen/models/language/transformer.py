@@ -171,7 +171,7 @@ class Transformer(EncoderDecoder):
 
     def loss(self, source: Ids, target: Ids) -> Tensor:
         """The mean over all tokens but padding, in nats, of the cross-entropy with smoothed labels: the
-        decoder reads target (B, T) without its last token, and is to write it without its first.
+        decoder reads target (B, T) without its last token, and predicts it without its first.
 
         The label has the probability 1 - ε, and ε is shared by all V tokens, the label among them (Szegedy et
         al. 2015, arXiv:1512.00567, section 7). So the least possible loss is not 0: it is the entropy of the
