@@ -118,6 +118,7 @@ def cases() -> list[Case]:
     add("upsample_nearest", (16, 128, 8, 8), (16, 128, 16, 16), (1, 640, 32, 32), (1, 1280, 8, 8), scale=2)
     heads = (12, 4, 64, 32), (16, 6, 256, 64), (1, 12, 256, 64)
     add("attention", *((shape, shape, shape) for shape in heads), causal=True)
+    add("rotary", *heads)
     add(
         "attention",
         *((shape, shape, shape) for shape in ((16, 4, 64, 32), (16, 4, 256, 32), (1, 8, 1024, 80))),

@@ -31,6 +31,7 @@ OPS = {
     "transposed_convolution": "conv_transpose2d",
     "correlation": "conv2d",  # backward
     "max_pool": "max_pool2d",
+    "rotate_pairs": "rotary",
     "token_losses": "cross_entropy",
     "binary_losses": "bce_with_logits",
     "scatter_add": "embedding",  # backward
@@ -113,6 +114,7 @@ def leaf(a: Any, side: str) -> Any:
 
 def tinygen_layers() -> dict[str, Callable[..., Any]]:
     from tinygen import ops
+    from tinygen.nn.rope import rotary
 
     def split(x: Any) -> Any:
         q, k, v = ops.split(x, 3, axis=-1)
@@ -122,13 +124,14 @@ def tinygen_layers() -> dict[str, Callable[..., Any]]:
         return lambda x, w, b, u, c, *state: cell(ops.linear(x, w, b), u, c, *state)[0]
 
     return {
-        **{layer: getattr(ops, layer) for layer in {case.layer for case in cases()} - {"max_pool2d"}},
+        **{layer: getattr(ops, layer) for case in cases() if hasattr(ops, layer := case.layer)},
         "max_pool2d": lambda x, kernel, stride, padding=0: ops.max_pool2d(x, kernel, stride, padding),
         "group_norm": lambda x, weight, bias, groups: ops.group_norm(x, groups, weight, bias),
         "embedding": lambda table, ids: ops.embedding(table, numbers(ids, len(table))),
         "cross_entropy": lambda x: ops.cross_entropy(x, numbers(x.shape[:-1], x.shape[-1])),
         "bce_with_logits": lambda x: ops.bce_with_logits(x, numbers(x.shape, 2).astype(np.float32)),
         "split": split,
+        "rotary": rotary,
         **{cell.__name__: recurrent(cell) for cell in (ops.rnn, ops.gru, ops.lstm)},
     }
 
@@ -165,6 +168,14 @@ def torch_layers() -> dict[str, Callable[..., Any]]:
         q, k, v = x.chunk(3, -1)
         return q + k + v
 
+    def rotary(x: Any) -> Any:
+        """PyTorch has no rotary op: it is composed, as in `transformers`."""
+        t, half = x.shape[-2], x.shape[-1] // 2
+        angles = torch.arange(t)[:, None] * 10_000.0 ** (-torch.arange(half) / half)
+        angles = torch.cat([angles, angles], -1)
+        a, b = x.chunk(2, -1)
+        return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
+
     def recurrent(cell: Any) -> Callable[..., Any]:
         options = True, 1, 0.0, True, False, True  # biases, layers, dropout, training, two ways, batch first
         lstm = cell is torch.lstm
@@ -192,6 +203,7 @@ def torch_layers() -> dict[str, Callable[..., Any]]:
         "upsample_nearest": lambda x, scale: F.interpolate(x, scale_factor=scale),
         "attention": attention,
         "split": split,
+        "rotary": rotary,
         "linear": F.linear,
         "matmul": torch.matmul,
         "rnn": recurrent(torch.rnn_tanh),

@@ -15,6 +15,7 @@ import tinygen
 from tinygen import Tensor, ops
 from tinygen.kernels import registry
 from tinygen.ops.loss import binary_losses, token_losses
+from tinygen.ops.rotary import rotate_pairs
 from tinygen.optim.fused import ADAM
 
 FLOORS = ("numpy", "auto")
@@ -293,6 +294,20 @@ def test_products_leave_numpys_threads_as_they_were():
 @settings(max_examples=40)
 def test_rms_norm(shape, seed):
     assert_equals_definition(ops.rms_norm, draw(seed, shape, shape[-1:]))
+
+
+@given(st.lists(st.integers(1, 5), max_size=2), st.integers(1, 9), st.integers(1, 9), seeds, st.booleans())
+@settings(max_examples=40)
+def test_rotary(batch, t, half, seed, transposed):
+    x, angles = draw(seed, (*batch, t, 2 * half), (t, half))
+    if transposed:  # as heads are, that come from (B, T, H, d)
+        x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, -2, 0)), 0, -2)
+    cos, sin = np.cos(angles), np.sin(angles)
+    assert_equals_definition(lambda x: rotate_pairs(x, cos, sin), [x])
+    kernel = compiled(rotate_pairs)
+    if kernel is not None:
+        assert kernel(x, cos[:0], sin[:0]) is NotImplemented
+        assert kernel(x, cos, sin) is not NotImplemented
 
 
 @given(shapes, seeds, st.sampled_from([0.1, 1.0, 30.0]))

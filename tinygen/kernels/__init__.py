@@ -17,10 +17,12 @@ from tinygen.ops.conv import convolution, correlation, transposed_convolution
 from tinygen.ops.loss import binary_losses, token_losses
 from tinygen.ops.pool import max_pool
 from tinygen.ops.random import NORMAL, UNIFORM
+from tinygen.ops.rotary import rotate_pairs
 
 __all__ = ["kernels"]
 
 kernels.register_compiled(ops.attention, "attention")
+kernels.register_compiled(rotate_pairs, "rotary")
 kernels.register_compiled(convolution, "conv", many_taps)
 kernels.register_compiled(transposed_convolution, "conv", many_taps)
 kernels.register_compiled(correlation, "conv", many_pairs)

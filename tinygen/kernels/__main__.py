@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import Tensor, kernels, ops
+from tinygen.nn.rope import rotary
 from tinygen.optim import AdamW
 
 
@@ -48,6 +49,7 @@ def uses() -> Iterator[tuple[str, Callable[[], Any]]]:
     q, k, v = (entries(2, 2, 64, 32) for _ in range(3))
     yield "attention", partial(ops.attention, q, k, v)
     yield "attention, causal", partial(ops.attention, q, k, v, causal=True)
+    yield "rotary", partial(rotary, q)
     maps, bias = entries(2, 32, 16, 16), entries(32)
     yield "group_norm", partial(ops.group_norm, maps, 8, entries(32), bias)
     yield "batch_norm", partial(ops.batch_norm, maps, entries(32), bias)

@@ -16,9 +16,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from tinygen.tape import op, show_as
-from tinygen.tensor import Array, Tensor
-from tinygen.types import NumpyArray, ValueAndRules
+from tinygen.ops.rotary import rotate_pairs
+from tinygen.tensor import Tensor
+from tinygen.types import NumpyArray
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,3 @@ def cos_and_sin(
         frequencies = scaling.slow_down(frequencies)
     angles = np.arange(start, start + t)[:, None] * frequencies  # (T, d/2), in float64: t may be large
     return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
-
-
-@show_as("rotary")
-@op
-def rotate_pairs(x: Array, cos: Array, sin: Array) -> ValueAndRules:
-    """Each pair rotated by its angle. The gradient of a rotation is the rotation back."""
-    a, b = np.split(x, 2, axis=-1)
-    y = np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
-    return y, lambda g: rotate_pairs(g, cos, -sin)
