@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import threading
 import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,8 +231,10 @@ def checking(*paths: Path, strict: bool = True) -> Iterator[list[Checker]]:
         return checker.call(frame) if checker else None
 
     before = sys.gettrace()
+    threading.settrace(call)  # of threads that begin meanwhile
     sys.settrace(call)
     try:
         yield list(checkers.values())
     finally:
         sys.settrace(before)
+        threading.settrace(before)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from in_threads import run_processes
 from pages.page import Draws, descend, difference, load, value_and_grads
 
 import tinygen
@@ -1102,3 +1103,58 @@ def test_em():
     assert difference([params[name] for name in ("pi", "mu", "Sigma")], fitted) < 1e-13  # likewise, 15 times
     assert difference(page.log_density(params, x), model.score_samples(x)) < 1e-13
     assert difference(page.sample(params, 9, rng()), model.sample(9, rng=rng())) < 1e-13
+
+
+# -- all-reduce --------------------------------------------------------------------------------------
+
+ways_to_reduce = pytest.mark.parametrize("way", ["ring_all_reduce", "tree_all_reduce"])
+
+
+@ways_to_reduce
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 13])
+@pytest.mark.parametrize("N", [0, 1, 3, 8, 29])
+def test_all_reduce_is_the_sum(way, size, N):
+    """Exactly, for whole numbers; also with fewer numbers than processes. The arguments stay as they were."""
+    xs = rng().integers(-99, 99, (size, N))
+    before = xs.copy()
+    reduce = getattr(load("all_reduce"), way)
+    sums = run_processes(size, lambda comm: reduce(xs[comm.rank], comm))
+    for total in sums:
+        assert np.array_equal(total, before.sum(axis=0))
+    assert np.array_equal(xs, before)
+
+
+@ways_to_reduce
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_all_reduce_gives_all_processes_the_same_bits(way, size):
+    """Rounding depends on the order of a sum, but each sum is computed only once."""
+    xs = rng().standard_normal((size, 50)).astype(np.float32) * np.logspace(-3, 3, 50, dtype=np.float32)
+    reduce = getattr(load("all_reduce"), way)
+    sums = run_processes(size, lambda comm: reduce(xs[comm.rank], comm))
+    assert all(np.array_equal(total, sums[0]) for total in sums)
+    assert difference(sums[0] / np.abs(xs).sum(axis=0), xs.sum(axis=0) / np.abs(xs).sum(axis=0)) < 3e-7
+
+
+@ways_to_reduce
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_a_data_parallel_step(way, size):
+    """Unequal parts of a batch on several processes, beside the library with the whole batch."""
+    page = load("all_reduce")
+    x, y = rng().standard_normal((10, 4)), rng().standard_normal((10, 3))
+    cuts = sorted(rng().choice(np.arange(1, 10), size - 1, replace=False))
+
+    def squared_error(p):
+        return np.mean(np.sum((x @ p["W"] + p["b"] - y) ** 2, axis=1)) / 2
+
+    value, grads = value_and_grads(squared_error, page.init(4, 3, rng()))
+
+    def work(comm):
+        found = {}
+        rows = np.split(np.arange(10), cuts)[comm.rank]
+        reduce = getattr(page, way)
+        update = lambda _, g: found.update(g)
+        return page.train_step(page.init(4, 3, rng()), x[rows], y[rows], comm, update, reduce), found
+
+    for loss, found in run_processes(size, work):
+        assert difference(loss, value) < 5e-16
+        assert difference(found, grads) < 5e-16

@@ -2,6 +2,7 @@
 sampling. Each function trains for some steps and returns the losses."""
 
 import numpy as np
+from in_threads import run_processes
 from pages.page import load
 
 
@@ -269,6 +270,27 @@ def gan(steps):
     return [before, distance()]
 
 
+def all_reduce(steps):
+    """Three processes learn a linear map, by ring and tree in turns. All have the same losses and parameters,
+    to the last bit."""
+    page, rng = load("all_reduce"), np.random.default_rng(0)
+    x, truth = rng.standard_normal((16, 4)), rng.standard_normal((4, 2))
+    parts = np.array_split(np.arange(16), 3)  # of 6, 5 and 5 rows
+
+    def work(comm):
+        params, rows = page.init(4, 2, np.random.default_rng(1)), parts[comm.rank]
+        update = optimizer(params, 0.1)
+        ways = (page.ring_all_reduce, page.tree_all_reduce)
+        step = lambda i: page.train_step(params, x[rows], x[rows] @ truth, comm, update, ways[i % 2])
+        return [step(i) for i in range(steps)], params
+
+    found = run_processes(3, work)
+    for losses, params in found[1:]:
+        assert losses == found[0][0]
+        assert all(np.array_equal(params[name], w) for name, w in found[0][1].items())
+    return found[0][0]
+
+
 PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
-PAGES_USED += (hierarchical_vae, clip, ppo, dpo, adamw, em, gan, lstm, wavenet)
+PAGES_USED += (hierarchical_vae, clip, ppo, dpo, adamw, em, gan, lstm, wavenet, all_reduce)
 USES = {f.__name__: f for f in PAGES_USED}
