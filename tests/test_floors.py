@@ -95,6 +95,7 @@ FLOORS = (
         "They say how good drawings are: a network, parsers, distances.",
         "modes tensor ops nn optim data density storage.safetensors",
     ),
+    Floor("exercises", "Functions of the house, to be written again by a student; imported by no one."),
 )
 
 LATE = {"kernels.compiled": " numba llvmlite threadpoolctl"}

@@ -6,7 +6,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "exercise": ("tinygen.exercises.command", "the exercises, and the file of one"),
+    "check": ("tinygen.exercises.check", "grade the file of an exercise"),
+}
 """Name: (module, what it does in one line)."""
 
 

@@ -1,0 +1,565 @@
+"""Exercises on the engine: the parts of backward, and ops with their gradient rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygen.exercises.chapters.inputs import numbers
+from tinygen.exercises.exercise import Chapter, Exercise, Gradient, Mistake, Values
+from tinygen.node import Node
+from tinygen.tape import op
+from tinygen.tensor import Tensor
+
+UNBROADCAST = Exercise(
+    "unbroadcast",
+    "tinygen.backward:unbroadcast",
+    "sum a gradient over the axes that broadcasting made",
+    hints=(
+        "Broadcasting copied each entry of x. Every copy got a gradient: what is the gradient of the entry?",
+        "Two kinds of axes were made: new ones in front (g has more axes than x), and axes of size 1 "
+        "that were stretched. Sum over both.",
+        "added = g.ndim - x.ndim; stretched = the axes i where x.shape[i - added] is 1 and g.shape[i] "
+        "is not; sum over range(added) and stretched, then reshape to x.shape and cast to x.dtype.",
+    ),
+    given=lambda: {
+        "g": numbers(2, 3, 4),
+        "column": numbers(3, 1),
+        "row": numbers(4),
+        "one": numbers(1, 1),
+        "single": np.zeros((3, 1), np.float32),
+    },
+    checks=(
+        Values("unbroadcast(g, g)"),
+        Values("unbroadcast(g, row)"),
+        Values("unbroadcast(g, column)"),
+        Values("unbroadcast(g, one)"),
+        Values("str(unbroadcast(g, single).dtype)"),
+    ),
+    mistakes=(
+        Mistake(
+            "sum_over(g, (*range(added), *stretched))",
+            "np.mean(g, (*range(added), *stretched))",
+            "every entry has the factor 1/6",
+            "the copies are averaged instead of summed",
+        ),
+        Mistake("(*range(added), *stretched)", "stretched", "ValueError", "new axes in front are not summed"),
+        Mistake(
+            "(*range(added), *stretched)).reshape(x.shape)",
+            "(*range(added), *stretched))",
+            "shape (3,), expected (3, 1)",
+            "the stretched axes of size 1 are lost",
+        ),
+    ),
+)
+
+
+def count_order(nodes: Sequence[Node]) -> dict[str, int]:
+    """How many nodes there are, and how many come before one of their inputs."""
+    early = sum(any(x is later for x in node.inputs for later in nodes[i:]) for i, node in enumerate(nodes))
+    return {"nodes": len(nodes), "nodes before one of their inputs": early}
+
+
+def diamond() -> Tensor:
+    """A value that is reached on several paths, of different lengths."""
+    x = Tensor(numbers(3), requires_grad=True)
+    a = np.exp(x)
+    b = np.tanh(np.sin(a) * a)
+    return a + b * np.cos(b) + a * x
+
+
+TOPOLOGICAL_ORDER = Exercise(
+    "topological_order",
+    "tinygen.backward:topological_order",
+    "put each node behind its inputs",
+    hints=(
+        "When backward reaches a node, all nodes that used its value must have been visited. Begin with the "
+        "nodes of the outputs: where do you find the nodes that they were computed from?",
+        "Follow `node.inputs` and collect every Node once; a value that is used twice is found twice. "
+        "Each node has a number `seq`, which grows with time.",
+        "seen = a set of the outputs' nodes; a list of them, to which you append each unseen input of "
+        "type Node; then sort the list by `seq`.",
+    ),
+    given=lambda: {"y": diamond(), "count_order": count_order},
+    checks=(Values("count_order(topological_order([y]))"), Values("count_order(topological_order([y, y]))")),
+    mistakes=(
+        Mistake(
+            'order.sort(key=attrgetter("seq"))',
+            "order.reverse()",
+            "nodes before one of their inputs",
+            "the nodes are in the reverse of the order in which they were found: one that is used "
+            "early and late comes too late",
+        ),
+        Mistake(
+            "if type(x) is Node and x not in seen:",
+            "if type(x) is Node:",
+            "['nodes']",
+            "a node is collected each time that it is found",
+        ),
+        Mistake(
+            'order.sort(key=attrgetter("seq"))',
+            'order.sort(key=attrgetter("seq"), reverse=True)',
+            "nodes before one of their inputs",
+            "the newest node comes first",
+        ),
+    ),
+)
+
+ACCUMULATE = Exercise(
+    "accumulate",
+    "tinygen.backward:accumulate",
+    "add the gradients of all paths to a value",
+    hints=(
+        "x may reach the output on many paths. What does the chain rule say of their terms?",
+        "The first term of a value is stored as it is. The second makes a new array, since the first "
+        "may belong to somebody else. From then on the sum is ours.",
+        "Three cases: no sum yet (store g); x in owned (before += g); else store before + g and put x "
+        "into owned.",
+    ),
+    given=lambda: {"a": numbers(3), "b": numbers(3, seed=1), "c": numbers(3, seed=2)},
+    checks=(
+        Values("sums = {}; accumulate(sums, [('x', a), ('y', b)], set()); sums"),
+        Values("sums = {}; accumulate(sums, [('x', a), ('y', b), ('x', b)], set()); sums"),
+        Values("sums = {}; accumulate(sums, [('x', a), ('x', b), ('x', c)], set()); sums"),
+        Values("accumulate({}, [('x', a), ('x', b), ('x', c)], set()); a"),
+    ),
+    mistakes=(
+        Mistake(
+            "sums[x] = before + g",
+            "sums[x] = g",
+            "it is b itself",
+            "the last path overwrites the others: = in place of +=",
+        ),
+        Mistake(
+            "            sums[x] = g\n",
+            "            sums[x] = g\n            owned.add(x)\n",
+            "entries are wrong",
+            "the first term, which is borrowed, is added to in place",
+        ),
+        Mistake("before += g ", "before = g ", "['x']", "a third term takes the place of the sum"),
+    ),
+)
+
+MATMUL = Exercise(
+    "matmul",
+    "tinygen.ops.linalg:matmul",
+    "a matrix product and its two rules",
+    hints=(
+        "Write the product with indices: y_ij = Σ_k a_ik b_kj. Which entries of y does a_ik reach?",
+        "For matrices the gradient by a is g bᵀ, and by b it is aᵀ g. With more axes, transpose the "
+        "last two; a b that all of a's matrices share gets the sum over them.",
+        "A vector is a row on the left and a column on the right: put its axis back (a[None, :], b[:, "
+        "None]), use the same two products, and take the axis away from the gradient.",
+    ),
+    given=lambda: {
+        "a": numbers(2, 3),
+        "b": numbers(3, 3, seed=1),
+        "batch": numbers(2, 2, 3),
+        "many": numbers(2, 3, 2),
+        "v": numbers(3),
+    },
+    checks=(
+        Values("matmul(a, b)"),
+        Values("matmul(batch, many)"),
+        Gradient("matmul(a, b)", by="a b"),
+        Gradient("matmul(batch, b)", by="batch b"),
+        Gradient("matmul(batch, many)", by="batch many"),
+        Gradient("matmul(v, b)", by="v b"),
+        Gradient("matmul(batch, v)", by="batch v"),
+    ),
+    mistakes=(
+        Mistake(
+            "lambda g: g @ b.T", "lambda g: g @ b", "input a", "b is not transposed in the gradient by a"
+        ),
+        Mistake(
+            "as_matrix(a).T @ as_matrix(g)",
+            "as_matrix(a).T @ as_matrix(g) / len(a)",
+            "0.5 times what it should be",
+            "the gradient by a shared b is averaged over the batch instead of summed",
+        ),
+        Mistake(
+            "return d[..., 0] if column else d",
+            "return d",
+            "has shape (2, 3, 1), the argument (3,)",
+            "the axis that a vector on the right was given is still in its gradient",
+        ),
+    ),
+)
+
+SOFTMAX = Exercise(
+    "softmax",
+    "tinygen.ops.activation:softmax",
+    "probabilities from logits, without overflow",
+    hints=(
+        "exp(1000) is inf. Which number may you subtract from all entries without a change of the result?",
+        "y = exp(x - max) / Σ exp(x - max); `minus_max` subtracts the maximum. Each y_i depends on "
+        "every x_j: ∂y_i/∂x_j = y_i (δ_ij - y_j).",
+        "The rule is y * (g - Σ g y), where the sum runs along the same axis, with keepdims=True.",
+    ),
+    given=lambda: {"x": numbers(2, 3, 4), "large": numbers(2, 3) + 1000},
+    checks=(
+        Values("softmax(x)"),
+        Values("softmax(x, axis=1)"),
+        Values("softmax(large)"),
+        Gradient("softmax(x)", by="x"),
+        Gradient("softmax(x, axis=1)", by="x"),
+    ),
+    mistakes=(
+        Mistake("minus_max(x, axis)", "x", "nan", "the maximum is not subtracted, so that exp overflows"),
+        Mistake(
+            "e.sum(axis=axis,",
+            "e.sum(axis=-1,",
+            "the sums along axis 2 are 1",
+            "the sum runs along the last axis instead of `axis`",
+        ),
+        Mistake(
+            "y * (g - (g * y).sum(axis=axis, keepdims=True))",
+            "g * y * (1 - y)",
+            "input x",
+            "each entry is taken to depend on its own logit only: the sum in the rule is missing",
+        ),
+    ),
+)
+
+MEAN = Exercise(
+    "mean",
+    "tinygen.ops.reduce:mean",
+    "the mean over some axes, and its rule",
+    hints=(
+        "Each of n entries has the same share in their mean. What is its share in the gradient?",
+        "`count` gives n. The gradient g has lost the axes that were averaged: put them back with size 1 "
+        "(`keepdims_shape`), then broadcast.",
+        "y = sum / n; the rule is np.broadcast_to((g / n).reshape(keepdims_shape(shape, axis)), shape).",
+    ),
+    given=lambda: {"x": numbers(3, 3, 2), "square": numbers(3, 3)},
+    checks=(
+        Values("mean(x)"),
+        Values("mean(x, axis=(0, 2))"),
+        Values("mean(x, axis=1, keepdims=True)"),
+        Gradient("mean(square, axis=1)", by="square"),
+        Gradient("mean(x, axis=(0, 2))", by="x"),
+    ),
+    mistakes=(
+        Mistake(
+            "axis, keepdims) / n",
+            "axis, keepdims) / len(x)",
+            "the factor is 6",
+            "the sum is divided by the length of the first axis, not by the number of entries",
+        ),
+        Mistake(
+            "(g / (n or 1)).reshape",
+            "g.reshape",
+            "3 times what it should be",
+            "the gradient is that of the sum: its division by n is missing",
+        ),
+        Mistake(
+            "(g / (n or 1)).reshape(keepdims_shape(shape, axis))",
+            "g / (n or 1)",
+            "input square",
+            "the averaged axis is not put back, so that the gradient is broadcast along the wrong one",
+        ),
+    ),
+)
+
+MAX = Exercise(
+    "max",
+    "tinygen.ops.reduce:share_among_extremes",
+    "the gradient of a maximum, shared among equals",
+    hints=(
+        "The maximum changes only if the entry that has it changes. And if two entries have it?",
+        "hit = x == y marks the entries that have the maximum, once y has its lost axes again. They "
+        "share the gradient equally.",
+        "hit = detach(x) == detach(y).reshape(shape), shape = keepdims_shape(x.shape, axis); the rule is "
+        "g.reshape(shape) * hit / (the number of hits along the axis).",
+    ),
+    given=lambda: {
+        "x": np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0], [5.0, 0.0, 1.0]]),
+        "g": numbers(3),
+        "one": np.array(1.0),
+    },
+    checks=(
+        Values("share_among_extremes(x, x.max(axis=1), 1)[0]"),
+        Values("share_among_extremes(x, x.max(axis=1), 1)[1](g)"),
+        Values("share_among_extremes(x, x.min(axis=0), 0)[1](g)"),
+        Values("share_among_extremes(x, x.max(), None)[1](one)"),
+    ),
+    mistakes=(
+        Mistake(
+            " / hit.sum(axis=axis, keepdims=True).astype(g.dtype)",
+            "",
+            "5 of 9 entries are wrong",
+            "entries with equal values get the whole gradient each, instead of a share",
+        ),
+        Mistake(
+            "hit.sum(axis=axis, keepdims=True)",
+            "hit.sum()",
+            "entries are wrong",
+            "the gradient is shared among the maxima of all rows, not of each row",
+        ),
+        Mistake(
+            "return y, lambda g: g.reshape(shape) * hit",
+            "return y, lambda g: g * hit",
+            "entries are wrong",
+            "the reduced axis is not put back: rows get the gradients of columns",
+        ),
+    ),
+)
+
+LOGSUMEXP = Exercise(
+    "logsumexp",
+    "tinygen.ops.reduce:logsumexp",
+    "log Σ exp without overflow, and its rule",
+    hints=(
+        "log Σ exp(x) = c + log Σ exp(x - c) for every c. Which c keeps exp small?",
+        "top = the maximum with keepdims=True; e = exp(x - top); y = log(Σ e) + top, reshaped if not "
+        "keepdims. The derivative by x_i is exp(x_i) / Σ exp(x).",
+        "The rule is g.reshape(keepdims_shape(x.shape, axis)) * p with p = e / total: softmax.",
+    ),
+    given=lambda: {"x": numbers(3, 3), "large": numbers(3) - 2000},
+    checks=(
+        Values("logsumexp(x)"),
+        Values("logsumexp(x, axis=1)"),
+        Values("logsumexp(x, axis=0, keepdims=True)"),
+        Values("logsumexp(large)"),
+        Gradient("logsumexp(x, axis=1)", by="x"),
+    ),
+    mistakes=(
+        Mistake(
+            "np.log(total) + top",
+            "np.log(total)",
+            "expected",
+            "the maximum is subtracted, and not added again",
+        ),
+        Mistake(
+            "    e = np.exp(x - top)",
+            "    top = 0 * top\n    e = np.exp(x - top)",
+            "-inf, expected",
+            "nothing is subtracted first, so that exp underflows",
+        ),
+        Mistake(
+            "g.reshape(shape) * p",
+            "g * p",
+            "input x",
+            "the reduced axis is not put back before the product",
+        ),
+    ),
+)
+
+
+def normalized(standardize: Callable[..., Any], x: Any) -> Any:
+    """x̂ as an op of x, over the last axis."""
+
+    @op
+    def standardized(x: Any) -> Any:
+        return standardize(x, -1, 0.1)
+
+    return standardized(x)
+
+
+LAYER_NORM = Exercise(
+    "layer_norm",
+    "tinygen.ops.norm:standardize",
+    "mean 0 and variance 1, and the rule behind layer norm",
+    hints=(
+        "Mean and variance are functions of all entries. So an entry reaches its x̂ on three paths.",
+        "x̂ = (x - mean) · inv, inv = 1/sqrt(var + eps), with the biased variance. The path through the mean "
+        "takes away mean(g), the path through the variance takes away x̂ mean(g x̂).",
+        "dx = inv * (g - mean(g) - x̂ * mean(g * x̂)), all means over `axis` with keepdims=True.",
+    ),
+    given=lambda: {"x": numbers(2, 3, 4), "g": numbers(2, 3, 4, seed=1), "normalized": normalized},
+    checks=(
+        Values("standardize(x, -1, 0.1)[0]"),
+        Values("standardize(x, (0, 2), 0.1)[0]"),
+        Gradient("normalized(standardize, x)", by="x"),
+        Values("standardize(x, (0, 2), 0.1)[1](g)"),
+    ),
+    mistakes=(
+        Mistake(" + eps)", ")", "along axis 2 the factor is the same", "eps is not added to the variance"),
+        Mistake(
+            "return inv * (g - g.mean(axis=axis, keepdims=True) - xhat * (g * xhat).mean(axis=axis, "
+            "keepdims=True))",
+            "return inv * g",
+            "input x",
+            "mean and variance are taken for constants in the gradient",
+        ),
+        Mistake(
+            "g - g.mean(axis=axis, keepdims=True) - xhat",
+            "g - xhat",
+            "input x",
+            "the path through the mean is missing in the gradient",
+        ),
+    ),
+)
+
+GELU = Exercise(
+    "gelu",
+    "tinygen.ops.activation:gelu",
+    "x Φ(x), its formula with tanh, and both derivatives",
+    hints=(
+        "Φ is the normal distribution function, and its derivative is the normal density.",
+        "Φ(x) = (1 + erf(x/√2))/2, so the derivative of x Φ(x) is Φ(x) + x exp(-x²/2)/√(2π). The other "
+        "formula is x/2 (1 + tanh u) with u = √(2/π) (x + 0.044715 x³).",
+        "For tanh: the derivative is (1 + t)/2 + x/2 (1 - t²) · √(2/π) (1 + 3 · 0.044715 x²), t = tanh(u).",
+    ),
+    given=lambda: {"x": np.linspace(-3, 3, 7)},
+    checks=(
+        Values("gelu(x)"),
+        Values("gelu(x, 'tanh')"),
+        Gradient("gelu(x)", by="x"),
+        Gradient("gelu(x, 'tanh')", by="x"),
+    ),
+    mistakes=(
+        Mistake(
+            "erf(x * math.sqrt(0.5))",
+            "erf(x)",
+            "entries are wrong",
+            "erf gets x instead of x/√2: it is the distribution function of another variance",
+        ),
+        Mistake(
+            "g * (cdf + x * (np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))",
+            "g * cdf",
+            "input x",
+            "the product rule is missing: x also moves Φ(x)",
+        ),
+        Mistake(
+            "slope = c * (1 + 3 * a * (x * x))",
+            "slope = c * (1 + a * (x * x))",
+            "input x",
+            "the derivative of x³ in the formula with tanh lacks its 3",
+        ),
+    ),
+)
+
+EMBEDDING = Exercise(
+    "embedding",
+    "tinygen.ops.index:embedding",
+    "rows of a table; a row that is read twice",
+    hints=(
+        "Reading rows is an index. What is the gradient of a row that is read twice, and of one that "
+        "is not read?",
+        "The gradient is a table of zeros, into which the rows of g are added. `table[ids] += g` adds "
+        "only the last of equal ids; `scatter_add` adds all.",
+        "return weight[ids], lambda g: scatter_add(g, ids, weight.shape).",
+    ),
+    given=lambda: {"weight": numbers(4, 4), "ids": np.array([[0, 2, 2], [3, 2, 0]])},
+    checks=(Values("embedding(weight, ids)"), Gradient("embedding(weight, ids)", by="weight")),
+    mistakes=(
+        Mistake(
+            "weight[ids])",
+            "weight[:, ids])",
+            "shape (4, 2, 3), expected (2, 3, 4)",
+            "columns are read instead of rows",
+        ),
+        Mistake(
+            "lambda g: scatter_add(g, ids, shape)",
+            "lambda g: [d := np.zeros(shape), d.__setitem__(ids, g)][0]",
+            "input weight",
+            "the gradients of a row that is read twice overwrite each other: = in place of +=",
+        ),
+        Mistake(
+            "lambda g: scatter_add(g, ids, shape)",
+            "lambda g: scatter_add(g, ids, shape) / ids.size",
+            "times what it should be",
+            "the gradients of the rows are averaged instead of summed",
+        ),
+    ),
+)
+
+EINSUM = Exercise(
+    "einsum",
+    "tinygen.ops.einsum:contract",
+    "Einstein's summation: its gradient is one, too",
+    hints=(
+        "y is a product of factors, summed. The gradient of a product by one factor is the product of the "
+        "gradient with the other factors.",
+        "So the gradient by x_i is an einsum of g and the other operands, whose result has the letters "
+        "of x_i: its term and the output's change places.",
+        "Letters that only x_i has are summed away in y: leave them out of that einsum, then reshape "
+        "to size 1 there and broadcast to the shape of x_i.",
+    ),
+    given=lambda: {"a": numbers(3, 3), "b": numbers(3, 3, seed=1), "c": numbers(3, 3, 2)},
+    checks=(
+        Values("contract(a, b, terms=('ij', 'jk'), output='ik')"),
+        Gradient("contract(a, b, terms=('ij', 'jk'), output='ik')", by="a b"),
+        Gradient("contract(a, b, c, terms=('ij', 'jk', 'kil'), output='jl')", by="a b c"),
+        Gradient("contract(a, b, terms=('ij', 'kj'), output='j')", by="a b"),
+    ),
+    mistakes=(
+        Mistake(
+            "others = [x for j, x in enumerate(xs) if j != i]",
+            "others = [xs[i] for j, x in enumerate(xs) if j != i]",
+            "input a",
+            "the factor itself is in its gradient, in place of the others",
+        ),
+        Mistake(
+            "->{reach}", "->{reach[::-1]}", "exchanged", "the letters of the gradient are in the wrong order"
+        ),
+        Mistake(
+            '->{reach}", g, *others',
+            '->{reach}", np.ones_like(g), *others',
+            "cotangent",
+            "the gradient that comes back, g, is not used",
+        ),
+    ),
+)
+
+CROSS_ENTROPY = Exercise(
+    "cross_entropy",
+    "tinygen.ops.loss:token_losses",
+    "-ln softmax of the target, and its rule softmax - q",
+    hints=(
+        "Write the target as a distribution q: 1 on the class, 0 elsewhere. Smoothing moves a part of "
+        "it evenly to all classes.",
+        "loss = -Σ_v q_v log softmax(x)_v. Rows whose target is ignore_index have q = 0 everywhere.",
+        "q = onehot · (1 - smoothing) + counted · smoothing/V; the rule is g[..., None] * (softmax · "
+        "counted - q).",
+    ),
+    given=lambda: {"logits": numbers(4, 3), "targets": np.array([0, 2, -100, 1])},
+    checks=(
+        Values("token_losses(logits, targets, -100, 0.0)"),
+        Values("token_losses(logits, targets, -100, 0.3)"),
+        Gradient("token_losses(logits, targets, -100, 0.0)", by="logits"),
+        Gradient("token_losses(logits, targets, -100, 0.3)", by="logits"),
+    ),
+    mistakes=(
+        Mistake(
+            "losses = -(q * np.where(q > 0, log_p, 0.0))",
+            "losses = (q * np.where(q > 0, log_p, 0.0))",
+            "the sign is wrong",
+            "the logarithm of the probability has no minus",
+        ),
+        Mistake(
+            "smoothing / classes",
+            "smoothing / (classes - 1)",
+            "entries are wrong",
+            "the smoothed part is divided among the other classes only, so that q does not sum to 1",
+        ),
+        Mistake(
+            "np.exp(log_p) * counted - q",
+            "np.exp(log_p) - q",
+            "input logits",
+            "rows that are ignored have a gradient",
+        ),
+    ),
+)
+
+CHAPTER = Chapter(
+    "The engine",
+    (
+        UNBROADCAST,
+        ACCUMULATE,
+        TOPOLOGICAL_ORDER,
+        MATMUL,
+        MEAN,
+        MAX,
+        SOFTMAX,
+        LOGSUMEXP,
+        CROSS_ENTROPY,
+        LAYER_NORM,
+        GELU,
+        EMBEDDING,
+        EINSUM,
+    ),
+)

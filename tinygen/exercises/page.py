@@ -1,0 +1,74 @@
+"""docs/exercises.md: `python -m tinygen.exercises.page > docs/exercises.md`."""
+
+from __future__ import annotations
+
+from tinygen.exercises.chapters import CHAPTERS, all_exercises
+from tinygen.exercises.source import source_of
+
+TOP = """# Exercises
+
+An exercise is a function of tinygen whose body is taken out. You write it again, and a command says whether
+it is right, or what is wrong and where. The function in the library is the solution.
+
+    python -m tinygen exercise                    the list, with what you have done
+    python -m tinygen exercise softmax            writes softmax.py: the function without its body
+    python -m tinygen exercise softmax --hint 1   a thought; hint 2 is a formula, hint 3 is nearly the code
+    python -m tinygen check softmax.py            grades it
+
+They work from an installed tinygen, without its repository. Files are written to the folder in which you
+run the command, and an edited file is never overwritten. `tinygen_exercises.json`, in the same folder,
+remembers what is done.
+
+## What a report says
+
+Checks run in order, up to the first that fails. This softmax forgets its `axis`:
+
+    softmax: 1 of 5 checks pass
+      right  softmax(x)
+      wrong  softmax(x, axis=1)
+             with x (2, 3, 4): at [0, 0, 0]: 0.371338, expected 0.899343; 24 of 24 entries are wrong; the sums
+             along axis 2 are 1: they should be so along axis 1
+    This comes out if the sum runs along the last axis instead of `axis`.
+
+- **Values** are compared with those of the library's function. The report has the first wrong entry, and
+  what all wrong entries have in common: a factor, a sign, an order, a sum along another axis.
+- **Gradients** are checked by [gradcheck](gradcheck.md), which names the input, the kind of mistake, and
+  often the missing term.
+- If the results are those of a mistake that many make, the last line says which.
+- An error has the line of your file. A loop that does not end is stopped after 20 seconds.
+
+Your code may be another one than the library's, as long as its results are the same. Bad input need not be
+refused.
+
+## The list
+
+"""
+
+BOTTOM = """
+## How to add an exercise
+
+Write an `Exercise` into the file of its chapter, `tinygen/exercises/chapters/`, and its name into `CHAPTER`
+there. It has the function ("module:name" or "module:Class.method"), three hints, the arguments of its
+checks (`given`), the checks (`Values` and `Gradient`), and three mistakes. A mistake replaces a text in the
+true body. `tests/exercises/` runs each exercise with its solution, which must pass, and with its three
+mistakes: each must fail, with words in the report that give it away. Then `python -m tinygen.exercises.page
+> docs/exercises.md`.
+"""
+
+
+def page() -> str:
+    """The text of the page."""
+    count = sum(1 for _ in all_exercises())
+    lines = [f"{count} exercises in {len(CHAPTERS)} chapters, in the order in which to do them.", ""]
+    for chapter in CHAPTERS:
+        lines += [f"### {chapter.title}", "", "| exercise | what it is | function |", "|---|---|---|"]
+        for exercise in chapter.exercises:
+            parts = source_of(exercise)
+            place, name = parts.place.partition(":")[0], exercise.source.partition(":")[2]
+            lines.append(f"| `{exercise.name}` | {exercise.about} | [`{name}`](../{place}) |")
+        lines.append("")
+    return TOP + "\n".join(lines).rstrip() + "\n" + BOTTOM
+
+
+if __name__ == "__main__":
+    print(page(), end="")
