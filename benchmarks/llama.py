@@ -64,14 +64,14 @@ def build_writer(side: str, tokens: int, dtype: str) -> dict[str, Step]:
 
 
 def read(side: str, dtype: str = "float32") -> Any:
-    """The model of a side, in float32 and evaluation mode."""
+    """The model of a side, in evaluation mode and float32; tinygen keeps the weights in `dtype`."""
     with TemporaryDirectory() as folder:
         # In another process, so that its memory does not count for a side.
         subprocess.run([sys.executable, "-m", "benchmarks.llama", folder, dtype, *map(str, SIZE)], check=True)
         if side == "tinygen":
             from tinygen.models import Llama
 
-            return Llama.from_pretrained(folder)
+            return Llama.from_pretrained(folder).astype(np.dtype(dtype))
         import torch
 
         transformers: Any = importlib.import_module("transformers")  # half of it has no types

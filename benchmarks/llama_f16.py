@@ -1,5 +1,5 @@
-"""Text from the Llama of `llama.py`, with weights from a folder in float16. Both sides convert them to
-float32 when they read them."""
+"""Text from the Llama of `llama.py`, with weights from a folder in float16. tinygen keeps them in float16 and
+computes in float32; `transformers` converts them to float32 when it reads them. The tokens are the same."""
 
 from functools import partial
 

@@ -248,6 +248,36 @@ def test_linear(shape, out, seed, with_bias):
     assert_equals_definition(ops.linear, arrays if with_bias else arrays[:2])
 
 
+def half_linear(x, weight, bias=None):
+    return ops.linear(x, weight.astype(np.float16), bias)
+
+
+@given(shapes, sizes, seeds, st.booleans())
+@settings(max_examples=40)
+def test_linear_with_a_weight_in_float16(shape, out, seed, with_bias):
+    arrays = draw(seed, shape, (out, shape[-1]), (out,))
+    arrays[1].flat[:1] = 6e-8  # the smallest number of float16 above 0
+    arrays = arrays if with_bias else arrays[:2]
+    assert_equals_definition(half_linear, arrays, tolerance=1e-3)  # gradients are rounded to float16
+    with tinygen.kernels("off"):
+        expected = half_linear(*map(Tensor, arrays)).numpy()
+    assert relative_error(half_linear(*map(Tensor, arrays)).numpy(), expected) <= 1e-5
+    kernel = compiled(ops.linear)
+    if kernel is not None:
+        x, weight, *bias = arrays
+        for last in (bias, [b.astype(np.float16) for b in bias]):
+            assert kernel(x, weight.astype(np.float16), *last) is not NotImplemented
+
+
+def test_every_number_of_float16_is_exact():
+    """The kernel's conversion of 65,536 bit patterns, infinities and NaN among them."""
+    weight = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(-1, 1)
+    for floor in FLOORS:
+        with tinygen.kernels(floor), np.errstate(invalid="ignore"):
+            y = ops.linear(Tensor(np.ones((1, 1), np.float32)), Tensor(weight))
+        np.testing.assert_array_equal(y.numpy()[0], weight[:, 0].astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("n", "k", "m"),
     [

@@ -434,3 +434,24 @@ def test_running_means_are_updated_on_the_gpu(monkeypatch):
         there.loss(Foreign(PICTURES))
     for (name, one), (_, other) in zip(here.named_buffers(), there.named_buffers(), strict=True):
         np.testing.assert_allclose(on_the_cpu(other), on_the_cpu(one), 1e-5, 1e-6, err_msg=name)
+
+
+def arrays_of(result):
+    """All arrays in a model's result."""
+    if isinstance(result, tuple | list):
+        return [a for part in result for a in arrays_of(part)]
+    return [result.numpy()] if isinstance(result, Tensor) else []
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_with_weights_in_float16_a_model_computes_in_float32(kind):
+    """As the model whose weights are the same numbers in float32."""
+    make, inputs, *_ = MODELS[kind]
+    half, rounded = make(0).eval().astype(np.float16), make(0).eval()
+    for (_, p), (_, q) in zip(rounded.named_tensors(Tensor), half.named_tensors(Tensor), strict=True):
+        p.data = q.data.astype(p.dtype)
+    with no_grad():
+        found, wanted = (arrays_of(model(*inputs)) for model in (half, rounded))
+    for a, b in zip(found, wanted, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

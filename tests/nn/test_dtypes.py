@@ -57,6 +57,48 @@ def test_a_layer_computes_in_the_dtype_of_its_weight(name):
     assert {y.dtype for y in outputs(make()(ints))} == {np.dtype(np.float32)}
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_weights_in_float16_are_computed_with_in_float32(name):
+    """As if the weights, rounded to float16, were float32."""
+    make, shape = LAYERS[name]
+    x = rng(1).normal(size=shape).astype(np.float32)
+    half, rounded = make().astype(np.float16), make()
+    for p, q in zip(rounded.named_tensors(Tensor), half.named_tensors(Tensor), strict=True):
+        p[1].data = q[1].data.astype(np.float32) if q[1].dtype == np.float16 else q[1].data
+        assert q[1].dtype.kind != "f" or q[1].dtype == np.float16
+    for module in (half, rounded):
+        y = outputs(module(x))
+        assert {part.dtype for part in y} == {np.dtype(np.float32)}
+        (y[0] * y[0]).sum().backward()
+    for y, wanted in zip(outputs(half(x)), outputs(rounded(x)), strict=True):
+        np.testing.assert_allclose(y.numpy(), wanted.numpy(), rtol=1e-6, atol=1e-6)
+    for p, q in zip(rounded.parameters(), half.parameters(), strict=True):
+        assert q.grad.dtype == np.float16
+        np.testing.assert_allclose(q.grad, p.grad, rtol=2e-3, atol=1e-6)
+
+
+def test_an_embedding_in_float16_gives_float32():
+    table = nn.Embedding(4, 3, rng=rng())
+    exact = table.weight.numpy()
+    rows = table.astype(np.float16)([1, 3])
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows.numpy(), exact.astype(np.float16)[[1, 3]].astype(np.float32))
+
+
+def test_float16_is_refused_where_it_would_lose_numbers_or_steps():
+    layer = nn.Linear(2, 2, rng=rng())
+    layer.weight.data = np.array([[1, -7e4], [np.inf, 0]])
+    before = layer.weight.numpy().copy()
+    with pytest.raises(ValueError, match="weight has a number of size 7e\\+04, too large for float16"):
+        layer.astype(np.float16)
+    np.testing.assert_array_equal(layer.weight.numpy(), before)
+    assert layer.bias.dtype == np.float32
+    layer.weight.data = np.array([[1, 65504], [np.inf, 0]])
+    layer.astype(np.float16)
+    with pytest.raises(TypeError, match=r"a parameter is float16.* train in float32"):
+        Adam(layer.parameters())
+
+
 def test_states_of_recurrent_layers_too():
     lstm = nn.LSTM(4, 3, rng=rng())
     state = tuple(rng(i).normal(size=(1, 2, 3)) for i in range(2))

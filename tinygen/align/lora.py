@@ -25,7 +25,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import Buffer, Dropout, Linear, Module, Parameter, init
-from tinygen.nn.module import cast
+from tinygen.nn.module import cast, computing_dtype
 from tinygen.ops.random import RNGLike, as_generator, require_dropout
 from tinygen.tensor import Tensor
 from tinygen.types import TensorLike
@@ -49,7 +49,7 @@ class LoRALinear(Module):
     def __init__(self, base: Linear, rank: int, alpha: float, dropout: float = 0.0, *, rng: RNGLike) -> None:
         require_possible(base, rank, alpha, dropout)
         self.base, rng = base.freeze(), as_generator(rng)
-        (out_features, in_features), dtype = base.weight.shape, base.weight.dtype
+        (out_features, in_features), dtype = base.weight.shape, computing_dtype(base.weight)
         self.lora_a = Parameter(init.fan_in_uniform((rank, in_features), in_features, rng=rng), dtype)
         self.lora_b = Parameter(init.zeros((out_features, rank)), dtype)
         self.drop = Dropout(dropout, rng=rng)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tinygen import ops
 from tinygen.nn import init
-from tinygen.nn.module import Module, Parameter, cast
+from tinygen.nn.module import Module, Parameter, cast, widen
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import Size, TensorLike
@@ -60,8 +60,8 @@ class Conv(Module):
     def forward(self, x: TensorLike) -> Tensor:
         return self.op(
             cast(x, self.weight),
-            self.weight,
-            self.bias,
+            widen(self.weight),
+            widen(self.bias),
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,

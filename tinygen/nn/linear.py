@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tinygen import ops
 from tinygen.nn import init
-from tinygen.nn.module import Module, Parameter, cast
+from tinygen.nn.module import Module, Parameter, cast, widen
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import Ids, TensorLike
@@ -12,7 +12,7 @@ from tinygen.types import Ids, TensorLike
 
 class Linear(Module):
     """x Wᵀ + b: (..., in_features) -> (..., out_features), weight (out_features, in_features). Like every
-    layer, it casts x to the dtype of its weight and computes in that dtype.
+    layer, it casts x to the dtype of its weight and computes in that dtype (`computing_dtype`).
 
     Weight and bias are initialized uniformly in ±1/sqrt(in_features), as in PyTorch."""
 
@@ -40,7 +40,7 @@ class Embedding(Module):
         self.weight = Parameter(init.normal((num_embeddings, embedding_dim), rng=rng))
 
     def forward(self, ids: Ids) -> Tensor:
-        return ops.embedding(self.weight, ids)
+        return widen(ops.embedding(self.weight, ids))
 
     def extra_repr(self) -> str:
         return ", ".join(map(str, self.weight.shape))

@@ -33,6 +33,8 @@ from tinygen.types import DType, TensorLike
 __all__ = ["Buffer", "Module", "Parameter"]
 
 T = TypeVar("T")
+OptionalTensor = TypeVar("OptionalTensor", Tensor, Tensor | None)
+FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
 
 
 class Module(Branch):
@@ -167,7 +169,13 @@ class Module(Branch):
         return self.convert(lambda array: to_device(array, device))
 
     def astype(self, dtype: DType) -> Self:
-        """Cast every floating-point tensor in the tree, in place; gradients are dropped."""
+        """Cast every floating-point tensor in the tree, in place; gradients are dropped.
+
+        With np.float16 the model needs half of float32's memory, and writes text in little more than half of
+        its time; layers still compute in float32 (`computing_dtype`). It is for models that are trained: an
+        optimizer refuses float16. Raises ValueError, and changes nothing, for a number that is too large for
+        the dtype."""
+        require_range(self, np.dtype(dtype))
         return self.convert(lambda array: array.astype(dtype) if array.dtype.kind == "f" else array)
 
     def convert(self, function: Callable[[Array], Array]) -> Self:
@@ -267,14 +275,37 @@ class Module(Branch):
         return rows
 
 
+def require_range(model: Module, dtype: np.dtype[Any]) -> None:
+    """Raise ValueError for a tensor with a finite number that would be infinite in the dtype."""
+    for name, t in model.named_tensors(Tensor):
+        if dtype.kind == "f" and t.dtype.kind == "f" and t.dtype.itemsize > dtype.itemsize and t.size:
+            largest = float(np.max(np.where(np.isfinite(t.data), np.abs(t.data), 0)))
+            if largest > float(np.finfo(dtype).max):
+                raise ValueError(f"{name} has a number of size {largest:.3g}, too large for {dtype}")
+
+
+def computing_dtype(weight: Tensor) -> np.dtype[Any]:
+    """The dtype in which a layer with this weight computes: the weight's own, but float32 for float16. NumPy
+    and CPUs have no fast arithmetic in float16, and its sums round too much; it only saves memory."""
+    return FLOAT32 if weight.dtype is FLOAT16 else weight.dtype
+
+
 def cast(x: TensorLike, weight: Tensor) -> TensorLike:
-    """`x` in the dtype of a layer's weight. NumPy makes float64 arrays by default, and in float64 all
-    following ops would take several times as long. Complex numbers are not cast: gradcheck's complex steps
-    need them."""
-    dtype = getattr(x, "dtype", weight.dtype)
-    if dtype is weight.dtype or dtype.kind == "c":
+    """`x` in the dtype in which a layer with this weight computes. NumPy makes float64 arrays by default, and
+    in float64 all following ops would take several times as long. Complex numbers are not cast: gradcheck's
+    complex steps need them."""
+    wanted = computing_dtype(weight)
+    if weight.dtype is FLOAT16 and not isinstance(x, Tensor):
+        x = Tensor(x)  # beside an array, the weight alone would decide the dtype of a result
+    dtype = getattr(x, "dtype", wanted)
+    if dtype is wanted or dtype.kind == "c":
         return x
-    return x.astype(weight.dtype)
+    return x.astype(wanted)
+
+
+def widen(weight: OptionalTensor) -> OptionalTensor:
+    """A weight (or None) in the dtype in which its layer computes: itself, unless it is kept in float16."""
+    return weight if weight is None or weight.dtype is not FLOAT16 else weight.astype(FLOAT32)
 
 
 def holds(dtype: np.dtype[Any], array: Array) -> bool:

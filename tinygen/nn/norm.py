@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygen import ops
 from tinygen.nn import init
-from tinygen.nn.module import Module, Parameter, cast
+from tinygen.nn.module import Module, Parameter, cast, widen
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
@@ -25,7 +25,7 @@ class LayerNorm(Module):
         self.eps = eps
 
     def forward(self, x: TensorLike) -> Tensor:
-        return ops.layer_norm(cast(x, self.weight), self.weight, self.bias, self.eps)
+        return ops.layer_norm(cast(x, self.weight), widen(self.weight), widen(self.bias), self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.weight.size}" + (", bias=False" if self.bias is None else "")
@@ -40,7 +40,7 @@ class RMSNorm(Module):
         self.eps = eps
 
     def forward(self, x: TensorLike) -> Tensor:
-        return ops.rms_norm(cast(x, self.weight), self.weight, self.eps)
+        return ops.rms_norm(cast(x, self.weight), widen(self.weight), self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.weight.size}"
@@ -61,7 +61,8 @@ class GroupNorm(Module):
         self.eps = eps
 
     def forward(self, x: TensorLike) -> Tensor:
-        return ops.group_norm(cast(x, self.weight), self.groups, self.weight, self.bias, self.eps)
+        weight, bias = widen(self.weight), widen(self.bias)
+        return ops.group_norm(cast(x, self.weight), self.groups, weight, bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.groups}, {self.weight.size}"
@@ -97,8 +98,8 @@ class BatchNorm(Module):
         x = cast(x, self.weight)
         if self.training:
             self.record(detach(x))
-            return ops.batch_norm(x, self.weight, self.bias, self.eps)
-        scale = self.weight * ops.rsqrt(self.running_var + self.eps)
+            return ops.batch_norm(x, widen(self.weight), widen(self.bias), self.eps)
+        scale = widen(self.weight) * ops.rsqrt(widen(self.running_var) + self.eps)
         shift = self.bias - self.running_mean * scale
         per_channel = (len(scale),) + (1,) * (x.ndim - 2)
         return x * scale.reshape(per_channel) + shift.reshape(per_channel)

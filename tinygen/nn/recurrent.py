@@ -16,7 +16,7 @@ from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.containers import ModuleList
 from tinygen.nn.dropout import Dropout
-from tinygen.nn.module import Module, Parameter, cast
+from tinygen.nn.module import Module, Parameter, cast, widen
 from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
@@ -50,14 +50,13 @@ class OneDirection(Module):
     def forward(self, x: TensorLike, state: tuple[Any, ...], lengths: Array | None) -> Any:
         """x (B, T, C) and a state of arrays (B, H) -> the outputs h of all steps (B, T, H), and the last
         state."""
-        outside: Tensor | None = self.bias_ih
-        inside: Tensor | None = self.bias_hh
+        outside, inside = widen(self.bias_ih), widen(self.bias_hh)
         if outside is not None and inside is not None and self.op is not ops.gru:
             # RNN and LSTM add both biases to one sum; the GRU multiplies part of the second by its gate r
             outside, inside = None, outside + inside
-        x = ops.linear(cast(x, self.weight_ih), self.weight_ih, outside)
+        x = ops.linear(cast(x, self.weight_ih), widen(self.weight_ih), outside)
         state = tuple(cast(s, self.weight_hh) for s in state)
-        return self.op(x, self.weight_hh, inside, *state, lengths, self.reverse)
+        return self.op(x, widen(self.weight_hh), inside, *state, lengths, self.reverse)
 
     def extra_repr(self) -> str:
         return "reverse" if self.reverse else ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygen.nn.module import Module
 from tinygen.optim.fused import as_contiguous
 from tinygen.optim.state import copy_state, load_state, require_arrays, require_numbers
@@ -126,13 +128,18 @@ class Optimizer:
 
 
 def require_real_leaf(p: Any) -> None:
-    """ValueError for anything but a Tensor without history, TypeError for a complex one."""
+    """ValueError for anything but a Tensor without history, TypeError for complex or float16 parameters."""
     if not isinstance(p, Tensor) or p.node is not None:
         raise ValueError(f"only leaves can be optimized, not what was computed or is no tensor: {p!r}")
     if p.dtype.kind == "c":
         raise TypeError(
             "optimizers take real parameters, one of these is complex: keep the real and the "
             "imaginary part as two parameters, and compute with real + 1j * imag"
+        )
+    if p.dtype == np.float16:
+        raise TypeError(
+            "a parameter is float16, in which small steps round to nothing: train in float32, "
+            "model.astype(np.float32), or train adapters on it (LoRA)"
         )
 
 

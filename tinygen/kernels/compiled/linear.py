@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygen.kernels.compiled.blas import ONE, SGEMM, N, OneThread, T, call_sgemm
 from tinygen.kernels.compiled.compile import as_contiguous, divide_work, inner, inner_sum, parallel
-from tinygen.kernels.compiled.math import SOME, ZERO, flush
+from tinygen.kernels.compiled.math import SOME, ZERO, flush, from_half
 from tinygen.kernels.compiled.tile import LANES, ROWS, WIDTH, tile, transpose
 from tinygen.kernels.registry import are_float32
 from tinygen.tensor import Array
@@ -105,6 +105,30 @@ def multiply_few_rows(o, x, weight, y):
         y[r, o] = dot(x[r], weight[o])
 
 
+@inner_sum
+def dot_half(x, y):
+    """The same with y in float16, as uint16."""
+    total = ZERO
+    for i in range(y.size):
+        total += x[i] * from_half(y[i])
+    return total
+
+
+@parallel
+def multiply_few_rows_by_half(o, x, weight, y):
+    """y (r, out) = x (r, in) weightᵀ (out, in), where the weight is in float16, as uint16."""
+    for r in range(x.shape[0]):
+        y[r, o] = dot_half(x[r], weight[o])
+
+
+@parallel
+def widen_rows(r, half, wide):
+    """wide = half, float16 as uint16, in float32."""
+    row, into = half[r], wide[r]
+    for i in range(row.size):
+        into[i] = from_half(row[i])
+
+
 @parallel
 def column_sums(part, x, block, sums, size):
     """sums (C, float64) = x (N, C) summed over N; a part has `size` of the columns."""
@@ -133,23 +157,39 @@ def product(a: Array, b: Array, ta: bool = False, tb: bool = False, bias: Array 
     return y
 
 
+def widen(weight: Array) -> Array:
+    """The weight (out, in) in float32."""
+    if weight.dtype == np.float32:
+        return weight
+    wide = np.empty(weight.shape, np.float32)
+    widen_rows(len(wide), weight.view(np.uint16), wide)
+    return wide
+
+
 def matrix(x: Array, columns: int) -> Array:
     """x as a contiguous matrix (N, columns)."""
     return as_contiguous(x).reshape(-1, columns)
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
-    if not are_float32(weight, bias) or not weight.size:
+    half = type(weight) is np.ndarray and weight.dtype == np.float16
+    if not (half or are_float32(weight)) or not weight.size:
+        return NotImplemented
+    bias = bias if bias is None or bias.dtype != np.float16 else bias.astype(np.float32)
+    if not are_float32(bias):
         return NotImplemented
     out, width = weight.shape
     flat, shape = matrix(x, width), x.shape
     weight = as_contiguous(weight)
     if len(flat) <= FEW:
         y = np.empty((len(flat), out), np.float32)
-        multiply_few_rows(out, flat, weight, y)
+        if half:
+            multiply_few_rows_by_half(out, flat, weight.view(np.uint16), y)
+        else:
+            multiply_few_rows(out, flat, weight, y)
         y = y if bias is None else np.add(y, bias, out=y)
     else:
-        y = product(flat, weight, tb=True, bias=bias)
+        y = product(flat, widen(weight), tb=True, bias=bias)
 
     def dbias(g: Array) -> Array:
         block, sums = np.zeros(out, np.float32), np.zeros(out)
@@ -159,7 +199,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
     return (
         y.reshape(*shape[:-1], out),
-        lambda g: product(matrix(g, out), weight).reshape(shape),
+        lambda g: product(matrix(g, out), widen(weight)).reshape(shape),
         lambda g: product(matrix(g, out), flat, ta=True),
         dbias,
     )

@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -41,6 +42,17 @@ def number(context: Any, x: Any) -> tuple[Any, Any]:
         return builder.bitcast(args[0], context.get_value_type(types.float32))
 
     return types.float32(types.int32), code
+
+
+@intrinsic
+def from_half(context: Any, x: Any) -> tuple[Any, Any]:
+    """The float32 of the float16 that has these bits, an uint16: exact, also for infinities and NaN."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half = builder.bitcast(args[0], ir.HalfType())
+        return builder.fpext(half, context.get_value_type(types.float32))
+
+    return types.float32(types.uint16), code
 
 
 SOME = 64  # rows that are summed in float32 before the sum is added to a float64, as in `summation.py`

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tinygen import nn, ops
+from tinygen.nn.module import widen
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import Floats, Ids
@@ -57,8 +58,8 @@ class Word2Vec(nn.Module):
     def forward(self, given: Any, words: Any) -> Tensor:
         """Scores (B, M) of `words` (B, M) beside the words `given` (B, N): the products of their output
         vectors with the mean of the N input vectors. σ(score) is the probability that a word is no noise."""
-        mean = ops.embedding(self.inputs, given).mean(axis=1, keepdims=True)  # (B, 1, C)
-        return (ops.embedding(self.outputs, words) * mean).sum(axis=2)
+        mean = widen(ops.embedding(self.inputs, given)).mean(axis=1, keepdims=True)  # (B, 1, C)
+        return (widen(ops.embedding(self.outputs, words)) * mean).sum(axis=2)
 
     def loss(self, given: Any, words: Any, *, rng: RNGLike) -> Tensor:
         """The mean loss of the true words (B,) beside the words `given` (B, N), as `skip_grams` and `cbow`

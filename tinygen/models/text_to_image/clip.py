@@ -28,6 +28,7 @@ from tinygen.models.text_to_image.clip_encoders import (
     TowerConfig,
     VisionTransformer,
 )
+from tinygen.nn.module import widen
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.types import Ids, TensorLike
@@ -83,7 +84,7 @@ class CLIP(nn.Module):
         Eq.: logits = I_e T_eᵀ · exp(t),  I_e and T_e of length 1  (Radford et al. 2021, figure 3)
         Held by: tests/models/text_to_image/test_clip.py::test_logits_by_hand
         """
-        return self.image_vectors(pictures) @ self.text_vectors(ids).T * np.exp(self.logit_scale)
+        return self.image_vectors(pictures) @ self.text_vectors(ids).T * np.exp(widen(self.logit_scale))
 
     def image_vectors(self, pictures: TensorLike) -> Tensor:
         """The vectors (B, D) of pictures, of length 1."""
