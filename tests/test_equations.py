@@ -1,7 +1,8 @@
-"""Every equation that a docstring marks names tests that exist (`tests/tools/equations.py` has the form)."""
+"""Every equation that a docstring marks names tests that exist (`tinygen/book/equations.py` has the form)."""
 
 import pytest
-from equations import equations, exists, index
+
+from tinygen.book.equations import equations, exists, index
 
 
 def test_every_equation_is_held_by_a_test_that_exists():

@@ -69,6 +69,7 @@ FLOORS = (
         None,
         "numpy hypothesis",
     ),
+    Floor("book", "The source as a site; imported by no one.", "", "numpy jinja2 markdown_it markupsafe"),
     Floor("einops_backend", "Tensors for einops; imported by no one else.", "tensor", "numpy einops"),
     Floor("nn", "Modules: parameters, and layers made of ops.", "arrays tensor tape backward ops kernels"),
     Floor("optim", "What moves the parameters of modules."),

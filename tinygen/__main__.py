@@ -9,6 +9,7 @@ import sys
 COMMANDS: dict[str, tuple[str, str]] = {
     "exercise": ("tinygen.exercises.command", "the exercises, and the file of one"),
     "check": ("tinygen.exercises.check", "grade the file of an exercise"),
+    "book": ("tinygen.book", "make a site of the source, to be read offline: build/book"),
 }
 """Name: (module, what it does in one line)."""
 

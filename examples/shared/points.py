@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from shared.flags import numpy_function
@@ -11,8 +11,10 @@ from shared.flags import numpy_function
 from tinygen import no_grad
 from tinygen.data.mixtures import Mixture
 from tinygen.density import GaussianKDE
-from tinygen.diffusion import Process
 from tinygen.nn import Module
+
+if TYPE_CHECKING:
+    from tinygen.diffusion import Process
 
 SQUARE = 2.6  # half the side of the square of the pictures
 

@@ -91,8 +91,10 @@ class FeedForward(nn.Module):
 class Sublayer(nn.Module):
     """f with a residual connection, dropout on its output, and a layer norm before or after.
 
-    Eq.: x ← LN(x + f(x)), post-norm  (Vaswani et al. 2017, section 3.1);  x ← x + f(LN(x)), pre-norm
-        (Xiong et al. 2020, table 1)
+    Eq.: x ← LN(x + f(x))  (post-norm: Vaswani et al. 2017, section 3.1)
+    Held by: tests/models/language/test_transformer.py::test_the_layers_are_their_formulas
+
+    Eq.: x ← x + f(LN(x))  (pre-norm: Xiong et al. 2020, table 1)
     Held by: tests/models/language/test_transformer.py::test_the_layers_are_their_formulas
     """
 

@@ -1,15 +1,12 @@
 """The index of the equations in the source, and of the tests that check them.
 
-    python tests/tools/equations.py            # file:line, equation, source, tests
+    python -m tinygen.book.equations           # file:line, equation, source, tests
 
-A docstring marks an equation by two lines of this form (the second may name several tests, by commas):
-
-    Eq.: ᾱ_t = (1 - β_1) (1 - β_2) … (1 - β_t)    (Ho et al. 2020, eq. 4)
-    Held by: tests/diffusion/test_schedule.py::test_alpha_bar
-
-The equation is in the notation of its paper; its source is in parentheses at the end, with the number of
-the equation or section. Further lines of a long equation are indented more. `tests/test_equations.py` fails
-if a test does not exist, or if an equation names no test.
+A docstring marks an equation by two lines of the form `Eq.: equation  (source)` and
+`Held by: tests/file.py::test_name, …`, as in `density/gaussian.py`. The equation is in the notation of its
+paper; its source is in parentheses at the end, with the number of the equation or section. Further lines of
+a long equation are indented more. `tests/test_equations.py` fails if a test does not exist, or if an equation
+names no test.
 """
 
 from __future__ import annotations
@@ -46,30 +43,47 @@ def docstrings(path: Path) -> Iterator[tuple[str, int, str]]:
     return visit(ast.parse(path.read_text("utf-8")), "")
 
 
-def paragraphs(doc: str) -> Iterator[str]:
-    """The lines of a docstring, each with those below it that are indented further."""
+class Marked(NamedTuple):
+    """What a docstring says of an equation, in the lines from `first` up to `end`."""
+
+    first: int
+    end: int
+    text: str
+    source: str
+    tests: tuple[str, ...]
+
+
+def paragraphs(doc: str) -> Iterator[tuple[int, int, str]]:
+    """The lines of a docstring, each with those below it that are indented further: (first, end, text)."""
     lines = doc.splitlines()
     for i, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
         end = i + 1
         while end < len(lines) and lines[end].strip() and len(lines[end]) - len(lines[end].lstrip()) > indent:
             end += 1
-        yield " ".join(part.strip() for part in lines[i:end])
+        yield i, end, " ".join(part.strip() for part in lines[i:end])
+
+
+def marked(doc: str, at: str) -> Iterator[Marked]:
+    """The marked equations of a docstring, which is `at` file:line. Raises ValueError for a mark that does
+    not have the form above."""
+    found = [p for p in paragraphs(doc) if p[2].startswith((MARK, HELD))]
+    for (first, _, mark), (_, end, held) in zip(found[::2], [*found[1::2], (0, 0, "")], strict=False):
+        match = re.fullmatch(rf"{re.escape(MARK)} (.+?) +\(([^()]*(?:\([^()]*\)[^()]*)*)\)", mark)
+        if match is None:
+            raise ValueError(f"{at}: not `{MARK} equation (source)`: {mark!r}")
+        if not held.startswith(HELD):
+            raise ValueError(f"{at}: no `{HELD} tests/…::test_…` below {mark!r}")
+        tests = tuple(name.strip() for name in held.removeprefix(HELD).split(","))
+        yield Marked(first, end, match[1].strip(), match[2], tests)
 
 
 def equations(path: Path, root: Path = ROOT) -> Iterator[Equation]:
     """The marked equations of a file. Raises ValueError for a mark that does not have the form above."""
+    file = str(path.relative_to(root))
     for owner, line, doc in docstrings(path):
-        marked = [p for p in paragraphs(doc) if p.startswith((MARK, HELD))]
-        at = f"{path.relative_to(root)}:{line}"
-        for mark, held in zip(marked[::2], [*marked[1::2], ""], strict=False):
-            match = re.fullmatch(rf"{re.escape(MARK)} (.+?) +\(([^()]*(?:\([^()]*\)[^()]*)*)\)", mark)
-            if match is None:
-                raise ValueError(f"{at}: not `{MARK} equation (source)`: {mark!r}")
-            if not held.startswith(HELD):
-                raise ValueError(f"{at}: no `{HELD} tests/…::test_…` below {mark!r}")
-            tests = tuple(name.strip() for name in held.removeprefix(HELD).split(","))
-            yield Equation(str(path.relative_to(root)), line, owner, match[1].strip(), match[2], tests)
+        for found in marked(doc, f"{file}:{line}"):
+            yield Equation(file, line, owner, found.text, found.source, found.tests)
 
 
 def index(root: Path = ROOT) -> list[Equation]:

@@ -1,0 +1,200 @@
+"""The site is whole: no dead link, no request to another host, readable without a script."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from html_checks import complaints
+
+pytest.importorskip("markdown_it")
+pytest.importorskip("jinja2")
+
+import tinygen.book
+from tinygen.__main__ import main
+from tinygen.book.equations import index
+from tinygen.book.site import Site, papers, slug_of
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """(folder, what was counted) of the whole site."""
+    out = tmp_path_factory.mktemp("book")
+    return out, Site(ROOT).write(out)
+
+
+def text_of(html):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+
+
+def test_every_page_keeps_the_rules(site):
+    folder, _ = site
+    assert complaints(folder) == []
+
+
+def test_every_file_has_a_page(site):
+    folder, counts = site
+    files = [path for room in ("tinygen", "tinygen_cuda", "examples") for path in (ROOT / room).rglob("*.py")]
+    files += [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").rglob("*.md")]
+    names = {str(path.relative_to(ROOT).with_suffix("")).replace("/", ".") + ".html" for path in files}
+    pages = {path.name for path in folder.glob("*.html")}
+    assert names <= pages
+    assert len(pages) == counts["pages"]
+
+
+def test_all_equations_are_set_and_held(site):
+    folder, counts = site
+    marked = index()
+    assert counts["equations"] == counts["set"] == len(marked) > 150
+    html = (folder / "equations.html").read_text()
+    for equation in marked:
+        assert f"{equation.file}:" in html
+        for test in equation.tests:
+            path, _, name = test.partition("::")
+            page = path.removesuffix(".py").replace("/", ".") + ".html"
+            assert f'href="{page}#{name.replace("::", ".")}"' in html
+
+
+def test_an_equation_on_its_page(site):
+    html = (site[0] / "tinygen.ops.attention.html").read_text()
+    figure = html[html.index('<figure class="equation" id="eq-attention"') :]
+    figure = figure[: figure.index("</figure>")]
+    assert "<msqrt><mi>d</mi></msqrt>" in figure
+    assert '<a href="https://arxiv.org/abs/1706.03762">Vaswani et al. 2017</a>, eq. 1' in figure
+    assert re.search(r'Held by <a href="tests\.[\w.]+\.html#test_\w+">test_', figure)
+
+
+def test_all_of_the_source_is_there_line_by_line(site):
+    """Each line of a file is in its code or its notes; the line's number is its anchor."""
+    html = (site[0] / "tinygen.optim.adam.html").read_text()
+    lines = (ROOT / "tinygen" / "optim" / "adam.py").read_text().splitlines()
+    words = set(text_of(html).split())
+    for number, line in enumerate(lines, 1):
+        shown = re.search(rf'<code id="{number}" class="i\d">(.*?)</code>', html)
+        if shown:
+            plain = re.sub(r"<[^>]+>", "", shown[1])
+            assert (
+                plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").strip() == line.strip()
+            )
+        elif not line.lstrip().startswith(("#", '"""', "Eq.:", "Held by:")):
+            prose = re.findall(r"(?<![\w`])[A-Za-z]{4,}(?![\w`])", line)
+            assert len([word for word in prose if any(word in w for w in words)]) == len(prose)
+
+
+def test_names_are_links_to_their_definitions(site):
+    html = (site[0] / "tinygen.nn.attention.html").read_text()
+    assert '<a href="tinygen.nn.linear.html#Linear">Linear</a>' in html
+    assert '<a href="tinygen.ops.attention.html#attention">attention</a>' in html  # ops.attention
+    assert '<a href="tinygen.nn.rope.html">' in html  # `rope.py` in a docstring
+
+
+def test_chapters_have_their_pictures_and_pages(site):
+    html = (site[0] / "chapter-diffusion.html").read_text()
+    assert html.index("examples.pages.ddpm.html") < html.index("tinygen.diffusion.schedule.html")
+    assert html.index("tinygen.diffusion.schedule.html") < html.index("tinygen.diffusion.sampling.html")
+    assert '<img src="pictures/diffusion_2d_samples.png" alt="Five panels' in html
+
+
+def test_every_picture_is_in_a_chapter(site):
+    chapters = "".join(path.read_text() for path in site[0].glob("chapter-*.html"))
+    for picture in (ROOT / "docs" / "pictures").iterdir():
+        assert f'src="pictures/{picture.name}"' in chapters, (
+            f"no words for {picture.name} in docs/*.md or README"
+        )
+
+
+def test_public_names_have_their_line(site):
+    html = (site[0] / "names.html").read_text()
+    for name, about in [
+        ("tinygen.Tensor", "An array"),
+        ("tinygen.nn.Linear", "x"),
+        ("tinygen.models.GPT", "A"),
+    ]:
+        line = re.search(rf'<dt><a href="[^"]+">{re.escape(name)}</a></dt><dd>(.*?)</dd>', html)
+        assert line, name
+        assert line[1].startswith(about) or line[1], name
+
+
+def test_the_index_of_the_search_leads_to_places(site):
+    text = (site[0] / "search-index.js").read_text()
+    entries = json.loads(text.removeprefix("const ENTRIES = "))
+    assert ["MultiHeadAttention", "MultiHeadAttention"] in [
+        e[:2] for e in entries["tinygen.nn.attention.html"]
+    ]
+    for page, rows in entries.items():
+        html = (site[0] / page).read_text()
+        assert all(not anchor or f'id="{anchor}"' in html for _, anchor, _ in rows)
+
+
+def test_papers_with_two_numbers_are_left_alone():
+    one = "Ho et al. 2020, arXiv:2006.11239; Song & Ermon 2019, arXiv:1907.05600"
+    assert papers([one]) == {"Ho et al. 2020": "2006.11239", "Song & Ermon 2019": "1907.05600"}
+    assert papers([one, "Ho et al. 2020, arXiv:1234.56789"]) == {"Song & Ermon 2019": "1907.05600"}
+
+
+def test_anchors_of_headings_are_githubs():
+    assert slug_of("How a run ends") == "how-a-run-ends"
+    assert slug_of("`gradcheck`, in 3 steps") == "gradcheck-in-3-steps"
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+def test_without_the_sources_it_says_where_it_works(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tinygen.book, "ROOT", tmp_path)
+    assert main(["book"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "checkout" in said
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "tinygen.book.site", None)
+    assert main(["book"]) == 2
+    assert '.[book]"' in capsys.readouterr().err
+
+
+# -- the check sees what is planted --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('href="names.html"', 'href="nams.html"', "dead link 'nams.html'"),
+        ('href="#main-content"', 'href="#main-contents"', "dead anchor '#main-contents'"),
+        ('href="style.css"', 'href="https://example.org/style.css"', "<link> asks another host"),
+        ("</head>", '<script src="//example.org/x.js"></script></head>', "<script> asks another host"),
+        ("</main>", '<img src="x.png" alt="A plot" loading="lazy"></main>', "<img> needs 'x.png'"),
+        ("</main>", '<img src="style.css" alt="" loading="lazy"></main>', "a picture without words"),
+        ("</main>", '<img src="style.css" alt="A plot"></main>', "a picture without words or loading=lazy"),
+        ("</main>", "<p id='x'><b>x</p></main>", "<p> is not closed"),
+        ("</main>", '<p id="main-content"></p></main>', "the anchor 'main-content' twice"),
+        ("</main>", f"{'word ' * 60_000}</main>", "bytes with style and scripts"),
+        ("</main>", "<h1>x</h1></main>", "2 headings h1"),
+        ("</main>", "<h2>x</h2><h4>x</h4></main>", "h4 follows h2"),
+        ("<footer>", "<div>", "no <footer>"),
+        (' lang="en"', "", "no language"),
+        ('class="skip"', "", "does not skip"),
+    ],
+)
+def test_a_planted_fault(site, tmp_path, old, new, complaint):
+    for name in ("style.css", "search.js", "search-index.js"):
+        shutil.copy(site[0] / name, tmp_path / name)
+    html = (site[0] / "index.html").read_text()
+    start, end = html.index('<main id="main-content"'), html.index("</main>")
+    html = html[:start] + '<main id="main-content"><h1>x</h1>' + html[end:]
+    html = re.sub(r"index.html#\w+", "index.html", html)
+    for name in ("index", "equations", "names", "search"):
+        (tmp_path / f"{name}.html").write_text(html)
+    assert complaints(tmp_path) == []
+    assert old in html
+    (tmp_path / "index.html").write_text(html.replace(old, new, 1))
+    assert any(complaint in line for line in complaints(tmp_path))
+
+
+def test_a_style_that_loads_something(tmp_path):
+    (tmp_path / "style.css").write_text("body { background: url(https://example.org/x.png) }")
+    assert complaints(tmp_path) == ["a style loads something: url(https://example.org/x.png)"]

@@ -1,0 +1,338 @@
+"""The site, made of the repository: a page for each file, for each chapter and guide, and the indexes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from html import escape, unescape
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from textwrap import shorten
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from tinygen.book.chapters import CHAPTERS, chapter_of
+from tinygen.book.equations import Marked, marked
+from tinygen.book.mathml import to_html
+from tinygen.book.names import Module, Names, Target, read
+from tinygen.book.parts import Part, code, highlighted, parts, tokens_of
+
+AUTHORS = r"[A-Z][\w'’-]+(?:(?:, [A-Z][\w'’-]+)* & [A-Z][\w'’-]+| et al\.)? (?:19|20)\d\d[a-d]?"
+ARXIV = r"arXiv:(\d{4}\.\d{4,5})"
+UNTOUCHED = re.compile(r"(<a\b.*?</a>|<code\b.*?</code>|<pre\b.*?</pre>|<[^>]+>)", re.DOTALL)  # by new links
+WORDS_A_MINUTE, LINES_A_MINUTE = 200, 40
+
+
+@dataclass
+class Page:
+    """A page of the site; `path` is its file in the repository, or "" for pages that gather others."""
+
+    file: str
+    title: str
+    about: str = ""
+    path: str = ""
+    minutes: int = 0
+    template: str = "file.html"
+    content: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Equation:
+    path: str
+    line: int
+    anchor: str
+    marked: Marked
+    chapter: int
+    tests: list[tuple[str, str]]  # name, address
+    html: Markup
+    parsed: bool
+
+
+class Site:
+    """Everything that the pages need from the repository in the folder `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.guides = ["README.md", "ARCHITECTURE.md", *files(root, "docs", "*.md")]
+        library = [
+            p for folder in ("tinygen", "tinygen_cuda", "examples") for p in files(root, folder, "*.py")
+        ]
+        texts = [(root / path).read_text("utf-8") for path in [*library, *self.guides]]
+        held = {test for text in texts for test in re.findall(r"(tests/[\w/]+\.py)::", text)}
+        self.modules = {
+            path: read(root, path) for path in [*library, *sorted(held)] if (root / path).is_file()
+        }
+        self.names = Names(list(self.modules.values()))
+        self.references = {path: list(self.names.references(m)) for path, m in self.modules.items()}
+        self.tokens = {path: tokens_of(module.source) for path, module in self.modules.items()}
+        self.parts = {path: parts(module, self.tokens[path]) for path, module in self.modules.items()}
+        self.papers = papers(texts)
+        images = [image for text in texts for image in re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)]
+        self.alts = {Path(name).name: alt for alt, name in images}
+        self.equations: list[Equation] = []
+        self.search: dict[str, list[tuple[str, str, str]]] = defaultdict(list)  # page: title, anchor, text
+        self.notes = MarkdownIt("zero").enable(["backticks", "fence", "code", "list", "emphasis"])
+        self.markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+        for rules in (self.notes.renderer.rules, self.markdown.renderer.rules):  # type: ignore[attr-defined]
+            rules.update(code_inline=self.inline_code, fence=self.fence)
+
+    def href(self, path: str, anchor: str = "") -> str:
+        """The address of a place in a file of the repository, or "" if the file has no page. A definition
+        without a part of its own is found by its line."""
+        if anchor and path in self.parts and all(anchor != part.anchor for part in self.parts[path]):
+            node = self.modules[path].definitions.get(anchor)
+            anchor = str(getattr(node, "lineno", "")) if not anchor.startswith("eq-") else anchor
+        known = path in self.modules or path in self.guides
+        return page_of(path) + (f"#{anchor}" if anchor else "") if known else ""
+
+    # -- notes -----------------------------------------------------------------------------------------
+
+    def inline_code(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        """`name` or `file.py`, with a link if it is defined in the book."""
+        text, module, address = tokens[i].content, env.get("module"), ""
+        if module and (target := self.names.find_in(module, text.removesuffix("()"))):
+            address = self.href(*target)
+        elif re.fullmatch(r"[\w/]+\.(py|md)", text):
+            folder = PurePosixPath(module.path if module else "docs/").parent
+            tried = map(self.href, (text, f"tinygen/{text}", str(folder / text), f"docs/{text}"))
+            address = next(filter(None, tried), "")
+        html = f"<code>{escape(text)}</code>"
+        return f'<a href="{address}">{html}</a>' if address else html
+
+    def fence(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        text = tokens[i].content.rstrip()
+        try:
+            rows = highlighted(text, tokens_of(text if tokens[i].info.strip() == "python" else ""), {})
+        except (tokenize.TokenError, SyntaxError):  # a piece of a program
+            rows = highlighted(text, [], {})
+        return '<pre tabindex="0">' + "\n".join(rows) + "</pre>"
+
+    def note(self, text: str, module: Module, part: Part) -> Markup:
+        """The HTML of a docstring or comment, with its equations."""
+        lines, at, html = text.splitlines(), 0, ""
+        for found in marked(text, f"{module.path}:{part.first}"):
+            html += self.notes.render("\n".join(lines[at : found.first]), {"module": module})
+            html += self.template("equation.html").render(e=self.equation(found, module.path, part))
+            at = found.end
+        return self.with_papers(html + self.notes.render("\n".join(lines[at:]), {"module": module}))
+
+    def equation(self, found: Marked, path: str, part: Part) -> Equation:
+        """One more equation of the index."""
+        number = sum(e.path == path and e.line == part.first for e in self.equations)
+        anchor = f"eq-{part.anchor}" + (f"-{number + 1}" if number else "")
+        tests = [test.split("::", 1) for test in found.tests]
+        links = [(name.split("::")[-1], self.href(path, name.replace("::", "."))) for path, name in tests]
+        try:
+            html, parsed = to_html(found.text), True
+        except ValueError:
+            html, parsed = f"<code>{escape(found.text)}</code>", False
+        equation = Equation(path, part.first, anchor, found, chapter_of(path), links, Markup(html), parsed)
+        self.equations.append(equation)
+        return equation
+
+    def with_papers(self, html: str) -> Markup:
+        """The HTML with links from papers to arXiv."""
+
+        def link(match: re.Match[str]) -> str:
+            number = match[1] or self.papers.get(unescape(match[0]))
+            return f'<a href="https://arxiv.org/abs/{number}">{match[0]}</a>' if number else match[0]
+
+        pieces = UNTOUCHED.split(html)
+        pattern = f"{ARXIV}|{AUTHORS.replace('&', '&amp;')}"
+        return Markup("".join(p if i % 2 else re.sub(pattern, link, p) for i, p in enumerate(pieces)))
+
+    # -- pages -----------------------------------------------------------------------------------------
+
+    def file_page(self, path: str) -> Page:
+        """The page of a file: its parts, notes beside code."""
+        module, rows, words = self.modules[path], [], 0
+        lines = code(module, self.tokens[path], self.references[path], self.href)
+        for part in self.parts[path]:
+            notes = Markup("").join(self.note(text, module, part) for text in part.notes)
+            rows.append((part, notes, Markup("\n".join(lines[i - 1] for i in part.lines))))
+            text = " ".join(" ".join(part.notes).split())
+            words += len(text.split())
+            if text and (part.anchor or part.first == 1) and not path.startswith("tests"):
+                self.search[page_of(path)].append(
+                    (part.anchor or path, part.anchor, "" if "." in part.anchor else shorten(text, 54))
+                )
+        minutes = words / WORDS_A_MINUTE + sum(len(part.lines) for part in self.parts[path]) / LINES_A_MINUTE
+        about, number = first_sentence(module.tree), None if path.startswith("tests/") else chapter_of(path)
+        content = {"rows": rows, "number": number}
+        return Page(page_of(path), path, about, path, max(1, round(minutes)), content=content)
+
+    def guide_page(self, path: str) -> Page:
+        """The page of a Markdown file."""
+        text, file = (self.root / path).read_text("utf-8"), page_of(path)
+        tokens = self.markdown.parse(text)
+        for token, inside in pairwise(tokens):
+            entries = self.search[file]
+            if token.type == "heading_open":
+                slug = slug_of(inside.content)
+                taken = sum(
+                    re.fullmatch(rf"{re.escape(slug)}(-\d+)?", anchor) is not None for _, anchor, _ in entries
+                )
+                token.attrSet("id", slug + (f"-{taken}" if taken else ""))
+                entries.append((inside.content.replace("`", ""), str(token.attrs["id"]), ""))
+            elif entries and inside.type == "inline" and not entries[-1][2]:
+                entries[-1] = (*entries[-1][:2], shorten(inside.content, 54))
+            for child in token.children or []:
+                self.relocate(child, PurePosixPath(path).parent)
+        html = self.markdown.renderer.render(tokens, self.markdown.options, {})
+        html = re.sub(r'<a href="">(.*?)</a>', r"\1", html, flags=re.DOTALL)
+        html = html.replace(
+            "<table>", '<div class="wide" role="region" aria-label="Table" tabindex="0"><table>'
+        )
+        html = self.with_papers(html.replace("</table>", "</table></div>"))
+        title = self.search[file][0][0] if self.search[file] else path
+        return Page(file, title, "", path, template="guide.html", content={"html": html})
+
+    def relocate(self, token: Any, folder: PurePosixPath) -> None:
+        """Let a link or a picture in a Markdown file of the folder point to a page of the site. A link to a
+        file without a page becomes plain text, if the file exists."""
+        path, _, anchor = (token.attrGet("href") or token.attrGet("src") or "").partition("#")
+        if token.type == "image":
+            token.attrs.update(src=f"pictures/{Path(path).name}", loading="lazy")
+        elif token.type == "link_open" and path and "://" not in path:
+            file = (self.root / folder / path).resolve()
+            address = self.href(str(file.relative_to(self.root)), anchor)
+            token.attrs["href"] = address or ("" if file.exists() else path)
+
+    def chapter_page(self, number: int, pages: list[Page]) -> Page:
+        """The page of a chapter: what to know before, its files, its pictures."""
+        chapter = CHAPTERS[number]
+        used = [r.target for page in pages for r in self.references[page.path] if not r.late]
+        uses = sorted({chapter_of(target.path) for target in used if target.anchor} - {number})
+        examples = [p for p in pages if p.path.startswith("examples/") and p.path not in chapter.pages]
+        stems = tuple(f"{Path(page.path).stem}_" for page in examples)
+        content = {
+            "chapter": chapter,
+            "number": number,
+            "uses": uses,
+            "groups": {
+                "On one page": [page for page in pages if page.path in chapter.pages],
+                "The library": [page for page in pages if page.path.startswith("tinygen")],
+                "Programs that run it": examples,
+            },
+            "pictures": [name for name in sorted(self.alts) if name.startswith(stems)],
+        }
+        minutes = sum(page.minutes for page in pages)
+        return Page(chapter.file, chapter.title, chapter.about, "", minutes, "chapter.html", content)
+
+    def in_order(self, number: int) -> Iterator[str]:
+        """The files of a chapter: its one-page versions, the library's files and the examples, each after
+        those that it imports."""
+        chapter = CHAPTERS[number]
+        patterns = [*chapter.pages, *chapter.files, *chapter.examples]
+        given = [
+            path for path in self.modules if not path.startswith("tests/") and chapter_of(path) == number
+        ]
+        given.sort(key=lambda path: [fnmatch(path, pattern) for pattern in patterns], reverse=True)
+        seen: set[str] = set()
+
+        def visit(path: str) -> Iterator[str]:
+            if path in given and path not in seen:
+                seen.add(path)
+                for reference in self.references[path]:
+                    if not reference.late:
+                        yield from visit(reference.target.path)
+                yield path
+
+        for path in given:
+            yield from visit(path)
+
+    def public_names(self) -> list[tuple[str, str, str]]:
+        """(dotted name, address, one line) of each name that a file of the library exports, by its shortest
+        dotted name."""
+        found: dict[Target, str] = {}
+        for module in self.modules.values():
+            value = getattr(module.definitions.get("__all__"), "value", None)
+            names = {str(e.value) for e in getattr(value, "elts", []) if isinstance(e, ast.Constant)}
+            names |= module.imports.keys() if module.path.endswith("__init__.py") else set()
+            for name in names if module.path.startswith("tinygen") else ():
+                target = self.names.find_in(module, name)
+                if target and target.anchor:
+                    dotted = f"{module.name}.{name}"
+                    found[target] = min(
+                        found.get(target, dotted), dotted, key=lambda name: (name.count("."), name)
+                    )
+        about = {t: first_sentence(self.modules[t.path].definitions[t.anchor]) for t in found}
+        return sorted((dotted, self.href(*target), about[target]) for target, dotted in found.items())
+
+    # -- the whole -------------------------------------------------------------------------------------
+
+    def write(self, out: Path) -> dict[str, int]:
+        """Write the site into the folder `out`. Returns what it counts."""
+        reading, chapters = [], []
+        for number in range(len(CHAPTERS)):
+            pages = [self.file_page(path) for path in self.in_order(number)]
+            chapters.append(self.chapter_page(number, pages))
+            reading += [chapters[-1], *pages]
+        guides = [self.guide_page(path) for path in self.guides]
+        tests = [self.file_page(path) for path in self.modules if path.startswith("tests/")]
+        names = self.public_names()
+        titles = {"index": "tinygen", "equations": "All equations", "names": "All names", "search": "Search"}
+        indexes = [Page(f"{file}.html", title, template=f"{file}.html") for file, title in titles.items()]
+        all_pages = [*reading, *guides, *tests, *indexes]
+        counts = {"pages": len(all_pages), "chapters": len(chapters), "equations": len(self.equations)}
+        counts |= {"set": sum(e.parsed for e in self.equations), "names": len(names)}
+        shared = {"site": self, "chapters": chapters, "guides": guides, "names": names, "counts": counts}
+        before = {b.file: a for a, b in pairwise(reading)}
+        after = {a.file: b for a, b in pairwise(reading)}
+        out.mkdir(parents=True, exist_ok=True)
+        for page in all_pages:
+            around = {"before": before.get(page.file), "after": after.get(page.file)}
+            html = self.template(page.template).render(page=page, **around, **shared, **page.content)
+            (out / page.file).write_text(html, "utf-8")
+        entries = json.dumps(self.search, ensure_ascii=False, separators=(",", ":"))
+        (out / "search-index.js").write_text(f"const ENTRIES = {entries}\n", "utf-8")
+        for file in ("style.css", "search.js"):
+            shutil.copy(Path(__file__).parent / "templates" / file, out / file)
+        shutil.copytree(self.root / "docs" / "pictures", out / "pictures", dirs_exist_ok=True)
+        return counts
+
+    environment = Environment(
+        loader=PackageLoader("tinygen.book"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+
+    def template(self, name: str) -> Any:
+        return self.environment.get_template(name)
+
+
+def files(root: Path, folder: str, pattern: str) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in (root / folder).rglob(pattern))
+
+
+def page_of(path: str) -> str:
+    """The name of the page of a file of the repository."""
+    return re.sub(r"\.(py|md)$", "", path).replace("/", ".") + ".html"
+
+
+def slug_of(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower().strip()).replace(" ", "-")
+
+
+def first_sentence(node: ast.AST) -> str:
+    """Of the docstring of a file, a class or a function."""
+    doc = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else ""
+    text = " ".join((doc or "").split("\n\n")[0].split())
+    return re.sub(":$", ".", re.split(r"(?<=[.]) (?=[A-Z`])", text)[0])
+
+
+def papers(texts: list[str]) -> dict[str, str]:
+    """From "Ho et al. 2020" to its number on arXiv, wherever a text gives both and all texts agree."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for authors, number in re.findall(rf"({AUTHORS}),?\s+{ARXIV}", "\n".join(texts)):
+        found[authors].add(number)
+    return {authors: min(numbers) for authors, numbers in found.items() if len(numbers) == 1}

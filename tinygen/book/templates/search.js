@@ -1,0 +1,39 @@
+// Search in ENTRIES, from a page to its [title, anchor, text]: all words must occur; those in titles count more.
+const box = document.getElementById("search-box")
+const state = document.getElementById("search-state")
+const results = document.getElementById("search-results")
+const entries = Object.entries(ENTRIES).flatMap(([page, rows]) => rows.map((row) => [page, ...row]))
+
+function score([page, title, , text], words) {
+  const [name, place, body] = [title.toLowerCase(), page.toLowerCase(), text.toLowerCase()]
+  let sum = 0
+  for (const word of words) {
+    const exact = name === word || name.endsWith("." + word)
+    const points = exact ? 20 : name.includes(word) ? 5 : place.includes(word) ? 2 : body.includes(word) ? 1 : 0
+    if (!points) return 0
+    sum += points
+  }
+  return sum - name.length / 1000
+}
+
+function shown([page, title, anchor, text]) {
+  const [item, link, place] = ["li", "a", "span"].map((tag) => document.createElement(tag))
+  link.href = page + (anchor ? "#" + anchor : "")
+  link.textContent = title
+  place.className = "meta"
+  place.textContent = page.replace(/\.html$/, "")
+  item.append(link, " ", place, document.createElement("br"), text)
+  return item
+}
+
+function show() {
+  const words = box.value.toLowerCase().split(/\s+/).filter(Boolean)
+  const found = words.length ? entries.map((e) => [score(e, words), e]).filter(([s]) => s > 0) : []
+  found.sort((a, b) => b[0] - a[0])
+  state.textContent = words.length ? `${found.length} places` : "Type a name, a word or a paper."
+  results.replaceChildren(...found.slice(0, 50).map(([, entry]) => shown(entry)))
+}
+
+box.value = new URLSearchParams(location.search).get("q") ?? ""
+box.addEventListener("input", show)
+show()
