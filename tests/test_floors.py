@@ -28,6 +28,7 @@ FLOORS = (
     Floor("random", "Draws from a categorical distribution.", ""),
     Floor("summation", "Sums over many rows that keep their digits.", ""),
     Floor("memory", "Which memory was written into, and when; the tape's clock.", ""),
+    Floor("rows", "The rows of a batch that this process has, where several share it.", "types"),
     Floor("modes", "The switches: whether ops record, and whether they look for NaNs.", ""),
     Floor("arrays", "Which device an array is on, and to another.", "types"),
     Floor("callers", "Which line of the user's code called an op.", ""),
@@ -42,12 +43,12 @@ FLOORS = (
     Floor(
         "ops",
         "Values and gradient rules: they are recorded, and know nothing of the walk.",
-        "words arrays tensor summation node tape",
+        "words arrays rows tensor summation node tape",
     ),
     Floor(
         "kernels",
         "Faster ways to compute the ops, which do not know of them.",
-        "arrays tensor summation node ops",
+        "arrays rows tensor summation node ops",
     ),
     Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
     Floor("density", "Densities without a network, in plain NumPy, as in scikit-learn.", ""),
@@ -71,9 +72,17 @@ FLOORS = (
     ),
     Floor("book", "The source as a site; imported by no one.", "", "numpy jinja2 markdown_it markupsafe"),
     Floor("einops_backend", "Tensors for einops; imported by no one else.", "tensor", "numpy einops"),
-    Floor("nn", "Modules: parameters, and layers made of ops.", "arrays tensor tape backward ops kernels"),
+    Floor(
+        "nn", "Modules: parameters, and layers made of ops.", "arrays rows tensor tape backward ops kernels"
+    ),
     Floor("optim", "What moves the parameters of modules."),
     Floor("storage.state", "What changes in a run, as a tree; and a run put back.", "storage.files nn"),
+    Floor(
+        "parallel",
+        "Several processes, each with some rows of a batch.",
+        "modes rows arrays tensor backward optim storage.state",
+        "numpy",
+    ),
     Floor(
         "storage.checkpoint",
         "All of a run in a folder, whole or not there.",
@@ -89,7 +98,11 @@ FLOORS = (
         "Noise put in and taken out; the model is any function.",
         "arrays tensor modes tape transforms ops",
     ),
-    Floor("align", "What people want, taught to a policy: any module called like GPT.", "tensor tape ops nn"),
+    Floor(
+        "align",
+        "What people want, taught to a policy: any module called like GPT.",
+        "rows tensor tape ops nn",
+    ),
     Floor("models", "One file a model: layers put together, with the means to sample from it."),
     Floor(
         "judges",

@@ -212,6 +212,36 @@ def input_gradients(
 # -- the loop --------------------------------------------------------------------------------------
 
 
+class Watch:
+    """Sees the gradients of leaves during the walk of `y.backward()`, within `switch(watch=self)`: a leaf's
+    sum is complete after the oldest node that uses the leaf, which may be long before the end. So one can
+    send it to other processes while the walk goes on (`tinygen.parallel.average_gradients`)."""
+
+    share = 1.0  # what the walk starts from is multiplied by it: the weight of this loss in a sum of losses
+
+    def complete(self, leaf: Tensor, g: Array) -> None:
+        """`g` is the gradient of the leaf by this walk. It may share memory, and must not be changed."""
+        raise NotImplementedError
+
+    def visits(self, order: Sequence[Node], sums: dict[Value, Gradient]) -> Iterator[Node]:
+        """The nodes, newest first; after a node, its leaves that no older node uses are complete."""
+        for y, g in sums.items():
+            sums[y] = g * np.asarray(self.share, g.dtype, like=g)
+        oldest: dict[Tensor, Node] = {}
+        for node in order:
+            for x in node.inputs:
+                if isinstance(x, Tensor) and x.requires_grad:
+                    oldest.setdefault(x, node)
+        leaves: dict[Node, list[Tensor]] = {}
+        for leaf, node in oldest.items():
+            leaves.setdefault(node, []).append(leaf)
+        for node in reversed(order):
+            yield node
+            for leaf in leaves.get(node, ()):
+                if leaf in sums:
+                    self.complete(leaf, sums[leaf])
+
+
 def backward(
     outputs: Sequence[Tensor],
     gradients: Sequence[Gradient],
@@ -219,11 +249,13 @@ def backward(
     *,
     retain_graph: bool = False,
     create_graph: bool = False,
+    watch: Watch | None = None,
 ) -> dict[Value, Gradient]:
     """The gradient of the sum of <output, gradient> with respect to every leaf, or to each of `wrt`.
 
     Returns {leaf, or node of an inner tensor: gradient}, without those on which the outputs do not depend.
-    With `create_graph` the gradients are Tensors on the tape, else arrays that may share memory.
+    With `create_graph` the gradients are Tensors on the tape, else arrays that may share memory. A `watch`
+    sees each leaf's gradient as soon as its sum is complete.
 
     For a complex x + iy the gradient of a real L is ∂L/∂x + i ∂L/∂y, along which L grows. Between the rules
     flows its conjugate g, for which dL = Re(g dz): so the rule of an analytic op is the same for complex
@@ -237,7 +269,8 @@ def backward(
     owned: set[Value] = set()
     accumulate(sums, [(y.node or y, conjugate(g)) for y, g in zip(outputs, gradients, strict=True)], owned)
     with switch(record=create_graph, segment=None):
-        for node in reversed(order):  # newest first: all that used the node's value has been visited,
+        newest_first = reversed(order) if watch is None else watch.visits(order, sums)
+        for node in newest_first:  # all that used the node's value has been visited,
             g = sums.get(node) if node in wanted else sums.pop(node, None)  # so its gradient is complete
             if g is None:
                 continue
@@ -269,7 +302,8 @@ def backward_into_leaves(
             "requires_grad=True, and compute outside of no_grad()"
         )
     gradient = gradient._data if isinstance(gradient, Tensor) else gradient
-    grads: dict[Any, Gradient] = backward([y], [cotangent(y, gradient)], retain_graph=retain_graph)
+    start, watch = cotangent(y, gradient), MODE.get().watch
+    grads: dict[Any, Gradient] = backward([y], [start], retain_graph=retain_graph, watch=watch)
     given: set[int] = set()
     for leaf, g in grads.items():
         g = g if hasattr(g, "__array_function__") else np.asarray(g)
@@ -280,9 +314,8 @@ def backward_into_leaves(
 
 
 def add_to_grad(leaf: Tensor, g: Array) -> None:
-    """Here the sum over all paths to a leaf is complete, and nothing has been written yet.
-
-    So this is the place to change it first, say to average it over several processes."""
+    """Here the sum over all paths to a leaf is complete, and nothing has been written yet. A `Watch` sees
+    this sum earlier, while the walk still goes on."""
     if leaf.grad is None:
         leaf.grad = g
     else:

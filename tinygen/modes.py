@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from tinygen.backward import Watch
     from tinygen.recompute import Segment
 
 
@@ -22,6 +23,7 @@ class Mode(NamedTuple):
     record: bool = True
     anomaly: bool = False
     segment: Segment | None = None  # the checkpoint() that is being recorded
+    watch: Watch | None = None  # sees the gradients of leaves during backward()
     before: Mode | None = None  # the mode before the innermost `with`
 
 

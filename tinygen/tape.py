@@ -200,7 +200,7 @@ def op(body: Callable[P, Any]) -> Callable[P, Tensor]:
         if type(value) is not np.ndarray or value.dtype is not tensor._data.dtype:
             value = with_tensor_dtype(value, args, kwargs)
             single = False
-        recording, anomaly, segment, _ = MODE.get()
+        recording, anomaly, segment, _, _ = MODE.get()
         if anomaly:
             where = line_of(*caller_of(sys._getframe(1)))
             check_finite(value, f"the value of {signature(self, arrays)}", where)

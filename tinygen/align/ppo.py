@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.align.rollouts import Responses, masked_mean, require_bools, zeros_outside
+from tinygen.rows import batch_entries
 from tinygen.tensor import Array
 from tinygen.types import Mask, TensorLike
 
@@ -52,10 +53,11 @@ def whiten(x: Array, mask: Mask, shift_mean: bool = True) -> Array:
     rewards, x keeps its mean. Entries that are all equal become exactly 0 (or their mean). ValueError for a
     mask without a True."""
     require_bools(mask)
-    if not mask.any():
+    entries = batch_entries(x[mask])
+    if not len(entries):
         raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to whiten")
-    first = x[mask][0]  # subtracted first, so that equal entries become exactly 0
-    mean, var = np.mean(x[mask] - first), np.var(x[mask] - first)
+    first = entries[0]  # subtracted first, so that equal entries become exactly 0
+    mean, var = np.mean(entries - first), np.var(entries - first)
     white = ((x - first) - mean) / np.sqrt(var + 1e-8)
     whitened: Array = zeros_outside(white if shift_mean else white + (first + mean), mask)
     return whitened

@@ -17,6 +17,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn import Module
 from tinygen.ops.random import RNGLike
+from tinygen.rows import batch_count
 from tinygen.tensor import Array
 from tinygen.types import Ids, Mask, TensorLike
 
@@ -128,7 +129,7 @@ def masked_mean(x: TensorLike, mask: Mask) -> TensorLike:
     """The mean over the entries of x where the mask is True; the others may be NaN. ValueError for a mask
     without a True."""
     require_bools(mask)
-    count = int(mask.sum())
+    count = batch_count(int(mask.sum()))
     if count == 0:
         raise ValueError(f"the mask {mask.shape} is False everywhere: there is nothing to take the mean of")
     return zeros_outside(x, mask).sum() / count

@@ -10,6 +10,7 @@ import numpy as np
 from tinygen import ops
 from tinygen.nn import init
 from tinygen.nn.module import Module, Parameter, cast, widen
+from tinygen.rows import ROWS, batch_mean
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
@@ -109,13 +110,21 @@ class BatchNorm(Module):
         because a running mean would keep it forever."""
         array = x.data if isinstance(x, Tensor) else x
         over = (0, *range(2, array.ndim))
-        count = math.prod(array.shape[i] for i in over)
+        rows = ROWS.get()
+        whole = len(array) if rows is None else rows.whole
+        count = whole * math.prod(array.shape[i] for i in over[1:])
         if count < 2:
             raise ValueError(
                 f"BatchNorm: input of shape {array.shape} has {count} value(s) per channel, and training "
                 "needs two or more: use larger batches, another norm, or eval()"
             )
-        mean, variance = array.mean(axis=over), array.var(axis=over, ddof=1)
+        mean_of = batch_mean()
+        mean = mean_of(array, axis=over)
+        if rows is None:
+            variance = array.var(axis=over, ddof=1)
+        else:
+            from_mean = array - mean.reshape(-1, *(1,) * (array.ndim - 2))
+            variance = mean_of(from_mean**2, axis=over) * (count / (count - 1))
         usable = np.isfinite(variance).all()  # then the mean is finite, too
         for running, batch in ((self.running_mean, mean), (self.running_var, variance)):
             step = self.momentum * (batch - running.data)

@@ -14,6 +14,7 @@ from tinygen.ops.activation import log_softmax, softplus
 from tinygen.ops.compose import arrays_in, on_device_of
 from tinygen.ops.elementwise import sigmoid
 from tinygen.ops.index import checked_ids, nan_where
+from tinygen.rows import batch_count
 from tinygen.tape import op, show_as
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike, ValueAndRules
@@ -75,7 +76,7 @@ def cross_entropy(
     losses = nan_where(invalid, losses)
     if reduction != "mean":
         return reduce_loss(losses, reduction)
-    count = (arrays_in(ids) != ignore_index).sum()
+    count = batch_count((arrays_in(ids) != ignore_index).sum())
     if invalid is None and count == 0:
         raise ValueError(f"every target is ignore_index={ignore_index}: there is nothing to average")
     return np.sum(losses) / count.astype(losses.dtype)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinygen.ops.reduce import at_least_float32
+from tinygen.rows import batch_mean
 from tinygen.summation import sum_over
 from tinygen.tape import op
 from tinygen.tensor import Array
@@ -19,16 +20,19 @@ from tinygen.types import Axis, ValueAndRules
 __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
 
-def standardize(x: Array, axis: Axis, eps: float) -> tuple[Array, Callable[[Array], Array]]:
+def standardize(
+    x: Array, axis: Axis, eps: float, mean: Callable[..., Array] = np.mean
+) -> tuple[Array, Callable[[Array], Array]]:
     """x̂ = (x - mean) / sqrt(var + eps) over the axes, and the rule for its gradient (Ioffe & Szegedy 2015,
     section 3, simplified): (g - mean(g) - x̂ mean(g x̂)) / sqrt(var + eps)."""
     x = at_least_float32(x)
-    centered = x - x.mean(axis=axis, keepdims=True)
-    inv = 1 / np.sqrt((centered * centered).mean(axis=axis, keepdims=True) + eps)
+    centered = x - mean(x, axis=axis, keepdims=True)
+    inv = 1 / np.sqrt(mean(centered * centered, axis=axis, keepdims=True) + eps)
     xhat = centered * inv
 
     def dx(g: Array) -> Array:
-        return inv * (g - g.mean(axis=axis, keepdims=True) - xhat * (g * xhat).mean(axis=axis, keepdims=True))
+        along = mean(g * xhat, axis=axis, keepdims=True)
+        return inv * (g - mean(g, axis=axis, keepdims=True) - xhat * along)
 
     return xhat, dx
 
@@ -91,7 +95,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Value
     statistics: x (N, C, ...), weight and bias (C)."""
     over = (0, *range(2, x.ndim))
     per_channel = (weight.shape[0],) + (1,) * (x.ndim - 2)
-    xhat, dx = standardize(x, over, eps)
+    xhat, dx = standardize(x, over, eps, batch_mean())
     weight = weight.reshape(per_channel)
     return (
         xhat * weight + bias.reshape(per_channel),

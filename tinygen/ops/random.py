@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygen.node import Op
+from tinygen.rows import ROWS, RowsGenerator
 from tinygen.tensor import Array, Tensor
 
 # In uint64, so that a product keeps its upper half; NumPy's scalars, so that Numba takes them as they are.
@@ -68,10 +69,12 @@ def as_generator(rng: RNGLike) -> np.random.Generator:
     """The generator to draw from: `rng` itself, or for an int `np.random.default_rng(rng)`.
 
     A function that hands `rng` on to several others converts it first, once: each of them would start its
-    own generator from the same int, and all would draw the same numbers.
+    own generator from the same int, and all would draw the same numbers. Within `tinygen.parallel.share` it
+    is a `RowsGenerator`, which draws for the whole batch and keeps the rows of this process.
     Raises TypeError for anything else (None too), ValueError for an int below 0."""
     if isinstance(rng, np.random.Generator):
-        return rng
+        rows = ROWS.get()
+        return rng if rows is None or isinstance(rng, RowsGenerator) else RowsGenerator(rng, rows)
     if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
         raise TypeError(
             f"rng must be a np.random.Generator or an int, the seed of one, got {type(rng).__name__}: "
@@ -79,13 +82,17 @@ def as_generator(rng: RNGLike) -> np.random.Generator:
         )
     if rng < 0:
         raise ValueError(f"rng must be a generator or a seed of 0 or more, got {rng}")
-    return np.random.default_rng(rng)
+    return as_generator(np.random.default_rng(rng))
+
+
+def draws_on_device(rng: np.random.Generator) -> bool:
+    return isinstance(rng.source if isinstance(rng, RowsGenerator) else rng, DeviceGenerator)
 
 
 def new_seed(rng: np.random.Generator) -> int:
     """A seed for `uniform`; its type says which generator draws."""
     seed = int(rng.integers(2**63))
-    return Seed(seed) if isinstance(rng, DeviceGenerator) else seed
+    return Seed(seed) if draws_on_device(rng) else seed
 
 
 def random_words(like: Array, n: int, seed: Seed) -> list[Array]:
@@ -135,10 +142,14 @@ def dropout_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Ar
     unless 0 <= p < 1."""
     require_dropout(p)
     like = like._data if isinstance(like, Tensor) else like
-    if isinstance(seed, Seed):
-        draws = UNIFORM.compute(like, shape, seed)[0]
-    else:
-        draws = np.random.Generator(np.random.SFC64(seed)).random(shape, dtype=np.float32)
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        if isinstance(seed, Seed):
+            return UNIFORM.compute(like, shape, seed)[0]
+        return np.random.Generator(np.random.SFC64(seed)).random(shape, dtype=np.float32)
+
+    rows = ROWS.get()
+    draws = draw(shape) if rows is None else rows.own(draw, shape)
     mask = (draws >= p).astype(like.dtype) * (1 / (1 - p))
     return np.asarray(mask, like=like)
 
@@ -146,8 +157,12 @@ def dropout_mask(like: Array, shape: tuple[int, ...], p: float, seed: int) -> Ar
 def noise_like(x: Array, rng: np.random.Generator) -> Array:
     """N(0, 1) of x's shape and dtype, on its device. In float64 a `DeviceGenerator` has the digits of
     float32."""
-    if isinstance(rng, DeviceGenerator):
-        seed = Seed(new_seed(rng))
-        return NORMAL.compute(x, x.shape, seed)[0].astype(x.dtype, copy=False)
+    if draws_on_device(rng):
+        seed, rows = Seed(new_seed(rng)), ROWS.get()
+
+        def draw(shape: tuple[int, ...]) -> Array:
+            return NORMAL.compute(x, shape, seed)[0]
+
+        return (draw(x.shape) if rows is None else rows.own(draw, x.shape)).astype(x.dtype, copy=False)
     dtype = np.float64 if x.dtype == np.float64 else np.float32
     return np.asarray(rng.standard_normal(x.shape, dtype), dtype=x.dtype, like=x)

@@ -10,6 +10,7 @@ import numpy as np
 from tinygen.kernels.compiled.compile import as_contiguous, parallel
 from tinygen.kernels.compiled.math import ONE, ZERO
 from tinygen.kernels.registry import are_float32
+from tinygen.rows import ROWS
 from tinygen.tensor import Array
 
 
@@ -61,6 +62,8 @@ def slopes(c, x, weight, mean, inv, g, dx, dweight, dbias):
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, eps: float = 1e-5) -> Any:
+    if ROWS.get() is not None:
+        return NotImplemented  # the statistics are of the rows of all processes
     if not are_float32(weight, bias) or not x.size or x.ndim == 2:
         return NotImplemented  # without positions, a channel's entries are far apart: NumPy adds whole rows
     shape, channels = x.shape, x.shape[1]

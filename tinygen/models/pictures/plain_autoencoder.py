@@ -22,6 +22,7 @@ from tinygen import nn, ops
 from tinygen.models.pictures.vae import ConvDecoder
 from tinygen.modes import no_grad
 from tinygen.ops.random import RNGLike, as_generator, noise_like
+from tinygen.rows import require_whole_batch
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
 
@@ -218,6 +219,7 @@ def sliced_wasserstein2(x: TensorLike, y: TensorLike, directions: int, *, rng: R
         raise ValueError(f"x and y must both be (points, numbers), of one shape, got {x.shape} and {y.shape}")
     if directions < 1:
         raise ValueError(f"directions must be at least 1, got {directions}")
+    require_whole_batch("the sliced Wasserstein distance")
     array = x.data if isinstance(x, Tensor) else x
     like = np.zeros_like(array, shape=(x.shape[1], directions))
     theta = noise_like(like, as_generator(rng))  # (Z, L)

@@ -23,6 +23,7 @@ from tinygen import nn, ops
 from tinygen.modes import no_grad
 from tinygen.nn import init
 from tinygen.ops.random import RNGLike, as_generator
+from tinygen.rows import batch_sum
 from tinygen.tape import detach
 from tinygen.tensor import Array, Tensor
 from tinygen.types import Ids, TensorLike
@@ -112,12 +113,13 @@ class VectorQuantizer(nn.Module):
         """Update the running counts and means with a batch of vectors (N, C) and their codes (N,). A batch
         that contains NaN or infinity is skipped, because a running mean would keep it forever."""
         k = len(self.count.data)
-        rate = np.where(np.isfinite(rows).all(), 1 - self.decay, 0.0).astype(rows.dtype)
+        usable = batch_sum((~np.isfinite(rows)).sum()) == 0
+        rate = np.where(usable, 1 - self.decay, 0.0).astype(rows.dtype)
         rows = np.nan_to_num(rows, posinf=0.0, neginf=0.0)
         chosen = np.equal(codes[:, None], np.arange(k, like=codes)).astype(rows.dtype)  # (N, K)
-        self.count.data += rate * (chosen.sum(axis=0) - self.count.data)
+        self.count.data += rate * (batch_sum(chosen.sum(axis=0)) - self.count.data)
         if self.ema:
-            self.total.data += rate * (ops.matmul(chosen.T, rows) - self.total.data)
+            self.total.data += rate * (batch_sum(ops.matmul(chosen.T, rows)) - self.total.data)
             n = self.count.data.sum()
             smooth = (self.count.data + SMOOTHING) * (n / (n + k * SMOOTHING))
             self.codebook.data = self.total.data / smooth[:, None]

@@ -30,6 +30,7 @@ from tinygen.models.text_to_image.clip_encoders import (
 )
 from tinygen.nn.module import widen
 from tinygen.ops.random import RNGLike, as_generator
+from tinygen.rows import require_whole_batch
 from tinygen.tensor import Tensor
 from tinygen.types import Ids, TensorLike
 
@@ -48,6 +49,7 @@ def contrastive_loss(logits: TensorLike) -> Tensor:
         (Radford et al. 2021, figure 3)
     Held by: tests/models/text_to_image/test_clip.py::test_loss_by_hand
     """
+    require_whole_batch("the contrastive loss")
     logits = logits if isinstance(logits, Tensor) else Tensor(logits)
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
         raise ValueError(f"logits have shape {logits.shape}: the loss needs a text for each picture, (B, B)")
