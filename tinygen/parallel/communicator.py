@@ -33,10 +33,12 @@ class Communicator(Protocol):
     the others send any object."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """The number of this process, from 0 on."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """The number of processes."""
 
     def Iallreduce(self, sendbuf: Any, recvbuf: Any) -> Request:
         """Start a sum of arrays over all processes. With None for `sendbuf`, in place."""
@@ -129,13 +131,15 @@ def patience() -> float:
     return float(os.environ.get("TINYGEN_PATIENCE", PATIENCE))
 
 
-def wait(request: Request, comm: Communicator, what: str = "a sum of gradients") -> None:
+def wait(
+    request: Request, comm: Communicator, what: str = "a sum of gradients", limit: float | None = None
+) -> None:
     """Wait until the message has arrived. Raises Hang, which names the processes that do not come, when that
-    takes longer than `patience()`.
+    takes longer than `limit` seconds, or `patience()`.
 
     It asks again and again, and sleeps in between, longer and longer up to a millisecond: with more processes
     than cores, a process that only asks would take the time of one that computes."""
-    began, pause, limit = time.monotonic(), 0.0, patience()
+    began, pause, limit = time.monotonic(), 0.0, patience() if limit is None else limit
     while not request.Test():
         time.sleep(pause)
         pause = min(pause + 2e-5, 1e-3)
@@ -194,16 +198,8 @@ def gather(value: Any, comm: Communicator | None) -> list[Any]:
 
 
 def from_first(make: Callable[[], T], comm: Communicator | None) -> T:
-    """What `make()` returns or raises in process 0, in all processes. Only process 0 calls it."""
+    """What `make()` returns in process 0, in all processes. Only process 0 calls it."""
     if comm is None:
         return make()
-    made: Any = None
-    if comm.rank == 0:
-        try:
-            made = make(), None
-        except Exception as error:
-            made = None, error
-    value, failure = gather(made, comm)[0]
-    if failure is not None:
-        raise failure
-    return value
+    made: T = gather(make() if comm.rank == 0 else None, comm)[0]
+    return made

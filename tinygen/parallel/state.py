@@ -79,6 +79,7 @@ class Epochs:
         return chosen
 
     def state_dict(self) -> dict[str, Any]:
+        """The order of this epoch, the position in it, and the generator of the next orders."""
         state = {"order": self.order.copy(), "position": self.position}
         return {**state, "rng": self.rng.bit_generator.state}
 

@@ -44,6 +44,7 @@ class ShardedOptimizer:
         self.optimizer.lr = value
 
     def zero_grad(self) -> None:
+        """Forget the gradients."""
         self.optimizer.zero_grad()
 
     def step(self) -> None:
