@@ -14,7 +14,17 @@ from golden.formula import filled, wave
 
 from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
-from tinygen.data import markov, mixtures, review_pairs, shapes, shapes_pairs, sound, text, word_grid
+from tinygen.data import (
+    linear_functions,
+    markov,
+    mixtures,
+    review_pairs,
+    shapes,
+    shapes_pairs,
+    sound,
+    text,
+    word_grid,
+)
 from tinygen.data.reviews import Reviews
 from tinygen.density import PCA, GaussianKDE, GaussianMixture, Parameters, estimator
 from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
@@ -363,6 +373,9 @@ OTHERS = {
     "data.word_grid.sentences": Row(lambda **k: word_grid.sentences(50, **k, rng=rng()), {"strays": 0.0}),
     "data.mixtures.Mixture.eps_floor": Row(
         lambda **k: mixtures.ring().eps_floor(0.8, 0.6, **k), {"fineness": 1.0}
+    ),
+    "data.linear_functions.LinearFunctions": Row(
+        lambda **k: linear_functions.LinearFunctions(2, **k).sample(1, 3, rng=rng())[1], {"noise": 0.5}
     ),
     "data.markov.zipf_source": Row(
         lambda **k: markov.zipf_source(3, 1, **k, rng=rng()).table, {"exponent": 0.5}

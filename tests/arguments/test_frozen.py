@@ -11,6 +11,7 @@ import tinygen
 FLOORS = ("align", "data", "diffusion", "judges", "models", "nn", "optim", "text")
 RECORDS = {
     "tinygen.data.algorithms.Task",
+    "tinygen.data.linear_functions.LinearFunctions",
     "tinygen.data.published.Published",
     "tinygen.data.shapes.Scene",
     "tinygen.data.shapes_pairs.Pair",

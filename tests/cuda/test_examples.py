@@ -31,6 +31,9 @@ TINY = {
     "ddpm_digits": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--timesteps", 3, "--sampler-steps", 2),
     ],
+    "in_context": [
+        *("--steps", 20, "--copy-steps", 1, "--dim", 1, "--channels", 8, "--layers", 1, "--batch", 4),
+    ],
     "inpaint_shapes": [
         *("--steps", 2, "--channels", 8, "--batch", 4, "--timesteps", 4, "--paint-steps", 2),
         *("--pictures", 2, "--repeats", 1),

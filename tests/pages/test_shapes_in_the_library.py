@@ -9,7 +9,7 @@ import tinygen
 from tinygen import nn
 from tinygen.align.reward import RewardModel
 from tinygen.align.world import World
-from tinygen.data import algorithms, markov, mixtures, shapes, shapes_pairs
+from tinygen.data import algorithms, linear_functions, markov, mixtures, shapes, shapes_pairs
 from tinygen.data.text import random_batch
 from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
 from tinygen.judges import digits as judge
@@ -121,6 +121,9 @@ def use_everything():
     markov.zipf_source(3, 2, rng=rng).sample(9, rng=rng)
     hidden = markov.HiddenMarkovSource([[0.5, 0.5], [1.0, 0.0]], rng.dirichlet(np.ones(3), 2))
     hidden.log_prob(hidden.sample(5, rng=rng))
+    functions = linear_functions.LinearFunctions(3, 0.5)
+    functions.predictions(*functions.sample(2, 4, rng=rng))
+    functions.best_errors(4, 2, rng=rng)
     mixture = mixtures.lattice(3)
     mixture.score(normal(4, 2))
     mixture.x0(normal(4, 2), 0.8, 0.6)
