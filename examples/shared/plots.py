@@ -181,3 +181,14 @@ def save_gains(
         for each in axes:
             each.set_xlabel("step")
             each.legend(frameon=False, fontsize=8)
+
+
+def save_attention(path: Path, maps: Sequence[tuple[Sequence[str], Sequence[str], Any]]) -> None:
+    """Draw where attention looks, a panel for each (S words that are read, T words that are written, weights
+    (T, S))."""
+    with panels(path, len(maps), (5.2 * len(maps), 4.6)) as axes:
+        for each, (read, written, weights) in zip(axes, maps, strict=True):
+            each.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
+            each.set_xticks(range(len(read)), read, rotation=60, ha="right", fontsize=8)
+            each.set_yticks(range(len(written)), written, fontsize=8)
+            each.set(xlabel="read", ylabel="written")

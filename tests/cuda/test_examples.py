@@ -71,8 +71,8 @@ TINY = {
         *("--tests", 10),
     ],
     "translate_numbers": [
-        *("--largest", 999, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2, "--steps", 2),
-        *("--tests", 2, "--beam", 2),
+        *("--largest", 999, "--train", 100, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2),
+        *("--merges", 0, "--steps", 2, "--tests", 6, "--beam", 2),
     ],
     "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }

@@ -1,10 +1,10 @@
-"""Number words: known spellings, a second grammar that reads every number back, and batches of characters."""
+"""Number words: known spellings, and a second grammar that reads every number back."""
 
 import numpy as np
 import pytest
 
 from tinygen.data import number_words
-from tinygen.data.number_words import ALPHABET, BEGIN, END, LARGEST, PAD, READERS, VOCAB_SIZE, WRITERS
+from tinygen.data.number_words import LARGEST, READERS, WRITERS
 
 KNOWN = {
     "english": {
@@ -132,36 +132,3 @@ def test_other_texts_are_refused(language, text):
 def test_other_numbers_are_refused(language, n):
     with pytest.raises(ValueError, match=rf"from 0 to 1000000, got {n}"):
         WRITERS[language](n)
-
-
-# -- batches ---------------------------------------------------------------------------------------
-
-
-def test_texts_become_padded_rows_and_texts_again():
-    texts = ["zwei", "quatre-vingts", "zéro", ""]
-    ids = number_words.encode(texts)
-    assert ids.shape == (4, len("quatre-vingts") + 2)
-    assert (ids[:, 0] == BEGIN).all()
-    for row, text in zip(ids, texts, strict=True):
-        assert row[len(text) + 1] == END
-        assert (row[len(text) + 2 :] == PAD).all()
-        assert (row[1 : len(text) + 1] > END).all()
-    assert ids.max() < VOCAB_SIZE
-    assert number_words.decode(ids) == texts
-    assert number_words.decode([[BEGIN, *ids[0, 1:5], END, 9, 9]]) == ["zwei"]
-    assert number_words.encode([]).shape == (0, 2)
-
-
-def test_the_alphabet_has_every_character_of_every_number():
-    numbers = [*range(0, LARGEST + 1, 997), LARGEST]
-    assert sorted({c for write in WRITERS.values() for n in numbers for c in write(n)}) == ALPHABET
-
-
-def test_each_id_stands_for_one_thing():
-    ids = [PAD, BEGIN, END, *number_words.encode(["".join(ALPHABET)])[0, 1:-1]]
-    assert ids == list(range(VOCAB_SIZE))
-
-
-def test_a_character_of_no_number_is_refused():
-    with pytest.raises(ValueError, match="'9' in 'neun9' is in no number"):
-        number_words.encode(["neun9"])

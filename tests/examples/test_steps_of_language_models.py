@@ -12,10 +12,8 @@ from by_hand import Loop, Training, exact, flags, log_p, same, warmup_cosine
 from example_runs import module
 
 from tinygen import tape
-from tinygen.data import number_words
 from tinygen.data.reviews import Reviews
 from tinygen.models.language.gpt import GPT, GPTConfig
-from tinygen.models.language.transformer import Transformer, TransformerConfig
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("tqdm")
@@ -208,81 +206,3 @@ def test_lora_finetune(monkeypatch):
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
     lab.held_out_loss(lab.models[1])
     assert not recorded
-
-
-# -- translate_numbers -----------------------------------------------------------------------------
-
-
-def test_translate_numbers(monkeypatch):
-    """The decoder reads the target up to each character; labels are smoothed, and padding does not count."""
-    example = module("translate_numbers.py")
-    sizes = {"source": "french", "target": "english", "steps": 4, "batch": 3, "warmup": 2, "lr": 0.3}
-    args = flags(monkeypatch, example, **sizes, smoothing=0.2, heads=2, width=4)
-    config = TransformerConfig(number_words.VOCAB_SIZE, 1, 2, 4, 6, dropout=0.0, label_smoothing=0.2)
-    model, other = exact(Transformer(config, rng=np.random.default_rng(1)))
-    run, numbers = Loop(args.steps), np.array([3, 81, 701, 2000])
-    example.train(model, numbers, numbers, args, run)
-
-    rng, training, losses = np.random.default_rng(args.seed + 1), Training(other, (0.9, 0.98), 1e-9), []
-    for step in range(4):
-        batch = rng.choice(numbers, 3).tolist()
-        source = number_words.encode([number_words.french(n) for n in batch])
-        target = number_words.encode([number_words.english(n) for n in batch])
-        logits, labels = other(source, target[:, :-1]), target[:, 1:]
-        every = sum(log_p(logits, np.full(labels.shape, v)) for v in range(config.vocab_size))
-        likelihood = 0.8 * log_p(logits, labels) + 0.2 / config.vocab_size * every
-        loss = -np.sum(likelihood * (labels != 0)) / np.sum(labels != 0)
-        n = step + 1
-        losses.append(training.step(loss, 0.3 * 4**-0.5 * min(n**-0.5, n * 2**-1.5)))
-    same(model, other, 1e-7)  # biases of keys have no gradient but rounding, which Adam makes larger
-    np.testing.assert_allclose(run.column("batch_loss"), losses, rtol=1e-9)
-    assert run.column("step") == [0, 1, 2, 3]
-
-
-class Late(Loop):
-    """Some steps of a long run."""
-
-    def loop(self, things, stage="training"):
-        self.things = things
-        yield from (0, 498, 499, 500, 998, 999)
-
-
-def test_translations_of_unseen_numbers_during_a_long_run(monkeypatch):
-    """After every 500 steps, of at most 100 numbers, by greedy decoding; then each loss is shown with it."""
-    example, asked, shares = module("translate_numbers.py"), [], iter([0.25, 0.75])
-    args = flags(monkeypatch, example, batch=1, heads=1, width=2, steps=1000)
-    config = TransformerConfig(number_words.VOCAB_SIZE, 1, 1, 2, 2)
-    model, run = Transformer(config, rng=0), Late(1000)
-
-    def share_right(*given):
-        asked.append(given)
-        return next(shares)
-
-    monkeypatch.setattr(example, "share_right", share_right)
-    tests = np.arange(130)
-    example.train(model, np.arange(200, 300), tests, args, run)
-    assert [(a is model, numbers.tolist(), b is args, width) for a, numbers, b, width in asked] == [
-        (True, list(range(100)), True, 1)
-    ] * 2
-    assert [row for row in run.rows if "test_accuracy" in row] == [
-        {"step": 499, "test_accuracy": 0.25},
-        {"step": 999, "test_accuracy": 0.75},
-    ]
-    assert run.score == 0.25
-    first, second = (f", {share} of 100 unseen numbers right" for share in ("25%", "75%"))
-    assert [note for _, note in run.shown] == ["", "", first, first, first, second]
-    assert run.losses() == run.column("batch_loss")
-    assert set(run.things) == {"model", "optimizer", "batches"}
-
-
-def test_which_translations_are_right(monkeypatch):
-    example = module("translate_numbers.py")
-    assert example.is_right("quatre-vingts", 80, "french")
-    assert not example.is_right("quatre-vingt", 80, "french")
-    assert not example.is_right("quatre-vingts", 81, "french")
-    args = flags(monkeypatch, example)
-    written = ["null", "eins", "zwei", "vier"]
-    monkeypatch.setattr(example, "translations", lambda *_: written)
-    assert example.share_right(None, np.arange(4), args, 1) == 0.75
-    with pytest.raises(ValueError, match="zip"):
-        example.share_right(None, np.arange(5), args, 1)

@@ -66,7 +66,10 @@ MADE, LONG = (f"tests/examples/test_{name}.py" for name in ("what_is_trained", "
 STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "gpt_text": (frozenset(["train_model", "whole_loss", "evaluate"]), [LANGUAGE, MADE]),
     "gpt_algorithms": (frozenset(["train"]), [LANGUAGE, MADE, LONG]),
-    "translate_numbers": (frozenset(["train", "share_right"]), [LANGUAGE]),
+    "translate_numbers": (
+        frozenset(["train", "share_right"]),
+        ["tests/examples/test_translate_numbers.py"],
+    ),
     "lora_finetune": (frozenset(["train", "Lab.begin", "Lab.step", "Lab.held_out_loss"]), [LANGUAGE, LONG]),
     "diffusion_2d": (frozenset(["train"]), [PICTURES, MADE, LONG]),
     "points": (frozenset(["exact_denoiser", "excess_loss"]), [PICTURES]),

@@ -10,6 +10,7 @@ from tinygen.data.text import load_text, random_batch, train_val_split
 from tinygen.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from tinygen.data import dates as dates
     from tinygen.data import digits as digits
     from tinygen.data import markov as markov
     from tinygen.data import mixtures as mixtures
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
-        ("digits", "markov", "mixtures", "number_words", "published_pictures", "shapes", "shapes_pairs"),
+        (
+            "dates",
+            "digits",
+            "markov",
+            "mixtures",
+            "number_words",
+            "published_pictures",
+            "shapes",
+            "shapes_pairs",
+        ),
     )[:2]
 
 __all__ = [

@@ -10,19 +10,11 @@ languages differ in the ways that make translation hard:
 German says the ones before the tens, and writes a number below a million as one word; French counts by
 twenties from 80 to 99, and goes on from 60 to 79. English is written as in the USA, without "and", and French
 with the spelling from before 1990.
-
-`encode` and `decode` turn texts into padded batches of characters and back, in one alphabet for
-all languages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-
-from tinygen.types import Ids
+from collections.abc import Callable
 
 LARGEST = 1_000_000
 words = str.split
@@ -213,33 +205,3 @@ def checked_number(
     if not 0 <= n <= LARGEST or write(n) != text:
         raise ValueError(f"{text!r} is not how a number from 0 to {LARGEST} is written in {language}")
     return n
-
-
-# -- batches of characters -------------------------------------------------------------------------
-
-PAD, BEGIN, END = 0, 1, 2
-"""The first ids; characters come after them."""
-
-ALPHABET = list(" -Mabcdefghilmnopqrstuvwxyzßéöü")
-VOCAB_SIZE = END + 1 + len(ALPHABET)
-
-
-def encode(texts: Sequence[str]) -> Ids:
-    """BEGIN, the characters, END of B texts, padded to the longest: (B, T). ValueError for a character that
-    no number has."""
-    ids = {character: i for i, character in enumerate(ALPHABET, END + 1)}
-    batch = np.full((len(texts), 2 + max(map(len, texts), default=0)), PAD)
-    for row, text in enumerate(texts):
-        if unknown := [c for c in text if c not in ids]:
-            raise ValueError(f"{unknown[0]!r} in {text!r} is in no number: pass texts of number words")
-        batch[row, : len(text) + 2] = [BEGIN, *(ids[c] for c in text), END]
-    return batch
-
-
-def decode(ids: Any) -> list[str]:
-    """The texts of ids (B, T): of each row the tokens before its first END, without BEGIN and padding."""
-    texts = []
-    for row in np.asarray(ids).tolist():
-        row = row[: row.index(END)] if END in row else row
-        texts.append("".join(ALPHABET[i - END - 1] for i in row if i > END))
-    return texts
