@@ -61,7 +61,7 @@ SIZES = {
         "layers": 1,
         "width": 32,
         "batch": 32,
-        "steps": 320,
+        "steps": 260,
         "warmup": 60,
         "lr": 1e-2,
         "tests": 50,
