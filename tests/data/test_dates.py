@@ -10,6 +10,8 @@ KNOWN = {
     "english": {
         date(1100, 1, 1): "January first, eleven hundred",
         date(1905, 2, 28): "February twenty-eighth, nineteen oh five",
+        date(1709, 2, 1): "February first, seventeen oh nine",
+        date(1801, 2, 2): "February second, eighteen oh one",
         date(1910, 7, 12): "July twelfth, nineteen ten",
         date(1987, 3, 4): "March fourth, nineteen eighty-seven",
         date(2000, 8, 21): "August twenty-first, two thousand",
