@@ -84,7 +84,7 @@ class Site:
         self.notes = MarkdownIt("zero").enable(["backticks", "fence", "code", "list", "emphasis"])
         self.markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
         for rules in (self.notes.renderer.rules, self.markdown.renderer.rules):  # type: ignore[attr-defined]
-            rules.update(code_inline=self.inline_code, fence=self.fence)
+            rules.update(code_inline=self.inline_code, fence=self.block, code_block=self.block)
 
     def href(self, path: str, anchor: str = "") -> str:
         """The address of a place in a file of the repository, or "" if the file has no page. A definition
@@ -109,13 +109,14 @@ class Site:
         html = f"<code>{escape(text)}</code>"
         return f'<a href="{address}">{html}</a>' if address else html
 
-    def fence(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+    def block(self, tokens: Any, i: int, options: Any, env: Any) -> str:
         text = tokens[i].content.rstrip()
         try:
             rows = highlighted(text, tokens_of(text if tokens[i].info.strip() == "python" else ""), {})
         except (tokenize.TokenError, SyntaxError):  # a piece of a program
             rows = highlighted(text, [], {})
-        return '<pre tabindex="0">' + "\n".join(rows) + "</pre>"
+        scrolls = "" if env else ' tabindex="0"'  # beside code, its lines wrap
+        return f"<pre{scrolls}>" + "\n".join(rows) + "</pre>"
 
     def note(self, text: str, module: Module, part: Part) -> Markup:
         """The HTML of a docstring or comment, with its equations."""
@@ -191,9 +192,10 @@ class Site:
         html = self.markdown.renderer.render(tokens, self.markdown.options, {})
         html = re.sub(r'<a href="">(.*?)</a>', r"\1", html, flags=re.DOTALL)
         html = html.replace(
-            "<table>", '<div class="wide" role="region" aria-label="Table" tabindex="0"><table>'
+            "<table>", '<div class="wide" role="group" aria-label="Table" tabindex="0"><table>'
         )
-        html = self.with_papers(html.replace("</table>", "</table></div>"))
+        html = html.replace("</table>", "</table></div>").replace("<th></th>", "<td></td>")
+        html = self.with_papers(html)
         title = self.search[file][0][0] if self.search[file] else path
         return Page(file, title, "", path, template="guide.html", content={"html": html})
 
@@ -294,7 +296,8 @@ class Site:
             around = {"before": before.get(page.file), "after": after.get(page.file)}
             html = self.template(page.template).render(page=page, **around, **shared, **page.content)
             (out / page.file).write_text(html, "utf-8")
-        entries = json.dumps(self.search, ensure_ascii=False, separators=(",", ":"))
+        short = {page: [(t, x, a)[: 2 + (t != a)] for t, a, x in rows] for page, rows in self.search.items()}
+        entries = json.dumps(short, ensure_ascii=False, separators=(",", ":"))
         (out / "search-index.js").write_text(f"const ENTRIES = {entries}\n", "utf-8")
         for file in ("style.css", "search.js"):
             shutil.copy(Path(__file__).parent / "templates" / file, out / file)

@@ -1,10 +1,11 @@
-// Search in ENTRIES, from a page to its [title, anchor, text]: all words must occur; those in titles count more.
+// Search in ENTRIES, from a page to its [title, text, anchor (if it is not the title)]:
+// all words must occur; those in titles count more.
 const box = document.getElementById("search-box")
 const state = document.getElementById("search-state")
 const results = document.getElementById("search-results")
 const entries = Object.entries(ENTRIES).flatMap(([page, rows]) => rows.map((row) => [page, ...row]))
 
-function score([page, title, , text], words) {
+function score([page, title, text], words) {
   const [name, place, body] = [title.toLowerCase(), page.toLowerCase(), text.toLowerCase()]
   let sum = 0
   for (const word of words) {
@@ -16,7 +17,7 @@ function score([page, title, , text], words) {
   return sum - name.length / 1000
 }
 
-function shown([page, title, anchor, text]) {
+function shown([page, title, text, anchor = title]) {
   const [item, link, place] = ["li", "a", "span"].map((tag) => document.createElement(tag))
   link.href = page + (anchor ? "#" + anchor : "")
   link.textContent = title
