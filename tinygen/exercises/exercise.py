@@ -35,7 +35,8 @@ class Mistake(NamedTuple):
     once.
 
     `means` says what is wrong, as the end of a sentence that begins with "This comes out if". `says` is in
-    the report even without this sentence: words of the difference between the results."""
+    the report even without this sentence: what the wrong numbers have in common, or what gradcheck found;
+    empty where the report has only the first wrong entry."""
 
     old: str
     new: str

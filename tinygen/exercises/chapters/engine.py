@@ -45,7 +45,7 @@ UNBROADCAST = Exercise(
             "every entry has the factor 1/6",
             "the copies are averaged instead of summed",
         ),
-        Mistake("(*range(added), *stretched)", "stretched", "ValueError", "new axes in front are not summed"),
+        Mistake("(*range(added), *stretched)", "stretched", "shape (4,)", "new axes in front are not summed"),
         Mistake(
             "(*range(added), *stretched)).reshape(x.shape)",
             "(*range(added), *stretched))",
@@ -88,20 +88,20 @@ TOPOLOGICAL_ORDER = Exercise(
         Mistake(
             'order.sort(key=attrgetter("seq"))',
             "order.reverse()",
-            "nodes before one of their inputs",
+            "['nodes before one of their inputs']",
             "the nodes are in the reverse of the order in which they were found: one that is used "
             "early and late comes too late",
         ),
         Mistake(
             "if type(x) is Node and x not in seen:",
             "if type(x) is Node:",
-            "['nodes']",
+            "the factor is 17/9",
             "a node is collected each time that it is found",
         ),
         Mistake(
             'order.sort(key=attrgetter("seq"))',
             'order.sort(key=attrgetter("seq"), reverse=True)',
-            "nodes before one of their inputs",
+            "['nodes before one of their inputs']",
             "the newest node comes first",
         ),
     ),
@@ -135,10 +135,10 @@ ACCUMULATE = Exercise(
         Mistake(
             "            sums[x] = g\n",
             "            sums[x] = g\n            owned.add(x)\n",
-            "entries are wrong",
+            "",
             "the first term, which is borrowed, is added to in place",
         ),
-        Mistake("before += g ", "before = g ", "['x']", "a third term takes the place of the sum"),
+        Mistake("before += g ", "before = g ", "it is c itself", "a third term takes the place of the sum"),
     ),
 )
 
@@ -171,7 +171,7 @@ MATMUL = Exercise(
     ),
     mistakes=(
         Mistake(
-            "lambda g: g @ b.T", "lambda g: g @ b", "input a", "b is not transposed in the gradient by a"
+            "lambda g: g @ b.T", "lambda g: g @ b", "exchanged", "b is not transposed in the gradient by a"
         ),
         Mistake(
             "as_matrix(a).T @ as_matrix(g)",
@@ -207,17 +207,22 @@ SOFTMAX = Exercise(
         Gradient("softmax(x, axis=1)", by="x"),
     ),
     mistakes=(
-        Mistake("minus_max(x, axis)", "x", "nan", "the maximum is not subtracted, so that exp overflows"),
+        Mistake(
+            "minus_max(x, axis)",
+            "x",
+            "it is not finite",
+            "the maximum is not subtracted, so that exp overflows",
+        ),
         Mistake(
             "e.sum(axis=axis,",
             "e.sum(axis=-1,",
-            "the sums along axis 2 are 1",
+            "the sums along axis 2 are 1: they should be so along axis 1",
             "the sum runs along the last axis instead of `axis`",
         ),
         Mistake(
             "y * (g - (g * y).sum(axis=axis, keepdims=True))",
             "g * y * (1 - y)",
-            "input x",
+            "lacks a term",
             "each entry is taken to depend on its own logit only: the sum in the rule is missing",
         ),
     ),
@@ -257,7 +262,7 @@ MEAN = Exercise(
         Mistake(
             "(g / (n or 1)).reshape(keepdims_shape(shape, axis))",
             "g / (n or 1)",
-            "input square",
+            "exchanged",
             "the averaged axis is not put back, so that the gradient is broadcast along the wrong one",
         ),
     ),
@@ -289,19 +294,19 @@ MAX = Exercise(
         Mistake(
             " / hit.sum(axis=axis, keepdims=True).astype(g.dtype)",
             "",
-            "5 of 9 entries are wrong",
+            "",
             "entries with equal values get the whole gradient each, instead of a share",
         ),
         Mistake(
             "hit.sum(axis=axis, keepdims=True)",
             "hit.sum()",
-            "entries are wrong",
+            "",
             "the gradient is shared among the maxima of all rows, not of each row",
         ),
         Mistake(
             "return y, lambda g: g.reshape(shape) * hit",
             "return y, lambda g: g * hit",
-            "entries are wrong",
+            "",
             "the reduced axis is not put back: rows get the gradients of columns",
         ),
     ),
@@ -329,19 +334,19 @@ LOGSUMEXP = Exercise(
         Mistake(
             "np.log(total) + top",
             "np.log(total)",
-            "expected",
+            "",
             "the maximum is subtracted, and not added again",
         ),
         Mistake(
             "    e = np.exp(x - top)",
             "    top = 0 * top\n    e = np.exp(x - top)",
-            "-inf, expected",
+            "it is not finite",
             "nothing is subtracted first, so that exp underflows",
         ),
         Mistake(
             "g.reshape(shape) * p",
             "g * p",
-            "input x",
+            "wrong sum",
             "the reduced axis is not put back before the product",
         ),
     ),
@@ -376,18 +381,23 @@ LAYER_NORM = Exercise(
         Values("standardize(x, (0, 2), 0.1)[1](g)"),
     ),
     mistakes=(
-        Mistake(" + eps)", ")", "along axis 2 the factor is the same", "eps is not added to the variance"),
+        Mistake(
+            " + eps)",
+            ")",
+            "the factor is the same: look at what is summed along an axis",
+            "eps is not added to the variance",
+        ),
         Mistake(
             "return inv * (g - g.mean(axis=axis, keepdims=True) - xhat * (g * xhat).mean(axis=axis, "
             "keepdims=True))",
             "return inv * g",
-            "input x",
+            "wrong term",
             "mean and variance are taken for constants in the gradient",
         ),
         Mistake(
             "g - g.mean(axis=axis, keepdims=True) - xhat",
             "g - xhat",
-            "input x",
+            "wrong term",
             "the path through the mean is missing in the gradient",
         ),
     ),
@@ -414,19 +424,19 @@ GELU = Exercise(
         Mistake(
             "erf(x * math.sqrt(0.5))",
             "erf(x)",
-            "entries are wrong",
+            "",
             "erf gets x instead of x/√2: it is the distribution function of another variance",
         ),
         Mistake(
             "g * (cdf + x * (np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))",
             "g * cdf",
-            "input x",
+            "lacks a term",
             "the product rule is missing: x also moves Φ(x)",
         ),
         Mistake(
             "slope = c * (1 + 3 * a * (x * x))",
             "slope = c * (1 + a * (x * x))",
-            "input x",
+            "wrong slope or wrong term",
             "the derivative of x³ in the formula with tanh lacks its 3",
         ),
     ),
@@ -455,13 +465,13 @@ EMBEDDING = Exercise(
         Mistake(
             "lambda g: scatter_add(g, ids, shape)",
             "lambda g: [d := np.zeros(shape), d.__setitem__(ids, g)][0]",
-            "input weight",
+            "wrong sum",
             "the gradients of a row that is read twice overwrite each other: = in place of +=",
         ),
         Mistake(
             "lambda g: scatter_add(g, ids, shape)",
             "lambda g: scatter_add(g, ids, shape) / ids.size",
-            "times what it should be",
+            "0.166667 times what it should be",
             "the gradients of the rows are averaged instead of summed",
         ),
     ),
@@ -490,7 +500,7 @@ EINSUM = Exercise(
         Mistake(
             "others = [x for j, x in enumerate(xs) if j != i]",
             "others = [xs[i] for j, x in enumerate(xs) if j != i]",
-            "input a",
+            "wrong place or wrong term",
             "the factor itself is in its gradient, in place of the others",
         ),
         Mistake(
@@ -499,7 +509,7 @@ EINSUM = Exercise(
         Mistake(
             '->{reach}", g, *others',
             '->{reach}", np.ones_like(g), *others',
-            "cotangent",
+            "cotangent misused",
             "the gradient that comes back, g, is not used",
         ),
     ),
@@ -533,13 +543,13 @@ CROSS_ENTROPY = Exercise(
         Mistake(
             "smoothing / classes",
             "smoothing / (classes - 1)",
-            "entries are wrong",
+            "",
             "the smoothed part is divided among the other classes only, so that q does not sum to 1",
         ),
         Mistake(
             "np.exp(log_p) * counted - q",
             "np.exp(log_p) - q",
-            "input logits",
+            "wrong mask",
             "rows that are ignored have a gradient",
         ),
     ),
