@@ -33,7 +33,7 @@ from tinygen.diffusion.inpaint import inpaint
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW, noam
-from tinygen.text import beam, bleu, corruption, decoding
+from tinygen.text import beam, bleu, corruption, decoding, scaling_laws
 from tinygen.text.bpe import BPE
 from tinygen.text.mask_predict import mask_any_number, mask_predict
 from tinygen.text.masking import mask_tokens
@@ -75,6 +75,9 @@ MASK = np.arange(4) < np.array([[4], [2], [3]])
 PIECES = {name: i for i, name in enumerate((*SPECIAL, "a", "##b", "b", "ab", "##a"))}
 TOKENS = np.array([[0, 1, 2, 0], [2, 1, 0, 1], [1, 2, 2, 2]])
 ROWS, MAPS, TEXT = wave(2, 5, 8, k=73), wave(2, 8, 4, 4, k=74), wave(2, 3, 6, k=75)
+
+
+RUNS = np.geomspace(1e3, 1e5, 8), np.array([1e6, 1e5] * 4), 2 + 0.5 * wave(8, k=76) ** 2
 
 
 def small_gpt() -> GPT:
@@ -325,6 +328,16 @@ OTHERS = {
         lambda **k: mask_tokens(np.tile(TOKENS, (50, 1)), 9, 8, **k, rng=rng()),
         {"special": [int(TOKENS.flat[0])], "rate": 0.6},
     ),
+    "text.scaling_laws.fit_scaling_law": Row(
+        lambda **k: vars(scaling_laws.fit_scaling_law(*RUNS, **k)), {"delta": 1.0}
+    ),
+    "text.scaling_laws.bootstrap_scaling_laws": Row(
+        lambda **k: [vars(law) for law in scaling_laws.bootstrap_scaling_laws(*RUNS, 2, **k, rng=rng())],
+        {"delta": 1.0},
+    ),
+    "text.scaling_laws.fit_power_law": Row(
+        lambda **k: vars(scaling_laws.fit_power_law(*RUNS[::2], **k)), {"delta": 1.0}
+    ),
     "text.bleu.corpus_bleu": Row(
         lambda **k: bleu.corpus_bleu([[1, 2, 3]], [[[1, 2, 4]]], **k), {"max_order": 2}
     ),
@@ -379,6 +392,9 @@ OTHERS = {
     ),
     "data.markov.zipf_source": Row(
         lambda **k: markov.zipf_source(3, 1, **k, rng=rng()).table, {"exponent": 0.5}
+    ),
+    "data.markov.skewed_source": Row(
+        lambda **k: markov.skewed_source(3, [1.0], **k, rng=rng()).table, {"exponent": 0.5}
     ),
     "data.mixtures.lattice": Row(lambda **k: vars(mixtures.lattice(**k)), {"side": 3, "std": 0.3}),
     "data.mixtures.moons": Row(lambda **k: vars(mixtures.moons(**k)), {"n": 5, "std": 0.3}),

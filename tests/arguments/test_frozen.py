@@ -27,6 +27,8 @@ RECORDS = {
     "tinygen.models.text_to_image.text_encoder.TextEncoderConfig",
     "tinygen.nn.rope.RopeScaling",
     "tinygen.text.ngram.Level",
+    "tinygen.text.scaling_laws.PowerLaw",
+    "tinygen.text.scaling_laws.ScalingLaw",
 }
 
 

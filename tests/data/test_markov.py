@@ -5,7 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygen.data.markov import HiddenMarkovSource, MarkovSource, stationary_distribution, zipf_source
+from tinygen.data.markov import (
+    HiddenMarkovSource,
+    MarkovSource,
+    skewed_source,
+    stationary_distribution,
+    zipf_source,
+)
 
 
 def random_source(vocab_size, order, seed=0):
@@ -81,6 +87,26 @@ def test_each_token_of_context_tells_something():
     assert np.log(8) > losses[0]
     assert np.all(np.diff(losses[:4]) < -0.05)
     assert losses[3] == losses[4]
+
+
+def test_a_skewed_source_by_hand():
+    """Zipf's law times the exponentials of the noises; a strength of 0 tells nothing."""
+    source, rng = skewed_source(4, (0.5, 2.0), 1.5, rng=3), np.random.default_rng(3)
+    pairs, triples = rng.standard_normal((4, 4)), rng.standard_normal((4, 4, 4))
+    for a, b in itertools.product(range(4), repeat=2):
+        p = [np.exp(0.5 * pairs[b, c] + 2 * triples[a, b, c]) / (c + 1) ** 1.5 for c in range(4)]
+        np.testing.assert_allclose(source.table[a, b], p / np.sum(p))
+    plain = skewed_source(4, (0.0, 0.0), rng=0)
+    np.testing.assert_allclose(plain.block(1), np.array([12, 6, 4, 3]) / 25)
+    assert plain.best_loss(0) == pytest.approx(plain.entropy_rate())
+
+
+def test_what_a_skewed_source_is_for():
+    """Contexts of very different frequency, and something to learn from each token of context."""
+    source = skewed_source(16, (1.0, 1.5), rng=0)
+    contexts = source.block(2)
+    assert contexts.max() > 200 * contexts.min()
+    assert source.best_loss(0) > source.best_loss(1) + 0.2 > source.best_loss(2) + 0.4
 
 
 def test_samples_follow_the_source():

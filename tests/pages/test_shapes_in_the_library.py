@@ -44,6 +44,7 @@ from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerat
 from tinygen.text import decoding
 from tinygen.text.beam import beam_search
 from tinygen.text.mask_predict import mask_any_number, mask_predict
+from tinygen.text.scaling_laws import fit_scaling_law
 
 HOUSE = Path(tinygen.__file__).parent
 ROOMS = ("models", "nn", "ops", "align", "data", "density", "text")
@@ -121,6 +122,9 @@ def use_everything():
     markov.zipf_source(3, 2, rng=rng).sample(9, rng=rng)
     hidden = markov.HiddenMarkovSource([[0.5, 0.5], [1.0, 0.0]], rng.dirichlet(np.ones(3), 2))
     hidden.log_prob(hidden.sample(5, rng=rng))
+    markov.skewed_source(3, [1.0, 0.5], rng=rng)
+    sizes = np.geomspace(1e3, 1e5, 8)
+    fit_scaling_law(sizes, sizes[::-1], 2 + normal(8) ** 2)
     functions = linear_functions.LinearFunctions(3, 0.5)
     functions.predictions(*functions.sample(2, 4, rng=rng))
     functions.best_errors(4, 2, rng=rng)

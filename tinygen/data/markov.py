@@ -9,6 +9,7 @@ only k tokens back. All losses are in nats a token.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,22 @@ def zipf_source(
     ranks = np.argsort(np.argsort(-np.asarray(scores)))  # 0 for the highest score
     law = 1.0 / np.arange(1, vocab_size + 1) ** exponent
     return MarkovSource((law / law.sum())[ranks])
+
+
+def skewed_source(
+    vocab_size: int, strengths: Sequence[float], exponent: float = 1.0, *, rng: np.random.Generator | int
+) -> MarkovSource:
+    """A source whose contexts are of very different frequency, so that a model learns some early and some
+    late. In all contexts the r-th token has a probability near 1 / r^exponent (Zipf 1949), times the
+    exponential of normal noises with the standard deviations `strengths`: the k-th one is drawn for each
+    k + 1 tokens in a row. So the order is the number of strengths, and the k-th strength says how much the
+    k-th last token tells, beyond the tokens after it."""
+    rng = np.random.default_rng(rng)
+    logits = -exponent * np.log(np.arange(1, vocab_size + 1))
+    for k, strength in enumerate(strengths, 1):
+        logits = logits + strength * rng.standard_normal((vocab_size,) * (k + 1))
+    table = np.exp(logits)
+    return MarkovSource(table / table.sum(axis=-1, keepdims=True))
 
 
 class HiddenMarkovSource:
