@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tinygen.book.chapters import CHAPTERS, Chapter, chapter_of
+from tinygen.book.chapters import CHAPTERS, Chapter, chapter_of, places
 from tinygen.book.names import Module, Names, read
 
 ROOT = Path(__file__).parents[2]
@@ -13,15 +13,18 @@ ROOT = Path(__file__).parents[2]
 
 def upwards(modules: list[Module], chapters: tuple[Chapter, ...] = CHAPTERS) -> list[str]:
     """Every name in a file that a file of a later chapter defines, by imports that run with the file's."""
-    names, found = Names(modules), []
-    for module in modules:
-        chapter = chapter_of(module.path, chapters)
-        for use in names.references(module):
-            path, name = use.target
-            if not use.late and name and (later := chapter_of(path, chapters)) > chapter:
-                at = f"{module.path}:{use.line} in chapter {chapter + 1}"
-                found.append(f"{at} uses {name} of {path}, chapter {later + 1}")
-    return found
+    names = Names(modules)
+    uses = {
+        m.path: [use for use in names.references(m) if not use.late and use.target.anchor] for m in modules
+    }
+    chapter = places({path: [use.target.path for use in used] for path, used in uses.items()}, chapters)
+    return [
+        f"{path}:{use.line} in chapter {chapter[path] + 1} uses {use.target.anchor} of {use.target.path}, "
+        f"chapter {chapter[use.target.path] + 1}"
+        for path, used in uses.items()
+        for use in used
+        if chapter[use.target.path] > chapter[path]
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,13 @@ def test_what_does_not_run_with_the_file_is_free(house):
 
 def test_names_that_a_function_binds_are_its_own(house):
     assert house(low="from tinygen import high\n\ndef f(high):\n    return high.y\n") == []
+
+
+def test_a_file_that_no_pattern_names_comes_where_it_is_used():
+    chapters = (Chapter("First", "", "", (), ("a.py",)), Chapter("Last", "", "", (), ("z.py", "*")))
+    uses = {"a.py": ["helper.py"], "helper.py": ["inner.py"], "inner.py": [], "z.py": [], "other.py": []}
+    assert places(uses, chapters) == {"a.py": 0, "helper.py": 0, "inner.py": 0, "z.py": 1, "other.py": 1}
+    assert places({"a.py": ["z.py"], "z.py": []}, chapters) == {"a.py": 0, "z.py": 1}  # z.py is named
 
 
 def test_a_file_without_a_chapter():

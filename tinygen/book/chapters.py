@@ -1,13 +1,14 @@
 """The reading order: chapters, their files and what to know before.
 
 A file belongs to the chapter with the longest pattern that it matches. Within a chapter, a file comes after
-those that it imports. `tests/book/test_order.py` checks that no chapter uses what a later one defines; a new
-file needs a pattern only if the last chapter, which takes all of the rest, is too late for it.
+those that it imports. `tests/book/test_order.py` checks that no chapter uses what a later one defines. The
+last chapter takes all files that no other pattern names; if a chapter uses one of them, it comes there.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from functools import cache
 from typing import NamedTuple
@@ -279,9 +280,24 @@ CHAPTERS = (
 )
 
 
+def places(uses: Mapping[str, Collection[str]], chapters: tuple[Chapter, ...] = CHAPTERS) -> dict[str, int]:
+    """From each file to the number of its chapter; `uses` has the files whose definitions a file uses."""
+    found = {path: chapter_of(path, chapters) for path in uses}
+    last = len(chapters) - 1
+    named = {path for path in uses if found[path] < last or path in chapters[last].files}
+    moved = True
+    while moved:
+        moved = False
+        for path, used in uses.items():
+            for other in set(used) - named:
+                if found[path] < found[other]:
+                    found[other], moved = found[path], True
+    return found
+
+
 @cache
 def chapter_of(path: str, chapters: tuple[Chapter, ...] = CHAPTERS) -> int:
-    """The number, from 0, of the chapter that a file belongs to: that of the longest pattern that it matches.
+    """The number, from 0, of the chapter with the longest pattern that a file matches.
     The `__init__.py` of a folder comes after all that is in the folder.
 
     Raises ValueError if there is none."""

@@ -21,7 +21,7 @@ from jinja2 import Environment, PackageLoader
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from tinygen.book.chapters import CHAPTERS, chapter_of
+from tinygen.book.chapters import CHAPTERS, places
 from tinygen.book.equations import Marked, marked
 from tinygen.book.mathml import to_html
 from tinygen.book.names import Module, Names, Target, read
@@ -74,9 +74,19 @@ class Site:
         }
         self.names = Names(list(self.modules.values()))
         self.references = {path: list(self.names.references(m)) for path, m in self.modules.items()}
+        used = {
+            p: {r.target.path for r in rs if not r.late and r.target.anchor}
+            for p, rs in self.references.items()
+        }
+        self.uses = {path: targets for path, targets in used.items() if not path.startswith("tests/")}
+        self.chapter = places(self.uses)
         self.tokens = {path: tokens_of(module.source) for path, module in self.modules.items()}
         self.parts = {path: parts(module, self.tokens[path]) for path, module in self.modules.items()}
         self.papers = papers(texts)
+        pairs = re.findall(r'Exercise\(\s*"(\w+)",\s*"([\w.:]+)"', "".join(texts))
+        found = [(self.names.find(source.replace(":", ".")), name) for name, source in pairs]
+        self.exercises = {target: name for target, name in found if target}
+        self.mentions: dict[str, list[Page]] = defaultdict(list)  # page: the guides with a link to it
         images = [image for text in texts for image in re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)]
         self.alts = {Path(name).name: alt for alt, name in images}
         self.equations: list[Equation] = []
@@ -137,9 +147,13 @@ class Site:
             html, parsed = to_html(found.text), True
         except ValueError:
             html, parsed = f"<code>{escape(found.text)}</code>", False
-        equation = Equation(path, part.first, anchor, found, chapter_of(path), links, Markup(html), parsed)
+        equation = Equation(path, part.first, anchor, found, self.chapter[path], links, Markup(html), parsed)
         self.equations.append(equation)
         return equation
+
+    def inline(self, text: str) -> Markup:
+        """One line of a docstring as HTML."""
+        return self.with_papers(self.notes.renderInline(text))
 
     def with_papers(self, html: str) -> Markup:
         """The HTML with links from papers to arXiv."""
@@ -168,8 +182,9 @@ class Site:
                     (part.anchor or path, part.anchor, "" if "." in part.anchor else shorten(text, 54))
                 )
         minutes = words / WORDS_A_MINUTE + sum(len(part.lines) for part in self.parts[path]) / LINES_A_MINUTE
-        about, number = first_sentence(module.tree), None if path.startswith("tests/") else chapter_of(path)
-        content = {"rows": rows, "number": number}
+        about, number = first_sentence(module.tree), self.chapter.get(path)
+        exercises = {anchor: name for (file, anchor), name in self.exercises.items() if file == path}
+        content = {"rows": rows, "number": number, "exercises": exercises}
         return Page(page_of(path), path, about, path, max(1, round(minutes)), content=content)
 
     def guide_page(self, path: str) -> Page:
@@ -197,7 +212,10 @@ class Site:
         html = html.replace("</table>", "</table></div>").replace("<th></th>", "<td></td>")
         html = self.with_papers(html)
         title = self.search[file][0][0] if self.search[file] else path
-        return Page(file, title, "", path, template="guide.html", content={"html": html})
+        page = Page(file, title, "", path, template="guide.html", content={"html": html})
+        for address in sorted(set(re.findall(r'href="(tinygen[\w.]+|examples[\w.]+)', html))):
+            self.mentions[address].append(page)
+        return page
 
     def relocate(self, token: Any, folder: PurePosixPath) -> None:
         """Let a link or a picture in a Markdown file of the folder point to a page of the site. A link to a
@@ -213,8 +231,7 @@ class Site:
     def chapter_page(self, number: int, pages: list[Page]) -> Page:
         """The page of a chapter: what to know before, its files, its pictures."""
         chapter = CHAPTERS[number]
-        used = [r.target for page in pages for r in self.references[page.path] if not r.late]
-        uses = sorted({chapter_of(target.path) for target in used if target.anchor} - {number})
+        uses = sorted({self.chapter[used] for page in pages for used in self.uses[page.path]} - {number})
         examples = [p for p in pages if p.path.startswith("examples/") and p.path not in chapter.pages]
         stems = tuple(f"{Path(page.path).stem}_" for page in examples)
         content = {
@@ -226,6 +243,11 @@ class Site:
                 "The library": [page for page in pages if page.path.startswith("tinygen")],
                 "Programs that run it": examples,
             },
+            "exercises": [
+                (name, self.href(*target))
+                for target, name in self.exercises.items()
+                if self.chapter[target.path] == number
+            ],
             "pictures": [name for name in sorted(self.alts) if name.startswith(stems)],
         }
         minutes = sum(page.minutes for page in pages)
@@ -237,7 +259,7 @@ class Site:
         chapter = CHAPTERS[number]
         patterns = [*chapter.pages, *chapter.files, *chapter.examples]
         given = [
-            path for path in self.modules if not path.startswith("tests/") and chapter_of(path) == number
+            path for path in self.modules if not path.startswith("tests/") and self.chapter[path] == number
         ]
         given.sort(key=lambda path: [fnmatch(path, pattern) for pattern in patterns], reverse=True)
         seen: set[str] = set()
@@ -275,12 +297,12 @@ class Site:
 
     def write(self, out: Path) -> dict[str, int]:
         """Write the site into the folder `out`. Returns what it counts."""
+        guides = [self.guide_page(path) for path in self.guides]
         reading, chapters = [], []
         for number in range(len(CHAPTERS)):
             pages = [self.file_page(path) for path in self.in_order(number)]
             chapters.append(self.chapter_page(number, pages))
             reading += [chapters[-1], *pages]
-        guides = [self.guide_page(path) for path in self.guides]
         tests = [self.file_page(path) for path in self.modules if path.startswith("tests/")]
         names = self.public_names()
         titles = {"index": "tinygen", "equations": "All equations", "names": "All names", "search": "Search"}
