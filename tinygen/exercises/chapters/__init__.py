@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tinygen.exercises.chapters import (
-    alignment,
     codes,
+    decoding,
     densities,
     diffusions,
     engine,
@@ -14,23 +14,31 @@ from tinygen.exercises.chapters import (
     gans,
     language,
     layers,
-    text,
+    network_ops,
+    policies,
+    preferences,
+    samplers,
+    texts,
     training,
 )
 from tinygen.exercises.exercise import Chapter, Exercise
 
 CHAPTERS: tuple[Chapter, ...] = (
     engine.CHAPTER,
+    network_ops.CHAPTER,
     layers.CHAPTER,
     training.CHAPTER,
-    text.CHAPTER,
+    texts.CHAPTER,
+    decoding.CHAPTER,
     language.CHAPTER,
     densities.CHAPTER,
     codes.CHAPTER,
     diffusions.CHAPTER,
+    samplers.CHAPTER,
     flows.CHAPTER,
     gans.CHAPTER,
-    alignment.CHAPTER,
+    preferences.CHAPTER,
+    policies.CHAPTER,
 )
 
 

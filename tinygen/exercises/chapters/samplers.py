@@ -1,0 +1,198 @@
+"""Exercises on samplers: from noise to data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygen.exercises.chapters.inputs import diffusion_process, noise_model, numbers
+from tinygen.exercises.exercise import Chapter, Exercise, Mistake, Values
+
+
+def spread(draws: Any) -> Any:
+    """The mean and the standard deviation of draws."""
+    return {"mean": float(np.mean(draws)), "standard deviation": float(np.std(draws))}
+
+
+DDIM = Exercise(
+    "ddim",
+    "tinygen.diffusion.sampling:ddim_step",
+    "a step of DDIM",
+    hints=(
+        "The model says what x_t consists of. Put the same data and noise together again, as step t - "
+        "1 has them.",
+        "x_{t-1} = α_{t-1} x_0 + √(1 - ᾱ_{t-1} - η² β̃_t) ε + η √β̃_t z: with η > 0 new noise takes "
+        "the place of a part of ε.",
+        "x0, eps, _ = predict(process, model, x, t, clip); ᾱ_{t-1} is process.schedule.alpha_bar[t - "
+        "1], β̃_t is posterior_variance[t]; z is noise_like(x, as_generator(rng)).",
+    ),
+    given=lambda: {
+        "process": diffusion_process(),
+        "model": noise_model,
+        "x": numbers(2, 3),
+        "many": np.full((20_000, 1), 1.5),
+        "spread": spread,
+    },
+    checks=(
+        Values("ddim_step(process, model, x, 5)"),
+        Values("ddim_step(process, model, x, 1)"),
+        Values("ddim_step(process, model, x, 5, clip=0.5)"),
+        Values("spread(ddim_step(process, model, many, 9, eta=1.0, rng=0))", within=0.03),
+    ),
+    mistakes=(
+        Mistake(
+            "alpha_bar[t - 1]",
+            "alpha_bar[t]",
+            "",
+            "the step ends at t again: the coefficients are those of t",
+        ),
+        Mistake(
+            "1 - alpha_bar - new",
+            "1 - alpha_bar",
+            "['mean']",
+            "new noise is added, and ε is not made smaller for it",
+        ),
+        Mistake(
+            "math.sqrt(alpha_bar) * x0",
+            "alpha_bar * x0",
+            "",
+            "the data is scaled by ᾱ, without the root",
+        ),
+    ),
+)
+
+ANCESTRAL = Exercise(
+    "ancestral",
+    "tinygen.diffusion.sampling:ancestral_step",
+    "a step of DDPM",
+    hints=(
+        "If x_0 were known, x_{t-1} would be Gaussian with a known mean: the posterior's. The model "
+        "gives a guess of x_0.",
+        "x_{t-1} = the posterior's mean at the model's x_0, plus noise whose logarithm of the variance "
+        "`predict` returns. The last step, t = 1, adds none.",
+        "x0, _, log_variance = predict(process, model, x, t, clip, variance); mean, _ = "
+        "process.posterior(x0, x, t); noise_like(x, as_generator(rng)) times exp(log_variance / 2).",
+    ),
+    given=lambda: {
+        "process": diffusion_process(),
+        "model": noise_model,
+        "x": numbers(2, 3),
+        "many": np.full((20_000, 1), 1.5),
+        "spread": spread,
+    },
+    checks=(
+        Values("ancestral_step(process, model, x, 1, rng=0)"),
+        Values("spread(ancestral_step(process, model, many, 6, rng=0))", within=0.03),
+        Values("spread(ancestral_step(process, model, many, 6, rng=0, variance='large'))", within=0.03),
+    ),
+    mistakes=(
+        Mistake(
+            "    if t == 1:\n        return mean\n",
+            "",
+            "",
+            "the last step adds noise to the finished data",
+        ),
+        Mistake(
+            "np.exp(0.5 * log_variance)",
+            "np.exp(log_variance)",
+            "it is the square of the right one",
+            "the noise is scaled by the variance instead of its root",
+        ),
+        Mistake(
+            "process.posterior(x0, x, t)",
+            "process.posterior(x, x0, t)",
+            "it is x itself",
+            "x_0 and x_t are exchanged in the posterior",
+        ),
+    ),
+)
+
+GUIDE = Exercise(
+    "guide",
+    "tinygen.diffusion.guidance:guide",
+    "classifier-free guidance",
+    hints=(
+        "Go from the prediction without the condition to the one with it, and beyond. What is at scale "
+        "0, and at 1?",
+        "unconditional + scale · (conditional - unconditional).",
+        "scale * conditional + (1 - scale) * unconditional.",
+    ),
+    given=lambda: {"conditional": numbers(2, 3), "unconditional": numbers(2, 3, seed=1)},
+    checks=(
+        Values("guide(conditional, unconditional, 1.0)"),
+        Values("guide(conditional, unconditional, 0.0)"),
+        Values("guide(conditional, unconditional, 3.0)"),
+    ),
+    mistakes=(
+        Mistake(
+            "scale * conditional + (1 - scale) * unconditional",
+            "(1 + scale) * conditional - scale * unconditional",
+            "it is 2 conditional - 1 unconditional, expected 1 conditional",
+            "the scale is the paper's w, which is smaller by 1",
+        ),
+        Mistake(
+            "scale * conditional + (1 - scale) * unconditional",
+            "scale * unconditional + (1 - scale) * conditional",
+            "it is unconditional itself",
+            "the two predictions are exchanged: it leads away from the condition",
+        ),
+        Mistake(
+            "(1 - scale) * unconditional",
+            "unconditional",
+            "it is 1 conditional + 1 unconditional, expected 1 conditional",
+            "the unconditional prediction is added, not the difference of the two",
+        ),
+    ),
+)
+
+DPM_SOLVER = Exercise(
+    "dpm_solver",
+    "tinygen.diffusion.dpm_solver:dpm_solver",
+    "second-order sampling: DPM-Solver++(2M)",
+    hints=(
+        "In λ = ln(α/σ), a step is an integral of exp(λ) x_0(λ). DDIM takes x_0 as a constant; take a "
+        "line through the last two.",
+        "h = λ_{t-1} - λ_t, r = (λ_t - λ_{t+1})/h, line = x_0 + (x_0 - the one before)/(2 r). The "
+        "first step and the last have line = x_0.",
+        "x = σ_{t-1}/σ_t · x - α_{t-1} · expm1(-h) · line, for t = T ... 1; yield x. λ_0 is infinite: "
+        "np.errstate(divide='ignore').",
+    ),
+    given=lambda: {"process": diffusion_process(), "model": noise_model, "x": numbers(2, 3)},
+    checks=(
+        Values("np.array(list(dpm_solver(process, model, x)))[0]"),
+        Values("np.array(list(dpm_solver(process, model, x)))[1]"),
+        Values("np.array(list(dpm_solver(process, model, x)))[-1]"),
+        Values("len(list(dpm_solver(process, model, x, clip=0.3)))"),
+    ),
+    mistakes=(
+        Mistake(
+            "float(0.5 / r)",
+            "float(0.5 * r)",
+            "",
+            "the ratio r of the two steps is upside down",
+        ),
+        Mistake(
+            "if before is not None and t > 1:",
+            "if False:",
+            "",
+            "every step takes x_0 as a constant: it is DDIM, of the first order",
+        ),
+        Mistake(
+            "(x0 - before)",
+            "(before - x0)",
+            "",
+            "the line goes back to the x_0 before, instead of on",
+        ),
+    ),
+)
+
+CHAPTER = Chapter(
+    "Samplers",
+    (
+        ANCESTRAL,
+        DDIM,
+        DPM_SOLVER,
+        GUIDE,
+    ),
+)
