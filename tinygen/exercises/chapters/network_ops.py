@@ -127,14 +127,13 @@ LAYER_NORM = Exercise(
             "eps is not added to the variance",
         ),
         Mistake(
-            "return inv * (g - g.mean(axis=axis, keepdims=True) - xhat * (g * xhat).mean(axis=axis, "
-            "keepdims=True))",
-            "return inv * g",
+            "return inv * (",
+            "return inv * g + 0 * (",
             "wrong term",
             "mean and variance are taken for constants in the gradient",
         ),
         Mistake(
-            "g - g.mean(axis=axis, keepdims=True) - xhat",
+            "g - mean(g, axis=axis, keepdims=True) - xhat",
             "g - xhat",
             "wrong term",
             "the path through the mean is missing in the gradient",
