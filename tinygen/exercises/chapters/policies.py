@@ -70,8 +70,8 @@ WHITEN = Exercise(
     ),
     mistakes=(
         Mistake(
-            "np.mean(x[mask] - first), np.var(x[mask] - first)",
-            "np.mean(x - first), np.var(x - first)",
+            "batch_entries(x[mask])",
+            "batch_entries(x.ravel())",
             "",
             "entries outside of the mask count for the mean and the variance",
         ),
