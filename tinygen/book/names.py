@@ -7,7 +7,9 @@ defines it. Names that a function binds itself have no link.
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +46,17 @@ class Module:
     imports: Scope = field(default_factory=dict)
     late: set[str] = field(default_factory=set)  # names that are imported for type checkers only
     stars: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Without Python's collector of circular garbage, which would go through all syntax trees again and
+    again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def read(root: Path, path: str) -> Module:
@@ -123,38 +136,40 @@ class Names:
             return self.find(source + name.removeprefix(top))
         return Target(module.path, name) if name in module.definitions else None
 
-    def references(self, module: Module) -> Iterator[Reference]:
+    def references(self, module: Module) -> list[Reference]:
         """All names of the file that are defined in the book."""
-        lines = module.source.splitlines()
+        lines, found = module.source.splitlines(), []
 
-        def at(line: int, byte: int, name: str, target: Target | None, late: bool) -> Iterator[Reference]:
+        def add(line: int, byte: int, name: str, target: Target | None, late: bool) -> None:
             if target is not None:
                 column = len(lines[line - 1].encode()[:byte].decode())
-                yield Reference(line, column, len(name), target, late)
+                found.append(Reference(line, column, len(name), target, late))
 
-        def visit(node: ast.AST, scope: Scope, owner: str, late: bool) -> Iterator[Reference]:
-            if isinstance(node, Function):
-                late, scope = True, {**scope, **bound(module, node)}
-            if isinstance(node, ast.ClassDef):
+        def visit(node: ast.AST, scope: Scope, owner: str, inside: bool) -> None:
+            if isinstance(node, Function) and not inside:  # functions in it are a part of its scope
+                inside, scope = True, {**scope, **bound(module, node)}
+            elif isinstance(node, ast.ClassDef):
                 owner = node.name
-            if isinstance(node, ast.Import | ast.ImportFrom):
+            elif isinstance(node, ast.Import | ast.ImportFrom):
                 for alias, source in zip(node.names, imported(module, node).values(), strict=True):
-                    hidden = late or (alias.asname or alias.name) in module.late
-                    yield from at(alias.lineno, alias.col_offset, alias.name, self.find(source), hidden)
+                    late = inside or (alias.asname or alias.name) in module.late
+                    add(alias.lineno, alias.col_offset, alias.name, self.find(source), late)
             elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
                 name = dotted_name(node)
                 top, _, rest = name.partition(".")
                 own = top in module.definitions and top not in scope
                 source = f"{module.name}.{top if own else owner}" if own or (top == "self" and rest) else ""
-                source = source or scope.get(top, "")  # "" for no name, too
-                last, end = name.rpartition(".")[2], node.end_col_offset or 0
-                hidden = top in module.late or scope.get(top) != module.imports.get(top)
-                target = self.find(f"{source}.{rest}".removesuffix(".")) if source else None
-                yield from at(node.end_lineno or 0, end - len(last.encode()), last, target, hidden)
+                if source := source or scope.get(top, ""):
+                    last, end = name.rpartition(".")[2], node.end_col_offset or 0
+                    late = top in module.late or scope.get(top) != module.imports.get(top)
+                    target = self.find(f"{source}.{rest}".removesuffix("."))
+                    add(node.end_lineno or 0, end - len(last.encode()), last, target, late)
             for child in ast.iter_child_nodes(node):
-                yield from visit(child, scope, owner, late)
+                if child._fields:  # not `Load`, `Add`, ...
+                    visit(child, scope, owner, inside)
 
-        yield from visit(module.tree, module.imports, "", False)
+        visit(module.tree, module.imports, "", False)
+        return found
 
 
 def bound(module: Module, function: Function) -> Scope:

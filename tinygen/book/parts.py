@@ -7,6 +7,7 @@ import io
 import keyword
 import re
 import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from tokenize import TokenInfo
@@ -50,7 +51,7 @@ def parts(module: Module, tokens: list[TokenInfo]) -> list[Part]:
 
     comments(module, tokens, begin, hidden)
     named = {id(node): name for name, node in module.definitions.items()}
-    for node in ast.walk(module.tree):
+    for node in [module.tree, *statements(module.tree)]:
         doc = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and (doc or id(node) in named):
             part = begin(min([node.lineno, *(d.lineno for d in node.decorator_list)]))
@@ -87,6 +88,14 @@ def parts(module: Module, tokens: list[TokenInfo]) -> list[Part]:
         while part.lines and not lines[part.lines[-1] - 1].strip():
             part.lines.pop()
     return [part for _, part in sorted(begun.items()) if part.lines or part.notes or part.title]
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements inside."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler):
+            yield child
+            yield from statements(child)
 
 
 def comments(module: Module, tokens: list[TokenInfo], begin: Any, hidden: set[int]) -> None:

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from tinygen.book.chapters import CHAPTERS, places
 from tinygen.book.equations import Marked, marked
 from tinygen.book.mathml import to_html
-from tinygen.book.names import Module, Names, Target, read
+from tinygen.book.names import Module, Names, Target, no_garbage, read
 from tinygen.book.parts import Part, code, highlighted, parts, tokens_of
 
 AUTHORS = r"[A-Z][\w'’-]+(?:(?:, [A-Z][\w'’-]+)* & [A-Z][\w'’-]+| et al\.)? (?:19|20)\d\d[a-d]?"
@@ -61,6 +61,7 @@ class Equation:
 class Site:
     """Everything that the pages need from the repository in the folder `root`."""
 
+    @no_garbage()
     def __init__(self, root: Path) -> None:
         self.root = root
         self.guides = ["README.md", "ARCHITECTURE.md", *files(root, "docs", "*.md")]
@@ -73,7 +74,7 @@ class Site:
             path: read(root, path) for path in [*library, *sorted(held)] if (root / path).is_file()
         }
         self.names = Names(list(self.modules.values()))
-        self.references = {path: list(self.names.references(m)) for path, m in self.modules.items()}
+        self.references = {path: self.names.references(module) for path, module in self.modules.items()}
         used = {
             p: {r.target.path for r in rs if not r.late and r.target.anchor}
             for p, rs in self.references.items()
@@ -295,6 +296,7 @@ class Site:
 
     # -- the whole -------------------------------------------------------------------------------------
 
+    @no_garbage()
     def write(self, out: Path) -> dict[str, int]:
         """Write the site into the folder `out`. Returns what it counts."""
         guides = [self.guide_page(path) for path in self.guides]
