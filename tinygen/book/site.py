@@ -150,6 +150,7 @@ class Site:
             html, parsed = f"<code>{escape(found.text)}</code>", False
         equation = Equation(path, part.first, anchor, found, self.chapter[path], links, Markup(html), parsed)
         self.equations.append(equation)
+        self.search[page_of(path)].append((found.text, anchor, found.source))
         return equation
 
     def inline(self, text: str) -> Markup:
