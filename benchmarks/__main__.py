@@ -44,6 +44,7 @@ WORKLOADS = {
     "llama-f16": "llama_f16",
     "checkpoints": "checkpoints",
     "scaling": "scaling",
+    "parallel": "parallel",
 }
 PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformers", "safetensors")
 MODES = ("numpy", "off", "alone")
@@ -144,7 +145,7 @@ def measure_all(args: argparse.Namespace, found: dict[str, Any]) -> None:
         rounds = args.rounds or getattr(module, "ROUNDS", 9)
         seconds = args.seconds or getattr(module, "SECONDS", 0.3)
         only = {"only": args.only} if args.only else {}
-        if only and run is not paired.measure:
+        if only and run is not paired.measure and not getattr(module, "ONLY", False):
             raise SystemExit(f"{name} measures its cases together: leave --only out")
         report: Report = run(workload, sides, rounds, seconds, **only)
         print(f"\n{text(name, report)}", flush=True)

@@ -60,16 +60,16 @@ class Missing(Exception):
 
 
 class Worker:
-    """One side of a workload, in its own process (`worker.py`)."""
+    """One side of a workload, in its own process: `worker.py`, or a `command` that answers as it does."""
 
-    def __init__(self, workload: str, side: str) -> None:
+    def __init__(self, workload: str, side: str, command: Sequence[str] = (), threads: int = THREADS) -> None:
         self.side = side
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", workload, side],
+            command or [sys.executable, "-m", "benchmarks.worker", workload, side],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **dict.fromkeys(THREAD_LIMITS, str(THREADS))},
+            env={**os.environ, **dict.fromkeys(THREAD_LIMITS, str(threads))},
             cwd=Path(__file__).parent.parent,
         )
         try:

@@ -32,6 +32,7 @@ from benchmarks import (  # noqa: E402
     lstm,
     ops,
     paired,
+    parallel,
     scaling,
     surroundings,
     unet,
@@ -609,3 +610,33 @@ def test_slopes_are_powers():
     assert 0.9 < layers < 1
     assert 1 < context < 1.5
     assert batch == pytest.approx(1)
+
+
+# -- several processes ------------------------------------------------------------------------------
+
+
+def test_one_process_trains_alone():
+    size = gpt.Size(1, 1, 8, 5, 3)
+    ours, beside = parallel.steps(size, None)["alone"], gpt.tinygen_step(size)
+    assert [ours() for _ in range(3)] == [beside() for _ in range(3)]
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_same_loss():
+    """`alternate_ways` compares the losses, and refuses others."""
+    pytest.importorskip("mpi4py")
+    found = parallel.measure("benchmarks.parallel", (), 1, 0.001, "4 layers")
+    sums, steps = found.comparisons
+    assert list(sums.times) == [f"a sum of {name}" for name in parallel.SUMS]
+    ways = [
+        "tinygen",
+        "1 process, 1 thread",
+        *(f"2 processes, buckets of {name}" for name in parallel.BUCKETS),
+    ]
+    assert list(steps.times)[: len(ways)] == ways
+    assert found.memory["tinygen"] < found.memory["2 processes, buckets of 1 MB"]
+
+
+def test_without_mpi_it_is_named(monkeypatch):
+    monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: None)
+    assert parallel.measure("benchmarks.parallel", (), 1, 0.001).missing == ["mpi4py"]

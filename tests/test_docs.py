@@ -101,6 +101,16 @@ def test_density(capsys):
     assert names["near"].shape == names["test"].shape
 
 
+def test_parallel(capsys):
+    [code] = blocks("parallel.md")
+    exec(code, names := {})
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert round(float(first[0]), 2) == 0.73  # as the comment says
+    assert int(second[0]) == names["buckets"] > 1
+    assert float(second[1]) == names["step"].seconds(8, names["ethernet"], names["buckets"])
+    assert 0 < float(second[2]) < 1
+
+
 def test_arrays():
     plain, spectra, dlpack, einops = blocks("arrays.md")
     exec(plain, names := {})

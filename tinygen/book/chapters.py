@@ -260,6 +260,7 @@ CHAPTERS = (
         "Optimizers.",
         pages="all_reduce.py",
         files="tinygen/parallel/*",
+        guides="parallel.md",
         skip=True,
     ),
     chapter(
