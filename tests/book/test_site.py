@@ -134,6 +134,26 @@ def test_the_index_of_the_search_leads_to_places(site):
         assert all(not anchor or f'id="{anchor}"' in html for anchor in anchors)
 
 
+def test_links_from_guides_to_places_in_files(tmp_path):
+    """By the name of a definition, or by a line, as on GitHub. A false one stays, and is a dead anchor."""
+    for path in ("docs/pictures", "tinygen", "examples/pages"):
+        (tmp_path / path).mkdir(parents=True)
+    (tmp_path / "tinygen" / "x.py").write_text(
+        '"""A file."""\n\nA = 1\n\n\ndef f():\n    """A function."""\n    return A\n'
+    )
+    names = ("f", "A", "L7", "L8", "g")
+    links = " ".join(f"[{name}](../tinygen/x.py#{name})" for name in names)
+    (tmp_path / "docs" / "guide.md").write_text(
+        f"# Guide\n\n{links} [no page](../docs/pictures) [nothing](no.md)\n"
+    )
+    (tmp_path / "README.md").write_text("# tinygen\n\n## A\n")
+    (tmp_path / "ARCHITECTURE.md").write_text("# The house\n")
+    html = Site(tmp_path).guide_page("docs/guide.md").content["html"]
+    found = dict(re.findall(r'<a href="([^"]*)">(\w+)</a>', html))
+    assert list(found) == [f"tinygen.x.html#{anchor}" for anchor in ("f", "3", "6", "8", "g")] + ["no.md"]
+    assert "no page" in html
+
+
 def test_papers_with_two_numbers_are_left_alone():
     one = "Ho et al. 2020, arXiv:2006.11239; Song & Ermon 2019, arXiv:1907.05600"
     assert papers([one]) == {"Ho et al. 2020": "2006.11239", "Song & Ermon 2019": "1907.05600"}

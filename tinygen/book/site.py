@@ -99,10 +99,13 @@ class Site:
 
     def href(self, path: str, anchor: str = "") -> str:
         """The address of a place in a file of the repository, or "" if the file has no page. A definition
-        without a part of its own is found by its line."""
+        without a part of its own is found by its line; `L12` is a line, too."""
         if anchor and path in self.parts and all(anchor != part.anchor for part in self.parts[path]):
             node = self.modules[path].definitions.get(anchor)
-            anchor = str(getattr(node, "lineno", "")) if not anchor.startswith("eq-") else anchor
+            number = re.fullmatch(r"L(\d+)", anchor)
+            line = getattr(node, "lineno", int(number[1]) if number else 0)
+            above = [i for part in self.parts[path] for i in part.lines if i <= line]
+            anchor = str(max(above)) if above else anchor  # the last line before it that is shown as code
         known = path in self.modules or path in self.guides
         return page_of(path) + (f"#{anchor}" if anchor else "") if known else ""
 
