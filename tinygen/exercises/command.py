@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from tinygen.exercises.chapters import CHAPTERS, all_exercises
 from tinygen.exercises.exercise import Exercise
+from tinygen.exercises.grade import WIDTH
 from tinygen.exercises.record import Record
 from tinygen.exercises.source import stub
 from tinygen.storage.files import CheckpointError, disk_errors, replace_file
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         elif given.hint is None:
             print(write_file(find(given.name)))
         else:
-            print(find(given.name).hints[given.hint - 1])
+            print(textwrap.fill(find(given.name).hints[given.hint - 1], WIDTH))
     except (Refused, CheckpointError) as error:
         return refuse(error)
     return 0
@@ -70,9 +72,10 @@ def list_of_exercises(record: Record) -> str:
         lines += [
             f"  {'x' if record.is_done(e.name) else '.'} {e.name:20} {e.about}" for e in chapter.exercises
         ]
+    done = sum(record.is_done(e.name) for e in all_exercises())
+    lines += ["", f"{done} of {sum(1 for _ in all_exercises())} are done."]
     lines += [
-        "",
-        "`python -m tinygen exercise NAME` writes NAME.py; `python -m tinygen check NAME.py` grades it.",
+        "`python -m tinygen exercise NAME` writes NAME.py; `python -m tinygen check NAME.py` grades it."
     ]
     return "\n".join(lines)
 

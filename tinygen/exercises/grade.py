@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from tinygen.gradcheck.time_limit import run_within
 
 LIMIT = 20.0
 """The most seconds for one run of a student's code."""
+
+WIDTH = 110
 
 Check = Values | Gradient
 
@@ -54,11 +57,16 @@ class Grade(NamedTuple):
         lines += [f"  right  {title(check)}" for check in checks[: self.passed]]
         if self.problem:
             what = title(checks[self.passed]) if self.passed < len(checks) else ""
-            lines += [f"  wrong  {what}", *(f"         {line}" for line in self.problem.split("\n"))]
+            lines += [f"  wrong  {what}", *map(fold, self.problem.split("\n"))]
         lines += [f"This comes out if {self.known}."] if self.known else []
         if self.done:
             lines.append(f"Done. The source is {source_of(self.exercise).place}: compare yours with it.")
         return "\n".join(lines)
+
+
+def fold(line: str) -> str:
+    """A line of a problem, indented, and folded where it is long."""
+    return textwrap.fill(line, WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 9)
 
 
 def title(check: Check) -> str:
@@ -109,7 +117,7 @@ def run(call: Callable[[], Any], path: str) -> Any:
     except TimeoutError:
         raise Problem(f"no result within {LIMIT:g} s: does a loop end?") from None
     except NotImplementedError as error:
-        where = place_of(error, path)
+        where = place_of(error, path).partition(", `")[0]
         raise Problem(f"{where}: there is no code yet" if where else str(error)) from None
     except KeyboardInterrupt:
         raise

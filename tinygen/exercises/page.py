@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tinygen.exercises.chapters import CHAPTERS, all_exercises
-from tinygen.exercises.source import source_of
+from tinygen.exercises.command import find
+from tinygen.exercises.grade import grade
+from tinygen.exercises.source import source_of, with_mistake
 
 TOP = """# Exercises
 
@@ -23,12 +25,7 @@ remembers what is done.
 
 Checks run in order, up to the first that fails. This softmax forgets its `axis`:
 
-    softmax: 1 of 5 checks pass
-      right  softmax(x)
-      wrong  softmax(x, axis=1)
-             with x (2, 3, 4): at [0, 0, 0]: 0.371338, expected 0.899343; 24 of 24 entries are wrong; the sums
-             along axis 2 are 1: they should be so along axis 1
-    This comes out if the sum runs along the last axis instead of `axis`.
+REPORT
 
 - **Values** are compared with those of the library's function. The report has the first wrong entry, and
   what all wrong entries have in common: a factor, a sign, an order, a sum along another axis.
@@ -67,7 +64,10 @@ def page() -> str:
             place, name = parts.place.partition(":")[0], exercise.source.partition(":")[2]
             lines.append(f"| `{exercise.name}` | {exercise.about} | [`{name}`](../{place}) |")
         lines.append("")
-    return TOP + "\n".join(lines).rstrip() + "\n" + BOTTOM
+    softmax = find("softmax")
+    report = str(grade(softmax, with_mistake(softmax, softmax.mistakes[1]), "softmax.py"))
+    top = TOP.replace("REPORT", "\n".join(f"    {line}" for line in report.split("\n")))
+    return top + "\n".join(lines).rstrip() + "\n" + BOTTOM
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def file_with(exercise: Exercise, body: str) -> str:
     return (
         f"{MARK}{exercise.name}\n"
         "# Write the body of the function. Bad input need not be refused. Then, in the same folder:\n"
-        "#     python -m tinygen check FILE\n"
+        f"#     python -m tinygen check {exercise.name}.py\n"
         f"#     python -m tinygen exercise {exercise.name} --hint 1    (then 2 and 3)\n"
         f"{kind}"
         "\n"
