@@ -20,6 +20,7 @@ from tinygen.diffusion import (
     bits_per_dim,
     classifier_free_guidance,
     classifier_guidance,
+    clip_guidance,
     cosine_schedule,
     ddim,
     ddim_encode,
@@ -322,6 +323,11 @@ def guided_by_a_classifier(model, x):
     return classifier_guidance(PROCESS, model, lambda x, t: -np.square(x).sum(axis=1), 2.0)(x, STEPS)
 
 
+def guided_by_clip(model, x):
+    flat = lambda x, t: np.tanh(x.reshape(len(x), -1))
+    return clip_guidance(PROCESS, model, flat, x.reshape(len(x), -1), 2.0)(x, STEPS)
+
+
 def guided(model, x):
     conditional = lambda x, t, c: model(x, t) + c
     return classifier_free_guidance(conditional, [x], [x[:1]], 3.0, 0.5)(x, STEPS)
@@ -347,6 +353,7 @@ METHODS = {
     "flow_log_prob": lambda model, x: flow_log_prob(model, x, 3),
     "bits_per_dim": bits,
     "classifier_guidance": guided_by_a_classifier,
+    "clip_guidance": guided_by_clip,
     "classifier_free_guidance": guided,
 }
 

@@ -21,8 +21,11 @@ from tinygen.data.shapes_pairs import (
     coverages,
     draw,
     meaning,
+    other_wording,
     paint,
     parse_caption,
+    swap_colors,
+    swap_things,
 )
 from tinygen.judges import pairs_parser
 from tinygen.judges.pairs_parser import accuracy, read
@@ -128,6 +131,24 @@ def test_two_captions_a_meaning():
         assert tuple(-x for x in RELATIONS[relation]) == RELATIONS[opposite]
     there, back = (centers([relation])[0][0] for relation in ("left of", "right of"))
     np.testing.assert_allclose(there, back[::-1])
+
+
+def test_the_same_words_in_another_order():
+    """Both swaps keep the words, undo themselves and each other's order; what they mean is another picture
+    exactly where the swapped words differ."""
+    pair = Pair(Thing("circle", "red"), "above", Thing("square", "blue"))
+    assert caption(swap_colors(pair)) == "a blue circle above a red square"
+    assert caption(swap_things(pair)) == "a blue square above a red circle"
+    assert caption(other_wording(pair)) == "a blue square below a red circle"
+    for pair in PAIRS:
+        for swap in (swap_colors, swap_things):
+            assert sorted(caption(swap(pair)).split()) == sorted(caption(pair).split())
+            assert swap(swap(pair)) == pair
+        assert swap_colors(swap_things(pair)) == swap_things(swap_colors(pair))
+        assert meaning(other_wording(pair)) == meaning(pair)
+        colors_differ = pair.first.color != pair.second.color
+        assert (meaning(swap_colors(pair)) != meaning(pair)) == colors_differ
+        assert (meaning(swap_things(pair)) != meaning(pair)) == (pair.first != pair.second)
 
 
 @pytest.mark.parametrize(

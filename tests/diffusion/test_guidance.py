@@ -9,6 +9,7 @@ from tinygen.diffusion import (
     ancestral_step,
     classifier_free_guidance,
     classifier_guidance,
+    clip_guidance,
     cosine_schedule,
     ddim,
     guide,
@@ -260,6 +261,94 @@ def test_pure_noise_says_nothing_of_the_class(kind):
     assert np.all(model(x, np.full(4, 48)) != 0.5 * x)
 
 
+# -- by CLIP ---------------------------------------------------------------------------------------
+
+MEAN, VARIANCE = np.array([0.3, -0.5]), np.array([0.6, 0.2])  # of the data
+WANTED, STRENGTH = np.array([[1.2, 0.4], [-0.7, 0.1], [0.0, 2.0]]), 3.0
+
+
+def gaussian_model(process, mean, variance):
+    """The exact prediction for data N(mean, variance), each of the two numbers on its own."""
+    numbers = process.schedule.timesteps
+
+    def model(x, t):
+        step = np.searchsorted(numbers, t)
+        a, n = process.schedule.alpha[step][:, None], process.schedule.sigma[step][:, None]
+        return of_a_score(process, -(x - a * mean) / (a**2 * variance + n**2), x, step)
+
+    return model
+
+
+def quadratic_vectors(process):
+    """Vectors (B, 4) of x (B, 2) whose product with (1, 1, -2c) is, but for a constant, ln E[exp(-½ STRENGTH
+    |x_0 - c|²)] for the x_0 of data N(MEAN, VARIANCE) whose x_t is x. The x_0 are Gaussian: their mean is k
+    and their variance w; and so it is -½ STRENGTH (k - c)²/(1 + STRENGTH w) in each of the two numbers."""
+    numbers = process.schedule.timesteps
+
+    def vectors(x, t):
+        step = np.searchsorted(numbers, t)
+        a, n = process.schedule.alpha[step][:, None], process.schedule.sigma[step][:, None]
+        total = a**2 * VARIANCE + n**2
+        k, w = (MEAN * n**2 + VARIANCE * a * x) / total, VARIANCE * n**2 / total
+        factor = -0.5 * STRENGTH / (1 + STRENGTH * w)
+        return np.concatenate([factor * k**2, factor * k], axis=1)
+
+    return vectors
+
+
+TEXTS = np.concatenate([np.ones((3, 2)), -2 * WANTED], axis=1)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+@pytest.mark.parametrize("kept", [range(1, 51), [4, 21, 50]])
+def test_a_quadratic_match_tilts_a_gaussian(kind, kept):
+    """The data N(m, v) with weights exp(-½ λ |x - c|²) is N((m + λ v c)/(1 + λ v), v/(1 + λ v)): the guided
+    model is the exact one for it, at every step, and a sampler ends where that one ends."""
+    process = Process(cosine_schedule(50), kind).respace(kept)
+    x = np.random.default_rng(0).standard_normal((3, 2))
+    less = 1 + STRENGTH * VARIANCE
+    wanted = gaussian_model(process, (MEAN + STRENGTH * VARIANCE * WANTED) / less, VARIANCE / less)
+    model = gaussian_model(process, MEAN, VARIANCE)
+    led = clip_guidance(process, model, quadratic_vectors(process), TEXTS, 1.0)
+    for step in range(1, len(process.schedule)):
+        t = np.full(3, process.schedule.timesteps[step])
+        np.testing.assert_allclose(led(x, t), wanted(x, t), rtol=0, atol=1e-11)
+    got, there = (last_state(ddim(process, f, x)) for f in (led, wanted))
+    np.testing.assert_allclose(got, there, rtol=0, atol=1e-8)
+
+
+def test_clip_guidance_moves_the_mean():
+    """As in the paper, s Σ ∇(f · g) with Σ = β_t, but for a factor 1/√(1 - β_t): in an ancestral step with
+    the large variance. f is a network, and its gradient is that of differences."""
+    layer = nn.Linear(2, 4, rng=np.random.default_rng(0)).astype(np.float64)
+    process, x = Process(cosine_schedule(50)), np.random.default_rng(1).standard_normal((3, 2))
+    texts, t, scale = np.random.default_rng(2).standard_normal((3, 4)), 21, 1.7
+    f = lambda x, t: np.tanh(layer(x)) * (1 + t[:, None])
+    asked = lambda x: (f(x, np.full(3, t - 1)).data * texts).sum(axis=1)  # networks count from 0
+    slopes = [(asked(x + 1e-6 * axis) - asked(x - 1e-6 * axis)) / 2e-6 for axis in np.eye(2)]
+    model = clip_guidance(process, lambda x, t: 0.5 * x, f, texts, scale)
+    draw = lambda model: ancestral_step(process, model, x, t, rng=np.random.default_rng(0), variance="large")
+    beta = process.schedule.beta[t]
+    moved = np.sqrt(1 - beta) * (draw(model) - draw(lambda x, t: 0.5 * x))
+    np.testing.assert_allclose(moved, scale * beta * np.stack(slopes, axis=1), rtol=1e-6)
+    assert layer.weight.grad is None
+
+
+def test_clip_guidance_like_torch():
+    """The same predictions with torch's gradient of the same match, for pictures and a convolution."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, w, texts = (rng.standard_normal(shape) for shape in ((2, 3, 6, 6), (4, 3, 6, 6), (2, 4)))
+    process, t = Process(cosine_schedule(50)), np.array([11, 40])
+    f = lambda x, t: np.tanh(ops.conv2d(x, w).reshape(2, 4) / 10)
+    got = clip_guidance(process, lambda x, t: 0.5 * x, f, texts, 1.7)(x, t)
+    y = torch.tensor(x, requires_grad=True)
+    vectors = torch.tanh(torch.nn.functional.conv2d(y, torch.tensor(w)).reshape(2, 4) / 10)
+    (slope,) = torch.autograd.grad((vectors * torch.tensor(texts)).sum(), y)
+    sigma = process.schedule.sigma[t + 1][:, None, None, None]
+    np.testing.assert_allclose(got, 0.5 * x - 1.7 * sigma * slope.numpy(), atol=1e-12)
+
+
 def test_errors():
     process = Process(cosine_schedule(50)).respace([4, 21, 50])
     same, x = lambda x, t: x, np.ones((2, 3))
@@ -268,5 +357,8 @@ def test_errors():
         with pytest.raises(ValueError, match=rf"the steps of the process, \[ 3 20 49\], got \[{t}"):
             guided_model(x, np.full(2, t))
     model = lambda x, t, *condition: x
+    led = clip_guidance(process, same, lambda x, t: x, np.ones((1, 3)), 1.0)
+    with pytest.raises(ValueError, match="1 texts for 2 x: give a text for each"):
+        led(x, np.full(2, 20))
     with pytest.raises(ValueError, match=r"must be as many arrays, got 3 and 1: a single one is \(labels,\)"):
         classifier_free_guidance(model, np.array([1, 2, 3]), (0,), 2.0)

@@ -53,6 +53,7 @@ from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.clip import CLIP as PicturesAndTexts
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.latent_diffusion import TextDenoiser
+from tinygen.models.text_to_image.noisy_clip import NoisyCLIP, NoisyImageEncoder
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator, matching_aware_loss
 from tinygen.nn import RopeScaling
@@ -68,6 +69,11 @@ REAL_TOKENS = np.arange(5) < np.array([[4], [5]])
 PAIRS = np.arange(25.0).reshape(5, 5) % 7
 CAPTIONS = ["red square", "", "a red"]
 STEPS = np.array([1, 30])
+SCHEDULES = {
+    "linear": linear_schedule(1000),
+    "sqrt_linear": sqrt_linear_schedule(1000),
+    "cosine": cosine_schedule(1000),
+}
 PICTURES = wave(2, 3, 8, 8, k=40)
 DIGITS = (wave(2, 1, 8, 8, k=41) + 1) / 2
 LABELS = np.array([2, 0])
@@ -146,6 +152,11 @@ def clip():
     config = TowerConfig(2, 2, 4, hidden=6, norm_eps=0.1)
     image = VisionTransformer(4, 2, 3, config, 3, rng=RNG)
     return PicturesAndTexts(image, TextTower(5, 4, 4, config, 3, rng=RNG))
+
+
+def noisy_clip():
+    text = TextTower(5, 4, 4, TowerConfig(1, 2, 4, hidden=6), 3, rng=RNG)
+    return NoisyCLIP(NoisyImageEncoder(4, 3, 4, 2, 3, rng=RNG), text, Process(SCHEDULES["cosine"]))
 
 
 def unet(**options):
@@ -239,6 +250,12 @@ MODELS = {
         lambda: TextDenoiser(unet(context=6), text_encoder()), (PICTURES,), texts_to_codes, 1e-5
     ),
     "clip": Case(clip, (wave(2, 3, 4, 4, k=49),), lambda m, x: (m(x, TEXTS), m.loss(x, TEXTS))),
+    "noisy_clip": Case(
+        noisy_clip,
+        (wave(2, 3, 4, 4, k=49),),
+        lambda m, x: (m.image_vectors(x, STEPS), m(x, STEPS, TEXTS), m.loss(x.data, TEXTS, rng=Noise())),
+        1e-5,
+    ),
     "autoencoder": Case(
         autoencoder, (PICTURES,), lambda m, x: (*m.posterior(x), *sums(m.losses(x, rng=Noise()), x))
     ),
@@ -305,11 +322,6 @@ MODELS = {
 # -- samplers --------------------------------------------------------------------------------------
 
 X, SAID, FRACTION = (wave(2, 3, 4, k=k) for k in (46, 47, 48))
-SCHEDULES = {
-    "linear": linear_schedule(1000),
-    "sqrt_linear": sqrt_linear_schedule(1000),
-    "cosine": cosine_schedule(1000),
-}
 
 
 def schedule(kind):

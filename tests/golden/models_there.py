@@ -661,3 +661,50 @@ def clip(w: Weights, x: Any) -> Any:
     }
     out = called(CLIPModel(config), weights, torch.tensor(models.TEXTS), x, return_loss=True)
     return out.logits_per_image, out.loss
+
+
+@reference("noisy_clip")
+def noisy_clip(w: Weights, x: Any) -> Any:
+    from diffusers.models.embeddings import get_timestep_embedding
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    ours = CASES["noisy_clip"].make().text_encoder.sizes()
+    found = places({"dim": 3, "text": ours, "image": CASES["clip"].make().image_encoder.sizes()})
+    weights = {
+        name: part
+        for mine, (names, _) in found.items()
+        if mine.startswith("text_encoder.")
+        for name, part in zip(names, w[mine].chunk(len(names)) if len(names) > 1 else [w[mine]], strict=True)
+    }
+    sizes = {"hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": 5, "max_position_embeddings": 4, "bos_token_id": 0, "eos_token_id": 4}
+    module = CLIPTextModelWithProjection(CLIPTextConfig(**sizes, **text, projection_dim=3))
+    texts = f.normalize(called(module, weights, torch.tensor(models.TEXTS)).text_embeds)
+    of, factor = at(w, "image_encoder"), w["logit_scale"].exp()
+
+    def conv(name: str, h: Any, stride: int = 1) -> Any:
+        return f.conv2d(h, of[f"{name}.weight"], of[f"{name}.bias"], stride, 1)
+
+    def norm(name: str, h: Any) -> Any:
+        return f.group_norm(h, max(h.shape[1] // 4, 1), of[f"{name}.weight"], of[f"{name}.bias"])
+
+    def vectors(x: Any, t: Any) -> Any:
+        time = linear(of, "steps.fc", get_timestep_embedding(torch.tensor(t), 4, True, 0).double())
+        time = f.silu(linear(of, "steps.proj", f.silu(time)))
+        h = conv("conv_in", x)
+        for i in range(2):
+            scale, shift = linear(of, f"blocks.{i}.emb", time)[:, :, None, None].chunk(2, dim=1)
+            block = conv(f"blocks.{i}.conv1", f.silu(norm(f"blocks.{i}.norm1", h)))
+            block = f.silu(norm(f"blocks.{i}.norm2", block) * (1 + scale) + shift)
+            skip = f"blocks.{i}.skip"
+            h = f.conv2d(h, of[f"{skip}.weight"], of[f"{skip}.bias"]) if f"{skip}.weight" in of else h
+            h = conv(f"downs.{i}.conv", h + conv(f"blocks.{i}.conv2", block), 2)
+        return factor * f.normalize(linear(of, "projection", f.silu(norm("norm", h)).flatten(1)))
+
+    t = 1 + np.random.default_rng(0).integers(1000, size=2)
+    alpha_bar = torch.tensor(models.SCHEDULES["cosine"].alpha_bar[t])[:, None, None, None]
+    noise = torch.tensor(models.Noise().standard_normal(x.shape))
+    noisy = alpha_bar.sqrt() * x.detach() + (1 - alpha_bar).sqrt() * noise
+    logits, own = vectors(noisy, t - 1) @ texts.T, torch.arange(2)
+    loss = (f.cross_entropy(logits, own) + f.cross_entropy(logits.T, own)) / 2
+    return vectors(x, models.STEPS), vectors(x, models.STEPS) @ texts.T, loss

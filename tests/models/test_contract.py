@@ -52,6 +52,7 @@ from tinygen.models.text_to_image.clip_encoders import (
     VisionTransformer,
 )
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
+from tinygen.models.text_to_image.noisy_clip import NoisyCLIP, NoisyImageEncoder
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.text_to_image.text_gan import TextGenerator
 
@@ -112,6 +113,15 @@ def clip(rng):
     return CLIP(vision(rng), text_tower(rng))
 
 
+def noisy_pictures(rng):
+    return NoisyImageEncoder(8, 3, 4, 2, 5, rng=rng)
+
+
+def noisy_clip(rng):
+    rng = np.random.default_rng(rng)
+    return NoisyCLIP(noisy_pictures(rng), text_tower(rng), Process(cosine_schedule(50)))
+
+
 CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
 
 MODELS = {  # how it is made, the inputs of forward, the batch of loss, the arguments of sample
@@ -159,6 +169,8 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     VisionTransformer: (vision, (PICTURES,), None, None),
     ConvImageEncoder: (lambda rng: ConvImageEncoder(8, 3, 4, 2, 5, rng=rng), (PICTURES,), None, None),
     CLIP: (clip, (PICTURES, TEXTS), (PICTURES, TEXTS), None),
+    NoisyImageEncoder: (noisy_pictures, (PICTURES, T), None, None),
+    NoisyCLIP: (noisy_clip, (PICTURES, T, TEXTS), (PICTURES, TEXTS), None),
     TextGenerator: (
         lambda rng: TextGenerator(WORDS, latent=2, rng=rng),
         (FLAT[:, :2], CAPTIONS),
@@ -186,7 +198,7 @@ PARTS_OF_MODELS |= {"EncoderDecoder", "BARTBlock", "T5Block", "T5Attention", "T5
 PARTS_OF_MODELS |= {"EncoderLayer", "DecoderLayer", "Sublayer", "FeedForward"}
 PARTS_OF_MODELS |= {"Generator", "Discriminator", "DenseDiscriminator", "ConvDiscriminator"}
 PARTS_OF_MODELS |= {"CaptionEncoder", "TextDiscriminator"}
-PARTS_OF_MODELS |= {"Tower", "TowerBlock", "TowerMLP"}
+PARTS_OF_MODELS |= {"TwoTowers", "Tower", "TowerBlock", "TowerMLP"}
 PARTS_OF_MODELS |= {
     "VectorQuantizer",
     "Halve",

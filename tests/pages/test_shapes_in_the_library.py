@@ -12,6 +12,7 @@ from tinygen.align.world import World
 from tinygen.data import algorithms, linear_functions, markov, mixtures, shapes, shapes_pairs
 from tinygen.data.text import random_batch
 from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
+from tinygen.diffusion import Process, cosine_schedule
 from tinygen.judges import digits as judge
 from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.models.language.bart import BART, BARTConfig
@@ -39,6 +40,7 @@ from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig, VisionTransformer
+from tinygen.models.text_to_image.noisy_clip import NoisyCLIP, NoisyImageEncoder
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator
 from tinygen.text import decoding
@@ -109,6 +111,9 @@ def use_everything():
     image_encoder = VisionTransformer(8, 4, 3, towers, 5, rng=rng)
     clip = CLIP(image_encoder, TextTower(4, 4, END, towers, 5, rng=rng))
     clip.loss(normal(2, 3, 8, 8), np.array([[2, 3, END], [3, END, END]])).backward()
+    noisy = NoisyImageEncoder(8, 3, 4, 2, 5, rng=rng)
+    noisy_clip = NoisyCLIP(noisy, TextTower(4, 4, END, towers, 5, rng=rng), Process(cosine_schedule(20)))
+    noisy_clip.loss(normal(2, 3, 8, 8), np.array([[2, 3, END], [3, END, END]]), rng=rng)
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)
     unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), mask=np.ones((3, 4), bool))
     nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))

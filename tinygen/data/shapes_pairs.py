@@ -6,7 +6,8 @@ shows both shapes of a `Pair` complete and separate; their sizes and exact place
 `tinygen.data.shapes`: training never shows the four held-out objects.
 
 Every picture has two captions: "a red circle left of a blue square" is also "a blue square right of a red
-circle". Two captions mean the same if their `meaning` is equal.
+circle". Two captions mean the same if their `meaning` is equal. `swap_colors` and `swap_things` make captions
+of other pictures from the same words.
 """
 
 from __future__ import annotations
@@ -90,7 +91,25 @@ def meaning(pair: Pair) -> Pair:
     """The equivalent pair whose relation is "left of" or "above"."""
     if pair.relation in ("left of", "above"):
         return pair
+    return other_wording(pair)
+
+
+def other_wording(pair: Pair) -> Pair:
+    """The same content with the other thing first: its caption is the picture's second caption."""
     return Pair(pair.second, OPPOSITE[pair.relation], pair.first)
+
+
+def swap_colors(pair: Pair) -> Pair:
+    """Each shape with the color of the other one. The caption has the same words in another order; the
+    meaning is another one if the colors differ."""
+    (shape, color), (other, its) = pair.first, pair.second
+    return Pair(Thing(shape, its), pair.relation, Thing(other, color))
+
+
+def swap_things(pair: Pair) -> Pair:
+    """Each thing in the place of the other one. The caption has the same words in another order; the meaning
+    is another one if the things differ."""
+    return Pair(pair.second, pair.relation, pair.first)
 
 
 # -- drawing ---------------------------------------------------------------------------------------

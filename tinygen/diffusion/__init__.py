@@ -17,6 +17,7 @@ from tinygen.diffusion.flow_matching import (
 from tinygen.diffusion.guidance import (
     classifier_free_guidance,
     classifier_guidance,
+    clip_guidance,
     guide,
     rescale_guidance,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "bits_per_dim",
     "classifier_free_guidance",
     "classifier_guidance",
+    "clip_guidance",
     "cosine_schedule",
     "ddim",
     "ddim_encode",

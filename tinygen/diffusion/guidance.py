@@ -123,6 +123,36 @@ def classifier_guidance(
     return guided_model
 
 
+def clip_guidance(
+    process: Process,
+    model: Model,
+    image_vectors: Callable[..., Any],
+    text_vectors: Any,
+    scale: float,
+) -> Model:
+    """Guidance by a CLIP of noisy data (Nichol et al. 2021, GLIDE, arXiv:2112.10741, section 2.4): the
+    prediction of a model without captions, changed by the gradient of the match of x_t and a caption.
+
+    `image_vectors` makes vectors (B, D) of a Tensor x (B, ...) and the numbers of the steps (B,);
+    `text_vectors` (B, D) are those of the wanted captions. The match is their dot product. It takes the place
+    of ln p(y | x_t) in `classifier_guidance`, though no exact probability: the sum over all captions, by
+    which exp(match) would have to be divided, is left out.
+
+    Raises ValueError where `classifier_guidance` does, and for another number of texts than of x.
+
+    Eq.: μ̂ = μ + s Σ ∇ (f(x_t) · g(c))  (Nichol et al. 2021, section 2.4)
+    Held by: tests/diffusion/test_guidance.py::test_clip_guidance_moves_the_mean,
+        tests/diffusion/test_guidance.py::test_a_quadratic_match_tilts_a_gaussian
+    """
+
+    def match(x: Any, t: IdsLike) -> Any:
+        if len(x) != len(text_vectors):
+            raise ValueError(f"{len(text_vectors)} texts for {len(x)} x: give a text for each")
+        return np.sum(image_vectors(x, t) * text_vectors, axis=1)
+
+    return classifier_guidance(process, model, match, scale)
+
+
 def with_variance_of(prediction: TensorLike, changed: TensorLike) -> TensorLike:
     """`changed` (B, C, ...), followed by the second half of `prediction`'s channels where it makes 2C: the
     part that says the variance."""

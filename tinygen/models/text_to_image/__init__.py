@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from tinygen.models.text_to_image import clip as clip
     from tinygen.models.text_to_image import clip_encoders as clip_encoders
     from tinygen.models.text_to_image import latent_diffusion as latent_diffusion
+    from tinygen.models.text_to_image import noisy_clip as noisy_clip
     from tinygen.models.text_to_image import text_encoder as text_encoder
     from tinygen.models.text_to_image import text_gan as text_gan
 else:
@@ -17,6 +18,7 @@ else:
             "clip",
             "clip_encoders",
             "latent_diffusion",
+            "noisy_clip",
             "text_encoder",
             "text_gan",
         ),

@@ -16,18 +16,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from tinygen import nn, ops
 from tinygen.models.huggingface import clip
-from tinygen.models.text_to_image.clip_encoders import (
-    ConvImageEncoder,
-    TextTower,
-    TowerConfig,
-    VisionTransformer,
-)
+from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.nn.module import widen
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.rows import require_whole_batch
@@ -62,14 +57,14 @@ def unit_vectors(x: Tensor) -> Tensor:
     return x / np.sqrt(np.sum(x * x, axis=1, keepdims=True))
 
 
-class CLIP(nn.Module):
-    """`model(pictures, ids)` -> logits; `model.loss(pictures, ids)` -> the loss.
+class TwoTowers(nn.Module):
+    """The parts of `CLIP` and `NoisyCLIP`: two encoders, and the factor of the cosines.
 
-    The logarithm of the factor of the cosines, `logit_scale`, is learned, and needs no weight decay; call
-    `clamp_scale` after each step of the optimizer. Raises ValueError when the vectors of the two encoders
-    have different lengths."""
+    The logarithm of the factor, `logit_scale`, is learned, and needs no weight decay; call `clamp_scale`
+    after each step of the optimizer. Raises ValueError when the vectors of the two encoders have different
+    lengths."""
 
-    def __init__(self, image_encoder: VisionTransformer | ConvImageEncoder, text_encoder: TextTower) -> None:
+    def __init__(self, image_encoder: Any, text_encoder: TextTower) -> None:
         if image_encoder.dim != text_encoder.dim:
             raise ValueError(
                 f"the image encoder makes vectors of {image_encoder.dim} numbers, and the text encoder of "
@@ -78,6 +73,25 @@ class CLIP(nn.Module):
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.logit_scale = nn.Parameter(np.array(math.log(FIRST_SCALE), np.float32))
+
+    def text_vectors(self, ids: Ids) -> Tensor:
+        """The vectors (N, D) of texts given as ids (N, S), of length 1."""
+        return unit_vectors(self.text_encoder(ids))
+
+    def clamp_scale(self) -> None:
+        """Set the factor of the cosines to 100 if it is larger. It changes the parameter, not the logits: so
+        the factor still has a gradient, and can become smaller again.
+
+        Eq.: exp(t) ≤ 100  (Radford et al. 2021, section 2.5)
+        Held by: tests/models/text_to_image/test_clip.py::test_scale_is_clamped_at_100
+        """
+        t = self.logit_scale.data
+        self.logit_scale.data = np.minimum(t, np.full_like(t, math.log(LARGEST_SCALE)))
+
+
+class CLIP(TwoTowers):
+    """`model(pictures, ids)` -> logits; `model.loss(pictures, ids)` -> the loss. The image encoder is a
+    `VisionTransformer` or a `ConvImageEncoder`."""
 
     def forward(self, pictures: TensorLike, ids: Ids) -> Tensor:
         """Logits (B, N) of pictures (B, in_channels, side, side) and texts as ids (N, S): the cosines of all
@@ -92,23 +106,9 @@ class CLIP(nn.Module):
         """The vectors (B, D) of pictures, of length 1."""
         return unit_vectors(self.image_encoder(pictures))
 
-    def text_vectors(self, ids: Ids) -> Tensor:
-        """The vectors (N, D) of texts given as ids (N, S), of length 1."""
-        return unit_vectors(self.text_encoder(ids))
-
     def loss(self, pictures: TensorLike, ids: Ids) -> Tensor:
         """`contrastive_loss` of B pictures and their B texts."""
         return contrastive_loss(self(pictures, ids))
-
-    def clamp_scale(self) -> None:
-        """Set the factor of the cosines to 100 if it is larger. It changes the parameter, not the logits: so
-        the factor still has a gradient, and can become smaller again.
-
-        Eq.: exp(t) ≤ 100  (Radford et al. 2021, section 2.5)
-        Held by: tests/models/text_to_image/test_clip.py::test_scale_is_clamped_at_100
-        """
-        t = self.logit_scale.data
-        self.logit_scale.data = np.minimum(t, np.full_like(t, math.log(LARGEST_SCALE)))
 
     # -- files of CLIP -----------------------------------------------------------------------------
 
