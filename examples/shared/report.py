@@ -13,6 +13,7 @@ writes the tables in README.md and docs/*.md again. They are between lines such 
     <!-- results: start -->                    all examples, a row for each run
     <!-- results of vae_digits: start -->      one example, all its figures
     <!-- results of vae_digits in columns: start -->  the same; of "VAE: nats" it makes a row and a column
+    <!-- results of text_to_image: start -->   all methods that draw captions (`methods.py`), a row for each
     <!-- results: end -->                      the end of each
 """
 
@@ -29,6 +30,8 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
 
+from shared.methods import HEAD as METHODS_HEAD
+from shared.methods import METHODS, rows_of
 from shared.table import columns_of
 
 ROOT = Path(__file__).parents[2]
@@ -235,6 +238,12 @@ def table_of_one(example: str, in_columns: bool = False) -> str:
     return "\n\n".join(parts)
 
 
+def table_of_methods() -> str:
+    """A row for each method that draws captions."""
+    rows = rows_of(METHODS, {Path(file["example"]).stem: file for file in results()})
+    return "\n".join([line(METHODS_HEAD), line(["---"] * len(METHODS_HEAD)), *map(line, rows)])
+
+
 def with_tables(text: str) -> str:
     """The page with new tables between its marks. SystemExit if a table has no end."""
     start = START.search(text)
@@ -243,7 +252,10 @@ def with_tables(text: str) -> str:
     inside, end, after = text[start.end() :].partition(END)
     if not end or START.search(inside):
         raise SystemExit(f"no line {END} below {start[0].strip()}")
-    table = table_of_one(start[1], bool(start[2])) if start[1] else table_of_all()
+    if start[1] == "text_to_image":
+        table = table_of_methods()
+    else:
+        table = table_of_one(start[1], bool(start[2])) if start[1] else table_of_all()
     return f"{text[: start.end()]}{table}\n{END}{with_tables(after)}"
 
 

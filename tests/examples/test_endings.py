@@ -21,6 +21,7 @@ pytest.importorskip("hypothesis")
 
 TRAINED = [
     "bert_reviews",
+    "clip_shapes",
     "ddpm_digits",
     "density_ladder",
     "diffusion_2d",
@@ -131,6 +132,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gan_digits", ["--judged", 501], "argument --judged: must be an int at most 500, not '501'"),
         ("density_ladder", ["--width", 8], "--width 8: codes of 16 numbers need hidden layers as wide"),
         ("density_ladder", ["--components", 64], "argument --components: must be an int from 1 to 63"),
+        ("clip_shapes", ["--batch", 361], "argument --batch: must be an int at most 360, not '361'"),
         ("gan_shapes", ["--batch", 1], "argument --batch: must be an int at least 2, not '1'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),

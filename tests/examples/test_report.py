@@ -30,7 +30,31 @@ def test_every_example_that_is_recorded_is_in_a_page():
     pages = "".join(page.read_text("utf-8") for page in report.PAGES)
     assert "<!-- results: start -->" in pages
     shown = {found[1] for found in report.START.finditer(pages)}
+    assert "text_to_image" in shown
     assert {path.stem for path in FILES} - shown == {"gpt_algorithms", "gpt_text"}  # in README's table only
+
+
+def test_the_table_of_methods():
+    """The seconds are without evaluation, or a seed's share of all; empty cells where nothing was measured."""
+    from shared.methods import Method, rows_of
+
+    a = Method("A", "flow", 2000, 8, 1234, "one", "--full", "seen", "unseen", "drawn", "distance")
+    b = Method("B", "flow", 2001, 8, 12, "two", "", "seen", "unseen")
+    figures = [{"name": "seen", "measured": 91.234, "seeds": [90, 92.468]}]
+    figures += [{"name": name, "measured": x} for name, x in (("unseen", 5.5), ("drawn", 0.1234))]
+    figures += [{"name": "distance", "measured": 1234.5}]
+    run = {"figures": figures, "seeds": [0, 1], "seconds": 50}
+    stages = {"preparation": 1.0, "training": 20.0, "evaluation": 9.0}
+    one = {"command": "python x/one.py --full", "seconds_of_stages": {"seed 0": 20.0, "seed 1": 30.0}, **run}
+    two = {"command": "python x/two.py", "seconds_of_stages": stages, **run}
+    other = {**two, "command": "python x/two.py --seed 1", "figures": []}
+    results = {"one": {"runs": [one]}, "two": {"runs": [other, two]}}
+    first, second = rows_of([a, b], results)
+    assert first[:7] == ["A", "flow", "2000", "8", "1,234", "25 with evaluation", "0.123"]
+    assert first[7:] == ["**91.2** (90, 92.5)", "**5.5**", "**1.23e+03**"]
+    assert second[5:] == ["21", "", "**91.2** (90, 92.5)", "**5.5**", ""]
+    with pytest.raises(SystemExit, match="no run '--full' of one is recorded, and A needs it"):
+        rows_of([a], {"two": results["two"]})
 
 
 def test_marks_that_do_not_fit_are_refused():
