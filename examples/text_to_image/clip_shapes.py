@@ -24,6 +24,7 @@ from shared.endings import start
 
 import argparse
 import math
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
@@ -135,7 +136,7 @@ def share_rows(name: str, right: Any, expected: Any = None, chance: float | None
     return rows + [Figure(f"    the 95 % interval, {word}", 100 * end) for word, end in ends]
 
 
-def figures_of(found: dict[str, Answers], first: dict[str, float], batch: int) -> list[Figure]:
+def figures_of(found: dict[str, Answers], first: Mapping[str, float], batch: int) -> list[Figure]:
     """The final table. Figures with a colon are a table of their own, a row for each model and split."""
     rows = []
     for split, title in SPLITS.items():

@@ -35,7 +35,7 @@ def test_every_example_that_is_recorded_is_in_a_page():
 
 
 def test_the_table_of_methods():
-    """The seconds are without evaluation, or a seed's share of all; empty cells where nothing was measured."""
+    """The seconds are without evaluation, or a seed's share of all; cells without a figure are empty."""
     from shared.methods import Method, rows_of
 
     a = Method("A", "flow", 2000, 8, 1234, "one", "--full", "seen", "unseen", "drawn", "distance")
