@@ -1,5 +1,6 @@
 """The tables of docs/parallel.md are those of the model, and what its text says of them is true."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -31,7 +32,22 @@ def test_latency_and_bandwidth_are_found():
     assert found.beta == pytest.approx(1 / 4e9, rel=1e-9)
 
 
+def test_what_the_page_says_of_gpt2():
+    """How much of their time 64 machines lose; and 1,024, which have one sequence each."""
+
+    def lost(flops, network, machines):
+        step = plan.gpt2_step(max(1, 480 / machines), flops)
+        K = step.best_buckets(machines, network)
+        return round(100 * (1 - step.efficiency(machines, network, K)))
+
+    assert lost(plan.TWO_CORES, plan.ETHERNET_1, 64) == 0
+    assert lost(plan.A100, plan.ETHERNET_10, 64) == 92
+    assert lost(plan.A100, plan.INFINIBAND_GPU, 64) == 2
+    assert lost(plan.A100, plan.INFINIBAND_GPU, 1024) == 81
+
+
 def test_what_the_page_says_of_gpt3():
+    assert math.ceil(16 * plan.GPT3.parameters / plan.MEMORY) == 35
     plans = plan.PLANS
     fits = {name: p.bytes <= plan.MEMORY for name, p in plans.items()}
     assert [name for name in fits if not fits[name]] == ["data alone", "tensor", "tensor, ZeRO 1"]
