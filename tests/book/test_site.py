@@ -16,7 +16,8 @@ import tinygen.book
 from tinygen.__main__ import main
 from tinygen.book.equations import index
 from tinygen.book.names import no_garbage
-from tinygen.book.site import Site, papers, slug_of
+from tinygen.book.papers import PUBLISHED, papers
+from tinygen.book.site import Site, slug_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,9 +156,13 @@ def test_links_from_guides_to_places_in_files(tmp_path):
 
 
 def test_papers_with_two_numbers_are_left_alone():
-    one = "Ho et al. 2020, arXiv:2006.11239; Song & Ermon 2019, arXiv:1907.05600"
-    assert papers([one]) == {"Ho et al. 2020": "2006.11239", "Song & Ermon 2019": "1907.05600"}
-    assert papers([one, "Ho et al. 2020, arXiv:1234.56789"]) == {"Song & Ermon 2019": "1907.05600"}
+    def found(*texts):
+        return {name: number for name, number in papers(list(texts)).items() if name not in PUBLISHED}
+
+    one = "Ho et al. 2020, arXiv:2006.11239; Song & Ermon 2019, *Score*, arXiv:1907.05600"
+    assert found(one) == {"Ho et al. 2020": "2006.11239", "Song & Ermon 2019": "1907.05600"}
+    assert found("Ho, Jain & Abbeel 2020, arXiv:2006.11239")["Ho et al. 2020"] == "2006.11239"
+    assert found(one, "Ho et al. 2020, arXiv:1234.56789") == {"Song & Ermon 2019": "1907.05600"}
 
 
 def test_anchors_of_headings_are_githubs():

@@ -1,7 +1,8 @@
 """The book: the source as a site, made by `python -m tinygen book` from a checkout.
 
 `chapters` has the reading order, `parts` cuts a file into notes and code, `names` finds where a name is
-defined, `equations` finds the marked equations, `mathml` sets them, and `site` puts the pages together.
+defined, `equations` finds the marked equations, `mathml` sets them, `papers` has the numbers of papers on
+arXiv, and `site` puts the pages together.
 """
 
 from __future__ import annotations

@@ -25,10 +25,9 @@ from tinygen.book.chapters import CHAPTERS, places
 from tinygen.book.equations import Marked, marked
 from tinygen.book.mathml import to_html
 from tinygen.book.names import Module, Names, Target, no_garbage, read
+from tinygen.book.papers import ARXIV, AUTHORS, papers
 from tinygen.book.parts import Part, code, highlighted, parts, tokens_of
 
-AUTHORS = r"[A-Z][\w'’-]+(?:(?:, [A-Z][\w'’-]+)* & [A-Z][\w'’-]+| et al\.)? (?:19|20)\d\d[a-d]?"
-ARXIV = r"arXiv:(\d{4}\.\d{4,5})"
 UNTOUCHED = re.compile(r"(<a\b.*?</a>|<code\b.*?</code>|<pre\b.*?</pre>|<[^>]+>)", re.DOTALL)  # by new links
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 40
 
@@ -219,7 +218,7 @@ class Site:
         title = self.search[file][0][0] if self.search[file] else path
         page = Page(file, title, "", path, template="guide.html", content={"html": html})
         for address in sorted(set(re.findall(r'href="(tinygen[\w.]+|examples[\w.]+)', html))):
-            self.mentions[address].append(page)
+            self.mentions[address] += [page] if path.startswith("docs/") else []
         return page
 
     def relocate(self, token: Any, folder: PurePosixPath) -> None:
@@ -359,11 +358,3 @@ def first_sentence(node: ast.AST) -> str:
     doc = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else ""
     text = " ".join((doc or "").split("\n\n")[0].split())
     return re.sub(":$", ".", re.split(r"(?<=[.]) (?=[A-Z`])", text)[0])
-
-
-def papers(texts: list[str]) -> dict[str, str]:
-    """From "Ho et al. 2020" to its number on arXiv, wherever a text gives both and all texts agree."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for authors, number in re.findall(rf"({AUTHORS}),?\s+{ARXIV}", "\n".join(texts)):
-        found[authors].add(number)
-    return {authors: min(numbers) for authors, numbers in found.items() if len(numbers) == 1}
