@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -118,9 +119,15 @@ def serve(name: str) -> None:
 # -- the measurement ---------------------------------------------------------------------------------
 
 
+def mpiexec() -> str | None:
+    """The launcher of MPICH's wheel, which is beside Python, or of the system."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
+
+
 def start(name: str, processes: int, threads: int) -> Worker:
     """The processes of a side, which train the GPT of this size."""
-    launch = [str(Path(sys.executable).with_name("mpiexec")), "-n", str(processes)] if processes > 1 else []
+    launch = [mpiexec() or "", "-n", str(processes)] if processes > 1 else []
     module = ["-m", "mpi4py"] if processes > 1 else []
     command = [*launch, sys.executable, *module, "-m", "benchmarks.parallel", name]
     return Worker("benchmarks.parallel", f"{processes} × {threads}", command, threads)
@@ -129,8 +136,8 @@ def start(name: str, processes: int, threads: int) -> Worker:
 def measure(workload: str, sides: Sequence[str], rounds: int, seconds: float, only: str = "") -> Report:
     """The report: the sums alone, then each GPT whose case contains `only`, in all ways, which take
     turns."""
-    if importlib.util.find_spec("mpi4py") is None:
-        return Report(UNIT, [], {}, {}, ["mpi4py"])
+    if importlib.util.find_spec("mpi4py") is None or mpiexec() is None:
+        return Report(UNIT, [], {}, {}, ["mpi4py with mpich"])
     found: list[Comparison] = []
     memory: dict[str, int] = {}
     for name, size in SIZES.items():

@@ -638,5 +638,7 @@ def test_two_processes_reach_the_same_loss():
 
 
 def test_without_mpi_it_is_named(monkeypatch):
-    monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: None)
-    assert parallel.measure("benchmarks.parallel", (), 1, 0.001).missing == ["mpi4py"]
+    monkeypatch.setattr(parallel, "mpiexec", lambda: None)
+    report = parallel.measure("benchmarks.parallel", (), 1, 0.001)
+    assert report.missing == ["mpi4py with mpich"]
+    assert "mpi4py with mpich" in text("parallel", report)

@@ -95,6 +95,22 @@ def test_the_ring_sends_as_few_bytes_as_possible(P):
     assert max(simulated(tree, P)[1].values()) >= bound
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["ring", "tree", "halving"]), st.lists(st.integers(0, 60), min_size=8, max_size=8))
+def test_late_processes(way, late):
+    """Processes that begin late: a sum ends not before the formula says, and not later than if all had waited
+    for the last one."""
+    formula, program = WAYS[way]
+
+    def process(p):
+        yield Work(late[p])
+        yield from program(p, 8, BYTES, NETWORK)
+
+    end = Simulation(NETWORK).run({p: process(p) for p in range(8)})
+    seconds = formula(BYTES, 8, NETWORK)
+    assert max(seconds, max(late)) <= end <= max(late) + seconds
+
+
 class Clock(Communicator):
     """A message of n numbers takes α + βn on a clock. Both sides tell each other when they were ready."""
 
