@@ -38,12 +38,15 @@ OTHERS = {
             da, db = G @ np.swapaxes(B, -1, -2), np.swapaxes(A, -1, -2) @ G
             while db.ndim > B.ndim:
                 db = db.sum(axis=0)
+            while da.ndim > A.ndim:
+                da = da.sum(axis=0)
             return da.reshape(a.shape), db.reshape(b.shape)
         return y, lambda g: both(g)[0], lambda g: both(g)[1]
     """,
     "softmax": """
-        y = np.exp(x - np.max(x, axis, keepdims=True))
-        y = y / y.sum(axis, keepdims=True)
+        highest = np.max(x, axis, keepdims=True)
+        y = np.exp(x - np.where(np.isfinite(highest), highest, 0))
+        y = y / np.maximum(y.sum(axis, keepdims=True), 1e-300)
         def rule(g):
             dot = np.sum(g * y, axis, keepdims=True)
             return y * g - y * dot
@@ -106,7 +109,8 @@ OTHERS = {
     """,
     "top_p": """
         out = np.zeros_like(probs)
-        for row, kept in zip(probs, out):
+        for place in np.ndindex(probs.shape[:-1]):
+            row, kept = probs[place], out[place]
             mass = 0.0
             for i in sorted(range(len(row)), key=lambda i: -row[i]):
                 if mass >= p:

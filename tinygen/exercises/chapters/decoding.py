@@ -20,7 +20,12 @@ TOP_K = Exercise(
         "normalize(np.where(probs >= kth, probs, 0)), with k at most V.",
     ),
     given=lambda: {"probs": np.array([[0.1, 0.4, 0.2, 0.3], [0.25, 0.25, 0.4, 0.1]])},
-    checks=(Values("keep_top_k(probs, 2)"), Values("keep_top_k(probs, 1)"), Values("keep_top_k(probs, 10)")),
+    checks=(
+        Values("keep_top_k(probs, 2)"),
+        Values("keep_top_k(probs, 1)"),
+        Values("keep_top_k(probs, 10)"),
+        Values("keep_top_k(probs[None], 2)"),
+    ),
     mistakes=(
         Mistake("probs >= kth", "probs > kth", "", "the k-th token itself is left out"),
         Mistake(
@@ -55,7 +60,8 @@ TOP_P = Exercise(
         Values("keep_top_p(probs, 0.6)"),
         Values("keep_top_p(probs, 0.45)"),
         Values("keep_top_p(probs, 0.01)"),
-        Values("keep_top_p(probs, 1.0)"),
+        Values("keep_top_p(probs, 0.5)"),
+        Values("keep_top_p(probs[None], 1.0)"),
     ),
     mistakes=(
         Mistake(
@@ -270,6 +276,7 @@ SEQUENCE_LOG_PROB = Exercise(
     },
     checks=(
         Values("sequence_log_prob(logits, tokens)"),
+        Values("sequence_log_prob(logits[None], tokens[None])"),
         Values("sequence_log_prob(large, tokens[0])"),
     ),
     mistakes=(

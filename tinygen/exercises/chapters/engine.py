@@ -157,6 +157,7 @@ MATMUL = Exercise(
         "batch": numbers(2, 2, 3),
         "many": numbers(2, 3, 2),
         "v": numbers(3),
+        "wide": numbers(2, 3, 2),
     },
     checks=(
         Values("matmul(a, b)"),
@@ -166,6 +167,7 @@ MATMUL = Exercise(
         Gradient("matmul(batch, many)", by="batch many"),
         Gradient("matmul(v, b)", by="v b"),
         Gradient("matmul(batch, v)", by="batch v"),
+        Gradient("matmul(v, wide)", by="v wide"),
     ),
     mistakes=(
         Mistake(

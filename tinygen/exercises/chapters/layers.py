@@ -23,17 +23,19 @@ ATTENTION = Exercise(
     given=lambda: {
         "q": numbers(3, 4),
         "last": numbers(1, 4),
+        "heads": numbers(2, 3, 4),
         "k": numbers(3, 4, seed=1),
         "v": numbers(3, 2),
         "mask": np.array([[True, False, True], [True, True, False], [False, False, False]]),
     },
     checks=(
         Values("attention(q, k, v)"),
+        Values("attention(heads, heads, heads)"),
         Values("attention(q, k, v, causal=True)"),
         Values("attention(last, k, v, causal=True)"),
         Values("attention(q, k, v, mask)"),
         Gradient("attention(q, k, v)", by="q k v"),
-        Gradient("attention(q, k, v, causal=True)", by="q k v"),
+        Gradient("attention(heads, heads, heads, causal=True)", by="heads"),
     ),
     mistakes=(
         Mistake(
@@ -259,11 +261,13 @@ RUNNING_STATISTICS = Exercise(
     given=lambda: {
         "norm": nn.BatchNorm(3).astype(np.float64),
         "x": numbers(4, 3, 2),
+        "maps": numbers(2, 3, 2, 2),
         "bad": np.where(numbers(4, 3) > 1, np.inf, numbers(4, 3)),
     },
     checks=(
         Values("record(norm, x); norm.running_mean.data", within=1e-6),
         Values("record(norm, x); norm.running_var.data", within=1e-6),
+        Values("record(norm, maps); norm.running_var.data", within=1e-6),
         Values("record(norm, x); record(norm, x + 1); norm.running_mean.data", within=1e-6),
         Values("record(norm, bad); norm.running_mean.data"),
     ),

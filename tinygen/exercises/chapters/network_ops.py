@@ -21,11 +21,16 @@ SOFTMAX = Exercise(
         "every x_j: ∂y_i/∂x_j = y_i (δ_ij - y_j).",
         "The rule is y * (g - Σ g y), where the sum runs along the same axis, with keepdims=True.",
     ),
-    given=lambda: {"x": numbers(2, 3, 4), "large": numbers(2, 3) + 1000},
+    given=lambda: {
+        "x": numbers(2, 3, 4),
+        "large": numbers(2, 3) + 1000,
+        "hidden": np.array([[-np.inf, -np.inf], [0.0, -np.inf]]),
+    },
     checks=(
         Values("softmax(x)"),
         Values("softmax(x, axis=1)"),
         Values("softmax(large)"),
+        Values("softmax(hidden)"),
         Gradient("softmax(x)", by="x"),
         Gradient("softmax(x, axis=1)", by="x"),
     ),

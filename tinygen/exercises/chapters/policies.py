@@ -175,10 +175,10 @@ VALUE_LOSS = Exercise(
         "+ clip); np.maximum of both squares; 0.5 * masked_mean.",
     ),
     given=lambda: {
-        "values": numbers(2, 3),
-        "old_values": numbers(2, 3, seed=1),
-        "returns": numbers(2, 3, seed=2),
-        "mask": np.array([[True, True, False], [True, False, True]]),
+        "values": numbers(2, 6),
+        "old_values": numbers(2, 6, seed=1),
+        "returns": numbers(2, 6, seed=2),
+        "mask": np.array([[True] * 4 + [False] * 2, [True, False] * 3]),
     },
     checks=(
         Values("value_loss(values, old_values, returns, mask, None)"),

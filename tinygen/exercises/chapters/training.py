@@ -148,6 +148,7 @@ CLIP = Exercise(
         Values("clip_grad_norm(params, 0.5)", within=1e-5),
         Values("clip_grad_norm(params, 0.5); [p.grad for p in params]", within=1e-5),
         Values("clip_grad_norm(params, 100.0); [p.grad for p in params]", within=1e-5),
+        Values("clip_grad_norm(params, 3.0); [p.grad for p in params]", within=1e-5),
         Values("clip_grad_norm(bad, 1.0); [p.grad for p in bad]"),
     ),
     mistakes=(
