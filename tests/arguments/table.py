@@ -394,7 +394,7 @@ OTHERS = {
         lambda **k: markov.zipf_source(3, 1, **k, rng=rng()).table, {"exponent": 0.5}
     ),
     "data.markov.skewed_source": Row(
-        lambda **k: markov.skewed_source(3, [1.0], **k, rng=rng()).table, {"exponent": 0.5}
+        lambda **k: markov.skewed_source(3, [1.0], **k, rng=rng()).table, {"exponent": 0.5, "decay": 0.1}
     ),
     "data.mixtures.lattice": Row(lambda **k: vars(mixtures.lattice(**k)), {"side": 3, "std": 0.3}),
     "data.mixtures.moons": Row(lambda **k: vars(mixtures.moons(**k)), {"n": 5, "std": 0.3}),

@@ -39,6 +39,9 @@ TINY = {
         *("--steps", 2, "--channels", 8, "--batch", 4, "--timesteps", 4, "--paint-steps", 2),
         *("--pictures", 2, "--repeats", 1),
     ],
+    "scaling_laws": [
+        *("--sizes", 3, "--smallest", 10, "--budgets", 3, "--bootstrap", 2, "--table", "none"),
+    ],
     "vae_digits": ["--steps", 2, "--batch", 4, "--draws", 2],
     "vqvae_shapes": ["--width", 8, "--dim", 4, "--codes", 8, "--batch", 4, "--test", 8, "--steps", 2],
     "latent_diffusion_shapes": [

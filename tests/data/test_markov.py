@@ -91,11 +91,14 @@ def test_each_token_of_context_tells_something():
 
 def test_a_skewed_source_by_hand():
     """Zipf's law times the exponentials of the noises; a strength of 0 tells nothing."""
-    source, rng = skewed_source(4, (0.5, 2.0), 1.5, rng=3), np.random.default_rng(3)
-    pairs, triples = rng.standard_normal((4, 4)), rng.standard_normal((4, 4, 4))
-    for a, b in itertools.product(range(4), repeat=2):
-        p = [np.exp(0.5 * pairs[b, c] + 2 * triples[a, b, c]) / (c + 1) ** 1.5 for c in range(4)]
-        np.testing.assert_allclose(source.table[a, b], p / np.sum(p))
+    source, rng = skewed_source(3, (0.5, 2.0), 1.5, 2.0, rng=3), np.random.default_rng(3)
+    drawn = [rng.standard_normal(shape) for shape in ((3, 3), (3, 3), (9, 3), (3, 3))]
+    sizes = np.array([1, 1 / 4, 1 / 9]) / np.sqrt(1 + 1 / 16 + 1 / 81)
+    for a, b in itertools.product(range(3), repeat=2):
+        one = sum(sizes[j] * drawn[0][b, j] * drawn[1][j] for j in range(3))
+        two = sum(sizes[j] * drawn[2][3 * a + b, j] * drawn[3][j] for j in range(3))
+        p = np.exp(0.5 * one + 2 * two) / np.arange(1, 4) ** 1.5
+        np.testing.assert_allclose(source.table[a, b], p / p.sum())
     plain = skewed_source(4, (0.0, 0.0), rng=0)
     np.testing.assert_allclose(plain.block(1), np.array([12, 6, 4, 3]) / 25)
     assert plain.best_loss(0) == pytest.approx(plain.entropy_rate())

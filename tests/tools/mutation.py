@@ -91,6 +91,7 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         ["tests/examples/test_flows_2d.py", MADE],
     ),
     "in_context": (frozenset(["train", "Learner"]), ["tests/examples/test_in_context.py"]),
+    "scaling_laws": (frozenset(["train", "measure_all"]), ["tests/examples/test_scaling_laws.py"]),
     "gan_ring": (frozenset(["train", "Pair"]), ["tests/examples/test_gan_ring.py"]),
     "vqvae_shapes": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "ppo_cartpole": (

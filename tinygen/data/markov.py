@@ -124,17 +124,28 @@ def zipf_source(
 
 
 def skewed_source(
-    vocab_size: int, strengths: Sequence[float], exponent: float = 1.0, *, rng: np.random.Generator | int
+    vocab_size: int,
+    strengths: Sequence[float],
+    exponent: float = 1.0,
+    decay: float = 0.75,
+    *,
+    rng: np.random.Generator | int,
 ) -> MarkovSource:
-    """A source whose contexts are of very different frequency, so that a model learns some early and some
-    late. In all contexts the r-th token has a probability near 1 / r^exponent (Zipf 1949), times the
-    exponential of normal noises with the standard deviations `strengths`: the k-th one is drawn for each
-    k + 1 tokens in a row. So the order is the number of strengths, and the k-th strength says how much the
-    k-th last token tells, beyond the tokens after it."""
+    """A source to learn from for a long time: some contexts are thousands of times as frequent as others, and
+    what they tell is a sum of V features, the j-th one in proportion to 1 / j^decay. So there is always a
+    rarer context, and a smaller feature, that a model does not know yet.
+
+    In all contexts, the r-th token has a probability near 1 / r^exponent (Zipf 1949), times the exponential
+    of normal noises. The k-th noise depends on the last k tokens, and its standard deviation is the k-th of
+    `strengths`: so there are as many strengths as the order."""
     rng = np.random.default_rng(rng)
+    sizes = np.arange(1, vocab_size + 1) ** -float(decay)
+    sizes /= np.sqrt(np.sum(sizes**2))
     logits = -exponent * np.log(np.arange(1, vocab_size + 1))
     for k, strength in enumerate(strengths, 1):
-        logits = logits + strength * rng.standard_normal((vocab_size,) * (k + 1))
+        contexts = sizes * rng.standard_normal((vocab_size**k, vocab_size))  # (V^k, V), features of each
+        noise = contexts @ rng.standard_normal((vocab_size, vocab_size))
+        logits = logits + strength * noise.reshape((vocab_size,) * (k + 1))
     table = np.exp(logits)
     return MarkovSource(table / table.sum(axis=-1, keepdims=True))
 
