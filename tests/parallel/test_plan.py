@@ -1,11 +1,14 @@
 """The tables of docs/parallel.md are those of the model, and what its text says of them is true."""
 
 import math
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from in_threads import Communicator, run_processes
+from pages.page import load
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -17,6 +20,29 @@ PAGE = (ROOT / "docs" / "parallel.md").read_text("utf-8")
 
 def test_the_tables_of_the_page_are_of_today():
     assert plan.written(PAGE) == PAGE
+
+
+def test_the_table_of_the_ring():
+    """What is bold has just come: the code of the page receives it, if names are its numbers."""
+
+    class Recorder(Communicator):
+        def sendrecv(self, x, dest, source):
+            came[self.rank].append((x := super().sendrecv(x, dest, source)).item())
+            return x
+
+    came = {p: [] for p in range(3)}
+    names = [np.array([f"{chunk}{p}" for chunk in "abc"], object) for p in range(3)]
+    sums = run_processes(3, lambda comm: load("all_reduce").ring_all_reduce(names[comm.rank], comm), Recorder)
+    assert {"".join(sorted(x)) for x in sums[0]} == {"012aaa", "012bbb", "012ccc"}
+    for step in range(1, 5):
+        [row] = re.findall(rf"\| after step {step} \| (.*) \|\n", PAGE)
+        for p, cell in enumerate(row.split(" | ")):
+            [bold] = re.findall(r"\*\*(.)(.*?)\*\*", cell)
+            parts = {f"{bold[0]}{'₀₁₂'.index(digit)}" for digit in bold[1]}
+            got = came[p][step - 1]
+            assert {got[i : i + 2] for i in range(0, len(got), 2)} == parts - (
+                {f"{bold[0]}{p}"} if step < 3 else set()
+            )
 
 
 def test_a_page_without_a_place_for_a_table():
