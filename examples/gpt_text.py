@@ -4,6 +4,7 @@
     python examples/gpt_text.py --data my.txt --out runs/mine
     python examples/gpt_text.py --data shakespeare --preset nanogpt-cpu
     python examples/gpt_text.py --resume  # goes on after Ctrl-C or a kill, to the same bits
+    mpiexec -n 4 python -m mpi4py examples/gpt_text.py  # four processes share each batch
 
 The preset is nanoGPT's recipe for a laptop's CPU, whose README reports a validation loss of 1.88.
 """
@@ -106,14 +107,15 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
             began = time.perf_counter()
             optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
             x, y = random_batch(train, args.block, args.batch, batch_rng)
-            _, loss = model(x, y)
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(x, y) as (own_x, own_y):
+                _, loss = model(own_x, own_y)
+                batch_loss = run.backward(loss, model)
             clip_grad_norm(model.parameters(), args.clip)
             optimizer.step()
             seconds, tokens = seconds + time.perf_counter() - began, tokens + x.size
-            run.log(step=step, batch_loss=loss.item())
-            run.show(loss.item(), f", {tokens / seconds:,.0f} tokens/s")
+            run.log(step=step, batch_loss=batch_loss)
+            run.show(batch_loss, f", {tokens / seconds:,.0f} tokens/s")
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 run.score = log_evaluation(step + 1)
     return float(tokens / seconds)

@@ -3,6 +3,7 @@
     python examples/alignment/ppo_cartpole.py  # three seeds; some 2 minutes on 2 cores
     python examples/alignment/ppo_cartpole.py --seeds 1
     python examples/alignment/ppo_cartpole.py --resume  # goes on after Ctrl-C or a kill, to the same bits
+    mpiexec -n 2 python -m mpi4py examples/alignment/ppo_cartpole.py  # two processes, two carts each
 
 The task is CartPole-v1 of Gymnasium; an episode ends after 500 steps at the latest. The hyperparameters are
 from CleanRL's ppo.py (Huang et al. 2022, *The 37 implementation details of PPO*); its documentation reports a
@@ -33,7 +34,9 @@ from tinygen import nn, no_grad, ops
 from tinygen.align.kl import k3
 from tinygen.align.ppo import clip_fraction, gae, policy_loss, value_loss, whiten
 from tinygen.arrays import to_device
+from tinygen.ops.random import as_generator
 from tinygen.optim import Adam, clip_grad_norm
+from tinygen.parallel import share
 
 SIZES = {"quick": {"seeds": 1, "steps": 10_000}, "full": {"seeds": 3}}
 PUBLISHED = 490.04  # CleanRL's documentation, the mean of 3 seeds
@@ -101,15 +104,18 @@ class Batch(NamedTuple):
 
 
 def collect(agent: Agent, carts: CartPole, args: argparse.Namespace, rng: np.random.Generator) -> Batch:
-    """A rollout of carts × horizon steps, with advantages and returns."""
+    """A rollout of carts × horizon steps, with advantages and returns. With several processes, each plays
+    with its own carts, and gets the steps of all."""
     on = partial(to_device, device=args.device)
-    states, actions, ends = play(numpy_function(agent.actor, args.device), carts, args.horizon, rng)
+    with share(args.carts, carts.comm):
+        actor = numpy_function(agent.actor, args.device)
+        states, actions, ends = play(actor, carts, args.horizon, as_generator(rng))
     with no_grad():
         old_values = agent.critic(on(states)).numpy()[..., 0]  # (n, T + 1)
         old_log_probs = log_prob(agent.actor(on(states[:, :-1])), actions).numpy()  # (n, T)
     advantages, returns = gae(np.ones_like(old_log_probs), old_values, ends, args.gamma, args.lam)
     flat = (x.ravel() for x in (actions, old_log_probs, old_values[:, :-1], advantages, returns))
-    return Batch(states[:, :-1].reshape(-1, 4), *flat)
+    return Batch(*map(carts.whole, (states[:, :-1].reshape(-1, 4), *flat)))
 
 
 def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any, Any]:
@@ -128,7 +134,12 @@ def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any,
 
 
 def ppo_round(
-    agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: np.random.Generator
+    agent: Agent,
+    carts: CartPole,
+    optimizer: Adam,
+    args: argparse.Namespace,
+    rng: np.random.Generator,
+    run: Run,
 ) -> dict[str, float]:
     """One round: a rollout, then some epochs of minibatches on it. Returns the loss of the last minibatch,
     and diagnostics."""
@@ -136,15 +147,16 @@ def ppo_round(
     for _ in range(args.epochs):
         for index in np.array_split(rng.permutation(len(rollout.states)), args.minibatches):
             batch = rollout.select(index)
-            loss, log_probs = ppo_loss(agent, batch, args)
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(*batch) as own:
+                loss, log_probs = ppo_loss(agent, Batch(*own), args)
+                value = run.backward(loss, agent)
             clip_grad_norm(agent.parameters(), args.max_norm)
             optimizer.step()
-    log_probs = log_probs.numpy()  # of the last minibatch, before its step
+    log_probs = carts.whole(log_probs.numpy())  # of the last minibatch, before its step
     mask = np.ones(len(log_probs), bool)
     return {
-        "loss": float(loss.item()),
+        "loss": value,
         "kl": float(k3(batch.old_log_probs, log_probs).mean()),
         "clipped": clip_fraction(log_probs, batch.old_log_probs, mask, args.clip),
         "explained": float(1 - np.var(rollout.returns - rollout.old_values) / np.var(rollout.returns)),
@@ -154,7 +166,7 @@ def ppo_round(
 def train(args: argparse.Namespace, run: Run, rounds: int) -> None:
     """`rounds` of PPO for each seed, one seed after the other."""
     rng = np.random.default_rng(0)
-    agent, carts = Agent(rng).to(args.device), CartPole(args.carts, rng)
+    agent, carts = Agent(rng).to(args.device), CartPole(args.carts, rng, run.comm)
     optimizer = Adam(agent.parameters(), eps=1e-5)
     with run:
         for done in run.loop({"agent": agent, "carts": carts, "optimizer": optimizer, "rng": rng}):
@@ -162,11 +174,11 @@ def train(args: argparse.Namespace, run: Run, rounds: int) -> None:
             if here == 0:
                 rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
                 agent.load_state_dict(Agent(rng).state_dict())
-                carts.load_state_dict(CartPole(args.carts, rng).state_dict())
+                carts.load_state_dict(CartPole(args.carts, rng, run.comm).state_dict())
                 optimizer.state.clear()
             optimizer.lr = args.lr * (1 - here / rounds)
-            diagnostics = ppo_round(agent, carts, optimizer, args, rng)
-            mean = float(np.mean(carts.returns or carts.age))
+            diagnostics = ppo_round(agent, carts, optimizer, args, rng, run)
+            mean = float(np.mean(carts.returns or carts.whole(carts.age)))
             run.show(diagnostics.pop("loss"), f", seed {seed}: {mean:.0f} steps")
             steps, last = (here + 1) * args.carts * args.horizon, here + 1 == rounds
             if (here + 1) % 10 == 0 or last:

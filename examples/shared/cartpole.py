@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinygen import no_grad, ops
+from tinygen.parallel import Communicator, gather, own_rows, sum_over_processes
 from tinygen.random import categorical
 
 LIMIT = 500  # steps of an episode, and so the highest return
@@ -21,16 +22,20 @@ class CartPole:
 
     A state is the position and velocity of the cart, and the angle and angular velocity of the pole: (n,
     4). An episode ends when the cart is 2.4 m from the center, when the pole is 12° from upright, or after
-    500 steps; then the next episode begins."""
+    500 steps; then the next episode begins.
+
+    With several processes, `comm`, each has its part of the n carts. All draw the starts of all carts, so
+    that these do not depend on the number of processes."""
 
     GRAVITY, FORCE, TAU = 9.8, 10.0, 0.02
     POLE, HALF_LENGTH, TOTAL = 0.1, 0.5, 1.1  # masses in kg of the pole, and of both; in m
     FAR = np.array([2.4, np.inf, 12 * 2 * math.pi / 360, np.inf])
 
-    def __init__(self, n: int, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.state = rng.uniform(-0.05, 0.05, (n, 4))
-        self.age = np.zeros(n, np.int64)
+    def __init__(self, n: int, rng: np.random.Generator, comm: Communicator | None = None) -> None:
+        self.n, self.rng, self.comm = n, rng, comm
+        self.own = slice(0, n) if comm is None else own_rows(n, comm.rank, comm.size)
+        self.state = rng.uniform(-0.05, 0.05, (n, 4))[self.own]
+        self.age = np.zeros(n, np.int64)[self.own]
         self.returns: list[int] = []  # of the last 100 episodes
 
     def step(self, action: Any) -> Any:
@@ -46,19 +51,35 @@ class CartPole:
         self.state = self.state + self.TAU * np.stack([velocity, pull, spin, turn], axis=1)
         self.age += 1
         ended = (np.abs(self.state) > self.FAR).any(axis=1) | (self.age == LIMIT)
-        for cart in np.flatnonzero(ended):
-            self.returns = [*self.returns[-99:], int(self.age[cart])]
-            self.state[cart], self.age[cart] = self.rng.uniform(-0.05, 0.05, 4), 0
+        lengths = np.zeros(self.n, np.int64)  # of the episodes that have ended, of the carts of all processes
+        lengths[self.own] = np.where(ended, self.age, 0)
+        if self.comm is not None:
+            lengths = sum_over_processes(lengths, self.comm)
+        for cart in np.flatnonzero(lengths):
+            self.returns = [*self.returns[-99:], int(lengths[cart])]
+            start, here = self.rng.uniform(-0.05, 0.05, 4), cart - self.own.start
+            if 0 <= here < len(self.age):
+                self.state[here], self.age[here] = start, 0
         return ended
 
+    def whole(self, x: Any) -> Any:
+        """Of an array with a row for each own cart or step: the rows of all processes."""
+        return x if self.comm is None else np.concatenate(gather(x, self.comm))
+
     def state_dict(self) -> dict[str, Any]:
-        return {"state": self.state.copy(), "age": self.age.copy(), "returns": self.returns}
+        """The state of the carts of all processes."""
+        return {
+            "state": self.whole(self.state).copy(),
+            "age": self.whole(self.age).copy(),
+            "returns": self.returns,
+        }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         state, age = saved["state"], saved["age"]
-        if state.shape != self.state.shape or age.shape != self.age.shape:
-            raise ValueError(f"{len(self.age)} carts here, and {state.shape} and {age.shape} in the state")
-        self.state, self.age, self.returns = state.copy(), age.copy(), list(saved["returns"])
+        if state.shape != (self.n, 4) or age.shape != (self.n,):
+            raise ValueError(f"{self.n} carts here, and {state.shape} and {age.shape} in the state")
+        self.state, self.age = state[self.own].copy(), age[self.own].copy()
+        self.returns = list(saved["returns"])
 
 
 def act(actor: Callable[[Any], Any], states: Any, rng: np.random.Generator) -> Any:

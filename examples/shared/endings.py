@@ -64,8 +64,8 @@ def ending(error: BaseException) -> Ended | None:
     return None
 
 
-def finish(end: Ended, notes: list[str]) -> NoReturn:
-    """Print the line, and exit with the code."""
+def finish(end: Ended, notes: list[str], abort: Callable[[int], Any] | None = None) -> NoReturn:
+    """Print the line, and exit with the code. With `abort` there are other processes, which it ends."""
     line = "; ".join([str(end), *notes])
     with contextlib.suppress(OSError):  # nobody may read stderr any more
         print(f"{os.path.basename(sys.argv[0])}: {' '.join(line.split())}", file=sys.stderr, flush=True)
@@ -74,6 +74,8 @@ def finish(end: Ended, notes: list[str]) -> NoReturn:
             stream.flush()
         except OSError:  # else Python reports an error at exit: send the rest of the output to nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    if abort is not None:
+        abort(end.code)
     raise SystemExit(end.code)
 
 
@@ -91,22 +93,35 @@ def prepare_console() -> None:
 
 def start(parse_args: Callable[[], Any], main: Callable[[Any], None]) -> None:
     """Run an example: read its flags, then call `main` with them; with --full, once for each of three
-    seeds. Every end prints one line."""
+    seeds. Every end prints one line. Several processes (shared/together.py) end together."""
     prepare_console()
+    comm: Any = None
     try:
-        args = parse_args()
+        from shared.together import (  # only now: see above
+            Follower,
+            be_quiet,
+            in_turn,
+            leave_together,
+            processes,
+        )
+
+        comm = processes()
+        be_quiet(comm)
+        args = in_turn(parse_args, comm)
         if getattr(args, "size", None) == "full" and "seed" in args:
-            from shared.full import run_seeds  # only now: see above
+            from shared.full import run_seeds
 
             run_seeds(main, args)
         else:
-            main(args)
+            with contextlib.suppress(Follower):
+                main(args)
         sys.stdout.flush()
+        leave_together(comm)
     except BaseException as error:
         end = ending(error)
         if end is None:
             raise
-        finish(end, getattr(error, "__notes__", []))
+        finish(end, getattr(error, "__notes__", []), None if comm is None else comm.Abort)
 
 
 def last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -19,8 +19,10 @@ from typing import Any
 from shared.clock import Clock, peak_memory, processor
 from shared.plots import save_curves
 from shared.table import Figure, quick_figures, table
+from shared.together import is_follower, processes
 
 from tinygen.nn import Module
+from tinygen.parallel import from_first
 from tinygen.storage.checkpoint import Saved
 from tinygen.storage.checkpoints import Checkpoints
 from tinygen.storage.files import CheckpointError, replace_file
@@ -86,18 +88,24 @@ class RunFolder:
         self.steps: int = self.settings["steps"]
         self.rows: list[Mapping[str, float]] = []
         self.checkpoints = Checkpoints(self.path / "checkpoints")
-        there = self.checkpoints.paths()
-        self.saved = self.checkpoints.load() if args.resume or there else None
-        if self.saved:
-            self.check(self.saved)
+        self.comm, self.follows = processes(), is_follower()
         self.old: list[Path] = []  # checkpoints of a finished run stay until this run has saved its first
-        if not args.resume:
-            self.saved, self.old = None, there
+        self.saved: Saved | None = from_first(self.read, self.comm)
         self.saved_step = self.saved.step if self.saved else None
+
+    def read(self) -> Saved | None:
+        """The last checkpoint, if the run is to be resumed from it. Raises the errors above."""
+        there = self.checkpoints.paths()
+        saved = self.checkpoints.load() if self.args.resume or there else None
+        if saved:
+            self.check(saved)
+        if not self.args.resume:
+            saved, self.old = None, there
         check_folder(self.checkpoints.folder)
         for name in ("metrics.csv", "model.safetensors", "result.json"):
             if (self.path / name).is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a file is to be written here", str(self.path / name))
+        return saved
 
     def check(self, saved: Saved) -> None:
         """CheckpointError when the saved run cannot be resumed with these flags, or is unfinished and would
@@ -121,7 +129,6 @@ class RunFolder:
 
     def begin(self) -> Any:
         """Make the folder and its metrics.csv. Returns the saved state, or None."""
-        self.path.mkdir(parents=True, exist_ok=True)
         saved, self.saved = self.saved, None
         self.rows = saved.state["rows"] if saved else []
         if saved:
@@ -130,6 +137,9 @@ class RunFolder:
         return saved.state["things"] if saved else None
 
     def write_metrics(self) -> None:
+        if self.follows:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
         content = io.StringIO()
         writer = csv.DictWriter(content, self.columns, lineterminator="\n")
         writer.writeheader()
@@ -139,6 +149,8 @@ class RunFolder:
     def log(self, **row: float) -> None:
         """A row of metrics.csv."""
         self.rows.append(row)
+        if self.follows:
+            return
         with (self.path / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
@@ -147,7 +159,8 @@ class RunFolder:
         the one with the lowest score."""
         content = {"settings": self.settings, "rows": self.rows[:rows], "things": state}
         content["seconds"] = self.clock.read()
-        self.checkpoints.save(step, content, score)
+        if not self.follows:
+            self.checkpoints.save(step, content, score)
         self.saved_step = step
         while self.old:
             self.checkpoints.remove(self.old.pop())
@@ -157,7 +170,8 @@ class RunFolder:
     def model(self, state: Mapping[str, Any], name: str = "model") -> None:
         """Write model.safetensors, the parameters by name. With the name of a stage, such as "autoencoder",
         it is the file that `--from` reads from this folder."""
-        save_file(self.path / f"{name}.safetensors", state)
+        if not self.follows:
+            save_file(self.path / f"{name}.safetensors", state)
 
     def curve(self, columns: Mapping[str, str], levels: Mapping[str, float], title: str, ylabel: str) -> None:
         """Draw loss.png: columns of the metrics, by their labels, and horizontal lines to compare with."""
@@ -198,6 +212,7 @@ class RunFolder:
 def command() -> str:
     """The command line of this process, with the script's place in the repository."""
     script = Path(sys.argv[0]).absolute()
-    root = Path(__file__).parents[2]
+    root, comm = Path(__file__).parents[2], processes()
     name = script.relative_to(root) if script.is_relative_to(root) else Path(script.name)
-    return shlex.join(["python", name.as_posix(), *sys.argv[1:]])
+    start = ["python"] if comm is None else ["mpiexec", "-n", str(comm.size), "python", "-m", "mpi4py"]
+    return shlex.join([*start, name.as_posix(), *sys.argv[1:]])

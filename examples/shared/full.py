@@ -10,6 +10,7 @@ An example with --seeds instead of --seed trains its seeds in one run, so its --
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from shared.clock import peak_memory, processor
 from shared.flags import SEEDS
 from shared.folder import check_folder, command, flags_of, settings_of
 from shared.table import Figure, mean_figures, table
+from shared.together import Follower, in_turn, is_follower, leave_together, processes
 
 from tinygen.storage.files import CheckpointError, read_json, replace_file
 
@@ -64,6 +66,8 @@ class Progress:
 
     def write(self, seed: int, result: Any) -> None:
         self.results[str(seed)] = result
+        if is_follower():
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path, [as_json({"settings": self.settings, "results": self.results})])
 
@@ -75,19 +79,23 @@ def run_one(main: Callable[[Any], None], args: argparse.Namespace, seed: int, be
     saved = any(folder.rglob("manifest.json"))  # of a checkpoint
     more = {"seed": seed, "out": str(folder), "resume": args.resume and begun and saved, "results": found}
     print(f"\nseed {seed}", flush=True)
-    main(argparse.Namespace(**{**vars(args), **more}))
+    with contextlib.suppress(Follower):
+        main(argparse.Namespace(**{**vars(args), **more}))
+    leave_together(processes())
     rows = [row for result in found for row in result["table"]]
     return {"table": rows, "seconds": sum(result["seconds"] for result in found)}
 
 
 def run_seeds(main: Callable[[Any], None], args: argparse.Namespace) -> None:
     """Run `main` with three seeds; then write the means to result.json and print them."""
-    seeds, progress = range(args.seed, args.seed + SEEDS), Progress(args)
+    seeds, progress = range(args.seed, args.seed + SEEDS), in_turn(lambda: Progress(args), processes())
     for seed in seeds:
         begun = str(seed) in progress.results
         if not progress.results.get(str(seed)):
             progress.write(seed, None)
             progress.write(seed, run_one(main, args, seed, begun))
+    if is_follower():
+        return
     finish(args, seeds, [progress.results[str(seed)] for seed in seeds])
 
 

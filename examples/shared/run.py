@@ -17,6 +17,13 @@ the last save.
 
 Ctrl-C and other signals, a closed pipe, and a full disk under metrics.csv end the run after the current step.
 
+With several processes (shared/together.py), they share each batch:
+
+            with run.share(x, y) as (x, y):  # the rows of this process
+                batch_loss = run.backward(model.loss(x, y), model)  # `.grad` and the loss of the whole batch
+
+A signal to any of them ends all after the same step. When one fails, the last checkpoint is what is saved.
+
 When a step ends with a loss or a weight that is NaN or infinite, the loop undoes the step and repeats it
 under `tinygen.anomaly()`, which names the op and the source line of the first NaN. Then the run ends, with
 the state before that step saved.
@@ -35,11 +42,13 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from shared.folder import RunFolder
+from shared.together import Follower
 from tqdm import tqdm
 
 from tinygen import anomaly
 from tinygen.nn import Module
 from tinygen.optim.optimizer import Optimizer
+from tinygen.parallel import average_gradients, batch_loss, broadcast, share, sum_over_processes
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.state import copy_arrays, restore, state_of
 
@@ -107,6 +116,7 @@ class Run(RunFolder):
         self.whole: Whole | None = None
         self.doubt: Doubt | None = None
         self.checks = ExitStack()  # has `anomaly` while there is doubt
+        self.shared = False  # whether a step has divided its batch
 
     def __enter__(self) -> Self:
         self.stack.enter_context(self.stop)
@@ -119,6 +129,8 @@ class Run(RunFolder):
         with self.stack, self.checks:
             with self.console():
                 self.bar.close()
+            if self.follows and isinstance(error, Ended):
+                raise Follower from None
             if error is not None:
                 self.rescue(error)
             elif self.stop.asked:  # at the last moment
@@ -129,15 +141,21 @@ class Run(RunFolder):
         first restores them from the last checkpoint. The time of the steps belongs to `stage`, until a step
         enters another one; the time after the loop belongs to "evaluation"."""
         self.things, self.step = dict(things), self.saved_step or 0
-        self.stack.enter_context(self.checkpoints)  # the lock: no other process writes there
+        if not self.follows:
+            self.stack.enter_context(self.checkpoints)  # the lock: no other program writes there
         if state := self.begin():
             restore(self.things, state)
+        broadcast(self.things, self.comm)
         self.remember()
         copy_each = self.args.device == "cpu"
         self.clock.enter(stage)
-        self.bar = tqdm(total=self.steps, initial=self.step, unit="step", dynamic_ncols=True)
-        while self.step < self.steps and not self.stop.asked:
+        self.bar = tqdm(
+            total=self.steps, initial=self.step, unit="step", dynamic_ncols=True, disable=self.follows
+        )
+        while self.step < self.steps and not self.is_stopped():
             yield self.step
+            if self.comm is not None and not self.shared:
+                raise Ended(USER, "error: this example trains in one process: start it without mpiexec")
             self.step += 1
             save = self.step % self.args.save_every == 0 or self.step == self.steps
             sound = math.isfinite(self.loss) and (self.remember() if copy_each or save else True)
@@ -156,6 +174,14 @@ class Run(RunFolder):
             self.save()
             raise self.end_at_signal()
         self.clock.enter("evaluation")
+        if self.follows:
+            raise Follower
+
+    def is_stopped(self) -> bool:
+        """Whether a signal has asked this process to stop, or another one that trains with it."""
+        if self.comm is not None and sum_over_processes(np.array(bool(self.stop.asked)) + 0, self.comm):
+            self.stop.asked = self.stop.asked or end_by_signal(signal.SIGTERM)
+        return self.stop.asked is not None
 
     def remember(self) -> bool:
         """Copy the state of the run. False when a module has a NaN or infinity: then the last copy stays."""
@@ -223,9 +249,10 @@ class Run(RunFolder):
         ended = self.divergence(error) if self.is_divergence(error) else error
         diverged = isinstance(ended, Ended)
         try:
-            del self.rows[self.whole.rows :]
-            self.write_metrics()
-            self.save()
+            if not self.follows:
+                del self.rows[self.whole.rows :]
+                self.write_metrics()
+                self.save()
         except (CheckpointError, OSError) as refused:
             if str(refused) != str(error):
                 ended.add_note(str(refused))
@@ -242,6 +269,23 @@ class Run(RunFolder):
             self.stop.asked = self.stop.asked or Ended(PIPE, "nobody reads the output any more: stopped")
         except OSError as error:
             self.stop.asked = self.stop.asked or Ended(USER, f"error: {error}: stopped")
+
+    # -- several processes -------------------------------------------------------------------------
+
+    @contextmanager
+    def share(self, *batch: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows of this process of a batch: of its arrays or lists, which are whole in all processes. In
+        the block, means and draws are of the whole batch (tinygen/parallel)."""
+        self.shared = True
+        with share(len(batch[0]), self.comm) as rows:
+            yield batch if self.comm is None else tuple(part[rows] for part in batch)
+
+    def backward(self, loss: Any, *modules: Module) -> float:
+        """`loss.backward()`, for the loss of the whole batch: the modules have its gradients in all
+        processes, and the result is its value."""
+        with average_gradients((p for module in modules for p in module.parameters()), self.comm):
+            loss.backward()
+        return batch_loss(loss.item(), self.comm)
 
     # -- logging from a step -----------------------------------------------------------------------
 

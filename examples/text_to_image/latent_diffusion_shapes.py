@@ -3,6 +3,7 @@
     python examples/text_to_image/latent_diffusion_shapes.py  # some 10 minutes on 2 cores
     python examples/text_to_image/latent_diffusion_shapes.py --resume  # goes on after Ctrl-C, or a kill
     python examples/text_to_image/latent_diffusion_shapes.py --from runs/latent_diffusion_shapes --out r2
+    mpiexec -n 2 python -m mpi4py examples/text_to_image/latent_diffusion_shapes.py  # in two processes
     python examples/text_to_image/latent_diffusion_shapes.py --draw-only --prompt "a red cross"
 
 First an autoencoder learns codes of 8 × 8 × 4 numbers for pictures of 32 × 32 × 3. Then a UNet and a text
@@ -101,13 +102,14 @@ def make_codes(model: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, l
     return np.concatenate(codes), [caption(scene) for _, scenes in drawings for scene in scenes]
 
 
-def descend(loss: Any, optimizer: AdamW, module: Any, lr: float, at: int, steps: int) -> None:
-    """Step `at` of `steps` of a module's training."""
+def descend(run: Run, loss: Any, optimizer: AdamW, module: Any, lr: float, at: int, steps: int) -> float:
+    """Step `at` of `steps` of a module's training. Returns the loss."""
     optimizer.lr = warmup_cosine(at, lr, lr / 50, min(100, steps // 2), steps)
     optimizer.zero_grad()
-    loss.backward()
+    value = run.backward(loss, module)
     clip_grad_norm(module.parameters(), 1.0)
     optimizer.step()
+    return value
 
 
 def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
@@ -124,9 +126,10 @@ def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
         for step in run.loop(things, "autoencoder"):
             if step < args.ae_steps:
                 pictures = on(batch(args.batch // 2, SIDE, rng)[0])
-                loss = first.loss(pictures, rng=rng) / (pictures.size // len(pictures))
-                descend(loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
-                run.log(step=step, autoencoder_loss=loss.item())
+                with run.share(pictures) as (own,):
+                    loss = first.loss(own, rng=rng) / (pictures.size // len(pictures))
+                    value = descend(run, loss, optimizer1, first, args.ae_lr, step, args.ae_steps)
+                run.log(step=step, autoencoder_loss=value)
                 if step + 1 == args.ae_steps:
                     codes_there = model.encode(on(batch(256, SIDE, rng)[0]))
                     first.scale.data = on(latent_scale(to_device(codes_there, "cpu")))
@@ -136,11 +139,13 @@ def train(model: LatentDiffusion, args: argparse.Namespace, run: Run) -> None:
                     run.model(first.state_dict(), "autoencoder")
                     codes, captions = make_codes(model, args)
                 chosen = rng.integers(len(codes), size=args.batch)
-                loss = model.loss(codes[chosen], [captions[i] for i in chosen], rng=rng)
-                descend(loss, optimizer2, second, args.lr, step - args.ae_steps, args.diffusion_steps)
+                at = step - args.ae_steps
+                with run.share(chosen) as (own,):
+                    loss = model.loss(codes[own], [captions[i] for i in own], rng=rng)
+                    value = descend(run, loss, optimizer2, second, args.lr, at, args.diffusion_steps)
                 ema.update()
-                run.log(step=step, diffusion_loss=loss.item())
-            run.show(loss.item(), " of the autoencoder" if codes is None else " of the diffusion")
+                run.log(step=step, diffusion_loss=value)
+            run.show(value, " of the autoencoder" if codes is None else " of the diffusion")
     ema.copy_to(second)
 
 

@@ -104,7 +104,7 @@ def test_what_is_logged_in_twelve_rounds(monkeypatch):
     args = flags(monkeypatch, example, seeds=2, **GIVEN)
     rates = []
 
-    def ppo_round(agent, carts, optimizer, args, rng):
+    def ppo_round(agent, carts, optimizer, args, rng, run):
         rates.append(optimizer.lr)
         if len(rates) > 1:
             carts.returns = [len(rates), 3 * len(rates)]
@@ -153,7 +153,7 @@ def test_what_is_watched_before_the_first_step(monkeypatch):
     for p in agent.critic.parameters():
         p.data = 0 * p.data
     optimizer = example.Adam(agent.parameters(), lr=0.0)
-    watched = example.ppo_round(agent, carts, optimizer, args, rng)
+    watched = example.ppo_round(agent, carts, optimizer, args, rng, Loop(1))
     assert {name: watched[name] for name in ("kl", "clipped", "explained")} == {
         "kl": 0.0,
         "clipped": 0.0,

@@ -1,29 +1,13 @@
 """The same checks in processes, by MPI; and what happens when one of them fails, is killed, or hangs."""
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from mpi import mpi
 
 pytest.importorskip("mpi4py")
 HERE = Path(__file__).parent
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
-if not MPIEXEC.exists():
-    pytest.skip("there is no mpiexec beside Python", allow_module_level=True)
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-
-
-def mpi(size, *command, module=True, timeout=60, **environment):
-    """Run a Python program in `size` processes. Returns its output and its exit code."""
-    python = [sys.executable, *(["-m", "mpi4py"] if module else [])]
-    env = {**os.environ, **ONE_THREAD, "TINYGEN_PATIENCE": "50", **environment}
-    arguments = [str(MPIEXEC), "-n", str(size), *python, *map(str, command)]
-    return subprocess.run(
-        arguments, capture_output=True, text=True, timeout=timeout, check=False, env=env, cwd=HERE.parents[1]
-    )
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -7,6 +7,7 @@ its own size, which makes small rounding errors large."""
 import copy
 import math
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from tinygen import Tensor
 class Loop:
     """A replacement for an example's Run. It runs the steps, and records all calls: the rows that are
     logged, the losses shown, the lines printed, the stages entered, and the models saved."""
+
+    comm = None  # one process
 
     def __init__(self, steps, path=None):
         self.steps, self.path = steps, path
@@ -31,6 +34,14 @@ class Loop:
     def loop(self, things, stage="training"):
         self.things = things
         yield from range(self.steps)
+
+    @contextmanager
+    def share(self, *batch):
+        yield batch
+
+    def backward(self, loss, *modules):
+        loss.backward()
+        return loss.item()
 
     def enter(self, stage):
         self.stages.append(stage)

@@ -10,7 +10,7 @@ from tinygen.parallel.communicator import (
     wait,
     world,
 )
-from tinygen.parallel.gradients import average_gradients, batch_loss, share
+from tinygen.parallel.gradients import average_gradients, batch_loss, own_rows, share
 from tinygen.parallel.state import Epochs, broadcast, fingerprint, require_same
 from tinygen.parallel.zero import ShardedOptimizer
 
@@ -25,6 +25,7 @@ __all__ = [
     "fingerprint",
     "from_first",
     "gather",
+    "own_rows",
     "require_same",
     "share",
     "sum_over_processes",
