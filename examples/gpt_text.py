@@ -106,14 +106,13 @@ def train_model(model: GPT, train: Any, val: Any, args: argparse.Namespace, run:
                 log_evaluation(step)
             began = time.perf_counter()
             optimizer.lr = warmup_cosine(step, args.lr, args.min_lr, warmup, args.steps)
-            x, y = random_batch(train, args.block, args.batch, batch_rng)
             optimizer.zero_grad()
-            with run.share(x, y) as (own_x, own_y):
-                _, loss = model(own_x, own_y)
+            with run.share(*random_batch(train, args.block, args.batch, batch_rng)) as (x, y):
+                _, loss = model(x, y)
                 batch_loss = run.backward(loss, model)
             clip_grad_norm(model.parameters(), args.clip)
             optimizer.step()
-            seconds, tokens = seconds + time.perf_counter() - began, tokens + x.size
+            seconds, tokens = seconds + time.perf_counter() - began, tokens + args.batch * args.block
             run.log(step=step, batch_loss=batch_loss)
             run.show(batch_loss, f", {tokens / seconds:,.0f} tokens/s")
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:

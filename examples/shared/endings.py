@@ -21,7 +21,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 MISTAKE, USER, DIVERGED, PIPE = 1, 2, 3, 141
 
@@ -42,6 +42,33 @@ def end_by_signal(number: int, where: str = "") -> Ended:
     """The end of a run that signal `number` stops."""
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     return Ended(128 + number, f"stopped{by}{where}")
+
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # each would kill
+
+
+class Stop:
+    """A context in which a signal that would end the program sets `asked` instead, so that the loop can end
+    between two steps. A second Ctrl-C raises KeyboardInterrupt at once; other signals may be repeated."""
+
+    def __init__(self) -> None:
+        self.asked: Ended | None = None
+
+    def __enter__(self) -> Self:
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        hup = getattr(signal, "SIGHUP", None)  # `nohup` ignores it, and so do we
+        numbers = [n for n in numbers if n != hup or signal.getsignal(n) != signal.SIG_IGN]
+        self.before = {number: signal.signal(number, self.ask) for number in numbers}
+        return self
+
+    def ask(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = self.asked or end_by_signal(number)
+
+    def __exit__(self, *_: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 def ending(error: BaseException) -> Ended | None:

@@ -31,7 +31,7 @@ the state before that step saved.
 
 from __future__ import annotations
 
-from shared.endings import DIVERGED, PIPE, USER, Ended, end_by_signal, ending
+from shared.endings import DIVERGED, PIPE, USER, Ended, Stop, end_by_signal, ending
 
 import math
 import signal
@@ -51,32 +51,6 @@ from tinygen.optim.optimizer import Optimizer
 from tinygen.parallel import average_gradients, batch_loss, broadcast, share, sum_over_processes
 from tinygen.storage.files import CheckpointError
 from tinygen.storage.state import copy_arrays, restore, state_of
-
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGXCPU")  # each would kill
-
-
-class Stop:
-    """A context in which a signal that would end the program sets `asked` instead, so that the loop can end
-    between two steps. A second Ctrl-C raises KeyboardInterrupt at once; other signals may be repeated."""
-
-    def __init__(self) -> None:
-        self.asked: Ended | None = None
-
-    def __enter__(self) -> Self:
-        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        hup = getattr(signal, "SIGHUP", None)  # `nohup` ignores it, and so do we
-        numbers = [n for n in numbers if n != hup or signal.getsignal(n) != signal.SIG_IGN]
-        self.before = {number: signal.signal(number, self.ask) for number in numbers}
-        return self
-
-    def ask(self, number: int, frame: Any) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = self.asked or end_by_signal(number)
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 class Whole(NamedTuple):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
-def mpi(size, *command, module=True, timeout=60, **environment):
+def mpi(size, *command, module=True, timeout=90, **environment):
     """Run a Python program in `size` processes. Returns its output and its exit code."""
     python = [sys.executable, *(["-m", "mpi4py"] if module else [])]
     env = {**os.environ, **ONE_THREAD, "TINYGEN_PATIENCE": "50", **environment}
