@@ -11,10 +11,12 @@ from tinygen.parallel.communicator import (
     world,
 )
 from tinygen.parallel.gradients import average_gradients, batch_loss, own_rows, share
+from tinygen.parallel.nccl import NCCL
 from tinygen.parallel.state import Epochs, broadcast, fingerprint, require_same
 from tinygen.parallel.zero import ShardedOptimizer
 
 __all__ = [
+    "NCCL",
     "Communicator",
     "Epochs",
     "Hang",

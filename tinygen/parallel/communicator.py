@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from tinygen.arrays import device_of, to_device
 from tinygen.types import Array
 
 T = TypeVar("T")
@@ -180,13 +181,16 @@ def hang_message(request: Request, comm: Communicator, what: str, limit: float) 
 
 
 def sum_over_processes(x: Array, comm: Communicator) -> Array:
-    """The sum of an array over all processes, which all get with the same bits. Raises TypeError for a
-    Tensor: there are no gradients of gradients through it."""
+    """The sum of an array, or of a NumPy number, over all processes, which all get with the same bits.
+    Raises TypeError for a Tensor: there are no gradients of gradients through it."""
     if hasattr(x, "requires_grad"):
         raise TypeError("a sum over processes takes arrays: no gradients of gradients go through it")
-    total: Array = np.array(x, order="C", ndmin=1)
+    through_host = device_of(x) == "cuda" and not getattr(comm, "on_device", False)
+    given = to_device(x, "cpu") if through_host else x
+    total: Array = given.copy() if device_of(given) == "cuda" else np.array(given, order="C", ndmin=1)
     wait(comm.Iallreduce(None, total), comm, "a sum over the batch")
-    return total.reshape(np.shape(x))
+    total = total.reshape(np.shape(x))
+    return to_device(total, "cuda") if through_host else total
 
 
 def gather(value: Any, comm: Communicator | None) -> list[Any]:
