@@ -110,11 +110,10 @@ def train(models: Mapping[str, Model], texts: Translations, args: argparse.Names
             losses = {}
             for name, model in models.items():
                 optimizers[name].lr = warmup_cosine(step, args.lr, 0.0, args.warmup, args.steps)
-                loss = model.loss(batch.source, batch.target)
                 optimizers[name].zero_grad()
-                loss.backward()
+                with run.share(batch.source, batch.target) as pair:
+                    losses[name] = run.backward(model.loss(*pair), model)
                 optimizers[name].step()
-                losses[name] = loss.item()
             run.log(step=step, **losses)
             run.show(max(losses.values()))
 

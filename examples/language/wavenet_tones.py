@@ -97,13 +97,12 @@ def train(model: WaveNet, args: argparse.Namespace, run: Run) -> None:
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "scores": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, 0.02 * args.lr, args.warmup, args.steps)
-            codes, targets, classes = batch_of(args, rng)
-            loss = model.loss(codes, targets, classes)
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(*batch_of(args, rng)) as (codes, targets, classes):
+                loss = run.backward(model.loss(codes, targets, classes), model)
             optimizer.step()
-            run.log(step=step, batch_loss=loss.item())
-            run.show(loss.item())
+            run.log(step=step, batch_loss=loss)
+            run.show(loss)
 
 
 def play(model: WaveNet, scores: Any, args: argparse.Namespace) -> Any:

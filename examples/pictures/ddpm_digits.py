@@ -75,14 +75,15 @@ def train_model(model: UNet, ema: EMA, process: diffusion.Process, data: Any, ar
             these = rng.integers(len(pictures), size=args.batch)
             withheld = rng.random(args.batch) < args.drop
             labels = np.where(withheld, NO_CLASS, data.labels[these])
-            loss = diffusion.simple_loss(process, partial(model, labels=labels), pictures[these], rng=rng)
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(pictures[these], labels) as (x, y):
+                predict = partial(model, labels=y)
+                loss = run.backward(diffusion.simple_loss(process, predict, x, rng=rng), model)
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()
             ema.update()
-            run.log(step=step, loss=loss.item())
-            run.show(loss.item())
+            run.log(step=step, loss=loss)
+            run.show(loss)
 
 
 class Drawn(NamedTuple):

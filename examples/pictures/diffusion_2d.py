@@ -86,14 +86,14 @@ def train(model: Any, ema: EMA, data: Mixture, process: Process, args: Any, run:
         for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, min(100, args.steps // 2), args.steps)
             x = to_device(data.sample(args.batch, rng).astype(np.float32), args.device)
-            loss = simple_loss(process, model, x, rng=rng)
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(x) as (x,):
+                loss = run.backward(simple_loss(process, model, x, rng=rng), model)
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()
             ema.update()
-            run.log(step=step, batch_loss=loss.item())
-            run.show(loss.item())
+            run.log(step=step, batch_loss=loss)
+            run.show(loss)
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 with ema.averaged_weights():
                     above = excess_loss(learned, data, process, 500, args.seed + 2)[0].mean()

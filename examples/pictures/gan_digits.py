@@ -77,20 +77,21 @@ def train(g: DenseGenerator, d: DenseDiscriminator, ema: EMA, data: Any, args: A
             real, y = pictures[these], data.labels[these]
             noise = rng.standard_normal((2, args.batch, args.latent), dtype=np.float32)
             z, other_z = to_device(noise, args.device)
-            with no_grad():
-                fake = g(z, y).data
-            loss_d = game.discriminator(d(real, y), d(fake, y))
-            penalty = args.gamma * r1_penalty(partial(d, labels=y), real)
-            d.zero_grad()
-            (loss_d + penalty).backward()
-            of_d.step()
-            loss_g = game.generator(d(g(other_z, y), y))
-            g.zero_grad()
-            loss_g.backward()
-            of_g.step()
+            with run.share(real, y, z, other_z) as (real, y, z, other_z):
+                with no_grad():
+                    fake = g(z, y).data
+                loss = game.discriminator(d(real, y), d(fake, y))
+                penalty = args.gamma * r1_penalty(partial(d, labels=y), real)
+                d.zero_grad()
+                run.backward(loss + penalty, d)
+                of_d.step()
+                loss_d, r1 = run.mean(loss), run.mean(penalty)
+                g.zero_grad()
+                loss_g = run.backward(game.generator(d(g(other_z, y), y)), g)
+                of_g.step()
             ema.update()
-            run.log(step=step, D=loss_d.item(), G=loss_g.item(), R1=penalty.item())
-            run.show(loss_d.item())
+            run.log(step=step, D=loss_d, G=loss_g, R1=r1)
+            run.show(loss_d)
 
 
 def draw(g: DenseGenerator, labels: Any, rng: np.random.Generator) -> Any:

@@ -113,14 +113,14 @@ def train(model: UNet, ema: EMA, process: Process, args: Any, run: Run) -> None:
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "ema": ema, "batches": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 100, min(100, args.steps // 2), args.steps)
-            loss = simple_loss(process, model, on(batch(args.batch, SIDE, rng)[0]), rng=rng)
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(on(batch(args.batch, SIDE, rng)[0])) as (pictures,):
+                loss = run.backward(simple_loss(process, model, pictures, rng=rng), model)
             clip_grad_norm(model.parameters(), 1.0)
             optimizer.step()
             ema.update()
-            run.log(step=step, batch_loss=loss.item())
-            run.show(loss.item())
+            run.log(step=step, batch_loss=loss)
+            run.show(loss)
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 with ema.averaged_weights():
                     val_loss = unseen_loss(model, process, args)

@@ -111,11 +111,11 @@ def learn_both(models: Any, train: Any, test: Any, args: argparse.Namespace, run
         for step in run.loop({"models": models, "optimizer": optimizer, "rng": rng}):
             optimizer.lr = warmup_cosine(step, args.lr, 0.0, min(50, args.steps // 2), args.steps)
             batch = train[rng.integers(len(train), size=args.batch)]
-            loss = sum(model.loss(batch, rng=rng) for model in models)  # the two models share no weights
             optimizer.zero_grad()
-            loss.backward()
+            with run.share(batch) as (x,):  # the two models share no weights
+                loss = run.backward(sum(model.loss(x, rng=rng) for model in models), *models)
             optimizer.step()
-            run.show(loss.item())
+            run.show(loss)
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 look = np.random.default_rng(args.seed + 2)  # the same noise at every evaluation
                 row = {name: -bound(models[0], x, look) for name, x in (("train", train), ("test", test))}

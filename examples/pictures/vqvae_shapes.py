@@ -119,15 +119,16 @@ def train_model(model: VQVAE, tests: dict[str, Any], args: argparse.Namespace, r
                 )
             optimizer.lr = warmup_cosine(step, args.lr, args.lr / 20, min(100, args.steps // 2), args.steps)
             pictures = to_device(shapes.batch(args.batch, SIDE, rng)[0], args.device)
-            losses = model.losses(pictures)
             optimizer.zero_grad()
-            losses.total.backward()
+            with run.share(pictures) as (own,):
+                losses = model.losses(own)
+                total = run.backward(losses.total, model)
+                error, commitment = run.mean(losses.reconstruction), run.mean(losses.commitment)
             optimizer.step()
             if step % RESTART_EVERY == 0 and step < 0.75 * args.steps:
                 model.restart(pictures, rng=rng)
-            error, commitment = losses.reconstruction.item(), losses.commitment.item()
             run.log(step=step + 1, reconstruction=error, commitment=commitment)
-            run.show(losses.total.item())
+            run.show(total)
             if (step + 1) % args.eval_every == 0 or step + 1 == args.steps:
                 log_evaluation(step + 1)
 

@@ -259,6 +259,10 @@ class Run(RunFolder):
         processes, and the result is its value."""
         with average_gradients((p for module in modules for p in module.parameters()), self.comm):
             loss.backward()
+        return self.mean(loss)
+
+    def mean(self, loss: Any) -> float:
+        """A loss of the whole batch; within `share`."""
         return batch_loss(loss.item(), self.comm)
 
     # -- logging from a step -----------------------------------------------------------------------

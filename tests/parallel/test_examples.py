@@ -14,42 +14,25 @@ from mpi import mpi
 for needed in ("mpi4py", "matplotlib", "tqdm"):
     pytest.importorskip(needed)
 EXAMPLES = Path(__file__).parents[2] / "examples"
+GPT_TEXT = EXAMPLES / "gpt_text.py"
 GPT = ["--layers", 1, "--heads", 1, "--width", 8, "--block", 8, "--batch", 5, "--dropout", 0.2, "--sample", 1]
 GPT += ["--eval-every", 3, "--eval-batches", 1, "--save-every", 2, "--steps", 9, "--seed", 3]
 
-CHANGED = """
+FAULT = """
 import os, runpy, sys
 sys.path.insert(0, {examples!r})
 from shared.run import Run
-from shared.together import Follower
 
-log, loop = Run.log, Run.loop
-{change}
-sys.argv[0] = {script!r}
-runpy.run_path({script!r}, run_name="__main__")
-"""
-FAULT = """
+log = Run.log
+
 def with_fault(run, **row):
     if row.get("step") == 5 and run.comm.rank == 1:
         {fault}
     log(run, **row)
 
 Run.log = with_fault
+runpy.run_path({examples!r} + "/gpt_text.py", run_name="__main__")
 """
-ONLY_THE_LOOP = """
-def without_evaluation(run, *things):
-    yield from loop(run, *things)
-    raise Follower
-
-Run.loop = without_evaluation
-"""
-
-
-def changed(folder, script, change):
-    """A program that runs an example with a change."""
-    path = folder / "changed.py"
-    path.write_text(CHANGED.format(examples=str(EXAMPLES), script=str(EXAMPLES / script), change=change))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +42,11 @@ def text(tmp_path_factory):
     return path
 
 
-def start(size, script, out, *flags, **more):
-    if size == 1:
-        command = [sys.executable, str(script), *map(str, flags), "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    else:
-        done = mpi(size, script, *flags, "--out", out, **more)
-    return done
+def start(size, script, *words):
+    if size > 1:
+        return mpi(size, script, *words)
+    command = [sys.executable, *map(str, (script, *words))]
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
 
 def numbers(out):
@@ -84,14 +65,14 @@ def require_same_run(out, expected):
 @pytest.fixture(scope="module")
 def alone(text, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone")
-    done = start(1, EXAMPLES / "gpt_text.py", out, "--data", text, *GPT)
+    done = start(1, GPT_TEXT, "--out", out, "--data", text, *GPT)
     assert done.returncode == 0, done.stderr
     return out
 
 
 def test_gpt_in_two_processes(text, alone, tmp_path):
     """5 rows: 3 and 2. One process prints and writes."""
-    done = start(2, EXAMPLES / "gpt_text.py", tmp_path, "--data", text, *GPT)
+    done = start(2, GPT_TEXT, "--out", tmp_path, "--data", text, *GPT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("expectations met") == 1
     require_same_run(tmp_path, alone)
@@ -104,48 +85,38 @@ def test_gpt_in_two_processes(text, alone, tmp_path):
 )
 def test_a_lost_process(text, alone, tmp_path, fault, told, then):
     """All end; the last checkpoint is whole, and another number of processes goes on from it."""
-    script = changed(tmp_path, "gpt_text.py", FAULT.format(fault=fault))
+    script = tmp_path / "faulty.py"
+    script.write_text(FAULT.format(examples=str(EXAMPLES), fault=fault))
     out = tmp_path / "run"
-    done = start(2, script, out, "--data", text, *GPT)
+    done = start(2, script, "--out", out, "--data", text, *GPT)
     assert done.returncode != 0
     assert told in done.stderr
     if told:
         assert "in process 1 of 2" in done.stderr
     assert sorted(p.name[-1] for p in (out / "checkpoints").glob("*-step-*")) == ["2", "4"]
-    done = start(then, EXAMPLES / "gpt_text.py", out, "--data", text, *GPT, "--resume")
+    done = start(then, GPT_TEXT, "--out", out, "--data", text, *GPT, "--resume")
     assert done.returncode == 0, done.stderr
     require_same_run(out, alone)
 
 
-def test_ppo_in_two_processes(tmp_path):
-    """Each has one of the two carts."""
-    flags = ["--seeds", 1, "--carts", 2, "--horizon", 6, "--minibatches", 2, "--epochs", 1, "--steps", 36]
-    script = changed(tmp_path, "alignment/ppo_cartpole.py", ONLY_THE_LOOP)
+def test_the_loops_of_eight_examples(tmp_path):
+    """Two processes log the losses of one: each plays with its carts, draws its noise, has its pictures."""
     for size in (1, 2):
-        done = start(size, script, tmp_path / str(size), *flags)
+        done = start(size, Path(__file__).parent / "loops.py", tmp_path / str(size))
         assert done.returncode == 0, done.stderr
-    require_same_run(tmp_path / "2", tmp_path / "1")
-
-
-def test_latent_diffusion_in_two_processes(tmp_path):
-    flags = ["--quick", "--ae-steps", 2, "--diffusion-steps", 2, "--ae-channels", 4, "--channels", 8]
-    flags += ["--batch", 6, "--drawings", 1, "--judged", 2, "--sampler-steps", 1]
-    for size in (1, 2):
-        done = start(
-            size, EXAMPLES / "text_to_image/latent_diffusion_shapes.py", tmp_path / str(size), *flags
-        )
-        assert done.returncode == 0, done.stderr
-    require_same_run(tmp_path / "2", tmp_path / "1")
+        assert done.stdout.count(" s\n") == 8
+    for out in sorted((tmp_path / "1").iterdir()):
+        require_same_run(tmp_path / "2" / out.name, out)
 
 
 def test_wrong_flags_are_told_once(tmp_path):
-    done = start(2, EXAMPLES / "gpt_text.py", tmp_path, "--steps", "no")
+    done = start(2, GPT_TEXT, "--out", tmp_path, "--steps", "no")
     assert done.returncode != 0
     assert done.stderr.count("--steps") == 1
 
 
 def test_an_example_that_trains_in_one_process_says_so(tmp_path):
-    done = start(2, EXAMPLES / "language/word_vectors.py", tmp_path, "--quick")
+    done = start(2, EXAMPLES / "language/language_ladder.py", "--out", tmp_path, "--quick")
     assert done.returncode != 0
     assert done.stderr.count("start it without mpiexec") == 1
 

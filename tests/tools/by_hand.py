@@ -41,6 +41,9 @@ class Loop:
 
     def backward(self, loss, *modules):
         loss.backward()
+        return self.mean(loss)
+
+    def mean(self, loss):
         return loss.item()
 
     def enter(self, stage):
