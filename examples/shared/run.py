@@ -153,7 +153,7 @@ class Run(RunFolder):
 
     def is_stopped(self) -> bool:
         """Whether a signal has asked this process to stop, or another one that trains with it."""
-        if self.comm is not None and sum_over_processes(np.array(bool(self.stop.asked)) + 0, self.comm):
+        if self.comm is not None and sum_over_processes(np.int64(bool(self.stop.asked)), self.comm):
             self.stop.asked = self.stop.asked or end_by_signal(signal.SIGTERM)
         return self.stop.asked is not None
 

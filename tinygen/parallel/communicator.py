@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from tinygen.arrays import device_of, to_device
+from tinygen.arrays import to_device
 from tinygen.types import Array
 
 T = TypeVar("T")
@@ -185,9 +185,10 @@ def sum_over_processes(x: Array, comm: Communicator) -> Array:
     Raises TypeError for a Tensor: there are no gradients of gradients through it."""
     if hasattr(x, "requires_grad"):
         raise TypeError("a sum over processes takes arrays: no gradients of gradients go through it")
-    through_host = device_of(x) == "cuda" and not getattr(comm, "on_device", False)
+    on_gpu = not isinstance(x, np.ndarray | np.generic)
+    through_host = on_gpu and not getattr(comm, "on_device", False)
     given = to_device(x, "cpu") if through_host else x
-    total: Array = given.copy() if device_of(given) == "cuda" else np.array(given, order="C", ndmin=1)
+    total: Array = given.copy() if on_gpu and not through_host else np.array(given, order="C", ndmin=1)
     wait(comm.Iallreduce(None, total), comm, "a sum over the batch")
     total = total.reshape(np.shape(x))
     return to_device(total, "cuda") if through_host else total
