@@ -16,7 +16,7 @@ from shared.together import Follower, be_quiet, processes  # noqa: E402
 
 LOOPS = {  # batches of odd numbers of rows: the parts are unequal
     "alignment/ppo_cartpole": "--seeds 1 --carts 3 --horizon 5 --minibatches 2 --epochs 1 --steps 30",
-    "language/translate_numbers": "--batch 5 --width 8 --heads 2 --dropout 0.2",
+    "language/translate_numbers": "--batch 5 --width 8 --heads 2 --layers 1 --train 100 --merges 20",
     "language/wavenet_tones": "--batch 3 --channels 4 --skip-channels 4 --layers 3 --length 50",
     "pictures/ddpm_digits": "--batch 5 --channels 8",
     "pictures/gan_digits": "--batch 5 --channels 8",
