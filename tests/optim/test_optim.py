@@ -252,6 +252,17 @@ def test_loading_brings_the_hyperparameters_and_checks_shapes_first():
     close(other.state_dict()["state"][0]["m"], before["state"][0]["m"])
 
 
+def test_zero_grad_forgets_all_gradients():
+    params = [Tensor(np.ones(n, np.float32), requires_grad=True) for n in (2, 3)]
+    optimizer = SGD(params, lr=0.1)
+    for _ in range(2):  # the second gradient is as long as the first: nothing of it is left
+        optimizer.zero_grad()
+        assert [p.grad for p in params] == [None, None]
+        np.sum(params[0] * 2).backward()
+        np.sum(params[1] * 3).backward()
+        assert [p.grad.tolist() for p in params] == [[2, 2], [3, 3, 3]]
+
+
 def test_parameters_without_gradient_stay_and_their_count_starts_later():
     p, q = parameter([1.0], [1.0]), parameter([1.0])
     optimizer = Adam([p, q], lr=0.1, eps=0.0)
