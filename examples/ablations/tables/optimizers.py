@@ -31,7 +31,7 @@ OPTIMIZERS = (
         experiment="language.plain_adam",
         worse="higher",
         why="The running means m and v start at 0. v remembers 1000 steps, m only 10; so at first v is much "
-        "too small while m is almost right, and the first steps are up to seven times too long. They "
+        "too small while m is almost right, and the first steps are up to 6.6 times too long. They "
         "carry the weights to a place from which learning takes longer.",
         test="tests/optim/test_fused.py::test_the_definition_by_hand",
     ),
