@@ -126,3 +126,9 @@ def test_arrays():
     exec(einops, names)
     assert names["scores"].shape == (2, 4, 6, 6)
     assert names["x"].grad.shape == (2, 6, 8)
+
+
+def test_language_models(capsys):
+    for code in blocks("language_models.md"):
+        exec(code, {})
+    assert "which topic : " in capsys.readouterr().out

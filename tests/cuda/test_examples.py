@@ -74,6 +74,10 @@ TINY = {
         *("--steps", 2, "--width", 4, "--layers", 1, "--length", 5, "--batch", 2, "--tuning-steps", 2),
         *("--tests", 10),
     ],
+    "tasks_in_words": [
+        *("--layers", 1, "--width", 4, "--batch", 2, "--pretraining-steps", 2, "--steps-each", 2),
+        *("--questions", 10, "--tests", 10),
+    ],
     "translate_numbers": [
         *("--largest", 999, "--train", 100, "--layers", 1, "--heads", 2, "--width", 4, "--batch", 2),
         *("--merges", 0, "--steps", 2, "--tests", 6, "--beam", 2),

@@ -66,6 +66,10 @@ MADE, LONG = (f"tests/examples/test_{name}.py" for name in ("what_is_trained", "
 STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "gpt_text": (frozenset(["train_model", "whole_loss", "evaluate"]), [LANGUAGE, MADE]),
     "gpt_algorithms": (frozenset(["train"]), [LANGUAGE, MADE, LONG]),
+    "tasks_in_words": (
+        frozenset(["train", "Lab.descend", "Lab.pretrain", "Lab.tune", "shares_right"]),
+        ["tests/examples/test_tasks_in_words.py"],
+    ),
     "translate_numbers": (
         frozenset(["train", "share_right"]),
         ["tests/examples/test_translate_numbers.py"],
