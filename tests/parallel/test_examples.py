@@ -119,7 +119,7 @@ def test_wrong_flags_are_told_once(tmp_path):
 
 
 def test_an_example_that_trains_in_one_process_says_so(tmp_path):
-    done = start(2, EXAMPLES / "language/language_ladder.py", "--out", tmp_path, "--quick")
+    done = start(2, EXAMPLES / "pictures/gan_ring.py", "--out", tmp_path, "--quick")
     assert done.returncode != 0
     assert done.stderr.count("start it without mpiexec") == 1
 
