@@ -151,6 +151,15 @@ def test_a_damaged_record_is_refused_and_kept(call, text):
     assert Path("tinygen_exercises.json").read_text() == text
 
 
+def test_the_first_day_stays(call):
+    Path("tinygen_exercises.json").write_text('{"softmax": {"checks": 2, "done": "2026-01-01"}}')
+    Path("softmax.py").write_text(solution(find("softmax")))
+    assert call("check", "softmax.py")[0] == 0
+    assert json.loads(Path("tinygen_exercises.json").read_text()) == {
+        "softmax": {"checks": 3, "done": "2026-01-01"}
+    }
+
+
 def test_a_record_of_an_exercise_that_is_gone(call):
     Path("tinygen_exercises.json").write_text('{"gone": {"checks": 1, "done": "2026-01-01"}}')
     assert call("exercise")[0] == 0

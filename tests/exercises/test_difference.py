@@ -50,6 +50,7 @@ ROWS = np.array([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8]])
         (None, X, "nothing (None), expected an array"),
         ("a", 1.0, "'a', expected a number"),
         ([1, 2], [1, 2, 3], "2 values, expected 3: [1, 2], expected [1, 2, 3]"),
+        ([1, 2, 3], (1, 2), "3 values, expected 2"),
         ((X, 1.0), (X, 2.0), "value 2 of 2: 1, expected 2"),
         ((1.0, X), (X, 1.0), "it is what value 2 should be"),
         (3.0, (1.0, 2.0), "3, expected 2 values"),

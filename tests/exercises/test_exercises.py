@@ -1,6 +1,7 @@
 """Every exercise accepts its solution, the source, and refuses three mistakes, each with words that give it
 away."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -59,6 +60,18 @@ def test_the_words_of_an_exercise(exercise):
         assert isinstance(check, Values) or (
             isinstance(check, Gradient) and set(check.by.split()) <= set(exercise.given())
         )
+
+
+def test_a_mistake_must_fit_the_source():
+    exercise = EXERCISES[0]
+    with pytest.raises(ValueError, match="occurs 0 times"):
+        with_mistake(exercise, exercise.mistakes[0]._replace(old="nowhere"))
+
+
+def test_an_exercise_must_fit_the_source():
+    moved = dataclasses.replace(EXERCISES[0], source="tinygen.backward:nowhere")
+    with pytest.raises(LookupError, match="nowhere is not in its file any more"):
+        source_of(moved)
 
 
 def test_names_are_different():

@@ -181,10 +181,11 @@ RMS_NORM = Exercise(
         "With g ← g · weight: dx = inv * (g - x̂ * mean(g * x̂)) along the last axis; the rule of the "
         "weight is g * x̂.",
     ),
-    given=lambda: {"x": numbers(2, 4), "weight": numbers(4)},
+    given=lambda: {"x": numbers(2, 4), "deep": numbers(2, 4, 4), "weight": numbers(4)},
     checks=(
         Values("rms_norm(x, weight)"),
         Values("rms_norm(x, weight, 0.5)"),
+        Values("rms_norm(deep, weight)"),
         Gradient("rms_norm(x, weight)", by="x weight"),
     ),
     mistakes=(
