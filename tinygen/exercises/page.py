@@ -48,8 +48,9 @@ Write an `Exercise` into the file of its chapter, `tinygen/exercises/chapters/`,
 there. It has the function ("module:name" or "module:Class.method"), three hints, the arguments of its
 checks (`given`), the checks (`Values` and `Gradient`), and three mistakes. A mistake replaces a text in the
 true body. `tests/exercises/` runs each exercise with its solution, which must pass, and with its three
-mistakes: each must fail, with words in the report that give it away. Then `python -m tinygen.exercises.page
-> docs/exercises.md`.
+mistakes: each must fail and be named in the last line of the report. Where the results alone give the mistake
+away, its `says` has these words. If the function changes, its mistakes must fit the new body. Then
+`python -m tinygen.exercises.page > docs/exercises.md`.
 """
 
 
