@@ -54,15 +54,19 @@ def test_noise_toward_0():
     np.testing.assert_allclose(small[1], exact[1], atol=1e-8)
 
 
-def test_directions_that_are_missing_or_repeated():
-    """Inputs in a plane of four dimensions, and the same input twice: nothing is divided by 0."""
+@pytest.mark.parametrize("turned", [False, True])
+def test_directions_that_are_missing_or_repeated(turned):
+    """Inputs in a plane of four dimensions, and the same input twice: nothing is divided by 0, nor by the
+    rounding error that stands for it when the plane lies obliquely."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((4, 4)))[0] if turned else np.eye(4)
     x = np.zeros((1, 6, 4))
-    x[0, :, :2] = np.random.default_rng(0).standard_normal((6, 2))
+    x[0, :, :2] = rng.standard_normal((6, 2))
     x[0, 1] = x[0, 0]
     w = np.array([1.0, -2.0, 3.0, 4.0])
-    mean, covariance = LinearFunctions(4).posterior(x, x @ w)
-    np.testing.assert_allclose(mean, [[1, -2, 0, 0]], atol=1e-12)
-    np.testing.assert_allclose(covariance, [np.diag([0, 0, 1, 1])], atol=1e-12)
+    mean, covariance = LinearFunctions(4).posterior(x @ turn, x @ w)
+    np.testing.assert_allclose(mean, [turn.T @ [1, -2, 0, 0]], atol=1e-12)
+    np.testing.assert_allclose(covariance[0], turn.T @ np.diag([0, 0, 1, 1]) @ turn, atol=1e-12)
 
 
 @pytest.mark.parametrize("noise", NOISES)
