@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinygen import Tensor, nn, ops
 from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import END, GPT, GPTConfig
@@ -22,6 +23,91 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def blocks(name):
     return re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+
+
+def run_blocks(name, folder, monkeypatch):
+    """Run the code of a page in order, in an empty folder; its asserts are the test. Returns its names."""
+    monkeypatch.chdir(folder)
+    names = {}
+    for block in blocks(name):
+        exec(block, names)
+    return names
+
+
+def test_from_pytorch(tmp_path, monkeypatch):
+    names = run_blocks("from_pytorch.md", tmp_path, monkeypatch)
+    words = [
+        line.split("|")[2] for line in (DOCS / "from_pytorch.md").read_text().splitlines() if "|" in line
+    ]
+    here = [word for cell in words for word in re.findall(r"`((?:np|ops|nn|optim|tinygen)\.[\w.]+)", cell)]
+    assert len(here) >= 19
+    for word in here:
+        assert eval(word, names) is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("x.view(2)", "x.reshape"),
+        ("x.permute(0)", "x.transpose"),
+        ("x.unsqueeze(0)", "x[:, None] or np.expand_dims(x, axis)"),
+        ("x.expand(2, 2)", "np.broadcast_to"),
+        ("x.exp()", "np.exp(x)"),
+        ("x.add_(1)", "x = x + y"),
+        ("x.sum(dim=0)", "axis="),
+        ("np.asarray(x)", "t.numpy()"),
+        ("float(x.sum())", "t.item()"),
+        ("ops.mse(np.ones((2, 3)), x)", "must have one shape"),
+        ("ops.attention(w, w, w, mask=np.zeros((2, 2)))", "True where a query may look"),
+    ],
+)
+def test_what_from_pytorch_says_of_errors(written, instead):
+    x, w = Tensor([1.0, 2.0], requires_grad=True), np.ones((2, 2))
+    with pytest.raises((AttributeError, TypeError, ValueError), match=re.escape(instead)):
+        eval(written, {"x": x, "w": w, "np": np, "ops": ops})
+
+
+def test_what_from_pytorch_says_of_writes():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    loss = np.sum(x**2)
+    x.data -= 1
+    with pytest.raises(RuntimeError, match="written into between forward and backward"):
+        loss.backward()
+    for array in (lambda: x.data, x.numpy):
+        x.data, x.grad = np.array([1.0, 2.0]), None
+        loss = np.sum(x**2)
+        array()[0] = 7
+        loss.backward()
+        np.testing.assert_array_equal(x.grad, [14, 4])  # not [2, 4], and no error
+
+
+@pytest.mark.filterwarnings("ignore:reduction")  # PyTorch plans another mean of kl_div
+def test_what_from_pytorch_says_of_torch():
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    rng = np.random.default_rng(0)
+    logits, ids = rng.standard_normal((2, 5, 7)), rng.integers(7, size=(2, 5))
+    theirs = F.cross_entropy(torch.tensor(logits).transpose(1, 2), torch.tensor(ids))
+    np.testing.assert_allclose(ops.cross_entropy(logits, ids), theirs, rtol=1e-12)
+    log_p, log_q = ops.log_softmax(logits), ops.log_softmax(logits[::-1])
+    theirs = F.kl_div(torch.tensor(log_q), torch.tensor(np.exp(log_p)), reduction="mean")
+    np.testing.assert_allclose(ops.kl_categorical(log_p, log_q), 7 * theirs, rtol=1e-12)
+    assert torch.tensor([1.0, 2.0, 3.0]).std() == 1
+    q, k, v = rng.standard_normal((3, 4, 6))
+    mask = np.tri(4, dtype=bool)
+    theirs = F.scaled_dot_product_attention(*map(torch.tensor, (q, k, v)), attn_mask=torch.tensor(mask))
+    np.testing.assert_allclose(ops.attention(q, k, v, mask=mask), theirs, rtol=1e-12)
+    own = nn.Sequential(nn.Linear(6, 6, rng=0), nn.LayerNorm(6))
+    layers = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.LayerNorm(6))
+    images = torch.nn.Conv2d(2, 3, 3), torch.nn.Embedding(3, 2)
+    for mine, other, x in (
+        (own, layers, q.astype(np.float32)),
+        (nn.Conv2d(2, 3, 3, rng=0), images[0], rng.standard_normal((1, 2, 5, 5), dtype=np.float32)),
+        (nn.Embedding(3, 2, rng=0), images[1], np.array([0, 2])),
+    ):
+        mine.load_state_dict({name: t.numpy() for name, t in other.state_dict().items()})
+        theirs = other(torch.tensor(x)).detach()
+        np.testing.assert_allclose(mine(x).numpy(), theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_gpt2(tmp_path, monkeypatch, capsys):

@@ -72,7 +72,7 @@ CHAPTERS = (
         "tinygen/arrays.py tinygen/tensor.py tinygen/summation.py tinygen/modes.py tinygen/node.py "
         "tinygen/protocols.py tinygen/checks.py tinygen/tape.py tinygen/rerun.py tinygen/recompute.py "
         "tinygen/backward.py tinygen/transforms.py",
-        guides="arrays.md",
+        guides="from_pytorch.md arrays.md",
     ),
     chapter(
         "Ops",
