@@ -21,6 +21,10 @@ TINY = {
     ],
     "gan_ring": ["--steps", 2, "--width", 8, "--batch", 8, "--response", 2, "--samples", 100],
     "gan_digits": ["--steps", 2, "--channels", 8, "--batch", 8, "--judged", 100],
+    "clip_guided_shapes": [
+        *("--steps", 2, "--channels", 8, "--batch", 2, "--judged", 4, "--timesteps", 20),
+        *("--evaluations", 8),
+    ],
     "clip_shapes": ["--steps", 2, "--channels", 4, "--layers", 1, "--batch", 4, "--judged", 1],
     "gan_shapes": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--drawings", 64, "--judged", 2),

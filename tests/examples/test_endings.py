@@ -21,6 +21,7 @@ pytest.importorskip("hypothesis")
 
 TRAINED = [
     "bert_reviews",
+    "clip_guided_shapes",
     "clip_shapes",
     "ddpm_digits",
     "density_ladder",
@@ -140,6 +141,8 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gan_digits", ["--judged", 501], "argument --judged: must be an int at most 500, not '501'"),
         ("density_ladder", ["--width", 8], "--width 8: codes of 16 numbers need hidden layers as wide"),
         ("density_ladder", ["--components", 64], "argument --components: must be an int from 1 to 63"),
+        ("clip_guided_shapes", ["--channels", 12], "--channels 12 is not a multiple of 8"),
+        ("clip_guided_shapes", ["--timesteps", 90], "--evaluations 96 are more than --timesteps 90"),
         ("clip_shapes", ["--batch", 361], "argument --batch: must be an int at most 360, not '361'"),
         ("gan_shapes", ["--batch", 1], "argument --batch: must be an int at least 2, not '1'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),

@@ -79,6 +79,11 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "points": (frozenset(["exact_denoiser", "excess_loss"]), [PICTURES]),
     "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "inpaint_shapes": (frozenset(["train", "unseen_loss"]), [PICTURES, MADE, LONG]),
+    "clip_guided_shapes": (
+        frozenset(["train", "build", "loss_of"]),
+        ["tests/examples/test_clip_guided_shapes.py"],
+    ),
+    "guided": (frozenset(["lead", "draw"]), ["tests/examples/test_clip_guided_shapes.py"]),
     "clip_shapes": (frozenset(["train", "build"]), ["tests/examples/test_clip_shapes.py"]),
     "contrast": (
         frozenset(["draw_pairs", "captions_of", "recall", "winoground", "duels", "judge_pairs"]),
