@@ -137,7 +137,7 @@ def main(args: argparse.Namespace) -> None:
     train(models, ema, args, run)
     ema.copy_to(models)
     run.model(models.state_dict())
-    found = judge_drawings(models, args, np.random.default_rng(args.seed + 2))
+    found = judge_drawings(models, args, np.random.default_rng(args.seed + 2), run.enter)
     few = all_pairs()[::2]
     rows = np.concatenate([draw(way, models, few, args, args.seed + 4) for way in WAYS])
     title = "Every second shape and color, in three ways from the same noise"
