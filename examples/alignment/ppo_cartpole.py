@@ -134,7 +134,7 @@ def ppo_loss(agent: Agent, batch: Batch, args: argparse.Namespace) -> tuple[Any,
 
 
 def ppo_round(
-    agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: Any, run: Run
+    agent: Agent, carts: CartPole, optimizer: Adam, args: argparse.Namespace, rng: Any, run: Any
 ) -> dict[str, float]:
     """One round: a rollout, then some epochs of minibatches on it. Returns the loss of the last minibatch,
     and diagnostics."""

@@ -83,8 +83,10 @@ def read_table(path: Path) -> dict[tuple[float, ...], dict[str, float]]:
     return {(row["seed"], row["width"], row["tokens"], row["lr"]): row for row in rows}
 
 
-def columns(rows: Sequence[Row]) -> list[list[float]]:
-    return [[row[name] for row in rows] for name in ("parameters", "tokens", "loss")]
+def columns(rows: Sequence[Row]) -> tuple[list[float], list[float], list[float]]:
+    """Parameters, tokens and losses of the runs."""
+    n, d, losses = ([row[name] for row in rows] for name in ("parameters", "tokens", "loss"))
+    return n, d, losses
 
 
 def fit(rows: Sequence[Row]) -> ScalingLaw:
@@ -129,7 +131,7 @@ def isoflops(rows: Sequence[Row], budgets: Sequence[float]) -> list[tuple[Floats
 
 def frontier(curves: Sequence[tuple[Floats, Floats]], budgets: Sequence[float]) -> list[tuple[float, ...]]:
     """Budget, best size and its loss, for each budget whose parabola has a lowest point."""
-    found = []
+    found: list[tuple[float, ...]] = []
     for budget, (sizes, losses) in zip(budgets, curves, strict=True):
         try:
             found.append((budget, *isoflop_minimum(sizes, losses)))

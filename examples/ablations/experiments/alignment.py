@@ -10,11 +10,19 @@ from ablations.experiments.engine import curve
 from alignment.ppo_cartpole import Agent, ppo_round
 from shared.cartpole import CartPole, evaluate
 from shared.flags import numpy_function
+from shared.run import Run
 
 from tinygen import nn, no_grad, ops
 from tinygen.align import dpo, kl, ppo, rollouts, world
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.optim import Adam, clip_grad_norm
+
+
+class OneProcess:
+    """The part of a run that a round of PPO needs, in one process."""
+
+    comm, shared = None, False
+    share, backward, mean = Run.share, Run.backward, Run.mean
 
 
 def cart_pole(seed: int) -> dict[str, Any]:
@@ -23,13 +31,13 @@ def cart_pole(seed: int) -> dict[str, Any]:
     agent, carts = Agent(rng), CartPole(4, rng)
     optimizer = Adam(agent.parameters(), eps=1e-5)
     args = argparse.Namespace(
-        device="cpu", horizon=128, epochs=4, minibatches=4, gamma=0.99, lam=0.95, clip=0.2,
+        device="cpu", carts=4, horizon=128, epochs=4, minibatches=4, gamma=0.99, lam=0.95, clip=0.2,
         entropy=0.01, value=0.5, max_norm=0.5,
     )  # fmt: skip
     returns = []
     for done in range(rounds):
         optimizer.lr = lr * (1 - done / rounds)
-        ppo_round(agent, carts, optimizer, args, rng)
+        ppo_round(agent, carts, optimizer, args, rng, OneProcess())
         returns.append(float(np.mean(carts.returns[-20:] or carts.age)))
     figures = {"mean return": evaluate(numpy_function(agent.actor, "cpu"), seed + 1000)}
     return {"figures": figures, "curve": {**curve(returns, "return"), "xlabel": "round"}}
