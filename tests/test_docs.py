@@ -40,7 +40,7 @@ def test_from_pytorch(tmp_path, monkeypatch):
         line.split("|")[2] for line in (DOCS / "from_pytorch.md").read_text().splitlines() if "|" in line
     ]
     here = [word for cell in words for word in re.findall(r"`((?:np|ops|nn|optim|tinygen)\.[\w.]+)", cell)]
-    assert len(here) >= 19
+    assert len(here) > 15
     for word in here:
         assert eval(word, names) is not None
 
