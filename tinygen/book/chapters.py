@@ -113,10 +113,19 @@ CHAPTERS = (
         files="tinygen/optim/*",
     ),
     chapter(
+        "Several processes",
+        "Gradients of several processes, added by messages: the same bits on all of them.",
+        "Optimizers.",
+        pages="all_reduce.py",
+        files="tinygen/parallel/*",
+        guides="parallel.md",
+        skip=True,
+    ),
+    chapter(
         "Runs that can be stopped",
         "Checkpoints that survive a power cut, and the loop of an example, which continues to the last bit.",
         "Files and processes.",
-        files="tinygen/storage/*",
+        files="tinygen/storage/* tinygen/parallel/state.py",
         examples="shared/clock.py shared/endings.py shared/flags.py shared/folder.py shared/full.py "
         "shared/run.py shared/table.py shared/plots.py shared/report.py shared/pictures.py",
         guides="checkpoints.md",
@@ -252,15 +261,6 @@ CHAPTERS = (
         files="tinygen/models/huggingface/* tinygen/models/*",
         examples="language/lora_finetune.py language/generate.py shared/prompts.py",
         guides="hugging_face.md diffusers.md",
-        skip=True,
-    ),
-    chapter(
-        "Several processes",
-        "Gradients of several processes, added by messages: the same bits on all of them.",
-        "Optimizers.",
-        pages="all_reduce.py",
-        files="tinygen/parallel/*",
-        guides="parallel.md",
         skip=True,
     ),
     chapter(

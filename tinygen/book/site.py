@@ -87,7 +87,9 @@ class Site:
         found = [(self.names.find(source.replace(":", ".")), name) for name, source in pairs]
         self.exercises = {target: name for target, name in found if target}
         self.mentions: dict[str, list[Page]] = defaultdict(list)  # page: the guides with a link to it
-        images = [image for text in texts for image in re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)]
+        images = [
+            image for text in texts[len(library) :] for image in re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", text)
+        ]
         self.alts = {Path(name).name: alt for alt, name in images}
         self.equations: list[Equation] = []
         self.search: dict[str, list[tuple[str, str, str]]] = defaultdict(list)  # page: title, anchor, text
