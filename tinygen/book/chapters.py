@@ -125,7 +125,7 @@ CHAPTERS = (
         "Runs that can be stopped",
         "Checkpoints that survive a power cut, and the loop of an example, which continues to the last bit.",
         "Files and processes.",
-        files="tinygen/storage/* tinygen/parallel/state.py",
+        files="tinygen/storage/* tinygen/parallel/state.py tinygen/parallel/__init__.py",
         examples="shared/clock.py shared/endings.py shared/flags.py shared/folder.py shared/full.py "
         "shared/run.py shared/table.py shared/plots.py shared/report.py shared/pictures.py",
         guides="checkpoints.md",
@@ -299,12 +299,13 @@ def places(uses: Mapping[str, Collection[str]], chapters: tuple[Chapter, ...] = 
 @cache
 def chapter_of(path: str, chapters: tuple[Chapter, ...] = CHAPTERS) -> int:
     """The number, from 0, of the chapter with the longest pattern that a file matches.
-    The `__init__.py` of a folder comes after all that is in the folder.
+    The `__init__.py` of a folder comes after all that is in the folder, if no pattern names it.
 
     Raises ValueError if there is none."""
     patterns = [(i, p) for i, c in enumerate(chapters) for p in (*c.pages, *c.files, *c.examples)]
     folder = path.removesuffix("__init__.py")
     doors = [i for i, p in patterns if path != folder and p.endswith("*") and p.startswith(folder)]
+    doors = [i for i, p in patterns if p == path] or doors
     found = [(len(p), -i) for i, p in patterns if fnmatch(path, p)]
     if not found:
         raise ValueError(f"{path} is in no chapter: give it a place in tinygen/book/chapters.py")
