@@ -44,7 +44,7 @@ from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
 
 SIZES = {
     "quick": {"dim": 1, "layers": 2, "channels": 32, "batch": 32, "steps": 400, "copy_steps": 20, "lr": 3e-3},
-    "full": {**FULL, "steps": 40_000},
+    "full": FULL | {"steps": 40_000},
 }
 
 

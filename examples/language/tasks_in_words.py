@@ -28,28 +28,22 @@ import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, number, size
 from shared.repairs import (
     FAMILIES,
-    MaskedWriter,
-    Repairer,
+    KNOWN,
+    UNKNOWN,
     build,
     damage,
-    features,
-    nearest_mean,
     pretraining_texts,
     question_pairs,
     questions,
-    topic_scores,
-    write,
+    shares_right,
+    without_tuning,
 )
 from shared.run import Run
 from shared.table import Figure, at_least
 
 from tinygen import ops
-from tinygen.data import reports
-from tinygen.data.reports import NAMES, TASKS, TOPICS
+from tinygen.data.reports import TASKS, TOPICS
 from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
-
-KNOWN, UNKNOWN = range(18), range(18, len(NAMES))
-"""The names in questions for fine-tuning, and those in the tests."""
 
 GUESS = {"praise or blame": 0.5, "which topic": 1 / len(TOPICS)}
 PASSES = (1, 2, 4, 10)
@@ -174,33 +168,6 @@ def train(lab: Lab, run: Run) -> None:
             run.show(max(losses.values()))
 
 
-def shares_right(model: Repairer, tests: Any, passes: int = 4) -> dict[str, float]:
-    """The share of right answers of each task."""
-    source, _ = question_pairs(tests)
-    right: dict[str, list[bool]] = {}
-    for (task, report), answer in zip(tests, write(model, source, passes), strict=True):
-        right.setdefault(task, []).append(reports.is_right(task, report, answer))
-    return {task: float(np.mean(each)) for task, each in right.items()}
-
-
-def without_tuning(lab: Lab, rng: np.random.Generator) -> list[Figure]:
-    """Zero-shot topics, and features with ten labels a topic, of models that are only pretrained."""
-    rows, tests = list[Figure](), reports.draw(lab.args.tests, UNKNOWN, rng=rng)
-    many = reports.draw(1000, KNOWN, rng=rng)
-    few = [r for topic in TOPICS for r in [each for each in many if each.topic == topic][:10]]
-    texts, known = ([reports.english(report) for report in each] for each in (tests, few))
-    answers, labels = (np.array([TOPICS.index(r.topic) for r in each]) for each in (tests, few))
-    for family, model in lab.pretrained.items():
-        right = float(np.mean(topic_scores(model, texts).argmax(axis=1) == answers))
-        rows.append(Figure(f"{family}: topic, zero-shot", right, None, 1.0, 1 / len(TOPICS)))
-    for family, model in lab.pretrained.items():
-        if not isinstance(model, MaskedWriter):
-            found = nearest_mean(features(model, known), labels, features(model, texts))
-            share = float(np.mean(found == answers))
-            rows.append(Figure(f"{family}: topic, by features", share, None, 1.0, 1 / len(TOPICS)))
-    return rows
-
-
 def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     run = Run(args, ["step", *lab.models])
@@ -224,7 +191,7 @@ def main(args: argparse.Namespace) -> None:
     for passes in PASSES if "mask-predict" in lab.tuned else ():
         for task, share in shares_right(lab.tuned["mask-predict"], longer, passes).items():
             rows.append(Figure(f"mask-predict, {passes} passes: {task}", share, None, 1.0, 0.0))
-    rows += without_tuning(lab, rng)
+    rows += without_tuning(lab.pretrained, args.tests, rng)
     run.result(rows, tests=args.tests, questions=args.questions)
 
 

@@ -21,9 +21,7 @@ sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has share
 from shared.endings import start
 
 import argparse
-import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, number, size
@@ -35,21 +33,25 @@ from shared.translation import (
     DIRECTIONS,
     END,
     PAD,
-    Batch,
     DecoderAlone,
+    Model,
     Things,
     Translations,
+    bleu,
     cross_attention,
-    decode,
     learn_tokens,
+    search,
+    share_right,
     split_dates,
     split_numbers,
+    take_turns,
+    translate,
 )
 
 from tinygen.data import number_words
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.optim import Adam, warmup_cosine
-from tinygen.text import BPE, corpus_bleu
+from tinygen.text import BPE
 
 NAMES = ("encoder-decoder", "decoder alone")
 PICTURE = (84_093, (DIRECTIONS.index(("english", "german")), DIRECTIONS.index(("english", "french"))))
@@ -96,9 +98,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-Model = Transformer | DecoderAlone
-
-
 def train(models: Mapping[str, Model], texts: Translations, args: argparse.Namespace, run: Run) -> None:
     """The loop: both models learn from the same batches."""
     rng = np.random.default_rng(args.seed + 1)
@@ -116,38 +115,6 @@ def train(models: Mapping[str, Model], texts: Translations, args: argparse.Names
                 optimizers[name].step()
             run.log(step=step, **losses)
             run.show(max(losses.values()))
-
-
-def translate(model: Model, batch: Batch, tokenizer: BPE) -> list[str]:
-    """Translations by greedy decoding, of all sources at once."""
-    return decode(tokenizer, model.greedy_search(batch.source, batch.target.shape[1] + 5))
-
-
-def search(model: Transformer, batch: Batch, tokenizer: BPE, width: int) -> list[str]:
-    """Translations by beam search, one after the other."""
-    found = model.beam_search(batch.source, batch.target.shape[1] + 5, width)
-    return [decode(tokenizer, [best.tokens])[0] for best, *_ in found]
-
-
-def share_right(written: list[str], right: list[str]) -> float:
-    return float(np.mean([x == y for x, y in zip(written, right, strict=True)]))
-
-
-def bleu(written: list[str], right: list[str], tokenizer: BPE) -> float:
-    """BLEU of the tokens of translations: one German word is a whole number."""
-    candidates, references = ([tokenizer.encode(x).tolist() for x in texts] for texts in (written, right))
-    return corpus_bleu(candidates, [[x] for x in references]).score
-
-
-def take_turns(models: Mapping[str, Model], batch: Any, rounds: int = 15) -> dict[str, float]:
-    """The median seconds of loss and gradient; the models take turns."""
-    found: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(rounds):
-        for name, model in models.items():
-            began = time.perf_counter()
-            model.loss(batch.source, batch.target).backward()
-            found[name].append(time.perf_counter() - began)
-    return {name: float(np.median(each)) for name, each in found.items()}
 
 
 def draw_attention(model: Transformer, tokenizer: BPE, run: Run) -> None:
@@ -169,10 +136,8 @@ def main(args: argparse.Namespace) -> None:
     days = split_dates(args.tests, args.train, rng)
     tokenizer = learn_tokens([numbers[1], days[1]], args.merges)
     learned = Translations(numbers[1] + days[1], tokenizer)
-    rows_of, turns = (
-        np.arange(args.tests),
-        np.arange(args.tests) % 6,
-    )  # the six directions, one after the other
+    rows_of = np.arange(args.tests)
+    turns = rows_of % 6  # the six directions, one after the other
     tests = {
         kind: Translations(things[0], tokenizer).batch(rows_of, turns)
         for kind, things in (("numbers", numbers), ("dates", days))

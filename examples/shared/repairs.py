@@ -6,20 +6,35 @@ Shapes: B batch, S tokens of the source, N tokens of the target, C channels, V v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from shared.table import Figure
 
 from tinygen import nn, no_grad, ops
 from tinygen.data import reports
-from tinygen.data.reports import BEGIN, END, LONGEST, MASK, PAD, SENTINELS, STOP, VOCAB_SIZE
+from tinygen.data.reports import (
+    BEGIN,
+    END,
+    LONGEST,
+    MASK,
+    NAMES,
+    PAD,
+    SENTINELS,
+    STOP,
+    TOPICS,
+    VOCAB_SIZE,
+)
 from tinygen.models import BART, BERT, T5, BARTConfig, BERTConfig, T5Config
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
 from tinygen.text import corrupt_spans, infill_text, mask_any_number, mask_predict, permute_sentences
 from tinygen.text.masking import IGNORED
 from tinygen.types import Floats, Ids
+
+KNOWN, UNKNOWN = range(18), range(18, len(NAMES))
+"""The names in questions for fine-tuning, and those in the tests."""
 
 HEADS = 4
 ROOM = 32
@@ -185,3 +200,33 @@ def nearest_mean(known: Floats, labels: Ids, asked: Floats) -> Ids:
     means = np.stack([known[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
     found: Ids = np.square(asked[:, None] - means).sum(axis=-1).argmin(axis=1)
     return found
+
+
+# -- measurements ----------------------------------------------------------------------------------
+
+
+def shares_right(model: Repairer, tests: Any, passes: int = 4) -> dict[str, float]:
+    """The share of right answers of each task."""
+    source, _ = question_pairs(tests)
+    right: dict[str, list[bool]] = {}
+    for (task, report), answer in zip(tests, write(model, source, passes), strict=True):
+        right.setdefault(task, []).append(reports.is_right(task, report, answer))
+    return {task: float(np.mean(each)) for task, each in right.items()}
+
+
+def without_tuning(models: Mapping[str, Repairer], count: int, rng: np.random.Generator) -> list[Figure]:
+    """Zero-shot topics, and features with ten labels a topic, of models that are only pretrained."""
+    rows, tests = list[Figure](), reports.draw(count, UNKNOWN, rng=rng)
+    many = reports.draw(1000, KNOWN, rng=rng)
+    few = [r for topic in TOPICS for r in [each for each in many if each.topic == topic][:10]]
+    texts, known = ([reports.english(report) for report in each] for each in (tests, few))
+    answers, labels = (np.array([TOPICS.index(r.topic) for r in each]) for each in (tests, few))
+    for family, model in models.items():
+        right = float(np.mean(topic_scores(model, texts).argmax(axis=1) == answers))
+        rows.append(Figure(f"{family}: topic, zero-shot", right, None, 1.0, 1 / len(TOPICS)))
+    for family, model in models.items():
+        if not isinstance(model, MaskedWriter):
+            found = nearest_mean(features(model, known), labels, features(model, texts))
+            share = float(np.mean(found == answers))
+            rows.append(Figure(f"{family}: topic, by features", share, None, 1.0, 1 / len(TOPICS)))
+    return rows

@@ -7,6 +7,7 @@ Shapes: B batch, S tokens of the source, T of the target, C channels, H heads, V
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +23,7 @@ from tinygen.nn import init
 from tinygen.nn.attention import split_heads
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Tensor
-from tinygen.text import BPE
+from tinygen.text import BPE, corpus_bleu
 from tinygen.types import Floats, Ids
 
 LANGUAGES = ("english", "german", "french")
@@ -197,3 +198,41 @@ def cross_attention(model: Transformer, source: Ids, target: Ids) -> Floats:
         found.append(weights / weights.sum(axis=-1, keepdims=True))
         y = layer(y, memory, *masks)
     return np.stack(found)
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+Model = Transformer | DecoderAlone
+
+
+def translate(model: Model, batch: Batch, tokenizer: BPE) -> list[str]:
+    """Translations by greedy decoding, of all sources at once."""
+    return decode(tokenizer, model.greedy_search(batch.source, batch.target.shape[1] + 5))
+
+
+def search(model: Transformer, batch: Batch, tokenizer: BPE, width: int) -> list[str]:
+    """Translations by beam search, one after the other."""
+    found = model.beam_search(batch.source, batch.target.shape[1] + 5, width)
+    return [decode(tokenizer, [best.tokens])[0] for best, *_ in found]
+
+
+def share_right(written: list[str], right: list[str]) -> float:
+    return float(np.mean([x == y for x, y in zip(written, right, strict=True)]))
+
+
+def bleu(written: list[str], right: list[str], tokenizer: BPE) -> float:
+    """BLEU of the tokens of translations: one German word is a whole number."""
+    candidates, references = ([tokenizer.encode(x).tolist() for x in texts] for texts in (written, right))
+    return corpus_bleu(candidates, [[x] for x in references]).score
+
+
+def take_turns(models: Mapping[str, Model], batch: Any, rounds: int = 15) -> dict[str, float]:
+    """The median seconds of loss and gradient; the models take turns."""
+    found: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(rounds):
+        for name, model in models.items():
+            began = time.perf_counter()
+            model.loss(batch.source, batch.target).backward()
+            found[name].append(time.perf_counter() - began)
+    return {name: float(np.median(each)) for name, each in found.items()}
