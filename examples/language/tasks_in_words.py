@@ -172,12 +172,9 @@ def main(args: argparse.Namespace) -> None:
     lab = Lab(args)
     run = Run(args, ["step", *lab.models])
     train(lab, run)
-    run.model(
-        {f"{name}.{key}": x for name, each in lab.models.items() for key, x in each.state_dict().items()}
-    )
-    run.curve(
-        {name: name for name in lab.pretrained}, {}, "Pretraining: a repaired text", "loss (nats a word)"
-    )
+    run.model({f"{name}.{k}": x for name, each in lab.models.items() for k, x in each.state_dict().items()})
+    repairs = {name: name for name in lab.pretrained}
+    run.curve(repairs, {}, "Pretraining: a repaired text", "loss (nats a word)")
 
     rng = np.random.default_rng(args.seed + 3)
     tests, rows = questions(args.tests * len(TASKS), UNKNOWN, rng=rng), list[Figure]()

@@ -209,13 +209,13 @@ def test_answers_are_texts(shared, family):
         assert answers == [reports.decode(row) for row in model.greedy_search(source, LONGEST)]
 
 
-def test_shares_of_right_answers(monkeypatch, example, shared):
+def test_shares_of_right_answers(monkeypatch, shared):
     tests = shared.questions(20, range(24), rng=np.random.default_rng(0))
     right = [reports.ANSWERS[task](report) for task, report in tests]
-    monkeypatch.setattr(example, "write", lambda model, source, passes: right)
-    assert example.shares_right(None, tests) == dict.fromkeys(TASKS, 1.0)
+    monkeypatch.setattr(shared, "write", lambda model, source, passes: right)
+    assert shared.shares_right(None, tests) == dict.fromkeys(TASKS, 1.0)
     right[0], right[5] = "sports", "nothing"
-    assert example.shares_right(None, tests) == dict.fromkeys(TASKS, 1.0) | {"which topic": 0.5}
+    assert shared.shares_right(None, tests) == dict.fromkeys(TASKS, 1.0) | {"which topic": 0.5}
 
 
 # -- without fine-tuning ---------------------------------------------------------------------------

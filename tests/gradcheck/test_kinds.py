@@ -356,7 +356,7 @@ def not_a_number(x):
     return x * x, lambda g: g * np.nan
 
 
-@seen_as(Kind.SLOPE, "Each entry has a wrong number of its own", A)
+@seen_as(Kind.SLOPE, "Each entry is wrong in its own way", A)
 @op
 def another_function(x):
     return np.sin(x), lambda g: g * np.tanh(x + 1)

@@ -23,6 +23,7 @@ from tinygen.diffusion.loss import random_steps
 from tinygen.models.pictures.unet import TimestepEmbedding
 from tinygen.models.text_to_image.clip import TwoTowers, contrastive_loss, unit_vectors
 from tinygen.models.text_to_image.clip_encoders import TextTower, require_pictures
+from tinygen.nn.module import widen
 from tinygen.nn.residual import make_group_norm
 from tinygen.ops.random import RNGLike, as_generator, noise_like
 from tinygen.tensor import Array, Tensor
@@ -81,7 +82,7 @@ class NoisyCLIP(TwoTowers):
 
     def image_vectors(self, x: TensorLike, t: IdsLike) -> Tensor:
         """The vectors (B, D) of noisy pictures, all of the length exp(logit_scale)."""
-        return unit_vectors(self.image_encoder(x, t)) * np.exp(self.logit_scale)
+        return unit_vectors(self.image_encoder(x, t)) * np.exp(widen(self.logit_scale))
 
     def loss(self, pictures: Array, ids: Ids, *, rng: RNGLike) -> Tensor:
         """`contrastive_loss` of B pictures, with the noise of a random step each, and their B texts."""
