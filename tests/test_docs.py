@@ -1,11 +1,16 @@
 """The code in docs/ runs."""
 
+import importlib
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi import mpi
 
 from tinygen import Tensor, nn, ops
 from tinygen.models.language.bart import BART, BARTConfig
@@ -19,6 +24,7 @@ from tinygen.text import BPE
 from tinygen.text.bpe import LETTERS
 
 DOCS = Path(__file__).parents[1] / "docs"
+PATHS = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
 
 
 def blocks(name):
@@ -43,6 +49,58 @@ def test_from_pytorch(tmp_path, monkeypatch):
     assert len(here) > 15
     for word in here:
         assert eval(word, names) is not None
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with the files of docs/write_your_own.md: the blocks that begin with a name."""
+    for block in blocks("write_your_own.md"):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / name[1]).write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in ("moons", "train"):
+        sys.modules.pop(name, None)
+
+
+def test_write_your_own(own, monkeypatch, capsys):
+    pytest.importorskip("matplotlib").use("Agg")
+    pytest.importorskip("hypothesis")
+    names = run_blocks("write_your_own.md", own, monkeypatch)
+    names["test_swish"]()
+    assert (own / "moons.png").stat().st_size > 5000
+    assert "Gaussian" in capsys.readouterr().out
+
+
+def test_a_first_loss_is_known(own):
+    moons = importlib.import_module("moons")
+    rng = np.random.default_rng(0)
+    flow = moons.Flow(8, rng=rng)
+    x, noise, bias = moons.points(20, rng), rng.standard_normal((20, 2)), flow.leave.bias.numpy()
+    first = flow.loss(x, noise, rng.random((20, 1))).item()
+    assert first == pytest.approx(np.mean(np.sum((bias - (x - noise)) ** 2, axis=1)), rel=1e-5)
+
+
+def test_write_your_own_in_two_processes(own):
+    pytest.importorskip("mpi4py")
+    one = subprocess.run(
+        [sys.executable, own / "two.py"], capture_output=True, text=True, check=True, env=PATHS
+    )
+    two = mpi(2, own / "two.py", PYTHONPATH=str(DOCS.parent))
+    assert two.stdout == one.stdout, two.stderr
+    assert one.stdout.startswith("loss ")
+
+
+def test_the_report_of_write_your_own(own):
+    """The printed report is the page's, but for the time and the last digits of errors."""
+    run = [sys.executable, "layer.py"]
+    printed = subprocess.run(run, capture_output=True, text=True, check=True, cwd=own, env=PATHS).stdout
+    [shown] = re.findall(r"```text\n(.*?)```", (DOCS / "write_your_own.md").read_text(), re.DOTALL)
+
+    def steady(report):
+        return re.sub(r"[\d.]+ s,|± \S+|off by \d\S+ at most", "", report).strip()
+
+    assert steady(printed) == steady(shown)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Property tests of your own ops and layers, in three lines: Hypothesis draws the inputs, `gradcheck` judges.
 
     def test_my_op():
-        check_op(my_op, broadcastable(2))
+        check_op(my_op, broadcastable_arrays(2))
 
     def test_my_layer():
         check_layer(lambda: MyLayer(8, rng=np.random.default_rng(0)), ("B", "T", 8))

@@ -139,7 +139,7 @@ CHAPTERS = (
         files="tinygen/gradcheck/* tinygen/testing.py tinygen/drawing.py tinygen/graph.py "
         "tinygen/einops_backend.py",
         examples="engine/*",
-        guides="gradcheck.md mutation.md",
+        guides="write_your_own.md gradcheck.md mutation.md",
         skip=True,
     ),
     chapter(
