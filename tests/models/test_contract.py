@@ -448,6 +448,19 @@ def test_running_means_are_updated_on_the_gpu(monkeypatch):
         np.testing.assert_allclose(on_the_cpu(other), on_the_cpu(one), 1e-5, 1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if hasattr(kind, "decode")])
+def test_a_model_on_a_gpu_decodes_codes_in_numpy(kind, monkeypatch):
+    """As codes come from a file, or from another model on the CPU."""
+    cuda = types.SimpleNamespace(is_available=lambda: True)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(asarray=Foreign, cuda=cuda))
+    make, inputs, *_ = MODELS[kind]
+    here, there = make(0), make(0).to("cuda")
+    codes = here.encode(PICTURES if kind is LatentDiffusion else inputs[0])
+    pictures = there.decode(codes)
+    assert type(pictures) is Foreign
+    np.testing.assert_allclose(on_the_cpu(pictures), here.decode(codes), 1e-4, 1e-5)
+
+
 def arrays_of(result):
     """All arrays in a model's result."""
     if isinstance(result, tuple | list):

@@ -29,6 +29,7 @@ from tinygen import nn, ops
 from tinygen.models.pictures.vae import Losses, Posterior
 from tinygen.modes import no_grad
 from tinygen.nn.residual import make_group_norm, zero_init
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 from tinygen.types import TensorLike
@@ -215,7 +216,7 @@ class AutoencoderKL(nn.Module):
     @no_grad()
     def decode(self, z: TensorLike) -> Array:
         """Pictures (B, C, f h, f w) of codes z (B, Z, h, w), not scaled, in the range of the training's."""
-        return self.to_pictures(z).data
+        return self.to_pictures(on_device_of(self.scale, z)).data
 
 
 def latent_scale(z: TensorLike) -> Array:

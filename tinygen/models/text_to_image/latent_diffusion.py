@@ -33,6 +33,7 @@ from tinygen.models.pictures.autoencoder import AutoencoderKL
 from tinygen.models.pictures.unet import UNet
 from tinygen.models.text_to_image.text_encoder import TextEncoder
 from tinygen.modes import no_grad
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike, as_generator
 from tinygen.tensor import Array, Tensor
 from tinygen.types import IdsLike, Mask, TensorLike
@@ -94,7 +95,8 @@ class LatentDiffusion(nn.Module):
     def decode(self, codes: Array) -> Array:
         """Pictures (B, C, H, W) of codes (B, Z, h, w), not clipped to [-1, 1]."""
         with no_grad():
-            return self.autoencoder.decode(codes / self.autoencoder.scale.data)
+            scale = self.autoencoder.scale
+            return self.autoencoder.decode(on_device_of(scale, codes) / scale.data)
 
     # -- training ----------------------------------------------------------------------------------
 
