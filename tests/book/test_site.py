@@ -1,5 +1,6 @@
 """The site is whole: no dead link, no request to another host, readable without a script."""
 
+import ast
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from tinygen.__main__ import main
 from tinygen.book.equations import index
 from tinygen.book.names import no_garbage
 from tinygen.book.papers import PUBLISHED, papers
-from tinygen.book.site import Site, slug_of
+from tinygen.book.site import Site, first_sentence, slug_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,6 +105,46 @@ def test_chapters_have_their_pictures_and_pages(site):
     assert html.index("examples.pages.ddpm.html") < html.index("tinygen.diffusion.schedule.html")
     assert html.index("tinygen.diffusion.schedule.html") < html.index("tinygen.diffusion.sampling.html")
     assert '<img src="pictures/diffusion_2d_samples.png" alt="Five panels' in html
+
+
+def test_a_chapter_begins_with_its_algorithms_on_one_page(site):
+    """All notes and all code, before the library; the anchors stay on the page of the file."""
+    for name, chapter in [
+        ("gpt", "gpt"),
+        ("vae", "autoencoders-and-vaes"),
+        ("all_reduce", "several-processes"),
+    ]:
+        page, html = f"examples.pages.{name}.html", (site[0] / f"chapter-{chapter}.html").read_text()
+        own = (site[0] / page).read_text()
+        lines = re.findall(r'<code id="(\d+)" (class="i\d">.*?</code>)', own)
+        assert len(lines) > 40
+        for number, line in lines:
+            shown = f'<code data-line="{number}" {line}'.replace('href="#', f'href="{page}#')
+            assert html.index(shown) < html.index("<h2>The library</h2>")
+        notes = re.findall(r'<div class="note">(.*?)</div>\n', own, re.DOTALL)
+        assert all(text_of(note).strip() in text_of(html) for note in notes)
+        assert 'id="1"' not in html
+
+
+def test_words_in_lists_are_whole_sentences_with_their_code(site):
+    html = (site[0] / "index.html").read_text()
+    assert "What <code>a + b</code> and <code>x.sum()</code> are" in html
+    for path in [site[0] / "index.html", *site[0].glob("chapter-*.html")]:
+        assert "`" not in re.sub(r"<code\b.*?</code>", "", path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("doc", "sentence"),
+    [
+        ("A sum. It is fast.", "A sum."),
+        ("Two flags:\n\n    --a", "Two flags."),
+        ("How many bits? The bound is the sum of\n\n    a + b\n\nand more.", "How many bits?"),
+        ("x (B, T) -> (B, T) with\n\n    T = 3", "x (B, T) -> (B, T) with …"),
+        ("", ""),
+    ],
+)
+def test_the_first_sentence_is_whole(doc, sentence):
+    assert first_sentence(ast.parse(f'"""{doc}"""')) == sentence
 
 
 def test_every_picture_is_in_its_chapter(site):

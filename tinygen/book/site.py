@@ -193,6 +193,13 @@ class Site:
         content = {"rows": rows, "number": number, "exercises": exercises}
         return Page(page_of(path), path, about, path, max(1, round(minutes)), content=content)
 
+    def embedded(self, page: Page) -> Markup:
+        """The parts of a file's page inside another page. The anchors stay there, links lead to them."""
+        html = self.template("parts.html").render(page.content)
+        html = re.sub(r' id="(\d+)"', r' data-line="\1"', html)
+        html = re.sub(r' id="[^"]*"', "", html).replace('href="#', f'href="{page.file}#')
+        return Markup(re.sub(r"(</?h)([23])\b", lambda match: f"{match[1]}{int(match[2]) + 1}", html))
+
     def guide_page(self, path: str) -> Page:
         """The page of a Markdown file."""
         text, file = (self.root / path).read_text("utf-8"), page_of(path)
@@ -235,7 +242,7 @@ class Site:
             token.attrs["href"] = address or ("" if file.exists() else path)
 
     def chapter_page(self, number: int, pages: list[Page]) -> Page:
-        """The page of a chapter: what to know before, its files, its pictures."""
+        """The page of a chapter: what to know before, its algorithms on one page, its files, its pictures."""
         chapter = CHAPTERS[number]
         uses = sorted({self.chapter[used] for page in pages for used in self.uses[page.path]} - {number})
         examples = [p for p in pages if p.path.startswith("examples/") and p.path not in chapter.pages]
@@ -244,8 +251,8 @@ class Site:
             "chapter": chapter,
             "number": number,
             "uses": uses,
+            "one_page": [page for page in pages if page.path in chapter.pages],
             "groups": {
-                "On one page": [page for page in pages if page.path in chapter.pages],
                 "The library": [page for page in pages if page.path.startswith("tinygen")],
                 "Programs that run it": examples,
             },
@@ -356,7 +363,12 @@ def slug_of(heading: str) -> str:
 
 
 def first_sentence(node: ast.AST) -> str:
-    """Of the docstring of a file, a class or a function."""
+    """Of the docstring of a file, a class or a function. If the first paragraph ends in the middle of a
+    sentence, as an equation follows, the sentences before; if there is none, it ends with dots."""
     doc = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else ""
     text = " ".join((doc or "").split("\n\n")[0].split())
-    return re.sub(":$", ".", re.split(r"(?<=[.]) (?=[A-Z`])", text)[0])
+    sentence = re.sub(":$", ".", re.split(r"(?<=[.]) (?=[A-Z`])", text)[0])
+    if not sentence or sentence[-1] in ".?!":
+        return sentence
+    whole = re.match(r".*[.?!](?= )", sentence)
+    return whole[0] if whole else f"{sentence} …"
