@@ -154,7 +154,7 @@ CHAPTERS = (
         "Gaussians in several dimensions; eigenvalues.",
         pages="em.py",
         files="tinygen/density/*",
-        guides="density.md",
+        guides="density.md lectures/1_density_models.md",
     ),
     chapter(
         "Judges",
@@ -172,6 +172,7 @@ CHAPTERS = (
         "tinygen/models/language/causal_lm.py tinygen/models/language/recurrent.py "
         "tinygen/models/language/wavenet.py",
         examples="language/word_vectors.py language/wavenet_tones.py",
+        guides="lectures/2_language_models.md",
     ),
     chapter(
         "GPT",
@@ -181,7 +182,7 @@ CHAPTERS = (
         files="tinygen/models/language/gpt.py tinygen/models/huggingface/folders.py "
         "tinygen/models/huggingface/gpt2.py",
         examples="gpt_text.py language/gpt_algorithms.py shared/language.py",
-        guides="language_models.md gpt2.md",
+        guides="language_models.md gpt2.md lectures/2_language_models.md lectures/3_llm_behavior.md",
     ),
     chapter(
         "Llama",
@@ -199,6 +200,7 @@ CHAPTERS = (
         files="tinygen/models/language/* tinygen/models/huggingface/bert.py "
         "tinygen/models/huggingface/bart.py tinygen/models/huggingface/t5.py",
         examples="language/bert_reviews.py language/translate_numbers.py",
+        guides="lectures/2_language_models.md",
     ),
     chapter(
         "Autoencoders and VAEs",
@@ -210,7 +212,7 @@ CHAPTERS = (
         "tinygen/models/pictures/autoencoder.py",
         examples="pictures/vae_digits.py pictures/vqvae_shapes.py shared/judged_digits.py shared/measures.py "
         "shared/captioned.py shared/holes.py",
-        guides="pictures.md",
+        guides="pictures.md lectures/1_density_models.md",
     ),
     chapter(
         "GANs",
@@ -219,6 +221,7 @@ CHAPTERS = (
         pages="gan.py",
         files="tinygen/models/pictures/gan*",
         examples="pictures/gan_digits.py pictures/gan_ring.py shared/points.py",
+        guides="lectures/1_density_models.md",
     ),
     chapter(
         "Diffusion",
@@ -227,6 +230,7 @@ CHAPTERS = (
         pages="ddpm.py",
         files="tinygen/diffusion/* tinygen/models/pictures/unet.py tinygen/models/pictures/denoiser.py",
         examples="pictures/diffusion_2d.py pictures/ddpm_digits.py pictures/inpaint_shapes.py",
+        guides="lectures/4_text_to_image.md lectures/5_editing.md",
     ),
     chapter(
         "Flows",
@@ -235,6 +239,7 @@ CHAPTERS = (
         pages="flow_matching.py",
         files="tinygen/models/pictures/*",
         examples="pictures/flows_2d.py pictures/density_ladder.py shared/densities.py shared/rungs.py",
+        guides="lectures/1_density_models.md",
     ),
     chapter(
         "Text to image",
@@ -243,6 +248,7 @@ CHAPTERS = (
         pages="clip.py latent_diffusion.py",
         files="tinygen/models/text_to_image/* tinygen/models/huggingface/clip.py",
         examples="text_to_image/*",
+        guides="lectures/4_text_to_image.md lectures/5_editing.md",
     ),
     chapter(
         "What people want",
@@ -251,7 +257,7 @@ CHAPTERS = (
         pages="ppo.py dpo.py",
         files="tinygen/align/*",
         examples="alignment/* shared/cartpole.py shared/rlhf*",
-        guides="alignment.md",
+        guides="alignment.md lectures/3_llm_behavior.md",
     ),
     chapter(
         "Published weights",
@@ -260,7 +266,7 @@ CHAPTERS = (
         "The models of the chapters before.",
         files="tinygen/models/huggingface/* tinygen/models/*",
         examples="language/lora_finetune.py language/generate.py shared/prompts.py",
-        guides="hugging_face.md diffusers.md",
+        guides="hugging_face.md diffusers.md lectures/5_editing.md",
         skip=True,
     ),
     chapter(

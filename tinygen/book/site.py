@@ -68,7 +68,7 @@ class Site:
             p for folder in ("tinygen", "tinygen_cuda", "examples") for p in files(root, folder, "*.py")
         ]
         texts = [(root / path).read_text("utf-8") for path in [*library, *self.guides]]
-        held = {test for text in texts for test in re.findall(r"(tests/[\w/]+\.py)::", text)}
+        held = {test for text in texts for test in re.findall(r"(tests/[\w/]+\.py)[:#]", text)}
         self.modules = {
             path: read(root, path) for path in [*library, *sorted(held)] if (root / path).is_file()
         }
@@ -185,7 +185,7 @@ class Site:
             words += len(text.split())
             if text and (part.anchor or part.first == 1) and not path.startswith("tests"):
                 self.search[page_of(path)].append(
-                    (part.anchor or path, part.anchor, "" if "." in part.anchor else shorten(text, 54))
+                    (part.anchor or path, part.anchor, "" if "." in part.anchor else shorten(text, 44))
                 )
         minutes = words / WORDS_A_MINUTE + sum(len(part.lines) for part in self.parts[path]) / LINES_A_MINUTE
         about, number = first_sentence(module.tree), self.chapter.get(path)
@@ -214,7 +214,7 @@ class Site:
                 token.attrSet("id", slug + (f"-{taken}" if taken else ""))
                 entries.append((inside.content.replace("`", ""), str(token.attrs["id"]), ""))
             elif entries and inside.type == "inline" and not entries[-1][2]:
-                entries[-1] = (*entries[-1][:2], shorten(inside.content, 54))
+                entries[-1] = (*entries[-1][:2], shorten(inside.content, 44))
             for child in token.children or []:
                 self.relocate(child, PurePosixPath(path).parent)
         html = self.markdown.renderer.render(tokens, self.markdown.options, {})
