@@ -19,6 +19,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -102,6 +103,7 @@ def finish(end: Ended, notes: list[str], abort: Callable[[int], Any] | None = No
         except OSError:  # else Python reports an error at exit: send the rest of the output to nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     if abort is not None:
+        time.sleep(0.5)  # at an abort, mpiexec drops the lines that it has not passed on yet
         abort(end.code)
     raise SystemExit(end.code)
 
