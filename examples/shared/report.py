@@ -14,6 +14,7 @@ writes the tables in README.md and docs/*.md again. They are between lines such 
     <!-- results of vae_digits: start -->      one example, all its figures
     <!-- results of vae_digits in columns: start -->  the same; of "VAE: nats" it makes a row and a column
     <!-- results of text_to_image: start -->   all methods that draw captions (`methods.py`), a row for each
+    <!-- results of highlights: start -->      ten examples, for each the figure that says most
     <!-- results: end -->                      the end of each
 """
 
@@ -42,6 +43,18 @@ END = "<!-- results: end -->"
 LARGEST, LARGEST_PICTURE = 20_000, 200_000  # bytes of a file in docs/results/, in docs/pictures/
 HEAD = ("what", "command", "measured", "expected", "best", "baseline", "seconds, date")
 FIGURE = ("", "measured", "expected", "best", "baseline")
+HIGHLIGHTS = {  # for each example, the figure that says most
+    "gpt_text": "GPT, all of the validation text",
+    "language_ladder": "llama: nats a token",
+    "translate_numbers": "encoder-decoder: numbers right",
+    "lora_finetune": "LoRA: loss, nats a word",
+    "flows_2d": "flow matching: nats above the entropy",
+    "diffusion_2d": "loss above the floor, %",
+    "gan_digits": "Fréchet distance",
+    "latent_diffusion_shapes": "pairs never seen: surely shape and color (%)",
+    "ppo_cartpole": "mean return of the seeds",
+    "rlhf_exact": "DPO: reward, % of the frontier",
+}
 FREE = {"--out": 1, "--save-every": 1, "--resume": 0}  # flags that change no figure, with their values
 
 
@@ -244,6 +257,19 @@ def table_of_methods() -> str:
     return "\n".join([line(METHODS_HEAD), line(["---"] * len(METHODS_HEAD)), *map(line, rows)])
 
 
+def table_of_highlights() -> str:
+    """A row for each of `HIGHLIGHTS`, of the first run that has the figure."""
+    files = {Path(file["example"]).stem: file for file in results()}
+    lines = [line(("what", "figure", *FIGURE[1:])), line(["---"] * (1 + len(FIGURE)))]
+    for example, name in HIGHLIGHTS.items():
+        each = ((run, figure) for run in files[example]["runs"] for figure in run["figures"])
+        run, figure = next(pair for pair in each if pair[1]["name"] == name)
+        what = run["what"].partition(";")[0]
+        compared = (number(figure, column) for column in ("best", "baseline"))
+        lines.append(line([what, name, measured_text(figure), expected_text(figure), *compared]))
+    return "\n".join(lines)
+
+
 def with_tables(text: str) -> str:
     """The page with new tables between its marks. SystemExit if a table has no end."""
     start = START.search(text)
@@ -254,6 +280,8 @@ def with_tables(text: str) -> str:
         raise SystemExit(f"no line {END} below {start[0].strip()}")
     if start[1] == "text_to_image":
         table = table_of_methods()
+    elif start[1] == "highlights":
+        table = table_of_highlights()
     else:
         table = table_of_one(start[1], bool(start[2])) if start[1] else table_of_all()
     return f"{text[: start.end()]}{table}\n{END}{with_tables(after)}"

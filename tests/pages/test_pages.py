@@ -124,17 +124,17 @@ def test_says_what_it_is(name):
     assert "Letters in shapes:" in opening or name == "adamw"  # any shape
 
 
-README = (FOLDER.parents[1] / "README.md").read_text()
+GUIDE = (FOLDER.parents[1] / "docs" / "pages.md").read_text()
 
 
-def test_readme_opens_with_a_page():
-    first = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+def test_the_guide_opens_with_a_page():
+    first = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)[1]
     assert first in PAGES["gpt"].read_text()
 
 
 @every_page
-def test_readme_says_how_long(name):
-    [lines] = re.findall(rf"\(examples/pages/{name}\.py\)[^|]*\| (\d+) \|", README)
+def test_the_guide_says_how_long(name):
+    [lines] = re.findall(rf"\(\.\./examples/pages/{name}\.py\)[^|]*\| (\d+) \|", GUIDE)
     assert int(lines) == len(code_lines(PAGES[name].read_text()))
 
 

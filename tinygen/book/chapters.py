@@ -72,7 +72,7 @@ CHAPTERS = (
         "tinygen/arrays.py tinygen/tensor.py tinygen/summation.py tinygen/modes.py tinygen/node.py "
         "tinygen/protocols.py tinygen/checks.py tinygen/tape.py tinygen/rerun.py tinygen/recompute.py "
         "tinygen/backward.py tinygen/transforms.py",
-        guides="from_pytorch.md arrays.md",
+        guides="overview.md pages.md from_pytorch.md arrays.md",
     ),
     chapter(
         "Ops",
@@ -128,7 +128,7 @@ CHAPTERS = (
         files="tinygen/storage/* tinygen/parallel/state.py tinygen/parallel/__init__.py",
         examples="shared/clock.py shared/endings.py shared/flags.py shared/folder.py shared/full.py "
         "shared/run.py shared/table.py shared/plots.py shared/report.py shared/pictures.py",
-        guides="checkpoints.md",
+        guides="checkpoints.md results.md",
         skip=True,
     ),
     chapter(
