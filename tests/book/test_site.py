@@ -209,6 +209,8 @@ def test_papers_with_two_numbers_are_left_alone():
     one = "Ho et al. 2020, arXiv:2006.11239; Song & Ermon 2019, *Score*, arXiv:1907.05600"
     assert found(one) == {"Ho et al. 2020": "2006.11239", "Song & Ermon 2019": "1907.05600"}
     assert found("Ho, Jain & Abbeel 2020, arXiv:2006.11239")["Ho et al. 2020"] == "2006.11239"
+    book = "Griewank & Walther 2008, ch. 12; for neural nets Chen et al. 2016, arXiv:1604.06174"
+    assert found(book) == {"Chen et al. 2016": "1604.06174"}  # the number is that of the last
     assert found(one, "Ho et al. 2020, arXiv:1234.56789") == {"Song & Ermon 2019": "1907.05600"}
 
 

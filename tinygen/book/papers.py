@@ -30,7 +30,7 @@ def papers(texts: list[str]) -> dict[str, str]:
     agree."""
     found: dict[str, set[str]] = defaultdict(set, {name: {number} for name, number in PUBLISHED.items()})
     for authors, number in re.findall(
-        rf"({AUTHORS})(?:, \*?[^,()*]{{1,40}}\*?)?,?\s+{ARXIV}", "\n".join(texts)
+        rf"({AUTHORS})(?:, \*?[^,;()*]{{1,40}}\*?)?,?\s+{ARXIV}", "\n".join(texts)
     ):
         found[authors].add(number)
         found[re.sub(r", .*&.* ", " et al. ", authors)].add(number)  # "Ho, Jain & Abbeel 2020"
