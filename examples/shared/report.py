@@ -31,6 +31,7 @@ from typing import Any
 
 sys.path.insert(1, str(Path(__file__).parents[1]))  # examples/, which has shared/
 
+from shared.highlights import HIGHLIGHTS
 from shared.methods import HEAD as METHODS_HEAD
 from shared.methods import METHODS, rows_of
 from shared.table import columns_of
@@ -43,18 +44,6 @@ END = "<!-- results: end -->"
 LARGEST, LARGEST_PICTURE = 20_000, 200_000  # bytes of a file in docs/results/, in docs/pictures/
 HEAD = ("what", "command", "measured", "expected", "best", "baseline", "seconds, date")
 FIGURE = ("", "measured", "expected", "best", "baseline")
-HIGHLIGHTS = {  # for each example, the figure that says most
-    "gpt_text": "GPT, all of the validation text",
-    "language_ladder": "llama: nats a token",
-    "translate_numbers": "encoder-decoder: numbers right",
-    "lora_finetune": "LoRA: loss, nats a word",
-    "flows_2d": "flow matching: nats above the entropy",
-    "diffusion_2d": "loss above the floor, %",
-    "gan_digits": "Fréchet distance",
-    "latent_diffusion_shapes": "pairs never seen: surely shape and color (%)",
-    "ppo_cartpole": "mean return of the seeds",
-    "rlhf_exact": "DPO: reward, % of the frontier",
-}
 FREE = {"--out": 1, "--save-every": 1, "--resume": 0}  # flags that change no figure, with their values
 
 
@@ -278,12 +267,8 @@ def with_tables(text: str) -> str:
     inside, end, after = text[start.end() :].partition(END)
     if not end or START.search(inside):
         raise SystemExit(f"no line {END} below {start[0].strip()}")
-    if start[1] == "text_to_image":
-        table = table_of_methods()
-    elif start[1] == "highlights":
-        table = table_of_highlights()
-    else:
-        table = table_of_one(start[1], bool(start[2])) if start[1] else table_of_all()
+    whole = {"text_to_image": table_of_methods, "highlights": table_of_highlights, None: table_of_all}
+    table = whole[start[1]]() if start[1] in whole else table_of_one(start[1], bool(start[2]))
     return f"{text[: start.end()]}{table}\n{END}{with_tables(after)}"
 
 
