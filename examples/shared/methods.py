@@ -27,7 +27,17 @@ SURELY = "surely shape and color (%)"
 SEEN, UNSEEN = f"pairs as in training: {SURELY}", f"pairs never seen: {SURELY}"
 METHODS = (
     Method("text-conditional GAN", "adversarial", 2016, 16, 64_027, "gan_shapes", "--full", SEEN, UNSEEN),
-    Method("latent diffusion", "diffusion", 2022, 32, 4_832_827, "latent_diffusion_shapes", "", SEEN, UNSEEN),
+    Method(
+        "latent diffusion",
+        "diffusion",
+        2022,
+        32,
+        4_832_827,
+        "latent_diffusion_shapes",
+        "--full",
+        SEEN,
+        UNSEEN,
+    ),
 )
 HEAD = (
     *("method", "family", "year", "side", "parameters", "training, s", "100 drawings, s"),
