@@ -19,8 +19,8 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -103,7 +103,6 @@ def finish(end: Ended, notes: list[str], abort: Callable[[int], Any] | None = No
         except OSError:  # else Python reports an error at exit: send the rest of the output to nowhere
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     if abort is not None:
-        time.sleep(0.5)  # at an abort, mpiexec drops the lines that it has not passed on yet
         abort(end.code)
     raise SystemExit(end.code)
 
@@ -150,7 +149,12 @@ def start(parse_args: Callable[[], Any], main: Callable[[Any], None]) -> None:
         end = ending(error)
         if end is None:
             raise
-        finish(end, getattr(error, "__notes__", []), None if comm is None else comm.Abort)
+        end_all: Callable[[int], Any] | None = None
+        if comm is not None:
+            from tinygen.parallel.communicator import abort
+
+            end_all = partial(abort, comm)
+        finish(end, getattr(error, "__notes__", []), end_all)
 
 
 def last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

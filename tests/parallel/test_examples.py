@@ -81,22 +81,23 @@ def test_gpt_in_two_processes(text, alone, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "told", "then", "saved"),
     [
-        ("raise ZeroDivisionError('planted')", "in process 1 of 2", 1, "24"),
-        ("os.kill(os.getpid(), 9)", "", 4, "24"),
-        ("os.kill(os.getpid(), 15)", "stopped by SIGTERM at step 6", 2, "246"),
+        ("raise ZeroDivisionError('planted')", "in process 1 of 2", 1, {"24", "246"}),
+        ("os.kill(os.getpid(), 9)", "", 4, {"24", "246"}),
+        ("os.kill(os.getpid(), 15)", "stopped by SIGTERM at step 6", 2, {"246"}),
     ],
     ids=["an exception", "a kill", "a signal"],
 )
 def test_a_lost_process(text, alone, tmp_path, fault, told, then, saved):
     """All end; the last checkpoint is whole, and any number of processes goes on from it. After a signal to
-    one process all stop after the same step, which is saved."""
+    one process all stop after the same step, which is saved. When process 1 is lost in that step, process 0
+    has its part of it, and may save it or not."""
     script = tmp_path / "faulty.py"
     script.write_text(FAULT.format(examples=str(EXAMPLES), fault=fault))
     out = tmp_path / "run"
     done = start(2, script, "--out", out, "--data", text, *GPT)
     assert done.returncode != 0
     assert told in done.stderr
-    assert "".join(sorted(p.name[-1] for p in (out / "checkpoints").glob("*-step-*"))) == saved
+    assert "".join(sorted(p.name[-1] for p in (out / "checkpoints").glob("*-step-*"))) in saved
     done = start(then, GPT_TEXT, "--out", out, "--data", text, *GPT, "--resume")
     assert done.returncode == 0, done.stderr
     require_same_run(out, alone)

@@ -109,11 +109,18 @@ def end_all(comm: Communicator, hook: Callable[..., Any]) -> Callable[..., None]
             hook(kind, error, trace)
             print(f"in process {comm.rank} of {comm.size}", file=sys.stderr, flush=True)
         except SystemExit as end:
-            comm.Abort(end.code if isinstance(end.code, int) else 1)
-        comm.Abort(1)
+            abort(comm, end.code if isinstance(end.code, int) else 1)
+        abort(comm, 1)
 
     report.ends_all = True  # type: ignore[attr-defined]
     return report
+
+
+def abort(comm: Communicator, code: int) -> None:
+    """End all processes with this exit code. mpiexec would drop the lines that it has not passed on yet, so
+    it gets a second for them."""
+    time.sleep(1)
+    comm.Abort(code)
 
 
 # -- waiting ---------------------------------------------------------------------------------------
