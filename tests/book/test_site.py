@@ -250,6 +250,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
         ("</main>", '<img src="style.css" alt="" loading="lazy"></main>', "a picture without words"),
         ("</main>", '<img src="style.css" alt="A plot"></main>', "a picture without words or loading=lazy"),
         ("</main>", "<p id='x'><b>x</p></main>", "<p> is not closed"),
+        ("</main>", '<a href="names.html"><a href="names.html">x</a></a></main>', "a link in a link"),
         ("</main>", '<p id="main-content"></p></main>', "the anchor 'main-content' twice"),
         ("</main>", f"{'word ' * 60_000}</main>", "bytes with style and scripts"),
         ("</main>", "<h1>x</h1></main>", "2 headings h1"),

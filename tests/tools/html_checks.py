@@ -75,6 +75,8 @@ def complaints(folder: Path) -> list[str]:
             found.append(f"{name}: {sizes[name]} bytes with style and scripts")
         if not_closed := open_tags(page):
             found.append(f"{name}: <{not_closed}> is not closed")
+        links = [end for end, tag, _ in page if tag == "a"]
+        found += [f"{name}: a link in a link"] * any(not (end or after) for end, after in pairwise(links))
         found += [f"{name}: the anchor {i!r} twice" for i, n in Counter(ids[name]).items() if n > 1]
         levels = [int(tag[1]) for end, tag, _ in page if not end and re.fullmatch("h[1-6]", tag)]
         if levels.count(1) != 1:

@@ -113,8 +113,9 @@ class Site:
     # -- notes -----------------------------------------------------------------------------------------
 
     def inline_code(self, tokens: Any, i: int, options: Any, env: Any) -> str:
-        """`name` or `file.py`, with a link if it is defined in the book."""
+        """`name` or `file.py`, with a link if it is defined in the book, unless it is the text of a link."""
         text, module, address = tokens[i].content, env.get("module"), ""
+        in_link = sum(token.nesting for token in tokens[:i] if token.type in ("link_open", "link_close"))
         if module and (target := self.names.find_in(module, text.removesuffix("()"))):
             address = self.href(*target)
         elif re.fullmatch(r"[\w/]+\.(py|md)", text):
@@ -122,7 +123,7 @@ class Site:
             tried = map(self.href, (text, f"tinygen/{text}", str(folder / text), f"docs/{text}"))
             address = next(filter(None, tried), "")
         html = f"<code>{escape(text)}</code>"
-        return f'<a href="{address}">{html}</a>' if address else html
+        return f'<a href="{address}">{html}</a>' if address and not in_link else html
 
     def block(self, tokens: Any, i: int, options: Any, env: Any) -> str:
         text = tokens[i].content.rstrip()
