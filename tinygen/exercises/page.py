@@ -27,11 +27,11 @@ Checks run in order, up to the first that fails. This softmax forgets its `axis`
 
 REPORT
 
-- **Values** are compared with those of the library's function. The report has the first wrong entry, and
-  what all wrong entries have in common: a factor, a sign, an order, a sum along another axis.
+- **Values** are compared with the results of the library's function. The report has the first wrong entry,
+  and what all wrong entries have in common: a factor, a sign, an order, a sum along another axis.
 - **Gradients** are checked by [gradcheck](gradcheck.md), which names the input, the kind of mistake, and
   often the missing term.
-- If the results are those of a mistake that many make, the last line says which.
+- Some mistakes are made by many. If your results fit such a mistake, the last line names it.
 - An error has the line of your file. A loop that does not end is stopped after 20 seconds.
 
 Your code may be another one than the library's, as long as its results are the same. Bad input need not be

@@ -76,8 +76,8 @@ def gradient_error(loss_of: Any, p: dict[str, Any], rng: np.random.Generator) ->
 
 
 def large_inputs(seed: int) -> dict[str, Any]:
-    """A linear classifier of two clouds whose coordinates are in the hundreds, as those of pixels from 0 to
-    255 are; its loss is the squared error of the probabilities."""
+    """A linear classifier of two clouds with coordinates in the hundreds, like pixels from 0 to 255. Its loss
+    is the squared error of the probabilities."""
     rng = np.random.default_rng(seed)
     label = rng.integers(2, size=400)
     x = (100 * rng.standard_normal((400, 64)) + 40 * (2 * label[:, None] - 1)).astype(np.float32)

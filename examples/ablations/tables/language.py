@@ -90,9 +90,9 @@ LANGUAGE = (
         ),
         experiment="language.echo_gpt",
         worse="lower",
-        why="With a cache, each new token comes alone, and here it is always told that it is the first one. "
+        why="With a cache, each new token comes alone, and here it always gets position 0. "
         "Training does not use the cache: the loss is perfect to the last digit, and only the texts are "
-        "wrong. So a test must compare cached logits with those of a full pass.",
+        "wrong. So a test must compare cached logits with the logits of a full pass.",
         test="tests/models/language/test_gpt.py::test_cached_logits_equal_the_full_pass",
     ),
     Ablation(
