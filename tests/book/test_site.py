@@ -17,8 +17,9 @@ import tinygen.book
 from tinygen.__main__ import main
 from tinygen.book.equations import index
 from tinygen.book.names import no_garbage
+from tinygen.book.pages import first_sentence, slug_of
 from tinygen.book.papers import PUBLISHED, papers
-from tinygen.book.site import Site, first_sentence, slug_of
+from tinygen.book.site import Site
 
 ROOT = Path(__file__).parents[2]
 

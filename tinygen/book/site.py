@@ -9,7 +9,6 @@ import shutil
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from html import escape, unescape
 from itertools import pairwise
@@ -25,36 +24,12 @@ from tinygen.book.chapters import CHAPTERS, places
 from tinygen.book.equations import Marked, marked
 from tinygen.book.mathml import to_html
 from tinygen.book.names import Module, Names, Target, no_garbage, read
+from tinygen.book.pages import Equation, Page, files, first_sentence, page_of, slug_of
 from tinygen.book.papers import ARXIV, AUTHORS, papers
 from tinygen.book.parts import Part, code, highlighted, parts, tokens_of
 
 UNTOUCHED = re.compile(r"(<a\b.*?</a>|<code\b.*?</code>|<pre\b.*?</pre>|<[^>]+>)", re.DOTALL)  # by new links
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 40
-
-
-@dataclass
-class Page:
-    """A page of the site; `path` is its file in the repository, or "" for pages that gather others."""
-
-    file: str
-    title: str
-    about: str = ""
-    path: str = ""
-    minutes: int = 0
-    template: str = "file.html"
-    content: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Equation:
-    path: str
-    line: int
-    anchor: str
-    marked: Marked
-    chapter: int
-    tests: list[tuple[str, str]]  # name, address
-    html: Markup
-    parsed: bool
 
 
 class Site:
@@ -347,29 +322,3 @@ class Site:
 
     def template(self, name: str) -> Any:
         return self.environment.get_template(name)
-
-
-def files(root: Path, folder: str, pattern: str) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path in (root / folder).rglob(pattern))
-
-
-def page_of(path: str) -> str:
-    """The name of the page of a file of the repository."""
-    return re.sub(r"\.(py|md)$", "", path).replace("/", ".") + ".html"
-
-
-def slug_of(heading: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower().strip()).replace(" ", "-")
-
-
-def first_sentence(node: ast.AST) -> str:
-    """Of the docstring of a file, a class or a function. If the first paragraph ends in the middle of a
-    sentence, as an equation follows, the sentences before; if there is none, it ends with dots."""
-    doc = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else ""
-    text = " ".join((doc or "").split("\n\n")[0].split())
-    sentence = re.sub(":$", ".", re.split(r"(?<=[.]) (?=[A-Z`])", text)[0])
-    if not sentence or sentence[-1] in ".?!":
-        return sentence
-    whole = re.match(r".*[.?!](?= )", sentence)
-    return whole[0] if whole else f"{sentence} …"
