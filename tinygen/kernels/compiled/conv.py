@@ -64,10 +64,11 @@ def is_direct(kernel: Sizes, geometry: Geometry) -> bool:
 
 
 def join_channels(y: Array, channels: range, first: int, lines: int) -> Array:
-    """Some channels and lines of y (N, C, h, w) as a matrix (channels, N · positions)."""
-    if len(y) == 1 and lines == y.shape[2]:
-        return y[0, channels.start : channels.stop].reshape(len(channels), -1)
-    matrix = np.empty((len(channels), len(y) * lines * y.shape[3]), np.float32)
+    """Some channels and lines of y (n, C, h, w) as a matrix (channels, positions · n)."""
+    some, line = slice(channels.start, channels.stop), slice(first, first + lines)
+    if len(y) == 1:
+        return as_contiguous(y[0, some, line]).reshape(len(channels), -1)
+    matrix = np.empty((len(channels), lines * y.shape[3] * len(y)), np.float32)
     join_images(len(channels), y, channels.start, first, matrix)
     return matrix
 
@@ -75,14 +76,28 @@ def join_channels(y: Array, channels: range, first: int, lines: int) -> Array:
 def columns_of(
     x: Array, channels: range, kernel: Sizes, geometry: Geometry, first: int, lines: int, count: int
 ) -> Array:
-    """The columns (channels · taps, N · positions) of some channels of x (N, C, H, W)."""
+    """The columns (channels · taps, positions · n) of some channels of x (n, C, H, W)."""
     if is_direct(kernel, geometry):
         return join_channels(x, channels, first, lines)
-    window = (1, *kernel)[-2:]
-    columns = np.empty((len(channels) * math.prod(kernel), len(x) * lines * count), np.float32)
-    options = window, layout_of(geometry), first, lines, count, columns
-    write_columns(len(columns), x, channels.start, *options)
+    maps, size = join_channels(x, channels, 0, x.shape[2]), (*x.shape[2:], len(x))
+    columns = np.empty((len(channels) * math.prod(kernel), lines * count * len(x)), np.float32)
+    options = (1, *kernel)[-2:], layout_of(geometry), first, lines, count
+    write_columns(len(columns), maps, size, *options, columns)
     return columns
+
+
+def add_columns_to(
+    x: Array, channels: range, columns: Array, bias: Array, window: Sizes, options: tuple[Any, ...]
+) -> None:
+    """Add the columns to some channels of x (n, C, H, W), which begins with the bias (C)."""
+    size, some = (*x.shape[2:], len(x)), slice(channels.start, channels.stop)
+    if len(x) == 1:
+        maps = x[0, some].reshape(len(channels), -1)
+        add_columns(len(maps), columns, bias[some], maps, size, window, *options)
+        return
+    maps = np.empty((len(channels), math.prod(size)), np.float32)
+    add_columns(len(maps), columns, np.zeros(len(maps), np.float32), maps, size, window, *options)
+    split_images(len(maps), maps, bias, x, channels.start, 0)
 
 
 def suits_winograd(kernel: Sizes, geometry: Geometry, shape: Sizes, out: int) -> bool:
@@ -153,8 +168,8 @@ def transposed_convolution(
         for some, first, lines in blocks(ys.shape, matrices.shape[2]):
             for group, (into, leave) in enumerate(channels_of(groups, enter * groups, out)):
                 columns = product(matrices[group], join_channels(ys[some], leave, first, lines), ta=True)
-                options = into.start, weights.shape[2:], layout_of(geometry), first, lines, ys.shape[3]
-                add_columns(enter, columns, shift, xs[some], *options)
+                options = layout_of(geometry), first, lines, ys.shape[3]
+                add_columns_to(xs[some], into, columns, shift, weights.shape[2:], options)
     return (
         x,
         lambda g: conv.convolution(g, weight, None, geometry),

@@ -18,6 +18,7 @@ def blocks(shape: tuple[int, ...], rows: int) -> Iterator[tuple[slice, int, int]
     images, _, height, width = shape
     most = max(COLUMNS // rows, POSITIONS)
     some, lines = max(most // (height * width), 1), min(max(most // width, 1), height)
+    some = some if some < 8 else some // 8 * 8  # images are innermost in the columns: whole vectors
     for n in range(0, images, some):
         for first in range(0, height, lines):
             yield slice(n, min(n + some, images)), first, min(lines, height - first)

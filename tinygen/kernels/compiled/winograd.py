@@ -1,14 +1,14 @@
 """Convolution with a kernel of 3 by 3, stride 1 and padding 1, with a quarter of the multiplications.
 
 The algorithm and its matrices are in `kernels/winograd.py`. Here the transforms of the maps are sums in
-registers (`winograd_tiles.py`).
+registers (`winograd_tiles.py`), and so are those of the weights (`winograd_weights.py`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, call_sgemm, gemm_nt, gemm_tn
+from tinygen.kernels.compiled.blas import ONE, SGEMM, ZERO, OneThread, call_sgemm, gemm_nt
 from tinygen.kernels.compiled.blas import N as PLAIN
 from tinygen.kernels.compiled.blas import T as TRANSPOSED
 from tinygen.kernels.compiled.compile import PARTS, parallel
@@ -21,7 +21,7 @@ from tinygen.kernels.compiled.winograd_tiles import (
     patches,
     tiles,
 )
-from tinygen.kernels.winograd import TURNED, WEIGHT
+from tinygen.kernels.compiled.winograd_weights import ROOM, transform_weight, weight_gradient
 from tinygen.tensor import Array
 
 PITCH = 37 * TILES  # between the 36 rows of two channels; 36 · TILES would use only a few cache lines
@@ -31,16 +31,6 @@ ENOUGH = 1024  # positions in all images, from which on the weight's transform i
 CHANNELS = 8  # from which on the transforms of the maps are worth their time
 PAIRS = 2**18  # channels in · out: the transformed weight has 38 MB
 CHUNK = 2**19  # floats of transformed maps at a time, for the weight's gradient: they fit into the cache
-
-
-@parallel
-def transform_weight(i, sgemm, weight, matrix, u, shares):
-    """u (36, pairs of channels) = G w Gᵀ for the pairs' kernels w (3, 3), by the matrix G ⊗ G."""
-    pairs = u.shape[1]
-    start, stop = pairs * i // shares, pairs * (i + 1) // shares
-    a, b, c = matrix.ctypes.data, weight.ctypes.data + 36 * start, u.ctypes.data + 4 * start
-    if stop > start:
-        gemm_nt(sgemm, 36, stop - start, 9, ONE, a, 9, b, 9, ZERO, c, pairs)
 
 
 @parallel
@@ -107,16 +97,6 @@ def multiply_maps(i, sgemm, start, here, v, s, u, shares):
             gemm_nt(sgemm, out, channels, depth, ONE, a, LONG, b, LONG, beta, c, channels)
 
 
-@parallel
-def weight_gradient(i, sgemm, u, matrix, weight, shares):
-    """weight (pairs of channels, 9) = Gᵀ u G for u (36, pairs)."""
-    pairs = len(weight)
-    start, stop = pairs * i // shares, pairs * (i + 1) // shares
-    a, b, c = u.ctypes.data + 4 * start, matrix.ctypes.data, weight.ctypes.data + 36 * start
-    if stop > start:
-        gemm_tn(sgemm, stop - start, 9, 36, ONE, a, pairs, b, 9, ZERO, c, 9)
-
-
 # -- calls from Python -----------------------------------------------------------------------------
 
 
@@ -137,7 +117,7 @@ def convolve(x: Array, weight: Array, bias: Array, turned: bool = False) -> Arra
     u, y = np.empty((36, out * channels), np.float32), np.empty((len(x), out, *x.shape[2:]), np.float32)
     scratch = np.empty((PARTS, 2 * TILES + WORK + (channels + part) * PITCH), np.float32)
     with OneThread():
-        transform_weight(PARTS, SGEMM, weight, TURNED if turned else WEIGHT, u, PARTS)
+        transform_weight(PARTS, weight.reshape(-1), turned, u, np.empty((PARTS, ROOM), np.float32))
         convolve_maps(PARTS, SGEMM, x, u, turned, bias, y, part, scratch)
     return y
 
@@ -156,5 +136,5 @@ def correlate(x: Array, g: Array) -> Array:
             here = min(4 * fours, blocks - start)
             transform_maps(PARTS, x, g, start, here, v, s, scratch)
             multiply_maps(PARTS, SGEMM, start, here, v, s, u, PARTS)
-        weight_gradient(PARTS, SGEMM, u.reshape(36, -1), WEIGHT, weight.reshape(-1, 9), PARTS)
+        weight_gradient(PARTS, u.reshape(36, -1), weight.reshape(-1), np.empty((PARTS, ROOM), np.float32))
     return weight
