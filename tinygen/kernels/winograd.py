@@ -65,7 +65,8 @@ def suits(kernel: Sizes, geometry: Geometry, shape: Sizes, out: int) -> bool:
 
 
 class Maps:
-    """The tiles of maps (N, C, H, W), for some images at a time, T tiles."""
+    """The tiles of maps (N, C, H, W), for some images at a time, T tiles. Their channels are innermost, so
+    that a patch is copied by whole pixels."""
 
     def __init__(self, shape: Sizes, most: int) -> None:
         self.size, self.tiles = shape[2:], (-(-shape[2] // 4), -(-shape[3] // 4))
@@ -73,42 +74,42 @@ class Maps:
         self.blocks = [slice(n, min(n + count, shape[0])) for n in range(0, shape[0], count)]
 
     def patches(self, x: Array) -> Array:
-        """Bᵀ x B (36, C, T)."""
+        """Bᵀ x B (36, T, C)."""
         (n, channels, height, width), (down, across) = x.shape, self.tiles
-        padded = np.zeros((channels, n, 4 * down + 2, 4 * across + 2), np.float32)
-        padded[:, :, 1 : 1 + height, 1 : 1 + width] = x.swapaxes(0, 1)
-        found = np.empty((6, 6, channels, n, down, across), np.float32)
+        padded = np.zeros((4 * down + 2, 4 * across + 2, n, channels), np.float32)
+        padded[1 : 1 + height, 1 : 1 + width] = x.transpose(2, 3, 0, 1)
+        found = np.empty((6, 6, down, across, n, channels), np.float32)
         for i, j in np.ndindex(6, 6):
-            found[i, j] = padded[:, :, i : i + 4 * down : 4, j : j + 4 * across : 4]
-        return (MAPS @ found.reshape(36, -1)).reshape(36, channels, -1)
+            found[i, j] = padded[i : i + 4 * down : 4, j : j + 4 * across : 4]
+        return (MAPS @ found.reshape(36, -1)).reshape(36, -1, channels)
 
     def gradient_patches(self, g: Array) -> Array:
-        """A g Aᵀ (36, out, T)."""
+        """A g Aᵀ (36, T, out)."""
         (n, out), (down, across) = g.shape[:2], self.tiles
-        found = np.zeros((4, 4, out, n, down, across), np.float32)
+        found = np.zeros((4, 4, down, across, n, out), np.float32)
         for i, j in np.ndindex(4, 4):
-            part = g[:, :, i::4, j::4].swapaxes(0, 1)
-            found[i, j, :, :, : part.shape[2], : part.shape[3]] = part
-        return (TILES.T @ found.reshape(16, -1)).reshape(36, out, -1)
+            part = g[:, :, i::4, j::4].transpose(2, 3, 0, 1)
+            found[i, j, : len(part), : part.shape[1]] = part
+        return (TILES.T @ found.reshape(16, -1)).reshape(36, -1, out)
 
     def write(self, products: Array, bias: Array | None, y: Array) -> None:
-        """y (N, out, H, W) = Aᵀ m A + bias for the products m (36, out, T)."""
+        """y (N, out, H, W) = Aᵀ m A + bias for the products m (36, T, out)."""
         n, out = y.shape[:2]
-        found = (TILES @ products.reshape(36, -1)).reshape(16, out, -1)
+        found = (TILES @ products.reshape(36, -1)).reshape(16, -1, out)
         if bias is not None:
-            found += bias[:, None]
-        found = found.reshape(4, 4, out, n, *self.tiles)
+            found += bias
+        found = found.reshape(4, 4, *self.tiles, n, out)
         for i, j in np.ndindex(4, 4):
-            part = y[:, :, i::4, j::4].swapaxes(0, 1)
-            part[...] = found[i, j, :, :, : part.shape[2], : part.shape[3]]
+            part = y[:, :, i::4, j::4].transpose(2, 3, 0, 1)
+            part[...] = found[i, j, : len(part), : part.shape[1]]
 
 
 def convolve(x: Array, transformed: Array, bias: Array | None) -> Array:
-    """x (N, in, H, W), the transformed weight (36, out, in), bias (out) -> (N, out, H, W)."""
-    out, channels = transformed.shape[1:]
+    """x (N, in, H, W), the transformed weight (36, in, out), bias (out) -> (N, out, H, W)."""
+    channels, out = transformed.shape[1:]
     y, maps = np.empty((len(x), out, *x.shape[2:]), np.float32), Maps(x.shape, max(out, channels))
     for block in maps.blocks:
-        maps.write(transformed @ maps.patches(x[block]), bias, y[block])
+        maps.write(maps.patches(x[block]) @ transformed, bias, y[block])
     return y
 
 
@@ -118,7 +119,7 @@ def convolution(x: Array, weight: Array, bias: Array | None, geometry: Geometry)
     if not (are_float32(weight, bias) and suits(kernel, geometry, x.shape, out)):
         return NotImplemented
     return (
-        convolve(x, (WEIGHT @ weight.reshape(-1, 9).T).reshape(36, out, enter), bias),
+        convolve(x, (WEIGHT @ weight.reshape(-1, 9).T).reshape(36, out, enter).swapaxes(1, 2), bias),
         lambda g: conv.transposed_convolution(g, weight, None, size, geometry),
         lambda g: conv.correlation(x, g, kernel, geometry),
         conv.sum_over_positions,
@@ -135,7 +136,7 @@ def transposed_convolution(
         return NotImplemented
     transformed = (TURNED @ weight.reshape(-1, 9).T).reshape(36, out, enter)
     return (
-        convolve(y, transformed.swapaxes(1, 2), bias),
+        convolve(y, transformed, bias),
         lambda g: conv.convolution(g, weight, None, geometry),
         lambda g: conv.correlation(g, y, kernel, geometry),
         conv.sum_over_positions,
@@ -149,7 +150,7 @@ def correlation(x: Array, y: Array, kernel: Sizes, geometry: Geometry) -> Any:
         return NotImplemented
     maps, total = Maps(x.shape, max(out, channels)), np.zeros((36, out, channels), np.float32)
     for block in maps.blocks:
-        total += maps.gradient_patches(y[block]) @ maps.patches(x[block]).swapaxes(1, 2)
+        total += maps.gradient_patches(y[block]).swapaxes(1, 2) @ maps.patches(x[block])
     return (
         (total.reshape(36, -1).T @ WEIGHT).reshape(out, channels, 3, 3),
         lambda g: conv.transposed_convolution(y, g, None, size, geometry),
