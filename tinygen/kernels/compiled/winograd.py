@@ -29,7 +29,7 @@ LONG = 37 * WIDE  # the same for four blocks side by side
 SMALL = 10**6  # up to this number of multiplications, OpenBLAS reads matrices directly, without packing them
 ENOUGH = 1024  # positions in all images, from which on the weight's transform is worth its time
 CHANNELS = 8  # from which on the transforms of the maps are worth their time
-PAIRS = 2**18  # channels in · out: the transformed weight has 38 MB
+PAIRS = 2**20  # channels in · out: the transformed weight has 151 MB
 CHUNK = 2**19  # floats of transformed maps at a time, for the weight's gradient: they fit into the cache
 
 
