@@ -27,9 +27,10 @@ from tinygen.data import (
 )
 from tinygen.data.reviews import Reviews
 from tinygen.density import PCA, GaussianKDE, GaussianMixture, Parameters, estimator
-from tinygen.diffusion import bound, guidance, loss, process, sampling, schedule
-from tinygen.diffusion.dpm_solver import dpm_solver
+from tinygen.diffusion import bound, guidance, karras, loss, process, sampling, schedule
+from tinygen.diffusion.dpm_solver import dpm_solver, integral
 from tinygen.diffusion.inpaint import inpaint
+from tinygen.diffusion.plms import plms
 from tinygen.models.language.gpt import GPT, GPTConfig
 from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW, noam
@@ -169,7 +170,25 @@ DIFFUSION = {
     ),
     "diffusion.dpm_solver.dpm_solver": Row(
         lambda **k: list(dpm_solver(P20, says, X, **k)),
-        {"clip": 0.1},
+        {"clip": 0.1, "order": 2, "heun": True, "lower_order_final": True},
+        {"order": 3},
+    ),
+    "diffusion.dpm_solver.integral": Row(
+        lambda **k: integral([X, SAID], np.array([1.6, 0.9, 0.5]), **k), {"heun": True}
+    ),
+    "diffusion.karras.karras_sigmas": Row(lambda **k: karras.karras_sigmas(5, 0.1, 9.0, **k), {"rho": 3.0}),
+    "diffusion.karras.sigma_euler": Row(
+        lambda **k: list(karras.sigma_euler(P20, says, X, **copy.deepcopy(k))),
+        {"eta": 0.2, "rng": np.random.default_rng(5)},
+        {"eta": 0.5, "rng": np.random.default_rng(4)},
+    ),
+    "diffusion.karras.sigma_schedule": Row(
+        lambda **k: karras.sigma_schedule(np.array([30.0, 2.0]), np.arange(2), **k).alpha_bar, {"last": 1.0}
+    ),
+    "diffusion.plms.plms": Row(
+        lambda **k: list(plms(P20, says, X, **k)),
+        {"order": 2, "calls": [20, 18, 12, 3], "stride": 1, "last": 2},
+        {"calls": [20, 18, 18, 12, 3], "stride": 2},
     ),
     "diffusion.guidance.classifier_free_guidance": Row(
         lambda **k: guidance.classifier_free_guidance(
@@ -223,7 +242,8 @@ DIFFUSION = {
         lambda **k: sampling.predict(P20, says, X, 10, None, **k), {"variance": "large"}
     ),
     "diffusion.schedule.Schedule": Row(
-        lambda **k: schedule.Schedule([0.5, 0.999], **k).timesteps, {"timesteps": np.array([3, 8])}
+        lambda **k: [(s := schedule.Schedule([0.5, 0.999], **k)).timesteps, s.alpha_bar],
+        {"timesteps": np.array([3, 8]), "noise": 0.1},
     ),
     "diffusion.schedule.cosine_schedule": Row(
         lambda **k: schedule.cosine_schedule(30, **k).beta, {"offset": 0.1, "largest": 0.9}

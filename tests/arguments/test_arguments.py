@@ -35,6 +35,8 @@ ELSEWHERE = {
     "models.huggingface.llama": "tests/models/huggingface/test_llama.py",
     "models.huggingface.llama_config": "tests/models/huggingface/test_llama.py",
     "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
+    "models.huggingface.schedulers": "tests/models/huggingface/test_schedulers.py",
+    "models.huggingface.scheduler_steps": "tests/models/huggingface/test_schedulers.py",
     "models.huggingface.folders": "tests/models/huggingface/test_damage.py",
     "models.language.bart.BART.from_pretrained": "tests/models/huggingface/test_bart.py",
     "models.language.bart.BART.logits": "as of EncoderDecoder.logits",

@@ -1,14 +1,15 @@
-"""DPM-Solver++(2M) on Gaussian data, whose probability flow is known, and beside diffusers' scheduler."""
+"""DPM-Solver++ on Gaussian data, whose probability flow is known, and beside diffusers' scheduler."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tools.gaussian_flow import M, S, X, even_in_lambda, exact, order_of
 
 from tinygen.diffusion import (
     Process,
-    Schedule,
     cosine_schedule,
     ddim,
     dpm_solver,
@@ -16,52 +17,67 @@ from tinygen.diffusion import (
     last_state,
     linear_schedule,
     rescale_zero_terminal_snr,
+    sigma_schedule,
     sqrt_linear_schedule,
 )
+from tinygen.diffusion.dpm_solver import integral
 
 KINDS = ("eps", "x0", "v")
 
 
-def exact(process, m, s):
-    """The best model for data N(m, s²), of the process and of those respaced from it: E[x_0 | x_t] by
-    Gaussian conditioning, put as the process wants it. Networks count from 0."""
-    schedule = process.schedule
-
-    def model(x, t):
-        alpha, sigma = schedule.alpha[t[0] + 1], schedule.sigma[t[0] + 1]
-        x0 = m + alpha * s**2 / (alpha**2 * s**2 + sigma**2) * (x - alpha * m)
-        return process.target(x0, process.eps_of(x0, x, t + 1), t + 1)
-
-    return model
-
-
-def even_in_lambda(n, first=3.0, last=-4.0):
-    """A schedule of n + 1 steps whose λ_1 ... λ_{n+1} go evenly from `first` to `last`."""
-    alpha_bar = 1 / (1 + np.exp(-2 * np.linspace(first, last, n + 1)))
-    return Schedule(1 - alpha_bar / np.append(1.0, alpha_bar[:-1]))
-
-
-X = np.array([[-2.0], [-0.3], [1.1]])
-M, S = 0.7, 0.5
-
-
-def error_at_1(sampler, schedule, kind):
-    """How far x_1 is from where the probability flow takes x_T: (x_t - α_t m) / sqrt(α_t² s² + σ_t²) stays as
-    it is."""
-    process = Process(schedule, kind)
-    x = list(sampler(process, exact(process, M, S), X))[-2]
-    mean, std = schedule.alpha * M, np.sqrt(schedule.alpha**2 * S**2 + schedule.sigma**2)
-    return np.abs(x - mean[1] - std[1] * (X - mean[-1]) / std[-1]).max()
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_order_of_convergence_is_2(kind):
+@pytest.mark.parametrize(
+    ("given", "order"), [({"order": 1}, 1), ({}, 2), ({"heun": True}, 2), ({"order": 3}, 2)]
+)
+def test_the_order_of_convergence_is_2(kind, given, order):
     """With twice as many steps the error is a quarter, of DDIM's it is a half: the orders are 2 and 1, each
-    within 0.1. (From 80 to 320 steps: 4.5e-4 to 2.8e-5, and 2.2e-2 to 5.5e-3.)"""
-    for sampler, order in ((dpm_solver, 2), (ddim, 1)):
-        errors = [error_at_1(sampler, even_in_lambda(n), kind) for n in (80, 160, 320)]
-        measured = np.log2(np.array(errors[:-1]) / errors[1:])
-        np.testing.assert_allclose(measured, order, atol=0.1)
+    within 0.1. (From 80 to 320 steps: 4.5e-4 to 2.8e-5, and 2.2e-2 to 5.5e-3.) 3M takes half of the second
+    derivative, and is of order 2, too."""
+    np.testing.assert_allclose(order_of(partial(dpm_solver, **given), kind), order, atol=0.1)
+
+
+def test_of_order_1_it_is_ddim():
+    process = Process(even_in_lambda(9))
+    model = exact(process, M, S)
+    for ours, theirs in zip(dpm_solver(process, model, X, order=1), ddim(process, model, X), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_the_integral_of_a_constant_and_a_line():
+    """Beside Gauss's quadrature, which is exact here: of a constant, a line, and the polynomial of 3M."""
+    lam, (a, b, c) = np.array([1.7, 0.9, 0.5, -0.8]), np.array([0.3, -1.2, 2.0])
+    nodes, weights = np.polynomial.legendre.leggauss(30)
+    u, h = (nodes + 1) / 2, lam[0] - lam[1]  # the part of the step that is done
+
+    def over_the_step(values):
+        return np.sum(weights / 2 * h * np.exp(h * (u - 1)) * values)
+
+    slope, before = (a - b) / (lam[1] - lam[2]) * h, (b - c) / (lam[2] - lam[3]) * h
+    second = (slope - before) / (lam[1] - lam[3]) * h
+    third = a + (slope + second * (lam[1] - lam[2]) / h) * u + second * u**2 / 2
+    np.testing.assert_allclose(integral([a], lam), over_the_step(a), rtol=1e-12)
+    np.testing.assert_allclose(integral([a, b], lam, heun=True), over_the_step(a + slope * u), rtol=1e-12)
+    np.testing.assert_allclose(integral([a, b], lam), over_the_step(a + slope / 2), rtol=1e-12)
+    np.testing.assert_allclose(integral([a, b, c], lam), over_the_step(third), rtol=1e-12)
+
+
+def test_lower_orders_at_the_end():
+    """The last step takes one x_0 and the one before two, also where some noise is left."""
+    schedule = sigma_schedule(np.geomspace(10.0, 0.2, 6), np.arange(6)[::-1], 0.1)
+    process = Process(schedule, "x0")
+    x0s = np.random.default_rng(0).standard_normal((6, 3, 1))
+    model = lambda x, t: x0s[t[0]]
+    plain, lower = (list(dpm_solver(process, model, X, order=3, lower_order_final=f)) for f in (False, True))
+    lam = np.log(schedule.alpha / schedule.sigma)
+    ratio, alpha = schedule.sigma[:-1] / schedule.sigma[1:], schedule.alpha
+    np.testing.assert_array_equal(plain[:4], lower[:4])
+    np.testing.assert_allclose(
+        lower[4], ratio[1] * lower[3] + alpha[1] * integral(x0s[1:3], lam[1:4]), rtol=1e-12
+    )
+    np.testing.assert_allclose(lower[5], ratio[0] * lower[4] + alpha[0] * integral(x0s[:1], lam), rtol=1e-12)
+    assert np.abs(plain[4] - lower[4]).max() > 1e-3
+    with pytest.raises(ValueError, match="order must be 1, 2 or 3, got 4"):
+        next(dpm_solver(process, model, X, order=4))
 
 
 @pytest.mark.parametrize(

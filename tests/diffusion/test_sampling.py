@@ -386,7 +386,7 @@ def test_options_of_a_sampler_are_given_by_name():
         name: inspect.signature(getattr(diffusion, name)) for name in diffusion.__all__ if name[0].islower()
     }
     samplers = {name: s for name, s in found.items() if s.return_annotation == "Iterator[Array]"}
-    assert len(samplers) == 7
+    assert len(samplers) == 9
     for name, signature in samplers.items():
         for p in signature.parameters.values():
             if p.default is not p.empty or p.name == "rng":

@@ -1,8 +1,9 @@
 """Diffusion: noise is added to data step by step, and a model learns to remove it.
 
 x_0 is the data, t = 1 ... T are the steps (`schedule`). Read `schedule`, `process`, `loss`, `sampling`; then
-`dpm_solver`, `guidance`, `inpaint`, `bound`. `flow_matching` goes from noise to data on straight lines, in a
-time of its own; `score_matching` learns scores at several levels of noise, and samples by Langevin dynamics.
+`dpm_solver`, `plms`, `karras`, `guidance`, `inpaint`, `bound`. `flow_matching` goes from noise to data on
+straight lines, in a time of its own; `score_matching` learns scores at several levels of noise, and samples
+by Langevin dynamics.
 """
 
 from tinygen.diffusion.bound import Bound, bits_per_dim
@@ -22,7 +23,9 @@ from tinygen.diffusion.guidance import (
     rescale_guidance,
 )
 from tinygen.diffusion.inpaint import inpaint
+from tinygen.diffusion.karras import karras_sigmas, sigma_euler, sigma_schedule
 from tinygen.diffusion.loss import hybrid_loss, hybrid_loss_at, loss_at, min_snr, simple_loss
+from tinygen.diffusion.plms import plms
 from tinygen.diffusion.process import Process
 from tinygen.diffusion.sampling import (
     Model,
@@ -78,6 +81,7 @@ __all__ = [
     "hybrid_loss",
     "hybrid_loss_at",
     "inpaint",
+    "karras_sigmas",
     "langevin_step",
     "last_state",
     "linear_schedule",
@@ -85,11 +89,14 @@ __all__ = [
     "midpoint",
     "min_snr",
     "noise_levels",
+    "plms",
     "predict",
     "rescale_guidance",
     "rescale_zero_terminal_snr",
     "score_matching_loss",
     "score_matching_loss_at",
+    "sigma_euler",
+    "sigma_schedule",
     "simple_loss",
     "sqrt_linear_schedule",
 ]

@@ -40,13 +40,17 @@ class Schedule:
 
     Every attribute is (T + 1,) and float64: entry t belongs to step t, entry 0 to the data; NaN where a
     coefficient has no meaning for the data. `timesteps` (T + 1,) are integers, the number that the network
-    receives at each step: t - 1, or after `respace` the number of the original step.
+    receives at each step: t - 1, or after `respace` the number of the original step. They need not be whole
+    where levels lie between steps (`sigma_schedule`).
+
+    `noise` is the variance of the noise in x_0: with more than 0, sampling stops at that level, short of the
+    data.
 
     Raises ValueError when there is no β, or one is not within (0, 1). The last one may be 1: then x_T is pure
     noise (zero-terminal SNR). Warns (UserWarning) when α_T > 0.05. With the constants of Stable Diffusion it
     is 0.068."""
 
-    def __init__(self, betas: ArrayLike, timesteps: Ids | None = None) -> None:
+    def __init__(self, betas: ArrayLike, timesteps: Ids | Floats | None = None, noise: float = 0.0) -> None:
         steps = np.array(betas, np.float64)
         if steps.ndim != 1 or steps.size == 0:
             raise ValueError(f"betas must be (T,) with T at least 1, got shape {steps.shape}")
@@ -56,8 +60,8 @@ class Schedule:
                 f"{steps.max():.3g}"
             )
         numbers = np.arange(steps.size) if timesteps is None else timesteps
-        self.timesteps: Ids = np.append(-1, numbers)
-        self.beta: Floats = np.append(0.0, steps)
+        self.timesteps: Ids | Floats = np.append(-1, numbers)
+        self.beta: Floats = np.append(noise, steps)
         self.alpha_bar: Floats = (1 - self.beta).cumprod()
         self.alpha: Floats = np.sqrt(self.alpha_bar)
         self.sigma: Floats = np.sqrt(1 - self.alpha_bar)
@@ -93,7 +97,8 @@ class Schedule:
         if ids[0] < 1 or ids[-1] > len(self):
             raise ValueError(f"steps to keep must be within 1 .. {len(self)}, got {ids[0]} .. {ids[-1]}")
         alpha_bar = self.alpha_bar[ids]
-        return Schedule(1 - alpha_bar / np.append(1.0, alpha_bar[:-1]), self.timesteps[ids])
+        before = np.append(self.alpha_bar[0], alpha_bar[:-1])
+        return Schedule(1 - alpha_bar / before, self.timesteps[ids], float(self.beta[0]))
 
 
 def evenly_spaced(steps: int, n: int) -> Ids:

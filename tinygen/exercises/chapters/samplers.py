@@ -148,39 +148,39 @@ GUIDE = Exercise(
 
 DPM_SOLVER = Exercise(
     "dpm_solver",
-    "tinygen.diffusion.dpm_solver:dpm_solver",
-    "second-order sampling: DPM-Solver++(2M)",
+    "tinygen.diffusion.dpm_solver:integral",
+    "the integral in a step of DPM-Solver++(2M)",
     hints=(
-        "In λ = ln(α/σ), a step is an integral of exp(λ) x_0(λ). DDIM takes x_0 as a constant; take a "
-        "line through the last two.",
-        "h = λ_{t-1} - λ_t, r = (λ_t - λ_{t+1})/h, line = x_0 + (x_0 - the one before)/(2 r). The "
-        "first step and the last have line = x_0.",
-        "x = σ_{t-1}/σ_t · x - α_{t-1} · expm1(-h) · line, for t = T ... 1; yield x. λ_0 is infinite: "
-        "np.errstate(divide='ignore').",
+        "Over a step λ rises by h, and x_0 alone counts ∫ exp(λ - λ_{t-1}) dλ = 1 - exp(-h). DDIM takes x_0 "
+        "as a constant; take a line through the last two.",
+        "r = (λ_t - λ_{t+1})/h, and over a step the line rises by D_1 = (x_0 - the one before)/r. In the "
+        "middle of the step it is x_0 + D_1/2.",
+        "whole = -np.expm1(-h): one x_0 gives whole · x_0, two give whole · (x_0 + D_1/2), with heun "
+        "whole · x_0 + (1 - whole/h) D_1; three as in the docstring, with D_1 at λ_t by the parabola.",
     ),
-    given=lambda: {"process": diffusion_process(), "model": noise_model, "x": numbers(2, 3)},
+    given=lambda: {"x0s": list(numbers(3, 2, 3)), "lam": np.array([1.6, 0.9, 0.5, -0.8])},
     checks=(
-        Values("np.array(list(dpm_solver(process, model, x)))[0]"),
-        Values("np.array(list(dpm_solver(process, model, x)))[1]"),
-        Values("np.array(list(dpm_solver(process, model, x)))[-1]"),
-        Values("len(list(dpm_solver(process, model, x, clip=0.3)))"),
+        Values("integral(x0s[:1], lam)"),
+        Values("integral(x0s[:2], lam)"),
+        Values("integral(x0s[:2], lam, heun=True)"),
+        Values("integral(x0s, lam)"),
     ),
     mistakes=(
         Mistake(
-            "float(0.5 / r)",
-            "float(0.5 * r)",
+            "* float(1 / r)",
+            "* float(r)",
             "",
             "the ratio r of the two steps is upside down",
         ),
         Mistake(
-            "if before is not None and t > 1:",
-            "if False:",
+            "else 0.5 * whole",
+            "else 0.0",
             "",
-            "every step takes x_0 as a constant: it is DDIM, of the first order",
+            "x_0 is taken as a constant: it is DDIM, of the first order",
         ),
         Mistake(
-            "(x0 - before)",
-            "(before - x0)",
+            "(now - x0s[1])",
+            "(x0s[1] - now)",
             "",
             "the line goes back to the x_0 before, instead of on",
         ),
