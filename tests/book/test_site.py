@@ -127,6 +127,11 @@ def test_a_chapter_begins_with_its_algorithms_on_one_page(site):
         assert 'id="1"' not in html
 
 
+def test_every_chapter_has_an_exercise(site):
+    for path in site[0].glob("chapter-*.html"):
+        assert re.search(r"<h2>Exercises</h2>.*?<li><a href=", path.read_text(), re.DOTALL), path.name
+
+
 def test_words_in_lists_are_whole_sentences_with_their_code(site):
     html = (site[0] / "index.html").read_text()
     assert "What <code>a + b</code> and <code>x.sum()</code> are" in html

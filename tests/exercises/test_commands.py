@@ -10,7 +10,7 @@ import pytest
 from tinygen.__main__ import main
 from tinygen.exercises import grade
 from tinygen.exercises.command import find
-from tinygen.exercises.source import solution, stub, with_mistake
+from tinygen.exercises.source import solution, source_of, stub, with_mistake
 
 
 @pytest.fixture
@@ -179,3 +179,12 @@ def test_as_a_program(tmp_path):
 def test_a_student_s_op_does_not_replace_the_true_one():
     """matmul is what NumPy calls for Tensors: the file must not register itself there."""
     assert "implements" not in stub(find("matmul"))
+
+
+def test_without_numba_it_says_what_to_install(call, monkeypatch):
+    source_of.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for name in ("tinygen_cuda.simt", "tinygen_cuda.reduce"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    said = one_line(call("exercise", "row_sums"))
+    assert said.rstrip() == 'tinygen: this exercise needs numba: pip install "tinygen[fast]"'

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         result = grade(exercise, text, path)
         print(result)
         record.add(exercise.name, result.done)
-    except (Refused, CheckpointError) as error:
+    except (Refused, CheckpointError, ModuleNotFoundError) as error:
         return refuse(error)
     return 0 if result.done else 1
 

@@ -40,12 +40,15 @@ def main(arguments: Sequence[str]) -> int:
             print(write_file(find(given.name)))
         else:
             print(textwrap.fill(find(given.name).hints[given.hint - 1], WIDTH))
-    except (Refused, CheckpointError) as error:
+    except (Refused, CheckpointError, ModuleNotFoundError) as error:
         return refuse(error)
     return 0
 
 
 def refuse(error: Exception) -> int:
+    """Say in one line why there is no result. Returns the exit code."""
+    if isinstance(error, ModuleNotFoundError):
+        error = Refused(f'this exercise needs {error.name}: pip install "tinygen[fast]"')
     print(f"tinygen: {error}", file=sys.stderr)
     return 2
 

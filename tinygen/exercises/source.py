@@ -58,8 +58,8 @@ def source_of(exercise: Exercise) -> Source:
     left = node.col_offset  # a method is moved to the margin
     top = "\n".join(line[left:] for line in head) + "\n"
     body = "\n".join(line[left:] for line in lines[end_of_head : node.end_lineno]) + "\n"
-    package = Path(inspect.getfile(importlib.import_module("tinygen"))).parent
-    place = f"tinygen/{Path(inspect.getfile(module)).relative_to(package).as_posix()}:{node.lineno}"
+    folder = Path(inspect.getfile(importlib.import_module("tinygen"))).parents[1]
+    place = f"{Path(inspect.getfile(module)).relative_to(folder).as_posix()}:{node.lineno}"
     return Source(
         needed_imports(tree, node, module), without_tests(top), body, place, path.rpartition(".")[0]
     )

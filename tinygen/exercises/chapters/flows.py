@@ -1,20 +1,12 @@
-"""Exercises on flows and scores: flow matching, RealNVP, score matching."""
+"""Exercises on flows: flow matching, RealNVP."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygen.exercises.chapters.inputs import numbers
+from tinygen.exercises.chapters.inputs import numbers, sine_model
 from tinygen.exercises.exercise import Chapter, Exercise, Gradient, Mistake, Values
 from tinygen.models.pictures.realnvp import Coupling, RealNVP
-
-
-def model(x: Any, t: Any) -> Any:
-    """A velocity or score that depends on x and t."""
-    return np.sin(x) + t.reshape(-1, *[1] * (x.ndim - 1))
-
 
 PATH = Exercise(
     "path",
@@ -65,7 +57,7 @@ FLOW_LOSS = Exercise(
         "x_t = point_on_path(x1, t, eps); ops.mse(model(x_t, t), x1 - eps).",
     ),
     given=lambda: {
-        "model": model,
+        "model": sine_model,
         "x1": numbers(3, 2),
         "eps": numbers(3, 2, seed=1),
         "t": np.array([0.1, 0.5, 0.9]),
@@ -90,7 +82,7 @@ MIDPOINT = Exercise(
         "middle = x + h/2 · velocity(model, x, k h); x = x + h · velocity(model, middle, (k + 0.5) h); "
         "yield x.",
     ),
-    given=lambda: {"model": model, "x": numbers(2, 3)},
+    given=lambda: {"model": sine_model, "x": numbers(2, 3)},
     checks=(
         Values("np.array(list(midpoint(model, x, 1)))[-1]"),
         Values("np.array(list(midpoint(model, x, 4)))"),
@@ -232,77 +224,4 @@ CHANGE_OF_VARIABLES = Exercise(
     ),
 )
 
-SCORE_MATCHING = Exercise(
-    "score_matching",
-    "tinygen.diffusion.score_matching:score_matching_loss_at",
-    "denoising score matching",
-    hints=(
-        "The score of x̃ = x + σ ε is not known. But the mean of -ε/σ over all pairs that give x̃ is "
-        "the score.",
-        "The loss is σ²/2 |s(x̃, σ) + ε/σ|² = |σ s + ε|²/2, summed over the entries of x and averaged "
-        "over the batch.",
-        "each = sigma.reshape(B, 1, ...); score = model(x + each * eps, sigma); 0.5 * ops.mse(each * "
-        "score, -eps, 'sum') / len(x).",
-    ),
-    given=lambda: {
-        "model": model,
-        "x": numbers(3, 2),
-        "eps": numbers(3, 2, seed=1),
-        "sigma": np.array([0.1, 1.0, 4.0]),
-    },
-    checks=(Values("score_matching_loss_at(model, x, sigma, eps)"),),
-    mistakes=(
-        Mistake("-eps,", "eps,", "", "the score points toward the noise: it must lead back to the data"),
-        Mistake(
-            "ops.mse(each * score, -eps,",
-            "ops.mse(score, -eps / each,",
-            "",
-            "the weight σ² is missing: small levels count for too much",
-        ),
-        Mistake("0.5 * ops.mse", "ops.mse", "the factor is 2", "the factor 1/2 is missing"),
-    ),
-)
-
-
-def spread(draws: Any) -> dict[str, float]:
-    """The mean and the standard deviation of draws."""
-    return {"mean": float(np.mean(draws)), "standard deviation": float(np.std(draws))}
-
-
-LANGEVIN = Exercise(
-    "langevin",
-    "tinygen.diffusion.score_matching:langevin_step",
-    "a step of Langevin dynamics",
-    hints=(
-        "Uphill along the score alone would end in a maximum. Noise of the right size makes draws of it.",
-        "x + α/2 · s(x, σ) + √α · z, with z ~ N(0, 1) and the step size α.",
-        "The model gets sigma once for each row, under no_grad(); noise_like(x, as_generator(rng)) is z.",
-    ),
-    given=lambda: {"model": model, "many": np.full((20_000, 1), 0.5), "spread": spread},
-    checks=(
-        Values("spread(langevin_step(model, many, 1.0, 2.0, rng=0))", within=0.03),
-        Values("spread(langevin_step(model, many, 0.5, 0.25, rng=0))", within=0.03),
-    ),
-    mistakes=(
-        Mistake(
-            "0.5 * step_size * score", "step_size * score", "['mean']", "the step uphill is α instead of α/2"
-        ),
-        Mistake(
-            "step_size**0.5 * noise_like",
-            "step_size * noise_like",
-            "it is the square of the right one",
-            "the noise is scaled by the step size instead of its root",
-        ),
-        Mistake(
-            "x + 0.5 * step_size * score",
-            "x - 0.5 * step_size * score",
-            "it is 1 minus the right one",
-            "the step goes down the density",
-        ),
-    ),
-)
-
-CHAPTER = Chapter(
-    "Flows and scores",
-    (PATH, FLOW_LOSS, MIDPOINT, COUPLING, INVERSE, CHANGE_OF_VARIABLES, SCORE_MATCHING, LANGEVIN),
-)
+CHAPTER = Chapter("Flows", (PATH, FLOW_LOSS, MIDPOINT, COUPLING, INVERSE, CHANGE_OF_VARIABLES))

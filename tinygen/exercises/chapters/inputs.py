@@ -24,3 +24,8 @@ def diffusion_process(predicts: Any = "eps") -> Process:
 def noise_model(x: Any, t: Any) -> Any:
     """A prediction that depends on x and t."""
     return 0.4 * x + 0.1 * t.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def sine_model(x: Any, t: Any) -> Any:
+    """A velocity or score that depends on x and t."""
+    return np.sin(x) + t.reshape(-1, *[1] * (x.ndim - 1))

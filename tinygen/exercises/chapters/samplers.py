@@ -1,4 +1,4 @@
-"""Exercises on samplers: from noise to data."""
+"""Exercises on samplers, from noise to data, and on scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygen.exercises.chapters.inputs import diffusion_process, noise_model, numbers
+from tinygen.exercises.chapters.inputs import diffusion_process, noise_model, numbers, sine_model
 from tinygen.exercises.exercise import Chapter, Exercise, Mistake, Values
 
 
@@ -187,12 +187,68 @@ DPM_SOLVER = Exercise(
     ),
 )
 
-CHAPTER = Chapter(
-    "Samplers",
-    (
-        ANCESTRAL,
-        DDIM,
-        DPM_SOLVER,
-        GUIDE,
+SCORE_MATCHING = Exercise(
+    "score_matching",
+    "tinygen.diffusion.score_matching:score_matching_loss_at",
+    "denoising score matching",
+    hints=(
+        "The score of x̃ = x + σ ε is not known. But the mean of -ε/σ over all pairs that give x̃ is "
+        "the score.",
+        "The loss is σ²/2 |s(x̃, σ) + ε/σ|² = |σ s + ε|²/2, summed over the entries of x and averaged "
+        "over the batch.",
+        "each = sigma.reshape(B, 1, ...); score = model(x + each * eps, sigma); 0.5 * ops.mse(each * "
+        "score, -eps, 'sum') / len(x).",
+    ),
+    given=lambda: {
+        "model": sine_model,
+        "x": numbers(3, 2),
+        "eps": numbers(3, 2, seed=1),
+        "sigma": np.array([0.1, 1.0, 4.0]),
+    },
+    checks=(Values("score_matching_loss_at(model, x, sigma, eps)"),),
+    mistakes=(
+        Mistake("-eps,", "eps,", "", "the score points toward the noise: it must lead back to the data"),
+        Mistake(
+            "ops.mse(each * score, -eps,",
+            "ops.mse(score, -eps / each,",
+            "",
+            "the weight σ² is missing: small levels count for too much",
+        ),
+        Mistake("0.5 * ops.mse", "ops.mse", "the factor is 2", "the factor 1/2 is missing"),
     ),
 )
+
+LANGEVIN = Exercise(
+    "langevin",
+    "tinygen.diffusion.score_matching:langevin_step",
+    "a step of Langevin dynamics",
+    hints=(
+        "Uphill along the score alone would end in a maximum. Noise of the right size makes draws of it.",
+        "x + α/2 · s(x, σ) + √α · z, with z ~ N(0, 1) and the step size α.",
+        "The model gets sigma once for each row, under no_grad(); noise_like(x, as_generator(rng)) is z.",
+    ),
+    given=lambda: {"model": sine_model, "many": np.full((20_000, 1), 0.5), "spread": spread},
+    checks=(
+        Values("spread(langevin_step(model, many, 1.0, 2.0, rng=0))", within=0.03),
+        Values("spread(langevin_step(model, many, 0.5, 0.25, rng=0))", within=0.03),
+    ),
+    mistakes=(
+        Mistake(
+            "0.5 * step_size * score", "step_size * score", "['mean']", "the step uphill is α instead of α/2"
+        ),
+        Mistake(
+            "step_size**0.5 * noise_like",
+            "step_size * noise_like",
+            "it is the square of the right one",
+            "the noise is scaled by the step size instead of its root",
+        ),
+        Mistake(
+            "x + 0.5 * step_size * score",
+            "x - 0.5 * step_size * score",
+            "it is 1 minus the right one",
+            "the step goes down the density",
+        ),
+    ),
+)
+
+CHAPTER = Chapter("Samplers and scores", (ANCESTRAL, DDIM, DPM_SOLVER, GUIDE, SCORE_MATCHING, LANGEVIN))
