@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from golden.formula import filled, wave
+from sd_folders import vocabulary
 
 from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
@@ -36,6 +37,7 @@ from tinygen.nn import init
 from tinygen.optim import EMA, SGD, Adam, AdamW, noam
 from tinygen.text import beam, bleu, corruption, decoding, scaling_laws
 from tinygen.text.bpe import BPE
+from tinygen.text.clip_bpe import CLIPTokenizer
 from tinygen.text.mask_predict import mask_any_number, mask_predict
 from tinygen.text.masking import mask_tokens
 from tinygen.text.unigram import Unigram, train_unigram
@@ -374,6 +376,9 @@ OTHERS = {
     "text.bpe.BPE.encode": Row(
         lambda **k: BPE([bytes([i]) for i in range(256)] + [b"<e>"], {}, {"<e>": 256}).encode("a<e>", **k),
         {"allowed_special": "all"},
+    ),
+    "text.clip_bpe.CLIPTokenizer": Row(
+        lambda **k: CLIPTokenizer(*vocabulary(), **k).prompt_ids(["a red"]), {"pad": "!", "length": 9}
     ),
     "text.wordpiece.WordPiece": Row(
         lambda **k: WordPiece(PIECES, **k).encode("[PAD] Ab aba x", "all" if "special" in k else ()),

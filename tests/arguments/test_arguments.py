@@ -29,6 +29,7 @@ ELSEWHERE = {
     "models.huggingface.t5": "tests/models/huggingface/test_t5.py",
     "models.huggingface.bert": "tests/models/huggingface/test_bert.py",
     "models.huggingface.clip": "tests/models/huggingface/test_clip_folders.py",
+    "models.huggingface.clip_text": "tests/models/huggingface/test_clip_text.py",
     "models.text_to_image.clip.CLIP.from_pretrained": "tests/models/huggingface/test_clip_folders.py",
     "models.huggingface.diffusers": "tests/models/huggingface/test_diffusers.py",
     "models.huggingface.gpt2": "tests/models/huggingface/test_gpt2.py",

@@ -145,3 +145,19 @@ def test_a_weight_can_be_drawn_anew():
 def test_kaiming_mode_is_checked():
     with pytest.raises(ValueError, match="fan_sideways"):
         init.kaiming_normal((2, 2), "fan_sideways", rng=rng())
+
+
+def test_skipped_parameters_are_zeros_without_draws_or_memory():
+    """A model of 4 GB is made in no time; afterwards parameters are drawn again, also after an error."""
+    with init.skipped():
+        layer = nn.Linear(32_000, 32_000, rng=0)
+        assert layer.weight.shape == (32_000, 32_000)
+        assert layer.weight.requires_grad
+        assert layer.weight.dtype == np.float32
+        assert not layer.weight.data[::5000].any()
+        generator = rng()
+        nn.Conv2d(3, 4, 3, rng=generator)
+        assert generator.random() == rng().random()  # nothing was drawn
+    with pytest.raises(ValueError, match="groups"), init.skipped():
+        nn.GroupNorm(3, 4)
+    assert nn.Linear(3, 4, rng=0).weight.data.all()

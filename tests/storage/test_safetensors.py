@@ -131,6 +131,20 @@ def test_special_values_keep_their_bits(tmp_path):
     assert np.array_equal(load_file(tmp_path / "x")["x"].view(np.uint32), bits)
 
 
+def test_float16_is_widened_or_kept(tmp_path):
+    arrays = {"half": np.array([0.1, 6e4], np.float16), "single": np.array([0.1], np.float32)}
+    save_file(tmp_path / "a", arrays)
+    assert {array.dtype.name for array in load_file(tmp_path / "a").values()} == {"float32"}
+    kept = load_file(tmp_path / "a", keep_half=True)
+    assert all(same(kept[name], array) for name, array in arrays.items())
+
+
+def test_each_array_has_memory_of_its_own(tmp_path):
+    save_file(tmp_path / "a", {name: np.zeros(1000, np.float32) for name in "abc"})
+    for array in load_file(tmp_path / "a").values():
+        assert array.base is None or array.base.nbytes == array.nbytes
+
+
 def test_bfloat16_is_widened(tmp_path):
     bits = np.array([0x3F80, 0xC000, 0x7F80, 0x8000, 0x0001], dtype="<u2")
     (tmp_path / "x").write_bytes(packed({"x": described("BF16", [5], 0, 10)}, bits.tobytes()))

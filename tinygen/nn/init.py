@@ -13,6 +13,9 @@ std=0.02, rng=rng)`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -29,8 +32,24 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
+SKIPPED: ContextVar[bool] = ContextVar("tinygen_init_skipped", default=False)
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """`with init.skipped():` nothing is drawn, and every new Parameter is zeros that take no memory and cannot
+    be written into. For a model whose arrays are then read from a file."""
+    token = SKIPPED.set(True)
+    try:
+        yield
+    finally:
+        SKIPPED.reset(token)
+
+
 def uniform(shape: Shape, bound: float, *, rng: RNGLike) -> Float32s:
     """Uniform on [-bound, bound)."""
+    if SKIPPED.get():
+        return np.broadcast_to(np.float32(0), shape)
     drawn = as_generator(rng).random(shape, dtype=np.float32)
     drawn *= np.float32(2 * bound)
     drawn -= np.float32(bound)
@@ -39,6 +58,8 @@ def uniform(shape: Shape, bound: float, *, rng: RNGLike) -> Float32s:
 
 def normal(shape: Shape, std: float = 1.0, *, rng: RNGLike) -> Float32s:
     """Normal with mean 0 and this standard deviation."""
+    if SKIPPED.get():
+        return np.broadcast_to(np.float32(0), shape)
     drawn = as_generator(rng).standard_normal(shape, dtype=np.float32)
     drawn *= np.float32(std)
     return drawn

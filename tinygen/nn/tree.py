@@ -17,18 +17,23 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.nn.init import SKIPPED
 from tinygen.tensor import Tensor
 from tinygen.types import DType
 
 
 class Parameter(Tensor):
     """A tensor that is trained: a leaf that requires grad. It copies `data`, because optimizers write into
-    it; the copy is float32 unless `dtype` says otherwise."""
+    it; the copy is float32 unless `dtype` says otherwise. In `init.skipped` it is zeros instead."""
 
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: DType = np.float32) -> None:
-        super().__init__(np.array(data, dtype=dtype, order="C"), requires_grad=True)
+        if SKIPPED.get():
+            array = np.broadcast_to(np.zeros((), dtype), np.shape(data))
+        else:
+            array = np.array(data, dtype=dtype, order="C")
+        super().__init__(array, requires_grad=True)
 
 
 class Buffer(Tensor):

@@ -113,9 +113,8 @@ def size_of(file: BytesIO | FileIO) -> int:
 def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> NumpyArray:
     """The next `count` bytes of an open file: (count,) uint8. CheckpointError if the file has fewer, or
     if they do not fit into memory; `path` is for the error's text."""
+    require_memory(path, count)
     try:
-        if count > memory():  # a system that overcommits memory would kill the process later
-            raise MemoryError
         array: NumpyArray = np.empty(count, np.uint8)
         left = array.data
         while left:  # one read returns at most two gigabytes
@@ -128,6 +127,13 @@ def read_array(path: str | Path, file: BytesIO | FileIO, count: int) -> NumpyArr
     except OSError as error:
         raise CheckpointError(path, "cannot be read", "a readable file", error) from error
     return array
+
+
+def require_memory(path: str | Path, count: int) -> None:
+    """Raise CheckpointError if `count` bytes do not fit into memory: a system that overcommits memory would
+    kill the process later."""
+    if count > memory():
+        raise CheckpointError(path, "too long", "what fits into memory", f"{count} bytes")
 
 
 def memory() -> float:

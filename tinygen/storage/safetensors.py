@@ -28,6 +28,7 @@ from tinygen.storage.files import (
     open_plain,
     read_array,
     replace_file,
+    require_memory,
     short_repr,
     size_of,
 )
@@ -133,12 +134,15 @@ class Entry(NamedTuple):
     end: int
 
 
-def load_file(path: str | Path) -> dict[str, NumpyArray]:
-    """{name: array} of a safetensors file, in the order of the file; the arrays may share one buffer. F16 and
-    BF16 are converted to float32, which is exact. Raises CheckpointError if the file is invalid."""
+def load_file(path: str | Path, keep_half: bool = False) -> dict[str, NumpyArray]:
+    """{name: array} of a safetensors file, in the order of the file. BF16 is converted to float32, which is
+    exact, and so is F16 unless `keep_half`. Raises CheckpointError if the file is invalid."""
     with open_plain(path) as file:
         arrays = read_arrays(path, file)
-    return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in arrays.items()}
+    if not keep_half:
+        for name, array in arrays.items():  # one by one, so that few are there in both dtypes
+            arrays[name] = array.astype(np.float32) if array.dtype == np.float16 else array
+    return arrays
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -154,11 +158,11 @@ def parse(path: str | Path, content: bytes) -> dict[str, NumpyArray]:
 
 
 def read_arrays(path: str | Path, file: BytesIO | FileIO) -> dict[str, NumpyArray]:
-    """The arrays in an open file, as views of its bytes if possible."""
+    """The arrays in an open file, each with memory of its own: who drops one frees its memory."""
     header, size = read_header(path, file)
-    entries, _ = parse_header(path, header, size)
-    data = read_array(path, file, size)
-    return {e.name: as_array(path, e, data[e.begin : e.end]) for e in entries}
+    entries, _ = parse_header(path, header, size)  # in the order of their bytes, without gaps
+    require_memory(path, size)
+    return {e.name: as_array(path, e, read_array(path, file, e.end - e.begin)) for e in entries}
 
 
 def read_header(path: str | Path, file: BytesIO | FileIO) -> tuple[bytes, int]:

@@ -4,6 +4,7 @@ mask-predict, damaged texts for BERT, T5 and BART, and BLEU."""
 from tinygen.text.beam import Hypothesis, beam_search, length_penalty
 from tinygen.text.bleu import corpus_bleu
 from tinygen.text.bpe import BPE
+from tinygen.text.clip_bpe import CLIPTokenizer
 from tinygen.text.corruption import corrupt_spans, infill_text, permute_sentences
 from tinygen.text.decoding import (
     filtered_probs,
@@ -22,6 +23,7 @@ from tinygen.text.wordpiece import WordPiece
 
 __all__ = [
     "BPE",
+    "CLIPTokenizer",
     "CharTokenizer",
     "Hypothesis",
     "NGram",

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from sd_folders import write_text_encoder
 
 from tinygen.align.lora import add_lora
 from tinygen.models import BART, BERT, CLIP, GPT, T5, Llama
-from tinygen.models.huggingface import diffusers
+from tinygen.models.huggingface import clip_text, diffusers
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
 from tinygen.models.language.bart import BARTConfig
 from tinygen.models.language.bert import BERTConfig
@@ -134,6 +135,12 @@ FAMILIES = {
         CLIP.from_pretrained,
         *("logit_scale", "text_model.encoder.layers.0.mlp.fc1.weight"),
         *(("model_type", "architectures"), "CLIPModel"),
+    ),
+    "clip_text": Family(
+        write_text_encoder,
+        clip_text.from_pretrained,
+        *("text_model.final_layer_norm.bias", "text_model.encoder.layers.0.mlp.fc1.weight"),
+        *(("model_type", "architectures"), "CLIPTextModel"),
     ),
     "diffusers": Family(
         write_coder,
@@ -304,7 +311,7 @@ def test_a_pickle_is_never_read(case, name):
 
 def test_a_disk_that_refuses(written, tmp_path):
     (tmp_path / "file").write_text("")
-    for name in MODELS[:-1]:  # tinygen writes no folders of diffusers
+    for name in MODELS[:-2]:  # tinygen writes no folders of diffusers, and no text encoders alone
         for path, file in ((tmp_path / "file", "file"), (tmp_path / "file" / "below", "below")):
             with pytest.raises(CheckpointError, match=f"{file}: cannot be written"):
                 FAMILIES[name].write(path)

@@ -4,6 +4,7 @@ and what cannot be expressed is refused by the name of the option."""
 import inspect
 import json
 import re
+import tracemalloc
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -368,6 +369,42 @@ def test_a_file_with_fewer_numbers_than_a_model_must_have(config, least):
     require_enough(Path("folder"), config, {"weight": np.zeros(least, bool)})
     with pytest.raises(CheckpointError, match=rf"at least {least} numbers by .*, found {least - 1}"):
         require_enough(Path("folder"), config, {"weight": np.zeros(least - 1, bool)})
+
+
+def test_float16_is_kept_where_it_is_asked_for(tmp_path):
+    """The same numbers at half of the size, and the same outputs as after `astype`; float32 stays."""
+    written(tmp_path, "UNet2DConditionModel")
+    arrays = load_file(tmp_path / WEIGHTS)
+    save_file(tmp_path / WEIGHTS, {name: array.astype(np.float16) for name, array in arrays.items()})
+    wide, kept = from_pretrained(tmp_path), from_pretrained(tmp_path, keep_half=True)
+    assert {p.dtype.name for p in wide.parameters()} == {"float32"}
+    assert {p.dtype.name for p in kept.parameters()} == {"float16"}
+    x, context = normal(2, 4, 4, 4), normal(2, 3, 5, seed=1)
+    out = kept(x, T, context=context)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out.data, wide.astype(np.float16)(x, T, context=context).data)
+    save_file(tmp_path / WEIGHTS, arrays)
+    assert {p.dtype.name for p in from_pretrained(tmp_path, keep_half=True).parameters()} == {"float32"}
+
+
+def test_a_model_is_read_within_little_more_than_its_memory(tmp_path):
+    """No weights are drawn first, and no file is there twice: peak memory is the weights, and once more those
+    of the largest matrices, which are put together from queries, keys and values."""
+    folder = written(tmp_path, "UNet2DConditionModel")
+    edit(folder, block_out_channels=[32, 64], norm_num_groups=8, layers_per_block=3)
+    model = new_model(read_config(folder / "config.json")[0], rng=0)
+    parts = [(names, np.split(p.data, len(names))) for p, names in sources(model)]
+    tensors = {name: part for names, cut in parts for name, part in zip(names, cut, strict=True)}
+    for dtype in (np.float32, np.float16):
+        save_file(folder / WEIGHTS, {name: array.astype(dtype) for name, array in tensors.items()})
+        size = (folder / WEIGHTS).stat().st_size
+        tracemalloc.start()
+        kept = from_pretrained(folder, keep_half=True)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert size > 1e6
+        assert peak < 1.6 * size
+        assert kept.num_parameters() == model.num_parameters()
 
 
 # -- diffusers' own models -------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Reading and writing the folders of Hugging Face's libraries: `bert`, `clip`, `gpt2`, `llama` (of
-transformers), `diffusers`, `peft`."""
+"""Reading and writing the folders of Hugging Face's libraries: `bert`, `clip`, `clip_text`, `gpt2`,
+`llama` (of transformers), `diffusers`, `peft`."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from tinygen.lazy import lazy_names
 if TYPE_CHECKING:
     from tinygen.models.huggingface import bert as bert
     from tinygen.models.huggingface import clip as clip
+    from tinygen.models.huggingface import clip_text as clip_text
     from tinygen.models.huggingface import diffusers as diffusers
     from tinygen.models.huggingface import diffusers_config as diffusers_config
     from tinygen.models.huggingface import folders as folders
@@ -21,6 +22,7 @@ else:
         (
             "bert",
             "clip",
+            "clip_text",
             "diffusers",
             "diffusers_config",
             "gpt2",

@@ -64,7 +64,7 @@ Places = dict[str, tuple[tuple[str, ...], tuple[int, ...]]]
 
 
 def tower_places(ours: str, theirs: str, tower: Mapping[str, Any]) -> Places:
-    """The layers that both towers have, `ours` and `theirs` being their names."""
+    """The layers that both towers have; `ours` and `theirs` are what their names begin with."""
     c, hidden = tower["channels"], tower["hidden"]
     shapes = {"ln1": (c,), "ln2": (c,), "mlp.fc": (hidden, c), "mlp.proj": (c, hidden)}
     found: Places = {}
@@ -72,8 +72,8 @@ def tower_places(ours: str, theirs: str, tower: Mapping[str, Any]) -> Places:
         for layer, parts in LAYERS.items():
             shape = shapes.get(layer, (c, c))
             for kind, wanted in (("weight", shape), ("bias", shape[:1])):
-                names = tuple(f"{theirs}.encoder.layers.{i}.{part}.{kind}" for part in parts)
-                found[f"{ours}.blocks.{i}.{layer}.{kind}"] = names, wanted
+                names = tuple(f"{theirs}encoder.layers.{i}.{part}.{kind}" for part in parts)
+                found[f"{ours}blocks.{i}.{layer}.{kind}"] = names, wanted
     return found
 
 
@@ -100,9 +100,9 @@ def places(sizes: Mapping[str, Any]) -> Places:
     }
     return {
         **{ours: ((theirs,), shape) for ours, (theirs, shape) in one.items()},
-        **tower_places("text_encoder", "text_model", t),
+        **tower_places("text_encoder.", "text_model.", t),
         **norm_places("text_encoder.norm", "text_model.final_layer_norm", t["channels"]),
-        **tower_places("image_encoder", "vision_model", v),
+        **tower_places("image_encoder.", "vision_model.", v),
         **norm_places("image_encoder.first_norm", "vision_model.pre_layrnorm", c),
         **norm_places("image_encoder.norm", "vision_model.post_layernorm", c),
     }

@@ -21,7 +21,14 @@ import numpy as np
 
 from tinygen import nn
 from tinygen.models.huggingface.diffusers_config import read_config
-from tinygen.models.huggingface.folders import CONFIG, read_tensors, require_floats, require_same
+from tinygen.models.huggingface.folders import (
+    CONFIG,
+    as_weight,
+    join_parts,
+    read_tensors,
+    require_floats,
+    require_same,
+)
 from tinygen.models.pictures import autoencoder, unet
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -115,25 +122,29 @@ def sources(module: nn.Module, paths: Names = ("",)) -> Iterator[tuple[nn.Parame
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> AutoencoderKL | UNet:
+def from_pretrained(folder: str | Path, keep_half: bool = False, *, rng: RNGLike = 0) -> AutoencoderKL | UNet:
     """The model in a folder of diffusers' format, in float32 and evaluation mode.
 
-    An autoencoder's `scale` is the folder's scaling_factor. Dropout draws from `rng` if the model is trained
-    further. Raises CheckpointError, which names the file, option or tensor, when something is missing or
-    damaged, or when tinygen's blocks cannot express the model."""
+    With `keep_half`, weights that the folder has in float16 stay in float16 (`Module.astype`): the model
+    needs half of the memory, and still computes in float32. An autoencoder's `scale` is the folder's
+    scaling_factor. Dropout draws from `rng` if the model is trained further.
+
+    Raises CheckpointError, which names the file, option or tensor, when something is missing or damaged, or
+    when tinygen's blocks cannot express the model."""
     folder = Path(folder)
     config, scale = read_config(folder / CONFIG)
-    path, tensors = read_tensors(folder, WEIGHTS)
+    path, tensors = read_tensors(folder, WEIGHTS, keep_half=keep_half)
     tensors = with_names_of_today(path, tensors)
     require_floats(path, tensors)
     require_enough(path, config, tensors)
-    model = new_model(config, rng=rng)
+    with nn.init.skipped():
+        model = new_model(config, rng=rng)
     parts = list(sources(model))
     wanted = {name: (p.shape[0] // len(names), *p.shape[1:]) for p, names in parts for name in names}
     tensors = {name: as_matrix(array, wanted.get(name)) for name, array in tensors.items()}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
     for p, names in parts:
-        p.data = np.concatenate([tensors[name] for name in names])
+        p.replace(as_weight(join_parts([tensors.pop(name) for name in names])))
     if isinstance(model, AutoencoderKL):
         model.scale.data = np.asarray(scale, np.float32)
     return model.eval()

@@ -143,24 +143,27 @@ class Options:
                 self.refuse(name, "no such option: tinygen does not know what it means", value)
 
 
-def read_tensors(folder: Path, name: str, convert: str = "") -> tuple[Path, dict[str, NumpyArray]]:
+def read_tensors(
+    folder: Path, name: str, convert: str = "", keep_half: bool = False
+) -> tuple[Path, dict[str, NumpyArray]]:
     """The path of the file that was found, for errors, and the weights {tensor: array}. They come from the
-    file `name`, or from the files that the index `name`.index.json lists.
+    file `name`, or from the files that the index `name`.index.json lists. float16 becomes float32, unless
+    `keep_half`.
 
     Raises CheckpointError when neither exists. If there is a pickle instead, the error names it, and
     `convert` is its advice: how to make a file that can be read."""
     single, index = folder / name, folder / f"{name}.index.json"
     if single.exists():
-        return single, load_file(single)
+        return single, load_file(single, keep_half)
     if index.exists():
-        return index, read_shards(index)
+        return index, read_shards(index, keep_half)
     pickles = sorted(path.name for end in PICKLES for path in folder.glob(f"*{end}"))
     if pickles:
         raise CheckpointError(folder / pickles[0], PICKLE, f"{name}{convert}", ", ".join(pickles))
     raise CheckpointError(folder, "no weights", f"{name} or {index.name}", "neither")
 
 
-def read_shards(index: Path) -> dict[str, NumpyArray]:
+def read_shards(index: Path, keep_half: bool) -> dict[str, NumpyArray]:
     places = read_json(index, INDEX_LIMIT).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(index, "no weight_map", "{tensor: file}", short_repr(places))
@@ -169,7 +172,9 @@ def read_shards(index: Path) -> dict[str, NumpyArray]:
         if Path(name).name != name or not name.endswith(".safetensors"):  # nothing outside of the folder
             raise CheckpointError(index, "not a file of this folder", "NAME.safetensors", short_repr(name))
         tensors |= {
-            tensor: a for tensor, a in load_file(index.parent / name).items() if places.get(tensor) == name
+            tensor: array
+            for tensor, array in load_file(index.parent / name, keep_half).items()
+            if places.get(tensor) == name
         }
     if lost := places.keys() - tensors.keys():
         tensor = min(lost)
@@ -225,6 +230,11 @@ def join_parts(parts: list[NumpyArray]) -> NumpyArray:
     part alone is not copied."""
     first, *others = parts
     return np.concatenate(parts) if others else first
+
+
+def as_weight(array: NumpyArray) -> NumpyArray:
+    """The array of a parameter: float32, or float16 where it was kept. It is copied only if it is cast."""
+    return array if array.dtype == np.float16 else np.asarray(array, np.float32)
 
 
 def split_parts(parameter: NumpyArray, names: Sequence[str]) -> dict[str, NumpyArray]:

@@ -103,15 +103,18 @@ class TowerBlock(nn.Module):
 
 
 class Tower(nn.Module):
-    """The parts that both Transformers have: blocks, a last layer norm, and a projection to D numbers."""
+    """The parts that both Transformers have: blocks, a last layer norm, and a projection to D numbers. With
+    `dim=None` there is no projection, and D = C."""
 
-    def __init__(self, config: TowerConfig, positions: int, causal: bool, dim: int, *, rng: RNGLike) -> None:
+    def __init__(
+        self, config: TowerConfig, positions: int, causal: bool, dim: int | None, *, rng: RNGLike
+    ) -> None:
         rng, c = as_generator(rng), config.complete()
-        self.config, self.dim = c, dim
+        self.config, self.dim = c, c.channels if dim is None else dim
         self.place = nn.Embedding(positions, c.channels, rng=rng)
         self.blocks = nn.ModuleList(TowerBlock(c, causal=causal, rng=rng) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.channels, eps=c.norm_eps)
-        self.projection = nn.Linear(c.channels, dim, bias=False, rng=rng)
+        self.projection = None if dim is None else nn.Linear(c.channels, dim, bias=False, rng=rng)
         self.initialize(rng=rng)
 
     def initialize(self, *, rng: RNGLike) -> None:
@@ -135,6 +138,11 @@ class Tower(nn.Module):
             x = block(x)
         return x
 
+    def to_vectors(self, x: Tensor) -> Tensor:
+        """The vectors (N, D) of tokens x (N, C) of the stream."""
+        x = self.norm(x)
+        return x if self.projection is None else self.projection(x)
+
 
 # -- encoders --------------------------------------------------------------------------------------
 
@@ -145,7 +153,14 @@ class TextTower(Tower):
     `vocab_size` is the number of different ids, `block_size` the longest text."""
 
     def __init__(
-        self, vocab_size: int, block_size: int, end: int, config: TowerConfig, dim: int, *, rng: RNGLike
+        self,
+        vocab_size: int,
+        block_size: int,
+        end: int,
+        config: TowerConfig,
+        dim: int | None,
+        *,
+        rng: RNGLike,
     ) -> None:
         rng = as_generator(rng)
         super().__init__(config, block_size, True, dim, rng=rng)
@@ -160,9 +175,18 @@ class TextTower(Tower):
         IndexError for an id outside the vocabulary."""
         ids = np.asarray(ids)
         ends = self.ends(ids)
-        x = self.token(ids) + self.place(np.arange(ids.shape[1]))  # (N, S, C)
-        x = self.apply_blocks(x)[np.arange(len(ids)), ends]  # (N, C)
-        return self.projection(self.norm(x))
+        return self.to_vectors(self.stream(ids)[np.arange(len(ids)), ends])
+
+    def stream(self, ids: Ids) -> Tensor:
+        """The stream (N, S, C) after the blocks, of texts given as ids (N, S)."""
+        return self.apply_blocks(self.token(ids) + self.place(np.arange(ids.shape[1])))
+
+    def states(self, ids: Ids) -> Tensor:
+        """A vector for each token, (N, S, C): the stream after the last layer norm. Stable Diffusion looks at
+        it. Raises ValueError and IndexError as `forward`."""
+        ids = np.asarray(ids)
+        self.ends(ids)
+        return self.norm(self.stream(ids))
 
     def ends(self, ids: Ids) -> Ids:
         """The position (N,) of the first end token in each row of ids (N, S)."""
@@ -214,7 +238,7 @@ class VisionTransformer(Tower):
         """The vectors (B, D) of pictures (B, in_channels, side, side). Raises ValueError for another
         shape."""
         x = self.apply_blocks(self.first_norm(self.tokens(pictures)))  # (B, 1 + patches, C)
-        return self.projection(self.norm(x[:, 0]))
+        return self.to_vectors(x[:, 0])
 
     def tokens(self, pictures: TensorLike) -> Tensor:
         """The sum of tokens and positions, (B, 1 + patches, C)."""
