@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from arguments.table import Row, learned, loss_of, rng
 from golden.formula import filled, wave
+from sd_folders import small
 
 from tinygen import nn
 from tinygen.data.digits import Digits
@@ -48,6 +49,7 @@ from tinygen.text.ngram import NGram
 
 IDS = np.array([[0, 1, 2, 0], [2, 1, 0, 1]])
 PICTURES, STEPS = wave(2, 3, 8, 8, k=90), np.array([1, 30])
+PAINTED = wave(1, 3, 8, 8, k=96)
 DIGITS = wave(6, 1, 8, 8, k=91).astype(np.float32)
 
 
@@ -131,6 +133,11 @@ def autoencoder(**given: Any) -> Any:
     config = AutoencoderConfig(**{"channels": 4, "groups": 2, **given})
     x = wave(2, config.in_channels, 8, 8, k=90)
     return loss_of(AutoencoderKL(config, rng=rng()), x, rng=Noise())
+
+
+def painting(**given: Any) -> dict[str, Any]:
+    """The arguments of Stable Diffusion, with a picture for those that are about one."""
+    return ({"picture": PAINTED} if given.keys() & {"strength", "hole"} else {}) | given
 
 
 def painter() -> Any:
@@ -225,6 +232,15 @@ UNETS = {
     "groups": 4,
 }
 SAMPLING = {"guidance": 1.0, "rescale": 0.7, "steps": 5, "sampler": partial(ddim, clip=0.1)}
+PAINTING = {
+    "negative": "cat",
+    "guidance": 1.0,
+    "steps": 5,
+    "size": (4, 8),
+    "picture": PAINTED,
+    "strength": 0.5,
+    "hole": np.arange(8) < np.full((8, 1), 4),
+}
 DRAW = {"temperature": 9.0, "top_k": 1, "top_p": 0.01}
 
 MODELS = {
@@ -393,6 +409,22 @@ MODELS = {
     ),
     "models.text_to_image.latent_diffusion.LatentDiffusion.sample_steps": Row(
         lambda **k: list(painter().sample_steps(["red"], rng=rng(), **k)), SAMPLING
+    ),
+    "models.text_to_image.stable_diffusion.StableDiffusion.sample": Row(
+        lambda **k: filled(small(0), 0.1).sample(["a red"], rng=rng(), **painting(**k)),
+        PAINTING,
+        {"steps": 2},
+    ),
+    "models.text_to_image.stable_diffusion.StableDiffusion.sample_steps": Row(
+        lambda **k: list(filled(small(0), 0.1).sample_steps(["a red"], rng=rng(), **painting(**k))),
+        PAINTING,
+        {"steps": 2},
+    ),
+    "models.text_to_image.stable_diffusion.StableDiffusion.forward": Row(
+        lambda beside=None: filled(small(0, 2 if beside is None else 5))(
+            wave(2, 2, 4, 4, k=7), STEPS, wave(2, 6, 8), beside
+        ),
+        {"beside": wave(2, 3, 4, 4, k=8)},
     ),
     "models.pictures.vae.VAE": Row(
         lambda **k: coded(VAE, **k),

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "models.huggingface.llama": "tests/models/huggingface/test_llama.py",
     "models.huggingface.llama_config": "tests/models/huggingface/test_llama.py",
     "models.huggingface.peft": "tests/models/huggingface/test_peft.py",
+    "models.huggingface.stable_diffusion": "tests/models/huggingface/test_stable_diffusion_folders.py",
     "models.huggingface.schedulers": "tests/models/huggingface/test_schedulers.py",
     "models.huggingface.scheduler_steps": "tests/models/huggingface/test_schedulers.py",
     "models.huggingface.folders": "tests/models/huggingface/test_damage.py",

@@ -13,6 +13,7 @@ import types
 import numpy as np
 import pytest
 from foreign import Foreign, no_waiting
+from sd_folders import small
 
 from tinygen import Tensor, align, diffusion, judges, models, nn, no_grad, tape
 from tinygen.diffusion import Process, cosine_schedule
@@ -53,6 +54,7 @@ from tinygen.models.text_to_image.clip_encoders import (
 )
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.noisy_clip import NoisyCLIP, NoisyImageEncoder
+from tinygen.models.text_to_image.stable_diffusion import StableDiffusion
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.text_to_image.text_gan import TextGenerator
 
@@ -123,6 +125,7 @@ def noisy_clip(rng):
 
 
 CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
+CONTEXT = np.random.default_rng(2).standard_normal((2, 6, 8), dtype=np.float32)
 
 MODELS = {  # how it is made, the inputs of forward, the batch of loss, the arguments of sample
     GPT: (lambda rng: GPT(GPTConfig(3, 8, 1, 2, 8), rng=rng), (IDS,), None, (IDS, 2)),
@@ -178,9 +181,11 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
         (CAPTIONS,),
     ),
     LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
+    StableDiffusion: (small, (CODES, T, CONTEXT), None, (CAPTIONS,)),
 }
 
 LANGUAGE = (GPT, Llama)
+OF_CODES = (LatentDiffusion, StableDiffusion)  # whose forward takes codes, and encode pictures
 WRITERS = (*LANGUAGE, LinearLM, RecurrentLM, WaveNet, Transformer, T5, BART)
 
 PARTS_OF_MODELS = {
@@ -286,14 +291,14 @@ def test_forward_is_the_output_and_loss_a_number(kind):
 def test_encode_and_decode_are_of_arrays(kind):
     make, inputs, *_ = MODELS[kind]
     model = make(0)
-    x = PICTURES if kind is LatentDiffusion else inputs[0]
+    x = PICTURES if kind in OF_CODES else inputs[0]
     codes = model.encode(x)
     pictures = model.decode(codes)
     for array in (codes, pictures):
         assert type(array) is np.ndarray
     assert len(codes) == len(x)
     assert pictures.shape == x.shape
-    if kind is not LatentDiffusion:
+    if kind not in OF_CODES:
         np.testing.assert_allclose(model.eval()(x).data, pictures, rtol=1e-6)  # the reconstruction
 
 
@@ -342,7 +347,7 @@ def test_encode_decode_and_sample_record_nothing(kind, monkeypatch):
     recorded = []
     monkeypatch.setattr(tape, "Node", lambda op, *_: recorded.append(op))
     if hasattr(kind, "encode"):
-        model.decode(model.encode(PICTURES if kind is LatentDiffusion else inputs[0]))
+        model.decode(model.encode(PICTURES if kind in OF_CODES else inputs[0]))
     if arguments is not None:
         model.sample(*arguments, rng=0)
     assert not recorded
@@ -455,7 +460,7 @@ def test_a_model_on_a_gpu_decodes_codes_in_numpy(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(asarray=Foreign, cuda=cuda))
     make, inputs, *_ = MODELS[kind]
     here, there = make(0), make(0).to("cuda")
-    codes = here.encode(PICTURES if kind is LatentDiffusion else inputs[0])
+    codes = here.encode(PICTURES if kind in OF_CODES else inputs[0])
     pictures = there.decode(codes)
     assert type(pictures) is Foreign
     np.testing.assert_allclose(on_the_cpu(pictures), here.decode(codes), 1e-4, 1e-5)

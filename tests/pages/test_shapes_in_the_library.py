@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from pages.shape_comments import checking
+from sd_folders import small
 
 import tinygen
 from tinygen import nn
@@ -114,6 +115,7 @@ def use_everything():
     noisy = NoisyImageEncoder(8, 3, 4, 2, 5, rng=rng)
     noisy_clip = NoisyCLIP(noisy, TextTower(4, 4, END, towers, 5, rng=rng), Process(cosine_schedule(20)))
     noisy_clip.loss(normal(2, 3, 8, 8), np.array([[2, 3, END], [3, END, END]]), rng=rng)
+    small(rng, 5).sample(["a", "b"], picture=normal(2, 3, 8, 8), hole=np.eye(8) > 0, steps=2, rng=rng)
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)
     unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), mask=np.ones((3, 4), bool))
     nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))

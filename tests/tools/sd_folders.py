@@ -1,4 +1,4 @@
-"""Small folders of Stable Diffusion for tests, written without another library."""
+"""Stable Diffusion in small for tests: a model, and folders that are written without another library."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from tinygen.diffusion import linear_schedule
 from tinygen.models.huggingface import diffusers
 from tinygen.models.huggingface.clip import norm_places, tower_places
 from tinygen.models.huggingface.folders import split_parts
+from tinygen.models.huggingface.scheduler_steps import StepScheduler
+from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig
+from tinygen.models.text_to_image.stable_diffusion import StableDiffusion
 from tinygen.storage.safetensors import save_file
 from tinygen.text.bpe import BYTES, LETTERS
-from tinygen.text.clip_bpe import BEGIN, END, LAST
+from tinygen.text.clip_bpe import BEGIN, END, LAST, CLIPTokenizer
 
 MERGES = [("r", "e"), ("re", f"d{LAST}"), ("c", "a"), ("ca", f"t{LAST}"), ("t", "h"), ("th", f"e{LAST}")]
 
@@ -126,3 +131,16 @@ def write_folder(folder: Path, channels: int = 4, dtype: str = "float32") -> Non
     write_part(folder / "vae", CODER, dtype)
     put(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
     put(folder / "model_index.json", INDEX)
+
+
+def small(rng: Any, channels: int = 2) -> StableDiffusion:
+    """A model with codes of 2 channels, for pictures of 8 × 8."""
+    rng = np.random.default_rng(rng)
+    return StableDiffusion(
+        CLIPTokenizer(*vocabulary(), length=9),
+        TextTower(520, 9, 519, TowerConfig(1, 2, 8), None, rng=rng),
+        UNet(UNetConfig(channels, 2, 8, (1, 2), 1, groups=2, context=8), rng=rng),
+        AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2)), rng=rng),
+        StepScheduler(linear_schedule(60), "eps", "leading", 1, order=1, last=1),
+        8,
+    )

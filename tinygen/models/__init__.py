@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from tinygen.models.text_to_image.latent_diffusion import TextDenoiser as TextDenoiser
     from tinygen.models.text_to_image.noisy_clip import NoisyCLIP as NoisyCLIP
     from tinygen.models.text_to_image.noisy_clip import NoisyImageEncoder as NoisyImageEncoder
+    from tinygen.models.text_to_image.stable_diffusion import StableDiffusion as StableDiffusion
     from tinygen.models.text_to_image.text_encoder import TextEncoder as TextEncoder
     from tinygen.models.text_to_image.text_encoder import TextEncoderConfig as TextEncoderConfig
     from tinygen.models.text_to_image.text_gan import TextDiscriminator as TextDiscriminator
@@ -119,6 +120,7 @@ else:
             ),
             "text_to_image.latent_diffusion": ("LatentDiffusion", "TextDenoiser"),
             "text_to_image.noisy_clip": ("NoisyCLIP", "NoisyImageEncoder"),
+            "text_to_image.stable_diffusion": ("StableDiffusion",),
             "text_to_image.text_encoder": ("TextEncoder", "TextEncoderConfig"),
             "text_to_image.text_gan": ("TextDiscriminator", "TextGenerator"),
         },

@@ -37,8 +37,8 @@ SKIPPED: ContextVar[bool] = ContextVar("tinygen_init_skipped", default=False)
 
 @contextmanager
 def skipped() -> Iterator[None]:
-    """`with init.skipped():` nothing is drawn, and every new Parameter is zeros that take no memory and cannot
-    be written into. For a model whose arrays are then read from a file."""
+    """`with init.skipped():` nothing is drawn, and every new Parameter is zeros that take no memory and
+    cannot be written into. For a model whose arrays are then read from a file."""
     token = SKIPPED.set(True)
     try:
         yield

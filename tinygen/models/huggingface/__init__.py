@@ -1,5 +1,6 @@
 """Reading and writing the folders of Hugging Face's libraries: `bert`, `clip`, `clip_text`, `gpt2`,
-`llama` (of transformers), `diffusers`, `peft`."""
+`llama` (of transformers), `diffusers`, `peft`, `schedulers`,
+`stable_diffusion`."""
 
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tinygen.models.huggingface import llama as llama
     from tinygen.models.huggingface import llama_config as llama_config
     from tinygen.models.huggingface import peft as peft
+    from tinygen.models.huggingface import schedulers as schedulers
+    from tinygen.models.huggingface import stable_diffusion as stable_diffusion
 else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
@@ -29,6 +32,8 @@ else:
             "llama",
             "llama_config",
             "peft",
+            "schedulers",
+            "stable_diffusion",
             "folders",
         ),
     )
