@@ -187,7 +187,8 @@ class StableDiffusion(nn.Module):
             codes = self.draw_codes(picture, rng=rng)
         c, f = self.autoencoder.config.latent, self.autoencoder.config.factor
         noise = self.cast(rng.standard_normal((len(prompts), c, height // f, width // f), np.float32))
-        known, mask = (), None
+        known: tuple[Array, ...] = ()
+        mask = None
         if hole is not None:
             hole = np.broadcast_to(hole, (len(prompts), 1, height, width))
             small = on_device_of(noise, hole[:, :, ::f, ::f])  # (B, 1, h, w)
