@@ -1,7 +1,7 @@
 """Drawings: nothing overlaps, arrows point down and run beside boxes, text fits."""
 
 import re
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygen as tg
-from tinygen import drawing, ops
+from tinygen import drawing, layout, ops
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -118,9 +118,24 @@ def boxes(draw):
     return found
 
 
-@given(boxes())
-def test_nothing_overlaps_in_any_graph(found):
-    check(drawing.svg(found), len(found))
+def bands(svg):
+    """Top and bottom of each band, from top to bottom."""
+    paths = re.findall(r'class="band" d="M\S+ (\S+?)h\S+?v(\S+?)h', svg)
+    return [(float(top), float(top) + float(height)) for top, height in paths]
+
+
+@given(boxes(), st.one_of(st.just("a" * 14), st.text("ab", min_size=14, max_size=14)))
+def test_nothing_overlaps_in_any_graph(found, names):
+    found = [box._replace(group=name) for box, name in zip(found, names, strict=False)]
+    svg = drawing.svg(found)
+    check(svg, len(found))
+    runs = [len(list(run)) for _, run in groupby(box.group for box in found)]
+    assert len(bands(svg)) == (len(runs) if len(runs) > 1 else 0)
+    assert all(a[1] < b[0] for a, b in pairwise(bands(svg)))
+    if len(runs) > 1:  # each box stands in its band
+        of_box = [i for i, n in enumerate(runs) for _ in range(n)]
+        for rect, i in zip(rectangles(svg), of_box, strict=True):
+            assert bands(svg)[i][0] < rect.top < rect.bottom < bands(svg)[i][1]
 
 
 def test_an_arrow_from_a_low_box_clears_the_high_one_beside_it():
@@ -134,10 +149,10 @@ def test_an_arrow_from_a_low_box_clears_the_high_one_beside_it():
 @given(boxes())
 def test_arrows_enter_in_the_order_of_the_arguments(found):
     inputs = [[s for s, _ in box.arrows] for box in found]
-    _, routes = drawing.layout([(60.0, 20.0)] * len(found), inputs, [3] * len(found))
+    _, routes = layout.layout([(60.0, 20.0)] * len(found), inputs, [3] * len(found))
     for v, sources in enumerate(inputs):
         ends = [routes[v, i][-1][0] for i in range(len(sources))]
-        assert all(b - a >= drawing.PORT - 1e-6 for a, b in pairwise(ends))
+        assert all(b - a >= layout.PORT - 1e-6 for a, b in pairwise(ends))
 
 
 def test_text_fits_into_its_box():
@@ -148,10 +163,10 @@ def test_text_fits_into_its_box():
 
 
 def test_few_crossings():
-    cells = drawing.Cells(*zip(*[((10.0, 10.0), ())] * 4, strict=True))  # four boxes and no arrows
+    cells = layout.Cells(*zip(*[((10.0, 10.0), ())] * 4, strict=True))  # four boxes and no arrows
     assert cells.crossings() == 0
     twisted = [[], [], [(1, 0)], [(0, 0)], [(2, 0), (3, 0)]]  # drawn in order, two arrows cross
-    cells = drawing.Cells([(10.0, 10.0)] * 5, twisted)
+    cells = layout.Cells([(10.0, 10.0)] * 5, twisted)
     cells.rows = [[0, 1], [2, 3], [4]]
     assert cells.crossings() == 1
     cells.sort_rows()
@@ -159,12 +174,12 @@ def test_few_crossings():
 
 
 def test_a_chain_is_straight():
-    centers, _ = drawing.layout([(10.0, 10.0), (90.0, 10.0), (30.0, 10.0)], [[], [(0, 0)], [(1, 0)]], [1] * 3)
+    centers, _ = layout.layout([(10.0, 10.0), (90.0, 10.0), (30.0, 10.0)], [[], [(0, 0)], [(1, 0)]], [1] * 3)
     assert np.ptp([x for x, _ in centers]) < 1e-3
 
 
 def test_rows_are_below_their_inputs_and_leaves_just_above_their_use():
-    assert drawing.rows_of([[], [0], [1], [], [2, 3]]) == [0, 1, 2, 2, 3]
+    assert layout.rows_of([[], [0], [1], [], [2, 3]]) == [0, 1, 2, 2, 3]
 
 
 @given(
@@ -173,7 +188,7 @@ def test_rows_are_below_their_inputs_and_leaves_just_above_their_use():
 )
 def test_separate_is_the_nearest_that_is_in_order(cells, seed):
     wanted, weights, gaps = zip(*cells, strict=True)
-    places = drawing.separate(wanted, weights, gaps[1:])
+    places = layout.separate(wanted, weights, gaps[1:])
     assert all(b - a >= g - 1e-9 for a, b, g in zip(places, places[1:], gaps[1:], strict=False))
 
     def cost(x):

@@ -50,7 +50,8 @@ FLOORS = (
         "Faster ways to compute the ops, which do not know of them.",
         "arrays rows tensor summation node ops",
     ),
-    Floor("drawing", "Boxes and arrows as SVG, of any graph.", ""),
+    Floor("layout", "Where boxes and arrows of any graph have their places.", ""),
+    Floor("drawing", "Boxes and arrows as SVG, of any graph.", "layout"),
     Floor("density", "Densities without a network, in plain NumPy, as in scikit-learn.", ""),
     Floor("storage.files", "Files that are whole or not there; the error for those that are not.", ""),
     Floor(
@@ -63,6 +64,7 @@ FLOORS = (
         "A format for arrays; one writer a folder; who computes.",
         "storage.files",
     ),
+    Floor("vertices", "The tape as names and texts."),
     Floor("gradcheck graph", "Two ways to look at what the engine does."),
     Floor(
         "testing",
@@ -73,7 +75,9 @@ FLOORS = (
     Floor("book", "The source as a site; imported by no one.", "", "numpy jinja2 markdown_it markupsafe"),
     Floor("einops_backend", "Tensors for einops; imported by no one else.", "tensor", "numpy einops"),
     Floor(
-        "nn", "Modules: parameters, and layers made of ops.", "arrays rows tensor tape backward ops kernels"
+        "nn",
+        "Modules: parameters, and layers made of ops.",
+        "memory arrays rows tensor tape backward ops kernels",
     ),
     Floor("optim", "What moves the parameters of modules."),
     Floor("storage.state", "What changes in a run, as a tree; and a run put back.", "storage.files nn"),

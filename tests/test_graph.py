@@ -3,13 +3,14 @@
 import re
 import shutil
 import subprocess
+from itertools import groupby
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import tinygen as tg
-from tinygen import ops
+from tinygen import nn, ops
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -226,6 +227,67 @@ def test_values_with_dropout_are_those_that_were_computed():
     x = leaf(50, 50)
     y = ops.dropout(x, 0.5, np.random.default_rng(0)).sum()
     assert tg.graph(y, values=True).vertices[-1].notes == [("value", [f"{y.item():.4g}"])]
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+
+def groups(graph):
+    """The groups of the boxes, from top to bottom, and the titles in each."""
+    runs = groupby(graph.boxes(), key=lambda box: box.group)
+    return [(name, [box.lines[0][1] for box in found]) for name, found in runs]
+
+
+def test_groups_are_the_functions_that_called_the_ops():
+    w = leaf(2)
+
+    def half(x):
+        return (lambda: x / 2)()  # a lambda counts as the function around it
+
+    def both(x):
+        return half(x * w) + 1
+
+    assert groups(tg.graph(both(leaf(2, seed=1)), names={"w": w})) == [
+        ("both", ["leaf", "w", "multiply"]),
+        ("half", ["divide(·, 2)"]),
+        ("both", ["add(·, 1)"]),
+    ]
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        self.layers = [nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=0)]
+
+    def forward(self, x):
+        return self.layers[1](np.tanh(self.layers[0](x))) + x
+
+
+def test_groups_are_the_modules_that_did_it():
+    """A constant belongs to the first that uses it."""
+    model = Twice()
+    graph = tg.graph(np.exp(model(np.ones((1, 2), np.float32))), names=model)
+    assert groups(graph) == [
+        ("layers.0", ["constant", "layers.0.weight", "layers.0.bias", "linear"]),
+        ("Twice", ["tanh"]),
+        ("layers.1", ["layers.1.weight", "layers.1.bias", "linear"]),
+        ("Twice", ["add"]),
+        ("", ["exp"]),  # after the call
+    ]
+
+
+def test_only_the_last_call_of_a_module_is_known():
+    model = Twice()
+    model.layers[1] = model.layers[0]
+    names = [name for name, _ in groups(tg.graph(model(np.ones((1, 2), np.float32)), names=model))]
+    assert names == ["Twice", "layers.0", "Twice"]
+
+
+def test_a_drawing_has_a_band_for_each_group():
+    model = Twice()
+    svg = tg.graph(model(np.ones((1, 2), np.float32)), names=model).svg()
+    assert svg.count('class="band"') == 4
+    assert re.findall(r'class="group"[^>]*>([^<]+)<', svg) == ["layers.0", "Twice", "layers.1", "Twice"]
+    assert "band" not in re.sub("<style>.*</style>", "", tg.graph(small()[2]).svg(), flags=re.DOTALL)
 
 
 # -- errors ----------------------------------------------------------------------------------------

@@ -7,20 +7,18 @@ need. Gradients come from a backward pass that writes no `.grad`.
 
 from __future__ import annotations
 
-import inspect
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tinygen.arrays import to_device
 from tinygen.backward import backward, topological_order
-from tinygen.drawing import Box, Source, svg
-from tinygen.node import PICK, Node
+from tinygen.drawing import Box, svg
+from tinygen.node import Node
 from tinygen.rerun import rerun, run_on_arrays
 from tinygen.tensor import Tensor
+from tinygen.vertices import Reader, Vertex
 
 __all__ = ["Graph", "graph"]
 
@@ -28,7 +26,8 @@ __all__ = ["Graph", "graph"]
 def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any = None) -> Graph:
     """The graph that `y` was computed by; on request with values and with the gradients of `y` by each.
 
-    `names` gives names to tensors and arrays: {"w": w, ...}, or a module, for its parameters.
+    `names` gives names to tensors and arrays: {"w": w, ...}, or a module, for its parameters. A drawing
+    groups what one module did, if `names` is a module, and otherwise what one function did.
 
     Raises RuntimeError when `y` has no graph or `backward()` has freed it, ValueError when gradients are
     asked for and `y` is not one number."""
@@ -51,8 +50,10 @@ def graph(y: Tensor, values: bool = False, gradients: bool = False, names: Any =
         known[id(x)] = name
         if isinstance(x, Tensor):
             known[id(x._data)] = known[id(x.node or x)] = name
+    modules = names.named_modules() if hasattr(names, "named_modules") else ()
     reader = Reader(
         known,
+        [(name or type(m).__name__, m) for name, m in modules],
         rerun(order, lambda node, inputs: run_on_arrays(node, inputs)[0]) if values else None,
         gradients_of(y, order) if gradients else {},
     )
@@ -70,147 +71,6 @@ def gradients_of(y: Tensor, order: Sequence[Node]) -> dict[Any, Any]:
             wanted[id(node)] = inner = Tensor(0.0)  # in place of the node's value, which may have been freed
             inner.node = node
     return backward([y], [np.ones_like(y._data)], list(wanted.values()), retain_graph=True)
-
-
-# -- reading the tape ------------------------------------------------------------------------------
-
-
-@dataclass
-class Vertex:
-    """An op, or a leaf or constant that entered."""
-
-    kind: str  # "op", "leaf" or "constant"
-    op: str
-    arguments: list[Source | str]  # each an output of a vertex, or other arguments as text
-    outputs: list[str]  # names, like "w" or "%3"
-    types: list[tuple[str, str]]  # dtype and shape of each output
-    where: str = ""
-    notes: list[tuple[str, list[str]]] = field(default_factory=list)  # values and gradients, in lines
-
-    @property
-    def inputs(self) -> list[Source]:
-        return [a for a in self.arguments if not isinstance(a, str)]
-
-    @property
-    def name(self) -> str:
-        unnamed = len(self.outputs) > 1 and all(name.startswith("%") for name in self.outputs)
-        return self.outputs[0].removesuffix("[0]") if unnamed else ", ".join(self.outputs)
-
-    @property
-    def title(self) -> str:
-        """For a box: the op with the arguments that have no arrow, or the name of a leaf."""
-        name = "" if self.name.startswith("%") else self.name
-        if self.kind != "op":
-            return name or self.kind
-        dots = any(isinstance(a, str) and "=" not in a for a in self.arguments)
-        words = [a if isinstance(a, str) else "·" for a in self.arguments if dots or isinstance(a, str)]
-        return (f"{name} = " if name else "") + self.op + (f"({', '.join(words)})" if words else "")
-
-    def type(self, everyday: str = "") -> str:
-        """Dtype and shape of each output; the `everyday` dtype is left out."""
-        types = [shape if dtype == everyday else f"{dtype} {shape}" for dtype, shape in self.types]
-        same = len(types) > 1 and len(set(types)) == 1
-        return f"{len(types)} × {types[0]}" if same else ", ".join(types)
-
-
-class Reader:
-    """Makes vertices of nodes, leaves and constants, in the order in which they are met."""
-
-    def __init__(self, names: dict[int, str], values: dict[Node, Any] | None, gradients: dict[Any, Any]):
-        self.names = names
-        self.values = values
-        self.gradients = gradients
-        self.vertices: list[Vertex] = []
-        self.sources: dict[int, Source] = {}  # by the id of a node, Tensor or array
-        self.numbers = 0
-
-    def read(self, node: Node) -> None:
-        if node.op is PICK:
-            v, i = self.sources[id(node.inputs[0])][0], node.kwargs["i"]
-            self.sources[id(node)] = v, i
-            self.vertices[v].outputs[i] = self.names.get(id(node), self.vertices[v].outputs[i])
-            self.note(v, f"gradient[{i}]", self.gradients.get(node))
-            return
-        several = type(node.dtype) is tuple
-        types = list(zip(node.dtype, node.shape, strict=True)) if several else [(node.dtype, node.shape)]
-        v = self.add(node, "op", node.name, self.arguments(node), types)
-        self.vertices[v].where = os.path.basename(node.where)
-        if self.values is not None:
-            for i, value in enumerate(self.values[node] if several else (self.values[node],)):
-                self.note(v, f"value[{i}]" if several else "value", value)
-        self.note(v, "gradient", self.gradients.get(node))
-
-    def arguments(self, node: Node) -> list[Source | str]:
-        signature = inspect.signature(node.op.body)
-        found: list[Source | str] = []
-        for name, value in signature.bind(*node.inputs, **node.kwargs).arguments.items():
-            p = signature.parameters[name]
-            starred = p.kind is p.VAR_POSITIONAL
-            for x in value if starred else (value,):
-                if (source := self.source(x)) is not None:
-                    found.append(source)
-                elif type(x) is not type(p.default) or x != p.default:
-                    mathematical = starred or len(name) == 1  # multiply(x, 2), but sum(x, axis=0)
-                    found.append(short_text(x) if mathematical else f"{name}={short_text(x)}")
-        return found
-
-    def source(self, x: Any) -> Source | None:
-        """Where the arrow from `x` starts; None if `x` has no arrow and is written into the op."""
-        if id(x) in self.sources:
-            return self.sources[id(x)]
-        leaf = isinstance(x, Tensor) and x.requires_grad
-        if not hasattr(x, "__array_function__") or not (leaf or id(x) in self.names or x.size != 1):
-            return None
-        v = self.add(x, "leaf" if leaf else "constant", "", [], [(x.dtype, x.shape)])
-        if self.values is not None:
-            self.note(v, "value", x._data if isinstance(x, Tensor) else x)
-        self.note(v, "gradient", self.gradients.get(x) if leaf else None)
-        return v, 0
-
-    def add(self, x: Any, kind: str, op: str, arguments: list[Source | str], types: list[Any]) -> int:
-        name = self.names.get(id(x))
-        if name is None:
-            self.numbers += 1
-            name = f"%{self.numbers}"
-        outputs = [name] if len(types) == 1 else [f"{name}[{i}]" for i in range(len(types))]
-        shown = [(str(dtype), str(shape)) for dtype, shape in types]
-        self.vertices.append(Vertex(kind, op, arguments, outputs, shown))
-        self.sources[id(x)] = len(self.vertices) - 1, 0
-        return len(self.vertices) - 1
-
-    def note(self, v: int, what: str, x: Any) -> None:
-        if x is not None:
-            x = np.asarray(x) if isinstance(x, np.generic) else to_device(x, "cpu")
-            self.vertices[v].notes.append((what, summary(x)))
-
-
-def short_text(x: Any) -> str:
-    """An argument as a short text."""
-    if isinstance(x, (tuple, list)):
-        return f"({', '.join(map(short_text, x))}{',' if len(x) == 1 else ''})"
-    if isinstance(x, slice):
-        return ":".join("" if i is None else str(i) for i in (x.start, x.stop, x.step)).removesuffix(":")
-    if hasattr(x, "shape") and x.size == 1:
-        x = x.item()
-    if hasattr(x, "shape"):
-        return f"{x.dtype} {x.shape}"
-    text = "..." if x is ... else f"{x:.4g}" if isinstance(x, float) else getattr(x, "__name__", repr(x))
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def summary(x: np.ndarray[Any, Any]) -> list[str]:
-    """A small array in full, a larger one as four numbers."""
-    if x.size == 0:
-        return ["empty"]
-    if x.size <= 12 and x.ndim <= 2 and x.shape[-1:] <= (6,):
-        form: Any = {"float_kind": "{:.4g}".format}
-        return np.array2string(x, separator=", ", formatter=form).splitlines()
-    x = x.astype(np.float64)
-    with np.errstate(all="ignore"):  # infinities have no std
-        return [f"mean {x.mean():<9.3g}  std {x.std():.3g}", f"min  {x.min():<9.3g}  max {x.max():.3g}"]
-
-
-# -- showing it ------------------------------------------------------------------------------------
 
 
 DRAWN = 1000  # boxes; a larger drawing is unreadable
@@ -250,16 +110,26 @@ class Graph:
 
     def boxes(self) -> list[Box]:
         """The boxes of the drawing, and from where arrows lead to each."""
-        found = []
-        for vertex, hint in zip(self.vertices, self.lines(), strict=True):
-            lines = [("title", vertex.title), ("type", vertex.type("float32"))]
+        found: list[Box] = []
+        scopes = self.scopes()
+        everyday = self.vertices[-1].types[0][0]  # left out: the dtype of the result
+        for vertex, hint, scope in zip(self.vertices, self.lines(), scopes, strict=True):
+            lines = [("title", vertex.title), ("type", vertex.type(everyday))]
             width = max((len(what) for what, _ in vertex.notes if what.startswith("value")), default=4)
             for what, note in vertex.notes:
                 kind, label = what.partition("[")[0], what.replace("gradient", "grad")
                 lines += [(kind, f"{'' if i else label:{width}} {line}") for i, line in enumerate(note)]
             arrows = [(source, self.port(*source)) for source in vertex.inputs]
-            found.append(Box(vertex.kind, lines, arrows, "  ".join(hint)))
+            found.append(Box(vertex.kind, lines, arrows, "  ".join(hint), scope))
         return found
+
+    def scopes(self) -> list[str]:
+        """The scope of each vertex: that of the op, or of the first op that uses a leaf or constant."""
+        found, scope = [], ""
+        for vertex in reversed(self.vertices):
+            scope = vertex.scope if vertex.kind == "op" else scope
+            found.append(scope)
+        return found[::-1]
 
     def port(self, v: int, k: int) -> str:
         """The label of an arrow from output k of vertex v, when there are several."""

@@ -136,7 +136,8 @@ CHAPTERS = (
         "A checker of gradients that says not only that a gradient is wrong, but where and in what way. "
         "The tape as a drawing.",
         "Finite differences; rounding errors of floating point numbers.",
-        files="tinygen/gradcheck/* tinygen/testing.py tinygen/drawing.py tinygen/graph.py "
+        files="tinygen/gradcheck/* tinygen/testing.py tinygen/layout.py "
+        "tinygen/drawing.py tinygen/vertices.py tinygen/graph.py "
         "tinygen/einops_backend.py",
         examples="engine/*",
         guides="write_your_own.md gradcheck.md mutation.md",

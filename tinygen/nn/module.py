@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from tinygen.arrays import to_device
+from tinygen.memory import CLOCK
 from tinygen.nn.tree import (
     Branch,
     Buffer,
@@ -44,6 +45,8 @@ class Module(Branch):
     calling the module calls `forward`. Names are paths: "blocks.0.attn.qkv.weight"."""
 
     training: bool = True
+    _called: tuple[int, int] = (0, 0)
+    """When its last call began and ended, by the tape's clock: `graph` finds in it what the module did."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The layer's output for its inputs. Every layer and model defines it; `layer(x)` calls it."""
@@ -52,7 +55,10 @@ class Module(Branch):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not self._checked:
             check(self)
-        return self.forward(*args, **kwargs)
+        begun = next(CLOCK)
+        output = self.forward(*args, **kwargs)
+        vars(self)["_called"] = begun, next(CLOCK)
+        return output
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = vars(self).get(name)
