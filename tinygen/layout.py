@@ -126,7 +126,7 @@ class Cells:
 
     # -- where in the row --------------------------------------------------------------------------
 
-    def shift_rows(self, sweeps: int = 300) -> None:
+    def shift_rows(self, sweeps: int = 120) -> None:
         """Minimise the weighted sum of how far arrows go sideways, by reweighted least squares.
 
         (The sum of the squares would rather have many small bends than one large one.)"""
@@ -138,7 +138,7 @@ class Cells:
                 pulls[c].append((v, self.weight(c, v)))
                 pulls[v].append((c, self.weight(c, v)))
         for sweep in range(sweeps):
-            near = 100 * 0.98**sweep + 1  # distances below it count by their squares: at first nearly all
+            near = 100 * 0.95**sweep + 1  # distances below it count by their squares: at first nearly all
             order = range(len(self.rows))
             for r in order if sweep % 2 == 0 else reversed(order):
                 wanted, weights = [], []

@@ -132,6 +132,21 @@ def test_every_chapter_has_an_exercise(site):
         assert re.search(r"<h2>Exercises</h2>.*?<li><a href=", path.read_text(), re.DOTALL), path.name
 
 
+def test_a_page_has_its_notebook_and_its_graph(site):
+    folder, counts = site
+    assert counts["notebooks"] == len(list((ROOT / "examples" / "pages").glob("*.py")))
+    assert (
+        counts["graphs"] == len(list((folder / "graphs").iterdir())) == counts["notebooks"] - 2
+    )  # EM, all-reduce
+    assert max(path.stat().st_size for path in (folder / "graphs").iterdir()) <= 200_000
+    html = (folder / "chapter-gpt.html").read_text()
+    assert '<a href="notebooks/gpt.ipynb" download>' in html
+    alt = re.search(r'<img src="graphs/gpt.svg" alt="([^"]+)" loading="lazy">', html)[1]
+    assert alt.endswith("functions gpt, block, causal_attention, cross_entropy.")
+    opening = json.loads((folder / "notebooks" / "gpt.ipynb").read_text())["cells"][0]["source"]
+    assert opening.startswith("# GPT: examples/pages/gpt.py\n\nA Transformer that predicts the next token.")
+
+
 def test_words_in_lists_are_whole_sentences_with_their_code(site):
     html = (site[0] / "index.html").read_text()
     assert "What <code>a + b</code> and <code>x.sum()</code> are" in html

@@ -2,7 +2,7 @@
 
 `chapters` has the reading order, `parts` cuts a file into notes and code, `names` finds where a name is
 defined, `equations` finds the marked equations, `mathml` sets them, `papers` has the numbers of papers on
-arXiv, and `site` puts the pages together.
+arXiv, `notebooks` and `runs` make a notebook and a drawing of each page, and `site` puts the pages together.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Sequence
 from typing import NamedTuple
+
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
 
 
 class Cell(NamedTuple):
@@ -17,43 +18,46 @@ class Cell(NamedTuple):
     text: str
 
 
-def cells(source: str, omit: Sequence[str] = ()) -> list[Cell]:
-    """The cells of a file. The docstrings of the file and of its functions become text, and so do comments
-    that have lines of their own at the margin. Imports from the packages `omit` are left out."""
-    lines, tree = source.splitlines(), ast.parse(source)
-    hidden: dict[int, str] = {}  # by its first line: the text of a docstring; "" for lines to leave out
-    above: dict[int, str] = {}  # the text that belongs before a line
+def cells(source: str, omit: str = "") -> list[Cell]:
+    """The cells of a file. The docstrings of the file, of its functions and classes become text, and so do
+    comments at the margin. Imports from the package `omit` are left out."""
+    hidden: set[int] = set()  # lines
+    above: dict[int, str] = {}  # line: the text before it
+    tree = ast.parse(source)
     for node in [tree, *tree.body]:
-        doc = (
-            ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else None
-        )
-        if doc and len(node.body) > 1:  # type: ignore[attr-defined]
-            first, last = node.body[0].lineno, node.body[0].end_lineno or 0  # type: ignore[attr-defined]
-            hidden.update(dict.fromkeys(range(first, last + 1), ""))
+        doc = ast.get_docstring(node) if isinstance(node, DOCUMENTED) else None
+        if isinstance(node, DOCUMENTED) and doc and len(node.body) > 1:
+            hide(node.body[0], hidden)
             if isinstance(node, ast.Module):
-                above[first] = doc
+                above[1] = doc
             else:
-                start = min([node.lineno, *(d.lineno for d in node.decorator_list)])  # type: ignore[attr-defined]
-                above[start] = f"**`{node.name}`** {doc}"  # type: ignore[attr-defined]
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(tuple(omit) or "\n"):
-            hidden.update(dict.fromkeys(range(node.lineno, (node.end_lineno or 0) + 1), ""))
+                above[min([node.lineno, *(d.lineno for d in node.decorator_list)])] = (
+                    f"**`{node.name}`** {doc}"
+                )
+        if omit and isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == omit:
+            hide(node, hidden)
     found: list[Cell] = []
-
-    def add(kind: str, text: str) -> None:
-        """Another line of the last cell, if it is of this kind, or a new cell."""
-        if found and found[-1].kind == kind:
-            found[-1] = Cell(kind, f"{found[-1].text}\n{text}")
-        elif text.strip():
-            found.append(Cell(kind, text))
-
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(source.splitlines(), 1):
         if number in above:
-            add("markdown", f"\n{above[number]}")
+            add(found, "markdown", f"\n{above[number]}")
         if line.startswith("#"):
-            add("markdown", line.removeprefix("#").strip())
-        elif number not in hidden and (line.strip() or (found and found[-1].kind == "code")):
-            add("code", line)
+            add(found, "markdown", line.removeprefix("#").strip())
+        elif number not in hidden:
+            add(found, "code", line)
     return [Cell(kind, text.strip()) for kind, text in found]
+
+
+def hide(statement: ast.stmt, hidden: set[int]) -> None:
+    """Add the lines of the statement to those that are hidden."""
+    hidden.update(range(statement.lineno, (statement.end_lineno or 0) + 1))
+
+
+def add(found: list[Cell], kind: str, text: str) -> None:
+    """Another line: of the last cell, if it is of this kind, or else of a new one."""
+    if found and found[-1].kind == kind:
+        found[-1] = Cell(kind, f"{found[-1].text}\n{text}")
+    elif text.strip():
+        found.append(Cell(kind, text))
 
 
 def imported_pages(source: str) -> list[str]:
@@ -71,7 +75,7 @@ def notebook(name: str, opening: str, pages: dict[str, str], run: str, ending: s
             parts.append(Cell("markdown", f"From the page `examples/pages/{other}.py`:"))
             parts.append(Cell("code", "\n\n\n".join(c.text for c in cells(pages[other]) if c.kind == "code")))
     parts += cells(pages[name])
-    text, *rest = cells(run, omit=["pages."])
+    text, *rest = cells(run, omit="pages")
     parts += [Cell("markdown", f"## A run\n\n{text.text}"), *rest]
     parts += [Cell("markdown", ending)] if ending else []
     return json.dumps(

@@ -10,6 +10,7 @@ import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cached_property
 from html import escape, unescape
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,7 @@ from tinygen.book.names import Module, Names, Target, no_garbage, read
 from tinygen.book.pages import Equation, Page, files, first_sentence, page_of, slug_of
 from tinygen.book.papers import ARXIV, AUTHORS, papers
 from tinygen.book.parts import Part, code, highlighted, parts, tokens_of
+from tinygen.book.runs import FOLDER, Run, run_of
 
 UNTOUCHED = re.compile(r"(<a\b.*?</a>|<code\b.*?</code>|<pre\b.*?</pre>|<[^>]+>)", re.DOTALL)  # by new links
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 40
@@ -242,6 +244,20 @@ class Site:
         minutes = sum(page.minutes for page in pages)
         return Page(chapter.file, chapter.title, chapter.about, "", minutes, "chapter.html", content)
 
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """The run of each page that has one, by the page's path."""
+        found = {}
+        for number, chapter in enumerate(CHAPTERS):
+            exercises = [
+                name for target, name in self.exercises.items() if self.chapter[target.path] == number
+            ]
+            for path in chapter.pages:
+                opening = f"# {chapter.title}: {path}\n\n{chapter.about}\n\nKnow before: {chapter.know}"
+                if f"{FOLDER}/{Path(path).name}" in self.modules:
+                    found[path] = run_of(self.root, Path(path).stem, opening, exercises)
+        return found
+
     def in_order(self, number: int) -> Iterator[str]:
         """The files of a chapter: its one-page versions, the library's files and the examples, each after
         those that it imports."""
@@ -300,6 +316,7 @@ class Site:
         all_pages = [*reading, *guides, *tests, *indexes]
         counts = {"pages": len(all_pages), "chapters": len(chapters), "equations": len(self.equations)}
         counts |= {"set": sum(e.parsed for e in self.equations), "names": len(names)}
+        counts |= {"notebooks": len(self.runs), "graphs": sum(bool(r.graph) for r in self.runs.values())}
         shared = {"site": self, "chapters": chapters, "guides": guides, "names": names, "counts": counts}
         before = {b.file: a for a, b in pairwise(reading)}
         after = {a.file: b for a, b in pairwise(reading)}
@@ -311,6 +328,8 @@ class Site:
         short = {page: [(t, x, a)[: 2 + (t != a)] for t, a, x in rows] for page, rows in self.search.items()}
         entries = json.dumps(short, ensure_ascii=False, separators=(",", ":"))
         (out / "search-index.js").write_text(f"const ENTRIES = {entries}\n", "utf-8")
+        for run in self.runs.values():
+            run.write(out)
         for file in ("style.css", "search.js"):
             shutil.copy(Path(__file__).parent / "templates" / file, out / file)
         shutil.copytree(self.root / "docs" / "pictures", out / "pictures", dirs_exist_ok=True)
