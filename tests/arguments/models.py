@@ -36,6 +36,7 @@ from tinygen.models.pictures.gan import (
     DenseGenerator,
 )
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
+from tinygen.models.pictures.palette import Palette
 from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencoder, linear_halves
 from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
@@ -148,6 +149,14 @@ def painter() -> Any:
     return filled(LatentDiffusion(coder, denoiser, Process(cosine_schedule(30), "v"), 8), 0.1)
 
 
+EDITED = (PICTURES, PICTURES[:, :1] > 0, np.array([0, 2]))
+
+
+def palette() -> Any:
+    net = UNet(UNetConfig(7, 3, 4, blocks=1, groups=2, classes=2), rng=rng())
+    return filled(Palette(net, Process(cosine_schedule(30), "v")), 0.1)
+
+
 def denoised(**given: Any) -> Any:
     return learned(
         Denoiser(**{"dim": 2, "channels": 6, **given}, rng=rng()), wave(2, given.get("dim", 2), k=94), STEPS
@@ -231,7 +240,8 @@ UNETS = {
     "scale_shift": True,
     "groups": 4,
 }
-SAMPLING = {"guidance": 1.0, "rescale": 0.7, "steps": 5, "sampler": partial(ddim, clip=0.1)}
+STEPS_OF_A_SAMPLER = {"steps": 5, "sampler": partial(ddim, clip=0.1)}
+SAMPLING = {"guidance": 1.0, "rescale": 0.7} | STEPS_OF_A_SAMPLER
 PAINTING = {
     "negative": "cat",
     "guidance": 1.0,
@@ -425,6 +435,12 @@ MODELS = {
             wave(2, 2, 4, 4, k=7), STEPS, wave(2, 6, 8), beside
         ),
         {"beside": wave(2, 3, 4, 4, k=8)},
+    ),
+    "models.pictures.palette.Palette.sample": Row(
+        lambda **k: palette().sample(*EDITED, rng=rng(), **k), STEPS_OF_A_SAMPLER
+    ),
+    "models.pictures.palette.Palette.sample_steps": Row(
+        lambda **k: list(palette().sample_steps(*EDITED, rng=rng(), **k)), STEPS_OF_A_SAMPLER
     ),
     "models.pictures.vae.VAE": Row(
         lambda **k: coded(VAE, **k),

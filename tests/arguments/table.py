@@ -17,6 +17,7 @@ from tinygen import Tensor, nn
 from tinygen.align import dpo, grpo, kl, ppo, rollouts, world
 from tinygen.data import (
     linear_functions,
+    luminance,
     markov,
     mixtures,
     review_pairs,
@@ -424,6 +425,12 @@ OTHERS = {
     "data.mixtures.lattice": Row(lambda **k: vars(mixtures.lattice(**k)), {"side": 3, "std": 0.3}),
     "data.mixtures.moons": Row(lambda **k: vars(mixtures.moons(**k)), {"n": 5, "std": 0.3}),
     "data.mixtures.ring": Row(lambda **k: vars(mixtures.ring(**k)), {"n": 5, "std": 0.3}),
+    "data.shapes.jitter": Row(
+        lambda **k: shapes.jitter(shapes.SCENES[:2], **k, rng=rng()), {"colors": luminance.EQUAL}
+    ),
+    "data.luminance.color_posterior": Row(
+        lambda **k: luminance.color_posterior([0.49], ["square"], **k), {"colors": luminance.EQUAL}
+    ),
     "data.shapes.batch": Row(lambda **k: shapes.batch(4, 16, rng(), **k), {"split": "held_out"}),
     "data.shapes_pairs.batch": Row(lambda **k: shapes_pairs.batch(4, 32, rng(), **k), {"split": "held_out"}),
     "density.estimator.checked_count": Row(

@@ -43,6 +43,10 @@ TINY = {
         *("--steps", 2, "--channels", 8, "--batch", 4, "--timesteps", 4, "--paint-steps", 2),
         *("--pictures", 2, "--repeats", 1),
     ],
+    "palette_shapes": [
+        *("--steps", 1, "--channels", 8, "--batch", 4, "--timesteps", 4, "--sample-steps", 1),
+        *("--pictures", 2, "--greys", 1, "--draws", 2, "--compared", 1, "--repeats", 1),
+    ],
     "scaling_laws": [
         *("--sizes", 3, "--smallest", 10, "--budgets", 3, "--bootstrap", 2, "--table", "none"),
     ],
@@ -94,6 +98,7 @@ LONG = (
     "inpaint_shapes",
     "latent_diffusion_shapes",
     "lora_finetune",
+    "palette_shapes",
     "rlhf_sentiment",
 )
 WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "generate.py", *(f"{name}.py" for name in TINY)]

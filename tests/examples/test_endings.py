@@ -38,6 +38,7 @@ TRAINED = [
     "language_ladder",
     "latent_diffusion_shapes",
     "lora_finetune",
+    "palette_shapes",
     "ppo_cartpole",
     "rlhf_exact",
     "rlhf_sentiment",

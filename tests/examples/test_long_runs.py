@@ -34,6 +34,7 @@ LOOPS = [  # the lowest rate as a part of the highest, and the steps of the warm
     ("gpt_algorithms.py", "train", 1 / 10, 100, 20),
     ("ddpm_digits.py", "train_model", 1 / 10, 100, 20),
     ("inpaint_shapes.py", "train", 1 / 100, 100, 20),
+    ("palette_shapes.py", "train", 1 / 100, 100, 20),
     ("vae_digits.py", "learn_both", 0, 50, 20),
     ("vqvae_shapes.py", "train_model", 1 / 20, 100, 20),
     ("latent_diffusion_shapes.py", "descend", 1 / 50, 100, 20),

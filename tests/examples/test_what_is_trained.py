@@ -144,6 +144,17 @@ def test_inpaint_shapes(learned):
     require_the_average(ema, example.UNet(model.config, rng=np.random.default_rng(4)), saved)
 
 
+def test_palette_shapes(learned):
+    sizes = {"timesteps": 60, "channels": 8, "ema": 0.8, "seed": 4}
+    example, (model, ema, *_), saved = learned("palette_shapes.py", "train", **sizes)
+    assert (model.process.predicts, ema.decay) == ("v", 0.8)
+    np.testing.assert_array_equal(model.process.schedule.beta, cosine_schedule(60).beta)
+    c = model.unet.config
+    assert (c.in_channels, c.out_channels, c.channels, c.multipliers, c.classes) == (7, 3, 8, (1, 2, 2), 11)
+    again = example.Palette(example.UNet(c, rng=np.random.default_rng(4)), model.process)
+    require_the_average(ema, again, saved)
+
+
 def test_latent_diffusion_shapes(learned):
     sizes = {"channels": 8, "ae_channels": 4, "batch": 6, "seed": 4}
     example, (model, *_), _ = learned("latent_diffusion_shapes.py", "train", **sizes)

@@ -40,6 +40,7 @@ from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator
 from tinygen.models.pictures.gan_losses import r1_penalty
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
+from tinygen.models.pictures.palette import Palette
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     SupervisedAutoencoder,
@@ -164,6 +165,14 @@ def unet(**options):
     return UNet(UNetConfig(3, 3, 4, blocks=1, **sizes, **options), rng=RNG)
 
 
+HOLE = wave(2, 1, 8, 8, k=74) > 0
+
+
+def palette():
+    sizes = {"heads": 2, "groups": 2, "attention": (False, True), "multipliers": (1, 2), "classes": 3}
+    return Palette(UNet(UNetConfig(7, 3, 4, blocks=1, **sizes), rng=RNG), Process(SCHEDULES["cosine"], "v"))
+
+
 def autoencoder():
     return AutoencoderKL(AutoencoderConfig(3, 2, 4, (1, 2), groups=2), rng=RNG)
 
@@ -248,6 +257,15 @@ MODELS = {
     ),
     "latent_diffusion": Case(
         lambda: TextDenoiser(unet(context=6), text_encoder()), (PICTURES,), texts_to_codes, 1e-5
+    ),
+    "palette": Case(
+        palette,
+        (PICTURES, wave(2, 3, 8, 8, k=75)),
+        lambda m, x, y: (
+            m(x, STEPS, y, HOLE, np.array([2, 3])),
+            m.loss(x.data, y, HOLE, np.array([2, 3]), rng=Noise()),
+        ),
+        1e-5,
     ),
     "clip": Case(clip, (wave(2, 3, 4, 4, k=49),), lambda m, x: (m(x, TEXTS), m.loss(x, TEXTS))),
     "noisy_clip": Case(

@@ -338,6 +338,35 @@ def unet(w: Weights, x: Any) -> Any:
     return called(module, weights, x, STEPS, *([torch.tensor([2, 3])] if classes else [])).sample
 
 
+@reference("palette")
+def palette(w: Weights, x: Any, y: Any) -> Any:
+    """diffusers' UNet of the channels of Palette, and torch's functions for the masked loss."""
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    module = UNet2DModel(
+        **SHARED | {"in_channels": 7},
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=4,
+        attn_norm_num_groups=2,
+        num_class_embeds=4,
+    )
+    weights = like_diffusers(CASES["palette"].make().unet, at(w, "unet"))
+    hole = torch.tensor(models.HOLE)
+
+    def predicted(x: Any, t: Any) -> Any:
+        seen = torch.cat([torch.where(hole, x, y), y, hole.double()], dim=1)
+        return called(module, weights, seen, t, torch.tensor([2, 3])).sample
+
+    t = 1 + torch.tensor(np.random.default_rng(0).integers(1000, size=2))
+    alpha_bar = torch.tensor(models.SCHEDULES["cosine"].alpha_bar)[t][:, None, None, None]
+    alpha, sigma, eps = alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), noise(*x.shape)
+    errors = (predicted(alpha * x.detach() + sigma * eps, t - 1) - (alpha * eps - sigma * x.detach())) ** 2
+    drawn = hole.expand(x.shape)
+    loss = torch.stack([e[m].mean() for e, m in zip(errors, drawn, strict=True)]).mean()
+    return predicted(x, STEPS), loss
+
+
 def unet_of_texts(w: Weights, x: Any, context: Any, mask: Any, ours: nn.Module) -> Any:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 

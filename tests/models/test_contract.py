@@ -32,6 +32,7 @@ from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvGenerator, DenseGenerator
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
+from tinygen.models.pictures.palette import Palette
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     Autoencoder,
@@ -124,6 +125,13 @@ def noisy_clip(rng):
     return NoisyCLIP(noisy_pictures(rng), text_tower(rng), Process(cosine_schedule(50)))
 
 
+def palette(rng):
+    net = UNet(UNetConfig(7, 3, 8, (1, 2), 1, groups=2, classes=2), rng=rng)
+    return Palette(net, Process(cosine_schedule(20), "v"))
+
+
+EDITED = (PICTURES, PICTURES[:, :1] > 0.5, np.array([1, 2]))  # condition, mask, labels
+
 CODES = np.random.default_rng(1).standard_normal((2, 2, 4, 4), dtype=np.float32)
 CONTEXT = np.random.default_rng(2).standard_normal((2, 6, 8), dtype=np.float32)
 
@@ -167,6 +175,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     Denoiser: (lambda rng: Denoiser(2, rng=rng), (FLAT[:, :2], T), None, None),
     RealNVP: (lambda rng: RealNVP(rng=rng), (FLAT[:, :2],), (FLAT[:, :2],), (3,)),
     UNet: (unet, (CODES, T), None, None),
+    Palette: (palette, (PICTURES[::-1], T, *EDITED), (PICTURES, *EDITED), EDITED),
     TextEncoder: (text_encoder, (CAPTIONS,), None, None),
     TextTower: (text_tower, (TEXTS,), None, None),
     VisionTransformer: (vision, (PICTURES,), None, None),

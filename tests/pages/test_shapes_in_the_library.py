@@ -10,7 +10,7 @@ import tinygen
 from tinygen import nn
 from tinygen.align.reward import RewardModel
 from tinygen.align.world import World
-from tinygen.data import algorithms, linear_functions, markov, mixtures, shapes, shapes_pairs
+from tinygen.data import algorithms, linear_functions, luminance, markov, mixtures, shapes, shapes_pairs
 from tinygen.data.text import random_batch
 from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
 from tinygen.diffusion import Process, cosine_schedule
@@ -29,6 +29,7 @@ from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
+from tinygen.models.pictures.palette import Palette
 from tinygen.models.pictures.plain_autoencoder import (
     SWAE,
     SupervisedAutoencoder,
@@ -118,6 +119,9 @@ def use_everything():
     small(rng, 5).sample(["a", "b"], picture=normal(2, 3, 8, 8), hole=np.eye(8) > 0, steps=2, rng=rng)
     unet = UNet(UNetConfig(2, 2, channels=4, blocks=1, context=5), rng=rng)
     unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), mask=np.ones((3, 4), bool))
+    painter = Palette(UNet(UNetConfig(5, 2, 4, blocks=1, classes=2), rng=rng), Process(cosine_schedule(20)))
+    edited = (normal(3, 2, 4, 4), np.ones((3, 1, 4, 4), bool), np.arange(3))
+    painter.loss(normal(3, 2, 4, 4), *edited, rng=rng).backward()
     nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))
     judge.shift_at_random(normal(3, 1, 8, 8), rng=rng)
     judge.Judge(rng=rng)(normal(3, 1, 8, 8))
@@ -126,6 +130,8 @@ def use_everything():
         task.examples(task.train[:3])
     shapes_parser.read(shapes.batch(3, 16, rng)[0])
     pairs_parser.read(shapes_pairs.batch(3, 16, rng)[0])
+    luminance.color_posterior([0.49, 0.8], ["square", "circle"])
+    luminance.grey(shapes.batch(2, 16, rng)[0])
     markov.zipf_source(3, 2, rng=rng).sample(9, rng=rng)
     hidden = markov.HiddenMarkovSource([[0.5, 0.5], [1.0, 0.0]], rng.dirichlet(np.ones(3), 2))
     hidden.log_prob(hidden.sample(5, rng=rng))

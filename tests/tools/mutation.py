@@ -79,6 +79,18 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
     "points": (frozenset(["exact_denoiser", "excess_loss"]), [PICTURES]),
     "ddpm_digits": (frozenset(["train_model"]), [PICTURES, MADE, LONG]),
     "inpaint_shapes": (frozenset(["train", "unseen_loss"]), [PICTURES, MADE, LONG]),
+    "palette_shapes": (
+        frozenset(["train", "unseen_loss"]),
+        ["tests/examples/test_palette_shapes.py", MADE, LONG],
+    ),
+    "edits": (
+        frozenset(["edits", "beyond_a_line", "box", "sides_of", "reduce", "bicubic", "bicubic_matrix"]),
+        ["tests/examples/test_palette_shapes.py"],
+    ),
+    "judged_edits": (
+        frozenset(["drawn_right", "nearest_known", "color_counts", "divergence"]),
+        ["tests/examples/test_palette_shapes.py"],
+    ),
     "clip_guided_shapes": (
         frozenset(["train", "build", "loss_of"]),
         ["tests/examples/test_clip_guided_shapes.py"],

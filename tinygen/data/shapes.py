@@ -151,10 +151,19 @@ def coverage_of_each(shapes: Sequence[str], place: Floats, side: int) -> Floats:
     return covered
 
 
-def draw(scenes: Sequence[Scene], side: int, rng: np.random.Generator) -> Pictures:
-    """A picture of each scene, (N, 3, side, side); place, size and both colors are jittered by `rng`."""
-    if side not in SIDES:
-        raise ValueError(f"side must be one of {SIDES} pixels, got {side}")
+class Parts(NamedTuple):
+    """What a drawing is made of: places (N, 3) of x, y and r, and the colors of ink and paper, (N, 3)."""
+
+    place: Floats
+    ink: Floats
+    paper: Floats
+
+
+def jitter(
+    scenes: Sequence[Scene], colors: Mapping[str, tuple[float, ...]] = COLORS, *, rng: np.random.Generator
+) -> Parts:
+    """The parts of a drawing of each scene, near the values of its words. `colors` gives the ink of each word
+    for a color."""
     n = len(scenes)
 
     def jitter_around(values: list[tuple[float, ...]], width: int, jitter: float) -> Floats:
@@ -162,10 +171,22 @@ def draw(scenes: Sequence[Scene], side: int, rng: np.random.Generator) -> Pictur
 
     center = jitter_around([POSITIONS[scene.position] for scene in scenes], 2, POSITION_JITTER)
     r = jitter_around([(SIZES[scene.size],) for scene in scenes], 1, SIZE_JITTER)
-    ink = jitter_around([COLORS[scene.color] for scene in scenes], 3, COLOR_JITTER)
+    ink = jitter_around([colors[scene.color] for scene in scenes], 3, COLOR_JITTER)
     paper = jitter_around([BACKGROUND] * n, 3, COLOR_JITTER)
-    covered = coverage_of_each([scene.shape for scene in scenes], np.hstack([center, r]), side)
-    return paint(covered, ink, paper).astype(np.float32)
+    return Parts(np.hstack([center, r]), ink, paper)
+
+
+def draw_parts(scenes: Sequence[Scene], parts: Parts, side: int) -> Pictures:
+    """The pictures (N, 3, side, side) of scenes whose parts are given."""
+    if side not in SIDES:
+        raise ValueError(f"side must be one of {SIDES} pixels, got {side}")
+    covered = coverage_of_each([scene.shape for scene in scenes], parts.place, side)
+    return paint(covered, parts.ink, parts.paper).astype(np.float32)
+
+
+def draw(scenes: Sequence[Scene], side: int, rng: np.random.Generator) -> Pictures:
+    """A picture of each scene, (N, 3, side, side); place, size and both colors are jittered by `rng`."""
+    return draw_parts(scenes, jitter(scenes, rng=rng), side)
 
 
 def paint(covered: Floats, ink: Floats, paper: Floats) -> Floats:

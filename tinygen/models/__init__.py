@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from tinygen.models.pictures.gan import DenseDiscriminator as DenseDiscriminator
     from tinygen.models.pictures.gan import DenseGenerator as DenseGenerator
     from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
+    from tinygen.models.pictures.palette import Palette as Palette
     from tinygen.models.pictures.plain_autoencoder import SWAE as SWAE
     from tinygen.models.pictures.plain_autoencoder import Autoencoder as Autoencoder
     from tinygen.models.pictures.plain_autoencoder import SupervisedAutoencoder as SupervisedAutoencoder
@@ -106,6 +107,7 @@ else:
                 "DenseGenerator",
             ),
             "pictures.hierarchical_vae": ("HierarchicalVAE",),
+            "pictures.palette": ("Palette",),
             "pictures.plain_autoencoder": ("SWAE", "Autoencoder", "SupervisedAutoencoder"),
             "pictures.realnvp": ("RealNVP",),
             "pictures.unet": ("UNet", "UNetConfig"),
