@@ -101,7 +101,13 @@ LONG = (
     "palette_shapes",
     "rlhf_sentiment",
 )
-WITH_A_DEVICE = ["gpt_text.py", "gpt_algorithms.py", "generate.py", *(f"{name}.py" for name in TINY)]
+WITH_A_DEVICE = [
+    "gpt_text.py",
+    "gpt_algorithms.py",
+    "generate.py",
+    "stable_diffusion.py",
+    *(f"{name}.py" for name in TINY),
+]
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ TRAINED = [
     "wavenet_tones",
     "word_vectors",
 ]
-OTHERS = ["break_it", "generate", "gradcheck_your_layer"]
+OTHERS = ["break_it", "generate", "gradcheck_your_layer", "stable_diffusion"]
 SMALL = {  # so that nothing takes long before the folder is looked at
     "gpt_algorithms": ["--task", "sorting"],
     "rlhf_exact": ["--width", 8],
@@ -122,6 +122,8 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gpt_text", ["--width", 6], "--heads 4 does not divide --width 6"),
         ("generate", ["--model", "FOLDER"], "config.json"),
         ("generate", ["--model", "FOLDER", "--prompt", "\udcff"], "is not UTF-8"),
+        ("stable_diffusion", ["--model", "FOLDER"], "model_index.json: cannot be read"),
+        ("stable_diffusion", [], "--model is needed: a folder of Stable Diffusion 1 or 2"),
         ("break_it", ["no_wheels"], "there is no ablation 'no_wheels'"),
         ("gradcheck_your_layer", ["--batch", 10**9], "argument --batch: must be an int at most 256"),
         ("ppo_cartpole", ["--carts", 1, "--horizon", 2], "--minibatches 4 are more than the steps"),

@@ -268,7 +268,8 @@ CHAPTERS = (
         "Diffusion, LoRA adapters.",
         "The models of the chapters before.",
         files="tinygen/models/huggingface/* tinygen/models/*",
-        examples="language/lora_finetune.py language/generate.py shared/prompts.py",
+        examples="language/lora_finetune.py language/generate.py shared/prompts.py "
+        "text_to_image/stable_diffusion.py",
         guides="hugging_face.md diffusers.md lectures/5_editing.md",
         skip=True,
     ),
