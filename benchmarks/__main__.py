@@ -33,6 +33,7 @@ WORKLOADS = {
     "gpt-baby": "gpt_baby",
     "vae": "vae",
     "lstm": "lstm",
+    "translation": "translation",
     "conv": "conv",
     "kernels": "kernels",
     "unet": "unet",

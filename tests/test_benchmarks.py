@@ -35,6 +35,7 @@ from benchmarks import (  # noqa: E402
     parallel,
     scaling,
     surroundings,
+    translation,
     unet,
     vae,
 )
@@ -478,6 +479,21 @@ def test_the_peer_is_the_same_lstm(monkeypatch):
         found = losses(ours[case], 9)
         np.testing.assert_allclose(found[:3], losses(theirs[case]), rtol=1e-5)
         assert found[8] < 0.99 * found[0]  # the first batch again
+
+
+def test_the_peer_is_the_same_transformer(monkeypatch):
+    pytest.importorskip("torch")
+    from benchmarks import translation_torch
+
+    small = {"LAYERS": 2, "HEADS": 2, "WIDTH": 8, "LENGTH": 6, "BATCH": 3, "VOCAB": 11, "THREADS": 1}
+    for module in (translation, translation_torch):
+        for name in vars(module).keys() & small.keys():
+            monkeypatch.setattr(module, name, small[name])
+    assert any((source == 0).any() for source, _ in translation.batches())
+    [ours], [theirs] = translation.build("tinygen").values(), translation.build("torch").values()
+    found = losses(ours, 9)
+    np.testing.assert_allclose(found, losses(theirs, 9), rtol=1e-5)
+    assert found[8] < 0.99 * found[0]  # the first batch again
 
 
 def test_the_peers_are_the_same_unet(monkeypatch):

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from shared.flags import FULL, Flags, add_run_flags, number, size
+from shared.language import start_wider
 from shared.run import Run
 from shared.table import Figure, at_least, at_most
 
@@ -46,12 +47,12 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add_run_flags(parser, "runs/bert_reviews", "every 500 steps")
     add("--seed", type=number(int, 0), default=0, help="of the weights, the reviews and the batches")
-    add("--length", type=size(5, 100), default=20, help="words of a review, with padding")
+    add("--length", type=size(5, 100), default=12, help="words of a review, with padding")
     add("--layers", type=size(1, 100), default=2, help="blocks")
     add("--width", type=size(4), default=64, help="channels; a multiple of the 4 attention heads")
     add("--rate", type=number(float, 0.01, 0.9), default=0.15, help="share of the words that are hidden")
     add("--batch", type=size(2), default=64, help="pairs of reviews per step")
-    add("--steps", type=number(int, 2), default=3000, help="steps of pretraining")
+    add("--steps", type=number(int, 2), default=8000, help="steps of pretraining")
     add("--warmup", type=number(int, 1), default=100, help="steps until the learning rate is highest")
     add("--lr", type=number(float, 0), default=2.5e-3, help="highest learning rate of pretraining")
     add("--tuning-steps", type=number(int, 2), default=300, help="steps of each fine-tuning")
@@ -66,7 +67,8 @@ def parse_args() -> argparse.Namespace:
 
 def train(model: BERT, args: argparse.Namespace, run: Run) -> None:
     """The loop of pretraining: new pairs in each step."""
-    rng, optimizer = np.random.default_rng(args.seed + 1), Adam(model.parameters())
+    rng = np.random.default_rng(args.seed + 1)
+    optimizer = Adam(model.parameters(), betas=(0.9, 0.98))
     with run:
         for step in run.loop({"model": model, "optimizer": optimizer, "reviews": rng}, "pretraining"):
             optimizer.lr = warmup_cosine(step, args.lr, 0.02 * args.lr, args.warmup, args.steps)
@@ -137,9 +139,7 @@ def main(args: argparse.Namespace) -> None:
     sizes = (args.layers, 4, args.width, 4 * args.width)
     config = BERTConfig(VOCAB_SIZE, 2 * args.length + 3, *sizes, dropout=0.0)
     model = BERT(config, rng=args.seed)
-    for p in model.parameters():
-        if p.ndim == 2:  # BERT's 0.02 is for 768 channels: with so few, attention would not begin to learn
-            p.data *= 1 / (0.02 * np.sqrt(args.width, dtype=np.float32))
+    start_wider(model, args.width)
     from_nothing = copy.deepcopy(model.to(args.device))
     run = Run(args, ["step", "masked", "next_sentence"])
     train(model, args, run)

@@ -1,4 +1,5 @@
-"""The loss of a language model on a whole text, or on random batches of it, for the examples."""
+"""For examples with language models: a start for narrow encoders, and the loss on a whole text, or on random
+batches of it."""
 
 from __future__ import annotations
 
@@ -7,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from tinygen import no_grad
+from tinygen import nn, no_grad
 from tinygen.data import random_batch
 from tinygen.models.language.gpt import GPT
+
+
+def start_wider(model: nn.Module, channels: int) -> None:
+    """Scale the matrices of a BERT or BART from the standard deviation 0.02 to 1/sqrt(channels): 0.02 is for
+    768 channels, and with few ones attention would not begin to learn."""
+    for p in model.parameters():
+        if p.ndim == 2:
+            p.data *= 1 / (0.02 * np.sqrt(channels, dtype=np.float32))
 
 
 def whole_loss(model: GPT, ids: Any, block: int) -> float:

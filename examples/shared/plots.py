@@ -138,6 +138,16 @@ def save_words(path: Path, words: Sequence[str], points: Any) -> None:
         axes.set(title="Vectors of words, by their two principal components", xlabel="first", ylabel="second")
 
 
+def save_meanings(path: Path, words: Sequence[str], points: Any, second: Any) -> None:
+    """Draw points (n, 2), the contexts of one written word, with a color for each of its two meanings."""
+    with panels(path, size=(6.4, 5)) as (axes,):
+        for meaning, word in enumerate(words):
+            axes.scatter(*points[second == meaning][:300].T, s=8, alpha=0.6, lw=0, label=f"means {word}")
+        axes.legend(frameon=False)
+        title = f'"{words[0]}" in 600 sentences, by two principal components'
+        axes.set(title=title, xlabel="first", ylabel="second")
+
+
 def save_spectrogram(path: Path, waves: Mapping[str, Any], rate: int) -> None:
     """Draw how strong each frequency is at each time in waves (T,), a panel for each name."""
     with panels(path, len(waves), (4.2 * len(waves), 3.4), sharey=True) as axes:

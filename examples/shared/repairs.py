@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from shared.language import start_wider
 from shared.table import Figure
 
 from tinygen import nn, no_grad, ops
@@ -102,9 +103,7 @@ def build(family: str, layers: int, channels: int, *, rng: RNGLike) -> Repairer:
         model: BART | MaskedWriter = BART(config, rng=rng)
     else:
         model = MaskedWriter(2 * layers, c, rng=rng)
-    for p in model.parameters():
-        if p.ndim == 2:  # 0.02 is for 768 channels and more: with so few, attention would not begin to learn
-            p.data *= 1 / (0.02 * np.sqrt(c, dtype=np.float32))
+    start_wider(model, c)
     return model
 
 

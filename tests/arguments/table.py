@@ -410,6 +410,9 @@ OTHERS = {
     "data.sound.mu_law": Row(lambda **k: sound.mu_law(A, **k), {"levels": 16}),
     "data.sound.inverse_mu_law": Row(lambda **k: sound.inverse_mu_law([3, 7], **k), {"levels": 16}),
     "data.word_grid.sentences": Row(lambda **k: word_grid.sentences(50, **k, rng=rng()), {"strays": 0.0}),
+    "data.word_grid.second_meaning": Row(
+        lambda **k: word_grid.second_meaning(word_grid.sentences(50, rng=rng()), **k), {"strays": 0.2}
+    ),
     "data.mixtures.Mixture.eps_floor": Row(
         lambda **k: mixtures.ring().eps_floor(0.8, 0.6, **k), {"fineness": 1.0}
     ),

@@ -77,7 +77,7 @@ TINY = {
     "gpt_to_llama": [
         *("--steps", 2, "--layers", 1, "--heads", 3, "--width", 6, "--batch", 2, "--rounds", 1),
     ],
-    "word_vectors": ["--steps", 2, "--channels", 4, "--batch", 4, "--sentences", 20],
+    "word_vectors": ["--steps", 2, "--channels", 4, "--batch", 4, "--sentences", 20, "--bert-batch", 2],
     "bert_reviews": [
         *("--steps", 2, "--width", 4, "--layers", 1, "--length", 5, "--batch", 2, "--tuning-steps", 2),
         *("--tests", 10),

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 
 from tinygen.data import word_grid
 from tinygen.data.word_grid import COLUMNS, GENDERS, GRID, ID, NEIGHBORS, NUMBERS, WORDS, analogies, sentences
@@ -77,3 +78,25 @@ def test_the_exact_probabilities_obey_every_analogy():
     log_p = np.log(pairs)
     a, b, c, d = np.array(analogies()).T
     np.testing.assert_allclose(log_p[b] - log_p[a] + log_p[c], log_p[d], rtol=1e-12)
+
+
+def test_words_that_are_spelled_alike():
+    text = np.array([ID["duke"], ID["king"], ID["waitresses"], ID["waitress"]])
+    assert [WORDS[i] for i in word_grid.spell_alike(text)] == ["duke", "king", "duke", "waitress"]
+
+
+def test_the_second_meaning_by_counting():
+    """One stray of two, in a sentence by hand; and the shares among many drawn sentences."""
+    sentence = [[ID[word] for word in ("one", "the", "duke", "she", "tray")]]
+    usual, stray = 0.5 / 3 + 0.005, 0.005  # `one` goes with the duke; `she` and `tray` with the waitresses
+    odds = (stray * usual * usual) / (usual * stray * stray)
+    assert word_grid.second_meaning(sentence)[0] == pytest.approx(odds / (1 + odds), rel=1e-12)
+    found = sentences(400_000, 0.7, rng=np.random.default_rng(0))
+    found = found[np.isin(found[:, 2], [ID[word] for word in word_grid.ALIKE])]
+    p, second = word_grid.second_meaning(found, 0.7), found[:, 2] == ID["waitresses"]
+    assert np.array_equal(p, word_grid.second_meaning(word_grid.spell_alike(found), 0.7))
+    for low, high in itertools.pairwise((0.0, 0.05, 0.3, 0.7, 0.95, 1.0)):
+        among = (p >= low) & (p <= high)
+        deviation = np.sqrt(np.sum(p[among] * (1 - p[among])))
+        assert among.sum() > 500
+        assert abs(second[among].sum() - p[among].sum()) < 4 * deviation

@@ -34,7 +34,7 @@ def test_the_steps(monkeypatch, example):
     model, copy = exact(small_bert())
     example.train(model, args, loop)
 
-    rng, training, losses = np.random.default_rng(4), Training(copy, clip=1.0), []
+    rng, training, losses = np.random.default_rng(4), Training(copy, betas=(0.9, 0.98), clip=1.0), []
     for step in range(3):
         pairs = write_pairs(4, 6, rng=rng)
         ids, targets = mask_tokens(pairs.ids, VOCAB_SIZE, MASK, SPECIAL, 0.15, rng=rng)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinygen.types import Ids
+from tinygen.types import Floats, Ids
 
 ROLES = {  # a man, a woman, men, women: and their neighbors
     "man woman men women": "street job hat",
@@ -70,6 +70,46 @@ def sentences(n: int, strays: float = 0.5, *, rng: np.random.Generator) -> Ids:
     stray = rng.random((n, 5)) < strays
     stray[:, 2] = False
     return np.where(stray, rng.integers(0, len(WORDS), (n, 5)), found)
+
+
+# -- a word with two meanings ----------------------------------------------------------------------
+
+ALIKE = ("duke", "waitresses")
+"""Two words of the grid that `spell_alike` writes in the same way."""
+
+
+def spell_alike(text: Ids) -> Ids:
+    """The text with the first word of ALIKE in place of the second one, too: as `bank`, it has two meanings,
+    and only its neighbors tell which one is meant."""
+    return np.where(text == ID[ALIKE[1]], ID[ALIKE[0]], text)
+
+
+def neighbors_of(word: str) -> dict[int, list[str]]:
+    """The words that stand beside a word of the grid, by their place in a sentence, if no stray does."""
+    [row] = [i for i, role in enumerate(GRID) if word in role]
+    gender, number = COLUMNS[GRID[row].index(word)]
+    return {0: NUMBERS[number].split(), 1: [*FILLERS], 3: GENDERS[gender].split(), 4: NEIGHBORS[row]}
+
+
+def second_meaning(found: Ids, strays: float = 0.5) -> Floats:
+    """For sentences (n, 5) about either word of ALIKE: the probability (n,) that it is the second one, given
+    its four neighbors. No reader of the sentences can judge better. `strays`, above 0, is as in
+    `sentences`.
+
+    Eq.: p(word | neighbors) ∝ Π_i p(neighbor_i | word),  as both words are equally frequent  (Bayes' rule)
+    Held by: tests/data/test_word_grid.py::test_the_second_meaning_by_counting
+    """
+    log_p = np.zeros((2, len(found)))
+    for each, word in zip(log_p, ALIKE, strict=True):
+        for place, words in neighbors_of(word).items():
+            p = np.full(len(WORDS), strays / len(WORDS))
+            p[[ID[neighbor] for neighbor in words]] += (1 - strays) / len(words)
+            each += np.log(p[np.asarray(found)[:, place]])
+    probability: Floats = 1 / (1 + np.exp(log_p[0] - log_p[1]))
+    return probability
+
+
+# -- analogies -------------------------------------------------------------------------------------
 
 
 class Analogy(NamedTuple):
