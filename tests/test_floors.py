@@ -60,11 +60,12 @@ FLOORS = (
         "random storage.files",
     ),
     Floor(
-        "storage.safetensors storage.lock storage.versions",
-        "A format for arrays; one writer a folder; who computes.",
+        "storage.safetensors storage.pickles storage.lock storage.versions",
+        "Formats for arrays, and for all else without code; one writer a folder; who computes.",
         "storage.files",
     ),
     Floor("vertices", "The tape as names and texts."),
+    Floor("storage.torch_files", "PyTorch's files of arrays.", "storage.files storage.pickles"),
     Floor("gradcheck graph", "Two ways to look at what the engine does."),
     Floor(
         "testing",
