@@ -34,7 +34,9 @@ from tinygen.diffusion import (
     midpoint,
     min_snr,
     noise_levels,
+    plms,
     score_matching_loss,
+    sigma_euler,
     simple_loss,
 )
 from tinygen.models.huggingface.peft import load_adapters, save_adapters
@@ -346,6 +348,9 @@ METHODS = {
     "ddim": lambda model, x: last_state(ddim(PROCESS, model, x, eta=0.5, clip=1.0, rng=0)),
     "ddim_encode": lambda model, x: last_state(ddim_encode(PROCESS, model, x)),
     "dpm_solver": lambda model, x: last_state(dpm_solver(PROCESS, model, x, clip=1.0)),
+    "dpm_solver_3": lambda model, x: last_state(dpm_solver(PROCESS, model, x, order=3)),
+    "plms": lambda model, x: last_state(plms(PROCESS, model, x)),
+    "sigma_euler": lambda model, x: last_state(sigma_euler(PROCESS, model, x, eta=0.5, rng=0)),
     "inpaint": lambda model, x: last_state(inpaint(PROCESS, model, x, x, MASK, repeats=2, jump=2, rng=0)),
     "euler": lambda model, x: last_state(euler(model, x, 3)),
     "midpoint": lambda model, x: last_state(midpoint(model, x, 3)),

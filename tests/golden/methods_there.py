@@ -67,19 +67,50 @@ def implicit(w: Weights, eta: float, clip: float | None) -> Any:
         yield from (made.step(said, int(steps[i]), x, eta, **more).prev_sample for i in (0, 1, 25))
 
 
-def multistep(w: Weights, predicts: str) -> Any:
+def multistep(w: Weights, kept: tuple[int, ...] = (0, 1, 5, 9), **options: Any) -> Any:
     """Coefficients and states in float64: the scheduler keeps them in float32."""
     from diffusers.schedulers import scheduling_dpmsolver_multistep as there
 
     there.torch = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
-    made = scheduler("DPMSolverMultistepScheduler", "linear", **MULTISTEP, prediction_type=predicts)
+    made = scheduler("DPMSolverMultistepScheduler", "linear", **MULTISTEP | options)
     made.set_timesteps(10)
     alpha_bar = made.alphas_cumprod[made.timesteps]
     made.sigmas = torch.cat([((1 - alpha_bar) / alpha_bar) ** 0.5, torch.zeros(1)])
     states, said = [torch.tensor(models.X)], torch.tensor(models.SAID)
     for t in made.timesteps:
         states.append(made.step(0.3 * states[-1] + said, t, states[-1]).prev_sample)
-    return [states[1 + i] for i in (0, 1, 5, 9)]
+    return [states[1 + i] for i in kept]
+
+
+def pseudo_linear(w: Weights, predicts: str) -> Any:
+    options = {"timestep_spacing": "trailing", "skip_prk_steps": True, "set_alpha_to_one": True}
+    made = scheduler("PNDMScheduler", "linear", prediction_type=predicts, **options)
+    made.set_timesteps(10)
+    states, said = [torch.tensor(models.X)], torch.tensor(models.SAID)
+    for t in made.timesteps:
+        states.append(made.step(0.3 * states[-1] + said, t, states[-1]).prev_sample)
+    return [states[1 + i] for i in (0, 1, 2, 3, 4, 10)]
+
+
+def in_sigma(w: Weights, eta: float) -> Any:
+    """Euler's method at Karras et al.'s levels; with new noise by the other scheduler, at the same ones."""
+    from diffusers.schedulers import scheduling_euler_ancestral_discrete as ancestral_there
+    from diffusers.schedulers import scheduling_euler_discrete as there
+
+    for module in (there, ancestral_there):
+        module.torch = SimpleNamespace(**{**vars(torch), "float32": torch.float64})
+        module.np = SimpleNamespace(**{**vars(np), "float32": np.float64})
+    ancestral_there.randn_tensor = lambda shape, **given: noise(*shape)
+    levels = scheduler("EulerDiscreteScheduler", "linear", use_karras_sigmas=True)
+    levels.set_timesteps(5)
+    made = scheduler("EulerAncestralDiscreteScheduler", "linear") if eta else levels
+    made.set_timesteps(5)
+    made.sigmas, said = levels.sigmas, torch.tensor(models.SAID)
+    states = [torch.tensor(models.X) * (made.sigmas[0] ** 2 + 1) ** 0.5]
+    for t in made.timesteps:
+        seen = made.scale_model_input(states[-1], t)
+        states.append(made.step(0.3 * seen + said, t, states[-1]).prev_sample)
+    return [states[1 + i] for i in (0, 2, 4)]
 
 
 def zero_terminal(w: Weights, kind: str) -> Any:
@@ -105,7 +136,14 @@ for name in models.SAMPLERS:
         REFERENCES[name] = partial(ancestral, kind=given[0], variance=given[1], clip=number(given[2]))
     elif what == "dpm_solver":
         predicts = dict(zip(("eps", "x0", "v"), PREDICTS, strict=True))[given[0]]
-        REFERENCES[name] = partial(multistep, predicts=predicts)
+        REFERENCES[name] = partial(multistep, prediction_type=predicts)
+    elif what == "order":
+        options = {"solver_type": "heun" if given[1] == "True" else "midpoint", "lower_order_final": False}
+        REFERENCES[name] = partial(multistep, kept=(0, 2, 5, 9), solver_order=int(given[0]), **options)
+    elif what == "plms":
+        REFERENCES[name] = partial(pseudo_linear, predicts={"eps": "epsilon", "v": "v_prediction"}[given[0]])
+    elif what == "sigma_euler":
+        REFERENCES[name] = partial(in_sigma, eta=float(given[0]))
     elif what == "zero_terminal":
         REFERENCES[name] = partial(zero_terminal, kind=given[0])
     elif what == "rescaled":

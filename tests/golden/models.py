@@ -16,12 +16,16 @@ from tinygen.diffusion import (
     flow_log_prob,
     flow_matching_loss_at,
     guide,
+    karras_sigmas,
     linear_schedule,
     midpoint,
     noise_levels,
+    plms,
     rescale_guidance,
     rescale_zero_terminal_snr,
     score_matching_loss_at,
+    sigma_euler,
+    sigma_schedule,
     sqrt_linear_schedule,
 )
 from tinygen.judges.digits import Judge
@@ -379,6 +383,29 @@ def multistep(predicts):
     return [states[i] for i in (0, 1, 5, 9)]
 
 
+def of_order(order, heun):
+    """Four states of DPM-Solver++ of another order, or with the exact integral of its line."""
+    process = Process(SCHEDULES["linear"]).respace(evenly_spaced(1000, 10))
+    states = list(dpm_solver(process, lambda x, t: 0.3 * x + SAID, X, order=order, heun=heun))
+    return [states[i] for i in (0, 2, 5, 9)]
+
+
+def pseudo_linear(predicts):
+    """Six states of PLMS in 10 steps of 1000, with a model that is linear in x."""
+    process = Process(SCHEDULES["linear"], predicts).respace(evenly_spaced(1000, 10))
+    states = list(plms(process, lambda x, t: 0.3 * x + SAID, X))
+    return [states[i] for i in (0, 1, 2, 3, 4, 10)]
+
+
+def in_sigma(eta):
+    """Three states of Euler's method in 5 steps, at Karras et al.'s levels."""
+    s = SCHEDULES["linear"]
+    ends = s.sigma[[1, 1000]] / s.alpha[[1, 1000]]
+    process = Process(sigma_schedule(karras_sigmas(5, *ends), np.arange(5)[::-1]))
+    states = list(sigma_euler(process, lambda x, t: 0.3 * x + SAID, X, eta=eta, rng=Noise()))
+    return [states[i] for i in (0, 2, 4)]
+
+
 def rescaled(phi):
     return rescale_guidance(guide(X, SAID, 7.5), X, phi)
 
@@ -449,6 +476,12 @@ SAMPLERS = {
         f"zero_terminal-{kind}": Case(None, (), lambda kind=kind: zero_terminal(kind), 1e-8)
         for kind in SCHEDULES
     },
+    **{
+        f"order-{order}-{heun}": Case(None, (), lambda order=order, heun=heun: of_order(order, heun))
+        for order, heun in ((1, False), (2, True), (3, False))
+    },
+    **{f"plms-{kind}": Case(None, (), lambda kind=kind: pseudo_linear(kind)) for kind in ("eps", "v")},
+    **{f"sigma_euler-{eta}": Case(None, (), lambda eta=eta: in_sigma(eta)) for eta in (0.0, 1.0)},
     **{f"rescaled-{phi}": Case(None, (), lambda phi=phi: rescaled(phi)) for phi in (0.7, 1.0)},
 }
 

@@ -67,7 +67,8 @@ def sigma_euler(
     infinite.
 
     Eq.: y_{t-1} = y_t + (σ↓ - σ_t) ε̂ + σ↑ z,  σ↑² = η² σ_{t-1}² (σ_t² - σ_{t-1}²)/σ_t²,
-        σ↓² = σ_{t-1}² - σ↑²,  σ_t for σ_t/α_t  (Karras et al. 2022, eq. 3)
+        σ↓² = σ_{t-1}² - σ↑²,  σ_t for σ_t/α_t
+        (Karras et al. 2022, algorithm 1, without lines 6 to 8; Song et al. 2020, eq. 16, in σ)
     Held by: tests/diffusion/test_karras.py::test_euler_is_ddim
     """
     if not 0 <= eta <= 1:

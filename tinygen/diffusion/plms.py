@@ -3,8 +3,8 @@
 A step of DDIM takes the model's prediction at its beginning for all of the step. Adams and Bashforth's
 methods for differential equations combine the last predictions: they take the polynomial through them,
 averaged over the step to come. With DDIM's map from one level of noise to the next (the paper's "transfer
-part"; the whole is a pseudo linear multistep method, eq. 11 and 12) that makes a method of the second order,
-for one call of the model a step.
+part"; the whole is a pseudo linear multistep method, section 3) that makes a method of the second order, for
+one call of the model a step.
 
 At the first step there is nothing to combine. It is made twice: once by DDIM, and again from where it began,
 with the mean of the predictions at both ends (Heun's method). So there is one call more than steps. Stable
@@ -38,7 +38,7 @@ def transfer(process: Process, prediction: Array, x: Array, t: int, to: int) -> 
     """The state at step `to` with the x_0 and the ε that x = x_t has by the prediction (B, ...): a step of
     DDIM over any distance.
 
-    Eq.: x_s = α_s (x_t - σ_t ε̂)/α_t + σ_s ε̂  (Liu et al. 2022, eq. 11)
+    Eq.: x_s = α_s (x_t - σ_t ε̂)/α_t + σ_s ε̂  (Liu et al. 2022, section 3)
     Held by: tests/diffusion/test_plms.py::test_of_order_1_it_is_ddim
     """
     x0, eps = process.x0_and_eps(prediction, x, t)
@@ -66,7 +66,7 @@ def plms(
 
     Raises ValueError for an order outside 1 ... 4.
 
-    Eq.: ε̂ = (55 ε_t - 59 ε_{t+1} + 37 ε_{t+2} - 9 ε_{t+3}) / 24  (Liu et al. 2022, eq. 12)
+    Eq.: ε̂ = (55 ε_t - 59 ε_{t+1} + 37 ε_{t+2} - 9 ε_{t+3}) / 24  (Liu et al. 2022, section 3)
     Held by: tests/diffusion/test_plms.py::test_a_cubic_is_integrated_exactly,
         tests/diffusion/test_plms.py::test_the_order_of_convergence_is_2
     """

@@ -2,6 +2,7 @@
 `save_pretrained` writes. Here diffusers computes its coefficients in float64, too."""
 
 import itertools
+import json
 import math
 from functools import partial
 from types import SimpleNamespace
@@ -27,6 +28,10 @@ def model(x, t):
     said = SAID.astype(x.dtype) if isinstance(x, np.ndarray) else torch.tensor(SAID, dtype=x.dtype)
     turn = float(t[0]) / 300
     return wave(x) * 0.4 + said * math.sin(turn) - x * (0.1 * turn)
+
+
+NEEDED = {"DDIMScheduler": {"clip_sample": False}, "PNDMScheduler": {"skip_prk_steps": True}}
+"""What a file must have, since the defaults of these classes are refused."""
 
 
 @pytest.fixture
@@ -69,6 +74,9 @@ def largest_difference(folder, kind, options, dtype, *, steps, **given):
     """Of all states, relative to the largest number in each."""
     theirs = getattr(there, kind)(**options)
     theirs.save_pretrained(folder)
+    if options == NEEDED.get(kind, {}):  # a file with nothing else
+        text = json.dumps({"_class_name": kind, **options})
+        (folder / "scheduler_config.json").write_text(text)
     wanted = states_there(theirs, steps, dtype, **given)
     x = X.astype(str(dtype).removeprefix("torch."))
     if "data" in given:
@@ -151,6 +159,13 @@ def test_their_states_in_float64(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(scheduling_euler_ancestral_discrete, "randn_tensor", Draws())
     for options, way in zip(sampled(kind, **CONFIGS[kind]), itertools.cycle(WAYS), strict=False):
         assert largest_difference(tmp_path, kind, options, torch.float64, **way) < 1e-10, (options, way)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.usefixtures("in_float64")
+def test_options_that_are_missing_have_their_defaults(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduling_euler_ancestral_discrete, "randn_tensor", Draws())
+    assert largest_difference(tmp_path, kind, NEEDED.get(kind, {}), torch.float64, steps=12) < 1e-10
 
 
 KNOWN = {

@@ -26,6 +26,7 @@ from tinygen.diffusion.plms import plms, plms_calls
 from tinygen.diffusion.process import Prediction, Process
 from tinygen.diffusion.sampling import Model
 from tinygen.diffusion.schedule import Schedule
+from tinygen.ops.compose import on_device_of
 from tinygen.ops.random import RNGLike
 from tinygen.tensor import Array
 from tinygen.types import Floats
@@ -77,6 +78,8 @@ class Scheduler:
             x = noise * self.noise_scale(steps)
         else:
             x = mix(levels[0], data, noise)
+        if mask is not None:
+            mask = on_device_of(noise, np.broadcast_to(mask, noise.shape))
         for i, state in enumerate(self.states(model, x, steps, skipped, rng), 1):
             if mask is not None:  # the sampler goes on from what is written here
                 state[...] = np.where(mask, state, mix(levels[i], data, noise) if i < len(levels) else data)
