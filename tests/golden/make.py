@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tools")]
 
 from golden import layers_there, methods_there, models_there  # noqa: E402, F401
 from golden.formula import Case, digest, filled, is_float, wave  # noqa: E402

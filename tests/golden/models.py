@@ -2,6 +2,7 @@
 
 import numpy as np
 from golden.formula import Case, wave
+from sd_folders import small
 
 from tinygen import no_grad
 from tinygen.diffusion import (
@@ -197,6 +198,20 @@ def texts_to_codes(model, x):
     return model(x, STEPS, context, mask)
 
 
+PROMPTS, NEGATIVE = ["a red cat", "the"], "blue!"
+HOLE_OF_CODES = np.arange(8) < np.full((8, 1), 3)
+
+
+def painted(model, x):
+    """The prediction for codes, with gradients; then codes after three steps of guided sampling, from noise,
+    and from a picture with a hole."""
+    prediction = model(x, STEPS[:2] % 60, model.encode_text(PROMPTS))
+    *_, codes = model.sample_steps(PROMPTS, negative=NEGATIVE, guidance=3.0, steps=3, rng=Noise())
+    given = {"picture": PICTURES, "hole": HOLE_OF_CODES, "strength": 0.7}
+    *_, kept = model.sample_steps(PROMPTS, guidance=3.0, steps=3, rng=Noise(), **given)
+    return prediction, codes, model.decode(codes), kept
+
+
 def text_gan_losses(model, x):
     """Of pictures with their captions and with the others', and of the same pictures from below as fakes."""
     right, wrong = CAPTIONS[:2], CAPTIONS[1::-1]
@@ -262,6 +277,7 @@ MODELS = {
     "latent_diffusion": Case(
         lambda: TextDenoiser(unet(context=6), text_encoder()), (PICTURES,), texts_to_codes, 1e-5
     ),
+    "stable_diffusion": Case(lambda: small(0), (wave(2, 2, 4, 4, k=77),), painted, 1e-5),
     "palette": Case(
         palette,
         (PICTURES, wave(2, 3, 8, 8, k=75)),

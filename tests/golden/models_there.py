@@ -16,7 +16,7 @@ from tinygen.models.huggingface.bart import COPIES as BART_COPIES
 from tinygen.models.huggingface.bart import shapes as bart_shapes
 from tinygen.models.huggingface.bert import COPIES, copies
 from tinygen.models.huggingface.bert import shapes as bert_shapes
-from tinygen.models.huggingface.clip import places
+from tinygen.models.huggingface.clip import norm_places, places, tower_places
 from tinygen.models.huggingface.llama import shapes
 from tinygen.models.huggingface.t5 import shapes as t5_shapes
 
@@ -392,6 +392,86 @@ def unet_texts(w: Weights, x: Any, context: Any) -> Any:
 def latent_diffusion(w: Weights, x: Any) -> Any:
     context, mask = encoded(at(w, "text_encoder"), models.CAPTIONS[:2])
     return unet_of_texts(at(w, "unet"), x, context, mask, CASES["latent_diffusion"].make().unet)
+
+
+def text_states(w: Weights, ids: Any) -> Any:
+    """transformers' text encoder of Stable Diffusion."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    sizes = {"hidden_size": 8, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {"vocab_size": 520, "max_position_embeddings": 9, "eos_token_id": 519, "bos_token_id": 518}
+    found = {
+        **tower_places("", "", {"channels": 8, "hidden": 32, "layers": 1}),
+        **norm_places("norm", "final_layer_norm", 8),
+        "token.weight": (("embeddings.token_embedding.weight",), ()),
+        "place.weight": (("embeddings.position_embedding.weight",), ()),
+    }
+    weights = {
+        name: part
+        for mine, (names, _) in found.items()
+        for name, part in zip(names, w[mine].chunk(len(names)) if len(names) > 1 else [w[mine]], strict=True)
+    }
+    return called(CLIPTextModel(CLIPTextConfig(**sizes, **text)), weights, ids).last_hidden_state
+
+
+@reference("stable_diffusion")
+def stable_diffusion(w: Weights, x: Any) -> Any:
+    """diffusers' UNet, autoencoder and DDIM, whose coefficients are made again in float64; the loops of its
+    pipelines for text to image and for inpainting."""
+    from diffusers import AutoencoderKL, DDIMScheduler
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    ours = CASES["stable_diffusion"].make()
+    unet = UNet2DConditionModel(
+        **SHARED | {"in_channels": 2, "out_channels": 2, "block_out_channels": (8, 16)},
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=8,
+        attention_head_dim=1,
+    )
+    ways = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    coder = AutoencoderKL(block_out_channels=(8, 16), latent_channels=2, norm_num_groups=2, **ways)
+    scheduler = DDIMScheduler(60, steps_offset=1, set_alpha_to_one=False, clip_sample=False)
+    scheduler.alphas_cumprod = torch.tensor(ours.scheduler.schedule.alpha_bar[1:])
+    scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
+    scheduler.set_timesteps(3)
+    parts = {
+        name: {
+            there: t.reshape(dict(module.named_parameters())[there].shape)
+            for there, t in like_diffusers(getattr(ours, name), at(w, name)).items()
+        }
+        for name, module in (("unet", unet), ("autoencoder", coder))
+    }
+    encoder = at(w, "text_encoder")
+    texts = [ours.tokenizer.prompt_ids(texts) for texts in (models.PROMPTS, [models.NEGATIVE] * 2, ["", ""])]
+    context, negative, empty = (text_states(encoder, torch.tensor(ids)) for ids in texts)
+
+    def of_coder(method: str, x: Any) -> Any:
+        weights = {f"module.{name}": t for name, t in parts["autoencoder"].items()}
+        return called(Asked(coder, lambda m, x: getattr(m, method)(x)), weights, x)
+
+    def step(x: Any, t: Any, nothing: Any) -> Any:
+        both = [called(unet, parts["unet"], x, t, c).sample for c in (nothing, context)]
+        return scheduler.step(both[0] + 3 * (both[1] - both[0]), t, x).prev_sample
+
+    prediction = called(unet, parts["unet"], x, STEPS[:2] % 60, context).sample
+    with torch.no_grad():
+        codes = noise(2, 2, 4, 4)
+        for t in scheduler.timesteps:
+            codes = step(codes, t, negative)
+        moments = of_coder("encode", torch.tensor(models.PICTURES)).latent_dist
+        eps = noise(2, 2, 4, 4)
+        known = (moments.mean + moments.std * eps) * w["autoencoder.scale"]
+        timesteps = scheduler.timesteps[1:]  # two of three steps
+        kept, hole = (
+            scheduler.add_noise(known, eps, timesteps[:1]),
+            torch.tensor(models.HOLE_OF_CODES[::2, ::2]),
+        )
+        for t, after in zip(timesteps, [*timesteps[1:], None], strict=True):
+            there = known if after is None else scheduler.add_noise(known, eps, after[None])
+            kept = torch.where(hole, step(kept, t, empty), there)
+        pictures = of_coder("decode", codes / w["autoencoder.scale"]).sample
+    return prediction, codes, pictures, kept
 
 
 def autoencoder() -> Any:

@@ -140,7 +140,7 @@ def small(rng: Any, channels: int = 2) -> StableDiffusion:
         CLIPTokenizer(*vocabulary(), length=9),
         TextTower(520, 9, 519, TowerConfig(1, 2, 8), None, rng=rng),
         UNet(UNetConfig(channels, 2, 8, (1, 2), 1, groups=2, context=8), rng=rng),
-        AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2)), rng=rng),
+        AutoencoderKL(AutoencoderConfig(latent=2, channels=8, multipliers=(1, 2), groups=2), rng=rng),
         StepScheduler(linear_schedule(60), "eps", "leading", 1, order=1, last=1),
         8,
     )
