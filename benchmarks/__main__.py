@@ -43,11 +43,22 @@ WORKLOADS = {
     "llama": "llama",
     "llama-generate": "llama_generate",
     "llama-f16": "llama_f16",
+    "sd-unet": "sd_unet",
+    "sd-picture": "sd_picture",
     "checkpoints": "checkpoints",
     "scaling": "scaling",
     "parallel": "parallel",
 }
-PEERS = ("torch", "torch-compile", "torch-nhwc", "jax", "autograd", "transformers", "safetensors")
+PEERS = (
+    "torch",
+    "torch-compile",
+    "torch-nhwc",
+    "jax",
+    "autograd",
+    "transformers",
+    "diffusers",
+    "safetensors",
+)
 MODES = ("numpy", "off", "alone")
 
 

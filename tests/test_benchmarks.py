@@ -34,6 +34,9 @@ from benchmarks import (  # noqa: E402
     paired,
     parallel,
     scaling,
+    sd_folder,
+    sd_picture,
+    sd_unet,
     surroundings,
     translation,
     unet,
@@ -604,6 +607,76 @@ def test_the_llama_has_124_million_weights():
     block = size.width * (2 * size.width + 2 * group + 3 * size.hidden + 2)
     assert round(1e-6 * (size.layers * block + size.vocab * size.width)) == 124
     assert llama_generate.ITEMS == ("tokens", 1e3 / llama_generate.SCALE)
+
+
+TINY = {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 16, "sample_size": 8}
+
+
+@pytest.fixture
+def small_sd(monkeypatch):
+    """Stable Diffusion of small widths; its folder is written in this process."""
+    monkeypatch.setattr(sd_folder, "UNET", sd_folder.UNET | TINY)
+    monkeypatch.setattr(sd_folder, "SMALL", sd_folder.UNET | TINY)
+    monkeypatch.setattr(sd_folder, "CODER", sd_folder.CODER | {"block_out_channels": [32] * 4})
+    monkeypatch.setattr(sd_folder, "TEXT", sd_folder.TEXT | {"hidden_size": 16})
+    monkeypatch.setattr(sd_unet, "SIDE", 16)
+    write = {"unet": lambda place: sd_folder.write_part(place, sd_folder.UNET)}
+    write |= {"pipeline": sd_folder.write_pipeline}
+    monkeypatch.setattr(sd_folder, "write_elsewhere", lambda folder, what: write[what](Path(folder)))
+    monkeypatch.setattr(sd_picture, "STEPS", 2)
+
+
+def test_both_call_the_same_unet(small_sd, monkeypatch, tmp_path):
+    sd_folder.write_elsewhere(tmp_path, "unet")
+    monkeypatch.setenv(sd_unet.FOLDER, str(tmp_path))
+    ours = sd_unet.build("tinygen")
+    assert list(ours) == ["batch 1, 16×16", "batch 2, 16×16"]
+    found = [step() for step in ours.values()]
+    assert [out.shape for out in found] == [(1, 4, 16, 16), (2, 4, 16, 16)]
+    assert min(out.std() for out in found) > 0.01
+    pytest.importorskip("diffusers")
+    for step, out in zip(sd_unet.build("diffusers").values(), found, strict=True):
+        np.testing.assert_allclose(step(), out, atol=1e-4 * np.abs(out).max())
+
+
+def test_both_draw_the_same_picture(small_sd):
+    [(case, step)] = sd_picture.build("tinygen").items()
+    assert case == "2 steps, 64×64"
+    found = step()
+    assert found.shape == (1, 3, 64, 64)
+    assert found.std() > 0.01
+    pytest.importorskip("diffusers")
+    [step] = sd_picture.build("diffusers").values()
+    np.testing.assert_allclose(step(), found, atol=1e-3)
+
+
+def test_the_unet_is_measured_one_side_after_the_other(small_sd, monkeypatch):
+    """The first ends before the second begins; both work for each round."""
+    running, calls = [], []
+
+    class Side:
+        cases, memory, version, result = ["a", "b"], 7, "1", [[1.0, 2.0]]
+
+        def __init__(self, workload, side):
+            if side == "none":
+                raise paired.Missing(side)
+            assert (Path(os.environ[sd_unet.FOLDER]) / "config.json").exists()
+            assert running == []
+            running.append(side)
+            self.side = side
+
+        def run(self, case, count, warm=True, compare=False):
+            calls.append((self.side, case, compare))
+            return 2.0 if self.side == "tinygen" else 4.0
+
+        def close(self):
+            running.remove(self.side)
+
+    monkeypatch.setattr(sd_unet, "Worker", Side)
+    report = sd_unet.measure("benchmarks.sd_unet", ["diffusers", "none"], 2, 0.3, "a")
+    assert report.missing == ["none"]
+    assert [c.ratios["tinygen / diffusers"].median for c in report.comparisons] == [0.5]
+    assert [call for call in calls if call[0] == "tinygen"] == [("tinygen", "a", k == 0) for k in range(3)]
 
 
 def test_products_are_the_same_on_all_sides():
