@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import numpy as np
-
 from tinygen import ops
 from tinygen.nn.conv import Conv2d
 from tinygen.nn.dropout import Dropout
+from tinygen.nn.init import zeros
 from tinygen.nn.linear import Linear
 from tinygen.nn.module import Module, cast
 from tinygen.nn.norm import GroupNorm
@@ -28,7 +27,7 @@ def zero_init(layer: Layer) -> Layer:
     """The layer with all of its parameters 0. At the end of a residual branch, such a layer makes the block
     the identity when training starts."""
     for p in layer.parameters():
-        p.data = np.zeros_like(p.data)
+        p.data = zeros(p.shape)
     return layer
 
 

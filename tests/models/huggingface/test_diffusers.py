@@ -388,8 +388,8 @@ def test_float16_is_kept_where_it_is_asked_for(tmp_path):
 
 
 def test_a_model_is_read_within_little_more_than_its_memory(tmp_path):
-    """No weights are drawn first, and no file is there twice. Besides the weights there are the matrices that
-    are put together from queries, keys and values, and zeros of which only the addresses are taken."""
+    """No weights are drawn first, and no file is there twice: besides the weights there are the matrices that
+    are put together from queries, keys and values."""
     folder = written(tmp_path, "UNet2DConditionModel")
     edit(folder, block_out_channels=[32, 64], norm_num_groups=8, layers_per_block=3)
     model = new_model(read_config(folder / "config.json")[0], rng=0)
@@ -403,7 +403,7 @@ def test_a_model_is_read_within_little_more_than_its_memory(tmp_path):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert size > 1e6
-        assert peak < 1.8 * size
+        assert peak < 1.25 * size
         assert kept.num_parameters() == model.num_parameters()
 
 
