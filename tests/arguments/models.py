@@ -28,6 +28,7 @@ from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.controlnet import ControlNet, ControlNetConfig
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import (
     ConvDiscriminator,
@@ -39,10 +40,11 @@ from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
 from tinygen.models.pictures.palette import Palette
 from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencoder, linear_halves
 from tinygen.models.pictures.realnvp import RealNVP
-from tinygen.models.pictures.unet import UNet, UNetConfig
+from tinygen.models.pictures.unet import Control, UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
 from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
 from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig
+from tinygen.models.text_to_image.controlled_diffusion import ControlledDiffusion
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.models.text_to_image.text_gan import TextDiscriminator, TextGenerator
@@ -130,6 +132,31 @@ def told(**given: Any) -> Any:
     return filled(UNet(config, rng=rng()))(PICTURES, STEPS, **{**usual, **given})
 
 
+def controlnet(config: ControlNetConfig, **given: Any) -> Any:
+    """What a ControlNet adds to each feature map; its last layers are random here, too."""
+    f = 2 ** (len(config.hint_widths) - 1)
+    hints = wave(2, config.hint_channels, *(f * side for side in PICTURES.shape[2:]), k=94)
+    module = ControlNet(config, rng=rng())
+    found = filled(module)(PICTURES, STEPS, hints, **given)
+    return [[p.shape for p in module.parameters()], found.middle, *found.skips]
+
+
+def control(**given: Any) -> Any:
+    sizes = {"channels": 4, "blocks": 1, "groups": 2, "hint_widths": (2, 3), **given}
+    more = {}
+    if sizes.get("classes"):
+        more["labels"] = np.array([1, 2])
+    if sizes.get("context"):
+        more["context"] = wave(2, 3, sizes["context"], k=93)
+    return controlnet(ControlNetConfig(3, 3, **sizes), **more)
+
+
+def told_control(**given: Any) -> Any:
+    """A ControlNet with classes and texts, told some of it."""
+    config = ControlNetConfig(3, 3, 4, blocks=1, groups=2, classes=3, context=5, hint_widths=(2, 3))
+    return controlnet(config, **{"labels": np.array([1, 2]), "context": wave(2, 3, 5, k=93), **given})
+
+
 def autoencoder(**given: Any) -> Any:
     config = AutoencoderConfig(**{"channels": 4, "groups": 2, **given})
     x = wave(2, config.in_channels, 8, 8, k=90)
@@ -155,6 +182,15 @@ EDITED = (PICTURES, PICTURES[:, :1] > 0, np.array([0, 2]))
 def palette() -> Any:
     net = UNet(UNetConfig(7, 3, 4, blocks=1, groups=2, classes=2), rng=rng())
     return filled(Palette(net, Process(cosine_schedule(30), "v")), 0.1)
+
+
+def controlled() -> Any:
+    base = painter()
+    net = ControlNet.copy_of(base.denoiser.unet, 1, (2, 3), rng=rng())
+    return filled(ControlledDiffusion(base, net), 0.1)
+
+
+HINTS = wave(1, 1, 8, 8, k=95)
 
 
 def denoised(**given: Any) -> Any:
@@ -251,7 +287,10 @@ PAINTING = {
     "strength": 0.5,
     "hole": np.arange(8) < np.full((8, 1), 4),
 }
+CONTROLLED = {name: value for name, value in SAMPLING.items() if name != "rescale"} | {"strength": 0.5}
 DRAW = {"temperature": 9.0, "top_k": 1, "top_p": 0.01}
+
+SKIPS = ((4, 8), (4, 8), (4, 4), (8, 4))  # channels and sides of `told`'s feature maps
 
 MODELS = {
     "models.language.gpt.GPTConfig": Row(
@@ -364,9 +403,22 @@ MODELS = {
     "models.pictures.unet.UNet.forward": Row(
         told,
         {
+            "control": Control(wave(2, 8, 4, 4, k=97), [wave(2, n, s, s, k=n) for n, s in SKIPS]),
             "labels": np.array([3, 0]),
             "context": wave(2, 3, 5, k=98),
             "mask": np.array([[True, True, False]] * 2),
+        },
+    ),
+    "models.pictures.controlnet.ControlNetConfig": Row(
+        control, {**UNETS, "hint_channels": 1, "hint_widths": (4, 6)}
+    ),
+    "models.pictures.controlnet.ControlNet.forward": Row(
+        told_control,
+        {
+            "labels": np.array([3, 0]),
+            "context": wave(2, 3, 5, k=98),
+            "mask": np.array([[True, True, False]] * 2),
+            "strength": 0.5,
         },
     ),
     "models.pictures.autoencoder.AutoencoderConfig": Row(
@@ -441,6 +493,15 @@ MODELS = {
     ),
     "models.pictures.palette.Palette.sample_steps": Row(
         lambda **k: list(palette().sample_steps(*EDITED, rng=rng(), **k)), STEPS_OF_A_SAMPLER
+    ),
+    "models.text_to_image.controlled_diffusion.ControlledDiffusion.forward": Row(
+        lambda **k: controlled()(wave(1, 2, 4, 4, k=96), STEPS[:1], ["red"], HINTS, **k), {"strength": 0.5}
+    ),
+    "models.text_to_image.controlled_diffusion.ControlledDiffusion.sample": Row(
+        lambda **k: controlled().sample(["red square"], HINTS, rng=rng(), **k), CONTROLLED
+    ),
+    "models.text_to_image.controlled_diffusion.ControlledDiffusion.sample_steps": Row(
+        lambda **k: list(controlled().sample_steps(["red"], HINTS, rng=rng(), **k)), CONTROLLED
     ),
     "models.pictures.vae.VAE": Row(
         lambda **k: coded(VAE, **k),

@@ -27,6 +27,7 @@ RECORDS = {
     "tinygen.models.language.t5.T5Config",
     "tinygen.models.language.transformer.TransformerConfig",
     "tinygen.models.pictures.autoencoder.AutoencoderConfig",
+    "tinygen.models.pictures.controlnet.ControlNetConfig",
     "tinygen.models.pictures.unet.UNetConfig",
     "tinygen.models.text_to_image.clip_encoders.TowerConfig",
     "tinygen.models.text_to_image.text_encoder.TextEncoderConfig",

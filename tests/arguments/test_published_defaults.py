@@ -8,8 +8,8 @@ from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
 from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
 from tinygen.models.language import bart, bert, gpt, llama, t5, transformer
-from tinygen.models.pictures import autoencoder, unet, vae, vqvae
-from tinygen.models.text_to_image import clip, latent_diffusion
+from tinygen.models.pictures import autoencoder, controlnet, unet, vae, vqvae
+from tinygen.models.text_to_image import clip, controlled_diffusion, latent_diffusion
 from tinygen.text import beam, corruption, masking
 from tinygen.text.mask_predict import mask_predict
 
@@ -145,9 +145,15 @@ DEFAULTS = [
     (vqvae.VQVAE.restart, {"below": 1.0}, "Dhariwal et al. 2020, section 3.1: their threshold"),
     (autoencoder.AutoencoderConfig, {"kl_weight": 1e-6, "latent": 4}, "latent diffusion's configurations"),
     (unet.UNetConfig, {"dropout": 0.0, "groups": None, "scale_shift": False}, "Ho et al. 2020, appendix B"),
+    (
+        controlnet.ControlNetConfig,
+        {"hint_channels": 3, "hint_widths": (16, 32, 96, 256)},
+        "Zhang et al. 2023: their configuration, and diffusers' ControlNetModel",
+    ),
 ]
 
 CONSTANTS = [
+    (controlled_diffusion.DROPPED, 0.5, "Zhang et al. 2023, section 3.3: half of the prompts"),
     (latent_diffusion.DROPPED, 0.1, "Ho & Salimans 2022: p_uncond"),
     (autoencoder.EPS, 1e-6, "latent diffusion's group norms"),
     (vqvae.SMOOTHING, 1e-5, "the usual ε of the running means"),

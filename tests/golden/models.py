@@ -41,6 +41,7 @@ from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.controlnet import ControlNet
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator
 from tinygen.models.pictures.gan_losses import r1_penalty
@@ -178,6 +179,10 @@ def palette():
     return Palette(UNet(UNetConfig(7, 3, 4, blocks=1, **sizes), rng=RNG), Process(SCHEDULES["cosine"], "v"))
 
 
+def flat_control(control):
+    return control.middle, *control.skips
+
+
 def autoencoder():
     return AutoencoderKL(AutoencoderConfig(3, 2, 4, (1, 2), groups=2), rng=RNG)
 
@@ -272,6 +277,12 @@ MODELS = {
         lambda: unet(context=5),
         (PICTURES, wave(2, 4, 5, k=31)),
         lambda m, x, c: m(x, STEPS, context=c, mask=np.arange(4) < np.array([[3], [4]])),
+        1e-5,
+    ),
+    "controlnet": Case(
+        lambda: ControlNet.copy_of(unet(context=5), 2, (3, 4), rng=RNG),
+        (PICTURES, wave(2, 2, 16, 16, k=32), wave(2, 4, 5, k=31)),
+        lambda m, x, h, c: flat_control(m(x, STEPS, h, context=c, strength=0.5)),
         1e-5,
     ),
     "latent_diffusion": Case(

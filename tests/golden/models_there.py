@@ -388,6 +388,25 @@ def unet_texts(w: Weights, x: Any, context: Any) -> Any:
     return unet_of_texts(w, x, context, REAL, CASES["unet-texts"].make())
 
 
+@reference("controlnet")
+def controlnet(w: Weights, x: Any, hints: Any, context: Any) -> Any:
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    module = ControlNetModel(
+        **{name: value for name, value in SHARED.items() if name != "out_channels"},
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        cross_attention_dim=context.shape[2],
+        attention_head_dim=2,
+        conditioning_channels=2,
+        conditioning_embedding_out_channels=(3, 4),
+    )
+    weights = like_diffusers(CASES["controlnet"].make(), w)
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+    weights = {name: t.reshape(shapes[name]) for name, t in weights.items()}
+    control = called(module, weights, x, STEPS, context, hints, conditioning_scale=0.5)
+    return control.mid_block_res_sample, *control.down_block_res_samples
+
+
 @reference("latent_diffusion")
 def latent_diffusion(w: Weights, x: Any) -> Any:
     context, mask = encoded(at(w, "text_encoder"), models.CAPTIONS[:2])

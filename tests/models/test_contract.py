@@ -29,6 +29,7 @@ from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.controlnet import ControlNet, ControlNetConfig
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvGenerator, DenseGenerator
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
@@ -53,6 +54,7 @@ from tinygen.models.text_to_image.clip_encoders import (
     TowerConfig,
     VisionTransformer,
 )
+from tinygen.models.text_to_image.controlled_diffusion import ControlledDiffusion
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
 from tinygen.models.text_to_image.noisy_clip import NoisyCLIP, NoisyImageEncoder
 from tinygen.models.text_to_image.stable_diffusion import StableDiffusion
@@ -97,6 +99,16 @@ def latent_diffusion(rng):
     rng = np.random.default_rng(rng)
     denoiser = TextDenoiser(unet(rng, context=8), text_encoder(rng))
     return LatentDiffusion(autoencoder(rng), denoiser, Process(cosine_schedule(20)), 8)
+
+
+def controlnet(rng):
+    return ControlNet(ControlNetConfig(2, 2, 8, (1, 2), 1, groups=2, hint_widths=(4, 6)), rng=rng)
+
+
+def controlled_diffusion(rng):
+    rng = np.random.default_rng(rng)
+    base = latent_diffusion(rng)
+    return ControlledDiffusion(base, ControlNet.copy_of(base.denoiser.unet, 3, (4, 6), rng=rng))
 
 
 TOWER = TowerConfig(1, 2, 8)
@@ -176,6 +188,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     RealNVP: (lambda rng: RealNVP(rng=rng), (FLAT[:, :2],), (FLAT[:, :2],), (3,)),
     UNet: (unet, (CODES, T), None, None),
     Palette: (palette, (PICTURES[::-1], T, *EDITED), (PICTURES, *EDITED), EDITED),
+    ControlNet: (controlnet, (CODES, T, PICTURES), None, None),
     TextEncoder: (text_encoder, (CAPTIONS,), None, None),
     TextTower: (text_tower, (TEXTS,), None, None),
     VisionTransformer: (vision, (PICTURES,), None, None),
@@ -191,6 +204,12 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     ),
     LatentDiffusion: (latent_diffusion, (CODES, T, CAPTIONS), (CODES, CAPTIONS), (CAPTIONS,)),
     StableDiffusion: (small, (CODES, T, CONTEXT), None, (CAPTIONS,)),
+    ControlledDiffusion: (
+        controlled_diffusion,
+        (CODES, T, CAPTIONS, PICTURES),
+        (CODES, CAPTIONS, PICTURES),
+        (CAPTIONS, PICTURES),
+    ),
 }
 
 LANGUAGE = (GPT, Llama)
@@ -219,6 +238,8 @@ PARTS_OF_MODELS |= {
     "TextDenoiser",
     "TimestepEmbedding",
     "Level",
+    "UNetEncoder",
+    "HintEncoder",
     "Down",
     "Middle",
     "Up",
@@ -274,6 +295,9 @@ def test_forward_is_the_output_and_loss_a_number(kind):
     if kind is TextEncoder:
         out, mask = out
         assert mask.dtype == bool
+    if kind is ControlNet:  # residuals for a UNet
+        out, skips = out
+        assert all(isinstance(skip, Tensor) for skip in skips)
     if kind is RecurrentLM:
         out, state = out
         assert [type(x) for x in state] == [Tensor, Tensor]

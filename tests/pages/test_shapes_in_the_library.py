@@ -26,6 +26,7 @@ from tinygen.models.language.t5 import T5, T5Config
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.language.word2vec import Word2Vec
+from tinygen.models.pictures.controlnet import ControlNet
 from tinygen.models.pictures.denoiser import Denoiser
 from tinygen.models.pictures.gan import ConvDiscriminator, ConvGenerator, DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
@@ -122,6 +123,10 @@ def use_everything():
     painter = Palette(UNet(UNetConfig(5, 2, 4, blocks=1, classes=2), rng=rng), Process(cosine_schedule(20)))
     edited = (normal(3, 2, 4, 4), np.ones((3, 1, 4, 4), bool), np.arange(3))
     painter.loss(normal(3, 2, 4, 4), *edited, rng=rng).backward()
+    control = ControlNet.copy_of(unet, 1, (3, 4), rng=rng)(
+        *(normal(3, 2, 4, 4), np.arange(3), normal(3, 1, 8, 8)), context=normal(3, 4, 5)
+    )
+    unet(normal(3, 2, 4, 4), np.arange(3), context=normal(3, 4, 5), control=control)
     nn.MultiHeadAttention(8, 2, use_rotary=True, rng=rng)(normal(2, 3, 8))
     judge.shift_at_random(normal(3, 1, 8, 8), rng=rng)
     judge.Judge(rng=rng)(normal(3, 1, 8, 8))

@@ -229,8 +229,8 @@ CHAPTERS = (
         "Noise is added step by step, and a network takes it out again: DDPM, DDIM, guidance, the UNet.",
         "Gaussians: products, conditionals, sums.",
         pages="ddpm.py",
-        files="tinygen/diffusion/* tinygen/models/pictures/unet.py tinygen/models/pictures/denoiser.py "
-        "tinygen/models/pictures/palette.py",
+        files="tinygen/diffusion/* tinygen/models/pictures/unet.py tinygen/models/pictures/controlnet.py "
+        "tinygen/models/pictures/denoiser.py tinygen/models/pictures/palette.py",
         examples="pictures/diffusion_2d.py pictures/ddpm_digits.py pictures/inpaint_shapes.py "
         "pictures/palette_shapes.py",
         guides="lectures/4_text_to_image.md lectures/5_editing.md",

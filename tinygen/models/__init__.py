@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from tinygen.models.language.word2vec import Word2Vec as Word2Vec
     from tinygen.models.pictures.autoencoder import AutoencoderConfig as AutoencoderConfig
     from tinygen.models.pictures.autoencoder import AutoencoderKL as AutoencoderKL
+    from tinygen.models.pictures.controlnet import ControlNet as ControlNet
+    from tinygen.models.pictures.controlnet import ControlNetConfig as ControlNetConfig
     from tinygen.models.pictures.denoiser import Denoiser as Denoiser
     from tinygen.models.pictures.gan import ConvDiscriminator as ConvDiscriminator
     from tinygen.models.pictures.gan import ConvGenerator as ConvGenerator
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from tinygen.models.text_to_image.clip_encoders import TextTower as TextTower
     from tinygen.models.text_to_image.clip_encoders import TowerConfig as TowerConfig
     from tinygen.models.text_to_image.clip_encoders import VisionTransformer as VisionTransformer
+    from tinygen.models.text_to_image.controlled_diffusion import ControlledDiffusion as ControlledDiffusion
     from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion as LatentDiffusion
     from tinygen.models.text_to_image.latent_diffusion import TextDenoiser as TextDenoiser
     from tinygen.models.text_to_image.noisy_clip import NoisyCLIP as NoisyCLIP
@@ -99,6 +102,7 @@ else:
             "language.wavenet": ("WaveNet",),
             "language.word2vec": ("Word2Vec",),
             "pictures.autoencoder": ("AutoencoderConfig", "AutoencoderKL"),
+            "pictures.controlnet": ("ControlNet", "ControlNetConfig"),
             "pictures.denoiser": ("Denoiser",),
             "pictures.gan": (
                 "ConvDiscriminator",
@@ -120,6 +124,7 @@ else:
                 "TowerConfig",
                 "VisionTransformer",
             ),
+            "text_to_image.controlled_diffusion": ("ControlledDiffusion",),
             "text_to_image.latent_diffusion": ("LatentDiffusion", "TextDenoiser"),
             "text_to_image.noisy_clip": ("NoisyCLIP", "NoisyImageEncoder"),
             "text_to_image.stable_diffusion": ("StableDiffusion",),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tinygen.models.huggingface.diffusers import from_pretrained, new_model, require_enough, sources
 from tinygen.models.huggingface.diffusers_config import UNET_FIXED, read_config
 from tinygen.models.pictures.autoencoder import AutoencoderConfig
+from tinygen.models.pictures.controlnet import ControlNet, ControlNetConfig
 from tinygen.models.pictures.unet import UNetConfig
 from tinygen.nn import timestep_embedding
 from tinygen.storage.files import CheckpointError
@@ -62,9 +63,21 @@ PLAIN = {
     "layers_per_block": 1,
     "norm_num_groups": 4,
 }
+CONTROL = {
+    **{name: value for name, value in TEXT.items() if name != "up_block_types"},
+    "_class_name": "ControlNetModel",
+    "conditioning_channels": 2,
+    "conditioning_embedding_out_channels": [2, 3],
+}
 CONFIGS = {
     "AutoencoderKL": (AUTOENCODER, AutoencoderConfig(3, 3, 4, (2, 3), groups=4)),
     "UNet2DConditionModel": (TEXT, UNetConfig(4, 4, 8, (1, 2), 1, (True, False), 2, context=5, groups=4)),
+    "ControlNetModel": (
+        CONTROL,
+        ControlNetConfig(
+            *(4, 4, 8, (1, 2), 1, (True, False), 2), context=5, groups=4, hint_channels=2, hint_widths=(2, 3)
+        ),
+    ),
     "UNet2DModel": (
         PLAIN,
         UNetConfig(3, 3, 8, (1, 2), 1, (False, True), head_channels=8, classes=3, groups=4),
@@ -200,6 +213,15 @@ def test_stable_diffusion_can_be_expressed(tmp_path):
             ),
         ),
         (
+            "ControlNetModel",
+            (
+                ControlNetConfig(
+                    4, 4, 320, (1, 2, 4, 4), 2, (True, True, True, False), 8, None, None, 1280, groups=32
+                ),
+                1,
+            ),
+        ),
+        (
             "UNet2DModel",
             (UNetConfig(3, 3, 224, (1, 2, 3, 4), 2, (False, True, True, True), 1, 8, groups=32), 1),
         ),
@@ -278,6 +300,15 @@ REFUSED = [
     ("UNet2DModel", "mid_block_type", "UNetMidBlock2DCrossAttn"),
     ("UNet2DModel", "down_block_types", ["DownBlock2D", "ResnetDownsampleBlock2D"]),
     ("UNet2DModel", "cross_attention_dim", 5),
+    ("ControlNetModel", "conditioning_channels", 0),
+    ("ControlNetModel", "conditioning_embedding_out_channels", []),
+    ("ControlNetModel", "conditioning_embedding_out_channels", None),
+    ("ControlNetModel", "controlnet_conditioning_channel_order", "bgr"),
+    ("ControlNetModel", "global_pool_conditions", True),
+    ("ControlNetModel", "out_channels", 4),
+    ("ControlNetModel", "mid_block_type", "UNetMidBlock2D"),
+    ("ControlNetModel", "down_block_types", ["CrossAttnDownBlock2D", "AttnDownBlock2D"]),
+    ("ControlNetModel", "up_block_types", ["UpBlock2D", "CrossAttnUpBlock2D"]),
 ]
 OTHERS = {False: True, None: "something else", "positional": "fourier", "conv": "resnet", "silu": "gelu"}
 
@@ -342,6 +373,9 @@ HUGE = [
     ("UNet2DConditionModel", {"cross_attention_dim": 10**8}),
     ("UNet2DConditionModel", {"out_channels": 10**8}),
     ("UNet2DModel", {"num_class_embeds": 10**8}),
+    ("ControlNetModel", {"conditioning_channels": 10**8}),
+    ("ControlNetModel", {"conditioning_embedding_out_channels": [2, 10**8]}),
+    ("ControlNetModel", {"conditioning_embedding_out_channels": [2, 10**5, 2]}),
 ]
 
 
@@ -358,6 +392,10 @@ ENOUGH = [  # 3×3 kernels of the first convolution, of the blocks, of the last;
     (UNetConfig(3, 5, 8, (1, 2), 2, (False, True), 2), 9 * (8 * 3 + 2 * (8**2 + 16**2) + 8 * 5)),
     (UNetConfig(3, 5, 8, (1,), 1, (True,), 2, classes=7), 9 * (8 * 3 + 8**2 + 8 * 5) + 8 * 4 * 7),
     (UNetConfig(3, 5, 8, (1,), 1, (True,), 2, context=7), 9 * (8 * 3 + 8**2 + 8 * 5) + 8 * 7),
+    (
+        ControlNetConfig(3, 5, 8, (1,), 1, (True,), 2, hint_channels=2, hint_widths=(4, 6)),
+        9 * (8 * 3 + 8**2 + 2 * 4 + 4**2 + 6 * 8),
+    ),
     (AutoencoderConfig(3, 6, 8, (1, 2), 2), 9 * (8 * 3 + 2 * (8**2 + 16**2)) + 4 * 6**2),
 ]
 
@@ -589,6 +627,81 @@ def test_their_unets(library, tmp_path, kind, options):
     out, expected = model(x, T, **conditions), asked(other, x, conditions)
     require_close(out, expected, 1e-12)
     require_same_gradients(model, other, out, expected)
+
+
+CONTROLNETS = [
+    {**levels("CrossAttn", -16, 32), "attention_head_dim": 4},
+    {
+        **levels("CrossAttn", 16, -32, -32),
+        "attention_head_dim": (2, 2, 2),
+        "num_class_embeds": 3,
+        "conditioning_channels": 1,
+        "conditioning_embedding_out_channels": (4, 6, 8),
+        "layers_per_block": 2,
+    },
+]
+
+
+@pytest.mark.parametrize("options", CONTROLNETS)
+def test_their_controlnets(library, tmp_path, options):
+    """All residuals within 1e-5 in float32; in float64 within 1e-12, and all gradients. The UNet that takes
+    them answers the same, too."""
+    torch = pytest.importorskip("torch")
+    common = {k: v for k, v in options.items() if k != "up_block_types"} | {"cross_attention_dim": 12}
+    other = theirs(library, "ControlNetModel", tmp_path, **common)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.1 * torch.randn_like(p) * (not p.any()))  # what starts as 0
+    other.save_pretrained(tmp_path)
+    model = from_pretrained(tmp_path)
+    assert model.num_parameters() == sum(p.numel() for p in other.parameters())
+    x, f = normal(2, 4, 8, 12), model.hint.factor
+    hints, conditions = normal(2, model.hint_channels, 8 * f, 12 * f, seed=4), conditions_of(model)
+
+    def both(dtype, strength=1.0):
+        context = conditions["context"].astype(dtype)
+        ours = model(x.astype(dtype), T, hints.astype(dtype), **conditions, strength=strength)
+        labels = torch.tensor(conditions["labels"]) if "labels" in conditions else None
+        given = [torch.tensor(a) for a in (x.astype(dtype), T, context, hints.astype(dtype))]
+        return ours, other(*given, conditioning_scale=strength, class_labels=labels)
+
+    flat = lambda middle, skips: [middle.reshape(-1), *(skip.reshape(-1) for skip in skips)]
+    for dtype, tolerance in [(np.float32, 1e-5), (np.float64, 1e-12)]:
+        model.astype(dtype)
+        other = other.to(getattr(torch, dtype.__name__))
+        if dtype == np.float64:
+            other.time_proj.forward = lambda t: torch.tensor(timestep_embedding(t.numpy(), 16))
+            conditions["context"] = conditions["context"].astype(dtype)
+        ours, wanted = both(dtype, 0.7)
+        out = np.concatenate(flat(*ours))
+        expected = torch.cat(flat(wanted.mid_block_res_sample, wanted.down_block_res_samples))
+        require_close(out, expected, tolerance)
+    require_same_gradients(model, other, out, expected)
+
+    of_unet = {k: v for k, v in options.items() if not k.startswith("conditioning_")}
+    unet = theirs(library, "UNet2DConditionModel", tmp_path / "unet", **of_unet, cross_attention_dim=12)
+    control = from_pretrained(tmp_path)(x, T, hints, **conditions_of(model))
+    labels = torch.tensor(conditions["labels"]) if "labels" in conditions else None
+    wanted = unet(
+        *(torch.tensor(x), torch.tensor(T), torch.tensor(conditions_of(model)["context"]), labels),
+        down_block_additional_residuals=[torch.tensor(skip.numpy()) for skip in control.skips],
+        mid_block_additional_residual=torch.tensor(control.middle.numpy()),
+    ).sample
+    ours = from_pretrained(tmp_path / "unet")
+    require_close(ours(x, T, control=control, **conditions_of(model)), wanted)
+    assert np.abs(ours(x, T, **conditions_of(model)).numpy() - wanted.detach().numpy()).max() > 1e-2
+
+
+def test_a_copy_of_a_unet_is_theirs(library, tmp_path):
+    """`ControlNet.copy_of` takes the weights that diffusers' `from_unet` takes."""
+    options = {**CONTROLNETS[0], "cross_attention_dim": 12}
+    unet = theirs(library, "UNet2DConditionModel", tmp_path, **options)
+    wanted = library.ControlNetModel.from_unet(unet).state_dict()
+    ours = tensors_of(ControlNet.copy_of(from_pretrained(tmp_path), 3, (16, 32, 96, 256), rng=0))
+    assert ours.keys() == wanted.keys()
+    for name, array in ours.items():
+        if not name.startswith("controlnet_cond"):  # random, except its last layer
+            np.testing.assert_array_equal(array, wanted[name].numpy().reshape(array.shape))
 
 
 def test_the_structure_of_stable_diffusion_1(library, tmp_path):

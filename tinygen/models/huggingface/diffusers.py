@@ -3,9 +3,9 @@
     config.json                                  the class of the model, and its options
     diffusion_pytorch_model.safetensors          the weights (or several files and an index: `folders.py`)
 
-`from_pretrained(folder)` returns an `AutoencoderKL` for their AutoencoderKL, and a `UNet` for their
-UNet2DConditionModel (with attention to a text) or UNet2DModel (without), if tinygen supports the options in
-config.json (`diffusers_config.py`).
+`from_pretrained(folder)` returns an `AutoencoderKL` for their AutoencoderKL, a `UNet` for their
+UNet2DConditionModel (with attention to a text) or UNet2DModel (without), and a `ControlNet` for their
+ControlNetModel, if tinygen supports the options in config.json (`diffusers_config.py`).
 
 The layers are the same here and there, but have other names: `NAMES` lists them. Queries, keys and values are
 three matrices there and one matrix here. Only JSON and safetensors are ever read.
@@ -31,6 +31,7 @@ from tinygen.models.huggingface.folders import (
 )
 from tinygen.models.pictures import autoencoder, unet
 from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL
+from tinygen.models.pictures.controlnet import ControlNet, ControlNetConfig
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.nn import spatial
 from tinygen.ops.random import RNGLike
@@ -79,6 +80,15 @@ NAMES: dict[type[nn.Module], dict[str, str]] = {
         "up": "up_blocks",
         "norm_out": "conv_norm_out",
     },
+    ControlNet: {
+        "steps": "time_embedding",
+        "labels": "class_embedding",
+        "down": "down_blocks",
+        "middle": "mid_block",
+        "hint": "controlnet_cond_embedding",
+        "zero_skips": "controlnet_down_blocks",
+        "zero_middle": "controlnet_mid_block",
+    },
     unet.TimestepEmbedding: {"fc": "linear_1", "proj": "linear_2"},
     unet.Down: {"downsample": "downsamplers.0"},
     unet.Up: {"upsample": "upsamplers.0"},
@@ -95,6 +105,8 @@ KINDS: dict[type, str] = {
 """The lists in diffusers that hold the steps of our Sequential, by the class of a step."""
 
 Names = tuple[str, ...]
+Config = AutoencoderConfig | UNetConfig  # a ControlNetConfig is a UNetConfig, too
+Model = AutoencoderKL | UNet | ControlNet
 
 OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """The names of attention's layers in older files, and their names now."""
@@ -122,7 +134,7 @@ def sources(module: nn.Module, paths: Names = ("",)) -> Iterator[tuple[nn.Parame
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def from_pretrained(folder: str | Path, keep_half: bool = False, *, rng: RNGLike = 0) -> AutoencoderKL | UNet:
+def from_pretrained(folder: str | Path, keep_half: bool = False, *, rng: RNGLike = 0) -> Model:
     """The model in a folder of diffusers' format, in float32 and evaluation mode.
 
     With `keep_half`, weights that the folder has in float16 stay in float16 (`Module.astype`): the model
@@ -150,20 +162,25 @@ def from_pretrained(folder: str | Path, keep_half: bool = False, *, rng: RNGLike
     return model.eval()
 
 
-def new_model(config: AutoencoderConfig | UNetConfig, *, rng: RNGLike) -> AutoencoderKL | UNet:
+def new_model(config: Config, *, rng: RNGLike) -> Model:
+    if isinstance(config, ControlNetConfig):
+        return ControlNet(config, rng=rng)
     return UNet(config, rng=rng) if isinstance(config, UNetConfig) else AutoencoderKL(config, rng=rng)
 
 
-def require_enough(
-    path: Path, config: AutoencoderConfig | UNetConfig, tensors: dict[str, NumpyArray]
-) -> None:
+def require_enough(path: Path, config: Config, tensors: dict[str, NumpyArray]) -> None:
     """Raise CheckpointError, before any array is allocated, if the model that config.json describes needs
     far more numbers than the file has. `least` counts some of the model's tensors, so that each size in the
     config plays a part; the whole model has more."""
     c = config
     least = 9 * (c.channels * c.in_channels + c.blocks * sum((c.channels * m) ** 2 for m in c.multipliers))
     if isinstance(c, UNetConfig):
-        least += c.channels * (9 * c.out_channels + 4 * (c.classes or 0) + (c.context or 0))
+        least += c.channels * (4 * (c.classes or 0) + (c.context or 0))
+        if isinstance(c, ControlNetConfig):
+            least += 9 * (c.hint_channels * c.hint_widths[0] + sum(n**2 for n in c.hint_widths[:-1]))
+            least += 9 * c.hint_widths[-1] * c.channels
+        else:
+            least += 9 * c.channels * c.out_channels
     else:
         least += 4 * c.latent**2
     total = sum(array.size for array in tensors.values())

@@ -1,5 +1,5 @@
-"""The options of `diffusers`' models in config.json, translated into the configs of our AutoencoderKL and
-UNet.
+"""The options of `diffusers`' models in config.json, translated into the configs of our AutoencoderKL, UNet
+and ControlNet.
 
 The classes of diffusers have many more options than ours. The code below lists every option with the values
 that tinygen supports. Any other value and any unknown option raise an error that names it: weights may fit
@@ -15,9 +15,11 @@ from typing import Any
 
 from tinygen.models.huggingface.folders import Options
 from tinygen.models.pictures.autoencoder import AutoencoderConfig
+from tinygen.models.pictures.controlnet import ControlNetConfig
 from tinygen.models.pictures.unet import UNetConfig
 
-UNETS = ["UNet2DConditionModel", "UNet2DModel"]
+CONTROLNET = "ControlNetModel"
+UNETS = ["UNet2DConditionModel", "UNet2DModel", CONTROLNET]
 
 
 class DiffusersOptions(Options):
@@ -46,7 +48,7 @@ def read_config(path: Path) -> tuple[AutoencoderConfig | UNetConfig, float]:
         return autoencoder_config(o)
     if o.kind not in UNETS:
         o.refuse("_class_name", f"one of {['AutoencoderKL', *UNETS]}", o.kind)
-    return unet_config(o), 1.0
+    return controlnet_config(o) if o.kind == CONTROLNET else unet_config(o), 1.0
 
 
 # -- AutoencoderKL ---------------------------------------------------------------------------------
@@ -131,8 +133,9 @@ UNET_FREE = (
 
 
 def unet_config(o: DiffusersOptions) -> UNetConfig:
-    """The options of diffusers' UNet2DConditionModel or UNet2DModel as our config."""
-    text = o.kind == "UNet2DConditionModel"
+    """The options of diffusers' UNet2DConditionModel or UNet2DModel as our config, or those that a
+    ControlNetModel has in common with the first."""
+    text = o.kind != "UNet2DModel"
     cross = "CrossAttn" if text else "Attn"
     widths = o.widths([320, 640, 1280, 1280] if text else [224, 448, 672, 896])
     if odd := [n for n in widths if n % widths[0]]:
@@ -140,8 +143,8 @@ def unet_config(o: DiffusersOptions) -> UNetConfig:
     attention = levels_of(o, len(widths), cross)
     classes = o.left.pop("num_class_embeds", None)
     config = UNetConfig(
-        in_channels=o.size("in_channels", 4 if text else 3),
-        out_channels=o.size("out_channels", 4 if text else 3),
+        in_channels=(channels := o.size("in_channels", 4 if text else 3)),
+        out_channels=channels if o.kind == CONTROLNET else o.size("out_channels", 4 if text else 3),
         channels=widths[0],
         multipliers=tuple(n // widths[0] for n in widths),
         blocks=o.size("layers_per_block", 2),
@@ -169,6 +172,16 @@ def unet_config(o: DiffusersOptions) -> UNetConfig:
     return config
 
 
+def controlnet_config(o: DiffusersOptions) -> ControlNetConfig:
+    """The options of diffusers' ControlNetModel as our config."""
+    hint_channels = o.size("conditioning_channels", 3)
+    name = "conditioning_embedding_out_channels"
+    hint_widths = tuple(o.sizes(name, o.left.pop(name, [16, 32, 96, 256])))
+    o.choice("controlnet_conditioning_channel_order", "rgb")
+    o.choice("global_pool_conditions", False)
+    return ControlNetConfig(**vars(unet_config(o)), hint_channels=hint_channels, hint_widths=hint_widths)
+
+
 def levels_of(o: DiffusersOptions, levels: int, kind: str) -> tuple[bool, ...]:
     """Which levels have attention, by down_block_types; up_block_types must be the same in reverse order."""
     plain, attending = "DownBlock2D", f"{kind}DownBlock2D"
@@ -176,6 +189,8 @@ def levels_of(o: DiffusersOptions, levels: int, kind: str) -> tuple[bool, ...]:
     found = o.left.pop("down_block_types", default)
     if not isinstance(found, list) or len(found) != levels or any(t not in (plain, attending) for t in found):
         o.refuse("down_block_types", f"{levels} of {plain} and {attending}", found)
+    if o.kind == CONTROLNET:  # it has no way up
+        return tuple(name == attending for name in found)
     mirrored = [name.replace("Down", "Up") for name in reversed(found)]
     o.choice("up_block_types", [name.replace("Down", "Up") for name in reversed(default)], mirrored)
     return tuple(name == attending for name in found)
@@ -184,10 +199,10 @@ def levels_of(o: DiffusersOptions, levels: int, kind: str) -> tuple[bool, ...]:
 def heads_of(o: DiffusersOptions, widths: list[int], attention: tuple[bool, ...]) -> dict[str, int]:
     """`heads` or `head_channels` of a UNetConfig, from attention_head_dim.
 
-    In a UNet2DModel, attention_head_dim is the width of a head, and null means one head. In a
-    UNet2DConditionModel it is the number of heads, for all levels or as a list with one number per level.
+    In a UNet2DModel, attention_head_dim is the width of a head, and null means one head. In the other two
+    classes it is the number of heads, for all levels or as a list with one number per level.
     That name was a mistake in diffusers, and is now part of the format."""
-    name, text = "attention_head_dim", o.kind == "UNet2DConditionModel"
+    name, text = "attention_head_dim", o.kind != "UNet2DModel"
     found = o.left.pop(name, 8)
     if found is None and not text:
         return {"heads": 1}

@@ -184,69 +184,58 @@ class Up(Level):
         return x if self.upsample is None else self.upsample(x)
 
 
-class UNet(nn.Module):
-    """`model(x, t)` -> the prediction (ε, x_0 or v) for noisy pictures, in their resolution.
+class Control(NamedTuple):
+    """What a ControlNet (`controlnet.py`) adds to the feature maps of a UNet: to the middle's output, and to
+    each skip connection."""
 
-    `model(x, t, labels)` with `classes`, `model(x, t, context=context, mask=mask)` with `context`."""
+    middle: Tensor
+    skips: list[Tensor]
+
+    def add_to(self, middle: Tensor, skips: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The sums. Raises ValueError for feature maps of other shapes."""
+        ours, theirs = ([x.shape for x in maps] for maps in ([*self.skips, self.middle], [*skips, middle]))
+        if ours != theirs:
+            raise ValueError(f"the control has the shapes {ours}, and the UNet's feature maps {theirs}")
+        return middle + self.middle, [x + r for x, r in zip(skips, self.skips, strict=True)]
+
+
+class UNetEncoder(nn.Module):
+    """The first half of a UNet: the way down and the middle, with the embeddings of timesteps and classes. A
+    ControlNet has the same."""
 
     def __init__(self, config: UNetConfig, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
         c = self.config = config
-        widths = [c.channels * m for m in c.multipliers]
-        last = len(widths) - 1
+        self.widths = [c.channels * m for m in c.multipliers]
         self.conv_in = nn.Conv2d(c.in_channels, c.channels, 3, padding=1, rng=rng)
         self.steps = TimestepEmbedding(c.channels, rng=rng)
         self.labels = None if c.classes is None else nn.Embedding(c.classes + 1, 4 * c.channels, rng=rng)
 
-        channels, skips = c.channels, [c.channels]  # channels of the feature map, and of the skip connections
+        channels = c.channels
+        self.skip_channels = [channels]
         self.down = nn.ModuleList()
-        for i, out in enumerate(widths):
+        for i, out in enumerate(self.widths):
             blocks = list(pairwise([channels] + [out] * c.blocks))
-            self.down.append(Down(c, blocks, c.attention[i], downsample=i < last, rng=rng))
-            skips += [out] * (c.blocks + (i < last))
+            downsample = i < len(self.widths) - 1
+            self.down.append(Down(c, blocks, c.attention[i], downsample, rng=rng))
+            self.skip_channels += [out] * (c.blocks + downsample)
             channels = out
         self.middle = Middle(c, channels, rng=rng)
-        self.up = nn.ModuleList()
-        for i, out in reversed(list(enumerate(widths))):
-            blocks = [(below + skips.pop(), out) for below in [channels] + [out] * c.blocks]
-            self.up.append(Up(c, blocks, c.attention[i], upsample=i > 0, rng=rng))
-            channels = out
 
-        self.norm_out = make_group_norm(channels, c.groups, eps=1e-5)
-        self.conv_out = zero_init(nn.Conv2d(channels, c.out_channels, 3, padding=1, rng=rng))
-
-    def forward(
-        self,
-        x: TensorLike,
-        t: IdsLike,
-        labels: Ids | None = None,
-        context: Any = None,
-        mask: Mask | None = None,
-    ) -> Tensor:
-        """Noisy pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels,
-        H, W).
-
-        `labels` (B,) are classes from 0 to classes - 1, or `classes` for no class, which classifier-free
-        guidance needs; `context` (B, S, context) has a text encoder's vectors, and `mask` (B, S) is True at
-        real tokens.
-
-        Raises ValueError when a side cannot be halved at every level, and for an argument that is missing,
-        superfluous or of another shape; IndexError for labels beyond `classes`."""
-        self.check(x, t, labels, context, mask)
+    def conditioning(self, t: IdsLike, labels: Ids | None, context: Any, mask: Mask | None) -> Conditioning:
+        """The inputs of all levels besides the feature map."""
         embedding = self.steps(t)  # (B, 4·channels)
         if self.labels is not None:
             embedding = embedding + self.labels(labels)
-        conditioning = Conditioning(embedding, () if context is None else (context, mask))
-        x = self.conv_in(x)
+        return Conditioning(embedding, () if context is None else (context, mask))
+
+    def feature_maps(self, x: Tensor, conditioning: Conditioning) -> tuple[Tensor, list[Tensor]]:
+        """The middle's output for a feature map x (B, channels, H, W), and the skip connections: x and the
+        feature maps of the way down."""
         skips = [x]
         for down in self.down:
-            skips += down(x, conditioning)
-            x = skips[-1]
-        x = self.middle(x, conditioning)
-        for up in self.up:
-            x = up(x, conditioning, skips)
-        assert not skips
-        return self.conv_out(ops.silu(self.norm_out(x)))
+            skips += down(skips[-1], conditioning)
+        return self.middle(skips[-1], conditioning), skips
 
     def check(self, x: TensorLike, t: IdsLike, labels: Ids | None, context: Any, mask: Mask | None) -> None:
         """Raises ValueError or TypeError where an input does not fit the configuration."""
@@ -280,3 +269,50 @@ class UNet(nn.Module):
             )
         if mask is not None and context is None:
             raise ValueError("the mask is for the context's tokens: pass context, or no mask")
+
+
+class UNet(UNetEncoder):
+    """`model(x, t)` -> the prediction (ε, x_0 or v) for noisy pictures, in their resolution.
+
+    `model(x, t, labels)` with `classes`, `model(x, t, context=context, mask=mask)` with `context`."""
+
+    def __init__(self, config: UNetConfig, *, rng: RNGLike) -> None:
+        rng = as_generator(rng)
+        super().__init__(config, rng=rng)
+        c, channels, skips = config, self.widths[-1], [*self.skip_channels]
+        self.up = nn.ModuleList()
+        for i, out in reversed(list(enumerate(self.widths))):
+            blocks = [(below + skips.pop(), out) for below in [channels] + [out] * c.blocks]
+            self.up.append(Up(c, blocks, c.attention[i], upsample=i > 0, rng=rng))
+            channels = out
+
+        self.norm_out = make_group_norm(channels, c.groups, eps=1e-5)
+        self.conv_out = zero_init(nn.Conv2d(channels, c.out_channels, 3, padding=1, rng=rng))
+
+    def forward(
+        self,
+        x: TensorLike,
+        t: IdsLike,
+        labels: Ids | None = None,
+        context: Any = None,
+        mask: Mask | None = None,
+        control: Control | None = None,
+    ) -> Tensor:
+        """Noisy pictures x (B, in_channels, H, W) and the numbers of their steps t (B,) -> (B, out_channels,
+        H, W).
+
+        `labels` (B,) are classes from 0 to classes - 1, or `classes` for no class, which classifier-free
+        guidance needs; `context` (B, S, context) has a text encoder's vectors, and `mask` (B, S) is True at
+        real tokens. `control` is added to the middle's output and to the skip connections.
+
+        Raises ValueError when a side cannot be halved at every level, and for an argument that is missing,
+        superfluous or of another shape; IndexError for labels beyond `classes`."""
+        self.check(x, t, labels, context, mask)
+        conditioning = self.conditioning(t, labels, context, mask)
+        x, skips = self.feature_maps(self.conv_in(x), conditioning)
+        if control is not None:
+            x, skips = control.add_to(x, skips)
+        for up in self.up:
+            x = up(x, conditioning, skips)
+        assert not skips
+        return self.conv_out(ops.silu(self.norm_out(x)))

@@ -14,13 +14,14 @@ Shapes: B pictures (B, C, H, W), their codes (B, Z, h, w) with variance 1, capti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygen import nn
 from tinygen.diffusion import (
+    Model,
     Process,
     Sampler,
     classifier_free_guidance,
@@ -148,14 +149,30 @@ class LatentDiffusion(nn.Module):
     ) -> Iterator[Array]:
         """The states (B, Z, h, w) of sampling: noise, then the code after each step. `sample` decodes the
         last one."""
-        process = self.process.respace(evenly_spaced(len(self.process.schedule), steps))
+        model = self.guided(self.denoiser, captions, (), guidance, rescale)
+        yield from self.states(model, len(captions), steps, sampler, rng=rng)
+
+    def guided(
+        self,
+        denoiser: Callable[..., Any],
+        captions: Sequence[str],
+        conditions: tuple[Array, ...],
+        guidance: float,
+        rescale: float,
+    ) -> Model:
+        """`denoiser(x, t, context, mask, *conditions)`, led toward the captions: a function of x and t."""
         with no_grad():
             context, mask = self.denoiser.text_encoder(captions)
             empty, empty_mask = self.denoiser.text_encoder([""])
-        model = classifier_free_guidance(
-            self.denoiser, (context.data, mask), (empty.data, empty_mask), guidance, rescale
-        )
-        noise = as_generator(rng).standard_normal((len(captions), *self.code_shape), np.float32)
-        x = np.asarray(noise, like=context.data)
+        condition, nothing = (context.data, mask, *conditions), (empty.data, empty_mask, *conditions)
+        return classifier_free_guidance(denoiser, condition, nothing, guidance, rescale)
+
+    def states(
+        self, model: Model, count: int, steps: int, sampler: Sampler, *, rng: RNGLike
+    ) -> Iterator[Array]:
+        """`count` times noise (B, Z, h, w), then the codes after each step of the sampler."""
+        process = self.process.respace(evenly_spaced(len(self.process.schedule), steps))
+        noise = as_generator(rng).standard_normal((count, *self.code_shape), np.float32)
+        x = np.asarray(noise, like=self.autoencoder.scale.data)
         yield x
         yield from sampler(process, model, x)
