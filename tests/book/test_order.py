@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tinygen.book.chapters import CHAPTERS, Chapter, chapter_of, places
+from tinygen.book.chapters import CHAPTERS, Chapter
 from tinygen.book.names import Names, Reference, no_garbage, read
+from tinygen.book.order import chapter_of, places
 
 ROOT = Path(__file__).parents[2]
 

@@ -238,7 +238,7 @@ SHORTEST = Exercise(
 
 READING_ORDER = Exercise(
     "reading_order",
-    "tinygen.book.chapters:places",
+    "tinygen.book.order:places",
     "the chapter of each file of this book",
     hints=(
         "A file that no chapter names belongs to the last chapter. But what if an earlier one uses it?",
