@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import shutil
-from html import escape
+from html import unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -151,18 +151,18 @@ def test_a_page_has_its_notebook_and_its_graph(site):
 
 def test_every_ablation_is_beside_what_it_breaks(site):
     """With its figure of docs/break_it.md, on the page of the file and in the chapter."""
-    chapters = "".join(path.read_text() for path in site[0].glob("chapter-*.html"))
+    chapters = unescape("".join(path.read_text() for path in site[0].glob("chapter-*.html")))
     text = (ROOT / "docs" / "break_it.md").read_text()
     found = re.findall(
-        r"### (.+)\n\n`[^`]+`, in `([^`]+)`:.*?\| --- \| --- \| --- \|\n\| (.+?) \| (\S+) .*?\| (\S+) ",
+        r"### ([^\n]+)\n\n`[^`]+`, in `([^`]+)`:.*?\| --- \| --- \| --- \|\n\| (.+?) \| (\S+) .*?\| (\S+) ",
         text,
         re.DOTALL,
     )
     assert len(found) == text.count("\n### ") >= 20
     for title, file, figure, good, bad in found:
-        link = f'<a href="docs.break_it.html#{slug_of(title)}">{escape(title)}</a>'
-        note = f"Break it: {link} ({escape(figure)}: {good}; broken: {bad})"
-        page = (site[0] / f"{file.removesuffix('.py').replace('/', '.')}.html").read_text()
+        link = f'<a href="docs.break_it.html#{slug_of(title)}">{title}</a>'
+        note = f"Break it: {link} ({figure}: {good}; broken: {bad})"
+        page = unescape((site[0] / f"{file.removesuffix('.py').replace('/', '.')}.html").read_text())
         assert page.count(note) == 1, note
         assert f"{link}, in <a" in chapters
 

@@ -1,8 +1,10 @@
 """The book: the source as a site, made by `python -m tinygen book` from a checkout.
 
-`chapters` has the reading order, `parts` cuts a file into notes and code, `names` finds where a name is
-defined, `equations` finds the marked equations, `mathml` sets them, `papers` has the numbers of papers on
-arXiv, `notebooks` and `runs` make a notebook and a drawing of each page, and `site` puts the pages together.
+What is read: `chapters` has the reading order, `order` the chapter of each file, `parts` cuts a file into
+notes and code, `names` finds where a name is defined, `equations` the marked equations, `ablations` what each
+ablation breaks, `papers` the numbers of papers on arXiv; `repository` has all of it. What is made of it:
+`mathml` sets equations out of `boxes`, `notes` makes HTML of docstrings, `guides` of Markdown files,
+`notebooks` and `runs` make a notebook and a drawing of each page, and `site` puts the pages together.
 """
 
 from __future__ import annotations

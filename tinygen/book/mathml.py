@@ -28,7 +28,7 @@ TOKEN = re.compile(
     re.VERBOSE,
 )
 PLAIN = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ᵀᴺⁿ₀₁₂₃₄₅₆₇₈₉", "0123456789-+TNn0123456789")
-CLOSED_BY = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉", "⟨": "⟩", "|": "|"}
+CLOSED_BY = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉", "⟨": "⟩", "|": "|", "‖": "‖"}
 OPERATORS = {*"=≠≤≥<>≈∝~≻←→+-±·×⊙⊗*/:‖|∈…!", "//", "..", "..."}
 BREAKS = {*"=≠≤≥≈∝~≻←→+-±·×⊙⊗"}  # a line may be broken before these
 PROSE = {"a", "all", "and", "are", "as", "at", "by", "else", "equally", "for", "from", "has", "highest", "if"}
@@ -105,15 +105,16 @@ class Parser:
         return self.operand()
 
     def opens_bars(self, before: list[Item]) -> bool:
-        """Whether the sign here is the first bar of |x|, not that of p(x|z)."""
-        if self.peek().text != "|":
+        """Whether the sign here is the first bar of |x| or ‖x‖, not that of p(x|z) or KL(p ‖ q)."""
+        bar = self.peek().text
+        if bar not in ("|", "‖"):
             return False
         bars, depth = 0, 0
         for token in self.tokens[self.at :]:  # the bars on this level
             depth += (token.text in "([{") - (token.text in ")]}") if token.text else 0
             if depth < 0:
                 break
-            bars += depth == 0 and token.text == "|"
+            bars += depth == 0 and token.text == bar
         if bars < 2:
             return False
         after_operand = bool(before) and before[-1].kind in ("operand", "sum")
