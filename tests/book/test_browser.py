@@ -25,6 +25,7 @@ PAGES = [  # one of each kind, and long ones
     "chapter-diffusion.html",
     "equations.html",
     "names.html",
+    "room-tinygen-diffusion.html",
     "search.html?q=attention",
     "examples.pages.gpt.html",
     "tinygen.nn.attention.html",
@@ -148,6 +149,8 @@ def test_the_search(open_page):
     first.click()
     page.wait_for_url("**/tinygen.diffusion.sampling.html#ddim_step")
     assert page.locator("#ddim_step").is_visible()
+    page = open_page("search.html?q=reparameterization")  # in texts alone: the second index is loaded
+    page.locator("#search-results a", has_text="examples.pages.vae").wait_for()
     page = open_page("search.html?q=nothing_is_called_so")
     assert page.locator("#search-state").inner_text() == "0 places"
 

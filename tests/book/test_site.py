@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from html import unescape
+from itertools import accumulate
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,6 +22,7 @@ from tinygen.book.equations import index
 from tinygen.book.names import no_garbage, read
 from tinygen.book.pages import first_sentence, slug_of
 from tinygen.book.papers import PUBLISHED, papers
+from tinygen.book.search import words_script
 from tinygen.book.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -208,6 +210,32 @@ def test_equations_of_the_lectures_are_set(site, path):
         )
 
 
+def test_a_room_has_its_files_with_equations_and_minutes(site):
+    html = (site[0] / "room-tinygen-diffusion.html").read_text()
+    files = list((ROOT / "tinygen" / "diffusion").glob("*.py"))
+    assert len(files) > 5
+    for path in files:
+        page = f"tinygen.diffusion.{path.stem}.html"
+        assert f'<a href="{page}"><code>{path.name}</code></a> <span class="meta">' in html
+        assert 'href="room-tinygen-diffusion.html"' in (site[0] / page).read_text()
+    own = sum(equation.file.startswith("tinygen/diffusion/") for equation in index())
+    assert f"{own} equations" in html
+    assert html.count('<div class="math"') == own > 10
+    front = (site[0] / "index.html").read_text()
+    assert all(f'href="{path.name}"' in front for path in site[0].glob("room-*.html"))
+
+
+def test_the_index_of_words(site):
+    """Every page with a word that is in its text alone."""
+    text = (site[0] / "search-words.js").read_text()
+    pages, steps = json.loads(text.removeprefix("const WORDS = "))
+    found = {pages[i] for i in accumulate(map(int, steps["reparameterization"].split(",")))}
+    assert {"examples.pages.vae.html", "tinygen.models.pictures.vae.html"} <= found
+    assert len(text) < 300_000
+    tiny = words_script({"a": "Noise, noise x", "b": "", "c": "noise"})
+    assert tiny == 'const WORDS = [["a","b","c"],{"noise":"0,2"}]\n'
+
+
 def test_words_in_lists_are_whole_sentences_with_their_code(site):
     html = (site[0] / "index.html").read_text()
     assert "What <code>a + b</code> and <code>x.sum()</code> are" in html
@@ -244,6 +272,8 @@ def test_every_picture_is_in_its_chapter(site):
 
 def test_public_names_have_their_line(site):
     html = (site[0] / "names.html").read_text()
+    assert "<dd></dd>" not in html
+    assert "tinygen.kernels.NORMAL" not in html  # imported, and not in `__all__`
     for name, about in [
         ("tinygen.Tensor", "An array"),
         ("tinygen.nn.Linear", "x"),

@@ -56,7 +56,12 @@ def first_sentence(node: ast.AST) -> str:
     """Of the docstring of a file, a class or a function. If the first paragraph ends in the middle of a
     sentence, as an equation follows, the sentences before; if there is none, it ends with dots."""
     doc = ast.get_docstring(node) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) else ""
-    text = " ".join((doc or "").split("\n\n")[0].split())
+    return sentence_of(doc or "")
+
+
+def sentence_of(doc: str) -> str:
+    """The first sentence of a docstring or comment, as `first_sentence` says."""
+    text = " ".join(doc.split("\n\n")[0].split())
     sentence = re.sub(":$", ".", re.split(r"(?<=[.]) (?=[A-Z`])", text)[0])
     if not sentence or sentence[-1] in ".?!":
         return sentence

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,9 +17,11 @@ from markupsafe import Markup
 from tinygen.book.chapters import CHAPTERS
 from tinygen.book.guides import Guides
 from tinygen.book.names import Target, no_garbage
-from tinygen.book.pages import Page, first_sentence, page_of
+from tinygen.book.pages import Page, first_sentence, page_of, sentence_of
 from tinygen.book.parts import code
+from tinygen.book.rooms import room_of, room_pages
 from tinygen.book.runs import FOLDER, Run, run_of
+from tinygen.book.search import titles_script, words_script
 
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 40
 
@@ -39,7 +40,7 @@ class Site(Guides):
             words += len(text.split())
             if text and (part.anchor or part.first == 1) and not path.startswith("tests"):
                 self.search[page_of(path)].append(
-                    (part.anchor or path, part.anchor, "" if "." in part.anchor else shorten(text, 44))
+                    (part.anchor or path, part.anchor, "" if "." in part.anchor else shorten(text, 36))
                 )
         minutes = words / WORDS_A_MINUTE + sum(len(part.lines) for part in self.parts[path]) / LINES_A_MINUTE
         about, number = first_sentence(module.tree), self.chapter.get(path)
@@ -129,7 +130,8 @@ class Site(Guides):
         for module in self.modules.values():
             value = getattr(module.definitions.get("__all__"), "value", None)
             names = {str(e.value) for e in getattr(value, "elts", []) if isinstance(e, ast.Constant)}
-            names |= module.imports.keys() if module.path.endswith("__init__.py") else set()
+            if not names and module.path.endswith("__init__.py"):
+                names = set(module.imports)
             for name in names if module.path.startswith("tinygen") else ():
                 target = self.names.find_in(module, name)
                 if target and target.anchor:
@@ -137,8 +139,23 @@ class Site(Guides):
                     found[target] = min(
                         found.get(target, dotted), dotted, key=lambda name: (name.count("."), name)
                     )
-        about = {t: first_sentence(self.modules[t.path].definitions[t.anchor]) for t in found}
-        return sorted((dotted, self.href(*target), about[target]) for target, dotted in found.items())
+        return sorted((dotted, self.href(*target), self.one_line(target)) for target, dotted in found.items())
+
+    def one_line(self, target: Target) -> str:
+        """About a name: the first sentence of its docstring or note, or else its definition."""
+        node = self.modules[target.path].definitions[target.anchor]
+        notes = [
+            part.notes[0] for part in self.parts[target.path] if part.anchor == target.anchor and part.notes
+        ]
+        return first_sentence(node) or (sentence_of(notes[0]) if notes else f"`{ast.unparse(node)}`")
+
+    def texts(self) -> dict[str, str]:
+        """The words of each page of a file or guide, without tests."""
+        found = {page_of(path): (self.root / path).read_text("utf-8") for path in self.guides}
+        for path, parts in self.parts.items():
+            if not path.startswith("tests/"):
+                found[page_of(path)] = " ".join(note for part in parts for note in part.notes)
+        return found
 
     # -- the whole -------------------------------------------------------------------------------------
 
@@ -156,11 +173,17 @@ class Site(Guides):
         names = self.public_names()
         titles = {"index": "tinygen", "equations": "All equations", "names": "All names", "search": "Search"}
         indexes = [Page(f"{file}.html", title, template=f"{file}.html") for file, title in titles.items()]
-        all_pages = [*reading, *guides, *tests, *indexes]
+        rooms = room_pages([page for page in reading if page.path], self.equations)
+        all_pages = [*reading, *rooms, *guides, *tests, *indexes]
         counts = {"pages": len(all_pages), "chapters": len(chapters), "equations": len(self.equations)}
         counts |= {"set": sum(e.parsed for e in self.equations), "names": len(names)}
-        counts |= {"notebooks": len(self.runs), "graphs": sum(bool(r.graph) for r in self.runs.values())}
+        counts |= {
+            "rooms": len(rooms),
+            "notebooks": len(self.runs),
+            "graphs": sum(bool(r.graph) for r in self.runs.values()),
+        }
         shared = {"site": self, "chapters": chapters, "guides": guides, "names": names, "counts": counts}
+        shared |= {"rooms": rooms, "room_of": room_of}
         before = {b.file: a for a, b in pairwise(reading)}
         after = {a.file: b for a, b in pairwise(reading)}
         out.mkdir(parents=True, exist_ok=True)
@@ -168,9 +191,8 @@ class Site(Guides):
             around = {"before": before.get(page.file), "after": after.get(page.file)}
             html = self.template(page.template).render(page=page, **around, **shared, **page.content)
             (out / page.file).write_text(html, "utf-8")
-        short = {page: [(t, x, a)[: 2 + (t != a)] for t, a, x in rows] for page, rows in self.search.items()}
-        entries = json.dumps(short, ensure_ascii=False, separators=(",", ":"))
-        (out / "search-index.js").write_text(f"const ENTRIES = {entries}\n", "utf-8")
+        (out / "search-index.js").write_text(titles_script(self.search), "utf-8")
+        (out / "search-words.js").write_text(words_script(self.texts()), "utf-8")
         for run in self.runs.values():
             run.write(out)
         for file in ("style.css", "search.js"):

@@ -1,5 +1,5 @@
 // Search in ENTRIES, from a page to its [title, text, anchor (if it is not the title)]:
-// all words must occur; those in titles count more.
+// all words must occur; those in titles count more. Where that finds little, search in all texts.
 const box = document.getElementById("search-box")
 const state = document.getElementById("search-state")
 const results = document.getElementById("search-results")
@@ -27,10 +27,38 @@ function shown([page, title, text, anchor = title]) {
   return item
 }
 
+// The pages in whose texts all words occur, by the second index: it is loaded when the first finds little.
+function inTexts(words) {
+  if (typeof WORDS === "undefined") {
+    if (!document.getElementById("search-words")) {
+      const script = document.createElement("script")
+      Object.assign(script, { id: "search-words", src: "search-words.js", onload: show })
+      document.head.append(script)
+    }
+    return []
+  }
+  const [pages, steps] = WORDS
+  const having = (word) => {
+    const found = new Set()
+    for (const key of Object.keys(steps).filter((key) => key.startsWith(word))) {
+      let place = 0
+      for (const step of steps[key].split(",")) found.add((place += Number(step)))
+    }
+    return found
+  }
+  const sets = words.flatMap((text) => text.match(/[a-z]{4,}/g) ?? []).map(having)
+  return sets.length ? [...sets[0]].filter((i) => sets.every((set) => set.has(i))).map((i) => pages[i]) : []
+}
+
 function show() {
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean)
   const found = words.length ? entries.map((e) => [score(e, words), e]).filter(([s]) => s > 0) : []
   found.sort((a, b) => b[0] - a[0])
+  if (words.length && found.length < 8) {
+    const known = new Set(found.map(([, [page]]) => page))
+    const more = inTexts(words).filter((page) => !known.has(page))
+    found.push(...more.map((page) => [0, [page, page.replace(/\.html$/, ""), "in its text", ""]]))
+  }
   state.textContent = words.length ? `${found.length} places` : "Type a name, a word or a paper."
   results.replaceChildren(...found.slice(0, 50).map(([, entry]) => shown(entry)))
 }
