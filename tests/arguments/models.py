@@ -42,6 +42,7 @@ from tinygen.models.pictures.plain_autoencoder import SWAE, SupervisedAutoencode
 from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import Control, UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vgg import VGG
 from tinygen.models.pictures.vqvae import VQVAE, VectorQuantizer
 from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig
 from tinygen.models.text_to_image.controlled_diffusion import ControlledDiffusion
@@ -530,6 +531,9 @@ MODELS = {
     "models.pictures.plain_autoencoder.SWAE": Row(
         lambda **k: loss_of(SWAE(*linear_halves(64, 2, rng=rng()), 2, **k), DIGITS.reshape(6, 64), rng=rng()),
         {"weight": 0.5, "directions": 3},
+    ),
+    "models.pictures.vgg.VGG": Row(
+        lambda **k: learned(VGG(((4,), (5,)), **k, rng=rng()), PICTURES), {"pooling": "max"}
     ),
     "models.pictures.vqvae.VQVAE": Row(
         quantized,

@@ -54,8 +54,10 @@ from tinygen.models.pictures.plain_autoencoder import (
     dense_halves,
 )
 from tinygen.models.pictures.realnvp import RealNVP
+from tinygen.models.pictures.style import StyleTransfer
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vgg import VGG
 from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.clip import CLIP as PicturesAndTexts
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
@@ -330,6 +332,13 @@ MODELS = {
         1e-7,
     ),
     "vqvae": Case(lambda: VQVAE(3, 4, 2, 5, beta=0.4, rng=RNG), (PICTURES,), lambda m, x: m.losses(x)[:4]),
+    "style-transfer": Case(
+        lambda: VGG(((4, 3), (5,)), rng=RNG),
+        (PICTURES[:1], 0.8 * PICTURES[1:, :, ::-1], wave(1, 3, *PICTURES.shape[2:], k=55)),
+        lambda m, content, style, x: tuple(
+            StyleTransfer(m, content, style, "conv2_1", ["conv1_1", "conv2_1"], 0.3).losses(x).values()
+        ),
+    ),
     "gan-generator": Case(
         lambda: ConvGenerator(2, 8, 4, 5, 3, rng=RNG), (wave(2, 5, k=49),), lambda m, z: m(z, LABELS)
     ),

@@ -639,6 +639,32 @@ def vqvae(w: Weights, x: Any) -> Any:
     return terms[0] + terms[1] + 0.4 * terms[2], *terms
 
 
+@reference("style-transfer")
+def style_transfer(w: Weights, content: Any, style: Any, x: Any) -> Any:
+    """Gatys et al. 2016, eq. 1, 3, 4, 5 and 7, with two style layers."""
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], dtype=torch.float64)
+
+    def features(x: Any) -> tuple[Any, Any]:
+        h = ((x + 1) / 2 - mean[:, None, None]) / std[:, None, None]
+        first = f.relu(conv(w, "convs.0", h, padding=1))
+        h = f.avg_pool2d(f.relu(conv(w, "convs.1", first, padding=1)), 2)
+        return first, f.relu(conv(w, "convs.2", h, padding=1))
+
+    def gram(h: Any) -> Any:
+        return torch.einsum("bihw,bjhw->ij", h, h) / h[0, 0].numel()
+
+    content, style = content.detach(), style.detach()
+    with torch.no_grad():
+        P, A = features(content)[1], [gram(h) for h in features(style)]
+    found = features(x)
+    of_content = 0.5 * f.mse_loss(found[1], P, reduction="sum")
+    errors = [
+        f.mse_loss(gram(h), a, reduction="sum") / (4 * h.shape[1] ** 2) for h, a in zip(found, A, strict=True)
+    ]
+    of_style = (errors[0] + errors[1]) / 2
+    return 0.3 * of_content + of_style, of_content, of_style
+
+
 @reference("gan-generator")
 def gan_generator(w: Weights, z: Any) -> Any:
     h = f.relu(linear(w, "start", z) + w["label.weight"][torch.tensor(models.LABELS)])

@@ -45,6 +45,7 @@ from tinygen.models.pictures.plain_autoencoder import (
 from tinygen.models.pictures.realnvp import RealNVP
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vgg import VGG
 from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import (
@@ -180,6 +181,7 @@ MODELS = {  # how it is made, the inputs of forward, the batch of loss, the argu
     Autoencoder: (lambda rng: Autoencoder(*linear_halves(192, 2, rng=rng)), (FLAT,), (FLAT,), None),
     SupervisedAutoencoder: (supervised, (DIGITS,), (DIGITS, np.array([0, 2])), None),
     SWAE: (lambda rng: SWAE(*dense_halves(192, 6, 2, rng=rng), 2), (FLAT,), (FLAT,), (3,)),
+    VGG: (lambda rng: VGG(((4,), (6,)), rng=rng), (PICTURES,), None, None),
     VQVAE: (lambda rng: VQVAE(3, 8, 2, 5, rng=rng), (PICTURES,), (PICTURES,), None),
     AutoencoderKL: (autoencoder, (PICTURES,), (PICTURES,), None),
     DenseGenerator: (lambda rng: DenseGenerator(latent=2, rng=rng), (FLAT[:, :2],), None, (3,)),

@@ -38,8 +38,10 @@ from tinygen.models.pictures.plain_autoencoder import (
     dense_halves,
 )
 from tinygen.models.pictures.realnvp import RealNVP
+from tinygen.models.pictures.style import StyleTransfer, color_factor, transfer
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, ConvVAE
+from tinygen.models.pictures.vgg import VGG
 from tinygen.models.pictures.vqvae import VQVAE
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import END, TextTower, TowerConfig, VisionTransformer
@@ -95,6 +97,10 @@ def use_everything():
     vqvae = VQVAE(1, 8, 3, 5, rng=rng)
     vqvae.loss(normal(2, 1, 8, 8))
     vqvae.quantizer.restart(normal(2, 3, 2, 2), rng=rng)
+    photographs = normal(2, 1, 3, 8, 8)
+    goal = StyleTransfer(VGG(((4,), (5,)), rng=rng), *photographs, "conv2_1", ["conv1_1"], 1.0)
+    goal.network.initialize(photographs[0])
+    transfer(goal, photographs[0], 2, 0.5, color_factor(photographs[1]))
     SWAE(*dense_halves(6, 5, 3, rng=rng), 3).loss(normal(4, 6), rng=rng).backward()
     labeled = SupervisedAutoencoder(*conv_halves(1, 8, 4, 3, rng=rng), 3, 2, rng=rng)
     labeled.loss(normal(4, 1, 8, 8), np.array([0, 1, 1, 0]))

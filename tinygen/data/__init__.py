@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tinygen.data import published_pictures as published_pictures
     from tinygen.data import shapes as shapes
     from tinygen.data import shapes_pairs as shapes_pairs
+    from tinygen.data import textures as textures
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -30,6 +31,7 @@ else:
             "published_pictures",
             "shapes",
             "shapes_pairs",
+            "textures",
         ),
     )[:2]
 

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from tinygen.models.pictures.unet import UNetConfig as UNetConfig
     from tinygen.models.pictures.vae import VAE as VAE
     from tinygen.models.pictures.vae import ConvVAE as ConvVAE
+    from tinygen.models.pictures.vgg import VGG as VGG
     from tinygen.models.pictures.vqvae import VQVAE as VQVAE
     from tinygen.models.text_to_image.clip import CLIP as CLIP
     from tinygen.models.text_to_image.clip_encoders import ConvImageEncoder as ConvImageEncoder
@@ -116,6 +117,7 @@ else:
             "pictures.realnvp": ("RealNVP",),
             "pictures.unet": ("UNet", "UNetConfig"),
             "pictures.vae": ("VAE", "ConvVAE"),
+            "pictures.vgg": ("VGG",),
             "pictures.vqvae": ("VQVAE",),
             "text_to_image.clip": ("CLIP",),
             "text_to_image.clip_encoders": (

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from tinygen.models.pictures import denoiser as denoiser
     from tinygen.models.pictures import gan as gan
     from tinygen.models.pictures import gan_losses as gan_losses
+    from tinygen.models.pictures import style as style
     from tinygen.models.pictures import unet as unet
     from tinygen.models.pictures import vae as vae
+    from tinygen.models.pictures import vgg as vgg
     from tinygen.models.pictures import vqvae as vqvae
 else:
     __getattr__, __dir__, __all__ = lazy_names(
@@ -20,8 +22,10 @@ else:
             "denoiser",
             "gan",
             "gan_losses",
+            "style",
             "unet",
             "vae",
+            "vgg",
             "vqvae",
         ),
     )
