@@ -31,9 +31,11 @@ from tinygen.models.language.recurrent import RecurrentLM
 from tinygen.models.language.transformer import Transformer, TransformerConfig
 from tinygen.models.language.wavenet import WaveNet
 from tinygen.models.pictures.autoencoder import AutoencoderKL
+from tinygen.models.pictures.controlnet import ControlNet
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
+from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, Posterior
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
@@ -864,6 +866,75 @@ def test_latent_diffusion_draws():
     model.autoencoder.scale.data = np.array(0.5)
     theirs = model.sample([" ".join(map(str, row)) for row in y], rng=Draws(z), guidance=3.0, steps=8)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5 * np.abs(theirs).max())
+
+
+# -- ControlNet --------------------------------------------------------------------------------------
+
+
+def control_case():
+    """A UNet and a ControlNet with random weights, and the two halves of the UNet for the page: its encoder
+    with the weights of the UNet (`base` is empty then) or of the ControlNet."""
+    unet = UNet(UNetConfig(2, 2, 4, (1, 2), 1), rng=rng()).astype(np.float64)
+    controlnet = ControlNet.copy_of(unet, 3, (6,), rng=rng()).astype(np.float64)
+    for module in (unet, controlnet):
+        for p in module.parameters():
+            p.data = 0.3 * rng().standard_normal(p.shape)
+    unet.freeze()
+
+    def encoder(p, x, t, more):
+        module = controlnet if p else unet
+        conditioning = module.conditioning(t, None, None, None)
+        middle, skips = module.feature_maps(module.conv_in(x) + more, conditioning)
+        return [*skips, middle]
+
+    def decoder(p, maps, t):
+        h, skips = maps[-1], maps[:-1]
+        for up in unet.up:
+            h = up(h, unet.conditioning(t, None, None, None), skips)
+        return unet.conv_out(ops.silu(unet.norm_out(h)))
+
+    theirs = dict(controlnet.named_parameters())
+    p = {"copy.conv_in": theirs["conv_in.weight"]}  # so that the page's copy is not empty
+    p |= {"E1": theirs["hint.conv_in.weight"], "b1": theirs["hint.conv_in.bias"]}
+    p |= {"E2": theirs["hint.conv_out.weight"], "b2": theirs["hint.conv_out.bias"]}
+    zeros = [*controlnet.zero_skips, controlnet.zero_middle]
+    for i, zero in enumerate(zeros):
+        p |= {f"w{i}": zero.weight, f"z{i}": zero.bias}
+    return unet, controlnet, encoder, decoder, p
+
+
+def test_controlnet():
+    """The loss, and the gradients of all parameters of the ControlNet."""
+    page, (unet, controlnet, encoder, decoder, p) = load("controlnet"), control_case()
+    x, c, eps = (rng().standard_normal((3, n, 8, 8)) for n in (2, 3, 2))
+    t, alpha_bar = np.array([1, 5, 20]), page_schedule(20)
+    ours = page.loss({}, p, encoder, decoder, x, t, c, eps, alpha_bar)
+    ours.backward()
+    grads = {name: w.grad for name, w in controlnet.named_parameters()}
+    controlnet.zero_grad()
+    a = alpha_bar[t][:, None, None, None]
+    x_t = np.sqrt(a) * x + np.sqrt(1 - a) * eps
+    theirs = np.mean((eps - unet(x_t, t, control=controlnet(x_t, t, c))) ** 2)
+    theirs.backward()
+    assert difference(ours.item(), theirs.item()) == 0.0
+    assert difference(grads, {name: w.grad for name, w in controlnet.named_parameters()}) == 0.0
+
+
+def page_schedule(T):
+    """ᾱ_0 = 1, ᾱ_1, …, ᾱ_T of a schedule that ends in noise."""
+    return np.append(1.0, np.cumprod(1 - np.linspace(0.01, 0.4, T)))
+
+
+def test_controlnet_starts_as_the_base():
+    """`init` and `ControlNet.copy_of`: the same zeros, and the first output is the UNet's."""
+    page, (_, controlnet, *_) = load("controlnet"), control_case()
+    channels = [*controlnet.skip_channels, controlnet.widths[-1]]
+    ours = page.init({}, channels, 3, 6, rng())
+    fresh = ControlNet.copy_of(UNet(UNetConfig(2, 2, 4, (1, 2), 1), rng=rng()), 3, (6,), rng=rng())
+    assert {name for name, w in ours.items() if not w.any()} == ours.keys() - {"E1"}
+    zeros = [zero.weight.data for zero in (*fresh.zero_skips, fresh.zero_middle)]
+    for i, zero in enumerate(zeros):
+        np.testing.assert_array_equal(ours[f"w{i}"], zero)
 
 
 # -- CLIP --------------------------------------------------------------------------------------------

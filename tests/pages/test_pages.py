@@ -25,6 +25,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "ddpm": (400, 0.5),
     "flow_matching": (400, 0.7),
     "latent_diffusion": (200, 0.6),
+    "controlnet": (150, 0.5),
     "clip": (60, 0.1),
     "ppo": (25, 1.5),
     "dpo": (15, 0.5),

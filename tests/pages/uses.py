@@ -5,6 +5,8 @@ import numpy as np
 from in_threads import run_processes
 from pages.page import load
 
+from tinygen import ops
+
 
 def optimizer(params, alpha=0.02):
     return load("adamw").AdamW(params, alpha).update
@@ -187,6 +189,32 @@ def latent_diffusion(steps):
     return losses
 
 
+def controlnet(steps):
+    """A network that was trained for pictures of both signs learns to draw the sign of the hint."""
+    page, rng = load("controlnet"), np.random.default_rng(0)
+    weight = lambda *shape: 0.3 * rng.standard_normal(shape)
+    first = {"in": weight(4, 1, 3, 3), "down": weight(6, 4, 3, 3)}
+    base = first | {"out": weight(1, 10, 3, 3)}
+
+    def encoder(p, x, t, more):
+        first = ops.conv2d(x, p["in"], padding=1) + more
+        return [first, ops.silu(ops.conv2d(ops.silu(first), p["down"], padding=1))]
+
+    def decoder(p, maps, t):
+        return ops.conv2d(np.concatenate(maps, axis=1), p["out"], padding=1)
+
+    params = page.init(first, (4, 6), 1, 8, rng)
+    update, alpha_bar = optimizer(params), np.array([1.0, 0.5])  # one step, from half noise
+    c = np.ones((32, 1, 4, 4)) * rng.choice([-1.0, 1.0], (32, 1, 1, 1))
+    losses = [
+        page.train_step(base, params, encoder, decoder, 2 * c, c, alpha_bar, rng, update)
+        for _ in range(steps)
+    ]
+    drawn = page.sample(base, params, encoder, decoder, c, c.shape, alpha_bar, rng)
+    assert steps < 50 or np.mean(np.sign(drawn) == c) > 0.9
+    return losses
+
+
 def clip(steps):
     """Pictures of one color in two channels, and texts of two words: what the channels hold."""
     page, rng = load("clip"), np.random.default_rng(0)
@@ -291,6 +319,6 @@ def all_reduce(steps):
     return found[0][0]
 
 
-PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion)
+PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion, controlnet)
 PAGES_USED += (hierarchical_vae, clip, ppo, dpo, adamw, em, gan, lstm, wavenet, all_reduce)
 USES = {f.__name__: f for f in PAGES_USED}

@@ -244,7 +244,7 @@ CHAPTERS = (
         "Text to image",
         "CLIP, text encoders, and latent diffusion: Stable Diffusion in small.",
         "Diffusion, autoencoders and Transformers.",
-        pages="clip.py latent_diffusion.py",
+        pages="clip.py latent_diffusion.py controlnet.py",
         files="tinygen/models/text_to_image/* tinygen/models/huggingface/clip.py",
         examples="text_to_image/*",
         guides="lectures/4_text_to_image.md lectures/5_editing.md",
