@@ -168,7 +168,7 @@ CHAPTERS = (
         files="tinygen/models/language/linear.py tinygen/models/language/word2vec.py "
         "tinygen/models/language/causal_lm.py tinygen/models/language/recurrent.py "
         "tinygen/models/language/wavenet.py",
-        examples="language/word_vectors.py language/wavenet_tones.py",
+        examples="language/wavenet_tones.py",
         guides="lectures/2_language_models.md",
     ),
     chapter(
@@ -196,7 +196,7 @@ CHAPTERS = (
         pages="bert.py translation.py",
         files="tinygen/models/language/* tinygen/models/huggingface/bert.py "
         "tinygen/models/huggingface/bart.py tinygen/models/huggingface/t5.py",
-        examples="language/bert_reviews.py language/translate_numbers.py",
+        examples="language/bert_reviews.py language/word_vectors.py language/translate_numbers.py",
         guides="lectures/2_language_models.md",
     ),
     chapter(
