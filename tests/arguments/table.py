@@ -528,6 +528,7 @@ NN = {
     "nn.residual.ResBlock.forward": Row(
         forward(nn.ResBlock(8, 8, 6, rng=rng()), MAPS), {"emb": ROWS[:, 0, :6]}, {"emb": ROWS[:, 1, :6]}
     ),
+    "nn.residual.Upsample.forward": Row(forward(nn.Upsample(8, rng=rng()), MAPS), {"size": (3, 4)}),
     "nn.rope.RopeScaling": Row(
         lambda **k: nn.RopeScaling(**k).slow_down(np.geomspace(1e-4, 1, 20)),
         {"factor": 4.0, "low": 2.0, "high": 3.0, "original_length": 1000},

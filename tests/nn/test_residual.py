@@ -146,7 +146,11 @@ def test_down_and_up_by_hand():
         layer.conv.weight.data, layer.conv.bias.data = middle, np.zeros(C)
     x = maps()
     np.testing.assert_array_equal(down(x).data, x[:, :, ::2, ::2])
-    np.testing.assert_array_equal(up(x).data, np.kron(x, np.ones((2, 2))))
+    doubled = np.kron(x, np.ones((2, 2)))
+    np.testing.assert_array_equal(up(x).data, doubled)
+    h, w = doubled.shape[2:]
+    for size in ((h, w), (h - 1, w), (h - 1, w - 1)):
+        np.testing.assert_array_equal(up(x, size).data, doubled[:, :, : size[0], : size[1]])
 
 
 # -- gradients -------------------------------------------------------------------------------------

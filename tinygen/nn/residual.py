@@ -123,11 +123,17 @@ class Downsample(Module):
 class Upsample(Module):
     """Doubles the resolution: repeats each pixel (nearest neighbor), then a 3×3 convolution: (B, C, H, W) ->
     (B, C, 2H, 2W). A transposed convolution would leave a checkerboard pattern (Odena et al. 2016,
-    *Deconvolution and checkerboard artifacts*)."""
+    *Deconvolution and checkerboard artifacts*).
+
+    With `size`, the height and width wanted, the last row or column may be left out: `Downsample` makes 3 of
+    5, and 3 become 5 again."""
 
     def __init__(self, channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
         self.conv = Conv2d(channels, channels, 3, padding=1, rng=rng)
 
-    def forward(self, x: TensorLike) -> Tensor:
-        return self.conv(ops.upsample_nearest(x, 2))
+    def forward(self, x: TensorLike, size: tuple[int, int] | None = None) -> Tensor:
+        x = ops.upsample_nearest(x, 2)
+        if size is not None and size != x.shape[2:]:
+            x = x[:, :, : size[0], : size[1]]
+        return self.conv(x)

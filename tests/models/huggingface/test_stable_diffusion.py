@@ -126,9 +126,9 @@ ALL = [
 ]
 ALL += [("text to image", 1, name) for name in ("Euler", "Euler, ancestral", "DPM++")]
 ALL += [("inpainting, 4 channels", 1, name) for name in ("Euler", "DPM++")]
-HOLE = np.zeros((2, 1, 64, 48), bool)
+HOLE = np.zeros((2, 1, 64, 40), bool)
 HOLE[0, :, 20:45, 9:30], HOLE[1, :, :, 25:] = True, True
-PICTURES = np.tanh(np.random.default_rng(5).standard_normal((2, 3, 64, 48), dtype=np.float32))
+PICTURES = np.tanh(np.random.default_rng(5).standard_normal((2, 3, 64, 40), dtype=np.float32))
 
 
 def theirs(pipe, case, dtype):
@@ -143,11 +143,11 @@ def theirs(pipe, case, dtype):
         **given,
     }
     if case == "text to image":
-        options |= {"height": 64, "width": 48}
+        options |= {"height": 64, "width": 40}
     else:
         options["image"] = torch.tensor(PICTURES.astype(dtype) / 2 + 0.5)
     if "inpainting" in case:
-        options |= {"mask_image": torch.tensor(HOLE.astype(dtype)), "height": 64, "width": 48}
+        options |= {"mask_image": torch.tensor(HOLE.astype(dtype)), "height": 64, "width": 40}
     latents = pipe(PROMPTS, output_type="latent", **options).images
     with torch.no_grad():
         decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor).sample
@@ -157,7 +157,7 @@ def theirs(pipe, case, dtype):
 def ours(model, case):
     given = {**CASES[case][2]}
     if case == "text to image":
-        given["size"] = (64, 48)
+        given["size"] = (64, 40)
     else:
         given["picture"] = PICTURES
     if "inpainting" in case:

@@ -162,7 +162,8 @@ class Middle(Level):
 class Up(Level):
     """A level of the way up: (B, in, H, W) -> (B, out, 2H, 2W), or without `upsample` (B, out, H, W). Each
     block takes the last of the `skips` off the list: a feature map of the way down, concatenated to its
-    input."""
+    input. The output is as large as the next of them, which has a row or a column less where the way down
+    rounded up."""
 
     def __init__(
         self,
@@ -181,7 +182,7 @@ class Up(Level):
     def forward(self, x: TensorLike, conditioning: Conditioning, skips: list[Tensor]) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.apply_block(i, np.concatenate([x, skips.pop()], axis=1), conditioning)
-        return x if self.upsample is None else self.upsample(x)
+        return x if self.upsample is None else self.upsample(x, skips[-1].shape[2:])
 
 
 class Control(NamedTuple):
@@ -242,11 +243,6 @@ class UNetEncoder(nn.Module):
         c, batch = self.config, x.shape[:1]
         if x.ndim != 4 or x.shape[1] != c.in_channels:
             raise ValueError(f"the UNet takes x (B, {c.in_channels}, H, W), got {x.shape}")
-        halvings = len(c.multipliers) - 1
-        if any(side % 2**halvings for side in x.shape[2:]):
-            raise ValueError(
-                f"x {x.shape} is halved {halvings} times: make both sides multiples of {2**halvings}"
-            )
         if np.shape(t) != batch:
             raise ValueError(f"t has shape {np.shape(t)}: one number for each of x {x.shape} is needed")
         if (labels is None) != (c.classes is None):
@@ -305,8 +301,10 @@ class UNet(UNetEncoder):
         guidance needs; `context` (B, S, context) has a text encoder's vectors, and `mask` (B, S) is True at
         real tokens. `control` is added to the middle's output and to the skip connections.
 
-        Raises ValueError when a side cannot be halved at every level, and for an argument that is missing,
-        superfluous or of another shape; IndexError for labels beyond `classes`."""
+        A side that is odd at a level is rounded up on the way down, and has its length again on the way up.
+
+        Raises ValueError for an argument that is missing, superfluous or of another shape; IndexError for
+        labels beyond `classes`."""
         self.check(x, t, labels, context, mask)
         conditioning = self.conditioning(t, labels, context, mask)
         x, skips = self.feature_maps(self.conv_in(x), conditioning)

@@ -224,7 +224,7 @@ class StableDiffusion(nn.Module):
                     f"the picture has the size {picture.shape[2:]}, and size is {size}: leave size out"
                 )
             height, width = picture.shape[2:]
-        multiple = self.autoencoder.config.factor << (len(self.unet.config.multipliers) - 1)
+        multiple = self.autoencoder.config.factor
         if height % multiple or width % multiple or not height * width:
             raise ValueError(f"pictures of {height} × {width}: both sides must be multiples of {multiple}")
         if hole is not None and picture is None:
