@@ -22,7 +22,7 @@ function shown([page, title, text, anchor = title]) {
   link.href = page + (anchor ? "#" + anchor : "")
   link.textContent = title
   place.className = "meta"
-  place.textContent = page.replace(/\.html$/, "")
+  place.textContent = page.startsWith(title) ? "" : page.replace(/\.html$/, "")
   item.append(link, " ", place, document.createElement("br"), text)
   return item
 }
