@@ -155,6 +155,24 @@ def test_the_search(open_page):
     assert page.locator("#search-state").inner_text() == "0 places"
 
 
+def test_the_search_on_a_phone_by_keyboard(open_page):
+    page = open_page("tinygen.tape.html", 360)
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "search-box":
+            break
+    page.keyboard.type("topological_order")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=topological_order")
+    assert page.locator("#search-state").get_attribute("role") == "status"  # read aloud
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.focus("#search-box")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "topological_order"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/*.html#topological_order")
+
+
 def test_without_a_script(open_page):
     page = open_page("tinygen.ops.attention.html", java_script_enabled=False)
     assert page.locator("#eq-attention math").first.is_visible()

@@ -288,6 +288,7 @@ def test_the_index_of_the_search_leads_to_places(site):
     text = (site[0] / "search-index.js").read_text()
     entries = json.loads(text.removeprefix("const ENTRIES = "))
     assert "MultiHeadAttention" in [title for title, *_ in entries["tinygen.nn.attention.html"]]
+    assert entries["chapter-diffusion.html"][0][0] == "Diffusion"
     for page, rows in entries.items():
         html = (site[0] / page).read_text()
         anchors = [anchor[0] if anchor else title for title, _, *anchor in rows]

@@ -84,6 +84,7 @@ class Site(Guides):
             ],
             "pictures": [name for name in sorted(self.alts) if name.startswith(stems)],
         }
+        self.search[chapter.file].append((chapter.title, "", shorten(chapter.about, 44)))
         minutes = sum(page.minutes for page in pages)
         return Page(chapter.file, chapter.title, chapter.about, "", minutes, "chapter.html", content)
 

@@ -115,7 +115,7 @@ class ProbabilisticPCA(Density):
 
         Eq.: W = U_Q (Λ_Q - σ² I)^½,  σ² = 1/(D - Q) Σ_{j>Q} λ_j, with λ and U the eigenvalues and
             eigenvectors of the covariance of the data, divided by N
-            (Bishop 2006, eq. 12.45; Tipping & Bishop 1999, eq. 8)
+            (Bishop 2006, eq. 12.45 and 12.46; Tipping & Bishop 1999)
         Held by: tests/density/test_principal.py::test_ppca_is_the_maximum_of_the_likelihood,
             tests/density/test_principal.py::test_ppca_by_the_eigenvalues_of_the_covariance
         """
