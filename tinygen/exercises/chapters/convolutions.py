@@ -188,13 +188,13 @@ SKIPS = Exercise(
         "needed now?",
         "The last one of the list. Each block takes one off and has it behind its input, along the channels.",
         "for each i: x = self.apply_block(i, np.concatenate([x, skips.pop()], axis=1), conditioning); then "
-        "self.upsample(x) if it is not None.",
+        "self.upsample(x, size) if it is not None, with the size of the map that is now the last one.",
     ),
     given=lambda: {
         "up": level(),
         "x": Tensor(numbers(1, 4, 2, 2)),
         "told": Conditioning(Tensor(numbers(1, 8)), ()),
-        "maps": [Tensor(numbers(1, 2, 2, 2, seed=i)) for i in range(3)],
+        "maps": [Tensor(numbers(1, 2, *sides, seed=i)) for i, sides in enumerate([(3, 4), (2, 2), (2, 2)])],
     },
     checks=(
         Values("forward(up, x, told, maps)"),
@@ -209,10 +209,10 @@ SKIPS = Exercise(
             "the map of the way down comes before the input instead of behind it",
         ),
         Mistake(
-            "return x if self.upsample is None else self.upsample(x)",
-            "return x",
-            "shape (1, 2, 2, 2), expected (1, 2, 4, 4)",
-            "the resolution is not doubled",
+            "self.upsample(x, skips[-1].shape[2:])",
+            "self.upsample(x)",
+            "shape (1, 2, 4, 4), expected (1, 2, 3, 4)",
+            "an odd side, which was rounded up on the way down, stays rounded up",
         ),
     ),
 )
