@@ -5,7 +5,7 @@ A UNet removes noise from a picture, and sees a second picture beside it: the co
 the channels. It may be the grey picture, a small one made large, or one with a part missing. A mask says
 which part has to be drawn. There x_t is noisy; everywhere else it is the known picture, in training as in
 sampling. So the network does not have to guess the known part, and the loss is of the drawn part alone
-(section 3, "inpainting").
+(section 5.2). The paper gives the network no mask: it fills holes of the condition with noise instead.
 
 Here one network does several tasks. It is told by a label which one is asked for, and whatever else a task
 says in a word, such as the color.
@@ -75,7 +75,7 @@ class Palette(nn.Module):
         one. Raises ValueError for a picture of which nothing is drawn.
 
         Eq.: L = E ‖m ⊙ (ε - ε_θ(m ⊙ x_t + (1 - m) ⊙ y, y, m, t))‖² / ‖m‖²  (Saharia et al. 2022, eq. 1 and
-            section 3)
+            section 5.2)
         Held by: tests/models/pictures/test_palette.py::test_the_loss_by_hand
         """
         process = self.process
