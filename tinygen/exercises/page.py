@@ -17,7 +17,8 @@ it is right, or what is wrong and where. The function in the library is the solu
     python -m tinygen exercise softmax --hint 1   a thought; hint 2 is a formula, hint 3 is nearly the code
     python -m tinygen check softmax.py            grades it
 
-They work from an installed tinygen, without its repository. Files are written to the folder in which you
+They work from an installed tinygen, without its repository; `row_sums`, a kernel for a GPU, needs Numba
+(`pip install "tinygen[fast]"`), and runs in its simulator. Files are written to the folder in which you
 run the command, and an edited file is never overwritten. `tinygen_exercises.json`, in the same folder,
 remembers what is done.
 

@@ -112,6 +112,53 @@ def discriminator(x: Any) -> Any:
     return np.sum(x**2 * np.array([1.0, 3.0]) + np.sin(x), axis=1)
 
 
+def wave(weight: Any) -> Any:
+    """A discriminator with a weight (2,)."""
+    return lambda x: np.sum(np.sin(x * weight), axis=1)
+
+
+INPUT_GRADIENT = Exercise(
+    "input_gradient",
+    "tinygen.models.pictures.gan_losses:input_gradient",
+    "the slope of the discriminator, which a step can train",
+    hints=(
+        "A penalty on the slope is a part of the loss. So the slope itself needs a gradient.",
+        "`vjp(discriminator, detach(x))` gives the values D(x) and a function `pull`. Each value depends on "
+        "its own point only: then the gradient of their sum has ∇D of each point.",
+        "value, pull = vjp(...); (gradient,) = pull(np.ones_like(value.data)); gradient.reshape(len(x), -1).",
+    ),
+    given=lambda: {
+        "discriminator": discriminator,
+        "real": numbers(3, 2),
+        "wave": wave,
+        "weight": numbers(2),
+    },
+    checks=(
+        Values("input_gradient(discriminator, real)"),
+        Gradient("np.sum(input_gradient(wave(weight), real) ** 2)", by="weight"),
+    ),
+    mistakes=(
+        Mistake(
+            "np.ones_like(value.data)",
+            "np.ones_like(value.data) / len(x)",
+            "every entry has the factor 1/3",
+            "it is the gradient of the mean: each slope is divided by the number of points",
+        ),
+        Mistake(
+            "gradient.reshape(len(x), -1)",
+            "gradient.reshape(-1)",
+            "shape (6,), expected (3, 2)",
+            "the points are not kept apart",
+        ),
+        Mistake(
+            "gradient.reshape(len(x), -1)",
+            "gradient.detach().reshape(len(x), -1)",
+            "",
+            "the slope is taken off the tape: a penalty on it would train nothing",
+        ),
+    ),
+)
+
 R1 = Exercise(
     "r1",
     "tinygen.models.pictures.gan_losses:r1_penalty",
@@ -177,4 +224,4 @@ GRADIENT_PENALTY = Exercise(
     ),
 )
 
-CHAPTER = Chapter("GAN", (LOGISTIC, NON_SATURATING, HINGE, R1, GRADIENT_PENALTY))
+CHAPTER = Chapter("GAN", (LOGISTIC, NON_SATURATING, HINGE, INPUT_GRADIENT, R1, GRADIENT_PENALTY))
