@@ -25,7 +25,7 @@ def test_the_last_norm_is_applied_to_every_token(folder):
     assert (tower.vocab_size, tower.block_size, tower.end, tower.projection) == (520, 77, 519, None)
     states = tower.states(IDS)
     assert states.shape == (2, 5, 8)
-    np.testing.assert_array_equal(states.data, tower.norm(tower.stream(IDS)).data)
+    np.testing.assert_array_equal(states.data, tower.norm(tower.before_norm(IDS)).data)
     np.testing.assert_allclose(tower(IDS).data, states.data[[0, 1], [3, 2]], rtol=1e-6)
     assert tower.dim == 8
 

@@ -175,9 +175,9 @@ class TextTower(Tower):
         IndexError for an id outside the vocabulary."""
         ids = np.asarray(ids)
         ends = self.ends(ids)
-        return self.to_vectors(self.stream(ids)[np.arange(len(ids)), ends])
+        return self.to_vectors(self.before_norm(ids)[np.arange(len(ids)), ends])
 
-    def stream(self, ids: Ids) -> Tensor:
+    def before_norm(self, ids: Ids) -> Tensor:
         """The stream (N, S, C) after the blocks, of texts given as ids (N, S)."""
         return self.apply_blocks(self.token(ids) + self.place(np.arange(ids.shape[1])))
 
@@ -186,7 +186,7 @@ class TextTower(Tower):
         it. Raises ValueError and IndexError as `forward`."""
         ids = np.asarray(ids)
         self.ends(ids)
-        return self.norm(self.stream(ids))
+        return self.norm(self.before_norm(ids))
 
     def ends(self, ids: Ids) -> Ids:
         """The position (N,) of the first end token in each row of ids (N, S)."""
