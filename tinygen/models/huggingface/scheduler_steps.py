@@ -80,7 +80,7 @@ class Scheduler:
             x = mix(levels[0], data, noise)
         if mask is not None:
             mask = on_device_of(noise, np.broadcast_to(mask, noise.shape))
-        for i, state in enumerate(self.states(model, x, steps, skipped, rng), 1):
+        for i, state in enumerate(self.states(model, x, steps, skipped, rng=rng), 1):
             if mask is not None:  # the sampler goes on from what is written here
                 state[...] = np.where(mask, state, mix(levels[i], data, noise) if i < len(levels) else data)
             yield state
@@ -113,7 +113,7 @@ class Scheduler:
         return 1.0
 
     def states(
-        self, model: Model, x: Array, steps: int, skipped: int, rng: RNGLike | None
+        self, model: Model, x: Array, steps: int, skipped: int, *, rng: RNGLike | None
     ) -> Iterator[Array]:
         """The states from x, which is the state at the call after `skipped`."""
         raise NotImplementedError
@@ -146,7 +146,7 @@ class StepScheduler(Scheduler):
         return [(float(s.alpha[t]), float(s.sigma[t])) for t in self.calls(steps)]
 
     def states(
-        self, model: Model, x: Array, steps: int, skipped: int, rng: RNGLike | None
+        self, model: Model, x: Array, steps: int, skipped: int, *, rng: RNGLike | None
     ) -> Iterator[Array]:
         process, calls = Process(self.schedule, self.predicts), self.calls(steps)[skipped:]
         stride = len(self.schedule) // steps
@@ -218,7 +218,7 @@ class EulerScheduler(LevelScheduler):
         return float(np.sqrt(largest**2 + 1) if self.spacing == "leading" else largest)
 
     def states(
-        self, model: Model, x: Array, steps: int, skipped: int, rng: RNGLike | None
+        self, model: Model, x: Array, steps: int, skipped: int, *, rng: RNGLike | None
     ) -> Iterator[Array]:
         process = self.respaced(steps, skipped)
         x = x * float(process.schedule.alpha[-1])
@@ -262,7 +262,7 @@ class DPMSolverScheduler(LevelScheduler):
         return list(zip(s.alpha[:0:-1].tolist(), s.sigma[:0:-1].tolist(), strict=True))
 
     def states(
-        self, model: Model, x: Array, steps: int, skipped: int, rng: RNGLike | None
+        self, model: Model, x: Array, steps: int, skipped: int, *, rng: RNGLike | None
     ) -> Iterator[Array]:
         return dpm_solver(
             self.respaced(steps, skipped),
