@@ -6,7 +6,9 @@ import pytest
 
 from tinygen import nn, ops, optim
 from tinygen.align import dpo, grpo, kl, ppo
-from tinygen.diffusion import guidance, inpaint, loss, sampling, schedule
+from tinygen.diffusion import guidance, inpaint, karras, loss, sampling, schedule
+from tinygen.diffusion.dpm_solver import dpm_solver
+from tinygen.diffusion.plms import plms
 from tinygen.models.language import bart, bert, gpt, llama, t5, transformer
 from tinygen.models.pictures import autoencoder, controlnet, unet, vae, vqvae
 from tinygen.models.text_to_image import clip, controlled_diffusion, latent_diffusion
@@ -143,6 +145,9 @@ DEFAULTS = [
     (vqvae.VectorQuantizer, {"decay": 0.99}, "van den Oord et al. 2017, appendix A.1"),
     (vqvae.VectorQuantizer.restart, {"below": 1.0}, "Dhariwal et al. 2020, section 3.1: their threshold"),
     (vqvae.VQVAE.restart, {"below": 1.0}, "Dhariwal et al. 2020, section 3.1: their threshold"),
+    (karras.karras_sigmas, {"rho": 7.0}, "Karras et al. 2022, table 1"),
+    (plms, {"order": 4}, "Liu et al. 2022: F-PNDM"),
+    (dpm_solver, {"order": 2, "heun": False}, "Lu et al. 2022, algorithm 2: 2M"),
     (autoencoder.AutoencoderConfig, {"kl_weight": 1e-6, "latent": 4}, "latent diffusion's configurations"),
     (unet.UNetConfig, {"dropout": 0.0, "groups": None, "scale_shift": False}, "Ho et al. 2020, appendix B"),
     (
