@@ -26,6 +26,10 @@ TINY = {
         *("--evaluations", 8),
     ],
     "clip_shapes": ["--steps", 2, "--channels", 4, "--layers", 1, "--batch", 4, "--judged", 1],
+    "controlnet_shapes": [
+        *("--ae-steps", 2, "--diffusion-steps", 2, "--control-steps", 2, "--ae-channels", 4, "--channels", 8),
+        *("--drawings", 9, "--batch", 2, "--judged", 2, "--sampler-steps", 2),
+    ],
     "gan_shapes": [
         *("--steps", 2, "--channels", 4, "--batch", 4, "--drawings", 64, "--judged", 2),
     ],
@@ -93,6 +97,7 @@ TINY = {
     "ppo_cartpole": ["--seeds", 1, "--steps", 64, "--carts", 2, "--horizon", 16, "--epochs", 2],
 }
 LONG = (
+    "controlnet_shapes",
     "ddpm_digits",
     "gpt_to_llama",
     "inpaint_shapes",

@@ -23,6 +23,7 @@ TRAINED = [
     "bert_reviews",
     "clip_guided_shapes",
     "clip_shapes",
+    "controlnet_shapes",
     "ddpm_digits",
     "density_ladder",
     "diffusion_2d",
@@ -60,6 +61,7 @@ SMALL = {  # so that nothing takes long before the folder is looked at
     "translate_numbers": ["--largest", 999, "--train", 100],
     "vqvae_shapes": ["--test", 8],
     "latent_diffusion_shapes": ["--channels", 8],
+    "controlnet_shapes": ["--channels", 8],
 }
 
 
@@ -150,6 +152,7 @@ def test_what_was_there_stays_until_all_is_checked(tmp_path, monkeypatch, capsys
         ("gan_shapes", ["--batch", 1], "argument --batch: must be an int at least 2, not '1'"),
         ("ddpm_digits", ["--channels", 5], "--channels 5 is odd"),
         ("vae_digits", ["--latent", 61], "PPCA needs 60 at most"),
+        ("controlnet_shapes", ["--channels", 10], "--channels 10 is no multiple of 4"),
         ("latent_diffusion_shapes", ["--channels", 10], "--channels 10 is no multiple of 4"),
         ("latent_diffusion_shapes", ["--prompt", "a \udcff"], "unknown word"),
     ],

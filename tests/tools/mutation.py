@@ -101,6 +101,11 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         frozenset(["draw_pairs", "captions_of", "recall", "winoground", "duels", "judge_pairs"]),
         ["tests/examples/test_clip_shapes.py"],
     ),
+    "controlnet_shapes": (
+        frozenset(["train", "build", "make_codes", "stage_of"]),
+        ["tests/examples/test_controlnet_shapes.py"],
+    ),
+    "outlines": (frozenset(["outlines", "filled", "overlap"]), ["tests/examples/test_controlnet_shapes.py"]),
     "latent_diffusion_shapes": (
         frozenset(["train", "make_codes", "descend", "build"]),
         [PICTURES, MADE, LONG],

@@ -33,7 +33,9 @@ class HintEncoder(nn.Module):
     """Hints (B, in_channels, f·H, f·W) -> feature maps (B, channels, H, W), 0 at first.
 
     Convolutions of the given `widths`; between each two widths one of them halves the resolution, so that
-    f = 2^(len(widths) - 1)."""
+    f = 2^(len(widths) - 1). Their weights are drawn so that they keep the signal (Gaussian, as in the paper):
+    by the usual initialization of convolutions, hints would arrive a hundred times smaller, and learning
+    would begin later."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...], channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
@@ -43,6 +45,8 @@ class HintEncoder(nn.Module):
         for narrow, wide in pairwise(widths):
             self.blocks.append(nn.Conv2d(narrow, narrow, 3, padding=1, rng=rng))
             self.blocks.append(nn.Conv2d(narrow, wide, 3, stride=2, padding=1, rng=rng))
+        for conv in (self.conv_in, *self.blocks):
+            conv.weight.data = nn.init.kaiming_normal(conv.weight.shape, rng=rng)
         self.conv_out = zero_init(nn.Conv2d(widths[-1], channels, 3, padding=1, rng=rng))
 
     def forward(self, hints: TensorLike) -> Tensor:
