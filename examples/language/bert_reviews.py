@@ -4,9 +4,10 @@
     python examples/language/bert_reviews.py --resume  # goes on after Ctrl-C, or a kill
 
 Pretraining has BERT's two tasks on pairs of film reviews. The reviews come from a grammar, so the best
-possible answers to both tasks are known exactly (`tinygen/data/review_pairs.py`). Then the network is
-fine-tuned to tell praise from blame with 10, 100 and 1,000 labels, beside the same network without
-pretraining.
+possible answers to both tasks are known exactly (`tinygen/data/review_pairs.py`). Then the network is to
+tell praise from blame. It is asked in its own task, "the film was [MASK] .": with no labels, and fine-tuned
+with 10, 100 and 1,000, beside the same network without pretraining (Schick & Schütze 2021, arXiv:2001.07676).
+The labeled reviews have four of the ten adjectives with a sentiment, and the tests have all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from shared.endings import start
 
 import argparse
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,13 +31,14 @@ from shared.run import Run
 from shared.table import Figure, at_least, at_most
 
 from tinygen import Tensor, no_grad, ops
-from tinygen.data.review_pairs import CLS, MASK, SEP, SPECIAL, VOCAB_SIZE, best_answers, write_pairs
-from tinygen.data.reviews import Reviews, sentiment
+from tinygen.data.review_pairs import CLS, MASK, SEP, SPECIAL, VOCAB_SIZE, best_answers, column, write_pairs
+from tinygen.data.reviews import BAD, END, GOOD, NUMBER, Reviews, sentiment
 from tinygen.models import BERT, BERTConfig
 from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
 from tinygen.text.masking import IGNORED, mask_tokens
 
-LABELS = (10, 100, 1000)
+LABELS = (0, 10, 100, 1000)
+UNSEEN = (*GOOD[2:], *BAD[2:])  # no labeled review has these
 SIZES = {
     "quick": {"steps": 150, "warmup": 20, "width": 32, "batch": 32, "tuning_steps": 20, "tests": 200},
     "full": FULL,
@@ -56,7 +59,12 @@ def parse_args() -> argparse.Namespace:
     add("--warmup", type=number(int, 1), default=100, help="steps until the learning rate is highest")
     add("--lr", type=number(float, 0), default=2.5e-3, help="highest learning rate of pretraining")
     add("--tuning-steps", type=number(int, 2), default=300, help="steps of each fine-tuning")
-    add("--tuning-lr", type=number(float, 0), default=1e-3, help="its highest learning rate")
+    add(
+        "--tuning-lr",
+        type=number(float, 0),
+        default=1e-3,
+        help="its highest learning rate from nothing; 0.3 times it after pretraining",
+    )
     add("--tests", type=size(10, 100_000), default=2000, help="pairs, and reviews, for the test")
     args = parser.parse_args()
     if args.width % 4:
@@ -108,31 +116,62 @@ def judge(model: BERT, args: argparse.Namespace) -> dict[str, float]:
 # -- fine-tuning -----------------------------------------------------------------------------------
 
 
-def labeled_reviews(n: int, length: int, rng: np.random.Generator) -> tuple[Any, Any]:
-    """n reviews as ids (n, length + 2), and labels (n,): 0 if praise outweighs blame, 1 the other way."""
-    reviews = Reviews().write(4 * n + 100, length, rng)
-    reviews = reviews[sentiment(reviews) != 0][:n]
-    ends = [np.full((n, 1), token) for token in (CLS, SEP)]
-    return np.concatenate([ends[0], reviews, ends[1]], axis=1), (sentiment(reviews) < 0).astype(np.int64)
+def labeled_reviews(n: int, length: int, without: Sequence[str], rng: np.random.Generator) -> tuple[Any, Any]:
+    """n reviews (n, length) that do not have these words, and labels (n,): 0 if praise outweighs blame, 1 the
+    other way."""
+    reviews = Reviews().write(8 * n + 400, length, rng)
+    unwanted = np.isin(reviews, [NUMBER[word] for word in without]).any(axis=1)
+    reviews = reviews[(sentiment(reviews) != 0) & ~unwanted][:n]
+    return reviews, (sentiment(reviews) < 0).astype(np.int64)
 
 
-def verdict(model: BERT, ids: Any) -> Tensor:
-    """Logits (B, 2) of praise and blame, by the head that told whether reviews belong together."""
-    return model.next_sentence_logits(model.features(ids, None, None))
+def ask(reviews: Any) -> Any:
+    """Pairs (n, 2L + 3) of reviews (n, L): the second one is "the film was [MASK] .", about the same
+    thing."""
+    question = np.full_like(reviews, NUMBER[END])
+    question[:, :5] = [NUMBER["the"], 0, NUMBER["was"], MASK, NUMBER["."]]
+    question[:, 1] = reviews[:, 1]
+    parts = (column(len(reviews), CLS), reviews, column(len(reviews), SEP), question)
+    return np.concatenate([*parts, column(len(reviews), SEP)], axis=1)
 
 
-def fine_tune(model: BERT, ids: Any, labels: Any, args: argparse.Namespace) -> BERT:
-    """The model after training on these labels (n,), in batches of at most 32 reviews."""
+def verdict(model: BERT, reviews: Any) -> Tensor:
+    """Logits (B, 2) of praise and blame for reviews (B, L): the means of the logits of all praising, and of
+    all blaming adjectives, where `ask` has its [MASK]."""
+    ids, length = ask(reviews), reviews.shape[1]
+    segments = np.repeat([[0] * (length + 2) + [1] * (length + 1)], len(ids), axis=0)
+    logits = model.token_logits(model.features(ids, segments, None)[:, length + 5])  # (B, V)
+    return ops.stack(
+        [logits[:, [NUMBER[word] for word in words]].mean(axis=1) for words in (GOOD, BAD)], axis=1
+    )
+
+
+def fine_tune(model: BERT, reviews: Any, labels: Any, lr: float, args: argparse.Namespace) -> None:
+    """Train the model on reviews (n, L) with labels (n,), in batches of at most 32."""
     rng, optimizer = np.random.default_rng(args.seed + 3), Adam(model.parameters())
     for step in range(args.tuning_steps):
-        optimizer.lr = warmup_cosine(step, args.tuning_lr, 0.0, args.tuning_steps // 10, args.tuning_steps)
+        optimizer.lr = warmup_cosine(step, lr, 0.0, args.tuning_steps // 10, args.tuning_steps)
         batch = rng.choice(len(labels), min(32, len(labels)), replace=False)
-        loss = ops.cross_entropy(verdict(model, ids[batch]), labels[batch])
+        loss = ops.cross_entropy(verdict(model, reviews[batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         clip_grad_norm(model.parameters(), 1.0)
         optimizer.step()
-    return model
+
+
+def by_labels(model: BERT, lr: float, args: argparse.Namespace) -> dict[int, float]:
+    """The share of right verdicts on reviews with all words, by the number of labels. The model stays as it
+    is."""
+    rng, right = np.random.default_rng(args.seed + 4), {}
+    tests, answers = labeled_reviews(args.tests, args.length, (), rng)
+    reviews, labels = labeled_reviews(max(LABELS), args.length, UNSEEN, rng)
+    for n in LABELS:
+        tuned = copy.deepcopy(model)
+        if n:
+            fine_tune(tuned, reviews[:n], labels[:n], lr, args)
+        with no_grad():
+            right[n] = float(np.mean(verdict(tuned, tests).numpy().argmax(axis=-1) == answers))
+    return right
 
 
 def main(args: argparse.Namespace) -> None:
@@ -147,17 +186,10 @@ def main(args: argparse.Namespace) -> None:
     found = judge(model, args)
     columns = {"masked": "hidden words", "next_sentence": "next sentence"}
     run.curve(columns, {"floor of the words": found["floor"]}, "BERT's two losses", "loss (nats)")
-    rng = np.random.default_rng(args.seed + 4)
-    ids, labels = labeled_reviews(max(LABELS) + args.tests, args.length, rng)
-    tests, answers = ids[max(LABELS) :], labels[max(LABELS) :]
-    right: dict[str, dict[int, float]] = {"pretrained": {}, "from nothing": {}}
-    for n in LABELS:
-        for name, before in (("pretrained", model), ("from nothing", from_nothing)):
-            tuned = fine_tune(copy.deepcopy(before), ids[:n], labels[:n], args)
-            with no_grad():
-                right[name][n] = float(np.mean(verdict(tuned, tests).numpy().argmax(axis=-1) == answers))
+    pretrained = by_labels(model, 0.3 * args.tuning_lr, args)
+    nothing = by_labels(from_nothing, args.tuning_lr, args)
     near, uniform = at_most(found["floor"] + 0.04), float(np.log(VOCAB_SIZE))
-    good = {("pretrained", 100): at_least(right["from nothing"][1000])}
+    good = {100: at_least(nothing[1000])}
     rows = [
         Figure("loss of the hidden words, nats", found["loss"], near, found["floor"], uniform),
         Figure(
@@ -168,9 +200,10 @@ def main(args: argparse.Namespace) -> None:
             0.5,
         ),
     ]
-    for name, by_labels in right.items():
-        for n, share in by_labels.items():
-            rows.append(Figure(f"{name}, {n} labels: right", share, good.get((name, n)), 1.0, 0.5))
+    rows += [
+        Figure(f"pretrained, {n} labels: right", p, good.get(n), 1.0, 0.5) for n, p in pretrained.items()
+    ]
+    rows += [Figure(f"from nothing, {n} labels: right", p, None, 1.0, 0.5) for n, p in nothing.items()]
     run.result(rows, tests=args.tests, steps=run.steps)
 
 

@@ -6,8 +6,8 @@ from by_hand import Loop, Training, exact, flags, log_softmax, same, warmup_cosi
 from example_runs import module, outcome, run_here
 
 from tinygen import Tensor
-from tinygen.data.review_pairs import MASK, SPECIAL, VOCAB_SIZE, best_answers, write_pairs
-from tinygen.data.reviews import Reviews, sentiment
+from tinygen.data.review_pairs import CLS, MASK, SEP, SPECIAL, VOCAB_SIZE, best_answers, write_pairs
+from tinygen.data.reviews import BAD, END, GOOD, NUMBER, Reviews, sentiment
 from tinygen.models import BERT, BERTConfig
 from tinygen.text.masking import mask_tokens
 
@@ -74,26 +74,58 @@ def test_the_judge_of_the_best_possible_model(monkeypatch, example):
 
 
 def test_labels_are_the_sentiment(example):
-    ids, labels = example.labeled_reviews(200, 12, np.random.default_rng(0))
-    assert ids.shape == (200, 14)
-    score = sentiment(ids[:, 1:-1])
-    assert np.all(score != 0)
-    np.testing.assert_array_equal(labels, score < 0)
-    written = Reviews().write(900, 12, np.random.default_rng(0))
-    np.testing.assert_array_equal(ids[:, 1:-1], written[sentiment(written) != 0][:200])
+    reviews, labels = example.labeled_reviews(200, 12, (), np.random.default_rng(0))
+    assert reviews.shape == (200, 12)
+    np.testing.assert_array_equal(labels, sentiment(reviews) < 0)
+    written = Reviews().write(2000, 12, np.random.default_rng(0))
+    np.testing.assert_array_equal(reviews, written[sentiment(written) != 0][:200])
+
+
+def test_labeled_reviews_lack_the_unseen_words(example):
+    assert set(example.UNSEEN) == {"funny", "clever", "wonderful", "boring", "clumsy", "awful"}
+    told, labels = example.labeled_reviews(1000, 12, example.UNSEEN, np.random.default_rng(0))
+    assert len(told) == 1000
+    assert not np.isin(told, [NUMBER[word] for word in example.UNSEEN]).any()
+    np.testing.assert_array_equal(labels, sentiment(told) < 0)
+    tests, _ = example.labeled_reviews(1000, 12, (), np.random.default_rng(1))
+    assert np.isin(tests, [NUMBER[word] for word in example.UNSEEN]).any(axis=1).mean() > 0.4
+
+
+def test_the_question(example):
+    reviews = Reviews().write(3, 6, np.random.default_rng(0))
+    for review, pair in zip(reviews, example.ask(reviews), strict=True):
+        question = [NUMBER["the"], review[1], NUMBER["was"], MASK, NUMBER["."], NUMBER[END]]
+        assert pair.tolist() == [CLS, *review, SEP, *question, SEP]
+
+
+def test_the_verdict_of_the_best_possible_model(example):
+    """The exact answers at the [MASK] tell praise from blame in nearly all reviews, without any label."""
+
+    class Best:
+        def features(self, ids, segments, mask):
+            assert segments.tolist() == [[0] * 14 + [1] * 13] * len(ids)
+            return Tensor(best_answers(ids, 0.15).words)
+
+        def token_logits(self, x):
+            return Tensor(np.log(np.maximum(x.numpy(), 1e-300)))
+
+    reviews, labels = example.labeled_reviews(100, 12, (), np.random.default_rng(0))
+    assert np.mean(example.verdict(Best(), reviews).numpy().argmax(axis=-1) == labels) > 0.9
 
 
 def test_fine_tuning(monkeypatch, example):
     """Cross-entropy of the label, on batches without repetition; all weights learn."""
     args = flags(monkeypatch, example, **SMALL)
     model, copy = exact(small_bert())
-    ids, labels = example.labeled_reviews(5, 6, np.random.default_rng(0))
-    example.fine_tune(model, ids, labels, args)
+    reviews, labels = example.labeled_reviews(5, 6, (), np.random.default_rng(0))
+    example.fine_tune(model, reviews, labels, 0.01, args)
     rng, training = np.random.default_rng(6), Training(copy, clip=1.0)
+    segments = np.array([[0] * 8 + [1] * 7] * 5)
+    words = [[NUMBER[word] for word in group] for group in (GOOD, BAD)]
     for step in range(12):
         batch = rng.choice(5, 5, replace=False)
-        x = copy.features(ids[batch], None, None)
-        logits = copy.next_head(np.tanh(copy.pooler(x[:, 0])))
+        x = copy.token_logits(copy.features(example.ask(reviews[batch]), segments, None))
+        logits = np.stack([sum(x[:, 11, word] for word in group) / 5 for group in words], axis=1)
         loss = -np.mean(log_softmax(logits)[np.arange(5), labels[batch]])
         training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 12))
     same(model, copy)
