@@ -46,7 +46,7 @@ function inTexts(words) {
     }
     return found
   }
-  const sets = words.flatMap((text) => text.match(/[a-z]{4,}/g) ?? []).map(having)
+  const sets = words.flatMap((text) => text.split(/[^a-z_]+/).filter((word) => word.length > 3)).map(having)
   return sets.length ? [...sets[0]].filter((i) => sets.every((set) => set.has(i))).map((i) => pages[i]) : []
 }
 
