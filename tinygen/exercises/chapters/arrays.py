@@ -203,9 +203,9 @@ ROW_SUMS = Exercise(
         ),
         Mistake(
             "cuda.blockIdx.x, cuda.threadIdx.x",
-            "cuda.threadIdx.x, cuda.threadIdx.x",
-            "IndexError",
-            "the row is the number of the thread instead of that of the block",
+            "0, cuda.threadIdx.x",
+            "1 of 2 entries are wrong",
+            "all blocks add up the first row",
         ),
     ),
 )
