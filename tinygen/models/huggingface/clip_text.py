@@ -47,18 +47,18 @@ def from_pretrained(folder: str | Path, keep_half: bool = False, *, rng: RNGLike
     o.choice("architectures", ["CLIPTextModel"], None, ["CLIPTextModel"])
     sizes = read_text(o)
     path, tensors = read_tensors(folder, WEIGHTS, CONVERT, keep_half)
-    tensors = {name.removeprefix(PREFIX): array for name, array in tensors.items()}
-    tensors.pop("embeddings.position_ids", None)  # 0, 1, 2, … in older files
+    theirs = PREFIX if any(name.startswith(PREFIX) for name in tensors) else ""
+    tensors.pop(f"{theirs}embeddings.position_ids", None)  # 0, 1, 2, … in older files
     require_floats(path, tensors)
     config = TowerConfig(**sizes["config"])
     if config.layers > len(tensors):  # checked before a list of that length is made
         raise CheckpointError(path, "too few tensors", f"{config.layers} layers", len(tensors))
     c = config.channels
     places = {
-        "token.weight": (("embeddings.token_embedding.weight",), (sizes["vocab_size"], c)),
-        "place.weight": (("embeddings.position_embedding.weight",), (sizes["block_size"], c)),
-        **tower_places("", "", sizes["config"]),
-        **norm_places("norm", "final_layer_norm", c),
+        "token.weight": ((f"{theirs}embeddings.token_embedding.weight",), (sizes["vocab_size"], c)),
+        "place.weight": ((f"{theirs}embeddings.position_embedding.weight",), (sizes["block_size"], c)),
+        **tower_places("", theirs, sizes["config"]),
+        **norm_places("norm", f"{theirs}final_layer_norm", c),
     }
     wanted = {name: shape for names, shape in places.values() for name in names}
     require_same(path, wanted, {name: array.shape for name, array in tensors.items()})
