@@ -106,6 +106,13 @@ def test_a_scheduler_or_a_block_that_is_not_known(folder):
     refused(folder, "unet/config.json: the option down_block_types")
 
 
+def test_the_offset_of_older_folders_is_replaced(folder):
+    """As diffusers' pipelines do it: their steps are 1, 51, … of 1000, whatever the folder says."""
+    put(folder / "scheduler" / "scheduler_config.json", SCHEDULER | {"steps_offset": 0})
+    numbers = from_pretrained(folder).scheduler.numbers(20)
+    assert numbers.tolist() == list(range(951, 0, -50))
+
+
 def test_parts_of_different_models(folder):
     write_part(folder / "vae", CODER | {"latent_channels": 3})
     refused(folder, "model_index.json: parts that do not fit together: .*codes have 3 channels")

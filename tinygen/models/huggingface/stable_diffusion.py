@@ -13,6 +13,7 @@ pictures has to look at them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ PARTS: dict[str, tuple[str, ...]] = {
     "scheduler": tuple(schedulers.KINDS),
 }
 IGNORED = ("safety_checker", "feature_extractor", "requires_safety_checker", "image_encoder")
+STEPS_OFFSET = 1
+"""The steps_offset of these pipelines: diffusers replaces another one of an older folder, too."""
+
 SIDE = 64  # of codes, where the UNet's config.json does not say it
 
 
@@ -48,7 +52,7 @@ def from_pretrained(folder: str | Path, *, rng: RNGLike = 0) -> StableDiffusion:
     folder = Path(folder)
     index = folder / INDEX
     read_index(index)
-    scheduler = schedulers.from_pretrained(folder / "scheduler")
+    scheduler = replace(schedulers.from_pretrained(folder / "scheduler"), offset=STEPS_OFFSET)
     tokenizer = CLIPTokenizer.load(folder / "tokenizer")
     text_encoder = clip_text.from_pretrained(folder / "text_encoder", keep_half=True, rng=rng)
     unet = diffusers.from_pretrained(folder / "unet", keep_half=True, rng=rng)
