@@ -61,14 +61,14 @@ def parse_args() -> argparse.Namespace:
     add("--ae-channels", type=size(4), default=16, help="its channels, a quarter of those at the code")
     add("--ae-lr", type=number(float, 0), default=2e-3, help="its highest learning rate")
     add("--diffusion-steps", type=number(int, 2), default=2000, help="steps of the latent diffusion")
-    add("--control-steps", type=number(int, 2), default=1000, help="steps of the ControlNet")
+    add("--control-steps", type=number(int, 2), default=4000, help="steps of the ControlNet")
     add("--channels", type=size(8), default=32, help="of the UNet and the text encoder; multiple of 4")
     add(
         "--lr", type=number(float, 0), default=2e-3, help="highest learning rate of both; falls to a fiftieth"
     )
     add("--drawings", type=size(1, 1_000_000), default=8192, help="pictures that both learn from")
     add("--batch", type=size(2), default=32, help="codes per step; half as many pictures before")
-    add("--look-every", type=number(int, 1), default=25, help="steps between two comparisons with outlines")
+    add("--look-every", type=number(int, 1), default=100, help="steps between two comparisons with outlines")
     add("--judged", type=size(1), default=200, help="drawings for each figure")
     add("--guidance", type=number(float, 0), default=3.0, help="scale of the guidance by captions")
     add("--sampler-steps", type=number(int, 1, 500), default=20, help="steps of DDIM, of 500 in training")
