@@ -30,10 +30,11 @@ def nll(logits):
 
 
 def test_the_steps(monkeypatch, example):
-    """Both players get the labels of the real digits; the learning rate falls to 0 in a line."""
-    args = flags(monkeypatch, example, gamma=0.7, lr=0.01, **SMALL)
+    """Both players get the labels of the real digits, the discriminator sees all pictures with noise; the
+    learning rate falls to 0 in a line."""
+    args = flags(monkeypatch, example, gamma=0.7, noise=0.3, lr=0.01, **SMALL)
     r = np.random.default_rng(4)
-    players = (DenseGenerator(64, 8, 2, 3, 10, rng=r), DenseDiscriminator(64, 8, 2, 10, rng=r))
+    players = (DenseGenerator(64, 8, 3, 3, 10, rng=r), DenseDiscriminator(64, 8, 3, 10, rng=r))
     g, d = (model.astype(np.float64) for model in players)
     by_g, by_d = copy.deepcopy(g), copy.deepcopy(d)
     ema, loop = EMA(g, 0.25), Loop(3)
@@ -48,12 +49,14 @@ def test_the_steps(monkeypatch, example):
         these = rng.integers(len(train.labels), size=16)
         real, y = train.pictures[these].reshape(16, 64), train.labels[these]
         z = rng.standard_normal((2, 16, 3), np.float32)
-        loss = nll(by_d(real, y)) + nll(-by_d(by_g(z[0], y).data, y))
+        noise = np.float32(0.3) * rng.standard_normal((3, 16, 64), np.float32)
+        real = real + noise[0]
+        loss = nll(by_d(real, y)) + nll(-by_d(by_g(z[0], y).data + noise[1], y))
         slope = grad(lambda x, y=y: by_d(x, y).sum())(real)
         by_d.zero_grad()
         (loss + 0.7 * 0.5 * np.sum(slope**2) / 16).backward()
         adam_d.step()
-        of_g = nll(by_d(by_g(z[1], y), y))
+        of_g = nll(by_d(by_g(z[1], y) + noise[2], y))
         by_g.zero_grad()
         of_g.backward()
         adam_g.step()
@@ -73,13 +76,16 @@ def test_the_steps(monkeypatch, example):
 def test_drawings_are_digits_of_their_class(example):
     """A generator that knows the class alone, and goes beyond the pictures' values."""
     g = DenseGenerator(64, 8, 2, 3, 10, rng=0)
+    z = 0.5 * np.random.default_rng(1).standard_normal((2, 3), np.float32)
+    drawn = example.draw(g, np.array([3, 5]), 0.5, np.random.default_rng(1))
+    np.testing.assert_array_equal(drawn.reshape(2, 64), np.clip(g(z, np.array([3, 5])).data, -1, 1))
     g.start.weight.data *= 0
-    pictures = example.draw(g, np.array([3, 3, 5]), np.random.default_rng(0))
+    pictures = example.draw(g, np.array([3, 3, 5]), 0.9, np.random.default_rng(0))
     assert pictures.shape == (3, 1, 8, 8)
     np.testing.assert_array_equal(pictures[0], pictures[1])
     assert (pictures[0] != pictures[2]).any()
     g.out.bias.data += np.linspace(-9, 9, 64, dtype=np.float32)
-    pictures = example.draw(g, np.array([3]), np.random.default_rng(0))
+    pictures = example.draw(g, np.array([3]), 0.9, np.random.default_rng(0))
     assert (pictures.min(), pictures.max()) == (-1, 1)
 
 

@@ -117,11 +117,11 @@ def test_gan_digits(learned):
     pytest.importorskip("sklearn")
     sizes = {"channels": 6, "latent": 3, "ema": 0.8, "seed": 4}
     example, (g, d, ema, data, *_), saved = learned("gan_digits.py", "train", **sizes)
-    assert (g.start.weight.shape, g.out.weight.shape, len(g.hidden)) == ((6, 3), (64, 6), 1)
-    assert (d.label.weight.shape, len(d.layers), ema.decay) == ((10, 6), 2, 0.8)
+    assert (g.start.weight.shape, g.out.weight.shape, len(g.hidden)) == ((6, 3), (64, 6), 2)
+    assert (d.label.weight.shape, len(d.layers), ema.decay) == ((10, 6), 3, 0.8)
     assert len(data.pictures) == 1297
     rng = np.random.default_rng(4)
-    require_the_average(ema, example.DenseGenerator(64, 6, 2, 3, 10, rng=rng), saved)
+    require_the_average(ema, example.DenseGenerator(64, 6, 3, 3, 10, rng=rng), saved)
 
 
 def test_gan_shapes(learned):
