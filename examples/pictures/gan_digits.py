@@ -57,8 +57,8 @@ def parse_args() -> argparse.Namespace:
     add("--seed", type=number(int, 0), default=0, help="of the weights, the batches and the drawings")
     add("--latent", type=size(1), default=32, help="numbers of the generator's noise")
     add("--channels", type=size(1), default=256, help="width of the hidden layers, three in each network")
-    add("--batch", type=size(1), default=256, help="digits per step")
-    add("--steps", type=number(int, 1), default=8000, help="optimizer steps of each network")
+    add("--batch", type=size(1), default=512, help="digits per step")
+    add("--steps", type=number(int, 1), default=5000, help="optimizer steps of each network")
     add("--lr", type=number(float, 0), default=2e-3, help="learning rate at the start; it falls to 0")
     add("--ema", type=number(float, 0, 1), default=0.999, help="memory of the average of the weights")
     add("--judged", type=size(100, 500), default=500, help="test digits to compare with as many drawings")
@@ -102,10 +102,12 @@ def train(g: DenseGenerator, d: DenseDiscriminator, ema: EMA, data: Any, args: A
 
 @no_grad()
 def draw(g: DenseGenerator, labels: Any, scale: float, rng: np.random.Generator) -> Any:
-    """Digits (N, 1, 8, 8) of the classes `labels` (N,), on the CPU, from noise with the deviation `scale`."""
+    """Digits (N, 1, 8, 8) of the classes `labels` (N,), on the CPU, from noise with the deviation `scale`. They
+    have the 17 values of the data."""
     z = scale * rng.standard_normal((len(labels), g.latent), dtype=np.float32)
     pictures = to_device(g(np.asarray(z, like=g.start.weight.data), labels).data, "cpu")
-    return np.clip(pictures, -1, 1).reshape(-1, *SHAPE)
+    half = digits.INK // 2
+    return (np.round(half * np.clip(pictures, -1, 1)) / half).reshape(-1, *SHAPE)
 
 
 def main(args: argparse.Namespace) -> None:
