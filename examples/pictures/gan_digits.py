@@ -102,8 +102,8 @@ def train(g: DenseGenerator, d: DenseDiscriminator, ema: EMA, data: Any, args: A
 
 @no_grad()
 def draw(g: DenseGenerator, labels: Any, scale: float, rng: np.random.Generator) -> Any:
-    """Digits (N, 1, 8, 8) of the classes `labels` (N,), on the CPU, from noise with the deviation `scale`. They
-    have the 17 values of the data."""
+    """Digits (N, 1, 8, 8) of the classes (N,), with the 17 values of the data, on the CPU. The noise
+    has the deviation `scale`."""
     z = scale * rng.standard_normal((len(labels), g.latent), dtype=np.float32)
     pictures = to_device(g(np.asarray(z, like=g.start.weight.data), labels).data, "cpu")
     half = digits.INK // 2
