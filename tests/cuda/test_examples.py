@@ -54,6 +54,7 @@ TINY = {
     "scaling_laws": [
         *("--sizes", 3, "--smallest", 10, "--budgets", 3, "--bootstrap", 2, "--table", "none"),
     ],
+    "style_transfer": ["--steps", 1, "--batch", 2, "--side", 16, "--evaluations", 1],
     "vae_digits": ["--steps", 2, "--batch", 4, "--draws", 2],
     "vqvae_shapes": ["--width", 8, "--dim", 4, "--codes", 8, "--batch", 4, "--test", 8, "--steps", 2],
     "latent_diffusion_shapes": [

@@ -44,6 +44,7 @@ TRAINED = [
     "rlhf_exact",
     "rlhf_sentiment",
     "scaling_laws",
+    "style_transfer",
     "tasks_in_words",
     "translate_numbers",
     "vae_digits",

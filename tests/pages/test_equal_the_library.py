@@ -35,8 +35,10 @@ from tinygen.models.pictures.controlnet import ControlNet
 from tinygen.models.pictures.gan import DenseDiscriminator, DenseGenerator
 from tinygen.models.pictures.gan_losses import logistic_loss, non_saturating_loss, r1_penalty
 from tinygen.models.pictures.hierarchical_vae import HierarchicalVAE
+from tinygen.models.pictures.style import StyleTransfer
 from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.pictures.vae import VAE, Posterior
+from tinygen.models.pictures.vgg import MEAN, STD, VGG
 from tinygen.models.text_to_image.clip import CLIP
 from tinygen.models.text_to_image.clip_encoders import TextTower, TowerConfig, VisionTransformer
 from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion
@@ -571,6 +573,27 @@ def test_vae():
 
 
 KINDS = (("W", "weight"), ("b", "bias"))
+
+
+def test_style_transfer():
+    """The library standardizes the pixels; the page takes them as they are."""
+    page, alpha = load("style"), 0.3
+    layers = page.init([4, 5], rng())
+    network = VGG(((4,), (5,)), rng=0).astype(np.float64)
+    for conv, (weight, bias) in zip(network.convs, layers, strict=True):
+        conv.weight.data, conv.bias.data = weight, bias
+    content, style, x = rng().uniform(-1, 1, (3, 1, 3, 8, 8))
+    mean, std = (np.array(values)[:, None, None] for values in (MEAN, STD))
+    P, A = page.targets(layers, *(((y[0] + 1) / 2 - mean) / std for y in (content, style)))
+    grads = {}
+    params = {"x": ((x[0] + 1) / 2 - mean) / std}
+    value = page.train_step(params, layers, P, A, alpha, lambda _, g: grads.update(g))
+    goal = StyleTransfer(network, content, style, "conv2_1", ["conv1_1", "conv2_1"], alpha)
+    y = Tensor(x, requires_grad=True)
+    loss = goal.losses(y)["total"]
+    loss.backward()
+    assert difference(value, loss.item()) < 1e-13 * value
+    assert difference(grads["x"] / (2 * std), y.grad[0]) < 1e-13 * np.abs(y.grad).max()
 
 
 def test_vae_samples():

@@ -32,6 +32,7 @@ TRAINING = {  # steps, and the part of the first loss that may be left
     "adamw": (80, 0.01),
     "em": (30, 0.1),
     "gan": (300, 0.3),
+    "style": (60, 0.2),
     "all_reduce": (80, 0.01),
 }
 every_page = pytest.mark.parametrize("name", PAGES)

@@ -319,6 +319,16 @@ def all_reduce(steps):
     return found[0][0]
 
 
+def style(steps):
+    """From the content: the loss is the style's at first."""
+    page, rng = load("style"), np.random.default_rng(0)
+    layers = page.init([6, 8], rng)
+    content, pattern = rng.uniform(-1, 1, (2, 3, 8, 8))
+    P, A = page.targets(layers, content, np.sign(pattern))
+    params, update = {"x": content.copy()}, optimizer({"x": content}, 0.05)
+    return [page.train_step(params, layers, P, A, 1e-4, update) for _ in range(steps)]
+
+
 PAGES_USED = (engine, gpt, bert, llama, translation, vae, ddpm, flow_matching, latent_diffusion, controlnet)
-PAGES_USED += (hierarchical_vae, clip, ppo, dpo, adamw, em, gan, lstm, wavenet, all_reduce)
+PAGES_USED += (hierarchical_vae, clip, ppo, dpo, adamw, em, gan, lstm, wavenet, all_reduce, style)
 USES = {f.__name__: f for f in PAGES_USED}

@@ -83,6 +83,11 @@ STEPS: dict[str, tuple[frozenset[str], list[str]]] = {
         frozenset(["train", "unseen_loss"]),
         ["tests/examples/test_palette_shapes.py", MADE, LONG],
     ),
+    "style_transfer": (frozenset(["train", "paint"]), ["tests/examples/test_style_transfer.py"]),
+    "photographs": (
+        frozenset(["as_square", "resized", "Patches.draw"]),
+        ["tests/examples/test_style_transfer.py"],
+    ),
     "edits": (
         frozenset(["edits", "beyond_a_line", "box", "sides_of", "reduce", "bicubic", "bicubic_matrix"]),
         ["tests/examples/test_palette_shapes.py"],

@@ -232,6 +232,15 @@ CHAPTERS = (
         guides="lectures/4_text_to_image.md lectures/5_editing.md",
     ),
     chapter(
+        "Style transfer",
+        "A picture with the content of one and the style of another: features, and their Gram matrices.",
+        "Convolutions; gradients with respect to an input.",
+        pages="style.py",
+        files="tinygen/models/pictures/style.py tinygen/models/pictures/vgg.py tinygen/data/textures.py",
+        examples="pictures/style_transfer.py shared/photographs.py",
+        guides="lectures/5_editing.md",
+    ),
+    chapter(
         "Flows",
         "Invertible networks with exact densities, and flow matching: straight paths from noise to data.",
         "Change of variables; differential equations.",
