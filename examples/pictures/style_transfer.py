@@ -120,7 +120,7 @@ def main(args: argparse.Namespace) -> None:
     for network in networks.values():
         network.equalize(shown)
     run.enter("transfer")
-    figures, rows, painted = [], [], {}
+    figures, painted = [], {}
     for name, network in networks.items():
         made = [paint(network, *pair, args.alpha, args) for pair in product(contents, styles.values())]
         painted[name] = [found for _, found in made]
@@ -132,17 +132,16 @@ def main(args: argparse.Namespace) -> None:
             expected = at_least(bar) if name != "random" else None
             figures.append(Figure(f"{name}: {text}", float(np.mean(values)), expected, best, start_))
             figures.append(Figure("    the lowest of all pictures", min(values)))
+        rows = [np.ones_like(contents[0]), *styles.values()]
         for i, content in enumerate(contents):
             rows += [content, *(x for x, _ in made[i * len(styles) : (i + 1) * len(styles)])]
+        title, labels = f"Features: {name}", ["", *styles]
+        save_grid(run.path / f"{name}.png", np.concatenate(rows), len(labels), 1, title, (), labels)
     first = next(iter(networks.values()))
     sweep = [paint(first, contents[0], next(iter(styles.values())), args.alpha * by, args) for by in SWEEP]
     for by, (_, found) in zip(SWEEP, sweep, strict=True):
         figures.append(Figure(f"α × {by}: style loss falls by a factor of", found["factor"]))
         figures.append(Figure(f"α × {by}: correlation with the content's features", found["kept"]))
-    names = [name for name in networks for _ in contents]
-    head_row = [np.ones_like(contents[0]), *styles.values()]
-    whole = np.concatenate([*head_row, *rows])
-    save_grid(run.path / "paintings.png", whole, 1 + len(styles), 1, "", ["style", *names], ["", *styles])
     save_grid(
         run.path / "sweep.png",
         np.concatenate([x for x, _ in sweep]),

@@ -86,7 +86,7 @@ def test_a_whole_run(tmp_path):
     assert done.returncode == 0, done.stderr
     _, _, figures = outcome(tmp_path)
     assert {name: len(found) for name, found in figures["pictures"].items()} == {"trained": 6, "random": 6}
-    assert (tmp_path / "paintings.png").is_file()
+    assert all((tmp_path / f"{name}.png").is_file() for name in ("trained", "random", "sweep"))
 
 
 def test_flags_that_do_not_fit(example, monkeypatch, capsys):
