@@ -109,6 +109,7 @@ def main(args: argparse.Namespace) -> None:
     shown = to_device(np.concatenate([*contents, *styles.values()]), args.device)
     if args.vgg:
         networks = {"VGG-19": load_torchvision(args.vgg, "average").to(args.device)}
+        run.begin()  # the folder: nothing is trained
     else:
         patches = Patches(rng)
         networks = {name: VGG(WIDTHS, rng=args.seed).to(args.device) for name in ("trained", "random")}
