@@ -609,14 +609,14 @@ def test_the_llama_has_124_million_weights():
     assert llama_generate.ITEMS == ("tokens", 1e3 / llama_generate.SCALE)
 
 
-TINY = {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 16, "sample_size": 8}
+NARROW = {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 16, "sample_size": 8}
 
 
 @pytest.fixture
 def small_sd(monkeypatch):
     """Stable Diffusion of small widths; its folder is written in this process."""
-    monkeypatch.setattr(sd_folder, "UNET", sd_folder.UNET | TINY)
-    monkeypatch.setattr(sd_folder, "SMALL", sd_folder.UNET | TINY)
+    monkeypatch.setattr(sd_folder, "UNET", sd_folder.UNET | NARROW)
+    monkeypatch.setattr(sd_folder, "SMALL", sd_folder.UNET | NARROW)
     monkeypatch.setattr(sd_folder, "CODER", sd_folder.CODER | {"block_out_channels": [32] * 4})
     monkeypatch.setattr(sd_folder, "TEXT", sd_folder.TEXT | {"hidden_size": 16})
     monkeypatch.setattr(sd_unet, "SIDE", 16)

@@ -21,7 +21,6 @@ from shared.endings import start
 
 import argparse
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,16 +28,15 @@ from shared.flags import FULL, Flags, add_run_flags, number, size
 from shared.language import start_wider
 from shared.run import Run
 from shared.table import Figure, at_least, at_most
+from shared.verdicts import UNSEEN, labeled_reviews, verdict
 
-from tinygen import Tensor, no_grad, ops
-from tinygen.data.review_pairs import CLS, MASK, SEP, SPECIAL, VOCAB_SIZE, best_answers, column, write_pairs
-from tinygen.data.reviews import BAD, END, GOOD, NUMBER, Reviews, sentiment
+from tinygen import no_grad, ops
+from tinygen.data.review_pairs import MASK, SPECIAL, VOCAB_SIZE, best_answers, write_pairs
 from tinygen.models import BERT, BERTConfig
 from tinygen.optim import Adam, clip_grad_norm, warmup_cosine
 from tinygen.text.masking import IGNORED, mask_tokens
 
 LABELS = (0, 10, 100, 1000)
-UNSEEN = (*GOOD[2:], *BAD[2:])  # no labeled review has these
 SIZES = {
     "quick": {"steps": 150, "warmup": 20, "width": 32, "batch": 32, "tuning_steps": 20, "tests": 200},
     "full": FULL,
@@ -114,36 +112,6 @@ def judge(model: BERT, args: argparse.Namespace) -> dict[str, float]:
 
 
 # -- fine-tuning -----------------------------------------------------------------------------------
-
-
-def labeled_reviews(n: int, length: int, without: Sequence[str], rng: np.random.Generator) -> tuple[Any, Any]:
-    """n reviews (n, length) that do not have these words, and labels (n,): 0 if praise outweighs blame, 1 the
-    other way."""
-    reviews = Reviews().write(8 * n + 400, length, rng)
-    unwanted = np.isin(reviews, [NUMBER[word] for word in without]).any(axis=1)
-    reviews = reviews[(sentiment(reviews) != 0) & ~unwanted][:n]
-    return reviews, (sentiment(reviews) < 0).astype(np.int64)
-
-
-def ask(reviews: Any) -> Any:
-    """Pairs (n, 2L + 3) of reviews (n, L): the second one is "the film was [MASK] .", about the same
-    thing."""
-    question = np.full_like(reviews, NUMBER[END])
-    question[:, :5] = [NUMBER["the"], 0, NUMBER["was"], MASK, NUMBER["."]]
-    question[:, 1] = reviews[:, 1]
-    parts = (column(len(reviews), CLS), reviews, column(len(reviews), SEP), question)
-    return np.concatenate([*parts, column(len(reviews), SEP)], axis=1)
-
-
-def verdict(model: BERT, reviews: Any) -> Tensor:
-    """Logits (B, 2) of praise and blame for reviews (B, L): the means of the logits of all praising, and of
-    all blaming adjectives, where `ask` has its [MASK]."""
-    ids, length = ask(reviews), reviews.shape[1]
-    segments = np.repeat([[0] * (length + 2) + [1] * (length + 1)], len(ids), axis=0)
-    logits = model.token_logits(model.features(ids, segments, None)[:, length + 5])  # (B, V)
-    return ops.stack(
-        [logits[:, [NUMBER[word] for word in words]].mean(axis=1) for words in (GOOD, BAD)], axis=1
-    )
 
 
 def fine_tune(model: BERT, reviews: Any, labels: Any, lr: float, args: argparse.Namespace) -> None:

@@ -26,7 +26,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from shared.captioned import SENTENCES, SIDE, WORDS
+from shared.captioned import SIDE
+from shared.controlled import HINTS, build, encode_some, make_codes
 from shared.flags import FULL, Flags, add_from_flag, add_run_flags, generator, number, size
 from shared.folder import load_stage
 from shared.outlines import figures_of, judge_control, outlines, overlap, save_sweep
@@ -35,16 +36,11 @@ from shared.run import Run
 
 from tinygen.arrays import to_device
 from tinygen.data.shapes import batch, caption
-from tinygen.diffusion import Process, cosine_schedule
-from tinygen.models.pictures.autoencoder import AutoencoderConfig, AutoencoderKL, latent_scale
+from tinygen.models.pictures.autoencoder import latent_scale
 from tinygen.models.pictures.controlnet import ControlNet
-from tinygen.models.pictures.unet import UNet, UNetConfig
 from tinygen.models.text_to_image.controlled_diffusion import ControlledDiffusion
-from tinygen.models.text_to_image.latent_diffusion import LatentDiffusion, TextDenoiser
-from tinygen.models.text_to_image.text_encoder import TextEncoder, TextEncoderConfig
 from tinygen.optim import AdamW, clip_grad_norm, warmup_cosine
 
-HINTS = (1, (16, 32, 64))  # channels of the outlines, widths of their encoder: two halvings, as in the codes
 STAGES = ("autoencoder", "diffusion", "controlnet")
 QUICK = {"ae_steps": 40, "ae_channels": 8, "ae_lr": 4e-3, "batch": 16, "diffusion_steps": 6, "channels": 16}
 QUICK |= {"control_steps": 6, "drawings": 256, "judged": 12, "sampler_steps": 2, "look_every": 3}
@@ -79,28 +75,6 @@ def parse_args() -> argparse.Namespace:
     if args.channels % 4:
         args.error(f"--channels {args.channels} is no multiple of 4, the number of attention heads")
     return args
-
-
-def build(args: argparse.Namespace) -> ControlledDiffusion:
-    """A latent diffusion as in latent_diffusion_shapes.py, and a ControlNet for it."""
-    rng, c = np.random.default_rng(args.seed), args.channels
-    config = UNetConfig(4, 4, c, (1, 2), 1, (False, True), 4, context=c, scale_shift=True)
-    text = TextEncoderConfig(WORDS, max(len(s.split()) for s in SENTENCES), channels=c)
-    shape = AutoencoderConfig(channels=args.ae_channels, multipliers=(1, 2, 4), attention=False)
-    autoencoder = AutoencoderKL(shape, rng=rng)
-    denoiser = TextDenoiser(UNet(config, rng=rng), TextEncoder(text, rng=rng))
-    base = LatentDiffusion(autoencoder, denoiser, Process(cosine_schedule(500), "v"), SIDE)
-    return ControlledDiffusion(base, ControlNet.copy_of(denoiser.unet, *HINTS, rng=rng)).to(args.device)
-
-
-def make_codes(base: LatentDiffusion, args: argparse.Namespace) -> tuple[Any, list[str], Any]:
-    """The codes (N, 4, 8, 8) of drawings, their captions and their outlines (N, 1, 32, 32)."""
-    rng = np.random.default_rng(args.seed + 1)
-    drawings = [batch(256, SIDE, rng) for _ in range(-(-args.drawings // 256))]
-    codes = [base.encode(to_device(pictures, args.device)) for pictures, _ in drawings]
-    hints = [to_device(outlines(pictures), args.device) for pictures, _ in drawings]
-    captions = [caption(scene) for _, scenes in drawings for scene in scenes]
-    return np.concatenate(codes), captions, np.concatenate(hints)
 
 
 def stage_of(step: int, args: argparse.Namespace) -> tuple[str, int, int]:
@@ -159,11 +133,6 @@ def train(model: ControlledDiffusion, args: argparse.Namespace, run: Run) -> Non
             optimizer.step()
             run.log(step=step, **{f"{stage}_loss": loss.item()}, **row)
             run.show(loss.item(), f" of the {stage}")
-
-
-def encode_some(base: LatentDiffusion, rng: Any, args: argparse.Namespace) -> Any:
-    """Codes of 256 drawings."""
-    return to_device(base.encode(to_device(batch(256, SIDE, rng)[0], args.device)), "cpu")
 
 
 def draw(

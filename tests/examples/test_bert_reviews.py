@@ -1,5 +1,7 @@
 """BERT on reviews: a step written out by hand, the judge on known answers, fine-tuning, and the whole run."""
 
+import sys
+
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, log_softmax, same, warmup_cosine
@@ -93,7 +95,7 @@ def test_labeled_reviews_lack_the_unseen_words(example):
 
 def test_the_question(example):
     reviews = Reviews().write(3, 6, np.random.default_rng(0))
-    for review, pair in zip(reviews, example.ask(reviews), strict=True):
+    for review, pair in zip(reviews, sys.modules["shared.verdicts"].ask(reviews), strict=True):
         question = [NUMBER["the"], review[1], NUMBER["was"], MASK, NUMBER["."], NUMBER[END]]
         assert pair.tolist() == [CLS, *review, SEP, *question, SEP]
 
@@ -124,7 +126,9 @@ def test_fine_tuning(monkeypatch, example):
     words = [[NUMBER[word] for word in group] for group in (GOOD, BAD)]
     for step in range(12):
         batch = rng.choice(5, 5, replace=False)
-        x = copy.token_logits(copy.features(example.ask(reviews[batch]), segments, None))
+        x = copy.token_logits(
+            copy.features(sys.modules["shared.verdicts"].ask(reviews[batch]), segments, None)
+        )
         logits = np.stack([sum(x[:, 11, word] for word in group) / 5 for group in words], axis=1)
         loss = -np.mean(log_softmax(logits)[np.arange(5), labels[batch]])
         training.step(loss, warmup_cosine(step, 0.01, 0.0, 1, 12))

@@ -1,6 +1,7 @@
 """ControlNet on shapes: its three stages by hand, the outlines, and the whole run."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -25,8 +26,6 @@ def example():
 
 @pytest.fixture(scope="module")
 def outlines(example):
-    import sys
-
     return sys.modules["shared.outlines"]
 
 
@@ -34,7 +33,8 @@ def test_the_steps(monkeypatch, example, outlines):
     """The autoencoder, the scale of its codes, the latent diffusion, then the ControlNet: a copy of the UNet
     as it is by then, with half of the captions left out. Each stage leaves the others as they are."""
     few = lambda n, side, rng, split="train": shapes.batch(min(n, 6), side, rng, split)
-    monkeypatch.setattr(example, "batch", few)
+    for place in (example, sys.modules["shared.controlled"]):
+        monkeypatch.setattr(place, "batch", few)
     args = flags(monkeypatch, example, **SMALL)
     model = example.build(args).astype(np.float64)
     other, loop = copy.deepcopy(model), Loop(7)

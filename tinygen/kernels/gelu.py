@@ -23,7 +23,6 @@ BLOCK = 2**16  # floats: 256 kB each of x, y and slope about fill a second-level
 A, B, C, D, E, F = (
     np.float32(c) for c in (2.46824375, 0.68844534, -3.59040836, 15.78775859, 5.26982263, 12.03744185)
 )
-LARGE = np.float32(80)  # exp(80) is still finite, and σ(-80) is 2e-35
 FAR = np.float32(100)  # where Φ(-a) is 0, and a² is not yet infinite
 SIGN = np.uint32(1 << 31)
 
@@ -106,8 +105,8 @@ def tanh_gelu(x: Array, y: Array, slope: Array) -> None:
 def silu_and_slope(x: Array, y: Array, slope: Array) -> None:
     """y = x σ(x), slope = σ + y (1 - σ)."""
     s = np.negative(x, out=slope)
-    np.minimum(s, LARGE, out=s)
-    np.exp(s, out=s)
+    with np.errstate(over="ignore"):  # where exp(-x) is infinite, σ is 0
+        np.exp(s, out=s)
     s += np.float32(1)
     np.reciprocal(s, out=s)
     np.multiply(x, s, out=y)

@@ -233,7 +233,8 @@ def test_options_that_are_left_out_have_the_values_of_diffusers(tmp_path, kind, 
 
 
 def test_the_code_of_the_page_about_it_runs(tmp_path, monkeypatch):
-    """With the sizes of codes and texts that Stable Diffusion has, and small widths."""
+    """With the sizes of codes and texts that Stable Diffusion has, and small widths. (The first code reads
+    whole folders: test_stable_diffusion.py.)"""
     widths = {"block_out_channels": [8, 8, 8, 8], "latent_channels": 4}
     ways = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
     for name, kind, changes in [
@@ -243,10 +244,15 @@ def test_the_code_of_the_page_about_it_runs(tmp_path, monkeypatch):
         folder = tmp_path / "sd" / name
         folder.mkdir(parents=True)
         written(folder, kind, **changes)
+    (tmp_path / "sd" / "scheduler").mkdir()
+    (tmp_path / "sd" / "scheduler" / "scheduler_config.json").write_text(
+        '{"_class_name": "DDIMScheduler", "clip_sample": false}'
+    )
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[3] / "docs" / "diffusers.md").read_text()
-    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    exec(code, names := {})
+    _, parts, scheduler = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(parts + scheduler, names := {})
+    assert names["new"].shape == names["edited"].shape == (1, 4, 8, 8)
     assert names["codes"].shape == names["noise"].shape == (1, 4, 8, 8)
     assert names["decoded"].shape == names["pictures"].shape == (1, 3, 64, 64)
 

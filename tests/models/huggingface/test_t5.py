@@ -193,4 +193,6 @@ def test_loss_and_gradients(transformers, tmp_path):
     ours.save_pretrained(tmp_path / "gradients")
     gradients = load_file(tmp_path / "gradients" / "model.safetensors")
     for name, p in other.named_parameters():
-        np.testing.assert_allclose(gradients[name], p.grad.numpy(), rtol=1e-3, atol=1e-5, err_msg=name)
+        expected = p.grad.numpy()
+        rounding = 1e-5 * max(1.0, np.abs(expected).max())  # a small entry is a sum of large ones
+        np.testing.assert_allclose(gradients[name], expected, rtol=1e-3, atol=rounding, err_msg=name)

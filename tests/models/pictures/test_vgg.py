@@ -151,4 +151,4 @@ def test_files_of_other_networks(tmp_path):
     torch.save(network.state_dict(), tmp_path / "x")
     why = re.escape("not VGG-19 of torchvision: expected 32 arrays")
     with pytest.raises(CheckpointError, match=why):
-        load_torchvision(tmp_path / "x")
+        load_torchvision(tmp_path / "x", "max")
