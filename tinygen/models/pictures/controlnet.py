@@ -34,8 +34,7 @@ class HintEncoder(nn.Module):
 
     Convolutions of the given `widths`; between each two widths one of them halves the resolution, so that
     f = 2^(len(widths) - 1). Their weights are drawn so that they keep the signal (Gaussian, as in the paper):
-    by the usual initialization of convolutions, hints would arrive a hundred times smaller, and learning
-    would begin later."""
+    by the usual initialization of convolutions, hints would arrive some 65 times smaller."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...], channels: int, *, rng: RNGLike) -> None:
         rng = as_generator(rng)
