@@ -1,12 +1,18 @@
 """The four tasks of Palette: conditions and masks, measures whose results are known, the training loop by
 hand, and the whole run."""
 
+import sys
+
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, same, warmup_cosine
-from example_runs import module, outcome, require_average, require_pictures, require_same_from, run
+from example_runs import EXAMPLES, module, outcome, require_average, require_pictures, require_same_from, run
+
+sys.path.insert(0, str(EXAMPLES))
 from shared import edits as shared
 from shared import judged_edits as judged
+
+sys.path.remove(str(EXAMPLES))
 
 from tinygen import ops
 from tinygen.data import luminance, shapes

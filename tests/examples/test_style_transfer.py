@@ -1,11 +1,17 @@
 """Style transfer of photographs: patches and their classes, the training loop by hand, a painted picture's
 figures, and the whole run."""
 
+import sys
+
 import numpy as np
 import pytest
 from by_hand import Loop, Training, exact, flags, same
-from example_runs import module, outcome, run
+from example_runs import EXAMPLES, module, outcome, run
+
+sys.path.insert(0, str(EXAMPLES))
 from shared import photographs
+
+sys.path.remove(str(EXAMPLES))
 
 from tinygen import nn
 from tinygen.models.pictures.style import StyleTransfer
