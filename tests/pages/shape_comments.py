@@ -130,8 +130,11 @@ class Checker:
     def look(self, frame: Any, line: Line, value: Any) -> None:
         if isinstance(value, dict) and isinstance(dictionary := rightmost(line.value), ast.Dict):
             for key, entry in zip(dictionary.keys, dictionary.values, strict=True):
+                if key is None:
+                    continue  # **entries of another dict
                 comment = self.comments.get(entry.end_lineno or 0)
-                self.look_at(frame, entry.lineno, comment, value[ast.literal_eval(key or "")], True)
+                name = eval(ast.unparse(key), frame.f_globals, frame.f_locals)
+                self.look_at(frame, entry.lineno, comment, value[name], True)
         else:
             self.look_at(frame, line.number, line.comment, value, line.makes)
 

@@ -125,7 +125,7 @@ def mouth(f: Floats, formants: Floats) -> Floats:
 def render(kind: str, scores: ArrayLike, *, rng: np.random.Generator) -> tuple[Floats, Ids]:
     """The waves (n, samples) of scores (n, length), and the class of each sample, (n, samples). `kind` is
     "notes" or "vowels"."""
-    waves = {"notes": note_waves, "vowels": vowel_waves}[kind](scores, rng=rng)  # (n, length, samples)
+    waves = {"notes": note_waves, "vowels": vowel_waves}[kind](scores, rng=rng)  # (n, length, S)
     classes = np.repeat(np.asarray(scores), waves.shape[-1], axis=-1)  # (n, samples)
     return waves.reshape(len(waves), -1), classes
 

@@ -41,7 +41,7 @@ class KVCache:
     def __init__(self, max_length: int) -> None:
         self.max_length = max_length
         self.length = 0  # how many positions are filled
-        self.keys: Any = None  # (B, H, positions that there is space for, d); None before any has come
+        self.keys: Any = None  # before any has come; then (B, H, positions that there is space for, d)
         self.values: Any = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

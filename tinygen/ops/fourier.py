@@ -81,7 +81,7 @@ def irfft(a: Array, n: int | None = None, axis: int = -1, norm: Norm = None) -> 
     whole = 2 * (size - 1) if n is None else n
 
     def da(g: Array) -> Array:
-        d = np.conj(np.fft.rfft(g, None, axis, OTHER[norm]))  # (whole//2 + 1) along the axis
+        d = np.conj(np.fft.rfft(g, None, axis, OTHER[norm]))  # whole//2 + 1 along the axis
         twice = 2 * np.ones_like(g, shape=(d.shape[axis],))
         twice[0] = 1.0
         if whole % 2 == 0:

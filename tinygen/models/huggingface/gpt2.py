@@ -64,7 +64,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     }
     for i in range(config["n_layer"]):
         for ours, theirs in LAYERS.items():
-            weight = widths.get(ours, (c,))  # (in, out); (C,) in a layer norm
+            weight = widths.get(ours, (c,))  # in, out; in a layer norm the channels alone
             found[f"h.{i}.{ours}.weight"] = f"h.{i}.{theirs}.weight", weight
             found[f"h.{i}.{ours}.bias"] = f"h.{i}.{theirs}.bias", weight[-1:]
     if not config["tie_word_embeddings"]:

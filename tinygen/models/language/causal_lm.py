@@ -117,7 +117,7 @@ class CausalLM(LanguageModel):
         one that is not of bools."""
         block_size = self.config.block_size
         caches = [nn.KVCache(block_size) for _ in self.h]
-        text: Ids | None = None  # (B, T) all tokens so far
+        text: Ids | None = None  # all tokens so far, (B, T)
 
         def read(new: Ids) -> NumpyArray:
             nonlocal text, mask

@@ -52,7 +52,7 @@ class LinearLM(LanguageModel):
         return ops.cross_entropy(self(idx), targets, ignore_index=-1)
 
     def reader(self) -> Callable[[Any], Any]:
-        text: Any = None  # (B, T) the last tokens
+        text: Any = None  # the last tokens, (B, T)
 
         def read(new: Ids) -> NumpyArray:
             nonlocal text

@@ -51,7 +51,7 @@ class AutoencoderConfig:
     blocks: int = 1  # residual blocks for each size; the decoder has one more
     attention: bool = True  # among the positions of the smallest size
     groups: int | None = None  # of channels, in group norms; None leaves it to `nn.ResBlock`
-    reconstruction: str = "l2"  # (x - y)², or "l1", |x - y|; summed over a picture
+    reconstruction: str = "l2"  # the sum over a picture of (x - y)², or "l1", of |x - y|
     kl_weight: float = 1e-6  # of the divergence, summed over a code
 
     @property

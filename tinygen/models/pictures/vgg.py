@@ -120,7 +120,7 @@ class VGG(nn.Module):
             if scale is not None:
                 conv.weight.data *= scale[:, None, None]
             h = self.pool(name, h)
-            mean = ops.relu(conv(h)).data.mean(axis=(0, 2, 3))  # (C,)
+            mean = ops.relu(conv(h)).data.mean(axis=(0, 2, 3))  # one for each filter
             scale = np.maximum(mean, RARE * mean.mean())
             conv.weight.data /= scale[:, None, None, None]
             conv.bias.data /= scale
