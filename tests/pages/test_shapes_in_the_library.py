@@ -24,8 +24,17 @@ from tinygen.data import (
 )
 from tinygen.data.text import random_batch
 from tinygen.density import GaussianKDE, GaussianMixture, ProbabilisticPCA
-from tinygen.diffusion import Process, cosine_schedule
+from tinygen.diffusion import (
+    Process,
+    cosine_schedule,
+    dpm_solver,
+    last_state,
+    score_matching_loss,
+    sigma_euler,
+)
 from tinygen.judges import digits as judge
+from tinygen.judges import shapes as features_of_shapes
+from tinygen.judges import sound as ears
 from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
@@ -67,7 +76,7 @@ from tinygen.text.scaling_laws import fit_scaling_law
 from tinygen.text.tokenizers import CharTokenizer
 
 HOUSE = Path(tinygen.__file__).parent
-ROOMS = ("models", "nn", "ops", "align", "data", "density", "text")
+ROOMS = ("models", "nn", "ops", "align", "data", "density", "text", "diffusion", "judges", "optim")
 
 
 def use_everything():
@@ -159,11 +168,13 @@ def use_everything():
     CharTokenizer("abc")
     textures.strokes(8, rng=rng)
     for kind, score in (("notes", sound.melodies), ("vowels", sound.vowel_scores)):
-        sound.render(kind, score(2, 2, rng=rng), rng=rng)
+        waves, _ = sound.render(kind, score(2, 2, rng=rng), rng=rng)
+        {"notes": ears.read_notes, "vowels": ears.read_vowels}[kind](waves)
     review_pairs.best_answers(review_pairs.write_pairs(2, 6, rng=rng).ids)
     for task in (algorithms.sorting(), algorithms.addition()):
         task.examples(task.train[:3])
     shapes_parser.read(shapes.batch(3, 16, rng)[0])
+    features_of_shapes.features(shapes.batch(3, 16, rng)[0])
     pairs_parser.read(shapes_pairs.batch(3, 16, rng)[0])
     luminance.color_posterior([0.49, 0.8], ["square", "circle"])
     luminance.grey(shapes.batch(2, 16, rng)[0])
@@ -179,6 +190,10 @@ def use_everything():
     mixture = mixtures.lattice(3)
     mixture.score(normal(4, 2))
     mixture.x0(normal(4, 2), 0.8, 0.6)
+    score_matching_loss(lambda x, sigma: x, normal(4, 2), np.array([1.0, 0.1], np.float32), rng=rng)
+    process = Process(cosine_schedule(3))
+    for sampler in (dpm_solver, sigma_euler):
+        last_state(sampler(process, lambda x, t: x, normal(4, 2)))
     mixture.eps_floor(0.8, 0.6, fineness=1.0)
 
 
