@@ -33,9 +33,9 @@ from tinygen.diffusion import (
     sigma_euler,
 )
 from tinygen.judges import digits as judge
+from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.judges import shapes as features_of_shapes
 from tinygen.judges import sound as ears
-from tinygen.judges import pairs_parser, shapes_parser
 from tinygen.models.language.bart import BART, BARTConfig
 from tinygen.models.language.bert import BERT, BERTConfig
 from tinygen.models.language.gpt import GPT, GPTConfig
