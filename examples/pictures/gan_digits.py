@@ -1,6 +1,6 @@
 """Train a GAN to draw digits of a given class, and let the common judge read them.
 
-    python examples/pictures/gan_digits.py  # scikit-learn's digits, 8 × 8; four minutes of one core
+    python examples/pictures/gan_digits.py  # scikit-learn's digits, 8 × 8; four minutes on 2 cores
     python examples/pictures/gan_digits.py --resume  # goes on after Ctrl-C or a kill, to the same bits
     python examples/pictures/gan_digits.py --gamma 0  # without the penalty
 
